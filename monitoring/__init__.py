@@ -1,0 +1,1 @@
+"""The program that watches decisions and outcomes."""

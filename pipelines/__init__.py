@@ -1,0 +1,1 @@
+"""The programs that build models: one module per job, run as `python -m pipelines.JOB`."""

@@ -1,0 +1,142 @@
+"""The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pricing.errors import ConfigError
+
+DEFAULT_PATH = Path(__file__).parent.parent / "config" / "default.yaml"
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and it refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """How raw rows become a panel. Units stand beside the numbers in config/default.yaml."""
+
+    period: Literal["day", "week"]
+    country: str
+    margin: dict[str, float]
+    list_price_window: int
+    list_price_quantile: float
+    promo_cut: float
+
+
+class DemandConfig(Section):
+    """The demand model, its training and its walk-forward validation."""
+
+    seed: int
+    horizon: int
+    step: int
+    folds: int
+    min_history: int
+    checkpoint: int
+
+
+class DecisionConfig(Section):
+    """Strategies, guardrails and confidence."""
+
+    strategy: str
+    candidates: int
+    confidence_threshold: float
+
+
+class RegistryConfig(Section):
+    """The registered model, its gates and promotion."""
+
+    model_name: str
+    auto_promote: bool
+
+
+class ServingConfig(Section):
+    """The REST service and its follower."""
+
+    poll_seconds: float
+    batch_limit: int
+
+
+class MonitoringConfig(Section):
+    """Windows, thresholds and triggers."""
+
+    window: int
+
+
+class Config(Section):
+    """Everything a person may tune."""
+
+    data: DataConfig
+    demand: DemandConfig
+    decision: DecisionConfig
+    registry: RegistryConfig
+    serving: ServingConfig
+    monitoring: MonitoringConfig
+
+
+def load_config(path: str | Path | None = None) -> Config:
+    """Reads config/default.yaml and lays the file at `path` over it, key by key.
+
+    A mapping in the user's file is merged into the default one; anything else replaces it.
+
+    Raises:
+        ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
+            named); a value has the wrong type or is out of range.
+    """
+    values = _read(DEFAULT_PATH)
+    if path is not None:
+        values = _merge(values, _read(Path(path)))
+    return parse_config(values, where=str(path or DEFAULT_PATH))
+
+
+def parse_config(values: dict[str, Any], *, where: str) -> Config:
+    """Checks a whole configuration, such as the one a model version carries.
+
+    Raises:
+        ConfigError: As `load_config`; `where` names the source in the message.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(dict(fault)) for fault in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
+    return values
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(fault: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{where}: {fault['msg']} (found {fault['input']!r})"
+    section: Any = Config
+    for part in fault["loc"][:-1]:
+        field = section.model_fields.get(part) if isinstance(section, type) and issubclass(section, BaseModel) else None
+        section = field.annotation if field is not None else None
+    known = list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.0)
+    return f"unknown key {where}" + (f"; the nearest known one is {near[0]}" if near else "")

@@ -1,0 +1,61 @@
+"""The panel: validated sales as dense arrays, products × periods. What every later stage computes on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Period = Literal["day", "week"]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Days = NDArray[np.datetime64]
+Strings = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Sales of every product on every period between the first and the last date.
+
+    Arrays are (product, period) unless said otherwise; products are sorted by id, periods by date.
+
+    Attributes:
+        period: The grain, "day" or "week".
+        product_ids: (product,) sorted, unique.
+        categories: (product,) the latest category of each product.
+        dates: (period,) datetime64[D], evenly spaced by 1 or 7 days, no gaps.
+        present: True where the history has a row.
+        units_sold: Net units; NaN where there is no row.
+        price: Unit price charged; between a product's first row and the end carried forward over gaps; NaN before.
+        list_price: Regular price, given or derived; NaN before the first row.
+        unit_cost: Given, or list price × (1 − configured margin) where `cost_assumed`; NaN before the first row.
+        stock: Units on hand at opening; NaN where unknown.
+        comp_price: Competitor's price; NaN where unknown.
+        is_promo: 1.0 where the offer is advertised, else 0.0.
+        is_holiday: 1.0 on holidays, else 0.0.
+        cost_assumed: (product,) True where no cost was given.
+        notes: What was derived, filled or counted on the way, one sentence each.
+    """
+
+    period: Period
+    product_ids: Strings
+    categories: Strings
+    dates: Days
+    present: Bools
+    units_sold: Floats
+    price: Floats
+    list_price: Floats
+    unit_cost: Floats
+    stock: Floats
+    comp_price: Floats
+    is_promo: Floats
+    is_holiday: Floats
+    cost_assumed: Bools
+    notes: tuple[str, ...] = ()
+
+    @property
+    def censored(self) -> Bools:
+        """(product, period) True where sales met or passed the opening stock, so that demand may have been higher."""
+        with np.errstate(invalid="ignore"):
+            met: Bools = self.present & (self.units_sold >= self.stock)
+        return met

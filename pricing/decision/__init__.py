@@ -1,0 +1,1 @@
+"""Which price to ask: strategies, guardrails, stock, confidence, cold start, the log's schema."""

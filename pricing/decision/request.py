@@ -1,0 +1,51 @@
+"""A price request and the decision that answers it: one schema for serving, batch pricing, the pyfunc and the log."""
+
+import datetime as dt
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+Source = Literal["model", "category", "rule", "override"]
+Money = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+
+
+class PriceRequest(BaseModel):
+    """What a shop system asks. The first five fields are the contract, the rest is optional.
+
+    Prices and costs are per unit, in the currency of the sales history; stock is in units.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product_id: Annotated[str, Field(min_length=1, max_length=200)]
+    current_stock: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+    day_of_week: Weekday
+    comp_price: Money | None = None
+    is_promo: bool = False
+
+    date: dt.date | None = None
+    strategy: str | None = None
+    current_price: Money | None = None
+    category: str | None = None
+    unit_cost: Money | None = None
+    list_price: Money | None = None
+    is_holiday: bool | None = None
+    next_delivery: dt.date | None = None
+
+
+class Decision(BaseModel):
+    """The price given, what it rests on, and what had to give way."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recommended_price: float
+    confidence: float
+    price_range: tuple[float, float]
+    expected_units: float
+    expected_margin: float
+    source: Source
+    reasons: list[str]
+    strategy: str
+    model_version: str
+    decision_id: str

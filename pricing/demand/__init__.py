@@ -1,0 +1,1 @@
+"""What sells at which price: network, training, folds, metrics, elasticity."""

@@ -1,0 +1,85 @@
+"""What the optimiser sees of demand: prices in, a demand distribution out. No network in sight."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Days = NDArray[np.datetime64]
+Strings = NDArray[np.str_]
+
+SOURCES = ("model", "category", "rule", "override")
+
+
+@dataclass(frozen=True)
+class Offers:
+    """The circumstances of a batch of requests, as columns of one length.
+
+    Attributes:
+        product: (request,) row among the demand's products; -1 when the product is unknown.
+        category: (request,) row among the demand's categories; -1 when the category is unknown.
+        date: (request,) first day of the period to price, datetime64[D].
+        list_price: (request,) regular price in currency units; the anchor of a product without a history.
+        comp_price: (request,) the competitor's price; NaN when it is not known.
+        is_promo: (request,) 1.0 when the offer is advertised, else 0.0.
+        is_holiday: (request,) 1.0 on a holiday, else 0.0.
+        periods: (request,) periods from `date` (counted) until the next delivery (not counted), at least 1.
+    """
+
+    product: Ints
+    category: Ints
+    date: Days
+    list_price: Floats
+    comp_price: Floats
+    is_promo: Floats
+    is_holiday: Floats
+    periods: Ints
+
+    def __len__(self) -> int:
+        return len(self.product)
+
+
+@dataclass(frozen=True)
+class DemandGrid:
+    """Demand at each candidate price, over the model's own uncertainty.
+
+    The model's uncertainty is a quadrature: `node` numbers possible truths (an elasticity, a level),
+    `weight` their probabilities. Given a node, demand is negative binomial with the mean below and
+    variance mean + mean² / size.
+
+    Attributes:
+        first: (request, node, candidate) expected units in the requested period.
+        until: (request, node, candidate) expected units from that period until the next delivery.
+        first_size: (request,) size of the negative binomial of `first`.
+        until_size: (request,) size of the negative binomial of `until`.
+        weight: (node,) probabilities that sum to 1.
+        source: (request,) index into SOURCES: whether the product's own model or its category answered.
+    """
+
+    first: Floats
+    until: Floats
+    first_size: Floats
+    until_size: Floats
+    weight: Floats
+    source: Ints
+
+
+class Demand(Protocol):
+    """Anything that says how much would sell at which price."""
+
+    @property
+    def product_ids(self) -> Strings:
+        """(product,) the products it knows, sorted."""
+        ...
+
+    @property
+    def categories(self) -> Strings:
+        """(category,) the categories it knows, sorted."""
+        ...
+
+    def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
+        """Demand at `prices`, shape (request, candidate), each row ascending, in currency units."""
+        ...

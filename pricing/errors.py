@@ -1,0 +1,69 @@
+"""The errors the library raises: few, typed, each saying what was expected, found, where, and what to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PricingError(Exception):
+    """Base of every error a person can do something about; a program prints it as one line and exits 2."""
+
+
+class ConfigError(PricingError):
+    """A configuration key or value that cannot be used."""
+
+
+class SourceError(PricingError):
+    """A file, folder, table or URL that cannot be read as sales."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One rule of the data contract that some rows break.
+
+    Attributes:
+        rule: The rule in words, such as "price must be above 0".
+        count: Rows that break it; 0 for a fault of the whole table, such as a missing column.
+        first: The first offender in words: its row number, product and date, and the value found.
+    """
+
+    rule: str
+    count: int
+    first: str
+
+
+class ContractError(PricingError):
+    """Sales that break the data contract; lists every violation with its count and first offender."""
+
+    def __init__(self, where: str, violations: Sequence[Violation]) -> None:
+        self.where = where
+        self.violations = tuple(violations)
+        lines = [f"{where} breaks the data contract in {len(self.violations)} way(s):"]
+        for violation in self.violations:
+            rows = f"{violation.count} row(s), first: " if violation.count else ""
+            lines.append(f"  - {violation.rule}: {rows}{violation.first}")
+        lines.append("Mend the rows, or set the bad ones aside with --quarantine DIR.")
+        super().__init__("\n".join(lines))
+
+
+class HistoryError(PricingError):
+    """Too little history for what was asked."""
+
+
+class VersionError(PricingError):
+    """A model version that cannot be read, is damaged, or belongs to another contract."""
+
+
+class RegistryError(PricingError):
+    """A registry that does not answer, or has no such model, version or alias."""
+
+
+class GateError(PricingError):
+    """A promotion that was refused; names each gate that failed, with its figure and threshold."""
+
+
+class RequestError(PricingError):
+    """A price request that cannot be understood."""
+
+
+class LockError(PricingError):
+    """Another process holds the lock that this job needs."""

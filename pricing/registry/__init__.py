@@ -1,0 +1,1 @@
+"""A model version: packed, loaded, as a pyfunc, its aliases and its audit trail."""
