@@ -1,0 +1,120 @@
+"""Golden requests: a few real requests whose answers travel with a version, and are compared wherever it is loaded."""
+
+import datetime as dt
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pricing.decision.request import Decision, PriceRequest
+from pricing.demand.curve import Demand
+from pricing.errors import VersionError
+
+TOLERANCE = 1e-4
+PRODUCTS = 6
+_NUMBERS = ("recommended_price", "confidence", "expected_units", "expected_margin")
+_WORDS = ("source", "strategy")
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+class Prices(Protocol):
+    """Whatever answers requests: the pricer."""
+
+    def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
+        """One decision per request, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Verification:
+    """That a version answers as it did when it was packed.
+
+    Attributes:
+        requests: Golden requests that were compared.
+        latency_ms: (request,) milliseconds that each took alone, after one to warm up.
+    """
+
+    requests: int
+    latency_ms: tuple[float, ...]
+
+
+def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
+    """Requests that walk through a version: products over the whole list, a stock-out, a category, a stranger."""
+    rows = np.unique(np.linspace(0, len(demand.product_ids) - 1, num=PRODUCTS).astype(int))
+    category = str(demand.categories[0])
+    requests = [
+        PriceRequest(
+            product_id=str(demand.product_ids[row]),
+            current_stock=(0.0, 5.0, 50.0, 500.0)[place % 4],
+            day_of_week=_weekday(today + dt.timedelta(days=place)),
+            is_promo=place % 3 == 2,
+        )
+        for place, row in enumerate(rows)
+    ]
+    strangers: list[dict[str, Any]] = [{"category": category}, {"category": category, "comp_price": 9.5}, {}]
+    return requests + [
+        PriceRequest(
+            product_id=f"golden-stranger-{place}",
+            current_stock=20.0,
+            day_of_week=_weekday(today),
+            list_price=10.0,
+            unit_cost=6.0,
+            **more,
+        )
+        for place, more in enumerate(strangers)
+    ]
+
+
+def record(prices: Prices, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
+    """The requests with their answers, as JSON, for a version to carry."""
+    decisions = prices.price(requests, today=today)
+    return {
+        "today": today.isoformat(),
+        "cases": [
+            {
+                "request": request.model_dump(mode="json", exclude_none=True),
+                "decision": decision.model_dump(mode="json", include={*_NUMBERS, *_WORDS, "price_range"}),
+            }
+            for request, decision in zip(requests, decisions, strict=True)
+        ],
+    }
+
+
+def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verification:
+    """Prices every golden request, alone, and compares the answer with the recorded one.
+
+    Raises:
+        VersionError: An answer differs by more than one part in 10,000; names the request and the field.
+    """
+    today = dt.date.fromisoformat(recorded["today"])
+    cases = [(PriceRequest.model_validate(case["request"]), case["decision"]) for case in recorded["cases"]]
+    latencies = []
+    for request, expected in [*cases[:1], *cases]:
+        start = time.perf_counter()
+        (decision,) = prices.price([request], today=today)
+        latencies.append((time.perf_counter() - start) * 1000)
+        found = decision.model_dump(mode="json")
+        for field in (*_NUMBERS, *_WORDS, "price_range"):
+            if not _same(found[field], expected[field]):
+                raise VersionError(
+                    f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} "
+                    f"where {expected[field]!r} was recorded; this library does not price as the one that packed it"
+                )
+    return Verification(requests=len(cases), latency_ms=tuple(latencies[1:]))
+
+
+def _same(found: Any, expected: Any) -> bool:
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_same, found, expected))
+    if isinstance(expected, str):
+        return bool(found == expected)
+    if found is None or expected is None:
+        return found is expected
+    return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+
+
+def _weekday(day: dt.date) -> Any:
+    return _WEEKDAYS[day.weekday()]

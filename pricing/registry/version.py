@@ -1,0 +1,192 @@
+"""A model version: everything a decision needs, packed into one folder and loaded from it. No MLflow, no pandas."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+import pricing
+from pricing.config import Config, parse_config
+from pricing.data.contract import CONTRACT_VERSION
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.demand.model import DemandModel
+from pricing.errors import ConfigError, VersionError
+from pricing.registry import files, golden
+from pricing.registry.golden import Verification
+
+FORMAT = 1
+Kind = Literal["train", "refresh"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a version comes from.
+
+    Attributes:
+        kind: "train" when its weights are new, "refresh" when they are an older version's.
+        data: What it was computed on, as JSON: `fingerprint`, `source`, `rows`, `first_date`, `last_date`, ….
+        parent: The registry version whose weights a refresh carries.
+    """
+
+    kind: Kind
+    data: Mapping[str, Any]
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """A version read from its folder.
+
+    Attributes:
+        folder: Where it was read from.
+        demand: What sells at which price.
+        facts: What is known of each product at the state's date.
+        config: The configuration it was built with.
+        meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
+        backtest: The figures of its walk-forward backtest and the data and folds behind them.
+    """
+
+    folder: Path
+    demand: DemandModel
+    facts: ProductFacts
+    config: Config
+    meta: dict[str, Any]
+    backtest: dict[str, Any]
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Which weights these are: versions that share it differ in their states only."""
+        return str(self.meta["weights"])
+
+    @cached_property
+    def backtest_hash(self) -> str:
+        """Which backtest stands behind the weights."""
+        return str(self.meta["backtest"])
+
+    def pricer(self, *, version: str, config: Config | None = None) -> Pricer:
+        """What answers requests by this version.
+
+        Args:
+            version: The name that its decisions carry, usually the registry's version number.
+            config: Replaces the configuration that the version was built with.
+        """
+        return Pricer(self.demand, self.facts, config or self.config, version=version)
+
+    def verify(self) -> Verification:
+        """Prices the golden requests and compares them with what was recorded at packing.
+
+        Raises:
+            VersionError: An answer differs; names the request and the field.
+        """
+        return golden.compare(self.pricer(version="golden"), self.meta["golden"], where=str(self.folder))
+
+
+def pack(  # noqa: PLR0913 - the parts of a version, each named once, here
+    folder: str | Path,
+    *,
+    demand: DemandModel,
+    facts: ProductFacts,
+    config: Config,
+    backtest: Mapping[str, Any],
+    origin: Origin,
+) -> LoadedVersion:
+    """Writes a version into a new folder and reads it back, so that what is returned is what was written.
+
+    The same parts give the same bytes. Nothing is left behind when it fails.
+
+    Args:
+        folder: Must not exist, or be empty.
+        demand: The fitted demand model.
+        facts: What is known of each product at the model's state date.
+        config: The configuration that both were built with.
+        backtest: Its figures and what they rest on, as JSON; a refresh passes its parent's unchanged.
+        origin: What the version was computed from.
+
+    Raises:
+        VersionError: A part that cannot be written, or that answers otherwise once it is read back.
+    """
+    folder = Path(folder)
+    pricer = Pricer(demand, facts, config, version="golden")
+    header = {
+        "format": FORMAT,
+        "contract": CONTRACT_VERSION,
+        "library": pricing.__version__,
+        "kind": origin.kind,
+        "parent": origin.parent,
+        "data": dict(origin.data),
+        "weights": demand.weights_hash,
+        "backtest": files.digest(backtest),
+        "state_date": demand.state_date,
+        "period": demand.period,
+        "horizon": demand.horizon,
+        "products": len(demand.product_ids),
+        "golden": golden.record(
+            pricer, golden.choose_requests(demand, today=demand.state_date), today=demand.state_date
+        ),
+    }
+    documents = {
+        "backtest": backtest,
+        "config": config.model_dump(mode="json"),
+        "demand": demand.meta(),
+        "facts": facts.meta(),
+    }
+    arrays = {
+        **{f"demand.{name}": array for name, array in demand.to_arrays().items()},
+        **{f"facts.{name}": array for name, array in facts.to_arrays().items()},
+    }
+    files.write(folder, header=header, documents=documents, arrays=arrays)
+    return load(folder)
+
+
+def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
+    """Reads a version; its arrays stay on disk, mapped read-only.
+
+    Args:
+        folder: Where `version.json` lies.
+        check: Compares every file with its checksum; a process that maps what another one has checked may not.
+
+    Raises:
+        VersionError: The folder holds no version, a file is missing or damaged, or the version belongs to
+            another format, data contract or library; says which and what to do.
+    """
+    folder = Path(folder)
+    _accept(files.read_header(folder), where=folder)
+    content = files.read(folder, check=check)
+    documents = content.documents
+    try:
+        config = parse_config(documents["config"], where=f"{folder}/config.json")
+        return LoadedVersion(
+            folder=folder,
+            demand=DemandModel.from_arrays(_part(content.arrays, "demand"), documents["demand"]),
+            facts=ProductFacts.from_arrays(_part(content.arrays, "facts"), documents["facts"]),
+            config=config,
+            meta=content.header,
+            backtest=documents["backtest"],
+        )
+    except (ConfigError, KeyError, ValueError) as error:
+        raise VersionError(f"{folder}: cannot be read by this library: {error}; pack the model again") from error
+
+
+def _accept(header: Mapping[str, Any], *, where: Path) -> None:
+    """Refuses, by name, a version of another format, contract or library."""
+    kept = {"format": header.get("format"), "data contract": header.get("contract")}
+    for name, (found, known) in zip(kept, zip(kept.values(), (FORMAT, CONTRACT_VERSION), strict=True), strict=True):
+        if found != known:
+            raise VersionError(
+                f"{where}: has {name} {found}, and this library reads {name} {known}; "
+                f"install pricing {header.get('library')}, which packed it, or train again"
+            )
+    library = str(header.get("library"))
+    if library.split(".")[:2] != pricing.__version__.split(".")[:2]:
+        raise VersionError(
+            f"{where}: was packed by pricing {library}, and this is pricing {pricing.__version__}; "
+            f"install pricing {library}, or train again"
+        )
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(f"{part}."): array for name, array in arrays.items() if name.startswith(f"{part}.")}
