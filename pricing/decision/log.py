@@ -1,0 +1,192 @@
+"""The decision log: the schema of its lines and its reader. Serving writes it, monitoring reads it.
+
+JSON lines, one per decision, in append-only segments, `decisions-<worker>-<first sequence>.jsonl`. A worker is one
+life of one process. It numbers its decisions from 1 and keeps the last number given out in
+`decisions-<worker>.issued` (8 bytes, little endian, locked while the worker lives), so that a reader can say how many
+decisions never reached the disk.
+
+A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
+`category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
+`units` expected at each over the requested period), `shadow` (priced, never answered) and `trial` (the experiment and
+its arm, or null).
+"""
+
+import datetime as dt
+import fcntl
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pricing.decision.request import Decision, PriceRequest
+from pricing.errors import SourceError
+
+SCHEMA = 1
+_IDENTITY = {"schema", "worker", "sequence", "at", "date", "product_id", "category", "request", "decision"}
+REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates", "shadow", "trial"}
+SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decision and what it rested on.
+
+    Attributes:
+        at: When it was decided, with a time zone.
+        date: First day of the period that was priced.
+        candidate_prices: A summary of the candidates, ascending.
+        candidate_units: Units expected at each of them over the requested period.
+        shadow: True when the answer was only logged, as the challenger's is.
+        trial: The trial and arm that chose the strategy, such as "spring/clearance".
+    """
+
+    request: PriceRequest
+    decision: Decision
+    at: dt.datetime
+    date: dt.date
+    category: str | None
+    current_price: float | None
+    list_price: float | None
+    unit_cost: float | None
+    candidate_prices: Sequence[float] = ()
+    candidate_units: Sequence[float] = ()
+    shadow: bool = False
+    trial: str | None = None
+
+    def encode(self) -> bytes:
+        """The line without its worker and sequence number, which the writer puts before it."""
+        fields = {
+            "at": self.at.astimezone(dt.UTC).isoformat(timespec="milliseconds"),
+            "date": self.date.isoformat(),
+            "product_id": self.request.product_id,
+            "category": self.category,
+            "current_price": _number(self.current_price),
+            "list_price": _number(self.list_price),
+            "unit_cost": _number(self.unit_cost),
+            "candidates": {
+                "price": [_number(price) for price in self.candidate_prices],
+                "units": [_number(units) for units in self.candidate_units],
+            },
+            "shadow": self.shadow,
+            "trial": self.trial,
+        }
+        request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
+        decision = self.decision.__pydantic_serializer__.to_json(self.decision)
+        head = _encode(fields)[:-1].encode()
+        return b'%b,"request":%b,"decision":%b}\n' % (head, request, decision)
+
+
+@dataclass(frozen=True)
+class LogReading:
+    """What a folder of segments holds.
+
+    Attributes:
+        records: Decisions in the order of `at`.
+        damaged: Lines that are no whole record of a known schema.
+        lost: Decisions that were numbered and cannot be read, the damaged ones among them.
+        pending: Decisions of living workers that have not reached the disk yet.
+    """
+
+    records: list[dict[str, Any]]
+    damaged: int
+    lost: int
+    pending: int
+
+
+@dataclass
+class _Worker:
+    first: int
+    read: int = 0
+    last: int = 0
+    segments: list[Path] = field(default_factory=list)
+
+
+def read_decisions(folder: Path, *, since: dt.datetime | None = None, shadow: bool = False) -> LogReading:
+    """Reads every segment in `folder`, damaged lines and all.
+
+    Args:
+        folder: Where the workers write.
+        since: Leaves out what was decided earlier; needs a time zone. Losses are counted over all segments there.
+        shadow: Also returns decisions that were logged and never answered.
+
+    Raises:
+        SourceError: The folder does not exist, or a segment cannot be opened.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
+    records: list[dict[str, Any]] = []
+    damaged = lost = pending = 0
+    start = since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if since else ""
+    for worker, life in _workers(folder).items():
+        issued, alive = _issued(folder / f"decisions-{worker}.issued")
+        for path in life.segments:
+            for line in _lines(path):
+                record = _decode(line)
+                if record is None:
+                    damaged += 1
+                    continue
+                life.read += 1
+                life.last = max(life.last, record["sequence"])
+                if record["at"] >= start and (shadow or not record["shadow"]):
+                    records.append(record)
+        lost += max(0, life.last - life.first + 1 - life.read)
+        tail = max(0, issued - max(life.last, life.first - 1))
+        pending += tail if alive else 0
+        lost += 0 if alive else tail
+    records.sort(key=lambda record: (record["at"], record["sequence"]))
+    return LogReading(records, damaged, lost, pending)
+
+
+def _workers(folder: Path) -> dict[str, _Worker]:
+    workers: dict[str, _Worker] = {}
+    for path in sorted(folder.glob("decisions-*.jsonl")):
+        match = SEGMENT.fullmatch(path.name)
+        if match:
+            workers.setdefault(match["worker"], _Worker(int(match["first"]))).segments.append(path)
+    for path in folder.glob("decisions-*.issued"):
+        workers.setdefault(path.name.removeprefix("decisions-").removesuffix(".issued"), _Worker(1))
+    return workers
+
+
+def _issued(path: Path) -> tuple[int, bool]:
+    """The last number given out, and whether the worker still lives."""
+    try:
+        with path.open("rb") as counter:
+            try:
+                fcntl.flock(counter, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                alive = False
+            except BlockingIOError:
+                alive = True
+            return int.from_bytes(counter.read(8), "little"), alive
+    except FileNotFoundError:
+        return 0, False
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as segment:
+            yield from segment
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(record, dict) and record.keys() >= REQUIRED and record["schema"] == SCHEMA
+    sound = whole and isinstance(record["sequence"], int) and isinstance(record["at"], str)
+    return record if sound else None
+
+
+def _number(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return round(float(value), 6)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False).encode

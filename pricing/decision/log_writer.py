@@ -1,0 +1,198 @@
+"""The decision log's writer: hands decisions over to a thread of its own, so that no answer waits for a disk."""
+
+import contextlib
+import datetime as dt
+import fcntl
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pricing.decision.log import SCHEMA, Entry
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LogStatus:
+    """How a writer is doing.
+
+    Attributes:
+        issued: Decisions handed over since the worker began.
+        written: Decisions on the disk.
+        dropped: Decisions given up because the disk took none for too long.
+        failure: Why the last write failed; None while all is well.
+    """
+
+    issued: int
+    written: int
+    dropped: int
+    failure: str | None
+
+
+class LogWriter:
+    """Appends decisions without making the answer wait: a thread of its own writes them out.
+
+    Handing over takes microseconds. Decisions reach the disk at most `flush_seconds` later. When the disk refuses
+    them they wait in memory, up to `pending_bytes`, then are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        flush_seconds: float = 0.5,
+        segment_bytes: int = 64_000_000,
+        pending_bytes: int = 16_000_000,
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        self.worker = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._folder = folder
+        self._flush_seconds = flush_seconds
+        self._segment_bytes = segment_bytes
+        self._pending_limit = pending_bytes
+        self._write = write
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._lines: list[bytes] = []
+        self._pending = 0
+        self._first_pending = 1
+        self._issued = self._written = self._dropped = 0
+        self._failure: str | None = None
+        self._segment: int | None = None
+        self._offset = 0
+        self._counter: int | None = None
+        self._open_counter()
+        self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
+        self._thread.start()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Hands decisions over; never raises for a fault of the disk."""
+        self.append_encoded([entry.encode() for entry in entries])
+
+    def append_encoded(self, bodies: Sequence[bytes]) -> None:
+        """As `append`, for lines that `Entry.encode` made earlier."""
+        if not bodies:
+            return
+        with self._lock:
+            number = self._issued
+            for body in bodies:
+                number += 1
+                line = b'{"schema":%d,"worker":"%b","sequence":%d,%b' % (SCHEMA, self.worker.encode(), number, body[1:])
+                self._lines.append(line)
+                self._pending += len(line)
+            self._issued = number
+            self._note_issued()
+            busy = self._failure is None and self._pending > self._pending_limit // 4
+        if busy:
+            self._wake.set()
+
+    def status(self) -> LogStatus:
+        """Counts since the worker began."""
+        with self._lock:
+            return LogStatus(self._issued, self._written, self._dropped, self._failure)
+
+    def flush(self) -> None:
+        """Writes out what waits."""
+        with self._flushing:
+            with self._lock:
+                lines, self._lines, self._pending = self._lines, [], 0
+                first, self._first_pending = self._first_pending, self._issued + 1
+            if lines:
+                self._store(lines, first)
+
+    def close(self) -> None:
+        """Writes out what waits and ends the thread; decisions handed over later stay unwritten."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(timeout=10)
+        self.flush()
+        with self._flushing:
+            for descriptor in (self._segment, self._counter):
+                if descriptor is not None:
+                    os.close(descriptor)
+            self._segment = self._counter = None
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._flush_seconds)
+            self._wake.clear()
+            self.flush()
+
+    def _store(self, lines: list[bytes], first: int) -> None:
+        try:
+            self._write_out(b"".join(lines), first)
+        except OSError as error:
+            with self._lock:
+                if self._failure is None:
+                    _log.error("decision log in %s cannot be written: %s; prices go on", self._folder, error)
+                self._failure = str(error)
+                kept = self._trim(lines)
+                self._dropped += len(lines) - len(kept)
+                self._first_pending = first + len(lines) - len(kept)
+                self._pending += sum(map(len, kept))
+                self._lines = kept + self._lines
+            return
+        with self._lock:
+            if self._failure is not None:
+                _log.warning("decision log in %s is written again", self._folder)
+            self._failure = None
+            self._written += len(lines)
+
+    def _trim(self, lines: list[bytes]) -> list[bytes]:
+        """The newest lines that still fit in memory."""
+        room = self._pending_limit - self._pending
+        start = len(lines)
+        while start and room >= len(lines[start - 1]):
+            start -= 1
+            room -= len(lines[start])
+        return lines[start:]
+
+    def _write_out(self, block: bytes, first: int) -> None:
+        if self._segment is not None and (self._offset >= self._segment_bytes or not os.fstat(self._segment).st_nlink):
+            self._leave_segment()
+        if self._segment is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"decisions-{self.worker}-{first:012d}.jsonl"
+            self._segment = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+            self._offset = 0
+        try:
+            done = 0
+            while done < len(block):
+                done += self._write(self._segment, block[done:] if done else block)
+            os.fdatasync(self._segment)
+        except OSError:
+            # What came through is taken back, so that the next attempt neither doubles a line nor leaves half of one.
+            try:
+                os.ftruncate(self._segment, self._offset)
+            except OSError:
+                self._leave_segment()
+            raise
+        self._offset += len(block)
+
+    def _leave_segment(self) -> None:
+        if self._segment is not None:
+            os.close(self._segment)
+        self._segment = None
+
+    def _open_counter(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"decisions-{self.worker}.issued"
+            self._counter = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+            fcntl.flock(self._counter, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(self._counter, bytes(8), 0)
+        except OSError as error:
+            self._failure = str(error)
+            _log.error("decision log in %s cannot be written: %s; prices go on", self._folder, error)
+
+    def _note_issued(self) -> None:
+        # A system call survives the worker's sudden death and a full disk; a memory map of a full disk would kill it.
+        if self._counter is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._counter, self._issued.to_bytes(8, "little"), 0)
