@@ -1,0 +1,28 @@
+"""Where a job keeps things on this machine: the tracking store and PRICING_HOME. Nothing is made here."""
+
+import os
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SQLITE = "sqlite:///"
+
+
+def tracking_uri() -> str:
+    """Says where runs are recorded: MLFLOW_TRACKING_URI, or mlflow.db at the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{ROOT / 'mlflow.db'}"
+
+
+def pricing_home() -> Path:
+    """Says where everything else local is kept: PRICING_HOME, or .pricing at the project's root.
+
+    `mlflow run GIT-URL` executes in a temporary clone, whose .pricing would be lost with it; there the home lies
+    beside the local tracking database, which is in the folder that the command was issued from.
+    """
+    given = os.environ.get("PRICING_HOME")
+    if given:
+        return Path(given)
+    in_clone = "MLFLOW_RUN_ID" in os.environ and ROOT.is_relative_to(Path(tempfile.gettempdir()).resolve())
+    if in_clone and tracking_uri().startswith(f"{SQLITE}/"):
+        return Path(tracking_uri().removeprefix(SQLITE)).parent / ".pricing"
+    return ROOT / ".pricing"

@@ -1,0 +1,194 @@
+"""The MLflow run around a job: where it is recorded, under which parent, and how it ends, whatever happens."""
+
+import logging
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+
+from pipelines.cli import Terminated
+from pipelines.places import ROOT, SQLITE, pricing_home, tracking_uri
+from pipelines.record import code_tags, log_config, log_environment
+from pricing.config import Config
+from pricing.errors import PricingError, RegistryError
+
+_log = logging.getLogger(__name__)
+
+__all__ = ["child_environment", "connect", "describe", "explain_failure", "pricing_home", "tracked_run", "tracking_uri"]
+
+EXPERIMENT = "pricing"
+PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"
+_PROBE_SECONDS = 5
+_FAILURE_CHARACTERS = 4000
+
+
+def connect() -> str:
+    """Points MLflow at the tracking store, for this process and those it starts, and returns its address.
+
+    Raises:
+        RegistryError: A tracking server is named and does not answer within 5 seconds.
+    """
+    uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        _probe(uri)
+    mlflow.set_tracking_uri(uri)
+    return uri
+
+
+@contextmanager
+def tracked_run(job: str, *, config: Config | None = None, reason: str | None = None) -> Iterator[Run]:
+    """Opens the MLflow run of a job and ends it FINISHED, or FAILED with the reason in its tag `failure`.
+
+    The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one, in the experiment that
+    MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names, else in "pricing"; it becomes the child of the run of the
+    job that started this one, if any. The whole configuration, the code's version and the environment are recorded.
+    It is the active run meanwhile, so that mlflow.log_* write to it.
+
+    Args:
+        job: The job's name, such as "train"; names the run and its tag `job`.
+        config: Recorded as parameters and as config.yaml.
+        reason: Why the job runs, where something other than a person started it.
+
+    Raises:
+        RegistryError: The tracking store does not answer, or refuses what is written.
+    """
+    connect()
+    try:
+        run = _open(job, reason=reason)
+        run_id = run.info.run_id
+        try:
+            if config is not None:
+                log_config(config)
+            log_environment()
+            yield run
+        except BaseException as error:
+            explain_failure(run_id, describe(error))
+            _end("FAILED")
+            raise
+        _end("FINISHED")
+    except MlflowException as error:
+        raise RegistryError(f"{tracking_uri()}: {first_line(error)}") from error
+
+
+def explain_failure(run_id: str, reason: str) -> None:
+    """Writes into a run why it failed. A store that does not answer is only logged: the first error stays visible."""
+    try:
+        mlflow.set_tracking_uri(tracking_uri())
+        client = MlflowClient()
+        client.set_tag(run_id, "failure", reason[:_FAILURE_CHARACTERS])
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {reason[:_FAILURE_CHARACTERS]}")
+    except MlflowException as error:
+        _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
+
+
+def child_environment(run: Run) -> dict[str, str]:
+    """Makes the environment for a job that this run's job starts by command: its run becomes a child of this one."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    environment["MLFLOW_TRACKING_URI"] = tracking_uri()
+    environment["MLFLOW_EXPERIMENT_ID"] = run.info.experiment_id
+    environment.pop("MLFLOW_EXPERIMENT_NAME", None)
+    environment[PARENT_VARIABLE] = run.info.run_id
+    environment["PRICING_HOME"] = str(pricing_home())
+    return environment
+
+
+def describe(error: BaseException) -> str:
+    """Says in one sentence why a job ended."""
+    if isinstance(error, Terminated):
+        return "stopped by SIGTERM"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted (SIGINT)"
+    if isinstance(error, PricingError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message; MLflow appends whole responses."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _open(job: str, *, reason: str | None) -> Run:
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    parent = os.environ.get(PARENT_VARIABLE)
+    tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(ROOT)}
+    if reason:
+        tags["reason"] = reason
+    if run_id is not None:
+        return mlflow.start_run(run_id=run_id, run_name=job, tags={**tags, MLFLOW_RUN_NAME: job})
+    experiment_id = _experiment()
+    _close_abandoned(experiment_id)
+    if parent:
+        tags[MLFLOW_PARENT_RUN_ID] = parent
+    return mlflow.start_run(experiment_id=experiment_id, run_name=job, tags=tags)
+
+
+def _experiment() -> str:
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if given and not name:
+        return given
+    name = name or EXPERIMENT
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # A local store would put artifacts under ./mlruns of whatever folder the job was started in.
+        local = tracking_uri() == f"{SQLITE}{ROOT / 'mlflow.db'}"
+        try:
+            return client.create_experiment(name, (ROOT / "mlartifacts" / name).as_uri() if local else None)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another process made it between the two calls
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise RegistryError(f"experiment {name!r} was deleted; restore it, or set MLFLOW_EXPERIMENT_NAME to another")
+    return str(found.experiment_id)
+
+
+def _close_abandoned(experiment_id: str) -> None:
+    """Ends runs whose process on this machine is gone: a kill -9 or a power cut leaves nobody to end them."""
+    client = MlflowClient()
+    mine = f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
+    for run in client.search_runs([experiment_id], filter_string=mine, max_results=100):
+        pid = run.data.tags.get("pid", "")
+        if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
+            explain_failure(run.info.run_id, "its process ended without a word: killed, out of memory, or a power cut")
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _end(status: str) -> None:
+    try:
+        mlflow.end_run(status)
+    except MlflowException as error:
+        _log.warning("the run could not be ended as %s: %s", status, first_line(error))
+
+
+def _probe(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; whether it lets us in shows at the first call
+    except (OSError, ValueError) as error:
+        raise RegistryError(
+            f"{uri}: the tracking server does not answer ({error}); start it, or unset MLFLOW_TRACKING_URI to "
+            "work on this machine alone"
+        ) from error
