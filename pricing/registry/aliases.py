@@ -1,0 +1,288 @@
+"""The door to the MLflow registry: versions logged, found and fetched, aliases read and moved. Nothing decides here."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+import pricing
+from pricing.errors import RegistryError
+from pricing.registry import files
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+ARTIFACT = "version"
+
+_MANNERS = {
+    # MLflow's own defaults keep a caller of a dead server waiting for minutes, and draw a bar for each download.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+_SERVING_PACKAGES = ("holidays", "mlflow", "numpy", "pandas", "pydantic", "pyyaml")
+_TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library")
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """What the registry says of one version.
+
+    Attributes:
+        number: The version's number, as MLflow names it.
+        run_id: The run that logged it.
+        created_ms: When it was registered, milliseconds since 1970 UTC.
+        aliases: The aliases that point at it.
+        tags: What it carries: `kind`, `weights`, `backtest`, `state_date`, `products`, ….
+    """
+
+    number: str
+    run_id: str
+    created_ms: int
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """The hash of its weights; empty for a version that this library did not log."""
+        return self.tags.get("weights", "")
+
+
+class Registry:
+    """One registered model on one MLflow server or database.
+
+    Every method raises RegistryError, in one line, when the registry does not answer or lacks what was asked for.
+    A server that is down is reported within seconds; MLflow's own environment variables may ask for more patience.
+    """
+
+    def __init__(self, model_name: str, *, uri: str) -> None:
+        for name, value in _MANNERS.items():
+            os.environ.setdefault(name, value)
+        self.model_name = model_name
+        self.uri = uri
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def log_version(self, folder: str | Path, *, tags: Mapping[str, str] | None = None) -> str:
+        """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
+
+        Args:
+            folder: What `pricing.registry.version.pack` wrote.
+            tags: Set on the registered version besides its own kind, hashes and dates.
+
+        Raises:
+            RegistryError: There is no active run, or the registry refuses.
+        """
+        from mlflow import pyfunc  # noqa: PLC0415 - needs pandas, which serving's follower does not have
+
+        if mlflow.active_run() is None:
+            raise RegistryError("a version is logged under a run, and none is active; open one first")
+        header = files.read_header(Path(folder))
+        own = {name: str(header[name]) for name in _TAGGED if header.get(name) is not None}
+        package = Path(pricing.__file__).parent
+        with self._door(), _named(Path(folder), ARTIFACT) as named:
+            info = pyfunc.log_model(
+                name=self.model_name,
+                python_model=str(package / "registry" / "pyfunc.py"),
+                artifacts={ARTIFACT: str(named)},
+                code_paths=[str(package)],
+                signature=_signature(),
+                input_example=_example(header),
+                pip_requirements=[f"{name}=={installed(name)}" for name in _SERVING_PACKAGES],
+            )
+            self._ensure_model()
+            created = self._client.create_model_version(
+                self.model_name,
+                source=info.model_uri,
+                run_id=info.run_id,
+                tags={**(tags or {}), **own},
+                model_id=info.model_id,
+            )
+        return str(created.version)
+
+    def find(self, reference: str) -> RegisteredVersion:
+        """The version that a number or an alias names.
+
+        Raises:
+            RegistryError: There is none; says which versions and aliases there are.
+        """
+        numbers = self.aliases()
+        number = numbers.get(reference, reference)
+        if not number.isdigit():
+            known = ", ".join(sorted(numbers)) or "none"
+            raise RegistryError(
+                f"{self.model_name} has no version or alias {reference!r} on {self.uri}; its aliases are: {known}"
+            )
+        try:
+            with self._door():
+                return _registered(self._client.get_model_version(self.model_name, number), numbers)
+        except RegistryError as error:
+            if _missing(error.__cause__):
+                newest = max((int(entry.number) for entry in self.versions()), default=0)
+                there = f"its newest is {newest}" if newest else "it has none; train one first"
+                raise RegistryError(f"{self.model_name} has no version {number} on {self.uri}; {there}") from error
+            raise
+
+    def at(self, alias: str) -> RegisteredVersion | None:
+        """The version that an alias names, or None when nothing bears it."""
+        return self.find(alias) if alias in self.aliases() else None
+
+    def aliases(self) -> dict[str, str]:
+        """Alias → version number; empty when the model does not exist yet."""
+        try:
+            with self._door():
+                model = self._client.get_registered_model(self.model_name)
+        except RegistryError as error:
+            if _missing(error.__cause__):
+                return {}
+            raise
+        return {str(alias): str(number) for alias, number in dict(model.aliases).items()}
+
+    def versions(self) -> list[RegisteredVersion]:
+        """Every version there is, oldest first."""
+        numbers = self.aliases()
+        with self._door():
+            found: list[ModelVersion] = []
+            token: str | None = None
+            while token is None or token:
+                page = self._client.search_model_versions(
+                    f"name = '{self.model_name}'", max_results=200, page_token=token
+                )
+                found.extend(page)
+                token = page.token or ""
+        return sorted((_registered(entry, numbers) for entry in found), key=lambda entry: int(entry.number))
+
+    def point(self, alias: str, number: str) -> None:
+        """Lets an alias name a version, whatever it named before."""
+        with self._door():
+            self._client.set_registered_model_alias(self.model_name, alias, number)
+
+    def unpoint(self, alias: str) -> None:
+        """Takes an alias away; nothing happens when nothing bears it."""
+        with self._door():
+            self._client.delete_registered_model_alias(self.model_name, alias)
+
+    def tag(self, number: str, tags: Mapping[str, str]) -> None:
+        """Sets tags on a version."""
+        with self._door():
+            for name, value in tags.items():
+                self._client.set_model_version_tag(self.model_name, number, name, value)
+
+    def download(self, reference: str, to: str | Path) -> Path:
+        """Fetches a version's folder into the new folder `to`, which appears only when it is complete.
+
+        Checksums are compared by whoever loads it.
+
+        Raises:
+            RegistryError: The version is unknown, its files are gone, or `to` is in the way.
+        """
+        to = Path(to)
+        entry = self.find(reference)
+        partial = to.parent / f".{to.name}.{uuid.uuid4().hex}.partial"
+        partial.mkdir(parents=True)
+        try:
+            with self._door():
+                where = self._client.get_model_version_download_uri(self.model_name, entry.number)
+                found = Path(
+                    mlflow.artifacts.download_artifacts(
+                        artifact_uri=f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
+                        dst_path=str(partial),
+                        tracking_uri=self.uri,
+                        registry_uri=self.uri,
+                    )
+                )
+            if not (found / files.HEADER).is_file():
+                raise RegistryError(
+                    f"version {entry.number} of {self.model_name} on {self.uri} holds no {files.HEADER}"
+                )
+            try:
+                found.rename(to)
+            except OSError as error:
+                raise RegistryError(f"{to}: is in the way of a download ({error.strerror})") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return to
+
+    def _ensure_model(self) -> None:
+        try:
+            self._client.create_registered_model(self.model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    @contextmanager
+    def _door(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RegistryError(f"registry {self.uri}: {line}") from error
+
+
+def _registered(entry: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
+    return RegisteredVersion(
+        number=str(entry.version),
+        run_id=str(entry.run_id or ""),
+        created_ms=int(entry.creation_timestamp or 0),
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if number == str(entry.version))),
+        tags=dict(entry.tags),
+    )
+
+
+def _missing(error: BaseException | None) -> bool:
+    return isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+@contextmanager
+def _named(folder: Path, name: str) -> Iterator[Path]:
+    """The folder under the given name, copied if need be: MLflow stores an artifact under its local folder's name."""
+    if folder.name == name:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        yield Path(shutil.copytree(folder, Path(scratch) / name))
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature  # noqa: PLC0415 - as above
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
+    from mlflow.types.schema import Array  # noqa: PLC0415
+
+    needed = {"product_id": "string", "current_stock": "double", "day_of_week": "string"}
+    optional = {
+        **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), "double"),
+        **dict.fromkeys(("is_promo", "is_holiday"), "boolean"),
+        **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
+    }
+    numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")
+    words = ("source", "strategy", "model_version", "decision_id")
+    return ModelSignature(
+        inputs=Schema(
+            [ColSpec(kind, name) for name, kind in needed.items()]
+            + [ColSpec(kind, name, required=False) for name, kind in optional.items()]
+        ),
+        outputs=Schema(
+            [ColSpec("double", name) for name in numbers]
+            + [ColSpec("string", name) for name in words]
+            + [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
+        ),
+        params=ParamSchema([ParamSpec("today", "string", "")]),
+    )
+
+
+def _example(header: Mapping[str, Any]) -> Any:
+    import pandas as pd  # noqa: PLC0415 - as above
+
+    request = header["golden"]["cases"][0]["request"]
+    return pd.DataFrame([{"comp_price": 21.5, **{name: request[name] for name in request if name != "comp_price"}}])
