@@ -2,10 +2,10 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pricing.errors import ConfigError
 
@@ -33,11 +33,26 @@ class DemandConfig(Section):
     """The demand model, its training and its walk-forward validation."""
 
     seed: int
-    horizon: int
-    step: int
-    folds: int
-    min_history: int
-    checkpoint: int
+    horizon: int = Field(ge=1)
+    step: int = Field(ge=1)
+    folds: int = Field(ge=1)
+    gap: int = Field(ge=0)
+    min_history: int = Field(ge=14)
+    checkpoint: int = Field(ge=1)
+    context: int = Field(ge=8)
+    units: int = Field(ge=4, le=256)
+    learning_rate: float = Field(gt=0, lt=1)
+    steps: int = Field(ge=1)
+    demand_steps: int = Field(ge=1)
+    price_steps: int = Field(ge=1)
+    nuisance_folds: int = Field(ge=2)
+    block: int = Field(ge=7)
+    rounds: int = Field(ge=1)
+    elasticity_starts: tuple[float, float]
+    elasticity_spread: float = Field(gt=0)
+    elasticity_prior_sd: float = Field(gt=0)
+    recency_half_life: float | None
+    own_periods: int = Field(ge=1)
 
 
 class DecisionConfig(Section):
@@ -58,14 +73,89 @@ class RegistryConfig(Section):
 class ServingConfig(Section):
     """The REST service and its follower."""
 
-    poll_seconds: float
-    batch_limit: int
+    workers: Annotated[int, Field(ge=1, le=64)]
+    threads: Annotated[int, Field(ge=1, le=64)]
+    poll_seconds: Annotated[float, Field(ge=0.1, le=3600)]
+    keep_versions: Annotated[int, Field(ge=1)]
+    batch_limit: Annotated[int, Field(ge=1, le=100_000)]
+    body_limit: Annotated[int, Field(ge=1_000)]
+    keys: Literal["required", "local", "none"]
+    rate_limit: Annotated[float, Field(ge=0)]
+    rate_burst: Annotated[int, Field(ge=1)]
+    log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
+    log_segment_mb: Annotated[float, Field(gt=0)]
+
+
+class DoorsConfig(Section):
+    """Addresses that monitoring's triggers, alerts and metrics go to."""
+
+    webhook_url: str
+    sns_topic: str
+    ecs_cluster: str
+    ecs_task: str
+    ecs_container: str
+    ecs_subnets: list[str]
+    ecs_security_groups: list[str]
+    event_bus: str
+    namespace: str
+
+
+class AlarmConfig(Section):
+    """One alarm on a metric of the monitoring runs: exactly one of `above` and `below`, in the metric's unit."""
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    days: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> "AlarmConfig":
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"an alarm on {self.metric} needs exactly one of above and below")
+        return self
 
 
 class MonitoringConfig(Section):
     """Windows, thresholds and triggers."""
 
-    window: int
+    window: PositiveInt
+    reference: PositiveInt
+    rows_sampled: PositiveInt
+    false_alarm: Annotated[float, Field(gt=0, lt=1)]
+    min_rows: PositiveInt
+    score_window: PositiveInt
+    windows: PositiveInt
+    breaches: PositiveInt
+    maturities: Annotated[list[PositiveInt], Field(min_length=1)]
+    error_tolerance: NonNegativeFloat
+    bias_tolerance: NonNegativeFloat
+    coverage_tolerance: NonNegativeFloat
+    fallback_share: Annotated[float, Field(gt=0, le=1)]
+    max_state_age: PositiveInt
+    silent_periods: PositiveInt
+    cooldown: NonNegativeInt
+    daily_budget: NonNegativeInt
+    lock_hours: PositiveFloat
+    repeat_hours: NonNegativeFloat
+    trigger: Literal["none", "local", "ecs", "event"]
+    alerts: list[Literal["log", "webhook", "sns"]]
+    metrics: list[Literal["cloudwatch", "embedded"]]
+    doors: DoorsConfig
+    alarms: dict[str, AlarmConfig]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MonitoringConfig":
+        if self.breaches > self.windows:
+            raise ValueError(f"breaches ({self.breaches}) cannot pass windows ({self.windows})")
+        if sorted(set(self.maturities)) != self.maturities:
+            raise ValueError(f"maturities must rise, found {self.maturities}")
+        needs = {"webhook": self.doors.webhook_url, "sns": self.doors.sns_topic}
+        for door in self.alerts:
+            if needs.get(door) == "":
+                raise ValueError(f"alerts: {door} has no address; set doors.{door}_{'url' if door == 'webhook' else 'topic'}")
+        if self.trigger == "ecs" and not (self.doors.ecs_cluster and self.doors.ecs_task and self.doors.ecs_subnets):
+            raise ValueError("trigger: ecs needs doors.ecs_cluster, doors.ecs_task and doors.ecs_subnets")
+        return self
 
 
 class Config(Section):
