@@ -1,6 +1,6 @@
 """The panel: validated sales as dense arrays, products × periods. What every later stage computes on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,20 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Days = NDArray[np.datetime64]
 Strings = NDArray[np.str_]
+
+STEP_DAYS = {"day": 1, "week": 7}
+SERIES = (
+    "present",
+    "units_sold",
+    "price",
+    "list_price",
+    "unit_cost",
+    "stock",
+    "comp_price",
+    "is_promo",
+    "is_holiday",
+)
+STATICS = ("product_ids", "categories", "cost_assumed")
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class Panel:
         is_promo: 1.0 where the offer is advertised, else 0.0.
         is_holiday: 1.0 on holidays, else 0.0.
         cost_assumed: (product,) True where no cost was given.
+        holidays_given: True when the history itself says which periods are holidays, so that their
+            recurrence can be learnt from it; False when a calendar said so.
         notes: What was derived, filled or counted on the way, one sentence each.
     """
 
@@ -52,6 +68,7 @@ class Panel:
     is_holiday: Floats
     cost_assumed: Bools
     notes: tuple[str, ...] = ()
+    holidays_given: bool = False
 
     @property
     def censored(self) -> Bools:
@@ -59,3 +76,19 @@ class Panel:
         with np.errstate(invalid="ignore"):
             met: Bools = self.present & (self.units_sold >= self.stock)
         return met
+
+    def through(self, cutoff: np.datetime64) -> "Panel":
+        """The panel as it stood at the end of `cutoff`: the periods that begin on it or earlier; views, no copies.
+
+        Every product keeps its row, also one that had not been launched by then (`present` is all False there).
+        """
+        periods = int((self.dates <= cutoff).sum())
+        return replace(
+            self,
+            dates=self.dates[:periods],
+            **{name: getattr(self, name)[:, :periods] for name in SERIES},
+        )
+
+    def select(self, rows: NDArray[np.integer] | Bools) -> "Panel":
+        """The panel of some products: ascending row numbers, or a mask, over the products."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in (*STATICS, *SERIES)})

@@ -1,0 +1,178 @@
+"""Raw cells become numbers, flags, days and names, or are marked as missing or as none of them. No rules here."""
+
+import datetime as dt
+import re
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+_MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
+_FLAGS = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Coerced:
+    """One column after coercion.
+
+    Attributes:
+        values: (row,) float64 numbers (NaN where unusable), datetime64[D] days (NaT), or codes of `names` (-1).
+        missing: (row,) True where the cell is empty.
+        wrong: (row,) True where the cell holds something that is not of the wanted kind.
+        names: The distinct texts that `values` are codes of; empty for numbers and days.
+        changed: Rows whose meaning was narrowed on the way, such as a time of day dropped, by what was done.
+    """
+
+    values: NDArray[Any]
+    missing: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    names: tuple[str, ...] = ()
+    changed: tuple[tuple[str, int], ...] = ()
+
+
+def numbers(column: "pd.Series[Any]") -> Coerced:
+    """Numbers as they are; text that spells a number; never a bool."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        missing = column.isna().to_numpy()
+        return Coerced(np.full(len(column), np.nan), missing, ~missing)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
+    return _by_distinct(column, _number)
+
+
+def flags(column: "pd.Series[Any]") -> Coerced:
+    """0 and 1, as numbers, bools, or the words true and false."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        values = column.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return numbers(column)
+    return _by_distinct(column, _flag)
+
+
+def days(column: "pd.Series[Any]") -> Coerced:
+    """Days: dates, timestamps, ISO text, or numbers such as 20240131; never a guess at day-month order.
+
+    A time of day is dropped. A zone is dropped too: the day counts as it is written, so that zones may be mixed.
+    """
+    dtype = column.dtype
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        naive = days(column.dt.tz_localize(None))
+        zoned = int((~naive.missing).sum())
+        return Coerced(naive.values, naive.missing, naive.wrong, changed=(*naive.changed, (_ZONE, zoned)))
+    if pd.api.types.is_datetime64_dtype(dtype):
+        stamps = column.to_numpy()
+        values = stamps.astype("datetime64[D]")
+        missing = np.isnat(values)
+        timed = int((stamps[~missing] != values[~missing]).sum())
+        changed = ((_TIME, timed),) if timed else ()
+        return Coerced(values, missing, np.zeros(len(values), dtype=np.bool_), changed=changed)
+    return _distinct_days(column)
+
+
+def names(column: "pd.Series[Any]") -> Coerced:
+    """Texts, stripped; whole numbers without a decimal point, whatever type they came as."""
+    codes, distinct = _factorize(column)
+    texts = [_name(value) for value in distinct]
+    changed = []
+    if texts and all(isinstance(v, str) for v in distinct) and all(re.fullmatch(r"\d+\.0", text) for text in texts):
+        texts = [text[:-2] for text in texts]
+        changed.append(("whole numbers written as 1.0 read as 1", int((codes >= 0).sum())))
+    stripped = [isinstance(value, str) and value != value.strip() for value in distinct]
+    if any(stripped):
+        changed.append(("blanks around a text removed", int(_take(np.array(stripped), codes, False).sum())))
+    unique = tuple(dict.fromkeys(texts))
+    rank = {text: code for code, text in enumerate(unique)}
+    values = _take(np.array([rank[text] for text in texts], dtype=np.int64), codes, -1)
+    blank = [code for code, text in enumerate(unique) if text == ""]
+    values[np.isin(values, blank)] = -1
+    missing = values < 0
+    return Coerced(values, missing, np.zeros(len(values), dtype=np.bool_), unique, tuple(changed))
+
+
+_TIME = "a time of day dropped"
+_ZONE = "a time zone dropped, the day as written counts"
+
+
+def _by_distinct(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> Coerced:
+    codes, distinct = _factorize(column)
+    parsed = [parse(value) for value in distinct]
+    empty = np.array([_is_missing(value) for value in distinct], dtype=np.bool_)
+    wrong = np.array([number is None for number in parsed], dtype=np.bool_) & ~empty
+    values = np.array([np.nan if number is None else number for number in parsed], dtype=np.float64)
+    return Coerced(_take(values, codes, np.nan), _take(empty, codes, True), _take(wrong, codes, False))
+
+
+def _distinct_days(column: "pd.Series[Any]") -> Coerced:
+    codes, distinct = _factorize(column)
+    stamps = [_stamp(value) for value in distinct]
+    empty = np.array([_is_missing(value) for value in distinct], dtype=np.bool_)
+    wrong = np.array([stamp is None for stamp in stamps], dtype=np.bool_) & ~empty
+    values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
+    timed = np.array([stamp is not None and stamp.time() != dt.time() for stamp in stamps], dtype=np.bool_)
+    zoned = np.array([stamp is not None and stamp.tzinfo is not None for stamp in stamps], dtype=np.bool_)
+    counts = ((_TIME, int(_take(timed, codes, False).sum())), (_ZONE, int(_take(zoned, codes, False).sum())))
+    return Coerced(
+        _take(values, codes, np.datetime64("NaT")),
+        _take(empty, codes, True),
+        _take(wrong, codes, False),
+        changed=tuple((what, count) for what, count in counts if count),
+    )
+
+
+def _factorize(column: "pd.Series[Any]") -> tuple[NDArray[np.int64], list[Any]]:
+    try:
+        codes, distinct = pd.factorize(column)
+    except TypeError:  # a cell holds a list or a mapping
+        codes, distinct = pd.factorize(column.map(lambda value: value if isinstance(value, Hashable) else str(value)))
+    return codes, list(distinct)
+
+
+def _take(values: NDArray[Any], codes: NDArray[np.int64], absent: Any) -> NDArray[Any]:
+    """`values` by code; `absent` where the code is -1."""
+    return np.append(values, np.array([absent], dtype=values.dtype))[codes]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return None if np.isnan(number) or (isinstance(value, str) and "_" in value) else number
+
+
+def _flag(value: Any) -> float | None:
+    if isinstance(value, bool | np.bool_):
+        return float(value)
+    if isinstance(value, str) and value.strip().lower() in _FLAGS:
+        return _FLAGS[value.strip().lower()]
+    return _number(value)
+
+
+def _stamp(value: Any) -> dt.datetime | None:
+    if isinstance(value, dt.datetime):
+        return value
+    if isinstance(value, dt.date):
+        return dt.datetime.combine(value, dt.time())
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    try:
+        return dt.datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        return None
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()

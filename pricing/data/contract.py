@@ -1,0 +1,236 @@
+"""The data contract: what a row of sales must hold. Every breach is counted, none passes in silence."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pricing.data import coerce
+from pricing.data.panel import Bools, Period
+from pricing.errors import ContractError, Violation
+
+CONTRACT_VERSION = 1
+LARGEST = 1e9
+"""The largest price, in currency units, and the most units a row may hold."""
+LONGEST_ID = 200
+"""The longest product_id, in characters."""
+FAR_DAYS = 1096
+"""A date this many days away from its nearest neighbour towards the bulk of the dates is a slip of the pen."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the cells of one column must be.
+
+    Attributes:
+        kind: How cells are read.
+        needed: Whether the column must be there and every cell filled.
+        above_zero: For numbers, whether 0 is refused.
+    """
+
+    kind: Literal["day", "name", "number", "flag"]
+    needed: bool = False
+    above_zero: bool = False
+
+
+COLUMNS = {
+    "date": Column("day", needed=True),
+    "product_id": Column("name", needed=True),
+    "units_sold": Column("number", needed=True),
+    "price": Column("number", needed=True, above_zero=True),
+    "category": Column("name"),
+    "list_price": Column("number", above_zero=True),
+    "unit_cost": Column("number", above_zero=True),
+    "stock": Column("number"),
+    "comp_price": Column("number", above_zero=True),
+    "is_promo": Column("flag"),
+    "is_holiday": Column("flag"),
+}
+_COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
+    "day": (coerce.days, "an ISO day such as 2024-01-31"),
+    "name": (coerce.names, "a text"),
+    "number": (coerce.numbers, "a number"),
+    "flag": (coerce.flags, "0 or 1"),
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Sales after the check.
+
+    Attributes:
+        clean: The rows that keep the contract, its columns only, coerced; product_id and category are categoricals.
+        violations: What the other rows break.
+        bad_rows: Those rows as they came, with their number (`row`, the first one is 1) and the `reasons`.
+        notes: What was ignored or narrowed on the way, one sentence each.
+    """
+
+    clean: pd.DataFrame
+    violations: tuple[Violation, ...]
+    bad_rows: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked:
+    """Holds every row against the contract.
+
+    Args:
+        frame: Rows as they were read; not modified.
+        where: What the messages call these sales.
+        period: The grain that the rows should have.
+
+    Raises:
+        ContractError: A fault of the whole table, which no row can be blamed for: no rows, a needed column that is
+            absent, a column that occurs twice, or a weekly table where a daily one was expected.
+    """
+    _check_table(frame, where)
+    notes = _unknown(frame)
+    clean: dict[str, Any] = {}
+    faults = _Faults(frame)
+    for name, column in COLUMNS.items():
+        if name not in frame:
+            continue
+        read, wanted = _COERCE[column.kind]
+        cells = read(frame[name])
+        notes += [f"{name}: {what} on {count:,} rows." for what, count in cells.changed]
+        faults.add(f"{name} must be {wanted}", cells.wrong, name)
+        if column.needed:
+            faults.add(f"{name} must not be missing", cells.missing, name)
+        for rule, broken in _ranges(name, column, cells):
+            faults.add(rule, broken & ~cells.missing & ~cells.wrong, name)
+        clean[name] = _clean(column, cells)
+    for rule, broken in _date_rules(clean["date"], period, where):
+        faults.add(rule, broken, "date")
+    table = pd.DataFrame(clean, copy=False)
+    faults.add("(product_id, date) must be unique", _repeats(table, ~faults.bad), "product_id")
+    return Checked(table[~faults.bad] if faults.bad.any() else table, faults.violations(), faults.rows(), tuple(notes))
+
+
+class _Faults:
+    """The rules that rows break, gathered rule by rule."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self.bad = np.zeros(len(frame), dtype=np.bool_)
+        self.rules: list[tuple[str, NDArray[np.int64], str]] = []
+
+    def add(self, rule: str, broken: Bools, column: str) -> None:
+        if broken.any():
+            self.rules.append((rule, np.flatnonzero(broken), column))
+            self.bad |= broken
+
+    def violations(self) -> tuple[Violation, ...]:
+        return tuple(Violation(rule, len(rows), self._offender(rows[0], column)) for rule, rows, column in self.rules)
+
+    def rows(self) -> pd.DataFrame:
+        numbers = np.flatnonzero(self.bad)
+        reasons = pd.Series("", index=numbers, dtype=object)
+        for rule, rows, _ in self.rules:
+            reasons[rows] = reasons[rows].where(reasons[rows] == "", reasons[rows] + "; ") + rule
+        bad = self.frame.iloc[numbers].reset_index(drop=True)
+        bad.insert(0, "row", numbers + 1)
+        bad["reasons"] = reasons.to_numpy()
+        return bad
+
+    def _offender(self, row: int, column: str) -> str:
+        product, date, value = (self.frame[name].iloc[row] for name in ("product_id", "date", column))
+        found = "" if column in ("product_id", "date") else f", {column} {_show(value)}"
+        return f"row {row + 1} (product_id {_show(product)}, date {_show(date)}{found})"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return str(value.date()) if value == value.normalize() else value.isoformat()
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _check_table(frame: pd.DataFrame, where: str) -> None:
+    names = [str(name) for name in frame.columns]
+    faults = []
+    for name, column in COLUMNS.items():
+        if names.count(name) > 1:
+            faults.append(Violation(f"column {name} must occur once", 0, f"it occurs {names.count(name)} times"))
+        if column.needed and name not in names:
+            near = difflib.get_close_matches(name, [other for other in names if other not in COLUMNS], n=1, cutoff=0.5)
+            hint = f"; rename {near[0]!r} if that is it" if near else ""
+            faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
+    if frame.empty and not faults:
+        faults.append(Violation("there must be rows", 0, "found none"))
+    if faults:
+        raise ContractError(where, faults)
+
+
+def _unknown(frame: pd.DataFrame) -> list[str]:
+    others = [str(name) for name in frame.columns if name not in COLUMNS]
+    return [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
+
+
+def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str, Bools]]:
+    values = cells.values
+    if column.kind == "number":
+        with np.errstate(invalid="ignore"):
+            low = values <= 0 if column.above_zero else values < 0
+            return [
+                (f"{name} must be {'above' if column.above_zero else 'at least'} 0", low),
+                (f"{name} must be finite and at most {LARGEST:,.0f}", values > LARGEST),
+            ]
+    if column.kind == "flag":
+        return [(f"{name} must be 0 or 1", ~np.isin(values, (0.0, 1.0)))]
+    if column.kind == "name":
+        long = [code for code, text in enumerate(cells.names) if len(text) > LONGEST_ID]
+        return [(f"{name} must have at most {LONGEST_ID} characters", np.isin(values, long))]
+    return []
+
+
+def _clean(column: Column, cells: coerce.Coerced) -> Any:
+    if column.kind == "name":
+        return pd.Categorical.from_codes(cells.values, categories=pd.Index(cells.names, dtype=object))
+    return cells.values.astype("datetime64[s]" if column.kind == "day" else np.float32)
+
+
+def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> list[tuple[str, Bools]]:
+    distinct, inverse, counts = np.unique(dates.astype("datetime64[D]"), return_inverse=True, return_counts=True)
+    known = ~np.isnat(distinct)
+    if not known.any():
+        return []
+    groups = np.cumsum(np.diff(distinct, prepend=distinct[0]) > np.timedelta64(FAR_DAYS, "D"))
+    bulk = np.bincount(groups[known], weights=counts[known]).argmax()
+    far = known & (groups != bulk)
+    near = known & ~far
+    rules = [(f"date must lie within {FAR_DAYS // 365} years of the bulk of the dates", far[inverse])]
+    weekdays = (distinct.astype("datetime64[D]").astype(np.int64) + 3) % 7  # Monday is 0
+    sold = np.bincount(weekdays[near], weights=counts[near], minlength=7)
+    if period == "week":
+        first = int(sold.argmax())
+        name = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[first]
+        rules.append(
+            (f"a weekly date must be the first day of its week (here {name})", (near & (weekdays != first))[inverse])
+        )
+    elif np.count_nonzero(sold) == 1 and near.sum() >= 4:
+        fault = f"all {int(near.sum())} dates fall on one weekday; for weekly sales set data.period to week"
+        raise ContractError(where, [Violation("dates must be days (data.period is day)", 0, fault)])
+    return rules
+
+
+def _repeats(table: pd.DataFrame, good: Bools) -> Bools:
+    """Later copies of an identical row, and every row of a pair whose rows differ: nobody can say which is right."""
+    codes = table["product_id"].cat.codes.to_numpy().astype(np.int64)
+    days = table["date"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    rows = np.flatnonzero(good)
+    if not rows.size:
+        return np.zeros(len(table), dtype=np.bool_)
+    pairs = pd.Series(codes[rows] * (int(days[rows].max()) - int(days[rows].min()) + 1) + days[rows] - days[rows].min())
+    repeated = rows[pairs.duplicated(keep=False).to_numpy()]
+    broken = np.zeros(len(table), dtype=np.bool_)
+    if repeated.size:
+        copies = table.iloc[repeated]
+        same = copies.duplicated(keep="first").to_numpy()
+        broken[repeated[same]] = True
+        differ = copies[~same].duplicated(["product_id", "date"], keep=False).to_numpy()
+        broken[repeated[~same][differ]] = True
+    return broken
