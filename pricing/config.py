@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from pricing.errors import ConfigError
 
@@ -149,10 +159,9 @@ class MonitoringConfig(Section):
             raise ValueError(f"breaches ({self.breaches}) cannot pass windows ({self.windows})")
         if sorted(set(self.maturities)) != self.maturities:
             raise ValueError(f"maturities must rise, found {self.maturities}")
-        needs = {"webhook": self.doors.webhook_url, "sns": self.doors.sns_topic}
-        for door in self.alerts:
-            if needs.get(door) == "":
-                raise ValueError(f"alerts: {door} has no address; set doors.{door}_{'url' if door == 'webhook' else 'topic'}")
+        for door, address in (("webhook", "webhook_url"), ("sns", "sns_topic")):
+            if door in self.alerts and not getattr(self.doors, address):
+                raise ValueError(f"alerts: {door} has no address; set doors.{address}")
         if self.trigger == "ecs" and not (self.doors.ecs_cluster and self.doors.ecs_task and self.doors.ecs_subnets):
             raise ValueError("trigger: ecs needs doors.ecs_cluster, doors.ecs_task and doors.ecs_subnets")
         return self

@@ -1,0 +1,144 @@
+"""The decision log as a table: one row per decision that counts, and what was wrong with the others."""
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from monitoring.findings import Finding, counted
+from pricing.decision.log import LogReading, read_decisions
+
+COLUMNS = (
+    *("decision_id", "at", "date", "product_id", "category", "worker", "sequence"),
+    *("recommended_price", "confidence", "expected_units", "expected_margin", "source", "reasons", "strategy"),
+    *("model_version", "current_price", "list_price", "unit_cost", "stock", "comp_price"),
+    *("candidate_price", "candidate_units", "trial"),
+)
+NUMBERS = [
+    *("recommended_price", "confidence", "expected_units", "expected_margin"),
+    *("current_price", "list_price", "unit_cost", "stock", "comp_price"),
+]
+CLOCK_SECONDS = 60
+
+
+def load_decisions(folder: Path, *, now: dt.datetime) -> tuple[pd.DataFrame, list[Finding]]:
+    """Reads the decision log in `folder`.
+
+    Args:
+        folder: Where serving's workers write.
+        now: With a time zone; decisions from later than this come from a clock that is wrong.
+
+    Raises:
+        SourceError: There is no such folder, or a file in it cannot be opened.
+    """
+    return tabulate(read_decisions(folder), now=now)
+
+
+def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, list[Finding]]:
+    """Makes the table of decisions, with the columns COLUMNS, in the order of the log.
+
+    `date` is a timestamp, `at` has UTC, `reasons` are joined by a blank, the candidates are arrays. A decision that
+    stands in the log twice, as when a segment was copied, comes once. Those with a wrong clock are counted and stay.
+    """
+    rows = []
+    broken = 0
+    for record in reading.records:
+        try:
+            rows.append(_row(record))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            broken += 1
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["at"] = pd.to_datetime(frame["at"], utc=True)
+    frame["date"] = pd.to_datetime(frame["date"])
+    frame[NUMBERS] = frame[NUMBERS].astype("float64")
+    repeated = frame["decision_id"].duplicated()
+    frame = frame[~repeated].reset_index(drop=True)
+    damaged = reading.damaged + broken
+    missing = max(0, reading.lost - reading.damaged)
+    findings = [
+        *counted("log_damaged", "warning", "{count} line(s) of the decision log are cut or unreadable", damaged),
+        *counted("log_lost", "warning", "{count} decision(s) were numbered but never reached the log", missing),
+        *counted("log_pending", "note", "{count} decision(s) of running workers are not on disk yet", reading.pending),
+        *counted(
+            "log_repeated", "note", "{count} decision(s) stand in the log twice; each counts once", repeated.sum()
+        ),
+        *_clocks(frame, now=now),
+    ]
+    if frame.empty:
+        findings.append(Finding("log_empty", "breach", "the decision log holds no decisions: nothing can be scored"))
+    return frame, findings
+
+
+def _row(record: dict[str, Any]) -> tuple[Any, ...]:
+    request, decision, candidates = record["request"], record["decision"], record["candidates"]
+    prices = np.asarray(candidates["price"], dtype=float)
+    units = np.asarray(candidates["units"], dtype=float)
+    if prices.shape != units.shape or prices.ndim != 1:
+        raise ValueError("candidates of unequal length")
+    return (
+        str(decision["decision_id"]),
+        dt.datetime.fromisoformat(record["at"]),
+        dt.date.fromisoformat(record["date"]),
+        str(record["product_id"]),
+        record["category"],
+        str(record["worker"]),
+        int(record["sequence"]),
+        float(decision["recommended_price"]),
+        _number(decision["confidence"]),
+        _number(decision["expected_units"]),
+        _number(decision["expected_margin"]),
+        str(decision["source"]),
+        " ".join(decision["reasons"]),
+        str(decision["strategy"]),
+        str(decision["model_version"]),
+        _number(record["current_price"]),
+        _number(record["list_price"]),
+        _number(record["unit_cost"]),
+        _number(request["current_stock"]),
+        _number(request.get("comp_price")),
+        prices,
+        units,
+        record["trial"],
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _clocks(frame: pd.DataFrame, *, now: dt.datetime) -> list[Finding]:
+    """Clocks that disagree: with this machine's, with themselves, and with the day that is priced."""
+    limit = pd.Timestamp(now) + pd.Timedelta(seconds=CLOCK_SECONDS)
+    ahead = int((frame["at"] > limit).sum())
+    ordered = frame.sort_values(["worker", "sequence"])
+    back = ordered.groupby("worker")["at"].diff() < -pd.Timedelta(seconds=CLOCK_SECONDS)
+    late = int((frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=1)).sum())
+    return [
+        *counted(
+            "clock_ahead", "warning", "{count} decision(s) claim to come from the future: a clock is wrong", ahead
+        ),
+        *counted("clock_back", "warning", "{count} time(s) a worker's clock was set back", int(back.sum())),
+        *counted("decided_late", "note", "{count} decision(s) were made after the day they price: a replay", late),
+    ]
+
+
+def period_start(dates: "pd.Series[pd.Timestamp]", *, first: np.datetime64, days: int) -> "pd.Series[pd.Timestamp]":
+    """Returns the first day of each date's period, on the grid that starts at `first` with steps of `days`."""
+    origin = pd.Timestamp(first)
+    return origin + pd.to_timedelta((dates - origin).dt.days // days * days, unit="D")
+
+
+def in_force(frame: pd.DataFrame, *, by: Sequence[str] = ("product_id", "period")) -> "pd.Series[bool]":
+    """Marks, of several decisions for one product and period, the one that counted.
+
+    That is the last one made before the priced day ended; where all were made later, the last of them.
+    """
+    late = frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=1)
+    order = frame.assign(_late=late).sort_values(
+        ["_late", "at", "worker", "sequence"], ascending=[False, True, True, True]
+    )
+    newest = ~order.duplicated(list(by), keep="last")
+    return newest.reindex(frame.index)

@@ -1,0 +1,179 @@
+"""Decisions meet the sales that followed: one row per decision in force, with what was charged and what sold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from monitoring.decisions import in_force, period_start
+from monitoring.findings import Finding, Level, counted
+from pricing.data.panel import Panel
+
+# The log keeps prices to six digits and the panel single precision; shops round to a cent.
+PRICE_TOLERANCE = 0.0051
+RANGE_TOLERANCE = 0.01
+
+TEXTS: dict[str, tuple[Level, str]] = {
+    "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
+    "product_unknown": ("warning", "{count} decision(s) are for products that the sales do not know"),
+    "before_sales": ("note", "{count} decision(s) are older than the sales given"),
+    "waiting": ("note", "{count} decision(s) wait for their sales"),
+    "truth_missing": ("note", "{count} decision(s) have no sales row on a day that the sales cover"),
+    "undecided": ("note", "{count} product(s) sell without any decision in the log"),
+    "censored": ("note", "{count} day(s) ended sold out and count for no error"),
+    "hindsight": ("note", "{count} decision(s) price a day that their model had already seen; they count for no error"),
+    "no_forecast": (
+        "note",
+        "{count} decision(s) say nothing about demand at the price that was charged: it lies outside the candidates, "
+        "or no model answered",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Decisions and their outcomes.
+
+    Attributes:
+        frame: One row per decision in force whose sales are known, sorted by date and product. Besides the log's
+            columns: `period` (its first day), `age` (periods since, 1 = the newest in the sales), `units_sold`,
+            `charged` (price charged), `cost` (per unit), `censored`, `forecast` (units expected at the price charged;
+            NaN where the log cannot tell), `pricing` ("followed", "kept" the old price, or "overridden"), `naive`
+            (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago) and `scored` (counts for the error).
+        findings: What was left out or looks wrong, counted.
+        decisions: Decisions in the log.
+        waiting: Decisions whose sales are not in yet.
+    """
+
+    frame: pd.DataFrame
+    findings: list[Finding]
+    decisions: int
+    waiting: int
+
+
+def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.datetime64] | None = None) -> Joined:
+    """Joins decisions with the panel of actual sales. Neither is modified.
+
+    Args:
+        decisions: From `load_decisions`.
+        panel: Sales up to today, as corrected up to today.
+        state_dates: The last day that each model version has seen, as far as it is known. A decision for such a day
+            was made in hindsight and counts for no error.
+    """
+    days = 7 if panel.period == "week" else 1
+    frame = decisions.assign(period=period_start(decisions["date"], first=panel.dates[0], days=days))
+    valid = in_force(frame)
+    superseded = int((~valid).sum())
+    frame = frame[valid]
+    product = _locate(panel.product_ids, frame["product_id"].to_numpy(dtype=str))
+    unknown = product < 0
+    column = ((frame["period"] - pd.Timestamp(panel.dates[0])).dt.days // days).to_numpy()
+    waiting = column >= len(panel.dates)
+    early = column < 0
+    inside = ~(unknown | waiting | early)
+    present = np.zeros(len(frame), dtype=bool)
+    present[inside] = panel.present[product[inside], column[inside]]
+    out = frame[present].copy()
+    _add_truth(out, panel, product=product[present], column=column[present])
+    out["age"] = len(panel.dates) - column[present]
+    out["forecast"] = forecast_at(out["candidate_price"], out["candidate_units"], price=out["charged"].to_numpy())
+    out["pricing"] = _pricing(out)
+    hindsight = _hindsight(out, state_dates or {})
+    no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
+    out["scored"] = ~(out["censored"].to_numpy() | no_forecast | hindsight)
+    sold = set(panel.product_ids[panel.present[:, -28:].any(axis=1)].tolist())
+    counts = {
+        "superseded": superseded,
+        "product_unknown": int(unknown.sum()),
+        "before_sales": int((early & ~unknown).sum()),
+        "waiting": int((waiting & ~unknown).sum()),
+        "truth_missing": int((inside & ~present).sum()),
+        "undecided": len(sold - set(decisions["product_id"])),
+        "censored": int(out["censored"].sum()),
+        "hindsight": int(hindsight.sum()),
+        "no_forecast": int(no_forecast.sum()),
+    }
+    findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
+    findings += _partial(out, frame[inside], panel)
+    out = out.sort_values(["period", "product_id"]).reset_index(drop=True)
+    return Joined(out, findings, len(decisions), counts["waiting"])
+
+
+def forecast_at(
+    prices: "pd.Series[Any]", units: "pd.Series[Any]", *, price: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Reads the forecast at the price charged off each decision's candidates, log-log between them.
+
+    Args:
+        prices: An ascending array of candidate prices per row.
+        units: The expected units at each of them.
+        price: (row,) what was charged.
+
+    Returns:
+        (row,) units; NaN without candidates, or more than 1 % outside them.
+    """
+    result = np.full(len(price), np.nan)
+    for row, (x, y, at) in enumerate(zip(prices, units, price, strict=True)):
+        x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)  # noqa: PLW2901
+        if len(x) and x[0] * (1 - RANGE_TOLERANCE) <= at <= x[-1] * (1 + RANGE_TOLERANCE):
+            result[row] = np.exp(np.interp(np.log(at), np.log(x), np.log(np.maximum(y, 1e-9))))
+    return result
+
+
+def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer], column: NDArray[np.integer]) -> None:
+    out["units_sold"] = panel.units_sold[product, column].astype(float)
+    out["charged"] = panel.price[product, column].astype(float)
+    out["cost"] = panel.unit_cost[product, column].astype(float)
+    out["opening_stock"] = panel.stock[product, column].astype(float)
+    out["censored"] = panel.censored[product, column]
+    out["category"] = panel.categories[product]
+    weeks = 1 if panel.period == "week" else 7
+    errors = []
+    clean = np.where(panel.present & ~panel.censored, panel.units_sold, np.nan)
+    for lag in range(1, 5):
+        past = column - lag * weeks
+        before = np.where(past >= 0, clean[product, np.maximum(past, 0)], np.nan)
+        errors.append(np.abs(out["units_sold"].to_numpy() - before))
+    stack = np.stack(errors)  # (lag, row)
+    known = np.isfinite(stack)
+    total = np.where(known, stack, 0.0).sum(axis=0)
+    out["naive"] = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def _locate(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Rows of `wanted` among the sorted `ids`, -1 where absent."""
+    if not len(wanted):
+        return np.zeros(0, dtype=np.intp)
+    place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[place] == wanted, place, -1)
+
+
+def _pricing(out: pd.DataFrame) -> NDArray[np.str_]:
+    charged = out["charged"].to_numpy()
+    slack = np.maximum(PRICE_TOLERANCE, 1e-3 * charged)
+    followed = np.abs(charged - out["recommended_price"].to_numpy()) <= slack
+    kept = np.abs(charged - out["current_price"].to_numpy()) <= slack
+    return np.where(followed, "followed", np.where(kept, "kept", "overridden"))
+
+
+def _hindsight(out: pd.DataFrame, state_dates: Mapping[str, np.datetime64]) -> NDArray[np.bool_]:
+    seen = out["model_version"].map({version: pd.Timestamp(day) for version, day in state_dates.items()})
+    return (out["period"] <= pd.to_datetime(seen)).to_numpy(dtype=bool)
+
+
+def _partial(out: pd.DataFrame, due: pd.DataFrame, panel: Panel) -> list[Finding]:
+    """The newest period may be half in: compares its share of known outcomes with that of the month before."""
+    newest = pd.Timestamp(panel.dates[-1])
+    asked = due.groupby("period").size()
+    share = (out.groupby("period").size() / asked).fillna(0.0)
+    before = share[share.index < newest].tail(28)
+    if newest not in share.index or before.empty or share[newest] >= 0.8 * before.mean():
+        return []
+    text = (
+        f"sales of {newest:%Y-%m-%d} are in for {share[newest]:.0%} of its decisions, usually {before.mean():.0%}: "
+        "that day's figures are provisional"
+    )
+    return [Finding("truth_partial", "warning", text, int(asked[newest]))]
