@@ -1,0 +1,162 @@
+"""The simulated market with known truth: `simulate` trades a history under the incumbent, `Market` holds it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from pricing.data.market_config import Calibration, MarketConfig
+from pricing.data.market_incumbent import BAND, Incumbent
+from pricing.data.market_supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
+from pricing.data.market_truth import Bools, Floats, Ints, Strings, Truth
+from pricing.data.market_world import World, draw_world
+
+__all__ = ["BAND", "Calibration", "Ledger", "Market", "MarketConfig", "Truth", "simulate"]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What happened on some days in a row. Arrays are (day, product); before a launch they hold 0 or NaN.
+
+    Attributes:
+        first_day: The market's day of the first row.
+        price: Price charged.
+        units: Units sold.
+        demand: Units demanded; hidden from everybody.
+        stock: Units on hand at opening.
+        comp_price: The competitor's price, whether or not it was observed.
+    """
+
+    first_day: int
+    price: Floats
+    units: Ints
+    demand: Ints
+    stock: Ints
+    comp_price: Floats
+
+    @classmethod
+    def blank(cls, first_day: int, days: int, products: int) -> "Ledger":
+        """A ledger to be filled by `write`."""
+        shape = (days, products)
+        return cls(
+            first_day,
+            np.full(shape, np.nan),
+            np.zeros(shape, dtype=np.int32),
+            np.zeros(shape, dtype=np.int32),
+            np.zeros(shape, dtype=np.int32),
+            np.full(shape, np.nan),
+        )
+
+    @property
+    def days(self) -> range:
+        """The market's days that the rows stand for."""
+        return range(self.first_day, self.first_day + len(self.price))
+
+
+@dataclass(frozen=True)
+class Market:
+    """A market with its history.
+
+    Attributes:
+        world: Products, costs, list prices, the advertising plan; and, in `world.truth`, what nobody sees.
+        supply: Buyers and the competitor.
+        ledger: The history as the incumbent made it.
+        shelf: Stock and prices at the end of the history, from where a roll-forward goes on.
+    """
+
+    world: World
+    supply: Supply
+    ledger: Ledger
+    shelf: Shelf
+
+    @property
+    def config(self) -> MarketConfig:
+        """The options the market was made with."""
+        return self.world.config
+
+    @property
+    def truth(self) -> Truth:
+        """What no policy but the oracle may know."""
+        return self.world.truth
+
+    @property
+    def product_ids(self) -> Strings:
+        """(product,) the products with a history first, then those that launch after it."""
+        return self.world.product_ids
+
+    @property
+    def in_history(self) -> Bools:
+        """(product,) whether a product was on sale during the history."""
+        known: Bools = self.truth.launch < self.config.days
+        return known
+
+    def frame(self) -> pd.DataFrame:
+        """The history as rows of the data contract, sorted by product and date."""
+        return rows(self.world, self.ledger)
+
+    def expected_demand(self, product: ArrayLike, day: ArrayLike, price: ArrayLike) -> Floats:
+        """Expected units at other prices than those charged, on days of the history.
+
+        The arguments broadcast against each other; `day` counts from 0, `product` is a row of `product_ids`.
+        The competitor's price is the one of that day. For other days see `Truth.expected_demand`.
+        """
+        comp_price = self.ledger.comp_price[np.asarray(day), np.asarray(product)]
+        return self.truth.expected_demand(product, day, price, comp_price=np.where(comp_price > 0, comp_price, 1.0))
+
+
+def simulate(config: MarketConfig | None = None) -> Market:
+    """Draws a market and trades its history under the incumbent.
+
+    Args:
+        config: The options; 60 products over 730 days when absent.
+    """
+    config = config or MarketConfig()
+    world = draw_world(config)
+    supply = draw_supply(world)
+    shelf, incumbent = empty_shelf(world), Incumbent(world, supply)
+    ledger = Ledger.blank(0, config.days, config.total_products)
+    for day in range(config.days):
+        open_day(world, supply, shelf, day=day)
+        record_day(world, supply, shelf, ledger=ledger, day=day, price=incumbent.prices(day, shelf))
+    return Market(world, supply, ledger, shelf)
+
+
+def record_day(world: World, supply: Supply, shelf: Shelf, *, ledger: Ledger, day: int, price: Floats) -> None:
+    """Trades one opened day at `price` and writes it down. Changes `shelf` and `ledger`."""
+    row = day - ledger.first_day
+    active = world.truth.launch <= day
+    ledger.price[row] = np.where(active, price, np.nan)
+    ledger.stock[row] = shelf.stock
+    ledger.comp_price[row] = shelf.comp_price
+    ledger.units[row], ledger.demand[row] = trade(world, supply, shelf, day=day, price=price)
+
+
+def rows(world: World, ledger: Ledger) -> pd.DataFrame:
+    """A ledger as rows of the data contract, as a shop's systems would have recorded them."""
+    days = slice(ledger.first_day, ledger.first_day + len(ledger.price))
+    there = world.recorded[days] & (world.truth.launch <= np.arange(days.start, days.stop)[:, None])
+    product, day = np.nonzero(there.T)
+
+    def column(values: NDArray[Any]) -> NDArray[Any]:
+        picked: NDArray[Any] = values[day, product]
+        return picked
+
+    comp_price = np.where(column(world.comp_seen[days]), column(ledger.comp_price), np.nan)
+    names, code = np.unique(world.category_names, return_inverse=True)
+    return pd.DataFrame(
+        {
+            "date": world.truth.dates[days][day].astype("datetime64[s]"),
+            "product_id": pd.Categorical.from_codes(product, pd.Index(world.product_ids)).astype(str),
+            "units_sold": column(ledger.units).astype(np.float64),
+            "price": column(ledger.price),
+            "category": pd.Categorical.from_codes(code[product], pd.Index(names)).astype(str),
+            "list_price": column(world.truth.list_price[days]),
+            "unit_cost": column(world.unit_cost[days]),
+            "stock": column(ledger.stock).astype(np.float64),
+            "comp_price": comp_price,
+            "is_promo": column(world.truth.is_promo[days]).astype(np.int8),
+            "is_holiday": world.is_holiday[days][day].astype(np.int8),
+        }
+    )

@@ -1,0 +1,258 @@
+"""How a market is drawn: products, hidden shocks, costs, list prices and the advertising plan, before anyone trades."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.market_config import FIRST_DAY, MarketConfig
+from pricing.data.market_truth import Bools, Floats, Ints, Singles, Strings, Truth, holidays_among, weekday
+
+CATEGORY_NAMES = ("bakery", "beverages", "coffee", "dairy", "frozen", "household", "personal", "snacks")
+STREAMS = (
+    *("product", "calendar", "shock", "supplier", "cost", "list", "promo", "shopper", "crowd", "supply", "rival"),
+    *("incumbent", "record", "sighting", "regime"),
+)
+MARKUP_BOUNDS = (1.25, 3.0)  # what any category manager would call plausible
+BELIEF_BOUNDS = (1.5, 5.0)
+
+
+@dataclass(frozen=True)
+class World:
+    """A market before trade: the truth, and what everybody may see of it.
+
+    Attributes:
+        config: The options it was drawn with.
+        product_ids: (product,) sorted; those that launch after the history come last.
+        category_names: (product,) the category in words.
+        truth: What only the oracle knows.
+        unit_cost: (day, product) cost of a unit.
+        promo_cut: (day, product) cut below list that the incumbent plans for an advertised day, a share.
+        is_holiday: (day,) whether the day is a holiday.
+        comp_seen: (day, product) whether the competitor's price was observed.
+        recorded: (day, product) whether the day's row reached the history.
+        rival_move: (product,) log move of the competitor's price level in the new regime.
+    """
+
+    config: MarketConfig
+    product_ids: Strings
+    category_names: Strings
+    truth: Truth
+    unit_cost: Floats
+    promo_cut: Singles
+    is_holiday: Bools
+    comp_seen: Bools
+    recorded: Bools
+    rival_move: Floats
+
+
+def stream(config: MarketConfig, name: str) -> np.random.Generator:
+    """The generator of one kind of draw, so that an option changes only what it is about."""
+    return np.random.default_rng([config.seed, STREAMS.index(name)])
+
+
+def draw_world(config: MarketConfig) -> World:
+    """Draws the market that `config` describes. Days are drawn in order: a longer future changes no earlier day."""
+    constants = config.calibration
+    days, products = config.total_days, config.total_products
+    dates = np.datetime64(FIRST_DAY, "D") + np.arange(days)
+    rng = stream(config, "product")
+
+    category = rng.permutation(np.arange(products) % config.categories)
+    mean_slope = -config.mean_elasticity
+    category_slope = mean_slope * np.exp(constants.category_spread * rng.standard_normal(config.categories))
+    slope = category_slope[category] * np.exp(constants.product_spread * rng.standard_normal(products))
+    low, high = constants.elasticity_bounds
+    slope = np.clip(slope, low, high * max(1.0, mean_slope / 2.5))
+
+    volume_log = constants.volume[1] * rng.standard_normal(products)
+    base_cost = constants.cost[0] * np.exp(constants.cost[1] * rng.standard_normal(products) - volume_log / 4)
+    base_cost = np.maximum(base_cost, 0.25)
+    weekend = rng.uniform(*constants.weekend, products)
+    curvature = rng.uniform(*constants.curvature, products)
+    cross = rng.uniform(*constants.cross, products)
+    lift = rng.uniform(*constants.promo_lift, products)
+    launch = _launch_days(config, rng)
+
+    unit_cost = _unit_costs(config, category, base_cost)
+    list_price = _list_prices(config, category, category_slope, unit_cost)
+    anchor = list_price[0].copy()
+    shock = _shocks(config, category)
+    level = _levels(config, category, dates)
+    level += shock + (np.log(constants.volume[0]) + volume_log).astype(np.float32)
+    slopes, rival_move = _change_regime(config, category, slope, level)
+    is_promo, promo_cut = _promotions(config)
+    size = constants.size / config.noise if config.noise > 0 else np.inf
+    truth = Truth(
+        dates=dates,
+        category=category,
+        launch=launch,
+        anchor=anchor,
+        slope=slopes,
+        weekend=weekend,
+        curvature=curvature,
+        cross=cross,
+        lift=lift,
+        level=level,
+        shock=shock,
+        list_price=list_price,
+        is_promo=is_promo,
+        uniform=np.clip(stream(config, "shopper").random(level.shape, dtype=np.float32), 1e-6, 1 - 1e-6),
+        crowd=_crowds(config, size),
+        size=size,
+        regime_day=config.regime_day,
+        history=config.days,
+    )
+    return World(
+        config=config,
+        product_ids=np.array([f"P{row + 1:05d}" for row in range(products)]),
+        category_names=_category_names(config)[category],
+        truth=truth,
+        unit_cost=unit_cost,
+        promo_cut=promo_cut,
+        is_holiday=holidays_among(dates),
+        comp_seen=stream(config, "sighting").random(level.shape, dtype=np.float32) > 0.04,
+        recorded=stream(config, "record").random(level.shape, dtype=np.float32) > 0.004,
+        rival_move=rival_move,
+    )
+
+
+def _category_names(config: MarketConfig) -> Strings:
+    names = [*CATEGORY_NAMES, *(f"category-{number}" for number in range(len(CATEGORY_NAMES), config.categories))]
+    return np.array(names[: config.categories])
+
+
+def _crowds(config: MarketConfig, size: float) -> Singles:
+    shape = (config.total_days, config.total_products)
+    if config.noise == 0:
+        return np.ones(shape, dtype=np.float32)
+    return stream(config, "crowd").standard_gamma(size, shape, dtype=np.float32) / np.float32(size)
+
+
+def _launch_days(config: MarketConfig, rng: np.random.Generator) -> Ints:
+    """Most products are there from the start, an eighth launch during the history, the unseen ones after it."""
+    launch = np.zeros(config.total_products, dtype=np.int64)
+    late = rng.random(config.products) < 0.12
+    when = rng.integers(config.days // 8, max(config.days // 8 + 1, config.days - 45), config.products)
+    launch[: config.products] = np.where(late, when, 0)
+    unseen = config.total_products - config.products
+    launch[config.products :] = config.days + rng.integers(0, max(1, min(28, config.future)), unseen)
+    return launch
+
+
+def _unit_costs(config: MarketConfig, category: Ints, base_cost: Floats) -> Floats:
+    """Costs that move by steps: the supplier's hit a whole category, others a single product."""
+    constants, days = config.calibration, config.total_days
+    supplier = _steps(stream(config, "supplier"), (days, config.categories), constants.category_cost)
+    own = _steps(stream(config, "cost"), (days, config.total_products), constants.product_cost)
+    cost: Floats = np.round(np.maximum(base_cost * np.exp(own + supplier[:, category]), 0.05), 2)
+    return cost
+
+
+def _steps(rng: np.random.Generator, shape: tuple[int, int], rate: tuple[float, float]) -> Floats:
+    """Random walks, shape (day, walk), that move by `rate[0]` once in `rate[1]` days on average."""
+    path = np.empty(shape)
+    position = np.zeros(shape[1])
+    for day in range(shape[0]):
+        moves = rng.random(shape[1]) < 1 / rate[1]
+        position += np.where(moves, rate[0] * rng.standard_normal(shape[1]), 0.0)
+        path[day] = position
+    return path
+
+
+def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, unit_cost: Floats) -> Floats:
+    """The incumbent's regular prices: its category's mark-up, its own errors, cost moves passed on late."""
+    constants, rng = config.calibration, stream(config, "list")
+    believed = category_slope * np.exp(constants.belief * rng.standard_normal(config.categories))
+    believed = np.clip(believed, *BELIEF_BOUNDS)
+    markup = np.clip(believed / (believed - 1), *MARKUP_BOUNDS)[category]
+    markup = markup * np.exp(constants.list_error * rng.standard_normal(config.total_products))
+    markup = np.maximum(markup, 1.1)
+    review = rng.integers(0, constants.list_review, config.total_products)
+    cost_then = unit_cost[0].copy()
+    current = np.round(cost_then * markup, 2)
+    path = np.empty_like(unit_cost)
+    for day in range(config.total_days):
+        moved = np.abs(np.log(unit_cost[day] / cost_then)) > constants.list_trigger
+        reprice = moved & (day % constants.list_review == review)
+        cost_then = np.where(reprice, unit_cost[day], cost_then)
+        current = np.where(reprice, np.round(cost_then * markup, 2), current)
+        path[day] = current
+    return path
+
+
+def _shocks(config: MarketConfig, category: Ints) -> Singles:
+    """Hidden demand shocks: a stationary autoregression of the product, and one that its category shares."""
+    rng = stream(config, "shock")
+    (spread, persistence), (wide, lasting) = config.calibration.product_shock, config.calibration.category_shock
+    shock = np.empty((config.total_days, config.total_products), dtype=np.float32)
+    own = spread * rng.standard_normal(config.total_products)
+    shared = wide * rng.standard_normal(config.categories)
+    for day in range(config.total_days):
+        shock[day] = own + shared[category]
+        step = spread * np.sqrt(1 - persistence**2)
+        wide_step = wide * np.sqrt(1 - lasting**2)
+        own = persistence * own + step * rng.standard_normal(config.total_products)
+        shared = lasting * shared + wide_step * rng.standard_normal(config.categories)
+    return shock
+
+
+def _levels(config: MarketConfig, category: Ints, dates: NDArray[np.datetime64]) -> Singles:
+    """Week, season, holidays, trends and level shifts, on a log scale, around 0."""
+    constants, rng = config.calibration, stream(config, "calendar")
+    products = config.total_products
+    week = 0.10 * rng.standard_normal((7, config.categories)) + rng.uniform(0.05, 0.45) * np.array(
+        [[-0.4], [-0.5], [-0.4], [-0.1], [0.4], [0.8], [0.2]]
+    )
+    own_week = 0.05 * rng.standard_normal((7, products))
+    phase, amplitude = (
+        rng.uniform(0, 2 * np.pi, config.categories),
+        rng.uniform(0.05, constants.season, config.categories),
+    )
+    holiday_lift = rng.normal(0.15, 0.20, config.categories)
+    trend = constants.trend * rng.standard_normal(products) / 365
+    day_of_year = 2 * np.pi * np.arange(config.total_days) / 365.25
+    season = amplitude * np.sin(day_of_year[:, None] + phase)
+    near = _holiday_nearness(dates)[:, None] * holiday_lift
+    level = (season + near + week[weekday(dates)])[:, category].astype(np.float32)
+    level += _steps(rng, level.shape, (constants.shift, constants.shift_days))
+    level += own_week[weekday(dates)]
+    level += trend * (np.arange(config.total_days)[:, None] - config.days / 2)
+    return level
+
+
+def _holiday_nearness(dates: NDArray[np.datetime64]) -> Floats:
+    """1 on a holiday, less on each of the three days before it."""
+    nearness = np.zeros(len(dates))
+    for before, weight in enumerate((1.0, 0.8, 0.5, 0.25)):
+        nearness = np.maximum(nearness, weight * holidays_among(dates + before))
+    return nearness
+
+
+def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: Singles) -> tuple[Floats, Floats]:
+    """The slopes of both regimes and the competitor's log move; moves `level` from the new regime's first day."""
+    rng = stream(config, "regime")
+    hit = rng.permutation(config.categories) < max(1, config.categories // 2)
+    turn = np.where(hit, rng.choice([-1.0, 1.0], config.categories) * rng.uniform(0.2, 0.4, config.categories), 0.0)
+    move = np.where(hit, rng.choice([-1.0, 1.0], config.categories) * rng.uniform(0.2, 0.4, config.categories), 0.0)
+    level[config.regime_day :] += move[category].astype(np.float32)
+    rival = np.where(hit, rng.choice([-0.12, 0.12], config.categories), 0.0)
+    return np.stack([slope, np.maximum(slope * np.exp(turn[category]), 1.0)]), rival[category]
+
+
+def _promotions(config: MarketConfig) -> tuple[Bools, Singles]:
+    """The advertising plan, in blocks of a week that start on a product's own weekday, and the cuts planned for it."""
+    constants, rng = config.calibration, stream(config, "promo")
+    products, weeks = config.total_products, config.total_days // 7 + 2
+    rate = rng.uniform(0, constants.promo_rate, products)
+    phase = rng.integers(0, 7, products)
+    planned = np.empty((weeks, products), dtype=np.bool_)
+    cut = np.empty((weeks, products), dtype=np.float32)
+    for week in range(weeks):
+        planned[week] = rng.random(products) < rate
+        depth = rng.choice([0.10, 0.15, 0.20, 0.25, 0.30], products)
+        cut[week] = np.where(rng.random(products) < constants.idle_promo, 0.0, depth)
+    block = (np.arange(config.total_days)[:, None] + phase) // 7
+    columns = np.arange(products)
+    is_promo = planned[block, columns]
+    return is_promo, np.where(is_promo, cut[block, columns], 0.0).astype(np.float32)
