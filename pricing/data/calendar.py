@@ -1,12 +1,65 @@
 """Days: holidays that recur, periods between dates, and which day a request means. No clock: `today` is passed."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pricing.data.panel import STEP_DAYS, Bools, Days, Period
-from pricing.errors import ConfigError
+from pricing.data.panel import STEP_DAYS, Bools, Days, Panel, Period
+from pricing.errors import ConfigError, RequestError
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_EASTER_REACH = 60  # days around Easter Sunday that a movable feast may fall on
+_LEAST_HISTORY = 2 * 364  # days: a holiday recurs when it was seen twice
+
+
+def resolve_date(
+    day_of_week: str,
+    date: dt.date | None,
+    *,
+    today: dt.date,
+    state_date: dt.date | None,
+    horizon: int,
+    period: Period,
+) -> tuple[dt.date, bool]:
+    """The first day of the period that a request means, and whether the model's state is too old for it.
+
+    Without a date it is the first such weekday after today, or after the state's end where that lies later. When the
+    state ended more than `horizon` periods before today, it is the first such weekday after the state's end, and stale.
+    A date that is given stands; it is stale when the state is that old and the date lies beyond its horizon.
+
+    Args:
+        day_of_week: English name of a weekday.
+        date: The day asked for; None when the request names none.
+        today: The day on which the request is answered.
+        state_date: First day of the last period that the model's states have seen; None without a model.
+        horizon: Periods that the model forecasts.
+        period: The grain; on a weekly panel the day selects its week, counted from `state_date`.
+
+    Raises:
+        RequestError: The weekday is none, or the date falls on another one.
+    """
+    if day_of_week not in WEEKDAYS:
+        raise RequestError(f"day_of_week: expected one of {', '.join(WEEKDAYS)}, found {day_of_week!r}")
+    weekday = WEEKDAYS.index(day_of_week)
+    if date is not None and date.weekday() != weekday:
+        raise RequestError(f"date {date} is a {WEEKDAYS[date.weekday()]}, but day_of_week says {day_of_week}")
+    step = STEP_DAYS[period]
+    if state_date is None:
+        return date or _next(weekday, today), False
+    end = state_date + dt.timedelta(days=step - 1)
+    old = (today - end).days > horizon * step
+    if date is None:
+        return _first_day(_next(weekday, end if old else max(today, end)), state_date, step), old
+    return _first_day(date, state_date, step), old and (date - end).days > horizon * step
+
+
+def periods_between(start: Days, end: Days, *, period: Period) -> NDArray[np.int64]:
+    """Whole periods from `start` to `end`, rounded down; negative where `end` comes first."""
+    days: NDArray[np.int64] = (end.astype("datetime64[D]") - start.astype("datetime64[D]")).astype(np.int64)
+    return days // STEP_DAYS[period]
 
 
 def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, period: Period = "day") -> Bools:
@@ -23,15 +76,122 @@ def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, 
     """
     span = np.arange(STEP_DAYS[period]).astype("timedelta64[D]")
     days = dates.astype("datetime64[D]")[:, None] + span  # (period, day)
-    years = range(days.min().astype(dt.date).year, days.max().astype(dt.date).year + 1) if days.size else range(0)
-    return np.asarray(np.isin(days, _calendar(country, years)).any(axis=1))
+    if not days.size:
+        return np.zeros(len(dates), dtype=np.bool_)
+    first, last = days.min().astype(dt.date).year, days.max().astype(dt.date).year
+    if recurring is None:
+        known = _calendar(country, first, last)
+    else:
+        known = np.array([day for rule in recurring for day in _occurrences(rule, first, last)], dtype="datetime64[D]")
+    return np.asarray(np.isin(days, known).any(axis=1))
 
 
-def _calendar(country: str, years: range) -> Days:
+def recurring_holidays(panel: Panel) -> tuple[str, ...] | None:
+    """The rules by which the history's own holidays recur, for `holidays_for`.
+
+    A rule is a day of the year, the nth or last weekday of a month, or a distance from Easter; it holds when each of
+    its occurrences within the history, at least two, was a holiday. One rule is taken for each holiday. On a weekly
+    panel the middle of the days that fit is taken.
+
+    Returns:
+        None when the history does not say which days are holidays, or is shorter than two years: then a calendar
+        must say so.
+    """
+    step = STEP_DAYS[panel.period]
+    if not panel.holidays_given or len(panel.dates) * step < _LEAST_HISTORY:
+        return None
+    flags = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
+    start: dt.date = panel.dates[0].astype(dt.date)
+    length, last_year = len(flags) * step, (start + dt.timedelta(days=len(flags) * step - 1)).year
+
+    def periods(rule: str) -> list[int]:
+        offsets = [(day - start).days for day in _occurrences(rule, start.year, last_year)]
+        return [offset // step for offset in offsets if 0 <= offset < length]
+
+    rules: list[str] = []
+    explained: set[int] = set()
+    for index in np.flatnonzero(flags):
+        if index in explained:
+            continue
+        days = [start + dt.timedelta(days=int(index) * step + day) for day in range(step)]
+        for candidates in zip(*(_rules_of(day) for day in days), strict=True):
+            holding = [rule for rule in candidates if rule and _holds(periods(rule), flags)]
+            if holding:
+                rules.append(holding[len(holding) // 2])
+                explained.update(periods(rules[-1]))
+                break
+    return tuple(rules)
+
+
+def _holds(periods: list[int], flags: Bools) -> bool:
+    return len(periods) >= 2 and bool(flags[periods].all())
+
+
+def _rules_of(day: dt.date) -> Iterator[str]:
+    """The rules that a day is an instance of, the simplest kind first; empty where a kind does not apply."""
+    nth = (day.day - 1) // 7 + 1
+    last = (day + dt.timedelta(days=7)).month != day.month
+    away = (day - _easter(day.year)).days
+    yield f"date:{day.month}:{day.day}"
+    yield f"nth:{day.month}:{nth}:{day.isoweekday()}"
+    yield f"last:{day.month}:{day.isoweekday()}" if last else ""
+    yield f"easter:{away}" if abs(away) <= _EASTER_REACH else ""
+
+
+def _occurrences(rule: str, first_year: int, last_year: int) -> Iterator[dt.date]:
+    kind, *rest = rule.split(":")
+    values = [int(value) for value in rest]
+    for year in range(first_year, last_year + 1):
+        if kind == "easter":
+            yield _easter(year) + dt.timedelta(days=values[0])
+        elif kind == "date":
+            month, number = values
+            if (month, number) != (2, 29) or _leap(year):
+                yield dt.date(year, month, number)
+        elif kind == "nth":
+            month, nth, weekday = values
+            first = dt.date(year, month, 1)
+            day = first + dt.timedelta(days=(weekday - first.isoweekday()) % 7 + 7 * (nth - 1))
+            if day.month == month:
+                yield day
+        elif kind == "last":
+            month, weekday = values
+            end = dt.date(year + month // 12, month % 12 + 1, 1) - dt.timedelta(days=1)
+            yield end - dt.timedelta(days=(end.isoweekday() - weekday) % 7)
+        else:
+            raise ConfigError(f"{rule!r} is no rule of a recurring holiday")
+
+
+def _leap(year: int) -> bool:
+    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+
+
+def _easter(year: int) -> dt.date:
+    """Easter Sunday of the Gregorian calendar; the anonymous computus, after Meeus, Astronomical Algorithms, ch. 8."""
+    golden, (century, rest) = year % 19, divmod(year, 100)
+    epact = (19 * golden + century - century // 4 - (century - (century + 8) // 25 + 1) // 3 + 15) % 30
+    weekday = (32 + 2 * (century % 4) + 2 * (rest // 4) - epact - rest % 4) % 7
+    correction = (golden + 11 * epact + 22 * weekday) // 451
+    month, day = divmod(epact + weekday - 7 * correction + 114, 31)
+    return dt.date(year, month, day + 1)
+
+
+@lru_cache(maxsize=32)
+def _calendar(country: str, first_year: int, last_year: int) -> Days:
     import holidays  # noqa: PLC0415 - a large library that few processes need
 
     try:
-        table = holidays.country_holidays(country, years=years)
+        table = holidays.country_holidays(country, years=range(first_year, last_year + 1))
     except NotImplementedError as error:
         raise ConfigError(f"data.country: there is no holiday calendar for {country!r}; give an ISO code") from error
-    return np.array(sorted(table), dtype="datetime64[D]")
+    days = np.array(sorted(table), dtype="datetime64[D]")
+    days.setflags(write=False)
+    return days
+
+
+def _next(weekday: int, after: dt.date) -> dt.date:
+    return after + dt.timedelta(days=(weekday - after.weekday() - 1) % 7 + 1)
+
+
+def _first_day(day: dt.date, state_date: dt.date, step: int) -> dt.date:
+    return day - dt.timedelta(days=(day - state_date).days % step)
