@@ -13,7 +13,6 @@ from pricing.data import coerce
 from pricing.data.panel import Bools, Period
 from pricing.errors import ContractError, Violation
 
-CONTRACT_VERSION = 1
 LARGEST = 1e9
 """The largest price, in currency units, and the most units a row may hold."""
 LONGEST_ID = 200

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+CONTRACT_VERSION = 1  # of the columns and their meaning; a model version of another contract is refused
+
 Period = Literal["day", "week"]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

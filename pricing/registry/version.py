@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import pricing
 from pricing.config import Config, parse_config
-from pricing.data.contract import CONTRACT_VERSION
+from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.demand.model import DemandModel
@@ -85,7 +85,7 @@ class LoadedVersion:
         return golden.compare(self.pricer(version="golden"), self.meta["golden"], where=str(self.folder))
 
 
-def pack(  # noqa: PLR0913 - the parts of a version, each named once, here
+def pack(
     folder: str | Path,
     *,
     demand: DemandModel,
