@@ -1,0 +1,57 @@
+# Set-up needs Python 3.11-3.13, git and make. The first target you run makes .venv; the others reuse it.
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
+PYTHON := $(or $(PYTHON),python3)
+endif
+DATA ?= grocery
+export PORT ?= 8080
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+
+installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
+mlflow = .venv/bin/mlflow
+compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+options = $(if $(SALES),-P sales=$(SALES)) $(if $(CONFIG),-P config=$(CONFIG))
+
+.PHONY: help install demo test test-fast lint train promote serve image bench lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
+
+install:  ## .venv with what training needs
+	$(installed) training demo
+
+demo:  ## the whole loop on real grocery sales (DATA=market: on a simulated market whose truth is known)
+	$(installed) training demo
+	.venv/bin/python -m pipelines.demo --data $(DATA)
+
+test:  ## every test (ARGS="tests/unit -k name": some of them)
+	$(installed) development demo
+	.venv/bin/pytest $(ARGS)
+
+test-fast:  ## the tests that take seconds
+	$(installed) development demo
+	.venv/bin/pytest -m "not slow and not docker" $(ARGS)
+
+lint:  ## ruff, its formatter and mypy
+	$(installed) development demo
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+train:  ## a new challenger (SALES=path or URL, CONFIG=file)
+	$(installed) training demo
+	$(mlflow) run . --env-manager local $(options)
+
+promote:  ## the challenger becomes champion, if it passes the gates
+	$(installed) training demo
+	$(mlflow) run . -e promote --env-manager local $(options)
+
+lock:  ## new lock files from requirements/*.in
+	$(installed) development demo
+	$(compile) requirements/development.in -o requirements/development.txt
+	$(compile) requirements/training.in -c requirements/development.txt -o requirements/training.txt
+	$(compile) requirements/serving.in -c requirements/development.txt -o requirements/serving.txt
+	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt
+	$(compile) --no-deps requirements/demo.in -o requirements/demo.txt
+
+clean:  ## removes .venv and caches; models and runs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,109 @@
+"""Makes .venv and brings it to exactly the requirement sets asked for, beside those asked for before.
+
+Run by `make`, as `python3 requirements/environment.py training demo`. Standard library only, and no grammar newer
+than Python 3.6: an old Python is to be told what is wrong instead of failing on the syntax.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST, TOO_NEW = (3, 11), (3, 14)
+ADVICE = """\
+Install one (Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python@3.13),
+or name one that you have: make … PYTHON=/path/to/python3.13"""
+
+
+def complaint(version, modules):
+    """Says what is wrong with a Python and what to do about it; None when it will do.
+
+    Args:
+        version: Its (major, minor).
+        modules: Which of `venv` and `ensurepip` it has.
+    """
+    if not OLDEST <= version < TOO_NEW:
+        return f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {version[0]}.{version[1]}.\n{ADVICE}"
+    if not {"venv", "ensurepip"} <= set(modules):
+        return (
+            f"{sys.executable} cannot make virtual environments: Debian and Ubuntu keep that in a package of its own.\n"
+            "Install it: apt-get install python3-venv"
+        )
+    return None
+
+
+def read_locks(names, folder=ROOT):
+    """Returns {set: sha256 of its lock file}.
+
+    Raises:
+        FileNotFoundError: There is no such set.
+    """
+    return {name: hashlib.sha256((folder / "requirements" / f"{name}.txt").read_bytes()).hexdigest() for name in names}
+
+
+def main(names):
+    """Brings .venv up to date; returns the exit status."""
+    modules = [module for module in ("venv", "ensurepip") if importlib.util.find_spec(module)]
+    wrong = complaint(sys.version_info[:2], modules)
+    if wrong:
+        print(wrong, file=sys.stderr)
+        return 2
+    venv = ROOT / ".venv"
+    python = venv / "bin" / "python"
+    record = venv / "locked.json"
+    if venv.exists() and _version(python) != sys.version_info[:2]:
+        print(f"Removing {venv}: it is broken, or of another Python than {sys.executable}.", flush=True)
+        shutil.rmtree(venv)
+    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    wanted = read_locks(["bootstrap", *sorted({*before, *names} - {"bootstrap"})])
+    if before == wanted:
+        return 0
+    print(
+        f"Installing {', '.join(sorted(wanted))} into {venv} (about 3 GB; minutes at first, then seconds).", flush=True
+    )
+    record.unlink(missing_ok=True)  # an interrupted installation must not look like a finished one
+    if not venv.exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    files = [ROOT / "requirements" / f"{name}.txt" for name in wanted]
+    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, "--require-hashes", "-r", files[0]], check=True)
+    uv = [venv / "bin" / "uv", "pip", "sync", "--python", python, "--require-hashes"]
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    subprocess.run([*uv, *quiet, *files], check=True, env=_settings())
+    record.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    return 0
+
+
+def _version(python):
+    """(major, minor) of the interpreter at `python`; None when it does not run."""
+    try:
+        out = subprocess.run(
+            [python, "-c", "import sys; print(*sys.version_info[:2])"], stdout=subprocess.PIPE, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return tuple(int(part) for part in out.stdout.split())
+
+
+def _settings():
+    """The environment for uv, which does not read pip's settings: an index set for pip is meant for it too."""
+    index = os.environ.get("PIP_INDEX_URL")
+    return {"UV_DEFAULT_INDEX": index, **os.environ} if index else dict(os.environ)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except FileNotFoundError as error:
+        sys.exit(f"There is no such requirement set: {error.filename}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(
+            f"The installation failed (above). Nothing else was changed; the same command tries again: {error.cmd[0]}"
+        )
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The same command goes on where it stopped.")

@@ -1,0 +1,287 @@
+"""Who may import whom, read from the sources: three programs around one library, and one door per heavy library."""
+
+import ast
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ("pipelines", "serving", "monitoring")
+PACKAGES = ("pricing", *PROGRAMS)
+INWARD = ("errors", "config", "data", "demand", "decision", "registry")  # each may import itself and those before it
+FOLLOWER = "serving.follower"
+# Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.
+DOORS = {
+    "keras": ("pricing.demand.network",),
+    "tensorflow": ("pricing.demand.network",),
+    "mlflow": ("pricing.registry.aliases", "pricing.registry.pyfunc", "pipelines."),
+    "optuna": ("pipelines.tune",),
+    "flask": ("serving.",),
+    "gunicorn": ("serving.",),
+}
+# In these programs any one module may be the door, but no second one.
+ONE_DOOR = {"evidently": "monitoring", "boto3": "monitoring", "mlflow": "monitoring"}
+SERVING_NEVER = {
+    "keras",
+    "tensorflow",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "shap",
+    "matplotlib",
+    "optuna",
+    "evidently",
+    "pyarrow",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: who, what, and whether it runs as soon as the importing module is imported."""
+
+    module: str
+    target: str
+    at_import: bool
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the four packages, by its dotted name; a package is named without `__init__`."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(root: Path) -> list[Import]:
+    known = modules(root)
+    return [found for name, path in known.items() for found in _imports_of(name, path, known)]
+
+
+@cache
+def _parse(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+def _imports_of(name: str, path: Path, known: dict[str, Path]) -> Iterator[Import]:
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    pending: list[tuple[ast.AST, bool]] = [(_parse(path.read_text(encoding="utf-8")), True)]
+    while pending:
+        node, at_import = pending.pop()
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name, at_import)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base]) if base else ".".join(above)
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield Import(name, whole if whole in known else base, at_import)
+        for child in ast.iter_child_nodes(node):
+            runs = not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not _for_types_only(
+                node
+            )
+            pending.append((child, at_import and runs))
+
+
+def _for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def broken_arrows(root: Path) -> list[str]:
+    """Every import that the architecture forbids, one sentence each."""
+    found = imports(root)
+    return [
+        *_programs_apart(found),
+        *_library_inward(found),
+        *_doors(found),
+        *_second_doors(found),
+        *_registry_behind_the_follower(found),
+        *_serving_is_light(found),
+    ]
+
+
+def _programs_apart(found: list[Import]) -> Iterator[str]:
+    for each in found:
+        here, there = _top(each.module), _top(each.target)
+        if there in PROGRAMS and here != there:
+            yield f"{each.module} imports {each.target}: {here} must not know {there}"
+
+
+def _library_inward(found: list[Import]) -> Iterator[str]:
+    for each in found:
+        here, there = _layer(each.module), _layer(each.target)
+        if here and there and INWARD.index(there) > INWARD.index(here):
+            yield f"{each.module} imports {each.target}: {here} lies inside {there}"
+
+
+def _doors(found: list[Import]) -> Iterator[str]:
+    for each in found:
+        library = _top(each.target)
+        allowed = DOORS.get(library)
+        if allowed is None or ONE_DOOR.get(library) == _top(each.module):
+            continue
+        if not any(
+            f"{each.module}.".startswith(door) if door.endswith(".") else each.module == door for door in allowed
+        ):
+            yield f"{each.module} imports {each.target}: only {', '.join(allowed)} may"
+
+
+def _second_doors(found: list[Import]) -> Iterator[str]:
+    for library, program in ONE_DOOR.items():
+        inside = sorted(
+            {each.module for each in found if _top(each.target) == library and _top(each.module) == program}
+        )
+        if len(inside) > 1:
+            yield f"{', '.join(inside)} import {library}: one module of {program} may"
+        for each in found:
+            if library not in DOORS and _top(each.target) == library and _top(each.module) != program:
+                yield f"{each.module} imports {each.target}: only {program} may"
+
+
+def _registry_behind_the_follower(found: list[Import]) -> Iterator[str]:
+    mlflow_modules = {each.module for each in found if _top(each.target) == "mlflow"}
+    for each in found:
+        if _top(each.module) == "serving" and each.module != FOLLOWER and each.target in mlflow_modules | {FOLLOWER}:
+            yield f"{each.module} imports {each.target}: only the follower's process talks to MLflow"
+
+
+def _serving_is_light(found: list[Import]) -> Iterator[str]:
+    for start in sorted({each.module for each in found if _top(each.module) == "serving"}):
+        for path in _reached(start, found):
+            library = _top(path[-1])
+            if library in SERVING_NEVER or (library == "mlflow" and start != FOLLOWER):
+                yield f"{' → '.join(path)}: serving must not load {library}"
+
+
+def _reached(start: str, found: list[Import]) -> Iterator[list[str]]:
+    """The chains of imports that importing `start` sets off, one chain for each module or library reached."""
+    targets: dict[str, set[str]] = {}
+    for each in found:
+        if each.at_import:
+            targets.setdefault(each.module, set()).add(each.target)
+    seen = {start}
+    pending = [[start]]
+    while pending:
+        path = pending.pop()
+        yield path
+        for target in sorted(targets.get(path[-1], set())):
+            for step in (*_packages_above(target), target):
+                if step not in seen:
+                    seen.add(step)
+                    pending.append([*path, step])
+
+
+def _packages_above(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _layer(name: str) -> str | None:
+    parts = name.split(".")
+    return parts[1] if parts[0] == "pricing" and len(parts) > 1 and parts[1] in INWARD else None
+
+
+def test_every_import_follows_the_arrows() -> None:
+    assert broken_arrows(ROOT) == []
+
+
+def test_every_module_of_the_library_belongs_to_a_layer() -> None:
+    strays = [name for name in modules(ROOT) if name.startswith("pricing.") and _layer(name) is None]
+
+    assert strays == []
+
+
+def test_serving_needs_nothing_outside_its_lock() -> None:
+    lock = (ROOT / "requirements" / "serving.txt").read_text(encoding="utf-8")
+    locked = {line.partition("==")[0].lower() for line in lock.splitlines() if "==" in line}
+    distributions = packages_distributions()
+    found = imports(ROOT)
+    ours = {each.module for each in found} | set(PACKAGES)
+    libraries = {
+        _top(path[-1])
+        for start in ours
+        if _top(start) == "serving"
+        for path in _reached(start, found)
+        if path[-1] not in ours
+    } - {*sys.stdlib_module_names, *PACKAGES}
+
+    missing = {name for name in libraries if not {each.lower() for each in distributions.get(name, [])} & locked}
+
+    assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "statement", "complaint"),
+    [
+        ("pricing/data/panel.py", "import pipelines.train", "pricing must not know pipelines"),
+        ("pipelines/__init__.py", "from serving import app", "pipelines must not know serving"),
+        ("serving/__init__.py", "from monitoring import join", "serving must not know monitoring"),
+        ("monitoring/__init__.py", "import pipelines", "monitoring must not know pipelines"),
+        ("pricing/errors.py", "from pricing.config import Config", "errors lies inside config"),
+        ("pricing/data/panel.py", "from pricing import demand", "data lies inside demand"),
+        ("pricing/data/panel.py", "from ..demand import curve", "data lies inside demand"),
+        (
+            "pricing/demand/curve.py",
+            "def f():\n    from pricing.decision import request",
+            "demand lies inside decision",
+        ),
+        ("pricing/decision/request.py", "import pricing.registry", "decision lies inside registry"),
+        ("pricing/decision/request.py", "import keras", "only pricing.demand.network may"),
+        ("pipelines/__init__.py", "from tensorflow import data", "only pricing.demand.network may"),
+        ("pricing/registry/version.py", "def f():\n    import mlflow", "only pricing.registry.aliases"),
+        ("pricing/data/panel.py", "from mlflow.tracking import MlflowClient", "only pricing.registry.aliases"),
+        ("pipelines/__init__.py", "import optuna", "only pipelines.tune may"),
+        ("pricing/decision/request.py", "import flask", "only serving. may"),
+        ("pricing/data/panel.py", "import evidently", "only monitoring may"),
+        ("pipelines/__init__.py", "import boto3", "only monitoring may"),
+        ("monitoring/__init__.py", "import evidently", "one module of monitoring may"),
+        ("monitoring/__init__.py", "import boto3", "one module of monitoring may"),
+        ("serving/__init__.py", "import tensorflow", "only pricing.demand.network may"),
+        ("serving/__init__.py", "from pricing.registry import aliases", "only the follower's process talks to MLflow"),
+        ("pricing/errors.py", "import pandas as pd", "serving must not load pandas"),
+        ("pricing/__init__.py", "from scipy import stats", "serving must not load scipy"),
+    ],
+)
+def test_a_broken_arrow_is_found(tmp_path: Path, module: str, statement: str, complaint: str) -> None:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    # A second door exists only beside a first, and a chain only where serving imports the library at all.
+    _append(tmp_path / "monitoring" / "first_door.py", "import boto3\nimport evidently")
+    _append(tmp_path / "serving" / "first_user.py", "from pricing.errors import PricingError")
+    _append(tmp_path / "pricing" / "registry" / "aliases.py", "import mlflow")
+    before = broken_arrows(tmp_path)
+
+    _append(tmp_path / module, statement)
+
+    news = [each for each in broken_arrows(tmp_path) if each not in before]
+    assert any(complaint in each for each in news), news
+
+
+def test_types_and_unreached_functions_do_not_count_as_loading(tmp_path: Path) -> None:
+    _append(tmp_path / "serving" / "app.py", "from pricing.errors import PricingError")
+    _append(
+        tmp_path / "pricing" / "errors.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\ndef f():\n    import pandas",
+    )
+
+    assert broken_arrows(tmp_path) == []
+
+
+def _append(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"\n{text}\n")
