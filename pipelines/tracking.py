@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_TYPE
 
 from pipelines.cli import Terminated
 from pipelines.places import ROOT, SQLITE, pricing_home, tracking_uri
@@ -27,6 +28,7 @@ __all__ = ["child_environment", "connect", "describe", "explain_failure", "prici
 EXPERIMENT = "pricing"
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"
 _PROBE_SECONDS = 5
+_BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
 
 
@@ -154,14 +156,28 @@ def _experiment() -> str:
 
 
 def _close_abandoned(experiment_id: str) -> None:
-    """Ends runs whose process on this machine is gone: a kill -9 or a power cut leaves nobody to end them."""
+    """Ends runs that nobody is left to end.
+
+    After a kill -9 or a power cut no process remains; and `mlflow run` leaves a run for ever in RUNNING when it
+    cannot build the environment.
+    """
     client = MlflowClient()
-    mine = f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
-    for run in client.search_runs([experiment_id], filter_string=mine, max_results=100):
-        pid = run.data.tags.get("pid", "")
-        if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
-            explain_failure(run.info.run_id, "its process ended without a word: killed, out of memory, or a power cut")
+    for run in client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=100):
+        tags = run.data.tags
+        reason = None
+        if tags.get("host") == socket.gethostname():
+            pid = int(tags.get("pid", "0"))
+            if pid not in (0, os.getpid()) and not _alive(pid):
+                reason = "its process ended without a word: killed, out of memory, or a power cut"
+        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT" and _age(run) > _BUILD_SECONDS:
+            reason = "its job never began: mlflow run could not build the environment"
+        if reason is not None:
+            explain_failure(run.info.run_id, reason)
             client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _age(run: Run) -> float:
+    return time.time() - float(run.info.start_time) / 1000
 
 
 def _alive(pid: int) -> bool:

@@ -1,0 +1,90 @@
+"""What a run says of a backtest: metrics with steps, the evaluation frame, and the lines that a person reads."""
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+_TOTALS = ("wape", "wape_naive", "bias", "coverage_80", "coverage_95")
+
+
+def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
+    """Records a backtest in the active run.
+
+    Totals are metrics of their own; each fold's scores are one metric with the fold as its step; the error by days
+    ahead is one metric with the forecast step as its step. The frame is the artifact evaluation/frame.parquet.
+
+    Args:
+        frame: One row per product, cutoff and step, as `Backtest.frame`.
+        figures: As `Backtest.figures`.
+    """
+    mlflow.log_metrics(dict(totals(figures)))
+    for number, fold in enumerate(figures["folds"], start=1):
+        log_fold(fold, number=number)
+    for step, error in error_by(frame, "step").items():
+        if math.isfinite(error):
+            mlflow.log_metric("wape_by_step", float(error), step=int(str(step)))
+    mlflow.log_dict(dict(figures), "evaluation/figures.json")
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        path = Path(scratch) / "frame.parquet"
+        frame.to_parquet(path, index=False)
+        mlflow.log_artifact(str(path), "evaluation")
+
+
+def log_fold(fold: Mapping[str, Any], *, number: int) -> None:
+    """Records one fold's scores with the fold's number as their step."""
+    scores = {f"fold_{name}": value for name, value in fold.items() if _is_number(value)}
+    mlflow.log_metrics({name: float(value) for name, value in scores.items()}, step=number)
+
+
+def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yields the backtest's figures as flat names and finite numbers; `skill` is the error saved on seasonal naive."""
+    for name in _TOTALS:
+        if _is_number(figures.get(name)):
+            yield name, float(figures[name])
+    if figures["wape_naive"] > 0:
+        yield "skill", 1.0 - figures["wape"] / figures["wape_naive"]
+    for volume, scores in figures["by_volume"].items():
+        for name, value in scores.items():
+            if _is_number(value):
+                yield f"{name}_{volume}", float(value)
+    for name, value in figures["elasticity"].items():
+        if _is_number(value):
+            yield f"elasticity_{name}", float(value)
+
+
+def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "forecast") -> "pd.Series[float]":
+    """Weighted absolute percentage error (sum of absolute errors over sum of actual) for each value of a column.
+
+    Censored rows are left out: sales that met the stock are not demand.
+    """
+    scored = frame[~frame["censored"].astype(bool)]
+    errors = (scored["actual"] - scored[forecast]).abs().groupby(scored[column], observed=True).sum()
+    actual = scored["actual"].groupby(scored[column], observed=True).sum()
+    return (errors / actual.where(actual > 0)).astype(float)
+
+
+def score_lines(figures: Mapping[str, Any]) -> list[str]:
+    """The walk-forward scores beside seasonal naive, one line per fold and one for all, to print."""
+    lines = [f"{'last known day':<16}{'WAPE':>8}{'naive':>8}{'saved':>8}"]
+    for fold in figures["folds"]:
+        lines.append(_score_line(str(fold["cutoff"]), fold))
+    lines.append(_score_line("all folds", figures))
+    lines.append(
+        f"bias {figures['bias']:+.1%}; the 80 % range held {figures['coverage_80']:.1%} of the days, "
+        f"the 95 % range {figures['coverage_95']:.1%}"
+    )
+    return lines
+
+
+def _score_line(label: str, scores: Mapping[str, Any]) -> str:
+    saved = 1.0 - scores["wape"] / scores["wape_naive"] if scores["wape_naive"] > 0 else math.nan
+    return f"{label:<16}{scores['wape']:>8.3f}{scores['wape_naive']:>8.3f}{saved:>8.1%}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,229 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipelines.places import ROOT, pricing_home
+from pipelines.record import flatten, without_password
+from pipelines.tracking import child_environment, connect, tracked_run
+from pricing.config import load_config
+from pricing.errors import HistoryError, RegistryError
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _here(store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "PRICING_PARENT_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(Path(store.removeprefix("sqlite:///")).parent)
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+def _read(run: Run) -> Run:
+    return MlflowClient().get_run(run.info.run_id)
+
+
+def test_a_run_carries_the_whole_configuration_the_code_and_the_environment() -> None:
+    config = load_config()
+
+    with tracked_run("train", config=config, reason="a test") as run:
+        pass
+
+    kept = _read(run)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params == dict(flatten(config.model_dump(mode="json")))
+    assert kept.data.tags["job"] == "train"
+    assert kept.data.tags["reason"] == "a test"
+    assert len(kept.data.tags["mlflow.source.git.commit"]) == 40
+    paths = {entry.path for entry in MlflowClient().list_artifacts(run.info.run_id, "environment")}
+    assert paths == {"environment/machine.json", "environment/packages.txt"}
+
+
+def test_a_failed_job_ends_its_run_failed_and_says_why() -> None:
+    with pytest.raises(HistoryError), tracked_run("train") as run:
+        raise HistoryError("90 days of history, 120 are needed")
+
+    kept = _read(run)
+    assert kept.info.status == "FAILED"
+    assert kept.data.tags["failure"] == "90 days of history, 120 are needed"
+    assert "90 days" in kept.data.tags["mlflow.note.content"]
+
+
+def test_an_interrupted_job_ends_its_run_failed_and_says_so() -> None:
+    with pytest.raises(KeyboardInterrupt), tracked_run("train") as run:
+        raise KeyboardInterrupt
+
+    assert (_read(run).info.status, _read(run).data.tags["failure"]) == ("FAILED", "interrupted (SIGINT)")
+
+
+def test_a_job_that_mlflow_run_started_writes_into_the_run_that_was_made_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect()
+    client = MlflowClient()
+    experiment = client.create_experiment("other")
+    made = client.create_run(experiment, tags={"mlflow.source.type": "PROJECT"})
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+
+    with tracked_run("train") as run:
+        pass
+
+    assert run.info.run_id == made.info.run_id
+    assert (_read(made).info.experiment_id, _read(made).info.status) == (experiment, "FINISHED")
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_a_run_that_the_store_does_not_hold_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+
+    with pytest.raises(RegistryError, match="0000"), tracked_run("train"):
+        pass
+
+
+def test_a_job_that_another_started_becomes_the_child_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tracked_run("retrain") as parent:
+        started = child_environment(parent)
+    for name in ("PRICING_PARENT_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, started[name])
+
+    with tracked_run("train") as child:
+        pass
+
+    assert "MLFLOW_RUN_ID" not in started
+    assert _read(child).data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.experiment_id == parent.info.experiment_id
+
+
+def test_the_experiment_that_a_person_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "autumn")
+
+    with tracked_run("train") as run:
+        pass
+
+    assert MlflowClient().get_experiment(run.info.experiment_id).name == "autumn"
+
+
+def test_a_deleted_experiment_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect()
+    MlflowClient().delete_experiment(MlflowClient().create_experiment("gone"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
+
+    with pytest.raises(RegistryError, match="'gone' was deleted"), tracked_run("train"):
+        pass
+
+
+def test_a_server_that_does_not_answer_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    with pytest.raises(RegistryError, match=r"http://127\.0\.0\.1:9: the tracking server does not answer"):
+        connect()
+
+
+def _start_job(body: str) -> "subprocess.Popen[str]":
+    code = textwrap.dedent(
+        f"""
+        import sys, time
+        from pipelines.cli import run_main
+        from pipelines.tracking import tracked_run
+
+        def job(argv):
+            with tracked_run("train") as run:
+                print(run.info.run_id, flush=True)
+                {body}
+            return 0
+
+        sys.exit(run_main(job, []))
+        """
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_sigterm_ends_the_run_failed_and_says_so() -> None:
+    process = _start_job("time.sleep(60)")
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(30) == 143
+    process.stdout.close()
+    connect()
+    run = MlflowClient().get_run(run_id)
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "stopped by SIGTERM")
+
+
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_one() -> None:
+    process = _start_job("time.sleep(60)")
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    process.kill()
+    process.wait(30)
+    process.stdout.close()
+    connect()
+    assert MlflowClient().get_run(run_id).info.status == "RUNNING"
+
+    with tracked_run("train"):
+        pass
+
+    run = MlflowClient().get_run(run_id)
+    assert run.info.status == "FAILED"
+    assert "killed" in run.data.tags["failure"]
+
+
+def test_a_run_that_another_live_process_holds_is_left_alone() -> None:
+    process = _start_job("time.sleep(60)")
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+
+    with tracked_run("train"):
+        pass
+
+    assert MlflowClient().get_run(run_id).info.status == "RUNNING"
+    process.terminate()
+    process.wait(30)
+    process.stdout.close()
+
+
+def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour() -> None:
+    with tracked_run("train") as run:
+        client = MlflowClient()
+        hours_ago = int((time.time() - 2 * 3600) * 1000)
+        tags = {"mlflow.source.type": "PROJECT"}
+        old = client.create_run(run.info.experiment_id, start_time=hours_ago, tags=tags)
+        new = client.create_run(run.info.experiment_id, tags=tags)
+
+    with tracked_run("train"):
+        pass
+
+    assert (_read(old).info.status, _read(new).info.status) == ("FAILED", "RUNNING")
+    assert "environment" in _read(old).data.tags["failure"]
+
+
+def test_passwords_stay_out_of_the_record() -> None:
+    assert without_password("postgresql://shop:secret@db:5432/sales#rows") == "postgresql://shop:***@db:5432/sales#rows"
+    assert without_password("data/sales.csv") == "data/sales.csv"
+
+
+def test_what_is_kept_locally_lies_at_the_root_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRICING_HOME")
+    assert pricing_home() == ROOT / ".pricing"
+
+    monkeypatch.setenv("PRICING_HOME", "/somewhere")
+    assert pricing_home() == Path("/somewhere")

@@ -1,0 +1,132 @@
+import argparse
+import os
+import signal
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.cli import UsageError, job_options, run_main
+from pricing.errors import HistoryError
+
+
+@pytest.fixture(autouse=True)
+def _no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+
+
+def _parse(*words: str) -> argparse.Namespace:
+    options = job_options("train", "Trains.")
+    options.add_argument("--min_history", type=int, default=120)
+    options.add_flag("--force", help="go on")
+    return options.parse(words)
+
+
+def test_an_absent_parameter_arrives_as_an_empty_string_and_counts_as_not_given() -> None:
+    options = _parse("--sales", "", "--config=", "--min_history", "", "--force", "")
+
+    assert (options.sales, options.config, options.min_history, options.force) == (None, None, 120, False)
+
+
+def test_an_empty_value_of_an_unknown_option_is_still_refused() -> None:
+    with pytest.raises(UsageError, match="unknown option --salse, the nearest known one is --sales"):
+        _parse("--salse", "")
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(UsageError, match="unknown option --min-history, the nearest known one is --min_history"):
+        _parse("--min-history", "28")
+
+
+def test_every_unknown_option_is_named() -> None:
+    with pytest.raises(UsageError, match=r"--confg.*--quarantin"):
+        _parse("--confg=x", "--quarantin", "y")
+
+
+def test_an_abbreviated_option_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown option --min"):
+        _parse("--min", "3")
+
+
+@given(name=st.text(string.ascii_lowercase, min_size=1, max_size=12).map("--".__add__), value=st.text(max_size=5))
+def test_no_undeclared_option_passes_in_silence(name: str, value: str) -> None:
+    declared = {"--sales", "--config", "--quarantine", "--min_history", "--force", "--help"}
+
+    if name not in declared:
+        with pytest.raises(UsageError, match="unknown option"):
+            _parse(name, value)
+
+
+def test_a_value_without_an_option_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"unexpected argument 'sales\.csv'"):
+        _parse("sales.csv")
+
+
+def test_a_value_of_the_wrong_kind_names_the_option_and_the_value() -> None:
+    with pytest.raises(UsageError, match=r"--min_history.*'soon'"):
+        _parse("--min_history", "soon")
+
+
+def test_an_option_without_its_value_is_refused() -> None:
+    with pytest.raises(UsageError, match="--sales: expected one argument"):
+        _parse("--sales")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [((), False), (("--force",), True), (("--force", "true"), True), (("--force", "False"), False)],
+)
+def test_a_flag_may_stand_alone_or_take_a_value(words: tuple[str, ...], expected: bool) -> None:
+    assert _parse(*words).force is expected
+
+
+def test_a_flag_takes_no_other_word() -> None:
+    with pytest.raises(UsageError, match="expected true or false, found 'maybe'"):
+        _parse("--force", "maybe")
+
+
+def test_a_known_error_is_one_message_on_standard_error_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def job(argv: object) -> int:
+        raise HistoryError("90 days of history, 120 are needed")
+
+    code = run_main(job, [])
+
+    out, err = capsys.readouterr()
+    assert (code, out, err) == (2, "", "error: 90 days of history, 120 are needed\n")
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def job(argv: object) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_main(job, [])
+
+
+def test_an_interrupt_gives_130() -> None:
+    def job(argv: object) -> int:
+        raise KeyboardInterrupt
+
+    assert run_main(job, []) == 130
+
+
+def test_sigterm_gives_143_and_the_old_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def job(argv: object) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    assert run_main(job, []) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_help_exits_0_and_shows_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        run_main(lambda argv: (_parse(*(argv or ())), 0)[1], ["--help"])
+
+    assert leaving.value.code == 0
+    assert "--min_history" in capsys.readouterr().out
