@@ -1,6 +1,7 @@
 """The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
 
 import difflib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,12 +66,99 @@ class DemandConfig(Section):
     own_periods: int = Field(ge=1)
 
 
+class Guardrails(Section):
+    """The limits of every price, strongest first; what is None, 0 or empty is off. They give way from the end."""
+
+    band: tuple[PositiveFloat, PositiveFloat]
+    min_margin: float = Field(ge=0, lt=1)
+    min_advertised: PositiveFloat | None
+    min_days: NonNegativeInt
+    max_move: PositiveFloat | None
+    comp_band: tuple[PositiveFloat, PositiveFloat] | None
+    endings: list[NonNegativeFloat]
+    ending_unit: PositiveFloat
+    ladder: list[PositiveFloat]
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Guardrails":
+        for name, band in (("band", self.band), ("comp_band", self.comp_band)):
+            if band is not None and band[0] > band[1]:
+                raise ValueError(f"{name}: its low end {band[0]} lies above its high end {band[1]}")
+        if self.min_advertised is not None and self.min_advertised > self.band[1]:
+            raise ValueError(
+                f"min_advertised {self.min_advertised} lies above the high end of band {self.band[1]} (both × list_price)"
+            )
+        if self.endings and self.ladder:
+            raise ValueError("endings and ladder both say which prices are allowed; give one of them")
+        if self.endings and max(self.endings) >= self.ending_unit:
+            raise ValueError(f"endings: {max(self.endings)} is not below ending_unit {self.ending_unit}")
+        return self
+
+
+class Calibration(Section):
+    """Pairs [raw, calibrated] of confidence, both rising, between which is interpolated; empty changes nothing."""
+
+    moves: list[tuple[float, float]]
+    holds: list[tuple[float, float]]
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Calibration":
+        for name, pairs in (("moves", self.moves), ("holds", self.holds)):
+            for (raw, calibrated), (next_raw, next_calibrated) in pairwise(pairs):
+                if next_raw <= raw or next_calibrated < calibrated:
+                    raise ValueError(f"{name}: {[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
+            if not all(0 <= value <= 1 for pair in pairs for value in pair):
+                raise ValueError(f"{name}: every value must lie between 0 and 1")
+        return self
+
+
 class DecisionConfig(Section):
     """Strategies, guardrails and confidence."""
 
     strategy: str
-    candidates: int
-    confidence_threshold: float
+    candidates: int = Field(ge=8, le=512)
+    price_step: PositiveFloat
+    confidence_threshold: float = Field(ge=0, le=1)
+    min_gain: float = Field(ge=0, lt=1)
+    hold_step: float = Field(gt=0, lt=1)
+    range_level: float = Field(gt=0, lt=0.5)
+    review_days: PositiveInt
+    target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
+    target_weight: NonNegativeFloat
+    rule_elasticity: tuple[Annotated[float, Field(gt=1)], NonNegativeFloat]
+    rule_price: PositiveFloat
+    strategies: dict[str, dict[str, Any]]
+    guardrails: Guardrails
+    calibration: Calibration
+
+    @model_validator(mode="after")
+    def _agree(self) -> "DecisionConfig":
+        if self.strategy not in self.strategies:
+            raise ValueError(f"strategy {self.strategy!r} is none of strategies: {', '.join(sorted(self.strategies))}")
+        for category, target in self.target_margin.items():
+            if target < self.guardrails.min_margin:
+                raise ValueError(
+                    f"target_margin {target} of {category} lies below guardrails.min_margin {self.guardrails.min_margin}"
+                )
+        for ending in (*self.guardrails.endings, *self.guardrails.ladder):
+            if abs(ending / self.price_step - round(ending / self.price_step)) > 1e-6:
+                raise ValueError(f"guardrails: endings and ladder: {ending} is no multiple of price_step {self.price_step}")
+        return self
+
+
+class GatesConfig(Section):
+    """What a challenger must show. Ratios are of two errors, 1 meaning equal; shares are fractions."""
+
+    naive_ratio: float = Field(gt=0)
+    naive_ratio_by_volume: float = Field(gt=0)
+    champion_ratio: float = Field(gt=0)
+    champion_ratio_by_volume: float = Field(gt=0)
+    bias: float = Field(gt=0)
+    coverage_80: tuple[float, float]
+    coverage_95: tuple[float, float]
+    elasticity_sane: float = Field(ge=0, le=1)
+    parity: float = Field(gt=0)
+    golden_latency_ms: float = Field(gt=0)
 
 
 class RegistryConfig(Section):
@@ -78,6 +166,7 @@ class RegistryConfig(Section):
 
     model_name: str
     auto_promote: bool
+    gates: GatesConfig
 
 
 class ServingConfig(Section):
@@ -176,6 +265,17 @@ class Config(Section):
     registry: RegistryConfig
     serving: ServingConfig
     monitoring: MonitoringConfig
+
+    @model_validator(mode="after")
+    def _margins_agree(self) -> "Config":
+        least, high = self.decision.guardrails.min_margin, self.decision.guardrails.band[1]
+        for category, margin in self.data.margin.items():
+            if least > 0 and (1 - margin) / (1 - least) > high:
+                raise ValueError(
+                    f"decision.guardrails.min_margin {least} and decision.guardrails.band {high} contradict each other: "
+                    f"with data.margin {category} {margin} the margin's floor lies above the band"
+                )
+        return self
 
 
 def load_config(path: str | Path | None = None) -> Config:

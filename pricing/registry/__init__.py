@@ -1,1 +1,5 @@
 """A model version: packed, loaded, as a pyfunc, its aliases and its audit trail."""
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"

@@ -18,11 +18,9 @@ from mlflow.exceptions import MlflowException
 
 import pricing
 from pricing.errors import RegistryError
+from pricing.registry import CHALLENGER as CHALLENGER
 from pricing.registry import files
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-PREVIOUS = "previous"
 ARTIFACT = "version"
 
 _MANNERS = {
@@ -110,6 +108,16 @@ class Registry:
                 model_id=info.model_id,
             )
         return str(created.version)
+
+    def identity(self) -> str:
+        """Tells this registry's model from one of the same name elsewhere, by whatever address it is reached.
+
+        Raises:
+            RegistryError: The model does not exist yet, or the registry does not answer.
+        """
+        with self._door():
+            model = self._client.get_registered_model(self.model_name)
+        return f"{self.model_name}@{model.creation_timestamp}"
 
     def find(self, reference: str) -> RegisteredVersion:
         """The version that a number or an alias names.

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from pricing.errors import VersionError
 
 HEADER = "version.json"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_FILE = re.compile(r"(arrays/[A-Za-z0-9_][A-Za-z0-9_.-]*\.npy|[a-z_]+\.json)")
+_PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
+_NAME = re.compile(_PATH)
+_FILE = re.compile(rf"(arrays/{_PATH}\.npy|[a-z_]+\.json)")
 _PLAIN_KINDS = frozenset("biufUSMm")
 
 
@@ -31,7 +32,7 @@ class Files:
     Attributes:
         header: `version.json`: what the version is, and the checksum of every other file.
         documents: Name without its suffix → the JSON beside the header.
-        arrays: Name → array, mapped read-only from disk.
+        arrays: Path under `arrays/` without its suffix → array, mapped read-only from disk.
     """
 
     header: dict[str, Any]
@@ -58,11 +59,15 @@ def write(
     (partial / "arrays").mkdir(parents=True)
     try:
         for name, array in arrays.items():
-            _save(partial / "arrays" / f"{_checked(name)}.npy", np.asarray(array), name=name)
+            path = partial / "arrays" / f"{_checked(name)}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _save(path, np.asarray(array), name=name)
         for name, document in documents.items():
             (partial / f"{_checked(name)}.json").write_bytes(_json_bytes(document))
         written = sorted(path for path in partial.rglob("*") if path.is_file())
-        complete = plain({**header, "files": {path.relative_to(partial).as_posix(): _sha256(path) for path in written}})
+        complete: dict[str, Any] = plain(
+            {**header, "files": {path.relative_to(partial).as_posix(): _sha256(path) for path in written}}
+        )
         complete["checksum"] = digest(complete)
         (partial / HEADER).write_bytes(_json_bytes(complete))
         try:
@@ -101,7 +106,7 @@ def read(folder: Path, *, check: bool = True) -> Files:
         if path.suffix == ".json":
             documents[path.stem] = _read_json(path)
         else:
-            arrays[path.stem] = _load(path)
+            arrays[name.removeprefix("arrays/").removesuffix(".npy")] = _load(path)
     return Files(header=header, documents=documents, arrays=arrays)
 
 
@@ -114,7 +119,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     if not path.is_file():
         raise VersionError(f"{folder}: holds no {HEADER}, so it is no model version")
-    header = _read_json(path)
+    header: Any = _read_json(path)
     if not isinstance(header, dict) or not isinstance(header.get("files"), dict):
         raise VersionError(f"{path}: is not a version's header")
     rest = {key: value for key, value in header.items() if key != "checksum"}
@@ -133,22 +138,18 @@ def plain(value: Any) -> Any:
     """The value in JSON's own types: NumPy scalars and dates unwrapped, numbers that are not finite made null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.isoformat() if isinstance(value, dt.date) else value
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise VersionError(f"{name!r} cannot name a file; use letters, digits, '_', '-' and '.'")
+        raise VersionError(f"{name!r} cannot name a file; use letters, digits, '_' and '-', and '/' between folders")
     return name
 
 

@@ -1,7 +1,7 @@
 """A model version: everything a decision needs, packed into one folder and loaded from it. No MLflow, no pandas."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +30,13 @@ class Origin:
         kind: "train" when its weights are new, "refresh" when they are an older version's.
         data: What it was computed on, as JSON: `fingerprint`, `source`, `rows`, `first_date`, `last_date`, ….
         parent: The registry version whose weights a refresh carries.
+        checks: What was measured while it was made, such as a refresh's `parity`.
     """
 
     kind: Kind
     data: Mapping[str, Any]
     parent: str | None = None
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LoadedVersion:
         facts: What is known of each product at the state's date.
         config: The configuration it was built with.
         meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
-        backtest: The figures of its walk-forward backtest and the data and folds behind them.
+        backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
     """
 
     folder: Path
@@ -103,7 +105,8 @@ def pack(
         demand: The fitted demand model.
         facts: What is known of each product at the model's state date.
         config: The configuration that both were built with.
-        backtest: Its figures and what they rest on, as JSON; a refresh passes its parent's unchanged.
+        backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
+            passes its parent's unchanged.
         origin: What the version was computed from.
 
     Raises:
@@ -118,7 +121,8 @@ def pack(
         "kind": origin.kind,
         "parent": origin.parent,
         "data": dict(origin.data),
-        "weights": demand.weights_hash,
+        "checks": dict(origin.checks),
+        "weights": demand.weights_hash(),
         "backtest": files.digest(backtest),
         "state_date": demand.state_date,
         "period": demand.period,
@@ -135,8 +139,8 @@ def pack(
         "facts": facts.meta(),
     }
     arrays = {
-        **{f"demand.{name}": array for name, array in demand.to_arrays().items()},
-        **{f"facts.{name}": array for name, array in facts.to_arrays().items()},
+        **{f"demand/{name}": array for name, array in demand.to_arrays().items()},
+        **{f"facts/{name}": array for name, array in facts.to_arrays().items()},
     }
     files.write(folder, header=header, documents=documents, arrays=arrays)
     return load(folder)
@@ -173,11 +177,10 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
 
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:
     """Refuses, by name, a version of another format, contract or library."""
-    kept = {"format": header.get("format"), "data contract": header.get("contract")}
-    for name, (found, known) in zip(kept, zip(kept.values(), (FORMAT, CONTRACT_VERSION), strict=True), strict=True):
-        if found != known:
+    for name, key, known in (("format", "format", FORMAT), ("data contract", "contract", CONTRACT_VERSION)):
+        if header.get(key) != known:
             raise VersionError(
-                f"{where}: has {name} {found}, and this library reads {name} {known}; "
+                f"{where}: has {name} {header.get(key)}, and this library reads {name} {known}; "
                 f"install pricing {header.get('library')}, which packed it, or train again"
             )
     library = str(header.get("library"))
@@ -189,4 +192,4 @@ def _accept(header: Mapping[str, Any], *, where: Path) -> None:
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(f"{part}."): array for name, array in arrays.items() if name.startswith(f"{part}.")}
+    return {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}

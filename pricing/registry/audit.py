@@ -1,0 +1,220 @@
+"""The record of what was in production when, by whom and why: appended to, never changed, and who decides in a race."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, cast
+
+from sqlalchemy import (
+    DDL,
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    create_engine,
+    event,
+    inspect,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from pricing.errors import RegistryError
+from pricing.registry.files import plain
+
+Action = Literal["promote", "rollback", "by_hand"]
+Outcome = Literal["done", "refused", "lost"]
+
+_WAIT_SECONDS = 30
+_METADATA = MetaData()
+_RECORD = Table(
+    "pricing_promotions",
+    _METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("registry", String(300), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("at", String(40), nullable=False),
+    Column("who", String(300), nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("why", String, nullable=False),
+    Column("forced", Boolean, nullable=False),
+    Column("from_version", String(40)),
+    Column("to_version", String(40)),
+    Column("weights", String(80)),
+    Column("run_id", String(80)),
+    Column("gates", JSON, nullable=False),
+    # Two that both believe to be the next cannot both be written, whatever the database's own locks do.
+    UniqueConstraint("registry", "sequence", name="pricing_promotions_in_order"),
+)
+_GUARDS = {
+    "sqlite": (
+        "CREATE TRIGGER IF NOT EXISTS pricing_promotions_no_update BEFORE UPDATE ON pricing_promotions "
+        "BEGIN SELECT RAISE(ABORT, 'the promotion record is append-only'); END",
+        "CREATE TRIGGER IF NOT EXISTS pricing_promotions_no_delete BEFORE DELETE ON pricing_promotions "
+        "BEGIN SELECT RAISE(ABORT, 'the promotion record is append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION pricing_promotions_frozen() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the promotion record is append-only'; END $$",
+        "CREATE TRIGGER pricing_promotions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON pricing_promotions "
+        "FOR EACH STATEMENT EXECUTE FUNCTION pricing_promotions_frozen()",
+    ),
+}
+for _dialect, _statements in _GUARDS.items():
+    for _statement in _statements:
+        event.listen(_RECORD, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the record.
+
+    Attributes:
+        at: When, UTC, ISO 8601.
+        who: The person or job that acted, or that noticed a move made by hand.
+        action: "promote", "rollback", or "by_hand" for an alias that was moved past this record.
+        outcome: "done"; "refused" by the gates; or "lost" to another promotion at the same time.
+        why: The reason, in words.
+        from_version: The champion before; None when there was none.
+        to_version: The champion after (or that was wished for); None when the alias was taken away.
+        weights: The hash of the weights of `to_version`.
+        forced: Whether it was done although a gate had failed.
+        run_id: The MLflow run that acted.
+        gates: Each gate's name, figure, threshold and verdict.
+        sequence: Place in the record, from 1; set when it is appended.
+    """
+
+    at: str
+    who: str
+    action: Action
+    outcome: Outcome
+    why: str
+    from_version: str | None
+    to_version: str | None
+    weights: str | None = None
+    forced: bool = False
+    run_id: str | None = None
+    gates: tuple[dict[str, Any], ...] = ()
+    sequence: int = 0
+
+
+class Turn:
+    """The record while this process alone may append to it."""
+
+    def __init__(self, connection: Connection, registry: str) -> None:
+        self._connection = connection
+        self._registry = registry
+
+    def entries(self) -> list[Entry]:
+        """Every entry of this registry, oldest first."""
+        return _entries(self._connection, self._registry)
+
+    def champion(self) -> str | None:
+        """The version that the record believes to be the champion."""
+        return champion_of(self.entries())
+
+    def append(self, entry: Entry) -> Entry:
+        """Writes an entry; it counts once the turn ends well."""
+        last = max((known.sequence for known in self.entries()), default=0)
+        placed = replace(entry, sequence=last + 1)
+        values = {**asdict(placed), "registry": self._registry, "gates": plain(placed.gates)}
+        self._connection.execute(_RECORD.insert().values(**values))
+        return placed
+
+
+class Audit:
+    """The promotion record in a database.
+
+    Every method raises RegistryError, in one line, when the database does not answer or refuses.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Opens the database and makes the table where it is absent.
+
+        Args:
+            url: An SQLAlchemy URL, PostgreSQL or SQLite.
+        """
+        self._name = url
+        with self._door():
+            parsed = make_url(url)
+            self._name = parsed.render_as_string(hide_password=True)
+            self._engine = _engine(url)
+            self._create()
+
+    def entries(self, registry: str) -> list[Entry]:
+        """Every entry of a registry, oldest first."""
+        with self._door(), self._engine.begin() as connection:
+            return _entries(connection, registry)
+
+    @contextmanager
+    def turn(self, registry: str) -> Iterator[Turn]:
+        """Waits until no other process appends, and holds the record meanwhile: a transaction, undone by any error."""
+        with self._door(), self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
+                connection.exec_driver_sql("LOCK TABLE pricing_promotions IN SHARE ROW EXCLUSIVE MODE")
+            yield Turn(connection, registry)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+    def _create(self) -> None:
+        if inspect(self._engine).has_table(_RECORD.name):
+            return
+        try:
+            _METADATA.create_all(self._engine)
+        except SQLAlchemyError:
+            # Another process made it between the two looks; anything else shows at the second one.
+            if not inspect(self._engine).has_table(_RECORD.name):
+                raise
+
+    @contextmanager
+    def _door(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as error:
+            raise RegistryError(
+                f"promotion record {self._name}: another promotion was written at the same time; try again"
+            ) from error
+        except (SQLAlchemyError, ImportError) as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RegistryError(f"promotion record {self._name}: {line}; see PRICING_DATABASE_URL") from error
+
+
+def champion_of(entries: list[Entry]) -> str | None:
+    """The champion after the last entry that was done."""
+    done = [entry for entry in entries if entry.outcome == "done"]
+    return done[-1].to_version if done else None
+
+
+def _entries(connection: Connection, registry: str) -> list[Entry]:
+    columns = [column for column in _RECORD.columns if column.name not in ("id", "registry")]
+    query = select(*columns).where(_RECORD.c.registry == registry).order_by(_RECORD.c.sequence)
+    rows = connection.execute(query).mappings()
+    return [Entry(**{**cast("dict[str, Any]", dict(row)), "gates": tuple(row["gates"])}) for row in rows]
+
+
+def _engine(url: str) -> Engine:
+    kind = make_url(url).get_backend_name()
+    if kind != "sqlite":
+        return create_engine(url, connect_args={"connect_timeout": 5} if kind == "postgresql" else {})
+    engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _take_the_write_lock(connection: Connection) -> None:
+        # The driver's own BEGIN lets two processes read the same champion before either writes.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,211 @@
+"""What a challenger must show before it may set prices. Pure rules: figures in, verdicts out."""
+
+import datetime as dt
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pricing.config import GatesConfig
+
+VOLUME_CLASSES = ("low", "mid", "high")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one gate says.
+
+    Attributes:
+        name: The gate, such as "beats_naive".
+        figure: What was measured; None where nothing was.
+        threshold: What it is held against; a pair is a band.
+        passed: Whether it holds. What was not measured does not.
+        sentence: The same in words.
+    """
+
+    name: str
+    figure: float | None
+    threshold: float | tuple[float, float]
+    passed: bool
+    sentence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as the record and the report keep it."""
+        threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
+        return {
+            "name": self.name,
+            "figure": self.figure,
+            "threshold": threshold,
+            "passed": self.passed,
+            "sentence": self.sentence,
+        }
+
+
+def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig) -> list[Verdict]:
+    """Whether a backtest is better than no model: what a first promotion needs, and every later one too.
+
+    Args:
+        figures: `Backtest.figures`: `wape`, `wape_naive`, `bias`, `coverage_80`, `coverage_95`, `by_volume`,
+            `elasticity`.
+        limits: The thresholds.
+    """
+    elasticity = figures.get("elasticity") or {}
+    bias = _number(figures.get("bias"))
+    return [
+        _at_most(
+            "beats_naive",
+            _ratio(figures.get("wape"), figures.get("wape_naive")),
+            limits.naive_ratio,
+            "error (WAPE) as a multiple of the seasonal naive forecast's",
+        ),
+        *_by_volume(
+            "beats_naive",
+            figures,
+            figures,
+            key="wape_naive",
+            limit=limits.naive_ratio_by_volume,
+            words="error as a multiple of the seasonal naive forecast's",
+        ),
+        _at_most("bias", None if bias is None else abs(bias), limits.bias, "absolute bias as a share of units"),
+        _within("coverage_80", figures.get("coverage_80"), limits.coverage_80, "share of actuals in 80 % intervals"),
+        _within("coverage_95", figures.get("coverage_95"), limits.coverage_95, "share of actuals in 95 % intervals"),
+        _at_least(
+            "elasticity_sane",
+            elasticity.get("share_sane"),
+            limits.elasticity_sane,
+            "share of products whose elasticity is plausible",
+        ),
+    ]
+
+
+def champion_gates(challenger: Mapping[str, Any], champion: Mapping[str, Any], limits: GatesConfig) -> list[Verdict]:
+    """Whether a challenger is no worse than the champion, both refitted on the same folds of the same data.
+
+    Args:
+        challenger: Its backtest's figures.
+        champion: The champion's, from the same data and folds: see `comparable`.
+        limits: The thresholds.
+    """
+    return [
+        _at_most(
+            "against_champion",
+            _ratio(challenger.get("wape"), champion.get("wape")),
+            limits.champion_ratio,
+            "error (WAPE) as a multiple of the champion's on the same folds",
+        ),
+        *_by_volume(
+            "against_champion",
+            challenger,
+            champion,
+            key="wape",
+            limit=limits.champion_ratio_by_volume,
+            words="error as a multiple of the champion's on the same folds",
+        ),
+    ]
+
+
+def state_gates(*, challenger: str, champion: str | None, parity: float | None, limits: GatesConfig) -> list[Verdict]:
+    """Whether a version's states are as fresh as the champion's, and right.
+
+    Args:
+        challenger: Its state's date, ISO 8601.
+        champion: The champion's; None at the first promotion.
+        parity: For a refresh, the largest difference, relative, between states carried forward and states
+            encoded from scratch; None for a version with new weights.
+        limits: The thresholds.
+    """
+    verdicts = []
+    if champion is not None:
+        behind = float(max(0, _days(champion) - _days(challenger)))
+        verdicts.append(
+            _at_most(
+                "fresh", behind, 0.0, f"days that its states ({challenger}) lie behind the champion's ({champion})"
+            )
+        )
+    if parity is not None:
+        verdicts.append(
+            _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
+        )
+    return verdicts
+
+
+def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
+    """Whether the golden requests, which have been compared already, are priced fast enough, each alone."""
+    slowest = max(latency_ms) if latency_ms else None
+    return _at_most(
+        "golden", slowest, limits.golden_latency_ms, f"milliseconds of the slowest of {len(latency_ms)} golden requests"
+    )
+
+
+def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two versions' backtests were scored on the same data and folds, so that their figures compare.
+
+    Args:
+        one: A version's backtest: `Backtest.figures` with `data`, which holds the panel's `fingerprint`.
+        other: The other version's.
+    """
+    prints = [(backtest.get("data") or {}).get("fingerprint") for backtest in (one, other)]
+    return prints[0] is not None and prints[0] == prints[1] and _cutoffs(one) == _cutoffs(other)
+
+
+def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those that do not hold."""
+    return [verdict for verdict in verdicts if not verdict.passed]
+
+
+def _cutoffs(backtest: Mapping[str, Any]) -> list[str]:
+    return [str(fold.get("cutoff")) for fold in backtest.get("folds") or []]
+
+
+def _by_volume(
+    name: str,
+    figures: Mapping[str, Any],
+    others: Mapping[str, Any],
+    *,
+    key: str,
+    limit: float,
+    words: str,
+) -> Iterator[Verdict]:
+    mine, theirs = figures.get("by_volume") or {}, others.get("by_volume") or {}
+    for volume in VOLUME_CLASSES:
+        if volume in mine or volume in theirs:
+            ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key))
+            yield _at_most(f"{name}_{volume}", ratio, limit, f"{volume}-volume products: {words}")
+
+
+def _ratio(figure: Any, base: Any) -> float | None:
+    top, bottom = _number(figure), _number(base)
+    if top is None or bottom is None:
+        return None
+    if bottom == 0:
+        return 1.0 if top == 0 else None
+    return top / bottom
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _at_most(name: str, figure: float | None, limit: float, words: str) -> Verdict:
+    passed = figure is not None and figure <= limit
+    return Verdict(name, figure, limit, passed, f"{words}: {_say(figure)}, allowed at most {limit:g}")
+
+
+def _at_least(name: str, figure: Any, limit: float, words: str) -> Verdict:
+    number = _number(figure)
+    passed = number is not None and number >= limit
+    return Verdict(name, number, limit, passed, f"{words}: {_say(number)}, needed at least {limit:g}")
+
+
+def _within(name: str, figure: Any, band: tuple[float, float], words: str) -> Verdict:
+    number = _number(figure)
+    passed = number is not None and band[0] <= number <= band[1]
+    return Verdict(name, number, band, passed, f"{words}: {_say(number)}, needed {band[0]:g} to {band[1]:g}")
+
+
+def _say(figure: float | None) -> str:
+    return "not measured" if figure is None else f"{figure:.4g}"
+
+
+def _days(date: str) -> int:
+    return dt.date.fromisoformat(date).toordinal()

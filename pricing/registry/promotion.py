@@ -1,0 +1,185 @@
+"""Moving the champion: the record's transaction decides, the alias follows, and a hand-made move is noticed."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from pricing.errors import RegistryError
+from pricing.registry import CHAMPION, PREVIOUS
+from pricing.registry.audit import Action, Audit, Entry, Turn
+
+_log = logging.getLogger(__name__)
+
+
+class Version(Protocol):
+    """What a move needs to know of a registered version."""
+
+    @property
+    def number(self) -> str:
+        """Its number."""
+        ...
+
+    @property
+    def weights(self) -> str:
+        """The hash of its weights."""
+        ...
+
+
+class Aliases(Protocol):
+    """What a move needs of the registry."""
+
+    def identity(self) -> str:
+        """Tells this registry's model from others of its name."""
+        ...
+
+    def aliases(self) -> dict[str, str]:
+        """Alias → version number."""
+        ...
+
+    def find(self, reference: str) -> Version:
+        """The version that a number or an alias names."""
+        ...
+
+    def point(self, alias: str, number: str) -> None:
+        """Lets an alias name a version."""
+        ...
+
+    def unpoint(self, alias: str) -> None:
+        """Takes an alias away."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A move of the champion that somebody wants.
+
+    Attributes:
+        action: "promote" or "rollback".
+        to: The version that shall be champion.
+        expected: The champion that the wish was formed against; another one meanwhile, and the wish is lost.
+        who: The person or job.
+        at: When, UTC, ISO 8601.
+        why: The reason, in words.
+        forced: Whether a failed gate is overruled.
+        gates: The verdicts, as JSON.
+        run_id: The MLflow run that acts.
+    """
+
+    action: Action
+    to: str
+    expected: str | None
+    who: str
+    at: str
+    why: str
+    forced: bool = False
+    gates: tuple[dict[str, Any], ...] = ()
+    run_id: str | None = None
+
+
+def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
+    """Makes a version the champion and writes it down; `previous` becomes the last champion with other weights.
+
+    Raises:
+        RegistryError: The version is unknown; the registry or the record does not answer; or the champion is no
+            longer the expected one (which is recorded as lost). The aliases are then as they were.
+    """
+    target = registry.find(wish.to)
+    before: dict[str, str] | None = None
+    try:
+        with audit.turn(registry.identity()) as turn:
+            aliases = registry.aliases()
+            _notice(turn, aliases, who=wish.who, at=wish.at)
+            champion = aliases.get(CHAMPION)
+            entry = _entry(wish, champion, target)
+            if champion != wish.expected:
+                entry = turn.append(replace(entry, outcome="lost"))
+            else:
+                # Written first: a record that refuses must do so before anything has moved.
+                entry = turn.append(entry)
+                before = aliases
+                _point(registry, aliases, target)
+    except BaseException:
+        if before is not None:
+            _restore(registry, before)
+        raise
+    if entry.outcome == "lost":
+        raise RegistryError(
+            f"version {target.number} was not promoted: the champion is now {_name(champion)}, not "
+            f"{_name(wish.expected)}, against which it was judged; run it again"
+        )
+    return entry
+
+
+def refuse(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
+    """Writes down that the gates refused a wish."""
+    target = registry.find(wish.to)
+    with audit.turn(registry.identity()) as turn:
+        _notice(turn, registry.aliases(), who=wish.who, at=wish.at)
+        return turn.append(replace(_entry(wish, wish.expected, target), outcome="refused"))
+
+
+def notice(registry: Aliases, audit: Audit, *, who: str, at: str) -> Entry | None:
+    """Compares the champion with the record, and writes down a move that was made by hand.
+
+    Returns:
+        The entry that was written, or None when the record is right.
+    """
+    with audit.turn(registry.identity()) as turn:
+        return _notice(turn, registry.aliases(), who=who, at=at)
+
+
+def _notice(turn: Turn, aliases: dict[str, str], *, who: str, at: str) -> Entry | None:
+    recorded, found = turn.champion(), aliases.get(CHAMPION)
+    if recorded == found:
+        return None
+    _log.warning("champion is %s, the record says %s: it was moved by hand", _name(found), _name(recorded))
+    return turn.append(
+        Entry(
+            at=at,
+            who="unknown",
+            action="by_hand",
+            outcome="done",
+            why=f"the alias was moved, or its version deleted, past this record; noticed by {who}",
+            from_version=recorded,
+            to_version=found,
+        )
+    )
+
+
+def _entry(wish: Wish, champion: str | None, target: Version) -> Entry:
+    return Entry(
+        at=wish.at,
+        who=wish.who,
+        action=wish.action,
+        outcome="done",
+        why=wish.why,
+        from_version=champion,
+        to_version=target.number,
+        weights=target.weights,
+        forced=wish.forced,
+        run_id=wish.run_id,
+        gates=wish.gates,
+    )
+
+
+def _point(registry: Aliases, before: dict[str, str], target: Version) -> None:
+    champion = before.get(CHAMPION)
+    # Champion last: it is what serving follows, so that everything else is in place by then.
+    if champion is not None and registry.find(champion).weights != target.weights:
+        registry.point(PREVIOUS, champion)
+    registry.point(CHAMPION, target.number)
+
+
+def _restore(registry: Aliases, before: dict[str, str]) -> None:
+    for alias in (CHAMPION, PREVIOUS):
+        try:
+            if alias in before:
+                registry.point(alias, before[alias])
+            else:
+                registry.unpoint(alias)
+        except RegistryError as error:
+            _log.error("alias %s could not be put back to %s: %s", alias, _name(before.get(alias)), error)
+
+
+def _name(number: str | None) -> str:
+    return "none" if number is None else f"version {number}"
