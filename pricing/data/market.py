@@ -49,10 +49,17 @@ class Ledger:
             np.full(shape, np.nan),
         )
 
-    @property
-    def days(self) -> range:
-        """The market's days that the rows stand for."""
-        return range(self.first_day, self.first_day + len(self.price))
+    def part(self, start: int, stop: int) -> "Ledger":
+        """The rows from `start` to `stop`, not counted, as views."""
+        cut = slice(start, stop)
+        return Ledger(
+            self.first_day + start,
+            self.price[cut],
+            self.units[cut],
+            self.demand[cut],
+            self.stock[cut],
+            self.comp_price[cut],
+        )
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ class Calibration:
         competitor_noise: Sd of the log noise of a new competitor price.
     """
 
-    volume: tuple[float, float] = (10.0, 1.2)
-    cost: tuple[float, float] = (5.0, 0.6)
+    volume: tuple[float, float] = (10.0, 1.4)
+    cost: tuple[float, float] = (5.0, 0.4)
     category_spread: float = 0.20
     product_spread: float = 0.28
     elasticity_bounds: tuple[float, float] = (1.0, 4.5)
@@ -70,7 +70,7 @@ class Calibration:
     category_shock: tuple[float, float] = (0.15, 0.95)
     size: float = 10.0
     belief: float = 0.10
-    list_error: float = 0.12
+    list_error: float = 0.15
     list_review: int = 28
     list_trigger: float = 0.05
     category_cost: tuple[float, float] = (0.05, 90.0)

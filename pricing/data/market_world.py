@@ -66,7 +66,7 @@ def draw_world(config: MarketConfig) -> World:
     slope = np.clip(slope, low, high * max(1.0, mean_slope / 2.5))
 
     volume_log = constants.volume[1] * rng.standard_normal(products)
-    base_cost = constants.cost[0] * np.exp(constants.cost[1] * rng.standard_normal(products) - volume_log / 4)
+    base_cost = constants.cost[0] * np.exp(constants.cost[1] * rng.standard_normal(products) - volume_log / 2)
     base_cost = np.maximum(base_cost, 0.25)
     weekend = rng.uniform(*constants.weekend, products)
     curvature = rng.uniform(*constants.curvature, products)
@@ -145,8 +145,8 @@ def _unit_costs(config: MarketConfig, category: Ints, base_cost: Floats) -> Floa
     constants, days = config.calibration, config.total_days
     supplier = _steps(stream(config, "supplier"), (days, config.categories), constants.category_cost)
     own = _steps(stream(config, "cost"), (days, config.total_products), constants.product_cost)
-    cost: Floats = np.round(np.maximum(base_cost * np.exp(own + supplier[:, category]), 0.05), 2)
-    return cost
+    cost: Floats = np.maximum(base_cost * np.exp(own + supplier[:, category]), 0.05)
+    return cost.round(2)
 
 
 def _steps(rng: np.random.Generator, shape: tuple[int, int], rate: tuple[float, float]) -> Floats:

@@ -1,0 +1,174 @@
+"""What any pricing policy would have earned: the market goes on after its history under the policy's prices."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pricing.data.market import BAND, Ledger, Market, record_day, rows
+from pricing.data.market_supply import open_day
+from pricing.data.market_truth import Bools, Days, Floats, Ints, Strings
+from pricing.errors import ConfigError
+
+CENT = 0.005001  # a price may miss a bound by its own rounding to cents
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The price requests of one morning, one for each product on sale, as columns of one length.
+
+    Attributes:
+        day: The market's day; the history ended the day before `config.days`.
+        date: The day's date, datetime64[D].
+        product_id: (request,) the product.
+        category: (request,) its category in words.
+        stock: (request,) units on hand, today's delivery included.
+        comp_price: (request,) the competitor's price; NaN when nobody saw it.
+        is_promo: (request,) whether the product is advertised today.
+        current_price: (request,) the price charged yesterday; the list price of a product that launches today.
+        list_price: (request,) regular price.
+        unit_cost: (request,) cost of a unit.
+        is_holiday: Whether today is a holiday.
+        next_delivery: (request,) date of the next delivery that is due after today.
+    """
+
+    day: int
+    date: np.datetime64
+    product_id: Strings
+    category: Strings
+    stock: Ints
+    comp_price: Floats
+    is_promo: Bools
+    current_price: Floats
+    list_price: Floats
+    unit_cost: Floats
+    is_holiday: bool
+    next_delivery: Days
+
+    def __len__(self) -> int:
+        return len(self.product_id)
+
+    @property
+    def lowest(self) -> Floats:
+        """(request,) the lowest price the market takes: the band's foot, and never below cost."""
+        return np.maximum(BAND[0] * self.list_price, self.unit_cost)
+
+    @property
+    def highest(self) -> Floats:
+        """(request,) the highest price the market takes: the band's head, or the cost where that is higher."""
+        return np.maximum(BAND[1] * self.list_price, self.lowest)
+
+    @property
+    def days_left(self) -> Ints:
+        """(request,) days from today, counted, until the next delivery, not counted."""
+        return (self.next_delivery - self.date).astype(np.int64)
+
+
+Policy = Callable[[Requests], Floats]
+Refresh = Callable[[pd.DataFrame], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A policy's days in a market.
+
+    Attributes:
+        market: The market.
+        ledger: What happened; its first day is the first after the history.
+        refused: (day, product) prices that broke a bound or were no number; the list price was charged instead.
+    """
+
+    market: Market
+    ledger: Ledger
+    refused: Bools
+
+    @property
+    def on_sale(self) -> Bools:
+        """(day, product) whether the product was on sale."""
+        return ~np.isnan(self.ledger.price)
+
+    @property
+    def profit(self) -> Floats:
+        """(product,) money earned over cost; a unit left over is worth its cost."""
+        days = slice(self.ledger.first_day, self.ledger.first_day + len(self.ledger.price))
+        margin = np.where(self.on_sale, self.ledger.price - self.market.world.unit_cost[days], 0.0)
+        profit: Floats = (margin * self.ledger.units).sum(axis=0)
+        return profit
+
+    def frame(self) -> pd.DataFrame:
+        """The days as rows of the data contract."""
+        return rows(self.market.world, self.ledger)
+
+
+def roll_forward(
+    market: Market, policy: Policy, *, days: int = 90, refresh: Refresh | None = None, every: int = 14
+) -> Run:
+    """Lets a policy price every product on every day after the history.
+
+    Every policy meets the same shoppers, list prices, costs, advertising plan and luck. The market is not changed.
+
+    Args:
+        market: The market, at the end of its history.
+        policy: Requests in, prices out; NaN, or a price outside the requests' bounds, is refused.
+        days: Days to go on.
+        refresh: Called every `every` days, before that morning's requests, with the rows recorded since its last
+            call, so that a policy can learn; it has the history from `market.frame()` already.
+        every: Days between two refreshes.
+
+    Raises:
+        ConfigError: The market's future is shorter than `days`.
+    """
+    config, world = market.config, market.world
+    if not 1 <= days <= config.future or every < 1:
+        raise ConfigError(
+            f"cannot roll {days} days forward, refreshing every {every}: the market was drawn with a future of "
+            f"{config.future} days; give MarketConfig a longer `future`"
+        )
+    shelf = market.shelf.copy()
+    ledger = Ledger.blank(config.days, days, config.total_products)
+    refused = np.zeros((days, config.total_products), dtype=np.bool_)
+    told = 0
+    for row in range(days):
+        day = config.days + row
+        if refresh is not None and row and row % every == 0:
+            refresh(rows(world, ledger.part(told, row)))
+            told = row
+        open_day(world, market.supply, shelf, day=day)
+        active = np.flatnonzero(world.truth.launch <= day)
+        requests = _requests(market, shelf_price=shelf.price, shelf_comp=shelf.comp_price, stock=shelf.stock, day=day)
+        charged, refused[row, active] = _accept(requests, np.asarray(policy(requests), dtype=np.float64))
+        price = world.truth.list_price[day].copy()
+        price[active] = charged
+        record_day(world, market.supply, shelf, ledger=ledger, day=day, price=price)
+    return Run(market, ledger, refused)
+
+
+def _requests(market: Market, *, shelf_price: Floats, shelf_comp: Floats, stock: Ints, day: int) -> Requests:
+    world, truth = market.world, market.world.truth
+    on_sale = np.flatnonzero(truth.launch <= day)
+    delivery = market.supply.next_delivery(day)[on_sale]
+    return Requests(
+        day=day,
+        date=truth.dates[day],
+        product_id=world.product_ids[on_sale],
+        category=world.category_names[on_sale],
+        stock=stock[on_sale],
+        comp_price=np.where(world.comp_seen[day], shelf_comp, np.nan)[on_sale],
+        is_promo=truth.is_promo[day, on_sale],
+        current_price=shelf_price[on_sale],
+        list_price=truth.list_price[day, on_sale],
+        unit_cost=world.unit_cost[day, on_sale],
+        is_holiday=bool(world.is_holiday[day]),
+        next_delivery=truth.dates[day] + (delivery - day),
+    )
+
+
+def _accept(requests: Requests, price: Floats) -> tuple[Floats, Bools]:
+    """The prices charged, to the cent, and which of the asked ones were refused; the list price always passes."""
+    if price.shape != (len(requests),):
+        raise ConfigError(f"a policy must answer {len(requests)} prices, one a request; found shape {price.shape}")
+    with np.errstate(invalid="ignore"):
+        inside = (price >= requests.lowest - CENT) & (price <= requests.highest + CENT)
+    fine = (inside & np.isfinite(price)) | (price == requests.list_price)
+    return np.where(fine, np.round(np.where(fine, price, 1.0), 2), requests.list_price), ~fine
