@@ -256,6 +256,48 @@ class MonitoringConfig(Section):
         return self
 
 
+class RangeConfig(Section):
+    """Numbers that tuning may try: from `low` to `high`, both included, in steps or evenly on a log scale."""
+
+    low: float
+    high: float
+    step: PositiveFloat | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "RangeConfig":
+        if self.low > self.high or (self.log and (self.low <= 0 or self.step is not None)):
+            raise ValueError("expected low ≤ high, and with log a low above 0 and no step")
+        return self
+
+
+class ChoicesConfig(Section):
+    """Values that tuning may try, in no order."""
+
+    choices: Annotated[tuple[bool | int | float | str | None, ...], Field(min_length=1)]
+
+
+class TuningConfig(Section):
+    """The search for better settings of the demand section: its budget, and which values it may try."""
+
+    trials: PositiveInt
+    minutes: NonNegativeFloat
+    workers: Annotated[int, Field(ge=1, le=64)]
+    batch: PositiveInt
+    startup: PositiveInt
+    space: Annotated[dict[str, RangeConfig | ChoicesConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _demand_keys(self) -> "TuningConfig":
+        fixed = {"seed", "horizon", "step", "folds", "gap", "min_history"}  # they decide what the score means
+        for key in self.space:
+            if key not in DemandConfig.model_fields or key in fixed:
+                free = sorted(set(DemandConfig.model_fields) - fixed)
+                near = difflib.get_close_matches(key, free, n=1, cutoff=0.0)[0]
+                raise ValueError(f"{key} is no key of demand that may be tuned; the nearest one is {near}")
+        return self
+
+
 class Config(Section):
     """Everything a person may tune."""
 
@@ -265,6 +307,7 @@ class Config(Section):
     registry: RegistryConfig
     serving: ServingConfig
     monitoring: MonitoringConfig
+    tuning: TuningConfig
 
     @model_validator(mode="after")
     def _margins_agree(self) -> "Config":
