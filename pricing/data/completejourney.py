@@ -26,7 +26,7 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
 
     The price is what the shelf asks of a holder of the loyalty card, before coupons: (sales_value + coupon_match_disc)
     / quantity; the list price adds the loyalty discount; each is the median over the week's receipts. A product is
-    usable when it sold in at least 26 weeks and its regular price is steady within a week: goods sold by weight have none.
+    usable when it sold in at least 26 weeks and its regular price is steady within a week; goods by weight drop out.
 
     Args:
         products: How many products, most receipts first.

@@ -65,7 +65,7 @@ class Checked:
     Attributes:
         clean: The rows that keep the contract, its columns only, coerced; product_id and category are categoricals.
         violations: What the other rows break.
-        bad_rows: Those rows as they came, with their number (`row`, the first one after a header is 1) and the `reasons`.
+        bad_rows: Those rows as they came, with their number (`row`; the first one after a header is 1) and `reasons`.
         notes: What was ignored or narrowed on the way, one sentence each.
     """
 

@@ -11,7 +11,7 @@ from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import Panel
-from pricing.data.source import read_sales
+from pricing.data.source import read_sales, without_secrets
 from pricing.data.store import is_panel, load_panel
 from pricing.errors import ContractError, SourceError
 
@@ -40,13 +40,15 @@ def load_panel_from(sales: str | None, config: DataConfig, *, quarantine: str | 
         return _noted(build_panel(frame, config.model_copy(update={"period": "week"})), frame.attrs["notes"])
     if is_panel(sales):
         return load_panel(sales)
-    checked = check(read_sales(sales, columns=tuple(COLUMNS)), where=sales, period=config.period)
-    notes = list(checked.notes)
+    where = without_secrets(sales)
+    checked = check(read_sales(sales, columns=tuple(COLUMNS)), where=where, period=config.period)
+    notes = checked.notes
     if checked.violations:
         if quarantine is None or checked.clean.empty:
-            raise ContractError(sales, checked.violations)
+            raise ContractError(where, checked.violations)
         path = _set_aside(checked, Path(quarantine))
-        notes.insert(0, f"{len(checked.bad_rows):,} rows break the contract and are set aside in {path}.")
+        broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
+        notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes)
     return _noted(build_panel(checked.clean, config), notes)
 
 

@@ -72,6 +72,17 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFr
     return table
 
 
+def without_secrets(where: str) -> str:
+    """A source's address as it may be shown: a password in it is hidden, a path stays as it is."""
+    if "://" not in where:
+        return where
+    address, mark, rest = where.partition("#")
+    try:
+        return sa.make_url(address).render_as_string(hide_password=True) + mark + rest
+    except (sa.exc.ArgumentError, ValueError):
+        return address.split("://")[0] + "://…"
+
+
 def _open(where: str) -> tuple[Any, str]:
     if not where.startswith("s3://"):
         return pa.fs.LocalFileSystem(), str(Path(where).expanduser().absolute())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pricing.data.panel import SERIES, STATICS, Panel
+from pricing.data.panel import CONTRACT_VERSION, SERIES, STATICS, Panel
 from pricing.errors import SourceError
 
 FORMAT = 1
@@ -35,6 +35,7 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
             np.save(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
         header = {
             "format": FORMAT,
+            "contract": CONTRACT_VERSION,
             "period": panel.period,
             "holidays_given": panel.holidays_given,
             "notes": list(panel.notes),
@@ -68,8 +69,9 @@ def load_panel(folder: str | Path) -> Panel:
     place = Path(folder)
     try:
         header = json.loads((place / HEADER).read_text(encoding="utf-8"))
-        if header["format"] != FORMAT:
-            raise SourceError(f"{place}: is a panel of format {header['format']}, expected {FORMAT}; run etl again")
+        for what, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
+            if header[what] != known:
+                raise SourceError(f"{place}: is a panel of {what} {header[what]}, expected {known}; run etl again")
         arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
         shape = (len(arrays["product_ids"]), len(arrays["dates"]))
         wrong = [name for name in SERIES if arrays[name].shape != shape]

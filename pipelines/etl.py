@@ -1,0 +1,67 @@
+"""Reads sales, checks every row, builds the panel and saves it for the jobs that follow."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+import numpy as np
+
+from pipelines.cli import job_options, run_main
+from pipelines.places import pricing_home
+from pipelines.record import log_data
+from pipelines.tracking import tracked_run
+from pricing.config import load_config
+from pricing.data.load import load_panel_from
+from pricing.data.panel import Panel
+from pricing.data.store import save_panel
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_etl, argv)
+
+
+def _etl(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    started = time.monotonic()
+    with tracked_run("etl", config=config):
+        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
+        save_panel(panel, options.output)
+        lines = report(panel)
+        log_data(panel, sales=options.sales)
+        mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
+    print("\n".join(lines))
+    print(f"saved in {options.output} after {time.monotonic() - started:.1f} s; give it to any job as --sales")
+    return 0
+
+
+def report(panel: Panel) -> list[str]:
+    """What a person wants to know of a panel, one fact a line: its size, how dense it is, and every note."""
+    rows, cells = int(panel.present.sum()), panel.present.size
+    launched = np.logical_or.accumulate(panel.present, axis=1)
+    gaps = int((launched & ~panel.present).sum())
+    quiet = int((panel.units_sold == 0).sum())
+    censored = int(panel.censored.sum())
+    return [
+        f"{len(panel.product_ids):,} products in {len(np.unique(panel.categories)):,} categories",
+        f"{len(panel.dates):,} {panel.period}s from {panel.dates[0]} to {panel.dates[-1]}",
+        f"{rows:,} rows, {rows / cells:.1%} of products × {panel.period}s; {gaps:,} gaps after a product's first row",
+        f"{quiet:,} rows without a sale, {censored:,} with sales that met the stock",
+        *(f"note: {note}" for note in panel.notes),
+    ]
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("etl", "Reads and checks sales, builds the panel and saves it.")
+    options.add_argument(
+        "--output", type=Path, default=pricing_home() / "panel", metavar="DIR", help="folder that the panel is saved in"
+    )
+    return options.parse(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
