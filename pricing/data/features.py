@@ -1,0 +1,309 @@
+"""What the network reads: the one computation of features for training, refresh and serving. Causal, NumPy only."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import Panel, Period
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.integer]
+Days = NDArray[np.datetime64]
+
+HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}
+PROFILE_HALF_LIFE = 8  # observations of one weekday
+PRIOR_WEIGHT = 0.5  # observations that the category's level counts for
+FULL_DRAW_CUT = 0.10  # a promotion draws fully from this cut below list
+SUMMARY = 6
+PAST = 12 + SUMMARY
+KNOWN = 16 + SUMMARY
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What puts products on one scale; fixed when a model is trained, one entry a product.
+
+    Attributes:
+        usual_price: (product,) the price at which levels are stated, in currency units.
+        prior_level: (product,) units a period expected before anything was sold.
+        elasticity: (product,) elasticity with which past sales are restated at the usual price, below 0.
+        lift: (product,) log units that a fully drawing promotion adds, taken out of past sales.
+    """
+
+    usual_price: Floats
+    prior_level: Floats
+    elasticity: Floats
+    lift: Floats
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the features remember of the past, one row a product; carried from one period to the next.
+
+    Attributes:
+        sums: (product, half-life) discounted restated units.
+        counts: (product, half-life) discounted observations.
+        profile_sums: (product, weekday) discounted restated units by weekday.
+        profile_counts: (product, weekday) discounted units expected without a profile.
+        price_sum: (product,) discounted log price over usual price.
+        price_count: (product,) its discounted observations.
+        age: (product,) periods since the first row.
+    """
+
+    sums: Floats
+    counts: Floats
+    profile_sums: Floats
+    profile_counts: Floats
+    price_sum: Floats
+    price_count: Floats
+    age: Floats
+
+
+@dataclass(frozen=True)
+class Past:
+    """Features of every product after every period.
+
+    Attributes:
+        inputs: (product, period, PAST) what the network reads, the period's own outcome included.
+        level: (product, period) log units a period at usual price without promotion, known after the period.
+        profile: (product, period, weekday) log factor of each weekday, known after the period; one weekday on weeks.
+        summary: (product, period, SUMMARY) slow features known after the period.
+    """
+
+    inputs: Floats
+    level: Floats
+    profile: Floats
+    summary: Floats
+
+
+def weekdays(dates: Days, *, period: Period) -> Ints:
+    """Weekday of each date, Monday 0; always 0 on weekly panels, whose profile has one entry."""
+    if period == "week":
+        return np.zeros(len(dates), dtype=np.int64)
+    return (dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
+
+
+def promo_draw(price: Floats, list_price: Floats) -> Floats:
+    """Fraction of a promotion's draw at this price: 0 at list price and above, 1 from a cut of 10 %."""
+    cut = 1.0 - price / list_price
+    draw: Floats = np.clip(cut / FULL_DRAW_CUT, 0.0, 1.0)
+    return draw
+
+
+def calendar_features(dates: Days) -> Floats:
+    """(date, 8) two harmonics of the week and two of the year."""
+    day = dates.astype("datetime64[D]").astype(np.float64)
+    week = 2 * np.pi * ((day + 3) % 7) / 7
+    year = 2 * np.pi * (day % 365.25) / 365.25
+    waves = [f(n * angle) for angle in (week, year) for n in (1, 2) for f in (np.sin, np.cos)]
+    return np.stack(waves, axis=-1).astype(np.float32)
+
+
+def blank_memory(products: int, *, period: Period) -> Memory:
+    """The memory of products about which nothing is known yet."""
+    days = 7 if period == "day" else 1
+    zeros = np.zeros((products, 3), np.float32)
+    profile = np.zeros((products, days), np.float32)
+    one = np.zeros(products, np.float32)
+    return Memory(zeros, zeros.copy(), profile, profile.copy(), one, one.copy(), one.copy())
+
+
+def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -> tuple[Past, Memory]:
+    """Walks over the panel's periods once, remembering only what came before each.
+
+    Args:
+        panel: (product, period) history; its products are those of `norms`.
+        norms: The scale of each product.
+        memory: Where to start; nothing known when absent.
+
+    Returns:
+        The features of every period and the memory after the last one.
+    """
+    state = memory or blank_memory(len(panel.product_ids), period=panel.period)
+    weekday = weekdays(panel.dates, period=panel.period)
+    waves = calendar_features(panel.dates)
+    products, periods = panel.present.shape
+    inputs = np.zeros((products, periods, PAST), np.float32)
+    level = np.zeros((products, periods), np.float32)
+    profile = np.zeros((products, periods, state.profile_sums.shape[1]), np.float32)
+    summary = np.zeros((products, periods, SUMMARY), np.float32)
+    columns = _columns(panel, norms)
+    for t in range(periods):
+        before = _level(state, norms) + _profile(state)[:, weekday[t]]  # (product,)
+        today = _Today(**{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t]))
+        state, surprise = _observe(state, norms, today, expected=np.exp(before), period=panel.period)
+        level[:, t] = _level(state, norms)
+        profile[:, t] = _profile(state)
+        summary[:, t] = _summary(state, norms)
+        inputs[:, t, 0] = surprise
+        inputs[:, t, 1] = today.seen
+        inputs[:, t, 2] = today.censored
+        inputs[:, t, 3] = today.promo
+        inputs[:, t, 4] = today.holiday
+        inputs[:, t, 5] = today.gap
+        inputs[:, t, 6] = today.gap_known
+        inputs[:, t, 7] = profile[:, t, weekday[t]]
+        inputs[:, t, 8:10] = waves[t, :2]
+        inputs[:, t, 10:12] = waves[t, 4:6]
+        inputs[:, t, 12:] = summary[:, t]
+    return Past(inputs, level, profile, summary), state
+
+
+def competitor_gap(comp_price: Floats, usual_price: Floats) -> tuple[Floats, Floats]:
+    """Log competitor's price over usual price, clipped to ±1, and whether it is known; 0 where it is not."""
+    known = np.isfinite(comp_price) & np.isfinite(usual_price)
+    ratio = np.where(known, comp_price, 1.0) / np.where(known, usual_price, 1.0)
+    gap = np.clip(np.log(np.maximum(ratio, 1e-6)), -1.0, 1.0)
+    return gap.astype(np.float32), known.astype(np.float32)
+
+
+def known_features(dates: Days, *, holiday: Floats, gap: Floats, gap_known: Floats, step: Floats) -> Floats:
+    """What is known of a period to come, the product's own profile and summary excepted.
+
+    Args:
+        dates: (…,) first day of the period.
+        holiday: (…, 4) holiday on the period before, the period, the next one and the one after.
+        gap: (…,) competitor's gap, from `competitor_gap`.
+        gap_known: (…,) 1.0 where it is known.
+        step: (…,) periods after the cutoff, at least 1.
+
+    Returns:
+        (…, 15) features; the network's `known` input is these, the log profile and the summary.
+    """
+    step = np.asarray(step, np.float32)
+    parts = [
+        calendar_features(dates.reshape(-1)).reshape((*dates.shape, 8)),
+        holiday,
+        np.stack([gap, gap_known, np.log(step) / 3.0], axis=-1),
+    ]
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def holiday_window(holiday: Floats) -> Floats:
+    """(…, period, 4) each period's holiday flag with the one before and the two after it; 0 beyond the ends."""
+    padded = np.concatenate(
+        [np.zeros_like(holiday[..., :1]), holiday, np.zeros_like(holiday[..., :1]), np.zeros_like(holiday[..., :1])],
+        axis=-1,
+    )
+    count = holiday.shape[-1]
+    return np.stack([padded[..., i : i + count] for i in range(4)], axis=-1)
+
+
+@dataclass(frozen=True)
+class _Today:
+    restated: Floats
+    seen: Floats
+    censored: Floats
+    promo: Floats
+    holiday: Floats
+    gap: Floats
+    gap_known: Floats
+    log_price: Floats
+    weekday: int
+
+
+def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
+    usual = norms.usual_price[:, None]
+    with np.errstate(invalid="ignore"):
+        log_price = np.where(np.isfinite(panel.price), np.log(panel.price / usual), 0.0).astype(np.float32)
+        promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
+    effect = norms.elasticity[:, None] * log_price + norms.lift[:, None] * promo
+    units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0)
+    gap, gap_known = competitor_gap(panel.comp_price, usual)
+    return {
+        "restated": (units * np.exp(-effect)).astype(np.float32),
+        "seen": panel.present.astype(np.float32),
+        "censored": panel.censored.astype(np.float32),
+        "promo": promo.astype(np.float32),
+        "holiday": panel.is_holiday,
+        "gap": gap,
+        "gap_known": gap_known,
+        "log_price": log_price,
+    }
+
+
+def _observe(memory: Memory, norms: Norms, today: _Today, *, expected: Floats, period: Period) -> tuple[Memory, Floats]:
+    # A day that sold out says only that demand was at least that much: it never pulls the level down.
+    units = np.where(today.censored > 0, np.maximum(today.restated, expected), today.restated)
+    surprise = np.where(today.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
+    decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
+    factor = np.exp(_profile(memory)[:, today.weekday])
+    flat = np.exp(_level(memory, norms))
+    keep = np.where(today.seen[:, None] > 0, decay, 1.0)  # a gap in the history neither adds nor forgets
+    sums = keep * memory.sums + today.seen[:, None] * (units / factor)[:, None]
+    counts = keep * memory.counts + today.seen[:, None]
+    profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
+    fade = np.where(today.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
+    profile_sums[:, today.weekday] = fade * profile_sums[:, today.weekday] + today.seen * units
+    profile_counts[:, today.weekday] = fade * profile_counts[:, today.weekday] + today.seen * flat
+    slow = np.where(today.seen > 0, decay[1], 1.0)
+    after = Memory(
+        sums=sums.astype(np.float32),
+        counts=counts.astype(np.float32),
+        profile_sums=profile_sums.astype(np.float32),
+        profile_counts=profile_counts.astype(np.float32),
+        price_sum=(slow * memory.price_sum + today.seen * today.log_price).astype(np.float32),
+        price_count=(slow * memory.price_count + today.seen).astype(np.float32),
+        age=np.where((today.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
+    )
+    return after, surprise.astype(np.float32)
+
+
+def _levels(memory: Memory, norms: Norms) -> Floats:
+    prior = np.maximum(norms.prior_level, 1e-3)[:, None]
+    mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
+    levels: Floats = np.log(np.maximum(mean, 1e-3))
+    return levels
+
+
+def _level(memory: Memory, norms: Norms) -> Floats:
+    return _levels(memory, norms)[:, 1]
+
+
+def _profile(memory: Memory) -> Floats:
+    if memory.profile_sums.shape[1] == 1:
+        return np.zeros_like(memory.profile_sums)
+    # A weekday starts from factor 1 and earns its own with the units it sold.
+    prior = 3.0 + 0.5 * memory.profile_counts.mean(axis=1, keepdims=True)
+    factor = (memory.profile_sums + prior) / (memory.profile_counts + prior)
+    log_factor = np.log(np.clip(factor, 0.05, 20.0))
+    centred: Floats = log_factor - log_factor.mean(axis=1, keepdims=True)
+    return centred
+
+
+def _summary(memory: Memory, norms: Norms) -> Floats:
+    levels = _levels(memory, norms)
+    price = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
+    return np.stack(
+        [
+            levels[:, 1] / 3.0,
+            np.clip(levels[:, 0] - levels[:, 1], -2, 2),
+            np.clip(levels[:, 2] - levels[:, 1], -2, 2),
+            np.clip(price, -1, 1) * 3.0,
+            np.log1p(memory.age) / 5.0 - 1.0,
+            np.exp(-np.exp(levels[:, 1])),  # how often nothing sells
+        ],
+        axis=-1,
+    ).astype(np.float32)
+
+
+def select_memory(memory: Memory, rows: Ints) -> Memory:
+    """The memory of some products, in the given order; -1 gives a blank one."""
+    fields = {}
+    for name, values in vars(memory).items():
+        taken = values[np.maximum(rows, 0)].copy()
+        taken[rows < 0] = 0
+        fields[name] = taken
+    return replace(memory, **fields)
+
+
+def recall(memory: Memory, *, norms: Norms) -> tuple[Floats, Floats, Floats, Floats]:
+    """What a forecast reads of the memory.
+
+    Returns:
+        (product,) log level, (product, weekday) log profile, (product, SUMMARY) slow features, and (product,) the slow
+        mean of log price over usual price.
+    """
+    recent = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
+    return _level(memory, norms), _profile(memory), _summary(memory, norms), recent

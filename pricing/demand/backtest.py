@@ -1,0 +1,201 @@
+"""Walk-forward validation: refit at each cutoff, forecast what followed through the code that serves, score it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from pricing.config import DemandConfig
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.demand import metrics
+from pricing.demand.curve import Offers
+from pricing.demand.folds import Fold, walk_forward
+from pricing.demand.model import DemandModel
+from pricing.demand.training import LEVEL_ERROR, Calendar, Start, fit
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str], None]
+OnFold = Callable[[int, dict[str, Any]], None]
+
+QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
+SANE = (-6.0, -0.5)
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What walk-forward validation found.
+
+    Attributes:
+        frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
+            actual, censored, forecast (mean), size, q025, q10, q50, q90, q975, naive, pit_low, pit_high.
+        figures: Scores of the frame (`metrics.figures`) and `elasticity` of the last fold.
+        level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
+    """
+
+    frame: pd.DataFrame
+    figures: dict[str, Any]
+    level_error: tuple[float, float]
+
+
+def backtest(
+    panel: Panel,
+    config: DemandConfig,
+    *,
+    calendar: Calendar | None = None,
+    progress: Progress | None = None,
+    on_fold: OnFold | None = None,
+) -> Backtest:
+    """Refits and scores every fold; a later fold starts from the earlier one's weights and elasticities.
+
+    What a later fold inherits was learnt on older data only, so no fold sees the days it is scored on.
+
+    Args:
+        panel: The history.
+        config: The demand section.
+        calendar: Holidays of periods after a cutoff; the panel's own flags are used for scored periods.
+        progress: Told in a sentence what is going on.
+        on_fold: Called after each fold with its number (0 first) and its figures; may raise to stop early.
+
+    Raises:
+        HistoryError: Not even one fold fits.
+    """
+    say = progress or (lambda _: None)
+    folds = walk_forward(panel.dates, config=config, period=panel.period)
+    frames: list[pd.DataFrame] = []
+    start: Start | None = None
+    model: DemandModel | None = None
+    for number, fold in enumerate(folds):
+        say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
+        past = panel.through(fold.cutoff)
+        launched: NDArray[np.bool_] = past.present.any(axis=1)
+        past = past.select(launched)
+        trained = fit(past, config, calendar=calendar, start=_shared(start, past), progress=progress)
+        start, model = trained.start, trained.model
+        frame = evaluate(model, past=past, panel=panel, fold=fold)
+        frames.append(frame)
+        if on_fold is not None:
+            on_fold(number, metrics.figures(frame))
+    whole = pd.concat(frames, ignore_index=True)
+    level_error = measure_level_error(whole)
+    frame = with_quantiles(whole, level_error)
+    figures = metrics.figures(frame)
+    if model is not None:
+        figures["elasticity"] = elasticity_figures(model)
+    return Backtest(frame, figures, level_error)
+
+
+def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd.DataFrame:
+    """The evaluation frame of one fold: forecasts at the prices that were really charged."""
+    begin = int(np.searchsorted(panel.dates, fold.first))
+    end = int(np.searchsorted(panel.dates, fold.last))
+    rows = np.searchsorted(panel.product_ids, past.product_ids)
+    classes = metrics.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
+    naive = _seasonal_naive(past, end - begin + 1, skip=begin - len(past.dates))
+    parts = []
+    days = STEP_DAYS[panel.period]
+    for at in range(begin, end + 1):
+        seen = panel.present[rows, at]
+        offers = Offers(
+            product=np.arange(len(rows)),
+            category=model.category,
+            date=np.full(len(rows), panel.dates[at]),
+            list_price=panel.list_price[rows, at],
+            comp_price=panel.comp_price[rows, at],
+            is_promo=panel.is_promo[rows, at],
+            is_holiday=panel.is_holiday[rows, at],
+            periods=np.ones(len(rows), np.int64),
+        )
+        price = panel.price[rows, at]
+        grid = model.grid(offers, np.where(np.isfinite(price), price, 1.0)[:, None])
+        parts.append(
+            pd.DataFrame(
+                {
+                    "product_id": past.product_ids,
+                    "category": past.categories,
+                    "volume_class": classes,
+                    "cutoff": fold.cutoff,
+                    "date": panel.dates[at],
+                    "step": int((panel.dates[at] - fold.cutoff) // np.timedelta64(days, "D")),
+                    "price": price,
+                    "actual": panel.units_sold[rows, at],
+                    "censored": panel.censored[rows, at],
+                    "forecast": (grid.first[:, :, 0] * grid.weight).sum(axis=1),
+                    "size": grid.first_size,
+                    "naive": naive[:, at - begin],
+                }
+            )[seen]
+        )
+    return with_quantiles(pd.concat(parts, ignore_index=True), LEVEL_ERROR)
+
+
+def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.DataFrame:
+    """The frame with quantiles and probability transforms: negative binomial, widened by the level's error."""
+    mean = np.maximum(frame["forecast"].to_numpy(np.float64), 1e-6)
+    extra = np.exp(level_error[0] ** 2 + level_error[1] ** 2 * frame["step"].to_numpy()) - 1.0
+    # Var = m + m²/r + m²·extra: one negative binomial of the same variance.
+    size = 1.0 / (1.0 / frame["size"].to_numpy(np.float64) + extra)
+    chance = size / (size + mean)
+    columns = {name: stats.nbinom.ppf(q, size, chance) for name, q in QUANTILES.items()}
+    actual = frame["actual"].to_numpy(np.float64)
+    columns["pit_low"] = stats.nbinom.cdf(np.ceil(actual) - 1, size, chance)
+    columns["pit_high"] = stats.nbinom.cdf(np.floor(actual), size, chance)
+    return frame.assign(**columns)
+
+
+def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
+    """How far a product's level was off, beyond the noise of counts: at once, and growing with the step.
+
+    Seven steps of a product are summed; the variance of log(actual / forecast) less what the negative binomial
+    explains is a² + b² × step, fitted by least squares without negative parts.
+    """
+    scored = frame[~frame["censored"]].assign(chunk=lambda f: (f["step"] - 1) // 7)
+    scored = scored.assign(spread=scored["forecast"] ** 2 / scored["size"])
+    groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
+    sums = groups[["actual", "forecast", "spread"]].sum().reset_index()
+    sums = sums[sums["forecast"] >= 5.0]
+    if len(sums) < 30:
+        return LEVEL_ERROR
+    error = np.log((sums["actual"] + 0.5) / (sums["forecast"] + 0.5))
+    noise = 1.0 / sums["forecast"] + sums["spread"] / sums["forecast"] ** 2
+    excess = np.clip(error**2 - noise, -1.0, 1.0)
+    step = sums["chunk"].to_numpy() * 7.0 + 4.0
+    growth, at_once = np.polyfit(step, excess, 1) if len(np.unique(step)) > 1 else (0.0, float(excess.mean()))
+    growth = max(float(growth), 0.0)
+    at_once = max(float(np.mean(excess - growth * step)), 0.0)
+    return float(np.sqrt(at_once)), float(np.sqrt(growth))
+
+
+def elasticity_figures(model: DemandModel) -> dict[str, float]:
+    """Mean, mean uncertainty and the share between −6 and −0.5."""
+    mean = model.norms.elasticity
+    return {
+        "mean": float(mean.mean()),
+        "sd_mean": float(model.elasticity_sd.mean()),
+        "share_sane": float(((mean > SANE[0]) & (mean < SANE[1])).mean()),
+    }
+
+
+def _shared(start: Start | None, past: Panel) -> Start | None:
+    """The earlier fold's start when it knows the same products; a new product asks for a new identification."""
+    if start is None or len(start.identified.norms.elasticity) != len(past.product_ids):
+        return None
+    return replace(start)
+
+
+def _seasonal_naive(past: Panel, steps: int, *, skip: int) -> Floats:
+    """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none."""
+    season = 7 if past.period == "day" else 1
+    units = np.where(past.present, past.units_sold, np.nan).astype(np.float64)
+    periods = units.shape[1]
+    last = np.zeros((len(units), season))
+    for phase in range(season):
+        column = units[:, phase::season]
+        filled = pd.DataFrame(column).ffill(axis=1).to_numpy()[:, -1] if column.shape[1] else np.nan
+        last[:, phase] = np.nan_to_num(filled)
+    phases = (periods + skip + np.arange(steps)) % season
+    forecast: Floats = last[:, phases]
+    return forecast

@@ -1,0 +1,78 @@
+"""The network's forward pass in NumPy: what encodes states and serves prices without Keras."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.integer]
+Weights = dict[str, Floats]
+
+LOG_SIZE_LIMITS = (-2.5, 5.0)
+
+
+def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) -> tuple[Floats, tuple[Floats, Floats]]:
+    """Runs the LSTM over every period.
+
+    Args:
+        weights: Of a trained network, by name.
+        inputs: (series, period, PAST) features.
+        state: Hidden and cell state before the first period, each (series, unit).
+
+    Returns:
+        The hidden state after every period, (series, period, unit), and the last hidden and cell state.
+    """
+    kernel, recurrent = weights["lstm_cell/kernel"], weights["lstm_cell/recurrent_kernel"]
+    bias = weights["lstm_cell/bias"]
+    units = recurrent.shape[0]
+    hidden, cell = state
+    series, periods, _ = inputs.shape
+    states = np.empty((series, periods, units), np.float32)
+    for t in range(periods):
+        gates = inputs[:, t] @ kernel + hidden @ recurrent + bias  # (series, 4 × unit): input, forget, cell, output
+        sigmoid = 0.5 * (np.tanh(0.5 * gates) + 1.0)
+        cell = sigmoid[:, units : 2 * units] * cell + sigmoid[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
+        hidden = sigmoid[:, 3 * units :] * np.tanh(cell)
+        states[:, t] = hidden
+    return states, (hidden, cell)
+
+
+def blank_state(weights: Weights, series: int) -> tuple[Floats, Floats]:
+    """The LSTM's state before anything was read."""
+    units = weights["lstm_cell/recurrent_kernel"].shape[0]
+    return np.zeros((series, units), np.float32), np.zeros((series, units), np.float32)
+
+
+def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
+    """The part of the hidden layer that does not depend on the period to come.
+
+    Args:
+        weights: Of a trained network, by name.
+        states: (series, …, unit) hidden states.
+        category: (series,) row of each series' category; the last row of the embedding is an unknown category.
+
+    Returns:
+        (series, …, HIDDEN)
+    """
+    embedding = weights["category_embedding/embeddings"][category] @ weights["from_category/kernel"]
+    middle = (1,) * (states.ndim - 2)
+    own: Floats = states @ weights["from_state/kernel"] + weights["from_state/bias"]
+    return own + embedding.reshape(len(category), *middle, -1)
+
+
+def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, Floats, Floats]:
+    """The heads.
+
+    Args:
+        weights: Of a trained network, by name.
+        prepared: (…, HIDDEN) from `prepare`, broadcast against `known`.
+        known: (…, known) features of the period to come.
+
+    Returns:
+        Log mean over the offset without a promotion's draw, the log units that a full draw adds, and the log of the
+        negative binomial's size, each (…).
+    """
+    hidden = np.maximum(prepared + known @ weights["from_known/kernel"], 0.0)
+    heads = hidden @ weights["heads/kernel"] + weights["heads/bias"]
+    lift: Floats = np.logaddexp(0.0, heads[..., 2] - 1.0)
+    size: Floats = np.clip(heads[..., 1] + 1.0, *LOG_SIZE_LIMITS)
+    return heads[..., 0], lift, size

@@ -1,0 +1,330 @@
+"""The demand model that is served: each product's state, elasticity and scale as plain arrays. NumPy only."""
+
+import datetime as dt
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data import features
+from pricing.data.features import Memory, Norms
+from pricing.data.panel import STEP_DAYS, Panel, Period
+from pricing.demand import forward
+from pricing.demand.arrays import below, flatten
+from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.elasticity import LIMITS
+from pricing.demand.forward import Weights
+from pricing.demand.sheet import Priors, Sheet, Standing, build_sheet
+from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
+from pricing.errors import HistoryError, VersionError
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Strings = NDArray[np.str_]
+
+ARRAYS = (
+    "product_ids",
+    "categories",
+    "category",
+    "weights",
+    "norms",
+    "elasticity_sd",
+    "list_price",
+    "priors",
+    "holidays",
+    "encoded",
+)
+NODES = 8
+# Eight equally likely truths: quantiles of the elasticity, each with a quantile of the level; the order makes the
+# two uncorrelated (|r| < 0.03).
+ELASTICITY_Z = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(NODES)])
+LEVEL_Z = ELASTICITY_Z[[3, 6, 0, 5, 2, 7, 1, 4]]
+
+
+@dataclass(frozen=True)
+class DemandModel:
+    """Demand of every product as of a date, as a function of price.
+
+    Attributes:
+        product_ids: (product,) sorted.
+        categories: (category,) sorted.
+        category: (product,) row of each product's category; one past the end where it is unknown.
+        period: The grain.
+        horizon: Periods after the state's date up to which the state is not stale.
+        own_periods: Rows of its own that take a product out of its category's tier.
+        weights: The network's.
+        norms: (product,) scales, elasticities among them.
+        elasticity_sd: (product,) posterior standard deviations.
+        list_price: (product,) the panel's last list price, to which a promotion's cut is measured.
+        priors: What categories say.
+        level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
+        holidays: (period,) holiday flags from the state's date on.
+        encoded: States.
+    """
+
+    product_ids: Strings
+    categories: Strings
+    category: Ints
+    period: Period
+    horizon: int
+    own_periods: int
+    weights: Weights
+    norms: Norms
+    elasticity_sd: Floats
+    list_price: Floats
+    priors: Priors
+    level_error: tuple[float, float]
+    holidays: Floats
+    encoded: Encoded
+
+    @property
+    def state_date(self) -> dt.date:
+        """The last period that the states have read."""
+        return self.encoded.tail.dates[-1].astype(dt.date)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _sheet(self) -> Sheet:
+        standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own_periods)
+        return build_sheet(
+            self.encoded.state, norms=self.norms, priors=self.priors, standing=standing, weights=self.weights
+        )
+
+    def rows(self, offers: Offers) -> Ints:
+        """(request,) row in the model's sheet: products first, then categories, last the unknown category."""
+        count = len(self.product_ids)
+        fallback = np.where(offers.category >= 0, offers.category, len(self.categories))
+        return np.where(offers.product >= 0, offers.product, count + fallback)
+
+    def outlook(self, offers: Offers) -> tuple[Floats, Floats, Floats]:
+        """Demand at usual price: log units without promotion, the lift of a full draw, log size; (request, ahead).
+
+        Periods ahead run from the requested one to the last before the delivery of the request that waits longest.
+        """
+        sheet, rows = self._sheet, self.rows(offers)
+        ahead = np.arange(max(int(offers.periods.max(initial=1)), 1))
+        days = STEP_DAYS[self.period]
+        dates = offers.date.astype("datetime64[D]")[:, None] + (ahead * days).astype("timedelta64[D]")
+        start = self.encoded.tail.dates[-1]
+        step = ((dates - start) // np.timedelta64(days, "D")).astype(np.int64)
+        window = np.clip(step[..., None] + np.arange(-1, 3), 0, len(self.holidays) - 1)
+        holiday = self.holidays[window]  # (request, ahead, 4)
+        holiday[:, 0, 1] = offers.is_holiday
+        usual = np.where(np.isfinite(sheet.usual_price[rows]), sheet.usual_price[rows], offers.list_price)
+        gap, gap_known = features.competitor_gap(offers.comp_price, usual)
+        known = features.known_features(
+            dates,
+            holiday=holiday,
+            gap=np.broadcast_to(gap[:, None], dates.shape),
+            gap_known=np.broadcast_to(gap_known[:, None], dates.shape),
+            step=np.clip(step, 1, self.horizon),
+        )
+        weekday = features.weekdays(dates.reshape(-1), period=self.period).reshape(dates.shape)
+        profile = np.take_along_axis(sheet.profile[rows], weekday, axis=1)
+        summary = np.broadcast_to(sheet.summary[rows][:, None], (*dates.shape, features.SUMMARY))
+        known = np.concatenate([known, profile[..., None], summary], axis=-1, dtype=np.float32)
+        mean, lift, size = forward.respond(self.weights, sheet.prepared[rows][:, None], known)
+        return sheet.level[rows][:, None] + profile + mean, lift, size
+
+    def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
+        """Demand at candidate prices; see `curve.DemandGrid`.
+
+        The elasticity's uncertainty turns the curve around the price at which the product has lately been sold, where
+        its level is known best.
+        """
+        sheet, rows = self._sheet, self.rows(offers)
+        base, lift, log_size = self.outlook(offers)
+        usual = np.where(np.isfinite(sheet.usual_price[rows]), sheet.usual_price[rows], offers.list_price)
+        listed = np.where(np.isfinite(sheet.list_price[rows]), sheet.list_price[rows], offers.list_price)
+        x = np.log(prices / usual[:, None])  # (request, candidate)
+        mean = sheet.elasticity[rows]
+        spread = sheet.elasticity_sd[rows] / np.abs(mean)
+        factor = np.exp(spread[:, None] * ELASTICITY_Z - 0.5 * spread[:, None] ** 2)
+        tilt = np.clip(mean[:, None] * factor, *LIMITS) - mean[:, None]  # (request, node)
+        days = np.timedelta64(STEP_DAYS[self.period], "D")
+        step = np.maximum((offers.date.astype("datetime64[D]") - self.encoded.tail.dates[-1]) // days, 1)
+        level_sd = np.sqrt(self.level_error[0] ** 2 + self.level_error[1] ** 2 * step)
+        shift = level_sd[:, None] * LEVEL_Z - 0.5 * level_sd[:, None] ** 2  # (request, node)
+        around = x - sheet.recent_price[rows][:, None]
+        effect = np.exp(
+            (mean[:, None] * x)[:, None, :] + tilt[:, :, None] * around[:, None, :] + shift[:, :, None]
+        )  # (request, node, candidate)
+        waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]  # (request, ahead)
+        if offers.is_promo.any():
+            draw = offers.is_promo[:, None] * features.promo_draw(prices, listed[:, None])
+            units = np.exp(base[:, :, None] + lift[:, :, None] * draw[:, None, :])  # (request, ahead, candidate)
+            now, total = units[:, 0], (units * waiting[:, :, None]).sum(axis=1)
+        else:
+            flat = np.exp(base)
+            now, total = flat[:, :1], (flat * waiting).sum(axis=1, keepdims=True)
+        plain = np.exp(base) * waiting
+        own = sheet.own[rows] & (offers.product >= 0)
+        return DemandGrid(
+            first=now[:, None, :] * effect,
+            until=total[:, None, :] * effect,
+            first_size=np.exp(log_size[:, 0]),
+            # Sizes add up through the variances: Σ m² / r = M² / R.
+            until_size=plain.sum(axis=1) ** 2 / np.maximum((plain**2 / np.exp(log_size)).sum(axis=1), 1e-12),
+            weight=np.full(NODES, 1.0 / NODES),
+            source=np.where(own, 0, 1),
+        )
+
+    def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
+        """Mean, low and high of the 80 % interval for products `rows`; (row,) each."""
+        z = NormalDist().inv_cdf(0.9)
+        mean, sd = self.norms.elasticity[rows], self.elasticity_sd[rows]
+        spread = sd / np.abs(mean)
+        far = np.clip(mean * np.exp(z * spread), *LIMITS)
+        near = np.clip(mean * np.exp(-z * spread), *LIMITS)
+        return mean, far, near
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the network's weights; a refreshed model has the hash of the one it came from."""
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(self.weights[name], np.float32).tobytes())
+        return digest.hexdigest()
+
+    def refresh(self, panel: Panel, *, rebuild: bool = False) -> "DemandModel":
+        """The same weights with states as of the panel's last date; products it did not know are added.
+
+        Args:
+            panel: The whole history or only its new rows; rows since the checkpoint replace what was read then.
+            rebuild: Encodes the panel, which must then be the whole history, from scratch.
+
+        Raises:
+            HistoryError: The panel ends before the state, leaves a gap after it, or rewrites the past before the
+                checkpoint.
+        """
+        if panel.period != self.period:
+            raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
+        if panel.dates[-1].astype(dt.date) < self.state_date:
+            raise HistoryError(f"the panel ends on {panel.dates[-1]}, before the state's date {self.state_date}")
+        grown = admit(self, panel)
+        aligned = expand(panel, grown.product_ids)
+        tail = len(self.encoded.tail.dates)
+        if rebuild:
+            encoded = encode_panel(self.weights, aligned, norms=grown.norms, tail=tail)
+        else:
+            encoded = carry(self.weights, grown.encoded, aligned, norms=grown.norms, tail=tail)
+        ahead = int((panel.dates[-1] - self.encoded.tail.dates[-1]) // np.timedelta64(STEP_DAYS[self.period], "D"))
+        last = encoded.tail.list_price[:, -1]
+        return replace(
+            grown,
+            encoded=encoded,
+            list_price=np.where(np.isfinite(last), last, grown.list_price).astype(np.float32),
+            holidays=np.concatenate([self.holidays[ahead:], np.zeros(min(ahead, len(self.holidays)), np.float32)]),
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything but a few numbers, as named arrays without objects; `meta` has the numbers."""
+        return flatten({name: getattr(self, name) for name in ARRAYS})
+
+    def meta(self) -> dict[str, Any]:
+        """What `to_arrays` leaves out, as JSON."""
+        tail = self.encoded.tail
+        return {
+            "period": self.period,
+            "horizon": self.horizon,
+            "own_periods": self.own_periods,
+            "level_error": list(self.level_error),
+            "tail": {"notes": list(tail.notes), "holidays_given": tail.holidays_given},
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "DemandModel":
+        """Reads what `to_arrays` and `meta` wrote; the arrays may be memory-mapped and are never written to.
+
+        Raises:
+            VersionError: An array or a number is missing.
+        """
+        try:
+            return cls(
+                period=meta["period"],
+                horizon=int(meta["horizon"]),
+                own_periods=int(meta["own_periods"]),
+                level_error=(float(meta["level_error"][0]), float(meta["level_error"][1])),
+                product_ids=arrays["product_ids"],
+                categories=arrays["categories"],
+                category=arrays["category"],
+                elasticity_sd=arrays["elasticity_sd"],
+                list_price=arrays["list_price"],
+                holidays=arrays["holidays"],
+                weights=dict(below(arrays, "weights")),
+                norms=Norms(**below(arrays, "norms")),
+                priors=Priors(**below(arrays, "priors")),
+                encoded=Encoded(
+                    state=_state(below(arrays, "encoded/state")),
+                    checkpoint=_state(below(arrays, "encoded/checkpoint")),
+                    tail=_tail(below(arrays, "encoded/tail"), meta),
+                    digest=arrays["encoded/digest"],
+                ),
+            )
+        except (KeyError, TypeError) as error:
+            raise VersionError(f"the demand model's arrays are not complete: {error}") from error
+
+
+def admit(model: DemandModel, panel: Panel) -> DemandModel:
+    """The model with blank states for the panel's products that it does not know, priced by their category."""
+    known = np.isin(panel.product_ids, model.product_ids)
+    if known.all():
+        return model
+    new = panel.select(~known)
+    ids = np.concatenate([model.product_ids, new.product_ids])
+    order = np.argsort(ids, kind="stable")
+    place = np.searchsorted(model.categories, new.categories)
+    place = np.minimum(place, max(len(model.categories) - 1, 0))
+    category = np.where(model.categories[place] == new.categories, place, len(model.categories))
+    price = np.where(new.present, new.price, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a product without any row has no usual price yet
+        usual = np.nanmedian(price, axis=1)
+    added = {
+        "usual_price": usual,
+        "prior_level": model.priors.level[category],
+        "elasticity": model.priors.elasticity[category],
+        "lift": model.priors.lift[category],
+    }
+    norms = Norms(
+        **{n: np.concatenate([getattr(model.norms, n), v])[order].astype(np.float32) for n, v in added.items()}
+    )
+    sd = np.concatenate([model.elasticity_sd, model.priors.elasticity_sd[category]])[order].astype(np.float32)
+    listed = np.concatenate([model.list_price, new.list_price[:, -1]])[order].astype(np.float32)
+    rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
+    return replace(
+        model,
+        product_ids=ids[order],
+        category=np.concatenate([model.category, category])[order],
+        norms=norms,
+        elasticity_sd=sd,
+        list_price=listed,
+        encoded=admit_states(model.encoded, ids[order], rows),
+    )
+
+
+def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:
+    about = meta["tail"]
+    return Panel(
+        period=meta["period"], notes=tuple(about["notes"]), holidays_given=bool(about["holidays_given"]), **arrays
+    )
+
+
+def _state(arrays: dict[str, NDArray[Any]]) -> State:
+    return State(memory=Memory(**below(arrays, "memory")), hidden=arrays["hidden"], cell=arrays["cell"])
+
+
+def describe(model: DemandModel) -> dict[str, Any]:
+    """What a person asks first about a model, as JSON."""
+    return {
+        "products": len(model.product_ids),
+        "categories": len(model.categories),
+        "period": model.period,
+        "horizon": model.horizon,
+        "state_date": model.state_date.isoformat(),
+    }

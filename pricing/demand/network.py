@@ -1,0 +1,190 @@
+"""The demand and price networks: the only place that knows Keras. A global LSTM trained by forking sequences.
+
+Wen, Torkkola, Narayanaswamy, Madeka (2017), "A Multi-Horizon Quantile Recurrent Forecaster", arXiv:1711.11053: one pass
+of the encoder over a series, forecasts from every cutoff on the way at once.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+from keras import ops
+
+logger = logging.getLogger(__name__)
+Floats = NDArray[np.float32]
+Weights = dict[str, Floats]
+Progress = Callable[[str], None]
+Tensor = Any  # a backend tensor; Keras has no type for it
+
+HIDDEN = 32
+EMBEDDING = 4
+LOG_SIZE_LIMITS = (-2.5, 5.0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's data; L periods of past, N cutoffs (the last N periods), M steps after each.
+
+    Attributes:
+        past: (series, L, PAST) inputs of the encoder.
+        known: (series, N, M, known) what is known of each period to come.
+        draw: (series, N, M) fraction of a promotion's draw.
+        category: (series,) row of the category's embedding.
+        actual: (series, N, M) units sold, or the log price ratio for a price network.
+        offset: (series, N, M) log units expected before the network speaks.
+        censored: (series, N, M) 1.0 where the stock ran out.
+        weight: (series, N, M) weight in the loss; 0 where there is nothing to learn.
+    """
+
+    past: Floats
+    known: Floats
+    draw: Floats
+    category: NDArray[np.int32]
+    actual: Floats
+    offset: Floats
+    censored: Floats
+    weight: Floats
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network's tensors look like: periods of past, cutoffs, steps, features, categories, units."""
+
+    length: int
+    cutoffs: int
+    steps: int
+    past: int
+    known: int
+    categories: int
+    units: int
+
+
+def build_network(shape: Shape) -> keras.Model:
+    """The network, uncompiled: (past, known, draw, category) → (series, N, M, 2).
+
+    Its two outputs are the log of the mean over the offset and the log of the negative binomial's size. Price enters
+    only through the offset and the draw, and the draw's effect is positive by construction, so that demand can only
+    fall in price.
+    """
+    past = keras.Input((shape.length, shape.past), name="past")
+    known = keras.Input((shape.cutoffs, shape.steps, shape.known), name="known")
+    draw = keras.Input((shape.cutoffs, shape.steps), name="draw")
+    category = keras.Input((), dtype="int32", name="category")
+    states = keras.layers.LSTM(shape.units, return_sequences=True, name="lstm")(past)
+    states = states[:, shape.length - shape.cutoffs :]
+    hidden = keras.layers.Dense(HIDDEN, name="from_state")(states)[:, :, None]
+    hidden = hidden + keras.layers.Dense(HIDDEN, use_bias=False, name="from_known")(known)
+    embedding = keras.layers.Embedding(shape.categories + 1, EMBEDDING, name="category_embedding")(category)
+    hidden = hidden + keras.layers.Dense(HIDDEN, use_bias=False, name="from_category")(embedding)[:, None, None]
+    hidden = keras.layers.Activation("relu", name="hidden")(hidden)
+    # Zero weights at the start: the first forecast is the level itself, which is a good one.
+    heads = keras.layers.Dense(
+        3, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.0), name="heads"
+    )(hidden)
+    mean = heads[..., 0] + ops.softplus(heads[..., 2] - 1.0) * draw
+    size = ops.clip(heads[..., 1] + 1.0, *LOG_SIZE_LIMITS)
+    return keras.Model([past, known, draw, category], ops.stack([mean, size], axis=-1))
+
+
+def demand_loss(target: Tensor, output: Tensor) -> Tensor:
+    """Negative log likelihood of the negative binomial, weighted; censored where the stock ran out.
+
+    `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known; its
+    probability is that of a gamma variable with the same mean and variance, by Wilson and Hilferty (1931).
+    """
+    actual, offset, censored, weight = (target[..., i] for i in range(4))
+    log_mean = ops.clip(output[..., 0] + offset, -9.0, 14.0)
+    mean, size = ops.exp(log_mean), ops.exp(output[..., 1])
+    exact = (
+        _lgamma(actual + size)
+        - _lgamma(size)
+        - _lgamma(actual + 1.0)
+        + size * (output[..., 1] - ops.log(size + mean))
+        + actual * (log_mean - ops.log(size + mean))
+    )
+    variance = mean + mean * mean / size
+    shape = mean * mean / variance
+    ratio = ops.maximum(actual - 0.5, 1e-3) / mean
+    score = (ratio ** (1.0 / 3.0) - 1.0 + 1.0 / (9.0 * shape)) * 3.0 * ops.sqrt(shape)
+    survival = ops.log(ops.clip(0.5 * ops.erfc(ops.clip(score, -6.0, 5.0) / np.sqrt(2.0)), 1e-7, 1.0))
+    survival = ops.where(actual > 0, survival, 0.0)
+    likelihood = ops.where(censored > 0, survival, exact)
+    return -ops.sum(weight * likelihood) / (ops.sum(weight) + 1e-6)
+
+
+def price_loss(target: Tensor, output: Tensor) -> Tensor:
+    """Weighted squared error of the log price ratio."""
+    actual, offset, _, weight = (target[..., i] for i in range(4))
+    error = output[..., 0] + offset - actual
+    return ops.sum(weight * error * error) / (ops.sum(weight) + 1e-6)
+
+
+class Trainer:
+    """One compiled network that is trained again and again from given weights: tracing is paid once."""
+
+    def __init__(self, shape: Shape, *, loss: str, seed: int) -> None:
+        keras.utils.set_random_seed(seed)
+        self.shape = shape
+        self.network = build_network(shape)
+        self._blank = [weight.copy() for weight in self.network.get_weights()]
+        losses = {"demand": demand_loss, "price": price_loss}
+        self._optimizer = keras.optimizers.Adam(learning_rate=1e-3, clipnorm=1.0)
+        self.network.compile(optimizer=self._optimizer, loss=losses[loss])
+
+    def fit(
+        self,
+        batches: Iterator[Batch],
+        *,
+        steps: int,
+        rate: float,
+        start: Weights | None = None,
+        progress: Progress | None = None,
+    ) -> Weights:
+        """Trains for `steps` batches from `start` (blank when absent), the rate falling along a cosine to 2 %.
+
+        Raises:
+            FloatingPointError: The loss stopped being a number.
+        """
+        self.network.set_weights(self._blank if start is None else _listed(self.network, start))
+        for variable in self._optimizer.variables:
+            if variable is not self._optimizer.learning_rate:
+                variable.assign(ops.zeros_like(variable))
+        smooth = float("nan")
+        for step in range(steps):
+            self._optimizer.learning_rate = rate * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / max(steps, 1))))
+            batch = next(batches)
+            target = np.stack([batch.actual, batch.offset, batch.censored, batch.weight], axis=-1)
+            loss = float(self.network.train_on_batch([batch.past, batch.known, batch.draw, batch.category], target))
+            if not np.isfinite(loss):
+                raise FloatingPointError(f"the loss became {loss} at step {step}; lower demand.learning_rate")
+            smooth = loss if not np.isfinite(smooth) else 0.9 * smooth + 0.1 * loss
+            if progress is not None and (step + 1) % 25 == 0:
+                progress(f"step {step + 1}/{steps}, loss {smooth:.4f}")
+        return named_weights(self.network)
+
+
+def named_weights(network: keras.Model) -> Weights:
+    """The network's weights by layer and variable, such as "lstm/kernel"."""
+    return {
+        variable.path.split("/", 1)[-1] if variable.path.count("/") > 1 else variable.path: np.asarray(value)
+        for variable, value in zip(network.weights, network.get_weights(), strict=True)
+    }
+
+
+def _listed(network: keras.Model, weights: Weights) -> list[Floats]:
+    order = list(named_weights(network))
+    return [weights[name] for name in order]
+
+
+def _lgamma(x: Tensor) -> Tensor:
+    import tensorflow as tf  # noqa: PLC0415  keras.ops has no lgamma
+
+    return tf.math.lgamma(x)

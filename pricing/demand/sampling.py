@@ -1,0 +1,171 @@
+"""The training data of the networks: windows of the panel with cutoffs inside them, drawn at random."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data import features
+from pricing.data.features import Norms, Past
+from pricing.data.panel import Panel
+from pricing.demand.network import Batch
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything known about every (product, period) of a panel, ready to be gathered.
+
+    Attributes:
+        past: Features known after each period.
+        common: (product, period, 15) `features.known_features` with step 1 in its last column.
+        promo: (product, period) the promotion flag, drawing or not.
+        draw: (product, period) the flag times the draw at the price charged.
+        log_price: (product, period) log price over usual price; 0 where there is no row.
+        offset: (product, period) elasticity × log price.
+        units: (product, period) units sold; 0 where there is no row.
+        seen: (product, period) 1.0 where the history has a row.
+        censored: (product, period) 1.0 where sales met the stock.
+        weekday: (period,) column of the profile.
+        category: (product,) row of the embedding.
+        begin: (product,) first period with a row.
+    """
+
+    past: Past
+    common: Floats
+    promo: Floats
+    draw: Floats
+    log_price: Floats
+    offset: Floats
+    units: Floats
+    seen: Floats
+    censored: Floats
+    weekday: Ints
+    category: NDArray[np.int32]
+    begin: Ints
+
+
+def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
+    """Computes the features of the whole panel once."""
+    past, _ = features.past_features(panel, norms=norms)
+    usual = norms.usual_price[:, None]
+    gap, gap_known = features.competitor_gap(panel.comp_price, usual)
+    dates = np.broadcast_to(panel.dates, panel.present.shape)
+    common = features.known_features(
+        dates,
+        holiday=features.holiday_window(panel.is_holiday),
+        gap=gap,
+        gap_known=gap_known,
+        step=np.ones(panel.present.shape, np.float32),
+    )
+    filled = np.isfinite(panel.price)
+    ratio = np.where(filled, panel.price, 1.0) / np.where(filled, usual, 1.0)
+    log_price = np.log(ratio).astype(np.float32)
+    draw = panel.is_promo * np.nan_to_num(features.promo_draw(panel.price, panel.list_price))
+    return Table(
+        past=past,
+        common=common,
+        promo=panel.is_promo,
+        draw=draw.astype(np.float32),
+        log_price=log_price,
+        offset=(norms.elasticity[:, None] * log_price).astype(np.float32),
+        units=np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).astype(np.float32),
+        seen=panel.present.astype(np.float32),
+        censored=panel.censored.astype(np.float32),
+        weekday=features.weekdays(panel.dates, period=panel.period),
+        category=np.asarray(category, np.int32),
+        begin=np.argmax(panel.present, axis=1),
+    )
+
+
+def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool) -> Floats:
+    """The network's `known` input for products `rows`, periods cutoff + step; all of one shape (…).
+
+    Args:
+        table: The panel's table.
+        rows: Products.
+        cutoff: Period index of the cutoff.
+        step: Periods after it, at least 1.
+        flag: Adds the raw promotion flag, which only the nuisance networks may see.
+
+    Returns:
+        (…, KNOWN) or, with the flag, (…, KNOWN + 1).
+    """
+    target = cutoff + step
+    common = table.common[rows, target].copy()
+    common[..., -1] = np.log(step) / 3.0
+    profile = table.past.profile[rows, cutoff, table.weekday[target]]
+    parts = [common, profile[..., None], table.past.summary[rows, cutoff]]
+    if flag:
+        parts.append(table.promo[rows, target][..., None])
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How windows are drawn: series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
+
+    `horizon` is the furthest step; `keep` (period,) marks the periods whose outcome may be learnt from; `recency`
+    (period,) weighs them; `price` makes log price the target and `flag` shows the promotion flag.
+    """
+
+    series: int
+    length: int
+    cutoffs: int
+    steps: int
+    horizon: int
+    keep: Floats
+    recency: Floats
+    price: bool = False
+    flag: bool = False
+
+
+def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator[Batch]:
+    """Batches without end. One in ten series is shown with an unknown category, so that new ones can be met."""
+    products, periods = table.seen.shape
+    unknown = int(table.category.max()) + 1
+    active = np.maximum(periods - table.begin, 1).astype(np.float64)
+    active /= active.sum()
+    back = np.arange(plan.length)
+    while True:
+        rows = rng.choice(products, plan.series, p=active)
+        earliest = np.minimum(np.maximum(table.begin[rows] - plan.length // 4, 0), periods - plan.length - 1)
+        start = rng.integers(earliest, periods - plan.length)  # (series,)
+        within = start[:, None] + back  # (series, length)
+        past = table.past.inputs[rows[:, None], within]
+        cutoff = within[:, plan.length - plan.cutoffs :, None]  # (series, cutoffs, 1)
+        step = rng.integers(1, plan.horizon + 1, (plan.series, plan.cutoffs, plan.steps))
+        step = np.minimum(step, periods - 1 - cutoff)
+        target = cutoff + step
+        who = np.broadcast_to(rows[:, None, None], step.shape)
+        cutoffs = np.broadcast_to(cutoff, step.shape)
+        category = np.where(rng.random(plan.series) < 0.1, unknown, table.category[rows]).astype(np.int32)
+        weight = table.seen[who, target] * plan.keep[target] * plan.recency[target]
+        weight = weight * (cutoffs >= table.begin[who] - 1)
+        if plan.price:
+            actual, offset = table.log_price[who, target], np.zeros(step.shape, np.float32)
+            draw = np.zeros(step.shape, np.float32)
+        else:
+            actual = table.units[who, target]
+            offset = table.offset[who, target] + baseline(table, who, cutoffs, step)
+            draw = np.zeros(step.shape, np.float32) if plan.flag else table.draw[who, target]
+        yield Batch(
+            past=past,
+            known=gather_known(table, who, cutoffs, step, flag=plan.flag),
+            draw=draw,
+            category=category,
+            actual=actual,
+            offset=offset,
+            censored=table.censored[who, target],
+            weight=weight.astype(np.float32),
+        )
+
+
+def baseline(table: Table, rows: Ints, cutoff: Ints, step: Ints) -> Floats:
+    """Log units expected at usual price before the network speaks: the level and the weekday's profile."""
+    profile = table.past.profile[rows, cutoff, table.weekday[cutoff + step]]
+    total: Floats = table.past.level[rows, cutoff] + profile
+    return total

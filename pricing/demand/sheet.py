@@ -1,0 +1,84 @@
+"""Everything that a forecast reads, laid out in rows: products, then categories, then the unknown category."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data import features
+from pricing.data.features import Norms
+from pricing.demand import forward
+from pricing.demand.forward import Weights
+from pricing.demand.state import State
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Priors:
+    """What is said of a product that has no history: one entry a category, the last for an unknown category."""
+
+    level: Floats
+    elasticity: Floats
+    elasticity_sd: Floats
+    lift: Floats
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where each product stands: its category's row, what is not known of its elasticity, its last list price.
+
+    `own_periods` is the age from which a product speaks for itself.
+    """
+
+    category: Ints
+    elasticity_sd: Floats
+    list_price: Floats
+    own_periods: int
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Everything a forecast reads, products first, then one row a category, then the unknown category."""
+
+    usual_price: Floats
+    list_price: Floats
+    level: Floats
+    profile: Floats
+    summary: Floats
+    prepared: Floats
+    elasticity: Floats
+    elasticity_sd: Floats
+    recent_price: Floats
+    own: NDArray[np.bool_]
+
+
+def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standing, weights: Weights) -> Sheet:
+    """Lays out what forecasts read, once for a version."""
+    level, profile, summary, recent = features.recall(state.memory, norms=norms)
+    prepared = forward.prepare(weights, state.hidden, standing.category)
+    count = len(priors.level)
+
+    def typical(values: Floats) -> Floats:
+        """Mean over each category's products; over all products where a category has none."""
+        everyone = values.mean(axis=0) if len(values) else np.zeros(values.shape[1:], values.dtype)
+        rows = [values[standing.category == c] for c in range(count)]
+        return np.stack([row.mean(axis=0) if len(row) else everyone for row in rows])
+
+    def stack(own: Floats, category: Floats) -> Floats:
+        return np.concatenate([own, category], dtype=np.float32)
+
+    nothing = np.full(count, np.nan, np.float32)
+    return Sheet(
+        usual_price=stack(norms.usual_price, nothing),
+        list_price=stack(standing.list_price, nothing),
+        level=stack(level, np.log(np.maximum(priors.level, 1e-3))),
+        profile=stack(profile, typical(profile)),
+        summary=stack(summary, typical(summary)),
+        prepared=stack(prepared, typical(prepared)),
+        elasticity=stack(norms.elasticity, priors.elasticity),
+        elasticity_sd=stack(standing.elasticity_sd, priors.elasticity_sd),
+        recent_price=stack(recent, np.zeros(count)),
+        own=np.concatenate([state.memory.age >= standing.own_periods, np.zeros(count, bool)]),
+    )

@@ -1,0 +1,208 @@
+"""Each product's encoded past: computed from scratch, carried forward, and re-encoded from a checkpoint. NumPy only."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data import features
+from pricing.data.features import Memory, Norms
+from pricing.data.panel import SERIES, STEP_DAYS, Panel
+from pricing.demand import forward
+from pricing.demand.forward import Weights
+from pricing.errors import HistoryError
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.integer]
+Strings = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class State:
+    """What is remembered of every product after one period: the features' memory and the LSTM's state."""
+
+    memory: Memory
+    hidden: Floats
+    cell: Floats
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The states of a date, and what it takes to correct the recent past.
+
+    Attributes:
+        state: After the last period.
+        checkpoint: After the period before `tail` begins.
+        tail: The input rows since the checkpoint; late corrections replace them and are encoded again.
+        digest: (product, 3) rows, units and log prices up to the checkpoint, summed: shows a rewritten past.
+    """
+
+    state: State
+    checkpoint: State
+    tail: Panel
+    digest: NDArray[np.float64]
+
+
+def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> State:
+    """Reads every period of `panel` after `state`."""
+    if not len(panel.dates):
+        return state
+    past, memory = features.past_features(panel, norms=norms, memory=state.memory)
+    _, (hidden, cell) = forward.encode(weights, past.inputs, state=(state.hidden, state.cell))
+    return State(memory, hidden, cell)
+
+
+def blank(weights: Weights, products: int, panel: Panel) -> State:
+    """Nothing read yet."""
+    hidden, cell = forward.blank_state(weights, products)
+    return State(features.blank_memory(products, period=panel.period), hidden, cell)
+
+
+def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
+    """Encodes a whole history, with a checkpoint `tail` periods before its end."""
+    cut = max(len(panel.dates) - tail, 0)
+    head, rest = span(panel, 0, cut), span(panel, cut, len(panel.dates))
+    checkpoint = advance(weights, head, norms=norms, state=blank(weights, len(panel.product_ids), panel))
+    return Encoded(
+        state=advance(weights, rest, norms=norms, state=checkpoint),
+        checkpoint=checkpoint,
+        tail=rest,
+        digest=digest(head),
+    )
+
+
+def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
+    """Reads new periods and corrections of the periods since the checkpoint.
+
+    Args:
+        weights: The network's, unchanged.
+        encoded: States of the same products as `panel`, in the same order.
+        panel: New rows; it may begin anywhere up to the period after the last one encoded, and rows before the
+            checkpoint are compared with what was encoded then.
+        norms: The products' scales.
+        tail: Periods of rows that the result keeps.
+
+    Raises:
+        HistoryError: Periods are missing between the state and the panel, or the past before the checkpoint differs.
+    """
+    days = STEP_DAYS[panel.period]
+    old, first = encoded.tail, panel.dates[0]
+    begin = old.dates[0]
+    if first > old.dates[-1] + np.timedelta64(days, "D"):
+        raise HistoryError(
+            f"the state ends on {old.dates[-1]} and the new rows begin on {first}: the periods between are missing; "
+            "give rows from the day after the state's date on"
+        )
+    if first < begin:
+        changed = changed_products(encoded, panel)
+        if len(changed):
+            raise HistoryError(
+                f"the past before {begin} is not the one that was encoded for {len(changed)} product(s), first "
+                f"{changed[0]!r}; give the whole history and re-encode it from scratch with --rebuild true"
+            )
+        panel = span(panel, int(np.searchsorted(panel.dates, begin)), len(panel.dates))
+    joined = overlay(old, panel)
+    cut = max(len(joined.dates) - tail, 0)
+    head, rest = span(joined, 0, cut), span(joined, cut, len(joined.dates))
+    checkpoint = advance(weights, head, norms=norms, state=encoded.checkpoint)
+    return Encoded(
+        state=advance(weights, rest, norms=norms, state=checkpoint),
+        checkpoint=checkpoint,
+        tail=rest,
+        digest=encoded.digest + digest(head),
+    )
+
+
+def changed_products(encoded: Encoded, panel: Panel) -> Strings:
+    """Products whose rows before the checkpoint differ from those encoded; none when the panel begins later.
+
+    Only a panel that covers the whole encoded past can be compared; one that begins in between says nothing about it.
+    """
+    before = span(panel, 0, int(np.searchsorted(panel.dates, encoded.tail.dates[0])))
+    seen = digest(before)
+    whole = seen[:, 0].sum() >= encoded.digest[:, 0].sum()
+    if not whole:
+        return panel.product_ids[:0]
+    differs = ~np.isclose(seen, encoded.digest, rtol=1e-6, atol=1e-3).all(axis=1)
+    changed: Strings = panel.product_ids[differs]
+    return changed
+
+
+def digest(panel: Panel) -> NDArray[np.float64]:
+    """(product, 3) rows, units and absolute log prices, summed over the panel's periods."""
+    rows = panel.present.sum(axis=1).astype(np.float64)
+    units = np.where(panel.present, panel.units_sold, 0.0).astype(np.float64).sum(axis=1)
+    prices = np.where(panel.present, np.abs(np.log(np.where(panel.present, panel.price, 1.0))), 0.0)
+    return np.stack([rows, units, prices.astype(np.float64).sum(axis=1)], axis=1)
+
+
+def span(panel: Panel, start: int, stop: int) -> Panel:
+    """The panel's periods start … stop − 1, as views."""
+    cut = {name: getattr(panel, name)[:, start:stop] for name in SERIES}
+    return replace(panel, dates=panel.dates[start:stop], **cut)
+
+
+def overlay(old: Panel, new: Panel) -> Panel:
+    """Old periods followed by new ones; where both have a row the new one counts."""
+    days = STEP_DAYS[new.period]
+    first, last = min(old.dates[0], new.dates[0]), max(old.dates[-1], new.dates[-1])
+    dates = np.arange(first, last + np.timedelta64(days, "D"), np.timedelta64(days, "D"))
+    at_old = int((old.dates[0] - first) // np.timedelta64(days, "D"))
+    at_new = int((new.dates[0] - first) // np.timedelta64(days, "D"))
+    columns: dict[str, Any] = {}
+    for name in SERIES:
+        before, after = getattr(old, name), getattr(new, name)
+        shape = (len(before), len(dates))
+        whole = np.zeros(shape, bool) if before.dtype == np.bool_ else np.full(shape, np.nan, np.float32)
+        whole[:, at_old : at_old + before.shape[1]] = before
+        part = whole[:, at_new : at_new + after.shape[1]]
+        # A product without a row in the new panel keeps what is known of it; its carried prices stay as they were.
+        keep = ~new.present & ~np.isnan(part) if part.dtype != np.bool_ else ~new.present
+        part[...] = np.where(keep, part, after)
+        columns[name] = whole
+    return replace(new, dates=dates, **columns)
+
+
+def expand(panel: Panel, product_ids: Strings) -> Panel:
+    """The panel's rows in the order of `product_ids`; a product it lacks gets empty rows."""
+    where = np.searchsorted(panel.product_ids, product_ids)
+    where = np.minimum(where, max(len(panel.product_ids) - 1, 0))
+    found = panel.product_ids[where] == product_ids
+    columns: dict[str, Any] = {}
+    for name in SERIES:
+        values = getattr(panel, name)[where]
+        blank_value = False if values.dtype == np.bool_ else 0.0 if name in ("is_promo", "is_holiday") else np.nan
+        columns[name] = np.where(found[:, None], values, blank_value).astype(values.dtype)
+    return replace(
+        panel,
+        product_ids=product_ids,
+        categories=np.where(found, panel.categories[where], ""),
+        cost_assumed=np.where(found, panel.cost_assumed[where], True),
+        **columns,
+    )
+
+
+def admit_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
+    """The states with blank ones for new products.
+
+    Args:
+        encoded: States of the products known so far.
+        product_ids: (product,) all products, sorted.
+        rows: (product,) row of each in `encoded`; -1 where it is new.
+    """
+
+    def grow(state: State) -> State:
+        new = (rows < 0)[:, None]
+        return State(
+            memory=features.select_memory(state.memory, rows),
+            hidden=np.where(new, 0.0, state.hidden[rows]).astype(np.float32),
+            cell=np.where(new, 0.0, state.cell[rows]).astype(np.float32),
+        )
+
+    return Encoded(
+        state=grow(encoded.state),
+        checkpoint=grow(encoded.checkpoint),
+        tail=expand(encoded.tail, product_ids),
+        digest=np.where((rows < 0)[:, None], 0.0, encoded.digest[rows]),
+    )

@@ -1,0 +1,202 @@
+"""The final model: elasticities identified, the network trained on everything, states encoded."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.config import DemandConfig
+from pricing.data.features import KNOWN, PAST, Norms
+from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
+from pricing.demand.elasticity import Shrunk
+from pricing.demand.identification import Identified, identify, recency_weights
+from pricing.demand.model import DemandModel
+from pricing.demand.network import Shape, Trainer, Weights
+from pricing.demand.sampling import Plan, build_table, draw_batches
+from pricing.demand.sheet import Priors
+from pricing.demand.state import encode_panel
+from pricing.errors import HistoryError
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.integer]
+Progress = Callable[[str], None]
+Calendar = Callable[[Days], Bools]
+
+SERIES = 64
+STEPS_AHEAD = 3
+HOLIDAY_PERIODS = 420
+LEVEL_ERROR = (0.10, 0.02)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a warm-started training begins: an earlier model's weights and elasticities."""
+
+    weights: Weights
+    identified: Identified
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and what a later fold starts from."""
+
+    model: DemandModel
+    start: Start
+
+
+def train(
+    panel: Panel,
+    config: DemandConfig,
+    *,
+    calendar: Calendar | None = None,
+    level_error: tuple[float, float] = LEVEL_ERROR,
+    progress: Progress | None = None,
+) -> DemandModel:
+    """Trains on the whole panel.
+
+    Args:
+        panel: At least `config.min_history` periods.
+        config: The demand section.
+        calendar: Holidays of the periods after the panel; none when absent.
+        level_error: Log-level standard deviation one period ahead and its growth, from a backtest.
+        progress: Told in a sentence what is going on.
+
+    Raises:
+        HistoryError: The panel is too short, or nothing was sold.
+    """
+    trained = fit(panel, config, calendar=calendar, progress=progress)
+    return replace(trained.model, level_error=level_error)
+
+
+def fit(
+    panel: Panel,
+    config: DemandConfig,
+    *,
+    calendar: Calendar | None = None,
+    start: Start | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """One training; warm-started from `start`, whose elasticities it keeps when given.
+
+    Raises:
+        HistoryError: As `train`.
+    """
+    say = progress or (lambda _: None)
+    check_history(panel, config)
+    categories, category = np.unique(panel.categories, return_inverse=True)
+    if start is None:
+        norms = initial_norms(panel, category=category, config=config)
+        identified = identify(panel, norms=norms, category=category, config=config, progress=progress)
+        weights = None
+    else:
+        identified, weights = start.identified, start.weights
+    table = build_table(panel, norms=identified.norms, category=category)
+    periods = len(panel.dates)
+    horizon = min(config.horizon, periods // 3)
+    length = min(config.context, periods - horizon - 1)
+    shape = Shape(
+        length=length,
+        cutoffs=max(length - length // 6, 1),
+        steps=STEPS_AHEAD,
+        past=PAST,
+        known=KNOWN,
+        categories=len(categories),
+        units=config.units,
+    )
+    trainer = Trainer(shape, loss="demand", seed=config.seed)
+    plan = Plan(
+        series=SERIES,
+        length=length,
+        cutoffs=shape.cutoffs,
+        steps=STEPS_AHEAD,
+        horizon=horizon,
+        keep=np.ones(periods, np.float32),
+        recency=recency_weights(periods, half_life=config.recency_half_life),
+    )
+    steps = config.steps if weights is None else max(config.steps // 3, 1)
+    rate = config.learning_rate if weights is None else config.learning_rate / 2
+    rng = np.random.default_rng([config.seed, periods])
+    weights = trainer.fit(draw_batches(table, plan, rng), steps=steps, rate=rate, start=weights, progress=say)
+    encoded = encode_panel(weights, panel, norms=identified.norms, tail=config.checkpoint)
+    model = DemandModel(
+        product_ids=panel.product_ids,
+        categories=categories,
+        category=category.astype(np.int32),
+        period=panel.period,
+        horizon=config.horizon,
+        own_periods=config.own_periods,
+        weights=weights,
+        norms=identified.norms,
+        elasticity_sd=identified.shrunk.sd.astype(np.float32),
+        list_price=panel.list_price[:, -1].astype(np.float32),
+        priors=_priors(panel, identified, category, len(categories)),
+        level_error=LEVEL_ERROR,
+        holidays=_holidays(panel, calendar),
+        encoded=encoded,
+    )
+    return Trained(model, Start(weights, identified))
+
+
+def check_history(panel: Panel, config: DemandConfig) -> None:
+    """Refuses a panel from which nothing can be learnt.
+
+    Raises:
+        HistoryError: It has fewer periods than `min_history`, or no units were sold.
+    """
+    periods = len(panel.dates)
+    if periods < config.min_history:
+        raise HistoryError(
+            f"the panel has {periods} {panel.period}s ({panel.dates[0]} to {panel.dates[-1]}), training needs at least "
+            f"demand.min_history = {config.min_history}; give more history or lower the setting"
+        )
+    if not (np.where(panel.present, panel.units_sold, 0.0) > 0).any():
+        raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
+
+
+def initial_norms(panel: Panel, *, category: Ints, config: DemandConfig) -> Norms:
+    """Scales before anything was learnt: the median price, the category's level, the mean of the two starts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
+        usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
+    level = _category_level(panel, category, int(category.max()) + 1)
+    products = len(category)
+    return Norms(
+        usual_price=usual.astype(np.float32),
+        prior_level=level[category].astype(np.float32),
+        elasticity=np.full(products, float(np.mean(config.elasticity_starts)), np.float32),
+        lift=np.zeros(products, np.float32),
+    )
+
+
+def _category_level(panel: Panel, category: Ints, count: int) -> NDArray[np.float64]:
+    units = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1)
+    rows = panel.present.sum(axis=1)
+    log_mean = np.log((units + 0.5) / (rows + 1.0))
+    members = np.bincount(category, minlength=count)
+    level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean, count) / np.maximum(members, 1))
+    return level
+
+
+def _priors(panel: Panel, identified: Identified, category: Ints, count: int) -> Priors:
+    shrunk: Shrunk = identified.shrunk
+    level = _category_level(panel, category, count)
+    overall = float(np.average(shrunk.category_mean))
+    spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
+    return Priors(
+        level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
+        elasticity=np.append(shrunk.category_mean, overall).astype(np.float32),
+        elasticity_sd=np.append(shrunk.category_sd, spread).astype(np.float32),
+        lift=np.zeros(count + 1, np.float32),
+    )
+
+
+def _holidays(panel: Panel, calendar: Calendar | None) -> Floats:
+    flags = np.zeros(HOLIDAY_PERIODS, np.float32)
+    flags[0] = float(panel.is_holiday[:, -1].max(initial=0.0))
+    if calendar is not None:
+        days = STEP_DAYS[panel.period]
+        dates = panel.dates[-1] + (np.arange(1, HOLIDAY_PERIODS) * days).astype("timedelta64[D]")
+        flags[1:] = calendar(dates)
+    return flags
