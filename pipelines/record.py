@@ -85,6 +85,17 @@ def log_data(panel: Panel, *, sales: str | None) -> str:
     return digest
 
 
+def describe_data(panel: Panel, *, sales: str | None, fingerprint: str) -> dict[str, object]:
+    """Says what a model version was computed on, as the version carries it; passwords are left out."""
+    return {
+        "fingerprint": fingerprint,
+        "source": without_password(sales) if sales else "simulated market",
+        "rows": int(panel.present.sum()),
+        "first_date": str(panel.dates[0]),
+        "last_date": str(panel.dates[-1]),
+    }
+
+
 def fingerprint(panel: Panel) -> str:
     """Hashes every array of a panel: equal data, equal fingerprint, whatever file it came from."""
     digest = hashlib.sha256(panel.period.encode())

@@ -18,7 +18,6 @@ from mlflow.exceptions import MlflowException
 
 import pricing
 from pricing.errors import RegistryError
-from pricing.registry import CHALLENGER as CHALLENGER
 from pricing.registry import files
 
 ARTIFACT = "version"
@@ -264,7 +263,7 @@ def _named(folder: Path, name: str) -> Iterator[Path]:
 
 def _signature() -> Any:
     from mlflow.models import ModelSignature  # noqa: PLC0415 - as above
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec  # noqa: PLC0415
     from mlflow.types.schema import Array  # noqa: PLC0415
 
     needed = {"product_id": "string", "current_stock": "double", "day_of_week": "string"}
@@ -275,18 +274,13 @@ def _signature() -> Any:
     }
     numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")
     words = ("source", "strategy", "model_version", "decision_id")
-    return ModelSignature(
-        inputs=Schema(
-            [ColSpec(kind, name) for name, kind in needed.items()]
-            + [ColSpec(kind, name, required=False) for name, kind in optional.items()]
-        ),
-        outputs=Schema(
-            [ColSpec("double", name) for name in numbers]
-            + [ColSpec("string", name) for name in words]
-            + [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
-        ),
-        params=ParamSchema([ParamSpec("today", "string", "")]),
-    )
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in needed.items()]
+    inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in numbers]
+    outputs += [ColSpec("string", name) for name in words]
+    outputs += [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
+    params = ParamSchema([ParamSpec("today", "string", "")])
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
 
 
 def _example(header: Mapping[str, Any]) -> Any:

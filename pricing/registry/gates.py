@@ -137,6 +137,11 @@ def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
     )
 
 
+def unmeasured(name: str, threshold: float, why: str) -> Verdict:
+    """A gate that could not be measured, and so does not hold."""
+    return Verdict(name, None, threshold, False, f"not measured: {why}")
+
+
 def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two versions' backtests were scored on the same data and folds, so that their figures compare.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -16,7 +16,7 @@ from pricing.registry import version
 ARTIFACT = "version"
 
 
-class PricingModel(PythonModel):  # type: ignore[misc]
+class PricingModel(PythonModel):
     """Answers a frame of requests with a frame of decisions, one row for one row."""
 
     _pricer: Pricer

@@ -1,0 +1,191 @@
+"""Lets a challenger that passes every gate set prices: moves the alias champion and writes down why."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlflow
+import numpy as np
+
+from pipelines.cli import UsageError, job_options, run_main
+from pipelines.production import Production, now, production
+from pipelines.promotion_report import report
+from pipelines.record import fingerprint
+from pipelines.tracking import tracked_run
+from pricing.config import Config, GatesConfig, load_config
+from pricing.data.load import load_panel_from
+from pricing.errors import SourceError, VersionError
+from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry.aliases import RegisteredVersion
+from pricing.registry.gates import (
+    Verdict,
+    baseline_gates,
+    champion_gates,
+    comparable,
+    failed,
+    golden_gate,
+    state_gates,
+    unmeasured,
+)
+from pricing.registry.promotion import Wish, move, notice, refuse
+from pricing.registry.version import LoadedVersion
+
+EXIT_REFUSED = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job: 0 promoted or nothing to do, 3 refused by a gate, 2 a known error."""
+    return run_main(_promote, argv)
+
+
+def _promote(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    with tracked_run("promote", config=config, reason=options.reason) as run, production(config) as doors:
+        target = _target(doors, options.version)
+        if target is None:
+            return _nothing(f"{config.registry.model_name} has no {CHALLENGER}; train a model first")
+        notice(doors.registry, doors.audit, who=doors.who, at=now())
+        champion = doors.registry.at(CHAMPION)
+        if champion is not None and champion.number == target.number:
+            return _nothing(f"version {target.number} is the champion already")
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            verdicts = _judge(doors, target, champion, options=options, limits=config.registry.gates, scratch=scratch)
+        wish = Wish(
+            action="promote",
+            to=target.number,
+            expected=champion.number if champion else None,
+            who=doors.who,
+            at=now(),
+            why=options.reason or "passed every gate",
+            forced=options.force and bool(failed(verdicts)),
+            gates=tuple(verdict.as_json() for verdict in verdicts),
+            run_id=run.info.run_id,
+        )
+        return _decide(doors, wish, verdicts, config=config)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("promote", "Makes the challenger the champion if it passes every gate.")
+    options.add_argument("--version", metavar="N", help="promote this version; absent: the challenger")
+    options.add_flag("--force", help="promote although a gate fails; needs --reason")
+    options.add_argument("--reason", metavar="WORDS", help="why, for the record")
+    parsed = options.parse(argv)
+    if parsed.force and not parsed.reason:
+        raise UsageError("--force needs --reason: the record says why a gate was overruled")
+    return parsed
+
+
+def _target(doors: Production, reference: str | None) -> RegisteredVersion | None:
+    return doors.registry.find(reference) if reference else doors.registry.at(CHALLENGER)
+
+
+def _nothing(why: str) -> int:
+    mlflow.set_tag("verdict", "nothing to do")
+    print(f"nothing to do: {why}")
+    return 0
+
+
+def _judge(
+    doors: Production,
+    target: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    *,
+    options: argparse.Namespace,
+    limits: GatesConfig,
+    scratch: str,
+) -> list[Verdict]:
+    challenger = doors.fetch(target.number, scratch)
+    golden = golden_gate(challenger.verify().latency_ms, limits)
+    states = state_gates(
+        challenger=challenger.meta["state_date"],
+        champion=champion.tags.get("state_date") if champion else None,
+        parity=challenger.meta["checks"].get("parity"),
+        limits=limits,
+    )
+    if champion is not None and champion.weights == challenger.weights_hash:
+        # The same weights have passed their own gates; only the states are new.
+        return [*states, golden]
+    verdicts = [*baseline_gates(challenger.backtest, limits), *states, golden]
+    if champion is not None:
+        verdicts += _against(doors, challenger, champion, options=options, limits=limits, scratch=scratch)
+    return verdicts
+
+
+def _against(
+    doors: Production,
+    challenger: LoadedVersion,
+    champion: RegisteredVersion,
+    *,
+    options: argparse.Namespace,
+    limits: GatesConfig,
+    scratch: str,
+) -> list[Verdict]:
+    try:
+        incumbent = doors.fetch(champion.number, scratch)
+        figures: Mapping[str, Any] = incumbent.backtest
+        if not comparable(challenger.backtest, incumbent.backtest):
+            figures = _refitted(challenger, incumbent, options=options)
+    except (SourceError, VersionError) as error:
+        if not options.force:
+            raise
+        return [unmeasured("against_champion", limits.champion_ratio, str(error))]
+    return champion_gates(challenger.backtest, figures, limits)
+
+
+def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: argparse.Namespace) -> Mapping[str, Any]:
+    """The champion's configuration, refitted and scored on the challenger's data and folds.
+
+    The champion's own figures come from other days, and its weights may have seen the challenger's.
+    """
+    ours, theirs = challenger.config.demand, incumbent.config.demand
+    same_folds = {name: getattr(ours, name) for name in ("horizon", "step", "folds", "min_history")}
+    if theirs.model_copy(update=same_folds) == ours:
+        print("the champion has the challenger's configuration: refitted on these folds it is the challenger itself")
+        return challenger.backtest
+    scored = challenger.backtest.get("data") or {}
+    source = scored.get("source")
+    asked = (
+        f"champion and challenger were scored on different data, so the champion is refitted on the challenger's; "
+        f"give --sales {source!r}, up to {scored.get('last_date')}"
+    )
+    if options.sales is None and source != "simulated market":
+        raise SourceError(asked)
+    panel = load_panel_from(options.sales, challenger.config.data, quarantine=options.quarantine)
+    if str(panel.dates[-1]) > str(scored.get("last_date")):
+        panel = panel.through(np.datetime64(scored["last_date"], "D"))
+        panel = panel.select(np.asarray(panel.present.any(axis=1)))
+    if fingerprint(panel) != scored.get("fingerprint"):
+        raise SourceError(f"{options.sales or 'simulated market'}: holds other sales than those; {asked}")
+    from pricing.demand.training import backtest  # noqa: PLC0415 - TensorFlow takes seconds to import
+
+    print(f"refitting the champion's configuration on {source}, {ours.folds} folds", flush=True)
+    evaluated = backtest(panel, theirs.model_copy(update=same_folds), progress=lambda words: print(words, flush=True))
+    figures: dict[str, Any] = dict(evaluated.figures)
+    mlflow.log_dict(figures, "champion_refitted.json")
+    return figures
+
+
+def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, config: Config) -> int:
+    refused = bool(failed(verdicts)) and not wish.forced
+    name = config.registry.model_name
+    text = report(name, wish, verdicts)
+    mlflow.log_text(text, "promotion.md")
+    mlflow.log_dict({"to": wish.to, "from": wish.expected, "gates": list(wish.gates)}, "promotion.json")
+    mlflow.set_tags({"version": wish.to, "verdict": "refused" if refused else "promoted"})
+    print(text)
+    if refused:
+        refuse(doors.registry, doors.audit, wish)
+        names = ", ".join(verdict.name for verdict in failed(verdicts))
+        stays = wish.expected or "none"
+        print(f"refused: version {wish.to} fails {names}; the champion stays {stays}", file=sys.stderr)
+        return EXIT_REFUSED
+    entry = move(doors.registry, doors.audit, wish)
+    print(f"version {wish.to} is the champion of {name} now (record {entry.sequence})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

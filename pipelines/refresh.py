@@ -1,0 +1,145 @@
+"""Carries a version's states forward over new days, with the same weights, and registers it as the challenger."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.cli import job_options, run_main
+from pipelines.production import Production, production
+from pipelines.record import describe_data, log_data
+from pipelines.tracking import tracked_run
+from pricing.config import load_config
+from pricing.data.load import load_panel_from
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry.parity import covers, parity
+from pricing.registry.version import LoadedVersion, Origin, pack
+
+Array = NDArray[Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_refresh, argv)
+
+
+def _refresh(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    with tracked_run("refresh", config=config) as run, production(config) as doors:
+        base = doors.registry.find(options.version or CHAMPION)
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            version = doors.fetch(base.number, scratch)
+            panel = load_panel_from(options.sales, version.config.data, quarantine=options.quarantine)
+            number = refreshed(doors, version, panel, parent=base.number, sales=options.sales, rebuild=options.rebuild)
+        if number is None:
+            print(f"nothing to do: version {base.number} has read these sales already, up to {panel.dates[-1]}")
+            return 0
+        doors.registry.point(CHALLENGER, number)
+        print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}: the weights of version")
+        print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("refresh", "Carries a version's states forward over new days; same weights.")
+    options.add_argument("--version", metavar="N", help="the version to refresh; absent: the champion")
+    options.add_flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
+    return options.parse(argv)
+
+
+def refreshed(
+    doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, sales: str | None, rebuild: bool = False
+) -> str | None:
+    """Registers a version with the given one's weights and states as of the panel's last date.
+
+    It keeps the configuration that its weights came with. Must be called inside a run.
+
+    Returns:
+        The new version's number, or None when the version has read exactly this panel already.
+
+    Raises:
+        HistoryError: The panel leaves a gap after the state or rewrites the past before the checkpoint.
+        RegistryError: The registry refuses.
+    """
+    started = time.perf_counter()
+    fingerprint = log_data(panel, sales=sales)
+    demand = version.demand.refresh(panel, rebuild=rebuild)
+    if _same(demand.to_arrays(), version.demand.to_arrays()):
+        mlflow.set_tag("verdict", "nothing to do")
+        return None
+    checked = parity(demand, panel)
+    facts = carry_facts(version.facts, demand.encoded.tail, panel, whole=covers(panel, demand))
+    mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
+    against = "from scratch" if checked.from_scratch else "from the checkpoint"
+    print(f"{len(demand.product_ids)} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        packed = pack(
+            Path(scratch) / "version",
+            demand=demand,
+            facts=facts,
+            config=version.config,
+            backtest=version.backtest,
+            origin=Origin(
+                kind="refresh",
+                data=describe_data(panel, sales=sales, fingerprint=fingerprint),
+                parent=parent,
+                checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
+            ),
+        )
+        number = doors.registry.log_version(packed.folder)
+    mlflow.set_tag("version", number)
+    return number
+
+
+def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) -> ProductFacts:
+    """The facts as of the panel's last date.
+
+    Args:
+        old: As of the refreshed version's date.
+        tail: The rows since the checkpoint, new ones included, of every product.
+        panel: What the version is refreshed with.
+        whole: Whether the panel is the whole history. It then says everything of its products; else the older
+            facts stand in where the recent rows show nothing, such as a delivery's rhythm.
+    """
+    new = ProductFacts.from_panel(panel if whole else tail)
+    ids = np.union1d(old.product_ids, new.product_ids)
+    at_old, in_old = _places(old.product_ids, ids)
+    at_new, in_new = _places(new.product_ids, ids)
+    columns: dict[str, Any] = {}
+    for name, values in new.to_arrays().items():
+        known = in_new if whole else in_new & _known(values[at_new])
+        columns[name] = np.where(in_old & ~known, getattr(old, name)[at_old], values[at_new])
+    columns["product_ids"] = ids
+    return replace(new, recurring=new.recurring if whole else old.recurring, **columns)
+
+
+def _places(some: Array, wanted: Array) -> tuple[Array, Array]:
+    places = np.minimum(np.searchsorted(some, wanted), len(some) - 1)
+    return places, some[places] == wanted
+
+
+def _known(values: Array) -> Array:
+    if values.dtype.kind in "fM":
+        return np.asarray(~np.isnan(values) if values.dtype.kind == "f" else ~np.isnat(values))
+    return np.asarray(values != "") if values.dtype.kind == "U" else np.ones(values.shape, dtype=np.bool_)
+
+
+def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
+    return some.keys() == others.keys() and all(
+        np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in some.items()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Goes back to an earlier champion, in one command, and writes down why."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import mlflow
+
+from pipelines.cli import job_options, run_main
+from pipelines.production import now, production
+from pipelines.refresh import refreshed
+from pipelines.tracking import tracked_run
+from pricing.config import load_config
+from pricing.data.load import load_panel_from
+from pricing.registry import CHAMPION, PREVIOUS
+from pricing.registry.promotion import Wish, move, notice
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_rollback, argv)
+
+
+def _rollback(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    with tracked_run("rollback", config=config, reason=options.reason) as run, production(config) as doors:
+        target = doors.registry.find(options.version or PREVIOUS)
+        notice(doors.registry, doors.audit, who=doors.who, at=now())
+        champion = doors.registry.at(CHAMPION)
+        if champion is not None and champion.number == target.number:
+            print(f"nothing to do: version {target.number} is the champion already")
+            return 0
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            version = doors.fetch(target.number, scratch)
+            version.verify()
+            number, states = target.number, str(version.meta["state_date"])
+            if options.sales is not None:
+                panel = load_panel_from(options.sales, version.config.data, quarantine=options.quarantine)
+                states = str(panel.dates[-1])
+                number = refreshed(doors, version, panel, parent=target.number, sales=options.sales) or number
+        wish = Wish(
+            action="rollback",
+            to=number,
+            expected=champion.number if champion else None,
+            who=doors.who,
+            at=now(),
+            why=options.reason or f"back to {options.version or PREVIOUS}",
+            run_id=run.info.run_id,
+        )
+        entry = move(doors.registry, doors.audit, wish)
+        mlflow.set_tags({"version": number, "verdict": "rolled back"})
+        print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
+        if number != target.number:
+            print(f"it has the weights of version {target.number} and states up to {states}")
+        elif champion is not None and states < champion.tags.get("state_date", ""):
+            print(f"its states end on {states}, the last champion's on {champion.tags['state_date']}:")
+            print("run refresh with --sales, or roll back with --sales, to carry them forward")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("rollback", "Makes an earlier version the champion again.")
+    options.add_argument("--version", metavar="N", help="the version to go back to; absent: the alias previous")
+    options.add_argument("--reason", metavar="WORDS", help="why, for the record")
+    return options.parse(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
