@@ -86,7 +86,7 @@ class Guardrails(Section):
                 raise ValueError(f"{name}: its low end {band[0]} lies above its high end {band[1]}")
         if self.min_advertised is not None and self.min_advertised > self.band[1]:
             raise ValueError(
-                f"min_advertised {self.min_advertised} lies above the high end of band {self.band[1]} (both × list_price)"
+                f"min_advertised {self.min_advertised} lies above band's high end {self.band[1]}; both × list_price"
             )
         if self.endings and self.ladder:
             raise ValueError("endings and ladder both say which prices are allowed; give one of them")
@@ -138,11 +138,11 @@ class DecisionConfig(Section):
         for category, target in self.target_margin.items():
             if target < self.guardrails.min_margin:
                 raise ValueError(
-                    f"target_margin {target} of {category} lies below guardrails.min_margin {self.guardrails.min_margin}"
+                    f"target_margin {target} of {category} is below guardrails.min_margin {self.guardrails.min_margin}"
                 )
         for ending in (*self.guardrails.endings, *self.guardrails.ladder):
             if abs(ending / self.price_step - round(ending / self.price_step)) > 1e-6:
-                raise ValueError(f"guardrails: endings and ladder: {ending} is no multiple of price_step {self.price_step}")
+                raise ValueError(f"guardrails.endings, ladder: {ending} is no multiple of price_step {self.price_step}")
         return self
 
 
@@ -315,7 +315,7 @@ class Config(Section):
         for category, margin in self.data.margin.items():
             if least > 0 and (1 - margin) / (1 - least) > high:
                 raise ValueError(
-                    f"decision.guardrails.min_margin {least} and decision.guardrails.band {high} contradict each other: "
+                    f"decision.guardrails.min_margin {least} contradicts decision.guardrails.band {high}: "
                     f"with data.margin {category} {margin} the margin's floor lies above the band"
                 )
         return self

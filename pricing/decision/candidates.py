@@ -1,0 +1,104 @@
+"""Which prices a decision considers: a fixed lattice around the list price, on allowed rungs, inside the limits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.config import DecisionConfig
+from pricing.decision.circumstances import Circumstances
+from pricing.decision.guardrails import NUMBER, Limits, limits
+from pricing.decision.reasons import GAVE_WAY
+from pricing.decision.rungs import Steps, rungs_of
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NEAR = 1e-9  # relative; prices nearer than this are one price
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The candidate prices of a batch.
+
+    Attributes:
+        prices: (request, candidate) ascending. All are allowed, except perhaps the current price.
+        limits: What the guardrails left; `low` and `high` are on rungs where any lies between the limits.
+        current: (request,) column of the current price.
+        allowed: (request,) whether the current price may be charged.
+        nearest: (request,) column of the allowed price nearest to the current one: its own column if allowed.
+    """
+
+    prices: Floats
+    limits: Limits
+    current: Ints
+    allowed: Bools
+    nearest: Ints
+
+
+class Lattice:
+    """Candidate prices at fixed ratios of the list price: a limit that moves a little does not move them all."""
+
+    def __init__(self, config: DecisionConfig) -> None:
+        self._guardrails = config.guardrails
+        self._steps = Steps(config.price_step)
+        self._rungs = rungs_of(config)
+        low, high = np.log(config.guardrails.band)
+        ratios = config.candidates - 1  # one column is the current price's
+        step = max((high - low) / (ratios - 2), 1e-9)
+        first = np.floor(low / step + NEAR) if low < 0 < high else low / step  # so that list price is one of them
+        self._ratios = np.exp(step * (first + np.arange(ratios)))
+
+    def candidates(self, these: Circumstances) -> Candidates:
+        """Lays out the candidates of every request; its outermost allowed prices are the limits themselves."""
+        limit = limits(these, self._guardrails)
+        current = these.current_price
+        limit = self._whole_steps(limit, current)
+        prices = these.list_price[:, None] * self._ratios
+        inside = (current >= limit.low * (1 - NEAR)) & (current <= limit.high * (1 + NEAR))
+        if self._rungs is None:
+            prices = self._steps.nearest(prices)
+            allowed = inside
+        else:
+            low, high = self._rungs.above(limit.low), self._rungs.below(limit.high)
+            gives_way = low > high
+            prices = np.where(gives_way[:, None], self._steps.nearest(prices), self._rungs.nearest(prices))
+            on_rung = np.abs(self._rungs.nearest(current) - current) <= NEAR * current
+            allowed = inside & (gives_way | on_rung)
+            limit = Limits(
+                np.where(gives_way, limit.low, low),
+                np.where(gives_way, limit.high, high),
+                np.where(~gives_way & (low == high) & (limit.low < limit.high), NUMBER["price_rung"], limit.low_by),
+                limit.high_by,
+                limit.gave_way | gives_way * GAVE_WAY[-1],
+            )
+        np.maximum(prices, limit.low[:, None], out=prices)
+        np.minimum(prices, limit.high[:, None], out=prices)
+        prices = np.concatenate([prices, current[:, None]], axis=1)
+        prices.sort(axis=1)
+        place = (prices < current[:, None]).sum(axis=1)
+        return Candidates(prices, limit, place, allowed, self._nearest(prices, place, allowed))
+
+    def _whole_steps(self, limit: Limits, current: Floats) -> Limits:
+        """Moves the limits inwards to whole steps; where none lies between them, to the current price or up a step."""
+        low, high = self._steps.above(limit.low), self._steps.below(limit.high)
+        empty = low > high
+        if not empty.any():
+            return Limits(low, high, limit.low_by, limit.high_by, limit.gave_way)
+        held = empty & (current >= limit.low * (1 - NEAR)) & (current <= limit.high * (1 + NEAR))
+        low = np.where(held, current, low)
+        gave_way = limit.gave_way | (empty & ~held & (limit.low < limit.high)) * GAVE_WAY[-1]
+        return Limits(low, np.where(empty, low, high), limit.low_by, limit.high_by, gave_way)
+
+    @staticmethod
+    def _nearest(prices: Floats, place: Ints, allowed: Bools) -> Ints:
+        if allowed.all():
+            return place
+        rows = np.arange(len(prices))
+        last = prices.shape[1] - 1
+        here = prices[rows, place]
+        below, above = np.maximum(place - 1, 0), np.minimum(place + 1, last)
+        down, up = here - prices[rows, below], prices[rows, above] - here
+        nearest = np.where((place > 0) & ((down <= up) | (place == last)), below, above)
+        return np.where(allowed, place, nearest)

@@ -1,0 +1,46 @@
+"""What a price is chosen under: one batch of requests as columns, filled in from requests and facts."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """A batch of requests as columns of one length. Prices and costs in currency units.
+
+    Attributes:
+        current_price: Price charged now, above 0; the list price where `current_known` is False.
+        current_known: Whether there is a current price at all.
+        list_price: Regular price, above 0.
+        unit_cost: Cost of a unit, above 0.
+        comp_price: The competitor's price; NaN where unknown.
+        stock: Units on hand; NaN where it sets no limit.
+        is_promo: True where the offer is advertised.
+        days_since_change: Days from the last change of price to the day priced; infinite where unknown.
+        target_margin: Fraction of price the category should earn; NaN where none is set.
+        strategy: Number of the strategy in the policy's list.
+    """
+
+    current_price: Floats
+    current_known: Bools
+    list_price: Floats
+    unit_cost: Floats
+    comp_price: Floats
+    stock: Floats
+    is_promo: Bools
+    days_since_change: Floats
+    target_margin: Floats
+    strategy: Ints
+
+    def __len__(self) -> int:
+        return len(self.current_price)
+
+    def take(self, rows: NDArray[np.integer]) -> "Circumstances":
+        """The requests of some rows, in that order."""
+        return Circumstances(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})

@@ -1,0 +1,151 @@
+"""What is known of each product on the day the history ends: prices, cost, stock, and the rhythm of its deliveries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.calendar import recurring_holidays
+from pricing.data.panel import Panel, Period
+from pricing.decision.rhythm import delivery_rhythm
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Days = NDArray[np.datetime64]
+Strings = NDArray[np.str_]
+
+RECENT = 56  # periods behind typical_units
+
+_ARRAYS = (
+    "product_ids",
+    "categories",
+    "price",
+    "list_price",
+    "unit_cost",
+    "cost_assumed",
+    "stock",
+    "comp_price",
+    "delivery_interval",
+    "last_delivery",
+    "last_change",
+    "typical_units",
+)
+
+
+@dataclass(frozen=True)
+class ProductFacts:
+    """The last known facts of every product of a history. Arrays are (product,), sorted by product id.
+
+    Attributes:
+        period: The grain of the history.
+        state_date: First day of the last period of the history.
+        product_ids: Sorted and unique.
+        categories: Category of each product.
+        price: Price charged last.
+        list_price: Regular price.
+        unit_cost: Cost of a unit, given or assumed.
+        cost_assumed: True where the configured margin stands in for a cost.
+        stock: Units on hand at the last opening; NaN where unknown.
+        comp_price: The competitor's last known price; NaN where unknown.
+        delivery_interval: Periods between two deliveries; NaN where the history shows none.
+        last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
+        last_change: First day of the period in which the price last changed; NaT where it never did.
+        typical_units: Mean units a period over the last 56 periods in which stock did not run out; NaN where unknown.
+        recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
+    """
+
+    period: Period
+    state_date: np.datetime64
+    product_ids: Strings
+    categories: Strings
+    price: Floats
+    list_price: Floats
+    unit_cost: Floats
+    cost_assumed: Bools
+    stock: Floats
+    comp_price: Floats
+    delivery_interval: Floats
+    last_delivery: Days
+    last_change: Days
+    typical_units: Floats
+    recurring: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_panel(cls, panel: Panel) -> "ProductFacts":
+        """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere."""
+        interval, last_delivery = delivery_rhythm(panel)
+        return cls(
+            period=panel.period,
+            state_date=panel.dates[-1].astype("datetime64[D]"),
+            product_ids=panel.product_ids,
+            categories=panel.categories,
+            price=panel.price[:, -1].astype(np.float64),
+            list_price=panel.list_price[:, -1].astype(np.float64),
+            unit_cost=panel.unit_cost[:, -1].astype(np.float64),
+            cost_assumed=panel.cost_assumed,
+            stock=panel.stock[:, -1].astype(np.float64),
+            comp_price=_last_known(panel.comp_price),
+            delivery_interval=interval,
+            last_delivery=last_delivery,
+            last_change=_last_change(panel),
+            typical_units=_typical_units(panel),
+            recurring=recurring_holidays(panel),
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """Everything that is no array, as JSON; with `to_arrays` it is what `from_arrays` reads."""
+        return {
+            "period": self.period,
+            "state_date": str(self.state_date),
+            "recurring": None if self.recurring is None else list(self.recurring),
+        }
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
+        """Puts together again what `to_arrays` and `meta` took apart.
+
+        Raises:
+            KeyError: An array or a field is missing.
+        """
+        recurring = meta["recurring"]
+        return cls(
+            period=meta["period"],
+            state_date=np.datetime64(meta["state_date"], "D"),
+            recurring=None if recurring is None else tuple(recurring),
+            **{name: arrays[name] for name in _ARRAYS},
+        )
+
+
+def _last_known(values: NDArray[np.floating]) -> Floats:
+    """(product,) the last value that is not NaN; NaN where there is none."""
+    known = np.isfinite(values)
+    last = values.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
+    found = values[np.arange(len(values)), last].astype(np.float64)
+    return np.where(known.any(axis=1), found, np.nan)
+
+
+def _last_change(panel: Panel) -> Days:
+    """(product,) the period whose price first differs from the one before, counted from the end."""
+    changed = np.zeros(panel.price.shape, dtype=np.bool_)
+    before, after = panel.price[:, :-1], panel.price[:, 1:]
+    changed[:, 1:] = np.isfinite(before) & (np.abs(after - before) > 1e-6 * np.abs(before))
+    last = panel.price.shape[1] - 1 - np.argmax(changed[:, ::-1], axis=1)
+    dates: Days = panel.dates[last].astype("datetime64[D]")
+    return np.where(changed.any(axis=1), dates, np.datetime64("NaT", "D"))
+
+
+def _typical_units(panel: Panel) -> Floats:
+    """(product,) mean units a period; days that stock cut short count only where there are no others."""
+    recent = slice(-RECENT, None)
+    seen: Bools = panel.present[:, recent] & np.isfinite(panel.units_sold[:, recent])
+    whole: Bools = seen & ~panel.censored[:, recent]
+    counted = np.where(whole.any(axis=1, keepdims=True), whole, seen)
+    units = np.where(counted, panel.units_sold[:, recent], 0.0).sum(axis=1, dtype=np.float64)
+    periods = counted.sum(axis=1)
+    return np.where(periods > 0, units / np.maximum(periods, 1), np.nan)

@@ -1,0 +1,87 @@
+"""Between which prices a decision may move, which guardrail set each limit, and which had to give way."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.config import Guardrails
+from pricing.decision.circumstances import Circumstances
+from pricing.decision.reasons import GAVE_WAY, GUARDRAILS
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+
+NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The allowed interval of each request; never empty.
+
+    Attributes:
+        low: (request,) lowest allowed price.
+        high: (request,) highest allowed price, at least `low`.
+        low_by: (request,) number of the guardrail that set `low`.
+        high_by: (request,) number of the guardrail that set `high`.
+        gave_way: (request,) reason bits of the guardrails that had to give way.
+    """
+
+    low: Floats
+    high: Floats
+    low_by: Ints
+    high_by: Ints
+    gave_way: Ints
+
+
+def limits(these: Circumstances, config: Guardrails) -> Limits:
+    """Lays the guardrails over one another, the strongest first.
+
+    Each one cuts the interval that the stronger ones left. Where it does not meet that interval it gives way as
+    little as it can: the interval shrinks to its end nearest to the guardrail. So a cost above the band around list
+    gives exactly the cost.
+    """
+    low = these.unit_cost
+    high = np.full_like(low, np.inf)
+    low_by = np.zeros(len(low), dtype=np.int64)
+    high_by = low_by
+    gave_way = low_by
+    for name, least, most in _guardrails(these, config):
+        number = NUMBER[name]
+        above, below = least > high, most < low  # it asks for more, or less, than the stronger ones allow
+        new_low = np.minimum(np.maximum(least, low), high)
+        new_high = np.maximum(np.minimum(most, high), low)
+        new_low_by = np.where(new_low > low, np.where(above, high_by, number), low_by)
+        new_high_by = np.where(new_high < high, np.where(below, low_by, number), high_by)
+        low, high, low_by, high_by = new_low, new_high, new_low_by, new_high_by
+        gave_way = gave_way | (above | below) * GAVE_WAY[number]
+    return Limits(low, high, low_by, high_by, gave_way)
+
+
+def _guardrails(these: Circumstances, config: Guardrails) -> Iterator[tuple[str, Floats, Floats]]:
+    """Every guardrail that is on, with the interval it asks for; -inf and inf where it does not apply."""
+    yield "band", these.list_price * config.band[0], these.list_price * config.band[1]
+    everything = np.full_like(these.list_price, np.inf)
+    if config.min_margin:
+        yield "min_margin", these.unit_cost / (1 - config.min_margin), everything
+    if config.min_advertised is not None:
+        least = np.where(these.is_promo, these.list_price * config.min_advertised, -np.inf)
+        yield "min_advertised", least, everything
+    if config.min_days:
+        fixed = these.current_known & (these.days_since_change < config.min_days)
+        yield (
+            "min_days",
+            np.where(fixed, these.current_price, -np.inf),
+            np.where(fixed, these.current_price, np.inf),
+        )
+    if config.max_move is not None:
+        move = np.where(these.current_known, config.max_move, np.inf)
+        yield "max_move", these.current_price * (1 - move), these.current_price * (1 + move)
+    if config.comp_band is not None:
+        known = np.isfinite(these.comp_price)
+        yield (
+            "comp_band",
+            np.where(known, these.comp_price * config.comp_band[0], -np.inf),
+            np.where(known, these.comp_price * config.comp_band[1], np.inf),
+        )

@@ -1,0 +1,212 @@
+"""What answers price requests: history, model and rules behind one door. A price always comes."""
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.config import Config
+from pricing.decision.choose import Choices, Policy, choose
+from pricing.decision.cold_start import believed_demand
+from pricing.decision.columns import Columns, Desk
+from pricing.decision.facts import ProductFacts
+from pricing.decision.reasons import BIT, codes
+from pricing.decision.request import Decision, PriceRequest, Source
+from pricing.demand.curve import Demand
+
+Floats = NDArray[np.floating]
+
+SUMMARY = 9  # candidates that the decision log keeps of each decision
+_SOURCES: tuple[Source, ...] = get_args(Source)
+RULE = _SOURCES.index("rule")
+
+
+@dataclass(frozen=True, slots=True)
+class Detailed:
+    """A decision and what it rested on, for the decision log.
+
+    Attributes:
+        decision: The answer.
+        date: First day of the period priced.
+        category: The product's category; None where unknown.
+        current_price: Price charged now; None where unknown.
+        list_price: Regular price, given, known or assumed.
+        unit_cost: Cost of a unit, given, known or assumed.
+        candidate_prices: Nine prices that were considered, ascending.
+        candidate_units: Demand expected at each over the requested period, stock apart.
+    """
+
+    decision: Decision
+    date: dt.date
+    category: str | None
+    current_price: float | None
+    list_price: float
+    unit_cost: float
+    candidate_prices: list[float]
+    candidate_units: list[float]
+
+
+class Pricer:
+    """Prices requests with one model version. Keeps no state between calls but caches of the calendar."""
+
+    def __init__(
+        self,
+        demand: Demand | None,
+        facts: ProductFacts | None,
+        config: Config,
+        *,
+        version: str,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        """Makes ready to answer.
+
+        Args:
+            demand: What sells at which price; None leaves every answer to the rules.
+            facts: What is known of each product; None leaves that to the requests.
+            config: Strategies, guardrails, thresholds.
+            version: Name of the model version, carried by every decision.
+            new_id: Makes a decision's id, unique; random by default.
+
+        Raises:
+            ConfigError: A strategy's kind or parameter is unknown.
+        """
+        self.version = version
+        self.policy = Policy(config.decision)
+        self._demand = demand
+        self._elasticity = config.decision.rule_elasticity
+        self._desk = Desk(demand, facts, config, self.policy)
+        self._new_id = new_id or (lambda: uuid.uuid4().hex)
+
+    def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
+        """One decision per request, in order; the whole batch in one pass.
+
+        Args:
+            requests: At most some thousands; they share one pass in memory.
+            today: The day on which they are answered.
+
+        Raises:
+            RequestError: A request names an unknown strategy, or a date that contradicts its weekday.
+        """
+        decided: list[Decision] = [None] * len(requests)  # type: ignore[list-item]
+        for places, columns, choices in self._passes(requests, today):
+            for place, decision in zip(places, self._decisions(columns, choices), strict=True):
+                decided[place] = decision
+        return decided
+
+    def price_detailed(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Detailed]:
+        """As `price`, with what each decision rested on.
+
+        Raises:
+            RequestError: As `price`.
+        """
+        detailed: list[Detailed] = [None] * len(requests)  # type: ignore[list-item]
+        for places, columns, choices in self._passes(requests, today):
+            decisions = self._decisions(columns, choices)
+            for place, answer in zip(places, _details(columns, choices, decisions), strict=True):
+                detailed[place] = answer
+        return detailed
+
+    def _passes(self, requests: Sequence[PriceRequest], today: dt.date) -> list[tuple[Sequence[int], Columns, Choices]]:
+        """Decides the batch: what the model knows in one pass, the rest by rule in another."""
+        if not requests:
+            return []
+        columns = self._desk.lay_out(requests, today=today)
+        if self._demand is None:
+            return [(range(len(requests)), columns, self._by_rule(columns))]
+        known = (columns.offers.product >= 0) | (columns.offers.category >= 0)
+        if known.all():
+            return [(range(len(requests)), columns, self._by_model(self._demand, columns))]
+        passes: list[tuple[Sequence[int], Columns, Choices]] = []
+        for rows, by_model in ((np.flatnonzero(known), True), (np.flatnonzero(~known), False)):
+            if len(rows):
+                part = columns.take(rows)
+                choices = self._by_model(self._demand, part) if by_model else self._by_rule(part)
+                passes.append((rows.tolist(), part, choices))
+        return passes
+
+    def _by_model(self, demand: Demand, columns: Columns) -> Choices:
+        return choose(columns.these, partial(demand.grid, columns.offers), self.policy)
+
+    def _by_rule(self, columns: Columns) -> Choices:
+        """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short."""
+        level = columns.level
+        unknown = np.isnan(level)
+        these = columns.these
+        if unknown.any():
+            level = np.where(unknown, 1.0, level)
+            these = replace(these, stock=np.where(unknown & (these.stock > 0), np.nan, these.stock))
+        ask = partial(
+            believed_demand,
+            list_price=these.list_price,
+            level=level,
+            periods=columns.offers.periods,
+            elasticity=self._elasticity,
+        )
+        choices = choose(these, ask, self.policy)
+        if not unknown.any():
+            return choices
+        nothing = (columns.reasons & BIT["price_level_unknown"]) > 0
+        return replace(
+            choices,
+            confidence=np.where(nothing, 0.0, choices.confidence),
+            units=np.where(unknown, 0.0, choices.units),
+            margin=np.where(unknown, 0.0, choices.margin),
+            reasons=choices.reasons | unknown * BIT["demand_unknown"],
+        )
+
+    def _decisions(self, columns: Columns, choices: Choices) -> list[Decision]:
+        source = np.where(choices.doubtful, RULE, choices.source).tolist()
+        names, version, new_id = self.policy.names, self.version, self._new_id
+        return [
+            Decision(
+                recommended_price=price,
+                confidence=confidence,
+                price_range=(low, high),
+                expected_units=units,
+                expected_margin=margin,
+                source=_SOURCES[place],
+                reasons=list(codes(bits)),
+                strategy=names[strategy],
+                model_version=version,
+                decision_id=new_id(),
+            )
+            for price, confidence, low, high, units, margin, place, bits, strategy in zip(
+                choices.price.tolist(),
+                choices.confidence.tolist(),
+                choices.low.tolist(),
+                choices.high.tolist(),
+                choices.units.tolist(),
+                choices.margin.tolist(),
+                source,
+                (choices.reasons | columns.reasons).tolist(),
+                columns.these.strategy.tolist(),
+                strict=True,
+            )
+        ]
+
+
+def _details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:
+    prices = choices.candidates.prices
+    chosen = np.linspace(0, prices.shape[1] - 1, SUMMARY).astype(np.intp)
+    units = np.einsum("n,rnc->rc", choices.grid.weight, choices.grid.first[:, :, chosen])
+    these = columns.these
+    return [
+        Detailed(decision, date, category or None, current if known else None, list_price, cost, listed, expected)
+        for decision, date, category, current, known, list_price, cost, listed, expected in zip(
+            decisions,
+            columns.dates,
+            columns.categories,
+            these.current_price.tolist(),
+            these.current_known.tolist(),
+            these.list_price.tolist(),
+            these.unit_cost.tolist(),
+            prices[:, chosen].tolist(),
+            units.tolist(),
+            strict=True,
+        )
+    ]

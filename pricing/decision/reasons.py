@@ -1,0 +1,53 @@
+"""Why a price is what it is: every reason code a decision can carry, and what it means."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bits = NDArray[np.int64]
+
+GUARDRAILS = ("cost", "band", "min_margin", "min_advertised", "min_days", "max_move", "comp_band", "price_rung")
+
+REASONS: dict[str, str] = {
+    "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails",
+    "held": "no allowed price promises enough more than the current one",
+    "stock_short": "stock is expected to run out before the next delivery, and the price allows for it",
+    "no_stock": "there is no stock; priced as it will be once there is",
+    "no_model": "no model version is loaded; a rule answered",
+    "unknown_product": "the product is not in the model's history",
+    "unknown_category": "neither the product nor its category is in the model's history; a rule answered",
+    "stale_state": "the model's state is older than its horizon",
+    "cost_assumed": "no cost is known; the configured margin stands in for it",
+    "list_price_assumed": "no list price is known; it was taken from the other prices of the request or the category",
+    "price_level_unknown": "nothing says how dear the product is; the configured price answers, with confidence 0",
+    "demand_unknown": "nothing says how much sells; units and margin are left at 0",
+    "current_price_unknown": "no current price is known; the list price stands in for it",
+    "no_comp_price": "the strategy follows a competitor whose price is not known; it maximised margin instead",
+    "at_cost": "the cost is the lower limit that binds",
+    "at_band": "the band around the list price binds",
+    "at_min_margin": "the least margin binds",
+    "at_min_advertised": "the minimum advertised price binds",
+    "at_min_days": "the least time between two changes binds",
+    "at_max_move": "the largest move binds",
+    "at_comp_band": "the band around the competitor's price binds",
+    "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
+    "gave_way_band": "the band around the list price gave way to the cost",
+    "gave_way_min_margin": "the least margin gave way to a stronger guardrail",
+    "gave_way_min_advertised": "the minimum advertised price gave way to a stronger guardrail",
+    "gave_way_min_days": "the least time between two changes gave way to a stronger guardrail",
+    "gave_way_max_move": "the largest move gave way to a stronger guardrail",
+    "gave_way_comp_band": "the band around the competitor's price gave way to a stronger guardrail",
+    "gave_way_price_rung": "no allowed ending, ladder price or smallest unit lies inside the stronger guardrails",
+}
+
+CODES = tuple(REASONS)
+BIT = {code: 1 << place for place, code in enumerate(CODES)}
+AT = np.array([BIT[f"at_{name}"] for name in GUARDRAILS], dtype=np.int64)
+GAVE_WAY = np.array([0] + [BIT[f"gave_way_{name}"] for name in GUARDRAILS[1:]], dtype=np.int64)
+
+
+@lru_cache(maxsize=4096)
+def codes(bits: int) -> tuple[str, ...]:
+    """The codes behind a sum of `BIT` values, in the order of `REASONS`."""
+    return tuple(code for place, code in enumerate(CODES) if bits >> place & 1)

@@ -1,0 +1,151 @@
+"""What a price is worth to the business: one small class for each kind of strategy."""
+
+import difflib
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.decision.circumstances import Circumstances
+from pricing.decision.reasons import BIT
+from pricing.errors import ConfigError
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """The objective as a line in units sold: `per_unit` × units + `fixed`, per request and candidate.
+
+    Attributes:
+        per_unit: (request, candidate) worth of a unit sold, in currency units.
+        fixed: (request, candidate) worth of the price itself; 0.0 where it has none.
+        reasons: (request,) reason bits; 0 where there is nothing to say.
+    """
+
+    per_unit: Floats
+    fixed: Floats | float = 0.0
+    reasons: Ints | int = 0
+
+
+class Strategy(Protocol):
+    """An objective that a decision maximises.
+
+    Attributes:
+        kind: Its name in the configuration.
+        days: Days it looks ahead where no delivery is given; None leaves that to the delivery rhythm.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def days(self) -> int | None:
+        """See the class."""
+        ...
+
+    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+        """What each of `prices` (request, candidate) is worth under its circumstances."""
+        ...
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Profit: price less what a kept unit is worth, drawn to the category's target margin where there is one.
+
+    Profit of a price p with S units at hand is p · sold + kept_value · cost · (S − sold), less what S cost: a line in
+    `sold`. A gap g between the margin and its target costs target_weight · g² of revenue.
+    """
+
+    kind: ClassVar[str] = "margin"
+    kept_value: float = 1.0
+    days: int | None = None
+
+    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+        """See Strategy."""
+        per_unit = prices - self.kept_value * these.unit_cost[:, None]
+        targets = these.target_margin
+        if np.isnan(targets).all():
+            return Worth(per_unit)
+        gap = 1 - these.unit_cost[:, None] / prices - targets[:, None]
+        return Worth(per_unit - np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices))
+
+
+@dataclass(frozen=True)
+class Revenue:
+    """Turnover: units sold times price, inside the guardrails and so never below cost."""
+
+    kind: ClassVar[str] = "revenue"
+    days: int | None = None
+
+    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+        """See Strategy."""
+        return Worth(prices.copy())
+
+
+@dataclass(frozen=True)
+class Clearance:
+    """Getting rid of stock by a day: profit when what is left over then is worth a fraction of its cost."""
+
+    kind: ClassVar[str] = "clearance"
+    kept_value: float = 0.3
+    days: int | None = 14
+
+    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+        """See Strategy."""
+        return Worth(prices - self.kept_value * these.unit_cost[:, None])
+
+
+@dataclass(frozen=True)
+class Match:
+    """As near as the guardrails allow to a ratio of the competitor's price; profit where that price is not known."""
+
+    kind: ClassVar[str] = "match"
+    ratio: float = 1.0
+    days: int | None = None
+
+    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+        """See Strategy."""
+        known = np.isfinite(these.comp_price)
+        target = np.where(known, these.comp_price * self.ratio, these.list_price)[:, None]
+        profit = prices - these.unit_cost[:, None]
+        return Worth(
+            np.where(known[:, None], 0.0, profit),
+            np.where(known[:, None], -np.abs(np.log(prices / target)), 0.0),
+            np.where(known, 0, BIT["no_comp_price"]),
+        )
+
+
+KINDS: dict[str, type[Strategy]] = {kind.kind: kind for kind in (Margin, Revenue, Clearance, Match)}
+
+
+def make_strategies(configured: dict[str, dict[str, Any]]) -> dict[str, Strategy]:
+    """Builds the configured strategies by name, in the order of the configuration.
+
+    Raises:
+        ConfigError: A kind or a parameter is unknown (the nearest known one is named), or is no positive number.
+    """
+    return {name: _make(name, dict(parameters)) for name, parameters in configured.items()}
+
+
+def _make(name: str, parameters: dict[str, Any]) -> Strategy:
+    where = f"decision.strategies.{name}"
+    kind = str(parameters.pop("kind", name))
+    if kind not in KINDS:
+        raise ConfigError(f"{where}: unknown kind {kind!r}; expected {_nearest(kind, KINDS)}")
+    cls: Any = KINDS[kind]
+    known = [field.name for field in fields(cls)]
+    for parameter, value in parameters.items():
+        if parameter not in known:
+            raise ConfigError(f"{where}: unknown parameter {parameter!r} of kind {kind}; known: {', '.join(known)}")
+        least = 1 if parameter == "days" else 0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < np.inf:
+            raise ConfigError(f"{where}.{parameter}: expected a number of at least {least}, found {value!r}")
+    made: Strategy = cls(**parameters)
+    return made
+
+
+def _nearest(kind: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(kind, known, n=1, cutoff=0.6)
+    return f"{near[0]} (the nearest), or one of {', '.join(known)}" if near else f"one of {', '.join(known)}"
