@@ -57,7 +57,7 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"elasticity_{name}", float(value)
 
 
-def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "forecast") -> "pd.Series[float]":
+def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.Series[float]":
     """Weighted absolute percentage error (sum of absolute errors over sum of actual) for each value of a column.
 
     Censored rows are left out: sales that met the stock are not demand.

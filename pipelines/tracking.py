@@ -118,6 +118,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def process_alive(pid: int) -> bool:
+    """Whether a process of this machine still exists."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _open(job: str, *, reason: str | None) -> Run:
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     parent = os.environ.get(PARENT_VARIABLE)
@@ -167,7 +180,7 @@ def _close_abandoned(experiment_id: str) -> None:
         reason = None
         if tags.get("host") == socket.gethostname():
             pid = int(tags.get("pid", "0"))
-            if pid not in (0, os.getpid()) and not _alive(pid):
+            if pid not in (0, os.getpid()) and not process_alive(pid):
                 reason = "its process ended without a word: killed, out of memory, or a power cut"
         elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT" and _age(run) > _BUILD_SECONDS:
             reason = "its job never began: mlflow run could not build the environment"
@@ -178,16 +191,6 @@ def _close_abandoned(experiment_id: str) -> None:
 
 def _age(run: Run) -> float:
     return time.time() - float(run.info.start_time) / 1000
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _end(status: str) -> None:

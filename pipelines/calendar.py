@@ -1,0 +1,16 @@
+"""The holidays that a training may assume of days to come: those that recur in the history, else the country's."""
+
+from pricing.config import DataConfig
+from pricing.data.calendar import holidays_for, recurring_holidays
+from pricing.data.panel import Bools, Days, Panel
+from pricing.demand.training import Calendar
+
+
+def holiday_calendar(panel: Panel, config: DataConfig) -> Calendar:
+    """Returns the function from dates to holiday flags that training and validation take."""
+    recurring = recurring_holidays(panel)
+
+    def calendar(dates: Days) -> Bools:
+        return holidays_for(dates, recurring=recurring, country=config.country, period=panel.period)
+
+    return calendar

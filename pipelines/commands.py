@@ -1,0 +1,68 @@
+"""Starts another job by command, as a child run of this one's, and takes it along when this one is stopped."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from mlflow.entities import Run
+
+from pipelines.places import ROOT
+from pipelines.tracking import child_environment
+from pricing.errors import PricingError
+
+_GRACE_SECONDS = 20
+
+
+class JobError(PricingError):
+    """A job that another one started ended with an error."""
+
+
+def start_job(
+    module: str, options: Sequence[str], *, run: Run, extra: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts `python -m MODULE OPTIONS` at the root; its output goes where ours goes.
+
+    Args:
+        module: Such as "pipelines.train".
+        options: Its command line.
+        run: The run of which its own becomes a child.
+        extra: Environment variables for it alone, such as an address with a password.
+    """
+    command = [sys.executable, "-m", module, *options]
+    return subprocess.Popen(command, cwd=ROOT, env={**child_environment(run), **(extra or {})})
+
+
+def run_job(module: str, options: Sequence[str], *, run: Run, fine: Sequence[int] = (0,)) -> int:
+    """Runs a job to its end and returns its exit code.
+
+    Args:
+        module: Such as "pipelines.train".
+        options: Its command line.
+        run: The run of which its own becomes a child.
+        fine: Exit codes that are no error.
+
+    Raises:
+        JobError: It ended with another exit code.
+    """
+    print(f"--- {module.rpartition('.')[2]}", flush=True)
+    process = start_job(module, options, run=run)
+    try:
+        code = process.wait()
+    finally:
+        stop([process])
+    if code not in fine:
+        raise JobError(f"{module} ended with exit code {code}; its message is above")
+    return code
+
+
+def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Asks jobs that still run to end, waits for them, and kills the one that does not listen."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,238 @@
+"""Runs a batch of trials of a tuning study, each a child run in MLflow; started by tune, one process a batch."""
+
+import argparse
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipelines.calendar import holiday_calendar
+from pipelines.cli import Options, run_main
+from pipelines.record import without_password
+from pipelines.tracking import connect, describe, explain_failure, first_line, tracking_uri
+from pricing.config import ChoicesConfig, Config, DemandConfig, TuningConfig, load_config
+from pricing.data.panel import Panel
+from pricing.data.store import load_panel
+from pricing.demand.backtest import Backtest, backtest
+from pricing.errors import PricingError, RegistryError
+
+STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
+DEFAULT = "default"
+_HEARTBEAT_SECONDS = 30
+
+Score = Callable[..., Backtest]
+
+
+class StudyError(PricingError):
+    """A tuning study that cannot be opened, belongs to other data, or came to nothing."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one process is asked to do.
+
+    Attributes:
+        parent: The tuning run, under which each trial becomes a child run.
+        count: Trials to run.
+        budget: Trials that the whole study may have; none is begun beyond it.
+        deadline: No trial is begun after this time, seconds since 1970.
+    """
+
+    parent: str
+    count: int
+    budget: int
+    deadline: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_trial, argv)
+
+
+def _trial(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    connect()
+    study = open_study(os.environ[STORAGE_VARIABLE], name=options.study, tuning=config.tuning)
+    batch = Batch(options.parent, options.count, options.budget, options.deadline)
+    run_batch(study, load_panel(options.panel), config, batch=batch)
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = Options("trial", "Runs a batch of trials of a study; started by tune.")
+    options.add_argument("--study", required=True, metavar="NAME", help="the study's name")
+    options.add_argument("--panel", required=True, type=Path, metavar="DIR", help="the panel to score on")
+    options.add_argument("--config", required=True, metavar="FILE", help="the configuration that trials depart from")
+    options.add_argument("--parent", required=True, metavar="RUN", help="the tuning run")
+    options.add_argument("--count", type=int, default=1, help="trials to run")
+    options.add_argument("--budget", type=int, default=sys.maxsize, help="trials that the study may have")
+    options.add_argument("--deadline", type=float, default=math.inf, help="begin none after this time (epoch seconds)")
+    return options.parse(argv)
+
+
+def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study:
+    """Opens a study, or begins it: minimised, sampled by TPE, pruned by the median of the folds so far.
+
+    Args:
+        storage: A database URL, or the path of a journal file on this machine.
+        name: The study's name.
+        tuning: Decides when the sampler stops guessing and the pruner begins.
+
+    Raises:
+        StudyError: The storage does not answer or is none.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        if "://" in storage:
+            kept: optuna.storages.BaseStorage = optuna.storages.RDBStorage(
+                storage, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=4 * _HEARTBEAT_SECONDS
+            )
+        else:
+            Path(storage).parent.mkdir(parents=True, exist_ok=True)
+            kept = optuna.storages.JournalStorage(JournalFileBackend(storage))
+        return optuna.create_study(
+            study_name=name,
+            storage=kept,
+            direction="minimize",
+            sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup, seed=os.getpid()),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
+            load_if_exists=True,
+        )
+    except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
+        raise StudyError(f"tuning storage {_shown(storage)} cannot be opened: {first_line(error)}") from error
+
+
+def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: Score = backtest) -> None:
+    """Runs trials until the batch, the study's budget or the time is used up.
+
+    Args:
+        study: Where trials are drawn from and told to.
+        panel: What they are scored on, walk-forward.
+        config: What they depart from.
+        batch: How many.
+        score: The walk-forward backtest.
+
+    Raises:
+        RegistryError: The tracking store refuses a child run.
+    """
+    for _ in range(batch.count):
+        begun = study.get_trials(deepcopy=False, states=tuple(set(TrialState) - {TrialState.WAITING}))
+        if time.time() >= batch.deadline or len(begun) >= batch.budget:
+            return
+        try:
+            _run(study, panel, config, parent=batch.parent, score=score)
+        except MlflowException as error:
+            raise RegistryError(f"{tracking_uri()}: {first_line(error)}") from error
+
+
+def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: Score) -> None:
+    trial = study.ask()
+    trial.set_user_attr("host", socket.gethostname())
+    trial.set_user_attr("pid", os.getpid())
+    if trial.user_attrs.get(DEFAULT):
+        values: dict[str, Any] = {}
+    else:
+        values = suggest(trial, config.tuning)
+    demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
+    child = _Child(parent, number=trial.number, values=values or {"settings": DEFAULT})
+    trial.set_user_attr("run_id", child.run_id)
+    scores: list[float] = []
+
+    def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
+        scores.append(float(fold["wape"]))
+        so_far = sum(scores) / len(scores)
+        child.log("fold_wape", scores[-1], step=len(scores))
+        trial.report(so_far, len(scores))
+        if not trial.user_attrs.get(DEFAULT) and len(scores) < demand.folds and trial.should_prune():
+            raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {demand.folds}")
+
+    started = time.monotonic()
+    calendar = holiday_calendar(panel, config.data)
+    try:
+        wape = float(score(panel, demand, calendar=calendar, on_fold=on_fold).figures["wape"])
+        if not math.isfinite(wape):
+            raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
+    except optuna.TrialPruned as pruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        child.end("KILLED", words=f"pruned: {pruned}")
+    except PricingError as error:  # this setting cannot be trained; another may
+        study.tell(trial, state=TrialState.FAIL)
+        child.end("FAILED", words=str(error))
+    except BaseException as error:
+        study.tell(trial, state=TrialState.FAIL)
+        child.end("FAILED", words=describe(error))
+        raise
+    else:
+        child.log("wape", wape)
+        study.tell(trial, wape)
+        child.end("FINISHED", words=f"WAPE {wape:.4f} in {time.monotonic() - started:.0f} s")
+
+
+def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
+    """Draws a value for every key of the search space; whole numbers where the key is one."""
+    values: dict[str, Any] = {}
+    for key, space in tuning.space.items():
+        if isinstance(space, ChoicesConfig):
+            values[key] = trial.suggest_categorical(key, list(space.choices))
+        elif DemandConfig.model_fields[key].annotation is int:
+            step = int(space.step or 1)
+            values[key] = trial.suggest_int(key, int(space.low), int(space.high), step=step, log=space.log)
+        else:
+            values[key] = trial.suggest_float(key, space.low, space.high, step=space.step, log=space.log)
+    return values
+
+
+class _Child:
+    """A trial's run. Made by the client: a fluent nested run would end FAILED when it is pruned."""
+
+    def __init__(self, parent: str, *, number: int, values: Mapping[str, Any]) -> None:
+        self._client = MlflowClient()
+        self._label = f"trial {number}"
+        experiment = self._client.get_run(parent).info.experiment_id
+        tags = {
+            MLFLOW_PARENT_RUN_ID: parent,
+            MLFLOW_RUN_NAME: self._label,
+            "job": "trial",
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+        }
+        self.run_id = str(self._client.create_run(experiment, run_name=self._label, tags=tags).info.run_id)
+        params = [Param(name, str(value)) for name, value in values.items()]
+        self._client.log_batch(self.run_id, params=params, tags=[RunTag("trial", str(number))])
+
+    def log(self, name: str, value: float, *, step: int = 0) -> None:
+        self._client.log_batch(self.run_id, metrics=[Metric(name, value, int(time.time() * 1000), step)])
+
+    def end(self, status: str, *, words: str) -> None:
+        print(f"{self._label}: {words}", flush=True)
+        try:
+            if status == "FAILED":
+                explain_failure(self.run_id, words)
+            else:
+                self._client.set_tag(self.run_id, "outcome", words)
+            self._client.set_terminated(self.run_id, status)
+        except MlflowException as error:
+            print(f"{self._label}: its run could not be ended: {first_line(error)}", file=sys.stderr)
+
+
+def _shown(storage: str) -> str:
+    return without_password(storage)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""Searches for better settings of the demand model, and proposes the best, trained on everything, as challenger."""
+
+import argparse
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import optuna
+import yaml
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial, TrialState
+
+from pipelines.calendar import holiday_calendar
+from pipelines.cli import job_options, run_main
+from pipelines.commands import run_job, start_job, stop
+from pipelines.places import pricing_home
+from pipelines.record import log_data
+from pipelines.tracking import process_alive, tracked_run
+from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, open_study
+from pricing.config import Config, DemandConfig, load_config
+from pricing.data.load import load_panel_from
+from pricing.data.panel import Panel
+from pricing.data.store import save_panel
+from pricing.demand.backtest import backtest
+from pricing.errors import HistoryError
+
+_POLL_SECONDS = 0.5
+_PLOTS = ("optimization_history", "intermediate_values", "param_importances", "parallel_coordinate", "slice")
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: where its study lies, what it scores on, and how much it may spend.
+
+    Attributes:
+        name: The study's name.
+        storage: A database URL, or the path of a journal file.
+        folder: Where the panel, the configuration and the best settings of this study are kept.
+        trials: Trials that the study may have in all.
+        minutes: Minutes that this command may go on beginning trials; 0 for no limit.
+        workers: Processes at once.
+    """
+
+    name: str
+    storage: str
+    folder: Path
+    trials: int
+    minutes: float
+    workers: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_tune, argv)
+
+
+def _tune(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    with tracked_run("tune", config=config, reason=options.reason) as run:
+        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
+        digest = log_data(panel, sales=options.sales)
+        search = _search(options, config, digest=digest)
+        mlflow.set_tags({"study": search.name})
+        study = open_study(search.storage, name=search.name, tuning=config.tuning)
+        _same_question(study, config, digest=digest)
+        rescue(study)
+        if not study.get_trials(deepcopy=False):
+            study.enqueue_trial({}, user_attrs={DEFAULT: True})
+        search.folder.mkdir(parents=True, exist_ok=True)
+        save_panel(before_the_last_fold(panel, config.demand), search.folder / "panel")
+        _write(search.folder / "config.yaml", config)
+        print(f"study {search.name}: {_count(study)} of {search.trials} trials; a rerun of this command resumes it")
+        _work(study, search, config, run=run)
+        winner = _conclude(study, panel, config)
+        best = search.folder / "best.yaml"
+        _write(best, config.model_copy(update={"demand": winner}))
+        mlflow.log_artifact(str(best))
+        _log_plots(study)
+        words = ["--config", str(best), "--reason", f"best settings of study {search.name}"]
+        for name, value in (("--sales", options.sales), ("--quarantine", options.quarantine)):
+            words += [name, str(value)] if value is not None else []
+        run_job("pipelines.train", words, run=run)
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("tune", "Searches for better settings and proposes the best as challenger.")
+    options.add_argument("--trials", type=int, metavar="N", help="trials of the study in all; absent: tuning.trials")
+    options.add_argument("--minutes", type=float, metavar="M", help="begin none after so many; absent: tuning.minutes")
+    options.add_argument("--workers", type=int, metavar="N", help="processes at once; absent: tuning.workers")
+    options.add_argument("--study", metavar="NAME", help="resume or begin it; absent: named by data and settings")
+    options.add_argument(
+        "--storage",
+        metavar="URL",
+        help=f"database that several machines share; absent: {STORAGE_VARIABLE}, or a file under PRICING_HOME",
+    )
+    options.add_argument("--reason", metavar="WORDS", help="why, for the record")
+    return options.parse(argv)
+
+
+def _search(options: argparse.Namespace, config: Config, *, digest: str) -> Search:
+    name = options.study or f"tune-{digest[:8]}-{_question(config)[:8]}"
+    folder = pricing_home().resolve() / "tuning" / name
+    tuning = config.tuning
+    return Search(
+        name=name,
+        storage=options.storage or os.environ.get(STORAGE_VARIABLE) or str(folder / "journal.log"),
+        folder=folder,
+        trials=tuning.trials if options.trials is None else options.trials,
+        minutes=tuning.minutes if options.minutes is None else options.minutes,
+        workers=tuning.workers if options.workers is None else options.workers,
+    )
+
+
+def _question(config: Config) -> str:
+    """Hashes what a score depends on besides the data: only trials of one question can be compared."""
+    asked = {"demand": config.demand.model_dump(mode="json"), "data": config.data.model_dump(mode="json")}
+    space = {key: space.model_dump(mode="json") for key, space in config.tuning.space.items()}
+    return hashlib.sha256(json.dumps({**asked, "space": space}, sort_keys=True).encode()).hexdigest()
+
+
+def _same_question(study: optuna.Study, config: Config, *, digest: str) -> None:
+    asked = {"data": digest, "question": _question(config)}
+    for name, value in asked.items():
+        kept = study.user_attrs.get(name)
+        if kept is None:
+            study.set_user_attr(name, value)
+        elif kept != value:
+            what = "other sales" if name == "data" else "other settings or another search space"
+            raise StudyError(f"study {study.study_name} was begun on {what}; give another --study, or none")
+
+
+def before_the_last_fold(panel: Panel, config: DemandConfig) -> Panel:
+    """The panel without its newest fold: the search never sees the days on which its best is compared at the end.
+
+    Raises:
+        HistoryError: Nothing is left.
+    """
+    held = config.horizon + config.gap
+    if len(panel.dates) <= held:
+        raise HistoryError(f"the sales span {len(panel.dates)} {panel.period}s; tuning holds the last {held} back")
+    past = panel.through(panel.dates[-1 - held])
+    return past.select(np.flatnonzero(past.present.any(axis=1)))
+
+
+def rescue(study: optuna.Study) -> None:
+    """Ends trials that a crash left running, and queues their settings again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        here = trial.user_attrs.get("host") == socket.gethostname()
+        if here and not process_alive(int(trial.user_attrs.get("pid", 0))):
+            study.tell(trial.number, state=TrialState.FAIL)
+            attrs = {DEFAULT: True} if trial.user_attrs.get(DEFAULT) else None
+            study.enqueue_trial(trial.params, user_attrs=attrs)
+            print(f"trial {trial.number} was cut off; its settings are tried again")
+
+
+def _count(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
+
+
+def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> None:
+    """Keeps processes at work until the budget is spent: a fresh one for each batch, since every fit leaks memory."""
+    deadline = time.time() + search.minutes * 60 if search.minutes else float("inf")
+    common = [
+        *("--study", search.name, "--panel", str(search.folder / "panel")),
+        *("--config", str(search.folder / "config.yaml"), "--parent", run.info.run_id),
+        *("--count", str(config.tuning.batch), "--budget", str(search.trials), "--deadline", str(deadline)),
+    ]
+    working: list[subprocess.Popen[bytes]] = []
+    barren = 0
+    try:
+        while True:
+            left = search.trials - _count(study)
+            wanted = min(search.workers, -(-left // config.tuning.batch)) if time.time() < deadline else 0
+            while len(working) < wanted:
+                working.append(start_job("pipelines.trial", common, run=run, extra={STORAGE_VARIABLE: search.storage}))
+            if not working:
+                return
+            time.sleep(_POLL_SECONDS)
+            done = [process for process in working if process.poll() is not None]
+            working = [process for process in working if process.poll() is None]
+            barren += sum(process.returncode != 0 for process in done)
+            if barren > search.workers:
+                raise StudyError(f"study {search.name}: {barren} worker processes failed; their messages are above")
+    finally:
+        stop(working)
+
+
+def _conclude(study: optuna.Study, panel: Panel, config: Config) -> DemandConfig:
+    """Compares the best trial with the default settings on the fold that the search never saw; returns the better."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    counts = {state: len(study.get_trials(deepcopy=False, states=(state,))) for state in TrialState}
+    mlflow.log_metrics({f"trials_{state.name.lower()}": float(count) for state, count in counts.items()})
+    mlflow.log_text(study.trials_dataframe().to_csv(index=False), "trials.csv")
+    if not done:
+        raise StudyError(f"study {study.study_name}: not one of {sum(counts.values())} trials was scored")
+    best = min(done, key=_value)
+    default = next((trial for trial in done if trial.user_attrs.get(DEFAULT)), None)
+    mlflow.log_metric("best_wape", _value(best))
+    if default is not None:
+        mlflow.log_metric("default_wape", _value(default))
+    print(f"best of {len(done)} scored trials: trial {best.number}, WAPE {_value(best):.4f}; {_settings(best)}")
+    if best.user_attrs.get(DEFAULT):
+        return _say_verdict(config.demand, "no trial beat the default settings")
+    tuned = DemandConfig.model_validate({**config.demand.model_dump(), **best.params})
+    unseen = {name: _unseen(panel, demand, config) for name, demand in (("best", tuned), ("default", config.demand))}
+    mlflow.log_metrics({f"unseen_{name}_wape": value for name, value in unseen.items()})
+    figures = f"WAPE {unseen['best']:.4f} against {unseen['default']:.4f} on the newest fold, which no trial saw"
+    if unseen["best"] < unseen["default"]:
+        return _say_verdict(tuned, f"the best settings beat the default ones: {figures}")
+    return _say_verdict(config.demand, f"the best settings did not beat the default ones: {figures}")
+
+
+def _say_verdict(demand: DemandConfig, verdict: str) -> DemandConfig:
+    mlflow.set_tag("verdict", verdict)
+    print(f"{verdict}; training on everything", flush=True)
+    return demand
+
+
+def _unseen(panel: Panel, demand: DemandConfig, config: Config) -> float:
+    last = demand.model_copy(update={"folds": 1})
+    return float(backtest(panel, last, calendar=holiday_calendar(panel, config.data)).figures["wape"])
+
+
+def _value(trial: FrozenTrial) -> float:
+    return float(trial.value) if trial.value is not None else float("inf")
+
+
+def _settings(trial: FrozenTrial) -> str:
+    if trial.user_attrs.get(DEFAULT):
+        return "the default settings"
+    params: dict[str, Any] = trial.params
+    return ", ".join(f"{key} {round(value, 5) if isinstance(value, float) else value}" for key, value in params.items())
+
+
+def _write(path: Path, config: Config) -> None:
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def _log_plots(study: optuna.Study) -> None:
+    """Records Optuna's plots as one page that needs no network."""
+    pages = []
+    for name in _PLOTS:
+        try:
+            figure = getattr(optuna.visualization, f"plot_{name}")(study)
+        except (ValueError, RuntimeError) as error:  # too few trials for this one
+            pages.append(f"<p>{name}: {error}</p>")
+            continue
+        pages.append(figure.to_html(full_html=False, include_plotlyjs=not any("<script" in page for page in pages)))
+    mlflow.log_text(f"<html><meta charset='utf-8'><body>{''.join(pages)}</body></html>", "plots/study.html")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
