@@ -33,11 +33,17 @@ class DataConfig(Section):
     """How raw rows become a panel. Units stand beside the numbers in config/default.yaml."""
 
     period: Literal["day", "week"]
-    country: str
-    margin: dict[str, float]
-    list_price_window: int
-    list_price_quantile: float
-    promo_cut: float
+    country: Annotated[str, Field(min_length=2)]
+    margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    list_price_window: PositiveInt
+    list_price_quantile: Annotated[float, Field(ge=0, le=1)]
+    promo_cut: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _has_default_margin(self) -> "DataConfig":
+        if "default" not in self.margin:
+            raise ValueError("margin must keep the key default, for categories it does not name")
+        return self
 
 
 class DemandConfig(Section):

@@ -87,9 +87,7 @@ def names(column: "pd.Series[Any]") -> Coerced:
         changed.append(("blanks around a text removed", int(_take(np.array(stripped), codes, False).sum())))
     unique = tuple(dict.fromkeys(texts))
     rank = {text: code for code, text in enumerate(unique)}
-    values = _take(np.array([rank[text] for text in texts], dtype=np.int64), codes, -1)
-    blank = [code for code, text in enumerate(unique) if text == ""]
-    values[np.isin(values, blank)] = -1
+    values = _take(np.array([rank[text] if text else -1 for text in texts], dtype=np.int64), codes, -1)
     missing = values < 0
     return Coerced(values, missing, np.zeros(len(values), dtype=np.bool_), unique, tuple(changed))
 

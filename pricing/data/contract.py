@@ -116,8 +116,8 @@ class _Faults:
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
         self.damaged: list[tuple[int, str]] = [(line - 1, text) for line, text in frame.attrs.get("damaged", [])]
-        lost = [number for number, _ in self.damaged]
-        self.numbers = np.setdiff1d(np.arange(1, len(frame) + len(lost) + 1), lost)  # (row,) as in the file
+        numbers = np.arange(1, len(frame) + len(self.damaged) + 1)
+        self.numbers = np.delete(numbers, [number - 1 for number, _ in self.damaged])  # (row,) as in the file
         self.bad = np.zeros(len(frame), dtype=np.bool_)
         self.rules: list[tuple[str, NDArray[np.int64], str]] = []
 
@@ -190,10 +190,10 @@ def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str,
                 (f"{name} must be finite and at most {LARGEST:,.0f}", values > LARGEST),
             ]
     if column.kind == "flag":
-        return [(f"{name} must be 0 or 1", ~np.isin(values, (0.0, 1.0)))]
+        return [(f"{name} must be 0 or 1", (values != 0) & (values != 1))]
     if column.kind == "name":
-        long = [code for code, text in enumerate(cells.names) if len(text) > LONGEST_ID]
-        return [(f"{name} must have at most {LONGEST_ID} characters", np.isin(values, long))]
+        long = np.array([*(len(text) > LONGEST_ID for text in cells.names), False])  # code -1 finds the last
+        return [(f"{name} must have at most {LONGEST_ID} characters", long[values])]
     return []
 
 
@@ -204,7 +204,10 @@ def _clean(column: Column, cells: coerce.Coerced) -> Any:
 
 
 def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> list[tuple[str, Bools]]:
-    distinct, inverse, counts = np.unique(dates.astype("datetime64[D]"), return_inverse=True, return_counts=True)
+    codes, found = pd.factorize(dates.astype("datetime64[D]").astype(np.int64))
+    order = np.argsort(found)
+    inverse, distinct = np.argsort(order)[codes], found[order].astype("datetime64[D]")  # NaT comes first
+    counts = np.bincount(inverse)
     known = ~np.isnat(distinct)
     if not known.any():
         return []
