@@ -1,0 +1,143 @@
+"""`python -m serving`: starts the web server and the follower, keeps both alive, and ends both together."""
+
+import argparse
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pricing.errors import PricingError
+from serving.keys import SCOPES
+from serving.logs import configure_logging
+from serving.settings import Settings, read_settings, shared_memory
+
+_GRACE_SECONDS = 20
+
+_log = logging.getLogger("serving")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until a signal; the program's exit code."""
+    options = _options(argv)
+    configure_logging()
+    run_folder = Path(tempfile.mkdtemp(prefix="pricing-", dir=shared_memory()))
+    # One thread of linear algebra a worker: the matrices are small, and the workers are many already.
+    environment = {
+        **os.environ,
+        **{name: value for name, value in options.items() if value},
+        **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+        "PRICING_RUN_ID": secrets.token_hex(8),
+        "PRICING_RUN_FOLDER": str(run_folder),
+    }
+    try:
+        settings = read_settings(environment)
+        _check(settings)
+        return _supervise(settings, environment)
+    except PricingError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    finally:
+        shutil.rmtree(run_folder, ignore_errors=True)
+
+
+def web_command(settings: Settings) -> list[str]:
+    """The command line of the web server."""
+    serving = settings.config.serving
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return [
+        *(sys.executable, "-m", "gunicorn", "--config", "python:serving.hooks"),
+        *("--bind", f"{host}:{settings.port}", "--workers", str(serving.workers)),
+        *("--worker-class", "gthread", "--threads", str(serving.threads), "--keep-alive", "75"),
+        *("--worker-tmp-dir", shared_memory(), "--graceful-timeout", "15", "--no-control-socket"),
+        "serving.app:create_app()",
+    ]
+
+
+def _options(argv: Sequence[str] | None) -> dict[str, str | None]:
+    parser = argparse.ArgumentParser("python -m serving", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--host", help="address to bind (HOST; 127.0.0.1 by default)")
+    parser.add_argument("--port", help="port to bind (PORT; 8080 by default)")
+    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml (PRICING_CONFIG)")
+    given = parser.parse_args(argv)
+    return {"HOST": given.host, "PORT": given.port, "PRICING_CONFIG": given.config}
+
+
+def _check(settings: Settings) -> None:
+    """Refuses what would only fail later.
+
+    Raises:
+        PricingError: Keys are needed and none are given, or the port is taken.
+    """
+    if settings.keys_needed and not settings.keys:
+        raise PricingError(
+            f"{settings.host} can be reached from other machines, so API keys are needed; give PRICING_API_KEYS or "
+            f"PRICING_API_KEYS_FILE as `name key scope,scope` (scopes: {', '.join(SCOPES)}), bind to 127.0.0.1, "
+            "or set PRICING_KEYS=none to do without"
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise PricingError(
+                f"cannot bind {settings.host}:{settings.port} ({error.strerror}); choose another port with PORT=…"
+            ) from error
+
+
+def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    web = _start(web_command(settings), environment)
+    follower = _start(follower_command(), environment)
+    born = time.monotonic()
+    print(  # noqa: T201
+        f"serving on http://{settings.host}:{settings.port} (documents: /docs); decisions go to "
+        f"{settings.decisions_folder}; Ctrl-C ends it",
+        file=sys.stderr,
+    )
+    try:
+        while not stopping and web.poll() is None:
+            if follower.poll() is not None and time.monotonic() - born > settings.config.serving.poll_seconds:
+                _log.error("the follower ended with %s; starting another", follower.returncode)
+                follower, born = _start(follower_command(), environment), time.monotonic()
+            time.sleep(0.1)
+    finally:
+        for child in (web, follower):
+            if child.poll() is None:
+                child.terminate()
+        for child in (web, follower):
+            try:
+                child.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+    return 0 if stopping else web.returncode
+
+
+def follower_command() -> list[str]:
+    """The command line of the follower."""
+    return [sys.executable, "-m", "serving.follower"]
+
+
+def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    # A group of its own: Ctrl-C in a terminal reaches this process alone, which then ends both in order.
+    return subprocess.Popen(command, env=dict(environment), process_group=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

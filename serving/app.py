@@ -1,0 +1,143 @@
+"""The Flask application of one worker: what it consists of, and what surrounds every route."""
+
+import datetime as dt
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from pricing.decision.log_writer import LogWriter
+from serving import catalogue, health, prices
+from serving.api import Endpoint, endpoint_name, register
+from serving.champion import Champion, Watch
+from serving.documents import endpoints as document_endpoints
+from serving.guard import Guard
+from serving.metrics import Exchange, Metrics
+from serving.problems import CONTENT_TYPE, ProblemError
+from serving.service import Service, local_now
+from serving.settings import Settings, read_settings
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+_DRAIN_BYTES = 64_000_000
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetime] = local_now) -> Flask:
+    """Makes one worker's application: maps the champion, opens its decision log, starts its watch.
+
+    Args:
+        settings: What the environment says when None.
+        now: The clock.
+
+    Raises:
+        ConfigError: The environment or the configuration cannot be used.
+    """
+    settings = settings or read_settings(os.environ)
+    serving = settings.config.serving
+    log = LogWriter(
+        settings.decisions_folder,
+        flush_seconds=serving.log_flush_seconds,
+        segment_bytes=int(serving.log_segment_mb * 1_000_000),
+    )
+    metrics = Metrics()
+    exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
+    service = Service(settings, Champion(settings), log, metrics, exchange, now)
+    app = Flask("serving", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
+    app.extensions["pricing"] = service
+    app.extensions["pricing_watch"] = Watch([service.tick])
+    table = [
+        *prices.endpoints(service),
+        *catalogue.endpoints(service),
+        *health.endpoints(service),
+    ]
+    table += document_endpoints(table)
+    register(app, table)
+    _surround(app, service, table)
+    return app
+
+
+def close_app(app: Flask) -> None:
+    """Ends the threads of an application and writes out its decision log."""
+    app.extensions["pricing_watch"].close()
+    service: Service = app.extensions["pricing"]
+    service.log.close()
+    service.tick()
+
+
+def _surround(app: Flask, service: Service, table: list[Endpoint]) -> None:
+    scopes = {endpoint_name(endpoint): endpoint.scope for endpoint in table}
+    guard = Guard(service.settings)
+
+    @app.before_request
+    def arrive() -> None:
+        g.started = time.perf_counter()
+        sent = request.headers.get("X-Request-ID")
+        g.request_id = sent if sent and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+        if request.endpoint is not None:
+            guard.admit(request, scopes[request.endpoint])
+
+    @app.after_request
+    def leave(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["X-Request-ID"] = g.request_id
+        route = request.endpoint or "unknown"
+        service.metrics.count("pricing_requests", route, str(response.status_code))
+        service.metrics.observe("pricing_request_seconds", time.perf_counter() - g.started, route)
+        return response
+
+    @app.errorhandler(ProblemError)
+    def explain(problem: ProblemError) -> Response:
+        return _problem(problem)
+
+    @app.errorhandler(HTTPException)
+    def translate(error: HTTPException) -> Response:
+        status = HTTPStatus(error.code or 500)
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            _drain()
+            limit = service.settings.config.serving.body_limit
+            return _problem(ProblemError(status, f"the body is larger than {limit} bytes"))
+        if status == HTTPStatus.NOT_FOUND:
+            paths = sorted({endpoint.path for endpoint in table})
+            return _problem(ProblemError(status, f"there is no {request.path[:100]!r}; there are {', '.join(paths)}"))
+        response = _problem(ProblemError(status, error.description or status.phrase))
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return response
+
+    @app.errorhandler(Exception)
+    def confess(error: Exception) -> Response:
+        _log.error("unforeseen", exc_info=error, extra={"request_id": g.request_id, "route": request.endpoint})
+        return _problem(
+            ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "something unforeseen went wrong; it is in the log")
+        )
+
+
+def _problem(problem: ProblemError) -> Response:
+    body = json.dumps(problem.body(g.request_id), ensure_ascii=False)
+    return Response(body, status=problem.status.value, headers=problem.headers, mimetype=CONTENT_TYPE)
+
+
+def _drain() -> None:
+    """Reads a body that is too large, so that its sender reads the answer instead of finding the line cut."""
+    left = _DRAIN_BYTES
+    while left > 0:
+        chunk = request.environ["wsgi.input"].read(65536)
+        if not chunk:
+            return
+        left -= len(chunk)

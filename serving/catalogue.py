@@ -1,0 +1,144 @@
+"""The routes that say what is served: products, their elasticity, the model, the strategies."""
+
+import datetime as dt
+import math
+from http import HTTPStatus
+
+import numpy as np
+from flask import request
+
+from pricing.decision.strategies import KINDS
+from pricing.registry.version import LoadedVersion
+from serving.api import Endpoint, encode
+from serving.champion import Served
+from serving.problems import ProblemError, nearest
+from serving.schemas import Elasticity, ModelInfo, Product, Products, Strategies, Strategy
+from serving.service import Service
+
+_CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
+
+
+def endpoints(service: Service) -> list[Endpoint]:
+    """The routes that say what is served."""
+    shelf = Catalogue(service)
+    return [
+        Endpoint("GET", "/products", shelf.products, "Every product the model knows.", Products, query=_CATEGORY),
+        Endpoint(
+            "GET",
+            "/products/{product_id}/elasticity",
+            shelf.elasticity,
+            "How demand for a product answers to its price, at list price, over a week without promotion or holiday.",
+            Elasticity,
+            scope="explain",
+            problems=(HTTPStatus.NOT_FOUND,),
+        ),
+        Endpoint("GET", "/model", shelf.model, "What answers now, and how following goes.", ModelInfo),
+        Endpoint("GET", "/strategies", shelf.strategies, "The strategies that a request may name.", Strategies),
+    ]
+
+
+class Catalogue:
+    """Answers questions about what is served."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def products(self) -> bytes:
+        """Every product, or those of one category."""
+        served = self._service.champion.served
+        category = request.args.get("category")
+        if served.version is None or category is not None:
+            return _products(served, category)
+        if "products" not in served.memory:
+            served.memory["products"] = _products(served, None)
+        return served.memory["products"]
+
+    def elasticity(self, product_id: str) -> Elasticity:
+        """The elasticity of one product."""
+        served = self._service.champion.served
+        version, row = product_row(served, product_id)
+        mean, low, high = (float(value[0]) for value in version.demand.elasticity(np.array([row])))
+        return Elasticity(
+            product_id=product_id,
+            elasticity=round(mean, 4),
+            low=round(low, 4),
+            high=round(high, 4),
+            source="model",
+            list_price=round(float(version.facts.list_price[row]), 4),
+            state_date=version.demand.state_date,
+            model_version=served.name,
+        )
+
+    def model(self) -> ModelInfo:
+        """What answers now."""
+        served = self._service.champion.served
+        version = served.version
+        return ModelInfo(
+            model_version=served.name,
+            products=0 if version is None else len(version.demand.product_ids),
+            state_date=None if version is None else version.demand.state_date,
+            state_age_days=state_age(served, self._service.now().date()),
+            period=None if version is None else version.demand.period,
+            horizon=None if version is None else version.demand.horizon,
+            kind=None if version is None else version.meta["kind"],
+            weights=None if version is None else version.weights_hash,
+            backtest=None if version is None else version.backtest.get("figures", version.backtest),
+            following=self._service.follow(),
+        )
+
+    def strategies(self) -> Strategies:
+        """The configured strategies."""
+        decision = self._service.champion.served.config.decision
+        found = []
+        for name, settings in decision.strategies.items():
+            kind = KINDS[str(settings.get("kind", name))]
+            description = (kind.__doc__ or "").strip().splitlines()[0]
+            found.append(
+                Strategy(name=name, default=name == decision.strategy, description=description, settings=settings)
+            )
+        return Strategies(strategies=found)
+
+
+def product_row(served: Served, product_id: str) -> tuple[LoadedVersion, int]:
+    """The served version, and the row of a product in its arrays.
+
+    Raises:
+        ProblemError: 404 when the version does not know it, or there is none.
+    """
+    if served.version is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
+    ids = served.version.demand.product_ids
+    row = int(np.searchsorted(ids, product_id))
+    if row < len(ids) and ids[row] == product_id:
+        return served.version, row
+    near = nearest(product_id, map(str, ids)) if len(ids) <= 10_000 else ""
+    raise ProblemError(HTTPStatus.NOT_FOUND, f"version {served.name} does not know product {product_id[:200]!r}{near}")
+
+
+def state_age(served: Served, today: dt.date) -> int | None:
+    """Days since the last day that the served model has read."""
+    return None if served.version is None else (today - served.version.demand.state_date).days
+
+
+def _products(served: Served, category: str | None) -> bytes:
+    if served.version is None:
+        return encode(Products(products=[]))
+    facts = served.version.facts
+    found = [
+        Product(
+            product_id=str(facts.product_ids[row]),
+            category=str(facts.categories[row]),
+            price=_known(facts.price[row]),
+            list_price=_known(facts.list_price[row]),
+            unit_cost=_known(facts.unit_cost[row]),
+            cost_assumed=bool(facts.cost_assumed[row]),
+            stock=_known(facts.stock[row]),
+        )
+        for row in range(len(facts.product_ids))
+        if category is None or facts.categories[row] == category
+    ]
+    return encode(Products(products=found))
+
+
+def _known(value: float) -> float | None:
+    return round(float(value), 4) if math.isfinite(value) else None

@@ -1,0 +1,152 @@
+"""A worker's side of following: maps the version that the pointer names, warms it, and swaps it in between requests."""
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pricing.config import Config
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
+from pricing.errors import VersionError
+from pricing.registry.version import LoadedVersion, load
+from serving.pointer import Following, Pointer, read_following, read_pointer
+from serving.settings import Settings
+
+NO_VERSION = "none"
+LOOK_SECONDS = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What answers a request, from its first line to its last: one version, or the rules when there is none.
+
+    Attributes:
+        name: The version's number, as decisions carry it; "none" without one.
+        pricer: Prices by it.
+        config: The configuration that its pricer follows.
+        version: The version itself; None without one.
+        memory: Answers about it that never change, by what was asked.
+    """
+
+    name: str
+    pricer: Pricer
+    config: Config
+    version: LoadedVersion | None
+    memory: dict[str, bytes] = field(default_factory=dict)
+
+
+class Champion:
+    """Holds what is served now; reading `served` is safe at any time, and is done once per request."""
+
+    def __init__(self, settings: Settings, *, opened: Callable[[Path], LoadedVersion] | None = None) -> None:
+        self._settings = settings
+        self._open = opened or open_version
+        self.rules = Served(
+            name=NO_VERSION,
+            pricer=Pricer(None, None, settings.config, version=NO_VERSION),
+            config=settings.config,
+            version=None,
+        )
+        self.served = self.rules
+        self._seen: dict[Path, tuple[int, int]] = {}
+        self.look()
+
+    @property
+    def following(self) -> Following | None:
+        """How the follower of this run fares; None before it has said anything, or when there is none."""
+        following = read_following(self._settings.places.status)
+        return following if following is not None and following.run_id == self._settings.run_id else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the first attempt to load a champion has ended, and its outcome is what is served here."""
+        if not self._settings.follows:
+            return True
+        following = self.following
+        if following is None or not following.attempted:
+            return False
+        return following.state != "following" or following.served == self.served.name
+
+    def look(self) -> bool:
+        """Swaps the pointed version in if it is another one than before; says whether it did.
+
+        A version that cannot be loaded changes nothing: what was served goes on.
+        """
+        places = self._settings.places
+        for path in (places.pointer, places.baked):
+            mark = _mark(path)
+            if mark is None:
+                continue
+            if mark == self._seen.get(path):
+                return False
+            self._seen[path] = mark
+            try:
+                pointer = read_pointer(path)
+                if pointer is not None:
+                    self.served = self._serve(pointer, folder=path.parent / pointer.folder)
+                    _log.info("version %s answers from now on", pointer.version)
+                    return True
+            except (VersionError, OSError) as error:
+                _log.error("%s; version %s goes on", error, self.served.name)
+                if self.served is not self.rules:
+                    return False
+        return False
+
+    def _serve(self, pointer: Pointer, *, folder: Path) -> Served:
+        version = self._open(folder)
+        config = version.config
+        if self._settings.config_path is not None:
+            config = config.model_copy(update={"decision": self._settings.config.decision})
+        served = Served(pointer.version, version.pricer(version=pointer.version, config=config), config, version)
+        golden = golden_requests(served)
+        served.pricer.price(golden[0], today=golden[1])
+        return served
+
+
+class Watch:
+    """A thread that looks for another champion, and does whatever else a worker does regularly."""
+
+    def __init__(self, tasks: Sequence[Callable[[], object]], *, every: float = LOOK_SECONDS) -> None:
+        self._tasks = tasks
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="champion-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            for task in self._tasks:
+                task()
+
+
+def open_version(folder: Path) -> LoadedVersion:
+    """Maps a version that the follower has verified on this machine; checksums are not computed again."""
+    return load(folder, check=False)
+
+
+def golden_requests(served: Served) -> tuple[list[PriceRequest], dt.date]:
+    """The requests that a version carries for its own verification, and the day they count from."""
+    if served.version is None:
+        strangers = [PriceRequest(product_id="health-check", current_stock=1, day_of_week="Monday", list_price=10.0)]
+        return strangers, dt.date(2026, 1, 1)
+    golden = served.version.meta["golden"]
+    requests = [PriceRequest.model_validate(case["request"]) for case in golden["cases"]]
+    return requests, dt.date.fromisoformat(golden["today"])
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino

@@ -1,0 +1,89 @@
+"""The routes that orchestrators and Prometheus call: alive, ready, metrics."""
+
+import math
+from http import HTTPStatus
+
+from flask import Response
+
+from serving import metrics
+from serving.api import Endpoint
+from serving.catalogue import state_age
+from serving.champion import golden_requests
+from serving.problems import ProblemError
+from serving.schemas import Live, Ready
+from serving.service import Service
+
+
+def endpoints(service: Service) -> list[Endpoint]:
+    """The routes that watch over the service."""
+    nurse = Nurse(service)
+    return [
+        Endpoint("GET", "/health/live", nurse.live, "Whether the process answers at all.", Live, scope=None),
+        Endpoint(
+            "GET",
+            "/health/ready",
+            nurse.ready,
+            "Whether prices come out: the first attempt to load a champion has ended, and a golden request is priced.",
+            Ready,
+            scope=None,
+            problems=(HTTPStatus.SERVICE_UNAVAILABLE,),
+        ),
+        Endpoint(
+            "GET",
+            "/metrics",
+            nurse.metrics,
+            "What Prometheus reads, over all workers.",
+            None,
+            scope="admin",
+            media="text/plain",
+        ),
+    ]
+
+
+class Nurse:
+    """Says how the service is."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def live(self) -> Live:
+        """Answers."""
+        return Live(status="ok")
+
+    def ready(self) -> Ready:
+        """Prices a golden request.
+
+        Raises:
+            ProblemError: 503 while the first attempt to load a champion goes on, or when pricing fails.
+        """
+        if not self._service.champion.settled:
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the first attempt to load a champion has not ended yet")
+        served = self._service.champion.served
+        requests, today = golden_requests(served)
+        (decision,) = served.pricer.price(requests[:1], today=today)
+        if not (math.isfinite(decision.recommended_price) and decision.recommended_price > 0):
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
+        return Ready(status="ok", model_version=served.name, following=self._service.follow())
+
+    def metrics(self) -> Response:
+        """The counts of all workers, this one's at this moment."""
+        service = self._service
+        service.tick()
+        following = service.champion.following
+        state = following.state if following else "off"
+        extra = [
+            metrics.gauge("pricing_follower", "1 for the state that the follower is in.", 1, state=state),
+            metrics.gauge(
+                "pricing_refused_versions",
+                "Versions that the follower refuses.",
+                len(following.refused) if following else 0,
+            ),
+        ]
+        age = state_age(service.champion.served, service.now().date())
+        if age is not None:
+            extra.append(metrics.gauge("pricing_state_age_days", "Days since the last day the model has read.", age))
+        if following and following.polled_at:
+            since = service.now().timestamp() - following.polled_at
+            extra.append(metrics.gauge("pricing_registry_silence_seconds", "Time since the registry answered.", since))
+        states = [*service.metrics.state(), *(service.exchange.others() if service.settings.follows else [])]
+        return Response(metrics.page(states, extra=extra), content_type=metrics.CONTENT_TYPE)

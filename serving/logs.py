@@ -1,0 +1,52 @@
+"""How the service's processes write their log: one JSON object per line on standard error, without secrets."""
+
+import datetime as dt
+import json
+import logging
+import logging.config
+import os
+from typing import Any
+
+_EXTRA = ("request_id", "route", "status", "caller", "latency_ms")
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON; a traceback is one field of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, object] = {
+            "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        line.update({name: getattr(record, name) for name in _EXTRA if hasattr(record, name)})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+DICT_CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "serving.logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+    "loggers": {
+        "serving": {"level": "INFO"},
+        "pricing": {"level": "INFO"},
+        "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
+        "gunicorn.access": {"level": "WARNING", "handlers": [], "propagate": True},
+    },
+}
+
+
+def configure_logging() -> None:
+    """Sends our own lines from INFO (or PRICING_LOG_LEVEL) and everyone else's warnings to standard error."""
+    logging.config.dictConfig(DICT_CONFIG)
+    level = os.environ.get("PRICING_LOG_LEVEL", "INFO").upper()
+    if level in logging.getLevelNamesMapping():
+        for name in ("pricing", "serving"):
+            logging.getLogger(name).setLevel(level)

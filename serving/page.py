@@ -1,0 +1,160 @@
+"""The page at /docs: the OpenAPI document for people, in one HTML file that loads nothing from elsewhere."""
+
+import base64
+import hashlib
+import json
+from html import escape
+from typing import Any
+
+_STYLE = """
+:root{--ink:#1d2433;--soft:#5b6577;--line:#dfe4ec;--back:#f6f8fb;--card:#fff;--get:#1f7a4d;--post:#2456b8;--code:#f0f3f8}
+@media (prefers-color-scheme:dark){:root{--ink:#e7ebf3;--soft:#a3adbf;--line:#323b4d;--back:#151a23;--card:#1d2430;
+--get:#5cc493;--post:#7ea6f5;--code:#161c27}}
+*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
+main{max-width:62rem;margin:0 auto;padding:2rem 1.25rem 5rem}h1{margin:0 0 .25rem;font-size:1.9rem}
+h2{margin:2.5rem 0 .75rem;font-size:1.2rem}p{margin:.4rem 0}.soft{color:var(--soft)}a{color:var(--post)}
+details{background:var(--card);border:1px solid var(--line);border-radius:.6rem;margin:.55rem 0}
+summary{display:flex;gap:.8rem;align-items:baseline;padding:.65rem .9rem;cursor:pointer;flex-wrap:wrap}
+summary::-webkit-details-marker{display:none}.verb{font:600 .8rem/1 ui-monospace,monospace;width:3rem;color:var(--get)}
+.verb.post{color:var(--post)}.path{font:600 .95rem/1.4 ui-monospace,monospace}summary .soft{flex:1 1 18rem}
+.body{padding:.25rem 1rem 1rem;border-top:1px solid var(--line)}.wide{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:.92rem;margin:.5rem 0}
+th,td{text-align:left;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
+th{font-weight:600;color:var(--soft)}code,textarea,pre{font:.88rem/1.5 ui-monospace,monospace}
+textarea{width:100%;min-height:11rem;padding:.6rem;border:1px solid var(--line);border-radius:.4rem;
+background:var(--code);color:var(--ink)}pre{background:var(--code);padding:.7rem;border-radius:.4rem;overflow-x:auto;
+white-space:pre-wrap}button{font:inherit;padding:.4rem 1.1rem;border:0;border-radius:.4rem;background:var(--post);
+color:var(--card);cursor:pointer;margin:.5rem 0}label{display:block;margin-top:.6rem;font-weight:600}
+:focus-visible{outline:2px solid var(--post);outline-offset:2px}
+"""
+_SCRIPT = """
+for (const form of document.querySelectorAll("form")) form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const out = form.querySelector("pre"), body = form.querySelector("textarea");
+  const key = document.getElementById("key").value;
+  let path = form.dataset.path;
+  for (const field of form.querySelectorAll("input"))
+    path = path.replace(`{${field.name}}`, encodeURIComponent(field.value));
+  const headers = {...(body ? {"Content-Type": "application/json"} : {}), ...(key ? {"X-API-Key": key} : {})};
+  out.hidden = false;
+  try {
+    const answer = await fetch(path, {method: form.dataset.method, headers, body: body ? body.value : undefined});
+    const text = await answer.text();
+    let shown = text;
+    try { shown = JSON.stringify(JSON.parse(text), null, 2); } catch { /* no JSON: shown as it is */ }
+    out.textContent = `${answer.status} ${answer.statusText}\\n${shown.slice(0, 20000)}`;
+  } catch (error) { out.textContent = String(error); }
+});
+"""
+
+
+def _hash(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+CSP = (
+    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; connect-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def render(document: dict[str, Any]) -> str:
+    """The page of an OpenAPI document."""
+    schemas = document["components"]["schemas"]
+    operations = [
+        _operation(method, path, operation, schemas)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    models = [_model(name, schema) for name, schema in sorted(schemas.items())]
+    info = document["info"]
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{escape(info["title"])} {escape(info["version"])}</title><style>{_STYLE}</style></head><body><main>
+<h1>{escape(info["title"])} <span class="soft">{escape(info["version"])}</span></h1>
+<p>{escape(info["description"])}</p>
+<p class="soft">The same as a file: <a href="/openapi.json">openapi.json</a> (OpenAPI {escape(document["openapi"])}).
+Errors are <code>application/problem+json</code> and list every problem.</p>
+<label for="key">API key, where one is needed</label><input id="key" type="password" autocomplete="off">
+<h2>Routes</h2>{"".join(operations)}
+<h2>Bodies</h2>{"".join(models)}
+</main><script>{_SCRIPT}</script></body></html>
+"""
+
+
+def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+    parameters = operation.get("parameters", [])
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    rows = "".join(
+        f"<tr><td><code>{escape(parameter['name'])}</code></td><td>{escape(parameter['in'])}</td>"
+        f"<td>{escape(parameter.get('description', ''))}</td></tr>"
+        for parameter in parameters
+    )
+    statuses = "".join(
+        f"<tr><td><code>{status}</code></td><td>{escape(answer['description'])}</td><td>{_link(answer)}</td></tr>"
+        for status, answer in operation["responses"].items()
+    )
+    inputs = "".join(
+        f'<label>{escape(parameter["name"])} <input name="{escape(parameter["name"])}" required></label>'
+        for parameter in parameters
+        if parameter["in"] == "path"
+    )
+    area = f"<label>Body<textarea>{escape(_example(body, schemas))}</textarea></label>" if body else ""
+    taken = f"<p>Takes {_reference(body)}.</p>" if body else ""
+    parameter_table = f'<div class="wide"><table>{rows}</table></div>' if rows else ""
+    return f"""<details><summary><span class="verb {method}">{method.upper()}</span>
+<span class="path">{escape(path)}</span><span class="soft">{escape(operation["summary"])}</span></summary>
+<div class="body"><p class="soft">{escape(operation.get("description", ""))}</p>{taken}{parameter_table}
+<div class="wide"><table><tr><th>Status</th><th>Meaning</th><th>Body</th></tr>{statuses}</table></div>
+<form data-method="{method.upper()}" data-path="{escape(path)}">{inputs}{area}
+<button>Send</button><pre hidden></pre></form></div></details>"""
+
+
+def _model(name: str, schema: dict[str, Any]) -> str:
+    needed = set(schema.get("required", []))
+    rows = "".join(
+        f"<tr><td><code>{escape(field)}</code></td><td>{_type(value)}</td><td>{'yes' if field in needed else ''}</td>"
+        f"<td>{escape(value.get('description', ''))}</td></tr>"
+        for field, value in schema.get("properties", {}).items()
+    )
+    about = escape(schema.get("description", "").split("\n")[0])
+    return f"""<details id="{escape(name)}"><summary><span class="path">{escape(name)}</span>
+<span class="soft">{about}</span></summary><div class="body wide">
+<table><tr><th>Field</th><th>Type</th><th>Needed</th><th></th></tr>{rows}</table></div></details>"""
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return _reference(schema)
+    if "anyOf" in schema:
+        return " or ".join(_type(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(f"<code>{escape(json.dumps(value))}</code>" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    limits = {
+        "minimum": "≥",
+        "exclusiveMinimum": "&gt;",
+        "maximum": "≤",
+        "minLength": "length ≥",
+        "maxLength": "length ≤",
+    }
+    stated = ", ".join(f"{sign} {schema[key]:g}" for key, sign in limits.items() if key in schema)
+    kind = escape(str(schema.get("format", schema.get("type", "any"))))
+    return f"{kind} {stated}".strip()
+
+
+def _link(answer: dict[str, Any]) -> str:
+    content: dict[str, Any] = answer.get("content", {})
+    return "".join(_reference(part["schema"]) for part in content.values() if "$ref" in part["schema"])
+
+
+def _reference(schema: dict[str, Any]) -> str:
+    name = escape(schema.get("$ref", "").rsplit("/", 1)[-1])
+    return f'<a href="#{name}">{name}</a>'
+
+
+def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+    named = schemas.get(schema.get("$ref", "").rsplit("/", 1)[-1], {})
+    examples = named.get("examples") or [{}]
+    return json.dumps(examples[0], indent=2, ensure_ascii=False)

@@ -1,0 +1,192 @@
+"""The routes that price: one request, or a batch answered by one version. A price always comes."""
+
+import datetime as dt
+import json
+import logging
+from http import HTTPStatus
+
+from flask import request
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from pricing.decision.log import Entry
+from pricing.decision.pricer import Detailed
+from pricing.decision.request import Decision, PriceRequest
+from pricing.errors import RequestError
+from serving.api import Endpoint, body_of, encode
+from serving.champion import Served
+from serving.problems import ProblemError, from_validation, refused
+from serving.schemas import Decisions, PriceRequests
+from serving.service import Service
+
+DRY_RUN = {
+    "dry_run": (
+        {"type": "boolean", "default": False},
+        "Prices without writing the decision log: for trying strategies out.",
+    )
+}
+
+_log = logging.getLogger(__name__)
+
+
+def endpoints(service: Service) -> list[Endpoint]:
+    """The routes that price."""
+    desk = Desk(service)
+    return [
+        Endpoint("POST", "/get_price", desk.get_price, "Prices one product.", Decision, PriceRequest, DRY_RUN),
+        Endpoint(
+            "POST",
+            "/get_prices",
+            desk.get_prices,
+            "Prices a batch by one model version; a bad item becomes an error in its place.",
+            Decisions,
+            PriceRequests,
+            DRY_RUN,
+        ),
+    ]
+
+
+class Desk:
+    """Answers requests for prices."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def get_price(self) -> bytes:
+        """Prices the request in the body."""
+        dry = dry_run()
+        asked = body_of(PriceRequest)
+        served = self._service.champion.served
+        try:
+            detailed = self.price(served, [asked])
+        except RequestError as error:
+            raise refused("", str(error)) from error
+        if not dry:
+            self.record([asked], detailed)
+        return encode(detailed[0].decision)
+
+    def get_prices(self) -> bytes:
+        """Prices every request in the body, in order."""
+        dry = dry_run()
+        asked = self._batch()
+        served = self._service.champion.served
+        good = [item for item in asked if isinstance(item, PriceRequest)]
+        try:
+            answers: list[Detailed | ProblemError] = list(self.price(served, good)) if good else []
+        except RequestError:
+            answers = [self._alone(served, item) for item in good]
+        priced = [(item, answer) for item, answer in zip(good, answers, strict=True) if isinstance(answer, Detailed)]
+        if not dry:
+            self.record([item for item, _ in priced], [answer for _, answer in priced])
+        rest = iter(answers)
+        parts = [_encoded(next(rest) if isinstance(item, PriceRequest) else item) for item in asked]
+        if len(priced) < len(asked):
+            self._service.metrics.count("pricing_bad_items", by=len(asked) - len(priced))
+        return b'{"decisions":[%b]}' % b",".join(parts)
+
+    def price(self, served: Served, asked: list[PriceRequest]) -> list[Detailed]:
+        """Decides by `served`, or by rule where that fails for a reason that no caller can mend.
+
+        Raises:
+            RequestError: A request contradicts itself or names an unknown strategy.
+        """
+        today = self._service.now().date()
+        try:
+            return served.pricer.price_detailed(asked, today=today)
+        except RequestError:
+            raise
+        except Exception:  # noqa: BLE001 - the one broad except: whatever ails a version, a shop gets its price
+            _log.exception("version %s could not price %d request(s); rules answer", served.name, len(asked))
+            self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
+            return self._service.champion.rules.pricer.price_detailed(asked, today=today)
+
+    def record(self, asked: list[PriceRequest], detailed: list[Detailed], *, shadow: bool = False) -> None:
+        """Logs and counts what was decided."""
+        at = self._service.now()
+        pairs = zip(asked, detailed, strict=True)
+        self._service.log.append([entry(item, answer, at=at, shadow=shadow) for item, answer in pairs])
+        if shadow:
+            return
+        metrics = self._service.metrics
+        for answer in detailed:
+            decision = answer.decision
+            metrics.count("pricing_decisions", decision.source, decision.strategy, "")
+            metrics.observe("pricing_confidence", decision.confidence)
+            for reason in decision.reasons:
+                metrics.count("pricing_reasons", reason)
+
+    def _alone(self, served: Served, asked: PriceRequest) -> Detailed | ProblemError:
+        try:
+            return self.price(served, [asked])[0]
+        except RequestError as error:
+            return refused("", str(error))
+
+    def _batch(self) -> list[PriceRequest | ProblemError]:
+        """The body's requests; an item that cannot be read is the problem that its place will show."""
+        body = request.get_data(cache=False)
+        limit = self._service.settings.config.serving.batch_limit
+        try:
+            items: list[PriceRequest | ProblemError] = list(PriceRequests.model_validate_json(body).requests)
+        except ValidationError as error:
+            items = _salvage(body, error)
+        if len(items) > limit:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(items)} requests in one batch, and {limit} is the most"
+            )
+        return items
+
+
+def dry_run() -> bool:
+    """Whether the query asks for a price that is not logged.
+
+    Raises:
+        ProblemError: The parameter is neither true nor false.
+    """
+    word = request.args.get("dry_run", "false") if request.query_string else "false"
+    if word.lower() not in ("true", "false"):
+        raise refused("dry_run", "must be true or false", found=word)
+    return word.lower() == "true"
+
+
+def entry(asked: PriceRequest, answer: Detailed, *, at: dt.datetime, shadow: bool = False) -> Entry:
+    """The line of the decision log for an answer."""
+    return Entry(
+        request=asked,
+        decision=answer.decision,
+        at=at,
+        date=answer.date,
+        category=answer.category,
+        current_price=answer.current_price,
+        list_price=answer.list_price,
+        unit_cost=answer.unit_cost,
+        candidate_prices=answer.candidate_prices,
+        candidate_units=answer.candidate_units,
+        shadow=shadow,
+    )
+
+
+def _salvage(body: bytes, error: ValidationError) -> list[PriceRequest | ProblemError]:
+    """Reads the items of a batch one by one, when some are bad.
+
+    Raises:
+        ProblemError: The body as a whole is no batch.
+    """
+    whole = [
+        fault for fault in error.errors(include_url=False) if fault["loc"][:1] != ("requests",) or len(fault["loc"]) < 2
+    ]
+    if whole:
+        raise from_validation(error, model=PriceRequests) from error
+    items: list[PriceRequest | ProblemError] = []
+    for item in from_json(body)["requests"]:
+        try:
+            items.append(PriceRequest.model_validate(item))
+        except ValidationError as fault:
+            items.append(from_validation(fault, model=PriceRequest))
+    return items
+
+
+def _encoded(answer: Detailed | ProblemError) -> bytes:
+    if isinstance(answer, ProblemError):
+        return json.dumps({"error": answer.body()}).encode()
+    decision: BaseModel = answer.decision
+    return encode(decision)

@@ -1,0 +1,120 @@
+"""What an error looks like to a caller: `application/problem+json` (RFC 9457) that lists everything wrong at once."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+CONTENT_TYPE = "application/problem+json"
+_LONGEST = 100  # characters of a found value that are shown
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    field: str = Field(description="Where, as a path such as requests.3.comp_price; empty for the whole body.")
+    problem: str = Field(description="What is wrong, and what is expected.")
+    found: str | None = Field(default=None, description="The value found, shortened.")
+
+
+class ProblemBody(BaseModel):
+    """The body of an error: everything that is wrong, at once."""
+
+    type: str = Field(description="Always about:blank: the status says what kind of problem it is.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong, in one sentence.")
+    errors: list[Fault] = Field(description="Every single fault, as far as the request could be read.")
+    request_id: str | None = Field(default=None, description="Names the request in the service's logs.")
+
+
+class ProblemError(Exception):
+    """An answer that is an error: raised anywhere below a route."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        errors: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.headers = dict(headers or {})
+        self.status = status
+        self.detail = detail
+        self.errors = list(errors)
+
+    def body(self, request_id: str | None = None) -> dict[str, Any]:
+        """The body, ready for JSON."""
+        return ProblemBody(
+            type="about:blank",
+            title=self.status.phrase,
+            status=self.status.value,
+            detail=self.detail,
+            errors=self.errors,
+            request_id=request_id,
+        ).model_dump(mode="json", exclude_none=True)
+
+
+def from_validation(error: ValidationError, *, model: type[BaseModel]) -> ProblemError:
+    """The problem behind a body that `model` refuses: 400 when it is no JSON, else 422 with every fault."""
+    faults = error.errors(include_url=False)
+    if faults[0]["type"] == "json_invalid":
+        reason = faults[0]["ctx"]["error"]
+        return ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            f"the body is not valid JSON: {reason}",
+            errors=[Fault(field="", problem=f"is not valid JSON: {reason}")],
+        )
+    errors = [_fault(dict(fault), known=model.model_fields) for fault in faults]
+    count = f"{len(errors)} problem{'s' if len(errors) > 1 else ''}"
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"the request has {count}: {_summary(errors)}", errors=errors)
+
+
+def refused(field: str, problem: str, *, found: object = None) -> ProblemError:
+    """A 422 about one field."""
+    fault = Fault(field=field, problem=problem, found=None if found is None else show(found))
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}: {problem}" if field else problem, errors=[fault])
+
+
+def show(value: object) -> str:
+    """A found value as short text that is always valid in JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    try:
+        text = json.dumps(value, ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that looks most like `name`, as the end of a sentence; empty when there is none."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
+    location = ".".join(_plain(str(part)) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = nearest(str(fault["loc"][-1]), known)
+        return Fault(field=location, problem=f"is no field of this request{near}")
+    if fault["type"] == "missing":
+        return Fault(field=location, problem="is required and missing")
+    message = str(fault["msg"])
+    return Fault(field=location, problem=message[0].lower() + message[1:], found=show(fault["input"]))
+
+
+def _summary(errors: list[Fault]) -> str:
+    named = [f"{fault.field} {fault.problem}".strip() for fault in errors[:3]]
+    return "; ".join(named) + ("; …" if len(errors) > 3 else "")
+
+
+def _plain(text: str) -> str:
+    """Text from a caller, shortened, without halves of characters that no UTF-8 can carry."""
+    return text.encode("utf-8", "replace").decode()[:_LONGEST]

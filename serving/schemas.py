@@ -1,0 +1,129 @@
+"""The bodies of the REST interface that are not the library's own: they validate, document and encode."""
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pricing.decision.request import Decision, PriceRequest
+from serving.pointer import Following
+from serving.problems import ProblemBody
+
+
+class Strict(BaseModel):
+    """Base of every body that is taken: it refuses fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PriceRequests(Strict):
+    """Several requests at once, answered by one model version."""
+
+    requests: Annotated[list[PriceRequest], Field(min_length=1)]
+
+
+class ItemError(BaseModel):
+    """Stands in the place of an item that could not be priced as it was sent."""
+
+    error: ProblemBody
+
+
+class Decisions(BaseModel):
+    """One decision or error for each request, in order."""
+
+    decisions: list[Decision | ItemError]
+
+
+class Product(BaseModel):
+    """What the served version knows of a product."""
+
+    product_id: str
+    category: str
+    price: float | None = Field(description="Price charged last.")
+    list_price: float | None
+    unit_cost: float | None
+    cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
+    stock: float | None = Field(description="Units on hand at the last opening.")
+
+
+class Products(BaseModel):
+    """Every product the served version knows, by id; empty without a version."""
+
+    products: list[Product]
+
+
+class Elasticity(BaseModel):
+    """The percentage by which demand changes when the price rises by one percent."""
+
+    product_id: str
+    elasticity: float
+    low: float = Field(description="Low end of the 80 % interval.")
+    high: float = Field(description="High end of the 80 % interval.")
+    source: Literal["model", "category"] = Field(
+        description="Whether the product's own history or only its category stands behind it."
+    )
+    list_price: float = Field(description="The price at which it holds.")
+    state_date: dt.date = Field(description="The day as of which it holds.")
+    model_version: str
+
+
+class Follow(BaseModel):
+    """How following the registry's champion goes."""
+
+    state: str = Field(description="following, no_champion, unreachable, refused, failed, starting or off.")
+    champion: str | None = Field(description="The version that the alias names, as far as it is known.")
+    detail: str | None = Field(description="What went wrong last.")
+    refused: dict[str, str] = Field(description="Versions that are not served, and why.")
+
+    @classmethod
+    def of(cls, following: Following | None, *, expected: bool) -> "Follow":
+        """What the follower tells, or what its silence means: it has not begun, or there is none."""
+        if following is None:
+            return cls(state="starting" if expected else "off", champion=None, detail=None, refused={})
+        return cls(
+            state=following.state, champion=following.champion, detail=following.detail, refused=following.refused
+        )
+
+
+class ModelInfo(BaseModel):
+    """What answers now."""
+
+    model_version: str = Field(description='"none" while rules answer because there is no version.')
+    products: int
+    state_date: dt.date | None = Field(description="The last day that the model has read.")
+    state_age_days: int | None
+    period: str | None
+    horizon: int | None
+    kind: str | None = Field(description="train, or refresh when it carries an older version's weights.")
+    weights: str | None = Field(description="Hash of the weights.")
+    backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
+    following: Follow
+
+
+class Strategy(BaseModel):
+    """An objective that a decision can maximise."""
+
+    name: str
+    default: bool
+    description: str
+    settings: dict[str, Any]
+
+
+class Strategies(BaseModel):
+    """The strategies that a request may name."""
+
+    strategies: list[Strategy]
+
+
+class Live(BaseModel):
+    """Whether the process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(BaseModel):
+    """Whether prices come out, and by what."""
+
+    status: Literal["ok"]
+    model_version: str = Field(description='"none" while rules answer because there is no version.')
+    following: Follow

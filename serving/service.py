@@ -1,0 +1,53 @@
+"""What one worker consists of: its settings, what it serves, its log and its counts."""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pricing.decision.log_writer import LogWriter
+from serving.champion import Champion
+from serving.metrics import Exchange, Metrics
+from serving.schemas import Follow
+from serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that the routes share.
+
+    Attributes:
+        settings: What the service was told.
+        champion: What it serves.
+        log: Where its decisions go.
+        metrics: What it counts.
+        exchange: How it learns what the other workers counted.
+        now: The clock: the present moment with a time zone.
+    """
+
+    settings: Settings
+    champion: Champion
+    log: LogWriter
+    metrics: Metrics
+    exchange: Exchange
+    now: Callable[[], dt.datetime]
+
+    def follow(self) -> Follow:
+        """How following goes, as callers are told."""
+        return Follow.of(self.champion.following, expected=self.settings.follows)
+
+    def tick(self) -> None:
+        """What is done several times a second, between requests: looks for another champion and tells the counts."""
+        self.champion.look()
+        status = self.log.status()
+        self.metrics.set("pricing_log_issued", to=status.issued)
+        self.metrics.set("pricing_log_written", to=status.written)
+        self.metrics.set("pricing_log_dropped", to=status.dropped)
+        self.metrics.set("pricing_log_failing", to=float(status.failure is not None))
+        self.metrics.clear("pricing_workers")
+        self.metrics.set("pricing_workers", self.champion.served.name, to=1)
+        self.exchange.publish()
+
+
+def local_now() -> dt.datetime:
+    """The present moment in the machine's time zone, whose calendar day `date` and `day_of_week` are counted from."""
+    return dt.datetime.now().astimezone()

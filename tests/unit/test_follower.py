@@ -1,0 +1,210 @@
+import errno
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pricing.errors import RegistryError, VersionError
+
+pytest.importorskip("pricing.decision.pricer")
+from serving.follower import RETRY_SECONDS, Follower
+from serving.pointer import Following, Places, Pointer, read_following, read_pointer
+
+
+@dataclass(frozen=True)
+class Entry:
+    number: str
+    created_ms: int = 1
+
+
+@dataclass
+class FakeRegistry:
+    champion: Entry | None = None
+    down: bool = False
+    full: bool = False
+    downloads: list[str] = field(default_factory=list)
+
+    def at(self, alias: str) -> Entry | None:
+        assert alias == "champion"
+        if self.down:
+            raise RegistryError("registry: connection refused")
+        return self.champion
+
+    def download(self, reference: str, to: Path) -> Path:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.downloads.append(reference)
+        to.mkdir()
+        (to / "version.json").write_text(reference)
+        return to
+
+
+def verify(folder: Path) -> int:
+    if "bad" in (folder / "version.json").read_text():
+        raise VersionError("arrays/x.npy is damaged")
+    return 9
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def follower(registry: FakeRegistry, home: Path, *, clock: Clock | None = None, keep: int = 3) -> Follower:
+    return Follower(
+        registry, places=Places(home, "registry", home / "follower.json"), run_id="run", keep=keep,
+        verify=verify, clock=clock or Clock(),
+    )  # fmt: skip
+
+
+def pointed(home: Path) -> Pointer | None:
+    return read_pointer(Places(home, "registry", home).pointer)
+
+
+def test_the_champion_is_fetched_verified_and_pointed_at(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("7"))
+
+    following = follower(registry, tmp_path).poll()
+
+    assert (following.state, following.champion, following.served) == ("following", "7", "7")
+    assert following.attempted
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+    assert read_following(tmp_path / "follower.json") == following
+
+
+def test_nothing_is_fetched_while_the_champion_stays(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("7"))
+    one = follower(registry, tmp_path)
+
+    for _ in range(3):
+        one.poll()
+
+    assert registry.downloads == ["7"]
+
+
+def test_before_the_first_poll_no_attempt_has_ended(tmp_path: Path) -> None:
+    follower(FakeRegistry(Entry("7")), tmp_path)
+
+    following = read_following(tmp_path / "follower.json")
+
+    assert following is not None
+    assert not following.attempted
+
+
+@pytest.mark.parametrize(
+    ("registry", "state"),
+    [(FakeRegistry(down=True), "unreachable"), (FakeRegistry(None), "no_champion"),
+     (FakeRegistry(Entry("7"), full=True), "failed"), (FakeRegistry(Entry("bad")), "refused")],
+)  # fmt: skip
+def test_a_first_attempt_that_fails_has_ended_too(tmp_path: Path, registry: FakeRegistry, state: str) -> None:
+    following = follower(registry, tmp_path).poll()
+
+    assert (following.state, following.attempted, following.served) == (state, True, None)
+
+
+def test_the_last_good_version_stays_when_registry_alias_or_version_fail(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("7"))
+    one = follower(registry, tmp_path)
+    one.poll()
+
+    for change in (
+        {"down": True},
+        {"down": False, "champion": None},
+        {"champion": Entry("bad")},
+        {"champion": Entry("8"), "full": True},
+    ):
+        for name, value in change.items():
+            setattr(registry, name, value)
+        one.poll()
+
+        assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+        assert one.following.served == "7"
+
+
+def test_the_last_good_version_survives_a_restart_without_a_registry(tmp_path: Path) -> None:
+    follower(FakeRegistry(Entry("7")), tmp_path).poll()
+
+    following = follower(FakeRegistry(down=True), tmp_path).poll()
+
+    assert (following.state, following.served) == ("unreachable", "7")
+
+
+def test_a_refused_version_is_remembered_reported_and_not_fetched_again_soon(tmp_path: Path) -> None:
+    registry, clock = FakeRegistry(Entry("bad")), Clock()
+    one = follower(registry, tmp_path, clock=clock)
+
+    one.poll()
+    clock.now = RETRY_SECONDS - 1
+    soon = one.poll()
+    clock.now = RETRY_SECONDS
+    one.poll()
+
+    assert registry.downloads == ["bad", "bad"]
+    assert soon.refused == {"bad": "arrays/x.npy is damaged"}
+    assert soon.detail == "arrays/x.npy is damaged"
+
+
+def test_a_good_version_after_a_refused_one_is_served(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("bad"))
+    one = follower(registry, tmp_path)
+    one.poll()
+
+    registry.champion = Entry("8")
+    following = one.poll()
+
+    assert (following.state, following.served) == ("following", "8")
+    assert list(following.refused) == ["bad"]
+
+
+def test_the_same_number_in_a_registry_made_anew_is_another_version(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("1", created_ms=1))
+    one = follower(registry, tmp_path)
+    one.poll()
+
+    registry.champion = Entry("1", created_ms=2)
+    one.poll()
+
+    assert pointed(tmp_path) == Pointer("1", 2, "1-2")
+
+
+def test_going_back_to_a_version_still_on_disk_fetches_nothing(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("7"))
+    one = follower(registry, tmp_path)
+    for number in ("7", "8", "7"):
+        registry.champion = Entry(number)
+        one.poll()
+
+    assert registry.downloads == ["7", "8"]
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+
+
+def test_only_the_newest_versions_are_kept_on_disk(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    one = follower(registry, tmp_path, keep=2)
+    for number in ("1", "2", "3"):
+        registry.champion = Entry(number)
+        one.poll()
+
+    kept = {path.name for path in Places(tmp_path, "registry", tmp_path).versions.iterdir() if path.is_dir()}
+
+    assert kept == {"2-1", "3-1"}
+
+
+def test_a_damaged_pointer_is_written_anew(tmp_path: Path) -> None:
+    path = Places(tmp_path, "registry", tmp_path).pointer
+    path.parent.mkdir(parents=True)
+    path.write_text("{half")
+
+    one = follower(FakeRegistry(Entry("7")), tmp_path)
+    one.poll()
+
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+
+
+def test_an_illegible_status_reads_as_none(tmp_path: Path) -> None:
+    (tmp_path / "follower.json").write_text('{"unknown": 1}')
+
+    assert read_following(tmp_path / "follower.json") is None
+    assert Following(run_id="x").state == "starting"

@@ -1,0 +1,84 @@
+"""Model versions for tests: real files around a real demand model whose network has random weights, so no Keras."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pricing.config import Config, load_config
+from pricing.data.build import build_panel
+from pricing.data.features import KNOWN, PAST, Norms
+from pricing.data.market import simulate
+from pricing.data.market_config import MarketConfig
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.demand.model import DemandModel
+from pricing.demand.sheet import Priors
+from pricing.demand.state import encode_panel
+from pricing.registry.version import LoadedVersion, Origin, pack
+
+UNITS, HIDDEN, EMBEDDING = 8, 32, 4
+
+
+def make_panel(*, products: int = 12, days: int = 150, seed: int = 3) -> Panel:
+    return build_panel(simulate(MarketConfig(products=products, days=days, seed=seed)).frame(), load_config().data)
+
+
+def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4) -> DemandModel:
+    rng = np.random.default_rng(seed)
+    categories, category = np.unique(panel.categories, return_inverse=True)
+    count = len(panel.product_ids)
+    shapes = {
+        "lstm_cell/kernel": (PAST, 4 * UNITS),
+        "lstm_cell/recurrent_kernel": (UNITS, 4 * UNITS),
+        "lstm_cell/bias": (4 * UNITS,),
+        "from_state/kernel": (UNITS, HIDDEN),
+        "from_state/bias": (HIDDEN,),
+        "from_known/kernel": (KNOWN, HIDDEN),
+        "from_category/kernel": (EMBEDDING, HIDDEN),
+        "category_embedding/embeddings": (len(categories) + 1, EMBEDDING),
+        "heads/kernel": (HIDDEN, 3),
+        "heads/bias": (3,),
+    }
+    weights = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    norms = Norms(
+        usual_price=np.nanmedian(panel.price, axis=1).astype(np.float32),
+        prior_level=np.maximum(np.nanmean(panel.units_sold, axis=1), 0.5).astype(np.float32),
+        elasticity=(elasticity + 0.3 * rng.standard_normal(count)).astype(np.float32),
+        lift=np.full(count, 0.3, np.float32),
+    )
+    rows = len(categories) + 1
+    return DemandModel(
+        product_ids=panel.product_ids,
+        categories=categories,
+        category=category.astype(np.int32),
+        period=panel.period,
+        horizon=28,
+        own_periods=28,
+        weights=weights,
+        norms=norms,
+        elasticity_sd=np.full(count, 0.3, np.float32),
+        list_price=panel.list_price[:, -1].astype(np.float32),
+        priors=Priors(
+            level=np.full(rows, 1.0, np.float32),
+            elasticity=np.full(rows, elasticity, np.float32),
+            elasticity_sd=np.full(rows, 0.5, np.float32),
+            lift=np.full(rows, 0.3, np.float32),
+        ),
+        level_error=(0.1, 0.02),
+        holidays=np.zeros(420, np.float32),
+        encoded=encode_panel(weights, panel, norms=norms, tail=35),
+    )
+
+
+def make_version(
+    folder: Path, *, panel: Panel | None = None, seed: int = 1, config: Config | None = None
+) -> LoadedVersion:
+    panel = panel or make_panel()
+    return pack(
+        folder,
+        demand=make_demand(panel, seed=seed),
+        facts=ProductFacts.from_panel(panel),
+        config=config or load_config(),
+        backtest={"figures": {"wape": 0.4, "wape_naive": 0.5}},
+        origin=Origin(kind="train", data={"source": "simulated", "seed": seed}),
+    )
