@@ -219,7 +219,8 @@ def test_serving_needs_nothing_outside_its_lock() -> None:
         if path[-1] not in ours
     } - {*sys.stdlib_module_names, *PACKAGES}
 
-    missing = {name for name in libraries if not {each.lower() for each in distributions.get(name, [])} & locked}
+    dashed = {name: {each.lower().replace("_", "-") for each in distributions.get(name, [])} for name in libraries}
+    missing = {name for name in libraries if not dashed[name] & locked}
 
     assert missing == set()
 
