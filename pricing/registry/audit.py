@@ -53,6 +53,7 @@ _RECORD = Table(
     # Two that both believe to be the next cannot both be written, whatever the database's own locks do.
     UniqueConstraint("registry", "sequence", name="pricing_promotions_in_order"),
 )
+_TAKEN = ("pricing_promotions_in_order", "pricing_promotions.sequence")  # how PostgreSQL and SQLite name it
 _GUARDS = {
     "sqlite": (
         "CREATE TRIGGER IF NOT EXISTS pricing_promotions_no_update BEFORE UPDATE ON pricing_promotions "
@@ -180,13 +181,11 @@ class Audit:
     def _door(self) -> Iterator[None]:
         try:
             yield
-        except IntegrityError as error:
-            raise RegistryError(
-                f"promotion record {self._name}: another promotion was written at the same time; try again"
-            ) from error
         except (SQLAlchemyError, ImportError) as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RegistryError(f"promotion record {self._name}: {line}; see PRICING_DATABASE_URL") from error
+            if isinstance(error, IntegrityError) and any(sign in line for sign in _TAKEN):
+                line = "another promotion was written at the same time; run it again"
+            raise RegistryError(f"promotion record {self._name} (PRICING_DATABASE_URL): {line}") from error
 
 
 def champion_of(entries: list[Entry]) -> str | None:

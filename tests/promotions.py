@@ -1,0 +1,82 @@
+"""Promotions for tests: versions whose backtests pass or fail on purpose, and a registry that is a dictionary."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pricing.config import load_config
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.errors import RegistryError
+from pricing.registry.version import LoadedVersion, Origin, pack
+from tests.versions import make_demand, make_panel
+
+
+def figures(**changes: Any) -> dict[str, Any]:
+    """A backtest's figures that pass every gate, with some of them changed."""
+    good: dict[str, Any] = {
+        "wape": 0.40,
+        "wape_naive": 0.50,
+        "bias": 0.02,
+        "coverage_80": 0.81,
+        "coverage_95": 0.95,
+        "folds": [{"cutoff": "2024-04-01", "wape": 0.41, "wape_naive": 0.50}],
+        "by_volume": {name: {"wape": 0.40, "wape_naive": 0.50} for name in ("low", "mid", "high")},
+        "elasticity": {"mean": -2.5, "sd_mean": 0.4, "share_sane": 1.0},
+    }
+    return {**good, **changes}
+
+
+def packed(
+    folder: Path, *, panel: Panel | None = None, seed: int = 1, data: dict[str, Any] | None = None, **changes: Any
+) -> LoadedVersion:
+    """A version whose weights depend on the seed."""
+    panel = panel or make_panel()
+    about = {"fingerprint": "f1", "source": "sales.csv", "last_date": str(panel.dates[-1]), **(data or {})}
+    return pack(
+        folder,
+        demand=make_demand(panel, seed=seed),
+        facts=ProductFacts.from_panel(panel),
+        config=load_config(),
+        backtest={**figures(**changes), "data": about},
+        origin=Origin(kind="train", data=about),
+    )
+
+
+@dataclass(frozen=True)
+class FakeVersion:
+    number: str
+    weights: str
+
+
+@dataclass
+class FakeRegistry:
+    """Versions 1 to 9, three to a set of weights; fails on demand."""
+
+    pointed: dict[str, str] = field(default_factory=dict)
+    fails_at: str | None = None
+
+    def identity(self) -> str:
+        return "pricing@1"
+
+    def aliases(self) -> dict[str, str]:
+        return dict(self.pointed)
+
+    def find(self, reference: str) -> FakeVersion:
+        number = self.pointed.get(reference, reference)
+        if number not in set("123456789"):
+            raise RegistryError(f"pricing has no version or alias {reference!r}")
+        return FakeVersion(number, f"weights-{(int(number) - 1) // 3}")
+
+    def point(self, alias: str, number: str) -> None:
+        if self.fails_at == alias:
+            self.fails_at = None
+            raise RegistryError("the registry does not answer")
+        self.pointed[alias] = number
+
+    def unpoint(self, alias: str) -> None:
+        self.pointed.pop(alias, None)
+
+
+def without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}

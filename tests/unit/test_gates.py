@@ -1,0 +1,132 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.config import GatesConfig, load_config
+from pricing.registry.gates import baseline_gates, champion_gates, comparable, failed, golden_gate, state_gates
+from tests.promotions import figures, without
+
+LIMITS: GatesConfig = load_config().registry.gates
+
+
+def names(verdicts: Any) -> list[str]:
+    return [verdict.name for verdict in failed(verdicts)]
+
+
+def volumes(**changes: Any) -> dict[str, Any]:
+    return {**figures()["by_volume"], **changes}
+
+
+def test_a_good_backtest_passes_every_baseline() -> None:
+    verdicts = baseline_gates(figures(), LIMITS)
+
+    assert names(verdicts) == []
+    assert len(verdicts) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "gate"),
+    [
+        ({"wape": 0.51}, "beats_naive"),
+        ({"by_volume": volumes(low={"wape": 0.6, "wape_naive": 0.5})}, "beats_naive_low"),
+        ({"bias": -0.25}, "bias"),
+        ({"bias": 0.25}, "bias"),
+        ({"coverage_80": 0.5}, "coverage_80"),
+        ({"coverage_80": 0.99}, "coverage_80"),
+        ({"coverage_95": 0.8}, "coverage_95"),
+        ({"elasticity": {"share_sane": 0.5}}, "elasticity_sane"),
+    ],
+)
+def test_each_baseline_refuses_what_it_is_there_for(changes: dict[str, Any], gate: str) -> None:
+    assert names(baseline_gates(figures(**changes), LIMITS)) == [gate]
+
+
+@pytest.mark.parametrize("missing", ["wape", "wape_naive", "bias", "coverage_80", "coverage_95", "elasticity"])
+@pytest.mark.parametrize("how", ["absent", "null", "nan"])
+def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
+    values = {"absent": without(figures(), missing), "null": figures(**{missing: None})}
+    values["nan"] = figures(**{missing: {"share_sane": float("nan")} if missing == "elasticity" else float("nan")})
+
+    verdicts = failed(baseline_gates(values[how], LIMITS))
+
+    assert len(verdicts) == 1
+    assert verdicts[0].figure is None
+    assert "not measured" in verdicts[0].sentence
+
+
+def test_a_volume_class_without_products_is_not_judged() -> None:
+    verdicts = baseline_gates(figures(by_volume=without(figures()["by_volume"], "low")), LIMITS)
+
+    assert "beats_naive_low" not in [verdict.name for verdict in verdicts]
+    assert names(verdicts) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "gates"),
+    [
+        ({}, []),
+        ({"wape": 0.404}, []),
+        ({"wape": 0.42}, ["against_champion"]),
+        ({"by_volume": volumes(high={"wape": 0.45})}, ["against_champion_high"]),
+        ({"by_volume": without(volumes(), "mid")}, ["against_champion_mid"]),
+    ],
+)
+def test_a_challenger_must_not_be_worse_than_the_champion(changes: dict[str, Any], gates: list[str]) -> None:
+    assert names(champion_gates(figures(**changes), figures(), LIMITS)) == gates
+
+
+@given(st.floats(0.01, 5), st.floats(0.01, 5), st.floats(0.01, 5))
+def test_a_smaller_error_never_turns_a_pass_into_a_refusal(one: float, other: float, champion: float) -> None:
+    low, high = sorted((one, other))
+
+    better = champion_gates(figures(wape=low), figures(wape=champion), LIMITS)[0]
+    worse = champion_gates(figures(wape=high), figures(wape=champion), LIMITS)[0]
+
+    assert better.passed or not worse.passed
+
+
+def test_states_must_not_lie_behind_the_champions() -> None:
+    older = state_gates(challenger="2024-05-01", champion="2024-05-03", parity=None, limits=LIMITS)
+    same = state_gates(challenger="2024-05-03", champion="2024-05-03", parity=None, limits=LIMITS)
+
+    assert names(older) == ["fresh"]
+    assert older[0].figure == 2
+    assert names(same) == []
+
+
+def test_a_refresh_must_agree_with_encoding_anew() -> None:
+    assert names(state_gates(challenger="2024-05-01", champion=None, parity=1e-4, limits=LIMITS)) == ["parity"]
+    assert names(state_gates(challenger="2024-05-01", champion=None, parity=1e-7, limits=LIMITS)) == []
+
+
+def test_golden_requests_must_be_fast_and_there() -> None:
+    assert golden_gate([1.0, 2.0], LIMITS).passed
+    assert not golden_gate([1.0, LIMITS.golden_latency_ms + 1], LIMITS).passed
+    assert not golden_gate([], LIMITS).passed
+
+
+def scored(fingerprint: str | None, cutoff: str = "2024-04-01") -> dict[str, Any]:
+    return {**figures(folds=[{"cutoff": cutoff}]), "data": {"fingerprint": fingerprint}}
+
+
+def test_only_the_same_data_and_folds_compare() -> None:
+    assert comparable(scored("a"), scored("a"))
+    assert not comparable(scored("a"), scored("b"))
+    assert not comparable(scored("a"), scored("a", cutoff="2024-04-02"))
+    assert not comparable(scored(None), scored(None))
+    assert not comparable(figures(), figures())
+
+
+def test_a_verdict_says_its_figure_and_threshold() -> None:
+    verdict = failed(baseline_gates(figures(wape=0.6), LIMITS))[0]
+
+    assert verdict.sentence.endswith(": 1.2, allowed at most 1")
+    assert verdict.as_json() == {
+        "name": "beats_naive",
+        "figure": pytest.approx(1.2),
+        "threshold": 1.0,
+        "passed": False,
+        "sentence": verdict.sentence,
+    }

@@ -1,0 +1,232 @@
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pricing
+from pricing.config import load_config
+from pricing.decision.facts import ProductFacts
+from pricing.errors import VersionError
+from pricing.registry import files
+from pricing.registry.version import LoadedVersion, Origin, load, pack
+from tests.promotions import figures, packed
+from tests.versions import make_demand, make_panel
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> LoadedVersion:
+    return packed(tmp_path_factory.mktemp("packed") / "version")
+
+
+@pytest.fixture
+def copy(version: LoadedVersion, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(version.folder, tmp_path / "version"))
+
+
+def rewrite_header(folder: Path, **changes: Any) -> None:
+    """Changes the header and its checksum with it, as whoever packs otherwise would."""
+    header = {**json.loads((folder / files.HEADER).read_text()), **changes}
+    header.pop("checksum")
+    header["checksum"] = files.digest(header)
+    (folder / files.HEADER).write_text(json.dumps(header))
+
+
+def every_file(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
+    panel = make_panel()
+    demand, facts = make_demand(panel), ProductFacts.from_panel(panel)
+
+    loaded = load(version.folder)
+
+    for part, original in (
+        (loaded.demand.to_arrays(), demand.to_arrays()),
+        (loaded.facts.to_arrays(), facts.to_arrays()),
+    ):
+        assert part.keys() == original.keys()
+        for name in part:
+            np.testing.assert_array_equal(part[name], original[name])
+    assert loaded.demand.meta() == demand.meta()
+    assert loaded.facts.meta() == facts.meta()
+    assert loaded.config == load_config()
+    assert loaded.weights_hash == demand.weights_hash()
+    assert loaded.backtest["wape"] == 0.40
+
+
+def test_every_array_is_mapped_and_cannot_be_written_to(version: LoadedVersion) -> None:
+    for name, array in version.demand.to_arrays().items():
+        assert isinstance(array, np.memmap), name
+        assert not array.flags.writeable, name
+
+
+def test_the_same_parts_give_the_same_bytes(version: LoadedVersion, tmp_path: Path) -> None:
+    again = packed(tmp_path / "again")
+
+    one, other = every_file(version.folder), every_file(again.folder)
+    assert [path.relative_to(version.folder) for path in one] == [path.relative_to(again.folder) for path in other]
+    assert all(first.read_bytes() == second.read_bytes() for first, second in zip(one, other, strict=True))
+
+
+def test_no_file_of_a_version_holds_a_pickle_or_an_object(version: LoadedVersion) -> None:
+    for path in every_file(version.folder):
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+            continue
+        assert path.suffix == ".npy"
+        with path.open("rb") as handle:
+            assert np.lib.format.read_magic(handle) == (1, 0)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
+            assert not dtype.hasobject
+            assert len(handle.read()) == int(np.prod(shape)) * dtype.itemsize, "nothing follows the array"
+
+
+def test_loading_needs_none_of_the_heavy_libraries(version: LoadedVersion) -> None:
+    heavy = ("mlflow", "pandas", "scipy", "keras", "tensorflow", "sklearn", "sqlalchemy")
+    program = (
+        "import sys; from pricing.registry.version import load; "
+        f"load({str(version.folder)!r}).verify(); print([name for name in {heavy} if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("at", ["version.json", "backtest.json", "config.json", "arrays/facts/price.npy"])
+def test_a_changed_byte_is_found(copy: Path, at: str) -> None:
+    content = bytearray((copy / at).read_bytes())
+    place = content.rindex(b"1") if at.endswith("json") else len(content) - 3
+    content[place] ^= 0x03
+    (copy / at).write_bytes(bytes(content))
+
+    with pytest.raises(VersionError, match=r"damaged|cannot be read"):
+        load(copy)
+
+
+def test_a_missing_file_is_named(copy: Path) -> None:
+    (copy / "arrays" / "facts" / "price.npy").unlink()
+
+    with pytest.raises(VersionError, match=r"arrays/facts/price\.npy is missing"):
+        load(copy)
+
+
+def test_a_folder_without_a_header_is_no_version(tmp_path: Path) -> None:
+    with pytest.raises(VersionError, match=r"holds no version\.json"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.npy", "/etc/passwd", "arrays/../../x.npy", "arrays/x.pkl", "model.pkl"])
+def test_a_header_cannot_reach_beyond_its_folder_nor_name_other_files(copy: Path, name: str) -> None:
+    rewrite_header(copy, files={name: "0" * 64})
+
+    with pytest.raises(VersionError, match="is no file of a version"):
+        load(copy)
+
+
+def test_a_pickled_array_is_refused_even_with_the_right_checksum(copy: Path) -> None:
+    path = copy / "arrays" / "facts" / "price.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    listed = json.loads((copy / files.HEADER).read_text())["files"]
+    rewrite_header(copy, files={**listed, "arrays/facts/price.npy": files._sha256(path)})
+
+    with pytest.raises(VersionError, match="is no plain array"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"contract": 99}, "data contract 99, and this library reads data contract"),
+        ({"format": 99}, "format 99"),
+        ({"library": "9.9.0"}, r"packed by pricing 9\.9\.0, and this is pricing"),
+    ],
+)
+def test_another_contract_format_or_library_is_refused_by_name(copy: Path, changes: dict[str, Any], words: str) -> None:
+    rewrite_header(copy, **changes)
+
+    with pytest.raises(VersionError, match=words):
+        load(copy)
+
+
+def test_another_patch_release_of_the_library_is_read(copy: Path) -> None:
+    major, minor, _ = pricing.__version__.split(".")
+    rewrite_header(copy, library=f"{major}.{minor}.999")
+
+    assert load(copy).verify().requests > 0
+
+
+def test_golden_requests_reach_a_product_a_stock_out_a_category_and_a_stranger(version: LoadedVersion) -> None:
+    cases = version.meta["golden"]["cases"]
+
+    assert {case["decision"]["source"] for case in cases} == {"model", "category", "rule"}
+    assert any(case["request"]["current_stock"] == 0 for case in cases)
+    assert version.verify().requests == len(cases) == len(version.verify().latency_ms)
+
+
+def test_a_version_that_answers_otherwise_than_when_it_was_packed_is_refused(copy: Path) -> None:
+    golden = json.loads((copy / files.HEADER).read_text())["golden"]
+    golden["cases"][0]["decision"]["recommended_price"] += 0.01
+    rewrite_header(copy, golden=golden)
+
+    loaded = load(copy)
+
+    with pytest.raises(VersionError, match="answers recommended_price"):
+        loaded.verify()
+
+
+def test_packing_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
+    panel = make_panel()
+    facts = replace(ProductFacts.from_panel(panel), price=np.array([object()] * len(panel.product_ids)))
+    work = tmp_path / "work"
+    work.mkdir()
+
+    with pytest.raises((VersionError, TypeError)):
+        pack(
+            work / "version",
+            demand=make_demand(panel),
+            facts=facts,
+            config=load_config(),
+            backtest=figures(),
+            origin=Origin(kind="train", data={}),
+        )
+
+    assert list(work.iterdir()) == []
+
+
+def test_an_object_array_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(VersionError, match="plain numbers, strings and dates"):
+        files.write(tmp_path / "v", header={}, documents={}, arrays={"a": np.array([None], dtype=object)})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_never_replaces_what_is_there(version: LoadedVersion, copy: Path) -> None:
+    with pytest.raises(VersionError, match="give a path that does not exist yet"):
+        packed(copy)
+
+    assert every_file(copy)[0].read_bytes() == every_file(version.folder)[0].read_bytes()
+
+
+def test_a_configuration_this_library_does_not_know_is_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "colour": {"shade": 1}}))
+    listed = json.loads((copy / files.HEADER).read_text())["files"]
+    rewrite_header(copy, files={**listed, "config.json": files._sha256(copy / "config.json")})
+
+    with pytest.raises(VersionError, match="unknown key colour"):
+        load(copy)
+
+
+def test_figures_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    version = packed(tmp_path / "version", wape=float("nan"), bias=np.float32(0.5))
+
+    assert version.backtest["wape"] is None
+    assert version.backtest["bias"] == 0.5
