@@ -94,16 +94,6 @@ def panel_frame(panel: Panel) -> pd.DataFrame:
     return frame
 
 
-def through(panel: Panel, cutoff: np.datetime64) -> Panel:
-    """The panel as it stood at the end of `cutoff`; see `Panel.through`."""
-    return panel.through(cutoff)
-
-
-def select(panel: Panel, rows: NDArray[np.integer] | Bools) -> Panel:
-    """The panel of some products; see `Panel.select`."""
-    return panel.select(rows)
-
-
 def _products(column: "pd.Series[str]") -> tuple[Strings, Ints]:
     codes, values = pd.factorize(column)
     names = np.asarray(values, dtype=np.str_)

@@ -183,7 +183,8 @@ def _unknown(frame: pd.DataFrame) -> list[str]:
 def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str, Bools]]:
     values = cells.values
     if column.kind == "number":
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            values = values.astype(np.float32)  # what the panel will hold: a price of 1e-60 is 0 there
             low = values <= 0 if column.above_zero else values < 0
             return [
                 (f"{name} must be {'above' if column.above_zero else 'at least'} 0", low),
@@ -200,7 +201,8 @@ def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str,
 def _clean(column: Column, cells: coerce.Coerced) -> Any:
     if column.kind == "name":
         return pd.Categorical.from_codes(cells.values, categories=pd.Index(cells.names, dtype=object))
-    return cells.values.astype("datetime64[s]" if column.kind == "day" else np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        return cells.values.astype("datetime64[s]" if column.kind == "day" else np.float32)
 
 
 def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> list[tuple[str, Bools]]:
