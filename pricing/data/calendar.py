@@ -133,7 +133,7 @@ def _rules_of(day: dt.date) -> Iterator[str]:
     last = (day + dt.timedelta(days=7)).month != day.month
     away = (day - _easter(day.year)).days
     yield f"date:{day.month}:{day.day}"
-    yield f"nth:{day.month}:{nth}:{day.isoweekday()}"
+    yield f"nth:{day.month}:{nth}:{day.isoweekday()}" if nth < 5 else ""  # a fifth one is the last one
     yield f"last:{day.month}:{day.isoweekday()}" if last else ""
     yield f"easter:{away}" if abs(away) <= _EASTER_REACH else ""
 

@@ -1,0 +1,239 @@
+"""Rows become a panel: dense, derived in one place, and blind to the future."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from pricing.config import DataConfig
+from pricing.data.build import build_panel, panel_frame
+from pricing.data.panel import SERIES, Panel
+from pricing.errors import ContractError
+
+CONFIG = DataConfig(
+    period="day",
+    country="US",
+    margin={"default": 0.5, "tea": 0.25},
+    list_price_window=4,
+    list_price_quantile=0.7,
+    promo_cut=0.1,
+)
+START = pd.Timestamp("2024-03-01")
+
+
+def rows(days: list[int], *, product: str = "A", **columns: object) -> pd.DataFrame:
+    frame = pd.DataFrame({"date": [START + pd.Timedelta(days=day) for day in days], "product_id": product, **columns})
+    return frame if "units_sold" in frame else frame.assign(units_sold=1.0)
+
+
+def test_a_gap_carries_the_price_and_holds_no_sales() -> None:
+    panel = build_panel(rows([0, 3], price=[2.0, 4.0], stock=[9.0, 9.0], is_promo=[1, 1]), CONFIG)
+
+    assert_array_equal(panel.present, [[True, False, False, True]])
+    assert_array_equal(panel.price, [[2, 2, 2, 4]])
+    assert_array_equal(panel.units_sold, [[1, np.nan, np.nan, 1]])
+    assert_array_equal(panel.stock, [[9, np.nan, np.nan, 9]])
+    assert_array_equal(panel.is_promo, [[1, 0, 0, 1]])
+
+
+def test_a_product_holds_nothing_before_its_launch() -> None:
+    frame = pd.concat([rows([0, 1, 2], price=1.0), rows([1], product="B", price=5.0)])
+
+    panel = build_panel(frame, CONFIG)
+
+    assert panel.product_ids.tolist() == ["A", "B"]
+    assert_array_equal(panel.price[1], [np.nan, 5, 5])
+    assert_array_equal(panel.list_price[1], [np.nan, 5, 5])
+    assert_array_equal(panel.unit_cost[1], [np.nan, 2.5, 2.5])
+
+
+def test_the_order_of_rows_means_nothing() -> None:
+    frame = pd.concat([rows([0, 1, 3], price=[1.0, 2.0, 3.0]), rows([1, 2], product="B", price=[5.0, 6.0])])
+
+    forth, back = build_panel(frame, CONFIG), build_panel(frame.iloc[::-1], CONFIG)
+
+    for field in dataclasses.fields(Panel):
+        assert_array_equal(getattr(forth, field.name), getattr(back, field.name))
+
+
+@given(st.lists(st.sampled_from([1.0, 2.0, 2.5, 3.0, 8.0]), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=50)
+def test_an_absent_list_price_is_the_high_quantile_of_recent_prices(prices: list[float]) -> None:
+    panel = build_panel(rows(list(range(len(prices))), price=prices), CONFIG)
+
+    recent = [sorted(prices[max(0, day - 3) : day + 1]) for day in range(len(prices))]
+    expected = [window[math.ceil(0.7 * (len(window) - 1) - 1e-9)] for window in recent]
+    assert panel.list_price[0].tolist() == expected
+
+
+def test_a_given_list_price_stands_and_is_carried_over_gaps() -> None:
+    panel = build_panel(rows([0, 3, 4], price=[2.0, 2.0, 3.0], list_price=[5.0, np.nan, 6.0]), CONFIG)
+
+    assert_array_equal(panel.list_price, [[5, 5, 5, 2, 6]])
+    assert any("list_price is derived on 1 product-periods" in note for note in panel.notes)
+
+
+def test_the_last_cost_given_is_carried_and_before_it_a_margin_is_assumed() -> None:
+    frame = pd.concat(
+        [
+            rows([0, 1, 2], price=4.0, unit_cost=[np.nan, 1.0, np.nan], category="tea"),
+            rows([0, 2], product="B", price=8.0, unit_cost=np.nan, category="jam"),
+        ]
+    )
+
+    panel = build_panel(frame, CONFIG)
+
+    assert_array_equal(panel.unit_cost, [[3, 1, 1], [4, 4, 4]])
+    assert_array_equal(panel.cost_assumed, [False, True])
+    assert any("unit_cost is missing on 1 rows" in note for note in panel.notes)
+    assert any("assumed from the configured margin on 4 product-periods; 1 products" in note for note in panel.notes)
+
+
+def test_an_absent_promotion_is_a_cut_below_list() -> None:
+    panel = build_panel(rows([0, 1, 2], price=[10.0, 9.0, 9.01], list_price=10.0), CONFIG)
+
+    assert_array_equal(panel.is_promo, [[0, 1, 0]])
+
+
+def test_a_given_promotion_stands_whatever_the_price() -> None:
+    panel = build_panel(rows([0, 1], price=[10.0, 5.0], list_price=10.0, is_promo=[1, 0]), CONFIG)
+
+    assert_array_equal(panel.is_promo, [[1, 0]])
+
+
+def test_a_category_is_the_latest_and_one_for_all_when_absent() -> None:
+    frame = pd.concat(
+        [
+            rows([0, 1, 2], price=1.0, category=["tea", "jam", None]),
+            rows([0], product="B", price=1.0, category=[None]),
+        ]
+    )
+
+    assert build_panel(frame, CONFIG).categories.tolist() == ["jam", "all"]
+    assert build_panel(frame.drop(columns="category"), CONFIG).categories.tolist() == ["all", "all"]
+
+
+def test_an_absent_holiday_comes_from_the_rows_of_the_day_then_from_the_calendar() -> None:
+    days = [121, 122, 123, 125]  # 30 June, 1 July, 2 July, 4 July
+    frame = pd.concat(
+        [
+            rows(days, price=1.0, is_holiday=[0, 1, np.nan, np.nan]),
+            rows(days[:2], product="B", price=1.0, is_holiday=[0, np.nan]),
+        ]
+    )
+
+    panel = build_panel(frame, CONFIG)
+
+    assert_array_equal(panel.is_holiday, [[0, 1, 0, 0, 1], [0, 1, 0, 0, 1]])
+    assert panel.holidays_given
+    assert not build_panel(frame.drop(columns="is_holiday"), CONFIG).holidays_given
+
+
+def test_sales_above_stock_are_kept_counted_and_censored() -> None:
+    panel = build_panel(rows([0, 1, 2], price=1.0, units_sold=[5.0, 4.0, 3.0], stock=4.0), CONFIG)
+
+    assert_array_equal(panel.units_sold, [[5, 4, 3]])
+    assert_array_equal(panel.censored, [[True, True, False]])
+    assert any(note.startswith("1 rows sold more than the opening stock") for note in panel.notes)
+
+
+def test_a_weekly_panel_steps_by_weeks_and_refuses_other_days() -> None:
+    weekly = CONFIG.model_copy(update={"period": "week"})
+
+    panel = build_panel(rows([0, 14], price=1.0), weekly)
+
+    assert panel.dates.astype(str).tolist() == ["2024-03-01", "2024-03-08", "2024-03-15"]
+    with pytest.raises(ContractError, match="weekly dates must fall on one weekday"):
+        build_panel(rows([0, 8], price=1.0), weekly)
+
+
+def test_repeated_pairs_and_empty_tables_are_refused() -> None:
+    with pytest.raises(ContractError, match="must be unique"):
+        build_panel(rows([0, 0], price=1.0), CONFIG)
+    with pytest.raises(ContractError, match="there must be rows"):
+        build_panel(rows([], price=[]), CONFIG)
+
+
+def test_a_panel_becomes_its_rows_again() -> None:
+    frame = pd.concat([rows([0, 2], price=[1.0, 3.0], stock=[4.0, 5.0]), rows([1], product="B", price=5.0)])
+    panel = build_panel(frame, CONFIG)
+
+    again = build_panel(panel_frame(panel), CONFIG)
+
+    for name in ("product_ids", "dates", "categories", *SERIES):
+        assert_array_equal(getattr(again, name), getattr(panel, name))
+
+
+def test_through_keeps_every_product_and_select_every_period() -> None:
+    frame = pd.concat([rows([0, 1, 2], price=1.0), rows([2], product="B", price=5.0)])
+    panel = build_panel(frame, CONFIG)
+
+    past = panel.through(np.datetime64("2024-03-02"))
+    one = panel.select(np.array([False, True]))
+
+    assert past.dates.astype(str).tolist() == ["2024-03-01", "2024-03-02"]
+    assert past.product_ids.tolist() == ["A", "B"]
+    assert past.present.tolist() == [[True, True], [False, False]]
+    assert (one.product_ids.tolist(), one.present.tolist()) == (["B"], [[False, False, True]])
+
+
+def test_build_leaves_its_argument_alone() -> None:
+    frame = rows([0, 1], price=[1.0, 2.0])
+    before = frame.copy(deep=True)
+
+    build_panel(frame, CONFIG)
+
+    pd.testing.assert_frame_equal(frame, before)
+
+
+MAYBE = st.one_of(st.just(float("nan")), st.sampled_from([1.0, 2.0, 4.0]))
+FLAG = st.sampled_from([0.0, 1.0, float("nan")])
+ROW = st.fixed_dictionaries(
+    {
+        "units_sold": st.sampled_from([0.0, 1.0, 7.0]),
+        "price": st.sampled_from([1.0, 2.0, 3.0]),
+        "category": st.sampled_from(["tea", "jam", None]),
+        "list_price": MAYBE,
+        "unit_cost": MAYBE,
+        "stock": MAYBE,
+        "comp_price": MAYBE,
+        "is_promo": FLAG,
+        "is_holiday": FLAG,
+    }
+)
+CELL = st.tuples(st.integers(0, 9), st.sampled_from(["A", "B", "C"]))
+HISTORY = st.dictionaries(CELL, ROW, min_size=1, max_size=20)
+
+
+def _table(history: dict[tuple[int, str], dict[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"date": START + pd.Timedelta(days=day), "product_id": product, **row}
+            for (day, product), row in history.items()
+        ]
+    )
+
+
+@given(past=HISTORY, future=HISTORY, other_future=HISTORY, cutoff=st.integers(0, 9))
+@settings(deadline=None, max_examples=100)
+def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
+    past: dict[tuple[int, str], dict[str, object]],
+    future: dict[tuple[int, str], dict[str, object]],
+    other_future: dict[tuple[int, str], dict[str, object]],
+    cutoff: int,
+) -> None:
+    past = {cell: row for cell, row in past.items() if cell[0] <= cutoff} or {(0, "A"): next(iter(past.values()))}
+    day = np.datetime64("2024-03-01") + max(cell[0] for cell in past)
+    panels = []
+    for later in (future, other_future):
+        after = {(cell[0] + cutoff + 1, cell[1]): row for cell, row in later.items()}
+        panel = build_panel(_table(past | after), CONFIG).through(day)
+        panels.append(panel.select(np.flatnonzero(panel.present.any(axis=1))))
+
+    for name in ("product_ids", "dates", *SERIES):
+        assert_array_equal(getattr(panels[0], name), getattr(panels[1], name))

@@ -1,0 +1,176 @@
+"""Which day a request means, and which days to come are holidays."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.config import DataConfig
+from pricing.data.build import build_panel
+from pricing.data.calendar import WEEKDAYS, holidays_for, periods_between, recurring_holidays, resolve_date
+from pricing.data.panel import Panel
+from pricing.errors import ConfigError, RequestError
+
+MONDAY = dt.date(2024, 1, 1)
+
+
+def resolve(
+    day_of_week: str, date: dt.date | None = None, *, today: dt.date, state: dt.date | None, weekly: bool = False
+) -> tuple[dt.date, bool]:
+    return resolve_date(
+        day_of_week, date, today=today, state_date=state, horizon=28, period="week" if weekly else "day"
+    )
+
+
+def days_after(days: int) -> dt.date:
+    return MONDAY + dt.timedelta(days=days)
+
+
+@pytest.mark.parametrize(("weekday", "days"), [("Tuesday", 1), ("Sunday", 6), ("Monday", 7)])
+def test_without_a_date_it_is_the_first_such_weekday_after_today(weekday: str, days: int) -> None:
+    assert resolve(weekday, today=MONDAY, state=days_after(-1)) == (days_after(days), False)
+    assert resolve(weekday, today=MONDAY, state=None) == (days_after(days), False)
+
+
+def test_a_state_is_stale_once_it_ended_more_than_the_horizon_ago() -> None:
+    assert resolve("Monday", today=days_after(28), state=MONDAY) == (days_after(35), False)
+    assert resolve("Monday", today=days_after(29), state=MONDAY) == (days_after(7), True)
+
+
+def test_a_state_that_lies_ahead_of_today_counts_as_today() -> None:
+    assert resolve("Monday", today=days_after(-50), state=MONDAY) == (days_after(7), False)
+
+
+def test_a_date_that_is_given_stands_and_is_stale_only_beyond_an_old_states_horizon() -> None:
+    year_later = days_after(365)
+
+    assert resolve("Monday", days_after(28), today=year_later, state=MONDAY) == (days_after(28), False)
+    assert resolve("Monday", days_after(35), today=year_later, state=MONDAY) == (days_after(35), True)
+    assert resolve("Monday", days_after(35), today=days_after(1), state=MONDAY) == (days_after(35), False)
+
+
+def test_a_date_that_contradicts_the_weekday_is_refused() -> None:
+    with pytest.raises(RequestError, match="date 2024-01-02 is a Tuesday, but day_of_week says Monday"):
+        resolve("Monday", days_after(1), today=MONDAY, state=MONDAY)
+    with pytest.raises(RequestError, match="expected one of Monday, "):
+        resolve("monday", today=MONDAY, state=MONDAY)
+
+
+def test_on_a_weekly_panel_the_day_selects_its_week() -> None:
+    assert resolve("Thursday", days_after(10), today=MONDAY, state=MONDAY, weekly=True) == (days_after(7), False)
+    assert resolve("Thursday", today=days_after(8), state=MONDAY, weekly=True) == (days_after(7), False)
+    assert resolve("Thursday", today=MONDAY, state=MONDAY, weekly=True) == (days_after(7), False)
+
+
+def test_on_a_weekly_panel_a_state_ends_with_its_week() -> None:
+    assert not resolve("Monday", today=days_after(6 + 28 * 7), state=MONDAY, weekly=True)[1]
+    assert resolve("Sunday", today=days_after(7 + 28 * 7), state=MONDAY, weekly=True) == (days_after(7), True)
+
+
+@given(
+    weekday=st.sampled_from(WEEKDAYS),
+    today=st.dates(dt.date(1971, 1, 1), dt.date(2099, 12, 31)),
+    age=st.integers(-400, 800),
+    weekly=st.booleans(),
+)
+def test_a_day_without_a_date_is_always_such_a_weekday_after_the_state(
+    weekday: str, today: dt.date, age: int, weekly: bool
+) -> None:
+    state = today - dt.timedelta(days=age)
+
+    day, _ = resolve(weekday, today=today, state=state, weekly=weekly)
+
+    assert day > state
+    if weekly:
+        assert (day - state).days % 7 == 0
+    else:
+        assert WEEKDAYS[day.weekday()] == weekday
+
+
+def test_periods_are_counted_whole() -> None:
+    start = np.array(["2024-01-01", "2024-01-01", "2024-01-02"], dtype="datetime64[D]")
+    end = np.array(["2024-01-14", "2024-01-15", "2024-01-01"], dtype="datetime64[D]")
+
+    assert periods_between(start, end, period="day").tolist() == [13, 14, -1]
+    assert periods_between(start, end, period="week").tolist() == [1, 2, -1]
+
+
+def test_the_calendar_of_the_country_says_which_days_and_weeks_hold_a_holiday() -> None:
+    days = np.array(["2024-07-03", "2024-07-04", "2024-12-25"], dtype="datetime64[D]")
+    weeks = np.array(["2024-07-01", "2024-07-08"], dtype="datetime64[D]")
+
+    assert holidays_for(days, recurring=None, country="US").tolist() == [False, True, True]
+    assert holidays_for(days, recurring=None, country="DE").tolist() == [False, False, True]
+    assert holidays_for(weeks, recurring=None, country="US", period="week").tolist() == [True, False]
+    assert holidays_for(days[:0], recurring=None, country="US").tolist() == []
+
+
+def test_a_country_without_a_calendar_is_named() -> None:
+    with pytest.raises(ConfigError, match="no holiday calendar for 'Atlantis'"):
+        holidays_for(np.array(["2024-07-03"], dtype="datetime64[D]"), recurring=None, country="Atlantis")
+
+
+def history(days: pd.DatetimeIndex, is_holiday: object, *, weekly: bool = False) -> Panel:
+    frame = pd.DataFrame({"date": days, "product_id": "A", "units_sold": 1.0, "price": 1.0, "is_holiday": is_holiday})
+    config = DataConfig(
+        period="week" if weekly else "day",
+        country="US",
+        margin={"default": 0.5},
+        list_price_window=4,
+        list_price_quantile=0.5,
+        promo_cut=0.1,
+    )
+    return build_panel(frame, config)
+
+
+def flagged(year: int, panel: Panel) -> list[str]:
+    days = np.arange(f"{year}-01-01", f"{year + 1}-01-01", dtype="datetime64[D]")
+    found = holidays_for(days, recurring=recurring_holidays(panel), country="US")
+    return days[found].astype(str).tolist()
+
+
+def test_days_that_recur_every_year_are_learnt_whatever_moves_them() -> None:
+    days = pd.date_range("2021-01-01", "2023-12-31")
+    own = ["12-24", "03-14"]  # fixed days
+    moving = ["2021-11-25", "2022-11-24", "2023-11-23"]  # Thanksgiving
+    moving += ["2021-04-02", "2022-04-15", "2023-04-07"]  # Good Friday
+    moving += ["2021-05-31", "2022-05-30", "2023-05-29"]  # the last Monday of May
+    once = ["2022-09-19"]
+
+    panel = history(days, days.strftime("%m-%d").isin(own) | days.strftime("%Y-%m-%d").isin(moving + once))
+
+    assert flagged(2024, panel) == ["2024-03-14", "2024-03-29", "2024-05-27", "2024-11-28", "2024-12-24"]
+
+
+def test_a_history_without_holidays_expects_none() -> None:
+    days = pd.date_range("2021-01-01", "2023-12-31")
+
+    assert flagged(2024, history(days, 0)) == []
+
+
+def test_two_years_are_needed_and_the_history_must_say_so_itself() -> None:
+    short = pd.date_range("2023-01-01", periods=700)
+    long = pd.date_range("2022-01-01", periods=730)
+
+    assert recurring_holidays(history(short, 0)) is None
+    assert recurring_holidays(history(long, np.nan)) is None
+    assert recurring_holidays(history(long, 0)) == ()
+
+
+def test_weeks_that_recur_every_year_are_learnt() -> None:
+    weeks = pd.date_range("2019-01-07", "2023-12-25", freq="7D")
+    christmas = [any(day.strftime("%m-%d") == "12-25" for day in pd.date_range(week, periods=7)) for week in weeks]
+
+    panel = history(weeks, christmas, weekly=True)
+
+    ahead = np.arange("2024-01-01", "2025-01-01", 7, dtype="datetime64[D]")
+    found = holidays_for(ahead, recurring=recurring_holidays(panel), country="US", period="week")
+    assert ahead[found].astype(str).tolist() == ["2024-12-23"]
+
+
+def test_a_rule_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no rule of a recurring holiday"):
+        holidays_for(np.array(["2024-07-03"], dtype="datetime64[D]"), recurring=["moon:3"], country="US")
