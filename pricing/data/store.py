@@ -85,5 +85,5 @@ def load_panel(folder: str | Path) -> Panel:
         )
     except FileNotFoundError as error:
         raise SourceError(f"{place}: is no saved panel ({error.filename} is missing); run etl to make one") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{place}: is a damaged panel ({error}); run etl again") from error

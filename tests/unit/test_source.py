@@ -1,0 +1,143 @@
+"""Files that are what their name says are read, others are refused with what they hold."""
+
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pricing.data.source import read_sales, without_secrets
+from pricing.errors import SourceError
+
+CSV = "date,product_id,units_sold,price\n2024-01-01,00123,2,3.5\n2024-01-02,NA,1,\n"
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "date": pd.to_datetime(["2024-01-01", "2024-01-02"]),
+            "product_id": ["A", "B"],
+            "units_sold": [1, 2],
+            "price": [2.0, 3.0],
+        }
+    )
+
+
+def write(path: Path, content: str | bytes) -> str:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+@pytest.mark.parametrize("byte_order_mark", [b"", b"\xef\xbb\xbf"])
+def test_a_csv_keeps_its_ids_as_they_are_written(tmp_path: Path, byte_order_mark: bytes) -> None:
+    frame = read_sales(write(tmp_path / "sales.csv", byte_order_mark + CSV.encode()))
+
+    assert frame["product_id"].tolist() == ["00123", "NA"]
+    assert frame["price"].isna().tolist() == [False, True]
+    assert frame["date"].astype(str).tolist() == ["2024-01-01", "2024-01-02"]
+
+
+def test_a_compressed_csv_is_read(tmp_path: Path) -> None:
+    assert len(read_sales(write(tmp_path / "sales.csv.gz", gzip.compress(CSV.encode())))) == 2
+
+
+def test_quoted_fields_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
+    text = CSV.replace("00123", '"1,\n2"')
+
+    frame = read_sales(write(tmp_path / "sales.csv", text))
+
+    assert frame["product_id"].tolist() == ["1,\n2", "NA"]
+    assert not frame.attrs["damaged"]
+
+
+def test_only_the_columns_asked_for_are_read_and_the_others_named(tmp_path: Path, frame: pd.DataFrame) -> None:
+    frame.to_parquet(tmp_path / "sales.parquet")
+    wanted = ["date", "product_id", "stock"]
+
+    for path in (write(tmp_path / "sales.csv", CSV), str(tmp_path / "sales.parquet")):
+        read = read_sales(path, columns=wanted)
+
+        assert list(read.columns) == ["date", "product_id"]
+        assert read.attrs["left_out"] == ["units_sold", "price"]
+
+
+def test_lines_with_another_number_of_fields_are_kept_aside_with_their_number(tmp_path: Path) -> None:
+    frame = read_sales(write(tmp_path / "sales.csv", CSV + "2024-01-03,B,1,2,3\n2024-01-04,B,1,2\n2024-01-05\n"))
+
+    assert len(frame) == 3
+    assert frame.attrs["damaged"] == [(4, "2024-01-03,B,1,2,3"), (6, "2024-01-05")]
+
+
+def test_a_parquet_file_and_folder_are_read(tmp_path: Path, frame: pd.DataFrame) -> None:
+    frame.to_parquet(tmp_path / "sales.parquet")
+    frame.to_parquet(tmp_path / "parts", partition_cols=["product_id"])
+    (tmp_path / "parts" / "_SUCCESS").write_text("")
+
+    for path in ("sales.parquet", "parts"):
+        read = read_sales(str(tmp_path / path)).sort_values("product_id")
+
+        assert read["product_id"].astype(str).tolist() == ["A", "B"]
+        assert read["price"].tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("sales.csv", b"", r"is empty \(0 bytes\)"),
+        ("sales.csv", b"\n\n", "has no header line"),
+        ("sales.csv", b"PAR1\x15\x04", "is called CSV but holds Parquet"),
+        ("sales.csv", b"PK\x03\x04\x00", "is called CSV but holds ZIP or Excel"),
+        ("sales.csv", b"\x1f\x8b\x08", "is called CSV but holds gzip"),
+        ("sales.csv", b"  <!DOCTYPE html><html>", "is called CSV but holds HTML or XML"),
+        ("sales.csv", b'{"a": 1}', "is called CSV but holds JSON"),
+        ("sales.csv", CSV.encode("utf-16"), "is called CSV but holds UTF-16 text"),
+        ("sales.csv", b"a,b\n\x00\x01,2\n", "is called CSV but holds binary data"),
+        ("sales.csv", CSV.replace(",", ";"), "separated by semicolons; write them with commas"),
+        ("sales.csv", CSV.replace(",", "\t"), "separated by tabs"),
+        ("sales.csv", CSV.replace("00123", "Käse").encode("latin-1"), "is not UTF-8 text"),
+        ("sales.csv", CSV.encode("latin-1").replace(b"3.5", b"\xe9"), r"is not UTF-8 text \(column price\)"),
+        ("sales.csv.gz", b"not gzip at all", "cannot be read"),
+        ("sales.parquet", CSV, "is called Parquet but holds text, perhaps CSV"),
+        ("sales.parquet", b"<html></html>", "is called Parquet but holds HTML"),
+        ("sales.parquet", b"\x00\x01\x02", "is called Parquet but holds binary data"),
+        ("sales.parquet", b"PAR1 cut off", "cannot be read"),
+        ("sales.xlsx", b"PK\x03\x04", "expected a .csv, .csv.gz or .parquet file"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_refused(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    path = write(tmp_path / name, content)
+
+    with pytest.raises(SourceError, match=message) as caught:
+        read_sales(path)
+
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nowhere\.csv: does not exist"):
+        read_sales(str(tmp_path / "nowhere.csv"))
+
+
+def test_a_folder_of_anything_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"expected a folder of \.parquet files, found none"):
+        read_sales(str(tmp_path))
+    write(tmp_path / "a.csv", CSV)
+    with pytest.raises(SourceError, match=r"found .*a\.csv"):
+        read_sales(str(tmp_path))
+
+
+def test_a_password_is_never_shown() -> None:
+    assert without_secrets("postgresql://me:secret@host/db#sales") == "postgresql://me:***@host/db#sales"
+    assert without_secrets("postgresql://me:secret@host:none/db") == "postgresql://…"
+    assert without_secrets("a/b.csv") == "a/b.csv"
+
+
+@pytest.mark.parametrize("url", ["nosuch://u:secret@h/d", "postgresql://u:secret@h:none/d", "oracle://u:secret@h/d"])
+def test_an_address_that_no_driver_serves_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(SourceError, match="is no usable database URL") as caught:
+        read_sales(url)
+
+    assert "secret" not in str(caught.value)
