@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.config import DecisionConfig
-from pricing.decision.candidates import NEAR, Candidates, Lattice
+from pricing.decision.candidates import Candidates, Lattice
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, relative_gain
 from pricing.decision.reasons import AT, BIT
-from pricing.decision.stock import expected_sales, sales_over_nodes
+from pricing.decision.stock import Shelf
 from pricing.decision.strategies import Strategy, Worth, make_strategies
 from pricing.demand.curve import DemandGrid
 
@@ -44,9 +44,9 @@ class Policy:
     def worth(self, these: Circumstances, prices: Floats) -> Worth:
         """What each candidate is worth under each request's own strategy."""
         weight = self.config.target_weight
-        first = int(these.strategy[0])
-        if (these.strategy == first).all():
-            return self._kinds[first].worth(these, prices, target_weight=weight)
+        first = self._kinds[int(these.strategy[0])]
+        if len(these) == 1 or (these.strategy == these.strategy[0]).all():
+            return first.worth(these, prices, target_weight=weight)
         per_unit, fixed = np.empty_like(prices), np.empty_like(prices)
         reasons = np.empty(len(prices), dtype=np.int64)
         for number in np.unique(these.strategy):
@@ -98,48 +98,31 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
         ask: Demand at prices (request, candidate), each row ascending; called once.
         policy: Strategies, guardrails and thresholds.
     """
-    config = policy.config
     field = policy.lattice.candidates(these)
-    prices = field.prices
-    grid = ask(prices)
-    stock = np.where(these.stock > 0, these.stock, np.nan)
-    sold = sales_over_nodes(grid.until, size=grid.until_size, stock=stock)
-    worth = policy.worth(these, prices)
-    rows = np.arange(len(prices))
+    grid = ask(field.prices)
+    shelf = Shelf(grid, np.where(these.stock > 0, these.stock, np.inf))
+    worth = policy.worth(these, field.prices)
+    line = _Line(shelf.until, worth, np.arange(len(these)))
 
-    objective = (grid.weight @ sold) * worth.per_unit + worth.fixed  # (request, candidate)
-    current_worth = objective[rows, field.current]
-    if not field.allowed.all():
-        objective[rows, field.current] = np.where(field.allowed, current_worth, -np.inf)
-    best = objective.argmax(axis=1)
-    best_worth = objective[rows, best]
-    nearest_worth = objective[rows, field.nearest]
-    hold = best_worth - nearest_worth <= config.min_gain * np.abs(best_worth)
-    best = np.where(hold, field.nearest, best)
-
-    line = _Line(sold, worth, rows)
-    recommended = line.at(best)
+    best = _best(line, field, weight=grid.weight, min_gain=policy.config.min_gain)
     held = best == field.current
-    confidence = _confidence(line, recommended, held=held, field=field, policy=policy, weight=grid.weight)
-    doubtful = confidence < config.confidence_threshold
+    confidence = _confidence(line, best, field=field, held=held, policy=policy, weight=grid.weight)
+    doubtful = confidence < policy.config.confidence_threshold
     final = np.where(doubtful, field.nearest, best)
-    price = prices[rows, final]
+    price = field.prices[line.rows, final]
     low, high = _range(line, best, final, field=field, weight=grid.weight, deviation=policy.range_deviation)
 
-    first = grid.first[rows, :, final]  # (request, node)
-    first_sold = expected_sales(first, size=grid.first_size[:, None], stock=these.stock[:, None])
-    units = np.where(these.stock > 0, 1.0, np.where(np.isnan(these.stock), 1.0, 0.0)) * (first_sold @ grid.weight)
-    short = sold[rows, :, final] @ grid.weight < SHORT * (grid.until[rows, :, final] @ grid.weight)
-    at_low, at_high = price <= field.limits.low * (1 + NEAR), price >= field.limits.high * (1 - NEAR)
+    units = np.minimum(shelf.first(line.rows, final) @ grid.weight, these.stock)
+    sold, wanted = shelf.until[line.rows, :, final] @ grid.weight, grid.until[line.rows, :, final] @ grid.weight
+    limit = field.limits
     reasons = (
         worth.reasons
-        | field.limits.gave_way
-        | doubtful * BIT["low_confidence"]
-        | (held & ~doubtful) * BIT["held"]
-        | short * BIT["stock_short"]
+        | limit.gave_way
+        | np.where(doubtful, BIT["low_confidence"], held * BIT["held"])
+        | (sold < SHORT * wanted) * BIT["stock_short"]
         | (these.stock <= 0) * BIT["no_stock"]
-        | at_low * AT[field.limits.low_by]
-        | at_high * AT[field.limits.high_by]
+        | (price <= limit.low) * AT[limit.low_by]
+        | (price >= limit.high) * AT[limit.high_by]
     )
     return Choices(
         price=price,
@@ -158,57 +141,72 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
 
 
 class _Line:
-    """The objective at a node, looked up by candidate."""
+    """The objective, a line in units sold, looked up by node and candidate."""
 
     def __init__(self, sold: Floats, worth: Worth, rows: Ints) -> None:
         self.sold, self.worth, self.rows = sold, worth, rows
 
     def at(self, column: Ints) -> Floats:
-        """(request, node) the objective of one candidate a request."""
-        value = self.sold[self.rows, :, column] * self.worth.per_unit[self.rows, column][:, None]
+        """(…, request, node) the objective at the columns (…, request)."""
+        value: Floats = self.sold[self.rows, :, column] * self.worth.per_unit[self.rows, column][..., None]
         if isinstance(self.worth.fixed, float):
             return value
-        return value + self.worth.fixed[self.rows, column][:, None]
+        return value + self.worth.fixed[self.rows, column][..., None]
+
+    def everywhere(self) -> Floats:
+        """(request, node, candidate) the objective."""
+        value: Floats = self.sold * self.worth.per_unit[:, None, :]
+        if not isinstance(self.worth.fixed, float):
+            value += self.worth.fixed[:, None, :]
+        return value
 
 
-def _confidence(
-    line: _Line, recommended: Floats, *, held: Bools, field: Candidates, policy: Policy, weight: Floats
-) -> Floats:
+def _best(line: _Line, field: Candidates, *, weight: Floats, min_gain: float) -> Ints:
+    """(request,) the allowed candidate of the highest expected objective; the nearest one where it gains too little."""
+    worth, rows = line.worth, line.rows
+    objective = (weight @ line.sold) * worth.per_unit + worth.fixed  # (request, candidate)
+    if not field.allowed.all():
+        here = objective[rows, field.current]
+        objective[rows, field.current] = np.where(field.allowed, here, -np.inf)
+    best = objective.argmax(axis=1)
+    most = objective[rows, best]
+    hold = most - objective[rows, field.nearest] <= min_gain * np.abs(most)
+    return np.where(hold, field.nearest, best)
+
+
+def _confidence(line: _Line, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:
     """(request,) as Choices.confidence says."""
-    calibration = policy.config.calibration
-    against_current = chance_at_least(relative_gain(recommended, line.at(field.current)), weight=weight)
-    moved = calibrated(against_current, calibration.moves)
-    if not held.any():
-        return moved
-    rows, last = line.rows, field.prices.shape[1] - 1
-    here = field.prices[rows, field.current]
-    step = 1 + policy.config.hold_step
-    above = np.minimum((field.prices < (here * step)[:, None]).sum(axis=1), last)
-    below = np.maximum((field.prices <= (here / step)[:, None]).sum(axis=1) - 1, 0)
-    stays = np.full(len(rows), -1.0)
-    for column in (above, below):
-        chance = chance_at_least(relative_gain(recommended, line.at(column)), weight=weight)
-        stays += np.where(field.prices[rows, column] == here, 1.0, chance)
-    return np.where(held, calibrated(np.maximum(stays, 0.0), calibration.holds), moved)
+    calibration, prices, rows = policy.config.calibration, field.prices, line.rows
+    against = field.current[None]
+    if held.any():
+        here = prices[rows, field.current]
+        step = 1 + policy.config.hold_step
+        above = (prices < (here * step)[:, None]).sum(axis=1)
+        below = (prices <= (here / step)[:, None]).sum(axis=1) - 1
+        against = np.array([field.current, np.minimum(above, prices.shape[1] - 1), np.maximum(below, 0)])
+    chance = chance_at_least(relative_gain(line.at(best), line.at(against)), weight=weight)  # (against, request)
+    moves = calibrated(chance[0], calibration.moves)
+    if len(against) == 1:
+        return moves
+    beside = np.where(prices[rows, against[1:]] == here, 1.0, chance[1:])  # where a guardrail leaves no neighbour
+    holds = calibrated(np.maximum(beside.sum(axis=0) - 1.0, 0.0), calibration.holds)
+    return np.where(held, holds, moves)
 
 
 def _range(
     line: _Line, best: Ints, final: Ints, *, field: Candidates, weight: Floats, deviation: float
 ) -> tuple[Floats, Floats]:
     """(request,) lowest and highest candidate whose chance of earning as much as the best exceeds the range level."""
-    value = line.sold * line.worth.per_unit[:, None, :]
-    if not isinstance(line.worth.fixed, float):
-        value += line.worth.fixed[:, None, :]
-    reference = value[line.rows, :, best]  # (request, node)
-    scale = weight / (np.abs(reference) + 1e-12)
+    value, rows = line.everywhere(), line.rows
+    reference = value[rows, :, best]  # (request, node)
     value -= reference[:, :, None]
-    mean = np.einsum("rn,rnc->rc", scale, value)
+    scale = 1 / (np.abs(reference) + 1e-12)
+    mean = ((weight * scale)[:, None, :] @ value)[:, 0]  # (request, candidate)
     value *= value
-    square = np.einsum("rn,rnc->rc", scale * scale / weight, value)
+    square = ((weight * scale * scale)[:, None, :] @ value)[:, 0]
     spread = np.sqrt(np.maximum(square - mean * mean, 0.0))
-    inside = mean >= -deviation * spread - 1e-9
-    inside[line.rows, field.current] &= field.allowed
-    inside[line.rows, final] = True
-    first = inside.argmax(axis=1)
+    inside = mean + deviation * spread >= -1e-9
+    inside[rows, field.current] &= field.allowed
+    inside[rows, final] = True
     last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
-    return field.prices[line.rows, first], field.prices[line.rows, last]
+    return field.prices[rows, inside.argmax(axis=1)], field.prices[rows, last]

@@ -1,6 +1,7 @@
 """What a price is chosen under: one batch of requests as columns, filled in from requests and facts."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ class Circumstances:
         list_price: Regular price, above 0.
         unit_cost: Cost of a unit, above 0.
         comp_price: The competitor's price; NaN where unknown.
-        stock: Units on hand; NaN where it sets no limit.
+        stock: Units on hand; infinite where they set no limit.
         is_promo: True where the offer is advertised.
         days_since_change: Days from the last change of price to the day priced; infinite where unknown.
-        target_margin: Fraction of price the category should earn; NaN where none is set.
+        target_margin: Fraction of price the category should earn, NaN where it is free; None where every category is.
         strategy: Number of the strategy in the policy's list.
     """
 
@@ -35,7 +36,7 @@ class Circumstances:
     stock: Floats
     is_promo: Bools
     days_since_change: Floats
-    target_margin: Floats
+    target_margin: Floats | None
     strategy: Ints
 
     def __len__(self) -> int:
@@ -43,4 +44,8 @@ class Circumstances:
 
     def take(self, rows: NDArray[np.integer]) -> "Circumstances":
         """The requests of some rows, in that order."""
-        return Circumstances(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        columns: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            columns[field.name] = None if column is None else column[rows]
+        return Circumstances(**columns)

@@ -18,19 +18,19 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     the mean and as wide as keeps mean and variance: for a normal gain this is exact, and a skewed one keeps its skew.
 
     Args:
-        gain: (request, node) gain at each node.
+        gain: (…, node) gain at each node.
         weight: (node,) probabilities that sum to 1.
 
     Returns:
-        (request,) chances; 1 where every node gains exactly nothing.
+        (…,) chances; 1 where every node gains exactly nothing.
     """
     mean = gain @ weight
-    around = gain - mean[:, None]
+    around = gain - mean[..., None]
     width = np.sqrt((around * around) @ weight)
     width *= (1 - KEPT * KEPT) ** 0.5
     around *= KEPT
-    around += (mean + TINY)[:, None]
-    around /= (width + 1e-3 * TINY)[:, None]
+    around += (mean + TINY)[..., None]
+    around /= (width + 1e-3 * TINY)[..., None]
     return normal_chance(around) @ weight
 
 
@@ -41,12 +41,12 @@ def relative_gain(new: Floats, old: Floats) -> Floats:
     it is linear in the elasticity, so that a normal elasticity gives a normal gain.
     """
     share = (new - old) / (np.abs(new) + np.abs(old) + TINY)
-    return np.arctanh(np.clip(share, -0.999999, 0.999999))
+    return np.arctanh(np.minimum(np.maximum(share, -0.999999), 0.999999))
 
 
 def normal_chance(deviation: Floats) -> Floats:
     """P(Z ≤ z) to 1.4e-4 (Page 1977, Applied Statistics 26, 75-76)."""
-    bent = np.clip(deviation, -12.0, 12.0)
+    bent = np.minimum(np.maximum(deviation, -12.0), 12.0)
     return 1 / (1 + np.exp(-bent * (1.5957691216 + 0.07056 * bent * bent)))
 
 

@@ -43,31 +43,42 @@ def limits(these: Circumstances, config: Guardrails) -> Limits:
     gives exactly the cost.
     """
     low = these.unit_cost
-    high = np.full_like(low, np.inf)
-    low_by = np.zeros(len(low), dtype=np.int64)
-    high_by = low_by
-    gave_way = low_by
+    least, most = these.list_price * config.band[0], these.list_price * config.band[1]
+    below = most < low
+    above = least > low
+    limits_ = Limits(
+        np.maximum(least, low),
+        np.maximum(most, low),
+        above * NUMBER["band"],
+        ~below * NUMBER["band"],
+        below * GAVE_WAY[NUMBER["band"]],
+    )
     for name, least, most in _guardrails(these, config):
-        number = NUMBER[name]
-        above, below = least > high, most < low  # it asks for more, or less, than the stronger ones allow
-        new_low = np.minimum(np.maximum(least, low), high)
-        new_high = np.maximum(np.minimum(most, high), low)
-        new_low_by = np.where(new_low > low, np.where(above, high_by, number), low_by)
-        new_high_by = np.where(new_high < high, np.where(below, low_by, number), high_by)
-        low, high, low_by, high_by = new_low, new_high, new_low_by, new_high_by
-        gave_way = gave_way | (above | below) * GAVE_WAY[number]
-    return Limits(low, high, low_by, high_by, gave_way)
+        limits_ = _cut(limits_, NUMBER[name], least, most)
+    return limits_
+
+
+def _cut(by: Limits, number: int, least: Floats, most: Floats) -> Limits:
+    """The limits with one more guardrail laid over them."""
+    above, below = least > by.high, most < by.low  # it asks for more, or less, than the stronger ones allow
+    low = np.minimum(np.maximum(least, by.low), by.high)
+    high = np.maximum(np.minimum(most, by.high), by.low)
+    return Limits(
+        low,
+        high,
+        np.where(low > by.low, np.where(above, by.high_by, number), by.low_by),
+        np.where(high < by.high, np.where(below, by.low_by, number), by.high_by),
+        by.gave_way | (above | below) * GAVE_WAY[number],
+    )
 
 
 def _guardrails(these: Circumstances, config: Guardrails) -> Iterator[tuple[str, Floats, Floats]]:
-    """Every guardrail that is on, with the interval it asks for; -inf and inf where it does not apply."""
-    yield "band", these.list_price * config.band[0], these.list_price * config.band[1]
-    everything = np.full_like(these.list_price, np.inf)
+    """Every further guardrail that is on, with the interval it asks for; -inf and inf where it does not apply."""
     if config.min_margin:
-        yield "min_margin", these.unit_cost / (1 - config.min_margin), everything
+        yield "min_margin", these.unit_cost / (1 - config.min_margin), np.full_like(these.list_price, np.inf)
     if config.min_advertised is not None:
         least = np.where(these.is_promo, these.list_price * config.min_advertised, -np.inf)
-        yield "min_advertised", least, everything
+        yield "min_advertised", least, np.full_like(least, np.inf)
     if config.min_days:
         fixed = these.current_known & (these.days_since_change < config.min_days)
         yield (

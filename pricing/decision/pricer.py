@@ -139,7 +139,7 @@ class Pricer:
         these = columns.these
         if unknown.any():
             level = np.where(unknown, 1.0, level)
-            these = replace(these, stock=np.where(unknown & (these.stock > 0), np.nan, these.stock))
+            these = replace(these, stock=np.where(unknown & (these.stock > 0), np.inf, these.stock))
         ask = partial(
             believed_demand,
             list_price=these.list_price,

@@ -48,26 +48,6 @@ def delivery_rhythm(panel: Panel) -> tuple[Floats, Days]:
     )
 
 
-def periods_until(
-    dates: Days, *, last_delivery: Days, interval: Floats, default: float, step_days: int = 1
-) -> NDArray[np.int64]:
-    """Periods from each of `dates` (counted) until the next delivery (not counted), at least 1.
-
-    A delivery is in the stock that its own period opens with, so a period with one is the first of a whole interval.
-
-    Args:
-        dates: (request,) first day of the period to price.
-        last_delivery: (request,) as `delivery_rhythm` gives it.
-        interval: (request,) as `delivery_rhythm` gives it.
-        default: Periods to count on where there is no rhythm.
-        step_days: Days in a period.
-    """
-    known = np.isfinite(interval) & ~np.isnat(last_delivery)
-    rhythm = np.where(known, np.maximum(np.rint(np.where(known, interval, 1.0)), 1.0), 1.0)
-    since = (dates - np.where(known, last_delivery, dates)).astype(np.int64) // step_days
-    return np.where(known, rhythm - np.mod(since, rhythm), max(default, 1.0)).astype(np.int64)
-
-
 def _best_interval(jumps: NDArray[np.bool_], count: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(product,) the longest interval in step with the deliveries, 1 where there is none; and its remainder."""
     products, length = jumps.shape

@@ -66,7 +66,7 @@ class Margin:
         """See Strategy."""
         per_unit = prices - self.kept_value * these.unit_cost[:, None]
         targets = these.target_margin
-        if np.isnan(targets).all():
+        if targets is None:
             return Worth(per_unit)
         gap = 1 - these.unit_cost[:, None] / prices - targets[:, None]
         return Worth(per_unit - np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices))

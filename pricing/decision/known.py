@@ -1,0 +1,89 @@
+"""What history knows, as plain Python values, product by product: what a single request looks up fastest."""
+
+import datetime as dt
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.decision.facts import ProductFacts
+from pricing.demand.curve import Demand
+
+Floats = NDArray[np.floating]
+
+
+class Known(NamedTuple):
+    """What history knows of a product; None where it knows nothing.
+
+    Attributes:
+        row: Row among the demand's products; -1 where it does not know the product.
+        category: Empty where unknown.
+        price: Price charged last.
+        list_price: Regular price.
+        unit_cost: Cost of a unit.
+        cost_assumed: Whether the configured margin stands in for the cost.
+        units: Usual units a period.
+        interval: Periods between deliveries; 1 where unknown.
+        last_delivery: A day on the rhythm of the deliveries.
+        last_change: The day on which the price last changed.
+    """
+
+    row: int
+    category: str = ""
+    price: float | None = None
+    list_price: float | None = None
+    unit_cost: float | None = None
+    cost_assumed: bool = False
+    units: float | None = None
+    interval: int = 1
+    last_delivery: dt.date | None = None
+    last_change: dt.date | None = None
+
+
+STRANGER = Known(-1)
+
+
+def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[str, Known]:
+    """Everything that is known of each product, by product id."""
+    rows = {name: row for row, name in enumerate(demand.product_ids.tolist() if demand else ())}
+    known = {name: Known(row) for name, row in rows.items()}
+    if facts is None:
+        return known
+    rhythmic = np.isfinite(facts.delivery_interval) & ~np.isnat(facts.last_delivery)
+    columns = zip(
+        facts.product_ids.tolist(),
+        facts.categories.tolist(),
+        _values(facts.price),
+        _values(facts.list_price),
+        _values(facts.unit_cost),
+        facts.cost_assumed.tolist(),
+        _values(facts.typical_units),
+        np.where(rhythmic, np.maximum(np.rint(facts.delivery_interval), 1), 1).astype(np.int64).tolist(),
+        np.where(rhythmic, facts.last_delivery, np.datetime64("NaT", "D")).tolist(),
+        facts.last_change.tolist(),
+        strict=True,
+    )
+    known.update({name: Known(rows.get(name, -1), *rest) for name, *rest in columns})
+    return known
+
+
+def typical(facts: ProductFacts | None) -> dict[str, tuple[float | None, float]]:
+    """Median list price (None where unknown) and median units a period (NaN) of each category; of all under ""."""
+    if facts is None:
+        return {"": (None, np.nan)}
+    columns = np.stack([facts.list_price, facts.typical_units], axis=1)
+    order = np.argsort(facts.categories, kind="stable")
+    names, first = np.unique(facts.categories[order], return_index=True)
+    parts = dict(zip(names.tolist(), np.split(columns[order], first[1:]), strict=True))
+    return {name: _median(part) for name, part in {**parts, "": columns}.items()}
+
+
+def _values(numbers: Floats) -> Iterator[Any]:
+    return (None if math.isnan(number) else number for number in numbers.tolist())
+
+
+def _median(columns: Floats) -> tuple[float | None, float]:
+    prices, units = (column[np.isfinite(column)] for column in columns.T)
+    return (float(np.median(prices)) if len(prices) else None, float(np.median(units)) if len(units) else np.nan)
