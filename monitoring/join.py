@@ -39,7 +39,8 @@ class Joined:
 
     Attributes:
         frame: One row per decision in force whose sales are known, sorted by date and product. Besides the log's
-            columns: `period` (its first day), `age` (periods since, 1 = the newest in the sales), `units_sold`,
+            columns: `period` (its first day), `age` (days of sales since it began, those of the
+            period itself among them), `units_sold`,
             `charged` (price charged), `cost` (per unit), `censored`, `forecast` (units expected at the price charged;
             NaN where the log cannot tell), `pricing` ("followed", "kept" the old price, or "overridden"), `naive`
             (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago) and `scored` (counts for the error).
@@ -78,7 +79,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     present[inside] = panel.present[product[inside], column[inside]]
     out = frame[present].copy()
     _add_truth(out, panel, product=product[present], column=column[present])
-    out["age"] = len(panel.dates) - column[present]
+    out["age"] = (len(panel.dates) - column[present]) * days
     out["forecast"] = forecast_at(out["candidate_price"], out["candidate_units"], price=out["charged"].to_numpy())
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})

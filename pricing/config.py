@@ -237,7 +237,7 @@ class MonitoringConfig(Section):
     coverage_tolerance: NonNegativeFloat
     fallback_share: Annotated[float, Field(gt=0, le=1)]
     max_state_age: PositiveInt
-    silent_periods: PositiveInt
+    silent_days: PositiveInt
     cooldown: NonNegativeInt
     daily_budget: NonNegativeInt
     lock_hours: PositiveFloat

@@ -1,0 +1,216 @@
+"""A small world for monitoring's tests and benchmarks: a shop of known demand, and a pricing model of known quality."""
+
+import datetime as dt
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import Panel
+from pricing.decision.log import Entry
+from pricing.decision.request import Decision, PriceRequest
+
+FIRST = np.datetime64("2024-01-01")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+@dataclass(frozen=True)
+class World:
+    """What the shop is like.
+
+    Attributes:
+        products: How many.
+        days: Days of sales.
+        seed: Of everything random.
+        change_day: First day of a regime; None leaves the world as it is.
+        demand_factor: What the regime multiplies demand with.
+        elasticity_shift: What it adds to each elasticity.
+        price_factor: What it multiplies charged prices with.
+        promo_factor: What it multiplies the share of promotions with.
+        season: Amplitude of the yearly season, as a fraction of demand.
+        shock: Standard deviation of a slow common shock to log demand.
+    """
+
+    products: int = 40
+    days: int = 200
+    seed: int = 0
+    change_day: int | None = None
+    demand_factor: float = 1.0
+    elasticity_shift: float = 0.0
+    price_factor: float = 1.0
+    promo_factor: float = 1.0
+    season: float = 0.1
+    shock: float = 0.05
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What only the benchmark knows.
+
+    Attributes:
+        mean: (product, day) expected demand at the price charged.
+        old: (product, day) the same as if no regime had come.
+        elasticity: (product,) before any regime.
+    """
+
+    mean: NDArray[np.float64]
+    old: NDArray[np.float64]
+    elasticity: NDArray[np.float64]
+
+
+def build(world: World) -> tuple[Panel, Truth]:
+    """Makes the panel of a world and the truth behind it."""
+    rng = np.random.default_rng(world.seed)
+    shape = (world.products, world.days)
+    base = np.exp(rng.normal(2.2, 0.7, world.products))
+    list_price = np.round(np.exp(rng.normal(2.5, 0.5, world.products)), 2)
+    elasticity = rng.normal(-2.4, 0.4, world.products)
+    day = np.arange(world.days)
+    changed = day >= (world.days if world.change_day is None else world.change_day)
+    promo = np.stack([_spells(rng, world, changed) for _ in range(world.products)])
+    depth = (
+        np.where(promo, 0.18, 0.0)
+        + np.repeat(rng.uniform(-0.05, 0.05, (world.products, world.days // 7 + 1)), 7, 1)[:, : world.days]
+    )
+    price = np.round(list_price[:, None] * (1 - depth) * np.where(changed, world.price_factor, 1.0), 2)
+    week = 1 + 0.25 * np.isin((day + 0) % 7, (4, 5))
+    season = 1 + world.season * np.sin(2 * np.pi * day / 365)
+    common = np.exp(_slow(rng, world.days, world.shock))
+    old = (
+        base[:, None]
+        * week
+        * season
+        * common
+        * (price / list_price[:, None]) ** elasticity[:, None]
+        * (1 + 0.2 * promo)
+    )
+    shift = (price / list_price[:, None]) ** np.where(changed, world.elasticity_shift, 0.0)
+    mean = old * shift * np.where(changed, world.demand_factor, 1.0)
+    demand = rng.negative_binomial(6, 6 / (6 + mean)).astype(float)
+    stock = np.ceil(base[:, None] * rng.uniform(1.5, 5.0, shape))
+    panel = Panel(
+        period="day",
+        product_ids=np.array([f"SKU{row:05d}" for row in range(world.products)]),
+        categories=np.array([f"cat-{row % 4}" for row in range(world.products)]),
+        dates=FIRST + np.arange(world.days),
+        present=np.ones(shape, dtype=bool),
+        units_sold=np.minimum(demand, stock).astype(np.float32),
+        price=price.astype(np.float32),
+        list_price=np.broadcast_to(list_price[:, None], shape).astype(np.float32),
+        unit_cost=np.broadcast_to(0.6 * list_price[:, None], shape).astype(np.float32),
+        stock=stock.astype(np.float32),
+        comp_price=(list_price[:, None] * np.exp(_walks(rng, world))).astype(np.float32),
+        is_promo=promo.astype(np.float32),
+        is_holiday=np.zeros(shape, dtype=np.float32),
+        cost_assumed=np.zeros(world.products, dtype=bool),
+    )
+    return panel, Truth(mean, old, elasticity)
+
+
+def entries(
+    panel: Panel, truth: Truth, *, days: range, seed: int = 1, noise: float = 0.1, version: str = "3"
+) -> list[Entry]:
+    """Makes the decisions of a model that knows the world as it was before any regime, up to `noise` in log demand.
+
+    The shop charges what was recommended: the panel's price.
+    """
+    rng = np.random.default_rng(seed)
+    made = []
+    for day in days:
+        date = panel.dates[day].astype(dt.date)
+        at = dt.datetime.combine(date - dt.timedelta(days=1), dt.time(22), tzinfo=dt.UTC)
+        for row, product in enumerate(panel.product_ids):
+            price, cost = float(panel.price[row, day]), float(panel.unit_cost[row, day])
+            grid = price * np.linspace(0.75, 1.3, 9)
+            units = truth.old[row, day] * np.exp(rng.normal(0, noise)) * (grid / price) ** truth.elasticity[row]
+            expected = float(np.interp(price, grid, units))
+            decision = Decision(
+                recommended_price=round(price, 2),
+                confidence=0.7,
+                price_range=(round(price * 0.97, 2), round(price * 1.03, 2)),
+                expected_units=expected,
+                expected_margin=expected * (price - cost),
+                source="model",
+                reasons=[],
+                strategy="margin",
+                model_version=version,
+                decision_id=f"{date}-{product}",
+            )
+            request = PriceRequest(
+                product_id=str(product),
+                current_stock=float(panel.stock[row, day]),
+                day_of_week=WEEKDAYS[date.weekday()],  # type: ignore[arg-type]
+                comp_price=float(panel.comp_price[row, day]),
+                date=date,
+            )
+            made.append(
+                Entry(
+                    request=request,
+                    decision=decision,
+                    at=at,
+                    date=date,
+                    category=str(panel.categories[row]),
+                    current_price=float(panel.price[row, max(day - 1, 0)]),
+                    list_price=float(panel.list_price[row, day]),
+                    unit_cost=cost,
+                    candidate_prices=grid.tolist(),
+                    candidate_units=units.tolist(),
+                )
+            )
+    return made
+
+
+def backtest_figures(
+    panel: Panel, truth: Truth, *, folds: int = 3, noise: float = 0.1, seed: int = 2
+) -> dict[str, object]:
+    """The walk-forward figures that such a model would have had on the last 28-day folds before the panel's end."""
+    rng = np.random.default_rng(seed)
+    naive = np.full(panel.units_sold.shape, np.nan)
+    naive[:, 28:] = np.mean(
+        [np.abs(panel.units_sold[:, 28:] - panel.units_sold[:, 28 - 7 * lag : -7 * lag]) for lag in range(1, 5)], axis=0
+    )
+    figures = []
+    for fold in range(folds, 0, -1):
+        window = slice(len(panel.dates) - 28 * fold, len(panel.dates) - 28 * (fold - 1))
+        actual = panel.units_sold[:, window].astype(float)
+        error = truth.old[:, window] * np.exp(rng.normal(0, noise, actual.shape)) - actual
+        clean = ~panel.censored[:, window]
+        sold = actual[clean].sum()
+        figures.append(
+            {
+                "cutoff": str(panel.dates[window.start - 1]),
+                "wape": float(np.abs(error[clean]).sum() / sold),
+                "wape_naive": float(naive[:, window][clean].sum() / sold),
+                "bias": float(error[clean].sum() / sold),
+            }
+        )
+    means = {key: float(np.mean([fold[key] for fold in figures])) for key in ("wape", "wape_naive", "bias")}  # type: ignore[arg-type]
+    return {**means, "coverage_80": 0.8, "coverage_95": 0.95, "folds": figures}
+
+
+def without(panel: Panel, *columns: str) -> Panel:
+    """The panel with columns that nobody filled."""
+    return replace(panel, **{name: np.full(panel.units_sold.shape, np.nan, np.float32) for name in columns})
+
+
+def _spells(rng: np.random.Generator, world: World, changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Promotions of a week, about one week in ten."""
+    weeks = world.days // 7 + 1
+    chance = np.repeat(rng.random(weeks), 7)[: world.days]
+    promoted: NDArray[np.bool_] = chance < np.where(changed, 0.1 * world.promo_factor, 0.1)
+    return promoted
+
+
+def _slow(rng: np.random.Generator, days: int, scale: float) -> NDArray[np.float64]:
+    """A stationary autoregression with a memory of about two weeks."""
+    steps = rng.normal(0, scale * np.sqrt(1 - 0.93**2), days)
+    path = np.empty(days)
+    level = rng.normal(0, scale)
+    for day in range(days):
+        level = 0.93 * level + steps[day]
+        path[day] = level
+    return path
+
+
+def _walks(rng: np.random.Generator, world: World) -> NDArray[np.float64]:
+    return np.stack([_slow(rng, world.days, 0.06) for _ in range(world.products)])

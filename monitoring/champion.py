@@ -1,0 +1,57 @@
+"""What monitoring knows of the versions that priced: the champion's backtest, and how far each version had seen."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pricing.errors import RegistryError, VersionError
+from pricing.registry import CHAMPION, files
+from pricing.registry.aliases import Registry
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The serving version, as far as it is known.
+
+    Attributes:
+        number: Its number in the registry.
+        backtest: The figures of its walk-forward backtest; empty when unknown.
+        state_date: The last day that its states have seen.
+        seen: The same for every version in the registry.
+        trouble: Why something is missing; empty when nothing is.
+    """
+
+    number: str
+    backtest: Mapping[str, Any] = field(default_factory=dict)
+    state_date: np.datetime64 | None = None
+    seen: Mapping[str, np.datetime64] = field(default_factory=dict)
+    trouble: str = ""
+
+
+NOBODY = Champion(number="none", trouble="no champion is set in the registry")
+
+
+def find_champion(model_name: str, *, uri: str) -> Champion:
+    """Asks the registry for the champion.
+
+    A registry that does not answer or has no champion is told in `trouble`: drift can be judged without one.
+    """
+    try:
+        registry = Registry(model_name, uri=uri)
+        champion = registry.at(CHAMPION)
+        if champion is None:
+            return NOBODY
+        seen = {
+            version.number: np.datetime64(version.tags["state_date"], "D")
+            for version in registry.versions()
+            if version.tags.get("state_date")
+        }
+        with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
+            documents = files.read(registry.download(champion.number, Path(folder) / "version"), check=False).documents
+        return Champion(champion.number, documents["backtest"], seen.get(champion.number), seen)
+    except (RegistryError, VersionError) as error:
+        return Champion(number="unknown", trouble=str(error))

@@ -1,0 +1,161 @@
+"""Whether forecasts have become worse than their backtest promised. Decay is grown error, whatever the inputs did."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from monitoring.scores import Score
+from pricing.config import MonitoringConfig
+
+
+@dataclass(frozen=True)
+class Band:
+    """What the backtest promises of a window.
+
+    Attributes:
+        wape: Error of the backtest, the mean of its folds.
+        wape_most: Error above this is not the backtest's any more.
+        bias: Bias of the backtest.
+        bias_least: Lower end of what the bias may be.
+        bias_most: Upper end.
+        skill_most: The same as `wape_most` for error as a fraction of the naive forecast's; NaN when unknown.
+    """
+
+    wape: float
+    wape_most: float
+    bias: float
+    bias_least: float
+    bias_most: float
+    skill_most: float
+
+    @property
+    def text(self) -> str:
+        """The band in one line."""
+        return (
+            f"backtest WAPE {self.wape:.3f}, allowed up to {self.wape_most:.3f}; "
+            f"bias {self.bias:+.3f}, allowed from {self.bias_least:+.3f} to {self.bias_most:+.3f}"
+        )
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One promise that a window broke: `code` is "error" or "bias"; `text` tells how badly."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one score window says.
+
+    Attributes:
+        score: Its figures.
+        judged: False when it has too few rows, or there is no backtest to compare with.
+        breaches: Promises broken.
+        note: What else should be said, such as that demand became noisier for everyone.
+    """
+
+    score: Score
+    judged: bool
+    breaches: tuple[Breach, ...]
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """The verdict in one line."""
+        if not self.judged:
+            return f"{self.score.name}: not judged: {self.note}"
+        says = "; ".join(breach.text for breach in self.breaches) or "forecasts hold what their backtest promised"
+        return f"{self.score.name}: {says}" + (f" ({self.note})" if self.note else "")
+
+
+def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
+    """Makes the band from a backtest's figures; None when they hold no error.
+
+    Its upper end is the mean over folds plus the configured tolerance, or two standard errors of prediction where the
+    folds themselves vary by more.
+
+    Args:
+        figures: `Backtest.figures`: `wape`, `bias`, `wape_naive` and `folds` with the same per fold.
+        config: For the tolerances.
+    """
+    wape = _number(figures.get("wape"))
+    if not math.isfinite(wape) or wape <= 0:
+        return None
+    bias = _number(figures.get("bias"))
+    bias = bias if math.isfinite(bias) else 0.0
+    folds = figures.get("folds") or []
+    naive = _number(figures.get("wape_naive"))
+    skills = [_ratio(_number(fold.get("wape")), _number(fold.get("wape_naive"))) for fold in folds]
+    skill = _ratio(wape, naive)
+    room = max(config.error_tolerance * wape, _spread([_number(fold.get("wape")) for fold in folds]))
+    off = config.bias_tolerance + _spread([_number(fold.get("bias")) for fold in folds])
+    skill_room = max(config.error_tolerance * skill, _spread(skills))
+    return Band(wape, wape + room, bias, bias - off, bias + off, skill + skill_room)
+
+
+def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
+    """Compares one window with the band.
+
+    A promise is broken when even the interval of the window's figure lies outside the band. Error that grew for the
+    naive forecast just as much is no decay: demand became noisier, and a new model would not help.
+    """
+    if score.rows < min_rows:
+        return Verdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")
+    if band is None:
+        return Verdict(score, False, (), "the serving version carries no backtest to compare with")
+    breaches = []
+    note = ""
+    if score.wape.low > band.wape_most:
+        grown = f"error {score.wape.value:.3f} (at least {score.wape.low:.3f}), backtest {band.wape:.3f}"
+        if math.isfinite(score.skill) and score.skill <= band.skill_most:
+            note = f"{grown}, but so did the naive forecast's: demand is noisier, the model has not decayed"
+        else:
+            breaches.append(Breach("error", f"{grown}: the model has decayed"))
+    if score.bias.low > band.bias_most:
+        breaches.append(Breach("bias", f"forecasts are {score.bias.value:.0%} of sales too high: the level is off"))
+    elif score.bias.high < band.bias_least:
+        breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low: the level is off"))
+    return Verdict(score, True, tuple(breaches), note)
+
+
+def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
+    """Says in one or two sentences what is decay and what is drift.
+
+    Args:
+        verdicts: Of the score windows, newest last.
+        drifted: Names of inputs that drifted; None when no input could be compared.
+    """
+    newest = verdicts[-1] if verdicts else None
+    names = ", ".join(drifted or ())
+    if newest is None or not newest.judged:
+        decay = "Whether the model has decayed is unknown: " + (newest.note if newest else "nothing is scored") + "."
+    elif newest.breaches:
+        decay = "The model has decayed: " + "; ".join(breach.text for breach in newest.breaches) + "."
+    else:
+        decay = "The model has not decayed: its error is what the backtest promised."
+    if drifted is None:
+        return decay + " Whether inputs have drifted is unknown: none could be compared."
+    if not drifted:
+        return decay + " No input has drifted."
+    if newest is not None and newest.judged and not newest.breaches:
+        return f"{decay} Inputs have drifted ({names}): the world looks different, but forecasts still hold."
+    return f"{decay} Inputs have drifted as well ({names}), which may be why."
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Two standard errors of predicting one more value; 0 when fewer than two are known."""
+    known = np.array([value for value in values if math.isfinite(value)])
+    return float(2 * known.std(ddof=1) * np.sqrt(1 + 1 / len(known))) if len(known) > 1 else 0.0
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below > 0 else float("nan")

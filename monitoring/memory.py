@@ -1,0 +1,154 @@
+"""What monitoring remembers between two runs: outcomes written down, jobs started, alerts sent. One SQLite file."""
+
+import datetime as dt
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from monitoring.rules import Past
+from pricing.errors import SourceError
+
+_TABLES = """
+create table if not exists outcome (
+    product_id text, period text, maturity integer, decision_id text, units_sold real, charged real, forecast real,
+    written_at text, primary key (product_id, period, maturity)
+) without rowid;
+create table if not exists job (
+    id integer primary key, action text, cause text, reason text, started_at text, ended_at text, succeeded integer,
+    handle text
+);
+create table if not exists alert (key text primary key, sent_at text);
+"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What writing outcomes down came to.
+
+    Attributes:
+        new: Outcomes that reached a maturity for the first time.
+        corrected: Outcomes of a day that were known already and have changed since.
+        moved: Units by which the oldest maturity differs from the first, as a fraction of the units of both.
+    """
+
+    new: int
+    corrected: int
+    moved: float
+
+
+class Memory:
+    """The file `monitoring.db`. Every method is one transaction; two runs at once wait for each other."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as store:
+            store.executescript(_TABLES)
+
+    def write_outcomes(self, joined: pd.DataFrame, *, maturities: Sequence[int], now: dt.datetime) -> Written:
+        """Writes each decision's outcome down once for each maturity that it has reached.
+
+        An outcome at an early maturity stays as it was first known. A day that changes later is corrected at the
+        latest maturity that it has reached, and never counts twice.
+
+        Args:
+            joined: `Joined.frame`.
+            maturities: Days after which an outcome is written down, rising.
+            now: With a time zone.
+        """
+        new = corrected = 0
+        with self._open() as store:
+            known = {
+                (product, period, maturity): units
+                for product, period, maturity, units in store.execute(
+                    "select product_id, period, maturity, units_sold from outcome"
+                )
+            }
+            rows = []
+            columns = ["product_id", "period", "age", "decision_id", "units_sold", "charged", "forecast"]
+            for product, period, age, decision, units, charged, forecast in joined[columns].itertuples(index=False):
+                reached = [maturity for maturity in maturities if maturity <= age]
+                for maturity in reached:
+                    key = (product, f"{period:%Y-%m-%d}", maturity)
+                    before = known.get(key)
+                    if before is None:
+                        new += 1
+                    elif before != units and maturity == reached[-1]:
+                        corrected += 1
+                    else:
+                        continue
+                    rows.append((*key, decision, units, charged, forecast, now.isoformat()))
+            store.executemany("insert or replace into outcome values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            changed, total = store.execute(
+                "select coalesce(sum(abs(last.units_sold - first.units_sold)), 0), coalesce(sum(first.units_sold), 0)"
+                " from outcome first join outcome last using (product_id, period)"
+                " where first.maturity = ? and last.maturity = ?",
+                (maturities[0], maturities[-1]),
+            ).fetchone()
+        return Written(new, corrected, float(changed / total) if total else 0.0)
+
+    def started(self, *, action: str, cause: str, reason: str, handle: str, now: dt.datetime) -> int:
+        """Notes a job that was started and returns its number here."""
+        with self._open() as store:
+            row = store.execute(
+                "insert into job (action, cause, reason, started_at, handle) values (?, ?, ?, ?, ?) returning id",
+                (action, cause, reason, now.isoformat(), handle),
+            ).fetchone()
+        return int(row[0])
+
+    def ended(self, job: int, *, succeeded: bool, now: dt.datetime) -> None:
+        """Notes how a job ended."""
+        with self._open() as store:
+            store.execute(
+                "update job set ended_at = ?, succeeded = ? where id = ?", (now.isoformat(), int(succeeded), job)
+            )
+
+    def running(self) -> list[tuple[int, str]]:
+        """Jobs without an end: their numbers and the handles their door gave."""
+        with self._open() as store:
+            return [
+                (int(job), str(handle))
+                for job, handle in store.execute("select id, handle from job where ended_at is null")
+            ]
+
+    def past(self, *, now: dt.datetime) -> Past:
+        """What the rules need to know."""
+        with self._open() as store:
+            jobs = store.execute(
+                "select action, cause, started_at, ended_at, succeeded from job order by id"
+            ).fetchall()
+        started_today = failed = 0
+        retrained = refreshed = running = None
+        for action, cause, started, ended, succeeded in jobs:
+            at = dt.datetime.fromisoformat(started)
+            started_today += at.date() == now.date()
+            if ended is None:
+                running = at
+            elif action == "retrain":
+                retrained, failed = (at, 0) if succeeded else (retrained, failed + 1)
+            if action == "refresh" and cause == "decay" and succeeded != 0:
+                refreshed = at
+        return Past(started_today, retrained, refreshed, running, failed)
+
+    def due(self, key: str, *, every_hours: float, now: dt.datetime) -> bool:
+        """Says whether an alert was not sent within `every_hours`, and notes it as sent now if so."""
+        with self._open() as store:
+            row = store.execute("select sent_at from alert where key = ?", (key,)).fetchone()
+            if row is not None and now - dt.datetime.fromisoformat(row[0]) < dt.timedelta(hours=every_hours):
+                return False
+            store.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
+            return True
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._path, timeout=30, isolation_level="IMMEDIATE")) as store, store:
+                yield store
+        except sqlite3.Error as error:
+            raise SourceError(
+                f"{self._path}: monitoring's memory cannot be used ({error}); mend or remove it"
+            ) from error

@@ -1,0 +1,171 @@
+"""When to retrain. Pure rules: no clock, no files, no MLflow."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["none", "refresh", "retrain", "page"]
+Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a person may tune.
+
+    Attributes:
+        windows: Score windows looked at.
+        breaches: Of which this many, the newest among them, must be in breach.
+        cooldown: Days after a retraining before the next one.
+        daily_budget: Refreshes and retrainings started in a day, at most.
+        lock_hours: Hours after which a job still running is a matter for a person.
+        max_state_age: Days after which the champion's states are stale.
+        silent_days: Days without new sales after which a person is called.
+        fallback_share: Share of answers by rule above which a person is called.
+    """
+
+    windows: int
+    breaches: int
+    cooldown: int
+    daily_budget: int
+    lock_hours: float
+    max_state_age: int
+    silent_days: int
+    fallback_share: float
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was done before.
+
+    Attributes:
+        started_today: Refreshes and retrainings started today.
+        retrained: When the last retraining that ended well was started; None when there was none.
+        refreshed: When the last refresh against decay was started; None when there was none.
+        running_since: Start of a refresh or retraining that still runs.
+        failed: How many retrainings failed since the last that ended well.
+    """
+
+    started_today: int = 0
+    retrained: dt.datetime | None = None
+    refreshed: dt.datetime | None = None
+    running_since: dt.datetime | None = None
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What monitoring sees.
+
+    Attributes:
+        now: With a time zone.
+        decayed: One per score window, oldest first, the newest last: True in breach, False not, None not judged.
+        why: In words, what the newest breach is.
+        window_days: Days in a score window.
+        drifted: Names of drifted inputs; None when no input could be compared.
+        state_age: Days since the last day that the champion's states have seen; None without a champion.
+        silent_days: Days for which decisions were made and no sales came.
+        share_rule: Share of answers by rule in the newest window; NaN when nothing was decided.
+        broken: Faults of the data in words, such as a column that is suddenly empty.
+    """
+
+    now: dt.datetime
+    decayed: tuple[bool | None, ...]
+    why: str
+    window_days: int
+    drifted: tuple[str, ...] | None
+    state_age: int | None
+    silent_days: int
+    share_rule: float
+    broken: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What should be done, and why: in a sentence for people, and as one word for what was the matter."""
+
+    action: Action
+    reason: str
+    cause: Cause
+
+
+def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
+    """Decides on one action. The first rule that applies wins, in this order.
+
+    1. Faults of data or serving call a person: a model trained on them would be worse, not better.
+    2. While a job runs nothing is started; one that runs for too long calls a person.
+    3. Lasting decay: a refresh when the states have not seen the decayed days, then a window's wait, else a
+       retraining. Within the cooldown of a retraining nothing; when a retraining did not help, or two failed, a person.
+    4. Stale states, or inputs that drifted while the forecasts hold: a refresh.
+    Whatever is started stays inside the daily budget.
+    """
+    fault = _fault(now, rules)
+    if fault is not None:
+        return Outcome("page", fault, "fault")
+    breached = sum(window is True for window in now.decayed[-rules.windows :])
+    newest = bool(now.decayed) and now.decayed[-1] is True
+    lasting = newest and breached >= rules.breaches
+    if past.running_since is not None:
+        cause: Cause = "decay" if lasting else "nothing"
+        hours = (now.now - past.running_since).total_seconds() / 3600
+        if hours > rules.lock_hours:
+            return Outcome(
+                "page", f"a job has been running for {hours:.0f} h, allowed are {rules.lock_hours:g} h", "fault"
+            )
+        since = f"{past.running_since:%Y-%m-%d %H:%M}"
+        return Outcome("none", f"a job is running since {since}; nothing else is started", cause)
+    outcome = _against_decay(now, past, rules, breached) if lasting else _upkeep(now, rules, breached if newest else 0)
+    if outcome.action in ("refresh", "retrain") and past.started_today >= rules.daily_budget:
+        spent = f"{outcome.reason}; but today's budget of {rules.daily_budget} starts is used up"
+        return Outcome("none", spent, outcome.cause)
+    return outcome
+
+
+def _fault(now: Situation, rules: Rules) -> str | None:
+    if now.silent_days > rules.silent_days:
+        return f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
+    if now.broken:
+        return "the data are at fault, not the model: " + "; ".join(now.broken)
+    if now.share_rule > rules.fallback_share:
+        return (
+            f"{now.share_rule:.0%} of answers come from the rule and not from the model (limit "
+            f"{rules.fallback_share:.0%}): look at serving's log and at the confidence threshold"
+        )
+    return None
+
+
+def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> Outcome:
+    what = f"{now.why} ({breached} of the last {min(rules.windows, len(now.decayed))} windows in breach)"
+    if past.failed >= 2:
+        return Outcome("page", f"{what}, and the last {past.failed} retrainings failed: see their runs", "decay")
+    if past.retrained is not None:
+        days = (now.now - past.retrained).days
+        if days < rules.cooldown:
+            wait = f"{what}; retrained {days} days ago, the next one may start after {rules.cooldown}"
+            return Outcome("none", wait, "decay")
+        if days < rules.windows * now.window_days + rules.cooldown:
+            return Outcome("page", f"{what}, although retrained {days} days ago: a new model does not mend it", "decay")
+    if past.refreshed is not None and (now.now - past.refreshed).days < now.window_days:
+        wait = f"{what}; states were carried forward on {past.refreshed:%Y-%m-%d}, a whole window since then is needed"
+        return Outcome("none", wait, "decay")
+    if now.state_age is not None and now.state_age >= now.window_days:
+        return Outcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")
+    return Outcome("retrain", what, "decay")
+
+
+def _upkeep(now: Situation, rules: Rules, breached: int) -> Outcome:
+    names = ", ".join(now.drifted or ())
+    if now.state_age is not None and now.state_age > rules.max_state_age:
+        return Outcome(
+            "refresh", f"the states are {now.state_age} days old, stale after {rules.max_state_age}", "stale"
+        )
+    if breached:
+        few = f"{now.why}, but in {breached} window only; {rules.breaches} are needed"
+        return Outcome("none", few, "decay")
+    if now.drifted and now.state_age:
+        return Outcome("refresh", f"inputs drifted ({names}), forecasts hold: states go forward, weights stay", "drift")
+    if now.drifted:
+        return Outcome("none", f"inputs drifted ({names}), forecasts hold and the states are up to date", "drift")
+    if all(window is None for window in now.decayed):
+        return Outcome("none", "no window could be judged yet: too few decisions have met their sales", "nothing")
+    drift = "whether inputs drifted is unknown" if now.drifted is None else "no input drifted"
+    return Outcome("none", f"forecasts hold what their backtest promised; {drift}", "nothing")

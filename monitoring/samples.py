@@ -1,0 +1,151 @@
+"""The two samples that drift compares: what is looked at in each row, and which periods are reference and current."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from monitoring.findings import Finding
+from pricing.data.panel import Panel
+
+Role = Literal["input", "target", "error"]
+Kind = Literal["numerical", "categorical"]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One thing that is watched for drift.
+
+    Attributes:
+        column: Its name in the samples.
+        role: Input of the model, its target, or its error.
+        kind: Which methods apply.
+        says: What it measures, for people.
+    """
+
+    column: str
+    role: Role
+    kind: Kind
+    says: str
+
+
+# Prices, stock and sales are taken relative to each product's own, so that a large product does not drown a small one.
+# product_id is never among them: with 50 products it always looks drifted.
+WATCHED = (
+    Watched("price_level", "input", "numerical", "price, as a multiple of the product's own median in the reference"),
+    Watched("discount", "input", "numerical", "how far the price lies below list price, as a fraction"),
+    Watched("comp_gap", "input", "numerical", "how far the price lies above the competitor's, as a fraction"),
+    Watched("stock_cover", "input", "numerical", "opening stock, in periods of the product's own mean sales"),
+    Watched("promotion", "input", "categorical", "whether the offer is advertised"),
+    Watched("category", "input", "categorical", "which category each row is of"),
+    Watched("demand_level", "target", "numerical", "units sold, as a multiple of the product's own mean"),
+    Watched("error", "error", "numerical", "forecast minus actual, as a multiple of the product's own mean sales"),
+)
+# A few extreme ratios of near-zero sales would decide every distance by themselves.
+CLIP = {"price_level": (0.0, 5.0), "stock_cover": (0.0, 100.0), "demand_level": (0.0, 10.0), "error": (-10.0, 10.0)}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What drift compares.
+
+    Attributes:
+        reference: One row per product and period of the reference; columns of WATCHED, `period` and `product`.
+        current: The same for the newest window.
+        findings: What cannot be compared and why.
+        span: The dates of both, in words.
+    """
+
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    findings: list[Finding]
+    span: str
+
+
+def take(
+    panel: Panel, joined: pd.DataFrame, *, window: int, reference: int, rows: int, rng: np.random.Generator
+) -> Samples:
+    """Takes the samples from the end of the panel.
+
+    Args:
+        panel: Actual sales.
+        joined: `Joined.frame`, for the errors.
+        window: Periods of the current sample, the newest.
+        reference: Periods before them, at most.
+        rows: Rows of the reference, at most; whole products are left out, the same in both samples.
+        rng: Chooses those products.
+    """
+    total = len(panel.dates)
+    start = max(0, total - window)
+    first = max(0, start - reference)
+    findings = []
+    count = len(panel.product_ids)
+    keep = np.arange(count)
+    if count * max(1, start - first) > rows:
+        fit = max(1, rows // max(1, start - first))
+        keep = np.sort(rng.choice(count, size=fit, replace=False))
+        findings.append(
+            Finding("sampled", "note", f"drift looks at {fit:,} of {count:,} products, drawn at random", fit)
+        )
+    chosen = panel.select(keep)
+    typical = mean_units(chosen.units_sold[:, first:start])
+    usual = _median(chosen.price[:, first:start], chosen.present[:, first:start])
+    errors = joined.loc[joined["scored"], ["product_id", "period", "forecast", "units_sold"]]
+    past = _rows(chosen, range(first, start), typical=typical, usual=usual, errors=errors)
+    now = _rows(chosen, range(start, total), typical=typical, usual=usual, errors=errors)
+    last = panel.dates[-1] if total else "?"
+    span = f"{panel.dates[start]} to {last} against {panel.dates[first]} to {panel.dates[max(start - 1, 0)]}"
+    return Samples(past, now, findings, span)
+
+
+def _rows(
+    panel: Panel, periods: range, *, typical: np.ndarray, usual: np.ndarray, errors: pd.DataFrame
+) -> pd.DataFrame:
+    columns = slice(periods.start, periods.stop)
+    product, period = np.nonzero(panel.present[:, columns])
+
+    def at(values: np.ndarray) -> np.ndarray:
+        return values[:, columns][product, period].astype(float)
+
+    units = np.where(panel.censored[:, columns][product, period], np.nan, at(panel.units_sold))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        frame = pd.DataFrame(
+            {
+                "product": product,
+                "product_id": panel.product_ids[product],
+                "period": pd.to_datetime(panel.dates[columns][period]),
+                "price_level": at(panel.price) / usual[product],
+                "discount": 1 - at(panel.price) / at(panel.list_price),
+                "comp_gap": at(panel.price) / at(panel.comp_price) - 1,
+                "stock_cover": at(panel.stock) / typical[product],
+                "promotion": np.where(at(panel.is_promo) > 0, "promoted", "not promoted"),
+                "category": panel.categories[product],
+                "demand_level": units / typical[product],
+            }
+        )
+    scale = dict(zip(panel.product_ids.tolist(), typical.tolist(), strict=True))
+    known = errors.assign(
+        error=(errors["forecast"] - errors["units_sold"]) / errors["product_id"].map(scale).astype(float)
+    )
+    frame = frame.merge(known[["product_id", "period", "error"]], on=["product_id", "period"], how="left")
+    frame = frame.replace([np.inf, -np.inf], np.nan)
+    for column, (low, high) in CLIP.items():
+        frame[column] = frame[column].clip(low, high)
+    return frame.drop(columns="product_id")
+
+
+def mean_units(values: np.ndarray) -> np.ndarray:
+    """(product,) the mean over known periods; NaN where none is known."""
+    known = np.isfinite(values)
+    return np.where(
+        known.any(axis=1), np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.nan
+    )
+
+
+def _median(values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    out = np.full(len(values), np.nan)
+    for row, (line, there) in enumerate(zip(values, present, strict=True)):
+        if there.any():
+            out[row] = np.median(line[there])
+    return out

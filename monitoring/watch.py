@@ -1,0 +1,192 @@
+"""One look at decisions and sales: joined, scored, compared, judged. No MLflow, nothing is written or sent."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from monitoring import decay, samples, scores
+from monitoring.champion import Champion
+from monitoring.decay import Verdict
+from monitoring.drift import Drift, compare
+from monitoring.findings import Finding
+from monitoring.join import Joined, join
+from monitoring.rules import Rules, Situation
+from monitoring.scores import Score
+from pricing.config import MonitoringConfig
+from pricing.data.panel import STEP_DAYS, Panel
+
+SEED = 20240229
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Everything that was seen.
+
+    Attributes:
+        joined: Decisions and outcomes.
+        newest: Scores of the newest drift window.
+        by_maturity: Days since the priced one → scores of the decisions that old or older, in the same window.
+        by_category: Scores per category in the newest window.
+        by_volume: Scores per volume class in it.
+        verdicts: Decay in each score window, oldest first.
+        drift: Drift of the newest window.
+        findings: All findings, breaches first.
+        explanation: What is decay and what is drift, in one or two sentences.
+        silent: Days for which decisions were made and no sales came.
+        state_age: Days since the last one that the champion's states have seen; None when unknown.
+    """
+
+    joined: Joined
+    newest: Score
+    by_maturity: Mapping[int, Score]
+    by_category: list[Score]
+    by_volume: list[Score]
+    verdicts: list[Verdict]
+    drift: Drift
+    findings: list[Finding]
+    explanation: str
+    silent: int
+    state_age: int | None
+
+
+def look(
+    panel: Panel,
+    decisions: pd.DataFrame,
+    log_findings: list[Finding],
+    *,
+    champion: Champion,
+    config: MonitoringConfig,
+) -> Watch:
+    """Takes one look. The same input gives the same figures: the bootstrap has a seed of its own.
+
+    Args:
+        panel: Actual sales up to today.
+        decisions: The decision log as a table.
+        log_findings: What was wrong with the log.
+        champion: The serving version, as far as known.
+        config: Windows and limits.
+    """
+    rng = np.random.default_rng(SEED)
+    step = STEP_DAYS[panel.period]
+    window, reference = max(1, config.window // step), config.reference // step
+    joined = join(decisions, panel, state_dates=champion.seen)
+    frame = joined.frame.assign(volume=_volume(panel, joined.frame, config))
+    last = panel.dates[-1]
+    ((name, recent),) = scores.windows(frame, last=last, days=window * step, count=1)
+    promised = decay.band(champion.backtest, config)
+    verdicts = [
+        decay.judge(scores.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
+        for name, rows in scores.windows(
+            frame, last=last, days=max(step, config.score_window // step * step), count=config.windows
+        )
+    ]
+    taken = samples.take(panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng)
+    drift = compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
+    today = _today(decisions, panel)
+    findings = [*log_findings, *joined.findings, *taken.findings, *drift.findings]
+    if champion.trouble:
+        findings.append(
+            Finding("champion_unknown", "warning", f"the champion's backtest is unknown: {champion.trouble}")
+        )
+    if joined.frame.empty and len(decisions) and not joined.waiting:
+        findings.append(Finding("nothing_joined", "breach", "no decision has met its sales: nothing can be scored"))
+    order = {"breach": 0, "warning": 1, "note": 2}
+    return Watch(
+        joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
+        newest=scores.score(recent, name=name, rng=rng),
+        by_maturity={
+            age: scores.score(recent[recent["age"] >= age], name=f"{age} or more days old", rng=rng)
+            for age in config.maturities
+        },
+        by_category=scores.groups(recent, "category", rng=rng),
+        by_volume=scores.groups(recent, "volume", rng=rng),
+        verdicts=verdicts,
+        drift=drift,
+        findings=sorted(findings, key=lambda finding: order[finding.level]),
+        explanation=decay.explain(verdicts, drift.drifted("input")),
+        silent=max(0, _days(today - last) - step + 1),
+        state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
+    )
+
+
+def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
+    """What the rules are asked about."""
+    newest, drifted = watch.verdicts[-1], watch.drift.drifted("input")
+    return Situation(
+        now=now,
+        decayed=tuple(bool(verdict.breaches) if verdict.judged else None for verdict in watch.verdicts),
+        why="; ".join(breach.text for breach in newest.breaches),
+        window_days=config.score_window,
+        drifted=None if drifted is None else tuple(drifted),
+        state_age=watch.state_age,
+        silent_days=watch.silent,
+        share_rule=watch.newest.share_rule,
+        broken=tuple(finding.text for finding in watch.findings if finding.level == "breach"),
+    )
+
+
+def rules(config: MonitoringConfig) -> Rules:
+    """The rules' limits."""
+    return Rules(
+        windows=config.windows,
+        breaches=config.breaches,
+        cooldown=config.cooldown,
+        daily_budget=config.daily_budget,
+        lock_hours=config.lock_hours,
+        max_state_age=config.max_state_age,
+        silent_days=config.silent_days,
+        fallback_share=config.fallback_share,
+    )
+
+
+def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
+    """The figures of one look, by the names that MLflow, CloudWatch and the alarms know; unknown ones are NaN."""
+    score = watch.newest
+    return {
+        "wape": score.wape.value,
+        "wape_low": score.wape.low,
+        "wape_high": score.wape.high,
+        "wape_naive": score.naive,
+        "wape_to_backtest": score.wape.value / backtest_wape if backtest_wape > 0 else float("nan"),
+        "bias": score.bias.value,
+        "bias_size": abs(score.bias.value),
+        "profit_to_expected": score.profit.value,
+        "profit": score.realised,
+        "confidence": score.confidence,
+        "share_rule": score.share_rule,
+        "share_followed": score.share_followed,
+        "rows_scored": score.rows,
+        "decisions": watch.joined.decisions,
+        "decisions_waiting": watch.joined.waiting,
+        "days_since_sales": watch.silent,
+        "windows_in_breach": sum(bool(verdict.breaches) for verdict in watch.verdicts),
+        "columns_drifted": sum(column.drifted for column in watch.drift.columns),
+        "findings_in_breach": sum(finding.level == "breach" for finding in watch.findings),
+        **{f"drift_{column.watched.column}": column.value for column in watch.drift.columns},
+        **{f"drift_limit_{column.watched.column}": column.threshold.value for column in watch.drift.columns},
+    }
+
+
+def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.Series[str]":
+    step = STEP_DAYS[panel.period]
+    start = max(1, len(panel.dates) - config.window // step)
+    past = slice(max(0, start - config.reference // step), start)
+    classes = scores.volume_classes(samples.mean_units(panel.units_sold[:, past]))
+    return frame["product_id"].map(dict(zip(panel.product_ids.tolist(), classes.tolist(), strict=True)))
+
+
+def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:
+    """The newest day on which somebody decided, by the log's own clock; a replay of the past tells nothing about it."""
+    at = decisions["at"].dt.tz_localize(None)
+    live = at[at < decisions["date"] + pd.Timedelta(days=1)]
+    if live.empty:
+        return panel.dates[-1]
+    newest: np.datetime64 = live.max().to_datetime64().astype("datetime64[D]")
+    return newest
+
+
+def _days(span: np.timedelta64) -> int:
+    return int(span // np.timedelta64(1, "D"))
