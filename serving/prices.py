@@ -15,7 +15,7 @@ from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import RequestError
 from serving.api import Endpoint, body_of, encode
 from serving.champion import Served
-from serving.problems import ProblemError, from_validation, refused
+from serving.problems import ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
 
@@ -60,7 +60,7 @@ class Desk:
         try:
             detailed = self.price(served, [asked])
         except RequestError as error:
-            raise refused("", str(error)) from error
+            raise from_request_error(error) from error
         if not dry:
             self.record([asked], detailed)
         return encode(detailed[0].decision)
@@ -119,7 +119,7 @@ class Desk:
         try:
             return self.price(served, [asked])[0]
         except RequestError as error:
-            return refused("", str(error))
+            return from_request_error(error)
 
     def _batch(self) -> list[PriceRequest | ProblemError]:
         """The body's requests; an item that cannot be read is the problem that its place will show."""

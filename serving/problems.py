@@ -3,11 +3,15 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
+
+from pricing.decision.request import PriceRequest
+from pricing.errors import RequestError
 
 CONTENT_TYPE = "application/problem+json"
 _LONGEST = 100  # characters of a found value that are shown
@@ -79,7 +83,17 @@ def from_validation(error: ValidationError, *, model: type[BaseModel]) -> Proble
 def refused(field: str, problem: str, *, found: object = None) -> ProblemError:
     """A 422 about one field."""
     fault = Fault(field=field, problem=problem, found=None if found is None else show(found))
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}: {problem}" if field else problem, errors=[fault])
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field} {problem}".strip(), errors=[fault])
+
+
+def from_request_error(error: RequestError) -> ProblemError:
+    """The problem behind a request that only the pricer could refuse; its message begins with the field's name."""
+    text = str(error)
+    name = re.split(r"\W", text, maxsplit=1)[0]
+    if name not in PriceRequest.model_fields:
+        return refused("", text)
+    rest = text.removeprefix(name).removeprefix(":").strip()
+    return refused(name, rest)
 
 
 def show(value: object) -> str:

@@ -1,5 +1,9 @@
 """Model versions for tests: real files around a real demand model whose network has random weights, so no Keras."""
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,20 @@ from pricing.demand.state import encode_panel
 from pricing.registry.version import LoadedVersion, Origin, pack
 
 UNITS, HIDDEN, EMBEDDING = 8, 32, 4
+
+
+@cache
+def shared_panel() -> Panel:
+    return make_panel()
+
+
+@cache
+def shared_version(seed: int = 1) -> Path:
+    """A version's folder that all tests of a session share and none may write to."""
+    folder = Path(tempfile.mkdtemp(prefix="version-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    make_version(folder / "version", panel=shared_panel(), seed=seed)
+    return folder / "version"
 
 
 def make_panel(*, products: int = 12, days: int = 150, seed: int = 3) -> Panel:

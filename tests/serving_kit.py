@@ -1,0 +1,66 @@
+"""An application for tests: a version from tests/versions.py, a PRICING_HOME of its own, a clock that stands."""
+
+import datetime as dt
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from serving.app import close_app, create_app
+from serving.pointer import Pointer, write_pointer
+from serving.service import Service
+from serving.settings import Settings, read_settings
+
+NOW = dt.datetime(2023, 8, 1, 12, tzinfo=dt.UTC)  # a Tuesday, four days after the version's state
+REQUEST: dict[str, Any] = {
+    "product_id": "P00001",
+    "current_stock": 150,
+    "day_of_week": "Friday",
+    "comp_price": 1.05,
+    "is_promo": True,
+}
+
+
+@dataclass(frozen=True)
+class Shop:
+    client: FlaskClient
+    service: Service
+    settings: Settings
+
+    def price(self, **changes: Any) -> TestResponse:
+        asked = {name: value for name, value in {**REQUEST, **changes}.items() if value is not ...}
+        return self.client.post("/get_price", json=asked)
+
+    def point_at(self, folder: Path, *, version: str) -> None:
+        """Does the follower's work: puts a version where the workers look for it."""
+        point_at(self.settings, folder, version=version)
+        self.service.tick()
+
+
+def point_at(settings: Settings, folder: Path, *, version: str) -> None:
+    name = f"{version}-1"
+    shutil.copytree(folder, settings.places.versions / name, dirs_exist_ok=True)
+    write_pointer(settings.places.pointer, Pointer(version, 1, name))
+
+
+def settings_in(home: Path, **environment: str) -> Settings:
+    return read_settings({"PRICING_HOME": str(home), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", **environment})
+
+
+@contextmanager
+def open_shop(
+    home: Path, *, version: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Shop]:
+    settings = settings_in(home, **(environment or {}))
+    if version is not None:
+        point_at(settings, version, version="7")
+    app = create_app(settings, now=lambda: NOW)
+    try:
+        yield Shop(app.test_client(), app.extensions["pricing"], settings)
+    finally:
+        close_app(app)

@@ -1,0 +1,259 @@
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pricing.decision.log import read_decisions
+from pricing.decision.pricer import Pricer
+from tests.serving_kit import REQUEST, Shop, open_shop
+from tests.versions import shared_version
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path, version=shared_version()) as one:
+        yield one
+
+
+@pytest.fixture
+def bare_shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path) as one:
+        yield one
+
+
+def test_a_price_has_every_field_of_the_contract(shop: Shop) -> None:
+    answer = shop.price()
+
+    assert answer.status_code == 200
+    decision = answer.get_json()
+    assert decision.keys() == {
+        "recommended_price", "confidence", "price_range", "expected_units", "expected_margin",
+        "source", "reasons", "strategy", "model_version", "decision_id",
+    }  # fmt: skip
+    low, high = decision["price_range"]
+    assert low <= decision["recommended_price"] <= high
+    assert 0 <= decision["confidence"] <= 1
+    assert (decision["source"], decision["strategy"], decision["model_version"]) == ("model", "margin", "7")
+
+
+def test_without_any_version_a_rule_answers_with_the_reason(bare_shop: Shop) -> None:
+    decision = bare_shop.price(list_price=10, unit_cost=6).get_json()
+
+    assert decision["source"] == "rule"
+    assert "no_model" in decision["reasons"]
+    assert decision["model_version"] == "none"
+    assert 7.0 <= decision["recommended_price"] <= 13.5
+
+
+def test_an_unknown_product_is_priced_with_the_reason(shop: Shop) -> None:
+    decision = shop.price(product_id="never seen", list_price=10.0).get_json()
+
+    assert decision["source"] == "rule"
+    assert "unknown_product" in decision["reasons"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"comp_price": None}, {"comp_price": ...}, {"is_promo": ...}, {"current_stock": 0}, {"comp_price": 20},
+     {"current_stock": 1e12}, {"list_price": 1e9}, {"comp_price": 1e-9}, {"product_id": "日本茶 ☕"},
+     {"date": "2023-08-04"}, {"date": "9999-12-31"}, {"date": "0001-01-05"}, {"next_delivery": "9999-12-31"},
+     {"next_delivery": "0001-01-01"}, {"strategy": "clearance"}],
+)  # fmt: skip
+def test_what_is_unusual_but_allowed_is_priced(shop: Shop, changes: dict[str, Any]) -> None:
+    answer = shop.price(**changes)
+
+    assert answer.status_code == 200, answer.get_json()
+    assert answer.get_json()["recommended_price"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"product_id": ...}, "product_id"),
+        ({"product_id": ""}, "product_id"),
+        ({"current_stock": -1}, "current_stock"),
+        ({"current_stock": "many"}, "current_stock"),
+        ({"day_of_week": "Fri"}, "day_of_week"),
+        ({"comp_price": 0}, "comp_price"),
+        ({"comp_price": 1e300}, "comp_price"),
+        ({"comp_price": {"a": 1}}, "comp_price"),
+        ({"is_promo": "perhaps"}, "is_promo"),
+        ({"date": "2023-13-01"}, "date"),
+        ({"date": "2023-08-05"}, "date"),
+        ({"strategy": "greed"}, "strategy"),
+        ({"competitor": 1}, "competitor"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_by_name(shop: Shop, changes: dict[str, Any], field: str) -> None:
+    answer = shop.price(**changes)
+
+    assert answer.status_code == 422
+    assert answer.content_type == "application/problem+json"
+    assert field in [fault["field"] for fault in answer.get_json()["errors"]]
+
+
+def test_every_fault_of_a_request_is_listed_at_once(shop: Shop) -> None:
+    answer = shop.price(product_id=..., current_stock=-1, day_of_week="Fri", comp_prise=2)
+
+    faults = {fault["field"]: fault for fault in answer.get_json()["errors"]}
+    assert faults.keys() == {"product_id", "current_stock", "day_of_week", "comp_prise"}
+    assert "did you mean comp_price?" in faults["comp_prise"]["problem"]
+    assert faults["current_stock"]["found"] == "-1"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b"[" * 100_000, 400),
+        (b'{"a":' * 100_000, 400),
+        (b"null", 422),
+        (b"[]", 422),
+        (b'"text"', 422),
+        (json.dumps({**REQUEST, "current_stock": math.nan}).encode(), 422),
+        (json.dumps({**REQUEST, "comp_price": math.inf}).encode(), 422),
+        (json.dumps({**REQUEST, "product_id": "\ud800"}).encode(), 400),
+        (b'{"current_stock": ' + b"9" * 5000 + b"}", 400),
+        (b" " * 5_000_000, 413),
+    ],
+)
+@pytest.mark.parametrize("path", ["/get_price", "/get_prices"])
+def test_no_body_brings_the_service_down(shop: Shop, path: str, body: bytes, status: int) -> None:
+    answer = shop.client.post(path, data=body, content_type="application/json")
+
+    assert answer.status_code in ({status} if path == "/get_price" else {status, 422})
+    assert strict(answer.data)["status"] == answer.status_code
+
+
+def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: Shop) -> None:
+    items = [
+        {**REQUEST, "product_id": "P00002"},
+        {**REQUEST, "current_stock": -5},
+        {**REQUEST, "strategy": "greed"},
+        {**REQUEST, "date": "2023-08-05"},
+        "no object",
+        {**REQUEST, "product_id": "P00003"},
+    ]
+
+    answer = shop.client.post("/get_prices", json={"requests": items})
+
+    assert answer.status_code == 200
+    decisions = answer.get_json()["decisions"]
+    assert ["error" in decision for decision in decisions] == [False, True, True, True, True, False]
+    assert decisions[1]["error"]["errors"][0]["field"] == "current_stock"
+    assert decisions[2]["error"]["errors"][0]["field"] == "strategy"
+    logged = [record["product_id"] for record in logged_decisions(shop)]
+    assert logged == ["P00002", "P00003"]
+
+
+def test_a_batch_of_bad_items_only_is_a_list_of_errors(shop: Shop) -> None:
+    answer = shop.client.post("/get_prices", json={"requests": [{}, {}]})
+
+    assert [list(decision) for decision in answer.get_json()["decisions"]] == [["error"], ["error"]]
+
+
+def test_a_batch_prices_as_single_requests_do(shop: Shop) -> None:
+    items = [{**REQUEST, "product_id": f"P{number:05d}", "current_stock": number * 7} for number in range(1, 12)]
+
+    batch = shop.client.post("/get_prices", json={"requests": items}).get_json()["decisions"]
+    single = [shop.client.post("/get_price", json=item).get_json() for item in items]
+
+    for together, alone in zip(batch, single, strict=True):
+        assert together["recommended_price"] == pytest.approx(alone["recommended_price"])
+        assert together["confidence"] == pytest.approx(alone["confidence"], abs=1e-6)
+
+
+def test_a_batch_over_the_limit_is_refused_whole(shop: Shop) -> None:
+    answer = shop.client.post("/get_prices", json={"requests": [REQUEST] * 1001})
+
+    assert answer.status_code == 413
+    assert "1000 is the most" in answer.get_json()["detail"]
+
+
+def test_every_answer_is_logged_with_its_request_and_id(shop: Shop) -> None:
+    decision = shop.price().get_json()
+
+    (record,) = logged_decisions(shop)
+    assert record["decision"] == decision
+    assert record["request"]["product_id"] == REQUEST["product_id"]
+    assert record["date"] == "2023-08-04"
+    assert len(record["candidates"]["price"]) == 9
+
+
+def test_a_dry_run_is_priced_and_not_logged(shop: Shop) -> None:
+    answer = shop.client.post("/get_price?dry_run=true", json={**REQUEST, "strategy": "revenue"})
+
+    assert answer.get_json()["strategy"] == "revenue"
+    assert logged_decisions(shop) == []
+
+
+@pytest.mark.parametrize("query", ["?dry_run=perhaps", "?dry=true"])
+def test_a_query_that_is_not_known_is_refused(shop: Shop, query: str) -> None:
+    assert shop.client.post(f"/get_price{query}", json=REQUEST).status_code == 422
+
+
+def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Pricer, "_by_model", fail)
+
+    decision = shop.price().get_json()
+
+    assert (decision["source"], decision["model_version"]) == ("rule", "none")
+    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
+
+
+def test_another_version_is_served_without_a_restart_and_a_batch_sees_one(shop: Shop) -> None:
+    before = shop.price().get_json()["model_version"]
+
+    shop.point_at(shared_version(seed=2), version="8")
+
+    batch = shop.client.post("/get_prices", json={"requests": [REQUEST] * 50}).get_json()["decisions"]
+    assert before == "7"
+    assert {decision["model_version"] for decision in batch} == {"8"}
+
+
+@pytest.mark.parametrize("damage", ["{half", '{"version": "8", "created_ms": 1, "folder": "8-1"}'])
+def test_a_pointer_to_nothing_changes_nothing(shop: Shop, damage: str) -> None:
+    shop.settings.places.pointer.write_text(damage)
+
+    shop.service.tick()
+
+    assert shop.price().get_json()["model_version"] == "7"
+
+
+NAMES = st.sampled_from(["requests", *REQUEST]) | st.text()
+LEAVES = st.none() | st.booleans() | st.floats() | st.text()
+BODIES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(body=BODIES)
+def test_any_json_is_answered_with_json_and_never_with_500(shop: Shop, body: Any) -> None:
+    for path in ("/get_price", "/get_prices"):
+        answer = shop.client.post(path, data=json.dumps(body), content_type="application/json")
+
+        assert answer.status_code in (200, 400, 413, 422)
+        strict(answer.data)
+
+
+def logged_decisions(shop: Shop) -> list[dict[str, Any]]:
+    shop.service.log.flush()
+    return read_decisions(shop.settings.decisions_folder).records
+
+
+def strict(body: bytes) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(body, parse_constant=refuse)
