@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,14 +82,14 @@ class Registry:
         Raises:
             RegistryError: There is no active run, or the registry refuses.
         """
-        from mlflow import pyfunc  # noqa: PLC0415 - needs pandas, which serving's follower does not have
-
         if mlflow.active_run() is None:
             raise RegistryError("a version is logged under a run, and none is active; open one first")
         header = files.read_header(Path(folder))
         own = {name: str(header[name]) for name in _TAGGED if header.get(name) is not None}
         package = Path(pricing.__file__).parent
-        with self._door(), _named(Path(folder), ARTIFACT) as named:
+        with self._door(), _quiet_about_hints(), _named(Path(folder), ARTIFACT) as named:
+            from mlflow import pyfunc  # noqa: PLC0415 - needs pandas, which serving's follower does not have
+
             info = pyfunc.log_model(
                 name=self.model_name,
                 python_model=str(package / "registry" / "pyfunc.py"),
@@ -259,6 +260,14 @@ def _named(folder: Path, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         yield Path(shutil.copytree(folder, Path(scratch) / name))
+
+
+@contextmanager
+def _quiet_about_hints() -> Iterator[None]:
+    # MLflow wants types it can infer a schema from; ours is given, and its own classes lack them too.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
+        yield
 
 
 def _signature() -> Any:

@@ -1,0 +1,477 @@
+import datetime as dt
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from pipelines import history, production, promote, refresh, rollback
+from pricing.config import load_config
+from pricing.data.panel import Panel
+from pricing.data.store import save_panel
+from pricing.decision.facts import ProductFacts
+from pricing.decision.request import PriceRequest
+from pricing.demand.state import span
+from pricing.registry.aliases import Registry
+from pricing.registry.audit import Audit, Entry
+from pricing.registry.version import LoadedVersion, Origin, load, pack
+from tests.promotions import figures, packed
+from tests.versions import make_demand, make_panel
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole() -> Panel:
+    return make_panel(products=12, days=180)
+
+
+@dataclass
+class Shop:
+    """One retailer's registry, record and sales, in a folder of their own."""
+
+    folder: Path
+    registry: Registry
+    whole: Panel
+
+    def panel(self, days: int = 150) -> Panel:
+        return self.whole.through(self.whole.dates[days - 1])
+
+    def add(self, *, seed: int = 1, days: int = 150, alias: str | None = "challenger", **changes: Any) -> str:
+        """Registers a version, as train would, and returns its number."""
+        folder = self.folder / f"packed-{len(list(self.folder.iterdir()))}" / "version"
+        packed(folder, panel=self.panel(days), seed=seed, **changes)
+        with mlflow.start_run():
+            number = self.registry.log_version(folder)
+        if alias:
+            self.registry.point(alias, number)
+        return number
+
+    def sales(self, days: int, *, first: int = 0, panel: Panel | None = None) -> str:
+        panel = panel or self.panel(days)
+        where = self.folder / f"sales-{first}-{days}-{len(list(self.folder.iterdir()))}"
+        save_panel(_since(panel, first), where)
+        return str(where)
+
+    def entries(self) -> list[Entry]:
+        return Audit(production.database_url()).entries(self.registry.identity())
+
+    def fetch(self, reference: str) -> LoadedVersion:
+        return load(self.registry.download(reference, self.folder / f"got-{len(list(self.folder.iterdir()))}"))
+
+
+def _since(panel: Panel, first: int) -> Panel:
+    return span(panel, first, len(panel.dates))
+
+
+@pytest.fixture
+def shop(empty_store: Path, whole: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "PRICING_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    store = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PRICING_ACTOR", "ann")
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(store)
+    mlflow.set_experiment("pricing")
+    yield Shop(tmp_path, Registry("pricing", uri=store), whole)
+    mlflow.set_tracking_uri(None)
+
+
+def test_the_first_promotion_needs_only_the_baselines(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    number = shop.add()
+
+    code = promote.main([])
+
+    assert code == 0
+    assert shop.registry.aliases() == {"challenger": number, "champion": number}
+    (entry,) = shop.entries()
+    assert (entry.who, entry.to_version, entry.from_version, entry.forced) == ("ann", number, None, False)
+    assert {gate["name"] for gate in entry.gates} >= {"beats_naive", "coverage_80", "elasticity_sane", "golden"}
+    assert "passes all" in capsys.readouterr().out
+
+
+def test_a_refused_challenger_leaves_the_champion_and_exits_3(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    first = shop.add()
+    promote.main([])
+    worse = shop.add(seed=2, wape=0.45)
+
+    code = promote.main([])
+
+    assert code == promote.EXIT_REFUSED == 3
+    assert shop.registry.aliases()["champion"] == first
+    assert shop.entries()[-1].outcome == "refused"
+    assert f"refused: version {worse} fails against_champion; the champion stays {first}" in capsys.readouterr().err
+
+
+def test_the_report_is_an_artifact_of_the_promotions_run(shop: Shop) -> None:
+    shop.add(wape=0.6)
+    promote.main([])
+
+    run_id = shop.entries()[-1].run_id
+    assert run_id is not None
+    text = mlflow.artifacts.load_text(f"runs:/{run_id}/promotion.md")
+    figures = mlflow.artifacts.load_dict(f"runs:/{run_id}/promotion.json")
+
+    assert "| beats_naive | **FAIL** | 1.2 | ≤ 1 |" in text
+    assert figures["gates"][0]["figure"] == pytest.approx(1.2)
+    run = MlflowClient().get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["verdict"] == "refused"
+
+
+def test_force_overrules_a_gate_and_the_reason_is_recorded(shop: Shop) -> None:
+    shop.add()
+    promote.main([])
+    worse = shop.add(seed=2, wape=0.45)
+
+    code = promote.main(["--force", "true", "--reason", "the old one prices tools too low"])
+
+    assert code == 0
+    assert shop.registry.aliases()["champion"] == worse
+    assert shop.entries()[-1].forced
+    assert shop.entries()[-1].why == "the old one prices tools too low"
+
+
+def test_force_without_a_reason_is_refused_before_anything_happens(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add(wape=0.6)
+
+    code = promote.main(["--force", "true"])
+
+    assert code == 2
+    assert "--force needs --reason" in capsys.readouterr().err
+    assert "champion" not in shop.registry.aliases()
+
+
+def test_promoting_with_nothing_to_do_says_so_and_exits_0(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert promote.main([]) == 0
+    assert "nothing to do: pricing has no challenger" in capsys.readouterr().out
+    number = shop.add()
+    promote.main([])
+    capsys.readouterr()
+
+    assert promote.main([]) == 0
+
+    assert f"nothing to do: version {number} is the champion already" in capsys.readouterr().out
+    assert len(shop.entries()) == 1
+
+
+@pytest.mark.parametrize("job", [promote, rollback, refresh])
+@pytest.mark.parametrize("reference", ["99", "nobody"])
+def test_an_unknown_version_is_one_clear_line(
+    shop: Shop, capsys: pytest.CaptureFixture[str], job: Any, reference: str
+) -> None:
+    number = shop.add(alias="champion")
+
+    code = job.main(["--version", reference])
+
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: pricing has no version")
+    assert reference in error
+    assert shop.registry.aliases() == {"champion": number}
+
+
+def test_without_a_previous_champion_rollback_says_so(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.add()
+    promote.main([])
+
+    assert rollback.main([]) == 2
+
+    assert "no version or alias 'previous'" in capsys.readouterr().err
+
+
+def test_rollback_goes_to_the_last_champion_with_other_weights(shop: Shop) -> None:
+    first = shop.add()
+    promote.main([])
+    second = shop.add(seed=2)
+    promote.main([])
+
+    code = rollback.main(["--reason", "complaints"])
+
+    assert code == 0
+    assert shop.registry.aliases()["champion"] == first
+    assert shop.registry.aliases()["previous"] == second
+    assert (shop.entries()[-1].action, shop.entries()[-1].why) == ("rollback", "complaints")
+
+
+def test_rollback_with_sales_carries_the_old_weights_to_their_last_day(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.add(days=140)
+    promote.main([])
+    shop.add(seed=2, days=150)
+    promote.main([])
+
+    code = rollback.main(["--sales", shop.sales(160)])
+
+    assert code == 0
+    champion = shop.registry.find("champion")
+    assert champion.number not in (first, "2")
+    assert champion.weights == shop.registry.find(first).weights
+    assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
+    assert champion.tags["parent"] == first
+
+
+def test_rollback_without_sales_says_how_old_the_states_are(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.add(days=140)
+    promote.main([])
+    shop.add(seed=2, days=150)
+    promote.main([])
+    capsys.readouterr()
+
+    rollback.main([])
+
+    assert f"its states end on {shop.panel(140).dates[-1]}" in capsys.readouterr().out
+
+
+def test_history_shows_what_was_in_production_when(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    first = shop.add()
+    promote.main(["--reason", "the first"])
+    second = shop.add(seed=2)
+    promote.main([])
+    shop.add(seed=3, wape=0.9)
+    promote.main([])
+    rollback.main(["--reason", "complaints"])
+    capsys.readouterr()
+
+    assert history.main([]) == 0
+    short = capsys.readouterr().out
+    assert history.main(["--all", "true"]) == 0
+    long = capsys.readouterr().out
+
+    rows = [line.split() for line in short.splitlines() if line[:1].isdigit()]
+    assert [row[1] for row in rows] == [first, second, first]
+    assert [row[3] for row in rows[:-1]] == [row[2] for row in rows[1:]]
+    assert rows[-1][3] == "now"
+    assert "complaints" in short
+    assert "promote: refused" in long
+    assert "refused" not in short
+
+
+def test_a_hand_made_move_is_noticed_by_the_next_command(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    first = shop.add()
+    promote.main([])
+    second = shop.add(seed=2, alias=None)
+    shop.registry.point("champion", second)
+
+    history.main([])
+
+    entry = shop.entries()[-1]
+    assert (entry.action, entry.from_version, entry.to_version) == ("by_hand", first, second)
+    assert "by hand" in capsys.readouterr().out
+
+
+def test_deleting_a_version_cannot_lose_its_record(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    number = shop.add()
+    promote.main(["--reason", "the first"])
+
+    MlflowClient().delete_model_version("pricing", number)
+    later = shop.add(seed=2)
+    promote.main([])
+
+    entries = shop.entries()
+    assert [(entry.action, entry.to_version) for entry in entries] == [
+        ("promote", number),
+        ("by_hand", None),
+        ("promote", later),
+    ]
+    assert entries[0].why == "the first"
+    assert entries[0].gates
+
+
+def test_a_champion_scored_on_other_sales_is_refitted_on_the_challengers(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add()
+    promote.main([])
+    other = packed_with_other_settings(shop)
+
+    code = promote.main(["--version", other])
+
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "the champion is refitted on the challenger's; give --sales 'sales.csv'" in error
+    assert promote.main(["--version", other, "--sales", shop.sales(150)]) == 2
+    assert "holds other sales than those" in capsys.readouterr().err
+    assert promote.main(["--version", other, "--force", "true", "--reason", "sales are gone"]) == 0
+    assert "against_champion" in [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]]
+
+
+def packed_with_other_settings(shop: Shop) -> str:
+    """A challenger scored on other data and trained with other settings than the champion."""
+    config = load_config()
+    config = config.model_copy(update={"demand": config.demand.model_copy(update={"seed": 99})})
+    panel = shop.panel()
+    folder = shop.folder / "other" / "version"
+    pack(
+        folder,
+        demand=make_demand(panel, seed=5),
+        facts=ProductFacts.from_panel(panel),
+        config=config,
+        backtest={**figures(), "data": {"fingerprint": "f2", "source": "sales.csv", "last_date": "2030-01-01"}},
+        origin=Origin(kind="train", data={}),
+    )
+    with mlflow.start_run():
+        return shop.registry.log_version(folder)
+
+
+def test_a_champion_with_the_same_settings_is_not_refitted(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.add()
+    promote.main([])
+    number = shop.add(seed=2, data={"fingerprint": "f2"}, wape=0.45)
+
+    assert promote.main([]) == 0
+
+    assert shop.registry.aliases()["champion"] == number
+    assert "refitted on these folds it is the challenger itself" in capsys.readouterr().out
+
+
+def test_a_registry_that_does_not_answer_is_one_clear_line(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    for job in (promote, rollback, refresh, history):
+        assert job.main([]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert "does not answer" in error[0]
+
+
+def test_a_record_that_does_not_answer_changes_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = shop.add()
+    monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://me:secret@127.0.0.1:9/record")
+
+    assert promote.main([]) == 2
+
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "PRICING_DATABASE_URL" in error
+    assert "secret" not in error
+    assert shop.registry.aliases() == {"challenger": number}
+
+
+def test_a_damaged_version_is_never_promoted(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.add()
+    (array,) = shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version/arrays/facts/price.npy")
+    array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
+
+    code = promote.main(["--force", "true", "--reason", "hurry"])
+
+    assert code == 2
+    assert "arrays/facts/price.npy is damaged" in capsys.readouterr().err
+    assert "champion" not in shop.registry.aliases()
+
+
+def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_alone(shop: Shop) -> None:
+    first = shop.add(days=150, wape=0.49)
+    promote.main([])
+
+    assert refresh.main(["--sales", shop.sales(160)]) == 0
+    assert promote.main([]) == 0
+
+    champion = shop.registry.find("champion")
+    assert champion.number != first
+    assert champion.weights == shop.registry.find(first).weights
+    assert champion.tags["backtest"] == shop.registry.find(first).tags["backtest"]
+    assert champion.tags["kind"] == "refresh"
+    assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
+    assert [gate["name"] for gate in shop.entries()[-1].gates] == ["fresh", "parity", "golden"]
+    assert "previous" not in shop.registry.aliases()
+
+
+def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")
+
+    refresh.main(["--sales", shop.sales(160)])
+    everything = shop.fetch("challenger")
+    refresh.main(["--sales", shop.sales(160, first=150)])
+    rows = shop.fetch("challenger")
+
+    assert everything.meta["checks"]["parity_from_scratch"]
+    assert not rows.meta["checks"]["parity_from_scratch"]
+    np.testing.assert_allclose(rows.demand.encoded.state.hidden, everything.demand.encoded.state.hidden, atol=1e-6)
+    for name in ("product_ids", "categories", "price", "list_price", "unit_cost", "stock", "last_change"):
+        np.testing.assert_array_equal(rows.facts.to_arrays()[name], everything.facts.to_arrays()[name], err_msg=name)
+    assert rows.facts.recurring == everything.facts.recurring
+
+
+def test_refreshing_with_nothing_new_says_so(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    number = shop.add(alias="champion")
+
+    assert refresh.main(["--sales", shop.sales(150)]) == 0
+
+    assert f"nothing to do: version {number} has read these sales already" in capsys.readouterr().out
+    assert [entry.number for entry in shop.registry.versions()] == [number]
+
+
+def test_a_gap_or_an_older_panel_is_found_and_said(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.add(days=150, alias="champion")
+
+    assert refresh.main(["--sales", shop.sales(165, first=155)]) == 2
+    assert "periods between are missing" in capsys.readouterr().err
+    assert refresh.main(["--sales", shop.sales(140)]) == 2
+    assert "before the state's date" in capsys.readouterr().err
+    assert "challenger" not in shop.registry.aliases()
+
+
+def test_a_challenger_with_older_states_than_the_champion_is_refused(shop: Shop) -> None:
+    shop.add(days=150)
+    promote.main([])
+    shop.add(seed=2, days=140)
+
+    assert promote.main([]) == 3
+
+    assert [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]] == ["fresh"]
+
+
+def test_an_actor_is_named_even_without_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRICING_ACTOR", raising=False)
+
+    assert "@" in production.actor()
+
+
+def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
+    shop.add()
+    version = shop.fetch("challenger")
+    model = mlflow.pyfunc.load_model("models:/pricing@challenger")
+    rows = [
+        {
+            "product_id": str(version.demand.product_ids[0]),
+            "current_stock": 150,
+            "day_of_week": "Friday",
+            "comp_price": 20,
+        },
+        {"product_id": "nobody knows", "current_stock": 0, "day_of_week": "Monday", "comp_price": None},
+        {
+            "product_id": str(version.demand.product_ids[1]),
+            "current_stock": 3.5,
+            "day_of_week": "Sunday",
+            "is_promo": True,
+        },
+    ]
+
+    answer = model.predict(pd.DataFrame(rows), params={"today": "2024-06-03"})
+
+    expected = version.pricer(version="x").price([PriceRequest(**row) for row in rows], today=dt.date(2024, 6, 3))
+    assert answer["recommended_price"].tolist() == [decision.recommended_price for decision in expected]
+    assert answer["source"].tolist() == [decision.source for decision in expected]
+    assert answer["reasons"].tolist() == [decision.reasons for decision in expected]
