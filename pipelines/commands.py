@@ -18,7 +18,12 @@ class JobError(PricingError):
 
 
 def start_job(
-    module: str, options: Sequence[str], *, run: Run, extra: Mapping[str, str] | None = None
+    module: str,
+    options: Sequence[str],
+    *,
+    run: Run,
+    extra: Mapping[str, str] | None = None,
+    keep: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
     """Starts `python -m MODULE OPTIONS` at the root; its output goes where ours goes.
 
@@ -27,12 +32,20 @@ def start_job(
         options: Its command line.
         run: The run of which its own becomes a child.
         extra: Environment variables for it alone, such as an address with a password.
+        keep: File descriptors that it inherits, such as a lock's.
     """
     command = [sys.executable, "-m", module, *options]
-    return subprocess.Popen(command, cwd=ROOT, env={**child_environment(run), **(extra or {})})
+    return subprocess.Popen(command, cwd=ROOT, env={**child_environment(run), **(extra or {})}, pass_fds=keep)
 
 
-def run_job(module: str, options: Sequence[str], *, run: Run, fine: Sequence[int] = (0,)) -> int:
+def run_job(
+    module: str,
+    options: Sequence[str],
+    *,
+    run: Run,
+    fine: Sequence[int] = (0,),
+    keep: Sequence[int] = (),
+) -> int:
     """Runs a job to its end and returns its exit code.
 
     Args:
@@ -40,12 +53,13 @@ def run_job(module: str, options: Sequence[str], *, run: Run, fine: Sequence[int
         options: Its command line.
         run: The run of which its own becomes a child.
         fine: Exit codes that are no error.
+        keep: File descriptors that it inherits.
 
     Raises:
         JobError: It ended with another exit code.
     """
     print(f"--- {module.rpartition('.')[2]}", flush=True)
-    process = start_job(module, options, run=run)
+    process = start_job(module, options, run=run, keep=keep)
     try:
         code = process.wait()
     finally:

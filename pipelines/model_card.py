@@ -51,7 +51,10 @@ def _score_row(label: str, scores: Mapping[str, Any]) -> str:
 
 def _by_volume(figures: Mapping[str, Any]) -> str:
     rows = ["| volume | WAPE | seasonal naive |", "|---|---|---|"]
-    rows += [f"| {name} | {s['wape']:.3f} | {s['wape_naive']:.3f} |" for name, s in figures["by_volume"].items()]
+    for name in ("low", "mid", "high"):
+        if name in figures["by_volume"]:
+            scores = figures["by_volume"][name]
+            rows.append(f"| {name} | {scores['wape']:.3f} | {scores['wape_naive']:.3f} |")
     return "By how much a product sells:\n\n" + "\n".join(rows)
 
 

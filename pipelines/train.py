@@ -17,7 +17,7 @@ from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
 from pipelines.plots import draw_all
-from pipelines.record import log_data, without_password
+from pipelines.record import describe_data, log_data
 from pipelines.tracking import tracked_run, tracking_uri
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
@@ -45,7 +45,8 @@ def _train(argv: Sequence[str] | None) -> int:
         panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
         if options.until is not None:
             panel = _until(panel, options.until)
-        fingerprint = log_data(panel, sales=options.sales)
+        sales = options.source or options.sales
+        fingerprint = log_data(panel, sales=sales)
         _say(started, f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s")
         for note in panel.notes:
             _say(started, f"note: {note}")
@@ -60,7 +61,7 @@ def _train(argv: Sequence[str] | None) -> int:
             level_error=evaluated.level_error,
             progress=lambda words: _say(started, words),
         )
-        origin = Origin(kind="train", data=_describe(panel, sales=options.sales, fingerprint=fingerprint))
+        origin = Origin(kind="train", data=describe_data(panel, sales=sales, fingerprint=fingerprint))
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = pack(
                 Path(scratch) / "version",
@@ -81,6 +82,7 @@ def _train(argv: Sequence[str] | None) -> int:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("train", "Trains a model on sales and registers it as the challenger.")
     options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
+    options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
     options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")
     return options.parse(argv)
 
@@ -91,16 +93,6 @@ def _until(panel: Panel, until: dt.date) -> Panel:
         raise HistoryError(f"--until {until}: the sales begin on {panel.dates[0]}; give a later day")
     panel = panel.through(day)
     return panel.select(np.flatnonzero(panel.present.any(axis=1)))
-
-
-def _describe(panel: Panel, *, sales: str | None, fingerprint: str) -> dict[str, object]:
-    return {
-        "fingerprint": fingerprint,
-        "source": without_password(sales) if sales else "simulated market",
-        "rows": int(panel.present.sum()),
-        "first_date": str(panel.dates[0]),
-        "last_date": str(panel.dates[-1]),
-    }
 
 
 def _register(version: LoadedVersion, evaluated: Backtest, *, config: Config) -> str:

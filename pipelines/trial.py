@@ -187,6 +187,8 @@ def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
     """Draws a value for every key of the search space; whole numbers where the key is one."""
     values: dict[str, Any] = {}
     for key, space in tuning.space.items():
+        if space is None:
+            continue
         if isinstance(space, ChoicesConfig):
             values[key] = trial.suggest_categorical(key, list(space.choices))
         elif DemandConfig.model_fields[key].annotation is int:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _search(options: argparse.Namespace, config: Config, *, digest: str) -> Sear
 def _question(config: Config) -> str:
     """Hashes what a score depends on besides the data: only trials of one question can be compared."""
     asked = {"demand": config.demand.model_dump(mode="json"), "data": config.data.model_dump(mode="json")}
-    space = {key: space.model_dump(mode="json") for key, space in config.tuning.space.items()}
+    space = {key: space.model_dump(mode="json") for key, space in config.tuning.space.items() if space}
     return hashlib.sha256(json.dumps({**asked, "space": space}, sort_keys=True).encode()).hexdigest()
 
 
@@ -253,7 +254,9 @@ def _log_plots(study: optuna.Study) -> None:
     pages = []
     for name in _PLOTS:
         try:
-            figure = getattr(optuna.visualization, f"plot_{name}")(study)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # says that few trials make an importance unsure
+                figure = getattr(optuna.visualization, f"plot_{name}")(study)
         except (ValueError, RuntimeError) as error:  # too few trials for this one
             pages.append(f"<p>{name}: {error}</p>")
             continue

@@ -291,7 +291,7 @@ class TuningConfig(Section):
     workers: Annotated[int, Field(ge=1, le=64)]
     batch: PositiveInt
     startup: PositiveInt
-    space: Annotated[dict[str, RangeConfig | ChoicesConfig], Field(min_length=1)]
+    space: dict[str, RangeConfig | ChoicesConfig | None]
 
     @model_validator(mode="after")
     def _demand_keys(self) -> "TuningConfig":
@@ -301,6 +301,8 @@ class TuningConfig(Section):
                 free = sorted(set(DemandConfig.model_fields) - fixed)
                 near = difflib.get_close_matches(key, free, n=1, cutoff=0.0)[0]
                 raise ValueError(f"{key} is no key of demand that may be tuned; the nearest one is {near}")
+        if not any(self.space.values()):
+            raise ValueError("space holds nothing to search")
         return self
 
 

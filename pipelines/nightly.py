@@ -1,0 +1,123 @@
+"""What runs every night: new sales in, monitoring looks, states go forward or the model is retrained, gates decide."""
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Sequence
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipelines.cli import job_options, run_main
+from pipelines.commands import JobError, run_job
+from pipelines.lock import only_one
+from pipelines.places import pricing_home, tracking_uri
+from pipelines.tracking import tracked_run
+from pricing.config import Config, load_config
+from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry.aliases import Registry
+
+REFUSED = 3
+# Exit codes of `python -m monitoring --exit_code true`.
+FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_nightly, argv)
+
+
+def _nightly(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    home = pricing_home().resolve()
+    with only_one("nightly", home=home) as held, tracked_run("nightly", config=config, reason=options.reason) as run:
+        panel = home / "panel"
+        night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel))
+        night.job("pipelines.etl", "--output", str(panel), *_given(options, "sales", "quarantine"), fresh=True)
+        verdict, complaint = night.pass_over(source=options.sales or "simulated market")
+        mlflow.set_tag("verdict", verdict)
+        print(verdict)
+        if complaint is not None:
+            raise complaint
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("nightly", "Reads new sales, monitors, refreshes or retrains, and lets the gates decide.")
+    options.add_argument("--reason", default="nightly", metavar="WORDS", help="why, for the record")
+    return options.parse(argv)
+
+
+def _given(options: argparse.Namespace, *names: str) -> list[str]:
+    values = [(name, getattr(options, name)) for name in names]
+    return [word for name, value in values if value is not None for word in (f"--{name}", str(value))]
+
+
+class _Night:
+    """One night's jobs. Each can be repeated: a second night on the same sales finds nothing left to do."""
+
+    def __init__(self, config: Config, *, run: Run, held: int, common: list[str], panel: str) -> None:
+        self._config = config
+        self._run = run
+        self._held = held
+        self._common = common
+        self._panel = panel
+        self._registry = Registry(config.registry.model_name, uri=tracking_uri())
+
+    def job(self, module: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
+        """Runs a job with the shared options, on the panel of this night unless `fresh`."""
+        options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
+        return run_job(module, options, run=self._run, fine=fine, keep=[self._held])
+
+    def pass_over(self, *, source: str) -> tuple[str, JobError | None]:
+        """Does what is due and says it in a sentence, with the error of a monitoring run that failed."""
+        if self._registry.at(CHAMPION) is None:
+            return self._retrain("there is no champion yet", source=source), None
+        complaint = None
+        try:
+            outcome = self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
+        except JobError as error:
+            # Prices must not grow stale because the watchman stumbled; the night still ends FAILED.
+            outcome, complaint = FINE, error
+        parts = ["monitoring asks for a person; see its report"] if outcome == PAGE else []
+        if outcome == RETRAIN:
+            parts.append(self._retrain_if_due(source=source))
+        return "; ".join([*parts, self._refresh()]), complaint
+
+    def _retrain_if_due(self, *, source: str) -> str:
+        if self._config.monitoring.trigger != "none":
+            return f"monitoring starts the retraining itself (monitoring.trigger: {self._config.monitoring.trigger})"
+        days = self._config.monitoring.cooldown
+        if self._retrained_within(days):
+            return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
+        return self._retrain("monitoring found decay", source=source)
+
+    def _retrain(self, reason: str, *, source: str) -> str:
+        self.job("pipelines.retrain", "--source", source, "--reason", reason)
+        champion = self._registry.at(CHAMPION)
+        return f"retrained on {source}: {reason}; the champion is version {champion.number if champion else 'none'}"
+
+    def _refresh(self) -> str:
+        champion, challenger = self._registry.at(CHAMPION), self._registry.at(CHALLENGER)
+        if champion is None:
+            return "no champion, so nothing to carry forward"
+        auto = self._config.registry.auto_promote
+        if not auto and challenger is not None and challenger.weights != champion.weights:
+            return f"version {challenger.number} waits for a person to promote it, so it stays the challenger"
+        self.job("pipelines.refresh")
+        if not auto:
+            return "states are carried forward; registry.auto_promote is off, so a person promotes them"
+        code = self.job("pipelines.promote", "--reason", "nightly refresh", fine=(0, REFUSED))
+        return "a gate refused the refreshed states" if code == REFUSED else "states are up to date"
+
+    def _retrained_within(self, days: int) -> bool:
+        since = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+        finished = "tags.job = 'retrain' and attributes.status = 'FINISHED'"
+        recent = f"{finished} and attributes.start_time > {int(since.timestamp() * 1000)}"
+        return bool(MlflowClient().search_runs([self._run.info.experiment_id], filter_string=recent, max_results=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

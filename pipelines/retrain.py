@@ -1,0 +1,104 @@
+"""Trains on the newest sales and lets the gates decide: etl, train, promote or keep, under one lock and one run."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+import yaml
+from mlflow import MlflowClient
+
+from pipelines.cli import job_options, run_main
+from pipelines.commands import run_job
+from pipelines.lock import only_one
+from pipelines.places import pricing_home, tracking_uri
+from pipelines.record import fingerprint, flatten
+from pipelines.tracking import tracked_run
+from pricing.config import Config, load_config
+from pricing.data.store import load_panel
+from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry.aliases import Registry
+
+REFUSED = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code: 0 whether the champion changed or stayed."""
+    return run_main(_retrain, argv)
+
+
+def _retrain(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    if options.recency is not None:
+        config = config.model_copy(
+            update={"demand": config.demand.model_copy(update={"recency_half_life": options.recency})}
+        )
+    home = pricing_home().resolve()
+    with only_one("retrain", home=home) as held, tracked_run("retrain", config=config, reason=options.reason) as run:
+        settings = home / "retrain" / "config.yaml"
+        panel = home / "retrain" / "panel"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        common = ["--config", str(settings)]
+        read = [*common, "--output", str(panel), *_given(options, "sales", "quarantine")]
+        run_job("pipelines.etl", read, run=run, keep=[held])
+        done = trained_already(config, panel)
+        if done is None:
+            said = ["--source", options.source or options.sales or "simulated market", "--reason", options.reason]
+            run_job("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=[held])
+        else:
+            print(f"version {done} was trained on just these sales with these settings; it is not trained again")
+        if not config.registry.auto_promote:
+            return _say("left to a person: registry.auto_promote is off; mlflow run . -e promote puts it to the gates")
+        words = [*common, "--sales", str(panel), "--reason", options.reason]
+        code = run_job("pipelines.promote", words, run=run, fine=(0, REFUSED), keep=[held])
+        return _say("kept the champion: a gate refused the new version" if code == REFUSED else "promoted")
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("retrain", "Trains on the newest sales and lets the gates decide whether it is served.")
+    options.add_argument("--reason", default="asked for by a person", metavar="WORDS", help="why, for the record")
+    options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
+    options.add_argument(
+        "--recency", type=float, metavar="PERIODS", help="half-life of a day's weight; absent: demand.recency_half_life"
+    )
+    return options.parse(argv)
+
+
+def trained_already(config: Config, panel: Path) -> str | None:
+    """Finds the challenger or champion that was trained on just this panel with these settings: its number, or None.
+
+    So a retraining that was cut off after training goes on with the gates, and a second trigger costs nothing.
+    """
+    registry = Registry(config.registry.model_name, uri=tracking_uri())
+    digest = fingerprint(load_panel(panel))
+    wanted = {
+        name: value
+        for name, value in flatten(config.model_dump(mode="json"))
+        if name.partition(".")[0] in ("data", "demand", "decision")
+    }
+    for alias in (CHALLENGER, CHAMPION):
+        entry = registry.at(alias)
+        if entry is None or not entry.run_id:
+            continue
+        run = MlflowClient().get_run(entry.run_id)
+        if run.data.tags.get("data_fingerprint") == digest and wanted.items() <= run.data.params.items():
+            return entry.number
+    return None
+
+
+def _given(options: argparse.Namespace, *names: str) -> list[str]:
+    values = [(name, getattr(options, name)) for name in names]
+    return [word for name, value in values if value is not None for word in (f"--{name}", str(value))]
+
+
+def _say(verdict: str) -> int:
+    mlflow.set_tag("verdict", verdict)
+    print(verdict)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
