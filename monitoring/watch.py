@@ -183,7 +183,7 @@ def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:
     at = decisions["at"].dt.tz_localize(None)
     live = at[at < decisions["date"] + pd.Timedelta(days=1)]
     if live.empty:
-        return panel.dates[-1]
+        return np.datetime64(panel.dates[-1], "D")
     newest: np.datetime64 = live.max().to_datetime64().astype("datetime64[D]")
     return newest
 
