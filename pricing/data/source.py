@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from pricing.errors import SourceError
 
 DEFAULT_TABLE = "sales"
+POSTGRESQL = "postgresql+psycopg2"  # the driver that is installed; SQLAlchemy 2.1 would take psycopg 3
 _HEAD = 1 << 16  # bytes that tell what a file is
 _SQL_ROWS = 100_000  # rows fetched at once
 _TEXTS = ("product_id", "category")  # never numbers, whatever they look like: 00123 is not 123
@@ -207,6 +208,8 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     try:
         url = sa.make_url(address)
         shown = url.render_as_string(hide_password=True)
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername=POSTGRESQL)
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
             raise SourceError(f"{shown}: the file {url.database or ''} does not exist")
         engine = sa.create_engine(url)
@@ -218,13 +221,18 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
             query, left_out = _query(connection, what.strip() or DEFAULT_TABLE, shown=shown, columns=columns)
-            parts = list(pd.read_sql(query, connection, chunksize=_SQL_ROWS))
+            result = connection.execute(query)
+            names = list(result.keys())
+            parts = [
+                pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
+                for rows in result.partitions(_SQL_ROWS)
+            ]
     except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
         raise SourceError(f"{shown}: cannot be read: {_first_line(cause)}") from error
     finally:
         engine.dispose()
-    frame: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
     wanted, more = _wanted([str(name) for name in frame.columns], columns)
     frame = frame[list(dict.fromkeys(wanted))] if more else frame
     frame.attrs = {"left_out": left_out + more}

