@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from serving.settings import Settings
 
 NO_VERSION = "none"
 LOOK_SECONDS = 0.2
+SETTLED_SECONDS = 120.0  # a follower that says nothing for so long will not say anything
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +45,10 @@ class Served:
 class Champion:
     """Holds what is served now; reading `served` is safe at any time, and is done once per request."""
 
-    def __init__(self, settings: Settings, *, opened: Callable[[Path], LoadedVersion] | None = None) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._open = opened or open_version
+        self._clock = clock
+        self._started = clock()
         self.rules = Served(
             name=NO_VERSION,
             pricer=Pricer(None, None, settings.config, version=NO_VERSION),
@@ -65,7 +68,7 @@ class Champion:
     @property
     def settled(self) -> bool:
         """Whether the first attempt to load a champion has ended, and its outcome is what is served here."""
-        if not self._settings.follows:
+        if not self._settings.follows or self._clock() - self._started > SETTLED_SECONDS:
             return True
         following = self.following
         if following is None or not following.attempted:
@@ -98,7 +101,7 @@ class Champion:
         return False
 
     def _serve(self, pointer: Pointer, *, folder: Path) -> Served:
-        version = self._open(folder)
+        version = open_version(folder)
         config = version.config
         if self._settings.config_path is not None:
             config = config.model_copy(update={"decision": self._settings.config.decision})

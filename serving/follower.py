@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -20,6 +21,8 @@ from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, rep
 from serving.settings import Settings, read_settings
 
 RETRY_SECONDS = 600.0  # a refused version is fetched anew after this long: the fault may have been the network's
+
+_SECRET = re.compile(r"://[^/@\s]+@")  # the user and password of an address
 
 _log = logging.getLogger(__name__)
 _PATIENCE = {
@@ -152,6 +155,8 @@ class Follower:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _tell(self, following: Following) -> Following:
+        if following.detail:
+            following = replace(following, detail=_SECRET.sub("://***@", following.detail))
         if following.state != self.following.state or following.detail != self.following.detail:
             _log.info("follower: %s%s", following.state, f" ({following.detail})" if following.detail else "")
         self.following = following

@@ -16,6 +16,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 import pricing
 from pricing.errors import RegistryError
@@ -70,7 +71,8 @@ class Registry:
             os.environ.setdefault(name, value)
         self.model_name = model_name
         self.uri = uri
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with self._door():
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def log_version(self, folder: str | Path, *, tags: Mapping[str, str] | None = None) -> str:
         """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
@@ -233,7 +235,7 @@ class Registry:
     def _door(self) -> Iterator[None]:
         try:
             yield
-        except (MlflowException, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RegistryError(f"registry {self.uri}: {line}") from error
 

@@ -208,3 +208,13 @@ def test_an_illegible_status_reads_as_none(tmp_path: Path) -> None:
 
     assert read_following(tmp_path / "follower.json") is None
     assert Following(run_id="x").state == "starting"
+
+
+def test_no_password_of_a_registry_is_told(tmp_path: Path) -> None:
+    class Secretive(FakeRegistry):
+        def at(self, alias: str) -> Entry | None:
+            raise RegistryError("registry postgresql://bob:pa55word@db:5432/x: refused")
+
+    following = follower(Secretive(), tmp_path).poll()
+
+    assert following.detail == "registry postgresql://***@db:5432/x: refused"
