@@ -50,12 +50,19 @@ class Lattice:
         first = np.floor(low / step + NEAR) if low < 0 < high else low / step  # so that list price is one of them
         self._ratios = np.exp(step * (first + np.arange(ratios)))
 
-    def candidates(self, these: Circumstances) -> Candidates:
-        """Lays out the candidates of every request; its outermost allowed prices are the limits themselves."""
+    def candidates(self, these: Circumstances, *, anchor: Floats | None = None) -> Candidates:
+        """Lays out the candidates of every request; its outermost allowed prices are the limits themselves.
+
+        Args:
+            these: What each request is priced under.
+            anchor: (request,) a further price to consider where the guardrails allow it; NaN for none.
+        """
         limit = limits(these, self._guardrails)
         current = these.current_price
         limit = self._whole_steps(limit, current)
         prices = these.list_price[:, None] * self._ratios
+        if anchor is not None:
+            prices = np.concatenate([prices, np.where(np.isnan(anchor), these.list_price, anchor)[:, None]], axis=1)
         inside = (current >= limit.low * (1 - NEAR)) & (current <= limit.high * (1 + NEAR))
         if self._rungs is None:
             prices = self._steps.nearest(prices)
@@ -79,6 +86,18 @@ class Lattice:
         prices.sort(axis=1)
         place = (prices < current[:, None]).sum(axis=1)
         return Candidates(prices, limit, place, allowed, self._nearest(prices, place, allowed))
+
+    def allows(self, prices: Floats, field: Candidates) -> Bools:
+        """(price,) which of some prices the guardrails of one request allow; `field` holds its candidates.
+
+        A price counts that lies between the limits on a rung, or is the current price where that may stay.
+        """
+        limit = field.limits
+        inside = (prices >= limit.low * (1 - NEAR)) & (prices <= limit.high * (1 + NEAR))
+        rungs = self._rungs if self._rungs is not None and not limit.gave_way[0] & GAVE_WAY[-1] else self._steps
+        on_rung = np.abs(rungs.nearest(prices) - prices) <= NEAR * prices
+        stays = field.allowed & (np.abs(field.prices[0, field.current] - prices) <= NEAR * prices)
+        return np.asarray(inside & (on_rung | stays))
 
     def _whole_steps(self, limit: Limits, current: Floats) -> Limits:
         """Moves the limits inwards to whole steps; where none lies between them, to the current price or up a step."""

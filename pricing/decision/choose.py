@@ -40,6 +40,16 @@ class Policy:
         self.range_deviation = deviation_at(config.range_level)
         self.days = tuple(strategy.days for strategy in self.strategies.values())
         self._kinds: tuple[Strategy, ...] = tuple(self.strategies.values())
+        self._anchored = [n for n, kind in enumerate(self._kinds) if type(kind).anchor is not Strategy.anchor]
+
+    def anchor(self, these: Circumstances) -> Floats | None:
+        """(request,) the price that a strategy wants to see among the candidates; None where no one wants any."""
+        anchors: Floats | None = None
+        for number in self._anchored:
+            if number in these.strategy:
+                rest = np.nan if anchors is None else anchors
+                anchors = np.where(these.strategy == number, self._kinds[number].anchor(these), rest)
+        return anchors
 
     def worth(self, these: Circumstances, prices: Floats) -> Worth:
         """What each candidate is worth under each request's own strategy."""
@@ -98,7 +108,7 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
         ask: Demand at prices (request, candidate), each row ascending; called once.
         policy: Strategies, guardrails and thresholds.
     """
-    field = policy.lattice.candidates(these)
+    field = policy.lattice.candidates(these, anchor=policy.anchor(these))
     grid = ask(field.prices)
     shelf = Shelf(grid, np.where(these.stock > 0, these.stock, np.inf))
     worth = policy.worth(these, field.prices)

@@ -140,12 +140,12 @@ class Desk:
             date.toordinal() - _UNIX,
             self._holiday_on(date) if request.is_holiday is None else request.is_holiday,
             self._periods(request, known, date, self._policy.days[strategy]),
-            self._level(known, category),
             reasons,
+            self._level(known, category),
         )
 
     def _columns(self, numbers: Floats, dates: list[dt.date], categories: list[str]) -> Columns:
-        whole = numbers[9:].astype(np.int64)
+        whole = numbers[9:-1].astype(np.int64)
         return Columns(
             Circumstances(
                 current_price=numbers[0],
@@ -169,8 +169,8 @@ class Desk:
                 is_holiday=numbers[13],
                 periods=whole[5],
             ),
-            numbers[15],
-            whole[7],
+            numbers[-1],
+            whole[6],
             dates,
             categories,
         )

@@ -31,7 +31,7 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     around *= KEPT
     around += (mean + TINY)[..., None]
     around /= (width + 1e-3 * TINY)[..., None]
-    return normal_chance(around) @ weight
+    return np.minimum(normal_chance(around) @ weight, 1.0)
 
 
 def relative_gain(new: Floats, old: Floats) -> Floats:

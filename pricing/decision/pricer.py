@@ -1,6 +1,7 @@
 """What answers price requests: history, model and rules behind one door. A price always comes."""
 
 import datetime as dt
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.config import Config
-from pricing.decision.choose import Choices, Policy, choose
-from pricing.decision.cold_start import believed_demand
+from pricing.decision.choose import Ask, Choices, Policy, choose
+from pricing.decision.cold_start import believed_demand, believed_elasticity
 from pricing.decision.columns import Columns, Desk
 from pricing.decision.facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
+from pricing.decision.simulation import Simulation, Tried, outcomes
 from pricing.demand.curve import Demand
+from pricing.errors import RequestError
 
 Floats = NDArray[np.floating]
 
@@ -78,7 +81,7 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision)
         self._demand = demand
-        self._elasticity = config.decision.rule_elasticity
+        self._usual_elasticity = config.decision.rule_elasticity
         self._desk = Desk(demand, facts, config, self.policy)
         self._new_id = new_id or (lambda: uuid.uuid4().hex)
 
@@ -111,6 +114,58 @@ class Pricer:
                 detailed[place] = answer
         return detailed
 
+    def simulate(
+        self, request: PriceRequest, *, today: dt.date, prices: Sequence[float] = (), strategies: Sequence[str] = ()
+    ) -> Simulation:
+        """What would follow until the next delivery from given prices, and from the prices that strategies choose.
+
+        Args:
+            request: The product, day and stock; its own strategy is of no matter.
+            today: The day on which it is answered.
+            prices: Prices to try, inside the guardrails or not.
+            strategies: Strategies to try; without prices and strategies, every configured one.
+
+        Raises:
+            RequestError: As `price`; or a price is not above 0, or nothing says how much of the product sells.
+        """
+        wrong = [price for price in prices if not 0 < price < math.inf]
+        if wrong:
+            raise RequestError(f"prices: expected numbers above 0, found {wrong[0]!r}")
+        if not prices and not strategies:
+            strategies = self.policy.names
+        columns = self._desk.lay_out([request.model_copy(update={"strategy": None})], today=today)
+        ask = self._ask(columns)
+        these = columns.these
+        field = self.policy.lattice.candidates(these)
+        allowed = self.policy.lattice.allows(np.asarray(prices, dtype=np.float64), field).tolist()
+        tried = [Tried(price, None, allow) for price, allow in zip(prices, allowed, strict=True)]
+        decided = self.price([request.model_copy(update={"strategy": name}) for name in strategies], today=today)
+        tried += [Tried(decision.recommended_price, decision.strategy, True) for decision in decided]
+        return Simulation(
+            product_id=request.product_id,
+            date=columns.dates[0],
+            periods=int(columns.offers.periods[0]),
+            current_price=float(these.current_price[0]) if these.current_known[0] else None,
+            list_price=float(these.list_price[0]),
+            unit_cost=float(these.unit_cost[0]),
+            price_limits=(float(field.limits.low[0]), float(field.limits.high[0])),
+            source=_SOURCES[int(ask(these.current_price[:, None]).source[0])],
+            model_version=self.version,
+            outcomes=outcomes(tried, ask, stock=float(these.stock[0]), unit_cost=float(these.unit_cost[0])),
+        )
+
+    def _ask(self, columns: Columns) -> Ask:
+        """Demand of one request, by the model or by belief.
+
+        Raises:
+            RequestError: Nothing says how much sells.
+        """
+        if self._demand is not None and _known(columns).all():
+            return partial(self._demand.grid, columns.offers)
+        if np.isnan(columns.level).any():
+            raise RequestError("nothing says how much of the product sells, so there is nothing to simulate")
+        return self._by_belief(columns, columns.level)
+
     def _passes(self, requests: Sequence[PriceRequest], today: dt.date) -> list[tuple[Sequence[int], Columns, Choices]]:
         """Decides the batch: what the model knows in one pass, the rest by rule in another."""
         if not requests:
@@ -118,7 +173,7 @@ class Pricer:
         columns = self._desk.lay_out(requests, today=today)
         if self._demand is None:
             return [(range(len(requests)), columns, self._by_rule(columns))]
-        known = (columns.offers.product >= 0) | (columns.offers.category >= 0)
+        known = _known(columns)
         if known.all():
             return [(range(len(requests)), columns, self._by_model(self._demand, columns))]
         passes: list[tuple[Sequence[int], Columns, Choices]] = []
@@ -140,14 +195,7 @@ class Pricer:
         if unknown.any():
             level = np.where(unknown, 1.0, level)
             these = replace(these, stock=np.where(unknown & (these.stock > 0), np.inf, these.stock))
-        ask = partial(
-            believed_demand,
-            list_price=these.list_price,
-            level=level,
-            periods=columns.offers.periods,
-            elasticity=self._elasticity,
-        )
-        choices = choose(these, ask, self.policy)
+        choices = choose(these, self._by_belief(columns, level), self.policy)
         if not unknown.any():
             return choices
         nothing = (columns.reasons & BIT["price_level_unknown"]) > 0
@@ -157,6 +205,22 @@ class Pricer:
             units=np.where(unknown, 0.0, choices.units),
             margin=np.where(unknown, 0.0, choices.margin),
             reasons=choices.reasons | unknown * BIT["demand_unknown"],
+        )
+
+    def _by_belief(self, columns: Columns, level: Floats) -> Ask:
+        these = columns.these
+        elasticity = believed_elasticity(
+            unit_cost=these.unit_cost,
+            list_price=these.list_price,
+            cost_assumed=(columns.reasons & BIT["cost_assumed"]) > 0,
+            usual=self._usual_elasticity,
+        )
+        return partial(
+            believed_demand,
+            list_price=these.list_price,
+            level=level,
+            periods=columns.offers.periods,
+            elasticity=elasticity,
         )
 
     def _decisions(self, columns: Columns, choices: Choices) -> list[Decision]:
@@ -188,6 +252,11 @@ class Pricer:
                 strict=True,
             )
         ]
+
+
+def _known(columns: Columns) -> NDArray[np.bool_]:
+    """(request,) whether demand knows the product, or at least its category."""
+    return (columns.offers.product >= 0) | (columns.offers.category >= 0)
 
 
 def _details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:

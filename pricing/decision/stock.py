@@ -40,10 +40,31 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     units = np.maximum(stock, 1.0)
     total = size + mean
     p, q = size / total, mean / total
+    mass, above = _mass_and_tail(p, q, size=size, units=units)
+    sales = mean + above * (units - mean) - (size + units) * q * mass
+    return np.asarray(np.minimum(np.maximum(sales, 0.0), np.minimum(mean, units)))
+
+
+def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
+    """P(D > units) for the demand of `expected_sales`, by the same approximation.
+
+    Args:
+        mean: Expected demand, above 0, in units.
+        size: Of the negative binomial, above 0; broadcasts against `mean`.
+        units: At least 0, in the shape of `size`; between whole units it is interpolated.
+    """
+    total = size + mean
+    p, q = size / total, mean / total
+    mass, above = _mass_and_tail(p, q, size=size, units=units)
+    return np.asarray(np.minimum(np.maximum(above - mass * q, 0.0), 1.0))
+
+
+def _mass_and_tail(p: Floats, q: Floats, *, size: Floats, units: Floats) -> tuple[Floats, Floats]:
+    """A of `expected_sales`, and P(D' > units) for D' negative binomial of size + 1 and the same p."""
     mass = np.exp(_log_choose(size, units) + size * np.log(p) + units * np.log(q))
     shifted = size + 2
     trials = shifted + units
-    ratio = np.empty((2, *total.shape))
+    ratio = np.empty((2, *p.shape))
     np.divide(units + 0.5, trials * q, out=ratio[0])
     np.divide(shifted - 0.5, trials * p, out=ratio[1])
     bent = _skew(ratio)
@@ -51,9 +72,7 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     spread = np.maximum(1 + p * bent[0] + q * bent[1], 0.0) / ((trials + 1 / 6) * pq)
     distance = (trials + 1 / 3) * q - units - 2 / 3
     distance -= p * (0.02 / (units + 1) + 0.02 / (trials + 1)) - q * (0.02 / shifted) - 0.01 / (trials + 1)
-    above = normal_chance(distance * np.sqrt(spread)) - mass * pq * ((size + units + 1) / (size + 1))
-    sales = mean + above * (units - mean) - (size + units) * q * mass
-    return np.asarray(np.minimum(np.maximum(sales, 0.0), np.minimum(mean, units)))
+    return mass, normal_chance(distance * np.sqrt(spread)) - mass * pq * ((size + units + 1) / (size + 1))
 
 
 class Shelf:

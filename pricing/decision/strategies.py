@@ -1,8 +1,9 @@
 """What a price is worth to the business: one small class for each kind of strategy."""
 
 import difflib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,9 @@ class Worth:
     reasons: Ints | int = 0
 
 
-class Strategy(Protocol):
-    """An objective that a decision maximises.
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """An objective that a decision maximises: one subclass each, its fields the parameters in the configuration.
 
     Attributes:
         kind: Its name in the configuration.
@@ -39,19 +41,19 @@ class Strategy(Protocol):
     """
 
     kind: ClassVar[str]
+    days: int | None = None
 
-    @property
-    def days(self) -> int | None:
-        """See the class."""
-        ...
-
+    @abstractmethod
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """What each of `prices` (request, candidate) is worth under its circumstances."""
-        ...
+
+    def anchor(self, these: Circumstances) -> Floats:
+        """(request,) a price that must be among the candidates; NaN for none."""
+        return np.full(len(these), np.nan)
 
 
 @dataclass(frozen=True)
-class Margin:
+class Margin(Strategy):
     """Profit: price less what a kept unit is worth, drawn to the category's target margin where there is one.
 
     Profit of a price p with S units at hand is p · sold + kept_value · cost · (S − sold), less what S cost: a line in
@@ -60,7 +62,6 @@ class Margin:
 
     kind: ClassVar[str] = "margin"
     kept_value: float = 1.0
-    days: int | None = None
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
@@ -73,11 +74,10 @@ class Margin:
 
 
 @dataclass(frozen=True)
-class Revenue:
+class Revenue(Strategy):
     """Turnover: units sold times price, inside the guardrails and so never below cost."""
 
     kind: ClassVar[str] = "revenue"
-    days: int | None = None
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
@@ -85,12 +85,12 @@ class Revenue:
 
 
 @dataclass(frozen=True)
-class Clearance:
+class Clearance(Strategy):
     """Getting rid of stock by a day: profit when what is left over then is worth a fraction of its cost."""
 
     kind: ClassVar[str] = "clearance"
-    kept_value: float = 0.3
     days: int | None = 14
+    kept_value: float = 0.3
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
@@ -98,12 +98,11 @@ class Clearance:
 
 
 @dataclass(frozen=True)
-class Match:
+class Match(Strategy):
     """As near as the guardrails allow to a ratio of the competitor's price; profit where that price is not known."""
 
     kind: ClassVar[str] = "match"
     ratio: float = 1.0
-    days: int | None = None
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
@@ -115,6 +114,10 @@ class Match:
             np.where(known[:, None], -np.abs(np.log(prices / target)), 0.0),
             np.where(known, 0, BIT["no_comp_price"]),
         )
+
+    def anchor(self, these: Circumstances) -> Floats:
+        """See Strategy."""
+        return these.comp_price * self.ratio
 
 
 KINDS: dict[str, type[Strategy]] = {kind.kind: kind for kind in (Margin, Revenue, Clearance, Match)}

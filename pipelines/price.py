@@ -1,0 +1,278 @@
+"""Prices a file of requests, or every product, with a registry version or a version's folder, and writes the decisions."""
+
+import argparse
+import datetime as dt
+import logging
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from pipelines.cli import job_options, run_main
+from pipelines.places import pricing_home
+from pipelines.production import production
+from pipelines.tracking import tracked_run
+from pricing.config import load_config
+from pricing.data.calendar import WEEKDAYS
+from pricing.data.panel import STEP_DAYS
+from pricing.data.source import read_sales
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Detailed, Pricer
+from pricing.decision.request import PriceRequest
+from pricing.errors import RequestError, SourceError
+from pricing.registry import CHAMPION
+from pricing.registry.version import LoadedVersion, load
+
+BATCH = 1000
+SHOWN = 5  # bad rows that an error names
+AMPLE = 1e9  # units; stands for a stock that nobody knows
+_PROGRESS_SECONDS = 5.0
+_SUFFIXES = (".csv", ".parquet")
+
+COLUMNS = (
+    *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
+    *("expected_margin", "source", "reasons", "strategy", "model_version", "decision_id"),
+    *("current_price", "list_price", "unit_cost"),
+)
+
+_log = logging.getLogger(__name__)
+
+Asked = tuple[int, PriceRequest]  # a row's number, counted from 1, and what it asks
+Answer = tuple[int, PriceRequest, Detailed]
+Bad = tuple[int, str]  # a row's number, and what is wrong with it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_price, argv)
+
+
+def _price(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    output: Path = options.output
+    if output.suffix not in _SUFFIXES:
+        raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
+    with tracked_run("price", config=config), _opened(options.version, options.config) as (loaded, name):
+        pricer = loaded.pricer(version=name, config=config if options.config else None)
+        if options.requests is None:
+            bad: list[Bad] = []
+            requests = everything(loaded.facts)
+        else:
+            requests, bad = read_requests(read_sales(options.requests))
+        answers, refused = decide(pricer, requests, today=options.today or dt.date.today())
+        bad = sorted([*bad, *refused])
+        _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
+        decisions = as_frame(answers)
+        write(decisions, output)
+        _record(decisions, refused=len(bad), version=name)
+    print(f"{len(decisions):,} decisions by version {name} in {output}")
+    print("\n".join(_summary(decisions)))
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("price", "Prices a file of requests, or every product of a version.", sales=False)
+    options.add_argument(
+        "--requests",
+        metavar="WHERE",
+        help="requests, one a row, wherever sales can lie; absent: every product for the day after the version's state",
+    )
+    options.add_argument(
+        "--output",
+        type=Path,
+        default=pricing_home() / "prices.csv",
+        metavar="FILE",
+        help="decisions, one a row, .csv or .parquet",
+    )
+    options.add_argument("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
+    options.add_argument(
+        "--today", type=dt.date.fromisoformat, metavar="DATE", help="the day that answers; absent: today"
+    )
+    options.add_argument("--rejects", type=Path, metavar="FILE", help="write bad rows here (CSV) and go on")
+    return options.parse(argv)
+
+
+@contextmanager
+def _opened(version: str | None, config_path: str | None) -> Iterator[tuple[LoadedVersion, str]]:
+    """The version asked for and its name; one from the registry lies in a folder that goes away afterwards."""
+    if version is not None and Path(version).is_dir():
+        yield load(version), Path(version).resolve().name
+        return
+    config = load_config(config_path)
+    with production(config) as doors, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        number = doors.registry.find(version or CHAMPION).number
+        yield doors.fetch(number, scratch), number
+
+
+def everything(facts: ProductFacts) -> list[Asked]:
+    """A request for every product on sale, for the first period after the facts, at the last known stock."""
+    day = facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
+    known = np.isfinite(facts.price)
+    columns = (facts.product_ids[known], facts.stock[known], facts.comp_price[known])
+    return [
+        (
+            number,
+            PriceRequest(
+                product_id=product_id,
+                current_stock=AMPLE if math.isnan(stock) else stock,
+                day_of_week=WEEKDAYS[day.weekday()],
+                date=day,
+                comp_price=None if math.isnan(comp_price) else comp_price,
+            ),
+        )
+        for number, (product_id, stock, comp_price) in enumerate(zip(*map(np.ndarray.tolist, columns), strict=True), 1)
+    ]
+
+
+def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:
+    """Turns rows into requests.
+
+    Args:
+        frame: A price request's fields as columns; an empty cell is an absent field.
+
+    Returns:
+        Good rows and bad ones, each with its row number, counted from 1.
+    """
+    good: list[Asked] = []
+    bad: list[Bad] = []
+    for number, row in enumerate(frame.to_dict(orient="records"), start=1):
+        fields: dict[str, Any] = {str(name): value for name, value in row.items() if not pd.isna(value)}
+        try:
+            good.append((number, PriceRequest.model_validate(fields)))
+        except ValidationError as error:
+            bad.append((number, "; ".join(_fault(dict(fault)) for fault in error.errors())))
+    return good, bad
+
+
+def decide(pricer: Pricer, asked: Sequence[Asked], *, today: dt.date) -> tuple[list[Answer], list[Bad]]:
+    """Prices in batches; a request that contradicts itself fails alone.
+
+    Returns:
+        Answers, each with its request's row number, and what is wrong with the other rows.
+    """
+    answers: list[Answer] = []
+    refused: list[Bad] = []
+    shown = time.monotonic()
+    for start in range(0, len(asked), BATCH):
+        part = asked[start : start + BATCH]
+        try:
+            detailed = pricer.price_detailed([request for _, request in part], today=today)
+            answers += [(number, request, answer) for (number, request), answer in zip(part, detailed, strict=True)]
+        except RequestError:
+            for number, request in part:
+                try:
+                    answers.append((number, request, *pricer.price_detailed([request], today=today)))
+                except RequestError as error:
+                    refused.append((number, str(error)))
+        if time.monotonic() - shown > _PROGRESS_SECONDS:
+            shown = time.monotonic()
+            _log.info("%d of %d requests priced", len(answers), len(asked))
+    return answers, refused
+
+
+def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
+    """One row per decision, in the order of the requests; reasons as one text, codes parted by a blank."""
+    rows = []
+    for number, request, answer in answers:
+        decision = answer.decision
+        fields = decision.model_dump(exclude={"price_range", "reasons"})
+        low, high = decision.price_range
+        rows.append(
+            {
+                "row": number,
+                "product_id": request.product_id,
+                "date": answer.date,
+                **fields,
+                "price_low": low,
+                "price_high": high,
+                "reasons": " ".join(decision.reasons),
+                "current_price": answer.current_price,
+                "list_price": answer.list_price,
+                "unit_cost": answer.unit_cost,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write(frame: pd.DataFrame, output: Path) -> None:
+    """Writes a table whole or not at all.
+
+    Args:
+        frame: The table.
+        output: A .csv or .parquet file, whose folder is made.
+
+    Raises:
+        SourceError: It cannot be written there.
+    """
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.suffix == ".parquet":
+            frame.to_parquet(partial, index=False)
+        else:
+            frame.to_csv(partial, index=False)
+        partial.replace(output)
+    except OSError as error:
+        raise SourceError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _settle(bad: Sequence[Bad], *, of: int, options: argparse.Namespace) -> None:
+    """Sets the bad rows aside where that was asked for.
+
+    Raises:
+        RequestError: It was not; says how many there are and names the first.
+    """
+    if not bad:
+        return
+    if options.rejects is None:
+        first = "".join(f"\n  - row {number}: {words}" for number, words in bad[:SHOWN])
+        raise RequestError(
+            f"{options.requests}: {len(bad):,} of {of:,} rows are no price request, and nothing was priced:{first}\n"
+            "Mend them, or set them aside with --rejects FILE."
+        )
+    write(pd.DataFrame(bad, columns=["row", "problem"]), options.rejects)
+    print(f"{len(bad):,} of {of:,} rows are no price request; see {options.rejects}")
+
+
+def _record(decisions: pd.DataFrame, *, refused: int, version: str) -> None:
+    mlflow.set_tag("version", version)
+    mlflow.log_metrics({"decisions": float(len(decisions)), "refused": float(refused)})
+    if len(decisions):
+        mlflow.log_metric("confidence", float(decisions["confidence"].mean()))
+        for source, share in decisions["source"].value_counts(normalize=True).items():
+            mlflow.log_metric(f"share_{source}", float(share))
+
+
+def _summary(decisions: pd.DataFrame) -> Iterator[str]:
+    """What came out, one fact a line."""
+    if decisions.empty:
+        return
+    known = decisions[decisions["current_price"].notna()]
+    change = known["recommended_price"] / known["current_price"] - 1
+    sources = decisions["source"].value_counts(normalize=True)
+    yield "answered by " + ", ".join(f"{source} {share:.0%}" for source, share in sources.items())
+    if len(known):
+        yield f"price changes: {(change > 1e-9).mean():.0%} up, {(change < -1e-9).mean():.0%} down, median {change.median():+.1%}"
+    yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

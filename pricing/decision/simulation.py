@@ -1,0 +1,137 @@
+"""What would follow from a price: demand, sales, revenue, profit and the risk of running out, each with an interval."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from pricing.decision.choose import Ask
+from pricing.decision.request import Source
+from pricing.decision.stock import chance_above, expected_sales
+
+Floats = NDArray[np.floating]
+
+INTERVAL = (0.1, 0.9)
+_HALVINGS = 60
+
+
+class Spread(BaseModel):
+    """A mean and the interval that holds 80 % of the outcomes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: float
+    low: float
+    high: float
+
+
+class Outcome(BaseModel):
+    """What one price is expected to lead to until the next delivery. Money in the currency of the sales history."""
+
+    model_config = ConfigDict(frozen=True)
+
+    price: float
+    strategy: str | None = Field(description="The strategy that chose the price; null where the price was given.")
+    allowed: bool = Field(description="Whether the guardrails allow the price.")
+    demand: Spread = Field(description="Units that shoppers would buy if stock were ample.")
+    units: Spread = Field(description="Units sold, no more than the stock.")
+    revenue: Spread
+    margin: Spread = Field(description="Profit over the cost of the units sold.")
+    stock_out: float = Field(description="Chance that the stock is gone before the next delivery.")
+
+
+class Simulation(BaseModel):
+    """A what-if: the same product, day and stock at several prices."""
+
+    model_config = ConfigDict(frozen=True)
+
+    product_id: str
+    date: dt.date = Field(description="First day of the first period.")
+    periods: int = Field(description="Periods until the next delivery, over which everything is counted.")
+    current_price: float | None
+    list_price: float
+    unit_cost: float
+    price_limits: tuple[float, float] = Field(description="The lowest and highest price that the guardrails allow.")
+    source: Source
+    model_version: str
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A price to try.
+
+    Attributes:
+        price: Above 0.
+        strategy: The strategy that chose it; None where it was given.
+        allowed: Whether the guardrails allow it.
+    """
+
+    price: float
+    strategy: str | None
+    allowed: bool
+
+
+def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float) -> list[Outcome]:
+    """What follows from each of the prices, in order.
+
+    The intervals cover the model's uncertainty and chance together: they are those of the mixture of the nodes'
+    negative binomials.
+
+    Args:
+        tried: The prices.
+        ask: Demand of one request at prices (1, candidate), ascending.
+        stock: Units on hand.
+        unit_cost: Cost of a unit.
+    """
+    prices = np.unique([one.price for one in tried])
+    grid = ask(prices[None])
+    mean = np.maximum(grid.until[0], 1e-9)  # (node, candidate)
+    size = np.broadcast_to(grid.until_size[0], mean.shape)
+    low, high = (_quantile(mean, size, grid.weight, level) for level in INTERVAL)
+    sold, gone = np.zeros(len(prices)), np.ones(len(prices))
+    if stock > 0:
+        there = np.full_like(mean, stock)
+        sold = np.minimum(grid.weight @ expected_sales(mean, size=size, stock=there), stock)
+        last = np.maximum(np.ceil(there) - 1, 0.0)  # gone means that the last unit, too, was asked for
+        gone = grid.weight @ chance_above(mean, size=size, units=last)
+    made = []
+    for one in tried:
+        place = int(np.searchsorted(prices, one.price))
+        demand = Spread(mean=float(grid.weight @ mean[:, place]), low=float(low[place]), high=float(high[place]))
+        units = Spread(mean=float(sold[place]), low=min(demand.low, stock), high=min(demand.high, stock))
+        made.append(
+            Outcome(
+                price=one.price,
+                strategy=one.strategy,
+                allowed=one.allowed,
+                demand=demand,
+                units=units,
+                revenue=_times(units, one.price),
+                margin=_times(units, one.price - unit_cost),
+                stock_out=float(gone[place]),
+            )
+        )
+    return made
+
+
+def _times(units: Spread, worth: float) -> Spread:
+    ends = sorted((units.low * worth, units.high * worth))
+    return Spread(mean=units.mean * worth, low=ends[0], high=ends[1])
+
+
+def _quantile(mean: Floats, size: Floats, weight: Floats, level: float) -> Floats:
+    """(candidate,) the whole number of units that demand exceeds with a chance of at most 1 − level; by bisection."""
+    below = np.full(mean.shape[1], -1.0)
+    above = np.ceil(mean.max(axis=0) * 20 + 60 / np.minimum(size[0], 1.0))
+    for _ in range(_HALVINGS):
+        middle = np.floor((below + above) / 2)
+        exceeded = weight @ chance_above(mean, size=size, units=np.broadcast_to(np.maximum(middle, 0.0), mean.shape))
+        passed = (exceeded <= 1 - level) & (middle >= 0)
+        above, below = np.where(passed, middle, above), np.where(passed, below, middle)
+        if ((above - below) <= 1).all():
+            break
+    return np.asarray(above)
