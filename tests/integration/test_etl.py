@@ -1,0 +1,83 @@
+"""The etl job from the command line: a panel for the jobs that follow, or a reason and nothing at all."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipelines.etl import main
+from pricing.data.store import load_panel
+
+GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
+BROKEN = {
+    "missing column": (GOOD.replace("price", "cost"), "column price must be there"),
+    "wrong types": (GOOD.replace("3.5", "dear"), "price must be a number: 1 row(s), first: row 1 (product_id 'A'"),
+    "duplicates": (GOOD + "2024-01-03,B,1,2.5\n", "(product_id, date) must be unique: 2 row(s), first: row 3"),
+    "negative units": (GOOD.replace(",0,", ",-4,"), "units_sold must be at least 0: 1 row(s), first: row 2"),
+    "zero price": (GOOD.replace("3.0", "0"), "price must be above 0: 1 row(s), first: row 2"),
+    "unparsable dates": (GOOD.replace("2024-01-03", "3 Jan"), "date must be an ISO day such as 2024-01-31: 1 row(s)"),
+    "empty file": ("", "is empty (0 bytes)"),
+    "only a header": (GOOD.splitlines()[0] + "\n", "there must be rows"),
+    "not what its name says": ("PAR1", "is called CSV but holds Parquet"),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"  # making one takes seconds
+
+
+@pytest.fixture(autouse=True)
+def own_place(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_panel_is_saved_and_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sales.csv").write_text(GOOD)
+
+    code = main(["--sales", "sales.csv", "--output", "panel"])
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert load_panel("panel").product_ids.tolist() == ["A", "B"]
+    assert "2 products in 1 categories" in said
+    assert "3 rows, 50.0% of products × days; 1 gaps after a product's first row" in said
+    assert "note: list_price is derived" in said
+
+
+def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sales.csv").write_text(GOOD.replace(",0,", ",-4,"))
+
+    code = main(["--sales", "sales.csv", "--quarantine", "bad"])
+
+    assert code == 0
+    assert "note: 1 bad rows are set aside in bad/bad_rows.csv." in capsys.readouterr().out
+    assert "units_sold must be at least 0" in (tmp_path / "bad" / "bad_rows.csv").read_text()
+    assert load_panel(tmp_path / "home" / "panel").present.sum() == 2
+
+
+@pytest.mark.parametrize("kind", list(BROKEN))
+def test_bad_input_ends_with_a_reason_a_failed_run_and_nothing_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    text, message = BROKEN[kind]
+    (tmp_path / "sales.csv").write_text(text)
+
+    code = main(["--sales", "sales.csv", "--output", "panel"])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "panel").exists()
+    run = mlflow.search_runs(search_all_experiments=True, output_format="list")[0]  # the latest
+    assert run.info.status == "FAILED"
+    assert message in run.data.tags["failure"]
+
+
+def test_an_unknown_option_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--outptu", "panel"]) == 2
+
+    assert "unknown option --outptu, the nearest known one is --output" in capsys.readouterr().err
