@@ -59,7 +59,7 @@ def _promote(argv: Sequence[str] | None) -> int:
             expected=champion.number if champion else None,
             who=doors.who,
             at=now(),
-            why=options.reason or "passed every gate",
+            why=options.reason or _because(verdicts),
             forced=options.force and bool(failed(verdicts)),
             gates=tuple(verdict.as_json() for verdict in verdicts),
             run_id=run.info.run_id,
@@ -80,6 +80,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _target(doors: Production, reference: str | None) -> RegisteredVersion | None:
     return doors.registry.find(reference) if reference else doors.registry.at(CHALLENGER)
+
+
+def _because(verdicts: Sequence[Verdict]) -> str:
+    missed = ", ".join(verdict.name for verdict in failed(verdicts))
+    return f"fails {missed}" if missed else "passes every gate"
 
 
 def _nothing(why: str) -> int:
@@ -178,9 +183,8 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, confi
     print(text)
     if refused:
         refuse(doors.registry, doors.audit, wish)
-        names = ", ".join(verdict.name for verdict in failed(verdicts))
         stays = wish.expected or "none"
-        print(f"refused: version {wish.to} fails {names}; the champion stays {stays}", file=sys.stderr)
+        print(f"refused: version {wish.to} {_because(verdicts)}; the champion stays {stays}", file=sys.stderr)
         return EXIT_REFUSED
     entry = move(doors.registry, doors.audit, wish)
     print(f"version {wish.to} is the champion of {name} now (record {entry.sequence})")

@@ -202,10 +202,14 @@ def _entries(connection: Connection, registry: str) -> list[Entry]:
 
 
 def _engine(url: str) -> Engine:
-    kind = make_url(url).get_backend_name()
+    parsed = make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        # SQLAlchemy 2.1 would take psycopg 3; this is the driver that the requirements bring.
+        parsed = parsed.set(drivername="postgresql+psycopg2")
+    kind = parsed.get_backend_name()
     if kind != "sqlite":
-        return create_engine(url, connect_args={"connect_timeout": 5} if kind == "postgresql" else {})
-    engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS})
+        return create_engine(parsed, connect_args={"connect_timeout": 5} if kind == "postgresql" else {})
+    engine = create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _leave_transactions_to_us(connection: Any, _record: Any) -> None:

@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from pipelines.places import ROOT
+from pricing.registry.audit import Audit
+from pricing.registry.promotion import refuse
+from tests.promotions import FakeRegistry
+from tests.servers import postgres as postgres_server
+from tests.unit.test_promotion import wish
+
+RACERS, ROUNDS = 4, 12
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgres_server(tmp_path_factory.mktemp("pg")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'pricing.db'}"
+    return str(request.getfixturevalue("postgres")).replace("+psycopg2", "")
+
+
+def test_of_promotions_at_once_one_wins_and_none_is_lost(url: str, tmp_path: Path) -> None:
+    aliases, go = tmp_path / "aliases", tmp_path / "go"
+    aliases.mkdir()
+    racers = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.integration.promotion_racer",
+                url,
+                aliases,
+                go,
+                f"racer {number}",
+                str(ROUNDS),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(RACERS)
+    ]
+
+    go.touch()
+    outcomes = [json.loads(racer.communicate(timeout=120)[0]) for racer in racers]
+
+    audit = Audit(url)
+    entries = audit.entries("pricing@1")
+    audit.close()
+    done = [entry for entry in entries if entry.outcome == "done"]
+    assert [entry.sequence for entry in entries] == list(range(1, RACERS * ROUNDS + 1)), "each attempt is recorded"
+    assert all(entry.action == "promote" for entry in entries), "no move looks as if it were made by hand"
+    told = Counter(outcome for each in outcomes for outcome in each)
+    assert told == Counter(entry.outcome for entry in entries), "each was told what the record says"
+    assert [entry.from_version for entry in done] == [None, *(entry.to_version for entry in done[:-1])]
+    assert (aliases / "champion").read_text() == done[-1].to_version
+
+
+def test_postgres_too_only_appends(postgres: str) -> None:
+    audit = Audit(postgres)
+    engine = sqlalchemy.create_engine(postgres)
+    refuse(FakeRegistry(), audit, wish("1"))
+
+    for statement in (
+        "UPDATE pricing_promotions SET who = 'eve'",
+        "DELETE FROM pricing_promotions",
+        "TRUNCATE pricing_promotions",
+    ):
+        with pytest.raises(sqlalchemy.exc.DatabaseError, match="append-only"), engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    audit.close()
