@@ -14,7 +14,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from pricing.decision.log_writer import LogWriter
-from serving import catalogue, health, prices
+from serving import analysis, catalogue, health, prices
 from serving.api import Endpoint, endpoint_name, register
 from serving.champion import Champion, Watch
 from serving.documents import endpoints as document_endpoints
@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     app.extensions["pricing_watch"] = Watch([service.tick])
     table = [
         *prices.endpoints(service),
+        *analysis.endpoints(service),
         *catalogue.endpoints(service),
         *health.endpoints(service),
     ]

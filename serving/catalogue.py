@@ -3,11 +3,13 @@
 import datetime as dt
 import math
 from http import HTTPStatus
+from typing import Literal
 
 import numpy as np
 from flask import request
 
 from pricing.decision.strategies import KINDS
+from pricing.demand.curve import Offers
 from pricing.registry.version import LoadedVersion
 from serving.api import Endpoint, encode
 from serving.champion import Served
@@ -56,18 +58,15 @@ class Catalogue:
     def elasticity(self, product_id: str) -> Elasticity:
         """The elasticity of one product."""
         served = self._service.champion.served
-        version, row = product_row(served, product_id)
-        mean, low, high = (float(value[0]) for value in version.demand.elasticity(np.array([row])))
-        return Elasticity(
-            product_id=product_id,
-            elasticity=round(mean, 4),
-            low=round(low, 4),
-            high=round(high, 4),
-            source="model",
-            list_price=round(float(version.facts.list_price[row]), 4),
-            state_date=version.demand.state_date,
-            model_version=served.name,
-        )
+        row = find_row(served, product_id)
+        if served.version is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
+        if row is None:
+            ids = served.version.demand.product_ids
+            near = nearest(product_id, map(str, ids)) if len(ids) <= 10_000 else ""
+            text = f"version {served.name} does not know product {product_id[:200]!r}{near}"
+            raise ProblemError(HTTPStatus.NOT_FOUND, text)
+        return elasticity_of(served.name, served.version, row)
 
     def model(self) -> ModelInfo:
         """What answers now."""
@@ -99,20 +98,46 @@ class Catalogue:
         return Strategies(strategies=found)
 
 
-def product_row(served: Served, product_id: str) -> tuple[LoadedVersion, int]:
-    """The served version, and the row of a product in its arrays.
-
-    Raises:
-        ProblemError: 404 when the version does not know it, or there is none.
-    """
+def find_row(served: Served, product_id: str) -> int | None:
+    """The row of a product in the served version's arrays; None when it is not known there."""
     if served.version is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
+        return None
     ids = served.version.demand.product_ids
     row = int(np.searchsorted(ids, product_id))
-    if row < len(ids) and ids[row] == product_id:
-        return served.version, row
-    near = nearest(product_id, map(str, ids)) if len(ids) <= 10_000 else ""
-    raise ProblemError(HTTPStatus.NOT_FOUND, f"version {served.name} does not know product {product_id[:200]!r}{near}")
+    return row if row < len(ids) and ids[row] == product_id else None
+
+
+def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
+    """The elasticity of the product in a row of version `name`."""
+    mean, low, high = (float(value[0]) for value in version.demand.elasticity(np.array([row])))
+    return Elasticity(
+        product_id=str(version.demand.product_ids[row]),
+        elasticity=round(mean, 4),
+        low=round(low, 4),
+        high=round(high, 4),
+        source=_source(version, row),
+        list_price=round(float(version.facts.list_price[row]), 4),
+        state_date=version.demand.state_date,
+        model_version=name,
+    )
+
+
+def _source(version: LoadedVersion, row: int) -> Literal["model", "category"]:
+    """Whose history stands behind a product's elasticity: its own, or while that is short, its category's."""
+    listed = np.array([float(version.facts.list_price[row])])
+    day = np.array([version.demand.state_date], dtype="datetime64[D]")
+    one, nothing = np.ones(1), np.zeros(1)
+    offers = Offers(
+        product=np.array([row]),
+        category=np.array([-1]),
+        date=day,
+        list_price=listed,
+        comp_price=np.array([np.nan]),
+        is_promo=nothing,
+        is_holiday=nothing,
+        periods=one.astype(int),
+    )
+    return "model" if version.demand.grid(offers, listed[None]).source[0] == 0 else "category"
 
 
 def state_age(served: Served, today: dt.date) -> int | None:

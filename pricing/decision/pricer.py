@@ -154,8 +154,18 @@ class Pricer:
             outcomes=outcomes(tried, ask, stock=float(these.stock[0]), unit_cost=float(these.unit_cost[0])),
         )
 
+    def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
+        """Units expected over the requested period at one given price for each request, stock apart.
+
+        Raises:
+            RequestError: As `price`; or nothing says how much of a product sells.
+        """
+        grid = self._ask(self._desk.lay_out(requests, today=today))(np.asarray(prices, dtype=np.float64)[:, None])
+        units: list[float] = (grid.first[:, :, 0] @ grid.weight).tolist()
+        return units
+
     def _ask(self, columns: Columns) -> Ask:
-        """Demand of one request, by the model or by belief.
+        """Demand of the requests, by the model where it knows them all, or by belief.
 
         Raises:
             RequestError: Nothing says how much sells.

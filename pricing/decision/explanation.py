@@ -1,0 +1,226 @@
+"""Why a price is what it is: exact Shapley values of at most ten groups of inputs, against an ordinary day."""
+
+import datetime as dt
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.calendar import WEEKDAYS
+from pricing.decision.pricer import Detailed, Pricer
+from pricing.decision.request import PriceRequest
+
+Floats = NDArray[np.float64]
+Quantity = Literal["price", "demand"]
+Value = Callable[[Sequence[PriceRequest]], Sequence[float]]
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "day": ("day_of_week", "date"),
+    "holiday": ("is_holiday",),
+    "promotion": ("is_promo",),
+    "stock": ("current_stock", "next_delivery"),
+    "competitor": ("comp_price",),
+    "cost": ("unit_cost",),
+    "list_price": ("list_price",),
+    "current_price": ("current_price",),
+    "strategy": ("strategy",),
+    "history": ("product_id", "category"),
+}
+PLENTY = 1e9  # units that no product sells
+ORDINARY_WEEKDAY = 2  # Wednesday
+TWIN = "\N{WHITE SQUARE}"  # no product of a history is called so
+
+
+@dataclass(frozen=True)
+class Driver:
+    """One group of inputs and what it does.
+
+    Attributes:
+        name: A key of GROUPS.
+        effect: Its Shapley value, in the unit of what is explained.
+        sentence: The same in words.
+    """
+
+    name: str
+    effect: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How an ordinary day's price, or demand, becomes that of a request. The effects add up to the difference.
+
+    Attributes:
+        quantity: What is explained.
+        decision: The request's decision and what it rested on.
+        baseline: The ordinary request that it is compared with.
+        baseline_value: The price or demand of the baseline.
+        value: The price or demand of the request.
+        drivers: Groups whose inputs differ, largest effect first.
+    """
+
+    quantity: Quantity
+    decision: Detailed
+    baseline: PriceRequest
+    baseline_value: float
+    value: float
+    drivers: tuple[Driver, ...]
+
+
+def explain(
+    request: PriceRequest,
+    pricer: Pricer,
+    *,
+    today: dt.date,
+    against: PriceRequest | None = None,
+    quantity: Quantity = "price",
+) -> Explanation:
+    """Attributes the difference between a request and a baseline to the groups of inputs in which they differ.
+
+    Args:
+        request: What is to be explained.
+        pricer: Prices every mixture of the two, at most 1,024 of them, in one batch.
+        today: The day on which requests are answered.
+        against: The baseline; an ordinary day by default: a Wednesday without holiday or promotion, ample stock, no
+            competitor known, the history's own prices and cost, the default strategy, and, where the model knows both,
+            the product's category in place of its own history.
+        quantity: "price", or "demand": units over the requested period at the request's recommended price.
+
+    Raises:
+        RequestError: A request cannot be priced, or for demand, nothing says how much sells.
+    """
+    known = request.model_copy(update={"current_price": None, "list_price": None, "unit_cost": None})
+    (decided, history) = pricer.price_detailed([request, known], today=today)
+    whole = request.model_copy(update={"date": decided.date, "day_of_week": WEEKDAYS[decided.date.weekday()]})
+    if against is None:
+        whole, baseline = _ordinary(whole, decided, history)
+    else:
+        baseline = against
+    price = decided.decision.recommended_price
+
+    def value(mixtures: Sequence[PriceRequest]) -> Sequence[float]:
+        if quantity == "demand":
+            return pricer.demand_at(mixtures, [price] * len(mixtures), today=today)
+        return [decision.recommended_price for decision in pricer.price(mixtures, today=today)]
+
+    names = [name for name, fields in GROUPS.items() if _part(whole, fields) != _part(baseline, fields)]
+    values = _coalition_values(whole, baseline, names, value)
+    drivers = [
+        Driver(name, effect, _sentence(name, effect, quantity=quantity, request=whole, baseline=baseline))
+        for name, effect in zip(names, shapley(values), strict=True)
+    ]
+    drivers.sort(key=lambda driver: -abs(driver.effect))
+    return Explanation(quantity, decided, baseline, float(values[0]), float(values[-1]), tuple(drivers))
+
+
+def shapley(values: Floats) -> list[float]:
+    """Exact Shapley values of a game.
+
+    Args:
+        values: (2^players,) the worth of each coalition; bit i of the index says whether player i is in.
+
+    Returns:
+        One value a player; they add up to values[-1] − values[0].
+    """
+    players = int(math.log2(len(values)))
+    coalitions = np.arange(len(values))
+    sizes = np.bitwise_count(coalitions)
+    weights = np.array([1 / (players * math.comb(players - 1, size)) for size in range(players)])
+    found = []
+    for player in range(players):
+        without = coalitions[coalitions >> player & 1 == 0]
+        gain = values[without | 1 << player] - values[without]
+        found.append(float(gain @ weights[sizes[without]]))
+    return found
+
+
+def _coalition_values(whole: PriceRequest, baseline: PriceRequest, names: Sequence[str], value: Value) -> Floats:
+    """(2^group,) the value where the groups of a coalition are the request's and the others the baseline's."""
+    parts = [_part(whole, GROUPS[name]) for name in names]
+    mixtures = []
+    for coalition in range(1 << len(names)):
+        update: dict[str, Any] = {}
+        for place, part in enumerate(parts):
+            if coalition >> place & 1:
+                update.update(part)
+        mixtures.append(baseline.model_copy(update=update))
+    return np.asarray(value(mixtures), dtype=np.float64)
+
+
+def _ordinary(request: PriceRequest, decided: Detailed, history: Detailed) -> tuple[PriceRequest, PriceRequest]:
+    """The request with what it leaves to the history written out, and the ordinary request it is compared with."""
+    wednesday = decided.date + dt.timedelta(days=ORDINARY_WEEKDAY - decided.date.weekday())
+    whole: dict[str, Any] = {}
+    ordinary: dict[str, Any] = {
+        "date": wednesday,
+        "day_of_week": WEEKDAYS[ORDINARY_WEEKDAY],
+        "is_holiday": False,
+        "is_promo": False,
+        "current_stock": max(PLENTY, request.current_stock),
+        "comp_price": None,
+        "strategy": None,
+    }
+    for field in ("current_price", "list_price", "unit_cost"):
+        ordinary[field] = getattr(history, field) if getattr(request, field) is not None else None
+    if decided.decision.source == "model" and decided.category is not None:
+        # The twin is a stranger of the same category, so both must say what only the product's own history knows.
+        for field in ("current_price", "list_price", "unit_cost"):
+            whole[field] = getattr(decided, field)
+            ordinary[field] = getattr(history, field)
+        whole["category"] = decided.category
+        ordinary |= {"category": decided.category, "product_id": TWIN}
+    written = request.model_copy(update=whole)
+    if written.is_holiday is None:
+        ordinary["is_holiday"] = None  # the calendar's holidays come and go with the day
+    return written, written.model_copy(update=ordinary)
+
+
+def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
+    return {field: getattr(request, field) for field in fields}
+
+
+def _sentence(name: str, effect: float, *, quantity: Quantity, request: PriceRequest, baseline: PriceRequest) -> str:
+    unit = "the price" if quantity == "price" else "demand"
+    amount = f"{abs(effect):.2f}" + ("" if quantity == "price" else " units")
+    if abs(effect) < 0.005:
+        return f"{_subject(name, request, baseline)} leaves {unit} as it is."
+    verb = "raises" if effect > 0 else "lowers"
+    return f"{_subject(name, request, baseline)} {verb} {unit} by {amount}."
+
+
+def _subject(name: str, request: PriceRequest, baseline: PriceRequest) -> str:
+    if name == "day":
+        return f"{request.day_of_week}, {request.date}, rather than {baseline.day_of_week}, {baseline.date},"
+    if name == "holiday":
+        return "The holiday" if request.is_holiday else "A day without a holiday"
+    if name == "promotion":
+        return "The advertised promotion" if request.is_promo else "Doing without a promotion"
+    if name == "stock":
+        other = "plenty" if baseline.current_stock >= PLENTY else _units(baseline)
+        return f"A stock of {_units(request)}, rather than {other},"
+    if name == "history":
+        twin = baseline.product_id == TWIN
+        return f"The product's own history, rather than {'its category’s' if twin else baseline.product_id},"
+    words = {
+        "competitor": ("comp_price", "The competitor's price"),
+        "cost": ("unit_cost", "A unit cost"),
+        "list_price": ("list_price", "A list price"),
+        "current_price": ("current_price", "A current price"),
+        "strategy": ("strategy", "The strategy"),
+    }
+    field, word = words[name]
+    return f"{word} of {_shown(getattr(request, field))}, rather than {_shown(getattr(baseline, field))},"
+
+
+def _units(request: PriceRequest) -> str:
+    delivery = f" until {request.next_delivery}" if request.next_delivery else ""
+    return f"{request.current_stock:g} units{delivery}"
+
+
+def _shown(value: float | str | None) -> str:
+    if value is None:
+        return "none stated"
+    return f"{value:.2f}" if isinstance(value, float) else value

@@ -1,0 +1,147 @@
+"""The routes for people who ask why and what if: /explain and /simulate. Nothing they price is logged."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from pricing.decision.explanation import Explanation, explain
+from pricing.decision.reasons import REASONS
+from pricing.decision.request import Decision, Money, PriceRequest
+from pricing.decision.simulation import Simulation
+from pricing.errors import RequestError
+from serving.api import Endpoint, body_of
+from serving.catalogue import elasticity_of, find_row
+from serving.champion import Served
+from serving.problems import from_request_error
+from serving.schemas import Elasticity, Strict
+from serving.service import Service
+
+NOTE = (
+    "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
+    "something else were changed. Exact Shapley values; the effects add up to value − baseline_value."
+)
+
+
+class ExplainRequest(Strict):
+    """What to explain, and against what."""
+
+    request: PriceRequest
+    against: PriceRequest | None = Field(
+        default=None, description="Another request to compare with; an ordinary day of the same product by default."
+    )
+    of: Literal["price", "demand"] = Field(
+        default="price", description="demand: units over the requested period at the request's recommended price."
+    )
+
+
+class DriverBody(BaseModel):
+    """One group of inputs and what it does."""
+
+    name: str
+    effect: float
+    sentence: str
+
+
+class Meaning(BaseModel):
+    """A reason code in words."""
+
+    code: str
+    meaning: str
+
+
+class ExplainAnswer(BaseModel):
+    """Where a price, or demand, comes from."""
+
+    note: str = NOTE
+    of: Literal["price", "demand"]
+    decision: Decision
+    value: float
+    baseline_value: float
+    baseline: PriceRequest
+    drivers: list[DriverBody] = Field(description="Largest effect first.")
+    guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
+    reasons: list[Meaning]
+    elasticity: Elasticity | None = Field(description="Null when the model does not know the product.")
+
+
+class SimulateRequest(Strict):
+    """What to try: prices, strategies, or both; every configured strategy when neither is given."""
+
+    request: PriceRequest
+    prices: Annotated[list[Money], Field(default_factory=list, max_length=200)]
+    strategies: Annotated[list[str], Field(default_factory=list, max_length=50)]
+
+
+def endpoints(service: Service) -> list[Endpoint]:
+    """The routes for people."""
+    study = Study(service)
+    return [
+        Endpoint(
+            "POST",
+            "/explain",
+            study.explain,
+            "Why a price or demand is what it is, driver by driver.",
+            ExplainAnswer,
+            ExplainRequest,
+            scope="explain",
+        ),
+        Endpoint(
+            "POST",
+            "/simulate",
+            study.simulate,
+            "What would follow from prices and strategies: demand, revenue, margin and the risk of running out.",
+            Simulation,
+            SimulateRequest,
+        ),
+    ]
+
+
+class Study:
+    """Answers why and what if."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def explain(self) -> ExplainAnswer:
+        """Attributes a price or demand to its drivers."""
+        asked = body_of(ExplainRequest)
+        served = self._service.champion.served
+        today = self._service.now().date()
+        try:
+            explanation = explain(asked.request, served.pricer, today=today, against=asked.against, quantity=asked.of)
+        except RequestError as error:
+            raise from_request_error(error) from error
+        return _answer(explanation, served, asked)
+
+    def simulate(self) -> Simulation:
+        """Tries prices and strategies."""
+        asked = body_of(SimulateRequest)
+        served = self._service.champion.served
+        try:
+            return served.pricer.simulate(
+                asked.request,
+                today=self._service.now().date(),
+                prices=asked.prices,
+                strategies=asked.strategies,
+            )
+        except RequestError as error:
+            raise from_request_error(error) from error
+
+
+def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:
+    reasons = [Meaning(code=code, meaning=REASONS[code]) for code in explanation.decision.decision.reasons]
+    row = find_row(served, asked.request.product_id)
+    return ExplainAnswer(
+        of=explanation.quantity,
+        decision=explanation.decision.decision,
+        value=explanation.value,
+        baseline_value=explanation.baseline_value,
+        baseline=explanation.baseline,
+        drivers=[
+            DriverBody(name=driver.name, effect=driver.effect, sentence=driver.sentence)
+            for driver in explanation.drivers
+        ],
+        guardrails=[meaning for meaning in reasons if meaning.code.startswith(("at_", "gave_way_"))],
+        reasons=reasons,
+        elasticity=None if row is None or served.version is None else elasticity_of(served.name, served.version, row),
+    )

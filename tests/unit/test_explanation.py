@@ -1,0 +1,173 @@
+import datetime as dt
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pricing.decision.explanation import GROUPS, explain, shapley
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
+from pricing.registry.version import load
+from tests.serving_kit import REQUEST, Shop, open_shop
+from tests.versions import shared_version
+
+TODAY = dt.date(2023, 8, 1)
+
+
+@pytest.fixture(scope="module")
+def pricer() -> Pricer:
+    return load(shared_version()).pricer(version="7")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path, version=shared_version()) as one:
+        yield one
+
+
+def request(**changes: Any) -> PriceRequest:
+    return PriceRequest.model_validate(
+        {**REQUEST, "current_stock": 5, "unit_cost": 0.7, "is_holiday": True, "strategy": "revenue", **changes}
+    )
+
+
+GAMES = st.integers(1, 5).flatmap(lambda players: arrays(np.float64, 1 << players, elements=st.floats(-100, 100)))
+
+
+@given(values=GAMES)
+def test_shapley_values_are_the_mean_gain_over_all_orders(values: Any) -> None:
+    players = int(math.log2(len(values)))
+    slow = np.zeros(players)
+    orders = list(itertools.permutations(range(players)))
+    for order in orders:
+        coalition = 0
+        for player in order:
+            slow[player] += values[coalition | 1 << player] - values[coalition]
+            coalition |= 1 << player
+
+    found = shapley(values)
+
+    assert found == pytest.approx(slow / len(orders), abs=1e-9)
+    assert sum(found) == pytest.approx(values[-1] - values[0], abs=1e-9)
+
+
+@pytest.mark.parametrize("quantity", ["price", "demand"])
+def test_the_effects_add_up_to_the_difference(pricer: Pricer, quantity: Any) -> None:
+    explanation = explain(request(), pricer, today=TODAY, quantity=quantity)
+
+    total = sum(driver.effect for driver in explanation.drivers)
+    assert total == pytest.approx(explanation.value - explanation.baseline_value, abs=1e-9)
+    assert {driver.name for driver in explanation.drivers} >= {"stock", "promotion", "history", "cost"}
+
+
+def test_what_is_explained_is_the_price_that_is_given(pricer: Pricer) -> None:
+    for product in ("P00001", "P00005", "P00009"):
+        asked = request(product_id=product, unit_cost=None)
+
+        explanation = explain(asked, pricer, today=TODAY)
+
+        (decision,) = pricer.price([asked], today=TODAY)
+        assert explanation.value == decision.recommended_price
+        assert explanation.decision.decision.recommended_price == decision.recommended_price
+
+
+def test_an_unknown_product_is_explained_too(pricer: Pricer) -> None:
+    asked = request(product_id="stranger", list_price=10, unit_cost=6)
+
+    explanation = explain(asked, pricer, today=TODAY)
+
+    assert explanation.value == pricer.price([asked], today=TODAY)[0].recommended_price
+    assert "history" not in {driver.name for driver in explanation.drivers}
+
+
+def test_only_what_differs_is_a_driver(pricer: Pricer) -> None:
+    asked = request(date="2023-08-04")
+
+    explanation = explain(
+        asked, pricer, today=TODAY, against=asked.model_copy(update={"current_stock": 500.0, "strategy": "margin"})
+    )
+
+    assert {driver.name for driver in explanation.drivers} == {"stock", "strategy"}
+
+
+def test_a_request_against_itself_has_no_drivers(pricer: Pricer) -> None:
+    asked = request(date="2023-08-04")
+
+    explanation = explain(asked, pricer, today=TODAY, against=asked)
+
+    assert explanation.drivers == ()
+    assert explanation.value == explanation.baseline_value
+
+
+def test_every_field_of_a_request_belongs_to_one_group() -> None:
+    grouped = [field for fields in GROUPS.values() for field in fields]
+
+    assert sorted(grouped) == sorted(PriceRequest.model_fields)
+    assert len(GROUPS) <= 10
+
+
+def test_every_driver_says_its_effect_in_a_sentence(pricer: Pricer) -> None:
+    for driver in explain(request(next_delivery="2023-08-20"), pricer, today=TODAY).drivers:
+        assert driver.sentence.endswith(".")
+        assert "None" not in driver.sentence
+        verb = "leaves" if abs(driver.effect) < 0.005 else "raises" if driver.effect > 0 else "lowers"
+        assert f" {verb} the price " in driver.sentence
+
+
+def test_explain_over_http_names_guardrails_elasticity_and_its_limits(shop: Shop) -> None:
+    answer = shop.client.post("/explain", json={"request": {**REQUEST, "current_stock": 5}}).get_json()
+
+    total = sum(driver["effect"] for driver in answer["drivers"])
+    assert total == pytest.approx(answer["value"] - answer["baseline_value"])
+    assert "not the world" in answer["note"]
+    assert answer["elasticity"]["elasticity"] < -1
+    codes = {meaning["code"] for meaning in answer["guardrails"]}
+    assert codes == {code for code in answer["decision"]["reasons"] if code.startswith(("at_", "gave_way_"))}
+
+
+def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: Shop) -> None:
+    shop.client.post("/explain", json={"request": REQUEST})
+    shop.client.post("/simulate", json={"request": REQUEST})
+
+    assert shop.service.log.status().issued == 0
+
+
+def test_every_configured_strategy_is_compared_in_one_call(shop: Shop) -> None:
+    answer = shop.client.post("/simulate", json={"request": REQUEST, "prices": []}).get_json()
+
+    assert {outcome["strategy"] for outcome in answer["outcomes"]} == {"margin", "revenue", "clearance", "match"}
+    for outcome in answer["outcomes"]:
+        assert outcome["demand"]["low"] < outcome["demand"]["mean"] < outcome["demand"]["high"]
+        assert 0 <= outcome["stock_out"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/simulate", {"request": REQUEST, "prices": [0]}, "prices.0"),
+        ("/simulate", {"request": REQUEST, "strategies": ["greed"]}, "strategy"),
+        ("/simulate", {"prices": [1]}, "request"),
+        ("/explain", {"request": {**REQUEST, "current_stock": -1}}, "request.current_stock"),
+        ("/explain", {"request": REQUEST, "of": "profit"}, "of"),
+    ],
+)
+def test_a_question_that_cannot_be_understood_is_refused_by_name(shop: Shop, path: str, body: Any, field: str) -> None:
+    answer = shop.client.post(path, json=body)
+
+    assert answer.status_code == 422
+    assert [fault["field"] for fault in answer.get_json()["errors"]] == [field]
+
+
+def test_without_a_model_explaining_demand_says_why_it_cannot(tmp_path: Path) -> None:
+    with open_shop(tmp_path) as shop:
+        answer = shop.client.post("/explain", json={"request": REQUEST, "of": "demand"})
+
+    assert answer.status_code == 422
+    assert "nothing says how much" in answer.get_json()["detail"]
