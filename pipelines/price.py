@@ -1,4 +1,4 @@
-"""Prices a file of requests, or every product, with a registry version or a version's folder, and writes the decisions."""
+"""Prices a file of requests, or every product, with a version of the registry or a folder; writes the decisions."""
 
 import argparse
 import datetime as dt
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import mlflow
 import numpy as np
@@ -23,12 +23,11 @@ from pipelines.places import pricing_home
 from pipelines.production import production
 from pipelines.tracking import tracked_run
 from pricing.config import load_config
-from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Detailed, Pricer
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
 from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
@@ -126,7 +125,7 @@ def everything(facts: ProductFacts) -> list[Asked]:
             PriceRequest(
                 product_id=product_id,
                 current_stock=AMPLE if math.isnan(stock) else stock,
-                day_of_week=WEEKDAYS[day.weekday()],
+                day_of_week=get_args(Weekday)[day.weekday()],
                 date=day,
                 comp_price=None if math.isnan(comp_price) else comp_price,
             ),
@@ -172,7 +171,7 @@ def decide(pricer: Pricer, asked: Sequence[Asked], *, today: dt.date) -> tuple[l
         except RequestError:
             for number, request in part:
                 try:
-                    answers.append((number, request, *pricer.price_detailed([request], today=today)))
+                    answers.append((number, request, pricer.price_detailed([request], today=today)[0]))
                 except RequestError as error:
                     refused.append((number, str(error)))
         if time.monotonic() - shown > _PROGRESS_SECONDS:
@@ -265,7 +264,8 @@ def _summary(decisions: pd.DataFrame) -> Iterator[str]:
     sources = decisions["source"].value_counts(normalize=True)
     yield "answered by " + ", ".join(f"{source} {share:.0%}" for source, share in sources.items())
     if len(known):
-        yield f"price changes: {(change > 1e-9).mean():.0%} up, {(change < -1e-9).mean():.0%} down, median {change.median():+.1%}"
+        up, down = (change > 1e-9).mean(), (change < -1e-9).mean()
+        yield f"price changes: {up:.0%} up, {down:.0%} down, median {change.median():+.1%}"
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
 
 

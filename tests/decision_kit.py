@@ -1,0 +1,96 @@
+"""What the tests of decisions share: demand of constant elasticity, facts of a few products, a configuration."""
+
+import copy
+import datetime as dt
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from pricing.config import Config, load_config, parse_config
+from pricing.decision.circumstances import Circumstances
+from pricing.decision.facts import ProductFacts
+from pricing.demand.curve import DemandGrid, Offers
+
+TODAY = dt.date(2025, 3, 2)  # a Sunday, the day after the facts
+NO_DAY = np.datetime64("NaT", "D")
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return load_config().model_dump(mode="json")
+
+
+def config(**decision: Any) -> Config:
+    """The default configuration with some keys of its decision section replaced; `guardrails` are merged."""
+    values = copy.deepcopy(_defaults())
+    guardrails = decision.pop("guardrails", {})
+    values["decision"] |= decision
+    values["decision"]["guardrails"] |= guardrails
+    return parse_config(values, where="test")
+
+
+class ConstantElasticity:
+    """Demand `level` × (price / list price) ^ −elasticity at every node, its size the same for every horizon."""
+
+    def __init__(
+        self,
+        *,
+        elasticities: tuple[float, ...] = (2.5,),
+        weight: tuple[float, ...] | None = None,
+        level: float = 10.0,
+        size: float = 50.0,
+    ) -> None:
+        self.product_ids = np.array(["apple", "bread", "cocoa"])
+        self.categories = np.array(["fruit", "pantry"])
+        self.elasticities = np.array(elasticities)
+        self.weight = np.full(len(elasticities), 1 / len(elasticities)) if weight is None else np.array(weight)
+        self.level, self.size = level, size
+
+    def grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
+        ratio = np.log(prices / offers.list_price[:, None])
+        first = self.level * np.exp(-self.elasticities[None, :, None] * ratio[:, None, :])
+        size = np.full(len(prices), self.size)
+        source = np.where(offers.product >= 0, 0, 1)
+        return DemandGrid(first, first * offers.periods[:, None, None], size, size, self.weight, source)
+
+
+def facts(**columns: Any) -> ProductFacts:
+    """Facts of three products, cost 6 and list price 10; some columns replaced."""
+    values: dict[str, Any] = {
+        "period": "day",
+        "state_date": np.datetime64("2025-03-01"),
+        "product_ids": np.array(["apple", "bread", "cocoa"]),
+        "categories": np.array(["fruit", "pantry", "pantry"]),
+        "price": np.full(3, 10.0),
+        "list_price": np.full(3, 10.0),
+        "unit_cost": np.full(3, 6.0),
+        "cost_assumed": np.zeros(3, dtype=bool),
+        "stock": np.full(3, 100.0),
+        "comp_price": np.full(3, np.nan),
+        "delivery_interval": np.full(3, 7.0),
+        "last_delivery": np.full(3, np.datetime64("2025-03-01")),
+        "last_change": np.full(3, NO_DAY),
+        "typical_units": np.full(3, 10.0),
+        "recurring": (),
+    }
+    return ProductFacts(**(values | columns))
+
+
+def circumstances(**columns: Any) -> Circumstances:
+    """One request or several: list price 10, cost 6, current price 10, ample stock; some columns replaced."""
+    length = max((len(np.atleast_1d(column)) for column in columns.values()), default=1)
+    values: dict[str, Any] = {
+        "current_price": 10.0,
+        "current_known": True,
+        "list_price": 10.0,
+        "unit_cost": 6.0,
+        "comp_price": np.nan,
+        "stock": np.inf,
+        "is_promo": False,
+        "days_since_change": np.inf,
+        "strategy": 0,
+    }
+    filled = {name: np.full(length, column) for name, column in (values | columns).items() if name != "target_margin"}
+    target = columns.get("target_margin")
+    return Circumstances(**filled, target_margin=None if target is None else np.full(length, target))

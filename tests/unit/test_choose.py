@@ -1,0 +1,240 @@
+"""The decision: closed forms, brute force and laws, on demand whose elasticity is known."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from pricing.config import Config
+from pricing.decision.choose import Choices, Policy, choose
+from pricing.decision.circumstances import Circumstances
+from pricing.decision.reasons import codes
+from pricing.demand.curve import DemandGrid
+from tests.decision_kit import circumstances, config
+
+NEXT_DELIVERY = 7
+
+
+def demand(
+    elasticity: float | list[float], *, level: float = 10.0, size: float = 50.0, weight: list[float] | None = None
+) -> Any:
+    """Asks a demand of constant elasticity, or one per node, around a list price of 10."""
+    nodes = np.atleast_1d(np.asarray(elasticity, dtype=float))
+    shares = np.full(len(nodes), 1 / len(nodes)) if weight is None else np.array(weight)
+
+    def ask(prices: np.ndarray) -> DemandGrid:
+        first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
+        sizes = np.full(len(prices), size)
+        return DemandGrid(first, first * NEXT_DELIVERY, sizes, sizes, shares, np.zeros(len(prices), dtype=int))
+
+    return ask
+
+
+def decide(these: Circumstances, ask: Any, settings: Config | None = None) -> Choices:
+    return choose(these, ask, Policy((settings or FREE).decision))
+
+
+FREE = config(
+    min_gain=0.0, candidates=256, confidence_threshold=0.0, guardrails={"band": [0.3, 5.0]}
+)  # room to find the optimum in
+STEP = float(np.log(5.0 / 0.3) / 253)  # the lattice's own, log units
+
+
+@pytest.mark.parametrize("elasticity", [1.5, 2.0, 2.5, 4.0])
+def test_with_ample_stock_the_price_is_lerners(elasticity: float) -> None:
+    chosen = decide(circumstances(), demand(elasticity))
+
+    assert np.log(chosen.price[0] / (6.0 * elasticity / (elasticity - 1))) == pytest.approx(0, abs=0.6 * STEP + 1e-3)
+
+
+@pytest.mark.parametrize("elasticity", [1.3, 2.5])
+def test_revenue_of_elastic_demand_is_highest_at_the_lowest_allowed_price(elasticity: float) -> None:
+    settings = config(strategy="revenue", strategies={"revenue": {"kind": "revenue"}})
+
+    assert decide(circumstances(), demand(elasticity), settings).price[0] == 7.0
+
+
+@pytest.mark.parametrize(("stock", "level", "size"), [(5, 3.0, 2.0), (20, 4.0, 5.0), (40, 10.0, 0.8), (100, 9.0, 20.0)])
+def test_run_out_pricing_agrees_with_brute_force_over_every_count(stock: int, level: float, size: float) -> None:
+    chosen = decide(circumstances(stock=float(stock)), demand(2.5, level=level, size=size))
+
+    counts = np.arange(20_000)
+    prices = chosen.candidates.prices[0]
+    profit = []
+    for price in prices:
+        mean = NEXT_DELIVERY * level * (price / 10.0) ** -2.5
+        mass = stats.nbinom.pmf(counts, size, size / (size + mean))
+        profit.append((mass * np.minimum(counts, stock)).sum() * (price - 6.0))
+    here = profit[int(np.flatnonzero(prices == chosen.price[0])[0])]
+    assert here >= 0.999 * max(profit)
+
+
+@pytest.mark.parametrize("stock", [1.0, 3.0, 10.0, 30.0, 60.0, 100.0, np.inf])
+def test_lower_stock_never_lowers_the_price(stock: float) -> None:
+    less = np.arange(1.0, min(stock, 60.0) + 1)
+
+    ample, short = decide(circumstances(stock=stock), demand(2.5)), decide(circumstances(stock=less), demand(2.5))
+
+    assert (np.log(short.price / ample.price) >= -1.01 * STEP).all()
+
+
+@given(
+    cost=st.floats(1.0, 30.0),
+    rise=st.floats(1.0, 1.5),
+    elasticity=st.floats(1.3, 5.0),
+    current=st.floats(2.0, 60.0),
+)
+def test_a_higher_cost_never_lowers_the_price(cost: float, rise: float, elasticity: float, current: float) -> None:
+    these = circumstances(unit_cost=np.array([cost, cost * rise]), current_price=round(current, 2))
+
+    before, after = decide(these, demand(elasticity)).price
+
+    assert after >= before - 1e-9
+
+
+def test_a_worth_of_kept_units_below_cost_lowers_the_price_and_more_stock_lowers_it_further() -> None:
+    settings = config(
+        min_gain=0.0, strategies={"margin": {"kind": "margin"}, "clearance": {"kind": "clearance", "kept_value": 0.1}}
+    )
+    these = circumstances(strategy=np.array([0, 1, 1]), stock=np.array([60.0, 60.0, 400.0]), unit_cost=8.0)
+
+    margin, some, much = decide(these, demand(2.0), settings).price
+
+    assert margin >= some > much >= 8.0
+
+
+def test_doubt_about_the_elasticity_is_weighed_and_not_averaged_away() -> None:
+    nodes, prices = [1.5, 4.0], np.round(np.exp(np.arange(np.log(3), np.log(50), 0.001)), 2)
+
+    chosen = decide(circumstances(), demand(nodes)).price[0]
+
+    profit = sum((prices / 10) ** -node * (prices - 6) for node in nodes)
+    assert np.log(chosen / prices[profit.argmax()]) == pytest.approx(0, abs=STEP)
+
+
+def test_searching_the_ladder_earns_at_least_what_rounding_earns() -> None:
+    rng = np.random.default_rng(3)
+    gains = []
+    for _ in range(60):
+        elasticity, cost, stock = rng.uniform(1.6, 4.0), rng.uniform(3.0, 8.0), float(rng.integers(5, 120))
+        these, ask = circumstances(unit_cost=cost, stock=stock), demand(elasticity)
+        ladder = np.array([7.0, 9.0, 13.0])
+        free = decide(these, ask, config(min_gain=0.0, confidence_threshold=0.0))
+        rounded = ladder[np.abs(ladder - free.price[0]).argmin()]
+
+        searched = decide(
+            these, ask, config(min_gain=0.0, confidence_threshold=0.0, guardrails={"ladder": ladder.tolist()})
+        )
+
+        mean = NEXT_DELIVERY * 10.0 * (np.array([searched.price[0], rounded]) / 10.0) ** -elasticity
+        counts, k = np.arange(5000), 50.0
+        mass = stats.nbinom.pmf(counts[:, None], k, k / (k + mean))
+        profit = (mass * np.minimum(counts, stock)[:, None]).sum(axis=0) * (
+            np.array([searched.price[0], rounded]) - cost
+        )
+        assert searched.price[0] in ladder
+        gains.append(profit[0] / profit[1] - 1 if rounded >= cost else 1.0)
+    assert min(gains) > -2e-3  # the error of expected sales
+    assert max(gains) > 0.005
+
+
+def test_a_target_margin_draws_the_price_towards_it() -> None:
+    these = circumstances(target_margin=np.array([0.25, np.nan, 0.55]))
+
+    low, free, high = decide(these, demand(2.5)).price
+
+    assert low < free < high
+    assert free == decide(circumstances(), demand(2.5)).price[0]
+
+
+def test_the_competitors_price_is_matched_to_the_cent_inside_the_guardrails() -> None:
+    settings = config(strategy="match", strategies={"match": {"kind": "match", "ratio": 0.99}}, min_gain=0.0)
+    these = circumstances(comp_price=np.array([9.09, 2.0, np.nan]))
+
+    chosen = decide(these, demand(2.5), settings)
+
+    assert chosen.price[:2].tolist() == [9.0, 7.0]
+    assert chosen.price[2] == decide(circumstances(), demand(2.5), config(min_gain=0.0)).price[0]
+    assert "no_comp_price" in codes(int(chosen.reasons[2]))
+    assert "at_band" in codes(int(chosen.reasons[1]))
+
+
+def test_a_move_that_gains_too_little_is_not_made() -> None:
+    best = decide(circumstances(), demand(2.5)).price[0]
+    near = round(best * 1.01, 2)
+
+    chosen = decide(circumstances(current_price=near), demand(2.5), config(confidence_threshold=0.0))
+
+    assert chosen.price[0] == near
+    assert chosen.held[0]
+    assert "held" in codes(int(chosen.reasons[0]))
+
+
+def test_dead_demand_keeps_the_current_price() -> None:
+    chosen = decide(circumstances(current_price=9.17), demand(2.5, level=0.0), config(confidence_threshold=0.0))
+
+    assert chosen.price[0] == 9.17
+
+
+def test_below_the_threshold_the_current_price_is_kept_inside_the_guardrails() -> None:
+    settings = config(confidence_threshold=1.0, guardrails={"max_move": 0.1})
+    nodes = list(np.linspace(1.2, 5.0, 8))
+
+    inside, outside = (decide(circumstances(current_price=now), demand(nodes), settings) for now in (8.0, 5.0))
+
+    assert (inside.price[0], outside.price[0]) == (8.0, 7.0)
+    assert inside.doubtful[0]
+    assert "low_confidence" in codes(int(inside.reasons[0]))
+
+
+def test_no_stock_is_priced_as_it_will_be_and_expects_no_sales() -> None:
+    empty, ample = decide(circumstances(stock=0.0), demand(2.5)), decide(circumstances(), demand(2.5))
+
+    assert empty.price[0] == ample.price[0]
+    assert (empty.units[0], empty.margin[0]) == (0.0, 0.0)
+    assert "no_stock" in codes(int(empty.reasons[0]))
+
+
+def test_expected_units_are_those_of_the_first_period_and_margin_is_profit_on_them() -> None:
+    chosen = decide(circumstances(), demand(2.5))
+
+    price = chosen.price[0]
+    assert chosen.units[0] == pytest.approx(10.0 * (price / 10.0) ** -2.5)
+    assert chosen.margin[0] == pytest.approx(chosen.units[0] * (price - 6.0))
+
+
+@given(
+    stock=st.floats(0.0, 1e6), cost=st.floats(0.5, 40.0), current=st.floats(0.5, 40.0), comp=st.floats(0.5, 40.0),
+    strategy=st.integers(0, 3), nodes=st.lists(st.floats(0.2, 6.0), min_size=1, max_size=5), level=st.floats(0.0, 1e5),
+)  # fmt: skip
+def test_the_decision_lies_inside_the_guardrails_whatever_comes(
+    stock: float, cost: float, current: float, comp: float, strategy: int, nodes: list[float], level: float
+) -> None:
+    these = circumstances(
+        stock=stock, unit_cost=cost, current_price=round(current, 2), comp_price=comp, strategy=strategy
+    )
+    copy = these.take(np.arange(1))
+
+    chosen = decide(these, demand(nodes, level=level), config(guardrails={"max_move": 0.2}))
+
+    price, limit = chosen.price[0], chosen.candidates.limits
+    assert max(limit.low[0], cost - 1e-9) <= price <= limit.high[0]
+    assert 0 <= chosen.confidence[0] <= 1
+    assert chosen.low[0] <= price <= chosen.high[0]
+    assert limit.low[0] <= chosen.low[0]
+    assert chosen.high[0] <= limit.high[0]
+    assert 0 <= chosen.units[0] <= stock
+    assert np.isfinite(chosen.margin[0])
+    for name in set(Circumstances.__slots__) - {"target_margin"}:
+        np.testing.assert_array_equal(getattr(these, name), getattr(copy, name))
+
+
+def test_the_price_range_holds_what_is_not_distinguishably_worse() -> None:
+    narrow, wide = (decide(circumstances(), demand(nodes)) for nodes in ([2.4, 2.5, 2.6], [1.6, 2.5, 3.4]))
+
+    assert narrow.low[0] >= wide.low[0]
+    assert narrow.high[0] <= wide.high[0]
+    assert wide.high[0] / wide.low[0] > narrow.high[0] / narrow.low[0] > 1.0

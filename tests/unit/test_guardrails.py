@@ -1,0 +1,188 @@
+"""Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.config import load_config, parse_config
+from pricing.decision.candidates import Lattice
+from pricing.decision.guardrails import NUMBER, limits
+from pricing.decision.reasons import codes
+from pricing.decision.rungs import Endings, Points, Steps
+from pricing.errors import ConfigError
+from tests.decision_kit import circumstances, config
+
+money = st.floats(0.02, 1e6)
+
+
+def interval(guardrails: dict[str, Any], **these: Any) -> tuple[float, float, tuple[str, ...]]:
+    """The limits of one request, and the reasons of what gave way."""
+    field = Lattice(config(guardrails=guardrails).decision).candidates(circumstances(**these)).limits
+    return float(field.low[0]), float(field.high[0]), codes(int(field.gave_way[0]))
+
+
+def test_the_default_guardrails_are_cost_and_the_band_around_list() -> None:
+    assert interval({}) == (7.0, 13.5, ())
+    assert interval({}, unit_cost=8.0) == (8.0, 13.5, ())
+
+
+def test_a_cost_above_the_band_gives_exactly_the_cost_and_says_what_gave_way() -> None:
+    assert interval({}, unit_cost=20.0) == (20.0, 20.0, ("gave_way_band",))
+
+
+def test_a_cost_between_two_cents_is_never_undercut() -> None:
+    assert interval({}, unit_cost=20.001)[:2] == (20.01, 20.01)
+
+
+@pytest.mark.parametrize(
+    ("guardrails", "these", "expected"),
+    [
+        ({"min_margin": 0.25}, {}, (8.0, 13.5, ())),
+        ({"min_margin": 0.25}, {"unit_cost": 12.0}, (13.5, 13.5, ("gave_way_min_margin",))),
+        ({"max_move": 0.05}, {}, (9.5, 10.5, ())),
+        ({"max_move": 0.05}, {"current_price": 5.0}, (7.0, 7.0, ("gave_way_max_move",))),
+        ({"max_move": 0.05}, {"current_known": False}, (7.0, 13.5, ())),
+        ({"min_days": 7}, {"days_since_change": 6.0}, (10.0, 10.0, ())),
+        ({"min_days": 7}, {"days_since_change": 7.0}, (7.0, 13.5, ())),
+        ({"min_days": 7}, {"days_since_change": 2.0, "current_price": 20.0}, (13.5, 13.5, ("gave_way_min_days",))),
+        ({"comp_band": [0.9, 1.1]}, {"comp_price": 8.0}, (7.2, 8.8, ())),
+        ({"comp_band": [0.9, 1.1]}, {"comp_price": 3.0}, (7.0, 7.0, ("gave_way_comp_band",))),
+        ({"comp_band": [0.9, 1.1]}, {}, (7.0, 13.5, ())),
+        ({"min_advertised": 0.9}, {"is_promo": True}, (9.0, 13.5, ())),
+        ({"min_advertised": 0.9}, {"is_promo": False}, (7.0, 13.5, ())),
+        ({"endings": [0.49, 0.99]}, {}, (7.49, 13.49, ())),
+        ({"ladder": [5.0, 8.5, 12.0, 40.0]}, {}, (8.5, 12.0, ())),
+        ({"ladder": [5.0, 40.0]}, {}, (7.0, 13.5, ("gave_way_price_rung",))),
+        ({"max_move": 0.01, "endings": [0.49]}, {}, (9.9, 10.1, ("gave_way_price_rung",))),
+        ({"min_days": 7, "endings": [0.49]}, {"days_since_change": 1.0}, (10.0, 10.0, ("gave_way_price_rung",))),
+    ],
+)
+def test_each_guardrail_cuts_what_the_stronger_ones_left(
+    guardrails: dict[str, Any], these: dict[str, Any], expected: tuple[float, float, tuple[str, ...]]
+) -> None:
+    found = interval(guardrails, **these)
+
+    assert found[:2] == pytest.approx(expected[:2])
+    assert found[2] == expected[2]
+
+
+def test_the_binding_limit_carries_the_name_of_the_guardrail_that_set_it() -> None:
+    found = limits(circumstances(unit_cost=8.0), config(guardrails={"max_move": 0.05}).decision.guardrails)
+
+    assert (found.low_by[0], found.high_by[0]) == (NUMBER["max_move"], NUMBER["max_move"])
+    found = limits(circumstances(unit_cost=8.0), config().decision.guardrails)
+    assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["band"])
+    found = limits(circumstances(unit_cost=20.0), config().decision.guardrails)
+    assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["cost"])
+
+
+@pytest.mark.parametrize(
+    ("decision", "named"),
+    [
+        ({"guardrails": {"band": [1.2, 0.8]}}, ("band", "1.2", "0.8")),
+        ({"guardrails": {"comp_band": [1.2, 0.8]}}, ("comp_band",)),
+        ({"guardrails": {"min_advertised": 1.5}}, ("min_advertised", "band")),
+        ({"guardrails": {"endings": [0.99], "ladder": [1.0]}}, ("endings", "ladder")),
+        ({"guardrails": {"endings": [1.99]}}, ("endings", "ending_unit")),
+        ({"guardrails": {"endings": [0.995]}}, ("endings", "price_step")),
+        ({"guardrails": {"min_margin": 0.6}}, ("min_margin", "band", "data.margin")),
+        ({"guardrails": {"min_margin": 0.3}, "target_margin": {"toys": 0.2}}, ("target_margin", "min_margin", "toys")),
+        ({"strategy": "greed"}, ("greed", "margin")),
+        ({"calibration": {"moves": [[0.5, 0.5], [0.4, 0.6]], "holds": []}}, ("moves", "rise")),
+    ],
+)
+def test_a_contradictory_configuration_fails_at_load_and_names_both_sides(
+    decision: dict[str, Any], named: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError) as failure:
+        config(**decision)
+
+    for name in named:
+        assert name in str(failure.value)
+
+
+def test_an_unknown_guardrail_is_refused_and_the_nearest_one_named() -> None:
+    values = load_config().model_dump(mode="json")
+    values["decision"]["guardrails"]["max_mov"] = 0.1
+
+    with pytest.raises(ConfigError, match=r"max_mov.*nearest known one is max_move"):
+        parse_config(values, where="test")
+
+
+@given(price=money, step=st.sampled_from([0.01, 0.05, 0.25, 1.0, 5.0]))
+def test_whole_steps_stand_on_either_side_of_a_price(price: float, step: float) -> None:
+    rungs = Steps(step)
+
+    below, above = rungs.below(np.array([price]))[0], rungs.above(np.array([price]))[0]
+
+    assert below - 1e-6 * price <= price <= above + 1e-6 * price
+    assert above - below < step * 1.000001 or above == pytest.approx(step)
+
+
+@given(price=money, endings=st.sets(st.integers(0, 99), min_size=1, max_size=5))
+def test_endings_are_the_nearest_prices_that_end_so(price: float, endings: set[int]) -> None:
+    rungs = Endings([ending / 100 for ending in endings], unit=1.0, step=0.01)
+    prices = np.array([price])
+
+    below, above, nearest = rungs.below(prices)[0], rungs.above(prices)[0], rungs.nearest(prices)[0]
+
+    base = np.floor(price)
+    allowed = sorted(
+        round(whole + ending / 100, 2) for whole in (base - 1, base, base + 1, base + 2) for ending in endings
+    )
+    assert above == pytest.approx(min(rung for rung in allowed if rung >= price - 1e-9 and rung > 0))
+    assert below == pytest.approx(max(rung for rung in allowed if rung <= price + 1e-9))
+    positive = [rung for rung in allowed if rung > 0]
+    assert abs(nearest - price) == pytest.approx(min(abs(rung - price) for rung in positive), abs=1e-8 + 1e-12 * price)
+
+
+def test_a_ladder_knows_no_price_beyond_its_ends() -> None:
+    rungs = Points([1.0, 2.0, 5.0])
+
+    assert rungs.above(np.array([0.5, 2.0, 5.1])).tolist() == [1.0, 2.0, np.inf]
+    assert rungs.below(np.array([0.5, 2.0, 5.1])).tolist() == [-np.inf, 2.0, 5.0]
+    assert rungs.nearest(np.array([0.5, 3.4, 3.6, 9.0])).tolist() == [1.0, 2.0, 5.0, 5.0]
+
+
+GUARDRAILS = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_margin": st.floats(0.0, 0.4),
+        "max_move": st.floats(0.01, 0.5),
+        "min_days": st.integers(0, 14),
+        "comp_band": st.sampled_from([[0.9, 1.1], [0.5, 0.95]]),
+        "min_advertised": st.floats(0.5, 1.2),
+        "endings": st.sampled_from([[0.99], [0.49, 0.99], [0.0]]),
+    },
+)
+
+
+@given(guardrails=GUARDRAILS, cost=money, list_price=money, current=money, comp=money, days=st.integers(0, 20))
+def test_candidates_ascend_inside_limits_that_are_never_empty_nor_below_cost(
+    guardrails: dict[str, Any], cost: float, list_price: float, current: float, comp: float, days: int
+) -> None:
+    these = circumstances(
+        unit_cost=cost, list_price=list_price, current_price=current, comp_price=comp, days_since_change=float(days)
+    )
+
+    field = Lattice(config(guardrails=guardrails).decision).candidates(these)
+
+    low, high, prices = field.limits.low[0], field.limits.high[0], field.prices[0]
+    assert 0 < cost * (1 - 1e-6) - 1e-9 <= low <= high
+    assert (np.diff(prices) >= 0).all()
+    allowed = np.delete(prices, field.current[0])
+    assert ((allowed >= low) & (allowed <= high)).all()
+    assert prices[field.current[0]] == current
+    nearest = prices[field.nearest[0]]
+    assert low * (1 - 1e-9) <= nearest <= high * (1 + 1e-9)
+    assert abs(nearest - current) <= abs(allowed - current).min() + 1e-9
+
+
+def test_list_price_and_current_price_are_candidates() -> None:
+    field = Lattice(config().decision).candidates(circumstances(current_price=9.37))
+
+    assert 10.0 in field.prices
+    assert 9.37 in field.prices

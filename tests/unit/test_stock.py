@@ -1,0 +1,116 @@
+"""Expected sales and the chance of running out, beside scipy's exact distributions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from pricing.decision.stock import Shelf, chance_above, expected_sales
+from pricing.demand.curve import DemandGrid
+
+
+def exact(mean: np.ndarray, size: np.ndarray, stock: np.ndarray) -> np.ndarray:
+    """E[min(D, S)] from scipy: mean · P(D' ≤ S − 1) + S · P(D > S), D' of size + 1."""
+    p = size / (size + mean)
+    return mean * stats.nbinom.cdf(stock - 1, size + 1, p) + stock * stats.nbinom.sf(stock, size, p)
+
+
+def grid_of(until: np.ndarray, *, size: float, first: np.ndarray | None = None) -> DemandGrid:
+    """A grid of one node per row of `until` (node, candidate), for one request."""
+    until = until[None]
+    first = until if first is None else first[None]
+    weight = np.full(until.shape[1], 1 / until.shape[1])
+    return DemandGrid(first, until, np.array([size]), np.array([size]), weight, np.zeros(1, dtype=int))
+
+
+def test_expected_sales_are_within_one_percent_of_the_exact_ones() -> None:
+    rng = np.random.default_rng(0)
+    mean = np.exp(rng.uniform(np.log(0.05), np.log(5000), 100_000))
+    size = np.exp(rng.uniform(np.log(0.2), np.log(500), 100_000))
+    stock = np.maximum(np.round(mean * np.exp(rng.uniform(-3, 3, 100_000))), 1.0)
+
+    error = np.abs(expected_sales(mean, size=size, stock=stock) / exact(mean, size, stock) - 1)
+
+    assert error.max() < 0.01
+    assert error.mean() < 0.0007
+
+
+def test_the_exact_formula_of_this_test_agrees_with_the_sum_over_all_counts() -> None:
+    counts = np.arange(3000)
+    p = 1.7 / (1.7 + 42.0)
+
+    summed = (stats.nbinom.pmf(counts, 1.7, p) * np.minimum(counts, 30)).sum()
+
+    assert exact(np.array(42.0), np.array(1.7), np.array(30.0)) == pytest.approx(summed, rel=1e-9)
+
+
+def test_poisson_demand_is_the_limit_of_a_large_size() -> None:
+    mean, stock = np.array([8.0]), np.array([9.0])
+    counts = np.arange(200)
+
+    sales = expected_sales(mean, size=np.array([1e9]), stock=stock)
+
+    assert sales == pytest.approx((stats.poisson.pmf(counts, 8.0) * np.minimum(counts, 9)).sum(), rel=2e-3)
+
+
+@given(mean=st.floats(1e-6, 1e7), size=st.floats(0.05, 1e9), stock=st.floats(0.0, 1e12))
+def test_expected_sales_never_exceed_demand_or_stock_and_are_finite(mean: float, size: float, stock: float) -> None:
+    sales = expected_sales(np.array([mean]), size=np.array([size]), stock=np.array([stock]))[0]
+
+    assert 0 <= sales <= min(mean, max(stock, 1.0))
+
+
+@given(mean=st.floats(0.1, 1e4), size=st.floats(0.3, 100), stock=st.integers(1, 10_000))
+def test_more_stock_sells_no_less(mean: float, size: float, stock: int) -> None:
+    sales = expected_sales(np.full(2, mean), size=np.full(2, size), stock=np.array([stock, stock + 1.0]))
+
+    assert sales[1] >= sales[0] * (1 - 2e-3)
+
+
+def test_the_chance_of_running_out_is_within_half_a_percent_point() -> None:
+    rng = np.random.default_rng(1)
+    mean = np.exp(rng.uniform(np.log(0.1), np.log(2000), 50_000))
+    size = np.exp(rng.uniform(np.log(0.2), np.log(200), 50_000))
+    units = np.floor(mean * np.exp(rng.uniform(-3, 3, 50_000)))
+
+    chance = chance_above(mean, size=size, units=units)
+
+    assert np.abs(chance - stats.nbinom.sf(units, size, size / (size + mean))).max() < 0.005
+
+
+def test_the_shelf_interpolates_to_half_a_percent() -> None:
+    rng = np.random.default_rng(2)
+    ratio = np.exp(np.linspace(np.log(0.7), np.log(1.35), 64))
+    for _ in range(200):
+        level, size, stock = np.exp(rng.uniform(0, 6)), np.exp(rng.uniform(-1, 4)), np.exp(rng.uniform(0, 6))
+        until = level * ratio ** -np.linspace(1.2, 4.5, 8)[:, None]
+        grid = grid_of(until, size=size, first=until / 7)
+
+        shelf = Shelf(grid, np.array([stock]))
+
+        direct = expected_sales(until, size=np.full_like(until, size), stock=np.full_like(until, stock))
+        assert np.abs(shelf.until[0] / direct - 1).max() < 5e-3
+        first = expected_sales(until / 7, size=np.full_like(until, size), stock=np.full_like(until, stock))
+        found = shelf.first(np.array([0]), np.array([20]))
+        assert np.abs(found[0] / first[:, 20] - 1).max() < 5e-3
+
+
+def test_ample_stock_leaves_demand_as_it_is_and_copies_nothing() -> None:
+    grid = grid_of(np.array([[9.0, 5.0]]), size=4.0)
+
+    shelf = Shelf(grid, np.array([np.inf]))
+
+    assert shelf.until is grid.until
+
+
+def test_only_short_requests_are_limited() -> None:
+    until = np.full((2, 1, 3), 50.0)
+    sizes = np.full(2, 5.0)
+    grid = DemandGrid(until, until, sizes, sizes, np.ones(1), np.zeros(2, dtype=int))
+
+    shelf = Shelf(grid, np.array([10.0, np.inf]))
+
+    assert (shelf.until[0] < 10.01).all()
+    assert (shelf.until[1] == 50.0).all()
+    assert (grid.until == 50.0).all()
