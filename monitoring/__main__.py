@@ -1,5 +1,6 @@
 """The entry point `monitor`: reads, looks, writes pages and an MLflow run, then does what the rules say."""
 
+import argparse
 import datetime as dt
 import json
 import logging
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring import cli, watch
+from monitoring import act, cli, doors, watch
+from monitoring.alerts import DeliveryError
 from monitoring.champion import find_champion
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, save_html
@@ -21,8 +23,9 @@ from monitoring.rules import Action, Outcome, decide
 from monitoring.summary import unjudged_page
 from monitoring.tracking import monitoring_run, record, tracking_uri
 from monitoring.watch import Watch
-from pricing.config import load_config
+from pricing.config import DataConfig, load_config
 from pricing.data.load import load_panel_from
+from pricing.data.panel import Panel
 from pricing.errors import HistoryError, PricingError
 
 _log = logging.getLogger("monitoring")
@@ -36,36 +39,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     now = dt.datetime.now(dt.UTC)
     config = load_config(options.config)
     home = cli.home()
+    acting = options.act == "true"
+    given = {"sales": options.sales, "config": options.config}
     with monitoring_run() as run:
-        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
-        if options.until:
-            panel = panel.through(_day(options.until))
-        if not len(panel.dates):
-            raise HistoryError("there are no sales up to --until; nothing can be compared")
+        panel = _panel(options, config.data)
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now)
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         seen = watch.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
+        figures = watch.metrics(seen, backtest_wape=float(champion.backtest.get("wape") or float("nan")))
         memory = Memory(home / "monitoring" / "monitoring.db")
-        memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
+        written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
+        figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
+        door = doors.job_door(
+            config.monitoring,
+            parameters={name: str(value) for name, value in given.items() if value},
+            folder=home / "monitoring" / "jobs",
+        )
+        act.settle(memory, door, now=now)
         outcome = decide(
             watch.situation(seen, now=now, config=config.monitoring),
             memory.past(now=now),
             watch.rules(config.monitoring),
         )
-        figures = watch.metrics(seen, backtest_wape=float(champion.backtest.get("wape") or float("nan")))
         out = options.out or home / "monitoring" / "latest"
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            pages = Path(folder)
-            _write(pages, seen, outcome=outcome, figures=figures)
+            _write(Path(folder), seen, outcome=outcome, figures=figures)
             if seen.drift.snapshot is not None:
                 add_to_workspace(seen.drift, home / "monitoring" / "evidently")
             tags = {"outcome": outcome.action, "reason": outcome.reason, "champion": champion.number}
-            record(metrics=figures, tags=tags, folder=pages)
-            out.mkdir(parents=True, exist_ok=True)
-            for page in pages.iterdir():
-                shutil.copy2(page, out / page.name)
-    _say(seen, outcome=outcome, out=out, run=run)
+            record(metrics=figures, tags=tags, folder=Path(folder))
+            _replace(out, Path(folder))
+        _say(seen, outcome=outcome, out=out, run=run)
+        if acting:
+            known = {name: value for name, value in figures.items() if np.isfinite(value)}
+            doors.send_metrics(known, config.monitoring, model=config.registry.model_name, now=now)
+            deed = act.start(outcome, door=door, memory=memory, now=now)
+            repeat = act.Repeat(now, config.monitoring.repeat_hours, str(out / "drift.html"))
+            failures = act.tell(
+                outcome, deed, watch=seen, doors=doors.alert_doors(config.monitoring), memory=memory, repeat=repeat
+            )
+            print(f"done: {deed.text}")
+            if deed.failures or failures:
+                raise DeliveryError("; ".join([*deed.failures, *failures]))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
+
+
+def _panel(options: argparse.Namespace, config: DataConfig) -> Panel:
+    panel = load_panel_from(options.sales, config, quarantine=options.quarantine)
+    if options.until:
+        panel = panel.through(_day(options.until))
+    if not len(panel.dates):
+        raise HistoryError(f"there are no sales up to {options.until}; nothing can be compared")
+    return panel
+
+
+def _replace(out: Path, folder: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for page in folder.iterdir():
+        shutil.copy2(page, out / page.name)
 
 
 def _write(folder: Path, seen: Watch, *, outcome: Outcome, figures: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from monitoring.calibration import Threshold, calibrate
-from monitoring.findings import Finding
+from monitoring.findings import Finding, Level
 from monitoring.samples import WATCHED, Role, Samples, Watched
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,8 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
         )
         if threshold is None:
             text = f"{watched.column}: the reference is shorter than four windows, so no threshold can be calibrated"
-            findings.append(Finding("reference_short", "warning", text, len(samples.reference)))
+            level: Level = "note" if watched.role == "error" else "warning"  # errors begin with the first decisions
+            findings.append(Finding("reference_short", level, text, len(samples.reference)))
             continue
         thresholds[watched.column] = threshold
         judged.append(watched)

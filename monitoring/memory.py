@@ -143,6 +143,11 @@ class Memory:
             store.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
             return True
 
+    def forget(self, key: str) -> None:
+        """Forgets that an alert was sent: no door took it."""
+        with self._open() as store:
+            store.execute("delete from alert where key = ?", (key,))
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:

@@ -1,0 +1,115 @@
+"""Doing what the rules decided: the job is started once, and people are told what was found and what was done."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
+from monitoring.doors import JobDoor
+from monitoring.memory import Memory
+from monitoring.rules import Outcome
+from monitoring.watch import Watch
+
+TODO = {
+    "fault": "Mend the source that is named; nothing is retrained until then. Prices go on from the last good version.",
+    "decay": "Nothing while a job runs. If the next two reports still show decay, see docs/monitoring.md, 'Decay'.",
+    "drift": "Nothing. Look at the drift report if the change was not expected, such as a new supplier or price list.",
+    "stale": "Nothing, if the refresh succeeds. If this comes daily, the nightly job is not running.",
+    "nothing": "Nothing.",
+}
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What was done, in words, and whether all of it worked."""
+
+    text: str
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """When the same alert may go out again, and what it links to."""
+
+    now: dt.datetime
+    hours: float
+    link: str
+
+
+def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime) -> None:
+    """Learns how jobs ended that an earlier monitoring run started."""
+    if door is None:
+        return
+    for job, handle in memory.running():
+        ended = door.ended(handle)
+        if ended is not None:
+            memory.ended(job, succeeded=ended, now=now)
+
+
+def start(outcome: Outcome, *, door: JobDoor | None, memory: Memory, now: dt.datetime) -> Deed:
+    """Starts the job that the outcome asks for and, on this machine, waits for its end."""
+    if outcome.action in ("none", "page"):
+        return Deed("nothing was started")
+    if door is None:
+        return Deed(f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand")
+    try:
+        handle = door.start(outcome.action, reason=outcome.reason)
+    except DeliveryError as error:
+        return Deed(f"the {outcome.action} could not be started", (str(error),))
+    job = memory.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle=handle, now=now)
+    ended = door.wait(handle)
+    if ended is None:
+        return Deed(f"started a {outcome.action}: {handle}")
+    memory.ended(job, succeeded=ended, now=dt.datetime.now(dt.UTC))
+    if ended:
+        return Deed(f"a {outcome.action} was started and ended well")
+    return Deed(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
+
+
+def tell(
+    outcome: Outcome, deed: Deed, *, watch: Watch, doors: Sequence[AlertDoor], memory: Memory, repeat: Repeat
+) -> list[str]:
+    """Sends an alert unless all is well or the same one went out lately. Returns what could not be delivered."""
+    alert = compose(outcome, deed, watch=watch, link=repeat.link)
+    if alert is None or not memory.due(alert.key, every_hours=repeat.hours, now=repeat.now):
+        return []
+    failures = send_everywhere(alert, doors)
+    if len(failures) == len(doors) and doors:
+        memory.forget(alert.key)
+    return failures
+
+
+def compose(outcome: Outcome, deed: Deed, *, watch: Watch, link: str) -> Alert | None:
+    """Puts an outcome into an alert; None when there is nothing that anybody should know."""
+    if outcome.action == "none" and outcome.cause == "nothing" and not deed.failures:
+        return None
+    severity: Severity = "critical" if outcome.action == "page" or deed.failures else "warning"
+    if outcome.action == "none" or outcome.cause in ("drift", "stale"):
+        severity = "critical" if deed.failures else "info"
+    return Alert(
+        key=f"{outcome.cause}-{outcome.action}",
+        severity=severity,
+        what=outcome.reason,
+        since=_since(watch),
+        how_bad=_how_bad(watch),
+        done=deed.text + ("; " + "; ".join(deed.failures) if deed.failures else ""),
+        todo=TODO[outcome.cause],
+        link=link,
+    )
+
+
+def _since(watch: Watch) -> dt.date:
+    """First day of the oldest window of the unbroken row of breaches that ends now; else of the newest window."""
+    name = watch.verdicts[-1].score.name
+    for verdict in reversed(watch.verdicts):
+        if not verdict.breaches:
+            break
+        name = verdict.score.name
+    return dt.date.fromisoformat(name[:10])
+
+
+def _how_bad(watch: Watch) -> str:
+    parts = [watch.verdicts[-1].text]
+    parts += [column.text for column in watch.drift.columns if column.drifted]
+    parts += [finding.text for finding in watch.findings if finding.level == "breach"]
+    return "; ".join(parts)

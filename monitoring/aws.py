@@ -1,0 +1,175 @@
+"""The door to AWS: SNS, ECS, EventBridge, CloudWatch. The only module that imports boto3; addresses come from outside.
+
+Region, keys and, for tests, AWS_ENDPOINT_URL are boto3's own environment variables.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from monitoring.alerts import Alert, DeliveryError
+from pricing.config import AlarmConfig, DoorsConfig
+
+_PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
+# CloudWatch takes at most 1,000 figures in one call.
+_BATCH = 1000
+DIMENSION = "Model"
+DAY_SECONDS = 86_400
+
+
+class SnsDoor:
+    """Alerts to an SNS topic."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def send(self, alert: Alert) -> None:
+        """Publishes the alert; its severity is a message attribute, for filters."""
+        attributes = {"severity": {"DataType": "String", "StringValue": alert.severity}}
+        # An SNS subject is ASCII and one line.
+        subject = alert.subject.encode("ascii", "replace").decode()
+        with _door("sns", "publish"):
+            _client("sns").publish(
+                TopicArn=self._topic, Subject=subject, Message=alert.text, MessageAttributes=attributes
+            )
+
+
+class EcsDoor:
+    """Jobs as Fargate tasks of one task definition."""
+
+    def __init__(self, doors: DoorsConfig) -> None:
+        self._doors = doors
+
+    def start(self, action: str, *, reason: str) -> str:
+        """Runs `python -m pipelines.ACTION --reason REASON` as a task and returns its ARN."""
+        network = {
+            "subnets": self._doors.ecs_subnets,
+            "securityGroups": self._doors.ecs_security_groups,
+            "assignPublicIp": "DISABLED",
+        }
+        command = ["python", "-m", f"pipelines.{action}", "--reason", reason]
+        with _door("ecs", "run_task"):
+            answer = _client("ecs").run_task(
+                cluster=self._doors.ecs_cluster,
+                taskDefinition=self._doors.ecs_task,
+                launchType="FARGATE",
+                count=1,
+                networkConfiguration={"awsvpcConfiguration": network},
+                overrides={"containerOverrides": [{"name": self._doors.ecs_container, "command": command}]},
+                startedBy=f"monitoring-{action}",
+            )
+        if answer.get("failures") or not answer.get("tasks"):
+            raise DeliveryError(f"ecs run_task: no task was started for {action}: {answer.get('failures')}")
+        return str(answer["tasks"][0]["taskArn"])
+
+    def ended(self, handle: str) -> bool | None:
+        """Says whether a task ended well; None while it runs. A task that ECS has forgotten counts as failed."""
+        with _door("ecs", "describe_tasks"):
+            found = _client("ecs").describe_tasks(cluster=self._doors.ecs_cluster, tasks=[handle])["tasks"]
+        if not found:
+            return False
+        if found[0]["lastStatus"] != "STOPPED":
+            return None
+        return all(container.get("exitCode") == 0 for container in found[0].get("containers", []))
+
+    def wait(self, handle: str) -> bool | None:
+        """Does not wait: the task is on another machine, and the next monitoring run asks again."""
+        return self.ended(handle)
+
+
+class EventDoor:
+    """Jobs asked for by an EventBridge event; whoever has a rule for it starts them."""
+
+    def __init__(self, bus: str) -> None:
+        self._bus = bus
+
+    def start(self, action: str, *, reason: str) -> str:
+        """Puts an event of source `pricing.monitoring` and type `pricing ACTION`, and returns its id."""
+        entry = {
+            "Source": "pricing.monitoring",
+            "DetailType": f"pricing {action}",
+            "Detail": json.dumps({"action": action, "reason": reason}),
+            "EventBusName": self._bus,
+        }
+        with _door("events", "put_events"):
+            answer = _client("events").put_events(Entries=[entry])
+        if answer.get("FailedEntryCount"):
+            raise DeliveryError(f"events put_events: refused: {answer['Entries'][0].get('ErrorMessage')}")
+        return str(answer["Entries"][0]["EventId"])
+
+    def ended(self, handle: str) -> bool | None:
+        """An event tells nothing about its job: it counts as done once it is taken."""
+        return bool(handle)
+
+    def wait(self, handle: str) -> bool | None:
+        """Does not wait."""
+        return self.ended(handle)
+
+
+def put_metrics(metrics: Mapping[str, float], *, namespace: str, model: str, now: dt.datetime) -> None:
+    """Sends figures to CloudWatch, under the names that MLflow and the alarms know.
+
+    Raises:
+        DeliveryError: CloudWatch did not take them.
+    """
+    data = [
+        {
+            "MetricName": name,
+            "Value": value,
+            "Timestamp": now,
+            "Dimensions": [{"Name": DIMENSION, "Value": model}],
+        }
+        for name, value in metrics.items()
+    ]
+    with _door("cloudwatch", "put_metric_data"):
+        for start in range(0, len(data), _BATCH):
+            _client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data[start : start + _BATCH])
+
+
+def put_alarms(
+    alarms: Mapping[str, AlarmConfig], *, namespace: str, model: str, topics: Sequence[str] = ()
+) -> list[str]:
+    """Makes the configured alarms in CloudWatch, or brings them up to date, and returns their names.
+
+    Raises:
+        DeliveryError: CloudWatch did not take one.
+    """
+    names = []
+    for name, alarm in alarms.items():
+        above = alarm.above is not None
+        full = f"{model}-{name}"
+        with _door("cloudwatch", "put_metric_alarm"):
+            _client("cloudwatch").put_metric_alarm(
+                AlarmName=full,
+                AlarmDescription=f"{alarm.metric} past its limit {alarm.days} day(s) running",
+                Namespace=namespace,
+                MetricName=alarm.metric,
+                Dimensions=[{"Name": DIMENSION, "Value": model}],
+                Statistic="Maximum" if above else "Minimum",
+                Period=DAY_SECONDS,
+                EvaluationPeriods=alarm.days,
+                Threshold=alarm.above if above else alarm.below,
+                ComparisonOperator="GreaterThanThreshold" if above else "LessThanThreshold",
+                TreatMissingData="missing",
+                AlarmActions=list(topics),
+            )
+        names.append(full)
+    return names
+
+
+def _client(service: str) -> Any:
+    return boto3.client(service, config=_PATIENCE)
+
+
+@contextmanager
+def _door(service: str, call: str) -> Iterator[None]:
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise DeliveryError(f"{service} {call}: {error}") from error

@@ -1,0 +1,152 @@
+"""Which doors the configuration names: what starts jobs, where alerts and metrics go."""
+
+import datetime as dt
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from monitoring.alerts import AlertDoor, DeliveryError, LogDoor, WebhookDoor
+from monitoring.cli import ROOT
+from pricing.config import MonitoringConfig
+
+_log = logging.getLogger(__name__)
+
+
+class JobDoor(Protocol):
+    """Something that starts a job by its entry point's name."""
+
+    def start(self, action: str, *, reason: str) -> str:
+        """Starts it and returns a handle to ask about it.
+
+        Raises:
+            DeliveryError: It was not started.
+        """
+        ...
+
+    def ended(self, handle: str) -> bool | None:
+        """Says whether the job ended well (True) or badly (False); None while it runs."""
+        ...
+
+    def wait(self, handle: str) -> bool | None:
+        """As `ended`, after waiting for the end where the job runs on this machine."""
+        ...
+
+
+class LocalDoor:
+    """Runs `mlflow run . -e ACTION -P reason=…` on this machine.
+
+    The job outlives a monitoring run that is killed; its exit code goes to a file, so that the next run learns it.
+
+    Args:
+        parameters: Passed on as -P name=value, such as sales and config.
+        folder: What the job prints, and its exit code, go to files here.
+        root: Where MLproject lies.
+    """
+
+    def __init__(self, *, parameters: Mapping[str, str], folder: Path, root: Path = ROOT) -> None:
+        self._parameters = dict(parameters)
+        self._folder = folder
+        self._root = root
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, action: str, *, reason: str) -> str:
+        """Starts the entry point; the handle is "PID LOG"."""
+        command = [sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"]
+        for name, value in {**self._parameters, "reason": reason}.items():
+            command += ["-P", f"{name}={value}"]
+        # The job is a run of its own; with this run's id it would write into the monitoring run.
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log = self._folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
+        shell = ["sh", "-c", '"$@"; echo $? > "$0"', str(log.with_suffix(".code")), *command]
+        try:
+            with log.open("wb") as output:
+                child = subprocess.Popen(shell, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        except OSError as error:
+            raise DeliveryError(f"local: {action} could not be started: {error}") from error
+        _log.info("started %s as process %d; its output goes to %s", action, child.pid, log)
+        handle = f"{child.pid} {log}"
+        self._children[handle] = child
+        return handle
+
+    def ended(self, handle: str) -> bool | None:
+        """Reads the exit code; a job that is gone without one was killed."""
+        pid, _, log = handle.partition(" ")
+        try:
+            return Path(log).with_suffix(".code").read_text(encoding="ascii").strip() == "0"
+        except (OSError, ValueError):
+            return None if pid.isdigit() and _alive(int(pid)) else False
+
+    def wait(self, handle: str) -> bool | None:
+        """Waits for a job of this process."""
+        child = self._children.get(handle)
+        if child is not None:
+            child.wait()
+        return self.ended(handle)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def job_door(config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path) -> JobDoor | None:
+    """The door that `trigger` names; None for "none"."""
+    if config.trigger == "none":
+        return None
+    if config.trigger == "local":
+        return LocalDoor(parameters=parameters, folder=folder)
+    from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
+
+    return aws.EcsDoor(config.doors) if config.trigger == "ecs" else aws.EventDoor(config.doors.event_bus)
+
+
+def alert_doors(config: MonitoringConfig) -> list[AlertDoor]:
+    """The doors that `alerts` names."""
+    doors: list[AlertDoor] = []
+    for name in config.alerts:
+        if name == "log":
+            doors.append(LogDoor())
+        elif name == "webhook":
+            doors.append(WebhookDoor(config.doors.webhook_url))
+        else:
+            from monitoring import aws  # noqa: PLC0415
+
+            doors.append(aws.SnsDoor(config.doors.sns_topic))
+    return doors
+
+
+def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> None:
+    """Sends figures wherever `metrics` names, besides MLflow.
+
+    Raises:
+        DeliveryError: They were not taken.
+    """
+    if "embedded" in config.metrics:
+        print(embedded(metrics, namespace=config.doors.namespace, model=model, now=now), flush=True)
+    if "cloudwatch" in config.metrics:
+        from monitoring import aws  # noqa: PLC0415
+
+        aws.put_metrics(metrics, namespace=config.doors.namespace, model=model, now=now)
+
+
+def embedded(metrics: Mapping[str, float], *, namespace: str, model: str, now: dt.datetime) -> str:
+    """One line in CloudWatch's embedded metric format: the log agent turns it into metrics, without any call."""
+    directive = {
+        "Namespace": namespace,
+        "Dimensions": [["Model"]],
+        "Metrics": [{"Name": name} for name in metrics],
+    }
+    head = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
+    return json.dumps({"_aws": head, "Model": model, **metrics})
