@@ -118,7 +118,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) ->
     at_new, in_new = _places(new.product_ids, ids)
     columns: dict[str, Any] = {}
     for name, values in new.to_arrays().items():
-        known = in_new if whole else in_new & _known(values[at_new])
+        known = in_new if whole else in_new & _known(values[at_new], seen=np.isin(ids, panel.product_ids))
         columns[name] = np.where(in_old & ~known, getattr(old, name)[at_old], values[at_new])
     columns["product_ids"] = ids
     return replace(new, recurring=new.recurring if whole else old.recurring, **columns)
@@ -129,10 +129,14 @@ def _places(some: Array, wanted: Array) -> tuple[Array, Array]:
     return places, some[places] == wanted
 
 
-def _known(values: Array) -> Array:
-    if values.dtype.kind in "fM":
-        return np.asarray(~np.isnan(values) if values.dtype.kind == "f" else ~np.isnat(values))
-    return np.asarray(values != "") if values.dtype.kind == "U" else np.ones(values.shape, dtype=np.bool_)
+def _known(values: Array, *, seen: Array) -> Array:
+    """Where a recent fact is known; a flag is where the product was seen at all."""
+    kind = values.dtype.kind
+    if kind == "f":
+        return np.asarray(~np.isnan(values))
+    if kind == "M":
+        return np.asarray(~np.isnat(values))
+    return np.asarray(values != "") if kind == "U" else seen
 
 
 def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:

@@ -99,7 +99,7 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
         if len(changed):
             raise HistoryError(
                 f"the past before {begin} is not the one that was encoded for {len(changed)} product(s), first "
-                f"{changed[0]!r}; give the whole history and re-encode it from scratch with --rebuild true"
+                f"{str(changed[0])!r}; give the whole history and re-encode it from scratch with --rebuild true"
             )
         panel = span(panel, int(np.searchsorted(panel.dates, begin)), len(panel.dates))
     joined = overlay(old, panel)

@@ -50,10 +50,18 @@ class Shop:
     def panel(self, days: int = 150) -> Panel:
         return self.whole.through(self.whole.dates[days - 1])
 
-    def add(self, *, seed: int = 1, days: int = 150, alias: str | None = "challenger", **changes: Any) -> str:
+    def add(
+        self,
+        *,
+        seed: int = 1,
+        days: int = 150,
+        alias: str | None = "challenger",
+        panel: Panel | None = None,
+        **changes: Any,
+    ) -> str:
         """Registers a version, as train would, and returns its number."""
         folder = self.folder / f"packed-{len(list(self.folder.iterdir()))}" / "version"
-        packed(folder, panel=self.panel(days), seed=seed, **changes)
+        packed(folder, panel=panel or self.panel(days), seed=seed, **changes)
         with mlflow.start_run():
             number = self.registry.log_version(folder)
         if alias:

@@ -1,0 +1,107 @@
+"""refresh as a job: new products, late corrections, a rewritten past. The small cases are in test_promote.py."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipelines import promote, refresh
+from pricing.data.panel import SERIES, Panel
+from tests.integration.test_promote import Shop, empty_store, shop, whole
+from tests.versions import make_demand
+
+__all__ = ["empty_store", "shop", "whole"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+
+
+def corrected(panel: Panel, *, ago: int) -> Panel:
+    """The panel with one product's sales `ago` periods before its end corrected upwards."""
+    units = np.array(panel.units_sold)
+    units[0, -ago] = np.nan_to_num(units[0, -ago]) + 500
+    present = np.array(panel.present)
+    present[0, -ago] = True
+    stock = np.array(panel.stock)
+    stock[0, -ago] = units[0, -ago] + 1
+    return replace(panel, units_sold=units, present=present, stock=stock)
+
+
+def launched(panel: Panel, *, row: int, day: int) -> Panel:
+    """The panel with one product that nobody knew before a day."""
+    changes = {name: np.array(getattr(panel, name)) for name in SERIES}
+    for values in changes.values():
+        values[row, :day] = np.nan if values.dtype.kind == "f" else False
+    changes["is_promo"][row, :day] = changes["is_holiday"][row, :day] = 0.0
+    return replace(panel, **changes)
+
+
+@pytest.mark.parametrize("first", [0, 150], ids=["the whole history", "new rows alone"])
+def test_products_launched_since_are_priced(shop: Shop, first: int) -> None:
+    panel = launched(shop.panel(165), row=5, day=152)
+    new = str(panel.product_ids[5])
+    known = panel.through(panel.dates[149]).select(np.flatnonzero(np.arange(12) != 5))
+    shop.add(panel=known, alias="champion")
+
+    assert refresh.main(["--sales", shop.sales(165, first=first, panel=panel)]) == 0
+
+    version = shop.fetch("challenger")
+    row = int(np.flatnonzero(version.facts.product_ids == new)[0])
+    assert version.facts.price[row] == pytest.approx(shop.panel(165).price[5, -1])
+    assert version.facts.categories[row] == shop.whole.categories[5]
+    assert list(version.demand.product_ids) == list(version.facts.product_ids) == list(shop.whole.product_ids)
+    assert version.meta["checks"]["parity"] < 1e-5
+    assert promote.main([]) == 0
+
+
+def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")
+    before = shop.fetch("champion")
+    gone = np.flatnonzero(np.arange(12) != 5)
+
+    assert refresh.main(["--sales", shop.sales(160, first=150, panel=shop.panel(160).select(gone))]) == 0
+
+    version = shop.fetch("challenger")
+    assert list(version.facts.product_ids) == list(shop.whole.product_ids)
+    for name, values in version.facts.to_arrays().items():
+        if name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_interval"):
+            np.testing.assert_array_equal(values[5], before.facts.to_arrays()[name][5], err_msg=name)
+
+
+@pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])
+def test_a_late_correction_is_encoded_exactly(shop: Shop, first: int) -> None:
+    shop.add(days=150, alias="champion")
+    panel = corrected(shop.panel(160), ago=15)
+
+    assert refresh.main(["--sales", shop.sales(160, first=first, panel=panel)]) == 0
+
+    version = shop.fetch("challenger")
+    scratch = make_demand(shop.panel(150)).refresh(panel, rebuild=True)
+    plain = make_demand(shop.panel(150)).refresh(shop.panel(160), rebuild=True)
+    np.testing.assert_allclose(version.demand.encoded.state.hidden, scratch.encoded.state.hidden, atol=1e-5)
+    assert np.abs(scratch.encoded.state.hidden - plain.encoded.state.hidden).max() > 1e-3, "the correction matters"
+
+
+def test_a_past_rewritten_before_the_checkpoint_is_said_and_can_be_rebuilt(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add(days=150, alias="champion")
+    sales = shop.sales(160, panel=corrected(shop.panel(160), ago=100))
+
+    assert refresh.main(["--sales", sales]) == 2
+
+    error = capsys.readouterr().err
+    assert str(shop.whole.product_ids[0]) in error
+    assert "--rebuild true" in error
+    assert "challenger" not in shop.registry.aliases()
+    assert refresh.main(["--sales", sales, "--rebuild", "true"]) == 0
+    assert shop.fetch("challenger").meta["checks"]["parity"] < 1e-5
+
+
+def test_a_refresh_can_start_from_any_version(shop: Shop) -> None:
+    first = shop.add(days=150, alias="champion")
+    other = shop.add(days=150, seed=2, alias=None)
+
+    assert refresh.main(["--version", other, "--sales", shop.sales(155)]) == 0
+
+    challenger = shop.registry.find("challenger")
+    assert challenger.weights == shop.registry.find(other).weights != shop.registry.find(first).weights
+    assert challenger.tags["parent"] == other
