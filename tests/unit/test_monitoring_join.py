@@ -1,0 +1,250 @@
+import datetime as dt
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.monitoring_world import World, build, entries
+from monitoring.decisions import load_decisions
+from monitoring.join import forecast_at, join
+from pricing.data.panel import Panel
+from pricing.decision.log import Entry
+from pricing.decision.log_writer import LogWriter
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+PANEL, TRUTH = build(World(products=6, days=60))
+DAYS = range(50, 60)
+
+
+def logged(folder, made):
+    writer = LogWriter(folder)
+    writer.append(made)
+    writer.close()
+    return load_decisions(folder, now=NOW)
+
+
+def changed(panel: Panel, name: str, value: float, *, row: int, day: int) -> Panel:
+    values = getattr(panel, name).copy()
+    values[row, day] = value
+    return replace(panel, **{name: values})
+
+
+def counts(findings):
+    return {finding.code: finding.count for finding in findings}
+
+
+def redecided(entry: Entry, **changes) -> Entry:
+    return replace(entry, decision=entry.decision.model_copy(update=changes))
+
+
+def test_every_decision_meets_the_sales_of_its_day(tmp_path):
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+
+    frame = join(decisions, PANEL).frame
+
+    assert len(frame) == 6 * 10
+    for row in frame.itertuples():
+        product = list(PANEL.product_ids).index(row.product_id)
+        day = list(PANEL.dates).index(np.datetime64(row.period, "D"))
+        assert row.units_sold == PANEL.units_sold[product, day]
+        assert row.charged == pytest.approx(PANEL.price[product, day])
+        assert row.age == 60 - day
+
+
+def test_a_decision_whose_sales_are_not_in_waits(tmp_path):
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+
+    joined = join(decisions, PANEL.through(PANEL.dates[54]))
+
+    assert joined.waiting == 6 * 5
+    assert len(joined.frame) == 6 * 5
+
+
+def test_sold_out_days_count_for_no_error(tmp_path):
+    day = changed(PANEL, "stock", 0.0, row=2, day=55)
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))
+
+    frame = join(decisions, day).frame.set_index("product_id")
+
+    assert frame.loc["SKU00002", "censored"]
+    assert not frame.loc["SKU00002", "scored"]
+
+
+def test_a_price_that_a_person_charged_instead_is_recognised_and_scored_at_that_price(tmp_path):
+    lower = float(PANEL.price[1, 55]) * 0.9
+    panel = changed(changed(PANEL, "price", lower, row=1, day=55), "stock", 1e6, row=1, day=55)
+    made = entries(PANEL, TRUTH, days=range(55, 56), noise=0.0)
+    decisions, _ = logged(tmp_path, made)
+
+    frame = join(decisions, panel).frame.set_index("product_id")
+
+    assert frame.loc["SKU00001", "pricing"] == "overridden"
+    assert frame.loc["SKU00000", "pricing"] == "followed"
+    expected = TRUTH.old[1, 55] * 0.9 ** TRUTH.elasticity[1]
+    assert frame.loc["SKU00001", "forecast"] == pytest.approx(expected, rel=1e-4)
+    assert frame.loc["SKU00001", "scored"]
+
+
+def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):
+    made = [redecided(entry, recommended_price=999.0) for entry in entries(PANEL, TRUTH, days=range(55, 56))]
+    kept = [replace(entry, current_price=float(PANEL.price[row, 55])) for row, entry in enumerate(made)]
+    decisions, _ = logged(tmp_path, kept)
+
+    assert set(join(decisions, PANEL).frame["pricing"]) == {"kept"}
+
+
+def test_a_price_far_outside_the_candidates_has_no_forecast(tmp_path):
+    panel = changed(PANEL, "price", float(PANEL.price[0, 55]) * 3, row=0, day=55)
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))
+
+    joined = join(decisions, panel)
+
+    assert not joined.frame.set_index("product_id").loc["SKU00000", "scored"]
+    assert counts(joined.findings)["no_forecast"] == 1
+
+
+def test_of_several_decisions_for_a_day_the_last_one_made_in_time_counts(tmp_path):
+    (first, *_) = entries(PANEL, TRUTH, days=range(55, 56))
+    later = redecided(replace(first, at=first.at + dt.timedelta(hours=1)), decision_id="later", recommended_price=7.0)
+    late = redecided(replace(first, at=first.at + dt.timedelta(days=3)), decision_id="late", recommended_price=8.0)
+    decisions, _ = logged(tmp_path, [late, later, first])
+
+    joined = join(decisions, PANEL)
+
+    assert joined.frame["decision_id"].tolist() == ["later"]
+    assert counts(joined.findings)["superseded"] == 2
+
+
+def test_a_segment_that_was_copied_does_not_count_twice(tmp_path):
+    logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+    (segment,) = tmp_path.glob("*.jsonl")
+    first, _, rest = segment.name.partition("-")
+    (tmp_path / f"{first}-copy{rest}").write_bytes(segment.read_bytes())
+
+    decisions, findings = load_decisions(tmp_path, now=NOW)
+
+    assert len(decisions) == 60
+    assert counts(findings)["log_repeated"] == 60
+
+
+def test_a_log_cut_in_the_middle_of_a_line_loses_that_line_only(tmp_path):
+    logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+    (segment,) = tmp_path.glob("*.jsonl")
+    segment.write_bytes(segment.read_bytes()[:-40])
+
+    decisions, findings = load_decisions(tmp_path, now=NOW)
+
+    assert len(decisions) == 59
+    assert counts(findings)["log_damaged"] == 1
+
+
+def test_a_record_with_a_hole_in_it_is_counted_as_damaged(tmp_path):
+    logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))
+    (segment,) = tmp_path.glob("*.jsonl")
+    lines = segment.read_text().splitlines()
+    lines[2] = lines[2].replace('"recommended_price":', '"recommended_prise":')
+    segment.write_text("\n".join(lines) + "\n")
+
+    decisions, findings = load_decisions(tmp_path, now=NOW)
+
+    assert len(decisions) == 5
+    assert counts(findings)["log_damaged"] == 1
+
+
+def test_products_that_the_sales_do_not_know_are_counted(tmp_path):
+    made = entries(PANEL, TRUTH, days=range(55, 56))
+    strange = replace(made[0], request=made[0].request.model_copy(update={"product_id": "NEW"}))
+    decisions, _ = logged(tmp_path, [strange, *made[1:]])
+
+    joined = join(decisions, PANEL)
+
+    assert counts(joined.findings)["product_unknown"] == 1
+    assert counts(joined.findings)["undecided"] == 1
+    assert len(joined.frame) == 5
+
+
+def test_a_day_without_a_sales_row_is_missing_not_zero(tmp_path):
+    present = PANEL.present.copy()
+    present[3, 55] = False
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))
+
+    joined = join(decisions, replace(PANEL, present=present))
+
+    assert "SKU00003" not in set(joined.frame["product_id"])
+    assert counts(joined.findings)["truth_missing"] == 1
+
+
+def test_a_newest_day_that_is_half_in_is_called_provisional(tmp_path):
+    present = PANEL.present.copy()
+    present[:4, -1] = False
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+
+    findings = join(decisions, replace(PANEL, present=present)).findings
+
+    assert counts(findings)["truth_partial"] == 6
+
+
+def test_days_that_the_model_had_already_seen_count_for_no_error(tmp_path):
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=DAYS, version="3"))
+
+    joined = join(decisions, PANEL, state_dates={"3": PANEL.dates[54]})
+
+    assert not joined.frame.loc[joined.frame["period"] <= pd.Timestamp(PANEL.dates[54]), "scored"].any()
+    assert counts(joined.findings)["hindsight"] == 6 * 5
+
+
+def test_clocks_that_disagree_are_counted(tmp_path):
+    made = entries(PANEL, TRUTH, days=range(55, 56))
+    made[0] = replace(made[0], at=NOW + dt.timedelta(days=2))
+    made[2] = replace(made[2], at=made[2].at - dt.timedelta(hours=5))
+
+    _, findings = logged(tmp_path, made)
+
+    assert counts(findings)["clock_ahead"] == 1
+    assert counts(findings)["clock_back"] == 2
+    assert counts(findings)["decided_late"] == 1
+
+
+def test_an_empty_log_is_a_breach_and_no_crash(tmp_path):
+    decisions, findings = load_decisions(tmp_path, now=NOW)
+
+    joined = join(decisions, PANEL)
+
+    assert [finding.level for finding in findings] == ["breach"]
+    assert joined.frame.empty
+
+
+def test_on_weeks_a_decision_for_a_friday_meets_its_week(tmp_path):
+    dates = PANEL.dates[0] + 7 * np.arange(60)
+    panel = replace(PANEL, period="week", dates=dates)
+    made = entries(panel, TRUTH, days=range(55, 56))
+    friday = [replace(entry, date=entry.date + dt.timedelta(days=4)) for entry in made]
+    decisions, _ = logged(tmp_path, friday)
+
+    frame = join(decisions, panel).frame
+
+    assert set(frame["period"]) == {pd.Timestamp(dates[55])}
+    assert set(frame["age"]) == {35}
+
+
+def test_joining_changes_neither_decisions_nor_sales(tmp_path):
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+    before, units = decisions.copy(deep=True), PANEL.units_sold.copy()
+
+    join(decisions, PANEL)
+
+    pd.testing.assert_frame_equal(decisions, before)
+    assert np.array_equal(PANEL.units_sold, units)
+
+
+@given(st.floats(0.76, 1.29), st.floats(-5, -0.2), st.floats(0.1, 500))
+def test_the_forecast_of_constant_elasticity_is_exact_between_candidates(step, elasticity, units):
+    grid = 10 * np.linspace(0.75, 1.3, 9)
+    curve = units * (grid / 10) ** elasticity
+
+    (found,) = forecast_at(pd.Series([grid]), pd.Series([curve]), price=np.array([10 * step]))
+
+    assert found == pytest.approx(units * step**elasticity, rel=1e-9)

@@ -1,0 +1,123 @@
+import datetime as dt
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.rules import Past, Rules, Situation, decide
+
+RULES = Rules(
+    windows=3,
+    breaches=2,
+    cooldown=7,
+    daily_budget=2,
+    lock_hours=6,
+    max_state_age=28,
+    silent_days=3,
+    fallback_share=0.25,
+)
+NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
+CALM = Situation(
+    now=NOW,
+    decayed=(False, False, False),
+    why="error 0.6, backtest 0.4",
+    window_days=7,
+    drifted=(),
+    state_age=1,
+    silent_days=0,
+    share_rule=0.02,
+    broken=(),
+)
+
+
+def ago(**span):
+    return NOW - dt.timedelta(**span)
+
+
+CASES = [
+    # what is so, what was done before → what is done, and why
+    ("all is well", {}, {}, "none", "nothing"),
+    ("one window in breach is not enough", {"decayed": (False, False, True)}, {}, "none", "decay"),
+    ("two of three, the newest among them", {"decayed": (True, False, True)}, {}, "retrain", "decay"),
+    ("two of three, but the newest is fine again", {"decayed": (True, True, False)}, {}, "none", "nothing"),
+    ("the newest could not be judged", {"decayed": (True, True, None)}, {}, "none", "nothing"),
+    ("nothing could be judged", {"decayed": (None, None, None)}, {}, "none", "nothing"),
+    ("no windows at all", {"decayed": ()}, {}, "none", "nothing"),
+    ("decay while the states are old", {"decayed": (True, True, True), "state_age": 9}, {}, "refresh", "decay"),
+    ("decay just after that refresh", {"decayed": (True,) * 3}, {"refreshed": ago(days=2)}, "none", "decay"),
+    ("decay a window after that refresh", {"decayed": (True,) * 3}, {"refreshed": ago(days=8)}, "retrain", "decay"),
+    ("decay in the cooldown", {"decayed": (True,) * 3}, {"retrained": ago(days=3)}, "none", "decay"),
+    ("decay that retraining did not mend", {"decayed": (True,) * 3}, {"retrained": ago(days=15)}, "page", "decay"),
+    ("new decay long after a retraining", {"decayed": (True,) * 3}, {"retrained": ago(days=60)}, "retrain", "decay"),
+    ("decay, one retraining failed", {"decayed": (True,) * 3}, {"failed": 1}, "retrain", "decay"),
+    ("decay, two retrainings failed", {"decayed": (True,) * 3}, {"failed": 2}, "page", "decay"),
+    ("decay, the budget is spent", {"decayed": (True,) * 3}, {"started_today": 2}, "none", "decay"),
+    ("decay while a job runs", {"decayed": (True,) * 3}, {"running_since": ago(hours=1)}, "none", "decay"),
+    ("a job that never ends", {}, {"running_since": ago(hours=9)}, "page", "fault"),
+    ("drift, forecasts hold", {"drifted": ("comp_gap",)}, {}, "refresh", "drift"),
+    ("drift, states are of today", {"drifted": ("comp_gap",), "state_age": 0}, {}, "none", "drift"),
+    ("drift, the budget is spent", {"drifted": ("comp_gap",)}, {"started_today": 2}, "none", "drift"),
+    ("drift and decay", {"drifted": ("comp_gap",), "decayed": (True,) * 3}, {}, "retrain", "decay"),
+    ("drift is unknown", {"drifted": None}, {}, "none", "nothing"),
+    ("stale states", {"state_age": 29}, {}, "refresh", "stale"),
+    ("no champion", {"state_age": None, "decayed": (None,) * 3}, {}, "none", "nothing"),
+    ("sales have stopped", {"silent_days": 4}, {}, "page", "fault"),
+    ("sales have stopped, whatever else", {"silent_days": 4, "decayed": (True,) * 3}, {}, "page", "fault"),
+    ("a column is empty", {"broken": ("comp_price stopped",), "decayed": (True,) * 3}, {}, "page", "fault"),
+    ("the rule answers", {"share_rule": 0.4}, {}, "page", "fault"),
+    ("nothing was decided", {"share_rule": float("nan")}, {}, "none", "nothing"),
+]
+
+
+@pytest.mark.parametrize(("name", "seen", "done", "action", "cause"), CASES, ids=[case[0] for case in CASES])
+def test_each_case_leads_to_its_action(name, seen, done, action, cause):
+    outcome = decide(replace(CALM, **seen), replace(Past(), **done), RULES)
+
+    assert (outcome.action, outcome.cause) == (action, cause)
+    assert outcome.reason
+
+
+situations = st.builds(
+    Situation,
+    now=st.just(NOW),
+    decayed=st.lists(st.sampled_from([True, False, None]), max_size=6).map(tuple),
+    why=st.just("error grew"),
+    window_days=st.integers(1, 28),
+    drifted=st.sampled_from([None, (), ("discount",)]),
+    state_age=st.none() | st.integers(0, 90),
+    silent_days=st.integers(0, 9),
+    share_rule=st.floats(0, 1) | st.just(float("nan")),
+    broken=st.sampled_from([(), ("a column is empty",)]),
+)
+pasts = st.builds(
+    Past,
+    started_today=st.integers(0, 4),
+    retrained=st.none() | st.integers(0, 90).map(lambda days: ago(days=days)),
+    refreshed=st.none() | st.integers(0, 90).map(lambda days: ago(days=days)),
+    running_since=st.none() | st.integers(0, 20).map(lambda hours: ago(hours=hours)),
+    failed=st.integers(0, 3),
+)
+
+
+@given(situations, pasts)
+def test_nothing_is_started_while_a_job_runs_or_data_are_broken_or_the_budget_is_spent(seen, past):
+    outcome = decide(seen, past, RULES)
+
+    if past.running_since or seen.broken or seen.silent_days > 3 or past.started_today >= RULES.daily_budget:
+        assert outcome.action in ("none", "page")
+
+
+@given(situations, pasts)
+def test_a_retraining_needs_lasting_decay_that_is_still_there(seen, past):
+    outcome = decide(seen, past, RULES)
+
+    if outcome.action == "retrain":
+        assert seen.decayed[-1] is True
+        assert seen.decayed[-3:].count(True) >= RULES.breaches
+        assert past.retrained is None or (NOW - past.retrained).days >= RULES.cooldown
+
+
+@given(situations, pasts)
+def test_the_same_situation_always_leads_to_the_same_action(seen, past):
+    assert decide(seen, past, RULES) == decide(seen, past, RULES)

@@ -1,0 +1,198 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring.decay import band, explain, judge
+from monitoring.scores import Interval, Score, groups, score, volume_classes, windows
+from pricing.config import load_config
+
+CONFIG = load_config().monitoring
+FIGURES = {
+    "wape": 0.40,
+    "wape_naive": 0.60,
+    "bias": 0.02,
+    "folds": [
+        {"wape": 0.39, "wape_naive": 0.59, "bias": 0.01},
+        {"wape": 0.40, "wape_naive": 0.60, "bias": 0.02},
+        {"wape": 0.41, "wape_naive": 0.61, "bias": 0.03},
+    ],
+}
+
+
+def frame(products=30, days=28, seed=0, bias=1.0):
+    rng = np.random.default_rng(seed)
+    product, day = np.divmod(np.arange(products * days), days)
+    forecast = rng.gamma(5, 2, products * days)
+    return pd.DataFrame(
+        {
+            "product_id": [f"P{row}" for row in product],
+            "period": pd.Timestamp("2024-06-01") + pd.to_timedelta(day, unit="D"),
+            "forecast": forecast * bias,
+            "units_sold": rng.poisson(forecast).astype(float),
+            "naive": rng.gamma(2, 2, products * days),
+            "scored": True,
+            "pricing": "followed",
+            "charged": 10.0,
+            "cost": 6.0,
+            "expected_margin": forecast * 4,
+            "source": "model",
+            "confidence": 0.7,
+            "category": [f"c{row % 3}" for row in product],
+        }
+    )
+
+
+def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), naive=0.6, rows=500):
+    score_ = score(frame(), name="2024-06-01 to 2024-06-28", rng=np.random.default_rng(0))
+    return replace(score_, wape=Interval(*wape), bias=Interval(*bias), naive=naive, rows=rows)
+
+
+def test_error_and_bias_are_those_of_a_slow_loop():
+    rows = frame(bias=1.1)
+
+    found = score(rows, name="x", rng=np.random.default_rng(0))
+
+    wrong = off = sold = 0.0
+    for row in rows.itertuples():
+        wrong += abs(row.forecast - row.units_sold)
+        off += row.forecast - row.units_sold
+        sold += row.units_sold
+    assert found.wape.value == pytest.approx(wrong / sold)
+    assert found.bias.value == pytest.approx(off / sold)
+    assert found.wape.low < found.wape.value < found.wape.high
+    assert found.profit.value == pytest.approx((4 * rows["units_sold"]).sum() / rows["expected_margin"].sum())
+
+
+def test_rows_that_do_not_count_change_no_error():
+    rows = frame()
+    noisy = rows.copy()
+    noisy.loc[:50, ["forecast", "scored"]] = [1e6, False]
+
+    found = score(noisy, name="x", rng=np.random.default_rng(0))
+
+    assert found.wape.value == pytest.approx(score(rows.iloc[51:], name="x", rng=np.random.default_rng(0)).wape.value)
+
+
+def test_the_interval_covers_products_not_days():
+    rows = frame(products=40, days=50)
+    offset = rows["product_id"].map({f"P{row}": 8.0 * (row % 2) for row in range(40)})
+    rows["forecast"] = rows["units_sold"] + offset
+
+    found = score(rows, name="x", rng=np.random.default_rng(0)).wape
+
+    assert found.high - found.low > 0.15
+
+
+def test_no_rows_give_unknown_figures_and_no_crash():
+    found = score(frame().iloc[:0], name="x", rng=np.random.default_rng(0))
+
+    assert found.rows == 0
+    assert np.isnan(found.wape.value)
+    assert np.isnan(found.skill)
+
+
+def test_windows_part_the_days_and_end_on_the_last():
+    rows = frame(days=28)
+
+    parts = list(windows(rows, last=np.datetime64("2024-06-28"), days=7, count=3))
+
+    assert [name for name, _ in parts][-1] == "2024-06-22 to 2024-06-28"
+    assert [len(part) for _, part in parts] == [210, 210, 210]
+
+
+def test_groups_come_largest_first():
+    rows = frame()
+    rows.loc[rows["category"] == "c2", "units_sold"] *= 10
+
+    assert groups(rows, "category", rng=np.random.default_rng(0))[0].name == "category c2"
+
+
+def test_volume_classes_are_thirds_and_take_unknown_sales():
+    classes = volume_classes(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, np.nan]))
+
+    assert classes.tolist()[:6] == ["low", "low", "mid", "mid", "high", "high"]
+    assert len(classes) == 7
+
+
+def test_error_inside_the_band_is_no_breach():
+    verdict = judge(rated(), band(FIGURES, CONFIG), min_rows=100)
+
+    assert verdict.judged
+    assert not verdict.breaches
+    assert "hold" in verdict.text
+
+
+def test_error_surely_above_the_band_is_decay():
+    verdict = judge(rated(wape=(0.6, 0.52, 0.68)), band(FIGURES, CONFIG), min_rows=100)
+
+    assert [breach.code for breach in verdict.breaches] == ["error"]
+
+
+def test_error_perhaps_above_the_band_is_no_breach():
+    assert not judge(rated(wape=(0.5, 0.42, 0.58)), band(FIGURES, CONFIG), min_rows=100).breaches
+
+
+def test_demand_that_became_noisier_for_everyone_is_no_decay():
+    verdict = judge(rated(wape=(0.6, 0.52, 0.68), naive=0.9), band(FIGURES, CONFIG), min_rows=100)
+
+    assert not verdict.breaches
+    assert "noisier" in verdict.text
+
+
+@pytest.mark.parametrize(("bias", "word"), [((0.3, 0.25, 0.35), "high"), ((-0.3, -0.35, -0.25), "low")])
+def test_forecasts_off_the_level_are_a_breach_that_says_which_way(bias, word):
+    verdict = judge(rated(bias=bias), band(FIGURES, CONFIG), min_rows=100)
+
+    assert [breach.code for breach in verdict.breaches] == ["bias"]
+    assert word in verdict.text
+
+
+def test_few_rows_are_not_judged():
+    verdict = judge(rated(wape=(2.0, 1.9, 2.1), rows=99), band(FIGURES, CONFIG), min_rows=100)
+
+    assert not verdict.judged
+    assert not verdict.breaches
+
+
+@pytest.mark.parametrize("figures", [{}, {"wape": None}, {"wape": float("nan")}])
+def test_a_version_without_a_backtest_is_not_judged(figures):
+    verdict = judge(rated(), band(figures, CONFIG), min_rows=100)
+
+    assert not verdict.judged
+    assert "no backtest" in verdict.text
+
+
+def test_folds_that_differ_widen_the_band():
+    wild = {**FIGURES, "folds": [{"wape": 0.25}, {"wape": 0.40}, {"wape": 0.55}]}
+
+    assert band(wild, CONFIG).wape_most > band(FIGURES, CONFIG).wape_most
+
+
+def verdicts(*breaches):
+    promised = band(FIGURES, CONFIG)
+    return [
+        judge(rated(wape=(0.6, 0.52, 0.68) if bad else (0.4, 0.38, 0.42)), promised, min_rows=1) for bad in breaches
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "drifted", "says"),
+    [
+        (False, [], ("has not decayed", "No input has drifted")),
+        (False, ["discount"], ("has not decayed", "Inputs have drifted (discount)")),
+        (True, [], ("has decayed", "No input has drifted")),
+        (True, ["discount"], ("has decayed", "Inputs have drifted as well (discount)")),
+        (False, None, ("has not decayed", "unknown")),
+    ],
+)
+def test_every_text_tells_drift_and_decay_apart(bad, drifted, says):
+    text = explain(verdicts(bad), drifted)
+
+    for words in says:
+        assert words in text
+
+
+def test_a_score_is_a_plain_record():
+    assert isinstance(rated(), Score)
