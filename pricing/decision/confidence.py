@@ -45,9 +45,9 @@ def relative_gain(new: Floats, old: Floats) -> Floats:
 
 
 def normal_chance(deviation: Floats) -> Floats:
-    """P(Z ≤ z) to 1.4e-4 (Page 1977, Applied Statistics 26, 75-76)."""
+    """P(Z ≤ z) to 1.5e-4 (Bowling et al. 2009, Journal of Industrial Engineering and Management 2, 114-127)."""
     bent = np.minimum(np.maximum(deviation, -12.0), 12.0)
-    return 1 / (1 + np.exp(-bent * (1.5957691216 + 0.07056 * bent * bent)))
+    return 1 / (1 + np.exp(-bent * (1.5976 + 0.07056 * bent * bent)))
 
 
 def deviation_at(level: float) -> float:

@@ -1,0 +1,358 @@
+"""From a request to a decision: what fills its gaps, who answers, and that a price always comes."""
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricing.decision.columns import Desk
+from pricing.decision.pricer import Pricer
+from pricing.decision.reasons import REASONS
+from pricing.decision.request import Decision, PriceRequest
+from pricing.demand.curve import SOURCES
+from pricing.errors import ConfigError, RequestError
+from tests.decision_kit import NO_DAY, TODAY, ConstantElasticity, config, facts
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+NODES = (2.0, 2.3, 2.7, 3.0)
+
+
+def pricer(demand: Any = "known", known: Any = "known", **decision: Any) -> Pricer:
+    return Pricer(
+        ConstantElasticity(elasticities=NODES) if demand == "known" else demand,
+        facts() if known == "known" else known,
+        config(**decision),
+        version="7",
+    )
+
+
+def ask(product_id: str = "apple", **fields: Any) -> PriceRequest:
+    return PriceRequest(**({"product_id": product_id, "current_stock": 1000.0, "day_of_week": "Friday"} | fields))
+
+
+def answer(request: PriceRequest, by: Pricer | None = None, today: dt.date = TODAY) -> Decision:
+    return (by or pricer()).price([request], today=today)[0]
+
+
+def test_the_five_contract_fields_are_enough() -> None:
+    decision = answer(ask(comp_price=21.5, is_promo=True))
+
+    assert decision.recommended_price == pytest.approx(9.97, abs=0.15)
+    assert (decision.source, decision.strategy, decision.model_version) == ("model", "margin", "7")
+
+
+def test_a_price_is_money_and_survives_json() -> None:
+    decision = answer(ask())
+
+    assert round(decision.recommended_price, 2) == decision.recommended_price
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_every_decision_has_its_own_id_and_a_given_maker_makes_it() -> None:
+    ids = [decision.decision_id for decision in pricer().price([ask()] * 50, today=TODAY)]
+    counted = iter(range(9))
+    by = Pricer(None, None, config(), version="none", new_id=lambda: f"d{next(counted)}")
+
+    assert len(set(ids)) == 50
+    assert [decision.decision_id for decision in by.price([ask()] * 2, today=TODAY)] == ["d0", "d1"]
+
+
+@pytest.mark.parametrize(
+    ("known", "request_fields", "low", "reason"),
+    [
+        ({}, {}, 7.0, None),
+        ({}, {"unit_cost": 9.0}, 9.0, None),
+        ({}, {"list_price": 20.0}, 14.0, None),
+        ({"unit_cost": np.full(3, np.nan)}, {}, 7.0, "cost_assumed"),
+        ({"cost_assumed": np.ones(3, dtype=bool)}, {}, 7.0, "cost_assumed"),
+        ({"list_price": np.full(3, np.nan)}, {"current_price": 30.0}, 21.0, "list_price_assumed"),
+        ({"price": np.full(3, np.nan)}, {}, 7.0, "current_price_unknown"),
+    ],
+)
+def test_a_request_counts_before_the_facts_and_gaps_are_said(
+    known: dict[str, Any], request_fields: dict[str, Any], low: float, reason: str | None
+) -> None:
+    by = pricer(known=facts(**known), confidence_threshold=0.0)
+
+    simulated = by.simulate(ask(**request_fields), today=TODAY)
+    decision = answer(ask(**request_fields), by)
+
+    assert simulated.price_limits[0] == low
+    assert reason is None or reason in decision.reasons
+    assert ("cost_assumed" in decision.reasons) == (reason == "cost_assumed")
+
+
+def test_a_requests_cost_governs_profit_even_where_the_facts_assume_one() -> None:
+    by = pricer(known=facts(cost_assumed=np.ones(3, dtype=bool)))
+
+    decision = answer(ask(unit_cost=5.0), by)
+
+    assert "cost_assumed" not in decision.reasons
+    assert decision.expected_margin == pytest.approx(decision.expected_units * (decision.recommended_price - 5.0))
+
+
+def test_product_then_category_then_rule_each_labelled() -> None:
+    asked = [ask(), ask("fig", category="fruit", list_price=10.0), ask("saw", category="tools", list_price=10.0)]
+
+    decisions = pricer().price(asked, today=TODAY)
+
+    assert [decision.source for decision in decisions] == ["model", "category", "rule"]
+    assert "unknown_product" in decisions[1].reasons
+    assert "unknown_category" not in decisions[1].reasons
+    assert {"unknown_product", "unknown_category"} <= set(decisions[2].reasons)
+
+
+def test_a_mixed_batch_keeps_its_order_and_equals_singles() -> None:
+    asked = [
+        ask("cocoa", strategy="revenue"),
+        ask("saw", list_price=8.0, unit_cost=4.0),
+        ask("bread", strategy="match", comp_price=9.31),
+        ask("apple", current_stock=12.0),
+        ask("fig", category="fruit", list_price=10.0, strategy="clearance"),
+        ask("apple", current_stock=0.0),
+    ]
+    by = pricer()
+
+    batch = by.price(asked, today=TODAY)
+
+    singles = [answer(request, by) for request in asked]
+    for one, other in zip(batch, singles, strict=True):
+        numbers = ("recommended_price", "confidence", "price_range", "expected_units", "expected_margin")
+        for name in numbers:
+            assert getattr(one, name) == pytest.approx(getattr(other, name))
+        assert one.model_dump(exclude={*numbers, "decision_id"}) == other.model_dump(exclude={*numbers, "decision_id"})
+
+
+def test_the_rule_adds_a_markup_to_a_known_cost_and_protects_against_running_out() -> None:
+    by = pricer(demand=None)
+
+    ample, short = by.price([ask(unit_cost=6.0), ask(unit_cost=6.0, current_stock=20.0)], today=TODAY)
+
+    assert ample.recommended_price == pytest.approx(
+        6.0 / 0.6, rel=0.05
+    )  # an elasticity of 2.5 asks for a margin of 0.4
+    assert short.recommended_price > ample.recommended_price
+    assert "stock_short" in short.reasons
+    assert (ample.source, "no_model" in ample.reasons) == ("rule", True)
+
+
+def test_the_rule_does_not_argue_with_the_list_price_where_the_cost_is_assumed() -> None:
+    by = Pricer(None, None, config(), version="none")
+
+    assert answer(ask(list_price=10.0), by).recommended_price == pytest.approx(10.0, rel=0.02)
+
+
+def test_with_nothing_known_at_all_there_is_a_price_and_no_confidence() -> None:
+    decision = answer(ask("ghost"), Pricer(None, None, config(rule_price=3.5), version="none"))
+
+    assert decision.recommended_price == 3.5
+    assert decision.confidence == 0.0
+    assert {"no_model", "price_level_unknown", "demand_unknown", "cost_assumed"} <= set(decision.reasons)
+    assert (decision.expected_units, decision.source) == (0.0, "rule")
+
+
+def test_a_cost_far_above_list_is_the_price() -> None:
+    decision = answer(ask(unit_cost=99.99))
+
+    assert decision.recommended_price == 99.99
+    assert {"at_cost", "gave_way_band"} <= set(decision.reasons)
+
+
+def test_an_unknown_strategy_is_refused_and_the_known_ones_named() -> None:
+    with pytest.raises(RequestError, match=r"greed.*margin, revenue, clearance, match"):
+        answer(ask(strategy="greed"))
+
+
+def test_a_date_that_contradicts_its_weekday_is_refused() -> None:
+    with pytest.raises(RequestError, match="2025-03-08"):
+        answer(ask(date=dt.date(2025, 3, 8)))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"kind": "margn"}, "margn.*margin"),
+        ({"kind": "margin", "keptvalue": 1}, "keptvalue.*kept_value"),
+        ({"kind": "margin", "kept_value": "much"}, "kept_value.*number"),
+        ({"kind": "clearance", "days": 0}, "days.*at least 1"),
+    ],
+)
+def test_a_strategy_that_cannot_be_made_is_refused_by_name(parameters: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        pricer(strategies={"margin": parameters})
+
+
+def test_an_old_state_is_said() -> None:
+    assert "stale_state" in answer(ask(), today=TODAY + dt.timedelta(days=100)).reasons
+    assert "stale_state" not in answer(ask(), today=TODAY + dt.timedelta(days=5)).reasons
+
+
+@pytest.mark.parametrize(
+    ("day", "fields", "periods"),
+    [
+        (dt.date(2025, 3, 7), {}, 1),  # the rhythm delivers on 1, 8, 15 March, …: the day before
+        (dt.date(2025, 3, 8), {}, 7),  # the delivery is in this day's opening stock
+        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 10)}, 3),
+        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 1)}, 1),
+        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2099, 1, 1)}, 28),
+        (dt.date(2025, 3, 7), {"strategy": "clearance"}, 14),
+        (dt.date(2025, 3, 7), {"strategy": "clearance", "next_delivery": dt.date(2025, 3, 10)}, 3),
+    ],
+)
+def test_a_decision_looks_ahead_to_the_next_delivery(day: dt.date, fields: dict[str, Any], periods: int) -> None:
+    settings_ = config()
+    desk = Desk(None, facts(), settings_, pricer().policy)
+
+    columns = desk.lay_out([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
+
+    assert columns.offers.periods.tolist() == [periods]
+
+
+def test_without_a_rhythm_it_looks_ahead_to_the_next_review() -> None:
+    known = facts(delivery_interval=np.full(3, np.nan), last_delivery=np.full(3, NO_DAY))
+    desk = Desk(None, known, config(), pricer(review_days=5).policy)
+
+    assert desk.lay_out([ask()], today=TODAY).offers.periods.tolist() == [5]
+
+
+def test_a_price_that_history_does_not_show_changed_after_it() -> None:
+    known = facts(last_change=np.full(3, np.datetime64("2025-02-01")))
+    by = pricer(known=known, guardrails={"min_days": 7}, confidence_threshold=0.0)
+
+    old, new = by.price([ask(unit_cost=8.0), ask(unit_cost=8.0, current_price=9.5)], today=TODAY)
+
+    assert old.recommended_price > 10.5
+    assert new.recommended_price == 9.5
+    assert "at_min_days" in new.reasons
+
+
+def test_holidays_come_from_the_request_then_from_history_then_from_the_country() -> None:
+    by_history = Desk(None, facts(recurring=("date:3:7",)), config(), pricer().policy)
+    by_country = Desk(None, facts(recurring=None), config(), pricer().policy)
+    independence = dt.date(2025, 7, 4)
+
+    flags = by_history.lay_out([ask(), ask(is_holiday=False), ask(date=dt.date(2025, 3, 14))], today=TODAY)
+    fourth = by_country.lay_out([ask(date=independence)], today=TODAY)
+
+    assert flags.offers.is_holiday.tolist() == [1.0, 0.0, 0.0]
+    assert fourth.offers.is_holiday.tolist() == [1.0]
+
+
+def test_details_carry_what_the_log_needs() -> None:
+    (detail,) = pricer().price_detailed([ask()], today=TODAY)
+
+    assert (detail.date, detail.category) == (dt.date(2025, 3, 7), "fruit")
+    assert (detail.current_price, detail.list_price, detail.unit_cost) == (10.0, 10.0, 6.0)
+    assert len(detail.candidate_prices) == len(detail.candidate_units) == 9
+    assert sorted(detail.candidate_prices) == detail.candidate_prices
+    assert sorted(detail.candidate_units, reverse=True) == detail.candidate_units
+
+
+def test_an_empty_batch_has_no_decisions() -> None:
+    assert pricer().price([], today=TODAY) == []
+
+
+def test_the_words_for_sources_are_the_same_on_both_sides() -> None:
+    assert Decision.model_fields["source"].annotation.__args__ == SOURCES  # type: ignore[union-attr]
+
+
+OPTIONAL = st.fixed_dictionaries(
+    {},
+    optional={
+        "comp_price": st.floats(0.01, 1e9),
+        "current_price": st.floats(1e-9, 1e9),
+        "list_price": st.floats(1e-9, 1e9),
+        "unit_cost": st.floats(1e-9, 1e9),
+        "category": st.sampled_from(["fruit", "tools", ""]),
+        "strategy": st.sampled_from(["margin", "revenue", "clearance", "match"]),
+        "is_promo": st.booleans(),
+        "is_holiday": st.booleans(),
+        "next_delivery": st.dates(dt.date(2000, 1, 1), dt.date(2100, 1, 1)),
+    },
+)
+
+
+@settings(max_examples=300)
+@given(
+    product_id=st.sampled_from(["apple", "bread", "stranger"]),
+    stock=st.floats(0, 1e12),
+    weekday=st.sampled_from(WEEKDAYS),
+    fields=OPTIONAL,
+    kind=st.sampled_from(["full", "rules", "nothing"]),
+    today=st.dates(dt.date(2024, 1, 1), dt.date(2030, 1, 1)),
+)
+def test_a_price_always_comes_finite_and_never_below_cost(
+    product_id: str, stock: float, weekday: str, fields: dict[str, Any], kind: str, today: dt.date
+) -> None:
+    by = {"full": FULL, "rules": RULES, "nothing": NOTHING}[kind]
+    request = PriceRequest(product_id=product_id, current_stock=stock, day_of_week=weekday, **fields)  # type: ignore[arg-type]
+
+    (detail,) = by.price_detailed([request], today=today)
+
+    decision = detail.decision
+    assert 0 < decision.recommended_price < np.inf
+    assert decision.recommended_price >= detail.unit_cost * (1 - 1e-9) - 1e-9
+    assert 0 <= decision.confidence <= 1
+    assert decision.price_range[0] <= decision.recommended_price <= decision.price_range[1]
+    assert 0 <= decision.expected_units <= stock
+    assert np.isfinite(decision.expected_margin)
+    assert set(decision.reasons) <= set(REASONS)
+    if detail.list_price >= 1 and detail.unit_cost <= 0.7 * detail.list_price:
+        assert 0.7 * detail.list_price - 0.011 <= decision.recommended_price <= 1.35 * detail.list_price + 0.011
+
+
+FULL = pricer()
+RULES = pricer(demand=None)
+NOTHING = pricer(demand=None, known=None)
+
+
+def test_a_simulation_compares_prices_and_strategies_over_the_same_days() -> None:
+    by = pricer()
+
+    simulation = by.simulate(ask(current_stock=60.0), today=TODAY, prices=[5.0, 10.0, 10.004], strategies=["revenue"])
+
+    cheap, usual, crooked, revenue = simulation.outcomes
+    assert simulation.periods == 1
+    assert (cheap.allowed, usual.allowed, crooked.allowed, revenue.allowed) == (False, True, False, True)
+    assert (cheap.strategy, revenue.strategy) == (None, "revenue")
+    assert cheap.demand.mean > usual.demand.mean
+    assert cheap.margin.mean < 0 < usual.margin.mean
+    assert usual.demand.low <= usual.demand.mean <= usual.demand.high
+    assert usual.revenue.mean == pytest.approx(10.0 * usual.units.mean)
+    assert cheap.stock_out > usual.stock_out
+    assert revenue.price == 7.0
+
+
+def test_a_simulated_interval_holds_its_share_of_sampled_outcomes() -> None:
+    rng = np.random.default_rng(5)
+    by = Pricer(ConstantElasticity(elasticities=NODES, level=30.0, size=3.0), facts(), config(), version="1")
+
+    outcome = by.simulate(ask(current_stock=1000.0), today=TODAY, prices=[13.0]).outcomes[0]
+
+    mean = 30.0 * 1.3 ** -rng.choice(NODES, 200_000)
+    sampled = rng.negative_binomial(3.0, 3.0 / (3.0 + mean))
+    low, high = np.quantile(sampled, [0.1, 0.9])
+    assert outcome.demand.low == pytest.approx(low, abs=1)
+    assert outcome.demand.high == pytest.approx(high, abs=1)
+
+
+def test_a_simulation_without_stock_sells_nothing() -> None:
+    outcome = pricer().simulate(ask(current_stock=0.0), today=TODAY, prices=[10.0]).outcomes[0]
+
+    assert (outcome.units.mean, outcome.stock_out) == (0.0, 1.0)
+
+
+def test_a_simulation_tries_every_strategy_where_nothing_is_named() -> None:
+    simulation = pricer().simulate(ask(), today=TODAY)
+
+    assert [outcome.strategy for outcome in simulation.outcomes] == ["margin", "revenue", "clearance", "match"]
+
+
+def test_a_simulation_needs_positive_prices_and_some_idea_of_demand() -> None:
+    with pytest.raises(RequestError, match="above 0"):
+        pricer().simulate(ask(), today=TODAY, prices=[-1.0])
+    with pytest.raises(RequestError, match="how much"):
+        NOTHING.simulate(ask(list_price=3.0), today=TODAY)
