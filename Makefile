@@ -45,11 +45,22 @@ promote:  ## the challenger becomes champion, if it passes the gates
 	$(installed) training demo
 	$(mlflow) run . -e promote --env-manager local $(options)
 
+serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…), in the foreground
+	$(installed) training demo
+	.venv/bin/python -m serving
+
+image:  ## the serving image, with the champion baked in
+	$(installed) training demo
+	rm -rf build/image
+	PRICING_HOME=build/image/baked .venv/bin/python -m serving.follower --bake
+	docker build --build-context champion=build/image --file Dockerfile.serve --tag pricing-serving .
+
 lock:  ## new lock files from requirements/*.in
 	$(installed) development demo
 	$(compile) requirements/development.in -o requirements/development.txt
 	$(compile) requirements/training.in -c requirements/development.txt -o requirements/training.txt
 	$(compile) requirements/serving.in -c requirements/development.txt -o requirements/serving.txt
+	$(compile) requirements/tracking.in -c requirements/development.txt -o requirements/tracking.txt
 	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt
 	$(compile) --no-deps requirements/demo.in -o requirements/demo.txt
 
