@@ -160,6 +160,12 @@ def test_two_years_are_needed_and_the_history_must_say_so_itself() -> None:
     assert recurring_holidays(history(long, 0)) == ()
 
 
+def test_what_was_seen_once_does_not_recur() -> None:
+    days = pd.date_range("2022-06-01", "2024-06-30")
+
+    assert recurring_holidays(history(days, days == "2024-02-29")) == ()
+
+
 def test_weeks_that_recur_every_year_are_learnt() -> None:
     weeks = pd.date_range("2019-01-07", "2023-12-25", freq="7D")
     christmas = [any(day.strftime("%m-%d") == "12-25" for day in pd.date_range(week, periods=7)) for week in weeks]

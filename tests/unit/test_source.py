@@ -51,6 +51,16 @@ def test_quoted_fields_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
     assert not frame.attrs["damaged"]
 
 
+def test_line_ends_inside_quotes_survive_however_long_the_file_is(tmp_path: Path) -> None:
+    rows = [f'2024-01-01,"{number}\n{"x" * 180}",1,2\n' for number in range(15_000)]  # read in blocks of 1 MB
+
+    frame = read_sales(write(tmp_path / "sales.csv", CSV.splitlines(keepends=True)[0] + "".join(rows)))
+
+    assert frame["product_id"].str.startswith("14999\nx").iloc[-1]
+    assert len(frame) == 15_000
+    assert not frame.attrs["damaged"]
+
+
 def test_only_the_columns_asked_for_are_read_and_the_others_named(tmp_path: Path, frame: pd.DataFrame) -> None:
     frame.to_parquet(tmp_path / "sales.parquet")
     wanted = ["date", "product_id", "stock"]
