@@ -1,0 +1,169 @@
+"""What the last days of a history say of each product, and how its deliveries are read from stock jumps."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.decision.rhythm import delivery_rhythm
+
+DAYS = 120
+
+
+def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
+    """A panel of a constant price of 10; some arrays replaced, (product, period) or what broadcasts to it."""
+    shape = (products, days)
+    defaults: dict[str, Any] = {
+        "units_sold": 3.0,
+        "price": 10.0,
+        "list_price": 12.0,
+        "unit_cost": 6.0,
+        "stock": np.nan,
+        "comp_price": np.nan,
+        "is_promo": 0.0,
+        "is_holiday": 0.0,
+    }
+    filled = {
+        name: np.broadcast_to(np.asarray(value, dtype=np.float32), shape).copy()
+        for name, value in (defaults | arrays).items()
+        if name != "present"
+    }
+    return Panel(
+        period="day",
+        product_ids=np.array([f"p{place}" for place in range(products)]),
+        categories=np.full(products, "all"),
+        dates=np.datetime64("2025-01-01") + np.arange(days),
+        present=np.broadcast_to(arrays.get("present", True), shape).copy(),
+        cost_assumed=np.zeros(products, dtype=bool),
+        **filled,
+    )
+
+
+def delivered(days: np.ndarray, *, sold: np.ndarray, fill: float = 50.0) -> np.ndarray:
+    """Opening stocks of a product whose shelf is filled up on the mornings of `days`."""
+    stock, shelf = np.zeros(len(sold)), fill
+    for day in range(len(sold)):
+        if day in days:
+            shelf = max(shelf, fill)
+        stock[day] = shelf
+        shelf -= sold[day]
+    return stock
+
+
+def test_the_facts_are_those_of_the_last_day() -> None:
+    price = np.full(DAYS, 10.0)
+    price[100:] = 11.5
+
+    facts = ProductFacts.from_panel(panel(price=price, stock=np.linspace(99, 40, DAYS)))
+
+    assert facts.state_date == np.datetime64("2025-04-30")
+    assert (facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.stock[0]) == (11.5, 12.0, 6.0, 40.0)
+    assert facts.last_change[0] == np.datetime64("2025-01-01") + 100
+    assert facts.typical_units[0] == pytest.approx(3.0)
+
+
+def test_a_price_that_never_changed_has_no_last_change() -> None:
+    assert np.isnat(ProductFacts.from_panel(panel()).last_change[0])
+
+
+def test_a_first_price_is_no_change() -> None:
+    price = np.full(DAYS, 10.0)
+    price[:30] = np.nan
+
+    assert np.isnat(ProductFacts.from_panel(panel(price=price)).last_change[0])
+
+
+def test_the_last_known_competitor_price_is_kept_and_an_unknown_one_stays_unknown() -> None:
+    comp = np.full((2, DAYS), np.nan)
+    comp[0, 50:60] = 9.5
+
+    found = ProductFacts.from_panel(panel(products=2, comp_price=comp)).comp_price
+
+    assert found[0] == 9.5
+    assert np.isnan(found[1])
+
+
+def test_typical_units_leave_out_days_that_stock_cut_short() -> None:
+    units = np.full(DAYS, 8.0)
+    units[::2] = 2.0
+    stock = np.full(DAYS, 100.0)
+    stock[::2] = 2.0
+
+    assert ProductFacts.from_panel(panel(units_sold=units, stock=stock)).typical_units[0] == pytest.approx(8.0)
+
+
+def test_a_product_without_a_row_knows_nothing_but_its_name() -> None:
+    nothing = np.full(DAYS, np.nan)
+
+    facts = ProductFacts.from_panel(
+        panel(present=False, units_sold=nothing, price=nothing, list_price=nothing, unit_cost=nothing)
+    )
+
+    assert np.isnan([facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.typical_units[0]]).all()
+    assert np.isnan(facts.delivery_interval[0])
+
+
+def test_facts_survive_being_taken_apart_and_put_together() -> None:
+    facts = ProductFacts.from_panel(panel(products=3))
+
+    again = ProductFacts.from_arrays(facts.to_arrays(), facts.meta())
+
+    assert again.meta() == facts.meta()
+    for name, array in facts.to_arrays().items():
+        np.testing.assert_array_equal(getattr(again, name), array)
+        assert array.dtype != object
+
+
+@pytest.mark.parametrize(("interval", "phase"), [(3, 1), (7, 0), (7, 4), (14, 9), (28, 5)])
+def test_a_rhythm_is_found_though_some_deliveries_are_skipped(interval: int, phase: int) -> None:
+    rng = np.random.default_rng(interval)
+    days = np.arange(phase, 365, interval)
+    kept = days[rng.random(len(days)) < 0.8] if len(days) > 15 else days
+    sold = rng.poisson(4.0, 365).astype(float)
+    stock = delivered(kept, sold=sold, fill=4.0 * interval + 30)
+
+    found, last = delivery_rhythm(panel(days=365, units_sold=sold, stock=stock))
+
+    assert found[0] == interval
+    assert (last[0] - np.datetime64("2025-01-01")).astype(int) % interval == phase
+
+
+def test_a_stray_correction_of_stock_does_not_break_the_rhythm() -> None:
+    rng = np.random.default_rng(0)
+    sold = rng.poisson(4.0, 365).astype(float)
+    days = np.append(np.arange(2, 365, 7), [100, 251])
+
+    found, last = delivery_rhythm(panel(days=365, units_sold=sold, stock=delivered(days, sold=sold)))
+
+    assert found[0] == 7
+    assert (last[0] - np.datetime64("2025-01-01")).astype(int) % 7 == 2
+
+
+def test_deliveries_without_rhythm_give_their_median_gap() -> None:
+    rng = np.random.default_rng(1)
+    days = np.cumsum(rng.integers(5, 12, 60))
+    days = days[days < 365]
+    sold = rng.poisson(4.0, 365).astype(float)
+
+    found, last = delivery_rhythm(panel(days=365, units_sold=sold, stock=delivered(days, sold=sold, fill=80.0)))
+
+    assert found[0] == pytest.approx(np.median(np.diff(days)), abs=1)
+    assert (last[0] - np.datetime64("2025-01-01")).astype(int) == days[-1]
+
+
+def test_without_stock_or_with_two_deliveries_there_is_no_rhythm() -> None:
+    sold = np.full(DAYS, 1.0)
+    twice = delivered(np.array([40, 80]), sold=sold, fill=60.0)
+
+    found, _ = delivery_rhythm(panel(products=2, units_sold=sold, stock=np.stack([np.full(DAYS, np.nan), twice])))
+
+    assert np.isnan(found).all()
+
+
+def test_a_short_history_has_no_rhythm_and_does_not_fail() -> None:
+    found, last = delivery_rhythm(panel(days=2, stock=np.array([5.0, 2.0])))
+
+    assert np.isnan(found[0])
+    assert np.isnat(last[0])
