@@ -1,0 +1,130 @@
+import datetime as dt
+
+import pandas as pd
+import pytest
+
+from monitoring.memory import Memory
+from pricing.errors import SourceError
+
+NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
+MATURITIES = [1, 7, 28]
+
+
+def outcomes(age, units=(5.0, 3.0)):
+    return pd.DataFrame(
+        {
+            "product_id": ["A", "B"],
+            "period": pd.Timestamp("2024-05-20"),
+            "age": age,
+            "decision_id": ["a", "b"],
+            "units_sold": units,
+            "charged": 9.0,
+            "forecast": 4.0,
+        }
+    )
+
+
+@pytest.fixture
+def memory(tmp_path):
+    return Memory(tmp_path / "deep" / "monitoring.db")
+
+
+def test_an_outcome_is_written_once_for_each_maturity(memory):
+    counted = [memory.write_outcomes(outcomes(age), maturities=MATURITIES, now=NOW).new for age in (1, 2, 7, 8, 28, 40)]
+
+    assert counted == [2, 0, 2, 0, 2, 0]
+
+
+def test_a_run_after_missed_nights_catches_up(memory):
+    assert memory.write_outcomes(outcomes(30), maturities=MATURITIES, now=NOW).new == 6
+
+
+def test_a_day_that_arrives_twice_is_scored_once(memory):
+    memory.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+
+    again = memory.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+
+    assert (again.new, again.corrected) == (0, 0)
+
+
+def test_a_corrected_day_replaces_what_was_known_of_it(memory):
+    memory.write_outcomes(outcomes(7), maturities=MATURITIES, now=NOW)
+
+    corrected = memory.write_outcomes(outcomes(8, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
+    again = memory.write_outcomes(outcomes(9, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
+
+    assert (corrected.new, corrected.corrected) == (0, 1)
+    assert again.corrected == 0
+
+
+def test_how_far_the_truth_moved_is_measured_between_first_and_last(memory):
+    memory.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+
+    late = memory.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
+
+    assert late.moved == pytest.approx(2 / 8)
+
+
+def test_jobs_are_remembered_until_they_end(memory):
+    job = memory.started(action="retrain", cause="decay", reason="why", handle="7 x", now=NOW)
+
+    assert memory.running() == [(job, "7 x")]
+    assert memory.past(now=NOW).running_since == NOW
+    assert memory.past(now=NOW).started_today == 1
+
+    memory.ended(job, succeeded=True, now=NOW)
+
+    past = memory.past(now=NOW + dt.timedelta(days=1))
+    assert memory.running() == []
+    assert (past.started_today, past.retrained, past.failed, past.running_since) == (0, NOW, 0, None)
+
+
+def test_failures_count_until_a_retraining_ends_well(memory):
+    for succeeded in (False, False):
+        job = memory.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+        memory.ended(job, succeeded=succeeded, now=NOW)
+
+    assert memory.past(now=NOW).failed == 2
+    assert memory.past(now=NOW).retrained is None
+
+    job = memory.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+    memory.ended(job, succeeded=True, now=NOW)
+
+    assert memory.past(now=NOW).failed == 0
+
+
+def test_only_a_refresh_against_decay_makes_the_rules_wait(memory):
+    for cause in ("drift", "stale"):
+        memory.ended(
+            memory.started(action="refresh", cause=cause, reason="", handle="", now=NOW), succeeded=True, now=NOW
+        )
+    assert memory.past(now=NOW).refreshed is None
+
+    memory.ended(
+        memory.started(action="refresh", cause="decay", reason="", handle="", now=NOW), succeeded=True, now=NOW
+    )
+
+    assert memory.past(now=NOW).refreshed == NOW
+
+
+def test_the_same_alert_waits_and_another_does_not(memory):
+    hours = [0, 1, 23, 24]
+    sent = [memory.due("decay", every_hours=24, now=NOW + dt.timedelta(hours=hour)) for hour in hours]
+
+    assert sent == [True, False, False, True]
+    assert memory.due("drift", every_hours=24, now=NOW)
+
+
+def test_an_alert_that_no_door_took_is_due_again(memory):
+    memory.due("decay", every_hours=24, now=NOW)
+    memory.forget("decay")
+
+    assert memory.due("decay", every_hours=24, now=NOW)
+
+
+def test_a_damaged_memory_is_one_clear_error(tmp_path):
+    path = tmp_path / "monitoring.db"
+    path.write_bytes(b"no database at all, but long enough to be looked at" * 40)
+
+    with pytest.raises(SourceError, match=r"monitoring\.db"):
+        Memory(path)
