@@ -65,8 +65,7 @@ class DemandConfig(Section):
     nuisance_folds: int = Field(ge=2)
     block: int = Field(ge=7)
     rounds: int = Field(ge=1)
-    elasticity_starts: tuple[float, float]
-    elasticity_spread: float = Field(gt=0)
+    elasticity_start: float = Field(lt=0)
     elasticity_prior_sd: float = Field(gt=0)
     recency_half_life: float | None
     own_periods: int = Field(ge=1)

@@ -264,8 +264,9 @@ def _level(memory: Memory, norms: Norms) -> Floats:
 def _profile(memory: Memory) -> Floats:
     if memory.profile_sums.shape[1] == 1:
         return np.zeros_like(memory.profile_sums)
-    # A weekday starts from factor 1 and earns its own with the units it sold.
-    prior = 3.0 + 0.5 * memory.profile_counts.mean(axis=1, keepdims=True)
+    # A weekday starts from factor 1, worth two units and one ordinary day, and earns its own with what it sold.
+    day = memory.profile_counts.mean(axis=1, keepdims=True) * (1 - 0.5 ** (1 / PROFILE_HALF_LIFE))
+    prior = 2.0 + day
     factor = (memory.profile_sums + prior) / (memory.profile_counts + prior)
     log_factor = np.log(np.clip(factor, 0.05, 20.0))
     centred: Floats = log_factor - log_factor.mean(axis=1, keepdims=True)

@@ -71,8 +71,7 @@ def backtest(
     for number, fold in enumerate(folds):
         say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
         past = panel.through(fold.cutoff)
-        launched: NDArray[np.bool_] = past.present.any(axis=1)
-        past = past.select(launched)
+        past = past.select(np.flatnonzero(past.present.any(axis=1)))
         trained = fit(past, config, calendar=calendar, start=_shared(start, past), progress=progress)
         start, model = trained.start, trained.model
         frame = evaluate(model, past=past, panel=panel, fold=fold)

@@ -14,38 +14,54 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 MAX_NEWTON = 20
-CLUSTER = 14  # periods; shocks live shorter than that
 LIMITS = (-8.0, -0.2)
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """What the two cross-fitted networks leave unexplained, one row a product.
+    """What the two cross-fitted networks leave unexplained, one entry for each scored period of a price move.
 
     Attributes:
-        units: (product, period) units sold.
-        mean: (product, period) units that the demand network expected at the price charged, with the current
-            elasticity in its offset.
-        price: (product, period) log price over usual price less what the price network expected.
-        weight: (product, period) recency weight; 0 where there is no row, the stock ran out, or it was not scored.
-        size: (product, period) size of the negative binomial.
-        cluster: (period,) number of the cluster that a period belongs to.
+        product: (event,) row of the product.
+        cluster: (event,) number of the cluster; events of one cluster share their shocks.
+        units: (event,) units sold.
+        mean: (event,) units that the demand network expected at the price charged, with the current elasticity in its
+            offset.
+        price: (event,) log price over usual price less what the price network expected.
+        routine: (event,) the part of it that may answer to hidden demand (`moves.routine_part`).
+        weight: (event,) recency weight, 0 or more.
+        size: (event,) size of the negative binomial.
     """
 
+    product: Ints
+    cluster: Ints
     units: Floats
     mean: Floats
     price: Floats
+    routine: Floats
     weight: Floats
     size: Floats
-    cluster: Ints
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far each product's elasticity is from the one in the offset, with its standard error; (product,) each."""
+    """How far elasticities are from those in the offset.
+
+    Attributes:
+        value: (product,) shift of each product.
+        error: (product,) its standard error, the control's coefficient taken as known; infinite where nothing is known.
+        mean: The shift that all products share.
+        mean_error: Its standard error, clustered over products, the control's coefficient estimated.
+        control: Coefficient of the routine part: what a routine move tells of hidden demand.
+        common: (product,) standard deviation of the error that all products share through that coefficient.
+    """
 
     value: Floats
     error: Floats
+    mean: float
+    mean_error: float
+    control: float
+    common: Floats
 
 
 @dataclass(frozen=True)
@@ -67,56 +83,83 @@ class Shrunk:
     between: float
 
 
-def regress(residuals: Residuals) -> Shift:
-    """Solves Σ v (units − mean·exp(δ·price)) price = 0 for each product, v = weight / (1 + mean / size).
+def regress(residuals: Residuals, *, products: int) -> Shift:
+    """Quasi-Poisson regression of units on price residuals, the networks' forecast as offset.
 
-    Standard errors are sandwich estimates clustered over periods (Liang and Zeger 1986). A product without price
-    variation gets shift 0 with infinite error.
+    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine); then each product's own δᵢ with that κ.
+    Weights are 1 / (1 + mean / size), standard errors sandwich estimates clustered over products for the shared
+    coefficients and over `cluster` for a product's own (Liang and Zeger 1986, doi:10.1093/biomet/73.1.13).
+
+    Args:
+        residuals: Events of all products.
+        products: Number of products, those without events included.
     """
+    who = residuals.product
     v = residuals.weight / (1.0 + residuals.mean / residuals.size)
-    information = v * residuals.mean
-    total = information.sum(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centre = np.where(total > 0, (information * residuals.price).sum(axis=1, keepdims=True) / total, 0.0)
-    price = np.where(residuals.weight > 0, residuals.price - centre, 0.0)  # (product, period)
-    # A baseline that is off by a constant factor must not tilt the slope: solve for both.
-    shift, level = np.zeros(len(price)), np.zeros(len(price))
+    columns = np.stack([residuals.price, residuals.routine])  # (2, event)
+
+    def by_product(values: Floats) -> Floats:
+        total: Floats = np.bincount(who, values, products).astype(np.float64)
+        return total
+
+    def centred(information: Floats) -> Floats:
+        total = np.maximum(by_product(information), 1e-12)
+        means = np.stack([by_product(information * column) / total for column in columns])
+        spread: Floats = columns - means[:, who]
+        return spread
+
+    level, beta = np.zeros(products), np.zeros(2)
     for _ in range(MAX_NEWTON):
-        mean = residuals.mean * np.exp(np.clip(level[:, None] + shift[:, None] * price, -3, 3))
-        gap = v * (residuals.units - mean)
-        g0, g1 = gap.sum(axis=1), (gap * price).sum(axis=1)
-        h00, h01 = (v * mean).sum(axis=1), (v * mean * price).sum(axis=1)
-        h11 = (v * mean * price**2).sum(axis=1)
-        det = h00 * h11 - h01**2
-        usable = det > 1e-9 * np.maximum(h00, 1e-12) ** 2
-        safe = np.where(usable, det, 1.0)
-        step0 = np.where(usable, (h11 * g0 - h01 * g1) / safe, 0.0)
-        step1 = np.where(usable, (h00 * g1 - h01 * g0) / safe, 0.0)
-        level = np.clip(level + np.clip(step0, -0.5, 0.5), -2, 2)
-        shift = np.clip(shift + np.clip(step1, -1.0, 1.0), -8.0, 8.0)
-    moment = gap * (price - np.where(usable, h01 / np.where(h00 > 0, h00, 1.0), 0.0)[:, None])
-    clusters = int(residuals.cluster.max()) + 1
-    sums = np.zeros((len(price), clusters))
-    for number in range(clusters):
-        sums[:, number] = moment[:, residuals.cluster == number].sum(axis=1)
-    bread = np.where(usable, det / np.where(h00 > 0, h00, 1.0), 0.0)
-    meat = (sums**2).sum(axis=1)
-    active = (np.abs(sums) > 0).sum(axis=1)
-    # Few clusters understate the error: the usual small-sample factor, and the Poisson error as a floor.
-    factor = np.where(active > 1, active / np.maximum(active - 1, 1), np.inf)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.sqrt(np.maximum(factor * meat / bread**2, 1.0 / bread))
-    unusable = ~usable | ~np.isfinite(error)
-    return Shift(np.where(unusable, 0.0, shift), np.where(unusable, np.inf, error))
+        mean = residuals.mean * np.exp(np.clip(level[who] + beta @ columns, -3, 3))
+        around = centred(v * mean)
+        score = around @ (v * (residuals.units - mean))
+        hessian = (around * (v * mean)) @ around.T + 1e-9 * np.eye(2)
+        beta = beta + np.clip(np.linalg.solve(hessian, score), -2, 2)
+        level = level + _level_step(by_product(v * (residuals.units - mean)), by_product(v * mean))
+    inverse = np.linalg.inv(hessian)
+    moments = np.stack([by_product(v * (residuals.units - mean) * column) for column in around])
+    shared = inverse @ (moments @ moments.T) @ inverse
+
+    own = np.full(products, beta[0])
+    for _ in range(MAX_NEWTON):
+        mean = residuals.mean * np.exp(np.clip(level[who] + own[who] * columns[0] + beta[1] * columns[1], -3, 3))
+        around = centred(v * mean)
+        information = by_product(v * mean * around[0] ** 2)
+        usable = information > 1e-6
+        gain = by_product(v * (residuals.units - mean) * around[0])
+        own = np.clip(own + np.where(usable, np.clip(gain / np.where(usable, information, 1.0), -1, 1), 0.0), -10, 10)
+        level = level + _level_step(by_product(v * (residuals.units - mean)), by_product(v * mean))
+    error = _clustered_error(residuals, v * (residuals.units - mean) * around[0], information)
+    tie = by_product(v * mean * around[0] * around[1]) / np.where(usable, information, 1.0)
+    return Shift(
+        value=np.where(np.isfinite(error), own, 0.0),
+        error=error,
+        mean=float(beta[0]),
+        mean_error=float(np.sqrt(shared[0, 0])),
+        control=float(beta[1]),
+        common=np.where(usable, np.abs(tie), 0.0) * float(np.sqrt(shared[1, 1])),
+    )
 
 
-def pooled(shift: Shift, *, between: float) -> tuple[float, float]:
-    """The mean shift over all products and its standard error, each product weighted by its precision."""
-    precision = 1.0 / (shift.error**2 + between**2)
-    total = precision.sum()
-    if total <= 0:
-        return 0.0, float("inf")
-    return float((precision * shift.value).sum() / total), float(np.sqrt(1.0 / total))
+def _level_step(score: Floats, information: Floats) -> Floats:
+    # Half an observation of "the forecast was right": a product with a single event must not fit it exactly.
+    step: Floats = np.clip(score / (information + 0.5), -0.5, 0.5)
+    return step
+
+
+def _clustered_error(residuals: Residuals, moment: Floats, information: Floats) -> Floats:
+    """(product,) sandwich errors with the small-sample factor, never below the Poisson error."""
+    products = len(information)
+    clusters = int(residuals.cluster.max(initial=0)) + 1
+    cell = residuals.product * clusters + residuals.cluster
+    sums = np.bincount(cell, moment, products * clusters).reshape(products, clusters)
+    events = np.bincount(cell, minlength=products * clusters).reshape(products, clusters)
+    active = (events > 0).sum(axis=1)
+    known = (information > 1e-6) & (active > 2)
+    safe = np.where(known, information, 1.0)
+    factor = np.where(known, active / np.maximum(active - 1, 1), 1.0)
+    error = np.sqrt(np.maximum(factor * (sums**2).sum(axis=1) / safe**2, 1.0 / safe))
+    return np.where(known, error, np.inf)
 
 
 def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float]) -> Shrunk:

@@ -10,15 +10,18 @@ from pricing.config import DemandConfig
 from pricing.data.features import KNOWN, PAST, Norms
 from pricing.data.panel import Panel
 from pricing.demand import forward
-from pricing.demand.elasticity import LIMITS, Residuals, Shift, Shrunk, pooled, regress, shrink
+from pricing.demand.elasticity import Residuals, Shift, Shrunk, regress, shrink
+from pricing.demand.moves import Moves, fit_moves, routine_part
 from pricing.demand.network import Shape, Trainer, Weights
-from pricing.demand.sampling import Plan, Table, baseline, build_table, draw_batches, gather_known
+from pricing.demand.sampling import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Progress = Callable[[str], None]
 
 SERIES = 64
+SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a move
+SPELL = 3  # periods after a move that are scored, as long as the new price stands
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,61 @@ class Identified:
 
     Attributes:
         norms: The products' scales with the elasticities in them.
-        shrunk: Posterior elasticities.
-        price_r2: Share of the log price's variance that the price network explained out of fold.
-        response: How much of a change of the start one round gives back: 1 means that the start does not matter.
-        level_error: Standard error of the mean elasticity, the ambiguity of the start included.
+        shrunk: Posterior elasticities; their deviations hold the level's uncertainty.
+        events: Scored periods of price moves.
+        price_r2: Share of the moves' variance that the price network foresaw, out of fold.
+        moves: Routine and deliberate moves.
+        level_error: Standard error of the mean elasticity.
+        control: What a routine move tells of hidden demand; 0 when prices were set blind.
     """
 
     norms: Norms
     shrunk: Shrunk
+    events: int
     price_r2: float
-    response: float
+    moves: Moves
     level_error: float
+    control: float
+
+
+@dataclass(frozen=True)
+class Events:
+    """Price moves: (event,) product, cutoff before the move, and periods from the cutoff to the one scored."""
+
+    product: Ints
+    cutoff: Ints
+    step: Ints
+
+
+def find_events(table: Table, *, spell: int) -> Events:
+    """Every period in which a price moved, and up to `spell` − 1 more while the new price stood.
+
+    A period counts when it has a row, did not sell out, and the product was known for two weeks' rows before.
+    """
+    products, periods = table.seen.shape
+    price, seen = table.log_price, table.seen > 0
+    usable = seen & (table.censored == 0)
+    age = np.cumsum(seen, axis=1)
+    moved = np.zeros((products, periods), bool)
+    moved[:, 1:] = (np.abs(np.diff(price, axis=1)) > SAME_PRICE) & seen[:, 1:] & seen[:, :-1]
+    moved[:, 1:] &= age[:, :-1] >= YOUNG
+    found: list[tuple[Ints, Ints, Ints]] = []
+    for step in range(1, spell + 1):
+        stands = np.zeros((products, periods), bool)  # (product, cutoff)
+        last = periods - step
+        stands[:, :last] = moved[:, 1 : last + 1] & usable[:, step:]
+        stands[:, :last] &= np.abs(price[:, step:] - price[:, 1 : last + 1]) <= SAME_PRICE
+        rows, cutoffs = np.nonzero(stands)
+        found.append((rows, cutoffs, np.full(len(rows), step)))
+    product, cutoff, steps = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Events(product, cutoff, steps)
+
+
+YOUNG = 14
 
 
 class Nuisances:
-    """The two nuisance networks, compiled once for panels of one length, trained on one half and read on the other."""
+    """The two nuisance networks, compiled once for panels of one length, trained on some blocks and read on others."""
 
     def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig) -> None:
         self._config = config
@@ -58,128 +101,128 @@ class Nuisances:
             categories=int(category.max()) + 1,
             units=config.units,
         )
-        self._shape = shape
         self._demand = Trainer(shape, loss="demand", seed=config.seed)
-        self._price = Trainer(shape, loss="price", seed=config.seed + 1)
+        self._price = Trainer(replace(shape, known=KNOWN + 1 + KNOWN_PRICES), loss="price", seed=config.seed + 1)
+        self._shape = shape
         block = config.block if panel.period == "day" else max(config.block // 7, 1)
         self._fold = (np.arange(periods) // block) % config.nuisance_folds
-        self._weights: dict[tuple[str, int], Weights] = {}
 
-    def price_residual(self, norms: Norms) -> tuple[Floats, float]:
-        """(product, period) log price ratio less its out-of-fold expectation, and the explained share of variance."""
-        table = build_table(self._panel, norms=norms, category=self._category)
-        expected = self._cross_fit(table, price=True)[0]
-        residual = table.log_price - expected
-        seen = table.seen > 0
-        spread = float(np.var(table.log_price[seen]))
-        own = [np.var(table.log_price[i, seen[i]]) for i in range(len(seen)) if seen[i].any()]
-        r2 = 1.0 - float(np.mean(residual[seen] ** 2)) / max(min(spread, float(np.mean(own))), 1e-9)
-        return residual, r2
+    def price_residual(self, table: Table, events: Events) -> tuple[Floats, float]:
+        """(event,) move of the log price less its out-of-fold expectation, and the foreseen share of its variance."""
+        expected, _ = self._cross_fit(table, events, price=True)
+        at = events.cutoff + events.step
+        move = table.log_price[events.product, at] - table.log_price[events.product, events.cutoff]
+        residual = move - expected
+        return residual, 1.0 - float(np.mean(residual**2)) / max(float(np.mean(move**2)), 1e-12)
 
-    def shift(self, norms: Norms, price_residual: Floats, *, recency: Floats) -> Shift:
-        """How far each product's elasticity lies from the one in `norms`."""
-        table = build_table(self._panel, norms=norms, category=self._category)
-        log_mean, log_size = self._cross_fit(table, price=False)
-        mean = np.exp(np.clip(log_mean + table.offset, -9, 14))
-        weight = table.seen * (1.0 - table.censored) * recency
-        weight[:, 0] = 0.0
-        # Before a product's first weeks its level is a guess.
-        young = np.arange(weight.shape[1]) < (table.begin + 14 // (7 if self._panel.period == "week" else 1))[:, None]
-        weight[young] = 0.0
-        cluster = 14 if self._panel.period == "day" else 2
-        return regress(
-            Residuals(
-                units=table.units,
-                mean=mean,
-                price=price_residual,
-                weight=weight,
-                size=np.exp(log_size),
-                cluster=np.arange(weight.shape[1]) // cluster,
-            )
-        )
+    def demand_forecast(self, table: Table, events: Events) -> tuple[Floats, Floats]:
+        """(event,) expected units at the price charged and size, out of fold."""
+        log_mean, log_size = self._cross_fit(table, events, price=False)
+        at = events.cutoff + events.step
+        log_mean = log_mean + baseline(table, events.product, events.cutoff, events.step)
+        return np.exp(np.clip(log_mean + table.offset[events.product, at], -9, 14)), np.exp(log_size)
 
-    def _cross_fit(self, table: Table, *, price: bool) -> tuple[Floats, Floats]:
+    def _cross_fit(self, table: Table, events: Events, *, price: bool) -> tuple[Floats, Floats]:
         config = self._config
         trainer = self._price if price else self._demand
-        products, periods = table.seen.shape
-        value = np.zeros((products, periods))
-        size = np.zeros((products, periods))
+        value, size = np.zeros(len(events.product)), np.zeros(len(events.product))
+        block = self._fold[events.cutoff + events.step]
         for fold in range(config.nuisance_folds):
             plan = Plan(
                 series=SERIES,
                 length=self._shape.length,
                 cutoffs=self._shape.cutoffs,
                 steps=1,
-                horizon=1,
+                horizon=SPELL,
                 keep=(self._fold != fold).astype(np.float32),
-                recency=np.ones(periods, np.float32),
+                recency=np.ones(table.seen.shape[1], np.float32),
                 price=price,
                 flag=True,
             )
             rng = np.random.default_rng([config.seed, fold, int(price)])
-            name = "price" if price else "demand"
             weights = trainer.fit(
                 draw_batches(table, plan, rng),
                 steps=config.price_steps if price else config.demand_steps,
                 rate=config.learning_rate,
-                start=self._weights.get((name, fold)),
             )
-            if not price:
-                self._weights[(name, fold)] = weights
-            log_mean, log_size = one_step(weights, table)
-            if not price:
-                log_mean = log_mean + _next_baseline(table)
-            scored = self._fold == fold
-            value[:, 1:][:, scored[1:]] = log_mean[:, scored[1:]]
-            size[:, 1:][:, scored[1:]] = log_size[:, scored[1:]]
+            scored = block == fold
+            part = Events(events.product[scored], events.cutoff[scored], events.step[scored])
+            value[scored], size[scored] = read_events(weights, table, part, price=price)
         return value, size
 
 
-def one_step(weights: Weights, table: Table) -> tuple[Floats, Floats]:
-    """Log mean over the offset and log size of each period from the one before; (product, period − 1) each."""
-    products, periods = table.seen.shape
-    states, _ = forward.encode(weights, table.past.inputs[:, :-1], state=forward.blank_state(weights, products))
-    prepared = forward.prepare(weights, states, table.category)
-    rows = np.broadcast_to(np.arange(products)[:, None], (products, periods - 1))
-    cutoff = np.broadcast_to(np.arange(periods - 1), (products, periods - 1))
-    known = gather_known(table, rows, cutoff, np.ones_like(cutoff), flag=True)
-    log_mean, _, log_size = forward.respond(weights, prepared, known)
-    return log_mean, log_size
+def read_events(weights: Weights, table: Table, events: Events, *, price: bool) -> tuple[Floats, Floats]:
+    """(event,) the network's log mean over the offset, and log size."""
+    states, _ = forward.encode(weights, table.past.inputs, state=forward.blank_state(weights, len(table.category)))
+    prepared = forward.prepare(weights, states, table.category)[events.product, events.cutoff]
+    known = gather_known(table, events.product, events.cutoff, events.step, flag=True, prices=price)
+    mean, _, size = forward.respond(weights, prepared, known)
+    return mean, size
 
 
 def identify(
     panel: Panel, *, norms: Norms, category: Ints, config: DemandConfig, progress: Progress | None = None
 ) -> Identified:
-    """Elasticities of every product, from two starts.
+    """Elasticities of every product.
 
-    One round gives back only part of a change of its start, because the demand network has already absorbed some of
-    the price effect. Two starts show how much, and the secant through them finds the start that no round would move.
+    1. The price network says which part of each price move could be foreseen from sales, calendar and past prices; cost
+       and stock stay out of it, so that what they do to price is variation to learn from.
+    2. The demand network forecasts the periods of each move from the day before, with the current elasticities in its
+       offset and past sales restated by them.
+    3. Residual on residual, with a control for what routine moves tell of hidden demand (`moves`), then shrinkage.
+    4. Steps 2 and 3 again from there, `config.rounds` times in all.
     """
     say = progress or (lambda _: None)
     nuisances = Nuisances(panel, category=category, config=config)
     recency = recency_weights(len(panel.dates), half_life=config.recency_half_life)
-    low, high = config.elasticity_starts
-    residual, r2 = nuisances.price_residual(_started(norms, low))
-    say(f"price network: R² {r2:.2f} out of fold")
-    means: list[tuple[float, float]] = []
-    for start in (low, high):
-        shift = nuisances.shift(_started(norms, start), residual, recency=recency)
-        mean, error = pooled(shift, between=config.elasticity_spread)
-        means.append((mean, error))
-        say(f"start {start:+.2f}: mean shift {mean:+.2f} ± {error:.2f}")
-    response = float(np.clip((means[0][0] - means[1][0]) / (high - low), 0.15, 1.5))
-    root = float(np.clip(low + means[0][0] / response, *LIMITS))
-    level_error = float(np.clip(means[0][1] / response, 0.0, 2.0))
-    current = _started(norms, root)
-    say(f"level {root:+.2f} ± {level_error:.2f}, response {response:.2f}")
-    for round_number in range(config.rounds):
-        shift = nuisances.shift(current, residual, recency=recency)
-        # What a round gives back of an error is `response` of it: undo that before shrinking.
-        value = current.elasticity + shift.value / response
-        shrunk = shrink(value, shift.error / response, category=category, prior=(root, config.elasticity_prior_sd))
+    cluster = np.arange(len(panel.dates)) // (14 if panel.period == "day" else 2)
+    current = replace(norms, elasticity=np.full_like(norms.elasticity, config.elasticity_start))
+    table = build_table(panel, norms=current, category=category)
+    events = find_events(table, spell=SPELL)
+    at = events.cutoff + events.step
+    residual, r2 = nuisances.price_residual(table, events)
+    moves = fit_moves(residual)
+    say(f"{len(residual)} periods of price moves, {r2:.0%} of their variance foreseen")
+    shift, shrunk = None, None
+    for number in range(config.rounds):
+        mean, size = nuisances.demand_forecast(table, events)
+        shift = regress(
+            Residuals(
+                product=events.product,
+                cluster=cluster[at],
+                units=table.units[events.product, at],
+                mean=mean,
+                price=residual,
+                routine=routine_part(residual, moves),
+                weight=recency[at],
+                size=size,
+            ),
+            products=len(category),
+        )
+        shrunk = _posterior(current, shift, category=category, config=config)
         current = replace(current, elasticity=shrunk.mean.astype(np.float32))
-        say(f"round {round_number + 1}: mean {shrunk.mean.mean():+.2f}, spread {shrunk.between:.2f}")
-    return Identified(current, shrunk, r2, response, level_error)
+        table = build_table(panel, norms=current, category=category)
+        say(
+            f"round {number + 1}: elasticity {shrunk.mean.mean():+.2f} ± {shift.mean_error:.2f}, "
+            f"spread {shrunk.between:.2f}, control {shift.control:+.2f}"
+        )
+    if shift is None or shrunk is None:
+        raise ValueError("demand.rounds must be at least 1")
+    return Identified(current, shrunk, len(residual), r2, moves, shift.mean_error, shift.control)
+
+
+def _posterior(current: Norms, shift: Shift, *, category: Ints, config: DemandConfig) -> Shrunk:
+    value = current.elasticity + shift.value
+    prior = (float(np.mean(current.elasticity)) + shift.mean, config.elasticity_prior_sd)
+    if not np.isfinite(shift.error).any():
+        prior = (config.elasticity_start, config.elasticity_prior_sd)
+    shrunk = shrink(value, shift.error, category=category, prior=prior)
+    common = np.where(np.isfinite(shift.error), shift.common, shift.mean_error)
+    return replace(
+        shrunk,
+        sd=np.sqrt(shrunk.sd**2 + common**2),
+        category_sd=np.sqrt(shrunk.category_sd**2 + float(np.mean(common)) ** 2),
+    )
 
 
 def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.float32]:
@@ -188,14 +231,3 @@ def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.floa
         return np.ones(periods, np.float32)
     age = np.arange(periods)[::-1]
     return (0.5 ** (age / half_life)).astype(np.float32)
-
-
-def _started(norms: Norms, elasticity: float) -> Norms:
-    return replace(norms, elasticity=np.full_like(norms.elasticity, elasticity))
-
-
-def _next_baseline(table: Table) -> Floats:
-    products, periods = table.seen.shape
-    rows = np.broadcast_to(np.arange(products)[:, None], (products, periods - 1))
-    cutoff = np.broadcast_to(np.arange(periods - 1), (products, periods - 1))
-    return baseline(table, rows, cutoff, np.ones_like(cutoff))

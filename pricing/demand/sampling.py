@@ -14,6 +14,8 @@ from pricing.demand.network import Batch
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
 
+KNOWN_PRICES = 3  # past prices that the price network alone may see
+
 
 @dataclass(frozen=True)
 class Table:
@@ -81,7 +83,7 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
     )
 
 
-def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool) -> Floats:
+def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool, prices: bool = False) -> Floats:
     """The network's `known` input for products `rows`, periods cutoff + step; all of one shape (…).
 
     Args:
@@ -90,9 +92,10 @@ def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bo
         cutoff: Period index of the cutoff.
         step: Periods after it, at least 1.
         flag: Adds the raw promotion flag, which only the nuisance networks may see.
+        prices: Adds the price at the cutoff, a week before it, and their difference, for the price network.
 
     Returns:
-        (…, KNOWN) or, with the flag, (…, KNOWN + 1).
+        (…, KNOWN), one more with the flag, KNOWN_PRICES more with the prices.
     """
     target = cutoff + step
     common = table.common[rows, target].copy()
@@ -101,6 +104,9 @@ def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bo
     parts = [common, profile[..., None], table.past.summary[rows, cutoff]]
     if flag:
         parts.append(table.promo[rows, target][..., None])
+    if prices:
+        now, before = table.log_price[rows, cutoff], table.log_price[rows, np.maximum(cutoff - 7, 0)]
+        parts.append(5.0 * np.stack([now, before, now - before], axis=-1))
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
@@ -109,7 +115,7 @@ class Plan:
     """How windows are drawn: series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
 
     `horizon` is the furthest step; `keep` (period,) marks the periods whose outcome may be learnt from; `recency`
-    (period,) weighs them; `price` makes log price the target and `flag` shows the promotion flag.
+    (period,) weighs them; `price` makes the move of the log price the target and `flag` shows the promotion flag.
     """
 
     series: int
@@ -146,7 +152,8 @@ def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator
         weight = table.seen[who, target] * plan.keep[target] * plan.recency[target]
         weight = weight * (cutoffs >= table.begin[who] - 1)
         if plan.price:
-            actual, offset = table.log_price[who, target], np.zeros(step.shape, np.float32)
+            actual = table.log_price[who, target] - table.log_price[who, cutoffs]
+            offset = np.zeros(step.shape, np.float32)
             draw = np.zeros(step.shape, np.float32)
         else:
             actual = table.units[who, target]
@@ -154,7 +161,7 @@ def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator
             draw = np.zeros(step.shape, np.float32) if plan.flag else table.draw[who, target]
         yield Batch(
             past=past,
-            known=gather_known(table, who, cutoffs, step, flag=plan.flag),
+            known=gather_known(table, who, cutoffs, step, flag=plan.flag, prices=plan.price),
             draw=draw,
             category=category,
             actual=actual,

@@ -156,7 +156,7 @@ def check_history(panel: Panel, config: DemandConfig) -> None:
 
 
 def initial_norms(panel: Panel, *, category: Ints, config: DemandConfig) -> Norms:
-    """Scales before anything was learnt: the median price, the category's level, the mean of the two starts."""
+    """Scales before anything was learnt: the median price, the category's level, the configured elasticity."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
         usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
@@ -165,7 +165,7 @@ def initial_norms(panel: Panel, *, category: Ints, config: DemandConfig) -> Norm
     return Norms(
         usual_price=usual.astype(np.float32),
         prior_level=level[category].astype(np.float32),
-        elasticity=np.full(products, float(np.mean(config.elasticity_starts)), np.float32),
+        elasticity=np.full(products, config.elasticity_start, np.float32),
         lift=np.zeros(products, np.float32),
     )
 

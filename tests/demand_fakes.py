@@ -1,0 +1,94 @@
+"""A small panel and a model with random weights: enough to test everything that needs no training."""
+
+import numpy as np
+
+from pricing.data.features import KNOWN, PAST, Norms
+from pricing.data.panel import Panel
+from pricing.demand.model import DemandModel
+from pricing.demand.sheet import Priors
+from pricing.demand.state import encode_panel
+
+
+def make_panel(*, products: int = 5, periods: int = 90, seed: int = 0) -> Panel:
+    """Poisson sales with a late launch, a gap, a stock-out and missing competitor prices."""
+    rng = np.random.default_rng(seed)
+    shape = (products, periods)
+    list_price = np.full(shape, 10.0, np.float32)
+    price = (list_price * np.exp(rng.normal(0, 0.1, shape))).astype(np.float32)
+    units = rng.poisson(6.0, shape).astype(np.float32)
+    present = np.ones(shape, bool)
+    present[1:2, :40] = False
+    present[2:3, 50:60] = False
+    stock = np.full(shape, 1000.0, np.float32)
+    stock[3:4, 20:25] = units[3:4, 20:25]
+    comp = np.where(rng.random(shape) < 0.3, np.nan, 9.5).astype(np.float32)
+    for values in (price, list_price):
+        values[1:2, :40] = np.nan
+    units[~present] = np.nan
+    return Panel(
+        period="day",
+        product_ids=np.asarray([f"P{i}" for i in range(products)]),
+        categories=np.asarray(["a" if i % 2 == 0 else "b" for i in range(products)]),
+        dates=np.datetime64("2024-01-01") + np.arange(periods),
+        present=present,
+        units_sold=units,
+        price=price,
+        list_price=list_price,
+        unit_cost=list_price * 0.6,
+        stock=stock,
+        comp_price=comp,
+        is_promo=(rng.random(shape) < 0.1).astype(np.float32),
+        is_holiday=np.broadcast_to(rng.random(periods) < 0.03, shape).astype(np.float32),
+        cost_assumed=np.zeros(products, bool),
+    )
+
+
+def make_weights(*, units: int = 8, categories: int = 2, seed: int = 1) -> dict[str, np.ndarray]:
+    """Weights of the right shapes, small and random."""
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "lstm_cell/kernel": (PAST, 4 * units),
+        "lstm_cell/recurrent_kernel": (units, 4 * units),
+        "lstm_cell/bias": (4 * units,),
+        "from_state/kernel": (units, 32),
+        "from_state/bias": (32,),
+        "from_known/kernel": (KNOWN, 32),
+        "from_category/kernel": (4, 32),
+        "category_embedding/embeddings": (categories + 1, 4),
+        "heads/kernel": (32, 3),
+        "heads/bias": (3,),
+    }
+    return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def make_norms(panel: Panel) -> Norms:
+    """Elasticity −2 for everyone."""
+    products = len(panel.product_ids)
+    return Norms(
+        usual_price=np.full(products, 10.0, np.float32),
+        prior_level=np.full(products, 5.0, np.float32),
+        elasticity=np.full(products, -2.0, np.float32),
+        lift=np.full(products, 0.1, np.float32),
+    )
+
+
+def make_model(panel: Panel, *, tail: int = 20) -> DemandModel:
+    """A model of `panel` with random weights."""
+    weights, norms = make_weights(), make_norms(panel)
+    products = len(panel.product_ids)
+    return DemandModel(
+        product_ids=panel.product_ids,
+        categories=np.asarray(["a", "b"]),
+        category=np.asarray([i % 2 for i in range(products)], np.int32),
+        period="day",
+        horizon=28,
+        own_periods=28,
+        weights=weights,
+        norms=norms,
+        elasticity_sd=np.full(products, 0.5, np.float32),
+        list_price=np.full(products, 10.0, np.float32),
+        priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8, 0.1))),
+        level_error=(0.1, 0.02),
+        holidays=np.zeros(100, np.float32),
+        encoded=encode_panel(weights, panel, norms=norms, tail=tail),
+    )

@@ -1,0 +1,126 @@
+"""States: carried forward equals encoded from scratch, whatever happened on the way."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from demand_fakes import make_model, make_norms, make_panel, make_weights
+
+from pricing.data.panel import SERIES, Panel
+from pricing.demand.state import State, encode_panel, span
+from pricing.errors import HistoryError
+
+
+def leaves(state: State) -> list[np.ndarray]:
+    return [*vars(state.memory).values(), state.hidden, state.cell]
+
+
+def assert_same(left: State, right: State) -> None:
+    for a, b in zip(leaves(left), leaves(right), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5)
+
+
+def changed(panel: Panel, name: str, where: tuple[int, int], value: float) -> Panel:
+    copy = getattr(panel, name).copy()
+    copy[where] = value
+    return replace(panel, **{name: copy})
+
+
+@pytest.mark.parametrize("split", [50, 70, 85])
+def test_carried_forward_equals_encoded_from_scratch(split: int) -> None:
+    panel = make_panel()
+    scratch = encode_panel(make_weights(), panel, norms=make_norms(panel), tail=20)
+
+    carried = make_model(span(panel, 0, split)).refresh(span(panel, split, 90))
+
+    assert_same(carried.encoded.state, scratch.state)
+    assert_same(carried.encoded.checkpoint, scratch.checkpoint)
+    np.testing.assert_allclose(carried.encoded.digest, scratch.digest)
+
+
+def test_one_day_at_a_time_equals_all_at_once() -> None:
+    panel = make_panel()
+    scratch = encode_panel(make_weights(), panel, norms=make_norms(panel), tail=20)
+
+    model = make_model(span(panel, 0, 60))
+    for day in range(60, 90):
+        model = model.refresh(span(panel, day, day + 1))
+
+    assert_same(model.encoded.state, scratch.state)
+
+
+def test_the_whole_history_again_gives_the_same_state() -> None:
+    panel = make_panel()
+
+    carried = make_model(span(panel, 0, 80)).refresh(panel)
+
+    assert_same(carried.encoded.state, make_model(panel).encoded.state)
+
+
+@pytest.mark.parametrize(("name", "value"), [("units_sold", 40.0), ("price", 5.0), ("stock", 3.0)])
+def test_a_late_correction_is_encoded_as_if_it_had_always_been_there(name: str, value: float) -> None:
+    panel = make_panel()
+    corrected = changed(panel, name, (0, 75), value)
+
+    carried = make_model(span(panel, 0, 80)).refresh(span(corrected, 70, 90))
+
+    assert_same(carried.encoded.state, make_model(corrected).encoded.state)
+
+
+def test_a_product_that_launches_later_gets_a_state() -> None:
+    panel = make_panel()
+    known = panel.select(np.asarray([0, 1, 3, 4]))
+    known = span(known, 0, 80)
+
+    carried = make_model(known).refresh(span(panel, 80, 90))
+
+    assert list(carried.product_ids) == list(panel.product_ids)
+    at = int(np.searchsorted(carried.product_ids, "P2"))
+    assert carried.encoded.state.memory.age[at] == 10
+    assert carried.norms.elasticity[at] == pytest.approx(-2.0)
+
+
+def test_a_gap_between_state_and_panel_is_refused() -> None:
+    panel = make_panel()
+
+    with pytest.raises(HistoryError, match="periods between are missing"):
+        make_model(span(panel, 0, 60)).refresh(span(panel, 65, 90))
+
+
+def test_a_rewritten_past_before_the_checkpoint_is_refused_and_named() -> None:
+    panel = make_panel()
+    rewritten = changed(panel, "units_sold", (4, 5), 99.0)
+
+    with pytest.raises(HistoryError, match=r"1 product\(s\), first 'P4'"):
+        make_model(span(panel, 0, 80)).refresh(rewritten)
+
+
+def test_a_rebuild_accepts_a_rewritten_past() -> None:
+    panel = make_panel()
+    rewritten = changed(panel, "units_sold", (4, 5), 99.0)
+
+    rebuilt = make_model(span(panel, 0, 80)).refresh(rewritten, rebuild=True)
+
+    assert_same(rebuilt.encoded.state, make_model(rewritten).encoded.state)
+
+
+def test_a_panel_that_ends_before_the_state_is_refused() -> None:
+    panel = make_panel()
+
+    with pytest.raises(HistoryError, match="before the state's date"):
+        make_model(panel).refresh(span(panel, 0, 60))
+
+
+def test_a_refresh_changes_neither_the_model_nor_the_panel() -> None:
+    panel = make_panel()
+    model = make_model(span(panel, 0, 80))
+    before = [leaf.copy() for leaf in leaves(model.encoded.state)]
+    rows = {name: getattr(panel, name).copy() for name in SERIES}
+
+    refreshed = model.refresh(panel)
+
+    assert refreshed.weights_hash() == model.weights_hash()
+    for old, new in zip(before, leaves(model.encoded.state), strict=True):
+        np.testing.assert_array_equal(old, new)
+    for name, values in rows.items():
+        np.testing.assert_array_equal(values, getattr(panel, name))

@@ -1,0 +1,126 @@
+"""Features: causal, and the same whether computed at once or carried."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from demand_fakes import make_norms, make_panel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricing.data.features import (
+    Norms,
+    competitor_gap,
+    holiday_window,
+    past_features,
+    promo_draw,
+    weekdays,
+)
+from pricing.data.panel import SERIES
+from pricing.demand.state import span
+
+
+@settings(max_examples=25, deadline=None)
+@given(cutoff=st.integers(5, 85), seed=st.integers(0, 10_000))
+def test_changing_rows_after_the_cutoff_changes_no_feature(cutoff: int, seed: int) -> None:
+    panel = make_panel()
+    rng = np.random.default_rng(seed)
+    columns = {}
+    for name in SERIES:
+        values = getattr(panel, name).copy()
+        values[:, cutoff:] = rng.permuted(values[:, cutoff:], axis=1)
+        columns[name] = values
+    other = replace(panel, **columns)
+
+    ours, _ = past_features(panel, norms=make_norms(panel))
+    theirs, _ = past_features(other, norms=make_norms(panel))
+
+    for name in ("inputs", "level", "profile", "summary"):
+        np.testing.assert_array_equal(getattr(ours, name)[:, :cutoff], getattr(theirs, name)[:, :cutoff])
+
+
+def test_features_in_two_parts_equal_features_at_once() -> None:
+    panel = make_panel()
+    norms = make_norms(panel)
+
+    whole, _ = past_features(panel, norms=norms)
+    _, memory = past_features(span(panel, 0, 40), norms=norms)
+    rest, _ = past_features(span(panel, 40, 90), norms=norms, memory=memory)
+
+    np.testing.assert_allclose(rest.inputs, whole.inputs[:, 40:], atol=1e-6)
+
+
+def test_the_level_is_stated_at_usual_price() -> None:
+    panel = make_panel(products=1, periods=200)
+    units = np.full_like(panel.units_sold, 8.0)
+    half = replace(
+        panel,
+        units_sold=units,
+        price=np.full_like(panel.price, 5.0),
+        is_promo=np.zeros_like(panel.is_promo),
+        present=np.ones_like(panel.present),
+    )
+    norms = Norms(*(np.asarray([value], np.float32) for value in (10.0, 2.0, -2.0, 0.0)))
+
+    past, _ = past_features(half, norms=norms)
+
+    # At half the usual price an elasticity of −2 sells four times as much.
+    assert np.exp(past.level[0, -1]) == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_day_that_sold_out_never_pulls_the_level_down() -> None:
+    panel = make_panel(products=1, periods=60)
+    stock = panel.stock.copy()
+    units = panel.units_sold.copy()
+    units[0, -1], stock[0, -1] = 1.0, 1.0
+    sold_out = replace(panel, units_sold=units, stock=stock)
+    open_day = replace(panel, units_sold=units)
+
+    censored, _ = past_features(sold_out, norms=make_norms(panel))
+    plain, _ = past_features(open_day, norms=make_norms(panel))
+
+    assert censored.level[0, -1] >= censored.level[0, -2] - 1e-3
+    assert plain.level[0, -1] < censored.level[0, -1]
+
+
+def test_a_weekday_that_sells_double_gets_its_profile() -> None:
+    panel = make_panel(products=1, periods=280)
+    day = weekdays(panel.dates, period="day")
+    units = np.where(day == 5, 20.0, 10.0)[None].astype(np.float32)
+    busy = replace(
+        panel, units_sold=units, price=np.full_like(panel.price, 10.0), is_promo=np.zeros_like(panel.is_promo)
+    )
+
+    past, _ = past_features(busy, norms=make_norms(panel))
+
+    profile = np.exp(past.profile[0, -1])
+    assert profile[5] / profile[[0, 1, 2, 3, 4, 6]].mean() == pytest.approx(2.0, rel=0.15)
+
+
+def test_a_gap_in_the_history_is_neither_a_zero_nor_forgotten() -> None:
+    panel = make_panel()
+
+    past, _ = past_features(panel, norms=make_norms(panel))
+
+    np.testing.assert_array_equal(past.level[2, 50:60], np.broadcast_to(past.level[2, 49], 10))
+
+
+@pytest.mark.parametrize(("price", "draw"), [(10.0, 0.0), (12.0, 0.0), (9.5, 0.5), (9.0, 1.0), (5.0, 1.0)])
+def test_a_promotion_draws_only_when_the_price_is_really_cut(price: float, draw: float) -> None:
+    assert promo_draw(np.asarray([price]), np.asarray([10.0]))[0] == pytest.approx(draw)
+
+
+def test_a_missing_competitor_is_neutral_and_flagged() -> None:
+    gap, known = competitor_gap(np.asarray([np.nan, 10.0, 5.0]), np.asarray([10.0, 10.0, 10.0]))
+
+    np.testing.assert_allclose(gap, [0.0, 0.0, np.log(0.5)], atol=1e-6)
+    np.testing.assert_array_equal(known, [0.0, 1.0, 1.0])
+
+
+def test_the_holiday_window_looks_one_back_and_two_ahead() -> None:
+    window = holiday_window(np.asarray([[0, 0, 1, 0, 0]], np.float32))
+
+    np.testing.assert_array_equal(window[0, :, 0], [0, 0, 0, 1, 0])
+    np.testing.assert_array_equal(window[0, :, 1], [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(window[0, :, 2], [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(window[0, :, 3], [1, 0, 0, 0, 0])
