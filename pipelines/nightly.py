@@ -75,6 +75,9 @@ class _Night:
         """Does what is due and says it in a sentence, with the error of a monitoring run that failed."""
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
+        decisions = pricing_home() / "decisions"
+        if not decisions.is_dir():
+            return f"no decision log in {decisions}, so nothing to monitor; {self._refresh()}", None
         complaint = None
         try:
             outcome = self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))

@@ -32,7 +32,6 @@ from pricing.errors import PricingError, RegistryError
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"
-_HEARTBEAT_SECONDS = 30
 
 Score = Callable[..., Backtest]
 
@@ -99,9 +98,7 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if "://" in storage:
-            kept: optuna.storages.BaseStorage = optuna.storages.RDBStorage(
-                storage, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=4 * _HEARTBEAT_SECONDS
-            )
+            kept: optuna.storages.BaseStorage = optuna.storages.RDBStorage(storage)
         else:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
             kept = optuna.storages.JournalStorage(JournalFileBackend(storage))
@@ -115,6 +112,11 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
         )
     except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
         raise StudyError(f"tuning storage {_shown(storage)} cannot be opened: {first_line(error)}") from error
+
+
+def begun(study: optuna.Study) -> int:
+    """Counts the study's trials but those that wait to be tried, on whatever machine they run or ran."""
+    return len(study.get_trials(deepcopy=False, states=tuple(set(TrialState) - {TrialState.WAITING})))
 
 
 def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: Score = backtest) -> None:
@@ -131,8 +133,7 @@ def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch
         RegistryError: The tracking store refuses a child run.
     """
     for _ in range(batch.count):
-        begun = study.get_trials(deepcopy=False, states=tuple(set(TrialState) - {TrialState.WAITING}))
-        if time.time() >= batch.deadline or len(begun) >= batch.budget:
+        if time.time() >= batch.deadline or begun(study) >= batch.budget:
             return
         try:
             _run(study, panel, config, parent=batch.parent, score=score)

@@ -27,7 +27,7 @@ from pipelines.commands import run_job, start_job, stop
 from pipelines.places import pricing_home
 from pipelines.record import log_data
 from pipelines.tracking import process_alive, tracked_run
-from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, open_study
+from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
 from pricing.config import Config, DemandConfig, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
@@ -81,7 +81,7 @@ def _tune(argv: Sequence[str] | None) -> int:
         search.folder.mkdir(parents=True, exist_ok=True)
         save_panel(before_the_last_fold(panel, config.demand), search.folder / "panel")
         _write(search.folder / "config.yaml", config)
-        print(f"study {search.name}: {_count(study)} of {search.trials} trials; a rerun of this command resumes it")
+        print(f"study {search.name}: {begun(study)} of {search.trials} trials; a rerun of this command resumes it")
         _work(study, search, config, run=run)
         winner = _conclude(study, panel, config)
         best = search.folder / "best.yaml"
@@ -166,10 +166,6 @@ def rescue(study: optuna.Study) -> None:
             print(f"trial {trial.number} was cut off; its settings are tried again")
 
 
-def _count(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
-
-
 def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> None:
     """Keeps processes at work until the budget is spent: a fresh one for each batch, since every fit leaks memory."""
     deadline = time.time() + search.minutes * 60 if search.minutes else float("inf")
@@ -182,7 +178,7 @@ def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> N
     barren = 0
     try:
         while True:
-            left = search.trials - _count(study)
+            left = search.trials - begun(study)
             wanted = min(search.workers, -(-left // config.tuning.batch)) if time.time() < deadline else 0
             while len(working) < wanted:
                 working.append(start_job("pipelines.trial", common, run=run, extra={STORAGE_VARIABLE: search.storage}))

@@ -21,7 +21,7 @@ DOORS = {
     "keras": ("pricing.demand.network",),
     "tensorflow": ("pricing.demand.network",),
     "mlflow": ("pricing.registry.aliases", "pricing.registry.pyfunc", "pipelines."),
-    "optuna": ("pipelines.tune",),
+    "optuna": ("pipelines.tune", "pipelines.trial"),
     "flask": ("serving.",),
     "gunicorn": ("serving.",),
 }

@@ -1,0 +1,117 @@
+"""What tests of experiments share: small sales, settings that train in seconds, and a place of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pricing.data.market import simulate
+from pricing.data.market_config import MarketConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "demand": {
+        **{"folds": 2, "horizon": 14, "step": 14, "min_history": 84, "context": 40, "units": 4},
+        **{"steps": 4, "demand_steps": 2, "price_steps": 1, "rounds": 1},
+    },
+    "registry": {
+        "gates": {
+            **{"naive_ratio": 9.0, "naive_ratio_by_volume": 9.0, "champion_ratio": 9.0, "bias": 9.0},
+            **{"champion_ratio_by_volume": 9.0, "coverage_80": [0.0, 1.0], "coverage_95": [0.0, 1.0]},
+            **{"elasticity_sane": 0.0, "golden_latency_ms": 5000},
+        }
+    },
+    "tuning": {
+        **{"startup": 1, "batch": 2},
+        "space": {
+            **{"units": {"low": 4, "high": 8, "step": 4}, "learning_rate": {"low": 0.001, "high": 0.01, "log": True}},
+            **{"steps": None, "context": None, "recency_half_life": {"choices": [None, 60]}},
+        },
+    },
+}
+FOREIGN = (
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "PRICING_PARENT_RUN_ID",
+    "PRICING_DATABASE_URL",
+)
+
+
+def write_sales(path: Path, *, products: int = 6, days: int = 130, seed: int = 3) -> Path:
+    simulate(MarketConfig(products=products, days=days, seed=seed)).frame().to_csv(path, index=False)
+    return path
+
+
+def write_config(path: Path, *, auto_promote: bool = False) -> Path:
+    registry = {**TINY["registry"], "auto_promote": auto_promote}
+    path.write_text(yaml.safe_dump({**TINY, "registry": registry}))
+    return path
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that holds everything a job writes: the tracking database, artifacts and PRICING_HOME."""
+
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+        return {**kept, "MLFLOW_TRACKING_URI": self.uri, "PRICING_HOME": str(self.home), **more}
+
+    def run(self, module: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> "Done":
+        command = [sys.executable, "-m", module, *options]
+        settings = env or self.environment()
+        return _done(subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False))
+
+    def start(self, module: str, *options: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-u", "-m", module, *options]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def runs(self, **tags: str) -> list[Run]:
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        chosen = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        return list(self.client.search_runs(experiments, filter_string=chosen))
+
+    def aliases(self) -> dict[str, str]:
+        models = self.client.search_registered_models()
+        return {str(name): str(number) for model in models for name, number in dict(model.aliases).items()}
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+def _done(process: "subprocess.CompletedProcess[str]") -> Done:
+    return Done(process.returncode, process.stdout, process.stderr)
+
+
+def place(folder: Path, *, template: Path) -> Place:
+    """A place whose database is a copy of an empty one, since making its tables takes seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(template, folder / "mlflow.db")
+    return Place(folder)
