@@ -9,6 +9,7 @@ Floats = NDArray[np.floating]
 
 RULE = SOURCES.index("rule")
 LEAST_ELASTICITY = 1.2  # below about 1 no price would be high enough
+STEEPEST = 6.0
 SIZE = 2.0  # of the negative binomial of one period: the level is little more than a guess
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 WEIGHT = _WEIGHTS / _WEIGHTS.sum()
@@ -44,21 +45,16 @@ def believed_demand(
     )
 
 
-def believed_elasticity(
-    *, unit_cost: Floats, list_price: Floats, cost_assumed: NDArray[np.bool_], usual: tuple[float, float]
-) -> Floats:
+def believed_elasticity(margin: Floats, *, usual: tuple[float, float]) -> Floats:
     """(2, request) mean and standard deviation of the elasticity's size where no model answers.
 
-    Where the cost is only assumed from a margin, the list price is all that is known, and no belief may argue with it:
-    the elasticity is then the one at which the list price is best, 1 / margin.
+    Whoever set the list prices believed something: a usual margin m is the best one at an elasticity of 1 / m (Lerner).
+    So the rule is cost-plus at the margin that is usual, and where the cost was only assumed it keeps the list price.
 
     Args:
-        unit_cost: (request,) cost of a unit, in currency units.
-        list_price: (request,) regular price, in currency units.
-        cost_assumed: (request,) whether the cost was assumed from the list price.
-        usual: Mean and standard deviation of what is believed otherwise.
+        margin: (request,) the usual margin, fraction of list price; NaN where nothing says.
+        usual: Mean and standard deviation of what is believed then.
     """
     mean, sd = usual
-    implied = list_price / np.maximum(list_price - unit_cost, 0.1 * list_price)
-    size = np.where(cost_assumed, np.maximum(implied, LEAST_ELASTICITY), mean)
-    return np.array([size, np.where(cost_assumed, sd * size / mean, sd)])
+    size = np.where(np.isnan(margin), mean, 1 / np.clip(margin, 1 / STEEPEST, 1 / LEAST_ELASTICITY))
+    return np.array([size, sd * size / mean])

@@ -28,6 +28,7 @@ _Value = TypeVar("_Value")
 _NAN = float("nan")
 _INF = float("inf")
 _UNIX = dt.date(1970, 1, 1).toordinal()
+_ASSUMED = BIT["cost_assumed"]
 _STRANGER = BIT["unknown_product"] | BIT["unknown_category"]
 
 
@@ -39,6 +40,8 @@ class Columns:
         these: What the prices are chosen under.
         offers: What demand is asked for.
         level: (request,) usual units a period at list price; NaN where nothing says.
+        margin: (request,) the fraction of list price that is usual above cost: where the cost was assumed that very
+            margin, else the category's; NaN where nothing says.
         reasons: (request,) reason bits of what had to be assumed.
         dates: First day of the period of each request.
         categories: Category of each request; empty where unknown.
@@ -47,6 +50,7 @@ class Columns:
     these: Circumstances
     offers: Offers
     level: Floats
+    margin: Floats
     reasons: Ints
     dates: list[dt.date]
     categories: list[str]
@@ -57,6 +61,7 @@ class Columns:
             self.these.take(rows),
             Offers(*(getattr(self.offers, name)[rows] for name in Offers.__dataclass_fields__)),
             self.level[rows],
+            self.margin[rows],
             self.reasons[rows],
             [self.dates[row] for row in rows],
             [self.categories[row] for row in rows],
@@ -110,14 +115,17 @@ class Desk:
             cost = known.unit_cost
             if cost is None or known.cost_assumed:
                 reasons |= BIT["cost_assumed"]
+        usual = self._typical.get(category, self._typical[""])
         part = 1 - self._margin.get(category, self._usual_margin)  # of the list price that cost is assumed to be
         list_price = request.list_price or known.list_price
         if list_price is None:
             reasons |= BIT["list_price_assumed"]
-            list_price = price or (cost / part if cost else request.comp_price) or self._typical_price(category)
+            list_price = price or (cost / part if cost else request.comp_price) or usual.list_price
             if list_price is None:
                 reasons |= BIT["price_level_unknown"]
                 list_price = self._policy.config.rule_price
+        if cost is None:
+            cost = list_price * part
         if price is None:
             reasons |= BIT["current_price_unknown"]
         group = self._groups.get(category, -1)
@@ -128,7 +136,7 @@ class Desk:
             price or list_price,
             price is not None,
             list_price,
-            cost or list_price * part,
+            cost,
             request.comp_price or _NAN,
             request.current_stock,
             request.is_promo,
@@ -141,11 +149,12 @@ class Desk:
             self._holiday_on(date) if request.is_holiday is None else request.is_holiday,
             self._periods(request, known, date, self._policy.days[strategy]),
             reasons,
-            self._level(known, category),
+            usual.units if known.units is None else known.units,
+            1 - cost / list_price if reasons & _ASSUMED else usual.margin,
         )
 
     def _columns(self, numbers: Floats, dates: list[dt.date], categories: list[str]) -> Columns:
-        whole = numbers[9:-1].astype(np.int64)
+        whole = numbers[9:16].astype(np.int64)
         return Columns(
             Circumstances(
                 current_price=numbers[0],
@@ -169,19 +178,12 @@ class Desk:
                 is_holiday=numbers[13],
                 periods=whole[5],
             ),
-            numbers[-1],
+            numbers[16],
+            numbers[17],
             whole[6],
             dates,
             categories,
         )
-
-    def _level(self, known: Known, category: str) -> float:
-        if known.units is not None:
-            return known.units
-        return self._typical.get(category, self._typical[""])[1]
-
-    def _typical_price(self, category: str) -> float | None:
-        return self._typical.get(category, self._typical[""])[0]
 
     def _days_since_change(self, known: Known, date: dt.date, price: float | None) -> float:
         """Days since the price last changed. One that the history does not show changed after it, so a day after it."""

@@ -16,7 +16,8 @@ Bools = NDArray[np.bool_]
 Days = NDArray[np.datetime64]
 Strings = NDArray[np.str_]
 
-RECENT = 56  # periods behind typical_units
+RECENT = 28  # periods behind typical_units
+RESTATED = 2.0  # size of the elasticity with which they are restated at list price
 
 _ARRAYS = (
     "product_ids",
@@ -52,7 +53,8 @@ class ProductFacts:
         delivery_interval: Periods between two deliveries; NaN where the history shows none.
         last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
         last_change: First day of the period in which the price last changed; NaT where it never did.
-        typical_units: Mean units a period over the last 56 periods in which stock did not run out; NaN where unknown.
+        typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
+            where unknown.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
     """
 
@@ -141,11 +143,12 @@ def _last_change(panel: Panel) -> Days:
 
 
 def _typical_units(panel: Panel) -> Floats:
-    """(product,) mean units a period; days that stock cut short count only where there are no others."""
+    """(product,) mean units a period at list price; days that stock cut short count only where there are no others."""
     recent = slice(-RECENT, None)
     seen: Bools = panel.present[:, recent] & np.isfinite(panel.units_sold[:, recent])
     whole: Bools = seen & ~panel.censored[:, recent]
     counted = np.where(whole.any(axis=1, keepdims=True), whole, seen)
     units = np.where(counted, panel.units_sold[:, recent], 0.0).sum(axis=1, dtype=np.float64)
-    periods = counted.sum(axis=1)
-    return np.where(periods > 0, units / np.maximum(periods, 1), np.nan)
+    dearness = np.where(counted, panel.price[:, recent] / panel.list_price[:, recent], 1.0)
+    drawn = np.where(counted, dearness**-RESTATED, 0.0).sum(axis=1, dtype=np.float64)
+    return np.where(drawn > 0, units / np.maximum(drawn, 1e-9), np.nan)

@@ -69,21 +69,41 @@ def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[st
     return known
 
 
-def typical(facts: ProductFacts | None) -> dict[str, tuple[float | None, float]]:
-    """Median list price (None where unknown) and median units a period (NaN) of each category; of all under ""."""
+class Typical(NamedTuple):
+    """What is usual in a category; the medians of its products.
+
+    Attributes:
+        list_price: Regular price; None where unknown.
+        units: Units a period; NaN where unknown.
+        margin: Fraction of the list price above a cost that is really known; NaN where none is.
+    """
+
+    list_price: float | None
+    units: float
+    margin: float
+
+
+def typical(facts: ProductFacts | None) -> dict[str, Typical]:
+    """What is usual in each category, and over all products under the empty name."""
     if facts is None:
-        return {"": (None, np.nan)}
-    columns = np.stack([facts.list_price, facts.typical_units], axis=1)
+        return {"": Typical(None, np.nan, np.nan)}
+    margin = np.where(facts.cost_assumed, np.nan, 1 - facts.unit_cost / facts.list_price)
+    columns = np.stack([facts.list_price, facts.typical_units, margin], axis=1)
     order = np.argsort(facts.categories, kind="stable")
     names, first = np.unique(facts.categories[order], return_index=True)
     parts = dict(zip(names.tolist(), np.split(columns[order], first[1:]), strict=True))
-    return {name: _median(part) for name, part in {**parts, "": columns}.items()}
+    return {name: _medians(part) for name, part in {**parts, "": columns}.items()}
 
 
 def _values(numbers: Floats) -> Iterator[Any]:
     return (None if math.isnan(number) else number for number in numbers.tolist())
 
 
-def _median(columns: Floats) -> tuple[float | None, float]:
-    prices, units = (column[np.isfinite(column)] for column in columns.T)
-    return (float(np.median(prices)) if len(prices) else None, float(np.median(units)) if len(units) else np.nan)
+def _medians(columns: Floats) -> Typical:
+    price, units, margin = (_median(column) for column in columns.T)
+    return Typical(None if math.isnan(price) else price, units, margin)
+
+
+def _median(column: Floats) -> float:
+    known = column[np.isfinite(column)]
+    return float(np.median(known)) if len(known) else np.nan

@@ -219,12 +219,7 @@ class Pricer:
 
     def _by_belief(self, columns: Columns, level: Floats) -> Ask:
         these = columns.these
-        elasticity = believed_elasticity(
-            unit_cost=these.unit_cost,
-            list_price=these.list_price,
-            cost_assumed=(columns.reasons & BIT["cost_assumed"]) > 0,
-            usual=self._usual_elasticity,
-        )
+        elasticity = believed_elasticity(columns.margin, usual=self._usual_elasticity)
         return partial(
             believed_demand,
             list_price=these.list_price,
