@@ -1,12 +1,14 @@
 """Checked rows become a panel: the one place where anything absent is derived. Nothing looks ahead."""
 
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.config import DataConfig
 from pricing.data.calendar import holidays_for
-from pricing.data.panel import STEP_DAYS, Bools, Days, Floats, Panel, Strings
+from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Floats, Panel, Strings
 from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"
@@ -14,7 +16,7 @@ _BLOCK = 256  # products whose sliding windows are sorted at once: keeps them in
 Ints = NDArray[np.int64]
 
 
-def build_panel(frame: pd.DataFrame, config: DataConfig) -> Panel:
+def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None = None) -> Panel:
     """Spreads rows over products × periods, carries prices over gaps, and derives what is absent.
 
     Causal: a value at a period rests on rows of that period and earlier ones only. The per-product
@@ -23,60 +25,50 @@ def build_panel(frame: pd.DataFrame, config: DataConfig) -> Panel:
     Args:
         frame: Rows that keep the contract (see `pricing.data.contract.check`), in any order; not modified.
         config: The grain, and how absent columns are derived.
+        past: The panel up to some earlier day, at least `list_price_window` periods of it, when `frame` holds only
+            newer rows of the same history: they are derived as if the whole history had been given.
+
+    Returns:
+        The products and periods of `frame`.
 
     Raises:
         ContractError: No rows, a repeated (product, date), or a date off the week's first day.
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])
-    ids, codes = _products(frame["product_id"])
-    dates, positions = _periods(frame["date"], STEP_DAYS[config.period])
-    shape = (len(ids), len(dates))
-    cells = codes * shape[1] + positions
-    present = np.zeros(shape, dtype=np.bool_)
-    present.flat[cells] = True
-    if int(present.sum()) != len(frame):
-        extra = len(frame) - int(present.sum())
-        raise ContractError("the sales", [Violation("(product_id, date) must be unique", extra, "a repeated pair")])
-
-    def spread(name: str) -> Floats:
-        series = np.full(shape, np.nan, dtype=np.float32)
-        if name in frame:
-            series.flat[cells] = frame[name].to_numpy(dtype=np.float32, na_value=np.nan)
-        return series
-
-    notes: list[str] = []
-    latest = _latest(present)
-    price = _carry(spread("price"), latest)
-    category_codes, names = _categories(frame, cells, shape, notes)
-    list_price = _list_price(spread("list_price"), price, latest, config, notes)
-    unit_cost, cost_assumed = _unit_cost(
-        spread("unit_cost"), list_price, _margins(category_codes, names, config), present, notes
-    )
-    is_holiday, holidays_given = _holidays(spread("is_holiday"), dates, config, notes)
-    units_sold, stock = spread("units_sold"), spread("stock")
+    start = _days(frame["date"]).min()
+    if past is not None and past.dates[0] < start:
+        frame = pd.concat([_context(past.through(start - np.timedelta64(1, "D")), frame), frame], ignore_index=True)
+    grid = _Grid.of(frame, config, start)
+    price = _carry(grid.spread("price"), grid.latest)
+    category_codes, names = _categories(grid)
+    list_price = _list_price(grid, price, config)
+    unit_cost, cost_assumed = _unit_cost(grid, list_price, _margins(category_codes, names, config))
+    is_promo = _promotions(grid, price, list_price, config)
+    is_holiday, holidays_given = _holidays(grid, config)
+    units_sold, stock = grid.spread("units_sold"), grid.spread("stock")
     with np.errstate(invalid="ignore"):
-        above = int((units_sold > stock).sum())
-    if above:
-        notes.append(f"{above:,} rows sold more than the opening stock (a delivery that day): counted as censored.")
-    return Panel(
+        grid.note(units_sold > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
+    panel = Panel(
         period=config.period,
-        product_ids=ids,
+        product_ids=grid.ids,
         categories=names[category_codes[:, -1]],
-        dates=dates,
-        present=present,
+        dates=grid.dates,
+        present=grid.present,
         units_sold=units_sold,
         price=price,
         list_price=list_price,
         unit_cost=unit_cost,
         stock=stock,
-        comp_price=spread("comp_price"),
-        is_promo=_promotions(spread("is_promo"), price, list_price, present, config=config, notes=notes),
+        comp_price=grid.spread("comp_price"),
+        is_promo=is_promo,
         is_holiday=is_holiday,
         cost_assumed=cost_assumed,
-        notes=tuple(notes),
+        notes=tuple(grid.notes),
         holidays_given=holidays_given,
     )
+    own = grid.own
+    return replace(panel, dates=panel.dates[own], **{name: getattr(panel, name)[:, own] for name in SERIES})
 
 
 def panel_frame(panel: Panel) -> pd.DataFrame:
@@ -94,6 +86,76 @@ def panel_frame(panel: Panel) -> pd.DataFrame:
     return frame
 
 
+def _context(past: Panel, frame: pd.DataFrame) -> pd.DataFrame:
+    """The past of the frame's products as rows, with what was given then and not what was derived."""
+    past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
+    row, column = np.nonzero(~np.isnan(past.price))
+    rows = pd.DataFrame(
+        {
+            "date": past.dates[column].astype("datetime64[s]"),
+            "product_id": past.product_ids[row],
+            "price": past.price[row, column],
+            "unit_cost": np.where(past.cost_assumed[row], np.nan, past.unit_cost[row, column]),
+            "is_promo": past.is_promo[row, column],
+        }
+    )
+    if "category" in frame:
+        rows["category"] = past.categories[row]
+    if "list_price" in frame:
+        rows["list_price"] = past.list_price[row, column]
+    return rows
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The rows laid out over products × periods, and the notes taken while what they lack is derived.
+
+    Attributes:
+        frame: The rows.
+        ids: (product,) sorted.
+        dates: (period,) without gaps.
+        cells: (row,) the flat index of each row's product and period.
+        present: (product, period) True where there is a row.
+        latest: (product, period) the last period with a row up to each one, -1 before the first.
+        own: The periods that were asked for; those before them are context, and nothing is noted of them.
+        notes: Sentences.
+    """
+
+    frame: pd.DataFrame
+    ids: Strings
+    dates: Days
+    cells: Ints
+    present: Bools
+    latest: NDArray[np.int32]
+    own: slice
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, config: DataConfig, start: np.datetime64) -> "_Grid":
+        ids, codes = _products(frame["product_id"])
+        dates, positions = _periods(_days(frame["date"]), STEP_DAYS[config.period])
+        cells = codes * len(dates) + positions
+        present = np.zeros((len(ids), len(dates)), dtype=np.bool_)
+        present.flat[cells] = True
+        if (extra := len(frame) - int(present.sum())) > 0:
+            raise ContractError("the sales", [Violation("(product_id, date) must be unique", extra, "a repeated pair")])
+        own = slice(int((dates < start).sum()), None)
+        return cls(frame, ids, dates, cells, present, _latest(present), own)
+
+    def spread(self, name: str) -> Floats:
+        """(product, period) a column of numbers; NaN where there is no row or no value."""
+        series = np.full(self.present.shape, np.nan, dtype=np.float32)
+        if name in self.frame:
+            series.flat[self.cells] = self.frame[name].to_numpy(dtype=np.float32, na_value=np.nan)
+        return series
+
+    def note(self, marked: Bools, sentence: str) -> None:
+        """Takes the sentence down with the number of marked entries of the own periods in place of {}."""
+        count = int(marked[..., self.own].sum())
+        if count:
+            self.notes.append(sentence.format(f"{count:,}"))
+
+
 def _products(column: "pd.Series[str]") -> tuple[Strings, Ints]:
     codes, values = pd.factorize(column)
     names = np.asarray(values, dtype=np.str_)
@@ -103,8 +165,11 @@ def _products(column: "pd.Series[str]") -> tuple[Strings, Ints]:
     return names[order], rank[codes]
 
 
-def _periods(column: "pd.Series[pd.Timestamp]", step: int) -> tuple[Days, Ints]:
-    days = pd.to_datetime(column).to_numpy().astype("datetime64[D]")
+def _days(column: "pd.Series[pd.Timestamp]") -> Days:
+    return pd.to_datetime(column).to_numpy().astype("datetime64[D]")
+
+
+def _periods(days: Days, step: int) -> tuple[Days, Ints]:
     offsets = (days - days.min()).astype(np.int64)
     off = offsets % step != 0
     if off.any():
@@ -126,20 +191,17 @@ def _carry(series: Floats, latest: NDArray[np.int32]) -> Floats:
     return carried
 
 
-def _categories(
-    frame: pd.DataFrame, cells: Ints, shape: tuple[int, int], notes: list[str]
-) -> tuple[NDArray[np.int32], Strings]:
+def _categories(grid: _Grid) -> tuple[NDArray[np.int32], Strings]:
     """The category that each product was last seen in, (product, period), as rows of the returned names."""
-    if "category" not in frame:
-        notes.append(f"category is absent: every product is in the one category {ONE_CATEGORY!r}.")
-        return np.zeros(shape, dtype=np.int32), np.array([ONE_CATEGORY])
-    codes, values = pd.factorize(frame["category"])
-    series = np.full(shape, -1, dtype=np.int32)
-    series.flat[cells] = codes
-    latest = _latest(series >= 0)
-    series = np.take_along_axis(series, np.maximum(latest, 0), axis=1)
+    if "category" not in grid.frame:
+        grid.notes.append(f"category is absent: every product is in the one category {ONE_CATEGORY!r}.")
+        return np.zeros(grid.present.shape, dtype=np.int32), np.array([ONE_CATEGORY])
+    codes, values = pd.factorize(grid.frame["category"])
+    series = np.full(grid.present.shape, -1, dtype=np.int32)
+    series.flat[grid.cells] = codes
+    series = np.take_along_axis(series, np.maximum(_latest(series >= 0), 0), axis=1)
     if (missing := int((series[:, -1] < 0).sum())) > 0:
-        notes.append(f"category is missing for {missing:,} products: they are in the category {ONE_CATEGORY!r}.")
+        grid.notes.append(f"category is missing for {missing:,} products: they are in the category {ONE_CATEGORY!r}.")
     series[series < 0] = len(values)
     return series, np.array([*values.astype(str), ONE_CATEGORY])
 
@@ -149,19 +211,17 @@ def _margins(codes: NDArray[np.int32], names: Strings, config: DataConfig) -> Fl
     return margins[codes]
 
 
-def _list_price(
-    given: Floats, price: Floats, latest: NDArray[np.int32], config: DataConfig, notes: list[str]
-) -> Floats:
+def _list_price(grid: _Grid, price: Floats, config: DataConfig) -> Floats:
     """A row's own list price, carried over gaps; where a row has none, the high quantile of recent prices."""
-    own = _carry(given, latest)
-    missing = np.isnan(own) & (latest >= 0)
+    own = _carry(grid.spread("list_price"), grid.latest)
+    missing = np.isnan(own) & (grid.latest >= 0)
     if not missing.any():
         return own
-    notes.append(
-        f"list_price is derived on {int(missing.sum()):,} product-periods: the {config.list_price_quantile:g} "
-        f"quantile of price over {config.list_price_window} periods."
+    window, quantile = config.list_price_window, config.list_price_quantile
+    grid.note(
+        missing, f"list_price is derived on {{}} product-periods: {quantile:g} quantile of {window} periods' prices."
     )
-    return np.where(missing, _trailing_quantile(price, config.list_price_window, config.list_price_quantile), own)
+    return np.where(missing, _trailing_quantile(price, window, quantile), own)
 
 
 def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
@@ -181,46 +241,39 @@ def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
     return result
 
 
-def _unit_cost(
-    given: Floats, list_price: Floats, margins: Floats, present: Bools, notes: list[str]
-) -> tuple[Floats, Bools]:
+def _unit_cost(grid: _Grid, list_price: Floats, margins: Floats) -> tuple[Floats, Bools]:
     """The last cost given; before the first one, the list price less the assumed margin."""
+    given = grid.spread("unit_cost")
     known = ~np.isnan(given)
     cost = _carry(given, _latest(known))
     missing = np.isnan(cost) & ~np.isnan(list_price)
     assumed: Bools = ~np.asarray(known.any(axis=1))
-    carried = int((present & ~known & ~np.isnan(cost)).sum())
-    if carried:
-        notes.append(f"unit_cost is missing on {carried:,} rows: the last one given is carried forward.")
-    if missing.any():
-        notes.append(
-            f"unit_cost is assumed from the configured margin on {int(missing.sum()):,} product-periods; "
-            f"{int(assumed.sum()):,} products have none at all."
-        )
+    carried = grid.present & ~known & ~np.isnan(cost)
+    grid.note(carried, "unit_cost is missing on {} rows: the last one given is carried forward.")
+    grid.note(
+        missing,
+        "unit_cost is assumed from the configured margin on {} product-periods; "
+        f"{int(assumed.sum()):,} products have none at all.",
+    )
     return np.where(missing, list_price * (1 - margins), cost), assumed
 
 
-def _promotions(
-    given: Floats, price: Floats, list_price: Floats, present: Bools, *, config: DataConfig, notes: list[str]
-) -> Floats:
-    missing = present & np.isnan(given)
-    if missing.any():
-        notes.append(
-            f"is_promo is derived on {int(missing.sum()):,} rows: a price at least "
-            f"{config.promo_cut:.0%} below list is a promotion."
-        )
+def _promotions(grid: _Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:
+    given = grid.spread("is_promo")
+    missing = grid.present & np.isnan(given)
+    cut_by = f"{config.promo_cut:.0%}"
+    grid.note(missing, f"is_promo is derived on {{}} rows: a price at least {cut_by} below list is a promotion.")
     with np.errstate(invalid="ignore"):
         cut = price <= list_price * (1 - config.promo_cut) * (1 + 1e-5)
     return np.where(missing, cut, np.nan_to_num(given)).astype(np.float32)
 
 
-def _holidays(given: Floats, dates: Days, config: DataConfig, notes: list[str]) -> tuple[Floats, bool]:
+def _holidays(grid: _Grid, config: DataConfig) -> tuple[Floats, bool]:
     """Each row's own flag, else what most rows of that period say, else the calendar of the configured country."""
+    given = grid.spread("is_holiday")
     known = ~np.isnan(given)
     voters = known.sum(axis=0)
-    calendar = holidays_for(dates, recurring=None, country=config.country, period=config.period)
+    calendar = holidays_for(grid.dates, recurring=None, country=config.country, period=config.period)
     common = np.where(voters > 0, 2 * np.nansum(given, axis=0) > voters, calendar)
-    silent = int((voters == 0).sum())
-    if silent:
-        notes.append(f"is_holiday is taken from the calendar of {config.country} for {silent:,} periods.")
+    grid.note(voters == 0, f"is_holiday is taken from the calendar of {config.country} for {{}} periods.")
     return np.where(known, given, common).astype(np.float32), bool(known.any())

@@ -18,7 +18,9 @@ from pricing.errors import ContractError, SourceError
 DEMO = "completejourney"
 
 
-def load_panel_from(sales: str | None, config: DataConfig, *, quarantine: str | Path | None = None) -> Panel:
+def load_panel_from(
+    sales: str | None, config: DataConfig, *, quarantine: str | Path | None = None, past: Panel | None = None
+) -> Panel:
     """Reads, checks and builds.
 
     Args:
@@ -26,6 +28,8 @@ def load_panel_from(sales: str | None, config: DataConfig, *, quarantine: str | 
             completejourney for the weekly grocery sales of that package, or None for the simulated market.
         config: How the panel is built. The demo's sales are weekly whatever it says; a saved panel is as it was built.
         quarantine: A folder for the rows that break the contract; None lets one such row fail the load.
+        past: What `build_panel` takes it for: the end of the history that the sales go on from, when they hold only
+            newer rows.
 
     Raises:
         SourceError: The sales cannot be read, or the quarantine cannot be written.
@@ -49,7 +53,7 @@ def load_panel_from(sales: str | None, config: DataConfig, *, quarantine: str | 
         path = _set_aside(checked, Path(quarantine))
         broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
         notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes)
-    return _noted(build_panel(checked.clean, config), notes)
+    return _noted(build_panel(checked.clean, config, past=past), notes)
 
 
 def _noted(panel: Panel, notes: Sequence[str]) -> Panel:

@@ -237,3 +237,46 @@ def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
 
     for name in ("product_ids", "dates", *SERIES):
         assert_array_equal(getattr(panels[0], name), getattr(panels[1], name))
+
+
+@given(
+    history=HISTORY, cutoff=st.integers(0, 8), absent=st.sets(st.sampled_from(["category", "unit_cost", "is_promo"]))
+)
+@settings(deadline=None, max_examples=100)
+def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
+    history: dict[tuple[int, str], dict[str, object]], cutoff: int, absent: set[str]
+) -> None:
+    history |= {(0, "A"): {"price": 2.0}, (9, "A"): {"price": 1.0}}  # something on either side of the cutoff
+    frame = _table(history).drop(columns=["list_price", *absent], errors="ignore")
+    day = START + pd.Timedelta(days=cutoff)
+    past, newer = frame[frame["date"] <= day], frame[frame["date"] > day]
+
+    panel = build_panel(newer, CONFIG, past=build_panel(past, CONFIG))
+
+    whole = build_panel(frame, CONFIG)
+    whole = whole.select(np.isin(whole.product_ids, panel.product_ids))
+    for name in SERIES:
+        assert_array_equal(getattr(panel, name), getattr(whole, name)[:, np.isin(whole.dates, panel.dates)])
+    assert panel.dates[-1] == whole.dates[-1]
+    assert panel.categories.tolist() == whole.categories.tolist()
+    assert panel.cost_assumed.tolist() == whole.cost_assumed.tolist()
+
+
+def test_only_what_is_derived_on_the_newer_rows_is_noted() -> None:
+    past = build_panel(rows([0, 1, 2], price=[4.0, 4.0, 4.0]), CONFIG)
+
+    panel = build_panel(rows([3, 4], price=[2.0, 4.0]), CONFIG, past=past)
+
+    assert_array_equal(panel.list_price, [[4, 4]])
+    assert_array_equal(panel.is_promo, [[1, 0]])
+    assert any(note.startswith("list_price is derived on 2 ") for note in panel.notes)
+    assert any(note.startswith("is_promo is derived on 2 ") for note in panel.notes)
+
+
+def test_a_past_that_the_rows_cover_themselves_changes_nothing() -> None:
+    frame = rows([0, 1, 2], price=[4.0, 2.0, 4.0])
+    past = build_panel(rows([0, 1], price=9.0), CONFIG)
+
+    panel = build_panel(frame, CONFIG, past=past)
+
+    assert_array_equal(panel.list_price, build_panel(frame, CONFIG).list_price)
