@@ -1,0 +1,281 @@
+"""What surrounds the prices: readiness, metrics, documents, headers, request ids, settings, logs."""
+
+import json
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision
+from pricing.errors import ConfigError
+from serving.logs import JsonFormatter
+from serving.metrics import Exchange, Metrics, page
+from serving.pointer import BAKED, Following, Pointer, replace_file, write_pointer
+from tests.serving_kit import REQUEST, Shop, open_shop, settings_in
+from tests.versions import shared_version
+
+OURS = {"PRICING_RUN_ID": "now"}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path, version=shared_version()) as one:
+        yield one
+
+
+def tell(shop: Shop, following: Following) -> None:
+    replace_file(shop.settings.places.status, asdict(following))
+
+
+def test_ready_comes_only_after_the_first_attempt_to_load_a_champion(tmp_path: Path) -> None:
+    with open_shop(tmp_path, environment=OURS) as shop:
+        ready = [shop.client.get("/health/ready").status_code]
+        for following in (
+            Following("now"),
+            Following("an earlier run", "no_champion", attempted=True),
+            Following("now", "following", attempted=True, champion="7", served="7"),
+        ):
+            tell(shop, following)
+            ready.append(shop.client.get("/health/ready").status_code)
+        shop.point_at(shared_version(), version="7")
+        ready.append(shop.client.get("/health/ready").status_code)
+        prices = shop.price().status_code
+
+    assert ready == [503, 503, 503, 503, 200]
+    assert prices == 200
+
+
+@pytest.mark.parametrize("state", ["no_champion", "unreachable", "refused", "failed"])
+def test_ready_does_not_wait_for_a_champion_that_cannot_be_had(tmp_path: Path, state: Any) -> None:
+    with open_shop(tmp_path, environment=OURS) as shop:
+        tell(shop, Following("now", state, attempted=True))
+        answer = shop.client.get("/health/ready")
+
+    assert answer.status_code == 200
+    assert answer.get_json()["following"]["state"] == state
+
+
+def test_a_refused_version_is_reported_in_model_health_and_metrics(tmp_path: Path) -> None:
+    with open_shop(tmp_path, version=shared_version(), environment=OURS) as shop:
+        tell(shop, Following("now", "refused", attempted=True, champion="8", served="7", refused={"8": "damaged"}))
+        model = shop.client.get("/model").get_json()
+        health = shop.client.get("/health/ready").get_json()
+        metrics = shop.client.get("/metrics").text
+
+    assert model["model_version"] == "7"
+    assert model["following"] == health["following"]
+    assert model["following"]["refused"] == {"8": "damaged"}
+    assert "pricing_refused_versions 1.0" in metrics
+    assert 'pricing_follower{state="refused"} 1.0' in metrics
+
+
+def test_ready_really_prices_something(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = Decision.model_validate({**shop.price().get_json(), "recommended_price": 0})
+    monkeypatch.setattr(Pricer, "price", lambda *_, **__: [nothing])
+
+    answer = shop.client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert "gives no price" in answer.get_json()["detail"]
+
+
+def test_the_baked_version_serves_until_the_follower_has_another(tmp_path: Path) -> None:
+    baked = replace(settings_in(tmp_path).places, registry=BAKED)
+    shutil.copytree(shared_version(), baked.versions / "3-1")
+    write_pointer(baked.pointer, Pointer("3", 1, "3-1"))
+    with open_shop(tmp_path) as shop:
+        versions = [shop.price().get_json()["model_version"]]
+        shop.point_at(shared_version(seed=2), version="4")
+        versions.append(shop.price().get_json()["model_version"])
+        shop.service.tick()
+        versions.append(shop.price().get_json()["model_version"])
+
+    assert versions == ["3", "4", "4"]
+
+
+def test_the_configuration_of_the_version_governs_unless_a_file_is_given(tmp_path: Path) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text("decision: {guardrails: {band: [0.99, 1.01]}}")
+    with open_shop(tmp_path / "a", version=shared_version()) as shop:
+        free = shop.price(current_stock=5, list_price=1.0).get_json()["recommended_price"]
+    with open_shop(tmp_path / "b", version=shared_version(), environment={"PRICING_CONFIG": str(config)}) as shop:
+        bound = shop.price(current_stock=5, list_price=1.0).get_json()["recommended_price"]
+
+    assert free > 1.01
+    assert 0.99 <= bound <= 1.01
+
+
+def test_the_metrics_count_requests_decisions_and_reasons(shop: Shop) -> None:
+    shop.price()
+    shop.price(product_id="stranger", list_price=3)
+    shop.price(current_stock=-1)
+    text = shop.client.get("/metrics").text
+
+    assert 'pricing_requests_total{route="get_price",status="200"} 2.0' in text
+    assert 'pricing_requests_total{route="get_price",status="422"} 1.0' in text
+    assert 'pricing_decisions_total{source="model",strategy="margin",trial=""} 1.0' in text
+    assert 'pricing_reasons_total{reason="unknown_product"} 1.0' in text
+    assert 'pricing_request_seconds_count{route="get_price"} 3.0' in text
+    assert "pricing_confidence_count 2.0" in text
+    assert "pricing_state_age_days 4.0" in text
+    assert 'pricing_workers{version="7"} 1.0' in text
+    assert "pricing_log_issued 2.0" in text
+
+
+def test_the_page_adds_up_the_workers_and_forgets_no_dead_one(tmp_path: Path) -> None:
+    living, dead, own = (Metrics() for _ in range(3))
+    for metrics, confidence in ((living, 0.9), (dead, 0.1), (own, 0.9)):
+        metrics.count("pricing_bad_items", by=2)
+        metrics.set("pricing_log_failing", to=1)
+        metrics.observe("pricing_confidence", confidence)
+    Exchange(living, folder=tmp_path, worker="20230801T120000-1-abc").publish()
+    Exchange(dead, folder=tmp_path, worker="20230801T120000-999999999-abc").publish()
+    exchange = Exchange(own, folder=tmp_path, worker="20230801T120000-2-abc")
+    exchange.publish()
+
+    text = page([*own.state(), *exchange.others()]).decode()
+
+    assert "pricing_bad_items_total 6.0" in text
+    assert "pricing_log_failing 2.0" in text
+    assert 'pricing_confidence_bucket{le="0.15"} 1.0' in text
+    assert 'pricing_confidence_bucket{le="+Inf"} 3.0' in text
+    assert "pricing_confidence_sum 1.9" in text
+
+
+def test_a_folder_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    Exchange(Metrics(), folder=tmp_path / "file", worker="x-1-y").publish()
+
+
+def test_every_answer_carries_security_headers_and_a_request_id(shop: Shop) -> None:
+    for answer in (shop.price(), shop.price(current_stock=-1), shop.client.get("/nowhere"), shop.client.get("/docs")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["X-Request-ID"])
+
+
+def test_a_request_id_is_kept_when_it_is_harmless(shop: Shop) -> None:
+    kept = shop.client.get("/nowhere", headers={"X-Request-ID": "till-7:42"})
+    replaced = shop.client.get("/nowhere", headers={"X-Request-ID": "<script>"})
+
+    assert kept.headers["X-Request-ID"] == kept.get_json()["request_id"] == "till-7:42"
+    assert replaced.headers["X-Request-ID"] != "<script>"
+
+
+@pytest.mark.parametrize(("path", "method", "status"), [("/nowhere", "GET", 404), ("/get_price", "GET", 405)])
+def test_wrong_addresses_are_problems_too(shop: Shop, path: str, method: str, status: int) -> None:
+    answer = shop.client.open(path, method=method)
+
+    assert answer.status_code == status
+    assert answer.content_type == "application/problem+json"
+
+
+def test_a_bug_shows_no_trace_to_the_caller(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.catalogue._products", lambda *_: 1 / 0)
+
+    answer = shop.client.get("/products")
+
+    assert answer.status_code == 500
+    assert answer.content_type == "application/problem+json"
+    assert "ZeroDivision" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_the_openapi_document_describes_every_route_and_refers_to_nothing_missing(shop: Shop) -> None:
+    document = shop.client.get("/openapi.json").get_json()
+
+    routes = {
+        (method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in shop.client.application.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert document["openapi"].startswith("3.1")
+    assert described == routes
+    assert references == set(document["components"]["schemas"])
+
+
+def test_the_contracts_five_fields_are_all_that_a_price_needs_or_offers_first(shop: Shop) -> None:
+    schema = shop.client.get("/openapi.json").get_json()["components"]["schemas"]["PriceRequest"]
+
+    assert list(schema["properties"])[:5] == ["product_id", "current_stock", "day_of_week", "comp_price", "is_promo"]
+    assert set(schema["required"]) == {"product_id", "current_stock", "day_of_week"}
+
+
+def test_the_page_for_people_loads_nothing_from_elsewhere(shop: Shop) -> None:
+    text = shop.client.get("/docs").text
+
+    assert "/get_price" in text
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+    assert "@import" not in text
+
+
+def test_products_are_listed_whole_or_by_category(shop: Shop) -> None:
+    products = shop.client.get("/products").get_json()["products"]
+    category = products[0]["category"]
+    some = shop.client.get("/products", query_string={"category": category}).get_json()["products"]
+
+    assert [product["product_id"] for product in products] == [f"P{number:05d}" for number in range(1, 13)]
+    assert some == [product for product in products if product["category"] == category]
+
+
+def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: Shop) -> None:
+    answer = shop.client.get("/products/P00003/elasticity").get_json()
+
+    assert answer["low"] < answer["elasticity"] < answer["high"] < 0
+    assert answer["source"] == "model"
+    assert answer["state_date"] == "2023-07-28"
+
+
+@pytest.mark.parametrize("product", ["nobody", "a/b c", "☕"])
+def test_the_elasticity_of_an_unknown_product_is_404(shop: Shop, product: str) -> None:
+    assert shop.client.get(f"/products/{product}/elasticity").status_code == 404
+
+
+def test_without_a_version_the_catalogue_is_empty(tmp_path: Path) -> None:
+    with open_shop(tmp_path) as shop:
+        assert shop.client.get("/products").get_json() == {"products": []}
+        assert shop.client.get("/products/P00001/elasticity").status_code == 404
+        assert shop.client.get("/model").get_json()["model_version"] == "none"
+        assert {one["name"] for one in shop.client.get("/strategies").get_json()["strategies"]} >= {"margin", "match"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [({"PORT": "http"}, "PORT"), ({"PORT": "70000"}, "PORT"), ({"PRICING_KEYS": "off"}, "PRICING_KEYS"),
+     ({"PRICING_CONFIG": "/nowhere.yaml"}, "nowhere")],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, environment: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        settings_in(tmp_path, **environment)
+
+
+def test_two_registries_never_share_a_folder(tmp_path: Path) -> None:
+    one, other = (settings_in(tmp_path, MLFLOW_TRACKING_URI=f"http://{host}:5000") for host in ("a", "b"))
+
+    assert one.places.versions != other.places.versions
+
+
+def test_a_log_line_is_one_json_object_even_with_a_traceback() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("serving", logging.ERROR, "x", 1, "it %s", ("broke",), sys.exc_info())
+    record.request_id = "42"
+
+    line = JsonFormatter().format(record)
+
+    assert "\n" not in line
+    fields = json.loads(line)
+    assert (fields["message"], fields["level"], fields["request_id"]) == ("it broke", "error", "42")
+    assert "ValueError" in fields["traceback"]
+    assert REQUEST["product_id"] not in line
