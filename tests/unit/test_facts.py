@@ -61,7 +61,7 @@ def test_the_facts_are_those_of_the_last_day() -> None:
     assert facts.state_date == np.datetime64("2025-04-30")
     assert (facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.stock[0]) == (11.5, 12.0, 6.0, 40.0)
     assert facts.last_change[0] == np.datetime64("2025-01-01") + 100
-    assert facts.typical_units[0] == pytest.approx(3.0)
+    assert facts.typical_units[0] == pytest.approx(3.0 * (11.5 / 12.0) ** 2, rel=0.01)
 
 
 def test_a_price_that_never_changed_has_no_last_change() -> None:
@@ -91,7 +91,19 @@ def test_typical_units_leave_out_days_that_stock_cut_short() -> None:
     stock = np.full(DAYS, 100.0)
     stock[::2] = 2.0
 
-    assert ProductFacts.from_panel(panel(units_sold=units, stock=stock)).typical_units[0] == pytest.approx(8.0)
+    found = ProductFacts.from_panel(panel(units_sold=units, stock=stock, list_price=10.0)).typical_units
+
+    assert found[0] == pytest.approx(8.0)
+
+
+def test_typical_units_are_those_at_list_price() -> None:
+    price = np.full(DAYS, 10.0)
+    price[-14:] = 8.0
+    units = 5.0 * (price / 10.0) ** -2.0
+
+    found = ProductFacts.from_panel(panel(units_sold=units, price=price, list_price=10.0)).typical_units
+
+    assert found[0] == pytest.approx(5.0)
 
 
 def test_a_product_without_a_row_knows_nothing_but_its_name() -> None:
