@@ -141,7 +141,8 @@ class MarketConfig:
             "endogeneity must lie between 0 and 5": 0 <= self.endogeneity <= 5,
             "noise must lie between 0 and 10": 0 <= self.noise <= 10,
             "price_points must be at least 2": self.price_points >= 2,
-            "regime_lead must lie inside history and future": -self.future < self.regime_lead < self.days,
+            "regime_lead must lie inside history and future": not self.regime_change
+            or -self.future < self.regime_lead < self.days,
             "unseen must lie between 0 and 1": 0 <= self.unseen <= 1,
         }
         broken = [rule for rule, kept in rules.items() if not kept]

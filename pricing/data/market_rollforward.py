@@ -89,11 +89,17 @@ class Run:
         return ~np.isnan(self.ledger.price)
 
     @property
-    def profit(self) -> Floats:
-        """(product,) money earned over cost; a unit left over is worth its cost."""
+    def earned(self) -> Floats:
+        """(day, product) money earned over cost; a unit left over is worth its cost."""
         days = slice(self.ledger.first_day, self.ledger.first_day + len(self.ledger.price))
         margin = np.where(self.on_sale, self.ledger.price - self.market.world.unit_cost[days], 0.0)
-        profit: Floats = (margin * self.ledger.units).sum(axis=0)
+        earned: Floats = margin * self.ledger.units
+        return earned
+
+    @property
+    def profit(self) -> Floats:
+        """(product,) money earned over cost on all days."""
+        profit: Floats = self.earned.sum(axis=0)
         return profit
 
     def frame(self) -> pd.DataFrame:

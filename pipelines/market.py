@@ -1,0 +1,184 @@
+"""Job: let pricing policies loose on the simulated market and print what each of them earns."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipelines.cli import job_options, run_main
+from pipelines.market_platform import Platform
+from pipelines.market_truth import true_elasticity_demand
+from pipelines.places import pricing_home
+from pricing.config import Config, load_config
+from pricing.data.market import Market, MarketConfig, simulate
+from pricing.data.market_oracle import Oracle
+from pricing.data.market_policies import CostPlus, Rules, match_competitor, static
+from pricing.data.market_rollforward import Policy, Refresh, Run, roll_forward
+from pricing.data.market_scores import Score, score
+from pricing.errors import VersionError
+from pricing.registry.version import LoadedVersion, load
+
+STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
+HEADER = (
+    f"{'policy':<26}{'profit':>12}{'over static':>13}{'(95 % interval)':>20}{'share':>8}{'(95 % interval)':>18}"
+    f"{'turns':>8}{'discount':>10}{'changes':>9}{'stock-outs':>12}{'refused':>9}"
+)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A policy and how it learns on the way.
+
+    Attributes:
+        policy: Requests in, prices out.
+        refresh: Told a fortnight's rows; None for a policy that learns nothing.
+    """
+
+    policy: Policy
+    refresh: Refresh | None = None
+
+
+def contestants(market: Market, config: Config) -> dict[str, Contestant]:
+    """The policies that come with the market, by name, made ready with its history."""
+    history = market.frame()
+    rules = Rules(history)
+    blind = Platform(market, config, lambda _: None, frame=history)
+    informed = Platform(market, config, lambda panel: true_elasticity_demand(market, panel), frame=history)
+    return {
+        STATIC: Contestant(static),
+        "match competitor": Contestant(match_competitor),
+        "cost-plus": Contestant(CostPlus(history)),
+        "rules": Contestant(rules, rules.refresh),
+        "platform without a model": Contestant(blind, blind.refresh),
+        "true elasticities": Contestant(informed, informed.refresh),
+        "oracle, stock endless": Contestant(Oracle(market, heed_stock=False)),
+        ORACLE: Contestant(Oracle(market)),
+    }
+
+
+def from_version(market: Market, version: LoadedVersion) -> Platform:
+    """A packed model version as a policy: same weights for the whole run, states carried forward at each refresh.
+
+    Raises:
+        VersionError: The version knows none of the market's products.
+    """
+    if not set(version.demand.product_ids) & set(market.product_ids):
+        raise VersionError(f"{version.folder}: knows none of this market's products; train it on market.frame()")
+    return Platform(market, version.config, version.demand.refresh)
+
+
+def play(market: Market, entries: dict[str, Contestant], *, ahead: int) -> dict[str, Run]:
+    """Runs each contestant over the same `ahead` days."""
+    runs = {}
+    for name, entry in entries.items():
+        started = time.monotonic()
+        runs[name] = roll_forward(market, entry.policy, days=ahead, refresh=entry.refresh)
+        print(f"  {name}: {ahead} days in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return runs
+
+
+def scores(runs: dict[str, Run]) -> list[Score]:
+    """The league table, least profit first; static and the oracle must be among the runs."""
+    table = [score(name, run, static=runs[STATIC], oracle=runs[ORACLE]) for name, run in runs.items()]
+    return sorted(table, key=lambda row: row.profit)
+
+
+def line(row: Score) -> str:
+    """One row of the table under `HEADER`."""
+    gain, share = row.gain_interval, row.share_interval
+    return (
+        f"{row.policy:<26}{row.profit:>12,.0f}{row.gain:>+13.1%}{f'({gain[0]:+.1%}, {gain[1]:+.1%})':>20}"
+        f"{row.share:>8.2f}{f'({share[0]:.2f}, {share[1]:.2f})':>18}{row.stock_turns:>8.1f}{row.discount_depth:>10.1%}"
+        f"{row.price_changes:>9.2f}{row.stock_outs:>12.1%}{row.refused:>9}"
+    )
+
+
+def plot(runs: dict[str, Run], path: Path) -> None:
+    """Draws what each policy has earned more than static, day by day."""
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes = figure.add_subplot()
+        base = np.cumsum(runs[STATIC].earned.sum(axis=1))
+        days = np.arange(1, len(base) + 1)
+        for name, run in sorted(runs.items(), key=lambda pair: -pair[1].profit.sum()):
+            axes.plot(days, (np.cumsum(run.earned.sum(axis=1)) - base) / base[-1] * 100, label=name)
+        axes.set_xlabel("day after the history")
+        axes.set_ylabel("profit over holding list prices, % of its total")
+        axes.legend(frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_market, argv)
+
+
+def _market(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    market = simulate(
+        MarketConfig(
+            products=options.products,
+            days=options.days,
+            seed=options.seed,
+            future=options.ahead,
+            mean_elasticity=options.mean_elasticity,
+            endogeneity=options.endogeneity,
+            noise=options.noise,
+            price_points=options.price_points,
+            regime_change=options.regime_change,
+        )
+    )
+    entries = contestants(market, config)
+    if options.model_version is not None:
+        learnt = from_version(market, load(options.model_version))
+        entries[PLATFORM] = Contestant(learnt, learnt.refresh)
+    runs = play(market, entries, ahead=options.ahead)
+    table = scores(runs)
+    print(HEADER)
+    for row in table:
+        print(line(row))
+    plot(runs, options.output / "market.png")
+    document = {"market": asdict(market.config), "ahead": options.ahead, "scores": [asdict(row) for row in table]}
+    (options.output / "market.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(f"share: part of the oracle's gain over static. Table and plot: {options.output}")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("market", "Simulates a market and prints what each pricing policy earns on it.", sales=False)
+    default = MarketConfig()
+    options.add_argument("--products", type=int, default=default.products, help="products with a history")
+    options.add_argument("--days", type=int, default=default.days, help="days of history")
+    options.add_argument("--ahead", type=int, default=90, help="days that the policies price")
+    options.add_argument("--seed", type=int, default=default.seed, help="seed of the market")
+    options.add_argument(
+        "--mean_elasticity", type=float, default=default.mean_elasticity, help="about the mean own-price elasticity"
+    )
+    options.add_argument(
+        "--endogeneity", type=float, default=default.endogeneity, help="how strongly past prices follow demand; 0: not"
+    )
+    options.add_argument("--noise", type=float, default=default.noise, help="scales the over-dispersion of demand")
+    options.add_argument(
+        "--price_points", type=int, default=default.price_points, help="prices in the history's price band"
+    )
+    options.add_flag("--regime_change", help="half of the categories change 45 days before the history ends")
+    options.add_argument(
+        "--model_version", type=Path, default=None, metavar="DIR", help="a packed version that joins as `platform`"
+    )
+    options.add_argument(
+        "--output", type=Path, default=pricing_home() / "market", metavar="DIR", help="folder of table and plot"
+    )
+    return options.parse(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

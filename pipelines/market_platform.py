@@ -1,0 +1,76 @@
+"""The platform as a policy of the simulated market: each morning's requests through the code that serves."""
+
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from pricing.config import Config
+from pricing.data.build import build_panel
+from pricing.data.market import Market
+from pricing.data.market_rollforward import Requests
+from pricing.data.market_truth import Floats
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.demand.curve import Demand
+
+Learn = Callable[[Panel], Demand | None]
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+
+
+class Platform:
+    """Answers a market's requests with a `Pricer`, and learns again from the whole history at each refresh.
+
+    Attributes:
+        decisions: The decisions of the last morning.
+    """
+
+    def __init__(self, market: Market, config: Config, learn: Learn, *, frame: pd.DataFrame | None = None) -> None:
+        """Learns from the market's history.
+
+        Args:
+            market: Whose requests it will answer; only `market.frame()` is read.
+            config: The platform's configuration.
+            learn: Makes a demand from the panel so far; called now and at each refresh. None for the rules.
+            frame: `market.frame()`, where it is at hand.
+        """
+        self._config, self._learn = config, learn
+        self._frame = market.frame() if frame is None else frame
+        self.decisions: list[Decision] = []
+        self._pricer = self._learnt()
+
+    def refresh(self, rows: pd.DataFrame) -> None:
+        """Adds newly recorded rows to the history and learns from it."""
+        self._frame = pd.concat([self._frame, rows], ignore_index=True)
+        self._pricer = self._learnt()
+
+    def __call__(self, requests: Requests) -> Floats:
+        """Prices a morning."""
+        today = requests.date.astype("datetime64[D]").item()
+        day = WEEKDAYS[today.weekday()]
+        columns = {
+            "product_id": requests.product_id,
+            "current_stock": requests.stock,
+            "comp_price": np.where(np.isnan(requests.comp_price), None, requests.comp_price),  # type: ignore[call-overload]
+            "is_promo": requests.is_promo,
+            "current_price": requests.current_price,
+            "category": requests.category,
+            "unit_cost": requests.unit_cost,
+            "list_price": requests.list_price,
+            "next_delivery": requests.next_delivery.astype("datetime64[D]"),
+        }
+        asked = [
+            PriceRequest(
+                day_of_week=day, date=today, is_holiday=requests.is_holiday, **dict(zip(columns, row, strict=True))
+            )
+            for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+        ]
+        self.decisions = self._pricer.price(asked, today=today)
+        return np.array([decision.recommended_price for decision in self.decisions])
+
+    def _learnt(self) -> Pricer:
+        panel = build_panel(self._frame, self._config.data)
+        return Pricer(self._learn(panel), ProductFacts.from_panel(panel), self._config, version="market")
