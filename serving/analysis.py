@@ -12,6 +12,7 @@ from pricing.errors import RequestError
 from serving.api import Endpoint, body_of
 from serving.catalogue import elasticity_of, find_row
 from serving.champion import Served
+from serving.prices import EXAMPLE
 from serving.problems import from_request_error
 from serving.schemas import Elasticity, Strict
 from serving.service import Service
@@ -84,6 +85,7 @@ def endpoints(service: Service) -> list[Endpoint]:
             ExplainAnswer,
             ExplainRequest,
             scope="explain",
+            example={"request": EXAMPLE},
         ),
         Endpoint(
             "POST",
@@ -92,6 +94,7 @@ def endpoints(service: Service) -> list[Endpoint]:
             "What would follow from prices and strategies: demand, revenue, margin and the risk of running out.",
             Simulation,
             SimulateRequest,
+            example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin", "clearance"]},
         ),
     ]
 

@@ -31,6 +31,7 @@ class Endpoint:
         scope: What a key must open; None for everyone.
         problems: The statuses it may answer with besides 200, beyond those of every route.
         media: The answer's media type.
+        example: A body that works.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Endpoint:
     scope: str | None = "price"
     problems: tuple[HTTPStatus, ...] = ()
     media: str = JSON
+    example: Mapping[str, Any] | None = None
 
 
 def register(app: Flask, endpoints: list[Endpoint]) -> None:

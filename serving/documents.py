@@ -1,6 +1,5 @@
 """The OpenAPI 3.1 document, made from the table of endpoints and the models that validate, and its page for people."""
 
-import html
 import json
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import pricing
+from pricing.decision.reasons import REASONS
 from serving.api import JSON, Endpoint, endpoint_name
 from serving.page import CSP, render
 from serving.problems import CONTENT_TYPE, ProblemBody
@@ -58,7 +58,8 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
             operation["parameters"] = parameters
         if endpoint.takes:
             schema = references[endpoint.takes, "validation"]
-            operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+            content = {"schema": schema} | ({"example": endpoint.example} if endpoint.example else {})
+            operation["requestBody"] = {"required": True, "content": {JSON: content}}
         if endpoint.scope:
             operation["security"] = [{}, {"key": []}, {"bearer": []}]
             operation["description"] = f"Where keys are needed, the key must open the scope `{endpoint.scope}`."
@@ -74,6 +75,7 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": definitions.get("$defs", {}),
+            "x-reasons": REASONS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -103,5 +105,5 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in inside
     ]
     for name, (schema, description) in endpoint.query.items():
-        found.append({"name": name, "in": "query", "schema": schema, "description": html.unescape(description)})
+        found.append({"name": name, "in": "query", "schema": schema, "description": description})
     return found

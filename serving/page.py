@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from html import escape
 from typing import Any
 
@@ -24,10 +25,13 @@ th{font-weight:600;color:var(--soft)}code,textarea,pre{font:.88rem/1.5 ui-monosp
 textarea{width:100%;min-height:11rem;padding:.6rem;border:1px solid var(--line);border-radius:.4rem;
 background:var(--code);color:var(--ink)}pre{background:var(--code);padding:.7rem;border-radius:.4rem;overflow-x:auto;
 white-space:pre-wrap}button{font:inherit;padding:.4rem 1.1rem;border:0;border-radius:.4rem;background:var(--post);
-color:var(--card);cursor:pointer;margin:.5rem 0}label{display:block;margin-top:.6rem;font-weight:600}
+color:var(--card);cursor:pointer;margin:.5rem 0}
+input{font:inherit;padding:.3rem .5rem;border:1px solid var(--line);border-radius:.4rem;background:var(--code);color:var(--ink)}label{display:block;margin-top:.6rem;font-weight:600}
 :focus-visible{outline:2px solid var(--post);outline-offset:2px}
 """
 _SCRIPT = """
+const open = () => { const part = document.getElementById(location.hash.slice(1)); if (part) part.open = true; };
+addEventListener("hashchange", open); open();
 for (const form of document.querySelectorAll("form")) form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const out = form.querySelector("pre"), body = form.querySelector("textarea");
@@ -62,11 +66,15 @@ def render(document: dict[str, Any]) -> str:
     """The page of an OpenAPI document."""
     schemas = document["components"]["schemas"]
     operations = [
-        _operation(method, path, operation, schemas)
+        _operation(method, path, operation)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
     models = [_model(name, schema) for name, schema in sorted(schemas.items())]
+    reasons = "".join(
+        f"<tr><td><code>{escape(code)}</code></td><td>{escape(meaning)}</td></tr>"
+        for code, meaning in document["components"]["x-reasons"].items()
+    )
     info = document["info"]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -78,13 +86,15 @@ Errors are <code>application/problem+json</code> and list every problem.</p>
 <label for="key">API key, where one is needed</label><input id="key" type="password" autocomplete="off">
 <h2>Routes</h2>{"".join(operations)}
 <h2>Bodies</h2>{"".join(models)}
+<h2>Reasons</h2><div class="wide"><table>{reasons}</table></div>
 </main><script>{_SCRIPT}</script></body></html>
 """
 
 
-def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parameters = operation.get("parameters", [])
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    body = content.get("schema")
     rows = "".join(
         f"<tr><td><code>{escape(parameter['name'])}</code></td><td>{escape(parameter['in'])}</td>"
         f"<td>{escape(parameter.get('description', ''))}</td></tr>"
@@ -99,12 +109,13 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
         for parameter in parameters
         if parameter["in"] == "path"
     )
-    area = f"<label>Body<textarea>{escape(_example(body, schemas))}</textarea></label>" if body else ""
+    example = json.dumps(content.get("example", {}), indent=2, ensure_ascii=False)
+    area = f"<label>Body<textarea>{escape(example)}</textarea></label>" if body else ""
     taken = f"<p>Takes {_reference(body)}.</p>" if body else ""
     parameter_table = f'<div class="wide"><table>{rows}</table></div>' if rows else ""
     return f"""<details><summary><span class="verb {method}">{method.upper()}</span>
 <span class="path">{escape(path)}</span><span class="soft">{escape(operation["summary"])}</span></summary>
-<div class="body"><p class="soft">{escape(operation.get("description", ""))}</p>{taken}{parameter_table}
+<div class="body"><p class="soft">{_text(operation.get("description", ""))}</p>{taken}{parameter_table}
 <div class="wide"><table><tr><th>Status</th><th>Meaning</th><th>Body</th></tr>{statuses}</table></div>
 <form data-method="{method.upper()}" data-path="{escape(path)}">{inputs}{area}
 <button>Send</button><pre hidden></pre></form></div></details>"""
@@ -121,6 +132,10 @@ def _model(name: str, schema: dict[str, Any]) -> str:
     return f"""<details id="{escape(name)}"><summary><span class="path">{escape(name)}</span>
 <span class="soft">{about}</span></summary><div class="body wide">
 <table><tr><th>Field</th><th>Type</th><th>Needed</th><th></th></tr>{rows}</table></div></details>"""
+
+
+def _text(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -152,9 +167,3 @@ def _link(answer: dict[str, Any]) -> str:
 def _reference(schema: dict[str, Any]) -> str:
     name = escape(schema.get("$ref", "").rsplit("/", 1)[-1])
     return f'<a href="#{name}">{name}</a>'
-
-
-def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
-    named = schemas.get(schema.get("$ref", "").rsplit("/", 1)[-1], {})
-    examples = named.get("examples") or [{}]
-    return json.dumps(examples[0], indent=2, ensure_ascii=False)

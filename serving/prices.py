@@ -19,6 +19,13 @@ from serving.problems import ProblemError, from_request_error, from_validation, 
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
 
+EXAMPLE = {
+    "product_id": "SKU12345",
+    "current_stock": 150,
+    "day_of_week": "Friday",
+    "comp_price": 21.5,
+    "is_promo": True,
+}
 DRY_RUN = {
     "dry_run": (
         {"type": "boolean", "default": False},
@@ -33,7 +40,16 @@ def endpoints(service: Service) -> list[Endpoint]:
     """The routes that price."""
     desk = Desk(service)
     return [
-        Endpoint("POST", "/get_price", desk.get_price, "Prices one product.", Decision, PriceRequest, DRY_RUN),
+        Endpoint(
+            "POST",
+            "/get_price",
+            desk.get_price,
+            "Prices one product.",
+            Decision,
+            PriceRequest,
+            DRY_RUN,
+            example=EXAMPLE,
+        ),
         Endpoint(
             "POST",
             "/get_prices",
@@ -42,6 +58,7 @@ def endpoints(service: Service) -> list[Endpoint]:
             Decisions,
             PriceRequests,
             DRY_RUN,
+            example={"requests": [EXAMPLE, {**EXAMPLE, "product_id": "SKU67890", "strategy": "clearance"}]},
         ),
     ]
 
