@@ -40,7 +40,12 @@ def _refresh(argv: Sequence[str] | None) -> int:
         base = doors.registry.find(options.version or CHAMPION)
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = doors.fetch(base.number, scratch)
-            panel = load_panel_from(options.sales, version.config.data, quarantine=options.quarantine)
+            panel = load_panel_from(
+                options.sales,
+                version.config.data,
+                quarantine=options.quarantine,
+                past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
+            )
             number = refreshed(doors, version, panel, parent=base.number, sales=options.sales, rebuild=options.rebuild)
         if number is None:
             print(f"nothing to do: version {base.number} has read these sales already, up to {panel.dates[-1]}")
