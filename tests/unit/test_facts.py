@@ -61,7 +61,6 @@ def test_the_facts_are_those_of_the_last_day() -> None:
     assert facts.state_date == np.datetime64("2025-04-30")
     assert (facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.stock[0]) == (11.5, 12.0, 6.0, 40.0)
     assert facts.last_change[0] == np.datetime64("2025-01-01") + 100
-    assert facts.typical_units[0] == pytest.approx(3.0 * (11.5 / 12.0) ** 2, rel=0.01)
 
 
 def test_a_price_that_never_changed_has_no_last_change() -> None:

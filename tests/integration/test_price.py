@@ -1,0 +1,150 @@
+"""The job that prices files: requests in, decisions out, from a version's folder or the registry."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from pipelines.price import main
+from pricing.registry import CHAMPION
+from pricing.registry.aliases import Registry
+from tests.versions import shared_panel, shared_version
+
+PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
+
+
+@pytest.fixture(autouse=True)
+def _own_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def requests_file(folder: Path, *, name: str = "requests.csv", **columns: list[object]) -> Path:
+    values: dict[str, list[object]] = {
+        "product_id": list(PRODUCTS),
+        "current_stock": [5, 50, 500],
+        "day_of_week": ["Friday"] * 3,
+        "comp_price": [9.5, None, 12.25],
+        "is_promo": [0, 1, 0],
+    }
+    frame = pd.DataFrame(values | columns)
+    path = folder / name
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False)
+    return path
+
+
+def run(*options: object) -> int:
+    return main([str(option) for option in options])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_of_requests_becomes_a_file_of_decisions_in_the_same_order(tmp_path: Path, suffix: str) -> None:
+    requests = requests_file(tmp_path, name=f"requests{suffix}")
+    output = tmp_path / "deep" / f"prices{suffix}"
+
+    code = run("--requests", requests, "--version", shared_version(), "--output", output, "--today", "2024-01-02")
+
+    decisions = pd.read_csv(output) if suffix == ".csv" else pd.read_parquet(output)
+    assert code == 0
+    assert decisions["product_id"].tolist() == PRODUCTS
+    assert (decisions["recommended_price"] >= decisions["unit_cost"] - 1e-9).all()
+    assert (decisions["price_low"] <= decisions["price_high"]).all()
+    assert decisions["decision_id"].is_unique
+    assert decisions["model_version"].unique().tolist() == ["version"]
+
+
+def test_without_requests_every_product_is_priced_for_the_day_after_the_state(tmp_path: Path) -> None:
+    output = tmp_path / "prices.csv"
+
+    code = run("--version", shared_version(), "--output", output)
+
+    decisions = pd.read_csv(output)
+    panel = shared_panel()
+    assert code == 0
+    assert set(decisions["product_id"]) == set(panel.product_ids[panel.price[:, -1] > 0].tolist())
+    assert pd.to_datetime(decisions["date"]).unique().tolist() == [pd.Timestamp(panel.dates[-1]) + pd.Timedelta(days=1)]
+
+
+def test_the_champion_prices_where_no_version_is_named(tmp_path: Path) -> None:
+    registry = Registry("pricing", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(registry.uri)
+    with mlflow.start_run():
+        number = registry.log_version(shared_version())
+    registry.point(CHAMPION, number)
+
+    code = run("--requests", requests_file(tmp_path), "--output", tmp_path / "prices.csv", "--today", "2024-01-02")
+
+    assert code == 0
+    assert pd.read_csv(tmp_path / "prices.csv")["model_version"].astype(str).unique().tolist() == [number]
+
+
+def test_bad_rows_stop_the_job_with_their_numbers_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = requests_file(
+        tmp_path,
+        current_stock=[-1, 50, 500],
+        day_of_week=["Friday", "Friday", "Fryday"],
+        strategy=["margin", "greed", None],
+    )
+
+    code = run(
+        "--requests", bad, "--version", shared_version(), "--output", tmp_path / "p.csv", "--today", "2024-01-02"
+    )
+
+    words = capsys.readouterr().err
+    assert code == 2
+    assert "3 of 3 rows" in words
+    assert "row 1: current_stock" in words
+    assert "row 2: strategy: 'greed'" in words
+    assert "row 3: day_of_week" in words
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_bad_rows_can_be_set_aside_and_the_rest_is_priced(tmp_path: Path) -> None:
+    bad = requests_file(tmp_path, current_stock=[-1, 50, 500])
+    output, rejects = tmp_path / "p.csv", tmp_path / "bad.csv"
+
+    version = ("--version", shared_version(), "--today", "2024-01-02")
+    code = run("--requests", bad, "--output", output, "--rejects", rejects, *version)
+
+    assert code == 0
+    assert pd.read_csv(output)["row"].tolist() == [2, 3]
+    assert pd.read_csv(rejects)["row"].tolist() == [1]
+    assert "current_stock" in pd.read_csv(rejects)["problem"][0]
+
+
+def test_an_unknown_column_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = requests_file(tmp_path, colour=["red", "red", "red"])
+
+    code = run("--requests", odd, "--version", shared_version(), "--output", tmp_path / "p.csv")
+
+    assert code == 2
+    assert "colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--requests", "nowhere.csv", "--version", "VERSION"), "nowhere.csv"),
+        (("--version", "VERSION", "--output", "prices.xlsx"), ".csv or .parquet"),
+        (("--version", "41"), "41"),
+        ((), "champion"),
+        (("--request", "x.csv"), "--requests"),
+        (("--version", "VERSION", "--today", "soon"), "--today"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(shared_version()) if option == "VERSION" else option for option in options]
+
+    code = run(*given)
+
+    assert code == 2
+    assert words in capsys.readouterr().err
