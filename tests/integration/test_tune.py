@@ -223,7 +223,7 @@ def test_history_that_is_no_longer_than_the_held_back_fold_is_refused(config: Co
 def test_two_processes_share_one_study_on_postgresql(here: Place, config: Config, tmp_path: Path) -> None:
     parent = _parent(here)
     write_config(here.folder / "tiny.yaml")
-    with postgres(tmp_path / "pg") as url:
+    with postgres() as url:
         study = open_study(url, name="s", tuning=config.tuning)
         code = f"""
         import time
