@@ -1,0 +1,131 @@
+"""The networks: Keras against NumPy and SciPy, and what training may and may not see."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.features import KNOWN, PAST
+from pricing.data.market import MarketConfig, simulate
+from pricing.data.panel import Panel
+from pricing.demand import forward
+from pricing.demand.backtest import backtest, evaluate
+from pricing.demand.folds import walk_forward
+from pricing.demand.network import Shape, build_network, demand_loss, named_weights
+from pricing.demand.training import fit, train
+from pricing.errors import HistoryError
+
+CONFIG = load_config()
+TINY = CONFIG.demand.model_copy(
+    update={
+        "units": 8,
+        "context": 56,
+        "steps": 40,
+        "demand_steps": 15,
+        "price_steps": 15,
+        "folds": 2,
+        "horizon": 14,
+        "step": 14,
+        "min_history": 120,
+        "rounds": 1,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def panel() -> Panel:
+    market = simulate(MarketConfig(products=12, days=240, seed=3))
+    return build_panel(market.frame(), CONFIG.data)
+
+
+def target(actual: float, *, censored: float) -> np.ndarray:
+    return np.asarray([[[[actual, 0.0, censored, 1.0]]]], np.float32)
+
+
+def output(mean: float, size: float) -> np.ndarray:
+    return np.asarray([[[[np.log(mean), np.log(size)]]]], np.float32)
+
+
+@pytest.mark.parametrize(("actual", "mean", "size"), [(0, 0.3, 1.0), (3, 2.0, 0.5), (40, 55.0, 8.0), (2, 9.0, 20.0)])
+def test_the_loss_is_the_negative_binomials_log_likelihood(actual: int, mean: float, size: float) -> None:
+    loss = float(demand_loss(target(actual, censored=0.0), output(mean, size)))
+
+    assert loss == pytest.approx(-stats.nbinom.logpmf(actual, size, size / (size + mean)), rel=1e-3)
+
+
+@pytest.mark.parametrize(("stock", "mean", "size"), [(3, 5.0, 2.0), (10, 6.0, 4.0), (40, 30.0, 8.0), (5, 20.0, 10.0)])
+def test_a_sold_out_day_is_scored_by_the_chance_of_at_least_that_demand(stock: int, mean: float, size: float) -> None:
+    loss = float(demand_loss(target(stock, censored=1.0), output(mean, size)))
+
+    assert np.exp(-loss) == pytest.approx(stats.nbinom.sf(stock - 1, size, size / (size + mean)), abs=0.03)
+
+
+def test_the_numpy_forward_pass_equals_keras() -> None:
+    rng = np.random.default_rng(0)
+    network = build_network(Shape(length=12, cutoffs=9, steps=2, past=PAST, known=KNOWN, categories=3, units=8))
+    network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in network.get_weights()])
+    past = rng.normal(size=(5, 12, PAST)).astype(np.float32)
+    known = rng.normal(size=(5, 9, 2, KNOWN)).astype(np.float32)
+    draw = rng.random((5, 9, 2)).astype(np.float32)
+    category = np.asarray([0, 1, 2, 3, 0], np.int32)
+
+    ours = named_weights(network)
+    states, _ = forward.encode(ours, past, state=forward.blank_state(ours, 5))
+    prepared = forward.prepare(ours, states[:, 3:], category)[:, :, None]
+    mean, lift, size = forward.respond(ours, prepared, known)
+    theirs = np.asarray(network([past, known, draw, category]))
+
+    np.testing.assert_allclose(mean + lift * draw, theirs[..., 0], atol=1e-5)
+    np.testing.assert_allclose(size, theirs[..., 1], atol=1e-5)
+
+
+def test_what_happens_after_a_cutoff_changes_no_forecast_made_at_it(panel: Panel) -> None:
+    fold = walk_forward(panel.dates, config=TINY, period="day")[0]
+    begin = int(np.searchsorted(panel.dates, fold.first))
+    shuffled = panel.units_sold.copy()
+    shuffled[:, begin:] = np.random.default_rng(0).permuted(shuffled[:, begin:], axis=1)
+    other = replace(panel, units_sold=shuffled)
+
+    forecasts = []
+    for history in (panel, other):
+        past = history.through(fold.cutoff)
+        forecasts.append(evaluate(fit(past, TINY).model, past=past, panel=history, fold=fold))
+
+    np.testing.assert_allclose(forecasts[0]["forecast"], forecasts[1]["forecast"], rtol=1e-3)
+    assert not np.array_equal(forecasts[0]["actual"], forecasts[1]["actual"])
+
+
+def test_a_backtest_scores_every_fold_beside_seasonal_naive(panel: Panel) -> None:
+    told: list[int] = []
+
+    result = backtest(panel, TINY, on_fold=lambda number, _: told.append(number))
+
+    assert told == [0, 1]
+    assert result.frame["cutoff"].nunique() == 2
+    assert (result.frame["date"] > result.frame["cutoff"]).all()
+    assert result.frame["step"].between(1, 14).all()
+    assert (result.frame["q10"] <= result.frame["q90"]).all()
+    assert 0 < result.figures["wape"] < result.figures["wape_naive"]
+    assert set(result.figures["elasticity"]) == {"mean", "sd_mean", "share_sane"}
+
+
+def test_every_product_gets_a_state_and_an_elasticity(panel: Panel) -> None:
+    model = train(panel, TINY)
+
+    assert list(model.product_ids) == list(panel.product_ids)
+    assert (model.norms.elasticity < 0).all()
+    assert (model.elasticity_sd > 0).all()
+    assert np.isfinite(model.encoded.state.hidden).all()
+
+
+def test_too_little_history_is_refused_with_the_number_needed(panel: Panel) -> None:
+    with pytest.raises(HistoryError, match="min_history = 120"):
+        train(panel.through(panel.dates[60]), TINY)
+
+
+def test_a_panel_without_sales_is_refused(panel: Panel) -> None:
+    with pytest.raises(HistoryError, match="no units were sold"):
+        train(replace(panel, units_sold=np.zeros_like(panel.units_sold)), TINY)
