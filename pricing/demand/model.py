@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data import features
 from pricing.data.features import Memory, Norms
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.demand import forward
+from pricing.demand import forecast
 from pricing.demand.arrays import below, flatten
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.elasticity import LIMITS
+from pricing.demand.forecast import Reader
 from pricing.demand.forward import Weights
-from pricing.demand.sheet import Priors, Sheet, Standing, build_sheet
+from pricing.demand.sheet import Priors, Standing, build_sheet
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
 from pricing.errors import HistoryError, VersionError
 
@@ -40,11 +40,6 @@ ARRAYS = (
     "holidays",
     "encoded",
 )
-NODES = 8
-# Eight equally likely truths: quantiles of the elasticity, each with a quantile of the level; the order makes the
-# two uncorrelated (|r| < 0.03).
-ELASTICITY_Z = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(NODES)])
-LEVEL_Z = ELASTICITY_Z[[3, 6, 0, 5, 2, 7, 1, 4]]
 
 
 @dataclass(frozen=True)
@@ -89,90 +84,25 @@ class DemandModel:
         return self.encoded.tail.dates[-1].astype(dt.date)  # type: ignore[no-any-return]
 
     @cached_property
-    def _sheet(self) -> Sheet:
+    def _reader(self) -> Reader:
         standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own_periods)
-        return build_sheet(
+        sheet = build_sheet(
             self.encoded.state, norms=self.norms, priors=self.priors, standing=standing, weights=self.weights
         )
-
-    def rows(self, offers: Offers) -> Ints:
-        """(request,) row in the model's sheet: products first, then categories, last the unknown category."""
-        count = len(self.product_ids)
-        fallback = np.where(offers.category >= 0, offers.category, len(self.categories))
-        return np.where(offers.product >= 0, offers.product, count + fallback)
-
-    def outlook(self, offers: Offers) -> tuple[Floats, Floats, Floats]:
-        """Demand at usual price: log units without promotion, the lift of a full draw, log size; (request, ahead).
-
-        Periods ahead run from the requested one to the last before the delivery of the request that waits longest.
-        """
-        sheet, rows = self._sheet, self.rows(offers)
-        ahead = np.arange(max(int(offers.periods.max(initial=1)), 1))
-        days = STEP_DAYS[self.period]
-        dates = offers.date.astype("datetime64[D]")[:, None] + (ahead * days).astype("timedelta64[D]")
-        start = self.encoded.tail.dates[-1]
-        step = ((dates - start) // np.timedelta64(days, "D")).astype(np.int64)
-        window = np.clip(step[..., None] + np.arange(-1, 3), 0, len(self.holidays) - 1)
-        holiday = self.holidays[window]  # (request, ahead, 4)
-        holiday[:, 0, 1] = offers.is_holiday
-        usual = np.where(np.isfinite(sheet.usual_price[rows]), sheet.usual_price[rows], offers.list_price)
-        gap, gap_known = features.competitor_gap(offers.comp_price, usual)
-        known = features.known_features(
-            dates,
-            holiday=holiday,
-            gap=np.broadcast_to(gap[:, None], dates.shape),
-            gap_known=np.broadcast_to(gap_known[:, None], dates.shape),
-            step=np.clip(step, 1, self.horizon),
+        return Reader(
+            sheet=sheet,
+            weights=self.weights,
+            period=self.period,
+            start=self.encoded.tail.dates[-1],
+            horizon=self.horizon,
+            holidays=self.holidays,
+            level_error=self.level_error,
+            products=len(self.product_ids),
         )
-        weekday = features.weekdays(dates.reshape(-1), period=self.period).reshape(dates.shape)
-        profile = np.take_along_axis(sheet.profile[rows], weekday, axis=1)
-        summary = np.broadcast_to(sheet.summary[rows][:, None], (*dates.shape, features.SUMMARY))
-        known = np.concatenate([known, profile[..., None], summary], axis=-1, dtype=np.float32)
-        mean, lift, size = forward.respond(self.weights, sheet.prepared[rows][:, None], known)
-        return sheet.level[rows][:, None] + profile + mean, lift, size
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
-        """Demand at candidate prices; see `curve.DemandGrid`.
-
-        The elasticity's uncertainty turns the curve around the price at which the product has lately been sold, where
-        its level is known best.
-        """
-        sheet, rows = self._sheet, self.rows(offers)
-        base, lift, log_size = self.outlook(offers)
-        usual = np.where(np.isfinite(sheet.usual_price[rows]), sheet.usual_price[rows], offers.list_price)
-        listed = np.where(np.isfinite(sheet.list_price[rows]), sheet.list_price[rows], offers.list_price)
-        x = np.log(prices / usual[:, None])  # (request, candidate)
-        mean = sheet.elasticity[rows]
-        spread = sheet.elasticity_sd[rows] / np.abs(mean)
-        factor = np.exp(spread[:, None] * ELASTICITY_Z - 0.5 * spread[:, None] ** 2)
-        tilt = np.clip(mean[:, None] * factor, *LIMITS) - mean[:, None]  # (request, node)
-        days = np.timedelta64(STEP_DAYS[self.period], "D")
-        step = np.maximum((offers.date.astype("datetime64[D]") - self.encoded.tail.dates[-1]) // days, 1)
-        level_sd = np.sqrt(self.level_error[0] ** 2 + self.level_error[1] ** 2 * step)
-        shift = level_sd[:, None] * LEVEL_Z - 0.5 * level_sd[:, None] ** 2  # (request, node)
-        around = x - sheet.recent_price[rows][:, None]
-        effect = np.exp(
-            (mean[:, None] * x)[:, None, :] + tilt[:, :, None] * around[:, None, :] + shift[:, :, None]
-        )  # (request, node, candidate)
-        waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]  # (request, ahead)
-        if offers.is_promo.any():
-            draw = offers.is_promo[:, None] * features.promo_draw(prices, listed[:, None])
-            units = np.exp(base[:, :, None] + lift[:, :, None] * draw[:, None, :])  # (request, ahead, candidate)
-            now, total = units[:, 0], (units * waiting[:, :, None]).sum(axis=1)
-        else:
-            flat = np.exp(base)
-            now, total = flat[:, :1], (flat * waiting).sum(axis=1, keepdims=True)
-        plain = np.exp(base) * waiting
-        own = sheet.own[rows] & (offers.product >= 0)
-        return DemandGrid(
-            first=now[:, None, :] * effect,
-            until=total[:, None, :] * effect,
-            first_size=np.exp(log_size[:, 0]),
-            # Sizes add up through the variances: Σ m² / r = M² / R.
-            until_size=plain.sum(axis=1) ** 2 / np.maximum((plain**2 / np.exp(log_size)).sum(axis=1), 1e-12),
-            weight=np.full(NODES, 1.0 / NODES),
-            source=np.where(own, 0, 1),
-        )
+        """Demand at candidate prices; see `curve.DemandGrid`."""
+        return forecast.grid(self._reader, offers, prices)
 
     def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Mean, low and high of the 80 % interval for products `rows`; (row,) each."""
@@ -317,14 +247,3 @@ def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:
 
 def _state(arrays: dict[str, NDArray[Any]]) -> State:
     return State(memory=Memory(**below(arrays, "memory")), hidden=arrays["hidden"], cell=arrays["cell"])
-
-
-def describe(model: DemandModel) -> dict[str, Any]:
-    """What a person asks first about a model, as JSON."""
-    return {
-        "products": len(model.product_ids),
-        "categories": len(model.categories),
-        "period": model.period,
-        "horizon": model.horizon,
-        "state_date": model.state_date.isoformat(),
-    }

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.demand.curve import Offers
-from pricing.demand.model import ELASTICITY_Z, LEVEL_Z, DemandModel
+from pricing.demand.forecast import ELASTICITY_Z, LEVEL_Z
+from pricing.demand.model import DemandModel
 from pricing.errors import HistoryError, VersionError
 
 MODEL = make_model(make_panel())
