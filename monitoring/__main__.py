@@ -13,23 +13,25 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring import act, cli, doors, watch
+from monitoring import act, cli, doors, holdout, watch
 from monitoring.alerts import DeliveryError
 from monitoring.champion import find_champion
 from monitoring.decisions import load_decisions
-from monitoring.drift import add_to_workspace, save_html
+from monitoring.drift import add_to_workspace, html
 from monitoring.memory import Memory
 from monitoring.rules import Action, Outcome, decide
-from monitoring.summary import unjudged_page
+from monitoring.summary import drift_head, page, weekly_page
 from monitoring.tracking import monitoring_run, record, tracking_uri
 from monitoring.watch import Watch
-from pricing.config import DataConfig, load_config
+from monitoring.week import tell_week
+from pricing.config import Config, DataConfig, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError, PricingError
 
 _log = logging.getLogger("monitoring")
 
+IDLE = "nothing was started or sent (--act false)"
 EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page": 12}
 
 
@@ -39,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     now = dt.datetime.now(dt.UTC)
     config = load_config(options.config)
     home = cli.home()
-    acting = options.act == "true"
     given = {"sales": options.sales, "config": options.config}
     with monitoring_run() as run:
         panel = _panel(options, config.data)
@@ -62,25 +63,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             watch.rules(config.monitoring),
         )
         out = options.out or home / "monitoring" / "latest"
+        deed = act.start(outcome, door=door, memory=memory, now=now) if options.act == "true" else act.Deed(IDLE)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
+            week = tell_week(panel, seen, holdout=holdout.read(home / "monitoring" / "holdout.json"))
+            figures |= {
+                "holdout_gain": week.effect.margin.value,
+                "discount": week.now.discount,
+                "turns": week.now.turns,
+            }
             _write(Path(folder), seen, outcome=outcome, figures=figures)
+            weekly = weekly_page(seen, week, outcome=outcome, done=deed.text)
+            (Path(folder) / "summary.html").write_text(weekly, encoding="utf-8")
             if seen.drift.snapshot is not None:
                 add_to_workspace(seen.drift, home / "monitoring" / "evidently")
-            tags = {"outcome": outcome.action, "reason": outcome.reason, "champion": champion.number}
+            tags = {"outcome": outcome.action, "reason": outcome.reason, "done": deed.text, "champion": champion.number}
             record(metrics=figures, tags=tags, folder=Path(folder))
             _replace(out, Path(folder))
         _say(seen, outcome=outcome, out=out, run=run)
-        if acting:
-            known = {name: value for name, value in figures.items() if np.isfinite(value)}
-            doors.send_metrics(known, config.monitoring, model=config.registry.model_name, now=now)
-            deed = act.start(outcome, door=door, memory=memory, now=now)
-            repeat = act.Repeat(now, config.monitoring.repeat_hours, str(out / "drift.html"))
-            failures = act.tell(
-                outcome, deed, watch=seen, doors=doors.alert_doors(config.monitoring), memory=memory, repeat=repeat
-            )
-            print(f"done: {deed.text}")
-            if deed.failures or failures:
-                raise DeliveryError("; ".join([*deed.failures, *failures]))
+        print(f"done: {deed.text}")
+        if options.act == "true":
+            _spread_word(outcome, deed, seen=seen, figures=figures, config=config, memory=memory)
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
 
 
@@ -93,17 +95,36 @@ def _panel(options: argparse.Namespace, config: DataConfig) -> Panel:
     return panel
 
 
+def _spread_word(
+    outcome: Outcome, deed: act.Deed, *, seen: Watch, figures: dict[str, float], config: Config, memory: Memory
+) -> None:
+    """Metrics and alerts. The report is written by now, so a door that fails costs nothing but itself."""
+    now = dt.datetime.now(dt.UTC)
+    failures = list(deed.failures)
+    known = {name: value for name, value in figures.items() if np.isfinite(value)}
+    try:
+        doors.send_metrics(known, config.monitoring, model=config.registry.model_name, now=now)
+    except DeliveryError as error:
+        failures.append(str(error))
+    repeat = act.Repeat(now, config.monitoring.repeat_hours, str(cli.home() / "monitoring" / "latest" / "summary.html"))
+    failures += act.tell(
+        outcome, deed, watch=seen, doors=doors.alert_doors(config.monitoring), memory=memory, repeat=repeat
+    )
+    if failures:
+        raise DeliveryError("; ".join(failures))
+
+
 def _replace(out: Path, folder: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for page in folder.iterdir():
-        shutil.copy2(page, out / page.name)
+    for made in folder.iterdir():
+        shutil.copy2(made, out / made.name)
 
 
 def _write(folder: Path, seen: Watch, *, outcome: Outcome, figures: dict[str, float]) -> None:
-    if seen.drift.snapshot is None:
-        (folder / "drift.html").write_text(unjudged_page(seen), encoding="utf-8")
-    else:
-        save_html(seen.drift, folder / "drift.html")
+    head = drift_head(seen, outcome=outcome, span=seen.span)
+    found = seen.drift.snapshot is not None
+    drift = html(seen.drift, head=head) if found else page("Drift could not be judged", head)
+    (folder / "drift.html").write_text(drift, encoding="utf-8")
     known = {name: value if np.isfinite(value) else None for name, value in figures.items()}
     document = {
         "outcome": asdict(outcome),
@@ -135,6 +156,7 @@ def _say(seen: Watch, *, outcome: Outcome, out: Path, run: str) -> None:
         print(f"  {finding.level}: {finding.text}")
     print(seen.explanation)
     print(f"outcome: {outcome.action}: {outcome.reason}")
+    print(f"summary: {out / 'summary.html'}")
     print(f"drift report: {out / 'drift.html'}  (MLflow run {run})")
 
 

@@ -47,10 +47,10 @@ def calibrate(
     """Finds the distance that a window without drift passes with probability `false_alarm`.
 
     Blocks of `window` consecutive periods are taken out of the reference, each is compared with what is left, and the
-    upper prediction limit of the cube roots of these distances is the threshold: Student's t with as many degrees of
-    freedom as there are blocks that do not overlap, less one; the root makes the distances' distribution symmetric.
-    Consecutive periods keep what samples of single rows would lose: that neighbouring days, and a product's own days,
-    resemble each other.
+    upper prediction limit of these distances is the threshold: Student's t with half as many degrees of freedom as
+    there are blocks that do not overlap, since distances are skewed and neighbouring blocks alike. Consecutive periods
+    keep what samples of single rows would lose: that neighbouring days, and a product's own, resemble each other.
+    benchmarks/monitoring.md shows the false alarms and the power that come of it.
 
     Args:
         reference: From `samples.take`; rows without a value in the column are left out.
@@ -74,9 +74,8 @@ def calibrate(
     else:
         distances = _jensen_shannon(pd.factorize(known[watched.column])[0], inside)
     apart = periods // window
-    roots = np.cbrt(distances)
-    spread = float(roots.std(ddof=1)) * np.sqrt(1 + 1 / apart)
-    limit = float(roots.mean() + student.ppf(1 - false_alarm, apart - 1) * spread) ** 3
+    spread = float(distances.std(ddof=1)) * np.sqrt(1 + 1 / apart)
+    limit = float(distances.mean() + student.ppf(1 - false_alarm, max(2.0, apart / 2)) * spread)
     value = max(limit, LEAST_DISTANCE)
     return Threshold(watched.column, METHODS[watched.kind], value, len(distances), float(np.median(distances)))
 

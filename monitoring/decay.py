@@ -107,7 +107,7 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     if score.rows < min_rows:
         return Verdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")
     if band is None:
-        return Verdict(score, False, (), "the serving version carries no backtest to compare with")
+        return _against_naive(score)
     breaches = []
     note = ""
     if score.wape.low > band.wape_most:
@@ -121,6 +121,21 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     elif score.bias.high < band.bias_least:
         breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low: the level is off"))
     return Verdict(score, True, tuple(breaches), note)
+
+
+def _against_naive(score: Score) -> Verdict:
+    """Without a backtest all that can be asked is that a model beats the simplest forecast."""
+    unknown = "the serving version carries no backtest to compare with"
+    if not math.isfinite(score.naive):
+        return Verdict(score, False, (), unknown)
+    if score.wape.low <= score.naive:
+        return Verdict(
+            score, True, (), f"{unknown}; error {score.wape.value:.3f}, the naive forecast's {score.naive:.3f}"
+        )
+    text = (
+        f"error {score.wape.value:.3f}, while the naive forecast's is {score.naive:.3f}: the model is worse than none"
+    )
+    return Verdict(score, True, (Breach("error", text),), unknown)
 
 
 def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
@@ -144,6 +159,8 @@ def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
         return decay + " No input has drifted."
     if newest is not None and newest.judged and not newest.breaches:
         return f"{decay} Inputs have drifted ({names}): the world looks different, but forecasts still hold."
+    if newest is None or not newest.judged:
+        return f"{decay} Inputs have drifted ({names}), so forecasts deserve a look."
     return f"{decay} Inputs have drifted as well ({names}), which may be why."
 
 

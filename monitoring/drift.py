@@ -111,10 +111,17 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
     return Drift(columns, findings, snapshot)
 
 
-def save_html(drift: Drift, path: Path) -> None:
-    """Writes Evidently's report as one page that needs no network; there must be a snapshot."""
+def html(drift: Drift, *, head: str) -> str:
+    """Evidently's report as one page that needs no network, with `head` above it; there must be a snapshot.
+
+    Args:
+        drift: What was compared.
+        head: HTML that says in words and one table what the plots below show.
+    """
     with _quiet():
-        drift.snapshot.save_html(str(path))
+        page: str = drift.snapshot.get_html_str(as_iframe=False)
+    body = page.index(">", page.index("<body")) + 1
+    return page[:body] + head + page[body:]
 
 
 def add_to_workspace(drift: Drift, folder: Path) -> None:
@@ -131,7 +138,7 @@ def add_to_workspace(drift: Drift, folder: Path) -> None:
 def _unfit(samples: Samples, watched: Watched, *, min_rows: int) -> Finding | None:
     """Why a column cannot be compared; None when it can."""
     name = watched.column
-    before, now = samples.reference[name].notna().sum(), samples.current[name].notna().sum()
+    before, now = int(samples.reference[name].notna().sum()), int(samples.current[name].notna().sum())
     if before == 0 and now == 0:
         return Finding("column_absent", "note", f"{name} is not watched: {_because(watched)}")
     if now == 0:
@@ -141,7 +148,7 @@ def _unfit(samples: Samples, watched: Watched, *, min_rows: int) -> Finding | No
         return Finding("column_new", "note", f"{name} has no values in the reference, so nothing to compare with", now)
     if min(before, now) < min_rows:
         text = f"{name} has {before:,} values in the reference, {now:,} in the window; under {min_rows} none is judged"
-        return Finding("rows_few", "warning", text, int(now))
+        return Finding("rows_few", "warning", text, now)
     return None
 
 

@@ -25,4 +25,4 @@ class Finding:
 
 def counted(code: str, level: Level, text: str, count: int) -> list[Finding]:
     """Makes a finding where anything was counted; `{count}` in the text is filled in."""
-    return [Finding(code, level, text.format(count=f"{count:,}"), count)] if count else []
+    return [Finding(code, level, text.format(count=f"{count:,}"), int(count))] if count else []

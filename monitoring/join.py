@@ -81,6 +81,8 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     _add_truth(out, panel, product=product[present], column=column[present])
     out["age"] = (len(panel.dates) - column[present]) * days
     out["forecast"] = forecast_at(out["candidate_price"], out["candidate_units"], price=out["charged"].to_numpy())
+    # Where nobody knows what sells, the rule still gives a price; its zero units are no forecast.
+    out.loc[out["reasons"].str.split().map(lambda codes: "demand_unknown" in codes), "forecast"] = np.nan
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})
     no_forecast = out["forecast"].isna().to_numpy() & ~hindsight

@@ -154,6 +154,8 @@ def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> O
 
 def _upkeep(now: Situation, rules: Rules, breached: int) -> Outcome:
     names = ", ".join(now.drifted or ())
+    judged = any(window is not None for window in now.decayed)
+    hold = "forecasts hold" if judged else "whether forecasts hold is unknown"
     if now.state_age is not None and now.state_age > rules.max_state_age:
         return Outcome(
             "refresh", f"the states are {now.state_age} days old, stale after {rules.max_state_age}", "stale"
@@ -162,10 +164,10 @@ def _upkeep(now: Situation, rules: Rules, breached: int) -> Outcome:
         few = f"{now.why}, but in {breached} window only; {rules.breaches} are needed"
         return Outcome("none", few, "decay")
     if now.drifted and now.state_age:
-        return Outcome("refresh", f"inputs drifted ({names}), forecasts hold: states go forward, weights stay", "drift")
+        return Outcome("refresh", f"inputs drifted ({names}), {hold}: states go forward, weights stay", "drift")
     if now.drifted:
-        return Outcome("none", f"inputs drifted ({names}), forecasts hold and the states are up to date", "drift")
-    if all(window is None for window in now.decayed):
+        return Outcome("none", f"inputs drifted ({names}), {hold}; there are no newer states to go to", "drift")
+    if not judged:
         return Outcome("none", "no window could be judged yet: too few decisions have met their sales", "nothing")
     drift = "whether inputs drifted is unknown" if now.drifted is None else "no input drifted"
     return Outcome("none", f"forecasts hold what their backtest promised; {drift}", "nothing")

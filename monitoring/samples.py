@@ -132,7 +132,8 @@ def _rows(
     frame = frame.replace([np.inf, -np.inf], np.nan)
     for column, (low, high) in CLIP.items():
         frame[column] = frame[column].clip(low, high)
-    return frame.drop(columns="product_id")
+    # Evidently plots rows in their order: it shall be time's.
+    return frame.drop(columns="product_id").sort_values(["period", "product"], ignore_index=True)
 
 
 def mean_units(values: np.ndarray) -> np.ndarray:

@@ -1,47 +1,227 @@
 """The pages that people read: plain HTML without scripts, styles inside, nothing fetched."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
+from monitoring.business import Effect, Line
+from monitoring.rules import Outcome
+from monitoring.scores import Interval, Score
 from monitoring.watch import Watch
 
-STYLE = """
-:root { color-scheme: light; --ink: #1c2733; --soft: #5b6b7b; --line: #dfe5ea; --good: #1f7a4d; --bad: #b3261e;
-  --warn: #9a6700; --fill: #f5f7f9; --blue: #2458a6; }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 1040px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-p.lead { color: var(--soft); margin: .3rem 0 1.2rem; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .6rem;
-  border-bottom: 1px solid var(--line); vertical-align: top; } th { color: var(--soft); font-weight: 600; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.breach { color: var(--bad); font-weight: 600; } .warning { color: var(--warn); font-weight: 600; }
-.note { color: var(--soft); } .good { color: var(--good); font-weight: 600; }
+_COLOURS = """--ink:#1c2733;--soft:#5b6b7b;--line:#dfe5ea;--good:#1f7a4d;--bad:#b3261e;--warn:#8a5a00;--fill:#f5f7f9"""
+STYLE = f"""
+.pm {{ {_COLOURS}; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #fff; max-width: 1040px;
+  margin: 0 auto; padding: 1.5rem 1rem; }}
+.pm * {{ box-sizing: border-box; }}
+.pm h1 {{ font-size: 1.6rem; margin: 0; line-height: 1.2; }}
+.pm h2 {{ font-size: 1.1rem; margin: 1.8rem 0 .5rem; }}
+.pm .lead {{ color: var(--soft); margin: .3rem 0 1.2rem; }}
+.pm table {{ border-collapse: collapse; width: 100%; }}
+.pm th, .pm td {{ text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }}
+.pm th {{ color: var(--soft); font-weight: 600; }}
+.pm .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.pm .breach, .pm .bad {{ color: var(--bad); font-weight: 600; }}
+.pm .warning {{ color: var(--warn); font-weight: 600; }}
+.pm .good {{ color: var(--good); font-weight: 600; }}
+.pm .note, .pm .soft {{ color: var(--soft); }}
+.pm .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: .8rem; }}
+.pm .tile {{ background: var(--fill); border-radius: 8px; padding: .8rem 1rem; }}
+.pm .tile b {{ display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }}
+.pm .box {{ background: var(--fill); border-left: 4px solid var(--soft); padding: .6rem 1rem; border-radius: 4px; }}
 """
+ACTION_WORDS = {
+    "none": "Nothing for now",
+    "refresh": "Carries the model forward to the newest sales",
+    "retrain": "Trains a new model",
+    "page": "Calls a person",
+}
+LEVEL_WORDS = {"breach": "problem", "warning": "look", "note": "note"}
 
 
-def page(title: str, lead: str, *sections: str) -> str:
-    """Puts sections of HTML under a title; title and lead are escaped here, the sections by their makers."""
+@dataclass(frozen=True)
+class Week:
+    """What the summary page tells of the shop.
+
+    Attributes:
+        name: The week's dates.
+        now: The whole shop in that week.
+        before: The week before; None when there is none.
+        categories: Each category in that week, the largest first.
+        effect: What pricing earned against static prices.
+    """
+
+    name: str
+    now: Line
+    before: Line | None
+    categories: list[Line]
+    effect: Effect
+
+
+def page(title: str, body: str) -> str:
+    """A whole page around a body made by the functions here."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>"
-        f'<p class="lead">{escape(lead)}</p>\n' + "\n".join(sections) + "\n</body></html>\n"
+        f"<title>{escape(title)}</title></head>\n<body style='margin:0'>{body}</body></html>\n"
     )
 
 
-def findings_table(seen: Watch) -> str:
-    """All findings, breaches first."""
+def drift_head(seen: Watch, *, outcome: Outcome, span: str) -> str:
+    """What stands above Evidently's plots: the verdict in words, one row per column, what could not be looked at."""
     rows = "".join(
-        f'<tr><td class="{finding.level}">{finding.level}</td><td>{escape(finding.text)}</td></tr>'
+        f"<tr><td>{escape(column.watched.column)}<br><span class='soft'>{escape(column.watched.says)}</span></td>"
+        f"<td>{column.watched.role}</td><td>{column.threshold.method}</td>"
+        f"<td class='number'>{column.value:.3f}</td><td class='number'>{column.threshold.value:.3f}</td>"
+        f"<td class='{'bad' if column.drifted else 'good'}'>{'drifted' if column.drifted else 'as before'}</td></tr>"
+        for column in sorted(seen.drift.columns, key=lambda one: (not one.drifted, -one.value / one.threshold.value))
+    )
+    table = (
+        "<table><tr><th>column</th><th>role</th><th>distance</th><th class='number'>found</th>"
+        f"<th class='number'>drift above</th><th></th></tr>{rows}</table>"
+        if rows
+        else "<p class='bad'>No column could be compared. This does not mean that nothing has drifted.</p>"
+    )
+    windows = "".join(f"<li>{escape(verdict.text)}</li>" for verdict in seen.verdicts)
+    does = f"<b>{ACTION_WORDS[outcome.action]}</b>: {escape(outcome.reason)}"
+    return (
+        f"<style>{STYLE}</style><div class='pm'><h1>Drift and decay</h1><p class='lead'>{escape(span)}</p>"
+        f"<p class='box'>{escape(seen.explanation)}<br>{does}</p>"
+        f"<h2>Drift: do inputs, sales and errors look as they did?</h2>{table}"
+        f"<h2>Decay: are forecasts as good as their backtest?</h2><ul>{windows}</ul>{_findings(seen)}</div>"
+    )
+
+
+def weekly_page(seen: Watch, week: Week, *, outcome: Outcome, done: str) -> str:
+    """The week for a category manager: what was sold and earned, what pricing did, and whether it can be trusted."""
+    score = seen.newest
+    body = (
+        f"<style>{STYLE}</style><div class='pm'><h1>Pricing, week of {escape(week.name)}</h1>"
+        f"<p class='lead'>{escape(_headline(week))}</p>{_tiles(week)}"
+        f"<h2>What pricing earned</h2><p class='box'>{escape(week.effect.text)}</p>"
+        f"<h2>By category</h2>{_category_table(week.categories)}"
+        f"<h2>Can the prices be trusted?</h2><p>{escape(_trust(seen))}</p>{_trust_table(score)}"
+        f"{_score_table('Where forecasts are best and worst', [*seen.by_volume, *seen.by_category])}"
+        f"<h2>What the platform does about it</h2><p class='box'><b>{ACTION_WORDS[outcome.action]}</b>: "
+        f"{escape(outcome.reason)}<br><span class='soft'>{escape(done)}</span></p>{_findings(seen)}"
+        "<p class='soft'>Margin is revenue less the cost of what was sold. Discount is how far prices paid lay below "
+        "list prices. Turns are units sold in the week per unit of mean opening stock. Details: drift.html beside this "
+        "page.</p></div>"
+    )
+    return page(f"Pricing, week of {week.name}", body)
+
+
+def _headline(week: Week) -> str:
+    if week.before is None or week.before.margin <= 0:
+        return f"Margin was {week.now.margin:,.0f} on sales of {week.now.revenue:,.0f}."
+    change = week.now.margin / week.before.margin - 1
+    word = "up" if change >= 0 else "down"
+    return (
+        f"Margin was {week.now.margin:,.0f} on sales of {week.now.revenue:,.0f}, {word} {abs(change):.1%} from the "
+        "week before."
+    )
+
+
+def _tiles(week: Week) -> str:
+    now, before = week.now, week.before
+    tiles = [
+        _tile("margin", f"{now.margin:,.0f}", now.margin, before.margin if before else None),
+        _tile("sales", f"{now.revenue:,.0f}", now.revenue, before.revenue if before else None),
+        _tile("units", f"{now.units:,.0f}", now.units, before.units if before else None),
+        _tile("mean discount", _share(now.discount), None, None, then=_share(before.discount) if before else ""),
+        _tile("stock turns", _plain(now.turns), None, None, then=_plain(before.turns) if before else ""),
+        _tile("sold out", _share(now.sold_out), None, None, then=_share(before.sold_out) if before else ""),
+    ]
+    return f"<div class='tiles'>{''.join(tiles)}</div>"
+
+
+def _tile(label: str, shown: str, now: float | None, before: float | None, *, then: str = "") -> str:
+    below = f"<span class='soft'>week before: {escape(then)}</span>" if then else ""
+    if now is not None and before:
+        change = now / before - 1
+        colour = "good" if change >= 0 else "bad"
+        below = f"<span class='{colour}'>{change:+.1%}</span> <span class='soft'>on the week before</span>"
+    return f"<div class='tile'><span class='soft'>{escape(label)}</span><b>{escape(shown)}</b>{below}</div>"
+
+
+def _category_table(lines: Sequence[Line]) -> str:
+    most = max((line.margin for line in lines), default=0.0)
+    rows = "".join(
+        f"<tr><td>{escape(line.name)}</td><td class='number'>{line.margin:,.0f}</td><td>{_bar(line.margin, most)}</td>"
+        f"<td class='number'>{line.revenue:,.0f}</td><td class='number'>{line.units:,.0f}</td>"
+        f"<td class='number'>{_share(line.discount)}</td><td class='number'>{_plain(line.turns)}</td>"
+        f"<td class='number'>{_share(line.sold_out)}</td></tr>"
+        for line in lines
+    )
+    heads = "<th class='number'>margin</th><th></th>" + "".join(
+        f"<th class='number'>{name}</th>" for name in ("sales", "units", "discount", "turns", "sold out")
+    )
+    return f"<table><tr><th>category</th>{heads}</tr>{rows}</table>"
+
+
+def _bar(value: float, most: float) -> str:
+    width = 120 * max(0.0, value) / most if most > 0 else 0.0
+    return (
+        f"<svg width='120' height='12' role='img' aria-label='{value:,.0f}'>"
+        f"<rect width='{width:.1f}' height='12' rx='2' fill='#2458a6'/></svg>"
+    )
+
+
+def _trust(seen: Watch) -> str:
+    if not seen.newest.decisions:
+        return "No price of the platform has met its sales yet, so there is nothing to judge."
+    return seen.explanation
+
+
+def _trust_table(score: Score) -> str:
+    rows = [
+        ("Recommended prices that were charged", _share(score.share_followed)),
+        ("Answers by rule instead of by the model", _share(score.share_rule)),
+        ("Mean confidence of the answers", _share(score.confidence)),
+        ("Profit earned, of what was expected where the price was charged", _band(score.profit)),
+        ("Forecast error, of units sold", _band(score.wape)),
+        ("The same for ‘as on this weekday in earlier weeks’", _share(score.naive)),
+        ("Forecasts too high (+) or too low (−), of units sold", _band(score.bias, sign=True)),
+    ]
+    body = "".join(f"<tr><td>{escape(label)}</td><td class='number'>{escape(value)}</td></tr>" for label, value in rows)
+    head = f"<tr><th>{escape(score.name)}</th><th class='number'>{score.decisions:,} prices</th></tr>"
+    return f"<table>{head}{body}</table>"
+
+
+def _score_table(title: str, scores: Sequence[Score]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(score.name)}</td><td class='number'>{score.rows:,}</td>"
+        f"<td class='number'>{_band(score.wape)}</td><td class='number'>{_share(score.naive)}</td>"
+        f"<td class='number'>{_band(score.bias, sign=True)}</td></tr>"
+        for score in scores
+        if score.rows
+    )
+    heads = "".join(
+        f"<th class='number'>{name}</th>" for name in ("days", "error", "simple forecast", "too high or low")
+    )
+    return f"<h2>{escape(title)}</h2><table><tr><th></th>{heads}</tr>{rows}</table>" if rows else ""
+
+
+def _findings(seen: Watch) -> str:
+    rows = "".join(
+        f"<tr><td class='{finding.level}'>{LEVEL_WORDS[finding.level]}</td><td>{escape(finding.text)}</td></tr>"
         for finding in seen.findings
     )
-    return f"<h2>Findings</h2><table>{rows or '<tr><td>none</td></tr>'}</table>"
+    return f"<h2>Findings</h2><table>{rows}</table>" if rows else ""
 
 
-def unjudged_page(seen: Watch) -> str:
-    """The drift report when nothing could be compared: it says why, and that this is no pass."""
-    return page(
-        "Drift could not be judged",
-        "No column could be compared with the reference. This does not mean that nothing has drifted.",
-        findings_table(seen),
-    )
+def _share(value: float) -> str:
+    return f"{value:.1%}" if math.isfinite(value) else "unknown"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "unknown"
+
+
+def _band(interval: Interval, *, sign: bool = False) -> str:
+    value, low, high = interval.value, interval.low, interval.high
+    if not math.isfinite(value):
+        return "unknown"
+    shape = "+.0%" if sign else ".0%"
+    return f"{value:{shape}} ({low:{shape}} to {high:{shape}})" if math.isfinite(low) else f"{value:{shape}}"

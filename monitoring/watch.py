@@ -33,6 +33,7 @@ class Watch:
         by_volume: Scores per volume class in it.
         verdicts: Decay in each score window, oldest first.
         drift: Drift of the newest window.
+        span: The dates that drift compares, in words.
         findings: All findings, breaches first.
         explanation: What is decay and what is drift, in one or two sentences.
         silent: Days for which decisions were made and no sales came.
@@ -46,6 +47,7 @@ class Watch:
     by_volume: list[Score]
     verdicts: list[Verdict]
     drift: Drift
+    span: str
     findings: list[Finding]
     explanation: str
     silent: int
@@ -105,6 +107,7 @@ def look(
         by_volume=scores.groups(recent, "volume", rng=rng),
         verdicts=verdicts,
         drift=drift,
+        span=taken.span,
         findings=sorted(findings, key=lambda finding: order[finding.level]),
         explanation=decay.explain(verdicts, drift.drifted("input")),
         silent=max(0, _days(today - last) - step + 1),

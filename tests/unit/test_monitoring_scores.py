@@ -157,10 +157,11 @@ def test_few_rows_are_not_judged():
 
 
 @pytest.mark.parametrize("figures", [{}, {"wape": None}, {"wape": float("nan")}])
-def test_a_version_without_a_backtest_is_not_judged(figures):
-    verdict = judge(rated(), band(figures, CONFIG), min_rows=100)
+@pytest.mark.parametrize(("naive", "judged", "breaches"), [(0.6, True, 0), (0.3, True, 1), (float("nan"), False, 0)])
+def test_a_version_without_a_backtest_need_only_beat_the_naive_forecast(figures, naive, judged, breaches):
+    verdict = judge(rated(naive=naive), band(figures, CONFIG), min_rows=100)
 
-    assert not verdict.judged
+    assert (verdict.judged, len(verdict.breaches)) == (judged, breaches)
     assert "no backtest" in verdict.text
 
 
@@ -192,6 +193,14 @@ def test_every_text_tells_drift_and_decay_apart(bad, drifted, says):
 
     for words in says:
         assert words in text
+
+
+@pytest.mark.parametrize("drifted", [[], ["discount"], None])
+def test_decay_is_unknown_where_no_window_was_judged(drifted):
+    text = explain([judge(rated(rows=3), band(FIGURES, CONFIG), min_rows=100)], drifted)
+
+    assert "decayed is unknown" in text
+    assert "hold" not in text
 
 
 def test_a_score_is_a_plain_record():

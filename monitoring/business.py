@@ -1,0 +1,170 @@
+"""What pricing means for the shop: sales, margin, discounts, stock, and the gain over products on static prices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from monitoring.holdout import Holdout
+from monitoring.samples import mean_units
+from monitoring.scores import Interval, volume_classes
+from pricing.data.panel import STEP_DAYS, Panel
+
+RESAMPLES = 2000
+LEAST_PRODUCTS = 5
+BEFORE_WINDOWS = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """The figures of one week, of the whole shop or of a category.
+
+    Attributes:
+        name: Whose.
+        units: Units sold.
+        revenue: In currency units.
+        margin: Revenue less the cost of what was sold, in currency units.
+        discount: How far prices paid lay below list prices, as a fraction of list.
+        turns: Units sold as a fraction of the mean stock at opening; NaN where stock is unknown.
+        sold_out: Fraction of product days that ended sold out.
+    """
+
+    name: str
+    units: float
+    revenue: float
+    margin: float
+    discount: float
+    turns: float
+    sold_out: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What pricing earned against static prices.
+
+    Attributes:
+        margin: Change of margin that is due to pricing, as a fraction, with its 95 % interval over products.
+        priced: Products priced.
+        held: Products held out.
+        text: The same in a sentence, or why nothing can be said.
+    """
+
+    margin: Interval
+    priced: int
+    held: int
+    text: str
+
+
+def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) -> Line:
+    """Adds up the panel over some products and periods."""
+    part = panel.select(rows)
+    seen = part.present[:, periods]
+    units = np.where(seen, part.units_sold[:, periods], 0.0)
+    price, list_price, cost = (
+        np.nan_to_num(value[:, periods]) for value in (part.price, part.list_price, part.unit_cost)
+    )
+    revenue, at_list = float((units * price).sum()), float((units * list_price).sum())
+    stock = part.stock[:, periods]
+    known = np.isfinite(stock) & seen
+    per_period = known.any(axis=0).sum()
+    mean_stock = stock[known].sum() / per_period if per_period else 0.0
+    return Line(
+        name=name,
+        units=float(units.sum()),
+        revenue=revenue,
+        margin=float((units * (price - cost)).sum()),
+        discount=1 - revenue / at_list if at_list > 0 else float("nan"),
+        turns=float(units[known].sum() / mean_stock) if mean_stock > 0 else float("nan"),
+        sold_out=float(part.censored[:, periods].sum() / seen.sum()) if seen.any() and known.any() else float("nan"),
+    )
+
+
+def weeks(panel: Panel, *, count: int = 2) -> list[tuple[str, slice]]:
+    """The newest weeks, oldest first: their dates in words, and their periods."""
+    step = 7 // STEP_DAYS[panel.period]
+    total = len(panel.dates)
+    spans = [slice(max(0, total - step * back), total - step * (back - 1)) for back in range(count, 0, -1)]
+    days = np.timedelta64(STEP_DAYS[panel.period] - 1, "D")
+    return [
+        (f"{panel.dates[span.start]} to {panel.dates[span.stop - 1] + days}", span) for span in spans if span.stop > 0
+    ]
+
+
+def effect(
+    panel: Panel, joined: pd.DataFrame, holdout: Holdout | None, *, window: int, rng: np.random.Generator
+) -> Effect:
+    """Compares how margin changed for priced products with how it changed for held-out ones.
+
+    Margin of the newest window against the time just before pricing began, per product. What priced products would
+    have earned at static prices is their margin before, times the change that the held-out products of the same volume
+    class saw. The interval comes from drawing products with replacement within groups and classes.
+
+    Args:
+        panel: Actual sales.
+        joined: `Joined.frame`; pricing began with its first day.
+        holdout: Who is held out.
+        window: Periods of the newest window.
+        rng: Draws the products.
+    """
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    if holdout is None or not holdout.held:
+        return Effect(
+            nothing, 0, 0, "No products are held out on static prices, so what pricing earns cannot be told apart."
+        )
+    if joined.empty:
+        return Effect(nothing, 0, len(holdout.held), "No decision has met its sales yet.")
+    begin = int(np.searchsorted(panel.dates, np.datetime64(joined["period"].min(), "D")))
+    total = len(panel.dates)
+    after = slice(max(begin, total - window), total)
+    before = slice(max(0, begin - BEFORE_WINDOWS * window), begin)
+    followed = joined[joined["period"] >= pd.Timestamp(panel.dates[after.start])]
+    priced_ids = set(followed.loc[followed["pricing"] == "followed", "product_id"]) - holdout.held
+    held = np.isin(panel.product_ids, sorted(holdout.held))
+    priced = np.isin(panel.product_ids, sorted(priced_ids))
+    known = panel.present[:, before].any(axis=1) & panel.present[:, after].any(axis=1)
+    held, priced = held & known, priced & known
+    if min(held.sum(), priced.sum()) < LEAST_PRODUCTS or before.start == before.stop:
+        text = f"{int(held.sum())} held-out and {int(priced.sum())} priced products sold before and after: too few."
+        return Effect(nothing, int(priced.sum()), int(held.sum()), text)
+    earned_before, earned_after = _margin(panel, before), _margin(panel, after)
+    volume = volume_classes(mean_units(panel.units_sold[:, before]))
+    classes = np.searchsorted(np.unique(volume), volume)
+
+    def gain(rows_priced: NDArray[np.intp], rows_held: NDArray[np.intp]) -> float:
+        pooled = _ratio(earned_after[rows_held].sum(), earned_before[rows_held].sum())
+        static = 0.0
+        for stratum in range(int(classes.max()) + 1):
+            mine, theirs = rows_priced[classes[rows_priced] == stratum], rows_held[classes[rows_held] == stratum]
+            change = _ratio(earned_after[theirs].sum(), earned_before[theirs].sum()) if len(theirs) > 1 else pooled
+            static += float(earned_before[mine].sum()) * (change if np.isfinite(change) else pooled)
+        return _ratio(earned_after[rows_priced].sum(), static) - 1
+
+    groups = [np.flatnonzero(priced), np.flatnonzero(held)]
+    draws = [gain(*(_draw(group, classes, rng) for group in groups)) for _ in range(RESAMPLES)]
+    low, high = np.nanpercentile(draws, (2.5, 97.5))
+    found = Interval(gain(*groups), float(low), float(high))
+    sure = "a gain" if low > 0 else "a loss" if high < 0 else "which may be chance"
+    text = (
+        f"Priced products earned {found.value:+.1%} of margin against static prices, {sure} (95 % between {low:+.1%} "
+        f"and {high:+.1%}; {len(groups[0])} priced, {len(groups[1])} held-out products)."
+    )
+    return Effect(found, len(groups[0]), len(groups[1]), text)
+
+
+def _margin(panel: Panel, periods: slice) -> NDArray[np.float64]:
+    """(product,) margin per period that has a row."""
+    seen = panel.present[:, periods]
+    units = np.where(seen, panel.units_sold[:, periods], 0.0)
+    each = units * np.nan_to_num(panel.price[:, periods] - panel.unit_cost[:, periods])
+    earned: NDArray[np.float64] = each.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    return earned
+
+
+def _draw(group: NDArray[np.intp], classes: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    parts = [group[classes[group] == stratum] for stratum in np.unique(classes[group])]
+    return np.concatenate([part[rng.integers(0, len(part), len(part))] for part in parts])
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")

@@ -1,0 +1,122 @@
+"""Which products are held out: kept on static prices, so that what pricing earns can be measured against them.
+
+`python -m monitoring.holdout --sales …` writes the list; the shop keeps those products' prices as they are.
+"""
+
+import hashlib
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitoring import cli
+from monitoring.samples import mean_units
+from monitoring.scores import volume_classes
+from pricing.config import load_config
+from pricing.data.load import load_panel_from
+from pricing.errors import PricingError, SourceError
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Who is held out and who was asked.
+
+    Attributes:
+        held: Products kept on static prices.
+        priced: All other products that were there at the last assignment.
+    """
+
+    held: frozenset[str]
+    priced: frozenset[str]
+
+
+def assign(strata: Mapping[str, str], *, share: float, before: Holdout | None = None, salt: str = "pricing") -> Holdout:
+    """Holds out a share of the products of each stratum.
+
+    Sticky: whoever was assigned before stays where they were; new products fill up their stratum's share. Which ones
+    is decided by a hash of their ids, so that it depends on nobody and on no order.
+
+    Args:
+        strata: product_id → stratum, such as its category and volume class.
+        share: 0…1; each stratum holds out this fraction, rounded at random where it is not whole.
+        before: The earlier assignment.
+        salt: Another salt gives another draw.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for product, stratum in strata.items():
+        members[stratum].append(product)
+    held = set(before.held if before else ())
+    known = held | set(before.priced if before else ())
+    for stratum, products in members.items():
+        wanted = int(share * len(products) + _unit(f"{salt}/{stratum}"))
+        missing = wanted - sum(product in held for product in products)
+        fresh = sorted(
+            (product for product in products if product not in known), key=lambda one: _unit(f"{salt}|{one}")
+        )
+        held.update(fresh[: max(0, missing)])
+    return Holdout(frozenset(held), frozenset((known | set(strata)) - held))
+
+
+def strata_of(product_ids: Sequence[str], categories: Sequence[str], volumes: Sequence[str]) -> dict[str, str]:
+    """product_id → category and volume class."""
+    return {one: f"{category}/{volume}" for one, category, volume in zip(product_ids, categories, volumes, strict=True)}
+
+
+def read(path: Path) -> Holdout | None:
+    """The assignment in a file; None when there is none.
+
+    Raises:
+        SourceError: The file is no such assignment.
+    """
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Holdout(frozenset(_words(document["held"])), frozenset(_words(document["priced"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: is no list of held-out products ({error}); remove it to draw a new one") from error
+
+
+def write(path: Path, holdout: Holdout) -> None:
+    """Writes the assignment, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    document = {"held": sorted(holdout.held), "priced": sorted(holdout.priced)}
+    draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws the holdout, or adds new products to it, and says who is in it."""
+    parser = cli.Options(prog="python -m monitoring.holdout", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--sales", metavar="WHERE", help="sales history")
+    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
+    parser.add_argument("--share", type=float, default=0.1, help="fraction of products to hold out, 0 to 0.5")
+    options = parser.parse(argv)
+    if not 0 <= options.share <= 0.5:
+        raise PricingError(f"--share {options.share}: expected a fraction from 0 to 0.5")
+    panel = load_panel_from(options.sales, load_config(options.config).data)
+    volumes = volume_classes(mean_units(panel.units_sold))
+    path = cli.home() / "monitoring" / "holdout.json"
+    strata = strata_of(panel.product_ids.tolist(), panel.categories.tolist(), volumes.tolist())
+    drawn = assign(strata, share=options.share, before=read(path))
+    write(path, drawn)
+    print(f"{len(drawn.held):,} of {len(strata):,} products are held out; keep their prices as they are: {path}")
+    return 0
+
+
+def _unit(text: str) -> float:
+    """A number in [0, 1) that looks random and always is the same for the same text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def _words(value: Collection[str]) -> Collection[str]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise TypeError("expected a list of product ids")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_main(main))

@@ -1,0 +1,255 @@
+import datetime as dt
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.monitoring_world import World, build
+from monitoring import act
+from monitoring.alerts import Alert, DeliveryError, LogDoor
+from monitoring.champion import NOBODY
+from monitoring.decisions import tabulate
+from monitoring.doors import alert_doors, embedded, job_door
+from monitoring.memory import Memory
+from monitoring.rules import Outcome
+from monitoring.summary import Week, weekly_page
+from monitoring.watch import look, metrics, situation
+from monitoring.week import tell_week
+from pricing.config import load_config, parse_config
+from pricing.decision.log import LogReading
+from pricing.errors import ConfigError
+
+NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
+CONFIG = load_config().monitoring
+RETRAIN = Outcome("retrain", "error 0.6, backtest 0.4", "decay")
+CALM = Outcome("none", "all is well", "nothing")
+PANEL, _ = build(World(products=4, days=60))
+
+
+@pytest.fixture(scope="module")
+def seen():
+    decisions, findings = tabulate(LogReading([], 0, 0, 0), now=NOW)
+    return look(PANEL, decisions, findings, champion=NOBODY, config=CONFIG)
+
+
+@pytest.fixture
+def memory(tmp_path):
+    return Memory(tmp_path / "monitoring.db")
+
+
+class Door:
+    def __init__(self, ended=True, refuses=False):
+        self.end, self.refuses, self.started = ended, refuses, []
+
+    def start(self, action, *, reason):
+        if self.refuses:
+            raise DeliveryError("no machine")
+        self.started.append((action, reason))
+        return "handle"
+
+    def ended(self, handle):
+        return self.end
+
+    wait = ended
+
+
+class Mailbox:
+    def __init__(self, refuses=False):
+        self.refuses, self.alerts = refuses, []
+
+    def send(self, alert):
+        if self.refuses:
+            raise DeliveryError("no post")
+        self.alerts.append(alert)
+
+
+def repeat(hours=0):
+    return act.Repeat(NOW + dt.timedelta(hours=hours), 24, "page.html")
+
+
+@pytest.mark.parametrize("action", ["none", "page"])
+def test_nothing_is_started_unless_it_is_due(memory, action):
+    door = Door()
+
+    act.start(Outcome(action, "", "nothing"), door=door, memory=memory, now=NOW)
+
+    assert door.started == []
+
+
+def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
+    door = Door()
+
+    deed = act.start(RETRAIN, door=door, memory=memory, now=NOW)
+
+    assert door.started == [("retrain", RETRAIN.reason)]
+    assert "ended well" in deed.text
+    assert memory.past(now=NOW).retrained == NOW
+
+
+def test_a_job_that_goes_on_is_settled_later(memory):
+    door = Door(ended=None)
+    act.start(RETRAIN, door=door, memory=memory, now=NOW)
+
+    act.settle(memory, door, now=NOW)
+    assert memory.past(now=NOW).running_since == NOW
+
+    door.end = True
+    act.settle(memory, door, now=NOW)
+    assert memory.past(now=NOW).running_since is None
+    assert memory.past(now=NOW).retrained == NOW
+
+
+def test_a_job_that_failed_is_a_failure(memory):
+    deed = act.start(RETRAIN, door=Door(ended=False), memory=memory, now=NOW)
+
+    assert deed.failures
+    assert memory.past(now=NOW).failed == 1
+
+
+def test_a_door_that_refuses_leaves_nothing_running(memory):
+    deed = act.start(RETRAIN, door=Door(refuses=True), memory=memory, now=NOW)
+
+    assert deed.failures == ("no machine",)
+    assert memory.running() == []
+
+
+def test_without_a_trigger_the_deed_says_that_a_person_must_do_it(memory):
+    assert "by hand" in act.start(RETRAIN, door=None, memory=memory, now=NOW).text
+
+
+def test_an_alert_says_what_since_when_how_bad_what_was_done_and_what_to_do(seen):
+    alert = act.compose(RETRAIN, act.Deed("a retrain was started"), watch=seen, link="page.html")
+
+    for part in ("What: ", "Since: 2024-02-", "How bad: ", "What the platform did: a retrain", "What to do: "):
+        assert part in alert.text
+    assert len(alert.subject) <= 100
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failures", "severity"),
+    [
+        (CALM, (), None),
+        (CALM, ("sns: no",), "critical"),
+        (RETRAIN, (), "warning"),
+        (RETRAIN, ("failed",), "critical"),
+        (Outcome("page", "sales stopped", "fault"), (), "critical"),
+        (Outcome("refresh", "drifted", "drift"), (), "info"),
+        (Outcome("none", "in cooldown", "decay"), (), "info"),
+    ],
+)
+def test_severity_follows_what_a_person_must_do(seen, outcome, failures, severity):
+    alert = act.compose(outcome, act.Deed("", failures), watch=seen, link="")
+
+    assert (alert and alert.severity) == severity
+
+
+def test_the_same_alert_goes_out_once_a_day(seen, memory):
+    box = Mailbox()
+
+    for hours in (0, 5, 23, 25):
+        act.tell(RETRAIN, act.Deed("done"), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
+
+    assert len(box.alerts) == 2
+
+
+def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(seen, memory):
+    box = Mailbox()
+
+    alone = act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[Mailbox(refuses=True)], memory=memory, repeat=repeat())
+    both = act.tell(
+        RETRAIN, act.Deed(""), watch=seen, doors=[Mailbox(refuses=True), box], memory=memory, repeat=repeat()
+    )
+
+    assert (alone, both) == (["no post"], ["no post"])
+    assert len(box.alerts) == 1
+
+
+def test_the_log_door_writes_one_line(caplog):
+    alert = Alert("k", "critical", "what", dt.date(2024, 6, 1), "bad", "done", "todo")
+
+    with caplog.at_level(logging.INFO):
+        LogDoor().send(alert)
+
+    (line,) = caplog.records
+    assert line.levelno == logging.ERROR
+    assert "\n" not in line.getMessage()
+
+
+def test_embedded_metrics_are_one_json_line_that_names_each_metric():
+    line = embedded({"wape": 0.4}, namespace="Pricing", model="pricing", now=NOW)
+
+    document = json.loads(line)
+    assert document["wape"] == 0.4
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    assert directive["Metrics"] == [{"Name": "wape"}]
+    assert document["_aws"]["Timestamp"] == 1717210800000
+
+
+def test_the_configuration_names_its_doors(tmp_path):
+    assert job_door(CONFIG, parameters={}, folder=tmp_path) is None
+    assert [type(door) for door in alert_doors(CONFIG)] == [LogDoor]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"breaches": 4}, "breaches"),
+        ({"maturities": [7, 1]}, "maturities"),
+        ({"alerts": ["webhook"]}, "doors.webhook_url"),
+        ({"alerts": ["sns"]}, "doors.sns_topic"),
+        ({"trigger": "ecs"}, "doors.ecs_cluster"),
+        ({"alarms": {"a": {"metric": "wape"}}}, "above"),
+        ({"false_alarm": 1.5}, "false_alarm"),
+        ({"silent_periods": 3}, "silent_days"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_by_name(changes, says):
+    values = load_config().model_dump(mode="json")
+    values["monitoring"] |= changes
+
+    with pytest.raises(ConfigError, match=says):
+        parse_config(values, where="test")
+
+
+def test_every_alarm_watches_a_metric_that_there_is(seen):
+    names = metrics(seen, backtest_wape=0.4)
+
+    assert {alarm.metric for alarm in CONFIG.alarms.values()} <= set(names)
+
+
+def test_sales_that_stay_away_while_decisions_go_on_are_counted_in_days(seen):
+    late = replace(seen, silent=4)
+
+    assert situation(late, now=NOW, config=CONFIG).silent_days == 4
+    assert seen.silent == 0
+
+
+def test_names_from_the_data_cannot_break_out_of_the_page(seen):
+    evil = np.array(["<script>alert(1)</script>"] * 4)
+    week: Week = tell_week(replace(PANEL, categories=evil), seen, holdout=None)
+
+    page = weekly_page(seen, week, outcome=CALM, done="<b>nothing</b>")
+
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "&lt;b&gt;nothing" in page
+
+
+def test_the_page_of_a_shop_without_decisions_claims_nothing(seen):
+    page = weekly_page(seen, tell_week(PANEL, seen, holdout=None), outcome=CALM, done="")
+
+    assert "nothing to judge" in page
+    assert "nan" not in page.lower()
+
+
+def test_looking_twice_sees_the_same(seen):
+    decisions, findings = tabulate(LogReading([], 0, 0, 0), now=NOW)
+
+    again = look(PANEL, decisions, findings, champion=NOBODY, config=CONFIG)
+
+    pd.testing.assert_series_equal(
+        pd.Series(metrics(seen, backtest_wape=0.4)), pd.Series(metrics(again, backtest_wape=0.4))
+    )

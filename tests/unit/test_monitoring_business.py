@@ -1,0 +1,153 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.monitoring_world import World, build, without
+from monitoring.business import effect, line, weeks
+from monitoring.holdout import Holdout, assign, read, strata_of, write
+from pricing.errors import SourceError
+
+PANEL, _ = build(World(products=40, days=140))
+ALL = np.ones(40, dtype=bool)
+BEGIN = 112
+
+
+def joined(products):
+    days = pd.to_datetime(PANEL.dates[BEGIN:])
+    rows = [(product, day) for product in products for day in days]
+    return pd.DataFrame(rows, columns=["product_id", "period"]).assign(pricing="followed")
+
+
+def halves():
+    held = frozenset(PANEL.product_ids[::4].tolist())
+    return held, frozenset(PANEL.product_ids.tolist()) - held
+
+
+def test_a_line_adds_up_what_a_slow_loop_adds_up():
+    found = line(PANEL, name="all", rows=ALL, periods=slice(100, 107))
+
+    revenue = margin = at_list = 0.0
+    for row in range(40):
+        for day in range(100, 107):
+            units = float(PANEL.units_sold[row, day])
+            revenue += units * float(PANEL.price[row, day])
+            at_list += units * float(PANEL.list_price[row, day])
+            margin += units * (float(PANEL.price[row, day]) - float(PANEL.unit_cost[row, day]))
+    assert found.revenue == pytest.approx(revenue, rel=1e-5)
+    assert found.margin == pytest.approx(margin, rel=1e-5)
+    assert found.discount == pytest.approx(1 - revenue / at_list, rel=1e-4)
+    assert found.turns == pytest.approx(found.units / (PANEL.stock[:, 100:107].sum() / 7), rel=1e-5)
+
+
+def test_without_stock_turns_and_stockouts_are_unknown():
+    found = line(without(PANEL, "stock"), name="all", rows=ALL, periods=slice(100, 107))
+
+    assert np.isnan(found.turns)
+    assert np.isnan(found.sold_out)
+
+
+def test_the_newest_week_ends_with_the_sales():
+    (_, before), (name, newest) = weeks(PANEL)
+
+    assert name.endswith(str(PANEL.dates[-1]))
+    assert (before.stop, newest.start, newest.stop) == (133, 133, 140)
+
+
+def test_a_margin_that_pricing_raised_is_found_and_one_it_did_not_is_not():
+    held, priced = halves()
+    gained = PANEL.units_sold.copy()
+    gained[np.isin(PANEL.product_ids, sorted(priced)), BEGIN:] *= 1.5
+    holdout = Holdout(held, priced)
+
+    with_gain = effect(
+        replace(PANEL, units_sold=gained), joined(priced), holdout, window=28, rng=np.random.default_rng(0)
+    )
+    without_gain = effect(PANEL, joined(priced), holdout, window=28, rng=np.random.default_rng(0))
+
+    assert 0.3 < with_gain.margin.value < 0.75
+    assert with_gain.margin.low > 0.1
+    assert without_gain.margin.low < 0 < without_gain.margin.high
+
+
+def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
+    held, priced = halves()
+    lifted = PANEL.units_sold.copy()
+    lifted[:, BEGIN:] *= 1.5
+
+    found = effect(
+        replace(PANEL, units_sold=lifted),
+        joined(priced),
+        Holdout(held, priced),
+        window=28,
+        rng=np.random.default_rng(0),
+    )
+
+    assert found.margin.low < 0 < found.margin.high
+
+
+@pytest.mark.parametrize(
+    ("holdout", "says"),
+    [
+        (None, "No products"),
+        (Holdout(frozenset(), frozenset()), "No products"),
+        (Holdout(frozenset({"SKU00000"}), frozenset()), "too few"),
+    ],
+)
+def test_without_a_comparison_nothing_is_claimed(holdout, says):
+    found = effect(PANEL, joined(PANEL.product_ids[1:]), holdout, window=28, rng=np.random.default_rng(0))
+
+    assert np.isnan(found.margin.value)
+    assert says in found.text
+
+
+def test_before_any_outcome_nothing_is_claimed():
+    held, priced = halves()
+
+    found = effect(PANEL, joined([]), Holdout(held, priced), window=28, rng=np.random.default_rng(0))
+
+    assert np.isnan(found.margin.value)
+
+
+STRATA = {f"P{number}": f"c{number % 3}" for number in range(300)}
+
+
+def test_each_stratum_gives_its_share():
+    drawn = assign(STRATA, share=0.1)
+
+    per_stratum = pd.Series(STRATA)[sorted(drawn.held)].value_counts()
+    assert per_stratum.between(10, 11).all()
+
+
+@given(st.sets(st.sampled_from(sorted(STRATA)), min_size=1), st.floats(0, 0.5))
+def test_whoever_was_assigned_stays_where_it_was(first, share):
+    early = assign({one: STRATA[one] for one in first}, share=share)
+
+    late = assign(STRATA, share=share, before=early)
+
+    assert early.held <= late.held
+    assert early.priced <= late.priced
+    assert late.held | late.priced == set(STRATA)
+    assert not late.held & late.priced
+
+
+def test_the_draw_depends_on_no_order():
+    backwards = dict(reversed(STRATA.items()))
+
+    assert assign(STRATA, share=0.2) == assign(backwards, share=0.2)
+
+
+def test_an_assignment_survives_writing_and_a_damaged_file_is_an_error(tmp_path):
+    path = tmp_path / "monitoring" / "holdout.json"
+    drawn = assign(strata_of(["a", "b"], ["x", "x"], ["low", "high"]), share=0.5)
+
+    assert read(path) is None
+    write(path, drawn)
+    assert read(path) == drawn
+
+    path.write_text('{"held": "a"}')
+    with pytest.raises(SourceError, match=r"holdout\.json"):
+        read(path)
