@@ -1,0 +1,210 @@
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from tests.experiments import ROOT, Place, place, write_config, write_sales
+from tests.servers import free_port
+
+MLFLOW = str(Path(sys.executable).parent / "mlflow")
+PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
+ENTRIES = ("main", "etl", "tune", "promote", "rollback", "history", "refresh", "retrain", "monitor", "nightly", "price")
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, empty_store: Path) -> Place:
+    return place(tmp_path, template=empty_store)
+
+
+def _mlflow_run(here: Place, uri: str, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    """As from a plain shell: neither the virtual environment nor its python is on PATH."""
+    bare = os.pathsep.join(
+        part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != Path(sys.executable).parent
+    )
+    environment = {**here.environment(PATH=bare, **more)}
+    environment.pop("VIRTUAL_ENV", None)
+    manager = () if "--env-manager" in words else ("--env-manager", "local")
+    command = [MLFLOW, "run", uri, *manager, *words]
+    return subprocess.run(command, cwd=here.folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def _given(**parameters: object) -> list[str]:
+    return [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+
+
+def test_the_project_has_every_entry_point() -> None:
+    assert tuple(PROJECT["entry_points"]) == ENTRIES
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_parameter_of_an_entry_point_is_an_option_of_its_job(
+    entry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = PROJECT["entry_points"][entry]
+    module = parts["command"].split(" -m ")[1].split()[0]
+    if module == "monitoring":
+        job = importlib.import_module("monitoring.cli").options().parse
+    else:
+        job = importlib.import_module(module).main
+
+    with pytest.raises(SystemExit):
+        job(["--help"])
+
+    shown = capsys.readouterr().out
+    for name, parameter in parts["parameters"].items():
+        assert f"--{name} " in shown
+        assert f"--{name} {{{name}}}" in parts["command"]
+        assert parameter["default"] == ""
+
+
+def test_the_environment_is_the_locked_one() -> None:
+    environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
+    python, pip, packages = environment["dependencies"]
+
+    assert python.startswith("python=3.11")
+    assert "==" in pip.replace("=", "==")
+    assert packages == {"pip": ["-r requirements/training.txt"]}
+
+
+@pytest.mark.slow
+def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: Place) -> None:
+    sales, settings = write_sales(here.folder / "sales.csv"), write_config(here.folder / "tiny.yaml")
+
+    done = _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings, reason="a trial"))
+
+    assert done.returncode == 0, done.stderr
+    assert "all folds" in done.stdout
+    assert "registered pricing version 1 as challenger" in done.stdout
+    (run,) = here.runs(job="train")
+    assert (run.info.status, run.data.tags["reason"]) == ("FINISHED", "a trial")
+    assert run.data.params["demand.units"] == "4"
+    assert {"wape", "wape_naive", "skill", "coverage_80", "elasticity_mean"} <= run.data.metrics.keys()
+    assert [point.step for point in here.client.get_metric_history(run.info.run_id, "fold_wape")] == [1, 2]
+    assert len(here.client.get_metric_history(run.info.run_id, "wape_by_step")) == 14
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.digest == run.data.tags["data_fingerprint"]
+    assert '"products": 6' in dataset.dataset.profile
+    artifacts = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "plots")}
+    assert len(artifacts) == 6
+    kept = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "evaluation")}
+    assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
+    assert here.aliases() == {"challenger": "1"}
+    assert "How good the forecast is" in here.client.get_model_version("pricing", "1").description
+
+
+@pytest.mark.slow
+def test_an_undeclared_parameter_is_refused_by_name_and_the_run_fails(here: Place) -> None:
+    done = _mlflow_run(here, str(ROOT), "-e", "etl", *_given(sale="x.csv"))
+
+    assert done.returncode != 0
+    assert "unknown option --sale, the nearest known one is --sales" in done.stderr
+    (run,) = here.runs(**{"mlflow.project.entryPoint": "etl"})
+    assert run.info.status == "FAILED"
+    assert "--sale" in run.data.tags["failure"]
+
+
+@pytest.mark.slow
+def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: Place) -> None:
+    sales = here.folder / "sales.csv"
+    sales.write_text("date,product_id,price\n2024-01-01,A,2.5\n")
+
+    done = _mlflow_run(here, str(ROOT), *_given(sales=sales), "--experiment-name", "autumn")
+
+    assert done.returncode != 0
+    assert "units_sold" in done.stderr
+    (run,) = here.runs(job="train")
+    assert run.info.status == "FAILED"
+    assert "units_sold" in run.data.tags["failure"]
+    assert here.client.get_experiment(run.info.experiment_id).name == "autumn"
+    assert here.aliases() == {}
+
+
+@pytest.mark.slow
+def test_too_little_history_says_how_much_is_needed(here: Place) -> None:
+    sales, settings = write_sales(here.folder / "sales.csv", days=60), write_config(here.folder / "tiny.yaml")
+
+    done = _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings))
+
+    assert done.returncode != 0
+    assert "84 + 0 + 14 = 98 days" in done.stderr
+    assert here.aliases() == {}
+
+
+@contextmanager
+def _git_server(folder: Path) -> Iterator[str]:
+    """The working tree, committed, behind a git:// address."""
+    copy = folder / "repository"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
+    for words in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", "all"], ["tag", "v1"]):
+        subprocess.run(["git", *identity, *words], cwd=copy, check=True)
+    port = free_port()
+    command = ["git", "daemon", "--export-all", f"--base-path={folder}", "--listen=127.0.0.1", f"--port={port}"]
+    daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    address = f"git://127.0.0.1:{port}/repository"
+    try:
+        for _ in range(100):
+            if subprocess.run(["git", "ls-remote", address], capture_output=True, check=False).returncode == 0:
+                break
+        yield address
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+
+
+@pytest.mark.slow
+def test_mlflow_run_works_from_a_git_address_and_keeps_its_files_where_it_was_issued(
+    here: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sales = write_sales(here.folder / "sales.csv", products=3, days=40)
+    with _git_server(tmp_path_factory.mktemp("git")) as address:
+        done = _mlflow_run(here, address, "--version", "v1", "-e", "etl", *_given(sales=sales), PRICING_HOME="")
+
+    assert done.returncode == 0, done.stderr
+    (run,) = here.runs(job="etl")
+    assert run.info.status == "FINISHED"
+    assert (here.folder / ".pricing" / "panel" / "panel.json").is_file()
+
+
+@pytest.mark.slow
+def test_mlflow_run_builds_its_environment_with_uv(here: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+    sales = write_sales(here.folder / "sales.csv", products=3, days=40)
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not installed")
+    kept = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    environments = tmp_path_factory.mktemp("home")
+    path = f"{Path(uv).parent}{os.pathsep}{os.environ['PATH']}"
+    manager = ("--env-manager", "uv")
+    command = [MLFLOW, "run", str(ROOT), *manager, "-e", "etl", *_given(sales=sales)]
+    environment = here.environment(UV_CACHE_DIR=kept, PATH=path, MLFLOW_ENV_ROOT=str(environments))
+
+    done = subprocess.run(command, cwd=here.folder, env=environment, capture_output=True, text=True, check=False)
+
+    if "Failed to fetch" in done.stderr or "failed to lookup address" in done.stderr:
+        pytest.skip("the package index cannot be reached, so no environment can be built")
+    assert done.returncode == 0, done.stderr
+    (run,) = here.runs(job="etl")
+    assert run.info.status == "FINISHED"
+    shutil.rmtree(environments)
