@@ -94,3 +94,159 @@ def test_an_unchanged_world_is_reported_and_nothing_is_done(home):
     assert {"drift.html", "outcome.json", "scored_decisions.csv"} <= names
     assert "has not decayed" in report(home)["explanation"]
     assert list((home / "monitoring" / "evidently").glob("*/snapshots/*.json"))
+
+
+def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
+    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85)
+    prepare(home, world, days=range(350, 392))
+    crown(home, world, state_date="2025-01-26")
+
+    assert monitor(home, "--exit_code", "true") == 11
+
+    document = report(home)
+    assert document["outcome"]["cause"] == "decay"
+    assert "has decayed" in document["explanation"]
+    assert "Inputs have drifted as well" in document["explanation"]
+    assert "price_level" in document["explanation"]
+    assert "monitoring.trigger is none" in capsys.readouterr().out
+    assert last_run().data.tags["outcome"] == "retrain"
+
+
+def test_running_twice_writes_no_outcome_twice(home):
+    prepare(home, World(days=200, products=20), days=range(180, 200))
+
+    first, again = (monitor(home, "--act", "false"), last_run()), (monitor(home, "--act", "false"), last_run())
+
+    assert (first[0], again[0]) == (0, 0)
+    assert first[1].data.metrics["outcomes_new"] == 20 * (20 + 14)
+    assert again[1].data.metrics["outcomes_new"] == 0
+    assert again[1].data.metrics["wape"] == first[1].data.metrics["wape"]
+
+
+def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
+    world = World(days=392, change_day=364, demand_factor=0.55)
+    panel = prepare(home, world, days=range(350, 392))
+    comp = panel.comp_price.copy()
+    comp[:, -28:] = np.nan
+    save_panel(Panel(**{**panel.__dict__, "comp_price": comp}), home / "panel")
+    crown(home, world, state_date="2025-01-26")
+
+    assert monitor(home, "--exit_code", "true") == 12
+
+    assert "column_empty" in codes(report(home))
+    assert "comp_gap" in report(home)["outcome"]["reason"]
+
+
+def test_no_decisions_is_a_finding_and_still_a_drift_report(home):
+    panel, _ = build(World(days=392, products=20))
+    save_panel(panel, home / "panel")
+    (home / "decisions").mkdir()
+
+    assert monitor(home) == 0
+
+    assert "log_empty" in codes(report(home))
+    assert (home / "monitoring" / "latest" / "drift.html").stat().st_size > 1_000_000
+
+
+def test_a_history_too_short_to_compare_is_no_pass(home):
+    prepare(home, World(days=40, products=20), days=range(30, 40))
+
+    assert monitor(home) == 0
+
+    page = (home / "monitoring" / "latest" / "drift.html").read_text()
+    assert "could not be judged" in page
+    assert "drift_unjudged" in codes(report(home))
+    assert "unknown" in report(home)["explanation"]
+
+
+def test_sales_without_stock_or_competitor_are_watched_by_what_there_is(home):
+    panel, truth = build(World(days=200, products=20))
+    save_panel(without(panel, "comp_price", "stock"), home / "panel")
+    writer = LogWriter(home / "decisions")
+    writer.append(entries(panel, truth, days=range(180, 200)))
+    writer.close()
+
+    assert monitor(home) == 0
+
+    document = report(home)
+    assert "column_absent" in codes(document)
+    assert not any(line.startswith(("comp_gap", "stock_cover")) for line in document["drift"])
+    assert any(line.startswith("discount") for line in document["drift"])
+
+
+def test_sales_that_break_the_contract_end_the_run_failed_with_one_message(home, capsys):
+    (home / "decisions").mkdir()
+    path = home / "sales.csv"
+    pd.DataFrame({"date": ["2024-01-01"], "product_id": ["A"], "units_sold": [1]}).to_csv(path, index=False)
+
+    code = run_main(main, ["--sales", str(path)])
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert last_run().info.status == "FAILED"
+    assert "price" in last_run().data.tags["failure"]
+
+
+def test_a_missing_log_is_one_clear_error(home, capsys):
+    panel, _ = build(World(days=60, products=3))
+    save_panel(panel, home / "panel")
+
+    assert monitor(home, "--decisions", str(home / "nowhere")) == 2
+
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "nowhere" in line
+
+
+def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_written(home):
+    prepare(home, World(days=60, products=20), days=range(40, 60))
+    (home / "decisions").rename(home / "old")
+    (home / "decisions").mkdir()
+    config = {"monitoring": {"alerts": ["webhook"], "doors": {"webhook_url": "http://127.0.0.1:9/"}}}
+    (home / "config.yaml").write_text(yaml.safe_dump(config))
+
+    assert monitor(home, "--config", str(home / "config.yaml")) == 2
+
+    assert last_run().info.status == "FAILED"
+    assert "webhook" in last_run().data.tags["failure"]
+    assert report(home)["outcome"]["action"] == "page"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["--sale", "x"], "--sales"), (["--act", "perhaps"], "--act"), (["--until", "May"], "--until")],
+)
+def test_a_wrong_option_is_named(home, capsys, words, says):
+    panel, _ = build(World(days=60, products=3))
+    save_panel(panel, home / "panel")
+
+    assert monitor(home, *words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_program_runs_as_a_command(home):
+    prepare(home, World(days=60, products=20), days=range(40, 60))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "monitoring", "--sales", str(home / "panel"), "--until", "2024-02-20", "--config="],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "outcome: " in done.stdout
+    assert dt.date.fromisoformat(done.stdout.split(" to ")[1][:10]) == dt.date(2024, 2, 20)
+
+
+def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
+    prepare(home, World(days=60, products=20), days=range(40, 60))
+    memory = Memory(home / "monitoring" / "monitoring.db")
+    now = dt.datetime.now(dt.UTC)
+    memory.started(action="retrain", cause="decay", reason="", handle=f"999999999 {home / 'gone.log'}", now=now)
+    (home / "config.yaml").write_text("monitoring: {trigger: local}\n")
+
+    monitor(home, "--config", str(home / "config.yaml"), "--act", "false")
+
+    assert memory.running() == []
+    assert memory.past(now=now).failed == 1

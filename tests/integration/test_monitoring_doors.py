@@ -1,0 +1,286 @@
+import datetime as dt
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import boto3
+import pytest
+
+from monitoring import aws
+from monitoring.alerts import Alert, DeliveryError, WebhookDoor
+from monitoring.doors import LocalDoor, alert_doors, job_door, send_metrics
+from pricing.config import load_config
+
+NOW = dt.datetime.now(dt.UTC)
+ALERT = Alert("decay-retrain", "critical", "error grew – by half", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    port = free_port()
+    server = subprocess.Popen(
+        [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=2).close()
+            break
+        except OSError:
+            time.sleep(0.2)
+    yield url
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def cloud(endpoint, monkeypatch):
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=10).close()
+
+
+def settings(**changes):
+    config = load_config().monitoring
+    doors = config.doors.model_copy(update=changes.pop("doors", {}))
+    return config.model_copy(update={**changes, "doors": doors})
+
+
+def inbox(topic_arn: str):
+    sqs = boto3.client("sqs")
+    queue = sqs.create_queue(QueueName="inbox")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    boto3.client("sns").subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn)
+    return lambda: [json.loads(one["Body"]) for one in sqs.receive_message(QueueUrl=queue).get("Messages", [])]
+
+
+def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
+    topic = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
+    read = inbox(topic)
+
+    for door in alert_doors(settings(alerts=["sns"], doors={"sns_topic": topic})):
+        door.send(ALERT)
+
+    (message,) = read()
+    assert message["Subject"] == "[critical] error grew ? by half"
+    assert message["Message"] == ALERT.text
+    assert message["MessageAttributes"]["severity"]["Value"] == "critical"
+
+
+def test_a_topic_that_is_not_there_is_a_delivery_error(cloud):
+    with pytest.raises(DeliveryError, match="sns publish"):
+        aws.SnsDoor("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
+
+
+def test_a_retraining_runs_as_a_task_with_its_reason(cloud):
+    ec2, ecs = boto3.client("ec2"), boto3.client("ecs")
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    ecs.create_cluster(clusterName="pricing")
+    ecs.register_task_definition(
+        family="train",
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="1024",
+        memory="2048",
+        containerDefinitions=[{"name": "train", "image": "pricing", "cpu": 1024, "memory": 2048}],
+    )
+    config = settings(
+        trigger="ecs",
+        doors={
+            "ecs_cluster": "pricing",
+            "ecs_task": "train",
+            "ecs_container": "train",
+            "ecs_subnets": [subnet],
+            "ecs_security_groups": [group],
+        },
+    )
+    door = job_door(config, parameters={}, folder=Path())
+
+    arn = door.start("retrain", reason="error grew")
+
+    (task,) = ecs.describe_tasks(cluster="pricing", tasks=[arn])["tasks"]
+    (override,) = task["overrides"]["containerOverrides"]
+    assert override["command"] == ["python", "-m", "pipelines.retrain", "--reason", "error grew"]
+    assert task["startedBy"] == "monitoring-retrain"
+    assert door.wait(arn) is None
+    ecs.stop_task(cluster="pricing", task=arn)
+    assert door.ended(arn) is not None
+    assert door.ended(arn.replace(arn[-8:], "00000000")) is False
+
+
+def test_a_cluster_that_is_not_there_is_a_delivery_error(cloud):
+    config = settings(doors={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
+
+    with pytest.raises(DeliveryError, match="ecs run_task"):
+        aws.EcsDoor(config.doors).start("retrain", reason="why")
+
+
+def test_an_event_reaches_a_rule_for_it(cloud):
+    events, sqs = boto3.client("events"), boto3.client("sqs")
+    queue = sqs.create_queue(QueueName="jobs")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="retrain", EventPattern=json.dumps({"source": ["pricing.monitoring"]}))
+    events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
+    door = job_door(settings(trigger="event"), parameters={}, folder=Path())
+
+    handle = door.start("retrain", reason="error grew")
+
+    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    event = json.loads(message["Body"])
+    assert event["detail-type"] == "pricing retrain"
+    assert event["detail"] == {"action": "retrain", "reason": "error grew"}
+    assert door.wait(handle) is True
+
+
+def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud):
+    config = settings(metrics=["cloudwatch"])
+
+    send_metrics({"wape_to_backtest": 1.3, "bias_size": 0.1}, config, model="pricing", now=NOW)
+    names = aws.put_alarms(config.alarms, namespace="Pricing", model="pricing", topics=["arn:aws:sns:eu-west-1:1:t"])
+
+    found = boto3.client("cloudwatch").list_metrics(Namespace="Pricing")["Metrics"]
+    assert {metric["MetricName"] for metric in found} == {"wape_to_backtest", "bias_size"}
+    alarms = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
+    assert set(alarms) == set(names) == {f"pricing-{name}" for name in config.alarms}
+    error = alarms["pricing-error_above_backtest"]
+    assert (error["MetricName"], error["Threshold"], error["EvaluationPeriods"]) == ("wape_to_backtest", 1.15, 2)
+    assert error["Dimensions"] == next(one["Dimensions"] for one in found if one["MetricName"] == "wape_to_backtest")
+
+
+def test_a_cloud_that_does_not_answer_is_a_delivery_error(cloud, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    with pytest.raises(DeliveryError, match="cloudwatch put_metric_data"):
+        aws.put_metrics({"wape": 0.4}, namespace="Pricing", model="pricing", now=NOW)
+
+
+class Hook:
+    def __init__(self, *answers: int) -> None:
+        self.answers, self.bodies = list(answers), []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                hook.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(hook.answers.pop(0) if hook.answers else 200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_webhook_gets_the_alert_as_json():
+    with Hook() as hook:
+        WebhookDoor(hook.url).send(ALERT)
+
+    (body,) = hook.bodies
+    assert body["what"] == ALERT.what
+    assert body["since"] == "2024-06-01"
+    assert ALERT.text in body["text"]
+
+
+def test_a_webhook_that_stumbles_is_tried_again():
+    with Hook(503, 500, 200) as hook:
+        WebhookDoor(hook.url).send(ALERT)
+
+    assert len(hook.bodies) == 3
+
+
+@pytest.mark.parametrize(("answers", "tries"), [((404,), 1), ((500, 500, 500), 3)])
+def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
+    with Hook(*answers) as hook, pytest.raises(DeliveryError, match=f"HTTP {answers[0]}"):
+        WebhookDoor(hook.url).send(ALERT)
+
+    assert len(hook.bodies) == tries
+
+
+PROJECT = """name: small
+entry_points:
+  retrain:
+    parameters:
+      reason: {type: string, default: ""}
+      sales: {type: string, default: ""}
+    command: "python job.py {reason} {sales}"
+  refresh:
+    command: "python -c 'raise SystemExit(3)'"
+"""
+JOB = """import os, sys, pathlib
+pathlib.Path(__file__).with_name("ran.txt").write_text("|".join([*sys.argv[1:], os.environ.get("MLFLOW_RUN_ID", "")]))
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "that of the monitoring run")
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "MLproject").write_text(PROJECT)
+    (root / "job.py").write_text(JOB)
+    return root
+
+
+def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_path):
+    door = LocalDoor(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
+
+    handle = door.start("retrain", reason="error grew; it's 0.6 > 0.4")
+
+    assert door.wait(handle) is True
+    reason, sales, run = (project / "ran.txt").read_text().split("|")
+    assert (reason, sales) == ("error grew; it's 0.6 > 0.4", "my sales.csv")
+    assert run not in ("", "that of the monitoring run")
+    assert LocalDoor(parameters={}, folder=tmp_path / "jobs", root=project).ended(handle) is True
+
+
+def test_a_local_job_that_fails_is_told_so_and_keeps_what_it_printed(project, tmp_path):
+    door = LocalDoor(parameters={}, folder=tmp_path / "jobs", root=project)
+
+    handle = door.start("refresh", reason="")
+
+    assert door.wait(handle) is False
+    assert Path(handle.partition(" ")[2]).stat().st_size > 0
+
+
+def test_a_local_job_is_running_until_it_ends_and_failed_when_it_vanished(tmp_path):
+    door = LocalDoor(parameters={}, folder=tmp_path)
+    sleeper = subprocess.Popen(["sleep", "30"])
+
+    assert door.ended(f"{sleeper.pid} {tmp_path / 'x.log'}") is None
+
+    sleeper.kill()
+    sleeper.wait()
+    assert door.ended(f"{sleeper.pid} {tmp_path / 'x.log'}") is False
+    assert door.ended("nonsense") is False
