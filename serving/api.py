@@ -61,13 +61,18 @@ def endpoint_name(endpoint: Endpoint) -> str:
 
 
 def body_of(model: type[Model]) -> Model:
-    """The request's body, validated.
+    """The body of Flask's current request, validated; as `parse`."""
+    return parse(model, request.get_data(cache=False))
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """A body, validated.
 
     Raises:
         ProblemError: 400 when it is no JSON, 422 with every fault when it does not fit the model.
     """
     try:
-        return model.model_validate_json(request.get_data(cache=False))
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise from_validation(error, model=model) from error
 

@@ -1,11 +1,8 @@
 """The Flask application of one worker: what it consists of, and what surrounds every route."""
 
 import datetime as dt
-import json
 import logging
 import os
-import re
-import secrets
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,19 +15,15 @@ from serving import analysis, catalogue, health, prices
 from serving.api import Endpoint, endpoint_name, register
 from serving.champion import Champion, Watch
 from serving.documents import endpoints as document_endpoints
+from serving.edge import HEADERS, count, problem_bytes, request_id
+from serving.express import Express
 from serving.guard import Guard
 from serving.metrics import Exchange, Metrics
+from serving.prices import Desk
 from serving.problems import CONTENT_TYPE, ProblemError
 from serving.service import Service, local_now
 from serving.settings import Settings, read_settings
 
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 _DRAIN_BYTES = 64_000_000
 
 _log = logging.getLogger(__name__)
@@ -60,15 +53,21 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
     app.extensions["pricing_watch"] = Watch([service.tick])
+    desk = Desk(service)
     table = [
-        *prices.endpoints(service),
+        *prices.endpoints(desk),
         *analysis.endpoints(service),
         *catalogue.endpoints(service),
         *health.endpoints(service),
     ]
     table += document_endpoints(table)
     register(app, table)
-    _surround(app, service, table)
+    guard = Guard(settings)
+    _surround(app, service, table, guard=guard)
+    answers = {"/get_price": desk.one, "/get_prices": desk.many}
+    app.wsgi_app = Express(  # type: ignore[method-assign]
+        app.wsgi_app, answers, guard=guard, metrics=metrics, limit=serving.body_limit
+    )
     return app
 
 
@@ -80,17 +79,15 @@ def close_app(app: Flask) -> None:
     service.tick()
 
 
-def _surround(app: Flask, service: Service, table: list[Endpoint]) -> None:
+def _surround(app: Flask, service: Service, table: list[Endpoint], *, guard: Guard) -> None:
     scopes = {endpoint_name(endpoint): endpoint.scope for endpoint in table}
-    guard = Guard(service.settings)
 
     @app.before_request
     def arrive() -> None:
         g.started = time.perf_counter()
-        sent = request.headers.get("X-Request-ID")
-        g.request_id = sent if sent and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+        g.request_id = request_id(request.headers.get("X-Request-ID"))
         if request.endpoint is not None:
-            guard.admit(request, scopes[request.endpoint])
+            guard.admit(request.environ, scopes[request.endpoint])
 
     @app.after_request
     def leave(response: Response) -> Response:
@@ -98,8 +95,7 @@ def _surround(app: Flask, service: Service, table: list[Endpoint]) -> None:
             response.headers.setdefault(name, value)
         response.headers["X-Request-ID"] = g.request_id
         route = request.endpoint or "unknown"
-        service.metrics.count("pricing_requests", route, str(response.status_code))
-        service.metrics.observe("pricing_request_seconds", time.perf_counter() - g.started, route)
+        count(service.metrics, route=route, status=response.status_code, started=g.started)
         return response
 
     @app.errorhandler(ProblemError)
@@ -130,7 +126,7 @@ def _surround(app: Flask, service: Service, table: list[Endpoint]) -> None:
 
 
 def _problem(problem: ProblemError) -> Response:
-    body = json.dumps(problem.body(g.request_id), ensure_ascii=False)
+    body = problem_bytes(problem, g.request_id)
     return Response(body, status=problem.status.value, headers=problem.headers, mimetype=CONTENT_TYPE)
 
 

@@ -6,11 +6,10 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
-
-from flask import Request
+from typing import Any
 
 from serving.keys import ApiKey, find
 from serving.problems import ProblemError
@@ -33,11 +32,11 @@ class Guard:
             else None
         )
 
-    def admit(self, request: Request, scope: str | None) -> None:
+    def admit(self, environ: Mapping[str, Any], scope: str | None) -> None:
         """Lets a request pass.
 
         Args:
-            request: What came in.
+            environ: What came in, as WSGI puts it.
             scope: What its route needs; None for routes that are open to everyone and never limited.
 
         Raises:
@@ -45,9 +44,9 @@ class Guard:
         """
         if scope is None or not (self._needed or self._limit):
             return
-        caller = self._caller(request, scope) if self._needed else None
+        caller = self._caller(environ, scope) if self._needed else None
         if self._limit is not None:
-            wait = self._limit.take(caller.name if caller else f"address {request.remote_addr}")
+            wait = self._limit.take(caller.name if caller else f"address {environ.get('REMOTE_ADDR')}")
             if wait > 0:
                 raise ProblemError(
                     HTTPStatus.TOO_MANY_REQUESTS,
@@ -55,8 +54,8 @@ class Guard:
                     headers={"Retry-After": str(math.ceil(wait))},
                 )
 
-    def _caller(self, request: Request, scope: str) -> ApiKey:
-        sent = request.headers.get("X-API-Key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
+    def _caller(self, environ: Mapping[str, Any], scope: str) -> ApiKey:
+        sent = environ.get("HTTP_X_API_KEY") or environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ")
         caller = find(self._keys, sent=sent) if sent else None
         if caller is None:
             what = "this key is not known" if sent else "a key is needed, as X-API-Key or as Authorization: Bearer"

@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pricing.decision.request import Decision
+
 Key = tuple[str, tuple[str, ...]]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,6 +59,18 @@ class Metrics:
         """Adds to a counter."""
         with self._lock:
             self._sums[name, labels] += by
+
+    def decisions(self, decisions: Iterable[Decision], *, trial: str = "") -> None:
+        """Counts prices that were given."""
+        edges = HISTOGRAMS["pricing_confidence"][2]
+        with self._lock:
+            bins = self._bins.setdefault(("pricing_confidence", ()), [0.0] * (len(edges) + 2))
+            for decision in decisions:
+                self._sums["pricing_decisions", (decision.source, decision.strategy, trial)] += 1
+                bins[bisect_left(edges, decision.confidence)] += 1
+                bins[-1] += decision.confidence
+                for reason in decision.reasons:
+                    self._sums["pricing_reasons", (reason,)] += 1
 
     def set(self, name: str, *labels: str, to: float) -> None:
         """Sets a gauge; the page shows the sum over the workers."""

@@ -26,7 +26,8 @@ textarea{width:100%;min-height:11rem;padding:.6rem;border:1px solid var(--line);
 background:var(--code);color:var(--ink)}pre{background:var(--code);padding:.7rem;border-radius:.4rem;overflow-x:auto;
 white-space:pre-wrap}button{font:inherit;padding:.4rem 1.1rem;border:0;border-radius:.4rem;background:var(--post);
 color:var(--card);cursor:pointer;margin:.5rem 0}
-input{font:inherit;padding:.3rem .5rem;border:1px solid var(--line);border-radius:.4rem;background:var(--code);color:var(--ink)}label{display:block;margin-top:.6rem;font-weight:600}
+input{font:inherit;padding:.3rem .5rem;border:1px solid var(--line);border-radius:.4rem;background:var(--code);
+color:var(--ink)}label{display:block;margin-top:.6rem;font-weight:600}
 :focus-visible{outline:2px solid var(--post);outline-offset:2px}
 """
 _SCRIPT = """

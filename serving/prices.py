@@ -13,7 +13,7 @@ from pricing.decision.log import Entry
 from pricing.decision.pricer import Detailed
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import RequestError
-from serving.api import Endpoint, body_of, encode
+from serving.api import Endpoint, encode, parse
 from serving.champion import Served
 from serving.problems import ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
@@ -36,9 +36,8 @@ DRY_RUN = {
 _log = logging.getLogger(__name__)
 
 
-def endpoints(service: Service) -> list[Endpoint]:
+def endpoints(desk: "Desk") -> list[Endpoint]:
     """The routes that price."""
-    desk = Desk(service)
     return [
         Endpoint(
             "POST",
@@ -70,22 +69,38 @@ class Desk:
         self._service = service
 
     def get_price(self) -> bytes:
-        """Prices the request in the body."""
+        """Flask's view of `one`."""
         dry = dry_run()
-        asked = body_of(PriceRequest)
+        return self.one(request.get_data(cache=False), dry=dry)
+
+    def get_prices(self) -> bytes:
+        """Flask's view of `many`."""
+        dry = dry_run()
+        return self.many(request.get_data(cache=False), dry=dry)
+
+    def one(self, body: bytes, *, dry: bool = False) -> bytes:
+        """Prices the request in a body.
+
+        Raises:
+            ProblemError: The body is no such request.
+        """
+        asked = parse(PriceRequest, body)
         served = self._service.champion.served
         try:
-            detailed = self.price(served, [asked])
+            (answer,) = self.price(served, [asked])
         except RequestError as error:
             raise from_request_error(error) from error
         if not dry:
-            self.record([asked], detailed)
-        return encode(detailed[0].decision)
+            self.record([asked], [answer])
+        return encode(answer.decision)
 
-    def get_prices(self) -> bytes:
-        """Prices every request in the body, in order."""
-        dry = dry_run()
-        asked = self._batch()
+    def many(self, body: bytes, *, dry: bool = False) -> bytes:
+        """Prices every request in a body, in order, by one version; a bad item becomes an error in its place.
+
+        Raises:
+            ProblemError: The body is no batch, or too large a one.
+        """
+        asked = self._batch(body)
         served = self._service.champion.served
         good = [item for item in asked if isinstance(item, PriceRequest)]
         try:
@@ -124,13 +139,7 @@ class Desk:
         self._service.log.append([entry(item, answer, at=at, shadow=shadow) for item, answer in pairs])
         if shadow:
             return
-        metrics = self._service.metrics
-        for answer in detailed:
-            decision = answer.decision
-            metrics.count("pricing_decisions", decision.source, decision.strategy, "")
-            metrics.observe("pricing_confidence", decision.confidence)
-            for reason in decision.reasons:
-                metrics.count("pricing_reasons", reason)
+        self._service.metrics.decisions(answer.decision for answer in detailed)
 
     def _alone(self, served: Served, asked: PriceRequest) -> Detailed | ProblemError:
         try:
@@ -138,9 +147,8 @@ class Desk:
         except RequestError as error:
             return from_request_error(error)
 
-    def _batch(self) -> list[PriceRequest | ProblemError]:
+    def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
         """The body's requests; an item that cannot be read is the problem that its place will show."""
-        body = request.get_data(cache=False)
         limit = self._service.settings.config.serving.batch_limit
         try:
             items: list[PriceRequest | ProblemError] = list(PriceRequests.model_validate_json(body).requests)

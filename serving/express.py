@@ -1,0 +1,69 @@
+"""The short way for the routes that price: plain WSGI in front of Flask, which takes half of the time for one price.
+
+It answers an ordinary POST to them exactly as Flask would, by the same functions; everything else goes on to Flask.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from serving.edge import HEADERS, count, problem_bytes, request_id
+from serving.guard import Guard
+from serving.metrics import Metrics
+from serving.problems import CONTENT_TYPE, ProblemError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Answer = Callable[[bytes], bytes]
+SCOPE = "price"
+_FIXED = list(HEADERS.items())
+
+
+class Express:
+    """A WSGI application around another one."""
+
+    def __init__(
+        self, app: "WSGIApplication", answers: Mapping[str, Answer], *, guard: Guard, metrics: Metrics, limit: int
+    ) -> None:
+        """Puts itself before `app`.
+
+        Args:
+            app: What answers everything else.
+            answers: Path → what turns its body into its answer, or raises a ProblemError.
+            guard: Who gets in.
+            metrics: What is counted.
+            limit: Bytes above which a body is left to `app`, which refuses it.
+        """
+        self._app = app
+        self._answers = answers
+        self._guard = guard
+        self._metrics = metrics
+        self._limit = limit
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answers a request."""
+        path = environ["PATH_INFO"]
+        answer = self._answers.get(path)
+        length = environ.get("CONTENT_LENGTH") or ""
+        if (
+            answer is None
+            or environ["REQUEST_METHOD"] != "POST"
+            or environ.get("QUERY_STRING")
+            or not length.isdigit()
+            or int(length) > self._limit
+        ):
+            return self._app(environ, start_response)
+        started = time.perf_counter()
+        name = request_id(environ.get("HTTP_X_REQUEST_ID"))
+        status, kind, extra = "200 OK", "application/json", {}
+        try:
+            self._guard.admit(environ, SCOPE)
+            body = answer(environ["wsgi.input"].read(int(length)))
+        except ProblemError as problem:
+            status = f"{problem.status.value} {problem.status.phrase}"
+            kind, extra, body = CONTENT_TYPE, problem.headers, problem_bytes(problem, name)
+        own = [("Content-Type", kind), ("Content-Length", str(len(body))), ("X-Request-ID", name)]
+        start_response(status, [*own, *_FIXED, *extra.items()])
+        count(self._metrics, route=path[1:], status=int(status[:3]), started=started)
+        return [body]
