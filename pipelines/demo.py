@@ -1,0 +1,219 @@
+"""The whole loop on one machine, by the commands and requests that a person would type: `make demo`."""
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.cli import Options, Terminated, run_main
+from pipelines.demo_world import StageError, World, call
+from pipelines.evaluation import score_lines
+from pipelines.lock import only_one
+from pipelines.places import ROOT, pricing_home
+from pricing.data.calendar import WEEKDAYS
+from pricing.data.market import MarketConfig, simulate
+from pricing.data.panel import Panel
+from pricing.data.store import load_panel
+
+AMPLE = 10_000.0  # units; what a request says where the sales do not know the stock
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Story:
+    """What one demo runs on.
+
+    Attributes:
+        title: Its input, in words.
+        config: File in config/ that all commands are given.
+        holdout: Last periods that the model does not see; the decisions meet their sales.
+        market: The simulated market; None for the grocery sales.
+        ahead: Days after the history that the policies of the market price.
+    """
+
+    title: str
+    config: str
+    holdout: int
+    market: MarketConfig | None = None
+    ahead: int = 0
+
+
+def stories() -> dict[tuple[str, str], Story]:
+    """Every demo there is, by its data and size."""
+    ahead = 60
+    full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
+    return {
+        ("grocery", "full"): Story("a year of real grocery sales, weekly", "grocery.yaml", 4),
+        ("market", "full"): Story("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
+        ("market", "small"): Story("a small simulated market", "small.yaml", 28, small, ahead),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_demo, argv)
+
+
+def _demo(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    story = stories().get((options.data, options.size))
+    if story is None:
+        raise StageError(f"there is no {options.size} demo on {options.data}")
+    home = pricing_home().resolve()
+    with only_one("demo", home=home):
+        world = World(home / "demo" / options.data, ROOT / "config" / story.config)
+        world.begin()
+        try:
+            _tell(story, world)
+        except (KeyboardInterrupt, Terminated):
+            shutil.rmtree(world.folder, ignore_errors=True)
+            raise
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = Options("demo", "Runs the whole loop, from raw sales to served prices and a drift report.")
+    options.add_argument("--data", default="grocery", choices=("grocery", "market"), help="what it runs on")
+    options.add_argument("--size", default="full", choices=("full", "small"), help="small: a market of seconds, for CI")
+    return options.parse(argv)
+
+
+def _tell(story: Story, world: World) -> None:
+    print(f"The whole loop on {story.title}. Everything it makes lies in {world.folder}", flush=True)
+
+    world.stage("1 Sales: read, check, build the panel")
+    world.run("etl", ["python", "-m", "pipelines.etl", "--sales", _sales(story, world), "--config", str(world.config)])
+    panel = load_panel(world.folder / "panel")
+    cut = len(panel.dates) - story.holdout - 1
+    sales, until = str(world.folder / "panel"), str(panel.dates[cut])
+
+    world.stage(f"2 Training: walk forward, then fit on everything up to {until}, by `mlflow run`")
+    world.mlflow_run("main", {"sales": sales, "until": until, "reason": "demo"})
+
+    world.stage("3 Promotion: the challenger becomes champion if it passes every gate")
+    promotion = world.mlflow_run("promote", {"reason": "demo"})
+
+    world.stage("4 Serving: Flask answers from the champion, without TensorFlow")
+    with world.serving() as address:
+        model = call(f"{address}/model")
+        answers = [(body, call(f"{address}/get_price", body)) for body in _three(panel, cut)]
+        world.stage(f"5 Decisions for the {story.holdout} {panel.period}s that the model has not seen")
+        for period in range(cut + 1, len(panel.dates)):
+            print(f"   {panel.dates[period]}: {_decide(address, panel, period)}", flush=True)
+
+    world.stage("6 Monitoring: the decisions meet the sales that followed")
+    world.mlflow_run("monitor", {"sales": sales, "act": "false"})
+
+    league: list[str] = []
+    if story.market is not None:
+        world.stage(f"7 Profit: {story.ahead} days of the same market under each policy, with common shoppers")
+        league = _play(story, world)
+    world.stage("What came out")
+    print("\n".join(_summary(world, model, answers=answers, promotion=promotion, league=league)))
+
+
+def _sales(story: Story, world: World) -> str:
+    if story.market is None:
+        return "completejourney"
+    path = world.folder / "sales.parquet"
+    simulate(story.market).frame().to_parquet(path, index=False)
+    return str(path)
+
+
+def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
+    """The five documented fields for a product that sells much, one in the middle and one that sells little."""
+    sold = np.nansum(panel.units_sold[:, : cut + 1], axis=1)
+    order = np.argsort(-sold)
+    for row in (order[0], order[len(order) // 2], order[-1]):
+        asked = _request(panel, int(row), cut)
+        contract = ("product_id", "current_stock", "day_of_week", "comp_price", "is_promo")
+        yield {name: asked[name] for name in contract} | {"day_of_week": "Friday", "is_promo": False}
+
+
+def _decide(address: str, panel: Panel, period: int) -> str:
+    """Asks for the price of every product that sold something then, as a shop would have that morning."""
+    rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
+    requests = [
+        _request(panel, int(row), period - 1)
+        | {"date": str(panel.dates[period]), "is_promo": bool(panel.is_promo[row, period])}
+        for row in rows
+    ]
+    answers: list[dict[str, Any]] = []
+    for start in range(0, len(requests), BATCH):
+        answers += call(f"{address}/get_prices", {"requests": requests[start : start + BATCH]})["decisions"]
+    faults = [answer["error"] for answer in answers if "error" in answer]
+    if faults:
+        raise StageError(f"{len(faults)} of {len(answers)} requests were refused; the first: {json.dumps(faults[0])}")
+    prices = np.array([answer["recommended_price"] for answer in answers])
+    before = panel.price[rows, period - 1]
+    moved = np.abs(prices / before - 1) > 0.001
+    rule = sum(answer["source"] == "rule" for answer in answers)
+    return f"{len(answers)} prices, {moved.mean():.0%} of them moved, {rule} by rule"
+
+
+def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
+    """What a shop knows in the morning after the period `known`: yesterday's price, today's stock and competitor."""
+    today = min(known + 1, len(panel.dates) - 1)
+    stock, rival = panel.stock[row, today], panel.comp_price[row, today]
+    return {
+        "product_id": str(panel.product_ids[row]),
+        "current_stock": float(stock) if np.isfinite(stock) else AMPLE,
+        "day_of_week": WEEKDAYS[panel.dates[today].astype("datetime64[D]").item().weekday()],
+        "comp_price": round(float(rival), 2) if np.isfinite(rival) else None,
+        "current_price": round(float(panel.price[row, known]), 2),
+        "is_promo": False,
+    }
+
+
+def _play(story: Story, world: World) -> list[str]:
+    market = story.market
+    if market is None:
+        return []
+    served = json.loads(next((world.folder / "versions").glob("*/champion.json")).read_text(encoding="utf-8"))
+    folder = next((world.folder / "versions").glob("*/champion.json")).parent / served["folder"]
+    options = {"products": market.products, "days": market.days, "ahead": story.ahead, "seed": market.seed}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return world.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])
+
+
+def _summary(
+    world: World,
+    model: dict[str, Any],
+    *,
+    answers: Sequence[tuple[dict[str, Any], dict[str, Any]]],
+    promotion: Sequence[str],
+    league: Sequence[str],
+) -> Iterator[str]:
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in world.settings.items())
+    yield "Walk-forward scores (WAPE, smaller is better), beside the seasonal naive forecast:"
+    yield from (f"   {line}" for line in score_lines(model["backtest"]))
+    yield f"\nRegistered and promoted: version {model['model_version']} of `pricing`. Its gates:"
+    yield from (f"   {line}" for line in promotion if line.startswith("|"))
+    yield "\nThree answers over HTTP. Where the sales know no stock, the request says 10,000:"
+    for body, answer in answers:
+        address = f"http://127.0.0.1:{world.port}/get_price"
+        yield f"   $ curl -s {address} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+        yield f"   {json.dumps(answer)}"
+    if league:
+        yield "\nProfit against holding list prices, beside rules and the oracle who knows expected demand:"
+        yield from (f"   {line}" for line in league)
+        yield f"   Plot: {world.folder / 'market' / 'market.png'}"
+    yield f"\nDrift report: {world.folder / 'monitoring' / 'latest' / 'drift.html'}"
+    yield f"MLflow UI:    .venv/bin/mlflow ui --port 5000 --backend-store-uri {shlex.quote(world.tracking_uri)}"
+    yield f"Serve again, so that the curl commands answer:\n   {settings} make serve"
+    yield (
+        "Your own sales: a row per product and day with date, product_id, units_sold, price (README.md: the rest):\n"
+        "   make train SALES=sales.csv && make promote && make serve\n"
+        "Whatever the demo made is in one folder, and goes with it: "
+        f"rm -r {shlex.quote(str(world.folder))}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
