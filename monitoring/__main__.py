@@ -21,7 +21,7 @@ from monitoring.drift import add_to_workspace, html
 from monitoring.memory import Memory
 from monitoring.rules import Action, Outcome, decide
 from monitoring.summary import drift_head, page, weekly_page
-from monitoring.tracking import monitoring_run, record, tracking_uri
+from monitoring.tracking import monitoring_run, record, tracking_uri, with_recorded
 from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, DataConfig, load_config
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     now = dt.datetime.now(dt.UTC)
     config = load_config(options.config)
     home = cli.home()
-    given = {"sales": options.sales, "config": options.config}
+    given = {"sales": options.sales, "config": options.config, "quarantine": options.quarantine}
     with monitoring_run() as run:
         panel = _panel(options, config.data)
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now)
@@ -55,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             config.monitoring,
             parameters={name: str(value) for name, value in given.items() if value},
             folder=home / "monitoring" / "jobs",
+            experiment=run.info.experiment_id,
         )
         act.settle(memory, door, now=now)
         outcome = decide(
             watch.situation(seen, now=now, config=config.monitoring),
-            memory.past(now=now),
+            with_recorded(memory.past(now=now)),
             watch.rules(config.monitoring),
         )
         out = options.out or home / "monitoring" / "latest"
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tags = {"outcome": outcome.action, "reason": outcome.reason, "done": deed.text, "champion": champion.number}
             record(metrics=figures, tags=tags, folder=Path(folder))
             _replace(out, Path(folder))
-        _say(seen, outcome=outcome, out=out, run=run)
+        _say(seen, outcome=outcome, out=out, run=run.info.run_id)
         print(f"done: {deed.text}")
         if options.act == "true":
             _spread_word(outcome, deed, seen=seen, figures=figures, config=config, memory=memory)

@@ -14,6 +14,7 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from monitoring.alerts import Alert, DeliveryError
+from monitoring.doors import given_reason
 from pricing.config import AlarmConfig, DoorsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
@@ -47,13 +48,14 @@ class EcsDoor:
         self._doors = doors
 
     def start(self, action: str, *, reason: str) -> str:
-        """Runs `python -m pipelines.ACTION --reason REASON` as a task and returns its ARN."""
+        """Runs `python -m pipelines.ACTION`, for a retraining with its reason, as a task and returns its ARN."""
         network = {
             "subnets": self._doors.ecs_subnets,
             "securityGroups": self._doors.ecs_security_groups,
             "assignPublicIp": "DISABLED",
         }
-        command = ["python", "-m", f"pipelines.{action}", "--reason", reason]
+        words = [word for name, value in given_reason(action, reason).items() for word in (f"--{name}", value)]
+        command = ["python", "-m", f"pipelines.{action}", *words]
         with _door("ecs", "run_task"):
             answer = _client("ecs").run_task(
                 cluster=self._doors.ecs_cluster,

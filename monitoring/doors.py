@@ -17,6 +17,11 @@ from pricing.config import MonitoringConfig
 _log = logging.getLogger(__name__)
 
 
+def given_reason(action: str, reason: str) -> dict[str, str]:
+    """The parameters of a job that tell why it runs: carrying states forward needs no reason and takes none."""
+    return {"reason": reason} if action == "retrain" else {}
+
+
 class JobDoor(Protocol):
     """Something that starts a job by its entry point's name."""
 
@@ -44,12 +49,16 @@ class LocalDoor:
 
     Args:
         parameters: Passed on as -P name=value, such as sales and config.
+        experiment: The MLflow experiment that the job's run belongs to; MLflow's own default when None.
         folder: What the job prints, and its exit code, go to files here.
         root: Where MLproject lies.
     """
 
-    def __init__(self, *, parameters: Mapping[str, str], folder: Path, root: Path = ROOT) -> None:
+    def __init__(
+        self, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None, root: Path = ROOT
+    ) -> None:
         self._parameters = dict(parameters)
+        self._experiment = experiment
         self._folder = folder
         self._root = root
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -57,11 +66,14 @@ class LocalDoor:
     def start(self, action: str, *, reason: str) -> str:
         """Starts the entry point; the handle is "PID LOG"."""
         command = [sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"]
-        for name, value in {**self._parameters, "reason": reason}.items():
+        for name, value in {**self._parameters, **given_reason(action, reason)}.items():
             command += ["-P", f"{name}={value}"]
         # The job is a run of its own; with this run's id it would write into the monitoring run.
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+        if self._experiment is not None:
+            environment["MLFLOW_EXPERIMENT_ID"] = self._experiment
+            environment.pop("MLFLOW_EXPERIMENT_NAME", None)
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
         shell = ["sh", "-c", '"$@"; echo $? > "$0"', str(log.with_suffix(".code")), *command]
@@ -101,12 +113,14 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def job_door(config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path) -> JobDoor | None:
-    """The door that `trigger` names; None for "none"."""
+def job_door(
+    config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
+) -> JobDoor | None:
+    """The door that `trigger` names; None for "none". The last three are for the local one."""
     if config.trigger == "none":
         return None
     if config.trigger == "local":
-        return LocalDoor(parameters=parameters, folder=folder)
+        return LocalDoor(parameters=parameters, folder=folder, experiment=experiment)
     from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
     return aws.EcsDoor(config.doors) if config.trigger == "ecs" else aws.EventDoor(config.doors.event_bus)

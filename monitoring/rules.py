@@ -143,7 +143,8 @@ def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> O
             wait = f"{what}; retrained {days} days ago, the next one may start after {rules.cooldown}"
             return Outcome("none", wait, "decay")
         if days < rules.windows * now.window_days + rules.cooldown:
-            return Outcome("page", f"{what}, although retrained {days} days ago: a new model does not mend it", "decay")
+            doubt = "its model was not promoted, or does not mend it"
+            return Outcome("page", f"{what}, although retrained {days} days ago: {doubt}", "decay")
     if past.refreshed is not None and (now.now - past.refreshed).days < now.window_days:
         wait = f"{what}; states were carried forward on {past.refreshed:%Y-%m-%d}, a whole window since then is needed"
         return Outcome("none", wait, "decay")

@@ -1,21 +1,23 @@
 """The MLflow run of a monitoring run. The only module here that imports mlflow."""
 
-import logging
+import datetime as dt
 import math
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from monitoring.cli import ROOT
+from monitoring.rules import Past
 from pricing.errors import RegistryError
-
-_log = logging.getLogger(__name__)
 
 EXPERIMENT = "pricing"
 
@@ -26,8 +28,8 @@ def tracking_uri() -> str:
 
 
 @contextmanager
-def monitoring_run() -> Iterator[str]:
-    """Opens the run that `mlflow run` made, or a new one, yields its id, and ends it FINISHED, or FAILED and says why.
+def monitoring_run() -> Iterator[Run]:
+    """Opens the run that `mlflow run` made, or a new one, and ends it FINISHED, or FAILED with the reason as a tag.
 
     Raises:
         RegistryError: The tracking store does not answer, or refuses.
@@ -35,7 +37,8 @@ def monitoring_run() -> Iterator[str]:
     mlflow.set_tracking_uri(tracking_uri())
     try:
         given = os.environ.pop("MLFLOW_RUN_ID", None)
-        tags = {"job": "monitor"}
+        # With host and pid, the next job on this machine can close the run of one that was killed.
+        tags = {"job": "monitor", "host": socket.gethostname(), "pid": str(os.getpid())}
         parent = os.environ.get("PRICING_PARENT_RUN_ID")
         if given:
             run = mlflow.start_run(run_id=given, tags={**tags, MLFLOW_RUN_NAME: "monitor"})
@@ -43,7 +46,7 @@ def monitoring_run() -> Iterator[str]:
             tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
             run = mlflow.start_run(experiment_id=_experiment(), run_name="monitor", tags=tags)
         try:
-            yield run.info.run_id
+            yield run
         except BaseException as error:
             mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:4000])
             mlflow.end_run("FAILED")
@@ -58,6 +61,27 @@ def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Pat
     mlflow.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)})
     mlflow.set_tags(dict(tags))
     mlflow.log_artifacts(str(folder))
+
+
+def with_recorded(past: Past) -> Past:
+    """Adds the retrainings that others started, a person or the nightly job: every one is a run beside this one."""
+    active = mlflow.active_run()
+    if active is None:
+        return past
+    runs = MlflowClient().search_runs(
+        [active.info.experiment_id],
+        filter_string="tags.job = 'retrain'",
+        order_by=["attributes.start_time DESC"],
+        max_results=20,
+    )
+    failed = 0
+    for run in runs:
+        if run.info.status == "FINISHED":
+            start = dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC)
+            latest = start if past.retrained is None else max(start, past.retrained)
+            return replace(past, retrained=latest, failed=failed)
+        failed += run.info.status == "FAILED"
+    return replace(past, failed=max(failed, past.failed))
 
 
 def _experiment() -> str:

@@ -15,10 +15,13 @@ from benchmarks.monitoring_world import World, backtest_figures, build, entries,
 from monitoring.__main__ import main
 from monitoring.cli import run_main
 from monitoring.memory import Memory
+from monitoring.rules import Past
+from monitoring.tracking import monitoring_run, with_recorded
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.decision.log_writer import LogWriter
 from pricing.registry import files
+from pricing.registry.aliases import Registry
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -250,3 +253,44 @@ def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
 
     assert memory.running() == []
     assert memory.past(now=now).failed == 1
+
+
+@pytest.mark.parametrize(
+    ("statuses", "retrained", "failed"), [(["FINISHED"], True, 0), (["FAILED", "FAILED"], False, 2), ([], False, 0)]
+)
+def test_retrainings_that_others_started_count(home, statuses, retrained, failed):
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("pricing").experiment_id
+    for status in statuses:
+        run = client.create_run(experiment, tags={"job": "retrain"})
+        client.set_terminated(run.info.run_id, status)
+
+    with monitoring_run():
+        past = with_recorded(Past())
+
+    assert (past.retrained is not None, past.failed) == (retrained, failed)
+
+
+@pytest.mark.slow
+def test_decay_leads_through_the_local_door_to_a_retraining_and_the_next_run_knows_it(home):
+    world = World(days=392, change_day=364, demand_factor=0.55)
+    prepare(home, world, days=range(350, 392))
+    crown(home, world, state_date="2025-01-26")
+    fast = {"steps": 20, "demand_steps": 20, "price_steps": 20, "rounds": 1, "folds": 1, "nuisance_folds": 2}
+    (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": {"trigger": "local"}, "demand": fast}))
+
+    code = monitor(home, "--config", str(home / "config.yaml"))
+
+    (job,) = [
+        run
+        for run in MlflowClient().search_runs([last_run().info.experiment_id])
+        if run.data.tags.get("job") == "retrain"
+    ]
+    assert "error" in job.data.tags["reason"]
+    assert Memory(home / "monitoring" / "monitoring.db").past(now=dt.datetime.now(dt.UTC)).started_today == 1
+    assert (code, job.info.status) == (0, "FINISHED")
+    registry = Registry("pricing", uri=mlflow.get_tracking_uri())
+    assert registry.find("challenger").number == "2"
+    monitor(home, "--config", str(home / "config.yaml"))
+    assert report(home)["outcome"]["action"] == "none"
+    assert "retrained 0 days ago" in report(home)["outcome"]["reason"]

@@ -1,0 +1,182 @@
+"""How often monitoring cries wolf, and how soon it sees the wolf: `python -m benchmarks.monitoring drift|decay`.
+
+Prints the tables of benchmarks/monitoring.md. Worlds differ by seed only; nothing here was used to choose a setting but
+the seeds from 5000 on, with which the transformation of drift's distances was chosen.
+"""
+
+import argparse
+import datetime as dt
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.monitoring_world import Truth, World, backtest_figures, build
+from monitoring import decay, scores
+from monitoring.calibration import calibrate, distance
+from monitoring.rules import Past, Situation, decide
+from monitoring.samples import WATCHED, take
+from monitoring.watch import rules
+from pricing.config import MonitoringConfig, load_config
+from pricing.data.panel import Panel
+
+COLUMNS = WATCHED[:-1]
+NOBODY = pd.DataFrame(
+    {"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": [], "period": pd.to_datetime([])}
+)
+SHIFTS: dict[str, dict[str, float]] = {
+    "prices 5 % lower": {"price_factor": 0.95},
+    "prices 10 % lower": {"price_factor": 0.90},
+    "twice the promotions": {"promo_factor": 2.0},
+    "demand +15 %": {"demand_factor": 1.15},
+    "demand +30 %": {"demand_factor": 1.3},
+    "demand −30 %": {"demand_factor": 0.7},
+}
+REGIMES: dict[str, dict[str, float]] = {
+    "demand −20 %": {"demand_factor": 0.8},
+    "demand −30 %": {"demand_factor": 0.7},
+    "demand +40 %": {"demand_factor": 1.4},
+    "elasticities −1, prices 10 % lower": {"elasticity_shift": -1.0, "price_factor": 0.9},
+}
+
+
+def alarms(world: World, config: MonitoringConfig) -> Counter[str]:
+    """Which columns alarm in the newest window of one world; "any" when one of them does."""
+    panel, _ = build(world)
+    taken = take(panel, NOBODY, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
+    found: Counter[str] = Counter()
+    for watched in COLUMNS:
+        known = taken.reference[watched.column].dropna(), taken.current[watched.column].dropna()
+        limit = calibrate(
+            taken.reference, watched, window=28, step_days=1, false_alarm=config.false_alarm / len(WATCHED)
+        )
+        if limit is not None and distance(*known, kind=watched.kind) > limit.value:
+            found[watched.column] = found["any"] = 1
+    return found
+
+
+def drift(worlds: int, config: MonitoringConfig) -> None:
+    """Prints false alarms per window, and how many windows of a changed world alarm."""
+    names = ["any", *(watched.column for watched in COLUMNS)]
+    print("| 28-day window | windows | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 2))
+    cases: list[tuple[str, int, dict[str, float], int]] = [
+        ("nothing changed, reference 364 days", worlds, {}, 392),
+        ("nothing changed, no season", worlds // 2, {"season": 0.0}, 392),
+        ("nothing changed, reference 172 days", worlds // 2, {}, 200),
+        *((name, max(1, worlds // 5), shift, 392) for name, shift in SHIFTS.items()),
+    ]
+    for name, count, shift, days in cases:
+        total: Counter[str] = Counter()
+        for seed in range(count):
+            base = World(products=30, days=days, seed=seed, change_day=days - 28 if shift else None)
+            total += alarms(replace(base, **shift), config)  # type: ignore[arg-type]
+        print(
+            f"| {name} | {count} | " + " | ".join(f"{total[column] / count:.1%}" for column in names) + " |", flush=True
+        )
+
+
+def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
+    """What the join would give when every day is priced by these forecasts."""
+    product, day = np.indices(forecast.shape)
+    naive = np.full(forecast.shape, np.nan)
+    past = [np.abs(panel.units_sold[:, 28:] - panel.units_sold[:, 28 - 7 * lag : -7 * lag]) for lag in range(1, 5)]
+    naive[:, 28:] = np.mean(past, axis=0)
+    frame = pd.DataFrame(
+        {
+            "product_id": panel.product_ids[product.ravel()],
+            "day": day.ravel(),
+            "forecast": forecast.ravel(),
+            "units_sold": panel.units_sold.ravel().astype(float),
+            "naive": naive.ravel(),
+            "scored": ~panel.censored.ravel(),
+            "charged": panel.price.ravel(),
+            "cost": panel.unit_cost.ravel(),
+        }
+    )
+    margin = (frame["charged"] - frame["cost"]) * frame["forecast"]
+    return frame.assign(expected_margin=margin, pricing="followed", source="model", confidence=0.7)
+
+
+def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
+    """Runs the decay rules every night from day 120 on and returns the days of retraining.
+
+    A retrained model knows the world as it is then.
+    """
+    panel, truth = build(world)
+    calm, known = build(replace(world, change_day=None, days=120))
+    figures = backtest_figures(calm, known)
+    rng = np.random.default_rng(world.seed + 10_000)
+    noise = np.exp(rng.normal(0, 0.1, truth.mean.shape))
+    frame = joined(panel, truth.old * noise)
+    retrained: list[int] = []
+    cache: dict[int, decay.Verdict] = {}
+    promised = decay.band(figures, config)
+    start = np.datetime64(panel.dates[0])
+    for today in range(120, world.days):
+        ends = [today - config.score_window * back for back in range(config.windows - 1, -1, -1)]
+        for end in ends:
+            if end not in cache:
+                rows = frame[frame["day"].between(end - config.score_window + 1, end)]
+                score = scores.score(rows, name=str(start + end), rng=np.random.default_rng(end))
+                cache[end] = decay.judge(score, promised, min_rows=config.min_rows)
+        newest = [cache[end] for end in ends]
+        now = pd.Timestamp(start + today).to_pydatetime().replace(tzinfo=dt.UTC)
+        last = pd.Timestamp(start + retrained[-1]).to_pydatetime().replace(tzinfo=dt.UTC) if retrained else None
+        seen = Situation(
+            now=now,
+            decayed=tuple(bool(one.breaches) for one in newest),
+            why="error grew",
+            window_days=config.score_window,
+            drifted=(),
+            state_age=1,
+            silent_days=0,
+            share_rule=0.0,
+            broken=(),
+        )
+        if decide(seen, Past(retrained=last), rules(config)).action == "retrain":
+            retrained.append(today)
+            frame = _relearn(frame, truth, noise, since=today)
+            cache = {end: verdict for end, verdict in cache.items() if end <= today}
+    return retrained
+
+
+def _relearn(frame: pd.DataFrame, truth: Truth, noise: np.ndarray, *, since: int) -> pd.DataFrame:
+    forecast = np.where(frame["day"] > since, (truth.mean * noise).ravel(), frame["forecast"])
+    return frame.assign(forecast=forecast)
+
+
+def regimes(worlds: int, config: MonitoringConfig) -> None:
+    """Prints false retrainings a year, and the days from a regime change to the retraining."""
+    calm = [watch_a_year(World(products=40, days=485, seed=seed), config) for seed in range(worlds)]
+    false = sum(len(days) for days in calm)
+    print(f"no change: {false} retrainings in {worlds} years, {false / worlds:.2f} a year\n")
+    print("| change on day 250 | worlds | seen | median days | slowest | retrainings after it |\n|" + "---|" * 6)
+    for name, shift in REGIMES.items():
+        waits, after = [], []
+        for seed in range(worlds):
+            world = World(products=40, days=400, seed=seed, change_day=250)
+            days = [day - 250 for day in watch_a_year(replace(world, **shift), config) if day >= 250]  # type: ignore[arg-type]
+            after.append(len(days))
+            waits += days[:1]
+        middle, slowest = (statistics.median(waits), max(waits)) if waits else ("–", "–")
+        print(f"| {name} | {worlds} | {len(waits)} | {middle} | {slowest} | {statistics.mean(after):.2f} |", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one of the two benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", choices=("drift", "decay"))
+    parser.add_argument("--worlds", type=int, default=200)
+    options = parser.parse_args(argv)
+    started = time.perf_counter()
+    config = load_config().monitoring
+    (drift if options.which == "drift" else regimes)(options.worlds, config)
+    print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
