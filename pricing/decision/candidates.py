@@ -28,6 +28,7 @@ class Candidates:
         current: (request,) column of the current price.
         allowed: (request,) whether the current price may be charged.
         nearest: (request,) column of the allowed price nearest to the current one: its own column if allowed.
+        all_allowed: Whether every current price may be charged.
     """
 
     prices: Floats
@@ -35,6 +36,7 @@ class Candidates:
     current: Ints
     allowed: Bools
     nearest: Ints
+    all_allowed: bool
 
 
 class Lattice:
@@ -85,7 +87,9 @@ class Lattice:
         prices = np.concatenate([prices, current[:, None]], axis=1)
         prices.sort(axis=1)
         place = (prices < current[:, None]).sum(axis=1)
-        return Candidates(prices, limit, place, allowed, self._nearest(prices, place, allowed))
+        all_allowed = bool(allowed.all())
+        nearest = place if all_allowed else self._nearest(prices, place, allowed)
+        return Candidates(prices, limit, place, allowed, nearest, all_allowed)
 
     def allows(self, prices: Floats, field: Candidates) -> Bools:
         """(price,) which of some prices the guardrails of one request allow; `field` holds its candidates.
@@ -112,8 +116,6 @@ class Lattice:
 
     @staticmethod
     def _nearest(prices: Floats, place: Ints, allowed: Bools) -> Ints:
-        if allowed.all():
-            return place
         rows = np.arange(len(prices))
         last = prices.shape[1] - 1
         here = prices[rows, place]

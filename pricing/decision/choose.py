@@ -175,7 +175,7 @@ def _best(line: _Line, field: Candidates, *, weight: Floats, min_gain: float) ->
     """(request,) the allowed candidate of the highest expected objective; the nearest one where it gains too little."""
     worth, rows = line.worth, line.rows
     objective = (weight @ line.sold) * worth.per_unit + worth.fixed  # (request, candidate)
-    if not field.allowed.all():
+    if not field.all_allowed:
         here = objective[rows, field.current]
         objective[rows, field.current] = np.where(field.allowed, here, -np.inf)
     best = objective.argmax(axis=1)
@@ -216,7 +216,8 @@ def _range(
     square = ((weight * scale * scale)[:, None, :] @ value)[:, 0]
     spread = np.sqrt(np.maximum(square - mean * mean, 0.0))
     inside = mean + deviation * spread >= -1e-9
-    inside[rows, field.current] &= field.allowed
+    if not field.all_allowed:
+        inside[rows, field.current] &= field.allowed
     inside[rows, final] = True
     last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
     return field.prices[rows, inside.argmax(axis=1)], field.prices[rows, last]

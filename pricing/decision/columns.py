@@ -27,6 +27,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _NAN = float("nan")
 _INF = float("inf")
+_DAY = np.dtype("datetime64[D]")
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
 _STRANGER = BIT["unknown_product"] | BIT["unknown_category"]
@@ -171,7 +172,7 @@ class Desk:
             Offers(
                 product=whole[1],
                 category=whole[2],
-                date=whole[3].view("datetime64[D]"),
+                date=whole[3].view(_DAY),
                 list_price=numbers[2],
                 comp_price=numbers[4],
                 is_promo=numbers[6],

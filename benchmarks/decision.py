@@ -1,0 +1,86 @@
+"""How fast the decision is: prices a second in batches, microseconds for one, through the pricer and the real model.
+
+Run `python -m benchmarks.decision` from the root; results stand in decision.md. The model's weights are random: what a
+price costs depends on the shapes of its arrays only.
+"""
+
+import argparse
+import datetime as dt
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import get_args
+
+import numpy as np
+
+from pricing.config import load_config
+from pricing.decision.choose import choose
+from pricing.decision.columns import Desk
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest, Weekday
+from tests.versions import make_demand, make_panel
+
+BATCH = 1000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--products", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=20, help="batches measured")
+    options = parser.parse_args(argv)
+    panel = make_panel(products=options.products)
+    demand, config = make_demand(panel), load_config()
+    facts = ProductFacts.from_panel(panel)
+    pricer = Pricer(demand, facts, config, version="bench")
+    today = demand.state_date + dt.timedelta(days=1)
+    rng = np.random.default_rng(0)
+    requests = [_request(str(rng.choice(demand.product_ids)), rng=rng, today=today) for _ in range(BATCH)]
+    ample = requests[0].model_copy(update={"current_stock": 1e6})
+    short = requests[0].model_copy(update={"current_stock": 5.0})
+
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; fastest twentieth | median")
+    fast, median = _seconds(lambda: pricer.price(requests, today=today), rounds=options.rounds)
+    print(f"{'batch of 1,000':34}{BATCH / fast:10,.0f} |{BATCH / median:10,.0f} prices/s")
+    columns = Desk(demand, facts, config, pricer.policy).lay_out([ample], today=today)
+    prices = pricer.policy.lattice.candidates(columns.these).prices
+    ask = partial(demand.grid, columns.offers)
+    grid = ask(prices)
+    jobs: dict[str, Callable[[], object]] = {
+        "one price, ample stock": partial(pricer.price, [ample], today=today),
+        "one price, short stock": partial(pricer.price, [short], today=today),
+        "  ample, of which the model": lambda: ask(prices),
+        "  ample, of which the choice": lambda: choose(columns.these, lambda _: grid, pricer.policy),
+    }
+    for name, job in jobs.items():
+        fast, median = _seconds(job, rounds=100 * options.rounds)
+        print(f"{name:34}{fast * 1e6:10,.0f} |{median * 1e6:10,.0f} µs")
+    return 0
+
+
+def _request(product_id: str, *, rng: np.random.Generator, today: dt.date) -> PriceRequest:
+    day = today + dt.timedelta(days=int(rng.integers(1, 7)))
+    return PriceRequest(
+        product_id=product_id,
+        current_stock=float(rng.integers(0, 300)),
+        day_of_week=get_args(Weekday)[day.weekday()],
+        comp_price=float(np.round(rng.uniform(5, 20), 2)),
+        is_promo=bool(rng.random() < 0.1),
+    )
+
+
+def _seconds(job: Callable[[], object], *, rounds: int) -> tuple[float, float]:
+    """The fastest twentieth, which other processes disturb least, and the median; after one round to warm up."""
+    job()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        job()
+        times.append(time.perf_counter() - start)
+    return float(np.quantile(times, 0.05)), float(np.median(times))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
