@@ -74,7 +74,7 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": definitions.get("$defs", {}),
+            "schemas": _plain(definitions.get("$defs", {})),
             "x-reasons": REASONS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -82,6 +82,19 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _plain(schema: Any) -> Any:
+    """The schema with pairs of one kind written as arrays of two, which more tools understand than `prefixItems`."""
+    if isinstance(schema, list):
+        return [_plain(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _plain(part) for name, part in schema.items()}
+    kinds = found.get("prefixItems")
+    if isinstance(kinds, list) and all(kind == kinds[0] for kind in kinds):
+        found["items"] = found.pop("prefixItems")[0]
+    return found
 
 
 def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
         return Fault(field=location, problem=f"is no field of this request{near}")
     if fault["type"] == "missing":
         return Fault(field=location, problem="is required and missing")
-    message = str(fault["msg"])
+    message = str(fault["msg"]).removeprefix("Value error, ")
     return Fault(field=location, problem=message[0].lower() + message[1:], found=show(fault["input"]))
 
 

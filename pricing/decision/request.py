@@ -3,11 +3,21 @@
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 Source = Literal["model", "category", "rule", "override"]
 Money = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+
+
+def _written_out(value: object) -> object:
+    """Refuses what would be read as seconds since 1970."""
+    if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value[1:]):
+        raise ValueError("should be a date such as 2026-03-06")
+    return value
+
+
+Day = Annotated[dt.date, BeforeValidator(_written_out)]
 
 
 class PriceRequest(BaseModel):
@@ -24,14 +34,14 @@ class PriceRequest(BaseModel):
     comp_price: Money | None = None
     is_promo: bool = False
 
-    date: dt.date | None = None
+    date: Day | None = None
     strategy: str | None = None
     current_price: Money | None = None
     category: str | None = None
     unit_cost: Money | None = None
     list_price: Money | None = None
     is_holiday: bool | None = None
-    next_delivery: dt.date | None = None
+    next_delivery: Day | None = None
 
 
 class Decision(BaseModel):

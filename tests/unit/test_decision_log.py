@@ -1,11 +1,13 @@
 import datetime as dt
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,19 @@ def test_every_product_id_makes_one_line_of_json(product_id: str) -> None:
 
     assert line.count(b"\n") == 1
     assert json.loads(line)["product_id"] == product_id
+
+
+@given(numbers=st.lists(st.floats(), max_size=5), price=st.none() | st.floats())
+def test_every_number_is_strict_json_and_close_to_what_it_was(numbers: list[float], price: float | None) -> None:
+    one = replace(entry(), candidate_prices=numbers, current_price=price)
+
+    record = json.loads(one.encode(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+    for number, kept in zip([price, *numbers], [record["current_price"], *record["candidates"]["price"]], strict=True):
+        if number is None or not math.isfinite(number):
+            assert kept is None
+        else:
+            assert kept == pytest.approx(number, rel=1e-5)
 
 
 def test_a_line_reaches_the_disk_without_being_asked_within_the_flush_time(tmp_path: Path) -> None:
