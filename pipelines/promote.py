@@ -164,10 +164,16 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         panel = panel.select(np.asarray(panel.present.any(axis=1)))
     if fingerprint(panel) != scored.get("fingerprint"):
         raise SourceError(f"{options.sales or 'simulated market'}: holds other sales than those; {asked}")
-    from pricing.demand.training import backtest  # noqa: PLC0415 - TensorFlow takes seconds to import
+    from pipelines.calendar import holiday_calendar  # noqa: PLC0415 - TensorFlow takes seconds to import
+    from pricing.demand.backtest import backtest  # noqa: PLC0415
 
     print(f"refitting the champion's configuration on {source}, {ours.folds} folds", flush=True)
-    evaluated = backtest(panel, theirs.model_copy(update=same_folds), progress=lambda words: print(words, flush=True))
+    evaluated = backtest(
+        panel,
+        theirs.model_copy(update=same_folds),
+        calendar=holiday_calendar(panel, challenger.config.data),
+        progress=lambda words: print(words, flush=True),
+    )
     figures: dict[str, Any] = dict(evaluated.figures)
     mlflow.log_dict(figures, "champion_refitted.json")
     return figures

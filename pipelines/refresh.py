@@ -18,9 +18,11 @@ from pipelines.production import Production, production
 from pipelines.record import describe_data, log_data
 from pipelines.tracking import tracked_run
 from pricing.config import load_config
+from pricing.data.calendar import holidays_for
 from pricing.data.load import load_panel_from
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.facts import ProductFacts
+from pricing.demand.model import DemandModel
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
@@ -85,6 +87,7 @@ def refreshed(
         return None
     checked = parity(demand, panel)
     facts = carry_facts(version.facts, demand.encoded.tail, panel, whole=covers(panel, demand))
+    demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
     print(f"{len(demand.product_ids)} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
@@ -105,6 +108,14 @@ def refreshed(
         number = doors.registry.log_version(packed.folder)
     mlflow.set_tag("version", number)
     return number
+
+
+def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: str) -> DemandModel:
+    """The model with the flags of the days ahead: carried forward alone, they would end a year after training."""
+    step = np.timedelta64(STEP_DAYS[demand.period], "D")
+    dates = facts.state_date + np.arange(1, len(demand.holidays)) * step
+    flags = holidays_for(dates, recurring=facts.recurring, country=country, period=demand.period)
+    return replace(demand, holidays=np.concatenate([demand.holidays[:1], flags.astype(np.float32)]))
 
 
 def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) -> ProductFacts:

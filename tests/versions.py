@@ -41,15 +41,15 @@ def make_panel(*, products: int = 12, days: int = 150, seed: int = 3) -> Panel:
     return build_panel(simulate(MarketConfig(products=products, days=days, seed=seed)).frame(), load_config().data)
 
 
-def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4) -> DemandModel:
+def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units: int = UNITS) -> DemandModel:
     rng = np.random.default_rng(seed)
     categories, category = np.unique(panel.categories, return_inverse=True)
     count = len(panel.product_ids)
     shapes = {
-        "lstm_cell/kernel": (PAST, 4 * UNITS),
-        "lstm_cell/recurrent_kernel": (UNITS, 4 * UNITS),
-        "lstm_cell/bias": (4 * UNITS,),
-        "from_state/kernel": (UNITS, HIDDEN),
+        "lstm_cell/kernel": (PAST, 4 * units),
+        "lstm_cell/recurrent_kernel": (units, 4 * units),
+        "lstm_cell/bias": (4 * units,),
+        "from_state/kernel": (units, HIDDEN),
         "from_state/bias": (HIDDEN,),
         "from_known/kernel": (KNOWN, HIDDEN),
         "from_category/kernel": (EMBEDDING, HIDDEN),

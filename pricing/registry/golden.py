@@ -15,6 +15,7 @@ from pricing.errors import VersionError
 
 TOLERANCE = 1e-4
 PRODUCTS = 6
+TRIES = 5
 _NUMBERS = ("recommended_price", "confidence", "expected_units", "expected_margin")
 _WORDS = ("source", "strategy")
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -34,7 +35,8 @@ class Verification:
 
     Attributes:
         requests: Golden requests that were compared.
-        latency_ms: (request,) milliseconds that each took alone, after one to warm up.
+        latency_ms: (request,) milliseconds that each took alone, the fastest of five tries: the others tell how busy
+            the machine was, not how slow the version is.
     """
 
     requests: int
@@ -92,10 +94,13 @@ def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verif
     today = dt.date.fromisoformat(recorded["today"])
     cases = [(PriceRequest.model_validate(case["request"]), case["decision"]) for case in recorded["cases"]]
     latencies = []
-    for request, expected in [*cases[:1], *cases]:
-        start = time.perf_counter()
-        (decision,) = prices.price([request], today=today)
-        latencies.append((time.perf_counter() - start) * 1000)
+    for request, expected in cases:
+        tries = []
+        for _ in range(TRIES):
+            start = time.perf_counter()
+            (decision,) = prices.price([request], today=today)
+            tries.append((time.perf_counter() - start) * 1000)
+        latencies.append(min(tries))
         found = decision.model_dump(mode="json")
         for field in (*_NUMBERS, *_WORDS, "price_range"):
             if not _same(found[field], expected[field]):
@@ -103,7 +108,7 @@ def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verif
                     f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} "
                     f"where {expected[field]!r} was recorded; this library does not price as the one that packed it"
                 )
-    return Verification(requests=len(cases), latency_ms=tuple(latencies[1:]))
+    return Verification(requests=len(cases), latency_ms=tuple(latencies))
 
 
 def _same(found: Any, expected: Any) -> bool:

@@ -105,3 +105,13 @@ def test_a_refresh_can_start_from_any_version(shop: Shop) -> None:
     challenger = shop.registry.find("challenger")
     assert challenger.weights == shop.registry.find(other).weights != shop.registry.find(first).weights
     assert challenger.tags["parent"] == other
+
+
+def test_the_holidays_of_the_days_ahead_are_known_after_a_refresh(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")  # its model knows of none
+
+    refresh.main(["--sales", shop.sales(160)])
+
+    version = shop.fetch("challenger")
+    assert len(version.demand.holidays) == 420
+    assert 8 <= version.demand.holidays.sum() <= 20, "a year's holidays of the configured country"

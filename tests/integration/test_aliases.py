@@ -1,0 +1,135 @@
+import datetime as dt
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pricing.errors import RegistryError
+from pricing.registry.aliases import Registry
+from pricing.registry.version import load
+from tests.promotions import packed
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(tmp_path_factory.mktemp("packed") / "v").folder
+
+
+@pytest.fixture(scope="module")
+def registry(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with two versions; the second bears the alias champion."""
+    place = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        uri = f"sqlite:///{place / 'mlflow.db'}"
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment("pricing")
+        registry = Registry("pricing", uri=uri)
+        assert registry.aliases() == {}
+        assert registry.versions() == []
+        with mlflow.start_run():
+            registry.log_version(folder, tags={"colour": "blue"})
+            registry.point("champion", registry.log_version(folder))
+        mlflow.set_tracking_uri(None)
+        yield registry
+
+
+def test_a_registered_version_says_what_it_is(registry: Registry, folder: Path) -> None:
+    first, second = registry.versions()
+
+    assert (first.number, second.number) == ("1", "2")
+    assert (first.aliases, second.aliases) == ((), ("champion",))
+    assert first.weights == load(folder).weights_hash
+    assert first.tags["colour"] == "blue"
+    assert first.tags["kind"] == "train"
+    assert first.run_id
+    assert first.created_ms < 1000 * dt.datetime.now(dt.UTC).timestamp()
+    assert registry.find("champion") == registry.find("2") == second
+    assert registry.at("champion") == second
+    assert registry.at("previous") is None
+
+
+def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path, tmp_path: Path) -> None:
+    fetched = registry.download("champion", tmp_path / "deep" / "here")
+
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert sorted(path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()) == names
+    assert all((fetched / name).read_bytes() == (folder / name).read_bytes() for name in names)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["here"]
+
+
+def test_no_file_that_is_logged_is_a_pickle(registry: Registry) -> None:
+    logged = list(Path(registry.uri.removeprefix("sqlite:///")).parent.rglob("models/*/artifacts/**/*"))
+
+    kinds = {path.suffix for path in logged if path.is_file()} - {""}
+    assert kinds == {".npy", ".json", ".py", ".txt", ".yaml", ".typed"}
+
+
+def test_a_download_never_replaces_what_is_there(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "file").write_text("mine")
+
+    with pytest.raises(RegistryError, match="in the way"):
+        registry.download("1", tmp_path / "here")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_files_that_are_gone_are_one_clear_line(registry: Registry, folder: Path, tmp_path: Path) -> None:
+    (lost,) = [
+        path
+        for path in Path(registry.uri.removeprefix("sqlite:///")).parent.glob("mlruns/*/models/*")
+        if registry.find("1").tags and path.name in registry._client.get_model_version("pricing", "1").source
+    ]
+    hidden = lost.rename(lost.with_name("hidden"))
+    try:
+        with pytest.raises(RegistryError) as caught:
+            registry.download("1", tmp_path / "here")
+    finally:
+        hidden.rename(lost)
+
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_is_only_logged_under_a_run(registry: Registry, folder: Path) -> None:
+    with pytest.raises(RegistryError, match="open one first"):
+        registry.log_version(folder)
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [("9", "has no version 9 .*; its newest is 2"), ("nobody", "no version or alias 'nobody' .*: champion")],
+)
+def test_an_unknown_reference_says_what_there_is(registry: Registry, reference: str, words: str) -> None:
+    with pytest.raises(RegistryError, match=words):
+        registry.find(reference)
+
+
+def test_aliases_move_and_go(registry: Registry) -> None:
+    registry.point("challenger", "1")
+    registry.point("challenger", "2")
+    assert registry.aliases() == {"challenger": "2", "champion": "2"}
+
+    registry.unpoint("challenger")
+    registry.unpoint("challenger")
+
+    assert registry.aliases() == {"champion": "2"}
+
+
+def test_another_registry_of_the_same_name_is_told_apart(registry: Registry) -> None:
+    assert registry.identity() == f"pricing@{registry._client.get_registered_model('pricing').creation_timestamp}"
+    assert Registry("pricing", uri=registry.uri).identity() == registry.identity()
+
+
+def test_a_dead_server_is_one_clear_line_within_seconds() -> None:
+    with pytest.raises(RegistryError) as caught:
+        Registry("pricing", uri="http://127.0.0.1:9").find("champion")
+
+    assert "\n" not in str(caught.value)
+    assert "http://127.0.0.1:9" in str(caught.value)
+    assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 2, "MLflow's own seven retries take minutes"
