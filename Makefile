@@ -5,11 +5,11 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c
 PYTHON := $(or $(PYTHON),python3)
 endif
 DATA ?= grocery
+SIZE ?= full
 export PORT ?= 8080
-export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
-mlflow = .venv/bin/mlflow
+mlflow = MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} .venv/bin/mlflow
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 options = $(if $(SALES),-P sales=$(SALES)) $(if $(CONFIG),-P config=$(CONFIG))
 
@@ -23,7 +23,7 @@ install:  ## .venv with what training needs
 
 demo:  ## the whole loop on real grocery sales (DATA=market: on a simulated market whose truth is known)
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(DATA)
+	.venv/bin/python -m pipelines.demo --data $(DATA) --size $(SIZE)
 
 test:  ## every test (ARGS="tests/unit -k name": some of them)
 	$(installed) development demo

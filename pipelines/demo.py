@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.cli import Options, Terminated, run_main
 from pipelines.demo_world import StageError, World, call
@@ -104,8 +105,8 @@ def _tell(story: Story, world: World) -> None:
         model = call(f"{address}/model")
         answers = [(body, call(f"{address}/get_price", body)) for body in _three(panel, cut)]
         world.stage(f"5 Decisions for the {story.holdout} {panel.period}s that the model has not seen")
-        for period in range(cut + 1, len(panel.dates)):
-            print(f"   {panel.dates[period]}: {_decide(address, panel, period)}", flush=True)
+        decided = [_decide(address, panel, period) for period in range(cut + 1, len(panel.dates))]
+        print(f"   {_told(np.concatenate(decided))}", flush=True)
 
     world.stage("6 Monitoring: the decisions meet the sales that followed")
     world.mlflow_run("monitor", {"sales": sales, "act": "false"})
@@ -136,8 +137,8 @@ def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
         yield {name: asked[name] for name in contract} | {"day_of_week": "Friday", "is_promo": False}
 
 
-def _decide(address: str, panel: Panel, period: int) -> str:
-    """Asks for the price of every product that sold something then, as a shop would have that morning."""
+def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
+    """Asks for the price of every product on sale then, as a shop would have that morning; rows as `_told` takes."""
     rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
     requests = [
         _request(panel, int(row), period - 1)
@@ -150,11 +151,22 @@ def _decide(address: str, panel: Panel, period: int) -> str:
     faults = [answer["error"] for answer in answers if "error" in answer]
     if faults:
         raise StageError(f"{len(faults)} of {len(answers)} requests were refused; the first: {json.dumps(faults[0])}")
-    prices = np.array([answer["recommended_price"] for answer in answers])
-    before = panel.price[rows, period - 1]
-    moved = np.abs(prices / before - 1) > 0.001
-    rule = sum(answer["source"] == "rule" for answer in answers)
-    return f"{len(answers)} prices, {moved.mean():.0%} of them moved, {rule} by rule"
+    return np.array(
+        [
+            (answer["recommended_price"] / asked["current_price"], answer["source"] == "rule")
+            for answer, asked in zip(answers, requests, strict=True)
+        ]
+    )
+
+
+def _told(decided: NDArray[np.float64]) -> str:
+    """One line on decisions; `decided` is (decision, 2): price over the one before, 1 where a rule gave it."""
+    moved = np.abs(decided[:, 0] - 1) > 0.001
+    middle = np.median(np.abs(decided[moved, 0] - 1)) if moved.any() else 0.0
+    return (
+        f"{len(decided):,} prices: {moved.mean():.0%} differ from the price before, half of those by more than "
+        f"{middle:.0%}; {int(decided[:, 1].sum())} by rule"
+    )
 
 
 def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
