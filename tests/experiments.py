@@ -85,9 +85,8 @@ class Place:
 
     def start(self, module: str, *options: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-u", "-m", module, *options]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment(), text=True, start_new_session=True, **output)
 
     def runs(self, **tags: str) -> list[Run]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]

@@ -1,0 +1,167 @@
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.lock import only_one
+from tests.experiments import Place, place, write_config, write_sales
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="module")
+def sales(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sales(tmp_path_factory.mktemp("sales") / "all.csv", products=4, days=122)
+
+
+@pytest.fixture
+def here(tmp_path: Path, empty_store: Path) -> Place:
+    return place(tmp_path, template=empty_store)
+
+
+def _until(sales: Path, where: Path, *, days: int) -> str:
+    frame = pd.read_csv(sales)
+    frame[frame["date"] <= sorted(frame["date"].unique())[days - 1]].to_csv(where, index=False)
+    return str(where)
+
+
+def _cut_off(here: Place, stage: str, *words: str, by: signal.Signals) -> int:
+    """Starts a retraining and kills it when the stage has begun; returns the exit code."""
+    process = here.start("pipelines.retrain", *words)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == f"--- {stage}":
+            break
+    time.sleep(1)
+    _kill(process, by)
+    process.stdout.read()
+    process.stdout.close()
+    return process.wait(60)
+
+
+def _kill(process: "subprocess.Popen[str]", by: signal.Signals) -> None:
+    if by is signal.SIGKILL:
+        os.killpg(process.pid, by)  # the machine fails: the job and what it started are gone at once
+    else:
+        process.send_signal(by)
+
+
+def _status(here: Place, job: str) -> list[str]:
+    runs = sorted(here.runs(job=job), key=lambda run: run.info.start_time)
+    return [run.info.status for run in runs]
+
+
+@pytest.mark.slow
+def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_ends_it(
+    here: Place, sales: Path
+) -> None:
+    settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
+    old = _until(sales, here.folder / "old.csv", days=110)
+    first = here.run("pipelines.retrain", "--sales", old, "--config", settings, "--reason", "the first")
+    assert first.code == 0, first.err
+    assert here.aliases()["champion"] == "1"
+    (parent,) = here.runs(job="retrain")
+    children = here.runs(**{"mlflow.parentRunId": parent.info.run_id})
+    assert {run.data.tags["job"] for run in children} == {"etl", "train", "promote"}
+    assert (parent.data.tags["reason"], parent.data.tags["verdict"]) == ("the first", "promoted")
+    words = ("--sales", _until(sales, here.folder / "new.csv", days=122), "--config", settings)
+
+    for stage, by in (("etl", signal.SIGTERM), ("train", signal.SIGTERM), ("train", signal.SIGKILL)):
+        code = _cut_off(here, stage, *words, by=by)
+
+        assert code == (143 if by is signal.SIGTERM else -signal.SIGKILL)
+        assert here.aliases() == {"champion": "1", "challenger": "1"}
+        if by is signal.SIGTERM:
+            assert _status(here, "retrain")[-1] == "FAILED"
+
+    _cut_off(here, "promote", *words, by=signal.SIGKILL)
+    assert here.aliases() == {"champion": "1", "challenger": "2"}
+
+    last = here.run("pipelines.retrain", *words)
+
+    assert last.code == 0, last.err
+    assert "version 2 was trained on just these sales with these settings" in last.out
+    assert here.aliases() == {"champion": "2", "challenger": "2", "previous": "1"}
+    assert _status(here, "retrain") == ["FINISHED", *["FAILED"] * 4, "FINISHED"]
+
+
+@pytest.mark.slow
+def test_without_automatic_promotion_a_person_decides(here: Place, sales: Path) -> None:
+    settings = str(write_config(here.folder / "tiny.yaml"))
+    old = _until(sales, here.folder / "old.csv", days=110)
+
+    done = here.run("pipelines.retrain", "--sales", old, "--config", settings, "--recency", "60")
+
+    assert done.code == 0, done.err
+    assert "left to a person" in done.out
+    assert here.aliases() == {"challenger": "1"}
+    (train,) = here.runs(job="train")
+    assert train.data.params["demand.recency_half_life"] == "60.0"
+    assert train.data.tags["sales"] == old
+
+
+@pytest.mark.slow
+def test_bad_sales_end_the_retraining_and_its_stage_failed(here: Place) -> None:
+    done = here.run("pipelines.retrain", "--sales", str(here.folder / "none.csv"))
+
+    assert done.code == 2
+    assert "pipelines.etl ended with exit code 2; its message is above" in done.err
+    assert (_status(here, "retrain"), _status(here, "etl")) == (["FAILED"], ["FAILED"])
+
+
+def test_a_second_retraining_is_refused_while_one_runs(here: Place) -> None:
+    with only_one("retrain", home=here.home):
+        done = here.run("pipelines.retrain")
+
+    assert done.code == 2
+    assert "retrain is running already" in done.err
+    assert here.runs(job="retrain") == []
+
+
+@pytest.mark.slow
+def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(here: Place, sales: Path) -> None:
+    settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
+    first = _until(sales, here.folder / "first.csv", days=110)
+    later = _until(sales, here.folder / "later.csv", days=116)
+
+    one = here.run("pipelines.nightly", "--sales", first, "--config", settings)
+    assert one.code == 0, one.err
+    assert here.aliases()["champion"] == "1"
+
+    again = here.run("pipelines.nightly", "--sales", first, "--config", settings)
+    assert again.code == 0, again.err
+    assert here.aliases()["champion"] == "1"
+    assert "nothing to do" in again.out
+
+    process = here.start("pipelines.nightly", "--sales", later, "--config", settings)
+    assert process.stdout is not None
+    while "--- refresh" not in process.stdout.readline():
+        pass
+    os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait(60)
+    assert here.aliases()["champion"] == "1"
+
+    # Some nights were missed meanwhile; the next one catches up.
+    two = here.run("pipelines.nightly", "--sales", later, "--config", settings)
+
+    assert two.code == 0, two.err
+    assert here.aliases()["champion"] == "2"
+    version = here.client.get_model_version("pricing", "2")
+    assert (version.tags["kind"], version.tags["state_date"]) == ("refresh", str(_last_day(later)))
+    assert _status(here, "nightly") == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
+    assert len(here.runs(job="train")) == 1
+
+
+def _last_day(sales: str) -> object:
+    return pd.read_csv(sales)["date"].max()
