@@ -17,6 +17,12 @@ from pricing.demand.sheet import Sheet
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
+# Rows of the network's `known` input as `features.known_features` lays them out: 8 waves, 4 holidays, gap, known,
+# step; then the profile and the summary.
+HOLIDAY_ROW = 9  # the requested period's own flag, after the one before it
+GAP_ROW = 12
+PROFILE_ROW = 15
+
 NODES = 8
 # Eight equally likely truths: quantiles of the elasticity, each with a quantile of the level; the order makes the
 # two uncorrelated (|r| < 0.03).
@@ -24,9 +30,12 @@ ELASTICITY_Z = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in rang
 LEVEL_Z = ELASTICITY_Z[[3, 6, 0, 5, 2, 7, 1, 4]]
 
 
+WEIGHT = np.full(NODES, 1.0 / NODES)
+
+
 @dataclass(frozen=True)
 class Reader:
-    """What a forecast needs of a model: the sheet, the weights, and the date they stand for.
+    """What a forecast needs of a model, with everything worked out that does not depend on the request.
 
     Attributes:
         sheet: Products, then categories, then the unknown category.
@@ -37,6 +46,10 @@ class Reader:
         holidays: (period,) holiday flags from `start` on.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         products: Number of products in the sheet.
+        own: (row, HIDDEN) what the hidden layer gets from a product: state, category and slow features.
+        days: (step, HIDDEN) what it gets from the calendar, for each period of `holidays`.
+        weekday: (step,) column of the profile.
+        tilt: (row, node) elasticity of each node less the mean.
     """
 
     sheet: Sheet
@@ -47,6 +60,40 @@ class Reader:
     holidays: Floats
     level_error: tuple[float, float]
     products: int
+    own: Floats
+    days: Floats
+    weekday: Ints
+    tilt: Floats
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of a `Reader` that is given: see there."""
+
+    weights: Weights
+    period: Period
+    start: np.datetime64
+    horizon: int
+    holidays: Floats
+    level_error: tuple[float, float]
+    products: int
+
+
+def open_reader(sheet: Sheet, frame: Frame) -> Reader:
+    """Works out, once for a version, what its forecasts share."""
+    kernel = frame.weights["from_known/kernel"]
+    spread = sheet.elasticity_sd / np.abs(sheet.elasticity)
+    factor = np.exp(spread[:, None] * ELASTICITY_Z - 0.5 * spread[:, None] ** 2)
+    step = np.arange(len(frame.holidays))
+    days, weekday = _calendar_part(frame, step)
+    return Reader(
+        sheet=sheet,
+        **vars(frame),
+        own=(sheet.prepared + sheet.summary @ kernel[PROFILE_ROW + 1 :]).astype(np.float32),
+        days=days,
+        weekday=weekday,
+        tilt=(np.clip(sheet.elasticity[:, None] * factor, *LIMITS) - sheet.elasticity[:, None]).astype(np.float32),
+    )
 
 
 def sheet_rows(reader: Reader, offers: Offers) -> Ints:
@@ -55,34 +102,26 @@ def sheet_rows(reader: Reader, offers: Offers) -> Ints:
     return np.where(offers.product >= 0, offers.product, fallback)
 
 
-def outlook(reader: Reader, offers: Offers) -> tuple[Floats, Floats, Floats]:
+def outlook(reader: Reader, offers: Offers, rows: Ints) -> tuple[Floats, Floats, Floats]:
     """Demand at usual price: log units without promotion, the lift of a full draw, log size; (request, ahead).
 
     Periods ahead run from the requested one to the last before the delivery of the request that waits longest.
     """
-    sheet, rows = reader.sheet, sheet_rows(reader, offers)
-    ahead = np.arange(max(int(offers.periods.max(initial=1)), 1))
-    days = STEP_DAYS[reader.period]
-    dates = offers.date.astype("datetime64[D]")[:, None] + (ahead * days).astype("timedelta64[D]")
-    start = reader.start
-    step = ((dates - start) // np.timedelta64(days, "D")).astype(np.int64)
-    window = np.clip(step[..., None] + np.arange(-1, 3), 0, len(reader.holidays) - 1)
-    holiday = reader.holidays[window]  # (request, ahead, 4)
-    holiday[:, 0, 1] = offers.is_holiday
-    usual = np.where(np.isfinite(sheet.usual_price[rows]), sheet.usual_price[rows], offers.list_price)
-    gap, gap_known = features.competitor_gap(offers.comp_price, usual)
-    known = features.known_features(
-        dates,
-        holiday=holiday,
-        gap=np.broadcast_to(gap[:, None], dates.shape),
-        gap_known=np.broadcast_to(gap_known[:, None], dates.shape),
-        step=np.clip(step, 1, reader.horizon),
-    )
-    weekday = features.weekdays(dates.reshape(-1), period=reader.period).reshape(dates.shape)
+    sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
+    step = _first_step(reader, offers)[:, None] + np.arange(max(int(offers.periods.max(initial=1)), 1))
+    if step.min(initial=0) >= 0 and step.max(initial=0) < len(reader.days):
+        days, weekday = reader.days[step], reader.weekday[step]
+        given = reader.holidays[step[:, 0]]
+    else:
+        days, weekday = _calendar_part(reader, step)
+        given = reader.holidays[np.clip(step[:, 0], 0, len(reader.holidays) - 1)]
+    gap, gap_known = features.competitor_gap(offers.comp_price, _anchor(sheet.usual_price[rows], offers))
+    request = gap[:, None] * kernel[GAP_ROW] + gap_known[:, None] * kernel[GAP_ROW + 1]  # (request, HIDDEN)
     profile = np.take_along_axis(sheet.profile[rows], weekday, axis=1)
-    summary = np.broadcast_to(sheet.summary[rows][:, None], (*dates.shape, features.SUMMARY))
-    known = np.concatenate([known, profile[..., None], summary], axis=-1, dtype=np.float32)
-    mean, lift, size = forward.respond(reader.weights, sheet.prepared[rows][:, None], known)
+    hidden = (reader.own[rows] + request.astype(np.float32))[:, None] + days + profile[..., None] * kernel[PROFILE_ROW]
+    # The request's own word on its holiday replaces the calendar's, for the requested period alone.
+    hidden[:, 0] += (offers.is_holiday - given)[:, None].astype(np.float32) * kernel[HOLIDAY_ROW]
+    mean, lift, size = forward.heads(reader.weights, hidden)
     return sheet.level[rows][:, None] + profile + mean, lift, size
 
 
@@ -93,38 +132,60 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     its level is known best.
     """
     sheet, rows = reader.sheet, sheet_rows(reader, offers)
-    base, lift, log_size = outlook(reader, offers)
-    usual = np.where(np.isfinite(sheet.usual_price[rows]), sheet.usual_price[rows], offers.list_price)
-    listed = np.where(np.isfinite(sheet.list_price[rows]), sheet.list_price[rows], offers.list_price)
-    x = np.log(prices / usual[:, None])  # (request, candidate)
-    mean = sheet.elasticity[rows]
-    spread = sheet.elasticity_sd[rows] / np.abs(mean)
-    factor = np.exp(spread[:, None] * ELASTICITY_Z - 0.5 * spread[:, None] ** 2)
-    tilt = np.clip(mean[:, None] * factor, *LIMITS) - mean[:, None]  # (request, node)
-    days = np.timedelta64(STEP_DAYS[reader.period], "D")
-    step = np.maximum((offers.date.astype("datetime64[D]") - reader.start) // days, 1)
-    level_sd = np.sqrt(reader.level_error[0] ** 2 + reader.level_error[1] ** 2 * step)
-    shift = level_sd[:, None] * LEVEL_Z - 0.5 * level_sd[:, None] ** 2  # (request, node)
+    base, lift, log_size = outlook(reader, offers, rows)
+    x = np.log(prices / _anchor(sheet.usual_price[rows], offers)[:, None]).astype(np.float32)  # (request, candidate)
     around = x - sheet.recent_price[rows][:, None]
-    effect = np.exp(
-        (mean[:, None] * x)[:, None, :] + tilt[:, :, None] * around[:, None, :] + shift[:, :, None]
-    )  # (request, node, candidate)
+    step = np.maximum(_first_step(reader, offers), 1)
+    level_sd = np.sqrt(reader.level_error[0] ** 2 + reader.level_error[1] ** 2 * step)
+    shift = (level_sd[:, None] * LEVEL_Z - 0.5 * level_sd[:, None] ** 2).astype(np.float32)  # (request, node)
+    power = reader.tilt[rows][:, :, None] * around[:, None, :]
+    power += (sheet.elasticity[rows][:, None] * x)[:, None, :]
+    power += shift[:, :, None]
+    effect = np.exp(power)  # (request, node, candidate)
     waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]  # (request, ahead)
-    if offers.is_promo.any():
-        draw = offers.is_promo[:, None] * features.promo_draw(prices, listed[:, None])
-        units = np.exp(base[:, :, None] + lift[:, :, None] * draw[:, None, :])  # (request, ahead, candidate)
-        now, total = units[:, 0], (units * waiting[:, :, None]).sum(axis=1)
-    else:
-        flat = np.exp(base)
-        now, total = flat[:, :1], (flat * waiting).sum(axis=1, keepdims=True)
     plain = np.exp(base) * waiting
-    own = sheet.own[rows] & (offers.product >= 0)
+    now, total = np.exp(base[:, :1]), plain.sum(axis=1, keepdims=True)  # (request, 1)
+    drawn = np.flatnonzero(offers.is_promo)
+    if len(drawn):
+        listed = _anchor(sheet.list_price[rows], offers)[drawn]
+        draw = offers.is_promo[drawn, None] * features.promo_draw(prices[drawn], listed[:, None])
+        units = np.exp(base[drawn, :, None] + lift[drawn, :, None] * draw[:, None, :])  # (promotion, ahead, candidate)
+        now, total = np.repeat(now, prices.shape[1], axis=1), np.repeat(total, prices.shape[1], axis=1)
+        now[drawn], total[drawn] = units[:, 0], (units * waiting[drawn, :, None]).sum(axis=1)
     return DemandGrid(
         first=now[:, None, :] * effect,
         until=total[:, None, :] * effect,
         first_size=np.exp(log_size[:, 0]),
         # Sizes add up through the variances: Σ m² / r = M² / R.
         until_size=plain.sum(axis=1) ** 2 / np.maximum((plain**2 / np.exp(log_size)).sum(axis=1), 1e-12),
-        weight=np.full(NODES, 1.0 / NODES),
-        source=np.where(own, 0, 1),
+        weight=WEIGHT,
+        source=np.where(sheet.own[rows] & (offers.product >= 0), 0, 1),
     )
+
+
+def _anchor(price: Floats, offers: Offers) -> Floats:
+    """(request,) the model's own price; the request's list price where it has none."""
+    return np.where(np.isfinite(price), price, offers.list_price)
+
+
+def _first_step(reader: Frame | Reader, offers: Offers) -> Ints:
+    """(request,) periods from the state's date to the requested one."""
+    days: Ints = (offers.date.astype("datetime64[D]") - reader.start).astype(np.int64)
+    return days // STEP_DAYS[reader.period]
+
+
+def _calendar_part(frame: Frame | Reader, step: Ints) -> tuple[Floats, Ints]:
+    """What the hidden layer gets from the calendar at steps (…), and the column of the profile."""
+    dates = frame.start + (step * STEP_DAYS[frame.period]).astype("timedelta64[D]")
+    window = step[..., None] + np.arange(-1, 3)
+    inside = (window >= 0) & (window < len(frame.holidays))
+    holiday = np.where(inside, frame.holidays[np.clip(window, 0, len(frame.holidays) - 1)], 0.0)
+    known = features.known_features(
+        dates,
+        holiday=holiday.astype(np.float32),
+        gap=np.zeros(step.shape, np.float32),
+        gap_known=np.zeros(step.shape, np.float32),
+        step=np.clip(step, 1, frame.horizon),
+    )
+    weekday = features.weekdays(dates.reshape(-1), period=frame.period).reshape(step.shape)
+    return (known @ frame.weights["from_known/kernel"][:PROFILE_ROW]).astype(np.float32), weekday

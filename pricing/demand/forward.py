@@ -71,8 +71,12 @@ def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, 
         Log mean over the offset without a promotion's draw, the log units that a full draw adds, and the log of the
         negative binomial's size, each (…).
     """
-    hidden = np.maximum(prepared + known @ weights["from_known/kernel"], 0.0)
-    heads = hidden @ weights["heads/kernel"] + weights["heads/bias"]
+    return heads(weights, prepared + known @ weights["from_known/kernel"])
+
+
+def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats, Floats]:
+    """The heads from the hidden layer before its activation, (…, HIDDEN); returns what `respond` returns."""
+    heads = np.maximum(hidden, 0.0) @ weights["heads/kernel"] + weights["heads/bias"]
     lift: Floats = np.logaddexp(0.0, heads[..., 2] - 1.0)
     size: Floats = np.clip(heads[..., 1] + 1.0, *LOG_SIZE_LIMITS)
     return heads[..., 0], lift, size

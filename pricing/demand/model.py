@@ -18,7 +18,7 @@ from pricing.demand import forecast
 from pricing.demand.arrays import below, flatten
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.elasticity import LIMITS
-from pricing.demand.forecast import Reader
+from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.sheet import Priors, Standing, build_sheet
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
@@ -89,8 +89,7 @@ class DemandModel:
         sheet = build_sheet(
             self.encoded.state, norms=self.norms, priors=self.priors, standing=standing, weights=self.weights
         )
-        return Reader(
-            sheet=sheet,
+        frame = Frame(
             weights=self.weights,
             period=self.period,
             start=self.encoded.tail.dates[-1],
@@ -99,6 +98,7 @@ class DemandModel:
             level_error=self.level_error,
             products=len(self.product_ids),
         )
+        return open_reader(sheet, frame)
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
         """Demand at candidate prices; see `curve.DemandGrid`."""
