@@ -13,7 +13,7 @@ from pipelines.cli import job_options, run_main
 from pipelines.commands import JobError, run_job
 from pipelines.lock import only_one
 from pipelines.places import pricing_home, tracking_uri
-from pipelines.tracking import tracked_run
+from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import Registry
@@ -38,6 +38,7 @@ def _nightly(argv: Sequence[str] | None) -> int:
         night.job("pipelines.etl", "--output", str(panel), *_given(options, "sales", "quarantine"), fresh=True)
         verdict, complaint = night.pass_over(source=options.sales or "simulated market")
         mlflow.set_tag("verdict", verdict)
+        write_note(verdict)
         print(verdict)
         if complaint is not None:
             raise complaint

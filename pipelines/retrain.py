@@ -14,7 +14,7 @@ from pipelines.commands import run_job
 from pipelines.lock import only_one
 from pipelines.places import pricing_home, tracking_uri
 from pipelines.record import fingerprint, flatten
-from pipelines.tracking import tracked_run
+from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.store import load_panel
 from pricing.registry import CHALLENGER, CHAMPION
@@ -96,6 +96,7 @@ def _given(options: argparse.Namespace, *names: str) -> list[str]:
 
 def _say(verdict: str) -> int:
     mlflow.set_tag("verdict", verdict)
+    write_note(verdict)
     print(verdict)
     return 0
 

@@ -91,6 +91,11 @@ def explain_failure(run_id: str, reason: str) -> None:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
 
 
+def write_note(words: str) -> None:
+    """Writes what came of the active run where the run's page shows it first."""
+    mlflow.set_tag(MLFLOW_RUN_NOTE, words)
+
+
 def child_environment(run: Run) -> dict[str, str]:
     """Makes the environment for a job that this run's job starts by command: its run becomes a child of this one."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}

@@ -18,7 +18,7 @@ from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
 from pipelines.plots import draw_all
 from pipelines.record import describe_data, log_data
-from pipelines.tracking import tracked_run, tracking_uri
+from pipelines.tracking import tracked_run, tracking_uri, write_note
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
@@ -72,8 +72,10 @@ def _train(argv: Sequence[str] | None) -> int:
                 origin=origin,
             )
             number = _register(version, evaluated, config=config)
+        scores = "\n".join(score_lines(evaluated.figures))
+        write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    print("\n".join(["", *score_lines(evaluated.figures), ""]))
+    print(f"\n{scores}\n")
     print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}, in {minutes} min {seconds} s")
     print(f"run {run.info.run_id} on {tracking_uri()}")
     return 0

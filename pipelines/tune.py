@@ -26,7 +26,7 @@ from pipelines.cli import job_options, run_main
 from pipelines.commands import run_job, start_job, stop
 from pipelines.places import pricing_home
 from pipelines.record import log_data
-from pipelines.tracking import process_alive, tracked_run
+from pipelines.tracking import process_alive, tracked_run, write_note
 from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
 from pricing.config import Config, DemandConfig, load_config
 from pricing.data.load import load_panel_from
@@ -221,6 +221,7 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> DemandConfig
 
 def _say_verdict(demand: DemandConfig, verdict: str) -> DemandConfig:
     mlflow.set_tag("verdict", verdict)
+    write_note(verdict)
     print(f"{verdict}; training on everything", flush=True)
     return demand
 
