@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -90,15 +89,18 @@ class Registry:
         own = {name: str(header[name]) for name in _TAGGED if header.get(name) is not None}
         package = Path(pricing.__file__).parent
         with self._door(), _quiet_about_hints(), _named(Path(folder), ARTIFACT) as named:
-            from mlflow import pyfunc  # noqa: PLC0415 - needs pandas, which serving's follower does not have
+            # These need pandas, which serving's follower does not have.
+            from mlflow.pyfunc import log_model  # noqa: PLC0415
 
-            info = pyfunc.log_model(
+            from pricing.registry.pyfunc import example, signature  # noqa: PLC0415
+
+            info = log_model(
                 name=self.model_name,
                 python_model=str(package / "registry" / "pyfunc.py"),
                 artifacts={ARTIFACT: str(named)},
                 code_paths=[str(package)],
-                signature=_signature(),
-                input_example=_example(header),
+                signature=signature(),
+                input_example=example(header),
                 pip_requirements=[f"{name}=={installed(name)}" for name in _SERVING_PACKAGES],
             )
             self._ensure_model()
@@ -270,32 +272,3 @@ def _quiet_about_hints() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
         yield
-
-
-def _signature() -> Any:
-    from mlflow.models import ModelSignature  # noqa: PLC0415 - as above
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec  # noqa: PLC0415
-    from mlflow.types.schema import Array  # noqa: PLC0415
-
-    needed = {"product_id": "string", "current_stock": "double", "day_of_week": "string"}
-    optional = {
-        **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), "double"),
-        **dict.fromkeys(("is_promo", "is_holiday"), "boolean"),
-        **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
-    }
-    numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")
-    words = ("source", "strategy", "model_version", "decision_id")
-    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in needed.items()]
-    inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
-    outputs: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in numbers]
-    outputs += [ColSpec("string", name) for name in words]
-    outputs += [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
-    params = ParamSchema([ParamSpec("today", "string", "")])
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
-
-
-def _example(header: Mapping[str, Any]) -> Any:
-    import pandas as pd  # noqa: PLC0415 - as above
-
-    request = header["golden"]["cases"][0]["request"]
-    return pd.DataFrame([{"comp_price": 21.5, **{name: request[name] for name in request if name != "comp_price"}}])

@@ -2,11 +2,15 @@
 
 import datetime as dt
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array
 
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -44,6 +48,31 @@ class PricingModel(PythonModel):
         requests = [_request(row, place) for place, row in enumerate(model_input.to_dict(orient="records"))]
         decisions = self._pricer.price(requests, today=today)
         return pd.DataFrame([decision.model_dump(mode="json") for decision in decisions])
+
+
+def signature() -> ModelSignature:
+    """What goes in and comes out: a request's fields as columns, five of them needed or usual; a decision's fields."""
+    needed = {"product_id": "string", "current_stock": "double", "day_of_week": "string"}
+    optional = {
+        **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), "double"),
+        **dict.fromkeys(("is_promo", "is_holiday"), "boolean"),
+        **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
+    }
+    numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")
+    words = ("source", "strategy", "model_version", "decision_id")
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in needed.items()]
+    inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in numbers]
+    outputs += [ColSpec("string", name) for name in words]
+    outputs += [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
+    params = ParamSchema([ParamSpec("today", "string", "")])
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
+
+
+def example(header: Mapping[str, Any]) -> pd.DataFrame:
+    """One request, from the golden ones of a version's header, with all five usual fields."""
+    request = header["golden"]["cases"][0]["request"]
+    return pd.DataFrame([{"comp_price": 21.5, **{name: request[name] for name in request if name != "comp_price"}}])
 
 
 def _request(row: dict[Any, Any], place: int) -> PriceRequest:

@@ -10,7 +10,8 @@ import sqlalchemy
 
 from pipelines.places import ROOT
 from pricing.registry.audit import Audit
-from pricing.registry.promotion import refuse
+from pricing.registry.promotion import notice, refuse
+from tests.integration.promotion_racer import FolderRegistry
 from tests.promotions import FakeRegistry
 from tests.servers import postgres as postgres_server
 from tests.unit.test_promotion import wish
@@ -81,4 +82,30 @@ def test_postgres_too_only_appends(postgres: str) -> None:
         with pytest.raises(sqlalchemy.exc.DatabaseError, match="append-only"), engine.begin() as connection:
             connection.exec_driver_sql(statement)
     engine.dispose()
+    audit.close()
+
+
+def test_a_process_that_dies_between_alias_and_record_is_found_by_the_next_look(url: str, tmp_path: Path) -> None:
+    aliases = tmp_path / "aliases"
+    aliases.mkdir()
+    program = (
+        "import os\n"
+        "from tests.integration.promotion_racer import *\n"
+        "class Dies(FolderRegistry):\n"
+        "    def identity(self): return 'killed@1'\n"
+        "    def point(self, alias, number): super().point(alias, number); os._exit(9)\n"
+        "wish = Wish(action='promote', to='1', expected=None, who='ann', at='2024-05-01', why='x')\n"
+        f"move(Dies(__import__('pathlib').Path({str(aliases)!r})), Audit({url!r}), wish)\n"
+    )
+
+    died = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+
+    audit, registry = Audit(url), FolderRegistry(aliases)
+    registry.identity = lambda: "killed@1"  # type: ignore[method-assign]
+    assert died.returncode == 9
+    assert registry.aliases() == {"champion": "1"}
+    assert audit.entries("killed@1") == []
+    found = notice(registry, audit, who="bob", at="2024-05-02")
+    assert found is not None
+    assert (found.action, found.to_version) == ("by_hand", "1")
     audit.close()
