@@ -130,7 +130,8 @@ def _sales(story: Story, world: World) -> str:
 def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
     """The five documented fields for a product that sells much, one in the middle and one that sells little."""
     sold = np.nansum(panel.units_sold[:, : cut + 1], axis=1)
-    order = np.argsort(-sold)
+    out = panel.stock[:, cut + 1] < 1
+    order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
     for row in (order[0], order[len(order) // 2], order[-1]):
         asked = _request(panel, int(row), cut)
         contract = ("product_id", "current_stock", "day_of_week", "comp_price", "is_promo")
@@ -187,11 +188,12 @@ def _play(story: Story, world: World) -> list[str]:
     market = story.market
     if market is None:
         return []
-    served = json.loads(next((world.folder / "versions").glob("*/champion.json")).read_text(encoding="utf-8"))
-    folder = next((world.folder / "versions").glob("*/champion.json")).parent / served["folder"]
+    pointer = next((world.folder / "versions").glob("*/champion.json"))
+    folder = pointer.parent / json.loads(pointer.read_text(encoding="utf-8"))["folder"]
     options = {"products": market.products, "days": market.days, "ahead": story.ahead, "seed": market.seed}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return world.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])
+    lines = world.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])
+    return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
 
 
 def _summary(
@@ -207,7 +209,8 @@ def _summary(
     yield from (f"   {line}" for line in score_lines(model["backtest"]))
     yield f"\nRegistered and promoted: version {model['model_version']} of `pricing`. Its gates:"
     yield from (f"   {line}" for line in promotion if line.startswith("|"))
-    yield "\nThree answers over HTTP. Where the sales know no stock, the request says 10,000:"
+    ample = any(body["current_stock"] == AMPLE for body, _ in answers)
+    yield "\nThree answers over HTTP" + ("; these sales know no stock, so the requests say 10,000:" if ample else ":")
     for body, answer in answers:
         address = f"http://127.0.0.1:{world.port}/get_price"
         yield f"   $ curl -s {address} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
