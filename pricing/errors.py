@@ -57,10 +57,6 @@ class RegistryError(PricingError):
     """A registry that does not answer, or has no such model, version or alias."""
 
 
-class GateError(PricingError):
-    """A promotion that was refused; names each gate that failed, with its figure and threshold."""
-
-
 class RequestError(PricingError):
     """A price request that cannot be understood."""
 

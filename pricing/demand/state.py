@@ -94,8 +94,12 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
             f"the state ends on {old.dates[-1]} and the new rows begin on {first}: the periods between are missing; "
             "give rows from the day after the state's date on"
         )
+    start = encoded.checkpoint
+    sums = encoded.digest
     if first < begin:
-        changed = changed_products(encoded, panel)
+        before = span(panel, 0, int(np.searchsorted(panel.dates, begin)))
+        start, sums = encode_unread(weights, encoded, before, norms=norms)
+        changed = changed_products(sums, before)
         if len(changed):
             raise HistoryError(
                 f"the past before {begin} is not the one that was encoded for {len(changed)} product(s), first "
@@ -105,27 +109,53 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
     joined = overlay(old, panel)
     cut = max(len(joined.dates) - tail, 0)
     head, rest = span(joined, 0, cut), span(joined, cut, len(joined.dates))
-    checkpoint = advance(weights, head, norms=norms, state=encoded.checkpoint)
+    checkpoint = advance(weights, head, norms=norms, state=start)
     return Encoded(
         state=advance(weights, rest, norms=norms, state=checkpoint),
         checkpoint=checkpoint,
         tail=rest,
-        digest=encoded.digest + digest(head),
+        digest=sums + digest(head),
     )
 
 
-def changed_products(encoded: Encoded, panel: Panel) -> Strings:
-    """Products whose rows before the checkpoint differ from those encoded; none when the panel begins later.
+def encode_unread(
+    weights: Weights, encoded: Encoded, before: Panel, *, norms: Norms
+) -> tuple[State, NDArray[np.float64]]:
+    """The checkpoint with the past of products of which nothing had been read, and its digest.
+
+    A product that joins the panel with a history of its own is encoded from scratch; the others stay as they are.
+    """
+    rows = np.flatnonzero(
+        (encoded.digest[:, 0] == 0) & (encoded.checkpoint.memory.age == 0) & before.present.any(axis=1)
+    )
+    if not len(rows):
+        return encoded.checkpoint, encoded.digest
+    theirs = before.select(rows)
+    scales = Norms(**{name: values[rows] for name, values in vars(norms).items()})
+    fresh = advance(weights, theirs, norms=scales, state=blank(weights, len(rows), theirs))
+
+    def put(old: Floats, new: Floats) -> Floats:
+        merged = old.copy()
+        merged[rows] = new
+        return merged
+
+    memory = {name: put(old, getattr(fresh.memory, name)) for name, old in vars(encoded.checkpoint.memory).items()}
+    sums = encoded.digest.copy()
+    sums[rows] = digest(theirs)
+    hidden, cell = put(encoded.checkpoint.hidden, fresh.hidden), put(encoded.checkpoint.cell, fresh.cell)
+    return State(Memory(**memory), hidden, cell), sums
+
+
+def changed_products(sums: NDArray[np.float64], before: Panel) -> Strings:
+    """Products whose rows before the checkpoint differ from those encoded, as `digest` sums them.
 
     Only a panel that covers the whole encoded past can be compared; one that begins in between says nothing about it.
     """
-    before = span(panel, 0, int(np.searchsorted(panel.dates, encoded.tail.dates[0])))
     seen = digest(before)
-    whole = seen[:, 0].sum() >= encoded.digest[:, 0].sum()
-    if not whole:
-        return panel.product_ids[:0]
-    differs = ~np.isclose(seen, encoded.digest, rtol=1e-6, atol=1e-3).all(axis=1)
-    changed: Strings = panel.product_ids[differs]
+    if seen[:, 0].sum() < sums[:, 0].sum():
+        return before.product_ids[:0]
+    differs = ~np.isclose(seen, sums, rtol=1e-6, atol=1e-3).all(axis=1)
+    changed: Strings = before.product_ids[differs]
     return changed
 
 

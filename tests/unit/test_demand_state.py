@@ -80,6 +80,19 @@ def test_a_product_that_launches_later_gets_a_state() -> None:
     assert carried.norms.elasticity[at] == pytest.approx(-2.0)
 
 
+def test_a_product_that_joins_with_a_past_is_encoded_from_it() -> None:
+    panel = make_panel()
+    known = span(panel.select(np.asarray([0, 1, 3, 4])), 0, 80)
+    rest = [0, 1, 3, 4]
+
+    carried = make_model(known).refresh(panel)
+    scratch = encode_panel(make_weights(), panel, norms=carried.norms, tail=20)
+
+    np.testing.assert_allclose(carried.encoded.state.memory.age, scratch.state.memory.age)
+    np.testing.assert_allclose(carried.encoded.state.hidden, scratch.state.hidden, atol=1e-5)
+    np.testing.assert_allclose(carried.encoded.digest[rest], scratch.digest[rest])
+
+
 def test_a_gap_between_state_and_panel_is_refused() -> None:
     panel = make_panel()
 
