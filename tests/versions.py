@@ -89,12 +89,12 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
 
 
 def make_version(
-    folder: Path, *, panel: Panel | None = None, seed: int = 1, config: Config | None = None
+    folder: Path, *, panel: Panel | None = None, seed: int = 1, config: Config | None = None, units: int = UNITS
 ) -> LoadedVersion:
     panel = panel or make_panel()
     return pack(
         folder,
-        demand=make_demand(panel, seed=seed),
+        demand=make_demand(panel, seed=seed, units=units),
         facts=ProductFacts.from_panel(panel),
         config=config or load_config(),
         backtest={"figures": {"wape": 0.4, "wape_naive": 0.5}},
