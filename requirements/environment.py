@@ -37,13 +37,13 @@ def complaint(version, modules):
     return None
 
 
-def read_locks(names, folder=ROOT):
+def read_locks(names):
     """Returns {set: sha256 of its lock file}.
 
     Raises:
         FileNotFoundError: There is no such set.
     """
-    return {name: hashlib.sha256((folder / "requirements" / f"{name}.txt").read_bytes()).hexdigest() for name in names}
+    return {name: hashlib.sha256(_lock(name).read_bytes()).hexdigest() for name in names}
 
 
 def main(names):
@@ -60,7 +60,8 @@ def main(names):
         print(f"Removing {venv}: it is broken, or of another Python than {sys.executable}.", flush=True)
         shutil.rmtree(venv)
     before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    wanted = read_locks(["bootstrap", *sorted({*before, *names} - {"bootstrap"})])
+    kept = {name for name in before if _lock(name).exists()}
+    wanted = read_locks(["bootstrap", *sorted({*kept, *names} - {"bootstrap"})])
     if before == wanted:
         return 0
     print(
@@ -69,7 +70,7 @@ def main(names):
     record.unlink(missing_ok=True)  # an interrupted installation must not look like a finished one
     if not venv.exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    files = [ROOT / "requirements" / f"{name}.txt" for name in wanted]
+    files = [_lock(name) for name in wanted]
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     subprocess.run([*pip, "--require-hashes", "-r", files[0]], check=True)
     uv = [venv / "bin" / "uv", "pip", "sync", "--python", python, "--require-hashes"]
@@ -77,6 +78,10 @@ def main(names):
     subprocess.run([*uv, *quiet, *files], check=True, env=_settings())
     record.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     return 0
+
+
+def _lock(name):
+    return ROOT / "requirements" / f"{name}.txt"
 
 
 def _version(python):

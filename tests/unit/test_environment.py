@@ -1,0 +1,147 @@
+"""The set-up says what is wrong with a Python and what to do, and installs anew only what changed."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, at work in a folder that has three small lock files and a finished .venv of this Python."""
+    spec = importlib.util.spec_from_file_location("environment", ROOT / "requirements" / "environment.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path / "requirements"
+    folder.mkdir()
+    for name in ("bootstrap", "training", "demo"):
+        (folder / f"{name}.txt").write_text(f"{name}==1\n")
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "_version", lambda _: sys.version_info[:2])
+    return module
+
+
+@pytest.fixture
+def commands(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that were run, none of which installs anything."""
+    ran: list[list[str]] = []
+
+    def run(command: list[object], **_: object) -> SimpleNamespace:
+        ran.append([str(word) for word in command])
+        if "venv" in ran[-1]:
+            Path(ran[-1][-1]).mkdir()
+        return SimpleNamespace(stdout=b"")
+
+    monkeypatch.setattr(environment.subprocess, "run", run)
+    return ran
+
+
+@pytest.mark.parametrize("version", [(3, 8), (3, 10), (3, 14), (4, 0)])
+def test_a_python_that_is_too_old_or_too_new_is_told_what_to_do(
+    environment: ModuleType, version: tuple[int, int]
+) -> None:
+    words = environment.complaint(version, ["venv", "ensurepip"])
+
+    assert f"{version[0]}.{version[1]}" in words
+    assert "apt-get install python3 python3-venv" in words
+    assert "PYTHON=" in words
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
+def test_a_supported_python_is_taken(environment: ModuleType, version: tuple[int, int]) -> None:
+    assert environment.complaint(version, ["venv", "ensurepip"]) is None
+
+
+def test_a_debian_python_without_ensurepip_is_told_which_package_lacks(environment: ModuleType) -> None:
+    assert "apt-get install python3-venv" in environment.complaint((3, 13), ["venv"])
+
+
+def test_every_set_that_was_asked_for_is_kept_in_step(environment: ModuleType, commands: list[list[str]]) -> None:
+    environment.main(["training"])
+    commands.clear()
+
+    environment.main(["demo"])
+
+    (sync,) = [command for command in commands if "sync" in command]
+    assert [Path(word).name for word in sync if word.endswith(".txt")] == ["bootstrap.txt", "demo.txt", "training.txt"]
+    assert "--require-hashes" in sync
+
+
+def test_nothing_is_installed_twice(environment: ModuleType, commands: list[list[str]]) -> None:
+    environment.main(["training", "demo"])
+    commands.clear()
+
+    environment.main(["demo"])
+
+    assert commands == []
+
+
+def test_a_changed_lock_is_installed(environment: ModuleType, commands: list[list[str]], tmp_path: Path) -> None:
+    environment.main(["training"])
+    commands.clear()
+    (tmp_path / "requirements" / "training.txt").write_text("training==2\n")
+
+    environment.main(["training"])
+
+    assert any("sync" in command for command in commands)
+
+
+def test_an_interrupted_installation_is_not_taken_for_a_finished_one(
+    environment: ModuleType, commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment.main(["training"])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment.subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        environment.main(["demo"])
+
+    assert not (tmp_path / ".venv" / "locked.json").exists()
+
+
+def test_an_environment_of_another_python_is_made_anew(
+    environment: ModuleType, commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment.main(["training"])
+    monkeypatch.setattr(environment, "_version", lambda _: None)
+    (tmp_path / ".venv" / "old").touch()
+    commands.clear()
+
+    environment.main(["training"])
+
+    assert not (tmp_path / ".venv" / "old").exists()
+    assert [sys.executable, "-m", "venv", str(tmp_path / ".venv")] in commands
+
+
+def test_every_locked_package_carries_hashes_and_no_address() -> None:
+    for lock in sorted((ROOT / "requirements").glob("*.txt")):
+        text = lock.read_text(encoding="utf-8")
+        packages = [block for block in text.split("\n") if "==" in block and not block.startswith(" ")]
+
+        assert packages
+        assert "://" not in text, lock
+        assert all(line.endswith("\\") for line in packages), lock
+
+
+def test_every_set_pins_the_versions_of_the_largest() -> None:
+    pins = {
+        lock.stem: {
+            line.partition("==")[0]: line.partition("==")[2].split()[0]
+            for line in lock.read_text(encoding="utf-8").splitlines()
+            if "==" in line and not line.startswith(" ")
+        }
+        for lock in (ROOT / "requirements").glob("*.txt")
+    }
+    whole = pins["development"]
+
+    for name in ("serving", "training", "tracking", "bootstrap"):
+        assert {key: value for key, value in pins[name].items() if whole.get(key, value) != value} == {}, name
