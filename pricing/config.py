@@ -66,6 +66,7 @@ class DemandConfig(Section):
     block: int = Field(ge=7)
     rounds: int = Field(ge=1)
     elasticity_start: float = Field(lt=0)
+    control: bool
     elasticity_prior_sd: float = Field(gt=0)
     recency_half_life: float | None
     own_periods: int = Field(ge=1)

@@ -193,7 +193,7 @@ def identify(
                 units=table.units[events.product, at],
                 mean=mean,
                 price=residual,
-                routine=routine_part(residual, moves),
+                routine=routine_part(residual, moves) if config.control else np.zeros_like(residual),
                 weight=recency[at],
                 size=size,
             ),

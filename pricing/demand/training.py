@@ -32,9 +32,9 @@ LEVEL_ERROR = (0.10, 0.02)
 
 @dataclass(frozen=True)
 class Start:
-    """Where a warm-started training begins: an earlier model's weights and elasticities."""
+    """Where a warm-started training begins: given elasticities, and an earlier model's weights where there are any."""
 
-    weights: Weights
+    weights: Weights | None
     identified: Identified
 
 
