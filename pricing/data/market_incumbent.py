@@ -18,6 +18,7 @@ class Incumbent:
         self._rng = stream(config, "incumbent")
         self._weekday = self._rng.integers(0, 7, config.total_products)
         self._hand = np.zeros(config.total_products)
+        self._felt = np.zeros(config.total_products)
         steps = np.linspace(*BAND, config.price_points)
         steps[np.argmin(np.abs(steps - 1))] = 1.0
         self._steps = steps
@@ -25,6 +26,7 @@ class Incumbent:
     def prices(self, day: int, shelf: Shelf) -> Floats:
         """(product,) the prices of the day, called once for each day in turn."""
         world, truth = self._world, self._world.truth
+        self._felt += (truth.shock[day] - self._felt) / world.config.calibration.slowness
         todays = day % 7 == self._weekday
         self._hand = np.where(todays, self._new_hand(day, shelf), self._hand)
         factor = np.where(truth.is_promo[day], 1 - world.promo_cut[day], np.exp(self._hand))
@@ -41,7 +43,8 @@ class Incumbent:
         products = len(self._hand)
         noise, wobble, error = self._rng.standard_normal((3, products))
         chance = self._rng.random(products)
-        seen = constants.seen * world.truth.shock[day] + constants.seen_noise * noise
+        fresh = constants.fresh
+        seen = fresh * world.truth.shock[day] + (1 - fresh) * self._felt + constants.seen_noise * noise
         cover = shelf.stock / np.maximum(shelf.usual * self._supply.interval, 0.1)
         answer = constants.reaction * seen - constants.clear_cut * (cover > constants.clear_cover)
         mistake = np.where(chance < constants.mistake[0], constants.mistake[1] * error, 0.0)

@@ -1,0 +1,205 @@
+"""The laws of a roll-forward: the same shoppers for every policy, refused prices counted, nothing hidden shown."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pricing.data.market import Market, MarketConfig, simulate
+from pricing.data.market_policies import CostPlus, Randomised, Rules, match_competitor, static
+from pricing.data.market_rollforward import Requests, roll_forward
+from pricing.errors import ConfigError
+
+CONFIG = MarketConfig(products=24, days=200, future=40, seed=6, unseen=0.1)
+
+
+@pytest.fixture(scope="module")
+def market() -> Market:
+    return simulate(CONFIG)
+
+
+def dearer(share: float) -> object:
+    return lambda requests: np.round(np.clip(share * requests.list_price, requests.lowest, requests.highest), 2)
+
+
+def test_the_same_policy_earns_the_same_twice_and_leaves_the_market_alone(market: Market) -> None:
+    stock = market.shelf.stock.copy()
+
+    once, twice = (roll_forward(market, static, days=30) for _ in range(2))
+
+    assert np.array_equal(once.profit, twice.profit)
+    assert np.array_equal(market.shelf.stock, stock)
+
+
+def test_two_policies_meet_the_same_shoppers(market: Market) -> None:
+    cheap, dear = (roll_forward(market, dearer(share), days=30) for share in (0.9, 1.1))
+
+    same_rival = cheap.ledger.comp_price == dear.ledger.comp_price
+    assert same_rival.any()
+    assert (dear.ledger.demand <= cheap.ledger.demand)[same_rival].all()
+    assert (dear.ledger.demand < cheap.ledger.demand)[same_rival].any()
+
+
+def test_no_policy_moves_costs_list_prices_or_the_advertising_plan(market: Market) -> None:
+    seen: dict[str, list[Requests]] = {"cheap": [], "dear": []}
+
+    def watch(name: str, share: float) -> object:
+        def policy(requests: Requests) -> np.ndarray:
+            seen[name].append(requests)
+            return dearer(share)(requests)
+
+        return policy
+
+    for name, share in (("cheap", 0.9), ("dear", 1.1)):
+        roll_forward(market, watch(name, share), days=20)
+
+    for one, other in zip(seen["cheap"], seen["dear"], strict=True):
+        for name in ("product_id", "list_price", "unit_cost", "is_promo", "is_holiday", "next_delivery"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_the_roll_forward_goes_on_where_the_history_ended(market: Market) -> None:
+    last = market.ledger
+    first: list[Requests] = []
+
+    def policy(requests: Requests) -> np.ndarray:
+        first.append(requests)
+        return requests.list_price
+
+    run = roll_forward(market, policy, days=1)
+
+    old = market.truth.launch < CONFIG.days
+    due = market.supply.due(CONFIG.days)
+    assert first[0].date == market.truth.dates[CONFIG.days - 1] + 1
+    np.testing.assert_array_equal(first[0].current_price[: old.sum()], last.price[-1, old])
+    carried = last.stock[-1] - last.units[-1]
+    assert np.array_equal(run.ledger.stock[0, old & ~due], carried[old & ~due])
+
+
+def test_stock_is_conserved_under_any_policy(market: Market) -> None:
+    ledger = roll_forward(market, dearer(0.8), days=40).ledger
+    days = np.arange(CONFIG.days + 1, CONFIG.days + 40)[:, None]
+    delivered = ledger.stock[1:] - (ledger.stock[:-1] - ledger.units[:-1])
+    due = (days - market.supply.phase) % market.supply.interval == 0
+
+    assert (ledger.units == np.minimum(ledger.stock, ledger.demand)).all()
+    assert (delivered[~due & (market.truth.launch != days)] == 0).all()
+
+
+def test_requests_name_the_day_a_delivery_really_comes(market: Market) -> None:
+    promised: list[Requests] = []
+
+    def policy(requests: Requests) -> np.ndarray:
+        promised.append(requests)
+        return requests.list_price
+
+    ledger = roll_forward(market, policy, days=30).ledger
+
+    old = np.flatnonzero(market.truth.launch < CONFIG.days)
+    arrived = ledger.stock[1:, old] > (ledger.stock[:-1] - ledger.units[:-1])[:, old]
+    for row in range(29):
+        tomorrow = promised[row].next_delivery[: len(old)] == promised[row].date + 1
+        assert not (arrived[row] & ~tomorrow).any()
+        assert (promised[row].days_left >= 1).all()
+
+
+def test_prices_out_of_bounds_are_counted_and_the_list_price_is_charged(market: Market) -> None:
+    def policy(requests: Requests) -> np.ndarray:
+        price = requests.list_price.copy()
+        price[:5] = [np.nan, np.inf, -1.0, requests.highest[3] + 0.02, requests.lowest[4] - 0.02]
+        return price
+
+    run = roll_forward(market, policy, days=3)
+
+    assert run.refused.sum() == 15
+    days = slice(CONFIG.days, CONFIG.days + 3)
+    assert np.array_equal(run.ledger.price[:, :5], market.truth.list_price[days, :5])
+
+
+def test_a_price_at_its_bound_rounded_to_cents_is_taken(market: Market) -> None:
+    for bound in ("lowest", "highest"):
+        run = roll_forward(market, lambda requests, bound=bound: np.round(getattr(requests, bound), 2), days=5)
+        assert not run.refused.any()
+
+
+def test_a_policy_learns_each_row_once_and_before_it_prices_the_next(market: Market) -> None:
+    told: list[pd.DataFrame] = []
+
+    run = roll_forward(market, static, days=40, refresh=told.append, every=14)
+
+    dates = [(rows["date"].min(), rows["date"].max()) for rows in told]
+    start = pd.Timestamp(market.truth.dates[CONFIG.days])
+    assert dates == [
+        (start, start + pd.Timedelta(days=13)),
+        (start + pd.Timedelta(days=14), start + pd.Timedelta(days=27)),
+    ]
+    recorded = run.frame()
+    pd.testing.assert_frame_equal(
+        pd.concat(told).sort_values(["product_id", "date"], ignore_index=True),
+        recorded[recorded["date"] < start + pd.Timedelta(days=28)].reset_index(drop=True),
+    )
+
+
+def test_requests_carry_nothing_that_a_shop_does_not_know() -> None:
+    known = {field.name for field in fields(Requests)}
+
+    assert known == {
+        *("day", "date", "product_id", "category", "stock", "comp_price", "is_promo", "current_price"),
+        *("list_price", "unit_cost", "is_holiday", "next_delivery"),
+    }
+
+
+def test_products_that_nobody_has_seen_are_asked_for_from_their_launch(market: Market) -> None:
+    run = roll_forward(market, static, days=40)
+
+    unseen = ~market.in_history
+    assert unseen.sum() == 2
+    launched = market.truth.launch[unseen] - CONFIG.days
+    assert np.array_equal(run.on_sale[:, unseen].argmax(axis=0), launched)
+    assert np.isnan(market.ledger.price[:, unseen]).all()
+
+
+def test_a_future_that_was_not_drawn_is_refused(market: Market) -> None:
+    with pytest.raises(ConfigError, match="future of 40 days"):
+        roll_forward(market, static, days=41)
+
+
+def test_a_policy_that_answers_too_few_prices_is_refused(market: Market) -> None:
+    with pytest.raises(ConfigError, match="one a request"):
+        roll_forward(market, lambda requests: requests.list_price[:-1], days=1)
+
+
+def test_the_simple_policies_stay_inside_the_bounds(market: Market) -> None:
+    history = market.frame()
+    rules = Rules(history)
+
+    for policy in (static, match_competitor, CostPlus(history), rules, Randomised(seed=1)):
+        assert not roll_forward(market, policy, days=20).refused.any()
+
+
+def test_rules_ask_more_than_cost_plus_only_where_stock_will_run_out(market: Market) -> None:
+    history = market.frame()
+    asked: list[Requests] = []
+
+    def policy(requests: Requests) -> np.ndarray:
+        asked.append(requests)
+        return requests.list_price
+
+    roll_forward(market, policy, days=1)
+    requests = asked[0]
+    plenty = replace(requests, stock=np.full(len(requests), 10**6))
+    little = replace(requests, stock=np.ones(len(requests), dtype=np.int64))
+
+    np.testing.assert_array_equal(Rules(history)(plenty), CostPlus(history)(plenty))
+    assert (Rules(history)(little) >= CostPlus(history)(little)).all()
+    assert (Rules(history)(little) > CostPlus(history)(little)).mean() > 0.7
+
+
+def test_random_prices_hold_for_a_week_and_know_no_demand(market: Market) -> None:
+    ratio = roll_forward(market, Randomised(seed=1), days=28).ledger.price / market.truth.list_price[200:228]
+
+    old = market.truth.launch < 200
+    changes = (np.abs(np.diff(ratio[:, old], axis=0)) > 0.02).sum(axis=0)
+    assert changes.max() <= 6
+    assert np.nanstd(ratio[:, old]) == pytest.approx(0.4 / np.sqrt(12), rel=0.25)
