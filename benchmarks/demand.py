@@ -139,9 +139,9 @@ def report(results: dict[str, list[dict[str, Any]]], *, ahead: int, seeds: str) 
     lines = [
         "# The demand model on markets with known truth",
         "",
-        "Made by `python -m benchmarks.demand`; every figure is in `demand.json` beside this page. 60 products, 730 days",
-        f"of history, {ahead} days priced with a refresh a fortnight through the code that serves; {seeds}. Share: part",
-        "of the oracle's gain over holding list prices. Mean over seeds ± standard error, least and most of any seed in",
+        "Made by `python -m benchmarks.demand`; figures are in `demand.json` beside this page. 60 products, 730 days",
+        f"of history, {ahead} days priced with a refresh a fortnight through the code that serves; {seeds}. Share:",
+        "part of the oracle's gain over holding list prices. Mean over seeds ± standard error, extremes of any seed in",
         "brackets. *Reference*: double machine learning with LightGBM, a damped mark-up rule and run-out protection",
         "(`benchmarks/reference.py`). Rows named after elasticities put those into the platform's own network and",
         "decisions.",
