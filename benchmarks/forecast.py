@@ -3,10 +3,11 @@
     python benchmarks/forecast.py m5 PATH [--back DAYS] [--set KEY=VALUE …]
     python benchmarks/forecast.py oj PATH
 
-The data sets are not part of the project: PATH names a Parquet file with their public columns. `--back` ends the history
-that many periods earlier, so that settings are chosen on folds that are not judged. LightGBM reads the same lags, calendar,
-price and promotion, forecasts each step of the horizon by one model with the step as a feature, and is refitted at each
-cutoff. WAPE is over product-periods: of medians for the network, of the L1 objective for LightGBM, which forecasts medians.
+The data sets are not part of the project: PATH names a Parquet file with their public columns. `--back` ends the
+history that many periods earlier, so that settings are chosen on folds that are not judged. LightGBM reads the same
+lags, calendar, price and promotion, forecasts each step of the horizon by one model with the step as a feature, and is
+refitted at each cutoff. WAPE is over product-periods: of medians for the network, of the L1 objective for LightGBM,
+which forecasts medians.
 """
 
 import argparse
