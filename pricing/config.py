@@ -175,6 +175,14 @@ class RegistryConfig(Section):
     gates: GatesConfig
 
 
+class TrialConfig(Section):
+    """A trial of strategies: a share of the products, dealt to the strategies evenly and for good."""
+
+    name: Annotated[str, Field(pattern=r"^[\w-]{1,50}$")]
+    share: Annotated[float, Field(gt=0, le=1)]
+    strategies: Annotated[list[str], Field(min_length=2)]
+
+
 class ServingConfig(Section):
     """The REST service and its follower."""
 
@@ -189,6 +197,7 @@ class ServingConfig(Section):
     rate_burst: Annotated[int, Field(ge=1)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0)]
+    trial: TrialConfig | None
 
 
 class DoorsConfig(Section):

@@ -4,17 +4,18 @@ import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pricing.config import Config
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.errors import VersionError
+from pricing.errors import ConfigError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from serving.pointer import Following, Pointer, read_following, read_pointer
-from serving.settings import Settings
+from serving.settings import Settings, check_trial
+from serving.trials import deal, read, strata_of
 
 NO_VERSION = "none"
 LOOK_SECONDS = 0.2
@@ -32,6 +33,7 @@ class Served:
         pricer: Prices by it.
         config: The configuration that its pricer follows.
         version: The version itself; None without one.
+        arms: Product → the strategy that a trial dealt it; "" and absent products are outside.
         memory: Answers about it that never change, by what was asked.
     """
 
@@ -39,6 +41,7 @@ class Served:
     pricer: Pricer
     config: Config
     version: LoadedVersion | None
+    arms: Mapping[str, str] = field(default_factory=dict)
     memory: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -105,10 +108,24 @@ class Champion:
         config = version.config
         if self._settings.config_path is not None:
             config = config.model_copy(update={"decision": self._settings.config.decision})
-        served = Served(pointer.version, version.pricer(version=pointer.version, config=config), config, version)
+        pricer = version.pricer(version=pointer.version, config=config)
+        served = Served(pointer.version, pricer, config, version, self._arms(version, config))
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])
         return served
+
+    def _arms(self, version: LoadedVersion, config: Config) -> dict[str, str]:
+        """The products of the trial: as the follower dealt them, and where it has not, as it would."""
+        trial = self._settings.config.serving.trial
+        if trial is None:
+            return {}
+        try:
+            check_trial(trial, list(config.decision.strategies))
+        except ConfigError as error:
+            _log.error("%s; version %s is served without the trial", error, version.folder.name)
+            return {}
+        dealt = read(self._settings.trial_file, trial)
+        return deal(strata_of(version.facts), trial, kept=dealt)
 
 
 class Watch:

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.registry.version import load
+from serving import trials
 from serving.logs import configure_logging
 from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, replace_file, write_pointer
 from serving.settings import Settings, read_settings
@@ -78,7 +80,7 @@ class Follower:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
-        self._verify = verify or verify_folder
+        self._verify = verify or admit
         self._clock = clock
         self._places = places
         self._status = places.status
@@ -167,13 +169,23 @@ class Follower:
         return following
 
 
-def verify_folder(folder: Path) -> int:
+def admit(folder: Path, *, settings: Settings | None = None) -> int:
     """Loads a version, checksums and all, lets it answer its golden requests, and returns how many they were.
+
+    Where a trial is configured, its new products are dealt.
 
     Raises:
         VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
     """
-    return load(folder).verify().requests
+    version = load(folder)
+    requests = version.verify().requests
+    trial = settings.config.serving.trial if settings else None
+    if settings and trial:
+        try:
+            trials.extend(settings.trial_file, version.facts, trial)
+        except OSError as error:
+            _log.error("%s cannot be written: %s; the workers deal the same for themselves", settings.trial_file, error)
+    return requests
 
 
 def _identity(entry: Entry) -> tuple[str, int]:
@@ -232,7 +244,9 @@ def main(argv: list[str] | None = None) -> int:
         places=settings.places,
         run_id=settings.run_id,
         keep=settings.config.serving.keep_versions,
+        verify=partial(admit, settings=settings),
     )
+    os.nice(5)  # answers go before what is fetched for later ones
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
         follower.poll()

@@ -23,8 +23,6 @@ COUNTERS = {
     "pricing_reasons": ("Reasons named in answers, binding guardrails among them.", ("reason",)),
     "pricing_bad_items": ("Items of a batch that could not be priced as they were sent.", ()),
     "pricing_edge_fallbacks": ("Prices given by rule because the model's answer failed.", ()),
-    "pricing_shadow_failures": ("Requests that the challenger could not price in its shadow.", ()),
-    "pricing_limited": ("Requests refused by a rate limit.", ()),
 }
 GAUGES = {
     "pricing_log_issued": ("Decisions handed to the decision log by living workers.", ()),
@@ -60,12 +58,12 @@ class Metrics:
         with self._lock:
             self._sums[name, labels] += by
 
-    def decisions(self, decisions: Iterable[Decision], *, trial: str = "") -> None:
-        """Counts prices that were given."""
+    def decisions(self, decisions: Iterable[tuple[Decision, str]]) -> None:
+        """Counts prices that were given, each with its trial and arm."""
         edges = HISTOGRAMS["pricing_confidence"][2]
         with self._lock:
             bins = self._bins.setdefault(("pricing_confidence", ()), [0.0] * (len(edges) + 2))
-            for decision in decisions:
+            for decision, trial in decisions:
                 self._sums["pricing_decisions", (decision.source, decision.strategy, trial)] += 1
                 bins[bisect_left(edges, decision.confidence)] += 1
                 bins[-1] += decision.confidence

@@ -91,7 +91,7 @@ class Desk:
         except RequestError as error:
             raise from_request_error(error) from error
         if not dry:
-            self.record([asked], [answer])
+            self.record(served, [asked], [answer])
         return encode(answer.decision)
 
     def many(self, body: bytes, *, dry: bool = False) -> bytes:
@@ -109,7 +109,7 @@ class Desk:
             answers = [self._alone(served, item) for item in good]
         priced = [(item, answer) for item, answer in zip(good, answers, strict=True) if isinstance(answer, Detailed)]
         if not dry:
-            self.record([item for item, _ in priced], [answer for _, answer in priced])
+            self.record(served, [item for item, _ in priced], [answer for _, answer in priced])
         rest = iter(answers)
         parts = [_encoded(next(rest) if isinstance(item, PriceRequest) else item) for item in asked]
         if len(priced) < len(asked):
@@ -123,6 +123,8 @@ class Desk:
             RequestError: A request contradicts itself or names an unknown strategy.
         """
         today = self._service.now().date()
+        if served.arms:
+            asked = [self._dealt(served, item) for item in asked]
         try:
             return served.pricer.price_detailed(asked, today=today)
         except RequestError:
@@ -132,14 +134,26 @@ class Desk:
             self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
             return self._service.champion.rules.pricer.price_detailed(asked, today=today)
 
-    def record(self, asked: list[PriceRequest], detailed: list[Detailed], *, shadow: bool = False) -> None:
+    def record(self, served: Served, asked: list[PriceRequest], detailed: list[Detailed]) -> None:
         """Logs and counts what was decided."""
         at = self._service.now()
-        pairs = zip(asked, detailed, strict=True)
-        self._service.log.append([entry(item, answer, at=at, shadow=shadow) for item, answer in pairs])
-        if shadow:
-            return
-        self._service.metrics.decisions(answer.decision for answer in detailed)
+        trials = [self._trial(served, item) for item in asked]
+        lines = zip(asked, detailed, trials, strict=True)
+        self._service.log.append([entry(item, answer, at=at, trial=trial) for item, answer, trial in lines])
+        self._service.metrics.decisions(
+            (answer.decision, trial or "") for answer, trial in zip(detailed, trials, strict=True)
+        )
+
+    def _trial(self, served: Served, asked: PriceRequest) -> str | None:
+        """The trial and arm that answered a request; None when it named a strategy itself or its product is outside."""
+        arm = served.arms.get(asked.product_id) if asked.strategy is None else None
+        trial = self._service.settings.config.serving.trial
+        return f"{trial.name}/{arm}" if trial and arm else None
+
+    def _dealt(self, served: Served, asked: PriceRequest) -> PriceRequest:
+        """The request under the strategy that a trial dealt its product."""
+        arm = served.arms.get(asked.product_id) if asked.strategy is None else None
+        return asked.model_copy(update={"strategy": arm}) if arm else asked
 
     def _alone(self, served: Served, asked: PriceRequest) -> Detailed | ProblemError:
         try:
@@ -173,7 +187,7 @@ def dry_run() -> bool:
     return word.lower() == "true"
 
 
-def entry(asked: PriceRequest, answer: Detailed, *, at: dt.datetime, shadow: bool = False) -> Entry:
+def entry(asked: PriceRequest, answer: Detailed, *, at: dt.datetime, trial: str | None = None) -> Entry:
     """The line of the decision log for an answer."""
     return Entry(
         request=asked,
@@ -186,7 +200,7 @@ def entry(asked: PriceRequest, answer: Detailed, *, at: dt.datetime, shadow: boo
         unit_cost=answer.unit_cost,
         candidate_prices=answer.candidate_prices,
         candidate_units=answer.candidate_units,
-        shadow=shadow,
+        trial=trial,
     )
 
 

@@ -3,13 +3,13 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pricing.config import Config, load_config
+from pricing.config import Config, TrialConfig, load_config
 from pricing.errors import ConfigError
 from serving.keys import ApiKey, read_keys
 from serving.pointer import Places
@@ -52,6 +52,12 @@ class Settings:
         return self.home / "decisions"
 
     @property
+    def trial_file(self) -> Path:
+        """Where the products of a trial are kept for good."""
+        trial = self.config.serving.trial
+        return self.home / "trials" / f"{trial.name if trial else 'none'}.json"
+
+    @property
     def places(self) -> Places:
         """Where the follower keeps what it fetches from this registry."""
         text = f"{self.registry_uri}\n{self.config.registry.model_name}"
@@ -78,6 +84,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
         config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
+    check_trial(config.serving.trial, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
     home = Path(environment.get("PRICING_HOME") or ROOT / ".pricing").absolute()
     run_folder = environment.get("PRICING_RUN_FOLDER")
@@ -93,6 +100,17 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         follows=bool(run_id),
         keys=read_keys(environment),
     )
+
+
+def check_trial(trial: TrialConfig | None, strategies: Sequence[str]) -> None:
+    """Refuses a trial of strategies that are not configured.
+
+    Raises:
+        ConfigError: Names the strategy.
+    """
+    for name in trial.strategies if trial else ():
+        if name not in strategies:
+            raise ConfigError(f"serving.trial: strategy {name!r} is none of {', '.join(sorted(strategies))}")
 
 
 def is_loopback(host: str) -> bool:

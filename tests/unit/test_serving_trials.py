@@ -1,0 +1,125 @@
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.config import TrialConfig
+from pricing.decision.log import read_decisions
+from pricing.errors import ConfigError
+from pricing.registry.version import load
+from serving.follower import admit
+from serving.trials import OUTSIDE, deal, extend, read, strata_of
+from tests.serving_kit import REQUEST, open_shop, settings_in
+from tests.versions import shared_version
+
+TRIAL = TrialConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
+STRATA = st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from(["a", "b", "c"]), max_size=80)
+
+
+@given(strata=STRATA, share=st.floats(0.05, 1))
+def test_every_stratum_has_its_share_of_every_strategy(strata: dict[str, str], share: float) -> None:
+    trial = TRIAL.model_copy(update={"share": share})
+
+    dealt = deal(strata, trial, kept={})
+
+    assert dealt.keys() == strata.keys()
+    for stratum, size in Counter(strata.values()).items():
+        there = Counter(dealt[product] for product, other in strata.items() if other == stratum)
+        for name, wanted in {"margin": share / 2, "clearance": share / 2, OUTSIDE: 1 - share}.items():
+            assert abs(there[name] - wanted * size) <= 1
+
+
+@given(strata=STRATA, more=STRATA)
+def test_whoever_was_dealt_once_keeps_its_place(strata: dict[str, str], more: dict[str, str]) -> None:
+    before = deal(strata, TRIAL, kept={})
+
+    after = deal(more | strata, TRIAL, kept=before)
+
+    assert {product: after[product] for product in before} == before
+    assert after.keys() == more.keys() | strata.keys()
+
+
+def test_two_trials_deal_differently() -> None:
+    strata = {f"P{number}": "a" for number in range(100)}
+
+    one, other = (deal(strata, TRIAL.model_copy(update={"name": name}), kept={}) for name in ("spring", "summer"))
+
+    assert one != other
+
+
+def test_strata_are_category_and_class_of_volume() -> None:
+    facts = load(shared_version()).facts
+
+    strata = strata_of(facts)
+
+    assert strata.keys() == set(facts.product_ids.tolist())
+    assert {stratum.split("/")[0] for stratum in strata.values()} == set(facts.categories.tolist())
+    assert {stratum.split("/")[1] for stratum in strata.values()} <= {"0", "1", "2"}
+
+
+def test_what_was_dealt_is_kept_in_a_file_until_the_trial_is_another(tmp_path: Path) -> None:
+    facts = load(shared_version()).facts
+    path = tmp_path / "spring.json"
+
+    dealt = extend(path, facts, TRIAL)
+
+    assert read(path, TRIAL) == dealt == extend(path, facts, TRIAL)
+    assert read(path, TRIAL.model_copy(update={"share": 0.4})) == {}
+    path.write_text("{half")
+    assert read(path, TRIAL) == {}
+
+
+def shop_config(folder: Path) -> dict[str, str]:
+    path = folder / "trial.yaml"
+    path.write_text("serving: {trial: {name: spring, share: 0.9, strategies: [revenue, clearance]}}")
+    return {"PRICING_CONFIG": str(path)}
+
+
+def test_decisions_of_a_trial_follow_its_strategies_and_are_named_in_the_log(tmp_path: Path) -> None:
+    with open_shop(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
+        requests = [{**REQUEST, "product_id": f"P{number:05d}"} for number in range(1, 13)]
+        batch = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
+        single = [shop.client.post("/get_price", json=request).get_json() for request in requests]
+        own = shop.price(strategy="match").get_json()
+        stranger = shop.price(product_id="stranger").get_json()
+        shop.service.log.flush()
+        records = read_decisions(shop.settings.decisions_folder).records
+        metrics = shop.client.get("/metrics").text
+
+    assert [one["strategy"] for one in batch] == [one["strategy"] for one in single]
+    strategies = Counter(one["strategy"] for one in batch)
+    assert set(strategies) >= {"revenue", "clearance"}
+    assert (own["strategy"], stranger["strategy"]) == ("match", "margin")
+    for record in records:
+        strategy = record["decision"]["strategy"]
+        assert record["trial"] == (f"spring/{strategy}" if strategy in ("revenue", "clearance") else None)
+        assert record["request"].get("strategy") in (None, "match")
+    assert 'strategy="revenue",trial="spring/revenue"' in metrics
+
+
+def test_the_follower_deals_before_a_version_is_served(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "home", **shop_config(tmp_path))
+
+    admit(shared_version(), settings=settings)
+
+    values: dict[str, Any] = json.loads(settings.trial_file.read_text())
+    assert len(values["products"]) == 12
+
+
+def test_a_trial_file_that_cannot_be_written_keeps_no_version_from_being_served(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "trials").write_text("in the way")
+
+    assert admit(shared_version(), settings=settings_in(tmp_path / "home", **shop_config(tmp_path))) > 0
+
+
+def test_a_trial_of_an_unknown_strategy_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "trial.yaml"
+    path.write_text("serving: {trial: {name: spring, share: 0.5, strategies: [margin, greed]}}")
+
+    with pytest.raises(ConfigError, match="greed"):
+        settings_in(tmp_path, PRICING_CONFIG=str(path))
