@@ -1,0 +1,100 @@
+"""The market job from the command line: table, plot and figures; and the platform's own code inside the market."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.market import contestants, main
+from pipelines.market_platform import Platform
+from pipelines.market_truth import true_elasticity_demand
+from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.market import MarketConfig, simulate
+from pricing.data.market_rollforward import roll_forward
+from pricing.demand.curve import Offers
+
+
+def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--products", "12", "--days", "150", "--ahead", "20", "--output", str(tmp_path)])
+
+    assert code == 0
+    printed = capsys.readouterr().out
+    document = json.loads((tmp_path / "market.json").read_text())
+    names = [row["policy"] for row in document["scores"]]
+    assert set(names) == {
+        *("static", "match competitor", "cost-plus", "rules", "platform without a model", "true elasticities"),
+        *("oracle, stock endless", "oracle"),
+    }
+    assert all(name in printed for name in names)
+    assert document["market"]["products"] == 12
+    assert all(row["refused"] == 0 for row in document["scores"])
+    assert (tmp_path / "market.png").stat().st_size > 10_000
+
+
+def test_an_option_out_of_range_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--products", "0"])
+
+    assert code == 2
+    assert "products must be at least 1" in capsys.readouterr().err
+
+
+def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> None:
+    market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
+    last_days: list[np.datetime64] = []
+
+    def learn(panel):  # type: ignore[no-untyped-def]
+        last_days.append(panel.dates[-1])
+        return true_elasticity_demand(market, panel)
+
+    platform = Platform(market, load_config(), learn)
+    run = roll_forward(market, platform, days=30, refresh=platform.refresh, every=14)
+
+    start = market.truth.dates[150]
+    assert last_days == [start - 1, start + 13, start + 27]
+    assert not run.refused.any()
+    sources = {decision.source for decision in platform.decisions}
+    assert "model" in sources
+
+
+def test_injected_elasticities_are_those_of_the_truth() -> None:
+    market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
+    panel = build_panel(market.frame(), load_config().data)
+    demand = true_elasticity_demand(market, panel)
+    many = len(demand.product_ids)
+    list_price = panel.list_price[:, -1].astype(np.float64)
+    prices = list_price[:, None] * np.array([1.0, 1.01])
+    none = np.zeros(many)
+
+    grid = demand.grid(
+        Offers(
+            product=np.arange(many),
+            category=np.zeros(many, dtype=np.int64),
+            date=np.full(many, panel.dates[-1] + 1),
+            list_price=list_price,
+            comp_price=np.full(many, np.nan),
+            is_promo=none,
+            is_holiday=none,
+            periods=np.full(many, 5),
+        ),
+        prices,
+    )
+
+    slope = np.log(grid.until[:, 0, 1] / grid.until[:, 0, 0]) / np.log(1.01)
+    np.testing.assert_allclose(slope, market.truth.elasticity[market.in_history], rtol=1e-6)
+
+
+def test_true_elasticities_earn_most_of_the_oracle_s_gain_through_the_code_that_serves() -> None:
+    market = simulate(MarketConfig(products=40, days=400, future=60, seed=2))
+    entries = contestants(market, load_config())
+
+    profit = {
+        name: roll_forward(market, entries[name].policy, days=60, refresh=entries[name].refresh).profit.sum()
+        for name in ("static", "rules", "true elasticities", "oracle")
+    }
+
+    best = profit["oracle"] - profit["static"]
+    assert best > 0
+    assert (profit["true elasticities"] - profit["static"]) / best > 0.7
+    assert profit["true elasticities"] > profit["rules"] > profit["static"]
