@@ -69,7 +69,8 @@ class Verdict:
         """The verdict in one line."""
         if not self.judged:
             return f"{self.score.name}: not judged: {self.note}"
-        says = "; ".join(breach.text for breach in self.breaches) or "forecasts hold what their backtest promised"
+        broken = "; ".join(breach.text for breach in self.breaches)
+        says = f"decayed: {broken}" if broken else "forecasts hold what their backtest promised"
         return f"{self.score.name}: {says}" + (f" ({self.note})" if self.note else "")
 
 
@@ -111,15 +112,15 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     breaches = []
     note = ""
     if score.wape.low > band.wape_most:
-        grown = f"error {score.wape.value:.3f} (at least {score.wape.low:.3f}), backtest {band.wape:.3f}"
+        grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), the backtest's was {band.wape:.2f}"
         if math.isfinite(score.skill) and score.skill <= band.skill_most:
             note = f"{grown}, but so did the naive forecast's: demand is noisier, the model has not decayed"
         else:
-            breaches.append(Breach("error", f"{grown}: the model has decayed"))
+            breaches.append(Breach("error", grown))
     if score.bias.low > band.bias_most:
-        breaches.append(Breach("bias", f"forecasts are {score.bias.value:.0%} of sales too high: the level is off"))
+        breaches.append(Breach("bias", f"forecasts are {score.bias.value:.0%} of sales too high"))
     elif score.bias.high < band.bias_least:
-        breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low: the level is off"))
+        breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low"))
     return Verdict(score, True, tuple(breaches), note)
 
 

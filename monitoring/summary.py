@@ -33,9 +33,9 @@ STYLE = f"""
 """
 ACTION_WORDS = {
     "none": "Nothing for now",
-    "refresh": "Carries the model forward to the newest sales",
-    "retrain": "Trains a new model",
-    "page": "Calls a person",
+    "refresh": "The model is due to be carried forward to the newest sales",
+    "retrain": "A new model is due",
+    "page": "A person is needed",
 }
 LEVEL_WORDS = {"breach": "problem", "warning": "look", "note": "note"}
 

@@ -11,6 +11,7 @@ from benchmarks.monitoring_world import World, build
 from monitoring import act
 from monitoring.alerts import Alert, DeliveryError, LogDoor
 from monitoring.champion import NOBODY
+from monitoring.decay import Breach
 from monitoring.decisions import tabulate
 from monitoring.doors import alert_doors, embedded, job_door
 from monitoring.memory import Memory
@@ -253,3 +254,27 @@ def test_looking_twice_sees_the_same(seen):
     pd.testing.assert_series_equal(
         pd.Series(metrics(seen, backtest_wape=0.4)), pd.Series(metrics(again, backtest_wape=0.4))
     )
+
+
+def test_a_long_matter_is_cut_in_the_subject_and_whole_in_the_text():
+    alert = Alert("k", "info", "x" * 300, dt.date(2024, 6, 1), "", "", "")
+
+    assert len(alert.subject) == 100
+    assert "x" * 300 in alert.text
+
+
+@pytest.mark.parametrize(
+    ("breached", "since"),
+    [((True, True, True), "2024-05-01"), ((True, False, True), "2024-05-15"), ((False, False, False), "2024-05-15")],
+)
+def test_an_alert_dates_the_matter_from_its_first_unbroken_window(seen, breached, since):
+    score = seen.verdicts[-1].score
+    days = ("2024-05-01", "2024-05-08", "2024-05-15")
+    verdicts = [
+        replace(seen.verdicts[-1], score=replace(score, name=f"{day} to x"), breaches=(Breach("bias", "off"),) * bad)
+        for day, bad in zip(days, breached, strict=True)
+    ]
+
+    alert = act.compose(RETRAIN, act.Deed(""), watch=replace(seen, verdicts=verdicts), link="")
+
+    assert str(alert.since) == since
