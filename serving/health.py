@@ -56,7 +56,7 @@ class Nurse:
         Raises:
             ProblemError: 503 while the first attempt to load a champion goes on, or when pricing fails.
         """
-        if not self._service.champion.settled:
+        if not self._service.settled():
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the first attempt to load a champion has not ended yet")
         served = self._service.champion.served
         requests, today = golden_requests(served)

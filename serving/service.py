@@ -1,8 +1,9 @@
 """What one worker consists of: its settings, what it serves, its log and its counts."""
 
 import datetime as dt
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pricing.decision.log_writer import LogWriter
 from serving.champion import Champion
@@ -30,6 +31,21 @@ class Service:
     metrics: Metrics
     exchange: Exchange
     now: Callable[[], dt.datetime]
+    _settled: threading.Event = field(default_factory=threading.Event)
+
+    def settled(self) -> bool:
+        """Whether the first attempt to load a champion has ended in every worker of this run, once and for all."""
+        if self._settled.is_set():
+            return True
+        if not self.champion.settled:
+            return False
+        self.tick()
+        rows = [*self.metrics.state(), *(self.exchange.others() if self.settings.follows else [])]
+        served = [labels[0] for name, labels, value in rows if name == "pricing_workers" and value]
+        expected = self.settings.config.serving.workers if self.settings.follows else 1
+        if len(served) >= expected and set(served) == {self.champion.served.name}:
+            self._settled.set()
+        return self._settled.is_set()
 
     def follow(self) -> Follow:
         """How following goes, as callers are told."""

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from pricing.config import load_config
 from pricing.decision.log import read_decisions
 from pricing.registry.aliases import Registry
 from serving.champion import LOOK_SECONDS
+from tests.servers import free_port, python, running
 from tests.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
@@ -40,21 +40,20 @@ PATIENCE = 60.0  # seconds a loaded machine may take for what is not being measu
 class Service:
     home: Path
     uri: str
+    folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Service":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         environment = {
             **os.environ, "PRICING_HOME": str(self.home), "MLFLOW_TRACKING_URI": self.uri, "PORT": str(self.port),
             "PYTHONPATH": str(ROOT), **self.environment,
         }  # fmt: skip
-        self.log = (self.home.parent / "serving.log").open("ab")
+        self.log = (self.folder / "serving.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "serving"], env=environment, cwd=self.home.parent, stderr=self.log
+            [sys.executable, "-m", "serving"], env=environment, cwd=self.folder, stderr=self.log
         )
         return self
 
@@ -75,6 +74,10 @@ class Service:
                 return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
+
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return str(answer.read(), "utf-8")
 
     def ready(self) -> "Service":
         wait_for(lambda: self.call("/health/ready")[0] == 200)
@@ -125,13 +128,14 @@ def uri(prepared: Path, tmp_path: Path) -> str:
 
 @pytest.fixture
 def service(uri: str, tmp_path: Path) -> Iterator[Service]:
-    one = Service(tmp_path / "home", uri)
+    one = Service(tmp_path / "home", uri, tmp_path)
     try:
         yield one
     finally:
         if one.process is not None and one.process.poll() is None:
             one.stop()
-        sys.stderr.write((tmp_path / "serving.log").read_text()[-6000:])
+        log = tmp_path / "serving.log"
+        sys.stderr.write(log.read_text()[-6000:] if log.exists() else "")
 
 
 def test_the_service_answers_without_any_registry(service: Service, tmp_path: Path) -> None:
@@ -177,6 +181,23 @@ def test_the_last_good_version_survives_registry_alias_and_restart(service: Serv
 
     service.start().ready()
     assert service.version() == "1"
+
+
+def test_a_killed_registry_server_leaves_the_last_good_version(service: Service, uri: str, tmp_path: Path) -> None:
+    promote(uri, "1")
+    port = free_port()
+    service.uri = f"http://127.0.0.1:{port}"
+    server = python("mlflow", "server", "--backend-store-uri", uri, "--port", str(port), "--workers", "1")
+    with running(server, ready=f"{service.uri}/health", log=tmp_path / "mlflow.log", folder=tmp_path):
+        service.start().ready()
+        before = service.version()
+
+    wait_for(lambda: service.following()["state"] == "unreachable")
+    after = service.version()
+    service.stop()
+    service.start().ready()
+
+    assert (before, after, service.version()) == ("1", "1", "1")
 
 
 def test_a_corrupted_version_is_refused_reported_and_never_served(
@@ -254,6 +275,44 @@ def test_swaps_under_load_give_no_wrong_and_no_missing_answer(service: Service, 
     assert counts["wrong"] == 0
     assert not [name for name in counts if name.startswith("missing")]
     assert min(counts["version 1"], counts["version 2"]) > 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_the_log_and_not_the_prices(service: Service, uri: str, small_disk: Path) -> None:
+    service.home = small_disk / "home"
+    promote(uri, "1")
+    service.start().ready()
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(bytes(65536))
+            file.flush()
+
+    during = [service.call("/get_price", REQUEST) for _ in range(200)]
+    wait_for(lambda: "pricing_log_failing 0.0" not in service.text("/metrics"))
+    filler.unlink()
+    wait_for(lambda: "pricing_log_failing 0.0" in service.text("/metrics"))
+    service.stop()
+
+    reading = read_decisions(service.home / "decisions")
+    logged = {record["decision"]["decision_id"] for record in reading.records}
+    assert [status for status, _ in during] == [200] * 200
+    assert {answer["model_version"] for _, answer in during} == {"1"}
+    assert logged >= {answer["decision_id"] for _, answer in during}
+    assert (reading.lost, reading.damaged) == (0, 0)
 
 
 def test_stopping_writes_every_decision_out(service: Service, uri: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -24,6 +25,13 @@ from tests.versions import shared_version
 OURS = {"PRICING_RUN_ID": "now"}
 
 
+def alone(folder: Path) -> dict[str, str]:
+    """The environment of a run that consists of one worker."""
+    path = folder / "alone.yaml"
+    path.write_text("serving: {workers: 1}")
+    return {**OURS, "PRICING_CONFIG": str(path)}
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     with open_shop(tmp_path, version=shared_version()) as one:
@@ -35,7 +43,7 @@ def tell(shop: Shop, following: Following) -> None:
 
 
 def test_ready_comes_only_after_the_first_attempt_to_load_a_champion(tmp_path: Path) -> None:
-    with open_shop(tmp_path, environment=OURS) as shop:
+    with open_shop(tmp_path / "home", environment=alone(tmp_path)) as shop:
         ready = [shop.client.get("/health/ready").status_code]
         for following in (
             Following("now"),
@@ -52,9 +60,29 @@ def test_ready_comes_only_after_the_first_attempt_to_load_a_champion(tmp_path: P
     assert prices == 200
 
 
+def test_ready_comes_only_when_every_worker_serves_the_champion(tmp_path: Path) -> None:
+    with open_shop(tmp_path, version=shared_version(), environment=OURS) as shop:
+        tell(shop, Following("now", "following", attempted=True, champion="7", served="7"))
+        alone = shop.client.get("/health/ready").status_code
+        other = Metrics()
+        colleague = Exchange(other, folder=shop.settings.run_folder, worker=f"20230801T120000-{os.getpid()}-abc")
+        other.set("pricing_workers", "none", to=1)
+        colleague.publish()
+        behind = shop.client.get("/health/ready").status_code
+        other.clear("pricing_workers")
+        other.set("pricing_workers", "7", to=1)
+        colleague.publish()
+        together = shop.client.get("/health/ready").status_code
+        other.clear("pricing_workers")
+        colleague.publish()
+        later = shop.client.get("/health/ready").status_code
+
+    assert (alone, behind, together, later) == (503, 503, 200, 200)
+
+
 @pytest.mark.parametrize("state", ["no_champion", "unreachable", "refused", "failed"])
 def test_ready_does_not_wait_for_a_champion_that_cannot_be_had(tmp_path: Path, state: Any) -> None:
-    with open_shop(tmp_path, environment=OURS) as shop:
+    with open_shop(tmp_path / "home", environment=alone(tmp_path)) as shop:
         tell(shop, Following("now", state, attempted=True))
         answer = shop.client.get("/health/ready")
 
@@ -63,7 +91,7 @@ def test_ready_does_not_wait_for_a_champion_that_cannot_be_had(tmp_path: Path, s
 
 
 def test_a_refused_version_is_reported_in_model_health_and_metrics(tmp_path: Path) -> None:
-    with open_shop(tmp_path, version=shared_version(), environment=OURS) as shop:
+    with open_shop(tmp_path / "home", version=shared_version(), environment=alone(tmp_path)) as shop:
         tell(shop, Following("now", "refused", attempted=True, champion="8", served="7", refused={"8": "damaged"}))
         model = shop.client.get("/model").get_json()
         health = shop.client.get("/health/ready").get_json()
