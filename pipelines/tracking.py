@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
@@ -160,10 +161,8 @@ def _experiment() -> str:
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
-        # A local store would put artifacts under ./mlruns of whatever folder the job was started in.
-        local = tracking_uri() == f"{SQLITE}{ROOT / 'mlflow.db'}"
         try:
-            return client.create_experiment(name, (ROOT / "mlartifacts" / name).as_uri() if local else None)
+            return client.create_experiment(name, _artifacts(name))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # another process made it between the two calls
             if found is None:
@@ -171,6 +170,15 @@ def _experiment() -> str:
     if found.lifecycle_stage == "deleted":
         raise RegistryError(f"experiment {name!r} was deleted; restore it, or set MLFLOW_EXPERIMENT_NAME to another")
     return str(found.experiment_id)
+
+
+def _artifacts(experiment: str) -> str | None:
+    """Puts artifacts beside a local database, which would have them under ./mlruns of the folder a job starts in."""
+    uri = tracking_uri()
+    if not uri.startswith(SQLITE):
+        return None
+    database = Path(uri.removeprefix(SQLITE)).resolve()
+    return (database.parent / "mlartifacts" / experiment).as_uri()
 
 
 def _close_abandoned(experiment_id: str) -> None:

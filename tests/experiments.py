@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,4 +115,7 @@ def place(folder: Path, *, template: Path) -> Place:
     """A place whose database is a copy of an empty one, since making its tables takes seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(template, folder / "mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
+        # mlflow made the default experiment for the folder in which the template was made
+        store.execute("update experiments set artifact_location = ?", [(folder / "mlruns" / "0").as_uri()])
     return Place(folder)

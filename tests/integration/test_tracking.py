@@ -120,6 +120,14 @@ def test_the_experiment_that_a_person_names_is_used(monkeypatch: pytest.MonkeyPa
     assert MlflowClient().get_experiment(run.info.experiment_id).name == "autumn"
 
 
+def test_artifacts_lie_beside_a_local_database(store: str) -> None:
+    with tracked_run("train") as run:
+        mlflow.log_text("x", "x.txt")
+
+    assert (Path(store.removeprefix("sqlite:///")).parent / "mlartifacts" / "pricing").is_dir()
+    assert "mlartifacts/pricing" in run.info.artifact_uri
+
+
 def test_a_deleted_experiment_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     connect()
     MlflowClient().delete_experiment(MlflowClient().create_experiment("gone"))
