@@ -6,6 +6,7 @@ PYTHON := $(or $(PYTHON),python3)
 endif
 DATA ?= grocery
 SIZE ?= full
+NAME ?= decision
 export PORT ?= 8080
 
 installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
@@ -13,7 +14,7 @@ mlflow = MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 options = $(if $(SALES),-P sales=$(SALES)) $(if $(CONFIG),-P config=$(CONFIG))
 
-.PHONY: help install demo test test-fast lint train promote serve image bench lock clean
+.PHONY: help install demo test test-fast lint train promote serve image reports bench lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -54,6 +55,14 @@ image:  ## the serving image, with the champion baked in
 	rm -rf build/image
 	PRICING_HOME=build/image/baked .venv/bin/python -m serving.follower --bake
 	docker build --build-context champion=build/image --file Dockerfile.serve --tag pricing-serving .
+
+reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:8000
+	$(installed) training demo
+	.venv/bin/evidently ui --workspace $${PRICING_HOME:-.pricing}/monitoring/evidently --host 127.0.0.1 --port 8000
+
+bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in benchmarks/; ARGS=its options)
+	$(installed) development demo
+	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 
 lock:  ## new lock files from requirements/*.in
 	$(installed) development demo
