@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 import pricing
@@ -192,4 +193,6 @@ def _accept(header: Mapping[str, Any], *, where: Path) -> None:
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}
+    """A part's arrays as plain views of the mapped ones: indexing a memmap itself takes twice as long."""
+    found = {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}
+    return {name: array.view(np.ndarray) for name, array in found.items()}

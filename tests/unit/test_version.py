@@ -63,7 +63,7 @@ def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
 
 def test_every_array_is_mapped_and_cannot_be_written_to(version: LoadedVersion) -> None:
     for name, array in version.demand.to_arrays().items():
-        assert isinstance(array, np.memmap), name
+        assert isinstance(array.base, np.memmap), name
         assert not array.flags.writeable, name
 
 
