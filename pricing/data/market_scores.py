@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
+from pricing.data.market import Ledger, Market
 from pricing.data.market_rollforward import Run
 from pricing.data.market_truth import Floats
 
@@ -66,6 +68,24 @@ def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> 
         stock_outs=float(((ledger.units >= ledger.stock) & run.on_sale).sum() / max(run.on_sale.sum(), 1)),
         refused=int(run.refused.sum()),
     )
+
+
+def best_forecast(market: Market, ledger: Ledger) -> Floats:
+    """(day, product) the median of true demand at the prices charged: no forecast has a smaller absolute error.
+
+    What it misses is the noise floor: `abs(ledger.demand - best_forecast(...))`, summed over the cells that a forecast
+    is scored on, over the demand there. NaN before a launch.
+    """
+    truth, products = market.truth, np.arange(ledger.price.shape[1])
+    days = ledger.first_day + np.arange(len(ledger.price))[:, None]
+    on_sale = ~np.isnan(ledger.price)
+    price, comp_price = (np.where(on_sale, prices, 1.0) for prices in (ledger.price, ledger.comp_price))
+    mean = np.maximum(truth.expected_demand(products, days, price, comp_price=comp_price), 1e-9)
+    poisson = np.isinf(truth.size)
+    median = (
+        stats.poisson.ppf(0.5, mean) if poisson else stats.nbinom.ppf(0.5, truth.size, truth.size / (truth.size + mean))
+    )
+    return np.where(on_sale, median, np.nan)
 
 
 def _gains(policy: Floats, static: Floats, oracle: Floats) -> tuple[float, float]:

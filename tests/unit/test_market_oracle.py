@@ -11,7 +11,7 @@ from pricing.data.market import MarketConfig, simulate
 from pricing.data.market_oracle import Oracle, best_first_price, expected_share
 from pricing.data.market_policies import static
 from pricing.data.market_rollforward import roll_forward
-from pricing.data.market_scores import score
+from pricing.data.market_scores import best_forecast, score
 
 PRICES = np.linspace(0.8, 1.4, 13)
 COST = 0.6
@@ -121,3 +121,16 @@ def test_scores_put_static_at_naught_and_the_oracle_at_one() -> None:
     assert top.gain == pytest.approx(best.profit.sum() / hold.profit.sum() - 1)
     assert still.discount_depth == 0.0
     assert still.stock_turns > 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_no_forecast_is_closer_than_the_noise_floor_s(noise: float) -> None:
+    market = simulate(MarketConfig(products=40, days=120, future=1, seed=4, noise=noise))
+    sold = ~np.isnan(market.ledger.price)
+    demand, best = market.ledger.demand[sold], best_forecast(market, market.ledger)[sold]
+
+    floor = np.abs(demand - best).sum()
+
+    for other in (best * 1.1, best * 0.9, best + 1, np.full_like(best, np.median(demand))):
+        assert floor < np.abs(demand - other).sum()
+    assert np.isnan(best_forecast(market, market.ledger)[~sold]).all()
