@@ -139,13 +139,12 @@ def register(uri: str, folder: Path) -> None:
     """Registers a model version and names it champion."""
     registry = Registry("pricing", uri=uri)
     artifacts = (folder.parent / "artifacts").as_uri() if uri.startswith("sqlite") else None
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
         with mlflow.start_run(experiment_id=mlflow.create_experiment("pricing", artifacts)):
             number = registry.log_version(make_version(folder).folder)
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
     registry.point("champion", number)
 
 
