@@ -66,7 +66,10 @@ def test_every_product_id_makes_one_line_of_json(product_id: str) -> None:
     assert json.loads(line)["product_id"] == product_id
 
 
-@given(numbers=st.lists(st.floats(), max_size=5), price=st.none() | st.floats())
+AMOUNTS = st.floats(-1e15, 1e15) | st.sampled_from([math.nan, math.inf, -math.inf])
+
+
+@given(numbers=st.lists(AMOUNTS, max_size=5), price=st.none() | AMOUNTS)
 def test_every_number_is_strict_json_and_close_to_what_it_was(numbers: list[float], price: float | None) -> None:
     one = replace(entry(), candidate_prices=numbers, current_price=price)
 
