@@ -21,8 +21,9 @@ from monitoring.calibration import calibrate, distance
 from monitoring.rules import Past, Situation, decide
 from monitoring.samples import WATCHED, take
 from monitoring.watch import rules
-from pricing.config import MonitoringConfig, load_config
+from pricing.config import load_config
 from pricing.data.panel import Panel
+from pricing.sections import MonitoringConfig
 
 COLUMNS = WATCHED[:-1]
 NOBODY = pd.DataFrame(

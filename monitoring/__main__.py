@@ -24,10 +24,11 @@ from monitoring.summary import drift_head, page, weekly_page
 from monitoring.tracking import monitoring_run, record, tracking_uri, with_recorded
 from monitoring.watch import Watch
 from monitoring.week import tell_week
-from pricing.config import Config, DataConfig, load_config
+from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError, PricingError
+from pricing.sections import DataConfig
 
 _log = logging.getLogger("monitoring")
 

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from monitoring.alerts import Alert, DeliveryError
 from monitoring.doors import given_reason
-from pricing.config import AlarmConfig, DoorsConfig
+from pricing.sections import AlarmConfig, DoorsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
 # CloudWatch takes at most 1,000 figures in one call.

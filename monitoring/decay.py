@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.scores import Score
-from pricing.config import MonitoringConfig
+from pricing.sections import MonitoringConfig
 
 
 @dataclass(frozen=True)

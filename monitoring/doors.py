@@ -12,7 +12,7 @@ from typing import Protocol
 
 from monitoring.alerts import AlertDoor, DeliveryError, LogDoor, WebhookDoor
 from monitoring.cli import ROOT
-from pricing.config import MonitoringConfig
+from pricing.sections import MonitoringConfig
 
 _log = logging.getLogger(__name__)
 

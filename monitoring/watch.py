@@ -15,8 +15,8 @@ from monitoring.findings import Finding
 from monitoring.join import Joined, join
 from monitoring.rules import Rules, Situation
 from monitoring.scores import Score
-from pricing.config import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.sections import MonitoringConfig
 
 SEED = 20240229
 

@@ -1,9 +1,9 @@
 """The holidays that a training may assume of days to come: those that recur in the history, else the country's."""
 
-from pricing.config import DataConfig
 from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.panel import Bools, Days, Panel
 from pricing.demand.training import Calendar
+from pricing.sections import DataConfig
 
 
 def holiday_calendar(panel: Panel, config: DataConfig) -> Calendar:

@@ -14,7 +14,7 @@ from pipelines.production import Production, now, production
 from pipelines.promotion_report import report
 from pipelines.record import fingerprint
 from pipelines.tracking import tracked_run
-from pricing.config import Config, GatesConfig, load_config
+from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import SourceError, VersionError
 from pricing.registry import CHALLENGER, CHAMPION
@@ -31,6 +31,7 @@ from pricing.registry.gates import (
 )
 from pricing.registry.promotion import Wish, move, notice, refuse
 from pricing.registry.version import LoadedVersion
+from pricing.sections import GatesConfig
 
 EXIT_REFUSED = 3
 

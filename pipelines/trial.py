@@ -24,11 +24,12 @@ from pipelines.calendar import holiday_calendar
 from pipelines.cli import Options, run_main
 from pipelines.record import without_password
 from pipelines.tracking import connect, describe, explain_failure, first_line, tracking_uri
-from pricing.config import ChoicesConfig, Config, DemandConfig, TuningConfig, load_config
+from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
 from pricing.demand.backtest import Backtest, backtest
 from pricing.errors import PricingError, RegistryError
+from pricing.sections import ChoicesConfig, DemandConfig, TuningConfig
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"

@@ -28,12 +28,13 @@ from pipelines.places import pricing_home
 from pipelines.record import log_data
 from pipelines.tracking import process_alive, tracked_run, write_note
 from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
-from pricing.config import Config, DemandConfig, load_config
+from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.demand.backtest import backtest
 from pricing.errors import HistoryError
+from pricing.sections import DemandConfig
 
 _POLL_SECONDS = 0.5
 _PLOTS = ("optimization_history", "intermediate_values", "param_importances", "parallel_coordinate", "slice")

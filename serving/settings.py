@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pricing.config import Config, TrialConfig, load_config
+from pricing.config import Config, load_config
 from pricing.errors import ConfigError
+from pricing.sections import TrialConfig
 from serving.keys import ApiKey, read_keys
 from serving.pointer import Places
 

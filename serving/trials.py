@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pricing.config import TrialConfig
 from pricing.decision.facts import ProductFacts
+from pricing.sections import TrialConfig
 from serving.pointer import replace_file
 
 OUTSIDE = ""

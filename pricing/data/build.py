@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.config import DataConfig
 from pricing.data.calendar import holidays_for
 from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Floats, Panel, Strings
 from pricing.errors import ContractError, Violation
+from pricing.sections import DataConfig
 
 ONE_CATEGORY = "all"
 _BLOCK = 256  # products whose sliding windows are sorted at once: keeps them in tens of MB

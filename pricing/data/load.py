@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pricing.config import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
@@ -14,6 +13,7 @@ from pricing.data.panel import Panel
 from pricing.data.source import read_sales, without_secrets
 from pricing.data.store import is_panel, load_panel
 from pricing.errors import ContractError, SourceError
+from pricing.sections import DataConfig
 
 DEMO = "completejourney"
 

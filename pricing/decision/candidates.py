@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import DecisionConfig
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.guardrails import NUMBER, Limits, limits
 from pricing.decision.reasons import GAVE_WAY
 from pricing.decision.rungs import Steps, rungs_of
+from pricing.sections import DecisionConfig
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import DecisionConfig
 from pricing.decision.candidates import Candidates, Lattice
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, relative_gain
@@ -14,6 +13,7 @@ from pricing.decision.reasons import AT, BIT
 from pricing.decision.stock import Shelf
 from pricing.decision.strategies import Strategy, Worth, make_strategies
 from pricing.demand.curve import DemandGrid
+from pricing.sections import DecisionConfig
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import Guardrails
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.reasons import GAVE_WAY, GUARDRAILS
+from pricing.sections import Guardrails
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import DecisionConfig
+from pricing.sections import DecisionConfig
 
 Floats = NDArray[np.floating]
 

@@ -9,13 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from pricing.config import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import metrics
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, walk_forward
 from pricing.demand.model import DemandModel
 from pricing.demand.training import LEVEL_ERROR, Calendar, Start, fit
+from pricing.sections import DemandConfig
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str], None]

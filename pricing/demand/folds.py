@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pricing.config import DemandConfig
 from pricing.data.panel import STEP_DAYS, Days, Period
 from pricing.errors import HistoryError
+from pricing.sections import DemandConfig
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import DemandConfig
 from pricing.data.features import KNOWN, PAST, Norms
 from pricing.data.panel import Panel
 from pricing.demand import forward
@@ -14,6 +13,7 @@ from pricing.demand.elasticity import Residuals, Shift, Shrunk, regress, shrink
 from pricing.demand.moves import Moves, fit_moves, routine_part
 from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.sampling import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
+from pricing.sections import DemandConfig
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import DemandConfig
 from pricing.data.features import KNOWN, PAST, Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.demand.elasticity import Shrunk
@@ -18,6 +17,7 @@ from pricing.demand.sampling import Plan, build_table, draw_batches
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
 from pricing.errors import HistoryError
+from pricing.sections import DemandConfig
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]

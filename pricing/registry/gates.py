@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pricing.config import GatesConfig
+from pricing.sections import GatesConfig
 
 VOLUME_CLASSES = ("low", "mid", "high")
 

@@ -15,10 +15,11 @@ from optuna.trial import TrialState
 
 from pipelines.trial import DEFAULT, Batch, StudyError, open_study, run_batch
 from pipelines.tune import before_the_last_fold, rescue
-from pricing.config import Config, DemandConfig, load_config
+from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.demand.backtest import Backtest
 from pricing.errors import HistoryError
+from pricing.sections import DemandConfig
 from tests.experiments import Place, place, write_config, write_sales
 from tests.servers import postgres
 from tests.versions import shared_panel

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from pricing.config import DataConfig
 from pricing.data.build import build_panel, panel_frame
 from pricing.data.panel import SERIES, Panel
 from pricing.errors import ContractError
+from pricing.sections import DataConfig
 
 CONFIG = DataConfig(
     period="day",

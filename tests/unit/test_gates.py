@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.config import GatesConfig, load_config
+from pricing.config import load_config
 from pricing.registry.gates import baseline_gates, champion_gates, comparable, failed, golden_gate, state_gates
+from pricing.sections import GatesConfig
 from tests.promotions import figures, without
 
 LIMITS: GatesConfig = load_config().registry.gates
