@@ -128,6 +128,15 @@ def test_the_baked_version_serves_until_the_follower_has_another(tmp_path: Path)
     assert versions == ["3", "4", "4"]
 
 
+def test_a_pointer_that_stays_loads_nothing_again(shop: Shop) -> None:
+    served = shop.service.champion.served
+
+    for _ in range(3):
+        shop.service.tick()
+
+    assert shop.service.champion.served is served
+
+
 def test_the_configuration_of_the_version_governs_unless_a_file_is_given(tmp_path: Path) -> None:
     config = tmp_path / "own.yaml"
     config.write_text("decision: {guardrails: {band: [0.99, 1.01]}}")
@@ -230,6 +239,8 @@ def test_the_openapi_document_describes_every_route_and_refers_to_nothing_missin
     assert document["openapi"].startswith("3.1")
     assert described == routes
     assert references == set(document["components"]["schemas"])
+    assert document["components"]["schemas"]["Decision"]["properties"]["price_range"]["items"] == {"type": "number"}
+    assert "prefixItems" not in json.dumps(document)
 
 
 def test_the_contracts_five_fields_are_all_that_a_price_needs_or_offers_first(shop: Shop) -> None:
