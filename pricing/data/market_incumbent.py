@@ -31,10 +31,7 @@ class Incumbent:
         self._hand = np.where(todays, self._new_hand(day, shelf), self._hand)
         factor = np.where(truth.is_promo[day], 1 - world.promo_cut[day], np.exp(self._hand))
         nearest = self._steps[np.argmin(np.abs(factor[:, None] - self._steps), axis=1)]
-        list_price, cost = truth.list_price[day], world.unit_cost[day]
-        lowest = np.maximum(BAND[0] * list_price, cost)
-        highest = np.maximum(BAND[1] * list_price, lowest)
-        price: Floats = np.maximum(np.round(np.clip(nearest * list_price, lowest, highest), 2), cost)
+        price: Floats = np.maximum(np.round(nearest * truth.list_price[day], 2), world.unit_cost[day])
         return price
 
     def _new_hand(self, day: int, shelf: Shelf) -> Floats:

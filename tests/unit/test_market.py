@@ -163,6 +163,14 @@ def test_a_higher_mean_never_sells_less_to_the_same_shoppers(low: float, extra: 
     assert more >= fewer
 
 
+def test_no_shopper_is_lost_where_the_exact_quantile_gives_way_to_the_approximation() -> None:
+    chance = (np.arange(20_000) + 0.5) / 20_000
+
+    exact, near = (poisson_quantile(np.full_like(chance, mean), chance) for mean in (30.0, 30.0001))
+
+    assert (near >= exact).all()
+
+
 def test_shoppers_are_poisson_distributed() -> None:
     chance = (np.arange(20_000) + 0.5) / 20_000
 

@@ -117,6 +117,15 @@ def test_prices_out_of_bounds_are_counted_and_the_list_price_is_charged(market: 
     assert np.array_equal(run.ledger.price[:, :5], market.truth.list_price[days, :5])
 
 
+def test_the_list_price_is_never_refused_even_below_cost(market: Market) -> None:
+    dear = replace(market, world=replace(market.world, unit_cost=market.world.unit_cost * 3))
+
+    run = roll_forward(dear, static, days=3)
+
+    assert not run.refused.any()
+    assert run.profit.sum() < 0
+
+
 def test_a_price_at_its_bound_rounded_to_cents_is_taken(market: Market) -> None:
     for bound in ("lowest", "highest"):
         run = roll_forward(market, lambda requests, bound=bound: np.round(getattr(requests, bound), 2), days=5)
