@@ -1,6 +1,7 @@
 """What gunicorn calls and reads: how its workers log, and what they finish before they leave."""
 
 import ctypes
+import gc
 import signal
 import sys
 from typing import Any
@@ -18,6 +19,13 @@ def on_starting(_server: Any) -> None:
     """Ends the web server in order when whoever started it dies without a word."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DIED, signal.SIGTERM)
+
+
+def post_worker_init(_worker: Any) -> None:
+    """Spares what lives as long as the worker from garbage collection, which cost a third of a batch's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
