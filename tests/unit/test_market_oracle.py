@@ -52,17 +52,17 @@ def test_the_plan_earns_what_the_best_of_all_plans_earns(
     """Exact dynamic programming over stock and day, Poisson demand, every candidate tried on every day."""
     units = demand(levels, elasticity)
     counts = np.arange(60)
+    chances = stats.poisson.pmf(counts, units[..., None])
 
     @cache
     def best(day: int, left: int) -> float:
         return 0.0 if day == len(levels) else max(worth(day, left, place) for place in range(len(PRICES)))
 
     def worth(day: int, left: int, place: int, *, then: object = None) -> float:
-        chance = stats.poisson.pmf(counts, units[day, place])
         sold = np.minimum(counts, left)
         follow = then or best
         later = np.array([follow(day + 1, left - amount) for amount in range(left + 1)])
-        return float((chance * ((PRICES[place] - COST) * sold + later[sold])).sum())
+        return float((chances[day, place] * ((PRICES[place] - COST) * sold + later[sold])).sum())
 
     @cache
     def planned(day: int, left: int) -> float:
