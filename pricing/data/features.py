@@ -14,6 +14,7 @@ Days = NDArray[np.datetime64]
 HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}
 PROFILE_HALF_LIFE = 8  # observations of one weekday
 PRIOR_WEIGHT = 0.5  # observations that the category's level counts for
+PRICE_LIMIT = 1.5  # log price over usual price beyond which a price is taken for a slip, and read as if at the limit
 FULL_DRAW_CUT = 0.10  # a promotion draws fully from this cut below list
 SUMMARY = 6
 PAST = 12 + SUMMARY
@@ -89,6 +90,13 @@ def promo_draw(price: Floats, list_price: Floats) -> Floats:
     cut = 1.0 - price / list_price
     draw: Floats = np.clip(cut / FULL_DRAW_CUT, 0.0, 1.0)
     return draw
+
+
+def relative_price(price: Floats, usual_price: Floats) -> Floats:
+    """Log price over usual price, within ±PRICE_LIMIT; 0 where either is unknown."""
+    known = np.isfinite(price) & np.isfinite(usual_price)
+    ratio = np.where(known, price, 1.0) / np.where(known, usual_price, 1.0)
+    return np.clip(np.log(ratio), -PRICE_LIMIT, PRICE_LIMIT).astype(np.float32)
 
 
 def calendar_features(dates: Days) -> Floats:
@@ -206,7 +214,7 @@ class _Today:
 def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     usual = norms.usual_price[:, None]
     with np.errstate(invalid="ignore"):
-        log_price = np.where(np.isfinite(panel.price), np.log(panel.price / usual), 0.0).astype(np.float32)
+        log_price = relative_price(panel.price, usual)
         promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
     effect = norms.elasticity[:, None] * log_price + norms.lift[:, None] * promo
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0)

@@ -78,9 +78,8 @@ def backtest(
         frames.append(frame)
         if on_fold is not None:
             on_fold(number, metrics.figures(frame))
-    whole = pd.concat(frames, ignore_index=True)
-    level_error = measure_level_error(whole)
-    frame = with_quantiles(whole, level_error)
+    level_error = measure_level_error(pd.concat(frames, ignore_index=True))
+    frame = pd.concat(calibrated(frames), ignore_index=True)
     figures = metrics.figures(frame)
     if model is not None:
         figures["elasticity"] = elasticity_figures(model)
@@ -88,7 +87,11 @@ def backtest(
 
 
 def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd.DataFrame:
-    """The evaluation frame of one fold: forecasts at the prices that were really charged."""
+    """The evaluation frame of one fold: forecasts given what a request will carry on the day.
+
+    That is the price that was really charged, the promotion, the holiday and the competitor's price; nothing else of
+    the scored days is read.
+    """
     begin = int(np.searchsorted(panel.dates, fold.first))
     end = int(np.searchsorted(panel.dates, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
@@ -143,6 +146,14 @@ def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.
     columns["pit_low"] = stats.nbinom.cdf(np.ceil(actual) - 1, size, chance)
     columns["pit_high"] = stats.nbinom.cdf(np.floor(actual), size, chance)
     return frame.assign(**columns)
+
+
+def calibrated(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Each fold's frame with quantiles widened by what the *other* folds measured: coverage is not scored in sample."""
+    if len(frames) == 1:
+        return frames
+    others = [pd.concat(frames[:i] + frames[i + 1 :], ignore_index=True) for i in range(len(frames))]
+    return [with_quantiles(frame, measure_level_error(rest)) for frame, rest in zip(frames, others, strict=True)]
 
 
 def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:

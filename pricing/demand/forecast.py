@@ -24,13 +24,14 @@ GAP_ROW = 12
 PROFILE_ROW = 15
 
 NODES = 8
-# Eight equally likely truths: quantiles of the elasticity, each with a quantile of the level; the order makes the
-# two uncorrelated (|r| < 0.03).
-ELASTICITY_Z = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(NODES)])
+# Eight equally likely truths: normal quantiles of the elasticity, scaled to variance 1, each with a quantile of the
+# level; the order makes the two all but uncorrelated.
+_QUANTILES = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(NODES)])
+ELASTICITY_Z = _QUANTILES / _QUANTILES.std()
 LEVEL_Z = ELASTICITY_Z[[3, 6, 0, 5, 2, 7, 1, 4]]
-
-
 WEIGHT = np.full(NODES, 1.0 / NODES)
+POWER_LIMIT = 30.0  # log units; a price no shop would ask must not overflow
+STALE_HORIZONS = 4  # horizons after the state's date beyond which the level grows no less certain
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def open_reader(sheet: Sheet, frame: Frame) -> Reader:
     """Works out, once for a version, what its forecasts share."""
     kernel = frame.weights["from_known/kernel"]
     spread = sheet.elasticity_sd / np.abs(sheet.elasticity)
-    factor = np.exp(spread[:, None] * ELASTICITY_Z - 0.5 * spread[:, None] ** 2)
+    factor = np.exp(spread[:, None] * ELASTICITY_Z)
+    factor /= factor.mean(axis=1, keepdims=True)
     step = np.arange(len(frame.holidays))
     days, weekday = _calendar_part(frame, step)
     return Reader(
@@ -135,13 +137,14 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     base, lift, log_size = outlook(reader, offers, rows)
     x = np.log(prices / _anchor(sheet.usual_price[rows], offers)[:, None]).astype(np.float32)  # (request, candidate)
     around = x - sheet.recent_price[rows][:, None]
-    step = np.maximum(_first_step(reader, offers), 1)
+    step = np.clip(_first_step(reader, offers), 1, STALE_HORIZONS * reader.horizon)
     level_sd = np.sqrt(reader.level_error[0] ** 2 + reader.level_error[1] ** 2 * step)
-    shift = (level_sd[:, None] * LEVEL_Z - 0.5 * level_sd[:, None] ** 2).astype(np.float32)  # (request, node)
+    shift = level_sd[:, None] * LEVEL_Z  # (request, node)
+    shift = (shift - np.log(np.exp(shift).mean(axis=1, keepdims=True))).astype(np.float32)  # the mean stays
     power = reader.tilt[rows][:, :, None] * around[:, None, :]
     power += (sheet.elasticity[rows][:, None] * x)[:, None, :]
     power += shift[:, :, None]
-    effect = np.exp(power)  # (request, node, candidate)
+    effect = np.exp(np.clip(power, -POWER_LIMIT, POWER_LIMIT, out=power))  # (request, node, candidate)
     waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]  # (request, ahead)
     plain = np.exp(base) * waiting
     now, total = np.exp(base[:, :1]), plain.sum(axis=1, keepdims=True)  # (request, 1)

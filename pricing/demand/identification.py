@@ -21,6 +21,7 @@ Progress = Callable[[str], None]
 
 SERIES = 64
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a move
+YOUNG = 14  # rows of a product before its first move that is looked at: its level is a guess until then
 SPELL = 3  # periods after a move that are scored, as long as the new price stands
 
 
@@ -32,7 +33,7 @@ class Identified:
         norms: The products' scales with the elasticities in them.
         shrunk: Posterior elasticities; their deviations hold the level's uncertainty.
         events: Scored periods of price moves.
-        price_r2: Share of the moves' variance that the price network foresaw, out of fold.
+        price_r2: Share of the moves' mean square that the price network foresaw, out of fold.
         moves: Routine and deliberate moves.
         level_error: Standard error of the mean elasticity.
         control: What a routine move tells of hidden demand; 0 when prices were set blind.
@@ -59,7 +60,7 @@ class Events:
 def find_events(table: Table, *, spell: int) -> Events:
     """Every period in which a price moved, and up to `spell` − 1 more while the new price stood.
 
-    A period counts when it has a row, did not sell out, and the product was known for two weeks' rows before.
+    A period counts when it has a row, did not sell out, and YOUNG rows of the product came before.
     """
     products, periods = table.seen.shape
     price, seen = table.log_price, table.seen > 0
@@ -78,9 +79,6 @@ def find_events(table: Table, *, spell: int) -> Events:
         found.append((rows, cutoffs, np.full(len(rows), step)))
     product, cutoff, steps = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Events(product, cutoff, steps)
-
-
-YOUNG = 14
 
 
 class Nuisances:
@@ -113,7 +111,8 @@ class Nuisances:
         at = events.cutoff + events.step
         move = table.log_price[events.product, at] - table.log_price[events.product, events.cutoff]
         residual = move - expected
-        return residual, 1.0 - float(np.mean(residual**2)) / max(float(np.mean(move**2)), 1e-12)
+        foreseen = 1.0 - float((residual**2).sum()) / max(float((move**2).sum()), 1e-12) if len(move) else 0.0
+        return residual, foreseen
 
     def demand_forecast(self, table: Table, events: Events) -> tuple[Floats, Floats]:
         """(event,) expected units at the price charged and size, out of fold."""
@@ -180,6 +179,9 @@ def identify(
     table = build_table(panel, norms=current, category=category)
     events = find_events(table, spell=SPELL)
     at = events.cutoff + events.step
+    if not len(at):
+        say("no price ever moved: elasticities stay where they begin, with wide intervals")
+        return _unmoved(current, category, config)
     residual, r2 = nuisances.price_residual(table, events)
     moves = fit_moves(residual)
     say(f"{len(residual)} periods of price moves, {r2:.0%} of their variance foreseen")
@@ -209,6 +211,22 @@ def identify(
     if shift is None or shrunk is None:
         raise ValueError("demand.rounds must be at least 1")
     return Identified(current, shrunk, len(residual), r2, moves, shift.mean_error, shift.control)
+
+
+def _unmoved(current: Norms, category: Ints, config: DemandConfig) -> Identified:
+    """What is known when no price ever moved: the configured start, and how little that is."""
+    nothing = np.full(len(category), np.inf)
+    prior = (config.elasticity_start, config.elasticity_prior_sd)
+    shrunk = shrink(np.zeros(len(category)), nothing, category=category, prior=prior)
+    return Identified(
+        norms=replace(current, elasticity=shrunk.mean.astype(np.float32)),
+        shrunk=shrunk,
+        events=0,
+        price_r2=0.0,
+        moves=Moves(1.0, 1.0, 0.0),
+        level_error=config.elasticity_prior_sd,
+        control=0.0,
+    )
 
 
 def _posterior(current: Norms, shift: Shift, *, category: Ints, config: DemandConfig) -> Shrunk:

@@ -52,7 +52,7 @@ class DemandModel:
         category: (product,) row of each product's category; one past the end where it is unknown.
         period: The grain.
         horizon: Periods after the state's date up to which the state is not stale.
-        own_periods: Rows of its own that take a product out of its category's tier.
+        own_periods: Periods since its first row that take a product out of its category's tier.
         weights: The network's.
         norms: (product,) scales, elasticities among them.
         elasticity_sd: (product,) posterior standard deviations.

@@ -18,6 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 from keras import ops
 
+from pricing.demand.forward import LOG_SIZE_LIMITS
+
 logger = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 Weights = dict[str, Floats]
@@ -26,7 +28,6 @@ Tensor = Any  # a backend tensor; Keras has no type for it
 
 HIDDEN = 32
 EMBEDDING = 4
-LOG_SIZE_LIMITS = (-2.5, 5.0)
 
 
 @dataclass(frozen=True)

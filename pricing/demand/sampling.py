@@ -63,9 +63,7 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
         gap_known=gap_known,
         step=np.ones(panel.present.shape, np.float32),
     )
-    filled = np.isfinite(panel.price)
-    ratio = np.where(filled, panel.price, 1.0) / np.where(filled, usual, 1.0)
-    log_price = np.log(ratio).astype(np.float32)
+    log_price = features.relative_price(panel.price, usual)
     draw = panel.is_promo * np.nan_to_num(features.promo_draw(panel.price, panel.list_price))
     return Table(
         past=past,
@@ -92,7 +90,7 @@ def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bo
         cutoff: Period index of the cutoff.
         step: Periods after it, at least 1.
         flag: Adds the raw promotion flag, which only the nuisance networks may see.
-        prices: Adds the price at the cutoff, a week before it, and their difference, for the price network.
+        prices: Adds the price at the cutoff, seven periods before it, and their difference, for the price network.
 
     Returns:
         (…, KNOWN), one more with the flag, KNOWN_PRICES more with the prices.
@@ -144,13 +142,14 @@ def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator
         past = table.past.inputs[rows[:, None], within]
         cutoff = within[:, plan.length - plan.cutoffs :, None]  # (series, cutoffs, 1)
         step = rng.integers(1, plan.horizon + 1, (plan.series, plan.cutoffs, plan.steps))
+        beyond = cutoff + step >= periods
         step = np.minimum(step, periods - 1 - cutoff)
         target = cutoff + step
         who = np.broadcast_to(rows[:, None, None], step.shape)
         cutoffs = np.broadcast_to(cutoff, step.shape)
         category = np.where(rng.random(plan.series) < 0.1, unknown, table.category[rows]).astype(np.int32)
         weight = table.seen[who, target] * plan.keep[target] * plan.recency[target]
-        weight = weight * (cutoffs >= table.begin[who] - 1)
+        weight = weight * (cutoffs >= table.begin[who] - 1) * ~beyond
         if plan.price:
             actual = table.log_price[who, target] - table.log_price[who, cutoffs]
             offset = np.zeros(step.shape, np.float32)

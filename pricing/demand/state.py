@@ -191,7 +191,14 @@ def overlay(old: Panel, new: Panel) -> Panel:
         keep = ~new.present & ~np.isnan(part) if part.dtype != np.bool_ else ~new.present
         part[...] = np.where(keep, part, after)
         columns[name] = whole
-    return replace(new, dates=dates, **columns)
+    gone = new.categories == ""  # `expand` knows nothing of a product that the new panel lacks
+    return replace(
+        new,
+        dates=dates,
+        categories=np.where(gone, old.categories, new.categories),
+        cost_assumed=np.where(gone, old.cost_assumed, new.cost_assumed),
+        **columns,
+    )
 
 
 def expand(panel: Panel, product_ids: Strings) -> Panel:

@@ -129,3 +129,14 @@ def test_too_little_history_is_refused_with_the_number_needed(panel: Panel) -> N
 def test_a_panel_without_sales_is_refused(panel: Panel) -> None:
     with pytest.raises(HistoryError, match="no units were sold"):
         train(replace(panel, units_sold=np.zeros_like(panel.units_sold)), TINY)
+
+
+def test_a_panel_without_a_price_move_keeps_the_configured_elasticity_and_says_how_unsure_it_is(panel: Panel) -> None:
+    still = np.where(np.isfinite(panel.price), 10.0, np.nan).astype(np.float32)
+    told: list[str] = []
+
+    model = train(replace(panel, price=still, list_price=still), TINY, progress=told.append)
+
+    np.testing.assert_allclose(model.norms.elasticity, TINY.elasticity_start, rtol=1e-5)
+    assert (model.elasticity_sd > 0.5).all()
+    assert any("no price ever moved" in words for words in told)

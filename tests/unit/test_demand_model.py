@@ -119,10 +119,30 @@ def test_a_stale_state_is_less_sure_of_its_level() -> None:
     assert spread("2024-09-01") > spread("2024-04-01")
 
 
-def test_the_quadrature_has_mean_zero_and_independent_axes() -> None:
+def test_the_quadrature_has_mean_zero_variance_one_and_independent_axes() -> None:
     assert abs(ELASTICITY_Z.mean()) < 1e-12
+    assert ELASTICITY_Z.std() == pytest.approx(1.0)
     assert sorted(LEVEL_Z) == pytest.approx(sorted(ELASTICITY_Z))
     assert abs(np.corrcoef(ELASTICITY_Z, LEVEL_Z)[0, 1]) < 0.05
+
+
+def test_uncertainty_of_the_level_leaves_expected_demand_where_it_is() -> None:
+    unsure = replace(MODEL, level_error=(1.0, 0.0), elasticity_sd=np.full(5, 1e-6, np.float32))
+    sure = replace(unsure, level_error=(0.0, 0.0))
+    prices = np.asarray([[10.0]])
+
+    means = [
+        (grid.first[0, :, 0] * grid.weight).sum() for grid in (m.grid(offers([0]), prices) for m in (unsure, sure))
+    ]
+
+    assert means[0] == pytest.approx(means[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("price", [1e-300, 1e-4, 1e6, 1e300])
+def test_no_price_overflows(price: float) -> None:
+    grid = MODEL.grid(offers([0, -1], is_promo=np.ones(2)), np.full((2, 1), price))
+
+    assert np.isfinite(grid.until).all()
 
 
 def test_arrays_and_meta_give_the_same_model_again() -> None:

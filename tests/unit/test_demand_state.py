@@ -93,6 +93,16 @@ def test_a_product_that_joins_with_a_past_is_encoded_from_it() -> None:
     np.testing.assert_allclose(carried.encoded.digest[rest], scratch.digest[rest])
 
 
+def test_a_product_absent_from_new_rows_keeps_its_category_and_cost() -> None:
+    panel = make_panel()
+    model = make_model(span(panel, 0, 80))
+
+    carried = model.refresh(span(panel, 80, 90).select(np.asarray([0, 1, 2, 3])))
+
+    assert list(carried.encoded.tail.categories) == list(panel.categories)
+    assert not carried.encoded.tail.cost_assumed.any()
+
+
 def test_a_gap_between_state_and_panel_is_refused() -> None:
     panel = make_panel()
 

@@ -68,6 +68,17 @@ def test_the_level_is_stated_at_usual_price() -> None:
     assert np.exp(past.level[0, -1]) == pytest.approx(2.0, rel=0.02)
 
 
+def test_one_mistyped_price_cannot_run_away_with_the_level() -> None:
+    panel = make_panel(products=1, periods=60)
+    price = panel.price.copy()
+    price[0, 40] *= 1000
+    slip = replace(panel, price=price)
+
+    past, _ = past_features(slip, norms=make_norms(panel))
+
+    assert past.level[0, -1] - past.level[0, 39] < 2.0
+
+
 def test_a_day_that_sold_out_never_pulls_the_level_down() -> None:
     panel = make_panel(products=1, periods=60)
     stock = panel.stock.copy()
