@@ -25,7 +25,7 @@ from pipelines.market_platform import Platform
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.market import Market, MarketConfig, simulate
-from pricing.data.market_config import HELD_OUT_SEEDS
+from pricing.data.market_config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
 from pricing.data.panel import Panel
 from pricing.demand.elasticity import LIMITS
 from pricing.demand.model import DemandModel
@@ -42,7 +42,6 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "few": ("20 products", {"products": 20}),
     "regime": ("Regime change 45 days before the end of the history", {"regime_change": True}),
 }
-ABLATED = ("default",)  # settings in which the ablations run too
 LEVEL_ERROR = (0.2, 0.025)  # what backtests of default markets measured; a backtest here would triple the time
 KEPT = ("static", "rules", "true elasticities", "oracle")
 
@@ -200,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _benchmark(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    pool = tuple(range(10)) if options.development else HELD_OUT_SEEDS
+    pool = DEVELOPMENT_SEEDS if options.development else HELD_OUT_SEEDS
     seeds = "development seeds" if options.development else "held-out seeds"
     options.output.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[dict[str, Any]]] = {}
@@ -208,7 +207,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
         results[name] = []
         for seed in pool[: options.seeds]:
             config = MarketConfig(seed=seed, **SETTINGS[name][1])
-            results[name].append(measure(config, ahead=options.ahead, ablate=name in ABLATED))
+            results[name].append(measure(config, ahead=options.ahead, ablate=options.ablate))
             text = json.dumps({"ahead": options.ahead, "seeds": seeds, "results": results}, indent=1)
             (options.output / "demand.json").write_text(text + "\n", encoding="utf-8")
             page = report(results, ahead=options.ahead, seeds=seeds)
@@ -224,6 +223,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
     options.add_argument("--seeds", type=int, default=5, help="seeds of each setting")
     options.add_argument("--ahead", type=int, default=90, help="days that the policies price")
+    options.add_flag("--ablate", help="also what is in between: other elasticities in the platform's decisions")
     options.add_flag("--development", help="the seeds that settings are chosen on, not the held-out ones")
     options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the results")
     return options.parse(argv)
