@@ -83,12 +83,12 @@ class ProductFacts:
             state_date=panel.dates[-1].astype("datetime64[D]"),
             product_ids=panel.product_ids,
             categories=panel.categories,
-            price=panel.price[:, -1].astype(np.float64),
-            list_price=panel.list_price[:, -1].astype(np.float64),
-            unit_cost=panel.unit_cost[:, -1].astype(np.float64),
+            price=_as_written(panel.price[:, -1]),
+            list_price=_as_written(panel.list_price[:, -1]),
+            unit_cost=_as_written(panel.unit_cost[:, -1]),
             cost_assumed=panel.cost_assumed,
             stock=panel.stock[:, -1].astype(np.float64),
-            comp_price=_last_known(panel.comp_price),
+            comp_price=_as_written(_last_known(panel.comp_price)),
             delivery_interval=interval,
             last_delivery=last_delivery,
             last_change=_last_change(panel),
@@ -124,12 +124,16 @@ class ProductFacts:
         )
 
 
+def _as_written(values: NDArray[np.floating]) -> Floats:
+    """The shortest decimals that single precision holds as `values`: 0.94 stays 0.94, not 0.93999999762."""
+    return values.astype(np.float32).astype(np.str_).astype(np.float64)
+
+
 def _last_known(values: NDArray[np.floating]) -> Floats:
     """(product,) the last value that is not NaN; NaN where there is none."""
     known = np.isfinite(values)
     last = values.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
-    found = values[np.arange(len(values)), last].astype(np.float64)
-    return np.where(known.any(axis=1), found, np.nan)
+    return np.where(known.any(axis=1), values[np.arange(len(values)), last], values.dtype.type(np.nan))
 
 
 def _last_change(panel: Panel) -> Days:

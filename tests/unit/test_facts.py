@@ -1,5 +1,6 @@
 """What the last days of a history say of each product, and how its deliveries are read from stock jumps."""
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
 from pricing.decision.rhythm import delivery_rhythm
+from tests.decision_kit import config
 
 DAYS = 120
 
@@ -178,3 +182,25 @@ def test_a_short_history_has_no_rhythm_and_does_not_fail() -> None:
 
     assert np.isnan(found[0])
     assert np.isnat(last[0])
+
+
+def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:
+    facts = ProductFacts.from_panel(panel(price=6.74, list_price=7.3, unit_cost=0.94, comp_price=123456.78))
+
+    found = (facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.comp_price[0])
+    assert found == (6.74, 7.3, 0.94, 123456.78)
+
+
+def test_every_answer_is_whole_steps_or_a_price_that_was_given() -> None:
+    cents = np.random.default_rng(0).integers(1, 10_000, (3, 300, 1)) / 100
+    facts = ProductFacts.from_panel(panel(products=300, price=cents[0], list_price=cents[1], unit_cost=cents[2]))
+    requests = [PriceRequest(product_id=f"p{row}", current_stock=9.0, day_of_week="Friday") for row in range(300)]
+
+    details = Pricer(None, facts, config(), version="1").price_detailed(requests, today=dt.date(2025, 5, 1))
+
+    answers = np.array([detail.decision.recommended_price for detail in details])
+    above = cents[2, :, 0] > 1.35 * cents[1, :, 0]
+    assert ((answers == np.round(answers, 2)) | (answers == cents[0, :, 0])).all()
+    assert (answers >= cents[2, :, 0]).all()
+    assert above.any()
+    assert answers[above].tolist() == cents[2, above, 0].tolist()  # the floor is the cost, not a cent above it
