@@ -15,7 +15,8 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-NEAR = 1e-9  # relative; prices nearer than this are one price
+NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits
+EDGE = 1e-9  # relative; what floating point may lose at a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Lattice:
         low, high = np.log(config.guardrails.band)
         ratios = config.candidates - 1  # one column is the current price's
         step = max((high - low) / (ratios - 2), 1e-9)
-        first = np.floor(low / step + NEAR) if low < 0 < high else low / step  # so that list price is one of them
+        first = np.floor(low / step + EDGE) if low < 0 < high else low / step  # so that list price is one of them
         self._ratios = np.exp(step * (first + np.arange(ratios)))
 
     def candidates(self, these: Circumstances, *, anchor: Floats | None = None) -> Candidates:
@@ -65,7 +66,7 @@ class Lattice:
         prices = these.list_price[:, None] * self._ratios
         if anchor is not None:
             prices = np.concatenate([prices, np.where(np.isnan(anchor), these.list_price, anchor)[:, None]], axis=1)
-        inside = (current >= limit.low * (1 - NEAR)) & (current <= limit.high * (1 + NEAR))
+        inside = (current >= limit.low * (1 - EDGE)) & (current <= limit.high * (1 + EDGE))
         if self._rungs is None:
             prices = self._steps.nearest(prices)
             allowed = inside
@@ -97,7 +98,7 @@ class Lattice:
         A price counts that lies between the limits on a rung, or is the current price where that may stay.
         """
         limit = field.limits
-        inside = (prices >= limit.low * (1 - NEAR)) & (prices <= limit.high * (1 + NEAR))
+        inside = (prices >= limit.low * (1 - EDGE)) & (prices <= limit.high * (1 + EDGE))
         rungs = self._rungs if self._rungs is not None and not limit.gave_way[0] & GAVE_WAY[-1] else self._steps
         on_rung = np.abs(rungs.nearest(prices) - prices) <= NEAR * prices
         stays = field.allowed & (np.abs(field.prices[0, field.current] - prices) <= NEAR * prices)
@@ -109,7 +110,7 @@ class Lattice:
         empty = low > high
         if not empty.any():
             return Limits(low, high, limit.low_by, limit.high_by, limit.gave_way)
-        held = empty & (current >= limit.low * (1 - NEAR)) & (current <= limit.high * (1 + NEAR))
+        held = empty & (current >= limit.low * (1 - EDGE)) & (current <= limit.high * (1 + EDGE))
         low = np.where(held, current, low)
         gave_way = limit.gave_way | (empty & ~held & (limit.low < limit.high)) * GAVE_WAY[-1]
         return Limits(low, np.where(empty, low, high), limit.low_by, limit.high_by, gave_way)

@@ -186,3 +186,15 @@ def test_list_price_and_current_price_are_candidates() -> None:
 
     assert 10.0 in field.prices
     assert 9.37 in field.prices
+
+
+@pytest.mark.parametrize("price", [6.74, 0.94, 19.99])
+def test_a_ladder_of_the_current_prices_allows_holding(price: float) -> None:
+    current = float(np.float32(price))  # as a caller may have kept it
+    settings = config(guardrails={"ladder": [price]})
+    these = circumstances(current_price=current, list_price=price, unit_cost=price / 2)
+
+    field = Lattice(settings.decision).candidates(these)
+
+    assert current != price
+    assert field.allowed.all()
