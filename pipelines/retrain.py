@@ -81,8 +81,8 @@ def trained_already(config: Config, panel: Path) -> str | None:
     }
     for alias in (CHALLENGER, CHAMPION):
         entry = registry.at(alias)
-        if entry is None or not entry.run_id:
-            continue
+        if entry is None or not entry.run_id or entry.tags.get("kind") != "train":
+            continue  # a refresh has read the sales, too, and learnt nothing from them
         run = MlflowClient().get_run(entry.run_id)
         if run.data.tags.get("data_fingerprint") == digest and wanted.items() <= run.data.params.items():
             return entry.number

@@ -1,11 +1,14 @@
 """refresh as a job: new products, late corrections, a rewritten past. The small cases are in test_promote.py."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines import promote, refresh
+from pipelines.retrain import trained_already
+from pricing.config import load_config
 from pricing.data.panel import SERIES, Panel
 from tests.integration.test_promote import Shop, empty_store, shop, whole
 from tests.versions import make_demand
@@ -115,3 +118,13 @@ def test_the_holidays_of_the_days_ahead_are_known_after_a_refresh(shop: Shop) ->
     version = shop.fetch("challenger")
     assert len(version.demand.holidays) == 420
     assert 8 <= version.demand.holidays.sum() <= 20, "a year's holidays of the configured country"
+
+
+def test_a_refresh_is_no_training_on_the_sales_it_read(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")
+    sales = shop.sales(160)
+
+    assert refresh.main(["--sales", sales]) == 0
+
+    assert shop.registry.find("challenger").tags["kind"] == "refresh"
+    assert trained_already(load_config(), Path(sales)) is None
