@@ -20,6 +20,7 @@ from pricing.errors import SourceError, VersionError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.gates import (
+    FOLDS,
     Verdict,
     baseline_gates,
     champion_gates,
@@ -132,7 +133,8 @@ def _against(
     try:
         incumbent = doors.fetch(champion.number, scratch)
         figures: Mapping[str, Any] = incumbent.backtest
-        if not comparable(challenger.backtest, incumbent.backtest):
+        settings = challenger.config.demand, incumbent.config.demand
+        if not comparable(challenger.backtest, incumbent.backtest, settings=settings):
             figures = _refitted(challenger, incumbent, options=options)
     except (SourceError, VersionError) as error:
         if not options.force:
@@ -147,7 +149,7 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
     The champion's own figures come from other days, and its weights may have seen the challenger's.
     """
     ours, theirs = challenger.config.demand, incumbent.config.demand
-    same_folds = {name: getattr(ours, name) for name in ("horizon", "step", "folds", "min_history")}
+    same_folds = {name: getattr(ours, name) for name in FOLDS}
     if theirs.model_copy(update=same_folds) == ours:
         print("the champion has the challenger's configuration: refitted on these folds it is the challenger itself")
         return challenger.backtest

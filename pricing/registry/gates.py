@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pricing.sections import GatesConfig
+from pricing.sections import DemandConfig, GatesConfig
 
 VOLUME_CLASSES = ("low", "mid", "high")
+# The settings that say which periods a backtest trains on and scores.
+FOLDS = ("horizon", "step", "folds", "gap", "min_history")
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,18 @@ def unmeasured(name: str, threshold: float, why: str) -> Verdict:
     return Verdict(name, None, threshold, False, f"not measured: {why}")
 
 
-def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def comparable(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
+) -> bool:
     """Whether two versions' backtests were scored on the same data and folds, so that their figures compare.
 
     Args:
         one: A version's backtest: `Backtest.figures` with `data`, which holds the panel's `fingerprint`.
         other: The other version's.
+        settings: Theirs, in this order: the same cutoffs say nothing of the periods scored after them.
     """
+    if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
+        return False
     prints = [(backtest.get("data") or {}).get("fingerprint") for backtest in (one, other)]
     return prints[0] is not None and prints[0] == prints[1] and _cutoffs(one) == _cutoffs(other)
 

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.registry.gates import baseline_gates, champion_gates, comparable, failed, golden_gate, state_gates
-from pricing.sections import GatesConfig
+from pricing.sections import DemandConfig, GatesConfig
 from tests.promotions import figures, without
 
 LIMITS: GatesConfig = load_config().registry.gates
+DEMAND: DemandConfig = load_config().demand
 
 
 def names(verdicts: Any) -> list[str]:
@@ -113,11 +114,19 @@ def scored(fingerprint: str | None, cutoff: str = "2024-04-01") -> dict[str, Any
 
 
 def test_only_the_same_data_and_folds_compare() -> None:
-    assert comparable(scored("a"), scored("a"))
-    assert not comparable(scored("a"), scored("b"))
-    assert not comparable(scored("a"), scored("a", cutoff="2024-04-02"))
-    assert not comparable(scored(None), scored(None))
-    assert not comparable(figures(), figures())
+    same = DEMAND, DEMAND
+    assert comparable(scored("a"), scored("a"), settings=same)
+    assert not comparable(scored("a"), scored("b"), settings=same)
+    assert not comparable(scored("a"), scored("a", cutoff="2024-04-02"), settings=same)
+    assert not comparable(scored(None), scored(None), settings=same)
+    assert not comparable(figures(), figures(), settings=same)
+
+
+@pytest.mark.parametrize("name", ["gap", "horizon"])
+def test_other_periods_after_the_same_cutoffs_do_not_compare(name: str) -> None:
+    other = DEMAND.model_copy(update={name: getattr(DEMAND, name) + 1})
+
+    assert not comparable(scored("a"), scored("a"), settings=(DEMAND, other))
 
 
 def test_a_verdict_says_its_figure_and_threshold() -> None:
