@@ -37,7 +37,12 @@ def _rollback(argv: Sequence[str] | None) -> int:
             version.verify()
             number, states = target.number, str(version.meta["state_date"])
             if options.sales is not None:
-                panel = load_panel_from(options.sales, version.config.data, quarantine=options.quarantine)
+                panel = load_panel_from(
+                    options.sales,
+                    version.config.data,
+                    quarantine=options.quarantine,
+                    past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
+                )
                 states = str(panel.dates[-1])
                 number = refreshed(doors, version, panel, parent=target.number, sales=options.sales) or number
         wish = Wish(

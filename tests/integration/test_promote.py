@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from pipelines import history, production, promote, refresh, rollback
 from pricing.config import load_config
+from pricing.data.build import build_panel, panel_frame
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.decision.facts import ProductFacts
@@ -237,6 +238,25 @@ def test_rollback_with_sales_carries_the_old_weights_to_their_last_day(
     assert champion.tags["parent"] == first
 
 
+def test_rollback_with_new_rows_alone_derives_them_as_in_the_whole_history(shop: Shop) -> None:
+    first = shop.add(days=140)
+    promote.main([])
+    shop.add(seed=2, days=150)
+    promote.main([])
+    rows = panel_frame(_since(shop.panel(160), 140)).drop(columns=["list_price", "is_promo"])
+    rows.to_csv(shop.folder / "new.csv", index=False)
+    past = shop.fetch(first).demand.encoded.tail
+    known, blind = (build_panel(rows, load_config().data, past=before) for before in (past, None))
+    assert not np.array_equal(known.list_price, blind.list_price, equal_nan=True)
+
+    assert rollback.main(["--sales", str(shop.folder / "new.csv")]) == 0
+
+    tail = shop.fetch("champion").demand.encoded.tail
+    new = np.isin(tail.dates, known.dates)
+    np.testing.assert_allclose(tail.list_price[:, new], known.list_price)
+    np.testing.assert_array_equal(tail.is_promo[:, new], known.is_promo)
+
+
 def test_rollback_without_sales_says_how_old_the_states_are(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.add(days=140)
     promote.main([])
@@ -324,8 +344,12 @@ def test_a_champion_scored_on_other_sales_is_refitted_on_the_challengers(
 
 def packed_with_other_settings(shop: Shop) -> str:
     """A challenger scored on other data and trained with other settings than the champion."""
+    return packed_with(shop, fingerprint="f2", seed=99)
+
+
+def packed_with(shop: Shop, *, fingerprint: str, **demand: int) -> str:
     config = load_config()
-    config = config.model_copy(update={"demand": config.demand.model_copy(update={"seed": 99})})
+    config = config.model_copy(update={"demand": config.demand.model_copy(update=demand)})
     panel = shop.panel()
     folder = shop.folder / "other" / "version"
     pack(
@@ -333,7 +357,7 @@ def packed_with_other_settings(shop: Shop) -> str:
         demand=make_demand(panel, seed=5),
         facts=ProductFacts.from_panel(panel),
         config=config,
-        backtest={**figures(), "data": {"fingerprint": "f2", "source": "sales.csv", "last_date": "2030-01-01"}},
+        backtest={**figures(), "data": {"fingerprint": fingerprint, "source": "sales.csv", "last_date": "2030-01-01"}},
         origin=Origin(kind="train", data={}),
     )
     with mlflow.start_run():
@@ -348,6 +372,18 @@ def test_a_champion_with_the_same_settings_is_not_refitted(shop: Shop, capsys: p
     assert promote.main([]) == 0
 
     assert shop.registry.aliases()["champion"] == number
+    assert "refitted on these folds it is the challenger itself" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("span", [{"gap": 7}, {"horizon": 14}])
+def test_figures_over_other_days_after_the_cutoff_are_not_compared(
+    shop: Shop, capsys: pytest.CaptureFixture[str], span: dict[str, int]
+) -> None:
+    shop.add()
+    promote.main([])
+
+    assert promote.main(["--version", packed_with(shop, fingerprint="f1", **span)]) == 0
+
     assert "refitted on these folds it is the challenger itself" in capsys.readouterr().out
 
 
