@@ -1,7 +1,7 @@
 """How well demand is forecast on real sales: walk-forward WAPE beside seasonal naive and a direct global LightGBM.
 
-    python benchmarks/forecast.py m5 PATH [--back DAYS] [--set KEY=VALUE …]
-    python benchmarks/forecast.py oj PATH
+    python -m benchmarks.forecast m5 PATH [--back DAYS] [--set KEY=VALUE …]
+    python -m benchmarks.forecast oj PATH
 
 The data sets are not part of the project: PATH names a Parquet file with their public columns. `--back` ends the
 history that many periods earlier, so that settings are chosen on folds that are not judged. LightGBM reads the same
