@@ -99,6 +99,11 @@ class Choices:
     candidates: Candidates
     grid: DemandGrid
 
+    def finite(self) -> Bools:
+        """(request,) whether every figure is a number."""
+        answer = self.price + self.confidence + self.low + self.high + self.units + self.margin
+        return np.isfinite(answer) & np.isfinite(self.grid.first).all(axis=(1, 2))
+
 
 def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
     """Chooses a price for every request of a batch.

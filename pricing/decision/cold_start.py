@@ -12,6 +12,7 @@ LEAST_ELASTICITY = 1.2  # below about 1 no price would be high enough
 STEEPEST = 6.0
 SIZE = 2.0  # of the negative binomial of one period: the level is little more than a guess
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
+FURTHEST = 5.0  # log of price over list price; beyond it nobody believes anything, and powers would overflow
 WEIGHT = _WEIGHTS / _WEIGHTS.sum()
 
 
@@ -32,7 +33,8 @@ def believed_demand(
     """
     mean, sd = elasticity
     sizes = np.maximum(mean[:, None] + sd[:, None] * _NODES, LEAST_ELASTICITY)  # (request, node)
-    ratio = np.log(prices / list_price[:, None])[:, None, :]  # (request, 1, candidate)
+    away = np.clip(np.log(prices / list_price[:, None]), -FURTHEST, FURTHEST)
+    ratio = away[:, None, :]  # (request, 1, candidate)
     first = np.exp(ratio * -sizes[:, :, None]) * level[:, None, None]
     doubt = np.full(len(prices), SIZE)
     return DemandGrid(

@@ -1,7 +1,6 @@
 """What answers price requests: history, model and rules behind one door. A price always comes."""
 
 import datetime as dt
-import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pricing.decision.columns import Columns, Desk
 from pricing.decision.facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
-from pricing.decision.simulation import Simulation, Tried, outcomes
+from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
 from pricing.demand.curve import Demand
 from pricing.errors import RequestError
 
@@ -127,16 +126,14 @@ class Pricer:
             strategies: Strategies to try; without prices and strategies, every configured one.
 
         Raises:
-            RequestError: As `price`; or a price is not above 0, or nothing says how much of the product sells.
+            RequestError: As `price`; or a price is out of reach of the list price, or nothing says how much sells.
         """
-        wrong = [price for price in prices if not 0 < price < math.inf]
-        if wrong:
-            raise RequestError(f"prices: expected numbers above 0, found {wrong[0]!r}")
         if not prices and not strategies:
             strategies = self.policy.names
         columns = self._desk.lay_out([request.model_copy(update={"strategy": None})], today=today)
         ask = self._ask(columns)
         these = columns.these
+        check_prices(prices, list_price=float(these.list_price[0]))
         field = self.policy.lattice.candidates(these)
         allowed = self.policy.lattice.allows(np.asarray(prices, dtype=np.float64), field).tolist()
         tried = [Tried(price, None, allow) for price, allow in zip(prices, allowed, strict=True)]
@@ -190,19 +187,24 @@ class Pricer:
         everything = range(len(columns.dates))
         if self._demand is None:
             return [(everything, columns, self._by_rule(columns))]
-        known = _known(columns)
-        if known.all():
-            return [(everything, columns, self._by_model(self._demand, columns))]
-        passes: list[tuple[Sequence[int], Columns, Choices]] = []
-        for rows, by_model in ((np.flatnonzero(known), True), (np.flatnonzero(~known), False)):
-            if len(rows):
-                part = columns.take(rows)
-                choices = self._by_model(self._demand, part) if by_model else self._by_rule(part)
-                passes.append((rows.tolist(), part, choices))
+        answered = _known(columns)
+        if answered.all():
+            choices = self._by_model(self._demand, columns)
+            answered = choices.finite()
+            if answered.all():
+                return [(everything, columns, choices)]
+            columns = replace(columns, reasons=columns.reasons | ~answered * BIT["model_failed"])
+        others = np.flatnonzero(~answered)
+        part = columns.take(others)
+        passes: list[tuple[Sequence[int], Columns, Choices]] = [(others.tolist(), part, self._by_rule(part))]
+        rows = np.flatnonzero(answered)
+        if len(rows):
+            passes += [(rows[part].tolist(), *rest) for part, *rest in self._parts(columns.take(rows))]
         return passes
 
     def _by_model(self, demand: Demand, columns: Columns) -> Choices:
-        return choose(columns.these, partial(demand.grid, columns.offers), self.policy)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
+            return choose(columns.these, partial(demand.grid, columns.offers), self.policy)
 
     def _by_rule(self, columns: Columns) -> Choices:
         """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short."""

@@ -15,6 +15,7 @@ REASONS: dict[str, str] = {
     "stock_short": "stock is expected to run out before the next delivery, and the price allows for it",
     "no_stock": "there is no stock; priced as it will be once there is",
     "no_model": "no model version is loaded; a rule answered",
+    "model_failed": "the model's figures were not finite; a rule answered",
     "unknown_product": "the product is not in the model's history",
     "unknown_category": "neither the product nor its category is in the model's history; a rule answered",
     "stale_state": "the model's state is older than its horizon",

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 Source = Literal["model", "category", "rule", "override"]
-Money = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Money = Annotated[float, Field(ge=1e-4, le=1e9, allow_inf_nan=False)]
 
 
 def _written_out(value: object) -> object:

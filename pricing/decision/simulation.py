@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pricing.decision.choose import Ask
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales
+from pricing.errors import RequestError
 
 Floats = NDArray[np.floating]
 
 INTERVAL = (0.1, 0.9)
+REACH = 100.0  # times the list price, up or down, within which prices can be tried
 _HALVINGS = 60
 
 
@@ -73,6 +75,18 @@ class Tried:
     price: float
     strategy: str | None
     allowed: bool
+
+
+def check_prices(prices: Sequence[float], *, list_price: float) -> None:
+    """Refuses prices that nobody could say anything about.
+
+    Raises:
+        RequestError: A price is no number, or lies further from the list price than a hundred times.
+    """
+    low, high = list_price / REACH, list_price * REACH
+    wrong = [price for price in prices if not low <= price <= high]
+    if wrong:
+        raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
 
 
 def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float) -> list[Outcome]:

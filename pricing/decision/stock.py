@@ -124,8 +124,8 @@ class Shelf:
         place = np.log(np.maximum(mean, 1e-300)).astype(np.float32)
         place -= self._bottom[kind].reshape(shape).astype(np.float32)
         place *= self._per[kind].reshape(shape).astype(np.float32)
-        np.maximum(place, 0.0, out=place)
-        np.minimum(place, TABLE - 1.001, out=place)
+        np.fmax(place, 0.0, out=place)  # where demand is no number it stays none, but the place is one
+        np.fmin(place, TABLE - 1.001, out=place)
         left = place.astype(np.intp)
         place -= left
         left += np.arange(0, len(mean) * TABLE, TABLE).reshape(shape)

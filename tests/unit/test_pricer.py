@@ -1,20 +1,25 @@
 """From a request to a decision: what fills its gaps, who answers, and that a price always comes."""
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from pricing.decision.cold_start import believed_demand
 from pricing.decision.columns import Desk
+from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
-from pricing.demand.curve import SOURCES
+from pricing.demand.curve import SOURCES, DemandGrid, Offers
 from pricing.errors import ConfigError, RequestError
 from tests.decision_kit import NO_DAY, TODAY, ConstantElasticity, config, facts
+from tests.demand_fakes import make_model, make_panel
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NODES = (2.0, 2.3, 2.7, 3.0)
@@ -262,10 +267,10 @@ def test_the_words_for_sources_are_the_same_on_both_sides() -> None:
 OPTIONAL = st.fixed_dictionaries(
     {},
     optional={
-        "comp_price": st.floats(0.01, 1e9),
-        "current_price": st.floats(1e-9, 1e9),
-        "list_price": st.floats(1e-9, 1e9),
-        "unit_cost": st.floats(1e-9, 1e9),
+        "comp_price": st.floats(1e-4, 1e9),
+        "current_price": st.floats(1e-4, 1e9),
+        "list_price": st.floats(1e-4, 1e9),
+        "unit_cost": st.floats(1e-4, 1e9),
         "category": st.sampled_from(["fruit", "tools", ""]),
         "strategy": st.sampled_from(["margin", "revenue", "clearance", "match"]),
         "is_promo": st.booleans(),
@@ -351,8 +356,77 @@ def test_a_simulation_tries_every_strategy_where_nothing_is_named() -> None:
     assert [outcome.strategy for outcome in simulation.outcomes] == ["margin", "revenue", "clearance", "match"]
 
 
-def test_a_simulation_needs_positive_prices_and_some_idea_of_demand() -> None:
-    with pytest.raises(RequestError, match="above 0"):
-        pricer().simulate(ask(), today=TODAY, prices=[-1.0])
+def test_a_simulation_needs_prices_within_reach_of_the_list_price_and_some_idea_of_demand() -> None:
+    for price in (-1.0, 0.0, 0.09, 1001.0, float("nan"), float("inf")):
+        with pytest.raises(RequestError, match=r"expected 0\.1 to 1000, a hundred times list price, found"):
+            pricer().simulate(ask(), today=TODAY, prices=[10.0, price])
     with pytest.raises(RequestError, match="how much"):
         NOTHING.simulate(ask(list_price=3.0), today=TODAY)
+
+
+@pytest.mark.parametrize("price", [0.0, 1e-300, 1e-12, 9.9e-5, 1.1e9, float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["current_price", "list_price", "unit_cost", "comp_price"])
+def test_money_that_nobody_asks_for_is_refused(field: str, price: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        ask(**{field: price})
+
+
+@pytest.mark.parametrize("fields", [{"current_price": 1e-4}, {"current_price": 1e9}, {"list_price": 1e-4}])
+@pytest.mark.parametrize("by", ["model", "rule"])
+def test_an_absurd_price_is_answered_in_numbers(by: str, fields: dict[str, float]) -> None:
+    panel = make_panel()
+    facts_ = ProductFacts.from_panel(panel)
+    answering = Pricer(make_model(panel) if by == "model" else None, facts_, config(), version="7")
+
+    for stock in (3.0, 1e9):
+        (detail,) = answering.price_detailed([ask("P0", current_stock=stock, **fields)], today=dt.date(2024, 4, 1))
+
+        decision = detail.decision
+        figures = (decision.recommended_price, decision.confidence, decision.expected_units, decision.expected_margin)
+        assert np.isfinite([*figures, *decision.price_range, *detail.candidate_units]).all()
+
+
+def test_nobody_believes_anything_of_a_price_beyond_all_reach() -> None:
+    one = np.ones(1)
+    belief = believed_demand(
+        np.array([[1e-300, 1e-9, 1e300]]),
+        list_price=one * 10,
+        level=one * 5,
+        periods=np.array([7]),
+        elasticity=np.array([one * 6, one * 3]),
+    )
+
+    assert np.isfinite(belief.until).all()
+    assert (belief.until > 0).all()
+    assert belief.until[0, 0, 0] == belief.until[0, 0, 1]
+
+
+class Broken(ConstantElasticity):
+    """Demand that is no number for bread."""
+
+    def __init__(self, figure: float) -> None:
+        super().__init__(elasticities=NODES)
+        self._figure = figure
+
+    def grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
+        grid = super().grid(offers, prices)
+        bread = (offers.product == 1)[:, None, None]
+        return replace(
+            grid, first=np.where(bread, self._figure, grid.first), until=np.where(bread, self._figure, grid.until)
+        )
+
+
+@pytest.mark.parametrize("figure", [np.nan, np.inf])
+@pytest.mark.parametrize("stock", [0.0, 3.0, 1e9])
+def test_where_the_model_gives_no_number_the_rule_answers_and_says_so(figure: float, stock: float) -> None:
+    names = ("apple", "bread", "nobody", "cocoa", "bread")
+    requests = [ask(name, current_stock=stock) for name in names]
+
+    answers = pricer(demand=Broken(figure)).price(requests, today=TODAY)
+
+    rule = answer(ask("bread", current_stock=stock), by=RULES)
+    assert [decision.source for decision in answers] == ["model", "rule", "rule", "model", "rule"]
+    assert ["model_failed" in decision.reasons for decision in answers] == [False, True, False, False, True]
+    for decision in (answers[1], answers[4]):
+        assert decision.recommended_price == rule.recommended_price
+        assert decision.expected_margin == pytest.approx(rule.expected_margin)
