@@ -38,6 +38,16 @@ class Config(Section):
     tuning: TuningConfig
 
     @model_validator(mode="after")
+    def _new_rows_suffice(self) -> "Config":
+        window, kept = self.data.list_price_window, self.demand.checkpoint
+        if window > kept:
+            raise ValueError(
+                f"data.list_price_window {window} passes demand.checkpoint {kept}: a version does not keep enough "
+                f"periods to derive the list prices of newer rows; lower the first or raise the second"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _margins_agree(self) -> "Config":
         least, high = self.decision.guardrails.min_margin, self.decision.guardrails.band[1]
         for category, margin in self.data.margin.items():
@@ -100,6 +110,8 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(fault: dict[str, Any]) -> str:
+    if not fault["loc"]:
+        return str(fault["msg"])  # two sections disagree, and the message names both keys
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         return f"{where}: {fault['msg']} (found {fault['input']!r})"
