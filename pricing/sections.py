@@ -236,7 +236,6 @@ class MonitoringConfig(Section):
     maturities: Annotated[list[PositiveInt], Field(min_length=1)]
     error_tolerance: NonNegativeFloat
     bias_tolerance: NonNegativeFloat
-    coverage_tolerance: NonNegativeFloat
     fallback_share: Annotated[float, Field(gt=0, le=1)]
     max_state_age: PositiveInt
     silent_days: PositiveInt
