@@ -22,7 +22,7 @@ help:  ## this list
 install:  ## .venv with what training needs
 	$(installed) training demo
 
-demo:  ## the whole loop on real grocery sales (DATA=market: on a simulated market whose truth is known)
+demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market whose truth is known)
 	$(installed) training demo
 	.venv/bin/python -m pipelines.demo --data $(DATA) --size $(SIZE)
 

@@ -1,4 +1,4 @@
-"""How well demand is forecast on real sales: walk-forward WAPE beside seasonal naive and a direct global LightGBM.
+"""How well demand is forecast on grocery sales: walk-forward WAPE beside seasonal naive and a direct global LightGBM.
 
     python -m benchmarks.forecast m5 PATH [--back DAYS] [--set KEY=VALUE …]
     python -m benchmarks.forecast oj PATH

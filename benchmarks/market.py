@@ -1,7 +1,7 @@
 """Measures the market itself: what each policy earns on it, and how far naive estimators are off.
 
 python -m benchmarks.market            all settings; writes benchmarks/market.json and benchmarks/market.md
-python -m benchmarks.market --settings default --seeds 2 --output /tmp/market
+python -m benchmarks.market --settings default --seeds 2 --output build/market
 """
 
 import argparse
