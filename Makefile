@@ -28,11 +28,11 @@ demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated
 
 test:  ## every test (ARGS="tests/unit -k name": some of them)
 	$(installed) development demo
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest -n auto --dist loadfile $(ARGS)
 
 test-fast:  ## the tests that take seconds
 	$(installed) development demo
-	.venv/bin/pytest -m "not slow and not docker" $(ARGS)
+	.venv/bin/pytest -n auto --dist loadfile -m "not slow and not docker" $(ARGS)
 
 lint:  ## ruff, its formatter and mypy
 	$(installed) development demo
