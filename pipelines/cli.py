@@ -16,6 +16,7 @@ from pipelines.places import pricing_home
 from pricing.errors import PricingError
 
 EXIT_KNOWN_ERROR = 2
+EXIT_REFUSED = 3  # promote: a gate refused the version
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 

@@ -9,7 +9,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.cli import job_options, run_main
+from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.commands import JobError, run_job
 from pipelines.lock import only_one
 from pipelines.places import pricing_home, tracking_uri
@@ -18,7 +18,6 @@ from pricing.config import Config, load_config
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import Registry
 
-REFUSED = 3
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
 
@@ -113,8 +112,8 @@ class _Night:
         self.job("pipelines.refresh")
         if not auto:
             return "states are carried forward; registry.auto_promote is off, so a person promotes them"
-        code = self.job("pipelines.promote", "--reason", "nightly refresh", fine=(0, REFUSED))
-        return "a gate refused the refreshed states" if code == REFUSED else "states are up to date"
+        code = self.job("pipelines.promote", "--reason", "nightly refresh", fine=(0, EXIT_REFUSED))
+        return "a gate refused the refreshed states" if code == EXIT_REFUSED else "states are up to date"
 
     def _retrained_within(self, days: int) -> bool:
         since = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)

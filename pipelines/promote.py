@@ -9,7 +9,7 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from pipelines.cli import UsageError, job_options, run_main
+from pipelines.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pipelines.production import Production, now, production
 from pipelines.promotion_report import report
 from pipelines.record import fingerprint
@@ -33,8 +33,6 @@ from pricing.registry.gates import (
 from pricing.registry.promotion import Wish, move, notice, refuse
 from pricing.registry.version import LoadedVersion
 from pricing.sections import GatesConfig
-
-EXIT_REFUSED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:

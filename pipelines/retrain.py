@@ -9,7 +9,7 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 
-from pipelines.cli import job_options, run_main
+from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.commands import run_job
 from pipelines.lock import only_one
 from pipelines.places import pricing_home, tracking_uri
@@ -19,8 +19,6 @@ from pricing.config import Config, load_config
 from pricing.data.store import load_panel
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import Registry
-
-REFUSED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +51,8 @@ def _retrain(argv: Sequence[str] | None) -> int:
         if not config.registry.auto_promote:
             return _say("left to a person: registry.auto_promote is off; mlflow run . -e promote puts it to the gates")
         words = [*common, "--sales", str(panel), "--reason", options.reason]
-        code = run_job("pipelines.promote", words, run=run, fine=(0, REFUSED), keep=[held])
-        return _say("kept the champion: a gate refused the new version" if code == REFUSED else "promoted")
+        code = run_job("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
+        return _say("kept the champion: a gate refused the new version" if code == EXIT_REFUSED else "promoted")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines import history, production, promote, refresh, rollback
+from pipelines.cli import EXIT_REFUSED
 from pricing.config import load_config
 from pricing.data.build import build_panel, panel_frame
 from pricing.data.panel import Panel
@@ -121,7 +122,7 @@ def test_a_refused_challenger_leaves_the_champion_and_exits_3(shop: Shop, capsys
 
     code = promote.main([])
 
-    assert code == promote.EXIT_REFUSED == 3
+    assert code == EXIT_REFUSED == 3
     assert shop.registry.aliases()["champion"] == first
     assert shop.entries()[-1].outcome == "refused"
     assert f"refused: version {worse} fails against_champion; the champion stays {first}" in capsys.readouterr().err

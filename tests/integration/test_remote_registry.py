@@ -11,6 +11,7 @@ import mlflow
 import pytest
 
 from pipelines import history, promote, refresh, rollback
+from pipelines.cli import EXIT_REFUSED
 from pricing.decision.request import PriceRequest
 from pricing.registry.aliases import Registry
 from tests.integration.test_promote import Shop, whole
@@ -64,7 +65,7 @@ def test_a_version_is_promoted_refused_refreshed_rolled_back_and_served_from_a_s
     assert shop.registry.aliases() == {"challenger": first, "champion": first}
 
     shop.add(seed=2, wape=0.9)
-    assert promote.main([]) == promote.EXIT_REFUSED
+    assert promote.main([]) == EXIT_REFUSED
 
     second = shop.add(seed=3, days=150)
     assert promote.main([]) == 0
