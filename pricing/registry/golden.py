@@ -5,11 +5,11 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.curve import Demand
 from pricing.errors import VersionError
 
@@ -18,7 +18,6 @@ PRODUCTS = 6
 TRIES = 5
 _NUMBERS = ("recommended_price", "confidence", "expected_units", "expected_margin")
 _WORDS = ("source", "strategy")
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 class Prices(Protocol):
@@ -121,5 +120,6 @@ def _same(found: Any, expected: Any) -> bool:
     return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
-def _weekday(day: dt.date) -> Any:
-    return _WEEKDAYS[day.weekday()]
+def _weekday(day: dt.date) -> Weekday:
+    names: tuple[Weekday, ...] = get_args(Weekday)
+    return names[day.weekday()]

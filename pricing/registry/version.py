@@ -65,11 +65,6 @@ class LoadedVersion:
         """Which weights these are: versions that share it differ in their states only."""
         return str(self.meta["weights"])
 
-    @cached_property
-    def backtest_hash(self) -> str:
-        """Which backtest stands behind the weights."""
-        return str(self.meta["backtest"])
-
     def pricer(self, *, version: str, config: Config | None = None) -> Pricer:
         """What answers requests by this version.
 
