@@ -37,8 +37,8 @@ def test_the_lock_is_free_again_after_the_end_and_after_an_error(tmp_path: Path)
 
 
 def test_two_jobs_do_not_share_a_lock(tmp_path: Path) -> None:
-    with only_one("retrain", home=tmp_path), only_one("nightly", home=tmp_path):
-        pass
+    with only_one("retrain", home=tmp_path) as one, only_one("nightly", home=tmp_path) as other:
+        assert one != other
 
 
 def test_a_killed_holder_leaves_no_lock_behind(tmp_path: Path) -> None:

@@ -189,7 +189,11 @@ def test_the_page_adds_up_the_workers_and_forgets_no_dead_one(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    Exchange(Metrics(), folder=tmp_path / "file", worker="x-1-y").publish()
+    exchange = Exchange(Metrics(), folder=tmp_path / "file", worker="x-1-y")
+    exchange.publish()
+
+    assert list(exchange.others()) == []
+    assert (tmp_path / "file").read_text() == "in the way"
 
 
 def test_every_answer_carries_security_headers_and_a_request_id(shop: Shop) -> None:
