@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel, Period
 from pricing.errors import ConfigError, RequestError
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _EASTER_REACH = 60  # days around Easter Sunday that a movable feast may fall on
+_FURTHEST = 731  # days ahead that a price can be asked for: two years, one of them a leap year
 _LEAST_HISTORY = 2 * 364  # days: a holiday recurs when it was seen twice
 
 
@@ -39,13 +39,17 @@ def resolve_date(
         period: The grain; on a weekly panel the day selects its week, counted from `state_date`.
 
     Raises:
-        RequestError: The weekday is none, or the date falls on another one.
+        RequestError: The weekday is none, or the date falls on another one, or more than two years after today and
+            the state.
     """
     if day_of_week not in WEEKDAYS:
         raise RequestError(f"day_of_week: expected one of {', '.join(WEEKDAYS)}, found {day_of_week!r}")
     weekday = WEEKDAYS.index(day_of_week)
     if date is not None and date.weekday() != weekday:
         raise RequestError(f"date {date} is a {WEEKDAYS[date.weekday()]}, but day_of_week says {day_of_week}")
+    after = max(today, state_date or today)
+    if date is not None and (date - after).days > _FURTHEST:
+        raise RequestError(f"date {date} lies more than two years after {after}, beyond all that can be known")
     step = STEP_DAYS[period]
     if state_date is None:
         return date or _next(weekday, today), False
@@ -54,12 +58,6 @@ def resolve_date(
     if date is None:
         return _first_day(_next(weekday, end if old else max(today, end)), state_date, step), old
     return _first_day(date, state_date, step), old and (date - end).days > horizon * step
-
-
-def periods_between(start: Days, end: Days, *, period: Period) -> NDArray[np.int64]:
-    """Whole periods from `start` to `end`, rounded down; negative where `end` comes first."""
-    days: NDArray[np.int64] = (end.astype("datetime64[D]") - start.astype("datetime64[D]")).astype(np.int64)
-    return days // STEP_DAYS[period]
 
 
 def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, period: Period = "day") -> Bools:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.data.build import build_panel
-from pricing.data.calendar import WEEKDAYS, holidays_for, periods_between, recurring_holidays, resolve_date
+from pricing.data.calendar import WEEKDAYS, holidays_for, recurring_holidays, resolve_date
 from pricing.data.panel import Panel
 from pricing.errors import ConfigError, RequestError
 from pricing.sections import DataConfig
@@ -59,6 +59,18 @@ def test_a_date_that_contradicts_the_weekday_is_refused() -> None:
         resolve("monday", today=MONDAY, state=MONDAY)
 
 
+@pytest.mark.parametrize(("state", "today"), [(0, 0), (0, 100), (100, 0), (None, 100)])
+def test_a_date_more_than_two_years_ahead_is_refused(state: int | None, today: int) -> None:
+    after, last = max(state or 0, today), days_after(max(state or 0, today) + 731)
+    beyond = last + dt.timedelta(days=1)
+    begin = None if state is None else days_after(state)
+
+    assert resolve(WEEKDAYS[last.weekday()], last, today=days_after(today), state=begin)[0] == last
+    for date in (beyond, dt.date(9999, 12, 31)):
+        with pytest.raises(RequestError, match=f"date {date} lies more than two years after {days_after(after)}"):
+            resolve(WEEKDAYS[date.weekday()], date, today=days_after(today), state=begin)
+
+
 def test_on_a_weekly_panel_the_day_selects_its_week() -> None:
     assert resolve("Thursday", days_after(10), today=MONDAY, state=MONDAY, weekly=True) == (days_after(7), False)
     assert resolve("Thursday", today=days_after(8), state=MONDAY, weekly=True) == (days_after(7), False)
@@ -88,14 +100,6 @@ def test_a_day_without_a_date_is_always_such_a_weekday_after_the_state(
         assert (day - state).days % 7 == 0
     else:
         assert WEEKDAYS[day.weekday()] == weekday
-
-
-def test_periods_are_counted_whole() -> None:
-    start = np.array(["2024-01-01", "2024-01-01", "2024-01-02"], dtype="datetime64[D]")
-    end = np.array(["2024-01-14", "2024-01-15", "2024-01-01"], dtype="datetime64[D]")
-
-    assert periods_between(start, end, period="day").tolist() == [13, 14, -1]
-    assert periods_between(start, end, period="week").tolist() == [1, 2, -1]
 
 
 def test_the_calendar_of_the_country_says_which_days_and_weeks_hold_a_holiday() -> None:
