@@ -92,7 +92,7 @@ class Desk:
         """Turns requests into columns.
 
         Raises:
-            RequestError: A request names an unknown strategy, or a date that contradicts its weekday.
+            RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
         """
         dates: list[dt.date] = []
         categories: list[str] = []
@@ -133,6 +133,11 @@ class Desk:
         if known.row < 0:
             reasons |= BIT["unknown_product"] if group >= 0 else self._stranger
         strategy = self._strategy_of(request)
+        periods = self._periods(request, known, date, self._policy.days[strategy])
+        horizon = self._config.demand.horizon
+        if periods > horizon:
+            reasons |= 0 if request.next_delivery is None else BIT["delivery_beyond_horizon"]
+            periods = horizon
         return (
             price or list_price,
             price is not None,
@@ -148,7 +153,7 @@ class Desk:
             group,
             date.toordinal() - _UNIX,
             self._holiday_on(date) if request.is_holiday is None else request.is_holiday,
-            self._periods(request, known, date, self._policy.days[strategy]),
+            periods,
             reasons,
             usual.units if known.units is None else known.units,
             1 - cost / list_price if reasons & _ASSUMED else usual.margin,
@@ -195,8 +200,14 @@ class Desk:
         return _INF if known.last_change is None else (date - known.last_change).days
 
     def _periods(self, request: PriceRequest, known: Known, date: dt.date, days: int | None) -> int:
-        """Periods to look ahead: to the delivery named, as the strategy says, by the rhythm, or to the next review."""
+        """Periods to look ahead: to the delivery named, as the strategy says, by the rhythm, or to the next review.
+
+        Raises:
+            RequestError: The delivery named comes before the period priced.
+        """
         if request.next_delivery is not None:
+            if request.next_delivery < date:
+                raise RequestError(f"next_delivery {request.next_delivery} is past when {date} comes, which is priced")
             ahead = -(-(request.next_delivery - date).days // self._step_days)
         elif days is not None:
             ahead = -(-days // self._step_days)
@@ -204,7 +215,7 @@ class Desk:
             ahead = known.interval - (date - known.last_delivery).days // self._step_days % known.interval
         else:
             ahead = self._review
-        return min(max(ahead, 1), self._config.demand.horizon)
+        return max(ahead, 1)
 
     def _strategy_of(self, request: PriceRequest) -> int:
         number = self._policy.number.get(request.strategy or self._default)

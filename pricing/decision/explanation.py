@@ -94,11 +94,12 @@ def explain(
     """
     known = request.model_copy(update={"current_price": None, "list_price": None, "unit_cost": None})
     (decided, history) = pricer.price_detailed([request, known], today=today)
-    whole = request.model_copy(update={"date": decided.date, "day_of_week": WEEKDAYS[decided.date.weekday()]})
+    whole = request.model_copy(update=_on(decided.date))
     if against is None:
         whole, baseline = _ordinary(whole, decided, history)
     else:
-        baseline = against
+        (other,) = pricer.price_detailed([against], today=today)
+        baseline = against.model_copy(update=_on(other.date))
     price = decided.decision.recommended_price
 
     def value(mixtures: Sequence[PriceRequest]) -> Sequence[float]:
@@ -146,17 +147,21 @@ def _coalition_values(whole: PriceRequest, baseline: PriceRequest, names: Sequen
         for place, part in enumerate(parts):
             if coalition >> place & 1:
                 update.update(part)
-        mixtures.append(baseline.model_copy(update=update))
+        mixture = baseline.model_copy(update=update)
+        if mixture.next_delivery and mixture.date and mixture.next_delivery < mixture.date:  # one's day, the other's
+            mixture = mixture.model_copy(update={"next_delivery": mixture.date})
+        mixtures.append(mixture)
     return np.asarray(value(mixtures), dtype=np.float64)
 
 
 def _ordinary(request: PriceRequest, decided: Detailed, history: Detailed) -> tuple[PriceRequest, PriceRequest]:
     """The request with what it leaves to the history written out, and the ordinary request it is compared with."""
     wednesday = decided.date + dt.timedelta(days=ORDINARY_WEEKDAY - decided.date.weekday())
+    if request.next_delivery and request.next_delivery < wednesday:
+        wednesday -= dt.timedelta(days=7)
     whole: dict[str, Any] = {}
     ordinary: dict[str, Any] = {
-        "date": wednesday,
-        "day_of_week": WEEKDAYS[ORDINARY_WEEKDAY],
+        **_on(wednesday),
         "is_holiday": False,
         "is_promo": False,
         "current_stock": max(PLENTY, request.current_stock),
@@ -176,6 +181,10 @@ def _ordinary(request: PriceRequest, decided: Detailed, history: Detailed) -> tu
     if written.is_holiday is None:
         ordinary["is_holiday"] = None  # the calendar's holidays come and go with the day
     return written, written.model_copy(update=ordinary)
+
+
+def _on(date: dt.date) -> dict[str, Any]:
+    return {"date": date, "day_of_week": WEEKDAYS[date.weekday()]}
 
 
 def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:

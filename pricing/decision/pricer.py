@@ -93,7 +93,7 @@ class Pricer:
             today: The day on which they are answered.
 
         Raises:
-            RequestError: A request names an unknown strategy, or a date that contradicts its weekday.
+            RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
         """
         decided: list[Decision] = [None] * len(requests)  # type: ignore[list-item]
         for places, columns, choices in self._passes(requests, today):

@@ -18,6 +18,7 @@ REASONS: dict[str, str] = {
     "model_failed": "the model's figures were not finite; a rule answered",
     "unknown_product": "the product is not in the model's history",
     "unknown_category": "neither the product nor its category is in the model's history; a rule answered",
+    "delivery_beyond_horizon": "the next delivery lies beyond the horizon; demand was counted no further",
     "stale_state": "the model's state is older than its horizon",
     "cost_assumed": "no cost is known; the configured margin stands in for it",
     "list_price_assumed": "no list price is known; it was taken from the other prices of the request or the category",

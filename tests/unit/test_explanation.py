@@ -106,6 +106,23 @@ def test_a_request_against_itself_has_no_drivers(pricer: Pricer) -> None:
     assert explanation.value == explanation.baseline_value
 
 
+@pytest.mark.parametrize(
+    "against", [None, {}, {"date": "2023-08-14"}, {"date": "2023-08-14", "next_delivery": "2023-08-15"}]
+)
+def test_the_day_of_one_request_beside_the_delivery_of_another_is_no_contradiction(
+    pricer: Pricer, against: dict[str, str] | None
+) -> None:
+    monday = {"day_of_week": "Monday", "current_stock": 20}
+    other = None if against is None else request(**monday, **against)
+
+    asked = request(**monday, date="2023-08-07", next_delivery="2023-08-08")
+    explanation = explain(asked, pricer, today=TODAY, against=other)
+
+    total = sum(driver.effect for driver in explanation.drivers)
+    assert total == pytest.approx(explanation.value - explanation.baseline_value)
+    assert pricer.price([explanation.baseline], today=TODAY)  # it can be asked for by itself
+
+
 def test_every_field_of_a_request_belongs_to_one_group() -> None:
     grouped = [field for fields in GROUPS.values() for field in fields]
 

@@ -201,7 +201,7 @@ def test_an_old_state_is_said() -> None:
         (dt.date(2025, 3, 7), {}, 1),  # the rhythm delivers on 1, 8, 15 March, …: the day before
         (dt.date(2025, 3, 8), {}, 7),  # the delivery is in this day's opening stock
         (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 10)}, 3),
-        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 1)}, 1),
+        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 7)}, 1),
         (dt.date(2025, 3, 7), {"next_delivery": dt.date(2099, 1, 1)}, 28),
         (dt.date(2025, 3, 7), {"strategy": "clearance"}, 14),
         (dt.date(2025, 3, 7), {"strategy": "clearance", "next_delivery": dt.date(2025, 3, 10)}, 3),
@@ -214,6 +214,20 @@ def test_a_decision_looks_ahead_to_the_next_delivery(day: dt.date, fields: dict[
     columns = desk.lay_out([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
 
     assert columns.offers.periods.tolist() == [periods]
+
+
+def test_a_delivery_before_the_day_priced_is_refused() -> None:
+    with pytest.raises(RequestError, match="next_delivery 2025-03-06 is past when 2025-03-07 comes"):
+        answer(ask(next_delivery=dt.date(2025, 3, 6)))
+
+
+def test_a_delivery_beyond_the_horizon_is_said() -> None:
+    day = dt.date(2025, 3, 7)
+    within, beyond = (answer(ask(next_delivery=day + dt.timedelta(days=days))).reasons for days in (28, 29))
+
+    assert "delivery_beyond_horizon" not in within
+    assert "delivery_beyond_horizon" in beyond
+    assert "delivery_beyond_horizon" not in answer(ask(), by=pricer(review_days=60)).reasons
 
 
 def test_without_a_rhythm_it_looks_ahead_to_the_next_review() -> None:
@@ -275,7 +289,7 @@ OPTIONAL = st.fixed_dictionaries(
         "strategy": st.sampled_from(["margin", "revenue", "clearance", "match"]),
         "is_promo": st.booleans(),
         "is_holiday": st.booleans(),
-        "next_delivery": st.dates(dt.date(2000, 1, 1), dt.date(2100, 1, 1)),
+        "next_delivery": st.dates(dt.date(2031, 1, 1), dt.date(2100, 1, 1)),
     },
 )
 
