@@ -25,7 +25,7 @@ from pipelines.tracking import tracked_run
 from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.facts import ProductFacts
+from pricing.decision.facts import RECENT, ProductFacts
 from pricing.decision.pricer import Detailed, Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
@@ -66,7 +66,9 @@ def _price(argv: Sequence[str] | None) -> int:
         pricer = loaded.pricer(version=name, config=config if options.config else None)
         if options.requests is None:
             bad: list[Bad] = []
-            requests = everything(loaded.facts)
+            requests, gone = everything(loaded.facts)
+            if gone:
+                print(f"{gone:,} products left out: not sold in the last {RECENT} periods")
         else:
             requests, bad = read_requests(read_sales(options.requests))
         answers, refused = decide(pricer, requests, today=options.today or dt.date.today())
@@ -114,12 +116,16 @@ def _opened(version: str | None, config_path: str | None) -> Iterator[tuple[Load
         yield doors.fetch(number, scratch), number
 
 
-def everything(facts: ProductFacts) -> list[Asked]:
-    """A request for every product on sale, for the first period after the facts, at the last known stock."""
+def everything(facts: ProductFacts) -> tuple[list[Asked], int]:
+    """A request for every product on sale, for the first period after the facts, at the stock that was left.
+
+    Returns:
+        The requests, and how many products were left out because the last 28 periods hold no row of them.
+    """
     day = facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
-    known = np.isfinite(facts.price)
+    known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # the latter are those of the last 28 periods
     columns = (facts.product_ids[known], facts.stock[known], facts.comp_price[known])
-    return [
+    requests = [
         (
             number,
             PriceRequest(
@@ -132,6 +138,7 @@ def everything(facts: ProductFacts) -> list[Asked]:
         )
         for number, (product_id, stock, comp_price) in enumerate(zip(*map(np.ndarray.tolist, columns), strict=True), 1)
     ]
+    return requests, len(known) - len(requests)
 
 
 def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:

@@ -43,7 +43,7 @@ class Product(BaseModel):
     list_price: float | None
     unit_cost: float | None
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
-    stock: float | None = Field(description="Units on hand at the last opening.")
+    stock: float | None = Field(description="Units left when the history ended.")
 
 
 class Products(BaseModel):

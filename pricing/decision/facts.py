@@ -48,7 +48,7 @@ class ProductFacts:
         list_price: Regular price.
         unit_cost: Cost of a unit, given or assumed.
         cost_assumed: True where the configured margin stands in for a cost.
-        stock: Units on hand at the last opening; NaN where unknown.
+        stock: Units left when the last period ended: its opening stock without its sales; NaN where unknown.
         comp_price: The competitor's last known price; NaN where unknown.
         delivery_interval: Periods between two deliveries; NaN where the history shows none.
         last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
@@ -87,7 +87,7 @@ class ProductFacts:
             list_price=_as_written(panel.list_price[:, -1]),
             unit_cost=_as_written(panel.unit_cost[:, -1]),
             cost_assumed=panel.cost_assumed,
-            stock=panel.stock[:, -1].astype(np.float64),
+            stock=_left(panel),
             comp_price=_as_written(_last_known(panel.comp_price)),
             delivery_interval=interval,
             last_delivery=last_delivery,
@@ -127,6 +127,12 @@ class ProductFacts:
 def _as_written(values: NDArray[np.floating]) -> Floats:
     """The shortest decimals that single precision holds as `values`: 0.94 stays 0.94, not 0.93999999762."""
     return values.astype(np.float32).astype(np.str_).astype(np.float64)
+
+
+def _left(panel: Panel) -> Floats:
+    """(product,) the last opening stock without that period's sales, not below 0."""
+    opening, sold = panel.stock[:, -1].astype(np.float64), np.nan_to_num(panel.units_sold[:, -1], nan=0.0)
+    return np.maximum(opening - sold, 0.0)
 
 
 def _last_known(values: NDArray[np.floating]) -> Floats:

@@ -1,12 +1,15 @@
 """The job that prices files: requests in, decisions out, from a version's folder or the registry."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.price import main
+from pipelines.price import everything, main
+from pricing.decision.facts import RECENT, ProductFacts
 from pricing.registry import CHAMPION
 from pricing.registry.aliases import Registry
 from tests.versions import shared_panel, shared_version
@@ -68,6 +71,22 @@ def test_without_requests_every_product_is_priced_for_the_day_after_the_state(tm
     assert code == 0
     assert set(decisions["product_id"]) == set(panel.product_ids[panel.price[:, -1] > 0].tolist())
     assert pd.to_datetime(decisions["date"]).unique().tolist() == [pd.Timestamp(panel.dates[-1]) + pd.Timedelta(days=1)]
+
+
+def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sold() -> None:
+    panel = shared_panel()
+    present, units = panel.present.copy(), panel.units_sold.copy()
+    present[0, -RECENT:], units[0, -RECENT:] = False, np.nan
+    present[1, -RECENT:-1], units[1, -RECENT:-1] = False, np.nan
+    present[1, -1], units[1, -1] = True, 3.0
+    stock = np.full_like(panel.stock, 50.0)
+
+    asked, gone = everything(ProductFacts.from_panel(replace(panel, present=present, units_sold=units, stock=stock)))
+
+    stocks = {request.product_id: request.current_stock for _, request in asked}
+    assert gone == 1
+    assert panel.product_ids[0] not in stocks
+    assert stocks[panel.product_ids[1]] == 47.0
 
 
 def test_the_champion_prices_where_no_version_is_named(tmp_path: Path) -> None:

@@ -63,8 +63,19 @@ def test_the_facts_are_those_of_the_last_day() -> None:
     facts = ProductFacts.from_panel(panel(price=price, stock=np.linspace(99, 40, DAYS)))
 
     assert facts.state_date == np.datetime64("2025-04-30")
-    assert (facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.stock[0]) == (11.5, 12.0, 6.0, 40.0)
+    assert (facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.stock[0]) == (11.5, 12.0, 6.0, 37.0)
     assert facts.last_change[0] == np.datetime64("2025-01-01") + 100
+
+
+def test_the_stock_is_what_the_last_day_left() -> None:
+    stock = np.array([[50.0], [2.0], [np.nan], [8.0]])
+    units = np.full((4, DAYS), 3.0)
+    present = np.ones((4, DAYS), dtype=bool)
+    units[3, -1], present[3, -1] = np.nan, False
+
+    found = ProductFacts.from_panel(panel(products=4, stock=stock, units_sold=units, present=present)).stock
+
+    assert found.tolist() == pytest.approx([47.0, 0.0, np.nan, 8.0], nan_ok=True)
 
 
 def test_a_price_that_never_changed_has_no_last_change() -> None:
