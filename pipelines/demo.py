@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.cli import Options, Terminated, run_main
-from pipelines.demo_world import StageError, World, call
+from pipelines.demo_world import StageError, World, call, next_folder
 from pipelines.evaluation import score_lines
 from pipelines.lock import only_one
 from pipelines.places import ROOT, pricing_home
@@ -68,10 +68,11 @@ def _demo(argv: Sequence[str] | None) -> int:
         raise StageError(f"there is no {options.size} demo on {options.data}")
     home = pricing_home().resolve()
     with only_one("demo", home=home):
-        world = World(home / "demo" / options.data, ROOT / "config" / story.config)
+        world = World(next_folder(home / "demo" / options.data), ROOT / "config" / story.config)
         world.begin()
         try:
             _tell(story, world)
+            world.finish()
         except (KeyboardInterrupt, Terminated):
             shutil.rmtree(world.folder, ignore_errors=True)
             raise
@@ -225,7 +226,7 @@ def _summary(
     yield (
         "Your own sales: a row per product and day with date, product_id, units_sold, price (README.md: the rest):\n"
         "   make train SALES=sales.csv && make promote && make serve\n"
-        "Whatever the demo made is in one folder, and goes with it: "
+        "Whatever the demo made is in one folder, and goes with it (the next demo keeps the last finished one): "
         f"rm -r {shlex.quote(str(world.folder))}"
     )
 

@@ -1,6 +1,7 @@
 """Where a demo runs: a folder, a registry and a port of its own; whatever it starts there ends with it."""
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -18,10 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
+
 from pipelines.places import ROOT, SQLITE
 from pricing.errors import PricingError
 
 READY_SECONDS = 120
+EXPERIMENT = "demo"
+FINISHED = "finished"
 PORT = 8080
 _GRACE_SECONDS = 25
 # Lines that say nothing to a newcomer: MLflow's and TensorFlow's own logs, and the training steps (they are logged).
@@ -66,9 +71,16 @@ class World:
         }
 
     def begin(self) -> None:
-        """Clears what an earlier run left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Makes the folder, and the experiment whose artifacts lie in it rather than in the project."""
         (self.folder / "logs").mkdir(parents=True)
+        for name in ("mlflow", "alembic"):  # every migration of a new database is a line
+            logging.getLogger(name).setLevel(logging.WARNING)
+        client = MlflowClient(tracking_uri=self.tracking_uri)
+        client.create_experiment(EXPERIMENT, (self.folder / "mlartifacts").as_uri())
+
+    def finish(self) -> None:
+        """Marks the demo as whole: the next one leaves it, and whoever serves from it, alone."""
+        (self.folder / FINISHED).touch()
 
     def stage(self, words: str) -> None:
         """Announces a stage with the time since the demo began."""
@@ -82,7 +94,7 @@ class World:
         """
         words = [f"{name}={value}" for name, value in {**parameters, "config": str(self.config)}.items() if value]
         options = [part for word in words for part in ("-P", word)]
-        command = ["mlflow", "run", ".", "-e", entry, "--env-manager", "local", "--experiment-name", "demo"]
+        command = ["mlflow", "run", ".", "-e", entry, "--env-manager", "local", "--experiment-name", EXPERIMENT]
         return self.run(entry, [*command, *options])
 
     def run(self, name: str, command: Sequence[str]) -> list[str]:
@@ -157,6 +169,19 @@ class World:
             yield process
         finally:
             _end(process)
+
+
+def next_folder(home: Path) -> Path:
+    """The folder of the next demo below `home`; of the earlier ones only the last that was finished is kept.
+
+    So an interrupted demo costs nothing that an earlier one made, and a service that runs from there goes on.
+    """
+    made = sorted((folder for folder in home.glob("*") if folder.name.isdigit()), key=lambda folder: int(folder.name))
+    whole = [folder for folder in made if (folder / FINISHED).exists()]
+    for folder in made:
+        if folder not in whole[-1:]:
+            shutil.rmtree(folder, ignore_errors=True)
+    return home / str(int(made[-1].name) + 1 if made else 1)
 
 
 def call(url: str, body: object = None) -> Any:
