@@ -8,16 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pricing.data.calendar import WEEKDAYS
-from tests.serving_kit import open_shop
+from tests.serving_kit import NOW, open_shop
 from tests.versions import shared_version
 
 schemathesis = pytest.importorskip("schemathesis", reason="it is not in the locks yet")
 
+TODAY, WEEK, FAR = NOW.date(), dt.timedelta(days=7), dt.timedelta(days=700)
 STRATEGIES = (None, "margin", "revenue", "clearance", "match")
 
 
 def sound(body: Any) -> bool:
-    """Whether a body keeps the two rules that no schema can say: weekdays fit dates, strategies are configured."""
+    """Whether a body keeps the rules that no schema can say: known strategies, and days that agree and are near."""
     requests = [body] if isinstance(body, dict) else []
     if isinstance(body, dict):
         requests += [body.get("request"), body.get("against"), *(body.get("requests") or [])]
@@ -25,14 +26,17 @@ def sound(body: Any) -> bool:
         if isinstance(request, dict):
             if request.get("strategy") not in STRATEGIES or not set(request.get("strategies") or ()) <= set(STRATEGIES):
                 return False
-            if request.get("date") and _weekday(request["date"]) != request.get("day_of_week"):
+            day, delivery = (_day(request.get(name)) for name in ("date", "next_delivery"))
+            if day and (WEEKDAYS[day.weekday()] != request.get("day_of_week") or abs(day - TODAY) > FAR):
+                return False
+            if delivery and delivery < (day or TODAY + WEEK):
                 return False
     return True
 
 
-def _weekday(text: Any) -> str | None:
+def _day(text: Any) -> dt.date | None:
     try:
-        return WEEKDAYS[dt.date.fromisoformat(str(text)).weekday()]
+        return dt.date.fromisoformat(str(text))
     except ValueError:
         return None
 
