@@ -87,6 +87,7 @@ def test_what_is_unusual_but_allowed_is_priced(shop: Shop, changes: dict[str, An
         ({"date": "2023-13-01"}, "date"),
         ({"date": 19570}, "date"),
         ({"date": "9999-12-31"}, "date"),
+        ({"next_delivery": "0001-01-01"}, "next_delivery"),
         ({"next_delivery": 0}, "next_delivery"),
         ({"next_delivery": "1690000000"}, "next_delivery"),
         ({"date": "2023-08-05"}, "date"),
