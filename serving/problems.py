@@ -90,10 +90,10 @@ def from_request_error(error: RequestError) -> ProblemError:
     """The problem behind a request that only the pricer could refuse; its message begins with the field's name."""
     text = str(error)
     name = re.split(r"\W", text, maxsplit=1)[0]
-    if name not in PriceRequest.model_fields:
+    rest = text.removeprefix(name)
+    if name not in PriceRequest.model_fields and not rest.startswith(":"):
         return refused("", text)
-    rest = text.removeprefix(name).removeprefix(":").strip()
-    return refused(name, rest)
+    return refused(name, rest.removeprefix(":").strip())
 
 
 def show(value: object) -> str:
