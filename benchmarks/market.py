@@ -172,7 +172,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("market", "Measures the simulated market.", sales=False)
     options.prog = "python -m benchmarks.market"
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
-    options.add_argument("--seeds", type=int, default=None, help="held-out seeds of each; absent: 10 by default settings, 5 by others")
+    options.add_argument("--seeds", type=int, default=None, help="held-out seeds; absent: 10 by default, else 5")
     options.add_argument("--ahead", type=int, default=90, help="days that the policies price")
     options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the results")
     return options.parse(argv)
