@@ -30,7 +30,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "elastic": ("Mean elasticity about −3.5", {"mean_elasticity": -3.5}),
     "regime": ("Regime change 45 days before the end of the history", {"regime_change": True}),
 }
-SEEDS = {"default": 10}  # held-out seeds used; elsewhere 5
+SEEDS = {"default": 20, "blind": 10}  # held-out seeds used; elsewhere 5
 TARGETS = {
     "oracle, gain": (0.12, 0.20),
     "rules, share": (0.35, 0.50),
@@ -172,7 +172,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("market", "Measures the simulated market.", sales=False)
     options.prog = "python -m benchmarks.market"
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
-    options.add_argument("--seeds", type=int, default=None, help="held-out seeds; absent: 10 by default, else 5")
+    options.add_argument(
+        "--seeds", type=int, default=None, help="held-out seeds; absent: 20 for default, 10 for blind, else 5"
+    )
     options.add_argument("--ahead", type=int, default=90, help="days that the policies price")
     options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the results")
     return options.parse(argv)

@@ -10,6 +10,7 @@ from pricing.data.market_rollforward import Requests
 Floats = NDArray[np.float64]
 
 LEAST_MEAN = 8.0  # units a day below which the log of a count says little
+CUT = 0.95  # of list price, below which an advertised price is really cut
 LAG = 14  # days by which past sales lag, so that they are known between two refreshes
 CANDIDATES = 41
 
@@ -18,8 +19,9 @@ def log_log_elasticities(history: pd.DataFrame) -> dict[str, float]:
     """Ordinary least squares of log units on log price, one slope a category.
 
     With product effects, the competitor's price, promotion, holiday, weekday and month; days without a sale, with
-    sales cut off by stock, and products that sell little are left out. That is how it is usually done with care, and
-    it is nearly unbiased where prices were set blind to demand.
+    sales cut off by stock, and products that sell little are left out. An advertisement counts where the price is
+    cut, as the data contract says. That is how it is usually done with care, and it is nearly unbiased where prices
+    were set blind to demand.
     """
     rows = history[(history["units_sold"] > 0) & (history["units_sold"] < history["stock"])].dropna()
     rows = rows[rows.groupby("product_id")["units_sold"].transform("mean") >= LEAST_MEAN]
@@ -30,7 +32,7 @@ def log_log_elasticities(history: pd.DataFrame) -> dict[str, float]:
             {
                 "price": np.log(group["price"]),
                 "comp_price": np.log(group["comp_price"]),
-                "is_promo": group["is_promo"],
+                "is_promo": (group["is_promo"] == 1) & (group["price"] < CUT * group["list_price"]),
                 "is_holiday": group["is_holiday"],
                 **{f"weekday {day}": date.dayofweek == day for day in range(1, 7)},
                 **{f"month {month}": date.month == month for month in range(2, 13)},
