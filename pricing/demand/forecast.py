@@ -30,6 +30,7 @@ _QUANTILES = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(
 ELASTICITY_Z = _QUANTILES / _QUANTILES.std()
 LEVEL_Z = ELASTICITY_Z[[3, 6, 0, 5, 2, 7, 1, 4]]
 WEIGHT = np.full(NODES, 1.0 / NODES)
+WIDEST = 1.5  # standard deviation of the log elasticity beyond which nothing is known anyway
 POWER_LIMIT = 30.0  # log units; a price no shop would ask must not overflow
 STALE_HORIZONS = 4  # horizons after the state's date beyond which the level grows no less certain
 
@@ -83,7 +84,7 @@ class Frame:
 def open_reader(sheet: Sheet, frame: Frame) -> Reader:
     """Works out, once for a version, what its forecasts share."""
     kernel = frame.weights["from_known/kernel"]
-    spread = sheet.elasticity_sd / np.abs(sheet.elasticity)
+    spread = np.minimum(sheet.elasticity_sd / np.abs(sheet.elasticity), WIDEST)
     factor = np.exp(spread[:, None] * ELASTICITY_Z)
     factor /= factor.mean(axis=1, keepdims=True)
     step = np.arange(len(frame.holidays))

@@ -236,6 +236,8 @@ def _posterior(current: Norms, shift: Shift, *, category: Ints, config: DemandCo
         prior = (config.elasticity_start, config.elasticity_prior_sd)
     shrunk = shrink(value, shift.error, category=category, prior=prior)
     common = np.where(np.isfinite(shift.error), shift.common, shift.mean_error)
+    # A few events can leave the control all but undetermined; what is known without them is the prior.
+    common = np.minimum(np.nan_to_num(common, nan=np.inf), config.elasticity_prior_sd)
     return replace(
         shrunk,
         sd=np.sqrt(shrunk.sd**2 + common**2),

@@ -108,7 +108,7 @@ class DemandModel:
         """Mean, low and high of the 80 % interval for products `rows`; (row,) each."""
         z = NormalDist().inv_cdf(0.9)
         mean, sd = self.norms.elasticity[rows], self.elasticity_sd[rows]
-        spread = sd / np.abs(mean)
+        spread = np.minimum(sd / np.abs(mean), forecast.WIDEST)
         far = np.clip(mean * np.exp(z * spread), *LIMITS)
         near = np.clip(mean * np.exp(-z * spread), *LIMITS)
         return mean, far, near

@@ -138,6 +138,15 @@ def test_uncertainty_of_the_level_leaves_expected_demand_where_it_is() -> None:
     assert means[0] == pytest.approx(means[1], rel=1e-5)
 
 
+def test_an_elasticity_of_which_nothing_is_known_still_gives_a_curve() -> None:
+    lost = replace(MODEL, elasticity_sd=np.full(5, 1e6, np.float32))
+
+    grid = lost.grid(offers([0]), np.geomspace(5, 20, 9)[None])
+
+    assert np.isfinite(grid.until).all()
+    assert np.isfinite(lost.elasticity(np.arange(5))).all()
+
+
 @pytest.mark.parametrize("price", [1e-300, 1e-4, 1e6, 1e300])
 def test_no_price_overflows(price: float) -> None:
     grid = MODEL.grid(offers([0, -1], is_promo=np.ones(2)), np.full((2, 1), price))
