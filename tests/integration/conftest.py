@@ -16,3 +16,10 @@ def tracking_store_forgotten() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "PRICING_"))]:
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def experiment_forgotten() -> None:
+    """MLflow remembers the last experiment of a process by its number, whatever store comes next."""
+    mlflow.tracking.fluent._active_experiment_id = None
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
