@@ -68,7 +68,6 @@ def make_norms(panel: Panel) -> Norms:
         usual_price=np.full(products, 10.0, np.float32),
         prior_level=np.full(products, 5.0, np.float32),
         elasticity=np.full(products, -2.0, np.float32),
-        lift=np.full(products, 0.1, np.float32),
     )
 
 
@@ -87,7 +86,7 @@ def make_model(panel: Panel, *, tail: int = 20) -> DemandModel:
         norms=norms,
         elasticity_sd=np.full(products, 0.5, np.float32),
         list_price=np.full(products, 10.0, np.float32),
-        priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8, 0.1))),
+        priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8))),
         level_error=(0.1, 0.02),
         holidays=np.zeros(100, np.float32),
         encoded=encode_panel(weights, panel, norms=norms, tail=tail),

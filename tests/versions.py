@@ -62,7 +62,6 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         usual_price=np.nanmedian(panel.price, axis=1).astype(np.float32),
         prior_level=np.maximum(np.nanmean(panel.units_sold, axis=1), 0.5).astype(np.float32),
         elasticity=(elasticity + 0.3 * rng.standard_normal(count)).astype(np.float32),
-        lift=np.full(count, 0.3, np.float32),
     )
     rows = len(categories) + 1
     return DemandModel(
@@ -80,7 +79,6 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
             level=np.full(rows, 1.0, np.float32),
             elasticity=np.full(rows, elasticity, np.float32),
             elasticity_sd=np.full(rows, 0.5, np.float32),
-            lift=np.full(rows, 0.3, np.float32),
         ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(420, np.float32),

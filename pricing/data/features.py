@@ -29,13 +29,11 @@ class Norms:
         usual_price: (product,) the price at which levels are stated, in currency units.
         prior_level: (product,) units a period expected before anything was sold.
         elasticity: (product,) elasticity with which past sales are restated at the usual price, below 0.
-        lift: (product,) log units that a fully drawing promotion adds, taken out of past sales.
     """
 
     usual_price: Floats
     prior_level: Floats
     elasticity: Floats
-    lift: Floats
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,8 @@ class Past:
 
     Attributes:
         inputs: (product, period, PAST) what the network reads, the period's own outcome included.
-        level: (product, period) log units a period at usual price without promotion, known after the period.
+        level: (product, period) log units a period at usual price, known after the period; what promotions
+            drew is in it.
         profile: (product, period, weekday) log factor of each weekday, known after the period; one weekday on weeks.
         summary: (product, period, SUMMARY) slow features known after the period.
     """
@@ -216,7 +215,7 @@ def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     with np.errstate(invalid="ignore"):
         log_price = relative_price(panel.price, usual)
         promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
-    effect = norms.elasticity[:, None] * log_price + norms.lift[:, None] * promo
+    effect = norms.elasticity[:, None] * log_price
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0)
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {

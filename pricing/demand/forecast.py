@@ -36,11 +36,10 @@ STALE_HORIZONS = 4  # horizons after the state's date beyond which the level gro
 
 
 @dataclass(frozen=True)
-class Reader:
-    """What a forecast needs of a model, with everything worked out that does not depend on the request.
+class Frame:
+    """The date a model stands for, and what its forecasts are computed with.
 
     Attributes:
-        sheet: Products, then categories, then the unknown category.
         weights: The network's.
         period: The grain.
         start: The last period that the states have read.
@@ -48,6 +47,23 @@ class Reader:
         holidays: (period,) holiday flags from `start` on.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         products: Number of products in the sheet.
+    """
+
+    weights: Weights
+    period: Period
+    start: np.datetime64
+    horizon: int
+    holidays: Floats
+    level_error: tuple[float, float]
+    products: int
+
+
+@dataclass(frozen=True)
+class Reader(Frame):
+    """A frame with the sheet, and with everything worked out that does not depend on the request.
+
+    Attributes:
+        sheet: Products, then categories, then the unknown category.
         own: (row, HIDDEN) what the hidden layer gets from a product: state, category and slow features.
         days: (step, HIDDEN) what it gets from the calendar, for each period of `holidays`.
         weekday: (step,) column of the profile.
@@ -55,30 +71,10 @@ class Reader:
     """
 
     sheet: Sheet
-    weights: Weights
-    period: Period
-    start: np.datetime64
-    horizon: int
-    holidays: Floats
-    level_error: tuple[float, float]
-    products: int
     own: Floats
     days: Floats
     weekday: Ints
     tilt: Floats
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The part of a `Reader` that is given: see there."""
-
-    weights: Weights
-    period: Period
-    start: np.datetime64
-    horizon: int
-    holidays: Floats
-    level_error: tuple[float, float]
-    products: int
 
 
 def open_reader(sheet: Sheet, frame: Frame) -> Reader:
@@ -90,8 +86,8 @@ def open_reader(sheet: Sheet, frame: Frame) -> Reader:
     step = np.arange(len(frame.holidays))
     days, weekday = _calendar_part(frame, step)
     return Reader(
-        sheet=sheet,
         **vars(frame),
+        sheet=sheet,
         own=(sheet.prepared + sheet.summary @ kernel[PROFILE_ROW + 1 :]).astype(np.float32),
         days=days,
         weekday=weekday,
@@ -172,13 +168,13 @@ def _anchor(price: Floats, offers: Offers) -> Floats:
     return np.where(np.isfinite(price), price, offers.list_price)
 
 
-def _first_step(reader: Frame | Reader, offers: Offers) -> Ints:
+def _first_step(reader: Frame, offers: Offers) -> Ints:
     """(request,) periods from the state's date to the requested one."""
     days: Ints = (offers.date.astype("datetime64[D]") - reader.start).astype(np.int64)
     return days // STEP_DAYS[reader.period]
 
 
-def _calendar_part(frame: Frame | Reader, step: Ints) -> tuple[Floats, Ints]:
+def _calendar_part(frame: Frame, step: Ints) -> tuple[Floats, Ints]:
     """What the hidden layer gets from the calendar at steps (…), and the column of the profile."""
     dates = frame.start + (step * STEP_DAYS[frame.period]).astype("timedelta64[D]")
     window = step[..., None] + np.arange(-1, 3)

@@ -10,7 +10,7 @@ from pricing.data.features import KNOWN, PAST, Norms
 from pricing.data.panel import Panel
 from pricing.demand import forward
 from pricing.demand.elasticity import Residuals, Shift, Shrunk, regress, shrink
-from pricing.demand.moves import Moves, fit_moves, routine_part
+from pricing.demand.moves import fit_moves, routine_part
 from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.sampling import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
 from pricing.sections import DemandConfig
@@ -33,18 +33,12 @@ class Identified:
         norms: The products' scales with the elasticities in them.
         shrunk: Posterior elasticities; their deviations hold the level's uncertainty.
         events: Scored periods of price moves.
-        price_r2: Share of the moves' mean square that the price network foresaw, out of fold.
-        moves: Routine and deliberate moves.
-        level_error: Standard error of the mean elasticity.
         control: What a routine move tells of hidden demand; 0 when prices were set blind.
     """
 
     norms: Norms
     shrunk: Shrunk
     events: int
-    price_r2: float
-    moves: Moves
-    level_error: float
     control: float
 
 
@@ -86,8 +80,6 @@ class Nuisances:
 
     def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig) -> None:
         self._config = config
-        self._panel = panel
-        self._category = category
         periods = len(panel.dates)
         length = min(config.context, periods * 2 // 3)
         shape = Shape(
@@ -185,7 +177,7 @@ def identify(
     residual, r2 = nuisances.price_residual(table, events)
     moves = fit_moves(residual)
     say(f"{len(residual)} periods of price moves, {r2:.0%} of their variance foreseen")
-    shift, shrunk = None, None
+    routine = routine_part(residual, moves) if config.control else np.zeros_like(residual)
     for number in range(config.rounds):
         mean, size = nuisances.demand_forecast(table, events)
         shift = regress(
@@ -195,7 +187,7 @@ def identify(
                 units=table.units[events.product, at],
                 mean=mean,
                 price=residual,
-                routine=routine_part(residual, moves) if config.control else np.zeros_like(residual),
+                routine=routine,
                 weight=recency[at],
                 size=size,
             ),
@@ -203,14 +195,13 @@ def identify(
         )
         shrunk = _posterior(current, shift, category=category, config=config)
         current = replace(current, elasticity=shrunk.mean.astype(np.float32))
-        table = build_table(panel, norms=current, category=category)
         say(
             f"round {number + 1}: elasticity {shrunk.mean.mean():+.2f} ± {shift.mean_error:.2f}, "
             f"spread {shrunk.between:.2f}, control {shift.control:+.2f}"
         )
-    if shift is None or shrunk is None:
-        raise ValueError("demand.rounds must be at least 1")
-    return Identified(current, shrunk, len(residual), r2, moves, shift.mean_error, shift.control)
+        if number + 1 < config.rounds:
+            table = build_table(panel, norms=current, category=category)
+    return Identified(current, shrunk, len(residual), shift.control)
 
 
 def _unmoved(current: Norms, category: Ints, config: DemandConfig) -> Identified:
@@ -218,15 +209,7 @@ def _unmoved(current: Norms, category: Ints, config: DemandConfig) -> Identified
     nothing = np.full(len(category), np.inf)
     prior = (config.elasticity_start, config.elasticity_prior_sd)
     shrunk = shrink(np.zeros(len(category)), nothing, category=category, prior=prior)
-    return Identified(
-        norms=replace(current, elasticity=shrunk.mean.astype(np.float32)),
-        shrunk=shrunk,
-        events=0,
-        price_r2=0.0,
-        moves=Moves(1.0, 1.0, 0.0),
-        level_error=config.elasticity_prior_sd,
-        control=0.0,
-    )
+    return Identified(replace(current, elasticity=shrunk.mean.astype(np.float32)), shrunk, events=0, control=0.0)
 
 
 def _posterior(current: Norms, shift: Shift, *, category: Ints, config: DemandConfig) -> Shrunk:

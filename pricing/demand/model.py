@@ -219,7 +219,6 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         "usual_price": usual,
         "prior_level": model.priors.level[category],
         "elasticity": model.priors.elasticity[category],
-        "lift": model.priors.lift[category],
     }
     norms = Norms(
         **{n: np.concatenate([getattr(model.norms, n), v])[order].astype(np.float32) for n, v in added.items()}

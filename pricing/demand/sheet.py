@@ -22,7 +22,6 @@ class Priors:
     level: Floats
     elasticity: Floats
     elasticity_sd: Floats
-    lift: Floats
 
 
 @dataclass(frozen=True)

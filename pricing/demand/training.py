@@ -166,7 +166,6 @@ def initial_norms(panel: Panel, *, category: Ints, config: DemandConfig) -> Norm
         usual_price=usual.astype(np.float32),
         prior_level=level[category].astype(np.float32),
         elasticity=np.full(products, config.elasticity_start, np.float32),
-        lift=np.zeros(products, np.float32),
     )
 
 
@@ -188,7 +187,6 @@ def _priors(panel: Panel, identified: Identified, category: Ints, count: int) ->
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
         elasticity=np.append(shrunk.category_mean, overall).astype(np.float32),
         elasticity_sd=np.append(shrunk.category_sd, spread).astype(np.float32),
-        lift=np.zeros(count + 1, np.float32),
     )
 
 
