@@ -46,8 +46,9 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name in _TOTALS:
         if _is_number(figures.get(name)):
             yield name, float(figures[name])
-    if figures["wape_naive"] > 0:
-        yield "skill", 1.0 - figures["wape"] / figures["wape_naive"]
+    skill = saved(figures)
+    if skill is not None:
+        yield "skill", skill
     for volume, scores in figures["by_volume"].items():
         for name, value in scores.items():
             if _is_number(value):
@@ -70,20 +71,31 @@ def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
     """The walk-forward scores beside seasonal naive, one line per fold and one for all, to print."""
-    lines = [f"{'last known day':<16}{'WAPE':>8}{'naive':>8}{'saved':>8}"]
+    lines = [f"{'known until':<16}{'WAPE':>8}{'naive':>8}{'saved':>8}"]
     for fold in figures["folds"]:
         lines.append(_score_line(str(fold["cutoff"]), fold))
     lines.append(_score_line("all folds", figures))
     lines.append(
-        f"bias {figures['bias']:+.1%}; the 80 % range held {figures['coverage_80']:.1%} of the days, "
-        f"the 95 % range {figures['coverage_95']:.1%}"
+        f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held "
+        f"{shown(figures['coverage_80'], '.1%')} of the sales, the 95 % range {shown(figures['coverage_95'], '.1%')}"
     )
     return lines
 
 
+def shown(value: float | None, form: str) -> str:
+    """A figure as text; a dash where there is none, as in a fold or a class in which nothing was sold."""
+    return format(value, form) if _is_number(value) else "–"
+
+
+def saved(scores: Mapping[str, Any]) -> float | None:
+    """The share of seasonal naive's error that the model saved; None where an error is not known or naive's is 0."""
+    ours, naive = scores["wape"], scores["wape_naive"]
+    return 1.0 - ours / naive if _is_number(ours) and _is_number(naive) and naive > 0 else None
+
+
 def _score_line(label: str, scores: Mapping[str, Any]) -> str:
-    saved = 1.0 - scores["wape"] / scores["wape_naive"] if scores["wape_naive"] > 0 else math.nan
-    return f"{label:<16}{scores['wape']:>8.3f}{scores['wape_naive']:>8.3f}{saved:>8.1%}"
+    ours, naive = (shown(scores[name], ".3f") for name in ("wape", "wape_naive"))
+    return f"{label:<16}{ours:>8}{naive:>8}{shown(saved(scores), '.1%'):>8}"
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.evaluation import saved, shown
 from pricing.registry.version import LoadedVersion
 
 
@@ -30,7 +31,7 @@ def _head(version: LoadedVersion) -> str:
 
 
 def _scores(figures: Mapping[str, Any]) -> str:
-    rows = ["| last known day | WAPE | seasonal naive | error saved |", "|---|---|---|---|"]
+    rows = ["| known until | WAPE | seasonal naive | error saved |", "|---|---|---|---|"]
     for fold in figures["folds"]:
         rows.append(_score_row(str(fold["cutoff"]), fold))
     rows.append(_score_row("**all folds**", figures))
@@ -38,15 +39,14 @@ def _scores(figures: Mapping[str, Any]) -> str:
         "## How good the forecast is\n\n"
         "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it.\n\n"
         + "\n".join(rows)
-        + f"\n\nBias {figures['bias']:+.1%}. The 80 % range held {figures['coverage_80']:.1%} of the outcomes, "
-        f"the 95 % range {figures['coverage_95']:.1%}."
+        + f"\n\nBias {shown(figures['bias'], '+.1%')}. The 80 % range held {shown(figures['coverage_80'], '.1%')} "
+        f"of the outcomes, the 95 % range {shown(figures['coverage_95'], '.1%')}."
     )
 
 
 def _score_row(label: str, scores: Mapping[str, Any]) -> str:
-    naive = scores["wape_naive"]
-    saved = f"{1 - scores['wape'] / naive:.1%}" if naive > 0 else "–"
-    return f"| {label} | {scores['wape']:.3f} | {naive:.3f} | {saved} |"
+    ours, naive = (shown(scores[name], ".3f") for name in ("wape", "wape_naive"))
+    return f"| {label} | {ours} | {naive} | {shown(saved(scores), '.1%')} |"
 
 
 def _by_volume(figures: Mapping[str, Any]) -> str:
@@ -54,7 +54,8 @@ def _by_volume(figures: Mapping[str, Any]) -> str:
     for name in ("low", "mid", "high"):
         if name in figures["by_volume"]:
             scores = figures["by_volume"][name]
-            rows.append(f"| {name} | {scores['wape']:.3f} | {scores['wape_naive']:.3f} |")
+            ours, naive = (shown(scores[key], ".3f") for key in ("wape", "wape_naive"))
+            rows.append(f"| {name} | {ours} | {naive} |")
     return "By how much a product sells:\n\n" + "\n".join(rows)
 
 

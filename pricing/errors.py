@@ -41,7 +41,12 @@ class ContractError(PricingError):
         for violation in self.violations:
             rows = f"{violation.count} row(s), first: " if violation.count else ""
             lines.append(f"  - {violation.rule}: {rows}{violation.first}")
-        lines.append("Mend the rows, or set the bad ones aside with --quarantine DIR.")
+        mendable = any(violation.count for violation in self.violations)
+        lines.append(
+            "Mend the rows, or set the bad ones aside with --quarantine DIR."
+            if mendable
+            else "Mend the table: README.md lists the columns of the contract."
+        )
         super().__init__("\n".join(lines))
 
 

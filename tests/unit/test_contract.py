@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.data.contract import Checked, check
-from pricing.errors import ContractError
+from pricing.errors import ContractError, Violation
 
 
 def sales(**columns: object) -> pd.DataFrame:
@@ -280,3 +280,10 @@ def test_whatever_the_cells_hold_every_row_is_either_clean_or_set_aside_with_a_r
     assert not checked.clean.duplicated(["product_id", "date"]).any()
     if len(checked.clean):
         assert not check(checked.clean, where="again").violations
+
+
+def test_a_fault_of_the_whole_table_does_not_send_a_person_to_mend_rows() -> None:
+    error = ContractError("sales.csv", [Violation("column price must be there", 0, "found date, product_id")])
+
+    assert "README.md lists the columns" in str(error)
+    assert "--quarantine" not in str(error)
