@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from pricing.config import Config
+from pricing.config import ModelConfig
 from pricing.data.build import build_panel
 from pricing.data.market import Market
 from pricing.data.market_rollforward import Requests
@@ -28,7 +28,7 @@ class Platform:
         decisions: The decisions of the last morning.
     """
 
-    def __init__(self, market: Market, config: Config, learn: Learn, *, frame: pd.DataFrame | None = None) -> None:
+    def __init__(self, market: Market, config: ModelConfig, learn: Learn, *, frame: pd.DataFrame | None = None) -> None:
         """Learns from the market's history.
 
         Args:

@@ -9,10 +9,10 @@ from pipelines.evaluation import saved, shown
 from pricing.registry.version import LoadedVersion
 
 
-def model_card(version: LoadedVersion) -> str:
-    """Writes the card in Markdown, from what the version itself carries."""
+def model_card(version: LoadedVersion, *, model: str) -> str:
+    """Writes the card of a version of the registered model `model` in Markdown, from what the version carries."""
     parts = [_head(version), _scores(version.backtest), _by_volume(version.backtest), _price(version)]
-    return "\n\n".join([*parts, _limits(version), _data(version), _use(version)]) + "\n"
+    return "\n\n".join([*parts, _limits(version), _data(version), _use(model)]) + "\n"
 
 
 def _head(version: LoadedVersion) -> str:
@@ -87,10 +87,10 @@ def _data(version: LoadedVersion) -> str:
     return "## What it was trained on\n\n| | |\n|---|---|\n" + "\n".join(rows)
 
 
-def _use(version: LoadedVersion) -> str:
+def _use(model: str) -> str:
     return (
         "## How to use it\n\n"
         "`mlflow run . -e promote` lets it face the gates and, if it passes, serves it. In Python: "
         "`pricing.registry.version.load(folder).pricer(version=…).price(requests, today=…)`. As an ordinary model: "
-        f"`mlflow models serve -m models:/{version.config.registry.model_name}@champion`."
+        f"`mlflow models serve -m models:/{model}@champion`."
     )

@@ -100,7 +100,7 @@ def _until(panel: Panel, until: dt.date) -> Panel:
 def _register(version: LoadedVersion, evaluated: Backtest, *, config: Config) -> str:
     for name, figure in draw_all(evaluated.frame, version.demand, version.facts):
         mlflow.log_figure(figure, f"plots/{name}.png")
-    card = model_card(version)
+    card = model_card(version, model=config.registry.model_name)
     mlflow.log_text(card, "model_card.md")
     registry = Registry(config.registry.model_name, uri=tracking_uri())
     number = registry.log_version(version.folder)

@@ -1,8 +1,9 @@
 """The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -26,19 +27,15 @@ from pricing.sections import (
 DEFAULT_PATH = Path(__file__).parent.parent / "config" / "default.yaml"
 
 
-class Config(Section):
-    """Everything a person may tune."""
+class ModelConfig(Section):
+    """What a price depends on: the sections that a model version carries."""
 
     data: DataConfig
     demand: DemandConfig
     decision: DecisionConfig
-    registry: RegistryConfig
-    serving: ServingConfig
-    monitoring: MonitoringConfig
-    tuning: TuningConfig
 
     @model_validator(mode="after")
-    def _new_rows_suffice(self) -> "Config":
+    def _new_rows_suffice(self) -> Self:
         window, kept = self.data.list_price_window, self.demand.checkpoint
         if window > kept:
             raise ValueError(
@@ -48,7 +45,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _margins_agree(self) -> "Config":
+    def _margins_agree(self) -> Self:
         least, high = self.decision.guardrails.min_margin, self.decision.guardrails.band[1]
         for category, margin in self.data.margin.items():
             if least > 0 and (1 - margin) / (1 - least) > high:
@@ -57,6 +54,15 @@ class Config(Section):
                     f"with data.margin {category} {margin} the margin's floor lies above the band"
                 )
         return self
+
+
+class Config(ModelConfig):
+    """Everything a person may tune."""
+
+    registry: RegistryConfig
+    serving: ServingConfig
+    monitoring: MonitoringConfig
+    tuning: TuningConfig
 
 
 def load_config(path: str | Path | None = None) -> Config:
@@ -75,16 +81,50 @@ def load_config(path: str | Path | None = None) -> Config:
 
 
 def parse_config(values: dict[str, Any], *, where: str) -> Config:
-    """Checks a whole configuration, such as the one a model version carries.
+    """Checks a whole configuration.
 
     Raises:
         ConfigError: As `load_config`; `where` names the source in the message.
     """
+    return _validated(Config, values, where)
+
+
+def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
+    """Checks the configuration that a model version carries, whichever release of this library packed it.
+
+    A key that it lacks takes the value that its section declares for older files, else the shipped one. Sections that
+    no price depends on are left out unread.
+
+    Raises:
+        ConfigError: As `load_config`, also for a section that is unknown.
+    """
+    elsewhere = Config.model_fields.keys() - ModelConfig.model_fields.keys()
+    mine = {name: section for name, section in values.items() if name not in elsewhere}
+    shipped = _read(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}  # a version's own copy of the code is without
+    return _validated(ModelConfig, _completed(ModelConfig, mine, shipped), where)
+
+
+_Checked = TypeVar("_Checked", bound=ModelConfig)
+
+
+def _validated(kind: type[_Checked], values: dict[str, Any], where: str) -> _Checked:
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         lines = [_explain(dict(fault)) for fault in error.errors()]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _completed(section: type[BaseModel], values: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with every key that the section needs and they lack taken from the shipped ones."""
+    complete = dict(values)
+    for name, field in section.model_fields.items():
+        inner, ours, theirs = field.annotation, complete.get(name), shipped.get(name)
+        if name not in complete and field.is_required() and name in shipped:
+            complete[name] = theirs
+        elif isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(ours, dict):
+            complete[name] = _completed(inner, ours, theirs if isinstance(theirs, dict) else {})
+    return complete
 
 
 def _read(path: Path) -> dict[str, Any]:

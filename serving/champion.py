@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pricing.config import Config
+from pricing.config import ModelConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, VersionError
@@ -39,7 +39,7 @@ class Served:
 
     name: str
     pricer: Pricer
-    config: Config
+    config: ModelConfig
     version: LoadedVersion | None
     arms: Mapping[str, str] = field(default_factory=dict)
     memory: dict[str, bytes] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Champion:
         served.pricer.price(golden[0], today=golden[1])
         return served
 
-    def _arms(self, version: LoadedVersion, config: Config) -> dict[str, str]:
+    def _arms(self, version: LoadedVersion, config: ModelConfig) -> dict[str, str]:
         """The products of the trial: as the follower dealt them, and where it has not, as it would."""
         trial = self._settings.config.serving.trial
         if trial is None:

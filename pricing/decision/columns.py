@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import Config
+from pricing.config import ModelConfig
 from pricing.data.calendar import holidays_for, resolve_date
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.choose import Policy
@@ -72,7 +72,7 @@ class Columns:
 class Desk:
     """Looks up, for each request, what history knows, and fills in what the request leaves open."""
 
-    def __init__(self, demand: Demand | None, facts: ProductFacts | None, config: Config, policy: Policy) -> None:
+    def __init__(self, demand: Demand | None, facts: ProductFacts | None, config: ModelConfig, policy: Policy) -> None:
         self._config, self._policy = config, policy
         self._default = policy.config.strategy
         self._margin, self._usual_margin = config.data.margin, config.data.margin.get("default", 0.0)

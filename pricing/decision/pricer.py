@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.config import Config
+from pricing.config import ModelConfig
 from pricing.decision.choose import Ask, Choices, Policy, choose
 from pricing.decision.cold_start import believed_demand, believed_elasticity
 from pricing.decision.columns import Columns, Desk
@@ -61,7 +61,7 @@ class Pricer:
         self,
         demand: Demand | None,
         facts: ProductFacts | None,
-        config: Config,
+        config: ModelConfig,
         *,
         version: str,
         new_id: Callable[[], str] | None = None,

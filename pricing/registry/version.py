@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pricing
-from pricing.config import Config, parse_config
+from pricing.config import ModelConfig, parse_model_config
 from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
@@ -20,6 +20,9 @@ from pricing.registry import files, golden
 from pricing.registry.golden import Verification
 
 FORMAT = 1
+# What a header must say, and what it stands for when it does not say it.
+_NEEDED = ("weights", "backtest", "kind", "state_date", "golden")
+_ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
 Kind = Literal["train", "refresh"]
 
 
@@ -56,7 +59,7 @@ class LoadedVersion:
     folder: Path
     demand: DemandModel
     facts: ProductFacts
-    config: Config
+    config: ModelConfig
     meta: dict[str, Any]
     backtest: dict[str, Any]
 
@@ -65,7 +68,7 @@ class LoadedVersion:
         """Which weights these are: versions that share it differ in their states only."""
         return str(self.meta["weights"])
 
-    def pricer(self, *, version: str, config: Config | None = None) -> Pricer:
+    def pricer(self, *, version: str, config: ModelConfig | None = None) -> Pricer:
         """What answers requests by this version.
 
         Args:
@@ -88,7 +91,7 @@ def pack(
     *,
     demand: DemandModel,
     facts: ProductFacts,
-    config: Config,
+    config: ModelConfig,
     backtest: Mapping[str, Any],
     origin: Origin,
 ) -> LoadedVersion:
@@ -130,7 +133,7 @@ def pack(
     }
     documents = {
         "backtest": backtest,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", include=set(ModelConfig.model_fields)),
         "demand": demand.meta(),
         "facts": facts.meta(),
     }
@@ -158,16 +161,21 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
     content = files.read(folder, check=check)
     documents = content.documents
     try:
-        config = parse_config(documents["config"], where=f"{folder}/config.json")
         return LoadedVersion(
             folder=folder,
             demand=DemandModel.from_arrays(_part(content.arrays, "demand"), documents["demand"]),
             facts=ProductFacts.from_arrays(_part(content.arrays, "facts"), documents["facts"]),
-            config=config,
-            meta=content.header,
+            config=parse_model_config(documents["config"], where=f"{folder}/config.json"),
+            meta={**_ABSENT, **content.header},
             backtest=documents["backtest"],
         )
-    except (ConfigError, KeyError, ValueError) as error:
+    except ConfigError as error:
+        packer = content.header.get("library")
+        raise VersionError(
+            f"{error}; pricing {packer} packed it, and this is pricing {pricing.__version__}: "
+            f"install the one that packed it, or train again"
+        ) from error
+    except (KeyError, ValueError) as error:
         raise VersionError(f"{folder}: cannot be read by this library: {error}; pack the model again") from error
 
 
@@ -185,6 +193,9 @@ def _accept(header: Mapping[str, Any], *, where: Path) -> None:
             f"{where}: was packed by pricing {library}, and this is pricing {pricing.__version__}; "
             f"install pricing {library}, or train again"
         )
+    missing = [key for key in _NEEDED if not header.get(key)]
+    if missing:
+        raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; pack the model again")
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:

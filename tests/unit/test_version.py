@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import pricing
-from pricing.config import load_config
+from pricing.config import ModelConfig, load_config
 from pricing.decision.facts import ProductFacts
 from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.version import LoadedVersion, Origin, load, pack
+from pricing.sections import DemandConfig
 from tests.promotions import figures, packed
 from tests.versions import make_demand, make_panel
 
@@ -31,10 +32,12 @@ def copy(version: LoadedVersion, tmp_path: Path) -> Path:
 
 def rewrite_header(folder: Path, **changes: Any) -> None:
     """Changes the header and its checksum with it, as whoever packs otherwise would."""
-    header = {**json.loads((folder / files.HEADER).read_text()), **changes}
-    header.pop("checksum")
-    header["checksum"] = files.digest(header)
-    (folder / files.HEADER).write_text(json.dumps(header))
+    write_header(folder, {**json.loads((folder / files.HEADER).read_text()), **changes})
+
+
+def write_header(folder: Path, header: dict[str, Any]) -> None:
+    header = {key: value for key, value in header.items() if key != "checksum"}
+    (folder / files.HEADER).write_text(json.dumps({**header, "checksum": files.digest(header)}))
 
 
 def every_file(folder: Path) -> list[Path]:
@@ -56,7 +59,7 @@ def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
             np.testing.assert_array_equal(part[name], original[name])
     assert loaded.demand.meta() == demand.meta()
     assert loaded.facts.meta() == facts.meta()
-    assert loaded.config == load_config()
+    assert loaded.config.model_dump() == load_config().model_dump(include={"data", "demand", "decision"})
     assert loaded.weights_hash == demand.weights_hash()
     assert loaded.backtest["wape"] == 0.40
 
@@ -215,14 +218,111 @@ def test_a_version_never_replaces_what_is_there(version: LoadedVersion, copy: Pa
     assert every_file(copy)[0].read_bytes() == every_file(version.folder)[0].read_bytes()
 
 
-def test_a_configuration_this_library_does_not_know_is_refused(copy: Path) -> None:
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "colour": {"shade": 1}}))
-    listed = json.loads((copy / files.HEADER).read_text())["files"]
-    rewrite_header(copy, files={**listed, "config.json": files._sha256(copy / "config.json")})
+def rewrite_config(folder: Path, config: dict[str, Any]) -> None:
+    (folder / "config.json").write_text(json.dumps(config))
+    listed = json.loads((folder / files.HEADER).read_text())["files"]
+    rewrite_header(folder, files={**listed, "config.json": files._sha256(folder / "config.json")})
 
-    with pytest.raises(VersionError, match="unknown key colour"):
+
+def read_config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return config
+
+
+def test_a_version_carries_only_what_prices_depend_on(version: LoadedVersion) -> None:
+    assert read_config(version.folder).keys() == {"data", "demand", "decision"}
+
+
+def test_an_older_version_takes_defaults_for_the_keys_it_lacks(copy: Path) -> None:
+    config, shipped = read_config(copy), load_config()
+    for section, key in (("demand", "own_periods"), ("decision", "review_days"), ("data", "promo_cut")):
+        del config[section][key]
+    del config["decision"]["guardrails"]["max_move"]
+    config["decision"]["guardrails"]["band"] = [0.8, 1.2]
+    rewrite_config(copy, config)
+
+    loaded = load(copy).config
+
+    assert loaded.demand == shipped.demand
+    assert loaded.decision.review_days == shipped.decision.review_days
+    assert loaded.decision.guardrails == shipped.decision.guardrails.model_copy(update={"band": (0.8, 1.2)})
+
+
+def test_a_key_newer_than_a_version_means_what_its_section_says_for_older_files(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Newer(DemandConfig):
+        depth: int = 1
+
+    class NewerConfig(ModelConfig):
+        demand: Newer
+
+    monkeypatch.setattr("pricing.config.ModelConfig", NewerConfig)
+
+    loaded = load(copy)
+
+    assert loaded.config.model_dump()["demand"]["depth"] == 1
+    assert loaded.verify().requests > 0
+
+
+def test_sections_that_no_price_depends_on_are_not_read(copy: Path) -> None:
+    strange = {"serving": {"colour": "red"}, "registry": None, "monitoring": {}, "tuning": 3}
+    rewrite_config(copy, {**read_config(copy), **strange})
+
+    assert load(copy).verify().requests > 0
+
+
+@pytest.mark.parametrize(
+    ("at", "named"),
+    [
+        ((), "unknown key colour"),
+        (("demand",), r"unknown key demand\.colour; the nearest known one is"),
+        (("decision", "guardrails"), r"unknown key decision\.guardrails\.colour"),
+    ],
+)
+def test_an_unknown_key_of_a_newer_version_is_refused_by_name_with_what_to_do(
+    copy: Path, at: tuple[str, ...], named: str
+) -> None:
+    config = read_config(copy)
+    section = config
+    for name in at:
+        section = section[name]
+    section["colour"] = 1
+    rewrite_config(copy, config)
+
+    with pytest.raises(VersionError, match=named) as raised:
         load(copy)
+
+    assert "install the one that packed it, or train again" in str(raised.value)
+
+
+def test_a_header_without_what_is_not_needed_is_read_and_what_it_adds_is_let_be(copy: Path) -> None:
+    header = json.loads((copy / files.HEADER).read_text())
+    kept = {key: value for key, value in header.items() if key not in ("parent", "data", "checks", "horizon")}
+    write_header(copy, {**kept, "flavour": "mint"})
+
+    loaded = load(copy)
+
+    assert (loaded.meta["parent"], loaded.meta["checks"], loaded.meta["flavour"]) == (None, {}, "mint")
+    assert loaded.verify().requests > 0
+
+
+@pytest.mark.parametrize("key", ["weights", "golden", "state_date"])
+def test_a_header_without_what_is_needed_is_refused_by_name(copy: Path, key: str) -> None:
+    header = json.loads((copy / files.HEADER).read_text())
+    write_header(copy, {name: value for name, value in header.items() if name != key})
+
+    with pytest.raises(VersionError, match=f"lacks {key}; pack the model again"):
+        load(copy)
+
+
+def test_golden_requests_of_another_library_are_refused_as_such(copy: Path) -> None:
+    golden = json.loads((copy / files.HEADER).read_text())["golden"]
+    golden["cases"][0]["request"]["colour"] = "red"
+    rewrite_header(copy, golden=golden)
+
+    with pytest.raises(VersionError, match=r"its golden requests cannot be read .* install the library"):
+        load(copy).verify()
 
 
 def test_figures_that_are_not_finite_become_null(tmp_path: Path) -> None:
