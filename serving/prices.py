@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from flask import request
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from pricing.decision.log import Entry
 from pricing.decision.pricer import Detailed
@@ -165,7 +165,7 @@ class Desk:
         """The body's requests; an item that cannot be read is the problem that its place will show."""
         limit = self._service.settings.config.serving.batch_limit
         try:
-            items: list[PriceRequest | ProblemError] = list(PriceRequests.model_validate_json(body).requests)
+            items: list[PriceRequest | ProblemError] = [*PriceRequests.model_validate_json(body, strict=True).requests]
         except ValidationError as error:
             items = _salvage(body, error)
         if len(items) > limit:
@@ -218,7 +218,7 @@ def _salvage(body: bytes, error: ValidationError) -> list[PriceRequest | Problem
     items: list[PriceRequest | ProblemError] = []
     for item in from_json(body)["requests"]:
         try:
-            items.append(PriceRequest.model_validate(item))
+            items.append(PriceRequest.model_validate_json(to_json(item, inf_nan_mode="constants"), strict=True))
         except ValidationError as fault:
             items.append(from_validation(fault, model=PriceRequest))
     return items

@@ -25,6 +25,7 @@ Floats = NDArray[np.floating]
 
 PASS = 250  # requests that share one pass: more would outgrow the processor's cache
 SUMMARY = 9  # candidates that the decision log keeps of each decision
+SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
 
@@ -243,7 +244,7 @@ class Pricer:
         return [
             Decision(
                 recommended_price=price,
-                confidence=confidence,
+                confidence=min(round(confidence, 4), SUREST),
                 price_range=(low, high),
                 expected_units=units,
                 expected_margin=margin,

@@ -3,9 +3,6 @@
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
-
-Bits = NDArray[np.int64]
 
 GUARDRAILS = ("cost", "band", "min_margin", "min_advertised", "min_days", "max_move", "comp_band", "price_rung")
 

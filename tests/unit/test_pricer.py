@@ -49,6 +49,15 @@ def test_the_five_contract_fields_are_enough() -> None:
     assert (decision.source, decision.strategy, decision.model_version) == ("model", "margin", "7")
 
 
+@pytest.mark.parametrize(("raw", "said"), [(0.87654321, 0.8765), (0.99999999, 0.9999), (1.0, 0.9999), (0.0, 0.0)])
+def test_confidence_has_four_decimals_and_is_never_certain(raw: float, said: float) -> None:
+    always = [[0, raw], [1, raw]]
+
+    decision = answer(ask(), pricer(calibration={"moves": always, "holds": always}))
+
+    assert decision.confidence == said
+
+
 def test_a_price_is_money_and_survives_json() -> None:
     decision = answer(ask())
 

@@ -78,12 +78,21 @@ def test_what_is_unusual_but_allowed_is_priced(shop: Shop, changes: dict[str, An
         ({"product_id": ""}, "product_id"),
         ({"current_stock": -1}, "current_stock"),
         ({"current_stock": "many"}, "current_stock"),
+        ({"current_stock": "150"}, "current_stock"),
+        ({"current_stock": True}, "current_stock"),
+        ({"comp_price": "21.5"}, "comp_price"),
         ({"day_of_week": "Fri"}, "day_of_week"),
         ({"comp_price": 0}, "comp_price"),
         ({"comp_price": 1e300}, "comp_price"),
         ({"current_price": 1e-12}, "current_price"),
         ({"comp_price": {"a": 1}}, "comp_price"),
         ({"is_promo": "perhaps"}, "is_promo"),
+        ({"is_promo": "true"}, "is_promo"),
+        ({"is_promo": 1}, "is_promo"),
+        ({"is_promo": None}, "is_promo"),
+        ({"product_id": 12345}, "product_id"),
+        ({"day_of_week": 5}, "day_of_week"),
+        ({"price_range": [1, 2]}, "price_range"),
         ({"date": "2023-13-01"}, "date"),
         ({"date": 19570}, "date"),
         ({"date": "9999-12-31"}, "date"),
@@ -101,6 +110,12 @@ def test_what_cannot_be_understood_is_refused_by_name(shop: Shop, changes: dict[
     assert answer.status_code == 422
     assert answer.content_type == "application/problem+json"
     assert field in [fault["field"] for fault in answer.get_json()["errors"]]
+
+
+def test_a_date_is_taken_in_a_batch_with_a_bad_item(shop: Shop) -> None:
+    answer = shop.client.post("/get_prices", json={"requests": [{**REQUEST, "date": "2023-08-04"}, {}]})
+
+    assert ["error" in decision for decision in answer.get_json()["decisions"]] == [False, True]
 
 
 def test_every_fault_of_a_request_is_listed_at_once(shop: Shop) -> None:
@@ -143,16 +158,18 @@ def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: Shop) -> 
         {**REQUEST, "product_id": "P00002"},
         {**REQUEST, "current_stock": -5},
         {**REQUEST, "strategy": "greed"},
+        {**REQUEST, "is_promo": 1},
+        {**REQUEST, "comp_price": math.nan},
         {**REQUEST, "date": "2023-08-05"},
         "no object",
         {**REQUEST, "product_id": "P00003"},
     ]
 
-    answer = shop.client.post("/get_prices", json={"requests": items})
+    answer = shop.client.post("/get_prices", data=json.dumps({"requests": items}), content_type="application/json")
 
     assert answer.status_code == 200
     decisions = answer.get_json()["decisions"]
-    assert ["error" in decision for decision in decisions] == [False, True, True, True, True, False]
+    assert ["error" in decision for decision in decisions] == [False, True, True, True, True, True, True, False]
     assert decisions[1]["error"]["errors"][0]["field"] == "current_stock"
     assert decisions[2]["error"]["errors"][0]["field"] == "strategy"
     logged = [record["product_id"] for record in logged_decisions(shop)]
