@@ -191,9 +191,8 @@ def elasticity_figures(model: DemandModel) -> dict[str, float]:
 
 def _shared(start: Start | None, past: Panel) -> Start | None:
     """The earlier fold's start when it knows the same products; a new product asks for a new identification."""
-    if start is None or len(start.identified.norms.elasticity) != len(past.product_ids):
-        return None
-    return start
+    known = None if start is None or start.identified is None else start.identified.norms.elasticity
+    return start if known is not None and len(known) == len(past.product_ids) else None
 
 
 def _seasonal_naive(past: Panel, steps: int, *, skip: int) -> Floats:

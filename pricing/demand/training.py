@@ -32,15 +32,20 @@ LEVEL_ERROR = (0.10, 0.02)
 
 @dataclass(frozen=True)
 class Start:
-    """Where a warm-started training begins: given elasticities, and an earlier model's weights where there are any."""
+    """Where a warm-started training begins: an earlier model's weights, given elasticities, or both.
+
+    Attributes:
+        weights: Of a network of the same shape; None for a blank one.
+        identified: Elasticities of the panel's products; None has them learnt anew.
+    """
 
     weights: Weights | None
-    identified: Identified
+    identified: Identified | None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model and what a later fold starts from."""
+    """A model and what a later fold starts from: its weights and elasticities."""
 
     model: DemandModel
     start: Start
@@ -52,6 +57,7 @@ def train(
     *,
     calendar: Calendar | None = None,
     level_error: tuple[float, float] = LEVEL_ERROR,
+    start: Start | None = None,
     progress: Progress | None = None,
 ) -> DemandModel:
     """Trains on the whole panel.
@@ -61,12 +67,13 @@ def train(
         config: The demand section.
         calendar: Holidays of the periods after the panel; none when absent.
         level_error: Log-level standard deviation one period ahead and its growth, from a backtest.
+        start: What `fit` takes it for.
         progress: Told in a sentence what is going on.
 
     Raises:
         HistoryError: The panel is too short, or nothing was sold.
     """
-    trained = fit(panel, config, calendar=calendar, progress=progress)
+    trained = fit(panel, config, calendar=calendar, start=start, progress=progress)
     return replace(trained.model, level_error=level_error)
 
 
@@ -78,7 +85,7 @@ def fit(
     start: Start | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """One training; warm-started from `start`, whose elasticities it keeps when given.
+    """One training; warm-started from `start`, whose weights and elasticities it takes where there are any.
 
     Raises:
         HistoryError: As `train`.
@@ -86,12 +93,11 @@ def fit(
     say = progress or (lambda _: None)
     check_history(panel, config)
     categories, category = np.unique(panel.categories, return_inverse=True)
-    if start is None:
+    weights = start.weights if start is not None else None
+    identified = start.identified if start is not None else None
+    if identified is None:
         norms = initial_norms(panel, category=category, config=config)
         identified = identify(panel, norms=norms, category=category, config=config, progress=progress)
-        weights = None
-    else:
-        identified, weights = start.identified, start.weights
     table = build_table(panel, norms=identified.norms, category=category)
     periods = len(panel.dates)
     horizon = min(config.horizon, periods // 3)
