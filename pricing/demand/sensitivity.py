@@ -1,0 +1,201 @@
+"""How demand answers to price, over context and price level, and how sure that is. Reads the curve only; NumPy only."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import STEP_DAYS, Period
+from pricing.demand.curve import Days, Demand, Offers
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Strings = NDArray[np.str_]
+
+CUT = 0.005  # log price; the cut that an elasticity is read from
+LEVEL = 0.80  # of every interval
+PASS = 500  # products that are asked at once
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Context:
+    """The circumstances under which a curve is read.
+
+    Attributes:
+        name: As tables call it.
+        weekdays: Monday 0; the days of a week that are summed. Of no matter on a weekly panel.
+        is_promo: Whether the offer is advertised.
+        is_holiday: Whether the days are holidays.
+        gap: The competitor's price over list price; None for what is last known of it.
+    """
+
+    name: str
+    weekdays: tuple[int, ...] = (0, 1, 2, 3, 4)
+    is_promo: bool = False
+    is_holiday: bool = False
+    gap: float | None = None
+
+
+ORDINARY = Context("ordinary days")
+CONTEXTS = (
+    ORDINARY,
+    Context("weekend", weekdays=(5, 6)),
+    Context("promotion", is_promo=True),
+    Context("holiday", is_holiday=True),
+    Context("competitor 10 % below", gap=0.9),
+    Context("competitor 10 % above", gap=1.1),
+)
+
+
+def contexts(period: Period) -> tuple[Context, ...]:
+    """The contexts that make a difference on a panel of this grain."""
+    return tuple(context for context in CONTEXTS if period == "day" or context.weekdays == ORDINARY.weekdays)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The products whose curves are read, as columns of one length.
+
+    Attributes:
+        product: (product,) row among the demand's products.
+        category: (product,) row among the demand's categories; -1 where it is unknown.
+        list_price: (product,) regular price in currency units.
+        comp_price: (product,) the competitor's last known price; NaN where unknown.
+    """
+
+    product: Ints
+    category: Ints
+    list_price: Floats
+    comp_price: Floats
+
+    def take(self, rows: slice) -> "Shelf":
+        """The products of some rows."""
+        return Shelf(self.product[rows], self.category[rows], self.list_price[rows], self.comp_price[rows])
+
+
+@dataclass(frozen=True)
+class Range:
+    """A mean with the interval that holds the truth with chance `LEVEL`, as far as the model knows; one shape."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+
+    def times(self, factor: Floats) -> "Range":
+        """Every figure times a factor, which may be negative."""
+        ends = np.stack([self.low * factor, self.high * factor])
+        return Range(self.mean * factor, ends.min(axis=0), ends.max(axis=0))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Expected demand at prices and at prices a little lower, for each of the model's possible truths.
+
+    Attributes:
+        units: (curve, node, price) expected units a period.
+        cheaper: (curve, node, price) the same at a price that is `CUT` lower in logs.
+        weight: (node,) probabilities that sum to 1.
+    """
+
+    units: Floats
+    cheaper: Floats
+    weight: Floats
+
+    def demand(self) -> Range:
+        """(curve, price) units a period; the interval is that of the expectation, without the luck of single days."""
+        mean = np.einsum("n,cnp->cp", self.weight, self.units)
+        low, high = _interval(self.units, self.weight)
+        return Range(mean, low, high)
+
+    def elasticity(self) -> Range:
+        """(curve, price) per cent of demand that a price one per cent lower adds, times −1, of expected demand.
+
+        Of the two slopes at a kink it is the one towards lower prices.
+        """
+        now = np.einsum("n,cnp->cp", self.weight, self.units)
+        then = np.einsum("n,cnp->cp", self.weight, self.cheaper)
+        slope = np.log(np.maximum(self.cheaper, TINY) / np.maximum(self.units, TINY)) / CUT
+        low, high = _interval(slope, self.weight)
+        return Range(-np.log(np.maximum(then, TINY) / np.maximum(now, TINY)) / CUT, -high, -low)
+
+    def together(self, group: Ints, *, groups: int) -> "Curves":
+        """The curves of groups of products whose prices move together by the same share.
+
+        The products' errors are taken for shared in full, so that a group's interval is an upper bound.
+
+        Args:
+            group: (curve,) number of each curve's group.
+            groups: How many there are.
+        """
+        summed = []
+        for values in (self.units, self.cheaper):
+            total = np.zeros((groups, *values.shape[1:]))
+            np.add.at(total, group, values)
+            summed.append(total)
+        return Curves(summed[0], summed[1], self.weight)
+
+
+def read_curves(
+    demand: Demand, shelf: Shelf, ratios: Floats, *, after: np.datetime64, period: Period, context: Context = ORDINARY
+) -> Curves:
+    """Reads each product's curve in a context, over the first such days of the week after a date.
+
+    Args:
+        demand: What sells at which price.
+        shelf: The products.
+        ratios: (price,) prices over list price, ascending, more than `CUT` apart in logs.
+        after: The last day that is past.
+        period: The grain of a row.
+        context: The circumstances.
+    """
+    days = _days(after, period=period, context=context)
+    parts = []
+    for start in range(0, len(shelf.product), PASS):
+        some = shelf.take(slice(start, start + PASS))
+        grid = demand.grid(_offers(some, days, context), _asked(some, ratios, len(days)))
+        units = grid.first.reshape(len(some.product), len(days), *grid.first.shape[1:])
+        parts.append(units.mean(axis=1, dtype=np.float64))  # (product, node, cheaper and price in turn)
+        weight = grid.weight
+    whole = np.concatenate(parts)
+    return Curves(whole[:, :, 1::2], whole[:, :, 0::2], weight)
+
+
+def _days(after: np.datetime64, *, period: Period, context: Context) -> Days:
+    """The days of the context within the week after a date; on a weekly panel the first day of the next week."""
+    first = after.astype("datetime64[D]") + np.timedelta64(STEP_DAYS[period], "D")
+    week: Days = first + np.arange(1 if period == "week" else 7)
+    meant = period == "week" or np.isin((week.astype(np.int64) + 3) % 7, context.weekdays)
+    return np.asarray(week[np.broadcast_to(meant, week.shape)])
+
+
+def _offers(shelf: Shelf, days: Days, context: Context) -> Offers:
+    """Every product on every day, a product's days together."""
+    count, rows = len(days), len(shelf.product) * len(days)
+    comp_price = shelf.comp_price if context.gap is None else shelf.list_price * context.gap
+    return Offers(
+        product=np.repeat(shelf.product, count),
+        category=np.repeat(shelf.category, count),
+        date=np.tile(days, len(shelf.product)),
+        list_price=np.repeat(shelf.list_price, count),
+        comp_price=np.repeat(comp_price, count),
+        is_promo=np.full(rows, float(context.is_promo)),
+        is_holiday=np.full(rows, float(context.is_holiday)),
+        periods=np.ones(rows, np.int64),
+    )
+
+
+def _asked(shelf: Shelf, ratios: Floats, days: int) -> Floats:
+    """(product × day, 2 × price) each price after the slightly lower one."""
+    pairs = np.stack([ratios * np.exp(-CUT), ratios], axis=1).reshape(-1)
+    return np.repeat(shelf.list_price[:, None] * pairs, days, axis=0)
+
+
+def _interval(values: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Ends of the interval of what is positive, from its values at a few nodes: log-normal, by the nodes' moments."""
+    logs = np.log(np.maximum(values, TINY))  # (curve, node, price)
+    mean = np.einsum("n,cnp->cp", weight, logs)
+    around = logs - mean[:, None]
+    width = NormalDist().inv_cdf((1 + LEVEL) / 2) * np.sqrt(np.einsum("n,cnp->cp", weight, around * around))
+    return np.exp(mean - width), np.exp(mean + width)
