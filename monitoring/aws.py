@@ -5,7 +5,7 @@ Region, keys and, for tests, AWS_ENDPOINT_URL are boto3's own environment variab
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,15 +13,14 @@ import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+from monitoring.alarms import DIMENSION
 from monitoring.alerts import Alert, DeliveryError
 from monitoring.doors import given_reason
-from pricing.sections import AlarmConfig, DoorsConfig
+from pricing.sections import DoorsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
 # CloudWatch takes at most 1,000 figures in one call.
 _BATCH = 1000
-DIMENSION = "Model"
-DAY_SECONDS = 86_400
 
 
 class SnsDoor:
@@ -134,35 +133,15 @@ def put_metrics(metrics: Mapping[str, float], *, namespace: str, model: str, now
             _client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data[start : start + _BATCH])
 
 
-def put_alarms(
-    alarms: Mapping[str, AlarmConfig], *, namespace: str, model: str, topics: Sequence[str] = ()
-) -> list[str]:
-    """Makes the configured alarms in CloudWatch, or brings them up to date, and returns their names.
+def put_alarms(alarms: Iterable[Mapping[str, Any]]) -> None:
+    """Makes alarms in CloudWatch, or brings them up to date; see `alarms.definitions`.
 
     Raises:
         DeliveryError: CloudWatch did not take one.
     """
-    names = []
-    for name, alarm in alarms.items():
-        above = alarm.above is not None
-        full = f"{model}-{name}"
-        with _door("cloudwatch", "put_metric_alarm"):
-            _client("cloudwatch").put_metric_alarm(
-                AlarmName=full,
-                AlarmDescription=f"{alarm.metric} past its limit {alarm.days} day(s) running",
-                Namespace=namespace,
-                MetricName=alarm.metric,
-                Dimensions=[{"Name": DIMENSION, "Value": model}],
-                Statistic="Maximum" if above else "Minimum",
-                Period=DAY_SECONDS,
-                EvaluationPeriods=alarm.days,
-                Threshold=alarm.above if above else alarm.below,
-                ComparisonOperator="GreaterThanThreshold" if above else "LessThanThreshold",
-                TreatMissingData="missing",
-                AlarmActions=list(topics),
-            )
-        names.append(full)
-    return names
+    for alarm in alarms:
+        with _door("cloudwatch", f"put_metric_alarm {alarm['AlarmName']}"):
+            _client("cloudwatch").put_metric_alarm(**alarm)
 
 
 def _client(service: str) -> Any:

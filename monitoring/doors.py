@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from monitoring.alarms import DIMENSION
 from monitoring.alerts import AlertDoor, DeliveryError, LogDoor, WebhookDoor
 from monitoring.cli import ROOT
 from pricing.sections import MonitoringConfig
@@ -159,8 +160,8 @@ def embedded(metrics: Mapping[str, float], *, namespace: str, model: str, now: d
     """One line in CloudWatch's embedded metric format: the log agent turns it into metrics, without any call."""
     directive = {
         "Namespace": namespace,
-        "Dimensions": [["Model"]],
+        "Dimensions": [[DIMENSION]],
         "Metrics": [{"Name": name} for name in metrics],
     }
     head = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
-    return json.dumps({"_aws": head, "Model": model, **metrics})
+    return json.dumps({"_aws": head, DIMENSION: model, **metrics})

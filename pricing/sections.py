@@ -213,7 +213,8 @@ class AlarmConfig(Section):
     metric: str
     above: float | None = None
     below: float | None = None
-    days: PositiveInt = 1
+    days: Annotated[int, Field(ge=1, le=7)] = 1  # CloudWatch looks back a week at most
+    missing: Literal["missing", "breaching"] = "missing"
 
     @model_validator(mode="after")
     def _one_limit(self) -> "AlarmConfig":

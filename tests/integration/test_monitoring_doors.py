@@ -12,8 +12,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from monitoring import aws
+from monitoring import alarms, aws
 from monitoring.alerts import Alert, DeliveryError, WebhookDoor
+from monitoring.cli import run_main
 from monitoring.doors import LocalDoor, alert_doors, job_door, send_metrics
 from pricing.config import load_config
 
@@ -153,19 +154,56 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     assert door.wait(handle) is True
 
 
-def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud):
+def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud, capsys):
     config = settings(metrics=["cloudwatch"])
+    topic = "arn:aws:sns:eu-west-1:1:t"
 
     send_metrics({"wape_to_backtest": 1.3, "bias_size": 0.1}, config, model="pricing", now=NOW)
-    names = aws.put_alarms(config.alarms, namespace="Pricing", model="pricing", topics=["arn:aws:sns:eu-west-1:1:t"])
+    assert alarms.main(["--put", "true", "--topics", topic]) == 0
 
     found = boto3.client("cloudwatch").list_metrics(Namespace="Pricing")["Metrics"]
     assert {metric["MetricName"] for metric in found} == {"wape_to_backtest", "bias_size"}
-    alarms = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
-    assert set(alarms) == set(names) == {f"pricing-{name}" for name in config.alarms}
-    error = alarms["pricing-error_above_backtest"]
+    there = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
+    assert set(there) == {f"pricing-{name}" for name in config.alarms}
+    error = there["pricing-error_above_backtest"]
     assert (error["MetricName"], error["Threshold"], error["EvaluationPeriods"]) == ("wape_to_backtest", 1.15, 2)
     assert error["Dimensions"] == next(one["Dimensions"] for one in found if one["MetricName"] == "wape_to_backtest")
+    assert error["AlarmActions"] == [topic]
+    assert "put pricing-sales_late: days_since_sales above 3 for a day" in capsys.readouterr().out
+
+
+def test_alarms_that_are_put_again_follow_the_configuration(cloud, tmp_path):
+    changed = tmp_path / "config.yaml"
+    changed.write_text("monitoring: {alarms: {sales_late: {above: 9, days: 2}}}")
+
+    alarms.main(["--put", "true"])
+    alarms.main(["--put", "true", "--config", str(changed)])
+
+    there = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
+    assert len(there) == len(load_config().monitoring.alarms)
+    late = there["pricing-sales_late"]
+    assert (late["Threshold"], late["EvaluationPeriods"]) == (9.0, 2)
+
+
+def test_a_stack_that_reads_the_exported_template_gets_the_alarms_that_are_put(cloud, tmp_path):
+    alarms.main(["--out", str(tmp_path / "stack" / "alarms.json")])
+    alarms.main(["--put", "true"])
+
+    resources = json.loads((tmp_path / "stack" / "alarms.json").read_text())["Resources"]
+    assert all(name.isalnum() and one["Type"] == "AWS::CloudWatch::Alarm" for name, one in resources.items())
+    exported = {one["Properties"]["AlarmName"]: one["Properties"] for one in resources.values()}
+    there = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
+    assert exported.keys() == there.keys()
+    for name, properties in exported.items():
+        assert {key: there[name].get(key) for key in properties} == properties
+
+
+def test_alarms_that_cloudwatch_does_not_take_end_with_one_message(cloud, monkeypatch, capsys):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+
+    assert run_main(alarms.main, ["--put", "true"]) == 2
+
+    assert "cloudwatch put_metric_alarm pricing-error_above_backtest" in capsys.readouterr().err
 
 
 def test_a_cloud_that_does_not_answer_is_a_delivery_error(cloud, monkeypatch):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.monitoring_world import World, build
-from monitoring import act
+from monitoring import act, alarms
 from monitoring.alerts import Alert, DeliveryError, LogDoor
 from monitoring.champion import NOBODY
 from monitoring.decay import Breach
@@ -203,6 +203,8 @@ def test_the_configuration_names_its_doors(tmp_path):
         ({"alerts": ["sns"]}, "doors.sns_topic"),
         ({"trigger": "ecs"}, "doors.ecs_cluster"),
         ({"alarms": {"a": {"metric": "wape"}}}, "above"),
+        ({"alarms": {"a": {"metric": "wape", "above": 1, "days": 8}}}, "days"),
+        ({"alarms": {"a": {"metric": "wape", "above": 1, "missing": "ignored"}}}, "missing"),
         ({"false_alarm": 1.5}, "false_alarm"),
         ({"silent_periods": 3}, "silent_days"),
     ],
@@ -219,6 +221,16 @@ def test_every_alarm_watches_a_metric_that_there_is(seen):
     names = metrics(seen, backtest_wape=0.4)
 
     assert {alarm.metric for alarm in CONFIG.alarms.values()} <= set(names)
+
+
+def test_an_alarm_without_a_topic_is_printed_as_a_template_and_needs_no_cloud(capsys):
+    assert alarms.main([]) == 0
+
+    resources = json.loads(capsys.readouterr().out)["Resources"]
+    late = resources["SalesLateAlarm"]["Properties"]
+    assert (late["ComparisonOperator"], late["Threshold"], late["AlarmActions"]) == ("GreaterThanThreshold", 3.0, [])
+    silent = resources["MonitoringSilentAlarm"]["Properties"]
+    assert (silent["ComparisonOperator"], silent["TreatMissingData"]) == ("LessThanThreshold", "breaching")
 
 
 def test_sales_that_stay_away_while_decisions_go_on_are_counted_in_days(seen):
