@@ -94,6 +94,7 @@ def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
             "units_sold": panel.units_sold.ravel().astype(float),
             "naive": naive.ravel(),
             "scored": ~panel.censored.ravel(),
+            "inside": np.nan,
             "charged": panel.price.ravel(),
             "cost": panel.unit_cost.ravel(),
         }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring import act, cli, doors, holdout, watch
+from monitoring import act, cli, decay, doors, holdout, watch
 from monitoring.alerts import DeliveryError
 from monitoring.champion import find_champion
 from monitoring.decisions import load_decisions
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now)
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         seen = watch.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
-        figures = watch.metrics(seen, backtest_wape=float(champion.backtest.get("wape") or float("nan")))
+        figures = watch.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))
         memory = Memory(home / "monitoring" / "monitoring.db")
         written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
         figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
@@ -138,7 +138,7 @@ def _write(folder: Path, seen: Watch, *, outcome: Outcome, figures: dict[str, fl
     }
     (folder / "outcome.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     columns = ["product_id", "period", "age", "model_version", "source", "recommended_price", "charged", "pricing"]
-    columns += ["forecast", "units_sold", "censored", "scored"]
+    columns += ["forecast", "units_sold", "inside", "censored", "scored"]
     seen.joined.frame[columns].to_csv(folder / "scored_decisions.csv", index=False)
 
 
@@ -150,6 +150,8 @@ def _say(seen: Watch, *, outcome: Outcome, out: Path, run: str) -> None:
             f"WAPE {score.wape.value:.3f} [{score.wape.low:.3f}, {score.wape.high:.3f}], same weekday before "
             f"{score.naive:.3f}; bias {score.bias.value:+.1%}; profit {score.profit.value:.0%} of expected"
         )
+        held = f"held {score.coverage.value:.0%}" if np.isfinite(score.coverage.value) else "not judged, not in the log"
+        print(f"80 % intervals: {held}")
     for verdict in seen.verdicts:
         print(f"  {verdict.text}")
     for column in seen.drift.columns:

@@ -16,12 +16,14 @@ class Band:
     """What the backtest promises of a window.
 
     Attributes:
-        wape: Error of the backtest, the mean of its folds.
+        wape: Error of the backtest's mean forecasts, which is what the log holds; not of its medians, which is smaller.
         wape_most: Error above this is not the backtest's any more.
         bias: Bias of the backtest.
         bias_least: Lower end of what the bias may be.
         bias_most: Upper end.
         skill_most: The same as `wape_most` for error as a fraction of the naive forecast's; NaN when unknown.
+        coverage: Fraction of outcomes in the backtest's 80 % intervals; NaN when unknown.
+        coverage_least: Below this the intervals are narrower than the backtest's; NaN when unknown.
     """
 
     wape: float
@@ -30,6 +32,8 @@ class Band:
     bias_least: float
     bias_most: float
     skill_most: float
+    coverage: float = math.nan
+    coverage_least: float = math.nan
 
     @property
     def text(self) -> str:
@@ -42,7 +46,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Breach:
-    """One promise that a window broke: `code` is "error" or "bias"; `text` tells how badly."""
+    """One promise that a window broke: `code` is "error", "bias" or "coverage"; `text` tells how badly."""
 
     code: str
     text: str
@@ -81,22 +85,31 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     folds themselves vary by more.
 
     Args:
-        figures: `Backtest.figures`: `wape`, `bias`, `wape_naive` and `folds` with the same per fold.
+        figures: `Backtest.figures`: `wape_mean` (`wape` where it is absent), `bias`, `wape_naive`, `coverage_80` and
+            `folds` with the same per fold.
         config: For the tolerances.
     """
-    wape = _number(figures.get("wape"))
+    wape = promised_error(figures)
     if not math.isfinite(wape) or wape <= 0:
         return None
     bias = _number(figures.get("bias"))
     bias = bias if math.isfinite(bias) else 0.0
     folds = figures.get("folds") or []
     naive = _number(figures.get("wape_naive"))
-    skills = [_ratio(_number(fold.get("wape")), _number(fold.get("wape_naive"))) for fold in folds]
+    skills = [_ratio(promised_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
     skill = _ratio(wape, naive)
-    room = max(config.error_tolerance * wape, _spread([_number(fold.get("wape")) for fold in folds]))
+    room = max(config.error_tolerance * wape, _spread([promised_error(fold) for fold in folds]))
     off = config.bias_tolerance + _spread([_number(fold.get("bias")) for fold in folds])
     skill_room = max(config.error_tolerance * skill, _spread(skills))
-    return Band(wape, wape + room, bias, bias - off, bias + off, skill + skill_room)
+    coverage = _number(figures.get("coverage_80"))
+    held = coverage - config.coverage_tolerance - _spread([_number(fold.get("coverage_80")) for fold in folds])
+    return Band(wape, wape + room, bias, bias - off, bias + off, skill + skill_room, coverage, held)
+
+
+def promised_error(figures: Mapping[str, Any]) -> float:
+    """WAPE of a backtest's mean forecasts; NaN when it holds none. Older versions knew that of the medians only."""
+    error = _number(figures.get("wape_mean"))
+    return error if math.isfinite(error) else _number(figures.get("wape"))
 
 
 def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
@@ -121,6 +134,9 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
         breaches.append(Breach("bias", f"forecasts are {score.bias.value:.0%} of sales too high"))
     elif score.bias.high < band.bias_least:
         breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low"))
+    if score.coverage.high < band.coverage_least:
+        held = f"80 % intervals held {score.coverage.value:.0%} of outcomes (at most {score.coverage.high:.0%})"
+        breaches.append(Breach("coverage", f"{held}, in the backtest {band.coverage:.0%}"))
     return Verdict(score, True, tuple(breaches), note)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from monitoring.decisions import in_force, period_start
 from monitoring.findings import Finding, Level, counted
@@ -15,6 +16,8 @@ from pricing.data.panel import Panel
 # The log keeps prices to six digits and the panel single precision; shops round to a cent.
 PRICE_TOLERANCE = 0.0051
 RANGE_TOLERANCE = 0.01
+TENTHS_APART = 2.563  # standard deviations from the 10 % to the 90 % quantile of a normal distribution
+SIZES = (0.2, 1e4)  # of negative binomials
 
 TEXTS: dict[str, tuple[Level, str]] = {
     "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
@@ -30,6 +33,10 @@ TEXTS: dict[str, tuple[Level, str]] = {
         "{count} decision(s) say nothing about demand at the price that was charged: it lies outside the candidates, "
         "or no model answered",
     ),
+    "interval_absent": (
+        "note",
+        "{count} scored decision(s) were logged without their 80 % interval; its coverage is not judged on them",
+    ),
 }
 
 
@@ -42,7 +49,9 @@ class Joined:
             columns: `period` (its first day), `age` (days of sales since it began, those of the
             period itself among them), `units_sold`,
             `charged` (price charged), `cost` (per unit), `censored`, `forecast` (units expected at the price charged;
-            NaN where the log cannot tell), `pricing` ("followed", "kept" the old price, or "overridden"), `naive`
+            NaN where the log cannot tell), `inside` (how much of the outcome lies in the 80 % interval, 0…1; NaN
+            where it counts for no error or the log has no interval), `pricing` ("followed", "kept" the old price, or
+            "overridden"), `naive`
             (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago) and `scored` (counts for the error).
         findings: What was left out or looks wrong, counted.
         decisions: Decisions in the log.
@@ -80,13 +89,19 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     out = frame[present].copy()
     _add_truth(out, panel, product=product[present], column=column[present])
     out["age"] = (len(panel.dates) - column[present]) * days
-    out["forecast"] = forecast_at(out["candidate_price"], out["candidate_units"], price=out["charged"].to_numpy())
+    charged = out["charged"].to_numpy()
+    out["forecast"] = forecast_at(out["candidate_price"], out["candidate_units"], price=charged)
     # Where nobody knows what sells, the rule still gives a price; its zero units are no forecast.
     out.loc[out["reasons"].str.split().map(lambda codes: "demand_unknown" in codes), "forecast"] = np.nan
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})
     no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
     out["scored"] = ~(out["censored"].to_numpy() | no_forecast | hindsight)
+    low, high = (
+        quantile_at(out["candidate_price"], out[end], price=charged) for end in ("candidate_low", "candidate_high")
+    )
+    held = share_inside(out["units_sold"].to_numpy(), mean=out["forecast"].to_numpy(), low=low, high=high)
+    out["inside"] = np.where(out["scored"], held, np.nan)
     sold = set(panel.product_ids[panel.present[:, -28:].any(axis=1)].tolist())
     counts = {
         "superseded": superseded,
@@ -98,6 +113,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
         "censored": int(out["censored"].sum()),
         "hindsight": int(hindsight.sum()),
         "no_forecast": int(no_forecast.sum()),
+        "interval_absent": int((out["scored"] & out["inside"].isna()).sum()),
     }
     findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
     findings += _partial(out, frame[inside], panel)
@@ -118,11 +134,58 @@ def forecast_at(
     Returns:
         (row,) units; NaN without candidates, or more than 1 % outside them.
     """
+    logs = units.map(lambda values: np.log(np.maximum(np.asarray(values, dtype=float), 1e-9)))
+    return np.exp(_between(prices, logs, price=price))
+
+
+def quantile_at(
+    prices: "pd.Series[Any]", quantiles: "pd.Series[Any]", *, price: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Reads a quantile of demand, a whole number of units, at the price charged; NaN as in `forecast_at`."""
+    return np.round(_between(prices, quantiles, price=price))
+
+
+def share_inside(
+    units: NDArray[np.floating],
+    *,
+    mean: NDArray[np.floating],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """How much of each outcome lies between the 10 % and the 90 % quantile of its forecast, 0…1.
+
+    Counts are lumpy: a tenth of the probability rarely ends between two of them. An outcome that equals an end is
+    inside by the share of its own probability that is, as in the backtest (`pricing.demand.metrics.coverage`); counted
+    whole, intervals of slow sellers would seem to hold far more than four of five. That share is taken from the
+    negative binomial with the forecast's mean and the interval's width.
+
+    Args:
+        units: (row,) sold.
+        mean: (row,) forecast.
+        low: (row,) 10 % quantile; NaN where unknown.
+        high: (row,) 90 % quantile.
+    """
+    known = np.isfinite(mean) & np.isfinite(low) & np.isfinite(high)
+    centre = np.where(known, np.maximum(mean, 1e-6), 1.0)
+    spread = np.where(known, (high - low) / TENTHS_APART, 1.0)
+    size = np.clip(centre**2 / np.maximum(spread**2 - centre, 1e-9), *SIZES)
+    truth = stats.nbinom(size, size / (size + centre))
+    below, at = truth.cdf(units - 1), truth.cdf(units)
+    own = np.maximum(at - below, 1e-12)
+    share = np.where((units > low) & (units < high), 1.0, 0.0)
+    share = np.where(units == low, np.clip((at - 0.1) / own, 0, 1), share)
+    share = np.where(units == high, np.clip((0.9 - below) / own, 0, 1), share)
+    share = np.where((units == low) & (units == high), np.clip(0.8 / own, 0, 1), share)
+    return np.where(known, share, np.nan)
+
+
+def _between(prices: "pd.Series[Any]", values: "pd.Series[Any]", *, price: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(row,) the values at the price charged, linear in log price; NaN without values or outside the candidates."""
     result = np.full(len(price), np.nan)
-    for row, (x, y, at) in enumerate(zip(prices, units, price, strict=True)):
-        x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)  # noqa: PLW2901
-        if len(x) and x[0] * (1 - RANGE_TOLERANCE) <= at <= x[-1] * (1 + RANGE_TOLERANCE):
-            result[row] = np.exp(np.interp(np.log(at), np.log(x), np.log(np.maximum(y, 1e-9))))
+    for row, (x, y, at) in enumerate(zip(prices, values, price, strict=True)):
+        x = np.asarray(x, dtype=float)  # noqa: PLW2901
+        if len(y) and x[0] * (1 - RANGE_TOLERANCE) <= at <= x[-1] * (1 + RANGE_TOLERANCE):
+            result[row] = np.interp(np.log(at), np.log(x), y)
     return result
 
 

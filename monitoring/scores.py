@@ -33,6 +33,7 @@ class Score:
         units: Units sold, of the scored ones.
         wape: Absolute error as a fraction of units sold.
         bias: Forecast minus actual as a fraction of units sold.
+        coverage: Fraction of outcomes inside their 80 % interval; NaN where the log has none.
         naive: WAPE of the same weekday one to four weeks earlier, on the same rows.
         profit: Realised profit as a fraction of what was expected, where the recommendation was followed.
         realised: That profit in currency units.
@@ -48,6 +49,7 @@ class Score:
     units: float
     wape: Interval
     bias: Interval
+    coverage: Interval
     naive: float
     profit: Interval
     realised: float
@@ -85,6 +87,12 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
         units=float(sold.sum()),
         wape=_interval(np.abs(error), sold, group=group, weights=weights),
         bias=_interval(error, sold, group=group, weights=weights),
+        coverage=_interval(
+            scored["inside"].fillna(0.0).to_numpy(),
+            scored["inside"].notna().to_numpy().astype(float),
+            group=group,
+            weights=weights,
+        ),
         naive=naive,
         profit=_interval(
             profit, followed["expected_margin"].to_numpy(), group=by_product, weights=_weights(by_product, rng=rng)

@@ -183,6 +183,7 @@ def _trust_table(score: Score) -> str:
         ("Forecast error, of units sold", _band(score.wape)),
         ("The same for ‘as on this weekday in earlier weeks’", _share(score.naive)),
         ("Forecasts too high (+) or too low (−), of units sold", _band(score.bias, sign=True)),
+        ("Outcomes inside the range that was to hold four of five", _covered(score.coverage)),
     ]
     body = "".join(f"<tr><td>{escape(label)}</td><td class='number'>{escape(value)}</td></tr>" for label, value in rows)
     head = f"<tr><th>{escape(score.name)}</th><th class='number'>{score.decisions:,} prices</th></tr>"
@@ -209,6 +210,10 @@ def _findings(seen: Watch) -> str:
         for finding in seen.findings
     )
     return f"<h2>Findings</h2><table>{rows}</table>" if rows else ""
+
+
+def _covered(coverage: Interval) -> str:
+    return _band(coverage) if math.isfinite(coverage.value) else "not judged: the log has no ranges"
 
 
 def _share(value: float) -> str:

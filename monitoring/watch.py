@@ -156,6 +156,7 @@ def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
         "wape_to_backtest": score.wape.value / backtest_wape if backtest_wape > 0 else float("nan"),
         "bias": score.bias.value,
         "bias_size": abs(score.bias.value),
+        "coverage_80": score.coverage.value,
         "profit_to_expected": score.profit.value,
         "profit": score.realised,
         "confidence": score.confidence,

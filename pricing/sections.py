@@ -61,6 +61,7 @@ class DemandConfig(Section):
     elasticity_start: float = Field(lt=0)
     control: bool
     elasticity_prior_sd: float = Field(gt=0)
+    elasticity_sd_factor: float = Field(ge=1)
     recency_half_life: float | None
     own_periods: int = Field(ge=1)
 
@@ -125,6 +126,7 @@ class DecisionConfig(Section):
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
     target_weight: NonNegativeFloat
     rule_elasticity: tuple[Annotated[float, Field(gt=1)], NonNegativeFloat]
+    rule_list_trust: float = Field(default=0.0, ge=0, le=1)
     rule_price: PositiveFloat
     strategies: dict[str, dict[str, Any]]
     guardrails: Guardrails
@@ -237,6 +239,7 @@ class MonitoringConfig(Section):
     maturities: Annotated[list[PositiveInt], Field(min_length=1)]
     error_tolerance: NonNegativeFloat
     bias_tolerance: NonNegativeFloat
+    coverage_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
     fallback_share: Annotated[float, Field(gt=0, le=1)]
     max_state_age: PositiveInt
     silent_days: PositiveInt

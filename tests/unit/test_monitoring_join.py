@@ -1,4 +1,5 @@
 import datetime as dt
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -6,10 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from benchmarks.monitoring_world import World, build, entries
 from monitoring.decisions import load_decisions
-from monitoring.join import forecast_at, join
+from monitoring.join import forecast_at, join, share_inside
 from pricing.data.panel import Panel
 from pricing.decision.log import Entry
 from pricing.decision.log_writer import LogWriter
@@ -86,6 +88,70 @@ def test_a_price_that_a_person_charged_instead_is_recognised_and_scored_at_that_
     expected = TRUTH.old[1, 55] * 0.9 ** TRUTH.elasticity[1]
     assert frame.loc["SKU00001", "forecast"] == pytest.approx(expected, rel=1e-4)
     assert frame.loc["SKU00001", "scored"]
+
+
+def with_interval(record: dict) -> dict:
+    """The line as serving writes it now: the ends of the 80 % interval at each candidate."""
+    units = np.array(record["candidates"]["units"])
+    ends = {"q10": np.floor(0.5 * units).tolist(), "q90": np.ceil(1.5 * units).tolist()}
+    return {**record, "candidates": {**record["candidates"], **ends}}
+
+
+def rewritten(folder, change) -> None:
+    (segment,) = folder.glob("*.jsonl")
+    lines = [json.dumps(change(json.loads(line))) for line in segment.read_text().splitlines()]
+    segment.write_text("\n".join(lines) + "\n")
+
+
+def test_outcomes_are_inside_or_outside_the_interval_at_the_price_charged(tmp_path):
+    logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+    rewritten(tmp_path, with_interval)
+    decisions, _ = load_decisions(tmp_path, now=NOW)
+
+    joined = join(decisions, PANEL)
+
+    for row in joined.frame.itertuples():
+        if not row.scored:
+            assert np.isnan(row.inside)
+            continue
+        x = np.log(row.candidate_price)
+        low, high = (round(np.interp(np.log(row.charged), x, ends)) for ends in (row.candidate_low, row.candidate_high))
+        if row.units_sold in (low, high):
+            assert 0 <= row.inside <= 1
+        else:
+            assert row.inside == float(low < row.units_sold < high)
+    assert "interval_absent" not in counts(joined.findings)
+
+
+def test_an_older_log_without_intervals_is_read_and_its_coverage_counted_as_not_judged(tmp_path):
+    decisions, findings = logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+
+    joined = join(decisions, PANEL)
+
+    assert "log_damaged" not in counts(findings)
+    assert joined.frame["inside"].isna().all()
+    assert counts(joined.findings)["interval_absent"] == joined.frame["scored"].sum()
+
+
+def test_an_interval_of_the_wrong_length_is_a_damaged_line(tmp_path):
+    logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))
+    rewritten(tmp_path, lambda record: {**record, "candidates": {**record["candidates"], "q10": [1.0], "q90": [2.0]}})
+
+    decisions, findings = load_decisions(tmp_path, now=NOW)
+
+    assert decisions.empty
+    assert counts(findings)["log_damaged"] == 6
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.5, 2.0, 9.0, 60.0])
+def test_a_true_interval_holds_four_of_five_outcomes_however_slow_the_seller(mean):
+    truth = stats.nbinom(6, 6 / (6 + mean))
+    units = np.arange(600.0)
+    low, high = (np.full(600, truth.ppf(at)) for at in (0.1, 0.9))
+
+    held = (share_inside(units, mean=np.full(600, mean), low=low, high=high) * truth.pmf(units)).sum()
+
+    assert held == pytest.approx(0.8, abs=0.05)
 
 
 def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):

@@ -13,10 +13,11 @@ FIGURES = {
     "wape": 0.40,
     "wape_naive": 0.60,
     "bias": 0.02,
+    "coverage_80": 0.81,
     "folds": [
-        {"wape": 0.39, "wape_naive": 0.59, "bias": 0.01},
-        {"wape": 0.40, "wape_naive": 0.60, "bias": 0.02},
-        {"wape": 0.41, "wape_naive": 0.61, "bias": 0.03},
+        {"wape": 0.39, "wape_naive": 0.59, "bias": 0.01, "coverage_80": 0.80},
+        {"wape": 0.40, "wape_naive": 0.60, "bias": 0.02, "coverage_80": 0.81},
+        {"wape": 0.41, "wape_naive": 0.61, "bias": 0.03, "coverage_80": 0.82},
     ],
 }
 
@@ -33,6 +34,7 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "units_sold": rng.poisson(forecast).astype(float),
             "naive": rng.gamma(2, 2, products * days),
             "scored": True,
+            "inside": (np.arange(len(forecast)) % 5 > 0).astype(float),
             "pricing": "followed",
             "charged": 10.0,
             "cost": 6.0,
@@ -44,9 +46,13 @@ def frame(products=30, days=28, seed=0, bias=1.0):
     )
 
 
-def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), naive=0.6, rows=500):
+UNKNOWN = (float("nan"),) * 3
+
+
+def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), naive=0.6, rows=500, coverage=(0.8, 0.77, 0.83)):
     score_ = score(frame(), name="2024-06-01 to 2024-06-28", rng=np.random.default_rng(0))
-    return replace(score_, wape=Interval(*wape), bias=Interval(*bias), naive=naive, rows=rows)
+    promises = {"wape": Interval(*wape), "bias": Interval(*bias), "coverage": Interval(*coverage)}
+    return replace(score_, naive=naive, rows=rows, **promises)
 
 
 def test_error_and_bias_are_those_of_a_slow_loop():
@@ -63,6 +69,46 @@ def test_error_and_bias_are_those_of_a_slow_loop():
     assert found.bias.value == pytest.approx(off / sold)
     assert found.wape.low < found.wape.value < found.wape.high
     assert found.profit.value == pytest.approx((4 * rows["units_sold"]).sum() / rows["expected_margin"].sum())
+
+
+def test_coverage_is_the_share_of_outcomes_inside_where_it_is_known():
+    rows = frame()
+    rows.loc[:99, "inside"] = np.nan
+    rows.loc[100:104, ["inside", "scored"]] = [0.0, False]
+
+    found = score(rows, name="x", rng=np.random.default_rng(0)).coverage
+
+    assert found.value == pytest.approx(rows["inside"][105:].mean())
+    assert found.low < found.value < found.high
+
+
+def test_a_log_without_intervals_leaves_coverage_unknown_and_breaks_no_promise():
+    found = score(frame().assign(inside=np.nan), name="x", rng=np.random.default_rng(0)).coverage
+
+    assert np.isnan(found.value)
+    assert not judge(rated(coverage=UNKNOWN), band(FIGURES, CONFIG), min_rows=100).breaches
+
+
+def test_intervals_that_surely_hold_less_than_in_the_backtest_are_a_breach():
+    promised = band(FIGURES, CONFIG)
+
+    (breach,) = judge(rated(coverage=(0.6, 0.56, 0.64)), promised, min_rows=100).breaches
+
+    assert (breach.code, "held 60 %" in breach.text.replace("%", " %")) == ("coverage", True)
+    assert not judge(rated(coverage=(0.6, 0.5, 0.7)), promised, min_rows=100).breaches
+    assert not judge(rated(coverage=(0.99, 0.98, 1.0)), promised, min_rows=100).breaches
+    assert not judge(
+        rated(coverage=(0.1, 0.05, 0.15)), band({**FIGURES, "coverage_80": None}, CONFIG), min_rows=100
+    ).breaches
+
+
+def test_the_promise_is_the_error_of_the_mean_forecasts_which_the_log_holds():
+    folds = [{**fold, "wape_mean": fold["wape"] + 0.05} for fold in FIGURES["folds"]]
+
+    promised = band({**FIGURES, "wape_mean": 0.45, "folds": folds}, CONFIG)
+
+    assert promised.wape == 0.45
+    assert promised.wape_most == pytest.approx(0.45 * (1 + CONFIG.error_tolerance))
 
 
 def test_rows_that_do_not_count_change_no_error():
