@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from benchmarks.confidence import Judged
+from benchmarks.demand_page import report
 from benchmarks.market_naive import log_log_elasticities
 from benchmarks.reference import MarkUp, reference_elasticities
 from pipelines.cli import job_options, run_main
@@ -26,8 +28,11 @@ from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.market import Market, MarketConfig, simulate
 from pricing.data.market_config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
+from pricing.data.market_rollforward import Requests, Run
+from pricing.data.market_truth import Floats
 from pricing.data.panel import Panel
 from pricing.demand.elasticity import LIMITS
+from pricing.demand.identification import Identified
 from pricing.demand.model import DemandModel
 from pricing.demand.training import Start, Trained, fit
 
@@ -52,9 +57,16 @@ def learn(panel: Panel, config: Config) -> Trained:
     return Trained(replace(trained.model, level_error=LEVEL_ERROR), trained.start)
 
 
+def learnt_elasticities(trained: Trained) -> Identified:
+    """What a training that was given no elasticities learnt of them."""
+    if trained.start.identified is None:
+        raise ValueError("this training says nothing of its elasticities; start it without any")
+    return trained.start.identified
+
+
 def with_elasticities(trained: Trained, panel: Panel, config: Config, elasticity: np.ndarray) -> DemandModel:
     """The same network trained around other elasticities, taken for certain within 0.4."""
-    identified = trained.start.identified
+    identified = learnt_elasticities(trained)
     own = np.clip(elasticity, *LIMITS)
     shrunk = replace(identified.shrunk, mean=own, sd=np.full(len(own), 0.4))
     norms = replace(identified.norms, elasticity=own.astype(np.float32))
@@ -84,6 +96,7 @@ def measure(config: MarketConfig, *, ahead: int, ablate: bool) -> dict[str, Any]
     started = time.monotonic()
     trained = learn(panel, platform)
     seconds = time.monotonic() - started
+    found = learnt_elasticities(trained)
     reference = reference_elasticities(history)
     theirs = reference["elasticity"].reindex(panel.product_ids).fillna(reference["elasticity"].mean()).to_numpy()
     entries = {name: entry for name, entry in contestants(market, platform).items() if name in KEPT}
@@ -97,27 +110,58 @@ def measure(config: MarketConfig, *, ahead: int, ablate: bool) -> dict[str, Any]
         slopes = log_log_elasticities(history)
         middle = float(np.median(list(slopes.values())))
         plain = np.array([slopes.get(name, middle) for name in panel.categories])
-        blind = fit(panel, platform.demand.model_copy(update={"control": False})).start
+        blind = fit(panel, platform.demand.model_copy(update={"control": False}))
         for name, values in {
             "reference's elasticities": theirs,
-            "without the control": blind.identified.norms.elasticity,
+            "without the control": learnt_elasticities(blind).norms.elasticity,
             "log-log regression": plain,
             "no price head: −0.2": np.full(len(truth), LIMITS[1]),
         }.items():
             estimates[name] = values
             entries[name] = carried(market, with_elasticities(trained, panel, platform, values), platform, history)
-    table = scores(play(market, entries, ahead=ahead))
+    judged = Judged(market, platform.decision.hold_step)
+    runs = play(market, entries | {"platform": watched(entries["platform"], judged)}, ahead=ahead)
+    table = scores(runs)
     low, high = trained.model.elasticity(np.arange(len(truth)))[1:]
     return {
         "seed": config.seed,
         "truth": float(truth.mean()),
         "train_seconds": seconds,
-        "moves": trained.start.identified.events,
-        "control": trained.start.identified.control,
+        "moves": found.events,
+        "control": found.control,
         "inside_80": float(((truth >= low) & (truth <= high)).mean()),
         "estimates": {name: _errors(values, truth) for name, values in estimates.items()},
         "scores": [asdict(row) for row in table],
+        "refused": int(runs["platform"].refused.sum()),
+        "below_cost": below_cost(runs["platform"]),
+        "incumbent_discount": incumbent_discount(history, ahead=ahead),
+        "confidence": judged.histograms(),
     }
+
+
+def watched(entry: Contestant, judged: Judged) -> Contestant:
+    """The platform's policy, whose every decision is judged on the way."""
+    policy = entry.policy
+
+    def price(requests: Requests) -> Floats:
+        answer = policy(requests)
+        judged.add(requests, policy.decisions)  # type: ignore[attr-defined]
+        return answer
+
+    return Contestant(price, entry.refresh)
+
+
+def below_cost(run: Run) -> int:
+    """Product-days whose price lay below cost by more than its rounding to cents."""
+    days = slice(run.ledger.first_day, run.ledger.first_day + len(run.ledger.price))
+    return int((run.on_sale & (run.ledger.price < run.market.world.unit_cost[days] - 0.005001)).sum())
+
+
+def incumbent_discount(history: pd.DataFrame, *, ahead: int) -> float:
+    """Mean cut below list of a unit that the incumbent sold in the last `ahead` days of the history."""
+    recent = history[history["date"] > history["date"].max() - pd.Timedelta(days=ahead)]
+    cut = (1 - recent["price"] / recent["list_price"]).clip(lower=0)
+    return float((cut * recent["units_sold"]).sum() / recent["units_sold"].sum())
 
 
 def _category_mean(values: np.ndarray, categories: np.ndarray) -> np.ndarray:
@@ -131,65 +175,6 @@ def _errors(values: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         "bias": float((values - truth).mean()),
         "rank": float(rank),
     }
-
-
-def report(results: dict[str, list[dict[str, Any]]], *, ahead: int, seeds: str) -> str:
-    """The results as a page."""
-    lines = [
-        "# The demand model on markets with known truth",
-        "",
-        "Made by `python -m benchmarks.demand`; figures are in `demand.json` beside this page. 60 products, 730 days",
-        f"of history, {ahead} days priced with a refresh a fortnight through the code that serves; {seeds}. Share:",
-        "part of the oracle's gain over holding list prices. Mean over seeds ± standard error, extremes of any seed in",
-        "brackets. *Reference*: double machine learning with LightGBM, a damped mark-up rule and run-out protection",
-        "(`benchmarks/reference.py`). Rows named after elasticities put those into the platform's own network and",
-        "decisions.",
-    ]
-    for name, markets in results.items():
-        lines += [
-            "",
-            f"## {SETTINGS[name][0]}",
-            "",
-            "| policy | profit over static | share | turns | discount | changes |",
-        ]
-        lines += ["|---|---|---|---|---|---|"]
-        names = sorted({row["policy"] for row in markets[0]["scores"]}, key=lambda n: _mean(markets, n, "gain"))
-        for policy in names:
-            gain, share = (np.array([_row(m, policy)[key] for m in markets]) for key in ("gain", "share"))
-            lines.append(
-                f"| {policy} | {_figure(gain, '+.1%')} | {_figure(share, '.2f')} "
-                f"| {_mean(markets, policy, 'stock_turns'):.1f} | {_mean(markets, policy, 'discount_depth'):.1%} "
-                f"| {_mean(markets, policy, 'price_changes'):.1f} |"
-            )
-        lines += ["", "| elasticities | MAE | bias | rank correlation |", "|---|---|---|---|"]
-        for estimate in markets[0]["estimates"]:
-            mae, bias, rank = (
-                np.array([m["estimates"][estimate][key] for m in markets]) for key in ("mae", "bias", "rank")
-            )
-            lines.append(f"| {estimate} | {_figure(mae, '.2f')} | {_figure(bias, '+.2f')} | {_figure(rank, '.2f')} |")
-        inside = np.array([m["inside_80"] for m in markets])
-        lines += [
-            "",
-            f"{len(markets)} seeds; true mean {np.mean([m['truth'] for m in markets]):.2f}; true elasticities inside "
-            f"their 80 % interval: {inside.mean():.0%} ({inside.min():.0%} to {inside.max():.0%}); training took "
-            f"{np.median([m['train_seconds'] for m in markets]):.0f} s (median).",
-        ]
-    return "\n".join([*lines, ""])
-
-
-def _figure(values: np.ndarray, form: str) -> str:
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    spread = form.replace("+", "")
-    return f"{values.mean():{form}} ± {error:{spread}} ({values.min():{form}} to {values.max():{form}})"
-
-
-def _row(market: dict[str, Any], policy: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(row for row in market["scores"] if row["policy"] == policy)
-    return found
-
-
-def _mean(markets: list[dict[str, Any]], policy: str, key: str) -> float:
-    return float(np.mean([_row(market, policy)[key] for market in markets]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -210,7 +195,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
             results[name].append(measure(config, ahead=options.ahead, ablate=options.ablate))
             text = json.dumps({"ahead": options.ahead, "seeds": seeds, "results": results}, indent=1)
             (options.output / "demand.json").write_text(text + "\n", encoding="utf-8")
-            page = report(results, ahead=options.ahead, seeds=seeds)
+            page = report(results, SETTINGS, ahead=options.ahead, seeds=seeds)
             (options.output / "demand.md").write_text(page, encoding="utf-8")
             print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
     print(page)

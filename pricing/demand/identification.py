@@ -20,6 +20,7 @@ Ints = NDArray[np.integer]
 Progress = Callable[[str], None]
 
 SERIES = 64
+CHUNK = 1000  # products whose states are held at a time
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a move
 YOUNG = 14  # rows of a product before its first move that is looked at: its level is a guess until then
 SPELL = 3  # periods after a move that are scored, as long as the new price stands
@@ -144,11 +145,17 @@ class Nuisances:
 
 def read_events(weights: Weights, table: Table, events: Events, *, price: bool) -> tuple[Floats, Floats]:
     """(event,) the network's log mean over the offset, and log size."""
-    states, _ = forward.encode(weights, table.past.inputs, state=forward.blank_state(weights, len(table.category)))
-    prepared = forward.prepare(weights, states, table.category)[events.product, events.cutoff]
-    known = gather_known(table, events.product, events.cutoff, events.step, flag=True, prices=price)
-    mean, _, size = forward.respond(weights, prepared, known)
-    return mean, size
+    value, size = np.zeros(len(events.product), np.float32), np.zeros(len(events.product), np.float32)
+    for begin in range(0, len(table.category), CHUNK):  # the states of a day of every product would fill the memory
+        some = slice(begin, begin + CHUNK)
+        inputs = table.past.inputs[some]
+        states, _ = forward.encode(weights, inputs, state=forward.blank_state(weights, len(inputs)))
+        at = np.flatnonzero((events.product >= begin) & (events.product < begin + CHUNK))
+        rows, cutoff = events.product[at], events.cutoff[at]
+        prepared = forward.prepare(weights, states[rows - begin, cutoff], table.category[rows])
+        known = gather_known(table, rows, cutoff, events.step[at], flag=True, prices=price)
+        value[at], _, size[at] = forward.respond(weights, prepared, known)
+    return value, size
 
 
 def identify(
@@ -223,8 +230,8 @@ def _posterior(current: Norms, shift: Shift, *, category: Ints, config: DemandCo
     common = np.minimum(np.nan_to_num(common, nan=np.inf), config.elasticity_prior_sd)
     return replace(
         shrunk,
-        sd=np.sqrt(shrunk.sd**2 + common**2),
-        category_sd=np.sqrt(shrunk.category_sd**2 + float(np.mean(common)) ** 2),
+        sd=config.elasticity_sd_factor * np.sqrt(shrunk.sd**2 + common**2),
+        category_sd=config.elasticity_sd_factor * np.sqrt(shrunk.category_sd**2 + float(np.mean(common)) ** 2),
     )
 
 

@@ -17,6 +17,9 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
 Strings = NDArray[np.str_]
 
+CHUNK = 1000  # products encoded at a time where their past is long
+LONG = 100  # periods
+
 
 @dataclass(frozen=True)
 class State:
@@ -46,11 +49,28 @@ class Encoded:
 
 def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> State:
     """Reads every period of `panel` after `state`."""
+    products = len(panel.product_ids)
     if not len(panel.dates):
         return state
+    if products > CHUNK and len(panel.dates) > LONG:
+        parts = [np.arange(begin, min(begin + CHUNK, products)) for begin in range(0, products, CHUNK)]
+        return _joined([_advance_some(weights, panel, norms=norms, state=state, rows=rows) for rows in parts])
     past, memory = features.past_features(panel, norms=norms, memory=state.memory)
     _, (hidden, cell) = forward.encode(weights, past.inputs, state=(state.hidden, state.cell))
     return State(memory, hidden, cell)
+
+
+def _advance_some(weights: Weights, panel: Panel, *, norms: Norms, state: State, rows: Ints) -> State:
+    """`advance` for some products: the features of a long past of every product at once would fill the memory."""
+    theirs = Norms(**{name: values[rows] for name, values in vars(norms).items()})
+    own = State(features.select_memory(state.memory, rows), state.hidden[rows], state.cell[rows])
+    return advance(weights, panel.select(rows), norms=theirs, state=own)
+
+
+def _joined(parts: list[State]) -> State:
+    memory = {name: np.concatenate([getattr(part.memory, name) for part in parts]) for name in vars(parts[0].memory)}
+    hidden, cell = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hidden", "cell"))
+    return State(Memory(**memory), hidden, cell)
 
 
 def blank(weights: Weights, products: int, panel: Panel) -> State:

@@ -7,6 +7,8 @@ import pytest
 from demand_fakes import make_model, make_norms, make_panel, make_weights
 
 from pricing.data.panel import SERIES, Panel
+from pricing.demand import identification, state
+from pricing.demand.sampling import build_table
 from pricing.demand.state import State, encode_panel, span
 from pricing.errors import HistoryError
 
@@ -47,6 +49,32 @@ def test_one_day_at_a_time_equals_all_at_once() -> None:
         model = model.refresh(span(panel, day, day + 1))
 
     assert_same(model.encoded.state, scratch.state)
+
+
+def test_encoding_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = make_panel()
+    at_once = make_model(panel).encoded
+
+    monkeypatch.setattr(state, "CHUNK", 2)
+    monkeypatch.setattr(state, "LONG", 10)
+
+    assert_same(make_model(panel).encoded.state, at_once.state)
+    assert_same(make_model(panel).encoded.checkpoint, at_once.checkpoint)
+
+
+def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = make_panel()
+    table = build_table(panel, norms=make_norms(panel), category=np.asarray([0, 1, 0, 1, 0]))
+    events = identification.find_events(table, spell=3)
+    weights = make_weights()
+    weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
+    at_once = identification.read_events(weights, table, events, price=False)
+
+    monkeypatch.setattr(identification, "CHUNK", 2)
+    in_parts = identification.read_events(weights, table, events, price=False)
+
+    assert len(events.product) > 100
+    np.testing.assert_allclose(in_parts, at_once, rtol=1e-4, atol=1e-5)
 
 
 def test_the_whole_history_again_gives_the_same_state() -> None:

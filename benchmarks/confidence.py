@@ -1,0 +1,141 @@
+"""Whether a decision's confidence is deserved: held against the truth of simulated markets, moves and holds apart.
+
+A move was right when its price earns, in expectation until the next delivery and under the market's own demand, at
+least as much as the price that stood; a hold, when the standing price earns at least as much as one step either way.
+`python -m benchmarks.demand` judges every decision of the platform so.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
+
+from pricing.data.market import Market
+from pricing.data.market_oracle import expected_share
+from pricing.data.market_rollforward import Requests
+from pricing.decision.request import Decision
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+BINS = 100  # of the histogram that is kept of each market
+DECILES = 10
+
+
+@dataclass
+class Judged:
+    """Decisions with what they claimed and whether it was so; grows morning by morning.
+
+    Attributes:
+        market: Whose truth judges.
+        hold_step: `decision.hold_step`.
+        claims: Name ("moves", "holds") → parts of (decision,) confidence and whether it was right.
+    """
+
+    market: Market
+    hold_step: float
+    claims: dict[str, list[tuple[Floats, Bools]]] = field(default_factory=lambda: {"moves": [], "holds": []})
+
+    def add(self, requests: Requests, decisions: list[Decision]) -> None:
+        """Judges one morning. Answers by rule make no claim."""
+        held = np.array(["held" in decision.reasons for decision in decisions])
+        by_model = np.array([decision.source != "rule" for decision in decisions])
+        confidence = np.array([decision.confidence for decision in decisions])
+        price = np.array([decision.recommended_price for decision in decisions])
+        standing = np.clip(requests.current_price, requests.lowest, requests.highest)
+        higher = np.clip(standing * (1 + self.hold_step), requests.lowest, requests.highest)
+        lower = np.clip(standing / (1 + self.hold_step), requests.lowest, requests.highest)
+        asked = np.stack([price, standing, higher, lower], axis=1)  # (request, 4)
+        worth = true_worth(self.market, requests, asked)
+        moves, holds = by_model & ~held, by_model & held
+        self.claims["moves"].append((confidence[moves], worth[moves, 0] >= worth[moves, 1]))
+        beside = np.maximum(worth[holds, 2], worth[holds, 3])
+        self.claims["holds"].append((confidence[holds], worth[holds, 1] >= beside - 1e-12))
+
+    def histograms(self) -> dict[str, dict[str, list[int]]]:
+        """Decisions and right ones by confidence, in BINS bins; JSON."""
+        out = {}
+        for name, parts in self.claims.items():
+            confidence = np.concatenate([part[0] for part in parts])
+            right = np.concatenate([part[1] for part in parts])
+            bin_ = np.minimum((confidence * BINS).astype(int), BINS - 1)
+            out[name] = {
+                "decisions": np.bincount(bin_, minlength=BINS).tolist(),
+                "right": np.bincount(bin_, right, BINS).astype(int).tolist(),
+            }
+        return out
+
+
+def true_worth(market: Market, requests: Requests, prices: Floats) -> Floats:
+    """(request, price) expected profit until the next delivery at `prices`, under the market's truth.
+
+    The competitor's price is taken for constant; the chance of running out counts.
+    """
+    truth = market.truth
+    row = {product: at for at, product in enumerate(market.product_ids)}
+    rows = np.array([row[product] for product in requests.product_id])
+    guess = requests.list_price * market.supply.rival_ratio[rows]
+    guess *= np.exp(market.world.rival_move[rows] * (requests.day >= truth.regime_day))
+    comp_price = np.where(np.isnan(requests.comp_price), guess, requests.comp_price)
+    worth = np.empty_like(prices)
+    for days in np.unique(requests.days_left):
+        some = np.flatnonzero(requests.days_left == days)
+        horizon = np.minimum(requests.day + np.arange(days), market.config.total_days - 1)
+        units = truth.expected_demand(
+            rows[some, None, None],
+            horizon[:, None],
+            prices[some][:, None, :],
+            comp_price=comp_price[some, None, None],
+        ).sum(axis=1)  # (some, price)
+        stock = np.broadcast_to(requests.stock[some, None], units.shape)
+        sold = units * expected_share(units, stock=stock, size=truth.size * days)
+        worth[some] = (prices[some] - requests.unit_cost[some, None]) * sold
+    return worth
+
+
+def calibration_error(decisions: NDArray[np.int64], right: NDArray[np.int64]) -> float:
+    """Expected calibration error over deciles of the decisions, from histograms of (BINS,)."""
+    total = decisions.sum()
+    if not total:
+        return float("nan")
+    centre = (np.arange(BINS) + 0.5) / BINS
+    decile = np.minimum((np.cumsum(decisions) - 0.5 * decisions) * DECILES // total, DECILES - 1).astype(int)
+    claimed = np.bincount(decile, decisions * centre, DECILES)
+    true = np.bincount(decile, right, DECILES)
+    return float(np.abs(claimed - true).sum() / total)
+
+
+def brier_skill(decisions: NDArray[np.int64], right: NDArray[np.int64]) -> float:
+    """1 − Brier score over that of the base rate; above 0 says that confidence tells decisions apart."""
+    total = decisions.sum()
+    if not total:
+        return float("nan")
+    centre = (np.arange(BINS) + 0.5) / BINS
+    base = right.sum() / total
+    score = (right * (1 - centre) ** 2 + (decisions - right) * centre**2).sum() / total
+    return float(1 - score / max(base * (1 - base), 1e-12))
+
+
+def fitted(decisions: NDArray[np.int64], right: NDArray[np.int64], *, knots: int = 9) -> list[tuple[float, float]]:
+    """Pairs for `decision.calibration`: isotonic regression, read at quantiles of the confidence."""
+    seen = decisions > 0
+    centre = (np.arange(BINS) + 0.5) / BINS
+    fit = IsotonicRegression(y_min=0.01, y_max=0.99, out_of_bounds="clip")
+    fit.fit(centre[seen], right[seen] / decisions[seen], sample_weight=decisions[seen])
+    share = np.cumsum(decisions) / decisions.sum()
+    at = np.unique(np.concatenate([[0.0], np.interp(np.linspace(0, 1, knots), share, centre), [1.0]]).round(2))
+    return [(float(raw), round(float(true), 3)) for raw, true in zip(at, fit.predict(at), strict=True)]
+
+
+def figures(markets: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """What `name` ("moves" or "holds") of all markets together deserve."""
+    decisions = np.sum([market[name]["decisions"] for market in markets], axis=0)
+    right = np.sum([market[name]["right"] for market in markets], axis=0)
+    return {
+        "decisions": int(decisions.sum()),
+        "right": float(right.sum() / max(decisions.sum(), 1)),
+        "calibration_error": calibration_error(decisions, right),
+        "brier_skill": brier_skill(decisions, right),
+        "fit": fitted(decisions, right) if decisions.sum() > 500 else [],
+    }
