@@ -12,7 +12,7 @@ from typing import Protocol
 
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import AlertDoor, DeliveryError, LogDoor, WebhookDoor
-from monitoring.cli import ROOT
+from pricing.places import ROOT, process_alive
 from pricing.sections import MonitoringConfig
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class LocalDoor:
         try:
             return Path(log).with_suffix(".code").read_text(encoding="ascii").strip() == "0"
         except (OSError, ValueError):
-            return None if pid.isdigit() and _alive(int(pid)) else False
+            return None if pid.isdigit() and process_alive(int(pid)) else False
 
     def wait(self, handle: str) -> bool | None:
         """Waits for a job of this process."""
@@ -102,16 +102,6 @@ class LocalDoor:
         if child is not None:
             child.wait()
         return self.ended(handle)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def job_door(

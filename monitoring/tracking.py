@@ -15,16 +15,11 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from monitoring.cli import ROOT
 from monitoring.rules import Past
 from pricing.errors import RegistryError
+from pricing.places import ROOT, tracking_uri
 
 EXPERIMENT = "pricing"
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or mlflow.db at the root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """The holidays that a training may assume of days to come: those that recur in the history, else the country's."""
 
+from collections.abc import Callable
+
 from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.panel import Bools, Days, Panel
-from pricing.demand.training import Calendar
 from pricing.sections import DataConfig
 
 
-def holiday_calendar(panel: Panel, config: DataConfig) -> Calendar:
+def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
     """Returns the function from dates to holiday flags that training and validation take."""
     recurring = recurring_holidays(panel)
 

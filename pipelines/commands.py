@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from mlflow.entities import Run
 
-from pipelines.places import ROOT
 from pipelines.tracking import child_environment
 from pricing.errors import PricingError
+from pricing.places import ROOT
 
 _GRACE_SECONDS = 20
 

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cli import Options, Terminated, run_main
+from pipelines.cli import Terminated, run_main
 from pipelines.demo_world import StageError, World, call, next_folder
 from pipelines.evaluation import score_lines
 from pipelines.lock import only_one
-from pipelines.places import ROOT, pricing_home
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
+from pricing.options import Options
+from pricing.places import ROOT, pricing_home
 
 AMPLE = 10_000.0  # units; what a request says where the sales do not know the stock
 BATCH = 1000
@@ -80,7 +81,7 @@ def _demo(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = Options("demo", "Runs the whole loop, from raw sales to served prices and a drift report.")
+    options = Options("python -m pipelines.demo", "Runs the whole loop, from raw sales to served prices and a drift report.")
     options.add_argument("--data", default="grocery", choices=("grocery", "market"), help="what it runs on")
     options.add_argument("--size", default="full", choices=("full", "small"), help="small: a market of seconds, for CI")
     return options.parse(argv)

@@ -21,8 +21,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from pipelines.places import ROOT, SQLITE
 from pricing.errors import PricingError
+from pricing.places import ROOT, SQLITE
 
 READY_SECONDS = 120
 EXPERIMENT = "demo"

@@ -10,13 +10,13 @@ import mlflow
 import numpy as np
 
 from pipelines.cli import job_options, run_main
-from pipelines.places import pricing_home
 from pipelines.record import log_data
 from pipelines.tracking import tracked_run
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
+from pricing.places import pricing_home
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from pipelines.cli import job_options, run_main
 from pipelines.market_platform import Platform
 from pipelines.market_truth import true_elasticity_demand
-from pipelines.places import pricing_home
 from pricing.config import Config, load_config
 from pricing.data.market import Market, MarketConfig, simulate
 from pricing.data.market_oracle import Oracle
@@ -23,6 +22,7 @@ from pricing.data.market_policies import CostPlus, Rules, match_competitor, stat
 from pricing.data.market_rollforward import Policy, Refresh, Run, roll_forward
 from pricing.data.market_scores import Score, score
 from pricing.errors import VersionError
+from pricing.places import pricing_home
 from pricing.registry.version import LoadedVersion, load
 
 STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"

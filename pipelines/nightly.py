@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.commands import JobError, run_job
 from pipelines.lock import only_one
-from pipelines.places import pricing_home, tracking_uri
 from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
+from pricing.places import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import Registry
 
@@ -95,10 +96,19 @@ class _Night:
         days = self._config.monitoring.cooldown
         if self._retrained_within(days):
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
-        return self._retrain("monitoring found decay", source=source)
+        found = self._found()
+        half_life = found.get("recency_half_life")
+        words = ["--recency_half_life", half_life] if half_life else []
+        return self._retrain(found.get("reason") or "monitoring found decay", *words, source=source)
 
-    def _retrain(self, reason: str, *, source: str) -> str:
-        self.job("pipelines.retrain", "--source", source, "--reason", reason)
+    def _found(self) -> dict[str, str]:
+        """The tags of this night's monitoring run: why to retrain, and how fast older days should fade."""
+        mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self._run.info.run_id}' and tags.job = 'monitor'"
+        runs = MlflowClient().search_runs([self._run.info.experiment_id], filter_string=mine, max_results=1)
+        return dict(runs[0].data.tags) if runs else {}
+
+    def _retrain(self, reason: str, *words: str, source: str) -> str:
+        self.job("pipelines.retrain", "--source", source, "--reason", reason, *words)
         champion = self._registry.at(CHAMPION)
         return f"retrained on {source}: {reason}; the champion is version {champion.number if champion else 'none'}"
 

@@ -19,7 +19,6 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.cli import job_options, run_main
-from pipelines.places import pricing_home
 from pipelines.production import production
 from pipelines.tracking import tracked_run
 from pricing.config import load_config
@@ -29,6 +28,7 @@ from pricing.decision.facts import RECENT, ProductFacts
 from pricing.decision.pricer import Detailed, Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
+from pricing.places import pricing_home
 from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.places import pricing_home
 from pipelines.tracking import connect
 from pricing.config import Config
+from pricing.places import pricing_home
 from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit
 from pricing.registry.version import LoadedVersion, load

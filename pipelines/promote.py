@@ -9,7 +9,8 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from pipelines.cli import EXIT_REFUSED, UsageError, job_options, run_main
+from pipelines.calendar import holiday_calendar
+from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.production import Production, now, production
 from pipelines.promotion_report import report
 from pipelines.record import fingerprint
@@ -17,6 +18,7 @@ from pipelines.tracking import tracked_run
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import SourceError, VersionError
+from pricing.options import UsageError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.gates import (
@@ -165,8 +167,7 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         panel = panel.select(np.asarray(panel.present.any(axis=1)))
     if fingerprint(panel) != scored.get("fingerprint"):
         raise SourceError(f"{options.sales or 'simulated market'}: holds other sales than those; {asked}")
-    from pipelines.calendar import holiday_calendar  # noqa: PLC0415 - TensorFlow takes seconds to import
-    from pricing.demand.backtest import backtest  # noqa: PLC0415
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - TensorFlow takes seconds to import
 
     print(f"refitting the champion's configuration on {source}, {ours.folds} folds", flush=True)
     evaluated = backtest(

@@ -1,6 +1,7 @@
 """Trains on the newest sales and lets the gates decide: etl, train, promote or keep, under one lock and one run."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from mlflow import MlflowClient
 from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.commands import run_job
 from pipelines.lock import only_one
-from pipelines.places import pricing_home, tracking_uri
 from pipelines.record import fingerprint, flatten
 from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.store import load_panel
+from pricing.places import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import Registry
 
@@ -29,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _retrain(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
-    if options.recency is not None:
+    if options.recency_half_life is not None:
         config = config.model_copy(
-            update={"demand": config.demand.model_copy(update={"recency_half_life": options.recency})}
+            update={"demand": config.demand.model_copy(update={"recency_half_life": options.recency_half_life})}
         )
     home = pricing_home().resolve()
     with only_one("retrain", home=home) as held, tracked_run("retrain", config=config, reason=options.reason) as run:
@@ -45,6 +46,8 @@ def _retrain(argv: Sequence[str] | None) -> int:
         done = trained_already(config, panel)
         if done is None:
             said = ["--source", options.source or options.sales or "simulated market", "--reason", options.reason]
+            if Registry(config.registry.model_name, uri=tracking_uri()).at(CHAMPION) is not None:
+                said += ["--warm_start", CHAMPION]
             run_job("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=[held])
         else:
             print(f"version {done} was trained on just these sales with these settings; it is not trained again")
@@ -60,9 +63,19 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--reason", default="asked for by a person", metavar="WORDS", help="why, for the record")
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
     options.add_argument(
-        "--recency", type=float, metavar="PERIODS", help="half-life of a day's weight; absent: demand.recency_half_life"
+        "--recency_half_life",
+        type=_above_zero,
+        metavar="PERIODS",
+        help="half-life of a day's weight; absent: demand.recency_half_life",
     )
     return options.parse(argv)
+
+
+def _above_zero(word: str) -> float:
+    number = float(word)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {word!r}")
+    return number
 
 
 def trained_already(config: Config, panel: Path) -> str | None:

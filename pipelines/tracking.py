@@ -17,14 +17,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_TYPE
 
 from pipelines.cli import Terminated
-from pipelines.places import ROOT, SQLITE, pricing_home, tracking_uri
 from pipelines.record import code_tags, log_config, log_environment
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError
+from pricing.places import ROOT, SQLITE, pricing_home, process_alive, tracking_uri
 
 _log = logging.getLogger(__name__)
-
-__all__ = ["child_environment", "connect", "describe", "explain_failure", "pricing_home", "tracked_run", "tracking_uri"]
 
 EXPERIMENT = "pricing"
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"
@@ -122,19 +120,6 @@ def describe(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message; MLflow appends whole responses."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def process_alive(pid: int) -> bool:
-    """Whether a process of this machine still exists."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _open(job: str, *, reason: str | None) -> Run:

@@ -2,33 +2,40 @@
 
 import argparse
 import datetime as dt
+import math
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow import MlflowClient
 
+from pipelines.artifacts import log_artifacts
 from pipelines.calendar import holiday_calendar
+from pipelines.calibration import described
 from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
-from pipelines.plots import draw_all
 from pipelines.record import describe_data, log_data
-from pipelines.tracking import tracked_run, tracking_uri, write_note
+from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
-from pricing.demand.backtest import Backtest, backtest
-from pricing.demand.training import train
-from pricing.errors import HistoryError
+from pricing.errors import HistoryError, VersionError
+from pricing.places import tracking_uri
 from pricing.registry import CHALLENGER
-from pricing.registry.aliases import Registry
-from pricing.registry.version import LoadedVersion, Origin, pack
+from pricing.registry.aliases import RegisteredVersion, Registry
+from pricing.registry.version import LoadedVersion, Origin, load, pack
+
+if TYPE_CHECKING:
+    from pipelines.warm import Choice
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,38 +48,17 @@ def _train(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     started = time.monotonic()
     with tracked_run("train", config=config, reason=options.reason) as run:
+        earlier = _registry(config).find(options.warm_start) if options.warm_start else None
         _say(started, "reading sales")
         panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
         if options.until is not None:
             panel = _until(panel, options.until)
-        sales = options.source or options.sales
-        fingerprint = log_data(panel, sales=sales)
+        fingerprint = log_data(panel, sales=options.source or options.sales)
         _say(started, f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s")
         for note in panel.notes:
             _say(started, f"note: {note}")
-        calendar = holiday_calendar(panel, config.data)
-        evaluated = backtest(panel, config.demand, calendar=calendar, progress=lambda words: _say(started, words))
-        log_backtest(evaluated.frame, evaluated.figures)
-        _say(started, "walk-forward scores are in; fitting on everything")
-        demand = train(
-            panel,
-            config.demand,
-            calendar=calendar,
-            level_error=evaluated.level_error,
-            progress=lambda words: _say(started, words),
-        )
-        origin = Origin(kind="train", data=describe_data(panel, sales=sales, fingerprint=fingerprint))
-        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = pack(
-                Path(scratch) / "version",
-                demand=demand,
-                facts=ProductFacts.from_panel(panel),
-                config=config,
-                backtest={**evaluated.figures, "data": dict(origin.data)},
-                origin=origin,
-            )
-            number = _register(version, evaluated, config=config)
-        scores = "\n".join(score_lines(evaluated.figures))
+        data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
+        number, scores = _learn(panel, config, data=data, earlier=earlier, say=partial(_say, started))
         write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\n{scores}\n")
@@ -81,10 +67,73 @@ def _train(argv: Sequence[str] | None) -> int:
     return 0
 
 
+def _learn(
+    panel: Panel,
+    config: Config,
+    *,
+    data: Mapping[str, object],
+    earlier: RegisteredVersion | None,
+    say: Callable[[str], None],
+) -> tuple[str, str]:
+    """Scores, fits and registers; returns the version's number and its scores in lines."""
+    # Not before the sales are known to be good: TensorFlow's import takes longer than their check.
+    from pricing.demand.backtest import backtest  # noqa: PLC0415
+    from pricing.demand.training import train  # noqa: PLC0415
+
+    calendar = holiday_calendar(panel, config.data)
+    evaluated = backtest(panel, config.demand, calendar=calendar, progress=say)
+    frame, figures = described(evaluated.frame, evaluated.figures, panel)
+    log_backtest(frame, figures)
+    say("walk-forward scores are in; fitting on everything")
+    choice = _start(panel, config, earlier, say=say) if earlier is not None else None
+    demand = train(
+        panel,
+        config.demand,
+        calendar=calendar,
+        level_error=evaluated.level_error,
+        start=choice.start if choice else None,
+        progress=say,
+    )
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        version = pack(
+            Path(scratch) / "version",
+            demand=demand,
+            facts=ProductFacts.from_panel(panel),
+            config=config,
+            backtest={**figures, "data": data},
+            origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
+        )
+        number = _register(version, frame, panel, config=config)
+    return number, "\n".join(score_lines(figures))
+
+
+def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]) -> "Choice":
+    """Whether to start from a registered version's weights; recorded in the active run."""
+    from pipelines.warm import Choice, choose_start  # noqa: PLC0415 - imports TensorFlow
+
+    say(f"comparing a start from version {entry.number} with a blank one")
+    calendar = holiday_calendar(panel, config.data)
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        folder = _registry(config).download(entry.number, Path(scratch) / "version")
+        try:
+            choice = choose_start(panel, load(folder), config.demand, calendar=calendar, progress=say)
+        except VersionError as error:  # of another library: nothing to start from, and no reason to fail
+            choice = Choice(None, f"cold: {error}")
+    mlflow.log_metrics({name: value for name, value in choice.figures.items() if math.isfinite(value)})
+    mlflow.set_tags({"start": choice.why, "start_version": entry.number if choice.start else "none"})
+    say(choice.why)
+    return choice
+
+
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("train", "Trains a model on sales and registers it as the challenger.")
     options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
+    options.add_argument(
+        "--warm_start",
+        metavar="VERSION",
+        help="start from this version's or alias's weights where that scores no worse; absent: from blank ones",
+    )
     options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")
     return options.parse(argv)
 
@@ -97,17 +146,20 @@ def _until(panel: Panel, until: dt.date) -> Panel:
     return panel.select(np.flatnonzero(panel.present.any(axis=1)))
 
 
-def _register(version: LoadedVersion, evaluated: Backtest, *, config: Config) -> str:
-    for name, figure in draw_all(evaluated.frame, version.demand, version.facts):
-        mlflow.log_figure(figure, f"plots/{name}.png")
+def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, config: Config) -> str:
+    log_artifacts(frame, version, panel)
     card = model_card(version, model=config.registry.model_name)
     mlflow.log_text(card, "model_card.md")
-    registry = Registry(config.registry.model_name, uri=tracking_uri())
+    registry = _registry(config)
     number = registry.log_version(version.folder)
     MlflowClient().update_model_version(config.registry.model_name, number, description=card)
     mlflow.set_tag("version", number)
     registry.point(CHALLENGER, number)
     return number
+
+
+def _registry(config: Config) -> Registry:
+    return Registry(config.registry.model_name, uri=tracking_uri())
 
 
 def _say(started: float, words: str) -> None:

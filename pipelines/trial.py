@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from mlflow import MlflowClient
@@ -21,20 +21,24 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import Options, run_main
+from pipelines.cli import run_main
 from pipelines.record import without_password
-from pipelines.tracking import connect, describe, explain_failure, first_line, tracking_uri
+from pipelines.tracking import connect, describe, explain_failure, first_line
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
-from pricing.demand.backtest import Backtest, backtest
 from pricing.errors import PricingError, RegistryError
+from pricing.options import Options
+from pricing.places import tracking_uri
 from pricing.sections import ChoicesConfig, DemandConfig, TuningConfig
+
+if TYPE_CHECKING:
+    from pricing.demand.backtest import Backtest
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"
 
-Score = Callable[..., Backtest]
+Score = Callable[..., "Backtest"]
 
 
 class StudyError(PricingError):
@@ -69,12 +73,15 @@ def _trial(argv: Sequence[str] | None) -> int:
     connect()
     study = open_study(os.environ[STORAGE_VARIABLE], name=options.study, tuning=config.tuning)
     batch = Batch(options.parent, options.count, options.budget, options.deadline)
-    run_batch(study, load_panel(options.panel), config, batch=batch)
+    panel = load_panel(options.panel)
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow, which tune does without
+
+    run_batch(study, panel, config, batch=batch, score=backtest)
     return 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = Options("trial", "Runs a batch of trials of a study; started by tune.")
+    options = Options("python -m pipelines.trial", "Runs a batch of trials of a study; started by tune.")
     options.add_argument("--study", required=True, metavar="NAME", help="the study's name")
     options.add_argument("--panel", required=True, type=Path, metavar="DIR", help="the panel to score on")
     options.add_argument("--config", required=True, metavar="FILE", help="the configuration that trials depart from")
@@ -120,7 +127,7 @@ def begun(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=tuple(set(TrialState) - {TrialState.WAITING})))
 
 
-def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: Score = backtest) -> None:
+def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: Score) -> None:
     """Runs trials until the batch, the study's budget or the time is used up.
 
     Args:

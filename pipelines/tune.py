@@ -24,16 +24,15 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.commands import run_job, start_job, stop
-from pipelines.places import pricing_home
 from pipelines.record import log_data
-from pipelines.tracking import process_alive, tracked_run, write_note
+from pipelines.tracking import tracked_run, write_note
 from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
-from pricing.demand.backtest import backtest
 from pricing.errors import HistoryError
+from pricing.places import pricing_home, process_alive
 from pricing.sections import DemandConfig
 
 _POLL_SECONDS = 0.5
@@ -228,6 +227,8 @@ def _say_verdict(demand: DemandConfig, verdict: str) -> DemandConfig:
 
 
 def _unseen(panel: Panel, demand: DemandConfig, config: Config) -> float:
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
+
     last = demand.model_copy(update={"folds": 1})
     return float(backtest(panel, last, calendar=holiday_calendar(panel, config.data)).figures["wape"])
 

@@ -43,7 +43,7 @@ class ContractError(PricingError):
             lines.append(f"  - {violation.rule}: {rows}{violation.first}")
         mendable = any(violation.count for violation in self.violations)
         lines.append(
-            "Mend the rows, or set the bad ones aside with --quarantine DIR."
+            "Rows are counted from 1, without the header. Mend them, or set the bad ones aside with --quarantine DIR."
             if mendable
             else "Mend the table: README.md lists the columns of the contract."
         )

@@ -135,6 +135,24 @@ def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: Place) -> Non
     assert here.aliases() == {}
 
 
+def test_bad_sales_are_refused_before_tensorflow_is_imported(here: Place) -> None:
+    sales = here.folder / "bad.csv"
+    sales.write_text("date,product_id,units_sold,price\n2024-01-01,A,1,-5\n")
+    code = f"""
+import sys
+from pipelines import train, tune
+codes = [job.main(["--sales", {str(sales)!r}]) for job in (train, tune)]
+print(codes, [name for name in ("tensorflow", "keras") if name in sys.modules])
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=here.environment(), capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.splitlines()[-1] == "[2, 2] []"
+    assert "Rows are counted from 1, without the header." in done.stderr
+
+
 @pytest.mark.slow
 def test_too_little_history_says_how_much_is_needed(here: Place) -> None:
     sales, settings = write_sales(here.folder / "sales.csv", days=60), write_config(here.folder / "tiny.yaml")

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from pipelines import retrain
 from pipelines.lock import only_one
 from tests.experiments import Place, place, write_config, write_sales
 
@@ -93,6 +94,17 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     assert "version 2 was trained on just these sales with these settings" in last.out
     assert here.aliases() == {"champion": "2", "challenger": "2", "previous": "1"}
     assert _status(here, "retrain") == ["FINISHED", *["FAILED"] * 4, "FINISHED"]
+    _compared_with_the_champions_weights(here)
+
+
+def _compared_with_the_champions_weights(here: Place) -> None:
+    (cold,) = [run for run in here.runs(job="train") if run.data.tags.get("version") == "1"]
+    (second,) = [run for run in here.runs(job="train") if run.data.tags.get("version") == "2"]
+    assert "start" not in cold.data.tags, "there was no champion to start from"
+    figures = second.data.metrics
+    warm = figures["warm_wape"] <= figures["cold_wape"]
+    assert second.data.tags["start"].startswith("warm: WAPE" if warm else "cold: WAPE")
+    assert second.data.tags["start_version"] == ("1" if warm else "none")
 
 
 @pytest.mark.slow
@@ -100,7 +112,7 @@ def test_without_automatic_promotion_a_person_decides(here: Place, sales: Path) 
     settings = str(write_config(here.folder / "tiny.yaml"))
     old = _until(sales, here.folder / "old.csv", days=110)
 
-    done = here.run("pipelines.retrain", "--sales", old, "--config", settings, "--recency", "60")
+    done = here.run("pipelines.retrain", "--sales", old, "--config", settings, "--recency_half_life", "60")
 
     assert done.code == 0, done.err
     assert "left to a person" in done.out
@@ -117,6 +129,15 @@ def test_bad_sales_end_the_retraining_and_its_stage_failed(here: Place) -> None:
     assert done.code == 2
     assert "pipelines.etl ended with exit code 2; its message is above" in done.err
     assert (_status(here, "retrain"), _status(here, "etl")) == (["FAILED"], ["FAILED"])
+
+
+@pytest.mark.parametrize("half_life", ["0", "-3", "inf", "soon"])
+def test_a_half_life_that_is_none_is_refused_by_name(
+    here: Place, capsys: pytest.CaptureFixture[str], half_life: str
+) -> None:
+    assert retrain.main(["--recency_half_life", half_life]) == 2
+
+    assert "--recency_half_life: " in capsys.readouterr().err
 
 
 def test_a_second_retraining_is_refused_while_one_runs(here: Place) -> None:

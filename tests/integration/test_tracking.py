@@ -12,11 +12,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.places import ROOT, pricing_home
 from pipelines.record import flatten, without_password
 from pipelines.tracking import child_environment, connect, tracked_run
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
+from pricing.places import ROOT, pricing_home
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import UsageError, job_options, run_main
+from pipelines.cli import job_options, run_main
 from pricing.errors import HistoryError
+from pricing.options import UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ def test_an_empty_value_counts_as_not_given_in_both_spellings():
 
 
 @pytest.mark.parametrize(
-    ("words", "near"), [(["--sale=x"], "--sales"), (["--decision", "d"], "--decisions"), (["x"], "nearest")]
+    ("words", "near"),
+    [(["--sale=x"], "--sales"), (["--decision", "d"], "--decisions"), (["x"], "every value follows an option")],
 )
 def test_an_unknown_option_names_the_nearest(words, near):
     with pytest.raises(UsageError, match=near):

@@ -1,4 +1,4 @@
-"""Where a job keeps things on this machine: the tracking store and PRICING_HOME. Nothing is made here."""
+"""Where programs keep things on this machine: the tracking store, PRICING_HOME, and whose process is alive there."""
 
 import os
 import tempfile
@@ -26,3 +26,16 @@ def pricing_home() -> Path:
     if in_clone and tracking_uri().startswith(f"{SQLITE}/"):
         return Path(tracking_uri().removeprefix(SQLITE)).parent / ".pricing"
     return ROOT / ".pricing"
+
+
+def process_alive(pid: int) -> bool:
+    """Whether a process of this machine still exists."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
