@@ -82,7 +82,7 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision)
         self._demand = demand
-        self._usual_elasticity = config.decision.rule_elasticity
+        self._usual_elasticity, self._trust = config.decision.rule_elasticity, config.decision.rule_list_trust
         self._desk = Desk(demand, facts, config, self.policy)
         self._new_id = new_id or (lambda: uuid.uuid4().hex)
 
@@ -229,7 +229,8 @@ class Pricer:
 
     def _by_belief(self, columns: Columns, level: Floats) -> Ask:
         these = columns.these
-        elasticity = believed_elasticity(columns.margin, usual=self._usual_elasticity)
+        own = 1 - these.unit_cost / these.list_price
+        elasticity = believed_elasticity(columns.margin, own=own, usual=self._usual_elasticity, trust=self._trust)
         return partial(
             believed_demand,
             list_price=these.list_price,
