@@ -18,6 +18,7 @@ from serving.champion import Served
 from serving.problems import ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
+from serving.together import Together
 
 EXAMPLE = {
     "product_id": "SKU12345",
@@ -67,6 +68,7 @@ class Desk:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._together = Together(self.price)
 
     def get_price(self) -> bytes:
         """Flask's view of `one`."""
@@ -87,7 +89,7 @@ class Desk:
         asked = parse(PriceRequest, body)
         served = self._service.champion.served
         try:
-            (answer,) = self.price(served, [asked])
+            answer = self._together.price(served, asked)
         except RequestError as error:
             raise from_request_error(error) from error
         if not dry:

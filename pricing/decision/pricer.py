@@ -1,10 +1,10 @@
 """What answers price requests: history, model and rules behind one door. A price always comes."""
 
 import datetime as dt
-import uuid
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import get_args
 
 import numpy as np
@@ -84,7 +84,7 @@ class Pricer:
         self._demand = demand
         self._usual_elasticity, self._trust = config.decision.rule_elasticity, config.decision.rule_list_trust
         self._desk = Desk(demand, facts, config, self.policy)
-        self._new_id = new_id or (lambda: uuid.uuid4().hex)
+        self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
         """One decision per request, in order; the whole batch in one pass.
@@ -275,10 +275,16 @@ def _known(columns: Columns) -> NDArray[np.bool_]:
     return (columns.offers.product >= 0) | (columns.offers.category >= 0)
 
 
+@cache
+def _summarised(candidates: int) -> NDArray[np.intp]:
+    """The columns of the candidates that the log keeps."""
+    return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
+
+
 def _details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:
     prices = choices.candidates.prices
-    chosen = np.linspace(0, prices.shape[1] - 1, SUMMARY).astype(np.intp)
-    units = np.einsum("n,rnc->rc", choices.grid.weight, choices.grid.first[:, :, chosen])
+    chosen = _summarised(prices.shape[1])
+    units = choices.grid.weight @ choices.grid.first[:, :, chosen]
     these = columns.these
     return [
         Detailed(decision, date, category or None, current if known else None, list_price, cost, listed, expected)

@@ -13,6 +13,7 @@ Ints = NDArray[np.integer]
 
 LARGEST_SIZE = 1e6  # beyond it a negative binomial is Poisson to six digits
 TABLE = 40  # means at which a request's expected sales are worked out before interpolating
+_POINTS = np.arange(TABLE)
 AMPLE = 6.0  # standard deviations above the mean at which stock sets no limit
 
 
@@ -38,11 +39,13 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
         Expected units sold, in the shape of `mean`, never above `mean` nor `stock`.
     """
     units = np.maximum(stock, 1.0)
-    total = size + mean
-    p, q = size / total, mean / total
-    mass, above = _mass_and_tail(p, q, size=size, units=units)
-    sales = mean + above * (units - mean) - (size + units) * q * mass
-    return np.asarray(np.minimum(np.maximum(sales, 0.0), np.minimum(mean, units)))
+    q, mass, above = _mass_and_tail(mean, size=size, units=units)
+    above *= units - mean
+    above += mean
+    mass *= q
+    mass *= size + units
+    above -= mass
+    return np.asarray(np.minimum(np.maximum(above, 0.0), np.minimum(mean, units)))
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
@@ -53,26 +56,47 @@ def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
         size: Of the negative binomial, above 0; broadcasts against `mean`.
         units: At least 0, in the shape of `size`; between whole units it is interpolated.
     """
-    total = size + mean
-    p, q = size / total, mean / total
-    mass, above = _mass_and_tail(p, q, size=size, units=units)
+    q, mass, above = _mass_and_tail(mean, size=size, units=units)
     return np.asarray(np.minimum(np.maximum(above - mass * q, 0.0), 1.0))
 
 
-def _mass_and_tail(p: Floats, q: Floats, *, size: Floats, units: Floats) -> tuple[Floats, Floats]:
-    """A of `expected_sales`, and P(D' > units) for D' negative binomial of size + 1 and the same p."""
-    mass = np.exp(_log_choose(size, units) + size * np.log(p) + units * np.log(q))
-    shifted = size + 2
-    trials = shifted + units
-    ratio = np.empty((2, *p.shape))
-    np.divide(units + 0.5, trials * q, out=ratio[0])
-    np.divide(shifted - 0.5, trials * p, out=ratio[1])
-    bent = _skew(ratio)
+def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats, Floats, Floats]:
+    """Q and A of `expected_sales`, and P(D' > units) for D' negative binomial of size + 1 and the same p."""
+    # Everything that depends on size and units alone comes from Python's own floats, or these many small arrays would
+    # cost more than the large ones.
+    pairs = zip(size.ravel().tolist(), units.ravel().tolist(), strict=True)
+    log_choose, of_q, alone, per, ratio, *share = np.array([_constants(*pair) for pair in pairs]).T.reshape(
+        9, *size.shape
+    )
+    total = size + mean
+    chance = np.empty((2, *total.shape))  # q, p
+    np.divide(mean, total, out=chance[0])
+    np.divide(size, total, out=chance[1])
+    q, p = chance
+    logs = np.log(chance)
+    mass = units * logs[0]
+    mass += size * logs[1]
+    mass += log_choose
+    np.exp(mass, out=mass)
+    bent = _skew(np.array(share[:2]) / chance, np.array(share[2:]) - logs)
+    bent[0] *= p
+    bent[1] *= q
+    spread = bent[0]
+    spread += bent[1]
+    spread += 1
+    np.maximum(spread, 0.0, out=spread)
     pq = p * q
-    spread = np.maximum(1 + p * bent[0] + q * bent[1], 0.0) / ((trials + 1 / 6) * pq)
-    distance = (trials + 1 / 3) * q - units - 2 / 3
-    distance -= p * (0.02 / (units + 1) + 0.02 / (trials + 1)) - q * (0.02 / shifted) - 0.01 / (trials + 1)
-    return mass, normal_chance(distance * np.sqrt(spread)) - mass * pq * ((size + units + 1) / (size + 1))
+    spread /= pq
+    spread *= per
+    np.sqrt(spread, out=spread)
+    distance = of_q * q
+    distance += alone
+    distance *= spread
+    pq *= mass
+    pq *= ratio
+    above = normal_chance(distance)
+    above -= pq
+    return q, mass, above
 
 
 class Shelf:
@@ -93,17 +117,27 @@ class Shelf:
             return
         everything = len(self._short) == len(stock)
         rows = slice(None) if everything else self._short
-        ends = np.array([[most[rows], first[rows, :, 0].max(axis=1)], [_least(until[rows]), _least(first[rows])]])
-        ends = np.log(np.maximum(ends, 1e-12))
+        ends = np.array(
+            [[most, first[:, :, 0].max(axis=1)], [until[:, :, -1].min(axis=1), first[:, :, -1].min(axis=1)]]
+        )
+        ends = np.log(np.maximum(ends[:, :, rows], 1e-12))
         top, bottom = ends[0], np.minimum(np.maximum(ends[1], ends[0] - 9.0), ends[0] - 0.01)  # (2, request)
         step = (top - bottom) / (TABLE - 1)
-        means = np.exp(bottom[..., None] + step[..., None] * np.arange(TABLE))  # (2, request, point)
+        means = np.exp(bottom[..., None] + step[..., None] * _POINTS)  # (2, request, point)
         sizes = np.minimum(np.array([size[rows], grid.first_size[rows]]), LARGEST_SIZE)[..., None]
-        units = np.broadcast_to(stock[rows], top.shape)[..., None]
-        self._table = expected_sales(means, size=sizes, stock=units) / means
-        self._bottom, self._per = bottom, 1 / step
+        table = expected_sales(means, size=sizes, stock=np.broadcast_to(stock[rows], top.shape)[..., None])
+        table /= means
+        # Single precision halves the time; its error, a few parts in a million, is far below the approximation's.
+        self._table = table.astype(np.float32).reshape(2, -1)
+        self._slope = np.empty_like(self._table)
+        np.subtract(self._table[:, 1:], self._table[:, :-1], out=self._slope[:, :-1])
+        self._bottom, self._per = bottom.astype(np.float32), (1 / step).astype(np.float32)
         demand = until[rows]
-        served = self._served(0, demand) * demand
+        served = self._served(0, demand)
+        if served.dtype == demand.dtype:
+            served *= demand
+        else:
+            served = served * demand
         if everything:
             self.until = served
         else:
@@ -120,31 +154,23 @@ class Shelf:
     def _served(self, kind: int, mean: Floats) -> Floats:
         """The share of demand that is served; the first axis of `mean` runs over the requests that are short."""
         shape = (-1, *(1,) * (mean.ndim - 1))
-        # Single precision halves the time; its error, a few parts in a million, is far below the approximation's.
-        place = np.log(np.maximum(mean, 1e-300)).astype(np.float32)
-        place -= self._bottom[kind].reshape(shape).astype(np.float32)
-        place *= self._per[kind].reshape(shape).astype(np.float32)
+        place = np.log(np.maximum(mean, 1e-300)).astype(np.float32, copy=False)
+        place -= self._bottom[kind].reshape(shape)
+        place *= self._per[kind].reshape(shape)
         np.fmax(place, 0.0, out=place)  # where demand is no number it stays none, but the place is one
         np.fmin(place, TABLE - 1.001, out=place)
-        left = place.astype(np.intp)
-        place -= left
+        whole = np.floor(place)
+        place -= whole
+        left = whole.astype(np.intp)
         left += np.arange(0, len(mean) * TABLE, TABLE).reshape(shape)
-        flat = self._table[kind].astype(np.float32).ravel()
-        share: Floats = flat[left]
-        left += 1
-        place *= flat[left] - share
+        place *= self._slope[kind].take(left)
+        share: Floats = self._table[kind].take(left)
         share += place
         return share
 
 
-def _least(mean: Floats) -> Floats:
-    least: Floats = mean[:, :, -1].min(axis=1)
-    return least
-
-
-def _skew(ratio: Floats) -> Floats:
-    """Peizer and Pratt's g(x) = (1 − x² + 2x log x) / (1 − x)²; changes `ratio`."""
-    logs = np.log(ratio)
+def _skew(ratio: Floats, logs: Floats) -> Floats:
+    """Peizer and Pratt's g(x) = (1 − x² + 2x log x) / (1 − x)², from x and log x; changes both."""
     logs *= 2
     logs -= ratio
     logs *= ratio
@@ -156,8 +182,26 @@ def _skew(ratio: Floats) -> Floats:
     return logs
 
 
-def _log_choose(size: Floats, units: Floats) -> Floats:
-    """Gives log Γ(size + units + 1) − log Γ(size + 1) − log Γ(units + 1), request by request: NumPy has no log Γ."""
-    pairs = zip(size.ravel().tolist(), units.ravel().tolist(), strict=True)
-    gamma = math.lgamma
-    return np.array([gamma(k + n + 1) - gamma(k + 1) - gamma(n + 1) for k, n in pairs]).reshape(size.shape)
+def _constants(size: float, units: float) -> tuple[float, ...]:
+    """What `_mass_and_tail` needs of one size and stock: NumPy has no log Γ, and single numbers are Python's strength.
+
+    Returns:
+        log Γ(size + units + 1) − log Γ(size + 1) − log Γ(units + 1); the coefficient of q and the constant of Peizer
+        and Pratt's distance; the inverse of what its spread is divided by; the ratio of A to its neighbour; and the
+        two ratios that their g is taken of, times q and p, with their logarithms.
+    """
+    shifted = size + 2
+    trials = shifted + units
+    of_p = -0.02 / (units + 1) - 0.02 / (trials + 1)
+    at_q, at_p = (units + 0.5) / trials, (shifted - 0.5) / trials
+    return (
+        math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1),
+        trials + 1 / 3 + 0.02 / shifted - of_p,
+        of_p + 0.01 / (trials + 1) - 2 / 3 - units,
+        1 / (trials + 1 / 6),
+        (size + units + 1) / (size + 1),
+        at_q,
+        at_p,
+        math.log(at_q),
+        math.log(at_p),
+    )

@@ -68,6 +68,8 @@ class Reader(Frame):
         days: (step, HIDDEN) what it gets from the calendar, for each period of `holidays`.
         weekday: (step,) column of the profile.
         tilt: (row, node) elasticity of each node less the mean.
+        shift: (step, node) what the level's uncertainty adds at each node, for each step up to the last that counts.
+        first_day: The last period that the states have read, in days since 1970.
     """
 
     sheet: Sheet
@@ -75,6 +77,8 @@ class Reader(Frame):
     days: Floats
     weekday: Ints
     tilt: Floats
+    shift: Floats
+    first_day: int
 
 
 def open_reader(sheet: Sheet, frame: Frame) -> Reader:
@@ -92,32 +96,54 @@ def open_reader(sheet: Sheet, frame: Frame) -> Reader:
         days=days,
         weekday=weekday,
         tilt=(np.clip(sheet.elasticity[:, None] * factor, *LIMITS) - sheet.elasticity[:, None]).astype(np.float32),
+        shift=_level_shift(frame),
+        first_day=int(frame.start.astype("datetime64[D]").astype(np.int64)),
     )
+
+
+def _level_shift(frame: Frame) -> Floats:
+    """(step, node) in log units; the mean over the nodes stays."""
+    step = np.arange(STALE_HORIZONS * frame.horizon + 1)
+    level_sd = np.sqrt(frame.level_error[0] ** 2 + frame.level_error[1] ** 2 * step)
+    shift = level_sd[:, None] * LEVEL_Z
+    return np.asarray((shift - np.log(np.exp(shift).mean(axis=1, keepdims=True))).astype(np.float32))
 
 
 def sheet_rows(reader: Reader, offers: Offers) -> Ints:
     """(request,) row in the model's sheet: products first, then categories, last the unknown category."""
+    product = offers.product
+    if product.min(initial=0) >= 0:
+        return product
     fallback = np.where(offers.category >= 0, reader.products + offers.category, len(reader.sheet.level) - 1)
-    return np.where(offers.product >= 0, offers.product, fallback)
+    return np.where(product >= 0, product, fallback)
 
 
-def outlook(reader: Reader, offers: Offers, rows: Ints) -> tuple[Floats, Floats, Floats]:
+def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floats) -> tuple[Floats, Floats, Floats]:
     """Demand at usual price: log units without promotion, the lift of a full draw, log size; (request, ahead).
 
     Periods ahead run from the requested one to the last before the delivery of the request that waits longest.
+
+    Args:
+        reader: What is known.
+        offers: What is asked for.
+        rows: (request,) from `sheet_rows`.
+        first: (request,) periods from the state's date to the requested one.
+        usual: (request,) the price at which each product usually sells.
     """
     sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
-    step = _first_step(reader, offers)[:, None] + np.arange(max(int(offers.periods.max(initial=1)), 1))
-    if step.min(initial=0) >= 0 and step.max(initial=0) < len(reader.days):
+    ahead = max(int(offers.periods.max(initial=1)), 1)
+    step = first[:, None] + np.arange(ahead)
+    if first.min(initial=0) >= 0 and first.max(initial=0) + ahead <= len(reader.days):
         days, weekday = reader.days[step], reader.weekday[step]
-        given = reader.holidays[step[:, 0]]
+        given = reader.holidays[first]
     else:
         days, weekday = _calendar_part(reader, step)
-        given = reader.holidays[np.clip(step[:, 0], 0, len(reader.holidays) - 1)]
-    gap, gap_known = features.competitor_gap(offers.comp_price, _anchor(sheet.usual_price[rows], offers))
+        given = reader.holidays[np.clip(first, 0, len(reader.holidays) - 1)]
+    gap, gap_known = features.competitor_gap(offers.comp_price, usual)
     request = gap[:, None] * kernel[GAP_ROW] + gap_known[:, None] * kernel[GAP_ROW + 1]  # (request, HIDDEN)
-    profile = np.take_along_axis(sheet.profile[rows], weekday, axis=1)
-    hidden = (reader.own[rows] + request.astype(np.float32))[:, None] + days + profile[..., None] * kernel[PROFILE_ROW]
+    profile = sheet.profile[rows[:, None], weekday]
+    hidden = (reader.own[rows] + request)[:, None] + days
+    hidden += profile[..., None] * kernel[PROFILE_ROW]
     # The request's own word on its holiday replaces the calendar's, for the requested period alone.
     hidden[:, 0] += (offers.is_holiday - given)[:, None].astype(np.float32) * kernel[HOLIDAY_ROW]
     mean, lift, size = forward.heads(reader.weights, hidden)
@@ -130,34 +156,44 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     The elasticity's uncertainty turns the curve around the price at which the product has lately been sold, where
     its level is known best.
     """
-    sheet, rows = reader.sheet, sheet_rows(reader, offers)
-    base, lift, log_size = outlook(reader, offers, rows)
-    x = np.log(prices / _anchor(sheet.usual_price[rows], offers)[:, None]).astype(np.float32)  # (request, candidate)
+    # What a single price costs is the number of NumPy calls, what a batch costs the number of passes over the grid.
+    sheet, rows, first = reader.sheet, sheet_rows(reader, offers), _first_step(reader, offers)
+    usual = _anchor(sheet.usual_price[rows], offers)
+    base, lift, log_size = outlook(reader, offers, rows, first, usual)
+    x = np.log(prices / usual[:, None]).astype(np.float32)  # (request, candidate)
     around = x - sheet.recent_price[rows][:, None]
-    step = np.clip(_first_step(reader, offers), 1, STALE_HORIZONS * reader.horizon)
-    level_sd = np.sqrt(reader.level_error[0] ** 2 + reader.level_error[1] ** 2 * step)
-    shift = level_sd[:, None] * LEVEL_Z  # (request, node)
-    shift = (shift - np.log(np.exp(shift).mean(axis=1, keepdims=True))).astype(np.float32)  # the mean stays
-    power = reader.tilt[rows][:, :, None] * around[:, None, :]
-    power += (sheet.elasticity[rows][:, None] * x)[:, None, :]
-    power += shift[:, :, None]
-    effect = np.exp(np.clip(power, -POWER_LIMIT, POWER_LIMIT, out=power))  # (request, node, candidate)
-    waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]  # (request, ahead)
-    plain = np.exp(base) * waiting
-    now, total = np.exp(base[:, :1]), plain.sum(axis=1, keepdims=True)  # (request, 1)
+    x *= sheet.elasticity[rows][:, None]
+    power = reader.tilt[rows][:, :, None] * around[:, None, :]  # (request, node, candidate)
+    power += x[:, None, :]
+    power += reader.shift[np.minimum(np.maximum(first, 1), len(reader.shift) - 1)][:, :, None]
+    np.maximum(power, -POWER_LIMIT, out=power)
+    np.minimum(power, POWER_LIMIT, out=power)
+    effect = np.exp(power, out=power)
+    plain, size = np.exp(base), np.exp(log_size)  # (request, ahead)
+    waiting = None
+    if len(rows) > 1:  # one alone waits for all the periods that were worked out
+        waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]
+        now, plain = plain[:, :1], plain * waiting
+    else:
+        now = plain[:, :1]
+    total = plain.sum(axis=1, keepdims=True)  # (request, 1)
     drawn = np.flatnonzero(offers.is_promo)
     if len(drawn):
         listed = _anchor(sheet.list_price[rows], offers)[drawn]
         draw = offers.is_promo[drawn, None] * features.promo_draw(prices[drawn], listed[:, None])
         units = np.exp(base[drawn, :, None] + lift[drawn, :, None] * draw[:, None, :])  # (promotion, ahead, candidate)
         now, total = np.repeat(now, prices.shape[1], axis=1), np.repeat(total, prices.shape[1], axis=1)
-        now[drawn], total[drawn] = units[:, 0], (units * waiting[drawn, :, None]).sum(axis=1)
+        now[drawn] = units[:, 0]
+        if waiting is not None:
+            units *= waiting[drawn, :, None]
+        total[drawn] = units.sum(axis=1)
+    # Sizes add up through the variances: Σ m² / r = M² / R.
+    sum_of_squares = np.maximum((plain * plain / size).sum(axis=1), 1e-12)
     return DemandGrid(
         first=now[:, None, :] * effect,
         until=total[:, None, :] * effect,
-        first_size=np.exp(log_size[:, 0]),
-        # Sizes add up through the variances: Σ m² / r = M² / R.
-        until_size=plain.sum(axis=1) ** 2 / np.maximum((plain**2 / np.exp(log_size)).sum(axis=1), 1e-12),
+        first_size=size[:, 0],
+        until_size=plain.sum(axis=1) ** 2 / sum_of_squares,
         weight=WEIGHT,
         source=np.where(sheet.own[rows] & (offers.product >= 0), 0, 1),
     )
@@ -168,10 +204,10 @@ def _anchor(price: Floats, offers: Offers) -> Floats:
     return np.where(np.isfinite(price), price, offers.list_price)
 
 
-def _first_step(reader: Frame, offers: Offers) -> Ints:
+def _first_step(reader: Reader, offers: Offers) -> Ints:
     """(request,) periods from the state's date to the requested one."""
-    days: Ints = (offers.date.astype("datetime64[D]") - reader.start).astype(np.int64)
-    return days // STEP_DAYS[reader.period]
+    days: Ints = offers.date.astype("datetime64[D]", copy=False).view(np.int64) - reader.first_day
+    return days if reader.period == "day" else days // STEP_DAYS[reader.period]
 
 
 def _calendar_part(frame: Frame, step: Ints) -> tuple[Floats, Ints]:

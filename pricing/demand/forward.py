@@ -78,5 +78,5 @@ def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats, Floats]:
     """The heads from the hidden layer before its activation, (…, HIDDEN); returns what `respond` returns."""
     heads = np.maximum(hidden, 0.0) @ weights["heads/kernel"] + weights["heads/bias"]
     lift: Floats = np.logaddexp(0.0, heads[..., 2] - 1.0)
-    size: Floats = np.clip(heads[..., 1] + 1.0, *LOG_SIZE_LIMITS)
+    size: Floats = np.minimum(np.maximum(heads[..., 1] + 1.0, LOG_SIZE_LIMITS[0]), LOG_SIZE_LIMITS[1])
     return heads[..., 0], lift, size

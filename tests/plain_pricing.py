@@ -1,0 +1,109 @@
+"""The slow, straightforward way to a price, request by request and node by node: what the fast way is compared with."""
+
+import math
+
+import numpy as np
+
+from pricing.data import features
+from pricing.data.panel import STEP_DAYS
+from pricing.decision.circumstances import Circumstances
+from pricing.demand import forecast, forward
+from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.forecast import Reader
+
+POINTS = 40
+
+
+def plain_grid(reader: Reader, offers: Offers, prices: np.ndarray) -> DemandGrid:
+    """`forecast.grid`, worked out for one request after the other."""
+    parts = [_one(reader, offers, row, prices[row]) for row in range(len(prices))]
+    first, until, first_size, until_size, source = map(np.array, zip(*parts, strict=True))
+    return DemandGrid(first, until, first_size, until_size, forecast.WEIGHT, source)
+
+
+def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tuple[object, ...]:
+    sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
+    product, category = int(offers.product[number]), int(offers.category[number])
+    row = product if product >= 0 else reader.products + category if category >= 0 else len(sheet.level) - 1
+    start = int((offers.date[number] - reader.start) / np.timedelta64(1, "D")) // STEP_DAYS[reader.period]
+    usual, listed = (
+        float(price) if math.isfinite(price) else float(offers.list_price[number])
+        for price in (sheet.usual_price[row], sheet.list_price[row])
+    )
+    gap, gap_known = (
+        part[0] for part in features.competitor_gap(offers.comp_price[number : number + 1], np.array([usual]))
+    )
+    ahead = max(int(offers.periods[number]), 1)
+    steps = np.arange(start, start + ahead)[None]
+    days, weekday = forecast._calendar_part(reader, steps)
+    profile = sheet.profile[row][weekday[0]]
+    hidden = (reader.own[row] + (gap * kernel[forecast.GAP_ROW] + gap_known * kernel[forecast.GAP_ROW + 1]))[None, None]
+    hidden = hidden + days + profile[None, :, None] * kernel[forecast.PROFILE_ROW]
+    given = reader.holidays[min(max(start, 0), len(reader.holidays) - 1)]
+    hidden[0, 0] += np.float32(offers.is_holiday[number] - given) * kernel[forecast.HOLIDAY_ROW]
+    mean, lift, log_size = (part[0] for part in forward.heads(reader.weights, hidden))
+    base = sheet.level[row] + profile + mean
+
+    counted = min(max(start, 1), forecast.STALE_HORIZONS * reader.horizon)
+    level_sd = np.sqrt(reader.level_error[0] ** 2 + reader.level_error[1] ** 2 * counted)
+    shift = level_sd * forecast.LEVEL_Z
+    shift = (shift - np.log(np.exp(shift).mean())).astype(np.float32)
+    x = np.log(prices / usual).astype(np.float32)
+    draw = np.clip((1.0 - prices / listed) / features.FULL_DRAW_CUT, 0.0, 1.0) * offers.is_promo[number]
+    first, until = [], []
+    for node in range(forecast.NODES):
+        power = reader.tilt[row, node] * (x - sheet.recent_price[row]) + sheet.elasticity[row] * x + shift[node]
+        effect = np.exp(np.clip(power, -forecast.POWER_LIMIT, forecast.POWER_LIMIT))
+        units = np.exp(base)[:, None]
+        if offers.is_promo[number]:
+            units = np.exp(base[:, None] + lift[:, None] * draw)
+        first.append(units[0].astype(np.float32) * effect)
+        until.append(units.sum(axis=0).astype(np.float32) * effect)
+    plain, size = np.exp(base), np.exp(log_size)
+    until_size = plain.sum() ** 2 / max((plain**2 / size).sum(), 1e-12)
+    return first, until, size[0], until_size, 0 if sheet.own[row] and product >= 0 else 1
+
+
+def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:
+    """(node, candidate) expected sales of one request, interpolated between points worked out one by one."""
+    top = math.log(max(mean[:, 0].max(), 1e-12))
+    bottom = min(max(math.log(max(mean[:, -1].min(), 1e-12)), top - 9.0), top - 0.01)
+    points = np.linspace(bottom, top, POINTS)
+    share = [plain_expected(math.exp(point), size=min(size, 1e6), stock=stock) / math.exp(point) for point in points]
+    return np.interp(np.log(np.maximum(mean, 1e-300)), points, share) * mean
+
+
+def plain_expected(mean: float, *, size: float, stock: float) -> float:
+    """The formula of `stock.expected_sales`, as its docstring gives it."""
+    units = max(stock, 1.0)
+    p = size / (size + mean)
+    q = mean / (size + mean)
+    log_choose = math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1)
+    mass = math.exp(log_choose + size * math.log(p) + units * math.log(q))
+    shifted = size + 2
+    trials = shifted + units
+    bend = p * _bend((units + 0.5) / (trials * q)) + q * _bend((shifted - 0.5) / (trials * p))
+    spread = max(1 + bend, 0.0) / ((trials + 1 / 6) * p * q)
+    distance = (trials + 1 / 3) * q - units - 2 / 3
+    distance -= p * (0.02 / (units + 1) + 0.02 / (trials + 1)) - q * (0.02 / shifted) - 0.01 / (trials + 1)
+    above = _normal(distance * math.sqrt(spread)) - mass * p * q * (size + units + 1) / (size + 1)
+    sales = mean + above * (units - mean) - (size + units) * q * mass
+    return min(max(sales, 0.0), mean, units)
+
+
+def _bend(x: float) -> float:
+    return (1 - x * x + 2 * x * math.log(x)) / ((1 - x) ** 2 + 1e-12)
+
+
+def _normal(z: float) -> float:
+    z = min(max(z, -8.0), 8.0)
+    return 1 / (1 + math.exp(-z * (1.59543566 + z * z * (7.35965074e-02 - 6.31612787e-04 * z * z))))
+
+
+def plain_profit(these: Circumstances, grid: DemandGrid, prices: np.ndarray, *, row: int) -> np.ndarray:
+    """(candidate,) expected profit of one request under the strategy margin, kept units worth their cost."""
+    stock = float(these.stock[row])
+    sold = grid.until[row].astype(np.float64)
+    if stock > 0:
+        sold = plain_sales(sold, size=float(grid.until_size[row]), stock=stock)
+    return np.asarray((grid.weight @ sold) * (prices - these.unit_cost[row]))

@@ -1,0 +1,110 @@
+"""The fast way to a price comes to the same as the slow one."""
+
+import datetime as dt
+from functools import cache
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from pricing.config import load_config
+from pricing.decision.choose import Choices, choose
+from pricing.decision.columns import Columns, Desk
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest, Weekday
+from pricing.registry.version import LoadedVersion, load
+from tests.plain_pricing import plain_grid, plain_profit
+from tests.versions import shared_version
+
+CONFIG = load_config()
+
+
+@cache
+def version() -> LoadedVersion:
+    return load(shared_version(), check=False)
+
+
+@cache
+def pricer() -> Pricer:
+    return version().pricer(version="7", config=CONFIG)
+
+
+def requests(count: int, *, seed: int = 0) -> list[PriceRequest]:
+    """All kinds: promotions, holidays, hardly any stock, strangers with and without a category, other prices."""
+    rng = np.random.default_rng(seed)
+    demand = version().demand
+    made = []
+    for number in range(count):
+        known = rng.random() < 0.85
+        more: dict[str, object] = {} if known else {"list_price": 9.5, "category": str(demand.categories[0])}
+        if rng.random() < 0.2:
+            more["is_holiday"] = bool(rng.random() < 0.5)
+        if rng.random() < 0.2:
+            more["current_price"] = round(float(rng.uniform(1, 20)), 2)
+        made.append(
+            PriceRequest(
+                product_id=str(rng.choice(demand.product_ids)) if known else f"stranger {number}",
+                current_stock=float(rng.choice([0, 1, 5, 40, 300, 5000])),
+                day_of_week=get_args(Weekday)[int(rng.integers(7))],
+                comp_price=None if rng.random() < 0.2 else round(float(rng.uniform(1, 20)), 2),
+                is_promo=bool(rng.random() < 0.4),
+                **more,
+            )
+        )
+    return made
+
+
+def laid_out(asked: list[PriceRequest], today: dt.date) -> Columns:
+    desk = Desk(version().demand, version().facts, CONFIG, pricer().policy)
+    return desk.lay_out(asked, today=today)
+
+
+@pytest.mark.parametrize("later", [1, 40, 500])
+def test_demand_is_what_the_formula_says_request_by_request(later: int) -> None:
+    today = version().demand.state_date + dt.timedelta(days=later)
+    for asked in requests(60, seed=later):
+        columns = laid_out([asked], today)
+        prices = pricer().policy.lattice.candidates(columns.these).prices
+
+        fast = version().demand.grid(columns.offers, prices)
+
+        slow = plain_grid(version().demand._reader, columns.offers, prices)
+        for name in ("first", "until", "first_size", "until_size"):
+            # Single precision: NumPy and BLAS round single numbers and arrays differently in the last places.
+            np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-6)
+        assert fast.source.tolist() == slow.source.tolist()
+
+
+def test_demand_of_a_batch_is_that_of_its_requests_in_single_precision() -> None:
+    columns = laid_out(requests(120), version().demand.state_date)
+    prices = pricer().policy.lattice.candidates(columns.these).prices
+
+    fast = version().demand.grid(columns.offers, prices)
+
+    slow = plain_grid(version().demand._reader, columns.offers, prices)
+    for name in ("first", "until", "first_size", "until_size"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=2e-5)
+
+
+def test_the_price_is_the_one_that_slow_arithmetic_finds() -> None:
+    asked = requests(150, seed=5)
+    columns = laid_out(asked, version().demand.state_date)
+    found: Choices = choose(
+        columns.these, lambda prices: version().demand.grid(columns.offers, prices), pricer().policy
+    )
+    slow = plain_grid(version().demand._reader, columns.offers, found.candidates.prices)
+
+    close = 0
+    for row in range(len(asked)):
+        prices = found.candidates.prices[row]
+        profit = plain_profit(columns.these, slow, prices, row=row)
+        if not found.candidates.allowed[row]:
+            profit[found.candidates.current[row]] = -np.inf
+        nearest = found.candidates.nearest[row]
+        hold = profit.max() - profit[nearest] <= CONFIG.decision.min_gain * abs(profit.max())
+        chosen = nearest if hold or found.doubtful[row] else int(profit.argmax())
+        rivals = np.abs(profit / profit.max() - 1) < 1e-5  # single precision cannot tell them apart
+        close += bool(rivals.sum() > 1)
+        assert found.price[row] == pytest.approx(prices[chosen], rel=1e-9) or rivals[prices == found.price[row]].any()
+
+    assert close < len(asked) / 5
