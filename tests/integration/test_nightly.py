@@ -1,0 +1,213 @@
+"""The nights of a shop: which jobs run, in which order, and what a night leaves that was cut off at any of them."""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pipelines import nightly
+from pipelines.cli import EXIT_REFUSED, Terminated
+from pipelines.commands import JobError
+from pipelines.lock import only_one
+from tests.experiments import FOREIGN, place, write_config
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+STAGES = ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")
+
+
+class Jobs:
+    """Stands in for the jobs: notes what was started, answers with given exit codes, or breaks at one."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, list[str]]] = []
+        self.codes: dict[str, int] = {}
+        self.breaks: dict[str, BaseException] = {}
+
+    def __call__(self, module: str, options: Sequence[str], *, fine: Sequence[int] = (0,), **_: Any) -> int:
+        self.started.append((module, list(options)))
+        if module in self.breaks:
+            raise self.breaks.pop(module)
+        code = self.codes.get(module, 0)
+        if code not in fine:
+            raise JobError(f"{module} ended with exit code {code}")
+        return code
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(module for module, _ in self.started)
+
+    def words(self, module: str) -> list[str]:
+        return next(options for name, options in self.started if name == module)
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    made = Jobs()
+    monkeypatch.setattr(nightly, "run_job", made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    here = place(tmp_path, template=empty_store)
+    monkeypatch.setenv("PRICING_HOME", str(here.home))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(here.uri)
+    (here.home / "decisions").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def night(home: Path) -> Callable[..., int]:
+    """One night; `auto` is registry.auto_promote."""
+
+    def run(*, auto: bool = True) -> int:
+        settings = write_config(home / "config.yaml", auto_promote=auto)
+        return nightly.main(["--sales", "sales.csv", "--config", str(settings)])
+
+    return run
+
+
+def crown(home: Path, *, challenger: bool = False) -> None:
+    """A champion, and maybe a challenger with other weights; their files are of no matter here."""
+    client = MlflowClient()
+    client.create_registered_model("pricing")
+    for alias, weights in (("champion", "a"), ("challenger", "b"))[: 1 + challenger]:
+        version = client.create_model_version("pricing", (home / "model").as_uri(), tags={"weights": weights})
+        client.set_registered_model_alias("pricing", alias, version.version)
+
+
+def nights() -> list[tuple[str, str]]:
+    client = MlflowClient()
+    runs = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()],
+        filter_string="tags.job = 'nightly'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return [(run.info.status, run.data.tags.get("verdict", "")) for run in runs]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_night_cut_off_at_any_stage_is_made_good_by_the_next(
+    jobs: Jobs, home: Path, night: Callable[..., int], stage: str
+) -> None:
+    crown(home)
+    jobs.breaks[stage] = Terminated()
+
+    assert night() == 143
+    assert jobs.names == STAGES[: STAGES.index(stage) + 1]
+    jobs.started.clear()
+    assert night() == 0
+
+    assert jobs.names == STAGES
+    assert [status for status, _ in nights()] == ["FAILED", "FINISHED"]
+
+
+def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable[..., int]) -> None:
+    assert night() == 0
+
+    assert jobs.names == ("pipelines.etl", "pipelines.retrain")
+    assert "there is no champion yet" in jobs.words("pipelines.retrain")
+
+
+@pytest.mark.parametrize(
+    ("code", "auto", "then", "says"),
+    [
+        (nightly.FINE, True, STAGES[2:], "states are up to date"),
+        (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
+        (nightly.PAGE, True, STAGES[2:], "asks for a person"),
+        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv"),
+        (nightly.FINE, False, ("pipelines.refresh",), "auto_promote is off"),
+    ],
+)
+def test_what_monitoring_finds_decides_what_follows(
+    jobs: Jobs, home: Path, night: Callable[..., int], code: int, auto: bool, then: tuple[str, ...], says: str
+) -> None:
+    crown(home)
+    jobs.codes["monitoring"] = code
+
+    assert night(auto=auto) == 0
+
+    assert jobs.names == ("pipelines.etl", "monitoring", *then)
+    assert says in nights()[-1][1]
+
+
+def test_a_second_night_within_the_cooldown_retrains_no_more(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+    crown(home)
+    jobs.codes["monitoring"] = nightly.RETRAIN
+    night()
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("pricing").experiment_id
+    run = client.create_run(experiment, tags={"job": "retrain"})  # as the retraining would have left it
+    client.set_terminated(run.info.run_id, "FINISHED", end_time=int(dt.datetime.now(dt.UTC).timestamp() * 1000))
+    jobs.started.clear()
+
+    assert night() == 0
+
+    assert "pipelines.retrain" not in jobs.names
+    assert "less than 7 days old" in nights()[-1][1]
+
+
+def test_states_go_forward_although_monitoring_stumbled_and_the_night_ends_failed(
+    jobs: Jobs, home: Path, night: Callable[..., int]
+) -> None:
+    crown(home)
+    jobs.codes["monitoring"] = 2
+
+    assert night() == 2
+
+    assert jobs.names == STAGES
+    assert nights() == [("FAILED", "states are up to date")]
+
+
+def test_a_gate_that_refuses_the_states_leaves_the_champion_and_is_no_failure(
+    jobs: Jobs, home: Path, night: Callable[..., int]
+) -> None:
+    crown(home)
+    jobs.codes["pipelines.promote"] = EXIT_REFUSED
+
+    assert night() == 0
+
+    assert nights() == [("FINISHED", "a gate refused the refreshed states")]
+
+
+def test_a_challenger_that_waits_for_a_person_is_not_replaced_by_refreshed_states(
+    jobs: Jobs, home: Path, night: Callable[..., int]
+) -> None:
+    crown(home, challenger=True)
+
+    assert night(auto=False) == 0
+
+    assert jobs.names == ("pipelines.etl", "monitoring")
+    assert "version 2 waits for a person" in nights()[-1][1]
+
+
+def test_two_nights_at_once_are_one(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+    with only_one("nightly", home=home / "home"):
+        assert night() == 2
+
+    assert jobs.started == []
+
+
+def test_without_a_decision_log_states_still_go_forward(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+    crown(home)
+    (home / "home" / "decisions").rmdir()
+
+    assert night() == 0
+
+    assert jobs.names == ("pipelines.etl", "pipelines.refresh", "pipelines.promote")
+    assert "no decision log" in nights()[-1][1]
