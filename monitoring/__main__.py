@@ -15,19 +15,20 @@ import numpy as np
 
 from monitoring import act, cli, decay, doors, holdout, watch
 from monitoring.alerts import DeliveryError
-from monitoring.champion import find_champion
+from monitoring.champion import champion_number, find_champion
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
 from monitoring.memory import Memory
 from monitoring.rules import Action, Outcome, decide
 from monitoring.summary import drift_head, page, weekly_page
-from monitoring.tracking import monitoring_run, record, tracking_uri, with_recorded
+from monitoring.tracking import monitoring_run, record, with_recorded
 from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError, PricingError
+from pricing.places import tracking_uri
 from pricing.sections import DataConfig
 
 _log = logging.getLogger("monitoring")
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         out = options.out or home / "monitoring" / "latest"
         deed = act.start(outcome, door=door, memory=memory, now=now) if options.act == "true" else act.Deed(IDLE)
+        after = champion_number(config.registry.model_name, uri=tracking_uri())
+        deed = act.with_champion(deed, before=champion.number, after=after)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             week = tell_week(panel, seen, holdout=holdout.read(home / "monitoring" / "holdout.json"))
             figures |= {

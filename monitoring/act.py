@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
 from monitoring.doors import JobDoor
@@ -21,10 +21,11 @@ TODO = {
 
 @dataclass(frozen=True)
 class Deed:
-    """What was done, in words, and whether all of it worked."""
+    """What was done, in words, whether all of it worked, and whether a job that was started has ended well."""
 
     text: str
     failures: tuple[str, ...] = ()
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,16 @@ def start(outcome: Outcome, *, door: JobDoor | None, memory: Memory, now: dt.dat
         return Deed(f"started a {outcome.action}: {handle}")
     memory.ended(job, succeeded=ended, now=dt.datetime.now(dt.UTC))
     if ended:
-        return Deed(f"a {outcome.action} was started and ended well")
+        return Deed(f"a {outcome.action} was started and ended well", ended=True)
     return Deed(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
+
+
+def with_champion(deed: Deed, *, before: str, after: str) -> Deed:
+    """The deed with what came of it: the version that serves now, when a job of this run has ended."""
+    if not deed.ended:
+        return deed
+    came = f"version {after} is the champion now, it was {before}" if after != before else f"the champion stays {after}"
+    return replace(deed, text=f"{deed.text}; {came}")
 
 
 def tell(

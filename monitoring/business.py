@@ -146,8 +146,9 @@ def effect(
     found = Interval(gain(*groups), float(low), float(high))
     sure = "a gain" if low > 0 else "a loss" if high < 0 else "which may be chance"
     text = (
-        f"Priced products earned {found.value:+.1%} of margin against static prices, {sure} (95 % between {low:+.1%} "
-        f"and {high:+.1%}; {len(groups[0])} priced, {len(groups[1])} held-out products)."
+        f"Priced products earned {abs(found.value):.1%} {'more' if found.value >= 0 else 'less'} margin than at static "
+        f"prices, {sure} (95 % between {_signed(low)} and {_signed(high)}; {len(groups[0])} priced, {len(groups[1])} "
+        "held-out products)."
     )
     return Effect(found, len(groups[0]), len(groups[1]), text)
 
@@ -159,6 +160,10 @@ def _margin(panel: Panel, periods: slice) -> NDArray[np.float64]:
     each = units * np.nan_to_num(panel.price[:, periods] - panel.unit_cost[:, periods])
     earned: NDArray[np.float64] = each.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     return earned
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1%}".replace("-", "−")
 
 
 def _draw(group: NDArray[np.intp], classes: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

@@ -35,6 +35,15 @@ class Champion:
 NOBODY = Champion(number="none", trouble="no champion is set in the registry")
 
 
+def champion_number(model_name: str, *, uri: str) -> str:
+    """The champion's number alone, in the words of `Champion.number`."""
+    try:
+        champion = Registry(model_name, uri=uri).at(CHAMPION)
+    except RegistryError:
+        return "unknown"
+    return NOBODY.number if champion is None else champion.number
+
+
 def find_champion(model_name: str, *, uri: str) -> Champion:
     """Asks the registry for the champion.
 

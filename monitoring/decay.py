@@ -127,7 +127,7 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     if score.wape.low > band.wape_most:
         grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), the backtest's was {band.wape:.2f}"
         if math.isfinite(score.skill) and score.skill <= band.skill_most:
-            note = f"{grown}, but so did the naive forecast's: demand is noisier, the model has not decayed"
+            note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
         else:
             breaches.append(Breach("error", grown))
     if score.bias.low > band.bias_most:

@@ -95,7 +95,7 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
             samples.reference, watched, window=window, step_days=step_days, false_alarm=false_alarm / len(WATCHED)
         )
         if threshold is None:
-            text = f"{watched.column}: the reference is shorter than four windows, so no threshold can be calibrated"
+            text = f"drift of {watched.column} is not judged: its reference is shorter than four windows"
             level: Level = "note" if watched.role == "error" else "warning"  # errors begin with the first decisions
             findings.append(Finding("reference_short", level, text, len(samples.reference)))
             continue

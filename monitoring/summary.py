@@ -141,7 +141,7 @@ def _tile(label: str, shown: str, now: float | None, before: float | None, *, th
     if now is not None and before:
         change = now / before - 1
         colour = "good" if change >= 0 else "bad"
-        below = f"<span class='{colour}'>{change:+.1%}</span> <span class='soft'>on the week before</span>"
+        below = f"<span class='{colour}'>{_signed(change)}</span> <span class='soft'>on the week before</span>"
     return f"<div class='tile'><span class='soft'>{escape(label)}</span><b>{escape(shown)}</b>{below}</div>"
 
 
@@ -220,6 +220,10 @@ def _share(value: float) -> str:
     return f"{value:.1%}" if math.isfinite(value) else "unknown"
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.1%}".replace("-", "−")
+
+
 def _plain(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "unknown"
 
@@ -228,5 +232,12 @@ def _band(interval: Interval, *, sign: bool = False) -> str:
     value, low, high = interval.value, interval.low, interval.high
     if not math.isfinite(value):
         return "unknown"
-    shape = "+.0%" if sign else ".0%"
-    return f"{value:{shape}} ({low:{shape}} to {high:{shape}})" if math.isfinite(low) else f"{value:{shape}}"
+    if not math.isfinite(low):
+        return _rounded(value, sign=sign)
+    return f"{_rounded(value, sign=sign)} ({_rounded(low, sign=sign)} to {_rounded(high, sign=sign)})"
+
+
+def _rounded(value: float, *, sign: bool) -> str:
+    """Whole per cent, with a true minus, and never a zero with a sign."""
+    text = f"{value:{'+' if sign else ''}.0%}".replace("-", "−")
+    return "0%" if text in ("+0%", "−0%") else text

@@ -90,6 +90,18 @@ def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
     assert memory.past(now=NOW).retrained == NOW
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [("3", "4", "version 4 is the champion now, it was 3"), ("3", "3", "the champion stays 3")],
+)
+def test_a_job_that_ended_tells_which_version_serves_now(memory, before, after, says):
+    ended = act.start(RETRAIN, door=Door(), memory=memory, now=NOW)
+    going = act.start(RETRAIN, door=Door(ended=None), memory=memory, now=NOW)
+
+    assert act.with_champion(ended, before=before, after=after).text.endswith(says)
+    assert act.with_champion(going, before=before, after=after) == going
+
+
 def test_a_job_that_goes_on_is_settled_later(memory):
     door = Door(ended=None)
     act.start(RETRAIN, door=door, memory=memory, now=NOW)
