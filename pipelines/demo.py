@@ -81,7 +81,9 @@ def _demo(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = Options("python -m pipelines.demo", "Runs the whole loop, from raw sales to served prices and a drift report.")
+    options = Options(
+        "python -m pipelines.demo", "Runs the whole loop, from raw sales to served prices and a drift report."
+    )
     options.add_argument("--data", default="grocery", choices=("grocery", "market"), help="what it runs on")
     options.add_argument("--size", default="full", choices=("full", "small"), help="small: a market of seconds, for CI")
     return options.parse(argv)

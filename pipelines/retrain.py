@@ -1,7 +1,6 @@
 """Trains on the newest sales and lets the gates decide: etl, train, promote or keep, under one lock and one run."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipelines.record import fingerprint, flatten
 from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.store import load_panel
+from pricing.options import positive
 from pricing.places import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import Registry
@@ -64,18 +64,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
     options.add_argument(
         "--recency_half_life",
-        type=_above_zero,
+        type=positive,
         metavar="PERIODS",
         help="half-life of a day's weight; absent: demand.recency_half_life",
     )
     return options.parse(argv)
-
-
-def _above_zero(word: str) -> float:
-    number = float(word)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {word!r}")
-    return number
 
 
 def trained_already(config: Config, panel: Path) -> str | None:

@@ -15,9 +15,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_TYPE
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.cli import Terminated
-from pipelines.record import code_tags, log_config, log_environment
+from pipelines.record import code_tags, log_config, log_environment, without_password
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError
 from pricing.places import ROOT, SQLITE, pricing_home, process_alive, tracking_uri
@@ -35,11 +38,13 @@ def connect() -> str:
     """Points MLflow at the tracking store, for this process and those it starts, and returns its address.
 
     Raises:
-        RegistryError: A tracking server is named and does not answer within 5 seconds.
+        RegistryError: A tracking server or database is named and does not answer within 5 seconds, or cannot be one.
     """
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         _probe(uri)
+    elif "://" in uri and not uri.startswith("file:"):
+        _probe_database(uri)
     mlflow.set_tracking_uri(uri)
     return uri
 
@@ -63,7 +68,11 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
     """
     connect()
     try:
-        run = _open(job, reason=reason)
+        try:
+            run = _open(job, reason=reason)
+        except (SQLAlchemyError, OSError) as error:
+            shown = without_password(tracking_uri())
+            raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
         run_id = run.info.run_id
         try:
             if config is not None:
@@ -209,3 +218,18 @@ def _probe(uri: str) -> None:
             f"{uri}: the tracking server does not answer ({error}); start it, or unset MLFLOW_TRACKING_URI to "
             "work on this machine alone"
         ) from error
+
+
+def _probe_database(uri: str) -> None:
+    """Connects once: MLflow itself would try for minutes, and log each try."""
+    shown = without_password(uri)
+    try:
+        url = make_url(uri)
+        if url.get_backend_name() == "sqlite":
+            return  # a file that MLflow makes, with its folder
+        engine = create_engine(url, connect_args={"connect_timeout": _PROBE_SECONDS})
+        engine.connect().close()
+        engine.dispose()
+    except (SQLAlchemyError, ImportError, TypeError) as error:
+        hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
+        raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}{hint}") from error

@@ -140,13 +140,14 @@ def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch
     Raises:
         RegistryError: The tracking store refuses a child run.
     """
-    for _ in range(batch.count):
-        if time.time() >= batch.deadline or begun(study) >= batch.budget:
-            return
-        try:
+    try:
+        MlflowClient().get_run(batch.parent)  # before a trial is drawn that no run could tell of
+        for _ in range(batch.count):
+            if time.time() >= batch.deadline or begun(study) >= batch.budget:
+                return
             _run(study, panel, config, parent=batch.parent, score=score)
-        except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: {first_line(error)}") from error
+    except MlflowException as error:
+        raise RegistryError(f"{tracking_uri()}: {first_line(error)}") from error
 
 
 def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: Score) -> None:

@@ -32,6 +32,7 @@ from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.errors import HistoryError
+from pricing.options import at_least, not_negative
 from pricing.places import pricing_home, process_alive
 from pricing.sections import DemandConfig
 
@@ -97,9 +98,13 @@ def _tune(argv: Sequence[str] | None) -> int:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("tune", "Searches for better settings and proposes the best as challenger.")
-    options.add_argument("--trials", type=int, metavar="N", help="trials of the study in all; absent: tuning.trials")
-    options.add_argument("--minutes", type=float, metavar="M", help="begin none after so many; absent: tuning.minutes")
-    options.add_argument("--workers", type=int, metavar="N", help="processes at once; absent: tuning.workers")
+    options.add_argument(
+        "--trials", type=at_least(1), metavar="N", help="trials of the study in all; absent: tuning.trials"
+    )
+    options.add_argument(
+        "--minutes", type=not_negative, metavar="M", help="begin none after so many; absent: tuning.minutes"
+    )
+    options.add_argument("--workers", type=at_least(1), metavar="N", help="processes at once; absent: tuning.workers")
     options.add_argument("--study", metavar="NAME", help="resume or begin it; absent: named by data and settings")
     options.add_argument(
         "--storage",

@@ -2,8 +2,9 @@
 
 import argparse
 import difflib
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pricing.errors import PricingError
@@ -79,6 +80,37 @@ class Options(argparse.ArgumentParser):
             near = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.0)
             parts.append(f"unknown option {name}" + (f", the nearest known one is {near[0]}" if near else ""))
         return "; ".join(parts) + f"; see {self.prog} --help"
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Makes the type of an option that is a whole number of at least `least`."""
+
+    def read(word: str) -> int:
+        if not word.lstrip("-").isdigit() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {word!r}")
+        return int(word)
+
+    return read
+
+
+def positive(word: str) -> float:
+    """Reads an option that is a number above 0."""
+    return _number(word, zero=False)
+
+
+def not_negative(word: str) -> float:
+    """Reads an option that is a number of at least 0."""
+    return _number(word, zero=True)
+
+
+def _number(word: str, *, zero: bool) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf or (number == 0 and not zero):
+        raise argparse.ArgumentTypeError(f"expected a number {'of at least' if zero else 'above'} 0, found {word!r}")
+    return number
 
 
 def _switch(word: str) -> bool:

@@ -182,22 +182,6 @@ def test_promoting_with_nothing_to_do_says_so_and_exits_0(shop: Shop, capsys: py
     assert len(shop.entries()) == 1
 
 
-@pytest.mark.parametrize("job", [promote, rollback, refresh])
-@pytest.mark.parametrize("reference", ["99", "nobody"])
-def test_an_unknown_version_is_one_clear_line(
-    shop: Shop, capsys: pytest.CaptureFixture[str], job: Any, reference: str
-) -> None:
-    number = shop.add(alias="champion")
-
-    code = job.main(["--version", reference])
-
-    assert code == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: pricing has no version")
-    assert reference in error
-    assert shop.registry.aliases() == {"champion": number}
-
-
 def test_without_a_previous_champion_rollback_says_so(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.add()
     promote.main([])
@@ -386,18 +370,6 @@ def test_figures_over_other_days_after_the_cutoff_are_not_compared(
     assert promote.main(["--version", packed_with(shop, fingerprint="f1", **span)]) == 0
 
     assert "refitted on these folds it is the challenger itself" in capsys.readouterr().out
-
-
-def test_a_registry_that_does_not_answer_is_one_clear_line(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-
-    for job in (promote, rollback, refresh, history):
-        assert job.main([]) == 2
-        error = capsys.readouterr().err.strip().splitlines()
-        assert len(error) == 1
-        assert "does not answer" in error[0]
 
 
 def test_a_record_that_does_not_answer_changes_nothing(

@@ -1,0 +1,166 @@
+"""Whatever a command cannot do is one clear line, a non-zero exit code, and a registry as it was."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
+from pricing.registry.aliases import Registry
+from tests.experiments import FOREIGN, write_config, write_sales
+from tests.versions import shared_version
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+DEAD = "http://127.0.0.1:9"
+DEAD_DATABASE = "postgresql+psycopg2://me:secret@127.0.0.1:9/x"
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one version, the champion."""
+    store = tmp_path_factory.mktemp("stocked")
+    uri = f"sqlite:///{store / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("pricing")
+    registry = Registry("pricing", uri=uri)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store)
+        with mlflow.start_run():
+            registry.point("champion", registry.log_version(shared_version()))
+    mlflow.set_tracking_uri(None)
+    return store / "mlflow.db"
+
+
+@pytest.fixture
+def registry(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    uri = f"sqlite:///{shutil.copy(stocked, tmp_path / 'mlflow.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path / "tiny.yaml")
+    write_sales(tmp_path / "sales.csv", products=2, days=115)
+    yield Registry("pricing", uri=uri)
+    mlflow.set_tracking_uri(None)
+
+
+def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert job.main(words) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if " WARNING " not in line]
+    assert len(error) == 1, error
+    assert error[0].startswith("error: ")
+    return error[0]
+
+
+@pytest.mark.parametrize(
+    "job", [etl, train, tune, promote, rollback, history, refresh, price], ids=lambda job: job.__name__
+)
+def test_a_registry_that_does_not_answer_stops_every_job(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+
+    assert "does not answer" in refused(job, capsys=capsys)
+
+
+@pytest.mark.parametrize("job", [retrain, nightly], ids=lambda job: job.__name__)
+def test_a_chain_of_jobs_begins_with_nothing_when_the_registry_does_not_answer(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+
+    assert "does not answer" in refused(job, capsys=capsys)
+    assert not (tmp_path / "home" / "retrain").exists()
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://nowhere", "sqlite:////dev/null/x/mlflow.db", "postgresql://me@h/x", DEAD_DATABASE]
+)
+def test_an_address_that_is_no_store_is_one_clear_line(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+
+    for job in (history, promote):
+        assert address.replace("secret", "***") in refused(job, capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("job", "option"),
+    [(promote, "version"), (rollback, "version"), (refresh, "version"), (price, "version"), (train, "warm_start")],
+)
+@pytest.mark.parametrize("reference", ["99", "nobody"])
+def test_an_unknown_version_or_alias_is_named_and_nothing_moves(
+    registry: Registry, capsys: pytest.CaptureFixture[str], job: Any, option: str, reference: str
+) -> None:
+    before = registry.aliases()
+
+    line = refused(job, f"--{option}", reference, capsys=capsys)
+
+    assert "pricing has no version" in line
+    assert reference in line
+    assert registry.aliases() == before == {"champion": "1"}
+    assert len(registry.versions()) == 1
+
+
+def test_a_search_whose_storage_does_not_answer_is_refused_without_its_password(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--config", "tiny.yaml", "--sales", "sales.csv", "--storage", DEAD_DATABASE)
+
+    line = refused(tune, *words, capsys=capsys)
+
+    assert "tuning storage postgresql+psycopg2://me:***@127.0.0.1:9/x cannot be opened" in line
+    assert registry.aliases() == {"champion": "1"}
+
+
+def test_a_run_that_is_unknown_is_named(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+
+    assert "0" * 32 in refused(promote, capsys=capsys)
+
+
+def test_trials_of_an_unknown_run_begin_nothing(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert etl.main(["--sales", "sales.csv", "--output", "panel"]) == 0
+    monkeypatch.setenv("PRICING_TUNING_STORAGE", str(tmp_path / "journal.log"))
+    words = ("--study", "s", "--panel", "panel", "--config", "tiny.yaml", "--parent", "1" * 32)
+
+    assert "1" * 32 in refused(trial, *words, capsys=capsys)
+    study = trial.open_study(str(tmp_path / "journal.log"), name="s", tuning=trial.load_config("tiny.yaml").tuning)
+    assert len(study.trials) == 0
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        (train, ("--sales", "none.csv")),
+        (tune, ("--sales", "none.csv")),
+        (refresh, ("--sales", "none.csv")),
+        (rollback, ("--version", "champion", "--config", "none.yaml")),
+        (promote, ("--version", "champion", "--config", "none.yaml")),
+        (history, ("--config", "none.yaml")),
+        (etl, ("--sales", "ftp://")),
+        (tune, ("--trials", "many")),
+        (tune, ("--trials", "0")),
+        (tune, ("--workers", "0")),
+        (tune, ("--minutes", "-1")),
+    ],
+)
+def test_what_is_not_there_or_makes_no_sense_changes_nothing(
+    registry: Registry, capsys: pytest.CaptureFixture[str], job: Any, words: tuple[str, ...]
+) -> None:
+    line = refused(job, *words, capsys=capsys)
+
+    assert words[-1] in line
+    assert registry.aliases() == {"champion": "1"}
+    assert not [run for run in MlflowClient().search_runs(["1"]) if run.info.status == "RUNNING"]
