@@ -68,7 +68,7 @@ class Config(ModelConfig):
 def load_config(path: str | Path | None = None) -> Config:
     """Reads config/default.yaml and lays the file at `path` over it, key by key.
 
-    A mapping in the user's file is merged into the default one; anything else replaces it.
+    A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
 
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
@@ -145,7 +145,9 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        both = isinstance(old, dict) and isinstance(value, dict)
+        # What tuning may try is either a range or choices: half of one and half of the other would be neither.
+        merged[key] = _merge(old, value) if both and not {"choices"} & {*old, *value} else value
     return merged
 
 
