@@ -17,11 +17,11 @@ from monitoring.cli import run_main
 from monitoring.memory import Memory
 from monitoring.rules import Past
 from monitoring.tracking import monitoring_run, with_recorded
+from pricing.data.build import panel_frame
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.decision.log_writer import LogWriter
 from pricing.registry import files
-from pricing.registry.aliases import Registry
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -124,6 +124,28 @@ def test_running_twice_writes_no_outcome_twice(home):
     assert first[1].data.metrics["outcomes_new"] == 20 * (20 + 14)
     assert again[1].data.metrics["outcomes_new"] == 0
     assert again[1].data.metrics["wape"] == first[1].data.metrics["wape"]
+
+
+def test_days_that_arrive_twice_or_corrected_are_counted_and_scored_once(home, capsys):
+    panel = prepare(home, World(days=200, products=20), days=range(180, 200))
+    sales = panel_frame(panel)
+    first, twice = home / "first.csv", home / "twice.csv"
+    sales.to_csv(first, index=False)
+    newest = sales["date"] == sales["date"].max()
+    corrected = sales.assign(units_sold=sales["units_sold"] + newest)
+    pd.concat([corrected, corrected[newest]]).to_csv(twice, index=False)
+
+    assert run_main(main, ["--sales", str(first), "--act", "false"]) == 0
+    before = last_run()
+    assert run_main(main, ["--sales", str(twice), "--act", "false"]) == 2
+    assert "must be unique" in capsys.readouterr().err
+    assert run_main(main, ["--sales", str(twice), "--act", "false", "--quarantine", str(home / "bad")]) == 0
+
+    after = last_run()
+    assert after.data.metrics["outcomes_new"] == 0
+    assert after.data.metrics["outcomes_corrected"] == 20
+    assert after.data.metrics["rows_scored"] <= before.data.metrics["rows_scored"]
+    assert list((home / "bad").iterdir())
 
 
 def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
@@ -269,28 +291,3 @@ def test_retrainings_that_others_started_count(home, statuses, retrained, failed
         past = with_recorded(Past())
 
     assert (past.retrained is not None, past.failed) == (retrained, failed)
-
-
-@pytest.mark.slow
-def test_decay_leads_through_the_local_door_to_a_retraining_and_the_next_run_knows_it(home):
-    world = World(days=392, change_day=364, demand_factor=0.55)
-    prepare(home, world, days=range(350, 392))
-    crown(home, world, state_date="2025-01-26")
-    fast = {"steps": 20, "demand_steps": 20, "price_steps": 20, "rounds": 1, "folds": 1, "nuisance_folds": 2}
-    (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": {"trigger": "local"}, "demand": fast}))
-
-    code = monitor(home, "--config", str(home / "config.yaml"))
-
-    (job,) = [
-        run
-        for run in MlflowClient().search_runs([last_run().info.experiment_id])
-        if run.data.tags.get("job") == "retrain"
-    ]
-    assert "error" in job.data.tags["reason"]
-    assert Memory(home / "monitoring" / "monitoring.db").past(now=dt.datetime.now(dt.UTC)).started_today == 1
-    assert (code, job.info.status) == (0, "FINISHED")
-    registry = Registry("pricing", uri=mlflow.get_tracking_uri())
-    assert registry.find("challenger").number == "2"
-    monitor(home, "--config", str(home / "config.yaml"))
-    assert report(home)["outcome"]["action"] == "none"
-    assert "retrained 0 days ago" in report(home)["outcome"]["reason"]
