@@ -9,14 +9,17 @@ from typing import Any
 import mlflow
 import pandas as pd
 
+from pipelines.calibration import coverage_by
+
 _TOTALS = ("wape", "wape_naive", "bias", "coverage_80", "coverage_95")
 
 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     """Records a backtest in the active run.
 
-    Totals are metrics of their own; each fold's scores are one metric with the fold as its step; the error by days
-    ahead is one metric with the forecast step as its step. The frame is the artifact evaluation/frame.parquet.
+    Totals are metrics of their own; each fold's scores are one metric with the fold as its step; error and coverage by
+    days ahead are one metric each, with the forecast step as its step. The frame is the artifact
+    evaluation/frame.parquet.
 
     Args:
         frame: One row per product, cutoff and step, as `Backtest.frame`.
@@ -25,9 +28,11 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     mlflow.log_metrics(dict(totals(figures)))
     for number, fold in enumerate(figures["folds"], start=1):
         log_fold(fold, number=number)
-    for step, error in error_by(frame, "step").items():
-        if math.isfinite(error):
-            mlflow.log_metric("wape_by_step", float(error), step=int(str(step)))
+    steps = {"wape_by_step": error_by(frame, "step"), "coverage_80_by_step": coverage_by(frame, "step", level=0.80)}
+    for name, values in steps.items():
+        for step, value in values.items():
+            if math.isfinite(value):
+                mlflow.log_metric(name, float(value), step=int(str(step)))
     mlflow.log_dict(dict(figures), "evaluation/figures.json")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         path = Path(scratch) / "frame.parquet"
@@ -49,13 +54,16 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     skill = saved(figures)
     if skill is not None:
         yield "skill", skill
-    for volume, scores in figures["by_volume"].items():
+    groups = {f"_{volume}": scores for volume, scores in figures["by_volume"].items()}
+    groups |= {f"_volatility_{name}": scores for name, scores in figures.get("by_volatility", {}).items()}
+    for ending, scores in groups.items():
         for name, value in scores.items():
             if _is_number(value):
-                yield f"{name}_{volume}", float(value)
-    for name, value in figures["elasticity"].items():
-        if _is_number(value):
-            yield f"elasticity_{name}", float(value)
+                yield f"{name}{ending}", float(value)
+    for part in ("elasticity", "pit"):
+        for name, value in figures.get(part, {}).items():
+            if _is_number(value):
+                yield f"{part}_{name}", float(value)
 
 
 def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.Series[float]":

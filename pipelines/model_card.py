@@ -11,8 +11,10 @@ from pricing.registry.version import LoadedVersion
 
 def model_card(version: LoadedVersion, *, model: str) -> str:
     """Writes the card of a version of the registered model `model` in Markdown, from what the version carries."""
-    parts = [_head(version), _scores(version.backtest), _by_volume(version.backtest), _price(version)]
-    return "\n\n".join([*parts, _limits(version), _data(version), _use(model)]) + "\n"
+    figures = version.backtest
+    parts = [_head(version), _scores(figures), _by_step(figures, period=version.meta["period"]), _by_class(figures)]
+    parts += [_calibration(figures), _price(version), _limits(version), _data(version), _use(model)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _head(version: LoadedVersion) -> str:
@@ -37,10 +39,7 @@ def _scores(figures: Mapping[str, Any]) -> str:
     rows.append(_score_row("**all folds**", figures))
     return (
         "## How good the forecast is\n\n"
-        "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it.\n\n"
-        + "\n".join(rows)
-        + f"\n\nBias {shown(figures['bias'], '+.1%')}. The 80 % range held {shown(figures['coverage_80'], '.1%')} "
-        f"of the outcomes, the 95 % range {shown(figures['coverage_95'], '.1%')}."
+        "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it.\n\n" + "\n".join(rows)
     )
 
 
@@ -49,14 +48,42 @@ def _score_row(label: str, scores: Mapping[str, Any]) -> str:
     return f"| {label} | {ours} | {naive} | {shown(saved(scores), '.1%')} |"
 
 
-def _by_volume(figures: Mapping[str, Any]) -> str:
-    rows = ["| volume | WAPE | seasonal naive |", "|---|---|---|"]
-    for name in ("low", "mid", "high"):
-        if name in figures["by_volume"]:
-            scores = figures["by_volume"][name]
-            ours, naive = (shown(scores[key], ".3f") for key in ("wape", "wape_naive"))
-            rows.append(f"| {name} | {ours} | {naive} |")
-    return "By how much a product sells:\n\n" + "\n".join(rows)
+def _by_step(figures: Mapping[str, Any], *, period: str) -> str:
+    steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
+    rows = [f"| {period}s ahead | WAPE | seasonal naive | error saved | 80 % range held |", "|---|---|---|---|---|"]
+    rows += [
+        f"{_score_row(name, scores)} {shown(scores.get('coverage_80'), '.0%')} |" for name, scores in steps.items()
+    ]
+    return "By how far ahead:\n\n" + "\n".join(rows) if steps else ""
+
+
+def _by_class(figures: Mapping[str, Any]) -> str:
+    rows = ["| products | WAPE | seasonal naive | error saved | 80 % range held |", "|---|---|---|---|---|"]
+    for kind in ("volume", "volatility"):
+        groups = figures.get(f"by_{kind}", {})
+        for name in ("low", "mid", "high"):
+            if name in groups:
+                row = _score_row(f"{name} {kind}", groups[name])
+                rows.append(f"{row} {shown(groups[name].get('coverage_80'), '.0%')} |")
+    return (
+        "By how much a product sells, and by how far its weekly sales stray beyond the luck of counts (thirds of the "
+        "products, as they stood at each cutoff):\n\n" + "\n".join(rows)
+    )
+
+
+def _calibration(figures: Mapping[str, Any]) -> str:
+    said = [
+        f"Bias {shown(figures['bias'], '+.1%')} of sales.",
+        f"The 80 % range held {shown(figures['coverage_80'], '.1%')} of the outcomes, the 95 % range "
+        f"{shown(figures['coverage_95'], '.1%')}, whole counts spread over their own probability.",
+    ]
+    if "pit" in figures:
+        pit = figures["pit"]
+        said.append(
+            f"The probability transform has mean {shown(pit['mean'], '.2f')} (0.50: neither high nor low) and spread "
+            f"{shown(pit['spread'], '.2f')} (below 1: ranges too wide, above: too narrow)."
+        )
+    return " ".join(said)
 
 
 def _price(version: LoadedVersion) -> str:
@@ -66,7 +93,11 @@ def _price(version: LoadedVersion) -> str:
         mine = version.facts.categories == name
         interval = f"{np.median(low[mine]):.2f} to {np.median(high[mine]):.2f}"
         rows.append(f"| {name} | {int(mine.sum())} | {np.median(elasticity[mine]):.2f} | {interval} |")
-    return "## How demand answers to price\n\n" + "\n".join(rows)
+    return (
+        "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price on ordinary "
+        "days:\n\n" + "\n".join(rows) + "\n\nBy product, context and price level, with curves of demand, revenue and "
+        "profit: `sensitivity/sensitivity.html` of the run."
+    )
 
 
 def _limits(version: LoadedVersion) -> str:

@@ -58,6 +58,41 @@ def test_shapley_values_are_the_mean_gain_over_all_orders(values: Any) -> None:
     assert sum(found) == pytest.approx(values[-1] - values[0], abs=1e-9)
 
 
+@given(values=GAMES, data=st.data())
+def test_a_player_who_changes_nothing_gets_nothing(values: Any, data: Any) -> None:
+    players = int(math.log2(len(values)))
+    idle = data.draw(st.integers(0, players - 1))
+    coalitions = np.arange(len(values))
+    values = values[coalitions & ~(1 << idle)]
+
+    assert shapley(values)[idle] == pytest.approx(0, abs=1e-9)
+
+
+@given(values=GAMES, data=st.data())
+def test_players_who_can_stand_in_for_each_other_get_the_same(values: Any, data: Any) -> None:
+    players = int(math.log2(len(values)))
+    first, second = data.draw(st.integers(0, players - 1)), data.draw(st.integers(0, players - 1))
+    coalitions = np.arange(len(values))
+    swapped = (
+        coalitions & ~(1 << first | 1 << second)
+        | (coalitions >> first & 1) << second
+        | (coalitions >> second & 1) << first
+    )
+
+    found = shapley(values + values[swapped])
+
+    assert found[first] == pytest.approx(found[second], abs=1e-9)
+
+
+@given(values=GAMES, data=st.data())
+def test_the_values_of_two_games_add_up(values: Any, data: Any) -> None:
+    others = data.draw(arrays(np.float64, len(values), elements=st.floats(-100, 100)))
+
+    together = shapley(values + 3 * others)
+
+    assert together == pytest.approx(np.array(shapley(values)) + 3 * np.array(shapley(others)), abs=1e-9)
+
+
 @pytest.mark.parametrize("quantity", ["price", "demand"])
 def test_the_effects_add_up_to_the_difference(pricer: Pricer, quantity: Any) -> None:
     explanation = explain(request(), pricer, today=TODAY, quantity=quantity)

@@ -1,0 +1,116 @@
+"""How a backtest is cut up beyond the model's own scores: volatility classes, and the probability transform."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pricing.data.panel import Panel
+from pricing.demand import metrics
+
+Floats = NDArray[np.float64]
+
+CLASSES = metrics.VOLUME_CLASSES
+BINS = 10  # of the histogram of the probability transform
+WEEKS = 52  # at most; before the cutoff
+LEAST_WEEKS = 4  # below which a product's volatility is not known
+WHOLE_WEEK = 4  # days with a row that make a week count
+
+
+def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Adds the column `volatility_class` to a frame, and `by_volatility` and `pit` to its figures; returns both anew.
+
+    A product's class at a cutoff is read from its sales until then.
+
+    Args:
+        frame: As `Backtest.frame`.
+        figures: As `Backtest.figures`.
+        panel: The history that was scored.
+    """
+    parts = []
+    for cutoff, part in frame.groupby("cutoff", sort=True):
+        past = panel.through(np.datetime64(str(cutoff), "D"))
+        known = np.isin(panel.product_ids, part["product_id"].unique())
+        classes = volatility_class(volatility(past.select(known)))
+        named = pd.Series(classes, index=panel.product_ids[known])
+        parts.append(part.assign(volatility_class=named.reindex(part["product_id"]).to_numpy()))
+    classed = pd.concat(parts, ignore_index=True)
+    scored = classed[~classed["censored"].astype(bool)]
+    groups = {name: scored[scored["volatility_class"] == name] for name in CLASSES}
+    by_volatility = {name: _scores(part) for name, part in groups.items() if len(part)}
+    return classed, {**figures, "by_volatility": by_volatility, "pit": transform_figures(scored)}
+
+
+def volatility(panel: Panel) -> Floats:
+    """(product,) how far weekly sales stray from their mean beyond what counting alone brings, a share of that mean.
+
+    Without that correction whatever sells little would be volatile. NaN where fewer than four weeks are known.
+    """
+    length = 1 if panel.period == "week" else 7
+    weeks = min(len(panel.dates) // length, WEEKS)
+    units = np.where(panel.present, panel.units_sold, np.nan).astype(np.float64)
+    units = units[:, units.shape[1] - weeks * length :].reshape(len(units), weeks, length)
+    seen = np.isfinite(units).sum(axis=2) >= min(WHOLE_WEEK, length)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # weeks and products without a row
+        weekly = np.where(seen, np.nanmean(units, axis=2) * length, np.nan)
+        mean, variance = np.nanmean(weekly, axis=1), np.nanvar(weekly, axis=1)
+        spread = np.sqrt(np.maximum(variance - mean, 0.0)) / mean
+    return np.where((seen.sum(axis=1) >= LEAST_WEEKS) & (mean > 0), spread, np.nan)
+
+
+def volatility_class(spread: Floats) -> NDArray[np.str_]:
+    """Thirds of the products: low, mid, high; one whose volatility is not known counts as the middle one."""
+    known = spread[np.isfinite(spread)]
+    return metrics.volume_class(np.where(np.isfinite(spread), spread, np.median(known) if len(known) else 0.0))
+
+
+def _scores(part: pd.DataFrame) -> dict[str, float]:
+    actual = part["actual"].to_numpy()
+    return {
+        "wape": metrics.wape(actual, part["q50"].to_numpy()),
+        "wape_naive": metrics.wape(actual, part["naive"].to_numpy()),
+        "coverage_80": metrics.coverage(part, level=0.80),
+        "coverage_95": metrics.coverage(part, level=0.95),
+    }
+
+
+def transform_figures(scored: pd.DataFrame) -> dict[str, float]:
+    """What the randomised probability transform should be uniform for, in expectation over its drawing.
+
+    Returns:
+        `mean` (0.5 when forecasts are neither high nor low), `spread` (its standard deviation over a uniform's: below 1
+        when forecasts are too wide, above when too narrow), and `distance` (total variation of the histogram of ten
+        bins from a flat one, 0 to 0.9).
+    """
+    low, high = scored["pit_low"].to_numpy(float), scored["pit_high"].to_numpy(float)
+    if not len(scored):
+        return {"mean": float("nan"), "spread": float("nan"), "distance": float("nan")}
+    mean = float(np.mean((low + high) / 2))
+    square = float(np.mean((low * low + low * high + high * high) / 3))
+    return {
+        "mean": mean,
+        "spread": float(np.sqrt(12 * max(square - mean * mean, 0.0))),
+        "distance": float(np.abs(transform_histogram(scored) - 1 / BINS).sum() / 2),
+    }
+
+
+def transform_histogram(scored: pd.DataFrame) -> Floats:
+    """(bin,) share of the randomised transforms in ten even bins, in expectation (Czado, Gneiting, Held 2009)."""
+    low = np.minimum(scored["pit_low"].to_numpy(float), 1.0 - 1e-9)[:, None]
+    high = np.maximum(scored["pit_high"].to_numpy(float)[:, None], low + 1e-9)  # an outcome all but impossible
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    below = np.clip((edges - low) / (high - low), 0.0, 1.0).mean(axis=0)  # (edge,) share at or below each
+    return np.asarray(np.diff(below))
+
+
+def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series[float]":
+    """Share of outcomes inside the central interval of `level`, for each value of a column; censored rows left out."""
+    scored = frame[~frame["censored"].astype(bool)]
+    shares: Mapping[Any, float] = {
+        value: metrics.coverage(part, level=level) for value, part in scored.groupby(column, observed=True)
+    }
+    return pd.Series(shares, dtype=float)

@@ -1,0 +1,143 @@
+"""shap as the oracle of our own Shapley values, and the plots it draws of them."""
+
+import datetime as dt
+import io
+from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.shap_plots import LABELS, SAMPLE, explain_sample, load_shap, most_telling, sample_requests, shap_plots
+from pricing.decision.explanation import GROUPS, Explanation, explain
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
+from pricing.registry.version import LoadedVersion, load
+from tests.versions import shared_version
+
+TODAY = dt.date(2023, 8, 1)
+REQUESTS: dict[str, dict[str, Any]] = {
+    "scarce and promoted": {"current_stock": 5, "is_promo": True, "comp_price": 9.5},
+    "a holiday at another cost": {"is_holiday": True, "unit_cost": 0.7, "current_stock": 40},
+    "another strategy": {"strategy": "revenue", "current_price": 12.0, "current_stock": 12},
+    "everything at once": {
+        **{"current_stock": 5, "is_promo": True, "comp_price": 9.5, "is_holiday": True, "unit_cost": 0.7},
+        **{"strategy": "revenue", "current_price": 12.0, "list_price": 13.0, "next_delivery": "2023-08-12"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def shap() -> ModuleType:
+    return load_shap()
+
+
+@cache
+def version() -> LoadedVersion:
+    return load(shared_version())
+
+
+def request(name: str, product: str = "P00003") -> PriceRequest:
+    # A Thursday, so that the day differs from the ordinary Wednesday too.
+    given = {"product_id": product, "day_of_week": "Thursday", "date": "2023-08-03", "current_stock": 1e9}
+    return PriceRequest.model_validate({**given, **REQUESTS[name]})
+
+
+def by_shap(
+    shap: ModuleType, whole: PriceRequest, baseline: PriceRequest, pricer: Pricer, found: Explanation
+) -> dict[str, float]:
+    """shap's own exact values of the same game, mixtures made here, one group a feature."""
+    names = [name for name, fields in GROUPS.items() if any(differs(whole, baseline, field) for field in fields)]
+
+    def worth(rows: Sequence[Sequence[float]]) -> np.ndarray:
+        mixtures = []
+        for row in rows:
+            fields = [field for name, taken in zip(names, row, strict=True) if taken > 0.5 for field in GROUPS[name]]
+            mixtures.append(baseline.model_copy(update={field: getattr(whole, field) for field in fields}))
+        if found.quantity == "price":
+            return np.array([one.recommended_price for one in pricer.price(mixtures, today=TODAY)])
+        price = found.decision.decision.recommended_price
+        return np.array(pricer.demand_at(mixtures, [price] * len(mixtures), today=TODAY))
+
+    # Asked for as many samples as there are coalitions, KernelExplainer takes each of them: its values are exact, and
+    # ExactExplainer's would be the same after seven seconds in which numba compiles it.
+    explainer = shap.KernelExplainer(worth, np.zeros((1, len(names))))
+    options = {"nsamples": 2 ** len(names) + 100, "l1_reg": False, "silent": True}
+    return dict(zip(names, explainer.shap_values(np.ones((1, len(names))), **options)[0].tolist(), strict=True))
+
+
+def differs(whole: PriceRequest, baseline: PriceRequest, field: str) -> bool:
+    return bool(getattr(whole, field) != getattr(baseline, field))
+
+
+def written_out(asked: PriceRequest, found: Explanation) -> PriceRequest:
+    """What the request leaves to the history, said: its twin of the same category does not know it."""
+    known = found.decision
+    said = {name: getattr(known, name) for name in ("category", "current_price", "list_price", "unit_cost")}
+    return asked.model_copy(update=said)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("quantity", ["price", "demand"])
+def test_our_values_are_shaps_against_an_ordinary_day(shap: ModuleType, name: str, quantity: Any) -> None:
+    pricer = version().pricer(version="7")
+    asked = request(name)
+
+    found = explain(asked, pricer, today=TODAY, quantity=quantity)
+
+    oracle = by_shap(shap, written_out(asked, found), found.baseline, pricer, found)
+    ours = {driver.name: driver.effect for driver in found.drivers}
+    assert ours.keys() == oracle.keys()
+    assert ours == pytest.approx(oracle, abs=1e-6)
+    assert any(abs(effect) > 0.01 for effect in ours.values())
+
+
+@pytest.mark.parametrize("quantity", ["price", "demand"])
+def test_our_values_are_shaps_against_another_request(shap: ModuleType, quantity: Any) -> None:
+    pricer = version().pricer(version="7")
+    asked, other = request("everything at once"), request("another strategy", product="P00007")
+
+    found = explain(asked, pricer, today=TODAY, against=other, quantity=quantity)
+
+    oracle = by_shap(shap, asked, other, pricer, found)
+    assert {driver.name: driver.effect for driver in found.drivers} == pytest.approx(oracle, abs=1e-6)
+
+
+def test_the_sample_is_the_same_each_time_and_does_not_grow_with_the_products() -> None:
+    requests = sample_requests(version())
+
+    assert requests == sample_requests(version())
+    assert len(requests) == min(SAMPLE, len(version().facts.product_ids))
+    assert len({request.product_id for request in requests}) == len(requests)
+
+
+def test_what_is_drawn_adds_up_to_the_change_of_each_request() -> None:
+    sample = explain_sample(version(), sample_requests(version()), today=version().demand.state_date, quantity="price")
+
+    changes = [one.value - one.baseline_value for one in sample.explained]
+    assert sample.effects.sum(axis=1) == pytest.approx(changes, abs=1e-9)
+    assert set(sample.names) <= LABELS.keys()
+    assert LABELS.keys() == GROUPS.keys()
+
+
+def test_the_waterfall_is_of_a_request_that_one_driver_does_not_explain() -> None:
+    sample = explain_sample(version(), sample_requests(version()), today=version().demand.state_date, quantity="demand")
+
+    chosen = np.sort(np.abs(sample.effects[most_telling(sample)]))
+
+    assert chosen[-2] > 0.01
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_shap_draws_a_summary_and_a_waterfall_of_prices_and_of_demand() -> None:
+    drawn = dict(shap_plots(version()))
+
+    assert list(drawn) == ["shap_summary_price", "shap_waterfall_price", "shap_summary_demand", "shap_waterfall_demand"]
+    for image in drawn.values():
+        with Image.open(io.BytesIO(image)) as picture:
+            assert picture.format == "PNG"
+            assert picture.width > 500
+            assert np.asarray(picture.convert("L")).std() > 5

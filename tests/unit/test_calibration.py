@@ -1,0 +1,166 @@
+"""Volatility classes and the probability transform of a backtest, against slow and closed forms."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from pipelines.calibration import (
+    BINS,
+    coverage_by,
+    described,
+    transform_figures,
+    transform_histogram,
+    volatility,
+    volatility_class,
+)
+from tests.demand_fakes import make_panel
+
+
+def scored(actual: np.ndarray, *, mean: float, size: float) -> pd.DataFrame:
+    chance = size / (size + mean)
+    return pd.DataFrame(
+        {
+            "actual": actual,
+            "censored": False,
+            "pit_low": stats.nbinom.cdf(actual - 1, size, chance),
+            "pit_high": stats.nbinom.cdf(actual, size, chance),
+        }
+    )
+
+
+def drawn(rows: int = 20_000, *, mean: float = 3.0, size: float = 4.0) -> np.ndarray:
+    return np.random.default_rng(0).negative_binomial(size, size / (size + mean), rows)
+
+
+def test_the_histogram_is_what_drawing_the_transform_gives_on_average() -> None:
+    frame, rng = scored(drawn(200), mean=2.0, size=3.0), np.random.default_rng(1)
+
+    slow = np.zeros(BINS)
+    for _ in range(2000):
+        draw = frame["pit_low"] + rng.random(len(frame)) * (frame["pit_high"] - frame["pit_low"])
+        slow += np.histogram(draw, bins=BINS, range=(0, 1))[0] / len(frame) / 2000
+
+    assert transform_histogram(frame) == pytest.approx(slow, abs=3e-3)
+
+
+def test_a_forecast_that_is_right_has_a_flat_transform() -> None:
+    found = transform_figures(scored(drawn(), mean=3.0, size=4.0))
+
+    assert found["mean"] == pytest.approx(0.5, abs=0.01)
+    assert found["spread"] == pytest.approx(1.0, abs=0.02)
+    assert found["distance"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("mean", "size", "figure", "side"),
+    [(5.0, 4.0, "mean", -1), (2.0, 4.0, "mean", 1), (3.0, 0.8, "spread", -1), (3.0, 400.0, "spread", 1)],
+)
+def test_the_figures_say_in_which_way_a_forecast_is_wrong(mean: float, size: float, figure: str, side: int) -> None:
+    right = {"mean": 0.5, "spread": 1.0}[figure]
+
+    found = transform_figures(scored(drawn(), mean=mean, size=size))
+
+    assert side * (found[figure] - right) > 0.03
+    assert found["distance"] > 0.03
+
+
+@given(low=st.floats(0, 1), width=st.floats(0, 1))
+def test_every_transform_is_counted_once(low: float, width: float) -> None:
+    frame = pd.DataFrame({"pit_low": [low], "pit_high": [min(low + width, 1.0)]})
+
+    shares = transform_histogram(frame)
+
+    assert shares.sum() == pytest.approx(1.0)
+    assert (shares >= 0).all()
+
+
+def test_where_nothing_was_scored_there_is_no_figure() -> None:
+    assert all(np.isnan(value) for value in transform_figures(scored(np.array([]), mean=1, size=1)).values())
+
+
+def panel_of(weekly: list[list[float]], **changes: Any) -> Any:
+    """A panel whose products sell a seventh of a week's units each day."""
+    units = np.repeat(np.asarray(weekly, np.float32) / 7, 7, axis=1)
+    panel = make_panel(products=len(weekly), periods=units.shape[1])
+    values = {"units_sold": units, "present": np.ones(units.shape, bool), **changes}
+    return type(panel)(**{**vars(panel), **values})
+
+
+def test_volatility_is_the_spread_beyond_that_of_counts() -> None:
+    weeks = [100.0, 140.0, 60.0, 100.0, 120.0, 80.0]
+
+    (found,) = volatility(panel_of([weeks]))
+
+    assert found == pytest.approx(np.sqrt(np.var(weeks) - 100.0) / 100.0, rel=1e-4)
+
+
+def test_the_luck_of_counts_alone_is_no_volatility() -> None:
+    rng = np.random.default_rng(0)
+
+    small, large = volatility(panel_of([rng.poisson(3.0, 52).tolist(), rng.poisson(3000.0, 52).tolist()]))
+
+    assert small < 0.25
+    assert large < 0.25
+
+
+def test_a_product_of_a_few_weeks_or_without_sales_counts_as_the_middle_one() -> None:
+    weekly = [[10.0, 30.0, 10.0, 30.0, 10.0, 30.0], [0.0] * 6, [20.0] * 6, [9.0, 11.0, 9.0, 11.0, 9.0, 90.0]]
+    present = np.ones((4, 42), bool)
+    present[3, :21] = False
+
+    found = volatility(panel_of(weekly, present=present))
+
+    assert np.isnan(found[[1, 3]]).all()
+    assert set(volatility_class(found)[[1, 3]]) <= {"low", "mid", "high"}
+    assert volatility_class(np.array([0.1, 0.2, np.nan, 0.4, 0.5, 0.6])).tolist()[2] == "mid"
+
+
+def frame_at(cutoff: str, products: list[str]) -> pd.DataFrame:
+    frame = scored(drawn(len(products)), mean=3.0, size=4.0)
+    return frame.assign(product_id=products, cutoff=pd.Timestamp(cutoff), q50=3.0, naive=2.0, step=1)
+
+
+def test_a_class_is_read_from_sales_until_the_cutoff_only() -> None:
+    panel = make_panel(products=5, periods=90)
+    products = [str(name) for name in panel.product_ids]
+    frame = pd.concat([frame_at("2024-02-25", products), frame_at("2024-03-10", products)], ignore_index=True)
+    later = panel.units_sold.copy()
+    later[:, 70:] = np.where(np.isfinite(later[:, 70:]), 500.0 * (np.arange(20) % 7 == 0), np.nan)
+    changed = type(panel)(**{**vars(panel), "units_sold": later})
+
+    before, figures = described(frame, {"wape": 0.3}, panel)
+    after, _ = described(frame, {"wape": 0.3}, changed)
+
+    assert before["volatility_class"].tolist() == after["volatility_class"].tolist()
+    assert set(before["volatility_class"]) == {"low", "mid", "high"}
+    assert figures["wape"] == 0.3
+    assert set(figures["by_volatility"]["low"]) == {"wape", "wape_naive", "coverage_80", "coverage_95"}
+
+
+def test_what_is_described_is_not_changed() -> None:
+    panel, figures = make_panel(), {"wape": 0.3}
+    frame = frame_at("2024-03-10", ["P0", "P1", "P2"])
+    kept = frame.copy()
+
+    described(frame, figures, panel)
+
+    pd.testing.assert_frame_equal(frame, kept)
+    assert figures == {"wape": 0.3}
+
+
+def test_coverage_by_step_leaves_out_what_sold_out() -> None:
+    frame = pd.DataFrame(
+        {
+            "step": [1, 1, 2, 2],
+            "censored": [False, True, False, False],
+            "pit_low": [0.5, 0.0, 0.0, 0.4],
+            "pit_high": [0.6, 0.01, 0.05, 0.5],
+        }
+    )
+
+    assert coverage_by(frame, "step", level=0.8).tolist() == [1.0, 0.5]
