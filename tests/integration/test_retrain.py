@@ -4,12 +4,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipelines import retrain
+from pipelines import nightly, retrain
 from pipelines.lock import only_one
+from pricing.config import load_config
 from tests.experiments import Place, place, write_config, write_sales
 
 
@@ -129,6 +131,27 @@ def test_bad_sales_end_the_retraining_and_its_stage_failed(here: Place) -> None:
     assert done.code == 2
     assert "pipelines.etl ended with exit code 2; its message is above" in done.err
     assert (_status(here, "retrain"), _status(here, "etl")) == (["FAILED"], ["FAILED"])
+
+
+@pytest.mark.parametrize("found", [{"reason": "WAPE grew by 40 %", "recency_half_life": "45"}, {}])
+def test_a_night_retrains_with_the_reason_and_half_life_that_monitorings_run_says(
+    here: Place, monkeypatch: pytest.MonkeyPatch, found: dict[str, str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
+    mlflow.set_tracking_uri(here.uri)
+    run, other = here.client.create_run("0"), here.client.create_run("0")
+    for parent, tags in ((other, {"reason": "another night's"}), (run, found)):
+        mine = {"mlflow.parentRunId": parent.info.run_id, "job": "monitor"}
+        here.client.create_run("0", tags={**mine, **tags})
+    asked: list[tuple[str, ...]] = []
+    night = nightly._Night(load_config(), run=run, held=0, common=[], panel="panel")
+    monkeypatch.setattr(night, "job", lambda module, *words: asked.append((module, *words)))
+
+    night._retrain_if_due(source="sales.csv")
+
+    reason = found.get("reason", "monitoring found decay")
+    half_life = ("--recency_half_life", "45") if found else ()
+    assert asked == [("pipelines.retrain", "--source", "sales.csv", "--reason", reason, *half_life)]
 
 
 @pytest.mark.parametrize("half_life", ["0", "-3", "inf", "soon"])
