@@ -22,6 +22,7 @@ class Champion:
         backtest: The figures of its walk-forward backtest; empty when unknown.
         state_date: The last day that its states have seen.
         seen: The same for every version in the registry.
+        others: Versions with other weights than the champion's.
         trouble: Why something is missing; empty when nothing is.
     """
 
@@ -29,6 +30,7 @@ class Champion:
     backtest: Mapping[str, Any] = field(default_factory=dict)
     state_date: np.datetime64 | None = None
     seen: Mapping[str, np.datetime64] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
     trouble: str = ""
 
 
@@ -54,13 +56,15 @@ def find_champion(model_name: str, *, uri: str) -> Champion:
         champion = registry.at(CHAMPION)
         if champion is None:
             return NOBODY
+        versions = registry.versions()
         seen = {
             version.number: np.datetime64(version.tags["state_date"], "D")
-            for version in registry.versions()
+            for version in versions
             if version.tags.get("state_date")
         }
+        others = frozenset(version.number for version in versions if version.weights != champion.weights)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             documents = files.read(registry.download(champion.number, Path(folder) / "version"), check=False).documents
-        return Champion(champion.number, documents["backtest"], seen.get(champion.number), seen)
+        return Champion(champion.number, documents["backtest"], seen.get(champion.number), seen, others)
     except (RegistryError, VersionError) as error:
         return Champion(number="unknown", trouble=str(error))

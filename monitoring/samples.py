@@ -21,26 +21,46 @@ class Watched:
         column: Its name in the samples.
         role: Input of the model, its target, or its error.
         kind: Which methods apply.
-        says: What it measures, for people.
+        plain: What a category manager would call it.
+        says: What it measures, exactly.
     """
 
     column: str
     role: Role
     kind: Kind
+    plain: str
     says: str
 
 
 # Prices, stock and sales are taken relative to each product's own, so that a large product does not drown a small one.
 # product_id is never among them: with 50 products it always looks drifted.
 WATCHED = (
-    Watched("price_level", "input", "numerical", "price, as a multiple of the product's own median in the reference"),
-    Watched("discount", "input", "numerical", "how far the price lies below list price, as a fraction"),
-    Watched("comp_gap", "input", "numerical", "how far the price lies above the competitor's, as a fraction"),
-    Watched("stock_cover", "input", "numerical", "opening stock, in periods of the product's own mean sales"),
-    Watched("promotion", "input", "categorical", "whether the offer is advertised"),
-    Watched("category", "input", "categorical", "which category each row is of"),
-    Watched("demand_level", "target", "numerical", "units sold, as a multiple of the product's own mean"),
-    Watched("error", "error", "numerical", "forecast minus actual, as a multiple of the product's own mean sales"),
+    Watched(
+        "price_level",
+        "input",
+        "numerical",
+        "prices",
+        "price, as a multiple of the product's own median in the reference",
+    ),
+    Watched("discount", "input", "numerical", "discounts", "how far the price lies below list price, as a fraction"),
+    Watched(
+        "comp_gap",
+        "input",
+        "numerical",
+        "gap to the competitor",
+        "how far the price lies above the competitor's, as a fraction",
+    ),
+    Watched("stock_cover", "input", "numerical", "stock", "opening stock, in periods of the product's own mean sales"),
+    Watched("promotion", "input", "categorical", "promotions", "whether the offer is advertised"),
+    Watched("category", "input", "categorical", "mix of categories", "which category each row is of"),
+    Watched("demand_level", "target", "numerical", "demand", "units sold, as a multiple of the product's own mean"),
+    Watched(
+        "error",
+        "error",
+        "numerical",
+        "forecast errors",
+        "forecast minus actual, as a multiple of the product's own mean sales",
+    ),
 )
 # A few extreme ratios of near-zero sales would decide every distance by themselves.
 CLIP = {"price_level": (0.0, 5.0), "stock_cover": (0.0, 100.0), "demand_level": (0.0, 10.0), "error": (-10.0, 10.0)}

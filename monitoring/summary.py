@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from monitoring.business import Effect, Line
+from monitoring.decay import explain
 from monitoring.rules import Outcome
 from monitoring.scores import Interval, Score
 from monitoring.watch import Watch
@@ -104,7 +105,7 @@ def weekly_page(seen: Watch, week: Week, *, outcome: Outcome, done: str) -> str:
         f"<h2>Can the prices be trusted?</h2><p>{escape(_trust(seen))}</p>{_trust_table(score)}"
         f"{_score_table('Where forecasts are best and worst', [*seen.by_volume, *seen.by_category])}"
         f"<h2>What the platform does about it</h2><p class='box'><b>{ACTION_WORDS[outcome.action]}</b>: "
-        f"{escape(outcome.reason)}<br><span class='soft'>{escape(done)}</span></p>{_findings(seen)}"
+        f"{escape(outcome.reason)}<br><span class='soft'>{escape(done)}</span></p>{_findings(seen, notes=False)}"
         "<p class='soft'>Margin is revenue less the cost of what was sold. Discount is how far prices paid lay below "
         "list prices. Turns are units sold in the week per unit of mean opening stock. Details: drift.html beside this "
         "page.</p></div>"
@@ -171,7 +172,9 @@ def _bar(value: float, most: float) -> str:
 def _trust(seen: Watch) -> str:
     if not seen.newest.decisions:
         return "No price of the platform has met its sales yet, so there is nothing to judge."
-    return seen.explanation
+    compared = [column for column in seen.drift.columns if column.watched.role == "input"]
+    drifted = [column.watched.plain for column in compared if column.drifted]
+    return explain(seen.verdicts, drifted if compared else None)
 
 
 def _trust_table(score: Score) -> str:
@@ -204,10 +207,11 @@ def _score_table(title: str, scores: Sequence[Score]) -> str:
     return f"<h2>{escape(title)}</h2><table><tr><th></th>{heads}</tr>{rows}</table>" if rows else ""
 
 
-def _findings(seen: Watch) -> str:
+def _findings(seen: Watch, *, notes: bool = True) -> str:
     rows = "".join(
         f"<tr><td class='{finding.level}'>{LEVEL_WORDS[finding.level]}</td><td>{escape(finding.text)}</td></tr>"
         for finding in seen.findings
+        if notes or finding.level != "note"
     )
     return f"<h2>Findings</h2><table>{rows}</table>" if rows else ""
 

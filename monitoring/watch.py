@@ -11,7 +11,7 @@ from monitoring import decay, samples, scores
 from monitoring.champion import Champion
 from monitoring.decay import Verdict
 from monitoring.drift import Drift, compare
-from monitoring.findings import Finding
+from monitoring.findings import Finding, counted
 from monitoring.join import Joined, join
 from monitoring.rules import Rules, Situation
 from monitoring.scores import Score
@@ -79,16 +79,23 @@ def look(
     last = panel.dates[-1]
     ((name, recent),) = scores.windows(frame, last=last, days=window * step, count=1)
     promised = decay.band(champion.backtest, config)
+    elders = frame["model_version"].isin(champion.others)
     verdicts = [
         decay.judge(scores.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
         for name, rows in scores.windows(
-            frame, last=last, days=max(step, config.score_window // step * step), count=config.windows
+            frame[~elders], last=last, days=max(step, config.score_window // step * step), count=config.windows
         )
     ]
     taken = samples.take(panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng)
     drift = compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
     today = _today(decisions, panel)
     findings = [*log_findings, *joined.findings, *taken.findings, *drift.findings]
+    findings += counted(
+        "other_weights",
+        "note",
+        "{count} decision(s) came from other weights than the champion's; decay is judged by its own",
+        int(elders.sum()),
+    )
     if champion.trouble:
         findings.append(
             Finding("champion_unknown", "warning", f"the champion's backtest is unknown: {champion.trouble}")

@@ -7,20 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.monitoring_world import World, build
+from benchmarks.monitoring_world import World, build, entries
 from monitoring import act, alarms
 from monitoring.alerts import Alert, DeliveryError, LogDoor
-from monitoring.champion import NOBODY
+from monitoring.calibration import Threshold
+from monitoring.champion import NOBODY, Champion
 from monitoring.decay import Breach
-from monitoring.decisions import tabulate
+from monitoring.decisions import load_decisions, tabulate
 from monitoring.doors import alert_doors, embedded, job_door
+from monitoring.drift import ColumnDrift, Drift
+from monitoring.findings import Finding
 from monitoring.memory import Memory
 from monitoring.rules import Outcome
-from monitoring.summary import Week, weekly_page
+from monitoring.samples import WATCHED
+from monitoring.summary import Week, drift_head, weekly_page
 from monitoring.watch import look, metrics, situation
 from monitoring.week import tell_week
 from pricing.config import load_config, parse_config
 from pricing.decision.log import LogReading
+from pricing.decision.log_writer import LogWriter
 from pricing.errors import ConfigError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -268,6 +273,40 @@ def test_the_page_of_a_shop_without_decisions_claims_nothing(seen):
 
     assert "nothing to judge" in page
     assert "nan" not in page.lower()
+
+
+def test_the_weekly_page_speaks_the_managers_words_and_leaves_notes_to_the_other(seen):
+    watched = next(one for one in WATCHED if one.column == "comp_gap")
+    moved = ColumnDrift(watched, Threshold("comp_gap", "wasserstein", 0.2, 40, 0.1), 0.3)
+    note = Finding("sampled", "note", "drift looks at 10 of 40 products")
+    changed = replace(seen, drift=Drift([moved], [], None), findings=[*seen.findings, note])
+
+    judged = replace(changed, newest=replace(changed.newest, decisions=5))
+
+    page = weekly_page(judged, tell_week(PANEL, judged, holdout=None), outcome=CALM, done="")
+    other = drift_head(judged, outcome=CALM, span="")
+
+    assert "drift looks at" not in page
+    assert "drift looks at" in other
+    assert "Inputs have drifted (gap to the competitor)" in page
+    assert "comp_gap" in other
+
+
+def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_path):
+    panel, truth = build(World(products=20, days=60, change_day=30, demand_factor=0.4))
+    writer = LogWriter(tmp_path)
+    writer.append(entries(panel, truth, days=range(30, 50), version="1"))
+    writer.append(entries(panel, truth, days=range(50, 60), version="2"))
+    writer.close()
+    decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    promised = {"wape": 0.4, "wape_naive": 0.6, "bias": 0.0}
+
+    old = look(panel, decisions, findings, champion=Champion("1", promised), config=CONFIG)
+    new = look(panel, decisions, findings, champion=Champion("2", promised, others=frozenset("1")), config=CONFIG)
+
+    assert all(verdict.breaches for verdict in old.verdicts)
+    assert [verdict.judged for verdict in new.verdicts] == [False, False, True]
+    assert {finding.code: finding.count for finding in new.findings}["other_weights"] == 20 * 20
 
 
 def test_looking_twice_sees_the_same(seen):
