@@ -1,4 +1,4 @@
-"""How often monitoring cries wolf, and how soon it sees the wolf: `python -m benchmarks.monitoring drift|decay`.
+"""How often monitoring cries wolf, and how soon it sees the wolf: `python -m benchmarks.monitoring drift|decay|market`.
 
 Prints the tables of benchmarks/monitoring.md. Worlds differ by seed only; nothing here was used to choose a setting but
 the seeds from 5000 on, with which the transformation of drift's distances was chosen.
@@ -6,15 +6,18 @@ the seeds from 5000 on, with which the transformation of drift's distances was c
 
 import argparse
 import datetime as dt
+import json
 import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.monitoring_market import measure, table
 from benchmarks.monitoring_world import Truth, World, backtest_figures, build
 from monitoring import decay, scores
 from monitoring.calibration import calibrate, distance
@@ -25,6 +28,10 @@ from pricing.config import load_config
 from pricing.data.panel import Panel
 from pricing.sections import MonitoringConfig
 
+ROOT = Path(__file__).parents[1]
+FIRST_SEED = 200  # of markets; no setting was chosen on these
+QUICK = {"context": 60, "units": 16, "steps": 80}  # of a training of seconds, beyond config/small.yaml
+FALLS = (0.0, 0.5)  # in demand for everything, beside the market's own regime change
 COLUMNS = WATCHED[:-1]
 NOBODY = pd.DataFrame(
     {"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": [], "period": pd.to_datetime([])}
@@ -34,6 +41,7 @@ SHIFTS: dict[str, dict[str, float]] = {
     "prices 10 % lower": {"price_factor": 0.90},
     "twice the promotions": {"promo_factor": 2.0},
     "demand +15 %": {"demand_factor": 1.15},
+    "demand +15 %, no season": {"demand_factor": 1.15, "season": 0.0},
     "demand +30 %": {"demand_factor": 1.3},
     "demand −30 %": {"demand_factor": 0.7},
 }
@@ -66,7 +74,7 @@ def drift(worlds: int, config: MonitoringConfig) -> None:
     print("| 28-day window | windows | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 2))
     cases: list[tuple[str, int, dict[str, float], int]] = [
         ("nothing changed, reference 364 days", worlds, {}, 392),
-        ("nothing changed, no season", worlds // 2, {"season": 0.0}, 392),
+        ("nothing changed, no season", worlds, {"season": 0.0}, 392),
         ("nothing changed, reference 172 days", worlds // 2, {}, 200),
         *((name, max(1, worlds // 5), shift, 392) for name, shift in SHIFTS.items()),
     ]
@@ -168,15 +176,29 @@ def regimes(worlds: int, config: MonitoringConfig) -> None:
         print(f"| {name} | {worlds} | {len(waits)} | {middle} | {slowest} | {statistics.mean(after):.2f} |", flush=True)
 
 
+def market(worlds: int, _config: MonitoringConfig) -> None:
+    """Measures the simulated market, seed by seed; keeps the figures of each seed in monitoring_market.json."""
+    config = load_config(ROOT / "config" / "small.yaml")
+    config = config.model_copy(update={"demand": config.demand.model_copy(update=QUICK)})
+    path = ROOT / "benchmarks" / "monitoring_market.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    for fall in FALLS:
+        for seed in range(FIRST_SEED, FIRST_SEED + worlds):
+            if all((one["seed"], one["fall"]) != (seed, fall) for one in kept):
+                kept.append(measure(seed, config, fall=fall))
+                path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        print(f"\ndemand falls by {fall:.0%} as well\n\n{table([one for one in kept if one['fall'] == fall])}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one of the two benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", choices=("drift", "decay"))
+    parser.add_argument("which", choices=("drift", "decay", "market"))
     parser.add_argument("--worlds", type=int, default=200)
     options = parser.parse_args(argv)
     started = time.perf_counter()
     config = load_config().monitoring
-    (drift if options.which == "drift" else regimes)(options.worlds, config)
+    {"drift": drift, "decay": regimes, "market": market}[options.which](options.worlds, config)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 

@@ -221,7 +221,7 @@ def _covered(coverage: Interval) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.1%}" if math.isfinite(value) else "unknown"
+    return f"{value:.1%}".replace("-", "−") if math.isfinite(value) else "unknown"
 
 
 def _signed(value: float) -> str:

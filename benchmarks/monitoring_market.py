@@ -1,0 +1,298 @@
+"""What monitoring is worth on the simulated market: a shop that the platform prices night after night.
+
+Each night the day's sales are added and the states carried forward, as `nightly` does. What differs is who retrains:
+nobody, the rules of monitoring, the calendar, or someone who is told of the change. Decisions go through the pricer and
+the log's own lines; the promise that decay is judged by is the backtest of the version that serves.
+"""
+
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from monitoring import decay, scores
+from monitoring.decisions import tabulate
+from monitoring.join import join
+from monitoring.rules import Outcome, Past, Situation, decide
+from monitoring.watch import rules
+from pipelines.refresh import carry_facts
+from pricing.config import Config
+from pricing.data.build import build_panel
+from pricing.data.market import Market, MarketConfig, simulate
+from pricing.data.market_policies import static
+from pricing.data.market_rollforward import Requests, Run, roll_forward
+from pricing.data.market_truth import Floats
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.decision.log import SCHEMA, Entry, LogReading
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest, Weekday
+from pricing.demand.backtest import backtest
+from pricing.demand.model import DemandModel
+from pricing.demand.training import train
+
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+PRODUCTS, HISTORY, AHEAD, CHANGE = 16, 540, 84, 21
+TOLD = 21  # days after the change
+RECENT = np.timedelta64(70, "D")  # enough for states' tail, the join's four weeks before and the windows looked at
+WEEK = 7
+Who = Literal["nobody", "monitoring", "calendar", "told"]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A trained version: its model, its facts, and what its backtest promises."""
+
+    model: DemandModel
+    facts: ProductFacts
+    figures: dict[str, Any]
+
+
+@dataclass
+class Seen:
+    """What one shop's nights came to: nights of retraining, nights on which a person was called, errors by night."""
+
+    retrained: list[int] = field(default_factory=list)
+    paged: list[int] = field(default_factory=list)
+    breached: list[int] = field(default_factory=list)
+
+
+def learn(panel: Panel, config: Config, *, level: Learnt | None = None, half_life: float | None = None) -> Learnt:
+    """Trains as `retrain` does; with `level`, the backtest is that of an earlier version, which saves its time."""
+    demand = config.demand.model_copy(update={"recency_half_life": half_life})
+    if level is not None:
+        model = train(panel, demand, level_error=level.model.level_error)
+        return Learnt(model, ProductFacts.from_panel(panel), level.figures)
+    evaluated = backtest(panel, demand)
+    model = train(panel, demand, level_error=evaluated.level_error)
+    return Learnt(model, ProductFacts.from_panel(panel), evaluated.figures)
+
+
+class Shop:
+    """A policy of the market: prices each morning, logs, and spends each night as the platform does."""
+
+    def __init__(
+        self, market: Market, config: Config, first: Learnt, *, who: Who, recency: Callable[[int], float] | None = None
+    ) -> None:
+        """Opens the shop.
+
+        Args:
+            market: Only `market.frame()` is read.
+            config: The platform's configuration.
+            first: The version that serves on the first day.
+            who: Who retrains.
+            recency: Days since the breach began → the half-life that a retraining is given; None gives none.
+        """
+        self._config, self._who, self._recency = config, who, recency
+        self._frame = market.frame()
+        self._first, self._serving, self._facts = first, first, first.facts
+        self._model = first.model
+        self.entries: list[Entry] = []
+        self._records: list[dict[str, Any]] = []
+        self._night = 0
+        self.seen = Seen()
+        self._open()
+
+    def __call__(self, requests: Requests) -> Floats:
+        """Prices a morning and logs the decisions."""
+        today: dt.date = requests.date.astype("datetime64[D]").item()
+        asked = _asked(requests, today)
+        detailed = self._pricer.price_detailed(asked, today=today)
+        at = dt.datetime.combine(today, dt.time(6), tzinfo=dt.UTC)
+        for request, one in zip(asked, detailed, strict=True):
+            known = {name.name: getattr(one, name.name) for name in dataclasses.fields(one)}
+            entry = Entry(request=request, at=at, **known)
+            self.entries.append(entry)
+            line = json.loads(entry.encode())
+            self._records.append({"schema": SCHEMA, "worker": "w", "sequence": len(self._records) + 1, **line})
+        return np.array([one.decision.recommended_price for one in detailed])
+
+    def night(self, rows: pd.DataFrame) -> None:
+        """Sales in, monitoring looks, a retraining when it is due, states go forward."""
+        self._night += 1
+        self._frame = pd.concat([self._frame, rows], ignore_index=True)
+        recent = build_panel(self._frame[self._frame["date"] > self._frame["date"].max() - RECENT], self._config.data)
+        if (self._who == "calendar" and self._night % WEEK == 0) or (
+            self._who == "told" and self._night == CHANGE + TOLD
+        ):
+            self._retrain(self._first, None if self._recency is None else self._recency(TOLD))
+        if self._who == "monitoring":
+            outcome, began = self._look(recent)
+            if outcome.action == "page":
+                self.seen.paged.append(self._night)
+            if outcome.action == "retrain":
+                self._retrain(None, None if self._recency is None else self._recency(began))
+        self._facts = carry_facts(self._facts, recent, recent, whole=False)
+        self._model = self._model.refresh(recent)
+        self._open()
+
+    def _look(self, panel: Panel) -> tuple[Outcome, int]:
+        """What the rules say tonight, and the days since the unbroken row of breaches began."""
+        monitoring = self._config.monitoring
+        joined = join(_table(self._records, after=panel.dates[0]), panel).frame
+        promised = decay.band(self._serving.figures, monitoring)
+        last = panel.dates[-1]
+        verdicts = [
+            decay.judge(
+                scores.score(rows, name=name, rng=np.random.default_rng(self._night)), promised, min_rows=MIN_ROWS
+            )
+            for name, rows in scores.windows(joined, last=last, days=monitoring.score_window, count=monitoring.windows)
+        ]
+        now = pd.Timestamp(last).to_pydatetime().replace(tzinfo=dt.UTC)
+        retrained = now - dt.timedelta(days=self._night - self.seen.retrained[-1]) if self.seen.retrained else None
+        situation = Situation(
+            now=now,
+            decayed=tuple(bool(one.breaches) if one.judged else None for one in verdicts),
+            why="; ".join(breach.text for breach in verdicts[-1].breaches),
+            window_days=monitoring.score_window,
+            drifted=None,
+            state_age=1,
+            silent_days=0,
+            share_rule=float((joined["source"] == "rule").mean()),
+            broken=(),
+        )
+        row = 0
+        for one in reversed(verdicts):
+            if not one.breaches:
+                break
+            row += monitoring.score_window
+        if row:
+            self.seen.breached.append(self._night)
+        return decide(situation, Past(retrained=retrained), rules(monitoring)), row
+
+    def _retrain(self, level: Learnt | None, half_life: float | None) -> None:
+        self.seen.retrained.append(self._night)
+        panel = build_panel(self._frame, self._config.data)
+        self._serving = learn(panel, self._config, level=level, half_life=half_life)
+        self._model, self._facts = self._serving.model, self._serving.facts
+
+    @property
+    def elasticity(self) -> Floats:
+        """(product,) what the serving model takes elasticities to be, in the order of the market's products."""
+        return np.asarray(self._model.norms.elasticity, dtype=np.float64)
+
+    def _open(self) -> None:
+        self._pricer = Pricer(self._model, self._facts, self._config, version=str(len(self.seen.retrained) + 1))
+
+
+MIN_ROWS = 50
+
+
+def markets(seed: int, *, fall: float = 0.0) -> tuple[Market, Market]:
+    """A market that stays as it is, and the same one with a regime change CHANGE days after the history.
+
+    Args:
+        seed: Of the market.
+        fall: Fraction by which demand for every product falls with the change, beside what the change itself does.
+    """
+    calm = MarketConfig(products=PRODUCTS, days=HISTORY, future=AHEAD, seed=seed, unseen=0.0)
+    changed = simulate(dataclasses.replace(calm, regime_change=True, regime_lead=-CHANGE))
+    changed.truth.level[changed.config.regime_day :] += np.log1p(-fall)
+    return simulate(calm), changed
+
+
+def live(market: Market, shop: Shop) -> Run:
+    """All nights of a shop."""
+    return roll_forward(market, shop, days=AHEAD, refresh=shop.night, every=1)
+
+
+def hold(market: Market) -> Run:
+    """Nobody prices: list prices."""
+    return roll_forward(market, static, days=AHEAD)
+
+
+def measure(seed: int, config: Config, *, fall: float) -> dict[str, Any]:
+    """One market with and without a regime change, and what each way of retraining earned in it."""
+    calm, changed = markets(seed, fall=fall)
+    first = learn(build_panel(calm.frame(), config.data), config)
+    ways: dict[str, tuple[Who, Callable[[int], float] | None]] = {
+        "never": ("nobody", None),
+        "monitoring": ("monitoring", None),
+        "told": ("told", None),
+        "told, recent days weighted": ("told", half_life_of),
+        "weekly": ("calendar", None),
+    }
+    result: dict[str, Any] = {"seed": seed, "fall": fall, "backtest": first.figures["wape_mean"], "changed": {}}
+    for name, (who, recency) in ways.items():
+        result["changed"][name] = lived(changed, Shop(changed, config, first, who=who, recency=recency), regime=1)
+    result["calm"] = {"monitoring": lived(calm, Shop(calm, config, first, who="monitoring"), regime=0)}
+    return result
+
+
+def lived(market: Market, shop: Shop, *, regime: int) -> dict[str, Any]:
+    """What a shop earned from the day of the change on, beside list prices, and what it did."""
+    earned = live(market, shop).earned[CHANGE:].sum()
+    return {
+        "gain": float(earned / hold(market).earned[CHANGE:].sum() - 1),
+        "elasticity_error": float(np.abs(shop.elasticity + market.truth.slope[regime]).mean()),
+        **dataclasses.asdict(shop.seen),
+    }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """The page's table: means over seeds with 95 % intervals (Student's t)."""
+    lines = ["| retraining | times | profit over list prices | over never retraining | of weekly | elasticity error |"]
+    lines += ["|---|---|---|---|---|---|"]
+    gains = {name: np.array([1 + one["changed"][name]["gain"] for one in results]) for name in results[0]["changed"]}
+    for name, gain in gains.items():
+        runs = [one["changed"][name] for one in results]
+        lines.append(
+            f"| {name} | {np.mean([len(run['retrained']) for run in runs]):.1f} × | {_mean(gain - 1, '+.1%')} "
+            f"| {_mean(gain / gains['never'] - 1, '+.1%')} | {_mean(gain / gains['weekly'], '.1%')} "
+            f"| {np.mean([run['elasticity_error'] for run in runs]):.2f} |"
+        )
+    seen = [
+        [night - CHANGE for night in one["changed"]["monitoring"]["retrained"] if night >= CHANGE] for one in results
+    ]
+    false = sum(len(one["calm"]["monitoring"]["retrained"]) for one in results)
+    years = len(results) * AHEAD / 365
+    waits = ", ".join(str(days[0]) if days else "never" for days in seen)
+    lines += [
+        "",
+        f"Days until monitoring retrained: {waits}. Without a change: {false} retrainings in {years:.1f} years.",
+    ]
+    return "\n".join(lines)
+
+
+def _mean(values: Floats, form: str) -> str:
+    if len(values) < 2:
+        return f"{values.mean():{form}}"
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():{form}} ± {half:{form.replace('+', '')}}"
+
+
+def half_life_of(days: int) -> float:
+    """The half-life that a retraining is given: twice the days since the breach began, and four weeks at least."""
+    return float(max(28, 2 * days))
+
+
+def _table(records: list[dict[str, Any]], *, after: np.datetime64) -> pd.DataFrame:
+    newest = [record for record in records if record["date"] >= str(after)]
+    return tabulate(LogReading(newest, 0, 0, 0), now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))[0]
+
+
+def _asked(requests: Requests, today: dt.date) -> list[PriceRequest]:
+    columns = {
+        "product_id": requests.product_id,
+        "current_stock": requests.stock,
+        "comp_price": np.where(np.isnan(requests.comp_price), None, requests.comp_price),  # type: ignore[call-overload]
+        "is_promo": requests.is_promo,
+        "current_price": requests.current_price,
+        "category": requests.category,
+        "unit_cost": requests.unit_cost,
+        "list_price": requests.list_price,
+        "next_delivery": requests.next_delivery.astype("datetime64[D]"),
+    }
+    day = WEEKDAYS[today.weekday()]
+    return [
+        PriceRequest(
+            day_of_week=day, date=today, is_holiday=requests.is_holiday, **dict(zip(columns, row, strict=True))
+        )
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+    ]
