@@ -33,6 +33,7 @@ TEXTS: dict[str, tuple[Level, str]] = {
         "{count} decision(s) say nothing about demand at the price that was charged: it lies outside the candidates, "
         "or no model answered",
     ),
+    "held_out": ("note", "{count} decision(s) kept the price of a held-out product; they count as no answer by rule"),
     "interval_absent": (
         "note",
         "{count} scored decision(s) were logged without their 80 % interval; its coverage is not judged on them",
@@ -51,7 +52,7 @@ class Joined:
             `charged` (price charged), `cost` (per unit), `censored`, `forecast` (units expected at the price charged;
             NaN where the log cannot tell), `inside` (how much of the outcome lies in the 80 % interval, 0…1; NaN
             where it counts for no error or the log has no interval), `pricing` ("followed", "kept" the old price, or
-            "overridden"), `naive`
+            "overridden"), `held_out` (kept on its price to measure by), `naive`
             (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago) and `scored` (counts for the error).
         findings: What was left out or looks wrong, counted.
         decisions: Decisions in the log.
@@ -92,7 +93,8 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     charged = out["charged"].to_numpy()
     out["forecast"] = forecast_at(out["candidate_price"], out["candidate_units"], price=charged)
     # Where nobody knows what sells, the rule still gives a price; its zero units are no forecast.
-    out.loc[out["reasons"].str.split().map(lambda codes: "demand_unknown" in codes), "forecast"] = np.nan
+    out.loc[_says(out, "demand_unknown"), "forecast"] = np.nan
+    out["held_out"] = _says(out, "holdout")
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})
     no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
@@ -113,6 +115,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
         "censored": int(out["censored"].sum()),
         "hindsight": int(hindsight.sum()),
         "no_forecast": int(no_forecast.sum()),
+        "held_out": int(out["held_out"].sum()),
         "interval_absent": int((out["scored"] & out["inside"].isna()).sum()),
     }
     findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
@@ -207,6 +210,11 @@ def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer],
     known = np.isfinite(stack)
     total = np.where(known, stack, 0.0).sum(axis=0)
     out["naive"] = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def _says(out: pd.DataFrame, reason: str) -> NDArray[np.bool_]:
+    """(row,) whether the answer gave this reason."""
+    return np.array([reason in codes.split() for codes in out["reasons"]], dtype=bool)
 
 
 def _locate(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.intp]:

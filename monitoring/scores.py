@@ -37,7 +37,7 @@ class Score:
         naive: WAPE of the same weekday one to four weeks earlier, on the same rows.
         profit: Realised profit as a fraction of what was expected, where the recommendation was followed.
         realised: That profit in currency units.
-        confidence: Mean confidence of the answers.
+        confidence: Mean confidence of the answers, held-out products apart, as in all that follows.
         share_rule: Fraction of answers by rule instead of by model.
         share_followed: Fraction of days on which the recommended price was charged.
     """
@@ -76,7 +76,9 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
     weights = _weights(group, rng=rng)
     with_naive = scored["naive"].notna().to_numpy()
     naive = _ratio(scored["naive"].to_numpy()[with_naive].sum(), sold[with_naive].sum())
-    followed = frame[(frame["pricing"] == "followed") & (frame["expected_margin"] > 0)]
+    # A held-out product keeps its price by rule: its forecast counts, its answer says nothing about pricing.
+    priced = frame[~frame["held_out"]]
+    followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = ((followed["charged"] - followed["cost"]) * followed["units_sold"]).to_numpy()
     by_product = pd.factorize(followed["product_id"])[0]
     return Score(
@@ -98,9 +100,9 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
             profit, followed["expected_margin"].to_numpy(), group=by_product, weights=_weights(by_product, rng=rng)
         ),
         realised=float(profit.sum()),
-        confidence=float(frame["confidence"].mean()) if len(frame) else float("nan"),
-        share_rule=float((frame["source"] == "rule").mean()) if len(frame) else float("nan"),
-        share_followed=float((frame["pricing"] == "followed").mean()) if len(frame) else float("nan"),
+        confidence=float(priced["confidence"].mean()),
+        share_rule=float((priced["source"] == "rule").mean()),
+        share_followed=float((priced["pricing"] == "followed").mean()),
     )
 
 

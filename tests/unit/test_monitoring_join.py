@@ -162,6 +162,16 @@ def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):
     assert set(join(decisions, PANEL).frame["pricing"]) == {"kept"}
 
 
+def test_a_held_out_product_is_known_by_its_reason(tmp_path):
+    made = entries(PANEL, TRUTH, days=range(55, 56))
+    decisions, _ = logged(tmp_path, [redecided(made[0], reasons=["held", "holdout"]), *made[1:]])
+
+    joined = join(decisions, PANEL)
+
+    assert joined.frame.loc[joined.frame["held_out"], "product_id"].tolist() == ["SKU00000"]
+    assert counts(joined.findings)["held_out"] == 1
+
+
 def test_a_price_far_outside_the_candidates_has_no_forecast(tmp_path):
     panel = changed(PANEL, "price", float(PANEL.price[0, 55]) * 3, row=0, day=55)
     decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))

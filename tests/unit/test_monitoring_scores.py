@@ -36,6 +36,7 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "scored": True,
             "inside": (np.arange(len(forecast)) % 5 > 0).astype(float),
             "pricing": "followed",
+            "held_out": False,
             "charged": 10.0,
             "cost": 6.0,
             "expected_margin": forecast * 4,
@@ -129,6 +130,18 @@ def test_the_interval_covers_products_not_days():
     found = score(rows, name="x", rng=np.random.default_rng(0)).wape
 
     assert found.high - found.low > 0.15
+
+
+def test_held_out_products_count_for_the_error_and_not_for_what_pricing_did():
+    rows = frame(products=10)
+    held = rows["product_id"].isin(["P1", "P2", "P3"])
+    rows.loc[held, ["held_out", "source", "confidence"]] = [True, "rule", 0.0]
+
+    found = score(rows, name="x", rng=np.random.default_rng(0))
+
+    assert found.rows == len(rows)
+    assert (found.share_rule, found.confidence) == (0.0, pytest.approx(0.7))
+    assert found.realised == pytest.approx((4 * rows.loc[~held, "units_sold"]).sum())
 
 
 def test_no_rows_give_unknown_figures_and_no_crash():
