@@ -193,6 +193,10 @@ class ServingConfig(Section):
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0)]
     trial: TrialConfig | None
+    challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
+    embedded_metrics: str = ""
+    embedded_seconds: Annotated[float, Field(ge=1)] = 60.0
 
 
 class DoorsConfig(Section):

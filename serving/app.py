@@ -18,6 +18,7 @@ from serving.documents import endpoints as document_endpoints
 from serving.edge import HEADERS, count, problem_bytes, request_id
 from serving.express import Express
 from serving.guard import Guard
+from serving.holdout import Holdout
 from serving.metrics import Exchange, Metrics
 from serving.prices import Desk
 from serving.problems import CONTENT_TYPE, ProblemError
@@ -48,12 +49,13 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     )
     metrics = Metrics()
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
-    service = Service(settings, Champion(settings), log, metrics, exchange, now)
+    service = Service(settings, Champion(settings), log, metrics, exchange, now, Holdout(settings.holdout_file))
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
     app.extensions["pricing_watch"] = Watch([service.tick])
     desk = Desk(service)
+    app.extensions["pricing_shadow"] = desk.shadow
     table = [
         *prices.endpoints(desk),
         *analysis.endpoints(service),
@@ -74,6 +76,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
 def close_app(app: Flask) -> None:
     """Ends the threads of an application and writes out its decision log."""
     app.extensions["pricing_watch"].close()
+    app.extensions["pricing_shadow"].close()
     service: Service = app.extensions["pricing"]
     service.log.close()
     service.tick()

@@ -15,7 +15,7 @@ from pricing.errors import ConfigError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from serving.pointer import Following, Pointer, read_following, read_pointer
 from serving.settings import Settings, check_trial
-from serving.trials import deal, read, strata_of
+from serving.trials import canary, deal, read, strata_of
 
 NO_VERSION = "none"
 LOOK_SECONDS = 0.2
@@ -34,6 +34,7 @@ class Served:
         config: The configuration that its pricer follows.
         version: The version itself; None without one.
         arms: Product → the strategy that a trial dealt it; "" and absent products are outside.
+        canary: The products that it answers for as the challenger.
         memory: Answers about it that never change, by what was asked.
     """
 
@@ -42,6 +43,7 @@ class Served:
     config: ModelConfig
     version: LoadedVersion | None
     arms: Mapping[str, str] = field(default_factory=dict)
+    canary: frozenset[str] = frozenset()
     memory: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -59,6 +61,7 @@ class Champion:
             version=None,
         )
         self.served = self.rules
+        self.challenger: Served | None = None
         self._seen: dict[Path, tuple[int, int]] = {}
         self.look()
 
@@ -79,6 +82,31 @@ class Champion:
         return following.state != "following" or following.served == self.served.name
 
     def look(self) -> bool:
+        """Looks for another champion and another challenger; says whether the champion was swapped."""
+        swapped = self._look_for_champion()
+        if self._settings.tries_challenger:
+            self._look_for_challenger()
+        return swapped
+
+    def _look_for_challenger(self) -> None:
+        """Takes the challenger that is pointed at; none where that is no other version, or cannot be loaded."""
+        path = self._settings.places.challenger
+        mark = _mark(path)
+        if mark is None or (self.challenger is not None and self.challenger.name == self.served.name):
+            self.challenger = None
+        if mark is None or mark == self._seen.get(path):
+            return
+        self._seen[path] = mark
+        self.challenger = None
+        try:
+            pointer = read_pointer(path)
+            if pointer is not None and pointer.version != self.served.name:
+                self.challenger = self._serve(pointer, folder=path.parent / pointer.folder, challenger=True)
+                _log.info("version %s is tried beside %s from now on", pointer.version, self.served.name)
+        except (VersionError, OSError) as error:
+            _log.error("%s; no challenger is tried", error)
+
+    def _look_for_champion(self) -> bool:
         """Swaps the pointed version in if it is another one than before; says whether it did.
 
         A version that cannot be loaded changes nothing: what was served goes on.
@@ -103,16 +131,25 @@ class Champion:
                     return False
         return False
 
-    def _serve(self, pointer: Pointer, *, folder: Path) -> Served:
+    def _serve(self, pointer: Pointer, *, folder: Path, challenger: bool = False) -> Served:
         version = open_version(folder)
         config = version.config
         if self._settings.config_path is not None:
             config = config.model_copy(update={"decision": self._settings.config.decision})
         pricer = version.pricer(version=pointer.version, config=config)
-        served = Served(pointer.version, pricer, config, version, self._arms(version, config))
+        arms, products = ({}, self._canary(version)) if challenger else (self._arms(version, config), frozenset())
+        served = Served(pointer.version, pricer, config, version, arms, products)
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])
         return served
+
+    def _canary(self, version: LoadedVersion) -> frozenset[str]:
+        """The products that the challenger answers for: as the follower dealt them, or as it would."""
+        trial = canary(self._settings.config.serving.challenger_share)
+        if trial is None:
+            return frozenset()
+        dealt = deal(strata_of(version.facts), trial, kept=read(self._settings.canary_file, trial))
+        return frozenset(product for product, arm in dealt.items() if arm)
 
     def _arms(self, version: LoadedVersion, config: ModelConfig) -> dict[str, str]:
         """The products of the trial: as the follower dealt them, and where it has not, as it would."""

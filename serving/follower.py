@@ -13,14 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from pricing.errors import PricingError, RegistryError, VersionError
-from pricing.registry.version import load
-from serving import trials
+from serving.admission import admit
 from serving.logs import configure_logging
 from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, replace_file, write_pointer
 from serving.settings import Settings, read_settings
+from serving.source import Entry, Orders, Registry
 
 RETRY_SECONDS = 600.0  # a refused version is fetched anew after this long: the fault may have been the network's
 
@@ -32,32 +31,6 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
-
-
-class Entry(Protocol):
-    """A version as the registry lists it."""
-
-    @property
-    def number(self) -> str:
-        """Its number."""
-        ...
-
-    @property
-    def created_ms(self) -> int:
-        """When it was registered."""
-        ...
-
-
-class Registry(Protocol):
-    """What the follower needs of a registry; every method may raise RegistryError."""
-
-    def at(self, alias: str) -> Entry | None:
-        """The version that bears an alias."""
-        ...
-
-    def download(self, reference: str, to: Path) -> Path:
-        """Fetches a version's folder into the new folder `to`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,8 +47,7 @@ class Follower:
         registry: Registry,
         *,
         places: Places,
-        run_id: str,
-        keep: int,
+        orders: Orders,
         verify: Callable[[Path], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,18 +56,57 @@ class Follower:
         self._clock = clock
         self._places = places
         self._status = places.status
-        self._keep = keep
-        self._pointer = self._last_good()
+        self._keep = orders.keep
+        self._tries_challenger = orders.tries_challenger
+        self._pointer = self._last_good(places.pointer)
+        self._challenger = self._last_good(places.challenger) if orders.tries_challenger else None
         self._refused: dict[tuple[str, int], _Refusal] = {}
-        self.following = Following(run_id=run_id, served=self._pointer.version if self._pointer else None)
+        self.following = Following(run_id=orders.run_id, served=self._pointer.version if self._pointer else None)
         self._tell(self.following)
 
     def poll(self) -> Following:
-        """Looks at the alias once and does what it asks for; never raises for a fault of registry or version."""
+        """Looks at the aliases once and does what they ask for; never raises for a fault of registry or version."""
         try:
             entry = self._registry.at("champion")
+            challenger = self._registry.at("challenger") if self._tries_challenger else None
         except RegistryError as error:
             return self._tell(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
+        following = self._follow_champion(entry)
+        if self._tries_challenger:
+            following = self._tell(self._follow_challenger(challenger, following))
+        return following
+
+    def _follow_challenger(self, entry: Entry | None, now: Following) -> Following:
+        """Points at the challenger where there is one that can be tried; its faults change nothing for the champion."""
+        champion = self._pointer
+        if entry is None or (champion and _identity(entry) == (champion.version, champion.created_ms)):
+            return self._no_challenger(now)
+        current = self._challenger
+        if current is None or _identity(entry) != (current.version, current.created_ms):
+            try:
+                if self._refusal(entry) is not None:
+                    return self._no_challenger(now)
+                self._challenger = self._fetch(entry)
+                write_pointer(self._places.challenger, self._challenger)
+                self._refused.pop(_identity(entry), None)
+                _log.info("version %s is tried as the challenger now", entry.number)
+            except (RegistryError, OSError) as error:
+                _log.error("the challenger %s cannot be fetched: %s", entry.number, error)
+                return self._no_challenger(now)
+            except VersionError as error:
+                self._refuse(entry, error)
+                return self._no_challenger(now)
+        return replace(now, challenger=entry.number, refused=self._reasons())
+
+    def _no_challenger(self, now: Following) -> Following:
+        self._challenger = None
+        try:
+            self._places.challenger.unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("%s cannot be removed: %s", self._places.challenger, error)
+        return replace(now, challenger=None, refused=self._reasons())
+
+    def _follow_champion(self, entry: Entry | None) -> Following:
         now = replace(self.following, attempted=True, detail=None, polled_at=round(time.time(), 3))
         if entry is None:
             return self._tell(replace(now, state="no_champion", champion=None))
@@ -105,8 +116,8 @@ class Follower:
         return self._tell(self._attempt(entry, now))
 
     def _attempt(self, entry: Entry, now: Following) -> Following:
-        refusal = self._refused.get(_identity(entry))
-        if refusal is None or self._clock() - refusal.at >= RETRY_SECONDS:
+        refusal = self._refusal(entry)
+        if refusal is None:
             try:
                 self._switch(entry)
             except RegistryError as error:
@@ -114,14 +125,37 @@ class Follower:
             except OSError as error:
                 return replace(now, state="failed", detail=str(error))
             except VersionError as error:
-                _log.error("version %s is refused: %s", entry.number, error)
-                refusal = self._refused[_identity(entry)] = _Refusal(str(error), self._clock())
+                refusal = self._refuse(entry, error)
             else:
                 self._refused.pop(_identity(entry), None)
                 return replace(now, state="following", served=entry.number, refused=self._reasons())
         return replace(now, state="refused", detail=refusal.why, refused=self._reasons())
 
+    def _refusal(self, entry: Entry) -> _Refusal | None:
+        """Why a version is refused at present; None once it may be fetched anew."""
+        refusal = self._refused.get(_identity(entry))
+        return refusal if refusal is not None and self._clock() - refusal.at < RETRY_SECONDS else None
+
+    def _refuse(self, entry: Entry, error: VersionError) -> _Refusal:
+        _log.error("version %s is refused: %s", entry.number, error)
+        refusal = self._refused[_identity(entry)] = _Refusal(str(error), self._clock())
+        return refusal
+
     def _switch(self, entry: Entry) -> None:
+        pointer = self._fetch(entry)
+        write_pointer(self._places.pointer, pointer)
+        self._pointer = pointer
+        _log.info("version %s is served now", entry.number)
+        self._sweep()
+
+    def _fetch(self, entry: Entry) -> Pointer:
+        """Downloads and verifies a version, unless it lies there already; deletes it where it fails.
+
+        Raises:
+            RegistryError: It cannot be fetched.
+            VersionError: It must not be served.
+            OSError: The disk refuses.
+        """
         name = f"{entry.number}-{entry.created_ms}"
         folder = self._places.versions / name
         self._places.versions.mkdir(parents=True, exist_ok=True)
@@ -129,21 +163,18 @@ class Follower:
             self._registry.download(entry.number, folder)
         try:
             requests = self._verify(folder)
+            _log.info("version %s answered %d golden requests", entry.number, requests)
         except VersionError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        pointer = Pointer(version=entry.number, created_ms=entry.created_ms, folder=name)
-        write_pointer(self._places.pointer, pointer)
-        self._pointer = pointer
-        _log.info("version %s is served now; it answered %d golden requests", entry.number, requests)
-        self._sweep()
+        return Pointer(version=entry.number, created_ms=entry.created_ms, folder=name)
 
     def _reasons(self) -> dict[str, str]:
         return {number: refusal.why for (number, _), refusal in self._refused.items()}
 
-    def _last_good(self) -> Pointer | None:
+    def _last_good(self, path: Path) -> Pointer | None:
         try:
-            return read_pointer(self._places.pointer)
+            return read_pointer(path)
         except VersionError as error:
             _log.error("%s", error)
             return None
@@ -152,8 +183,8 @@ class Follower:
         """Deletes the oldest fetched versions; a worker that still maps one keeps it until it lets go."""
         folders = [path for path in self._places.versions.iterdir() if path.is_dir() and not path.name.startswith(".")]
         newest_first = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
-        current = self._pointer.folder if self._pointer else None
-        for folder in [path for path in newest_first if path.name != current][self._keep - 1 :]:
+        pointed = {pointer.folder for pointer in (self._pointer, self._challenger) if pointer}
+        for folder in [path for path in newest_first if path.name not in pointed][self._keep - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _tell(self, following: Following) -> Following:
@@ -167,25 +198,6 @@ class Follower:
         except OSError as error:
             _log.error("%s cannot be written: %s", self._status, error)
         return following
-
-
-def admit(folder: Path, *, settings: Settings | None = None) -> int:
-    """Loads a version, checksums and all, lets it answer its golden requests, and returns how many they were.
-
-    Where a trial is configured, its new products are dealt.
-
-    Raises:
-        VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
-    """
-    version = load(folder)
-    requests = version.verify().requests
-    trial = settings.config.serving.trial if settings else None
-    if settings and trial:
-        try:
-            trials.extend(settings.trial_file, version.facts, trial)
-        except OSError as error:
-            _log.error("%s cannot be written: %s; the workers deal the same for themselves", settings.trial_file, error)
-    return requests
 
 
 def _identity(entry: Entry) -> tuple[str, int]:
@@ -242,8 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     follower = Follower(
         _Lazy(settings),
         places=settings.places,
-        run_id=settings.run_id,
-        keep=settings.config.serving.keep_versions,
+        orders=Orders(settings.run_id, settings.config.serving.keep_versions, settings.tries_challenger),
         verify=partial(admit, settings=settings),
     )
     os.nice(5)  # answers go before what is fetched for later ones
@@ -257,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
 def _bake(settings: Settings) -> int:
     places = settings.places
     places = replace(places, registry=BAKED, status=places.home / "versions" / BAKED / "follower.json")
-    follower = Follower(_Lazy(settings), places=places, run_id="bake", keep=1)
+    follower = Follower(_Lazy(settings), places=places, orders=Orders("bake", 1))
     following = follower.poll()
     if following.state != "following":
         print(f"error: no champion to bake in: {following.state} {following.detail or ''}", file=sys.stderr)  # noqa: T201

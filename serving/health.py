@@ -79,6 +79,10 @@ class Nurse:
                 len(following.refused) if following else 0,
             ),
         ]
+        held = len(service.holdout.products)
+        extra.append(
+            metrics.gauge("pricing_holdout", "Products that keep their prices.", held, state=service.holdout.state)
+        )
         age = state_age(service.champion.served, service.now().date())
         if age is not None:
             extra.append(metrics.gauge("pricing_state_age_days", "Days since the last day the model has read.", age))

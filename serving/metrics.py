@@ -22,6 +22,9 @@ COUNTERS = {
     "pricing_decisions": ("Prices given.", ("source", "strategy", "trial")),
     "pricing_reasons": ("Reasons named in answers, binding guardrails among them.", ("reason",)),
     "pricing_bad_items": ("Items of a batch that could not be priced as they were sent.", ()),
+    "pricing_challenger_failures": ("Prices that the challenger owed and the champion gave, or nobody heard of.", ()),
+    "pricing_shadow": ("Prices by the challenger that were logged and never answered.", ("version",)),
+    "pricing_shadow_left_out": ("Requests that found no room in the challenger's queue.", ()),
     "pricing_edge_fallbacks": ("Prices given by rule because the model's answer failed.", ()),
 }
 GAUGES = {
@@ -30,6 +33,8 @@ GAUGES = {
     "pricing_log_dropped": ("Decisions that the disk did not take in time.", ()),
     "pricing_log_failing": ("Workers whose decision log cannot be written now.", ()),
     "pricing_workers": ("Workers that serve a version.", ("version",)),
+    "pricing_challenger_workers": ("Workers that try a challenger.", ("version",)),
+    "pricing_holdout_faults": ("Times that living workers found a list of held-out products they could not read.", ()),
 }
 HISTOGRAMS = {
     "pricing_request_seconds": (

@@ -38,6 +38,7 @@ class Following:
         attempted: Whether its first attempt to load a champion has ended, well or not.
         champion: The number that the alias names in the registry; None when nothing bears it or nobody knows.
         served: The number that the pointer names.
+        challenger: The number that is tried beside it; None when none is.
         detail: What went wrong last, in one line.
         refused: Number → why that version is not served.
         polled_at: When the registry last answered, seconds since 1970.
@@ -48,6 +49,7 @@ class Following:
     attempted: bool = False
     champion: str | None = None
     served: str | None = None
+    challenger: str | None = None
     detail: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     polled_at: float | None = None
@@ -76,6 +78,11 @@ class Places:
     def pointer(self) -> Path:
         """The file that names the version to serve."""
         return self.versions / "champion.json"
+
+    @property
+    def challenger(self) -> Path:
+        """The file that names the version to try beside the champion; absent when there is none to try."""
+        return self.versions / "challenger.json"
 
     @property
     def baked(self) -> Path:

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import logging
 from http import HTTPStatus
 
 from flask import request
@@ -13,12 +12,15 @@ from pricing.decision.log import Entry
 from pricing.decision.pricer import Detailed
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import RequestError
+from serving.answers import Answers
 from serving.api import Endpoint, encode, parse
+from serving.challenger import Shadow
 from serving.champion import Served
 from serving.problems import ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
 from serving.together import Together
+from serving.trials import CHALLENGER
 
 EXAMPLE = {
     "product_id": "SKU12345",
@@ -33,8 +35,6 @@ DRY_RUN = {
         "Prices without writing the decision log: for trying strategies out.",
     )
 }
-
-_log = logging.getLogger(__name__)
 
 
 def endpoints(desk: "Desk") -> list[Endpoint]:
@@ -68,7 +68,13 @@ class Desk:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._together = Together(self.price)
+        self._answers = Answers(service)
+        self._together = Together(self._answers.price)
+        self.shadow = Shadow(
+            self._in_the_shadow,
+            share=service.settings.config.serving.challenger_shadow,
+            left_out=lambda count: service.metrics.count("pricing_shadow_left_out", by=count),
+        )
 
     def get_price(self) -> bytes:
         """Flask's view of `one`."""
@@ -87,7 +93,7 @@ class Desk:
             ProblemError: The body is no such request.
         """
         asked = parse(PriceRequest, body)
-        served = self._service.champion.served
+        served = self._served(asked)
         try:
             answer = self._together.price(served, asked)
         except RequestError as error:
@@ -99,67 +105,92 @@ class Desk:
     def many(self, body: bytes, *, dry: bool = False) -> bytes:
         """Prices every request in a body, in order, by one version; a bad item becomes an error in its place.
 
+        The items whose products are the challenger's are priced by that one, all of them.
+
         Raises:
             ProblemError: The body is no batch, or too large a one.
         """
         asked = self._batch(body)
-        served = self._service.champion.served
+        served, challenger = self._service.champion.served, self._service.champion.challenger
         good = [item for item in asked if isinstance(item, PriceRequest)]
-        try:
-            answers: list[Detailed | ProblemError] = list(self.price(served, good)) if good else []
-        except RequestError:
-            answers = [self._alone(served, item) for item in good]
-        priced = [(item, answer) for item, answer in zip(good, answers, strict=True) if isinstance(answer, Detailed)]
-        if not dry:
-            self.record(served, [item for item, _ in priced], [answer for _, answer in priced])
+        answers: list[Detailed | ProblemError] = [None] * len(good)  # type: ignore[list-item]
+        trying = challenger.canary if challenger is not None else frozenset()
+        for version, places in (
+            (served, [place for place, item in enumerate(good) if item.product_id not in trying]),
+            (challenger, [place for place, item in enumerate(good) if item.product_id in trying] if trying else []),
+        ):
+            if version is not None and places:
+                items = [good[place] for place in places]
+                for place, answer in zip(places, self._each(version, items, dry=dry), strict=True):
+                    answers[place] = answer
+        bad = len(asked) - sum(isinstance(answer, Detailed) for answer in answers)
         rest = iter(answers)
         parts = [_encoded(next(rest) if isinstance(item, PriceRequest) else item) for item in asked]
-        if len(priced) < len(asked):
-            self._service.metrics.count("pricing_bad_items", by=len(asked) - len(priced))
+        if bad:
+            self._service.metrics.count("pricing_bad_items", by=bad)
         return b'{"decisions":[%b]}' % b",".join(parts)
 
-    def price(self, served: Served, asked: list[PriceRequest]) -> list[Detailed]:
-        """Decides by `served`, or by rule where that fails for a reason that no caller can mend.
-
-        Raises:
-            RequestError: A request contradicts itself or names an unknown strategy.
-        """
-        today = self._service.now().date()
-        if served.arms:
-            asked = [self._dealt(served, item) for item in asked]
+    def _each(self, served: Served, asked: list[PriceRequest], *, dry: bool) -> list[Detailed | ProblemError]:
+        """Prices and records requests of a batch by one version; what cannot be priced becomes a problem."""
         try:
-            return served.pricer.price_detailed(asked, today=today)
+            answers: list[Detailed | ProblemError] = list(self._answers.price(served, asked))
         except RequestError:
-            raise
-        except Exception:  # noqa: BLE001 - the one broad except: whatever ails a version, a shop gets its price
-            _log.exception("version %s could not price %d request(s); rules answer", served.name, len(asked))
-            self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
-            return self._service.champion.rules.pricer.price_detailed(asked, today=today)
+            answers = [self._alone(served, item) for item in asked]
+        priced = [(item, answer) for item, answer in zip(asked, answers, strict=True) if isinstance(answer, Detailed)]
+        if priced and not dry:
+            self.record(served, [item for item, _ in priced], [answer for _, answer in priced])
+        return answers
 
     def record(self, served: Served, asked: list[PriceRequest], detailed: list[Detailed]) -> None:
-        """Logs and counts what was decided."""
+        """Logs and counts what was decided, and lets the challenger's shadow follow."""
         at = self._service.now()
-        trials = [self._trial(served, item) for item in asked]
+        trials = [self._trial(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
         lines = zip(asked, detailed, trials, strict=True)
         self._service.log.append([entry(item, answer, at=at, trial=trial) for item, answer, trial in lines])
         self._service.metrics.decisions(
             (answer.decision, trial or "") for answer, trial in zip(detailed, trials, strict=True)
         )
+        challenger = self._service.champion.challenger
+        if served is not challenger:
+            self.shadow.follow(challenger, asked)
 
-    def _trial(self, served: Served, asked: PriceRequest) -> str | None:
-        """The trial and arm that answered a request; None when it named a strategy itself or its product is outside."""
+    def _served(self, asked: PriceRequest) -> Served:
+        """What answers a request: the champion, or the challenger where the product is one of its share."""
+        champion = self._service.champion
+        challenger = champion.challenger
+        return challenger if challenger is not None and asked.product_id in challenger.canary else champion.served
+
+    def _in_the_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
+        """Prices by the challenger for the log alone."""
+        try:
+            answers = self._answers.attempt(challenger, asked)
+        except RequestError:  # the challenger's configuration may know less than the champion's
+            answers = None
+        metrics = self._service.metrics
+        if answers is None:
+            metrics.count("pricing_challenger_failures", by=len(asked))
+            return
+        at = self._service.now()
+        pairs = zip(asked, answers, strict=True)
+        self._service.log.append([entry(item, answer, at=at, shadow=True) for item, answer in pairs])
+        metrics.count("pricing_shadow", challenger.name, by=len(asked))
+
+    def _trial(self, served: Served, asked: PriceRequest, answer: Detailed) -> str | None:
+        """The trial and arm that answered a request: a challenger's number, or a strategy.
+
+        None when it named a strategy itself, or its product is outside every trial or held out of pricing.
+        """
+        if asked.product_id in self._service.holdout.products:
+            return None
+        if served.canary:
+            return f"{CHALLENGER}/{served.name}" if answer.decision.model_version == served.name else None
         arm = served.arms.get(asked.product_id) if asked.strategy is None else None
         trial = self._service.settings.config.serving.trial
         return f"{trial.name}/{arm}" if trial and arm else None
 
-    def _dealt(self, served: Served, asked: PriceRequest) -> PriceRequest:
-        """The request under the strategy that a trial dealt its product."""
-        arm = served.arms.get(asked.product_id) if asked.strategy is None else None
-        return asked.model_copy(update={"strategy": arm}) if arm else asked
-
     def _alone(self, served: Served, asked: PriceRequest) -> Detailed | ProblemError:
         try:
-            return self.price(served, [asked])[0]
+            return self._answers.price(served, [asked])[0]
         except RequestError as error:
             return from_request_error(error)
 
@@ -189,7 +220,9 @@ def dry_run() -> bool:
     return word.lower() == "true"
 
 
-def entry(asked: PriceRequest, answer: Detailed, *, at: dt.datetime, trial: str | None = None) -> Entry:
+def entry(
+    asked: PriceRequest, answer: Detailed, *, at: dt.datetime, trial: str | None = None, shadow: bool = False
+) -> Entry:
     """The line of the decision log for an answer."""
     return Entry(
         request=asked,
@@ -203,6 +236,7 @@ def entry(asked: PriceRequest, answer: Detailed, *, at: dt.datetime, trial: str 
         candidate_prices=answer.candidate_prices,
         candidate_units=answer.candidate_units,
         trial=trial,
+        shadow=shadow,
     )
 
 

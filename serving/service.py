@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pricing.decision.log_writer import LogWriter
 from serving.champion import Champion
+from serving.holdout import Holdout
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
@@ -23,6 +24,7 @@ class Service:
         metrics: What it counts.
         exchange: How it learns what the other workers counted.
         now: The clock: the present moment with a time zone.
+        holdout: Which products keep their prices.
     """
 
     settings: Settings
@@ -31,6 +33,7 @@ class Service:
     metrics: Metrics
     exchange: Exchange
     now: Callable[[], dt.datetime]
+    holdout: Holdout
     _settled: threading.Event = field(default_factory=threading.Event)
 
     def settled(self) -> bool:
@@ -54,6 +57,8 @@ class Service:
     def tick(self) -> None:
         """What is done several times a second, between requests: looks for another champion and tells the counts."""
         self.champion.look()
+        self.holdout.look()
+        self.metrics.set("pricing_holdout_faults", to=float(self.holdout.faults))
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)
         self.metrics.set("pricing_log_written", to=status.written)
@@ -61,6 +66,9 @@ class Service:
         self.metrics.set("pricing_log_failing", to=float(status.failure is not None))
         self.metrics.clear("pricing_workers")
         self.metrics.set("pricing_workers", self.champion.served.name, to=1)
+        self.metrics.clear("pricing_challenger_workers")
+        if self.champion.challenger is not None:
+            self.metrics.set("pricing_challenger_workers", self.champion.challenger.name, to=1)
         self.exchange.publish()
 
 

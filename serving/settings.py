@@ -59,6 +59,21 @@ class Settings:
         return self.home / "trials" / f"{trial.name if trial else 'none'}.json"
 
     @property
+    def canary_file(self) -> Path:
+        """Where the products that the challenger answers for are kept for good."""
+        return self.home / "trials" / "challenger.json"
+
+    @property
+    def holdout_file(self) -> Path:
+        """Where monitoring keeps the list of the products that are held out."""
+        return self.home / "monitoring" / "holdout.json"
+
+    @property
+    def tries_challenger(self) -> bool:
+        """Whether the challenger answers for anything, or is priced in the shadow."""
+        return self.config.serving.challenger_share > 0 or self.config.serving.challenger_shadow > 0
+
+    @property
     def places(self) -> Places:
         """Where the follower keeps what it fetches from this registry."""
         text = f"{self.registry_uri}\n{self.config.registry.model_name}"

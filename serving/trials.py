@@ -13,6 +13,7 @@ from pricing.sections import TrialConfig
 from serving.pointer import replace_file
 
 OUTSIDE = ""
+CHALLENGER = "challenger"
 _CLASSES = (1 / 3, 2 / 3)  # quantiles of volume that part products into small, middle and large
 
 
@@ -44,6 +45,11 @@ def deal(strata: Mapping[str, str], trial: TrialConfig, *, kept: Mapping[str, st
             dealt[product] = _lacking(wanted, there) if there else _by_lot(wanted, _draw(trial.name, strata[product]))
             there[dealt[product]] += 1
     return dealt
+
+
+def canary(share: float) -> TrialConfig | None:
+    """The share of the products that goes to the challenger, as a trial of one arm; None without any."""
+    return TrialConfig.model_construct(name=CHALLENGER, share=share, strategies=[CHALLENGER]) if share else None
 
 
 def strata_of(facts: ProductFacts) -> dict[str, str]:

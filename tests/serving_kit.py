@@ -64,3 +64,10 @@ def open_shop(
         yield Shop(app.test_client(), app.extensions["pricing"], settings)
     finally:
         close_app(app)
+
+
+def challenge(settings: Settings, folder: Path, *, version: str) -> None:
+    """Does the follower's work for a challenger."""
+    name = f"{version}-1"
+    shutil.copytree(folder, settings.places.versions / name, dirs_exist_ok=True)
+    write_pointer(settings.places.challenger, Pointer(version, 1, name))

@@ -78,7 +78,8 @@ class Choices:
         high: (request,) highest price not distinguishably worse.
         units: (request,) expected sales, no more than stock.
         margin: (request,) expected profit on them.
-        doubtful: (request,) whether the confidence fell below the threshold, so that the current price was kept.
+        doubtful: (request,) whether the current price was kept: the confidence fell below the threshold, or the product
+            is held out.
         held: (request,) whether the best price is the current one.
         reasons: (request,) reason bits.
         source: (request,) index into the demand's SOURCES.
@@ -120,9 +121,14 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
     line = _Line(shelf.until, worth, np.arange(len(these)))
 
     best = _best(line, field, weight=grid.weight, min_gain=policy.config.min_gain)
+    if these.keep is not None:
+        best = np.where(these.keep, field.nearest, best)
     held = best == field.current
     confidence = _confidence(line, best, field=field, held=held, policy=policy, weight=grid.weight)
     doubtful = confidence < policy.config.confidence_threshold
+    kept = np.where(doubtful, BIT["low_confidence"], held * BIT["held"])
+    if these.keep is not None:
+        doubtful, kept = doubtful | these.keep, np.where(these.keep, BIT["holdout"], kept)
     final = np.where(doubtful, field.nearest, best)
     price = field.prices[line.rows, final]
     low, high = _range(line, best, final, field=field, weight=grid.weight, deviation=policy.range_deviation)
@@ -133,7 +139,7 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
     reasons = (
         worth.reasons
         | limit.gave_way
-        | np.where(doubtful, BIT["low_confidence"], held * BIT["held"])
+        | kept
         | (sold < SHORT * wanted) * BIT["stock_short"]
         | (these.stock <= 0) * BIT["no_stock"]
         | (price <= limit.low) * AT[limit.low_by]

@@ -26,6 +26,7 @@ class Circumstances:
         days_since_change: Days from the last change of price to the day priced; infinite where unknown.
         target_margin: Fraction of price the category should earn, NaN where it is free; None where every category is.
         strategy: Number of the strategy in the policy's list.
+        keep: True where the current price is to be kept whatever it costs; None where none is.
     """
 
     current_price: Floats
@@ -38,6 +39,7 @@ class Circumstances:
     days_since_change: Floats
     target_margin: Floats | None
     strategy: Ints
+    keep: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.current_price)

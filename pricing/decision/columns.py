@@ -1,8 +1,8 @@
 """Requests laid beside facts: which number counts where both, one, or neither of them says it."""
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -88,8 +88,15 @@ class Desk:
         self._dates: dict[tuple[dt.date, str, dt.date | None], tuple[dt.date, bool]] = {}
         self._holidays: dict[dt.date, bool] = {}
 
-    def lay_out(self, requests: Sequence[PriceRequest], *, today: dt.date) -> Columns:
+    def lay_out(
+        self, requests: Sequence[PriceRequest], *, today: dt.date, held: Container[str] = frozenset()
+    ) -> Columns:
         """Turns requests into columns.
+
+        Args:
+            requests: What is asked.
+            today: The day on which it is answered.
+            held: Products whose price is kept.
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
@@ -104,7 +111,9 @@ class Desk:
             dates.append(date)
             categories.append(category)
             numbers.append(self._numbers(request, known, category, date, BIT["stale_state"] if stale else 0))
-        return self._columns(np.array(numbers, dtype=np.float64).T.copy(), dates, categories)
+        columns = self._columns(np.array(numbers, dtype=np.float64).T.copy(), dates, categories)
+        keep = [request.product_id in held for request in requests] if held else ()
+        return replace(columns, these=replace(columns.these, keep=np.array(keep))) if any(keep) else columns
 
     def _numbers(
         self, request: PriceRequest, known: Known, category: str, date: dt.date, reasons: int

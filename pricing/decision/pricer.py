@@ -2,7 +2,7 @@
 
 import datetime as dt
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import get_args
@@ -102,14 +102,16 @@ class Pricer:
                 decided[place] = decision
         return decided
 
-    def price_detailed(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Detailed]:
-        """As `price`, with what each decision rested on.
+    def price_detailed(
+        self, requests: Sequence[PriceRequest], *, today: dt.date, held: Container[str] = frozenset()
+    ) -> list[Detailed]:
+        """As `price`, with what each decision rested on; products in `held` keep their price inside the guardrails.
 
         Raises:
             RequestError: As `price`.
         """
         detailed: list[Detailed] = [None] * len(requests)  # type: ignore[list-item]
-        for places, columns, choices in self._passes(requests, today):
+        for places, columns, choices in self._passes(requests, today, held):
             decisions = self._decisions(columns, choices)
             for place, answer in zip(places, _details(columns, choices, decisions), strict=True):
                 detailed[place] = answer
@@ -175,12 +177,14 @@ class Pricer:
             raise RequestError("nothing says how much of the product sells, so there is nothing to simulate")
         return self._by_belief(columns, columns.level)
 
-    def _passes(self, requests: Sequence[PriceRequest], today: dt.date) -> list[tuple[Sequence[int], Columns, Choices]]:
+    def _passes(
+        self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str] = frozenset()
+    ) -> list[tuple[Sequence[int], Columns, Choices]]:
         """Decides the batch in passes: what the model knows apart from the rest, and no more at once than is fast."""
         passes: list[tuple[Sequence[int], Columns, Choices]] = []
         for start in range(0, len(requests), PASS):
             part = requests[start : start + PASS]
-            for rows, columns, choices in self._parts(self._desk.lay_out(part, today=today)):
+            for rows, columns, choices in self._parts(self._desk.lay_out(part, today=today, held=held)):
                 passes.append(([start + row for row in rows] if start else rows, columns, choices))
         return passes
 

@@ -9,6 +9,7 @@ GUARDRAILS = ("cost", "band", "min_margin", "min_advertised", "min_days", "max_m
 REASONS: dict[str, str] = {
     "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails",
     "held": "no allowed price promises enough more than the current one",
+    "holdout": "the product is held out to measure by; its price is kept inside the guardrails",
     "stock_short": "stock is expected to run out before the next delivery, and the price allows for it",
     "no_stock": "there is no stock; priced as it will be once there is",
     "no_model": "no model version is loaded; a rule answered",

@@ -9,6 +9,7 @@ from pricing.errors import RegistryError, VersionError
 pytest.importorskip("pricing.decision.pricer")
 from serving.follower import RETRY_SECONDS, Follower
 from serving.pointer import Following, Places, Pointer, read_following, read_pointer
+from serving.source import Orders
 
 
 @dataclass(frozen=True)
@@ -20,19 +21,22 @@ class Entry:
 @dataclass
 class FakeRegistry:
     champion: Entry | None = None
+    challenger: Entry | None = None
     down: bool = False
     full: bool = False
+    unreachable: str | None = None
     downloads: list[str] = field(default_factory=list)
 
     def at(self, alias: str) -> Entry | None:
-        assert alias == "champion"
         if self.down:
             raise RegistryError("registry: connection refused")
-        return self.champion
+        return {"champion": self.champion, "challenger": self.challenger}[alias]
 
     def download(self, reference: str, to: Path) -> Path:
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
+        if reference == self.unreachable:
+            raise RegistryError("registry: no such artifact")
         self.downloads.append(reference)
         to.mkdir()
         (to / "version.json").write_text(reference)
@@ -52,11 +56,16 @@ class Clock:
         return self.now
 
 
-def follower(registry: FakeRegistry, home: Path, *, clock: Clock | None = None, keep: int = 3) -> Follower:
+def follower(
+    registry: FakeRegistry, home: Path, *, clock: Clock | None = None, keep: int = 3, challenger: bool = False
+) -> Follower:
     return Follower(
-        registry, places=Places(home, "registry", home / "follower.json"), run_id="run", keep=keep,
-        verify=verify, clock=clock or Clock(),
-    )  # fmt: skip
+        registry, places=places(home), orders=Orders("run", keep, challenger), verify=verify, clock=clock or Clock()
+    )
+
+
+def places(home: Path) -> Places:
+    return Places(home, "registry", home / "follower.json")
 
 
 def pointed(home: Path) -> Pointer | None:
@@ -218,3 +227,55 @@ def test_no_password_of_a_registry_is_told(tmp_path: Path) -> None:
     following = follower(Secretive(), tmp_path).poll()
 
     assert following.detail == "registry postgresql://***@db:5432/x: refused"
+
+
+def test_the_challenger_is_fetched_beside_the_champion_only_where_it_is_tried(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("7"), challenger=Entry("8"))
+
+    alone = follower(registry, tmp_path / "alone").poll()
+    both = follower(registry, tmp_path / "both", challenger=True).poll()
+
+    assert (alone.served, alone.challenger) == ("7", None)
+    assert (both.served, both.challenger) == ("7", "8")
+    assert read_pointer(places(tmp_path / "both").challenger) == Pointer("8", 1, "8-1")
+    assert registry.downloads == ["7", "7", "8"]
+
+
+@pytest.mark.parametrize("fault", ["bad", "unreachable"])
+def test_a_challenger_that_cannot_be_tried_changes_nothing_for_the_champion(tmp_path: Path, fault: str) -> None:
+    registry = FakeRegistry(Entry("7"), challenger=Entry("bad 8"), unreachable="bad 8" if fault != "bad" else None)
+    one = follower(registry, tmp_path, challenger=True)
+
+    following = [one.poll() for _ in range(3)][-1]
+
+    assert (following.state, following.served, following.challenger) == ("following", "7", None)
+    assert ("bad 8" in following.refused) == (fault == "bad")
+    assert registry.downloads.count("bad 8") == (1 if fault == "bad" else 0)
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+    assert not places(tmp_path).challenger.exists()
+
+
+@pytest.mark.parametrize("after", [None, Entry("7")])
+def test_a_challenger_that_is_gone_or_was_promoted_is_tried_no_longer(tmp_path: Path, after: Entry | None) -> None:
+    registry = FakeRegistry(Entry("7"), challenger=Entry("8"))
+    one = follower(registry, tmp_path, challenger=True)
+    one.poll()
+
+    registry.challenger = after
+
+    assert one.poll().challenger is None
+    assert not places(tmp_path).challenger.exists()
+
+
+def test_the_challenger_outlives_sweeps_and_restarts(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("1"), challenger=Entry("8"))
+    one = follower(registry, tmp_path, challenger=True, keep=1)
+    one.poll()
+    for number in ("2", "3"):
+        registry.champion = Entry(number)
+        one.poll()
+
+    following = follower(registry, tmp_path, challenger=True, keep=1).poll()
+
+    assert following.challenger == "8"
+    assert registry.downloads == ["1", "8", "2", "3"]

@@ -1,0 +1,144 @@
+"""The challenger: a share of the products, the others' shadow, and faults that nobody notices."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricing.decision.log import read_decisions
+from pricing.decision.pricer import Pricer
+from tests.serving_kit import REQUEST, Shop, challenge, open_shop
+from tests.versions import shared_version
+
+PRODUCTS = [f"P{number:05d}" for number in range(1, 13)]
+
+
+@contextmanager
+def tried(folder: Path, **serving: Any) -> Iterator[Shop]:
+    """Champion 7 and challenger 8."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "try.yaml"
+    path.write_text(json.dumps({"serving": serving}))
+    with open_shop(folder / "home", version=shared_version(), environment={"PRICING_CONFIG": str(path)}) as shop:
+        challenge(shop.settings, shared_version(seed=2), version="8")
+        shop.service.tick()
+        yield shop
+
+
+def versions(shop: Shop) -> dict[str, str]:
+    return {one: shop.price(product_id=one).get_json()["model_version"] for one in PRODUCTS}
+
+
+def logged(shop: Shop) -> list[dict[str, Any]]:
+    shop.service.log.flush()
+    return read_decisions(shop.settings.decisions_folder, shadow=True).records
+
+
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 8 fails whatever it is asked."""
+    price = Pricer.price_detailed
+
+    def fails(self: Pricer, *args: Any, **more: Any) -> Any:
+        if self.version == "8":
+            raise ZeroDivisionError
+        return price(self, *args, **more)
+
+    monkeypatch.setattr(Pricer, "price_detailed", fails)
+
+
+def test_a_share_of_the_products_is_answered_by_the_challenger_for_good(tmp_path: Path) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        first = versions(shop)
+        again = versions(shop)
+        page = shop.client.get("/metrics").text
+        trials = {record["product_id"]: record["trial"] for record in logged(shop)}
+
+    assert 0 < list(first.values()).count("8") < len(PRODUCTS)
+    assert set(first.values()) == {"7", "8"}
+    assert first == again
+    assert trials == {one: "challenger/8" if version == "8" else None for one, version in first.items()}
+    assert 'trial="challenger/8"' in page
+    assert 'pricing_challenger_workers{version="8"} 1.0' in page
+
+
+def test_a_batch_sends_each_product_to_its_own_version_and_keeps_the_order(tmp_path: Path) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        alone = versions(shop)
+        items = [{**REQUEST, "product_id": one} for one in PRODUCTS] + [{**REQUEST, "strategy": "greed"}]
+        decisions = shop.client.post("/get_prices", json={"requests": items}).get_json()["decisions"]
+
+    assert {one: answer["model_version"] for one, answer in zip(PRODUCTS, decisions[:-1], strict=True)} == alone
+    assert "error" in decisions[-1]
+
+
+def test_without_a_share_or_a_challenger_the_champion_answers_everything(tmp_path: Path) -> None:
+    with tried(tmp_path / "a") as shop:
+        untried = versions(shop)
+    with tried(tmp_path / "b", challenger_share=0.4) as shop:
+        shop.settings.places.challenger.unlink()
+        shop.service.tick()
+        gone = versions(shop)
+
+    assert set(untried.values()) == set(gone.values()) == {"7"}
+
+
+def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tried(tmp_path, challenger_share=0.4, challenger_shadow=1.0) as shop:
+        broken(monkeypatch)
+        answers = [shop.price(product_id=one) for one in PRODUCTS]
+        page = shop.client.get("/metrics").text
+        records = logged(shop)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.get_json()["model_version"] for answer in answers} == {"7"}
+    assert {answer.get_json()["source"] for answer in answers} == {"model"}
+    assert "pricing_challenger_failures_total 0.0" not in page
+    assert "pricing_edge_fallbacks_total 0.0" in page
+    assert {record["trial"] for record in records} == {None}
+
+
+@pytest.mark.parametrize("damage", ["{half", '{"version": "8", "created_ms": 1, "folder": "nowhere"}'])
+def test_a_challenger_that_cannot_be_loaded_is_not_tried(tmp_path: Path, damage: str) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        shop.settings.places.challenger.write_text(damage)
+        shop.service.tick()
+        found = versions(shop)
+
+    assert set(found.values()) == {"7"}
+
+
+def test_the_shadow_is_logged_and_never_answered(tmp_path: Path) -> None:
+    with tried(tmp_path, challenger_shadow=1.0) as shop:
+        found = versions(shop)
+        dry = shop.client.post("/get_price?dry_run=true", json=REQUEST).status_code
+        deadline = time.monotonic() + 10
+        while len(logged(shop)) < 2 * len(PRODUCTS) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        records = logged(shop)
+        page = shop.client.get("/metrics").text
+        answered = read_decisions(shop.settings.decisions_folder).records
+
+    assert set(found.values()) == {"7"}
+    assert dry == 200
+    assert len(answered) == len(PRODUCTS)
+    shadows = [record for record in records if record["shadow"]]
+    assert sorted(record["product_id"] for record in shadows) == PRODUCTS
+    assert {record["decision"]["model_version"] for record in shadows} == {"8"}
+    assert 'pricing_shadow_total{version="8"} 12.0' in page
+
+
+def test_a_promoted_challenger_is_no_challenger_any_more(tmp_path: Path) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        shop.point_at(shared_version(seed=2), version="8")
+        shop.service.tick()
+        page = shop.client.get("/metrics").text
+        found = versions(shop)
+
+    assert set(found.values()) == {"8"}
+    assert "pricing_challenger_workers{" not in page

@@ -1,0 +1,111 @@
+"""Products that are held out keep their prices, and a bad list holds nobody out."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving_kit import REQUEST, Shop, open_shop
+from tests.versions import shared_version
+
+DEAR = {"current_price": 1.3, "list_price": 1.2, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path, version=shared_version()) as one:
+        yield one
+
+
+def hold(shop: Shop, text: str) -> None:
+    shop.settings.holdout_file.parent.mkdir(parents=True, exist_ok=True)
+    shop.settings.holdout_file.write_text(text)
+    shop.service.tick()
+
+
+def held(*products: str) -> str:
+    return json.dumps({"held": list(products), "priced": ["P00002"]})
+
+
+def test_a_held_product_keeps_its_price_and_says_why(shop: Shop) -> None:
+    before = shop.price(**DEAR).get_json()
+    hold(shop, held("P00001"))
+
+    after = shop.price(**DEAR).get_json()
+
+    assert before["recommended_price"] != 1.3
+    assert after["recommended_price"] == 1.3
+    assert after["source"] == "rule"
+    assert "holdout" in after["reasons"]
+    assert not {"held", "low_confidence"} & set(after["reasons"])
+    assert "holdout" not in before["reasons"]
+    assert shop.price(**DEAR, product_id="P00002").get_json()["source"] == "model"
+
+
+def test_a_held_product_stays_inside_the_guardrails(shop: Shop) -> None:
+    hold(shop, held("P00001"))
+
+    decision = shop.price(**{**DEAR, "unit_cost": 1.5}).get_json()
+
+    assert decision["recommended_price"] == 1.5
+    assert {"holdout", "at_cost"} <= set(decision["reasons"])
+
+
+def test_a_held_product_without_a_price_gets_its_list_price(shop: Shop) -> None:
+    hold(shop, held("nobody knows"))
+
+    decision = shop.price(product_id="nobody knows", list_price=10.0).get_json()
+
+    assert decision["recommended_price"] == 10.0
+    assert "holdout" in decision["reasons"]
+
+
+def test_a_batch_holds_only_those_that_are_held(shop: Shop) -> None:
+    hold(shop, held("P00001"))
+    items = [{**REQUEST, **DEAR, "product_id": one} for one in ("P00002", "P00001", "P00003")]
+
+    decisions = shop.client.post("/get_prices", json={"requests": items}).get_json()["decisions"]
+
+    assert ["holdout" in decision["reasons"] for decision in decisions] == [False, True, False]
+
+
+def test_rules_hold_too(tmp_path: Path) -> None:
+    with open_shop(tmp_path) as bare:
+        hold(bare, held("P00001"))
+        decision = bare.price(**DEAR).get_json()
+
+    assert decision["recommended_price"] == 1.3
+    assert {"holdout", "no_model"} <= set(decision["reasons"])
+
+
+@pytest.mark.parametrize(
+    "text", ["{half", "[]", '{"priced": []}', '{"held": "P00001"}', '{"held": [1]}', "\0", '{"held": null}']
+)
+def test_a_garbled_list_holds_nobody_is_logged_and_counted(
+    shop: Shop, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hold(shop, held("P00001"))
+
+    hold(shop, text)
+
+    page = shop.client.get("/metrics").text
+    assert "holdout" not in shop.price(**DEAR).get_json()["reasons"]
+    assert "pricing_holdout_faults 1.0" in page
+    assert 'pricing_holdout{state="unreadable"} 0.0' in page
+    assert "is no list of held-out products" in caplog.text
+
+
+def test_a_missing_list_holds_nobody_and_one_that_goes_is_said(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    silent = caplog.text
+    hold(shop, held("P00001"))
+    there = shop.client.get("/metrics").text
+
+    shop.settings.holdout_file.unlink()
+    shop.service.tick()
+
+    assert "held" not in silent
+    assert 'pricing_holdout{state="read"} 1.0' in there
+    assert 'pricing_holdout{state="none"} 0.0' in shop.client.get("/metrics").text
+    assert "holdout" not in shop.price(**DEAR).get_json()["reasons"]
+    assert "is gone" in caplog.text
