@@ -1,0 +1,269 @@
+"""The servers that the serving benchmark measures: how each is prepared, started and stopped."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+
+from pricing.data.features import PAST
+from pricing.registry.aliases import Registry
+from tests.servers import free_port
+from tests.versions import make_panel, make_version
+
+ROOT = Path(__file__).parent.parent
+MODEL, NETWORK = "pricing", "network"
+REQUESTS = 5000  # different ones; servers get them in turn
+UNITS, CONTEXT, HIDDEN, CANDIDATES = 32, 120, 32, 64
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+GUNICORN = ("-m", "gunicorn", "--workers", "2", "--worker-class", "gthread", "--threads", "4", "--keep-alive", "75")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server to measure.
+
+    Attributes:
+        name: Its line in the table.
+        command: How it is started; {port} stands for its port.
+        path: Where prices are asked.
+        body: Turns requests into a body.
+        environment: Variables it needs.
+        different: How many different bodies it gets.
+    """
+
+    name: str
+    command: Sequence[str]
+    path: str
+    body: Callable[[dict[str, Any]], Any]
+    environment: Mapping[str, str]
+    different: int = REQUESTS
+
+
+def prepare(folder: Path, *, products: int, network: bool) -> list[dict[str, Any]]:
+    """Registers a champion of so many products in `folder`, perhaps the bare network too, and draws requests."""
+    version = make_version(folder / "version", panel=make_panel(products=products, days=CONTEXT), units=UNITS)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    with mlflow.start_run():
+        number = Registry(MODEL, uri=uri).log_version(folder / "version")
+    Registry(MODEL, uri=uri).point("champion", number)
+    if network:
+        register_network()
+    draw = random.Random(1)
+    ids, prices = version.facts.product_ids, version.facts.list_price
+    rows = [draw.randrange(len(ids)) for _ in range(REQUESTS)]
+    return [
+        {
+            "product_id": str(ids[row]),
+            "current_stock": draw.choice((5, 40, 300, 5000)),
+            "day_of_week": draw.choice(WEEKDAYS),
+            "comp_price": round(float(prices[row]) * draw.uniform(0.9, 1.1), 2),
+            "is_promo": draw.random() < 0.2,
+        }
+        for row in rows
+    ]
+
+
+def register_network() -> None:
+    """Registers a Keras network as large as ours: reads a product's past and says what sells at each candidate."""
+    import keras  # noqa: PLC0415 - it takes seconds, and only this server needs it
+    from mlflow.models import infer_signature  # noqa: PLC0415
+
+    network = keras.Sequential(
+        [
+            keras.Input((CONTEXT, PAST)),
+            keras.layers.LSTM(UNITS),
+            keras.layers.Dense(HIDDEN, activation="relu"),
+            keras.layers.Dense(CANDIDATES, activation="softplus"),
+        ]
+    )
+    past, units = np.zeros((1, CONTEXT, PAST), np.float32), np.zeros((1, CANDIDATES), np.float32)
+    with mlflow.start_run():
+        mlflow.tensorflow.log_model(
+            network,
+            name=NETWORK,
+            signature=infer_signature(past, units),
+            registered_model_name=NETWORK,
+            pip_requirements=["keras", "tensorflow"],
+        )
+
+
+def line_up(folder: Path) -> dict[str, Contender]:
+    """The servers, ours first."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    environment = {
+        "MLFLOW_TRACKING_URI": uri,
+        "PYTHONPATH": str(ROOT),
+        "OPENBLAS_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    (folder / "bare.py").write_text(BARE_FLASK)
+    (folder / "fast.py").write_text(FASTAPI)
+    serve = (sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "2")
+
+    def records(request: dict[str, Any]) -> dict[str, Any]:
+        return {"dataframe_records": [{**request, "current_stock": float(request["current_stock"])}]}
+
+    return {
+        "ours": Contender(
+            "ours: `python -m serving`",
+            (sys.executable, "-m", "serving", "--port", "{port}"),
+            "/get_price",
+            dict,
+            {**environment, "PRICING_HOME": str(folder / "home")},
+        ),
+        "bare": Contender(
+            "bare Flask, two fields, no pricing",
+            (sys.executable, *GUNICORN, "--bind", "127.0.0.1:{port}", "bare:app"),
+            "/get_price",
+            dict,
+            environment,
+        ),
+        "fastapi": Contender(
+            "FastAPI around the pyfunc",
+            (
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "--workers",
+                "2",
+                "--log-level",
+                "warning",
+                "--port",
+                "{port}",
+                "fast:app",
+            ),
+            "/get_price",
+            dict,
+            environment,
+        ),
+        "mlflow": Contender(
+            "`mlflow models serve` of the pyfunc",
+            (*serve, "--model-uri", f"models:/{MODEL}@champion", "--port", "{port}"),
+            "/invocations",
+            records,
+            environment,
+        ),
+        "network": Contender(
+            "`mlflow models serve` of a Keras network alone",
+            (*serve, "--model-uri", f"models:/{NETWORK}/1", "--port", "{port}"),
+            "/invocations",
+            lambda _: {"inputs": [PAST_OF_ONE]},
+            {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            different=1,
+        ),
+    }
+
+
+@contextlib.contextmanager
+def started(contender: Contender, body: bytes) -> Iterator[tuple[int, int, float]]:
+    """Runs a server; yields its port, its process id and the milliseconds until its first answer."""
+    port = free_port()
+    command = [word.format(port=port) for word in contender.command]
+    begun = time.perf_counter()
+    with Path("server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **contender.environment}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}{contender.path}", body, {"Content-Type": "application/json"}
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    answer.read()
+                break
+            except urllib.error.HTTPError as error:
+                raise SystemExit(f"{contender.name} answers {error.code}: {error.read()[:500]!r}") from error
+            except OSError:
+                if process.poll() is not None:
+                    raise SystemExit(f"{contender.name} ended: {Path('server.log').read_text()[-2000:]}") from None
+                time.sleep(0.01)
+        first_answer = (time.perf_counter() - begun) * 1000
+        if contender.path == "/get_price" and "serving" in command:
+            _await_champion(port)
+        yield port, process.pid, first_answer
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def members(pid: int) -> Iterator[Path]:
+    """The processes under /proc that answer for a server: itself and its descendants, the follower left out."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if "follower" not in (path / "cmdline").read_text() and (int(path.name) == pid or _inside(path, pid)):
+                yield path
+
+
+def worker_memory(pid: int) -> float:
+    """The largest resident memory among a server's answering processes, MB."""
+    sizes = [0.0]
+    for path in members(pid):
+        with contextlib.suppress(OSError):
+            sizes.append(int((path / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
+    return max(sizes)
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a server's answering processes have taken: what other work on the machine disturbs least."""
+    ticks = 0
+    for path in members(pid):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, (path / "stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _inside(path: Path, pid: int) -> bool:
+    """Whether the process at `path` descends from `pid`."""
+    parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    return parent == pid or (parent > 1 and _inside(path.parent / str(parent), pid))
+
+
+def _await_champion(port: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as answer:
+            if json.loads(answer.read())["model_version"] != "none":
+                time.sleep(1)  # the other worker looks a moment later
+                return
+        time.sleep(0.1)
+    raise SystemExit("no champion is served")
+
+
+PAST_OF_ONE = np.random.default_rng(0).normal(size=(CONTEXT, PAST)).round(4).tolist()
+
+BARE_FLASK = """
+from flask import Flask, jsonify, request
+app = Flask(__name__)
+@app.post("/get_price")
+def get_price():
+    asked = request.get_json()
+    return jsonify(recommended_price=asked["comp_price"], confidence=0.5)
+"""
+
+FASTAPI = """
+import mlflow, pandas as pd
+from fastapi import FastAPI, Request
+app = FastAPI()
+model = mlflow.pyfunc.load_model("models:/pricing@champion")
+@app.post("/get_price")
+def get_price(asked: dict):
+    asked["current_stock"] = float(asked["current_stock"])  # a signature does not widen integers
+    return model.predict(pd.DataFrame([asked])).to_dict(orient="records")[0]
+"""
