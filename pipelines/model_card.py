@@ -51,9 +51,7 @@ def _score_row(label: str, scores: Mapping[str, Any]) -> str:
 def _by_step(figures: Mapping[str, Any], *, period: str) -> str:
     steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
     rows = [f"| {period}s ahead | WAPE | seasonal naive | error saved | 80 % range held |", "|---|---|---|---|---|"]
-    rows += [
-        f"{_score_row(name, scores)} {shown(scores.get('coverage_80'), '.0%')} |" for name, scores in steps.items()
-    ]
+    rows += [f"{_score_row(name, scores)} {shown(scores.get('coverage_80'), '.0%')} |" for name, scores in steps]
     return "By how far ahead:\n\n" + "\n".join(rows) if steps else ""
 
 
