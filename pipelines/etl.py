@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.cli import job_options, run_main
 from pipelines.record import log_data
-from pipelines.tracking import tracked_run
+from pipelines.tracking import tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
@@ -34,6 +34,7 @@ def _etl(argv: Sequence[str] | None) -> int:
         lines = report(panel)
         log_data(panel, sales=options.sales)
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
+        write_note("\n".join(f"- {line}" for line in lines))
     print("\n".join(lines))
     print(f"saved in {options.output} after {time.monotonic() - started:.1f} s; give it to any job as --sales")
     return 0

@@ -14,7 +14,7 @@ from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.production import Production, now, production
 from pipelines.promotion_report import report
 from pipelines.record import fingerprint
-from pipelines.tracking import tracked_run
+from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import SourceError, VersionError
@@ -91,6 +91,7 @@ def _because(verdicts: Sequence[Verdict]) -> str:
 
 def _nothing(why: str) -> int:
     mlflow.set_tag("verdict", "nothing to do")
+    write_note(f"Nothing to do: {why}.")
     print(f"nothing to do: {why}")
     return 0
 
@@ -187,7 +188,10 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, confi
     text = report(name, wish, verdicts)
     mlflow.log_text(text, "promotion.md")
     mlflow.log_dict({"to": wish.to, "from": wish.expected, "gates": list(wish.gates)}, "promotion.json")
-    mlflow.set_tags({"version": wish.to, "verdict": "refused" if refused else "promoted"})
+    verdict = "refused" if refused else "promoted, forced" if wish.forced and failed(verdicts) else "promoted"
+    mlflow.set_tags({"version": wish.to, "verdict": verdict})
+    name_run(f"promote: version {wish.to} {verdict}")
+    write_note(text)
     print(text)
     if refused:
         refuse(doors.registry, doors.audit, wish)

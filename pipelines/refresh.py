@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines.cli import job_options, run_main
 from pipelines.production import Production, production
 from pipelines.record import describe_data, log_data
-from pipelines.tracking import tracked_run
+from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.calendar import holidays_for
 from pricing.data.load import load_panel_from
@@ -53,6 +53,8 @@ def _refresh(argv: Sequence[str] | None) -> int:
             print(f"nothing to do: version {base.number} has read these sales already, up to {panel.dates[-1]}")
             return 0
         doors.registry.point(CHALLENGER, number)
+        name_run(f"refresh: version {number}")
+        write_note(f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}.")
         print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}: the weights of version")
         print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
     return 0

@@ -10,7 +10,7 @@ import mlflow
 from pipelines.cli import job_options, run_main
 from pipelines.production import now, production
 from pipelines.refresh import refreshed
-from pipelines.tracking import tracked_run
+from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.registry import CHAMPION, PREVIOUS
@@ -56,6 +56,8 @@ def _rollback(argv: Sequence[str] | None) -> int:
         )
         entry = move(doors.registry, doors.audit, wish)
         mlflow.set_tags({"version": number, "verdict": "rolled back"})
+        name_run(f"rollback: version {number}")
+        write_note(f"From version {champion.number if champion else 'none'} to version {number}: {wish.why}.")
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
         if number != target.number:
             print(f"it has the weights of version {target.number} and states up to {states}")

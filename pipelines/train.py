@@ -23,7 +23,7 @@ from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
 from pipelines.record import describe_data, log_data
-from pipelines.tracking import tracked_run, write_note
+from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
@@ -59,6 +59,7 @@ def _train(argv: Sequence[str] | None) -> int:
             _say(started, f"note: {note}")
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
         number, scores = _learn(panel, config, data=data, earlier=earlier, say=partial(_say, started))
+        name_run(f"train: version {number}")
         write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\n{scores}\n")

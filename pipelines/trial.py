@@ -15,7 +15,7 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -237,6 +237,7 @@ class _Child:
                 explain_failure(self.run_id, words)
             else:
                 self._client.set_tag(self.run_id, "outcome", words)
+                self._client.set_tag(self.run_id, MLFLOW_RUN_NOTE, words)
             self._client.set_terminated(self.run_id, status)
         except MlflowException as error:
             print(f"{self._label}: its run could not be ended: {first_line(error)}", file=sys.stderr)

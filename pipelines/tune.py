@@ -25,7 +25,7 @@ from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.commands import run_job, start_job, stop
 from pipelines.record import log_data
-from pipelines.tracking import tracked_run, write_note
+from pipelines.tracking import name_run, tracked_run, write_note
 from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
@@ -210,6 +210,7 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> DemandConfig
     best = min(done, key=_value)
     default = next((trial for trial in done if trial.user_attrs.get(DEFAULT)), None)
     mlflow.log_metric("best_wape", _value(best))
+    name_run(f"tune: {sum(counts.values())} trials")
     if default is not None:
         mlflow.log_metric("default_wape", _value(default))
     print(f"best of {len(done)} scored trials: trial {best.number}, WAPE {_value(best):.4f}; {_settings(best)}")
