@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from pricing.demand import metrics
 Floats = NDArray[np.float64]
 
 FANS = 6
+TICKS = 5
 LEVELS = np.linspace(0.05, 0.95, 19)
 _CLASS_COLOURS = dict(zip(CLASSES, (ORANGE, "#56B4E9", "#CC79A7"), strict=True))
 
@@ -62,10 +62,8 @@ def _fan(ax: Axes, rows: pd.DataFrame) -> None:
     ax.plot(days, rows["actual"], ".-", color=BLACK, linewidth=0.7, markersize=5, label="sold")
     met = rows["censored"].astype(bool).to_numpy()
     ax.plot(days[met], rows["actual"].to_numpy()[met], "x", color=RED, markeredgewidth=2, label="sold out (censored)")
-    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    ax.xaxis.get_offset_text().set_fontsize(8)
+    ticks = days[np.unique(np.linspace(0, len(days) - 1, num=TICKS).astype(int))]
+    ax.set_xticks(ticks, [f"{day:%d %b}" for day in pd.DatetimeIndex(ticks)])
     ax.set_ylim(bottom=0)
     ax.set_ylabel("units", fontsize=8)
 

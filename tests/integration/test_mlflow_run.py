@@ -18,6 +18,12 @@ from tests.servers import free_port
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRIES = ("main", "etl", "tune", "promote", "rollback", "history", "refresh", "retrain", "monitor", "nightly", "price")
+PLOTS = (
+    *("forecast_fans", "calibration", "error_by_step", "error_by_class"),
+    *("elasticity_by_category", "elasticity_by_price", "price_demand_profit"),
+    *("shap_summary_price", "shap_summary_demand", "shap_waterfall_price", "shap_waterfall_demand"),
+)
+SENSITIVITY = ("sensitivity.html", "summary.parquet", "products.parquet", "categories.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +106,11 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: Place) -> N
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == run.data.tags["data_fingerprint"]
     assert '"products": 6' in dataset.dataset.profile
-    artifacts = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "plots")}
-    assert len(artifacts) == 6
+    plots = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "plots")}
+    assert {f"plots/{name}.png" for name in PLOTS} == plots
+    tables = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "sensitivity")}
+    assert {f"sensitivity/{name}" for name in SENSITIVITY} == tables
+    assert {"pit_spread", "wape_volatility_high", "coverage_80_volatility_low"} <= run.data.metrics.keys()
     kept = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "evaluation")}
     assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
     assert here.aliases() == {"challenger": "1"}

@@ -23,6 +23,7 @@ DOORS = {
     "tensorflow": ("pricing.demand.network",),
     "mlflow": ("pricing.registry.aliases", "pricing.registry.pyfunc", "pipelines."),
     "optuna": ("pipelines.tune", "pipelines.trial"),
+    "shap": ("pipelines.shap_plots",),
     "flask": ("serving.",),
     "gunicorn": ("serving.",),
 }

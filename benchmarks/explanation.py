@@ -1,0 +1,70 @@
+"""How long an explanation takes, warm: exact Shapley values of all the groups of inputs in which two requests differ.
+
+Run `python -m benchmarks.explanation` from the root; results stand in explanation.md. The model's weights are random:
+what a price costs depends on the shapes of its arrays only.
+"""
+
+import argparse
+import datetime as dt
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from pricing.config import load_config
+from pricing.decision.explanation import GROUPS, Quantity, explain
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
+from tests.versions import make_demand, make_panel
+
+ORDINARY = {"current_stock": 5.0, "is_promo": True, "comp_price": 9.5}
+EVERYTHING: dict[str, Any] = {
+    **ORDINARY,
+    **{"is_holiday": True, "unit_cost": 3.0, "strategy": "revenue", "current_price": 9.0, "list_price": 11.0},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--products", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=20, help="explanations of each kind")
+    options = parser.parse_args(argv)
+    panel = make_panel(products=options.products)
+    demand = make_demand(panel)
+    pricer = Pricer(demand, ProductFacts.from_panel(panel), load_config(), version="bench")
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; milliseconds")
+    print(f"{'what is explained':44}{'groups':>8}{'prices':>8}{'wall, median':>14}{'wall, worst':>13}{'processor':>11}")
+    for words, given in (("five fields", ORDINARY), ("every field that can differ", EVERYTHING)):
+        for quantity in get_args(Quantity):
+            _line(
+                f"{quantity}, {words}", given, quantity, pricer=pricer, today=demand.state_date, rounds=options.rounds
+            )
+    return 0
+
+
+def _line(
+    words: str, given: dict[str, Any], quantity: Quantity, *, pricer: Pricer, today: dt.date, rounds: int
+) -> None:
+    rng = np.random.default_rng(0)
+    walls, processor, groups = [], [], 0
+    for number in range(rounds + 1):  # the first one warms up
+        product = f"P{int(rng.integers(1, 100)):05}"
+        request = PriceRequest.model_validate({"product_id": product, "day_of_week": "Thursday", **given})
+        wall, cpu = time.perf_counter(), time.thread_time()
+        found = explain(request, pricer, today=today, quantity=quantity)
+        if number:
+            walls.append(1000 * (time.perf_counter() - wall))
+            processor.append(1000 * (time.thread_time() - cpu))
+        groups = max(groups, len(found.drivers))
+    print(
+        f"{words:44}{groups:>5}/{len(GROUPS)}{2**groups:>8}{np.median(walls):>14.0f}{max(walls):>13.0f}"
+        f"{np.median(processor):>11.0f}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

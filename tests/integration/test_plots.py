@@ -1,0 +1,104 @@
+"""Plots are drawn of any backtest and any version: one that is small, odd or empty must not fail a training."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from pipelines.plots import FANS, draw_fans, forecast_plots
+from pipelines.price_plots import CATEGORIES, PRODUCTS, price_plots
+from pipelines.sensitivity import Sensitivity, analyse
+from pricing.registry.version import load
+from tests.versions import shared_panel, shared_version
+
+NAMES = ["forecast_fans", "calibration", "error_by_step", "error_by_class"]
+
+
+def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "product_id": f"P{product}",
+            "cutoff": pd.Timestamp("2024-01-01") + pd.Timedelta(days=7 * fold),
+            "date": pd.Timestamp("2024-01-01") + pd.Timedelta(days=7 * fold + step),
+            "step": step,
+            "volume_class": ("low", "mid", "high")[product % 3],
+            "volatility_class": ("high", "low", "mid")[product % 3],
+        }
+        for fold in range(folds)
+        for product in range(products)
+        for step in range(1, steps + 1)
+    ]
+    made = pd.DataFrame(rows)
+    count = len(made)
+    low = rng.uniform(0, 0.8, count)
+    quantiles = {"q025": 1.0, "q10": 2.0, "q50": 5.0, "q90": 9.0, "q975": 12.0}
+    return made.assign(
+        actual=rng.poisson(5, count).astype(float),
+        censored=rng.random(count) < 0.1,
+        forecast=5.2,
+        naive=rng.poisson(5, count).astype(float),
+        pit_low=low,
+        pit_high=low + 0.2,
+        **quantiles,
+    )
+
+
+ODD = {
+    "ordinary": frame(),
+    "one product, one fold": frame(products=1, folds=1),
+    "all sold out": frame().assign(censored=True),
+    "nothing sold": frame().assign(actual=0.0, naive=0.0),
+}
+
+
+def panels(figure: Figure) -> int:
+    return sum(ax.get_visible() for ax in figure.axes)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_every_plot_of_a_backtest_is_drawn(name: str) -> None:
+    drawn = dict(forecast_plots(ODD[name]))
+
+    assert list(drawn) == NAMES
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+        assert figure.get_suptitle()
+        assert all(ax.get_ylabel() for ax in figure.axes if ax.get_visible())
+
+
+def test_a_few_products_are_drawn_however_many_there_are() -> None:
+    fans = draw_fans(frame(products=60, steps=2))
+
+    assert panels(fans) == FANS
+
+
+@cache
+def found() -> Sensitivity:
+    return analyse(load(shared_version()), shared_panel())
+
+
+def test_every_axis_of_a_plot_over_price_says_what_it_shows() -> None:
+    drawn = dict(price_plots(found()))
+
+    assert list(drawn) == ["elasticity_by_category", "elasticity_by_price", "price_demand_profit"]
+    assert panels(drawn["price_demand_profit"]) == 3 * PRODUCTS
+    assert all(ax.get_ylabel() for ax in drawn["price_demand_profit"].axes)
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+
+
+def test_many_categories_make_no_endless_plot() -> None:
+    tables = found()
+    many = pd.concat([tables.categories.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
+    summary = tables.summary.assign(category=[f"c{i:03}" for i in range(len(tables.summary))])
+    alone = pd.concat([summary.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
+    wide = many.drop_duplicates(["category", "context", "ratio"])
+
+    drawn = dict(price_plots(replace(tables, categories=wide, summary=alone)))
+
+    assert len(drawn["elasticity_by_category"].axes[0].get_yticks()) == CATEGORIES
+    assert drawn["elasticity_by_category"].get_figheight() < 15
