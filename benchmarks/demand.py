@@ -1,6 +1,7 @@
 """What the demand model earns on markets whose truth is known, beside the reference, ablations and the truth itself.
 
 python -m benchmarks.demand                                  all settings on held-out seeds; writes demand.json and .md
+python -m benchmarks.demand --settings default --ablate true one setting, what is in between too; the others stay written
 python -m benchmarks.demand --settings default --seeds 2 --development true --output build/demand   on development seeds
 """
 
@@ -45,6 +46,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "noisy": ("Noise doubled", {"noise": 2.0}),
     "sparse": ("Nine price points", {"price_points": 9}),
     "few": ("20 products", {"products": 20}),
+    "many": ("1,000 products", {"products": 1000}),
     "regime": ("Regime change 45 days before the end of the history", {"regime_change": True}),
 }
 LEVEL_ERROR = (0.2, 0.025)  # what backtests of default markets measured; a backtest here would triple the time
@@ -187,7 +189,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     pool = DEVELOPMENT_SEEDS if options.development else HELD_OUT_SEEDS
     seeds = "development seeds" if options.development else "held-out seeds"
     options.output.mkdir(parents=True, exist_ok=True)
-    results: dict[str, list[dict[str, Any]]] = {}
+    results = _earlier(options.output / "demand.json", ahead=options.ahead, seeds=seeds)
     for name in options.settings:
         results[name] = []
         for seed in pool[: options.seeds]:
@@ -200,6 +202,16 @@ def _benchmark(argv: Sequence[str] | None) -> int:
             print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
     print(page)
     return 0
+
+
+def _earlier(path: Path, *, ahead: int, seeds: str) -> dict[str, list[dict[str, Any]]]:
+    """Results of other settings, so that these can be measured one after the other; none where they do not compare."""
+    if not path.is_file():
+        return {}
+    document = json.loads(path.read_text(encoding="utf-8"))
+    alike = document["ahead"] == ahead and document["seeds"] == seeds
+    found: dict[str, list[dict[str, Any]]] = document["results"] if alike else {}
+    return found
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

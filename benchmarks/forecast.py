@@ -94,14 +94,15 @@ def _table(
     parts, actual = [], []
     products = len(panel.product_ids)
     past = units[:, : cutoff + 1]
-    means = {f"mean{w}": np.nanmean(past[:, -w:], axis=1) for w in (7, 28, 91) if past.shape[1] >= w}
+    nothing = np.full(products, np.nan)
+    means = {f"mean{w}": np.nanmean(past[:, -w:], axis=1) for w in (7, 28, 91)}
     usual = np.nanmedian(np.where(panel.present[:, : cutoff + 1], panel.price[:, : cutoff + 1], np.nan), axis=1)
     for step in steps:
         at = cutoff + step
         if at >= units.shape[1]:
             break
         same = past[:, [i for i in range(at - season, -1, -season) if i <= cutoff][:8]]
-        columns = {f"lag{k}": past[:, -k] for k in LAGS if past.shape[1] >= k} | means
+        columns = {f"lag{k}": past[:, -k] if past.shape[1] >= k else nothing for k in LAGS} | means
         columns |= {
             "same4": np.nanmean(same[:, :4], axis=1),
             "same8": np.nanmean(same, axis=1),

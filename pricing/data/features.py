@@ -12,7 +12,7 @@ Ints = NDArray[np.integer]
 Days = NDArray[np.datetime64]
 
 HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}
-PROFILE_HALF_LIFE = 8  # observations of one weekday
+PROFILE_HALF_LIFE = 20  # observations of one weekday
 PRIOR_WEIGHT = 0.5  # observations that the category's level counts for
 PRICE_LIMIT = 1.5  # log price over usual price beyond which a price is taken for a slip, and read as if at the limit
 FULL_DRAW_CUT = 0.10  # a promotion draws fully from this cut below list

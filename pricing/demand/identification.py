@@ -186,6 +186,9 @@ def identify(
     say(f"{len(residual)} periods of price moves, {r2:.0%} of their variance foreseen")
     routine = routine_part(residual, moves) if config.control else np.zeros_like(residual)
     for number in range(config.rounds):
+        if number:
+            del table  # two of a large panel would not fit the memory
+            table = build_table(panel, norms=current, category=category)
         mean, size = nuisances.demand_forecast(table, events)
         shift = regress(
             Residuals(
@@ -206,8 +209,6 @@ def identify(
             f"round {number + 1}: elasticity {shrunk.mean.mean():+.2f} ± {shift.mean_error:.2f}, "
             f"spread {shrunk.between:.2f}, control {shift.control:+.2f}"
         )
-        if number + 1 < config.rounds:
-            table = build_table(panel, norms=current, category=category)
     return Identified(current, shrunk, len(residual), shift.control)
 
 

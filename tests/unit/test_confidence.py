@@ -78,7 +78,8 @@ def test_confidence_of_a_move_is_the_chance_that_it_earns_more_under_the_posteri
 
 def test_confidence_of_a_hold_is_the_chance_that_neither_step_earns_more() -> None:
     rng = np.random.default_rng(4)
-    settings = Policy(config(confidence_threshold=0.0, hold_step=0.1).decision)
+    raw = {"moves": [], "holds": []}
+    settings = Policy(config(confidence_threshold=0.0, hold_step=0.1, calibration=raw).decision)
     best = choose(circumstances(), _demand(2.5 + 0.2 * Z), settings).price[0]
 
     held = choose(circumstances(current_price=best), _demand(2.5 + 0.2 * Z), settings)
