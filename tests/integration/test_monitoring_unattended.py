@@ -1,0 +1,165 @@
+"""A regime change of the simulated market, and nobody there: what the platform notices, does and says."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from benchmarks.monitoring_market import Learnt, Shop
+from monitoring.__main__ import main as monitor
+from pipelines import promote, refresh, train
+from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.market import MarketConfig, simulate
+from pricing.data.market_rollforward import roll_forward
+from pricing.data.panel import Panel
+from pricing.decision.log_writer import LogWriter
+from pricing.demand import metrics
+from pricing.demand.backtest import evaluate
+from pricing.demand.folds import Fold
+from pricing.registry.aliases import Registry
+from pricing.registry.version import LoadedVersion, load
+from tests.experiments import FOREIGN, TINY
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+QUICK = {
+    **{"folds": 1, "horizon": 14, "step": 14, "min_history": 84, "context": 40, "units": 8},
+    **{"steps": 40, "demand_steps": 10, "price_steps": 5, "rounds": 1},
+}
+NIGHTS, AFTER = 18, 10
+
+
+class Post:
+    """A webhook that keeps the alerts it gets."""
+
+    def __init__(self) -> None:
+        self.alerts: list[dict[str, str]] = []
+        post = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                post.alerts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    made = Post()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    MlflowClient().create_experiment("pricing", (tmp_path / "artifacts").as_uri())
+    return tmp_path
+
+
+def settings(home: Path, *, webhook: str) -> str:
+    monitoring = {"trigger": "local", "alerts": ["webhook"], "doors": {"webhook_url": webhook}, "min_rows": 50}
+    registry = {**TINY["registry"], "auto_promote": True}
+    path = home / "config.yaml"
+    path.write_text(yaml.safe_dump({"demand": QUICK, "monitoring": monitoring, "registry": registry}))
+    return str(path)
+
+
+def wape(version: LoadedVersion, *, known: Panel, panel: Panel) -> float:
+    """Error over the days after `known`, by the code that backtests."""
+    fold = Fold(known.dates[-1], known.dates[-1] + 1, panel.dates[-1])
+    return float(metrics.figures(evaluate(version.demand, past=known, panel=panel, fold=fold))["wape_mean"])
+
+
+@pytest.mark.slow
+def test_a_regime_change_leads_unattended_to_a_better_champion_and_an_alert_that_says_so(
+    home: Path, post: Post
+) -> None:
+    market = simulate(
+        MarketConfig(
+            products=14, days=126, future=NIGHTS + AFTER + 1, seed=1, unseen=0.0, categories=2,
+            regime_change=True, regime_lead=-2,
+        )
+    )  # fmt: skip
+    market.truth.level[market.config.regime_day :] += np.log(0.4)  # and demand falls by 60 % for all, to be sure of it
+    config = settings(home, webhook=post.url)
+    history_file, sales = str(home / "history.parquet"), str(home / "sales.parquet")
+    market.frame().to_parquet(history_file)
+    assert train.main(["--sales", history_file, "--config", config]) == 0
+    assert promote.main(["--config", config]) == 0
+    registry = Registry("pricing", uri=mlflow.get_tracking_uri())
+    first = load(registry.download("1", home / "first" / "version"))
+    shop = Shop(market, load_config(config), Learnt(first.demand, first.facts, dict(first.backtest)), who="nobody")
+    nights: list[pd.DataFrame] = []
+    roll_forward(market, shop, days=NIGHTS + AFTER + 1, refresh=lambda rows: _night(shop, rows, nights), every=1)
+    frame = pd.concat([market.frame(), *nights[:NIGHTS]], ignore_index=True)
+    frame.to_parquet(sales)
+    until = frame["date"].max().date()
+    writer = LogWriter(home / "home" / "decisions")
+    writer.append([entry for entry in shop.entries if entry.date <= until])
+    writer.close()
+    assert refresh.main(["--sales", sales, "--config", config]) == 0  # as every night
+    assert promote.main(["--config", config]) == 0
+    assert registry.aliases()["champion"] == "2"
+
+    assert monitor(["--sales", sales, "--config", config, "--exit_code", "true"]) == 11
+
+    outcome = json.loads((home / "home" / "monitoring" / "latest" / "outcome.json").read_text())["outcome"]
+    assert (outcome["action"], outcome["cause"]) == ("retrain", "decay")
+    aliases = registry.aliases()
+    assert (aliases["champion"], aliases["previous"]) == ("3", "2")
+    (alert,) = post.alerts
+    assert alert["done"] == "a retrain was started and ended well; version 3 is the champion now, it was 2"
+    assert (alert["what"], alert["key"]) == (outcome["reason"], "decay-retrain")
+    assert "too high" in alert["how_bad"]
+    change = market.truth.dates[market.config.regime_day]
+    assert abs(np.datetime64(alert["since"], "D") - change.astype("datetime64[D]")) <= np.timedelta64(7, "D")
+    (job,) = _runs("retrain")
+    assert (job.data.tags["reason"], job.data.tags["verdict"]) == (outcome["reason"], "promoted")
+    data = load_config(config).data
+    known = build_panel(frame, data)
+    panel = build_panel(pd.concat([frame, *nights[NIGHTS:]], ignore_index=True), data)
+    before, after = (
+        wape(load(registry.download(number, home / number / "version")), known=known, panel=panel)
+        for number in ("2", "3")
+    )
+    assert after < 0.9 * before
+
+    assert monitor(["--sales", sales, "--config", config]) == 0  # the next run knows what this one did
+
+    report = json.loads((home / "home" / "monitoring" / "latest" / "outcome.json").read_text())
+    assert report["outcome"]["action"] == "none"
+    assert "decayed is unknown" in report["explanation"]  # the new champion has decided nothing yet
+    assert len(_runs("retrain")) == 1
+
+
+def _night(shop: Shop, rows: pd.DataFrame, nights: list[pd.DataFrame]) -> None:
+    nights.append(rows)
+    shop.night(rows)
+
+
+def _runs(job: str) -> list[mlflow.entities.Run]:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("pricing")
+    return client.search_runs([experiment.experiment_id], filter_string=f"tags.job = '{job}'")
