@@ -1,7 +1,7 @@
 """What the demand model earns on markets whose truth is known, beside the reference, ablations and the truth itself.
 
 python -m benchmarks.demand                                  all settings on held-out seeds; writes demand.json and .md
-python -m benchmarks.demand --settings default --ablate true one setting, what is in between too; the others stay written
+python -m benchmarks.demand --settings few --ablate true   one setting, what is in between too; others stay written
 python -m benchmarks.demand --settings default --seeds 2 --development true --output build/demand   on development seeds
 """
 

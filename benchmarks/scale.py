@@ -1,0 +1,150 @@
+"""Time and memory of training and refreshing at 1,000, 3,000 and 10,000 products, each case in a process of its own.
+
+python -m benchmarks.scale            writes scale.json and scale.md; half an hour, 1 GB of temporary files
+python -m benchmarks.scale fit 3000 FOLDER     one case on the panel saved in FOLDER; prints one JSON object
+
+Panels of the simulated market, 730 days, saved beforehand, so that neither simulating nor reading counts. `backtest`:
+five folds with the horizon and step of the default configuration. `fit`: the final training, identification and states
+of every product included. `refresh`: one more day. `longer`: the error of the last fold with as many training steps as
+are configured, and with eight times as many, every window seen several times over.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.market import MarketConfig, simulate
+from pricing.data.store import load_panel, save_panel
+from pricing.demand.backtest import backtest
+from pricing.demand.training import fit
+
+HERE = Path(__file__).parent
+SEED = 50
+CASES = (
+    ("backtest", 1000),
+    ("fit", 1000),
+    ("fit", 3000),
+    ("fit", 10000),
+    ("refresh", 1000),
+    ("refresh", 3000),
+    ("refresh", 10000),
+    ("longer", 1000),
+)
+
+
+def make(products: int, folder: Path) -> dict[str, Any]:
+    """Saves the panel of a market with a category for every fifty products."""
+    market = simulate(MarketConfig(products=products, categories=max(products // 50, 6), seed=SEED, future=28))
+    save_panel(build_panel(market.frame(), load_config().data), folder)
+    return {}
+
+
+def case(kind: str, folder: Path) -> dict[str, Any]:
+    """Runs one case on the panel in `folder`."""
+    config = load_config().demand
+    panel = load_panel(folder)
+    found: dict[str, Any] = {"case": kind, "products": len(panel.product_ids), "rows": int(panel.present.sum())}
+    if kind == "refresh":
+        earlier = panel.through(panel.dates[-2])
+        model = fit(earlier, config.model_copy(update={"steps": 2, "demand_steps": 2, "price_steps": 2})).model
+        newest = panel.through(panel.dates[-1])
+        begun = _now()
+        model.refresh(newest)
+        return found | _since(begun, memory=False)
+    begun = _now()
+    if kind == "backtest":
+        figures = backtest(panel, config.model_copy(update={"folds": 5})).figures
+        found |= {"wape": figures["wape"], "wape_naive": figures["wape_naive"]}
+    elif kind == "fit":
+        model = fit(panel, config).model
+        found["elasticity"] = float(np.mean(model.norms.elasticity))
+    elif kind == "longer":
+        one = config.model_copy(update={"folds": 1})
+        found["wape"] = backtest(panel, one).figures["wape"]
+        found["wape_longer"] = backtest(panel, one.model_copy(update={"steps": 8 * one.steps})).figures["wape"]
+    return found | _since(begun, memory=True)
+
+
+def _now() -> tuple[float, float]:
+    return time.monotonic(), time.process_time()
+
+
+def _since(begun: tuple[float, float], *, memory: bool) -> dict[str, float]:
+    peak = {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6} if memory else {}
+    return {"seconds": time.monotonic() - begun[0], "cpu_seconds": time.process_time() - begun[1], **peak}
+
+
+def report(rows: list[dict[str, Any]], machine: str) -> str:
+    """The results as a page."""
+    lines = [
+        "# Training and refreshing many products",
+        "",
+        "Made by `python -m benchmarks.scale`; figures are in `scale.json` beside this page. Panels of the simulated",
+        f"market, 730 days; {machine}. What each case does: the command's own text. Importing TensorFlow is not",
+        "counted. CPU seconds above the seconds say that several cores worked; below, that the machine was shared.",
+        "",
+        "| case | products | seconds | CPU seconds | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        peak = f"{row['peak_gb']:.1f} GB" if "peak_gb" in row else ""
+        lines.append(
+            f"| {row['case']} | {row['products']:,} | {row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {peak} |"
+        )
+    for row in rows:
+        if row["case"] == "longer":
+            change = row["wape_longer"] / row["wape"] - 1
+            lines += [
+                "",
+                f"The last fold's error at {row['products']:,} products: WAPE {row['wape']:.4f} with the configured",
+                f"steps, {row['wape_longer']:.4f} with eight times as many ({change:+.1%}).",
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _run(*words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.scale", *words]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs every case, or one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", nargs="?", choices=("make", "backtest", "fit", "refresh", "longer"))
+    parser.add_argument("products", nargs="?", type=int)
+    parser.add_argument("folder", nargs="?", type=Path)
+    options = parser.parse_args(argv)
+    if options.kind is not None:
+        if options.folder is None:
+            parser.error("one case needs a number of products and a folder")
+        run = make(options.products, options.folder) if options.kind == "make" else case(options.kind, options.folder)
+        print(json.dumps(run))
+        return
+    machine = f"{platform.machine()}, Python {platform.python_version()}"
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as place:
+        for products in sorted({products for _, products in CASES}):
+            _run("make", str(products), f"{place}/{products}")
+        for kind, products in CASES:
+            rows.append(_run(kind, str(products), f"{place}/{products}"))
+            print(rows[-1], file=sys.stderr, flush=True)
+            (HERE / "scale.json").write_text(json.dumps({"machine": machine, "cases": rows}, indent=1) + "\n")
+            (HERE / "scale.md").write_text(report(rows, machine), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
