@@ -15,13 +15,12 @@ COLUMNS = (
     *("decision_id", "at", "date", "product_id", "category", "worker", "sequence"),
     *("recommended_price", "confidence", "expected_units", "expected_margin", "source", "reasons", "strategy"),
     *("model_version", "current_price", "list_price", "unit_cost", "stock", "comp_price"),
-    *("candidate_price", "candidate_units", "candidate_low", "candidate_high", "trial"),
+    *("candidate_price", "candidate_units", "candidate_size", "trial"),
 )
 NUMBERS = [
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
     *("current_price", "list_price", "unit_cost", "stock", "comp_price"),
 ]
-INTERVAL = ("q10", "q90")  # the log's names for the ends of the 80 % interval at each candidate
 CLOCK_SECONDS = 60
 
 
@@ -41,9 +40,9 @@ def load_decisions(folder: Path, *, now: dt.datetime) -> tuple[pd.DataFrame, lis
 def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, list[Finding]]:
     """Makes the table of decisions, with the columns COLUMNS, in the order of the log.
 
-    `date` is a timestamp, `at` has UTC, `reasons` are joined by a blank, the candidates are arrays; those of the 80 %
-    interval's ends are empty in a log from before it was kept. A decision that stands in the log twice, as when a
-    segment was copied, comes once. Those with a wrong clock are counted and stay.
+    `date` is a timestamp, `at` has UTC, `reasons` are joined by a blank, the candidates are arrays; that of the
+    forecasts' sizes (of negative binomials) is empty in a log from before they were kept. A decision that stands in the
+    log twice, as when a segment was copied, comes once. Those with a wrong clock are counted and stay.
     """
     rows = []
     broken = 0
@@ -78,9 +77,8 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
     request, decision, candidates = record["request"], record["decision"], record["candidates"]
     prices = np.asarray(candidates["price"], dtype=float)
     units = np.asarray(candidates["units"], dtype=float)
-    low, high = (np.asarray(candidates.get(name) or [], dtype=float) for name in INTERVAL)
-    lengths = {len(low), len(high)}
-    if prices.shape != units.shape or prices.ndim != 1 or lengths not in ({0}, {len(prices)}):
+    sizes = np.asarray(candidates.get("size") or [], dtype=float)
+    if prices.shape != units.shape or prices.ndim != 1 or len(sizes) not in (0, len(prices)):
         raise ValueError("candidates of unequal length")
     return (
         str(decision["decision_id"]),
@@ -105,8 +103,7 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
         _number(request.get("comp_price")),
         prices,
         units,
-        low,
-        high,
+        sizes,
         record["trial"],
     )
 

@@ -16,8 +16,7 @@ from pricing.data.panel import Panel
 # The log keeps prices to six digits and the panel single precision; shops round to a cent.
 PRICE_TOLERANCE = 0.0051
 RANGE_TOLERANCE = 0.01
-TENTHS_APART = 2.563  # standard deviations from the 10 % to the 90 % quantile of a normal distribution
-SIZES = (0.2, 1e4)  # of negative binomials
+LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is a Poisson distribution to all digits that matter
 
 TEXTS: dict[str, tuple[Level, str]] = {
     "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
@@ -99,10 +98,8 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     hindsight = _hindsight(out, state_dates or {})
     no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
     out["scored"] = ~(out["censored"].to_numpy() | no_forecast | hindsight)
-    low, high = (
-        quantile_at(out["candidate_price"], out[end], price=charged) for end in ("candidate_low", "candidate_high")
-    )
-    held = share_inside(out["units_sold"].to_numpy(), mean=out["forecast"].to_numpy(), low=low, high=high)
+    size = _between(out["candidate_price"], out["candidate_size"], price=charged)
+    held = share_inside(out["units_sold"].to_numpy(), mean=out["forecast"].to_numpy(), size=size)
     out["inside"] = np.where(out["scored"], held, np.nan)
     sold = set(panel.product_ids[panel.present[:, -28:].any(axis=1)].tolist())
     counts = {
@@ -141,44 +138,25 @@ def forecast_at(
     return np.exp(_between(prices, logs, price=price))
 
 
-def quantile_at(
-    prices: "pd.Series[Any]", quantiles: "pd.Series[Any]", *, price: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Reads a quantile of demand, a whole number of units, at the price charged; NaN as in `forecast_at`."""
-    return np.round(_between(prices, quantiles, price=price))
-
-
 def share_inside(
-    units: NDArray[np.floating],
-    *,
-    mean: NDArray[np.floating],
-    low: NDArray[np.floating],
-    high: NDArray[np.floating],
+    units: NDArray[np.floating], *, mean: NDArray[np.floating], size: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """How much of each outcome lies between the 10 % and the 90 % quantile of its forecast, 0…1.
 
     Counts are lumpy: a tenth of the probability rarely ends between two of them. An outcome that equals an end is
     inside by the share of its own probability that is, as in the backtest (`pricing.demand.metrics.coverage`); counted
-    whole, intervals of slow sellers would seem to hold far more than four of five. That share is taken from the
-    negative binomial with the forecast's mean and the interval's width.
+    whole, intervals of slow sellers would seem to hold far more than four of five.
 
     Args:
         units: (row,) sold.
         mean: (row,) forecast.
-        low: (row,) 10 % quantile; NaN where unknown.
-        high: (row,) 90 % quantile.
+        size: (row,) of its negative binomial; NaN where unknown.
     """
-    known = np.isfinite(mean) & np.isfinite(low) & np.isfinite(high)
-    centre = np.where(known, np.maximum(mean, 1e-6), 1.0)
-    spread = np.where(known, (high - low) / TENTHS_APART, 1.0)
-    size = np.clip(centre**2 / np.maximum(spread**2 - centre, 1e-9), *SIZES)
-    truth = stats.nbinom(size, size / (size + centre))
-    below, at = truth.cdf(units - 1), truth.cdf(units)
-    own = np.maximum(at - below, 1e-12)
-    share = np.where((units > low) & (units < high), 1.0, 0.0)
-    share = np.where(units == low, np.clip((at - 0.1) / own, 0, 1), share)
-    share = np.where(units == high, np.clip((0.9 - below) / own, 0, 1), share)
-    share = np.where((units == low) & (units == high), np.clip(0.8 / own, 0, 1), share)
+    known = np.isfinite(mean) & (size > 0)
+    centre, r = np.where(known, np.maximum(mean, 1e-6), 1.0), np.where(known, np.minimum(size, LARGEST_SIZE), 1.0)
+    truth = stats.nbinom(r, r / (r + centre))
+    below, at = truth.cdf(np.ceil(units) - 1), truth.cdf(np.floor(units))
+    share = np.clip(np.minimum(at, 0.9) - np.maximum(below, 0.1), 0.0, None) / np.maximum(at - below, 1e-12)
     return np.where(known, share, np.nan)
 
 

@@ -90,11 +90,10 @@ def test_a_price_that_a_person_charged_instead_is_recognised_and_scored_at_that_
     assert frame.loc["SKU00001", "scored"]
 
 
-def with_interval(record: dict) -> dict:
-    """The line as serving writes it now: the ends of the 80 % interval at each candidate."""
-    units = np.array(record["candidates"]["units"])
-    ends = {"q10": np.floor(0.5 * units).tolist(), "q90": np.ceil(1.5 * units).tolist()}
-    return {**record, "candidates": {**record["candidates"], **ends}}
+def with_size(record: dict) -> dict:
+    """The line as serving writes it now: the size of the forecast's negative binomial at each candidate."""
+    sizes = np.linspace(4, 8, 9).tolist()
+    return {**record, "candidates": {**record["candidates"], "size": sizes}}
 
 
 def rewritten(folder, change) -> None:
@@ -105,21 +104,23 @@ def rewritten(folder, change) -> None:
 
 def test_outcomes_are_inside_or_outside_the_interval_at_the_price_charged(tmp_path):
     logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
-    rewritten(tmp_path, with_interval)
+    rewritten(tmp_path, with_size)
     decisions, _ = load_decisions(tmp_path, now=NOW)
 
     joined = join(decisions, PANEL)
 
+    assert joined.frame.loc[joined.frame["scored"], "inside"].notna().all()
     for row in joined.frame.itertuples():
         if not row.scored:
             assert np.isnan(row.inside)
             continue
-        x = np.log(row.candidate_price)
-        low, high = (round(np.interp(np.log(row.charged), x, ends)) for ends in (row.candidate_low, row.candidate_high))
+        size = np.interp(np.log(row.charged), np.log(row.candidate_price), row.candidate_size)
+        truth = stats.nbinom(size, size / (size + row.forecast))
+        low, high = truth.ppf(0.1), truth.ppf(0.9)
         if row.units_sold in (low, high):
             assert 0 <= row.inside <= 1
         else:
-            assert row.inside == float(low < row.units_sold < high)
+            assert row.inside == pytest.approx(float(low < row.units_sold < high))
     assert "interval_absent" not in counts(joined.findings)
 
 
@@ -133,9 +134,9 @@ def test_an_older_log_without_intervals_is_read_and_its_coverage_counted_as_not_
     assert counts(joined.findings)["interval_absent"] == joined.frame["scored"].sum()
 
 
-def test_an_interval_of_the_wrong_length_is_a_damaged_line(tmp_path):
+def test_sizes_of_another_number_than_the_candidates_are_a_damaged_line(tmp_path):
     logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))
-    rewritten(tmp_path, lambda record: {**record, "candidates": {**record["candidates"], "q10": [1.0], "q90": [2.0]}})
+    rewritten(tmp_path, lambda record: {**record, "candidates": {**record["candidates"], "size": [1.0]}})
 
     decisions, findings = load_decisions(tmp_path, now=NOW)
 
@@ -147,11 +148,10 @@ def test_an_interval_of_the_wrong_length_is_a_damaged_line(tmp_path):
 def test_a_true_interval_holds_four_of_five_outcomes_however_slow_the_seller(mean):
     truth = stats.nbinom(6, 6 / (6 + mean))
     units = np.arange(600.0)
-    low, high = (np.full(600, truth.ppf(at)) for at in (0.1, 0.9))
 
-    held = (share_inside(units, mean=np.full(600, mean), low=low, high=high) * truth.pmf(units)).sum()
+    held = (share_inside(units, mean=np.full(600, mean), size=np.full(600, 6.0)) * truth.pmf(units)).sum()
 
-    assert held == pytest.approx(0.8, abs=0.05)
+    assert held == pytest.approx(0.8, abs=1e-6)
 
 
 def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):
