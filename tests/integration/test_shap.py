@@ -3,20 +3,27 @@
 import datetime as dt
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from pipelines.sensitivity import analyse
 from pipelines.shap_plots import LABELS, SAMPLE, explain_sample, load_shap, most_telling, sample_requests, shap_plots
+from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.market import MarketConfig, simulate
 from pricing.decision.explanation import GROUPS, Explanation, explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.registry.version import LoadedVersion, load
-from tests.versions import shared_version
+from tests.versions import make_version, shared_version
 
 TODAY = dt.date(2023, 8, 1)
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -129,6 +136,33 @@ def test_the_waterfall_is_of_a_request_that_one_driver_does_not_explain() -> Non
     chosen = np.sort(np.abs(sample.effects[most_telling(sample)]))
 
     assert chosen[-2] > 0.01
+
+
+def test_products_without_stock_competitor_or_sales_are_drawn_too() -> None:
+    facts, nothing = version().facts, np.full(len(version().facts.product_ids), np.nan)
+    bare = replace(facts, stock=nothing, comp_price=nothing, typical_units=nothing, delivery_interval=nothing)
+
+    drawn = dict(shap_plots(replace(version(), facts=bare)))
+
+    assert "shap_summary_price" in drawn
+
+
+def test_a_weekly_version_is_analysed_and_explained_like_a_daily_one(tmp_path: Path) -> None:
+    daily = simulate(MarketConfig(products=6, days=364, seed=3)).frame()
+    week = pd.to_datetime(daily["date"]).dt.to_period("W").dt.start_time
+    first = daily.assign(date=week).groupby(["product_id", "date"], as_index=False)
+    weekly = first.agg({name: "sum" if name == "units_sold" else "first" for name in daily.columns[2:]})
+    settings = load_config()
+    data = settings.data.model_copy(update={"period": "week"})
+    panel = build_panel(weekly, data)
+    made = make_version(tmp_path / "version", panel=panel, config=settings.model_copy(update={"data": data}))
+
+    found = analyse(made, panel)
+    drawn = dict(shap_plots(made))
+
+    assert "weekend" not in set(found.products["context"])
+    assert (found.summary["elasticity"] < 0).all()
+    assert "shap_waterfall_price" in drawn
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
