@@ -235,6 +235,7 @@ def entry(
         unit_cost=answer.unit_cost,
         candidate_prices=answer.candidate_prices,
         candidate_units=answer.candidate_units,
+        candidate_sizes=answer.candidate_sizes,
         trial=trial,
         shadow=shadow,
     )

@@ -7,7 +7,8 @@ decisions never reached the disk.
 
 A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
-`units` expected at each over the requested period), `shadow` (priced, never answered) and `trial` (the experiment and
+`units` expected at each over the requested period; since the size was added, `size` of the negative binomial that has
+the forecast's mean and variance at each), `shadow` (priced, never answered) and `trial` (the experiment and
 its arm, or null).
 """
 
@@ -23,6 +24,7 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
+from pricing.decision.log_intervals import add_intervals
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import SourceError
 
@@ -41,6 +43,7 @@ class Entry:
         date: First day of the period that was priced.
         candidate_prices: A summary of the candidates, ascending.
         candidate_units: Units expected at each of them over the requested period.
+        candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
         shadow: True when the answer was only logged, as the challenger's is.
         trial: The trial and arm that chose the strategy, such as "spring/clearance".
     """
@@ -55,6 +58,7 @@ class Entry:
     unit_cost: float | None
     candidate_prices: Sequence[float] = ()
     candidate_units: Sequence[float] = ()
+    candidate_sizes: Sequence[float] = ()
     shadow: bool = False
     trial: str | None = None
 
@@ -66,7 +70,8 @@ class Entry:
             f'"product_id":{_text(self.request.product_id)},"category":{_text(self.category)},'
             f'"current_price":{_number(self.current_price)},"list_price":{_number(self.list_price)},'
             f'"unit_cost":{_number(self.unit_cost)},"candidates":{{"price":{_numbers(self.candidate_prices)},'
-            f'"units":{_numbers(self.candidate_units)}}},"shadow":{"true" if self.shadow else "false"},'
+            f'"units":{_numbers(self.candidate_units)},"size":{_numbers(self.candidate_sizes)}}},'
+            f'"shadow":{"true" if self.shadow else "false"},'
             f'"trial":{_text(self.trial)},"request":'
         )
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
@@ -79,7 +84,8 @@ class LogReading:
     """What a folder of segments holds.
 
     Attributes:
-        records: Decisions in the order of `at`.
+        records: Decisions in the order of `at`; their `candidates` have the ends of the 80 % interval, `q10` and `q90`,
+            where the segment carries sizes and SciPy is installed.
         damaged: Lines that are no whole record of a known schema.
         lost: Decisions that were numbered and cannot be read, the damaged ones among them.
         pending: Decisions of living workers that have not reached the disk yet.
@@ -132,6 +138,7 @@ def read_decisions(folder: Path, *, since: dt.datetime | None = None, shadow: bo
         pending += tail if alive else 0
         lost += 0 if alive else tail
     records.sort(key=lambda record: (record["at"], record["sequence"]))
+    add_intervals(records)
     return LogReading(records, damaged, lost, pending)
 
 

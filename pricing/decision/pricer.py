@@ -43,6 +43,7 @@ class Detailed:
         unit_cost: Cost of a unit, given, known or assumed.
         candidate_prices: Nine prices that were considered, ascending.
         candidate_units: Demand expected at each over the requested period, stock apart.
+        candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
     """
 
     decision: Decision
@@ -53,6 +54,7 @@ class Detailed:
     unit_cost: float
     candidate_prices: list[float]
     candidate_units: list[float]
+    candidate_sizes: list[float]
 
 
 class Pricer:
@@ -288,11 +290,16 @@ def _summarised(candidates: int) -> NDArray[np.intp]:
 def _details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:
     prices = choices.candidates.prices
     chosen = _summarised(prices.shape[1])
-    units = choices.grid.weight @ choices.grid.first[:, :, chosen]
+    first, weight = choices.grid.first[:, :, chosen].astype(np.float64), choices.grid.weight
+    units = weight @ first
+    # The nodes together have the variance E[m + m² / r] + Var(m); one negative binomial of their mean has this size.
+    with np.errstate(all="ignore"):
+        beyond = weight @ (first * first) / (units * units)
+        sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
     these = columns.these
     return [
-        Detailed(decision, date, category or None, current if known else None, list_price, cost, listed, expected)
-        for decision, date, category, current, known, list_price, cost, listed, expected in zip(
+        Detailed(decision, date, category or None, current if known else None, list_price, cost, listed, expected, size)
+        for decision, date, category, current, known, list_price, cost, listed, expected, size in zip(
             decisions,
             columns.dates,
             columns.categories,
@@ -302,6 +309,7 @@ def _details(columns: Columns, choices: Choices, decisions: list[Decision]) -> l
             these.unit_cost.tolist(),
             prices[:, chosen].tolist(),
             units.tolist(),
+            sizes.tolist(),
             strict=True,
         )
     ]

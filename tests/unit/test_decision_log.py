@@ -9,10 +9,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import nbinom
 
 from pricing.decision.log import REQUIRED, Entry, read_decisions
 from pricing.decision.log_writer import LogWriter
@@ -31,7 +33,7 @@ def entry(number: int = 1, *, at: dt.datetime = NOON, shadow: bool = False, prod
     return Entry(
         request=request, decision=decision, at=at, date=dt.date(2026, 3, 6), category="tea", current_price=24.0,
         list_price=25.0, unit_cost=float("nan"), candidate_prices=(20.0, 25.0), candidate_units=(6.0, 3.5),
-        shadow=shadow,
+        candidate_sizes=(2.0, 4.0), shadow=shadow,
     )  # fmt: skip
 
 
@@ -53,7 +55,8 @@ def test_what_is_written_is_read_back_whole(tmp_path: Path) -> None:
         "product_id": "Tee ☕", "current_stock": 3.0, "day_of_week": "Friday", "comp_price": 21.5, "is_promo": False,
     }  # fmt: skip
     assert first["decision"] == json.loads(entry(1).decision.model_dump_json())
-    assert first["candidates"] == {"price": [20.0, 25.0], "units": [6.0, 3.5]}
+    ends = {name: nbinom.ppf(at, [2, 4], [2 / 8, 4 / 7.5]).tolist() for name, at in (("q10", 0.1), ("q90", 0.9))}
+    assert first["candidates"] == {"price": [20.0, 25.0], "units": [6.0, 3.5], "size": [2.0, 4.0], **ends}
     assert first["unit_cost"] is None
     assert (reading.damaged, reading.lost, reading.pending) == (0, 0, 0)
 
@@ -80,6 +83,21 @@ def test_every_number_is_strict_json_and_close_to_what_it_was(numbers: list[floa
             assert kept is None
         else:
             assert kept == pytest.approx(number, rel=1e-5)
+
+
+@pytest.mark.parametrize("candidates", [{"price": [20, 25], "units": [6, 3.5]}, {"price": [], "units": [], "size": []},
+    {"price": [20], "units": [6], "size": [None]}, {"price": [20], "units": [6], "size": [1, 2]}])  # fmt: skip
+def test_lines_without_whole_sizes_stay_readable_and_have_no_interval(tmp_path: Path, candidates: Any) -> None:
+    log = writer(tmp_path)
+    log.append([entry()])
+    log.close()
+    (segment,) = tmp_path.glob("*.jsonl")
+    segment.write_text(json.dumps({**json.loads(segment.read_text()), "candidates": candidates}) + "\n")
+
+    reading = read_decisions(tmp_path)
+
+    assert reading.records[0]["candidates"] == candidates
+    assert (reading.damaged, reading.lost) == (0, 0)
 
 
 def test_a_line_reaches_the_disk_without_being_asked_within_the_flush_time(tmp_path: Path) -> None:

@@ -279,6 +279,22 @@ def test_details_carry_what_the_log_needs() -> None:
     assert sorted(detail.candidate_units, reverse=True) == detail.candidate_units
 
 
+def test_the_logged_size_gives_the_variance_of_all_nodes_together() -> None:
+    demand = ConstantElasticity(elasticities=(1.5, 2.5, 4.0), weight=(0.2, 0.5, 0.3), size=5.0)
+
+    (details,) = pricer(demand).price_detailed([ask()], today=TODAY)
+
+    rng = np.random.default_rng(0)
+    node = rng.choice(3, p=[0.2, 0.5, 0.3], size=400_000)
+    for price, mean, size in zip(
+        details.candidate_prices, details.candidate_units, details.candidate_sizes, strict=True
+    ):
+        means = 10.0 * (price / 10.0) ** -demand.elasticities[node]
+        drawn = rng.negative_binomial(5.0, 5.0 / (5.0 + means))
+        assert mean == pytest.approx(drawn.mean(), rel=0.02)
+        assert mean + mean**2 / size == pytest.approx(drawn.var(), rel=0.04)
+
+
 def test_an_empty_batch_has_no_decisions() -> None:
     assert pricer().price([], today=TODAY) == []
 
