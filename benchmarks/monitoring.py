@@ -182,6 +182,7 @@ def market(worlds: int, _config: MonitoringConfig) -> None:
     config = config.model_copy(update={"demand": config.demand.model_copy(update=QUICK)})
     path = ROOT / "benchmarks" / "monitoring_market.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    kept = [one for one in kept if "weekly" in one["changed"] and "calm" in one]  # whole ones
     for fall in FALLS:
         for seed in range(FIRST_SEED, FIRST_SEED + worlds):
             if all((one["seed"], one["fall"]) != (seed, fall) for one in kept):
