@@ -16,6 +16,7 @@ from serving.api import Endpoint, endpoint_name, register
 from serving.champion import Champion, Watch
 from serving.documents import endpoints as document_endpoints
 from serving.edge import HEADERS, count, problem_bytes, request_id
+from serving.embedded import Embedded
 from serving.express import Express
 from serving.guard import Guard
 from serving.holdout import Holdout
@@ -49,7 +50,9 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     )
     metrics = Metrics()
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
-    service = Service(settings, Champion(settings), log, metrics, exchange, now, Holdout(settings.holdout_file))
+    embedded = Embedded(settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds)
+    holdout = Holdout(settings.holdout_file)
+    service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, embedded)
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service

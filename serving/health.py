@@ -89,5 +89,4 @@ class Nurse:
         if following and following.polled_at:
             since = service.now().timestamp() - following.polled_at
             extra.append(metrics.gauge("pricing_registry_silence_seconds", "Time since the registry answered.", since))
-        states = [*service.metrics.state(), *(service.exchange.others() if service.settings.follows else [])]
-        return Response(metrics.page(states, extra=extra), content_type=metrics.CONTENT_TYPE)
+        return Response(metrics.page(service.counts(), extra=extra), content_type=metrics.CONTENT_TYPE)

@@ -4,9 +4,11 @@ import datetime as dt
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pricing.decision.log_writer import LogWriter
 from serving.champion import Champion
+from serving.embedded import Embedded
 from serving.holdout import Holdout
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
@@ -25,6 +27,7 @@ class Service:
         exchange: How it learns what the other workers counted.
         now: The clock: the present moment with a time zone.
         holdout: Which products keep their prices.
+        embedded: Tells CloudWatch, where that is asked for.
     """
 
     settings: Settings
@@ -34,6 +37,7 @@ class Service:
     exchange: Exchange
     now: Callable[[], dt.datetime]
     holdout: Holdout
+    embedded: Embedded
     _settled: threading.Event = field(default_factory=threading.Event)
 
     def settled(self) -> bool:
@@ -43,8 +47,7 @@ class Service:
         if not self.champion.settled:
             return False
         self.tick()
-        rows = [*self.metrics.state(), *(self.exchange.others() if self.settings.follows else [])]
-        served = [labels[0] for name, labels, value in rows if name == "pricing_workers" and value]
+        served = [labels[0] for name, labels, value in self.counts() if name == "pricing_workers" and value]
         expected = self.settings.config.serving.workers if self.settings.follows else 1
         if len(served) >= expected and set(served) == {self.champion.served.name}:
             self._settled.set()
@@ -70,6 +73,15 @@ class Service:
         if self.champion.challenger is not None:
             self.metrics.set("pricing_challenger_workers", self.champion.challenger.name, to=1)
         self.exchange.publish()
+        served = self.champion.served
+        gauges = {"LogFailing": float(status.failure is not None)}
+        if served.version is not None:
+            gauges["StateAgeDays"] = float((self.now().date() - served.version.demand.state_date).days)
+        self.embedded.tell(self.counts, version=served.name, gauges=gauges)
+
+    def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
+        """What all workers of this run have counted."""
+        return [*self.metrics.state(), *(self.exchange.others() if self.settings.follows else [])]
 
 
 def local_now() -> dt.datetime:

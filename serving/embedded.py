@@ -1,0 +1,133 @@
+"""The service's metrics for CloudWatch: lines of its embedded metric format on standard output, if asked for.
+
+One worker of a run speaks for all: the first that takes the lock in the run's folder. Counters are told as what was
+added since the line before.
+"""
+
+import fcntl
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+State = Iterable[tuple[str, tuple[str, ...], Any]]
+
+# What is told: its name → (the metric it is summed from, which labels count, its unit).
+TOLD: dict[str, tuple[str, Callable[[tuple[str, ...]], bool], str]] = {
+    "Requests": ("pricing_requests", lambda labels: True, "Count"),
+    "ServerErrors": ("pricing_requests", lambda labels: labels[1].startswith("5"), "Count"),
+    "Refused": ("pricing_requests", lambda labels: labels[1].startswith("4"), "Count"),
+    "Decisions": ("pricing_decisions", lambda labels: True, "Count"),
+    "DecisionsByRule": ("pricing_decisions", lambda labels: labels[0] == "rule", "Count"),
+    "DecisionsByCategory": ("pricing_decisions", lambda labels: labels[0] == "category", "Count"),
+    "LowConfidence": ("pricing_reasons", lambda labels: labels[0] == "low_confidence", "Count"),
+    "Clamped": ("pricing_reasons", lambda labels: labels[0].startswith("at_"), "Count"),
+    "EdgeFallbacks": ("pricing_edge_fallbacks", lambda labels: True, "Count"),
+    "ChallengerFailures": ("pricing_challenger_failures", lambda labels: True, "Count"),
+    "DecisionsDropped": ("pricing_log_dropped", lambda labels: True, "Count"),
+}
+
+
+class Embedded:
+    """Writes a line every so often."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        namespace: str,
+        every: float,
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Makes ready.
+
+        Args:
+            folder: The run's own, shared by its workers.
+            namespace: Of the metrics in CloudWatch; empty for no lines at all.
+            every: Seconds between two lines.
+            out: Where lines go; standard output by default.
+            clock: Seconds since 1970.
+        """
+        self._path, self._namespace, self._every = folder / "embedded.lock", namespace, every
+        self._out, self._clock = out, clock
+        self._turn = threading.Lock()  # the watch and whoever asks for the metrics page
+        self._lock: int | None = None
+        self._next = clock() + every
+        self._before: dict[str, float] = {}
+
+    def tell(self, state: Callable[[], State], *, version: str, gauges: dict[str, float]) -> None:
+        """Writes a line when one is due and this worker is the one that speaks.
+
+        Args:
+            state: The counts of all workers; asked only then.
+            version: What is served.
+            gauges: Further values as they stand.
+        """
+        if not self._namespace:
+            return
+        with self._turn:
+            now = self._clock()
+            if now >= self._next and self._speaks():
+                self._next = now + self._every
+                self._write(now, list(state()), version=version, gauges=gauges)
+
+    def _write(
+        self, now: float, state: list[tuple[str, tuple[str, ...], Any]], *, version: str, gauges: dict[str, float]
+    ) -> None:
+        values = {**self._added(state), **gauges}
+        units = {name: TOLD[name][2] if name in TOLD else "None" for name in values}
+        units |= {"LatencyMs": "Milliseconds"} if "LatencyMs" in values else {}
+        line = {
+            "_aws": {
+                "Timestamp": int(now * 1000),
+                "CloudWatchMetrics": [
+                    {
+                        "Namespace": self._namespace,
+                        "Dimensions": [["Service"]],
+                        "Metrics": [{"Name": name, "Unit": units[name]} for name in values],
+                    }
+                ],
+            },
+            "Service": "serving",
+            "ModelVersion": version,
+            **values,
+        }
+        print(json.dumps(line), file=self._out or sys.stdout, flush=True)
+
+    def _speaks(self) -> bool:
+        if self._lock is None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError:
+                return False
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                return False
+            self._lock = descriptor
+        return True
+
+    def _added(self, state: list[tuple[str, tuple[str, ...], Any]]) -> dict[str, float]:
+        """What was added to each count since the line before, and the mean latency and confidence of it."""
+        found = {
+            name: sum(value for other, labels, value in state if other == metric and counts(labels))
+            for name, (metric, counts, _) in TOLD.items()
+        }
+        for name, metric in (("LatencyMs", "pricing_request_seconds"), ("Confidence", "pricing_confidence")):
+            bins = [value for other, _, value in state if other == metric]
+            found[f"{name} sum"] = sum(part[-1] for part in bins)
+            found[f"{name} count"] = sum(sum(part[:-1]) for part in bins)
+        added = {name: value - self._before.get(name, 0.0) for name, value in found.items()}
+        self._before = found
+        for name, scale in (("LatencyMs", 1000.0), ("Confidence", 1.0)):
+            total, count = added.pop(f"{name} sum"), added.pop(f"{name} count")
+            if count > 0:
+                added[name] = round(scale * total / count, 4)
+        return added

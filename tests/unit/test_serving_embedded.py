@@ -1,0 +1,118 @@
+"""Embedded metrics: one worker's lines, valid, off unless asked for."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from serving.embedded import Embedded
+from serving.metrics import Metrics
+from tests.serving_kit import open_shop
+from tests.versions import shared_version
+
+
+class Clock:
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(folder: Path, clock: Clock, *, namespace: str = "Pricing") -> tuple[Embedded, io.StringIO]:
+    out = io.StringIO()
+    return Embedded(folder, namespace=namespace, every=60, out=out, clock=clock), out
+
+
+def tell(embedded: Embedded, metrics: Metrics) -> None:
+    embedded.tell(metrics.state, version="7", gauges={"LogFailing": 0.0})
+
+
+def lines(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_line_says_what_was_added_since_the_one_before(tmp_path: Path) -> None:
+    clock, metrics = Clock(), Metrics()
+    embedded, out = made(tmp_path, clock)
+    for count in (3, 5):
+        for _ in range(count):
+            metrics.count("pricing_requests", "get_price", "200")
+            metrics.observe("pricing_request_seconds", 0.002, "get_price")
+        metrics.count("pricing_requests", "get_price", "500")
+        metrics.count("pricing_reasons", "at_cost")
+        clock.now += 61
+        tell(embedded, metrics)
+        tell(embedded, metrics)  # none is due
+
+    first, second = lines(out)
+    assert [(line["Requests"], line["ServerErrors"], line["Clamped"]) for line in (first, second)] == [
+        (4.0, 1.0, 1.0),
+        (6.0, 1.0, 1.0),
+    ]
+    assert first["LatencyMs"] == 2.0
+    assert (first["Service"], first["ModelVersion"]) == ("serving", "7")
+
+
+def test_a_line_keeps_to_the_embedded_metric_format(tmp_path: Path) -> None:
+    clock = Clock()
+    embedded, out = made(tmp_path, clock)
+    clock.now += 61
+
+    tell(embedded, Metrics())
+
+    (line,) = lines(out)
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert line["_aws"]["Timestamp"] == int(clock.now * 1000)
+    assert directive["Namespace"] == "Pricing"
+    assert all(dimension in line for dimension in directive["Dimensions"][0])
+    assert len(directive["Metrics"]) <= 100
+    for metric in directive["Metrics"]:
+        assert isinstance(line[metric["Name"]], float)
+        assert metric["Unit"] in {"Count", "Milliseconds", "None"}
+
+
+def test_one_worker_of_a_run_speaks_for_all(tmp_path: Path) -> None:
+    clock = Clock()
+    (one, first), (other, second) = made(tmp_path, clock), made(tmp_path, clock)
+    clock.now += 61
+
+    tell(one, Metrics())
+    tell(other, Metrics())
+
+    assert (len(lines(first)), len(lines(second))) == (1, 0)
+
+
+def test_without_a_namespace_there_is_no_line(tmp_path: Path) -> None:
+    clock = Clock()
+    embedded, out = made(tmp_path, clock, namespace="")
+    clock.now += 61
+
+    tell(embedded, Metrics())
+
+    assert out.getvalue() == ""
+
+
+def test_a_folder_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "file").write_text("")
+    embedded, out = made(tmp_path / "file" / "below", clock)
+    clock.now += 61
+
+    tell(embedded, Metrics())
+
+    assert out.getvalue() == ""
+
+
+def test_the_service_writes_lines_where_the_configuration_asks(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "on.yaml"
+    path.write_text("serving: {embedded_metrics: Shop, embedded_seconds: 3600}")
+    with open_shop(tmp_path, version=shared_version(), environment={"PRICING_CONFIG": str(path)}) as shop:
+        shop.price()
+        shop.service.embedded._next = 0.0
+        shop.service.tick()
+        written = capsys.readouterr().out
+
+    line = json.loads(written.splitlines()[0])
+    assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Shop"
+    assert (line["Decisions"], line["ModelVersion"]) == (1.0, "7")
+    assert line["StateAgeDays"] == 4.0
