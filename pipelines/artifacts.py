@@ -18,7 +18,7 @@ from pricing.registry.version import LoadedVersion
 
 
 def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, panel: Panel) -> None:
-    """Writes `plots/` and `sensitivity/` of the active run, some seconds' work that does not grow with the products.
+    """Writes `plots/` and `sensitivity/` of the active run: some seconds, and half a second for each 1,000 products.
 
     Args:
         frame: The evaluation frame, as `calibration.described` leaves it.
