@@ -24,6 +24,7 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
+from pricing.decision.log_archive import archive_of, read_archive
 from pricing.decision.log_intervals import add_intervals
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import SourceError
@@ -105,13 +106,16 @@ class _Worker:
     segments: list[Path] = field(default_factory=list)
 
 
-def read_decisions(folder: Path, *, since: dt.datetime | None = None, shadow: bool = False) -> LogReading:
-    """Reads every segment in `folder`, damaged lines and all.
+def read_decisions(
+    folder: Path, *, since: dt.datetime | None = None, shadow: bool = False, archive: str | Path | None = None
+) -> LogReading:
+    """Reads every segment in `folder`, damaged lines and all, and its archive.
 
     Args:
         folder: Where the workers write.
         since: Leaves out what was decided earlier; needs a time zone. Losses are counted over all segments there.
         shadow: Also returns decisions that were logged and never answered.
+        archive: Where `serving.compact` put older segments; beside `folder` by default.
 
     Raises:
         SourceError: The folder does not exist, or a segment cannot be opened.
@@ -121,7 +125,21 @@ def read_decisions(folder: Path, *, since: dt.datetime | None = None, shadow: bo
     records: list[dict[str, Any]] = []
     damaged = lost = pending = 0
     start = since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if since else ""
-    for worker, life in _workers(folder).items():
+    workers = _workers(folder)
+    archive = archive or archive_of(folder)
+    archived: dict[str, set[int]] = {}
+    for line in read_archive(archive) if isinstance(archive, str) or archive.is_dir() else ():
+        record = _decode(line)
+        if record is None:
+            damaged += 1
+        elif record["sequence"] not in archived.setdefault(record["worker"], set()):
+            archived[record["worker"]].add(record["sequence"])
+            if record["at"] >= start and (shadow or not record["shadow"]):
+                records.append(record)
+    for worker, numbers in archived.items():
+        life = workers.setdefault(worker, _Worker(min(numbers)))
+        life.first, life.last, life.read = min(life.first, *numbers), max(numbers), len(numbers)
+    for worker, life in workers.items():
         issued, alive = _issued(folder / f"decisions-{worker}.issued")
         for path in life.segments:
             for line in _lines(path):
@@ -129,6 +147,8 @@ def read_decisions(folder: Path, *, since: dt.datetime | None = None, shadow: bo
                 if record is None:
                     damaged += 1
                     continue
+                if record["sequence"] in archived.get(worker, ()):
+                    continue  # archived and not yet deleted
                 life.read += 1
                 life.last = max(life.last, record["sequence"])
                 if record["at"] >= start and (shadow or not record["shadow"]):
@@ -140,6 +160,31 @@ def read_decisions(folder: Path, *, since: dt.datetime | None = None, shadow: bo
     records.sort(key=lambda record: (record["at"], record["sequence"]))
     add_intervals(records)
     return LogReading(records, damaged, lost, pending)
+
+
+def closed_segments(folder: Path) -> list[Path]:
+    """The segments that nobody writes to any more: their worker has ended, or has gone on to another one.
+
+    Raises:
+        SourceError: The folder does not exist.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
+    closed: list[Path] = []
+    for worker, life in _workers(folder).items():
+        _, alive = _issued(folder / f"decisions-{worker}.issued")
+        closed += life.segments[:-1] if alive else life.segments
+    return closed
+
+
+def read_segment(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of one segment, and how many of its lines are damaged.
+
+    Raises:
+        SourceError: It cannot be opened.
+    """
+    found = [_decode(line) for line in _lines(path)]
+    return [record for record in found if record is not None], sum(record is None for record in found)
 
 
 def _workers(folder: Path) -> dict[str, _Worker]:

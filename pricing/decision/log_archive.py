@@ -1,0 +1,105 @@
+"""The decision log's archive: closed segments as partitioned Parquet, one file for each segment and day.
+
+Its columns are for people and `pandas.read_parquet`; `line` is the log's own line, whole, for the log's reader. pandas
+is loaded only when there is something to archive or to read, never by the processes that answer.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pricing.errors import SourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEXT = ("worker", "product_id", "category", "trial", "strategy", "source", "reasons", "model_version", "decision_id")
+_NUMBERS = (
+    *("current_price", "list_price", "unit_cost", "current_stock", "comp_price"),
+    *("recommended_price", "confidence", "expected_units", "expected_margin"),
+)
+
+
+def archive_of(folder: Path) -> Path:
+    """Where the archive of the log in `folder` lies, unless it is told otherwise."""
+    return folder.with_name(f"{folder.name}-parquet")
+
+
+def write_archive(records: Sequence[dict[str, Any]], *, to: str, name: str) -> int:
+    """Writes records as one file for each day they were decided on; the same records give the same files again.
+
+    Args:
+        records: As the log's reader decodes them.
+        to: A folder, or an s3:// address.
+        name: Of the segment, without its suffix.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        SourceError: pandas or what it needs is missing, or the place cannot be written.
+    """
+    days: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        days.setdefault(record["at"][:10], []).append(record)
+    try:
+        for day, rows in days.items():
+            _write(_table(rows), f"{to.rstrip('/')}/day={day}", f"{name}.parquet")
+    except (OSError, ImportError) as error:
+        raise SourceError(f"{to}: cannot be written ({error})") from error
+    return len(days)
+
+
+def read_archive(where: str | Path) -> Iterator[bytes]:
+    """The lines of every record in an archive.
+
+    Raises:
+        SourceError: A file there is no part of an archive, or pandas is missing.
+    """
+    try:
+        import pandas as pd  # noqa: PLC0415 - see the module
+
+        lines = pd.read_parquet(where, columns=["line"])["line"]
+    except (OSError, ImportError, ValueError, KeyError) as error:
+        raise SourceError(f"{where}: cannot be read as an archive of decisions ({error})") from error
+    return (str(line).encode() for line in lines)
+
+
+def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415 - see the module
+
+    rows = [
+        {
+            **record["request"],
+            **record["decision"],
+            **{name: value for name, value in record.items() if name not in ("request", "decision", "candidates")},
+            "reasons": " ".join(record["decision"]["reasons"]),
+            "line": json.dumps(record, ensure_ascii=False),
+        }
+        for record in records
+    ]
+    frame = pd.DataFrame(rows).reindex(columns=["at", "date", "sequence", "shadow", *_TEXT, *_NUMBERS, "line"])
+    # Fixed types: a day without any category must not differ in schema from the others.
+    frame = frame.astype(
+        {**dict.fromkeys((*_TEXT, "line"), "string"), **dict.fromkeys(_NUMBERS, "float64"), "sequence": "int64"}
+    )
+    return frame.assign(
+        at=pd.to_datetime(frame["at"], utc=True).astype("datetime64[ms, UTC]"),
+        date=pd.to_datetime(frame["date"]).astype("datetime64[ms]"),
+        shadow=frame["shadow"].astype(bool),
+    )
+
+
+def _write(frame: "pd.DataFrame", folder: str, name: str) -> None:
+    if "://" in folder:
+        frame.to_parquet(f"{folder}/{name}", index=False, compression="zstd")
+        return
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    draft = place / f".{name}.draft"  # a reader skips names that begin with a dot
+    try:
+        frame.to_parquet(draft, index=False, compression="zstd")
+        draft.replace(place / name)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""`python -m serving.compact`: closed segments of the decision log become partitioned Parquet, here or in S3."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pricing.decision.log import closed_segments, read_segment
+from pricing.decision.log_archive import archive_of, write_archive
+from pricing.errors import PricingError
+from serving.logs import configure_logging
+from serving.settings import read_settings
+
+_log = logging.getLogger(__name__)
+
+
+def compact(folder: Path, *, to: str, keep: bool = False) -> tuple[int, int]:
+    """Archives every segment in `folder` that no worker writes to any more.
+
+    A segment is deleted only once all of it is in the archive; one that holds a damaged line stays, for the reader to
+    count. A run that is cut off is simply run again.
+
+    Args:
+        folder: Where the workers write.
+        to: A folder, or an s3:// address.
+        keep: Leaves the segments where they are.
+
+    Returns:
+        Segments archived, decisions in them.
+
+    Raises:
+        SourceError: A segment cannot be read, or the archive cannot be written.
+    """
+    segments = decisions = 0
+    for path in closed_segments(folder):
+        records, damaged = read_segment(path)
+        write_archive(records, to=to, name=path.stem)
+        segments, decisions = segments + 1, decisions + len(records)
+        if damaged:
+            _log.warning("%s stays: %d damaged line(s)", path, damaged)
+        elif not keep:
+            path.unlink()
+    return segments, decisions
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compacts once; the program's exit code."""
+    parser = argparse.ArgumentParser("python -m serving.compact", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--to", metavar="WHERE", help="folder or s3:// address; PRICING_HOME/decisions-parquet by default"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
+    options = parser.parse_args(argv)
+    configure_logging()
+    try:
+        folder = read_settings(os.environ).decisions_folder
+        to = options.to or str(archive_of(folder))
+        segments, decisions = compact(folder, to=to, keep=options.keep)
+    except PricingError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    print(f"{decisions:,} decisions of {segments} segments are in {to}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

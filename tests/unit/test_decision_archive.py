@@ -1,0 +1,109 @@
+"""Closed segments become Parquet, once and whole, and are still read as the log."""
+
+import datetime as dt
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pricing.decision.log import read_decisions
+from pricing.decision.log_archive import archive_of
+from pricing.errors import SourceError
+from serving.compact import compact, main
+from tests.unit.test_decision_log import NOON, entry, writer
+
+
+def filled(folder: Path, *, days: int = 2) -> None:
+    """One worker's life: three decisions a day."""
+    log = writer(folder)
+    for day in range(days):
+        log.append([entry(3 * day + one, at=NOON + dt.timedelta(days=day), shadow=one == 3) for one in (1, 2, 3)])
+    log.close()
+
+
+def test_closed_segments_become_parquet_by_day_and_are_read_as_before(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    before = read_decisions(folder, shadow=True)
+
+    assert compact(folder, to=str(archive_of(folder))) == (1, 6)
+
+    after = read_decisions(folder, shadow=True)
+    frame = pd.read_parquet(archive_of(folder))
+    assert after == before
+    assert not list(folder.glob("*.jsonl"))
+    assert len(read_decisions(folder).records) == 4
+    assert sorted(frame["day"].astype(str).unique()) == ["2026-03-06", "2026-03-07"]
+    assert frame["recommended_price"].tolist() == [23.75] * 6
+    assert frame["decision_id"].nunique() == 6
+    assert frame["at"].dt.tz is not None
+
+
+def test_what_a_living_worker_still_writes_to_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    log = writer(folder, segment_bytes=1)
+    for number in (1, 2):
+        log.append([entry(number)])
+        log.flush()
+
+    compacted = compact(folder, to=str(archive_of(folder)))
+    log.append([entry(3)])
+    log.close()
+
+    reading = read_decisions(folder)
+    assert compacted == (1, 1)
+    assert [record["decision"]["decision_id"] for record in reading.records] == ["d-1", "d-2", "d-3"]
+    assert (reading.lost, reading.damaged) == (0, 0)
+
+
+def test_compacting_twice_or_keeping_segments_doubles_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+
+    for _ in range(2):
+        compact(folder, to=str(archive_of(folder)), keep=True)
+
+    reading = read_decisions(folder, shadow=True)
+    assert (len(reading.records), reading.lost) == (6, 0)
+    assert len(pd.read_parquet(archive_of(folder))) == 6
+
+
+def test_a_damaged_segment_stays_and_its_loss_is_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=1)
+    (segment,) = folder.glob("*.jsonl")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(lines[0] + lines[1][:20] + b"\n" + lines[2])
+
+    compact(folder, to=str(archive_of(folder)))
+
+    reading = read_decisions(folder, shadow=True)
+    assert segment.exists()
+    assert (len(reading.records), reading.damaged, reading.lost) == (2, 1, 1)
+
+
+def test_an_archive_that_cannot_be_written_leaves_the_segments(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(SourceError, match="cannot be written"):
+        compact(folder, to=str(tmp_path / "file"))
+
+    assert len(list(folder.glob("*.jsonl"))) == 1
+
+
+def test_the_command_says_what_it_did_or_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    monkeypatch.delenv("PRICING_CONFIG", raising=False)
+
+    missing = main([])
+    filled(tmp_path / "decisions")
+    done = main([])
+
+    said = capsys.readouterr()
+    assert (missing, done) == (2, 0)
+    assert "no folder of decision logs" in said.err
+    assert "6 decisions of 1 segments" in said.out
