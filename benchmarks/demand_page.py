@@ -46,7 +46,8 @@ def report(
         inside = np.array([m["inside_80"] for m in markets])
         lines += [
             "",
-            f"{len(markets)} seeds; true mean {np.mean([m['truth'] for m in markets]):.2f}; true elasticities inside "
+            f"Seeds {', '.join(str(m['seed']) for m in markets)}; "
+            f"true mean {np.mean([m['truth'] for m in markets]):.2f}; true elasticities inside "
             f"their 80 % interval: {inside.mean():.0%} ({inside.min():.0%} to {inside.max():.0%}); training took "
             f"{np.median([m['train_seconds'] for m in markets]):.0f} s (median). Prices refused by the market: "
             f"{sum(m['refused'] for m in markets)}; below cost: {sum(m['below_cost'] for m in markets)}. The "

@@ -68,6 +68,7 @@ def make_norms(panel: Panel) -> Norms:
         usual_price=np.full(products, 10.0, np.float32),
         prior_level=np.full(products, 5.0, np.float32),
         elasticity=np.full(products, -2.0, np.float32),
+        weekend=np.full(products, 0.1, np.float32),
     )
 
 

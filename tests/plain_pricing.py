@@ -50,16 +50,23 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
     shift = (shift - np.log(np.exp(shift).mean())).astype(np.float32)
     x = np.log(prices / usual).astype(np.float32)
     draw = np.clip((1.0 - prices / listed) / features.FULL_DRAW_CUT, 0.0, 1.0) * offers.is_promo[number]
+    plain, size = np.exp(base), np.exp(log_size)
+    day = offers.date[number].astype("datetime64[D]").astype(int)
+    weekend = np.array([(day + 3 + k) % 7 >= 5 and reader.period == "day" for k in range(ahead)], float)
+    share = (plain * weekend).sum() / plain.sum()
+    gain = float(sheet.weekend[row])
     first, until = [], []
     for node in range(forecast.NODES):
-        power = reader.tilt[row, node] * (x - sheet.recent_price[row]) + sheet.elasticity[row] * x + shift[node]
-        effect = np.exp(np.clip(power, -forecast.POWER_LIMIT, forecast.POWER_LIMIT))
+        turned = reader.tilt[row, node] * (x - sheet.recent_price[row]) + sheet.elasticity[row] * x
+        effect, today = (
+            np.exp(np.clip(turned * (1 + gain * part) + shift[node], -forecast.POWER_LIMIT, forecast.POWER_LIMIT))
+            for part in (share, weekend[0])
+        )
         units = np.exp(base)[:, None]
         if offers.is_promo[number]:
             units = np.exp(base[:, None] + lift[:, None] * draw)
-        first.append(units[0].astype(np.float32) * effect)
+        first.append(units[0].astype(np.float32) * today)
         until.append(units.sum(axis=0).astype(np.float32) * effect)
-    plain, size = np.exp(base), np.exp(log_size)
     until_size = plain.sum() ** 2 / max((plain**2 / size).sum(), 1e-12)
     return first, until, size[0], until_size, 0 if sheet.own[row] and product >= 0 else 1
 

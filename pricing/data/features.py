@@ -12,6 +12,7 @@ Ints = NDArray[np.integer]
 Days = NDArray[np.datetime64]
 
 HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}
+SATURDAY = 5
 PROFILE_HALF_LIFE = 20  # observations of one weekday
 PRIOR_WEIGHT = 0.5  # observations that the category's level counts for
 PRICE_LIMIT = 1.5  # log price over usual price beyond which a price is taken for a slip, and read as if at the limit
@@ -28,12 +29,14 @@ class Norms:
     Attributes:
         usual_price: (product,) the price at which levels are stated, in currency units.
         prior_level: (product,) units a period expected before anything was sold.
-        elasticity: (product,) elasticity with which past sales are restated at the usual price, below 0.
+        elasticity: (product,) elasticity at the usual price, not on a weekend, below 0; past sales are restated by it.
+        weekend: (product,) its relative growth on a weekend.
     """
 
     usual_price: Floats
     prior_level: Floats
     elasticity: Floats
+    weekend: Floats
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,13 @@ class Past:
     level: Floats
     profile: Floats
     summary: Floats
+
+
+def weekends(dates: Days, *, period: Period) -> Floats:
+    """(date,) 1.0 on a Saturday or a Sunday; always 0.0 on weekly panels, whose elasticity is the whole week's."""
+    if period == "week":
+        return np.zeros(len(dates), np.float32)
+    return (weekdays(dates, period=period) >= SATURDAY).astype(np.float32)
 
 
 def weekdays(dates: Days, *, period: Period) -> Ints:
@@ -210,12 +220,19 @@ class _Today:
     weekday: int
 
 
+def price_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
+    """(product, period) log units that a price makes of those at usual price."""
+    weekend = 1.0 + norms.weekend[:, None] * weekends(dates, period=period)
+    effect: Floats = (norms.elasticity[:, None] * weekend * log_price).astype(np.float32)
+    return effect
+
+
 def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     usual = norms.usual_price[:, None]
     with np.errstate(invalid="ignore"):
         log_price = relative_price(panel.price, usual)
         promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
-    effect = norms.elasticity[:, None] * log_price
+    effect = price_effect(log_price, norms, dates=panel.dates, period=panel.period)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0)
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {

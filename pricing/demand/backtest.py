@@ -181,7 +181,7 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
 
 def elasticity_figures(model: DemandModel) -> dict[str, float]:
     """Mean, mean uncertainty and the share between −6 and −0.5."""
-    mean = model.norms.elasticity
+    mean = model.elasticity(np.arange(len(model.product_ids)))[0]
     return {
         "mean": float(mean.mean()),
         "sd_mean": float(model.elasticity_sd.mean()),

@@ -15,6 +15,10 @@ Ints = NDArray[np.integer]
 
 MAX_NEWTON = 20
 LIMITS = (-8.0, -0.2)
+CONTROL_SD = (
+    0.2  # standard deviation of the control's coefficient around none, and of the weekend's: what two years of one
+)
+WEEKEND_SD = 0.15  # shop's moves say of either is hardly surer than that
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Residuals:
         routine: (event,) the part of it that may answer to hidden demand (`moves.routine_part`).
         weight: (event,) recency weight, 0 or more.
         size: (event,) size of the negative binomial.
+        weekend: (event,) what a stronger answer on weekends does to log units there, per unit: 0 on other days.
     """
 
     product: Ints
@@ -41,6 +46,7 @@ class Residuals:
     routine: Floats
     weight: Floats
     size: Floats
+    weekend: Floats
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Shift:
         mean_error: Its standard error, clustered over products, the control's coefficient estimated.
         control: Coefficient of the routine part: what a routine move tells of hidden demand.
         common: (product,) standard deviation of the error that all products share through that coefficient.
+        weekend: How much more elastic weekends are, relatively and for all products, beyond what the offset says.
     """
 
     value: Floats
@@ -62,6 +69,7 @@ class Shift:
     mean_error: float
     control: float
     common: Floats
+    weekend: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,10 @@ class Shrunk:
 def regress(residuals: Residuals, *, products: int) -> Shift:
     """Quasi-Poisson regression of units on price residuals, the networks' forecast as offset.
 
-    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine); then each product's own δᵢ with that κ.
+    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend). Then κ and ω are shrunk
+    towards 0 by their own standard errors (normal priors, CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ
+    again, and each product's own δᵢ, with those κ and ω.
+
     Weights are 1 / (1 + mean / size), standard errors sandwich estimates clustered over products for the shared
     coefficients and over `cluster` for a product's own (Liang and Zeger 1986, doi:10.1093/biomet/73.1.13).
 
@@ -96,7 +107,7 @@ def regress(residuals: Residuals, *, products: int) -> Shift:
     """
     who = residuals.product
     v = residuals.weight / (1.0 + residuals.mean / residuals.size)
-    columns = np.stack([residuals.price, residuals.routine])  # (2, event)
+    columns = np.stack([residuals.price, residuals.routine, residuals.weekend])  # (3, event)
 
     def by_product(values: Floats) -> Floats:
         total: Floats = np.bincount(who, values, products).astype(np.float64)
@@ -108,21 +119,35 @@ def regress(residuals: Residuals, *, products: int) -> Shift:
         spread: Floats = columns - means[:, who]
         return spread
 
-    level, beta = np.zeros(products), np.zeros(2)
-    for _ in range(MAX_NEWTON):
-        mean = residuals.mean * np.exp(np.clip(level[who] + beta @ columns, -3, 3))
-        around = centred(v * mean)
-        score = around @ (v * (residuals.units - mean))
-        hessian = (around * (v * mean)) @ around.T + 1e-9 * np.eye(2)
-        beta = beta + np.clip(np.linalg.solve(hessian, score), -2, 2)
-        level = level + _level_step(by_product(v * (residuals.units - mean)), by_product(v * mean))
-    inverse = np.linalg.inv(hessian)
-    moments = np.stack([by_product(v * (residuals.units - mean) * column) for column in around])
-    shared = inverse @ (moments @ moments.T) @ inverse
+    level, beta = np.zeros(products), np.zeros(len(columns))
+
+    def newton(free: slice) -> Floats:
+        """Moves `level` and the free coefficients to where their score is 0; returns their variances."""
+        nonlocal level, beta
+        for _ in range(MAX_NEWTON):
+            mean = residuals.mean * np.exp(np.clip(level[who] + beta @ columns, -3, 3))
+            around = centred(v * mean)[free]
+            hessian = (around * (v * mean)) @ around.T + 1e-9 * np.eye(len(around))
+            step = np.linalg.solve(hessian, around @ (v * (residuals.units - mean)))
+            beta[free] += np.clip(step, -2, 2)
+            level = level + _level_step(by_product(v * (residuals.units - mean)), by_product(v * mean))
+        inverse = np.linalg.inv(hessian)
+        moments = np.stack([by_product(v * (residuals.units - mean) * column) for column in around])
+        sandwich = inverse @ (moments @ moments.T) @ inverse
+        # With a handful of products the sandwich can be next to nothing; the counts alone say at least this much.
+        variance: Floats = np.maximum(np.diag(sandwich), np.diag(inverse))
+        return variance
+
+    shared = newton(slice(0, 3))
+    prior = np.asarray([CONTROL_SD, WEEKEND_SD]) ** 2
+    kept = prior / (prior + shared[1:])
+    beta[1:] *= kept
+    shared_part = beta[1:] @ columns[1:]
+    newton(slice(0, 1))
 
     own = np.full(products, beta[0])
     for _ in range(MAX_NEWTON):
-        mean = residuals.mean * np.exp(np.clip(level[who] + own[who] * columns[0] + beta[1] * columns[1], -3, 3))
+        mean = residuals.mean * np.exp(np.clip(level[who] + own[who] * columns[0] + shared_part, -3, 3))
         around = centred(v * mean)
         information = by_product(v * mean * around[0] ** 2)
         usable = information > 1e-6
@@ -135,9 +160,10 @@ def regress(residuals: Residuals, *, products: int) -> Shift:
         value=np.where(np.isfinite(error), own, 0.0),
         error=error,
         mean=float(beta[0]),
-        mean_error=float(np.sqrt(shared[0, 0])),
+        mean_error=float(np.sqrt(shared[0])),
         control=float(beta[1]),
-        common=np.where(usable, np.abs(tie), 0.0) * float(np.sqrt(shared[1, 1])),
+        common=np.where(usable, np.abs(tie), 0.0) * float(np.sqrt(kept[0] * shared[1])),
+        weekend=float(beta[2]),
     )
 
 

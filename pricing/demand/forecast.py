@@ -154,21 +154,12 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     """Demand at candidate prices; see `curve.DemandGrid`.
 
     The elasticity's uncertainty turns the curve around the price at which the product has lately been sold, where
-    its level is known best.
+    its level is known best. Until the delivery a price meets weekends for the share of demand that falls on them.
     """
     # What a single price costs is the number of NumPy calls, what a batch costs the number of passes over the grid.
     sheet, rows, first = reader.sheet, sheet_rows(reader, offers), _first_step(reader, offers)
     usual = _anchor(sheet.usual_price[rows], offers)
     base, lift, log_size = outlook(reader, offers, rows, first, usual)
-    x = np.log(prices / usual[:, None]).astype(np.float32)  # (request, candidate)
-    around = x - sheet.recent_price[rows][:, None]
-    x *= sheet.elasticity[rows][:, None]
-    power = reader.tilt[rows][:, :, None] * around[:, None, :]  # (request, node, candidate)
-    power += x[:, None, :]
-    power += reader.shift[np.minimum(np.maximum(first, 1), len(reader.shift) - 1)][:, :, None]
-    np.maximum(power, -POWER_LIMIT, out=power)
-    np.minimum(power, POWER_LIMIT, out=power)
-    effect = np.exp(power, out=power)
     plain, size = np.exp(base), np.exp(log_size)  # (request, ahead)
     waiting = None
     if len(rows) > 1:  # one alone waits for all the periods that were worked out
@@ -177,6 +168,17 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     else:
         now = plain[:, :1]
     total = plain.sum(axis=1, keepdims=True)  # (request, 1)
+    today, later = _weekend_shares(reader, offers, plain, total[:, 0])
+    gain = sheet.weekend[rows]
+    x = np.log(prices / usual[:, None]).astype(np.float32)  # (request, candidate)
+    power = reader.tilt[rows][:, :, None] * (x - sheet.recent_price[rows][:, None])[:, None, :]
+    power += (x * sheet.elasticity[rows][:, None])[:, None, :]  # (request, node, candidate)
+    shift = reader.shift[np.minimum(np.maximum(first, 1), len(reader.shift) - 1)][:, :, None]
+    of_today = (
+        None if (gain * (today - later) == 0).all() else _effect(power * (1.0 + gain * today)[:, None, None], shift)
+    )
+    power *= (1.0 + gain * later)[:, None, None]
+    effect = _effect(power, shift)
     drawn = np.flatnonzero(offers.is_promo)
     if len(drawn):
         listed = _anchor(sheet.list_price[rows], offers)[drawn]
@@ -190,13 +192,30 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     # Sizes add up through the variances: Σ m² / r = M² / R.
     sum_of_squares = np.maximum((plain * plain / size).sum(axis=1), 1e-12)
     return DemandGrid(
-        first=now[:, None, :] * effect,
+        first=now[:, None, :] * (effect if of_today is None else of_today),
         until=total[:, None, :] * effect,
         first_size=size[:, 0],
         until_size=plain.sum(axis=1) ** 2 / sum_of_squares,
         weight=WEIGHT,
         source=np.where(sheet.own[rows] & (offers.product >= 0), 0, 1),
     )
+
+
+def _effect(power: Floats, shift: Floats) -> Floats:
+    """What price and node make of the units at usual price; changes `power`."""
+    power += shift
+    np.maximum(power, -POWER_LIMIT, out=power)
+    np.minimum(power, POWER_LIMIT, out=power)
+    return np.exp(power, out=power)
+
+
+def _weekend_shares(reader: Reader, offers: Offers, plain: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """(request,) whether the requested day is on a weekend, and the share of demand until the delivery that is."""
+    if reader.period == "week":
+        return np.zeros(len(plain), np.float32), np.zeros(len(plain), np.float32)
+    days = offers.date.astype("datetime64[D]", copy=False).view(np.int64)
+    weekend = ((days[:, None] + np.arange(3, 3 + plain.shape[1])) % 7 >= features.SATURDAY).astype(np.float32)
+    return weekend[:, 0], ((plain * weekend).sum(axis=1) / np.maximum(total, 1e-12)).astype(np.float32)
 
 
 def _anchor(price: Floats, offers: Offers) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.features import KNOWN, PAST, Norms
+from pricing.data.features import KNOWN, PAST, Norms, weekends
 from pricing.data.panel import Panel
 from pricing.demand import forward
 from pricing.demand.elasticity import Residuals, Shift, Shrunk, regress, shrink
@@ -23,6 +23,7 @@ SERIES = 64
 CHUNK = 1000  # products whose states are held at a time
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a move
 YOUNG = 14  # rows of a product before its first move that is looked at: its level is a guess until then
+WEEKEND_LIMIT = 0.5  # relative
 SPELL = 3  # periods after a move that are scored, as long as the new price stands
 
 
@@ -182,6 +183,7 @@ def identify(
         say("no price ever moved: elasticities stay where they begin, with wide intervals")
         return _unmoved(current, category, config)
     residual, r2 = nuisances.price_residual(table, events)
+    weekend = weekends(panel.dates, period=panel.period)
     moves = fit_moves(residual)
     say(f"{len(residual)} periods of price moves, {r2:.0%} of their variance foreseen")
     routine = routine_part(residual, moves) if config.control else np.zeros_like(residual)
@@ -196,18 +198,21 @@ def identify(
                 cluster=cluster[at],
                 units=table.units[events.product, at],
                 mean=mean,
-                price=residual,
+                price=residual * (1.0 + current.weekend[events.product] * weekend[at]),
                 routine=routine,
                 weight=recency[at],
                 size=size,
+                weekend=current.elasticity[events.product] * residual * weekend[at],
             ),
             products=len(category),
         )
         shrunk = _posterior(current, shift, category=category, config=config)
-        current = replace(current, elasticity=shrunk.mean.astype(np.float32))
+        stronger = np.clip(current.weekend + shift.weekend, -WEEKEND_LIMIT, WEEKEND_LIMIT)
+        current = replace(current, elasticity=shrunk.mean.astype(np.float32), weekend=stronger.astype(np.float32))
         say(
             f"round {number + 1}: elasticity {shrunk.mean.mean():+.2f} ± {shift.mean_error:.2f}, "
-            f"spread {shrunk.between:.2f}, control {shift.control:+.2f}"
+            f"spread {shrunk.between:.2f}, control {shift.control:+.2f}, "
+            f"weekend {float(current.weekend[0]):+.2f}"
         )
     return Identified(current, shrunk, len(residual), shift.control)
 

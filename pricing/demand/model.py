@@ -105,10 +105,15 @@ class DemandModel:
         return forecast.grid(self._reader, offers, prices)
 
     def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
-        """Mean, low and high of the 80 % interval for products `rows`; (row,) each."""
+        """Mean, low and high of the 80 % interval for products `rows`; (row,) each.
+
+        Averaged over a week without promotion or holiday; it is the same at every price.
+        """
         z = NormalDist().inv_cdf(0.9)
-        mean, sd = self.norms.elasticity[rows], self.elasticity_sd[rows]
-        spread = np.minimum(sd / np.abs(mean), forecast.WIDEST)
+        norms = self.norms
+        spread = np.minimum(self.elasticity_sd[rows] / np.abs(norms.elasticity[rows]), forecast.WIDEST)
+        weekend = norms.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
+        mean = norms.elasticity[rows] * (1.0 + weekend)
         far = np.clip(mean * np.exp(z * spread), *LIMITS)
         near = np.clip(mean * np.exp(-z * spread), *LIMITS)
         return mean, far, near
@@ -219,6 +224,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         "usual_price": usual,
         "prior_level": model.priors.level[category],
         "elasticity": model.priors.elasticity[category],
+        "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
     }
     norms = Norms(
         **{n: np.concatenate([getattr(model.norms, n), v])[order].astype(np.float32) for n, v in added.items()}

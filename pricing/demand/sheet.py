@@ -49,6 +49,7 @@ class Sheet:
     prepared: Floats
     elasticity: Floats
     elasticity_sd: Floats
+    weekend: Floats
     recent_price: Floats
     own: NDArray[np.bool_]
 
@@ -78,6 +79,7 @@ def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standin
         prepared=stack(prepared, typical(prepared)),
         elasticity=stack(norms.elasticity, priors.elasticity),
         elasticity_sd=stack(standing.elasticity_sd, priors.elasticity_sd),
+        weekend=stack(norms.weekend, typical(norms.weekend)),
         recent_price=stack(recent, np.zeros(count)),
         own=np.concatenate([state.memory.age >= standing.own_periods, np.zeros(count, bool)]),
     )

@@ -172,6 +172,7 @@ def initial_norms(panel: Panel, *, category: Ints, config: DemandConfig) -> Norm
         usual_price=usual.astype(np.float32),
         prior_level=level[category].astype(np.float32),
         elasticity=np.full(products, config.elasticity_start, np.float32),
+        weekend=np.zeros(products, np.float32),
     )
 
 

@@ -19,7 +19,7 @@ from pricing.errors import ConfigError, VersionError
 from pricing.registry import files, golden
 from pricing.registry.golden import Verification
 
-FORMAT = 1
+FORMAT = 2
 # What a header must say, and what it stands for when it does not say it.
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden")
 _ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}

@@ -86,6 +86,24 @@ def test_the_slope_at_usual_price_is_the_elasticity() -> None:
     assert slope == pytest.approx(-2.0, abs=0.1)
 
 
+def test_on_a_weekend_demand_answers_more_to_price() -> None:
+    prices = np.asarray([[9.0, 11.0]])
+
+    def answer(date: str, periods: int) -> tuple[float, float]:
+        asked = offers([0], date=np.asarray([np.datetime64(date)]), periods=np.asarray([periods]))
+        grid = MODEL.grid(asked, prices)
+        first, until = ((units[0] * grid.weight[:, None]).sum(axis=0) for units in (grid.first, grid.until))
+        return float(first[0] / first[1]), float(until[0] / until[1])
+
+    friday, saturday = answer("2024-04-05", 1), answer("2024-04-06", 1)
+    friday_and_saturday = answer("2024-04-05", 2)
+
+    assert saturday[0] > friday[0] * 1.03
+    assert friday_and_saturday[0] == pytest.approx(friday[0], rel=1e-4)
+    assert friday[0] < friday_and_saturday[1] < saturday[0]
+    assert MODEL.elasticity(np.asarray([0]))[0] == pytest.approx(-2.0 * (1 + 0.1 * 2 / 7))
+
+
 def test_waiting_longer_sells_more_until_the_delivery() -> None:
     prices = np.asarray([[10.0]])
     totals = [MODEL.grid(offers([0], periods=np.asarray([n])), prices).until.mean() for n in (1, 2, 5, 14)]

@@ -1,5 +1,7 @@
 """From residuals to elasticities, where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,7 @@ def simulate(
         routine=routine_part(price, fit_moves(price)),
         weight=np.ones(len(who)),
         size=np.full(len(who), 20.0),
+        weekend=np.zeros(len(who)),
     )
 
 
@@ -122,3 +125,24 @@ def test_shrunk_elasticities_stay_negative_and_bounded() -> None:
 
     assert (shrunk.mean <= LIMITS[1]).all()
     assert (shrunk.mean >= LIMITS[0]).all()
+
+
+def test_weekends_on_which_shoppers_answer_more_are_found() -> None:
+    rng = np.random.default_rng(3)
+    plain = simulate(shift=np.zeros(40), events=600)
+    column = np.where(rng.random(len(plain.price)) < 2 / 7, -2.0 * plain.price, 0.0)
+    units = rng.poisson(plain.mean * np.exp(0.4 * column)).astype(float)
+
+    found = regress(replace(plain, weekend=column, units=units), products=40)
+
+    assert found.weekend == pytest.approx(0.4, abs=0.1)
+    assert found.mean == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_weekend_of_which_hardly_a_move_speaks_is_taken_for_a_weekday() -> None:
+    plain = simulate(shift=np.zeros(3), events=40)
+    column = np.where(np.arange(len(plain.price)) < 4, -2.0 * plain.price, 0.0)
+
+    found = regress(replace(plain, weekend=column), products=3)
+
+    assert abs(found.weekend) < 0.1
