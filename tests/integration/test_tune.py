@@ -213,11 +213,25 @@ def test_the_search_never_sees_the_newest_fold(config: Config) -> None:
     assert past.dates[-1] == panel.dates[-1 - config.demand.horizon - config.demand.gap]
 
 
-def test_history_that_is_no_longer_than_the_held_back_fold_is_refused(config: Config) -> None:
-    panel = shared_panel().through(shared_panel().dates[9])
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (10, "10 days; tuning holds the last 14 back"),
+        (
+            111,
+            "tuning holds the last 14 days back, and on the others walk-forward validation needs .* the panel has 97",
+        ),
+    ],
+)
+def test_history_that_is_too_short_without_the_held_back_fold_is_refused_before_any_trial(
+    config: Config, days: int, words: str
+) -> None:
+    panel = shared_panel()
 
-    with pytest.raises(HistoryError, match="10 days; tuning holds the last 14 back"):
-        before_the_last_fold(panel, config.demand)
+    with pytest.raises(HistoryError, match=words):
+        before_the_last_fold(panel.through(panel.dates[days - 1]), config.demand)
+
+    assert len(before_the_last_fold(panel.through(panel.dates[111]), config.demand).dates) == 98
 
 
 @pytest.mark.slow
