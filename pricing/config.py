@@ -145,9 +145,11 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
         # What tuning may try is either a range or choices: half of one and half of the other would be neither.
-        merged[key] = _merge(old, value) if both and not {"choices"} & {*old, *value} else value
+        if isinstance(old, dict) and isinstance(value, dict) and "choices" not in {*old, *value}:
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 

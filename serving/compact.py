@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
     options = parser.parse_args(argv)
-    configure_logging()
     try:
         folder = read_settings(os.environ).decisions_folder
         to = options.to or str(archive_of(folder))
@@ -66,4 +65,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    configure_logging()
     sys.exit(main())
