@@ -15,10 +15,9 @@ Ints = NDArray[np.integer]
 
 MAX_NEWTON = 20
 LIMITS = (-8.0, -0.2)
-CONTROL_SD = (
-    0.2  # standard deviation of the control's coefficient around none, and of the weekend's: what two years of one
-)
-WEEKEND_SD = 0.15  # shop's moves say of either is hardly surer than that
+# Standard deviations of the control's and the weekend's coefficient around none: what two years of one shop's moves say
+# of either is hardly surer than that.
+CONTROL_SD, WEEKEND_SD = 0.2, 0.15
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def regress(residuals: Residuals, *, products: int) -> Shift:
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend). Then κ and ω are shrunk
     towards 0 by their own standard errors (normal priors, CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ
-    again, and each product's own δᵢ, with those κ and ω.
+    again, and each product's own δᵢ, with those κ and ω. ω is a step from the offset's: each round goes part of the way.
 
     Weights are 1 / (1 + mean / size), standard errors sandwich estimates clustered over products for the shared
     coefficients and over `cluster` for a product's own (Liang and Zeger 1986, doi:10.1093/biomet/73.1.13).

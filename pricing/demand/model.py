@@ -113,7 +113,7 @@ class DemandModel:
         norms = self.norms
         spread = np.minimum(self.elasticity_sd[rows] / np.abs(norms.elasticity[rows]), forecast.WIDEST)
         weekend = norms.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
-        mean = norms.elasticity[rows] * (1.0 + weekend)
+        mean = np.clip(norms.elasticity[rows] * (1.0 + weekend), *LIMITS)
         far = np.clip(mean * np.exp(z * spread), *LIMITS)
         near = np.clip(mean * np.exp(-z * spread), *LIMITS)
         return mean, far, near
