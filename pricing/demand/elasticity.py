@@ -95,7 +95,7 @@ def regress(residuals: Residuals, *, products: int) -> Shift:
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend). Then κ and ω are shrunk
     towards 0 by their own standard errors (normal priors, CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ
-    again, and each product's own δᵢ, with those κ and ω. ω is a step from the offset's: each round goes part of the way.
+    again, and each product's own δᵢ, with those κ and ω. ω is a step from the offset's; a round goes part of the way.
 
     Weights are 1 / (1 + mean / size), standard errors sandwich estimates clustered over products for the shared
     coefficients and over `cluster` for a product's own (Liang and Zeger 1986, doi:10.1093/biomet/73.1.13).
