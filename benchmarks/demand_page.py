@@ -16,12 +16,12 @@ def report(
         "# The demand model on markets with known truth",
         "",
         *textwrap.wrap(
-            "Made by `python -m benchmarks.demand`; figures are in `demand.json` beside this page. 730 days of history, 60 "
-            f"products where nothing else is said, {ahead} days priced with a refresh a fortnight through the code that "
-            f"serves; {seeds}. Share: part of the oracle's gain over holding list prices. Mean over seeds ± standard "
-            "error, extremes of any seed in brackets. *Reference*: double machine learning with LightGBM, a damped mark-up "
-            "rule and run-out protection (`benchmarks/reference.py`). Rows named after elasticities put those into the "
-            "platform's own network and decisions.",
+            "Made by `python -m benchmarks.demand`; figures are in `demand.json` beside this page. 730 days of history "
+            f"and 60 products where nothing else is said, {ahead} days priced with a refresh a fortnight through the "
+            f"code that serves; {seeds}. Share: part of the oracle's gain over holding list prices. Mean over seeds ± "
+            "standard error, extremes of any seed in brackets. *Reference*: double machine learning with LightGBM, a "
+            "damped mark-up rule and run-out protection (`benchmarks/reference.py`). Rows named after elasticities put "
+            "those into the platform's own network and decisions.",
             width=116,
         ),
     ]
