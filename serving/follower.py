@@ -68,13 +68,17 @@ class Follower:
         """Looks at the aliases once and does what they ask for; never raises for a fault of registry or version."""
         try:
             entry = self._registry.at("champion")
-            challenger = self._registry.at("challenger") if self._tries_challenger else None
         except RegistryError as error:
             return self._tell(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
         following = self._follow_champion(entry)
-        if self._tries_challenger:
-            following = self._tell(self._follow_challenger(challenger, following))
-        return following
+        if not self._tries_challenger:
+            return following
+        try:
+            challenger = self._registry.at("challenger")
+        except RegistryError as error:
+            _log.error("nobody knows which version is the challenger: %s", _SECRET.sub("://***@", str(error)))
+            return self._tell(replace(following, challenger_faults=following.challenger_faults + 1))
+        return self._tell(self._follow_challenger(challenger, following))
 
     def _follow_challenger(self, entry: Entry | None, now: Following) -> Following:
         """Points at the challenger where there is one that can be tried; its faults change nothing for the champion."""
@@ -90,6 +94,7 @@ class Follower:
                 write_pointer(self._places.challenger, self._challenger)
                 self._refused.pop(_identity(entry), None)
                 _log.info("version %s is tried as the challenger now", entry.number)
+                self._sweep()
             except (RegistryError, OSError) as error:
                 _log.error("the challenger %s cannot be fetched: %s", entry.number, error)
                 return self._no_challenger(now)
@@ -181,8 +186,14 @@ class Follower:
 
     def _sweep(self) -> None:
         """Deletes the oldest fetched versions; a worker that still maps one keeps it until it lets go."""
-        folders = [path for path in self._places.versions.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        newest_first = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+        try:
+            folders = [
+                path for path in self._places.versions.iterdir() if path.is_dir() and not path.name.startswith(".")
+            ]
+            newest_first = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+        except OSError as error:  # what was switched to stands, swept or not
+            _log.error("%s cannot be swept: %s", self._places.versions, error)
+            return
         pointed = {pointer.folder for pointer in (self._pointer, self._challenger) if pointer}
         for folder in [path for path in newest_first if path.name not in pointed][self._keep - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)

@@ -78,6 +78,11 @@ class Nurse:
                 "Versions that the follower refuses.",
                 len(following.refused) if following else 0,
             ),
+            metrics.gauge(
+                "pricing_challenger_alias_faults",
+                "Times that the registry did not say which version the challenger is.",
+                following.challenger_faults if following else 0,
+            ),
         ]
         held = len(service.holdout.products)
         extra.append(

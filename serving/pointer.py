@@ -39,6 +39,7 @@ class Following:
         champion: The number that the alias names in the registry; None when nothing bears it or nobody knows.
         served: The number that the pointer names.
         challenger: The number that is tried beside it; None when none is.
+        challenger_faults: Times that the registry did not say which version the challenger is.
         detail: What went wrong last, in one line.
         refused: Number → why that version is not served.
         polled_at: When the registry last answered, seconds since 1970.
@@ -50,6 +51,7 @@ class Following:
     champion: str | None = None
     served: str | None = None
     challenger: str | None = None
+    challenger_faults: int = 0
     detail: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     polled_at: float | None = None

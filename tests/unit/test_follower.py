@@ -23,12 +23,13 @@ class FakeRegistry:
     champion: Entry | None = None
     challenger: Entry | None = None
     down: bool = False
+    challenger_down: bool = False
     full: bool = False
     unreachable: str | None = None
     downloads: list[str] = field(default_factory=list)
 
     def at(self, alias: str) -> Entry | None:
-        if self.down:
+        if self.down or (self.challenger_down and alias == "challenger"):
             raise RegistryError("registry: connection refused")
         return {"champion": self.champion, "challenger": self.challenger}[alias]
 
@@ -279,3 +280,28 @@ def test_the_challenger_outlives_sweeps_and_restarts(tmp_path: Path) -> None:
 
     assert following.challenger == "8"
     assert registry.downloads == ["1", "8", "2", "3"]
+
+
+def test_challengers_that_follow_each_other_are_swept_and_no_pointed_version_is(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("1"))
+    one = follower(registry, tmp_path, challenger=True, keep=2)
+    for number in range(2, 12):
+        registry.challenger = Entry(str(number))
+        one.poll()
+
+    kept = {path.name for path in places(tmp_path).versions.iterdir() if path.is_dir()}
+
+    assert kept == {"1-1", "10-1", "11-1"}
+
+
+def test_a_fault_of_the_challenger_alias_holds_no_champion_up_and_is_counted(tmp_path: Path) -> None:
+    registry = FakeRegistry(Entry("1"), challenger=Entry("8"))
+    one = follower(registry, tmp_path, challenger=True)
+    one.poll()
+
+    registry.champion, registry.challenger_down = Entry("2"), True
+    following = one.poll()
+
+    assert (following.state, following.served, following.challenger) == ("following", "2", "8")
+    assert following.challenger_faults == 1
+    assert read_pointer(places(tmp_path).challenger) == Pointer("8", 1, "8-1")
