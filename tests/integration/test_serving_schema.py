@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from tests.serving_kit import open_shop
 from tests.versions import shared_version
-
-schemathesis = pytest.importorskip("schemathesis", reason="it is not in the locks yet")
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])
