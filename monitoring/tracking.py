@@ -14,10 +14,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.rules import Past
 from pricing.errors import RegistryError
 from pricing.places import ROOT, tracking_uri
+from pricing.probe import first_line, probe, without_password
 
 EXPERIMENT = "pricing"
 
@@ -29,17 +31,14 @@ def monitoring_run() -> Iterator[Run]:
     Raises:
         RegistryError: The tracking store does not answer, or refuses.
     """
+    probe(tracking_uri())
     mlflow.set_tracking_uri(tracking_uri())
+    shown = without_password(tracking_uri())
     try:
-        given = os.environ.pop("MLFLOW_RUN_ID", None)
-        # With host and pid, the next job on this machine can close the run of one that was killed.
-        tags = {"job": "monitor", "host": socket.gethostname(), "pid": str(os.getpid())}
-        parent = os.environ.get("PRICING_PARENT_RUN_ID")
-        if given:
-            run = mlflow.start_run(run_id=given, tags={**tags, MLFLOW_RUN_NAME: "monitor"})
-        else:
-            tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-            run = mlflow.start_run(experiment_id=_experiment(), run_name="monitor", tags=tags)
+        try:
+            run = _open()
+        except (SQLAlchemyError, OSError) as error:
+            raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
         try:
             yield run
         except BaseException as error:
@@ -48,7 +47,7 @@ def monitoring_run() -> Iterator[Run]:
             raise
         mlflow.end_run("FINISHED")
     except MlflowException as error:
-        raise RegistryError(f"{tracking_uri()}: {str(error).strip().splitlines()[0]}") from error
+        raise RegistryError(f"{shown}: {first_line(error)}") from error
 
 
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
@@ -77,6 +76,17 @@ def with_recorded(past: Past) -> Past:
             return replace(past, retrained=latest, failed=failed)
         failed += run.info.status == "FAILED"
     return replace(past, failed=max(failed, past.failed))
+
+
+def _open() -> Run:
+    given = os.environ.pop("MLFLOW_RUN_ID", None)
+    # With host and pid, the next job on this machine can close the run of one that was killed.
+    tags = {"job": "monitor", "host": socket.gethostname(), "pid": str(os.getpid())}
+    parent = os.environ.get("PRICING_PARENT_RUN_ID")
+    if given:
+        return mlflow.start_run(run_id=given, tags={**tags, MLFLOW_RUN_NAME: "monitor"})
+    tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+    return mlflow.start_run(experiment_id=_experiment(), run_name="monitor", tags=tags)
 
 
 def _experiment() -> str:

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 import numpy as np
@@ -18,6 +17,7 @@ from mlflow.data.meta_dataset import MetaDataset
 
 from pricing.config import Config
 from pricing.data.panel import Panel
+from pricing.probe import without_password
 
 _PARAMETER_CHARACTERS = 6000
 _DIGEST_CHARACTERS = 36
@@ -105,14 +105,6 @@ def fingerprint(panel: Panel) -> str:
             digest.update(f"{field.name}{value.dtype}{value.shape}".encode())
             digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()[:_DIGEST_CHARACTERS]
-
-
-def without_password(where: str) -> str:
-    """Returns an address with its password left out; a path comes back as it is."""
-    parts = urlsplit(where)
-    if parts.password is None:
-        return where
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
 
 
 def code_tags(root: Path) -> dict[str, str]:

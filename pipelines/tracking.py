@@ -4,8 +4,6 @@ import logging
 import os
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,21 +13,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_TYPE
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.cli import Terminated
-from pipelines.record import code_tags, log_config, log_environment, without_password
+from pipelines.record import code_tags, log_config, log_environment
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError
 from pricing.places import ROOT, SQLITE, pricing_home, process_alive, tracking_uri
+from pricing.probe import first_line, probe, without_password
 
 _log = logging.getLogger(__name__)
 
 EXPERIMENT = "pricing"
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"
-_PROBE_SECONDS = 5
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
 
@@ -41,10 +37,7 @@ def connect() -> str:
         RegistryError: A tracking server or database is named and does not answer within 5 seconds, or cannot be one.
     """
     uri = tracking_uri()
-    if uri.startswith(("http://", "https://")):
-        _probe(uri)
-    elif "://" in uri and not uri.startswith("file:"):
-        _probe_database(uri)
+    probe(uri)
     mlflow.set_tracking_uri(uri)
     return uri
 
@@ -85,7 +78,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
             raise
         _end("FINISHED")
     except MlflowException as error:
-        raise RegistryError(f"{tracking_uri()}: {first_line(error)}") from error
+        raise RegistryError(f"{without_password(tracking_uri())}: {first_line(error)}") from error
 
 
 def explain_failure(run_id: str, reason: str) -> None:
@@ -131,11 +124,6 @@ def describe(error: BaseException) -> str:
     if isinstance(error, PricingError):
         return str(error)
     return f"{type(error).__name__}: {error}"
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message; MLflow appends whole responses."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _open(job: str, *, reason: str | None) -> Run:
@@ -212,31 +200,3 @@ def _end(status: str) -> None:
         mlflow.end_run(status)
     except MlflowException as error:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
-
-
-def _probe(uri: str) -> None:
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS):
-            return
-    except urllib.error.HTTPError:
-        return  # it answers; whether it lets us in shows at the first call
-    except (OSError, ValueError) as error:
-        raise RegistryError(
-            f"{uri}: the tracking server does not answer ({error}); start it, or unset MLFLOW_TRACKING_URI to "
-            "work on this machine alone"
-        ) from error
-
-
-def _probe_database(uri: str) -> None:
-    """Connects once: MLflow itself would try for minutes, and log each try."""
-    shown = without_password(uri)
-    try:
-        url = make_url(uri)
-        if url.get_backend_name() == "sqlite":
-            return  # a file that MLflow makes, with its folder
-        engine = create_engine(url, connect_args={"connect_timeout": _PROBE_SECONDS})
-        engine.connect().close()
-        engine.dispose()
-    except (SQLAlchemyError, ImportError, TypeError) as error:
-        hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
-        raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}{hint}") from error

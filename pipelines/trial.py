@@ -22,14 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import run_main
-from pipelines.record import without_password
-from pipelines.tracking import connect, describe, explain_failure, first_line
+from pipelines.tracking import connect, describe, explain_failure
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
 from pricing.errors import PricingError, RegistryError
 from pricing.options import Options
 from pricing.places import tracking_uri
+from pricing.probe import first_line, without_password
 from pricing.sections import ChoicesConfig, DemandConfig, TuningConfig
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch
                 return
             _run(study, panel, config, parent=batch.parent, score=score)
     except MlflowException as error:
-        raise RegistryError(f"{tracking_uri()}: {first_line(error)}") from error
+        raise RegistryError(f"{without_password(tracking_uri())}: {first_line(error)}") from error
 
 
 def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: Score) -> None:

@@ -1,7 +1,7 @@
 """Whatever a command cannot do is one clear line, a non-zero exit code, and a registry as it was."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from monitoring import __main__ as monitoring
+from monitoring import cli
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
 from pricing.registry.aliases import Registry
 from tests.experiments import FOREIGN, write_config, write_sales
@@ -49,6 +51,14 @@ def registry(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     mlflow.set_tracking_uri(None)
 
 
+class monitor:  # noqa: N801 - stands beside the modules of the jobs
+    """Monitoring, which is another program, as a job."""
+
+    @staticmethod
+    def main(words: Sequence[str]) -> int:
+        return cli.run_main(monitoring.main, words)
+
+
 def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert job.main(words) == 2
@@ -59,7 +69,7 @@ def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    "job", [etl, train, tune, promote, rollback, history, refresh, price], ids=lambda job: job.__name__
+    "job", [etl, train, tune, promote, rollback, history, refresh, price, monitor], ids=lambda job: job.__name__
 )
 def test_a_registry_that_does_not_answer_stops_every_job(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any
@@ -87,7 +97,7 @@ def test_an_address_that_is_no_store_is_one_clear_line(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
 
-    for job in (history, promote):
+    for job in (history, promote, monitor):
         assert address.replace("secret", "***") in refused(job, capsys=capsys)
 
 

@@ -12,11 +12,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.record import flatten, without_password
+from pipelines.record import flatten
 from pipelines.tracking import child_environment, connect, tracked_run
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.places import ROOT, pricing_home
+from pricing.probe import without_password
 
 
 @pytest.fixture(scope="module")
