@@ -82,7 +82,7 @@ def configure_logging() -> None:
 
     What TensorFlow and MLflow say of themselves at every start is left out, here and in the jobs that this one starts.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a missing GPU is an error to it
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # it may be imported already
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # warns of each network that is compiled anew

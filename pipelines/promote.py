@@ -13,6 +13,7 @@ from pipelines.calendar import holiday_calendar
 from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.production import Production, now, production
 from pipelines.promotion_report import report
+from pipelines.quiet import import_tensorflow
 from pipelines.record import fingerprint
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
@@ -168,7 +169,8 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         panel = panel.select(np.asarray(panel.present.any(axis=1)))
     if fingerprint(panel) != scored.get("fingerprint"):
         raise SourceError(f"{options.sales or 'simulated market'}: holds other sales than those; {asked}")
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - TensorFlow takes seconds to import
+    import_tensorflow()  # takes seconds, and few promotions need it
+    from pricing.demand.backtest import backtest  # noqa: PLC0415
 
     print(f"refitting the champion's configuration on {source}, {ours.folds} folds", flush=True)
     evaluated = backtest(
@@ -188,9 +190,9 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, confi
     text = report(name, wish, verdicts)
     mlflow.log_text(text, "promotion.md")
     mlflow.log_dict({"to": wish.to, "from": wish.expected, "gates": list(wish.gates)}, "promotion.json")
-    verdict = "refused" if refused else "promoted, forced" if wish.forced and failed(verdicts) else "promoted"
-    mlflow.set_tags({"version": wish.to, "verdict": verdict})
-    name_run(f"promote: version {wish.to} {verdict}")
+    forced = wish.forced and bool(failed(verdicts))
+    mlflow.set_tags({"version": wish.to, "verdict": "refused" if refused else "promoted"})
+    name_run(f"promote v{wish.to}: {'refused' if refused else 'forced' if forced else 'passed'}")
     write_note(text)
     print(text)
     if refused:

@@ -53,7 +53,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
             print(f"nothing to do: version {base.number} has read these sales already, up to {panel.dates[-1]}")
             return 0
         doors.registry.point(CHALLENGER, number)
-        name_run(f"refresh: version {number}")
+        name_run(f"refresh v{number}")
         write_note(f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}.")
         print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}: the weights of version")
         print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
@@ -107,7 +107,8 @@ def refreshed(
                 checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
             ),
         )
-        number = doors.registry.log_version(packed.folder)
+        words = f"The weights of version {parent} with states up to {panel.dates[-1]}."
+        number = doors.registry.log_version(packed.folder, description=words)
     mlflow.set_tag("version", number)
     return number
 

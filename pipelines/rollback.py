@@ -56,7 +56,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
         )
         entry = move(doors.registry, doors.audit, wish)
         mlflow.set_tags({"version": number, "verdict": "rolled back"})
-        name_run(f"rollback: version {number}")
+        name_run(f"rollback v{number}")
         write_note(f"From version {champion.number if champion else 'none'} to version {number}: {wish.why}.")
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
         if number != target.number:

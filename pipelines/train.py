@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
 
 from pipelines.artifacts import log_artifacts
 from pipelines.calendar import holiday_calendar
@@ -22,6 +21,7 @@ from pipelines.calibration import described
 from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
+from pipelines.quiet import import_tensorflow
 from pipelines.record import describe_data, log_data
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
@@ -59,7 +59,7 @@ def _train(argv: Sequence[str] | None) -> int:
             _say(started, f"note: {note}")
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
         number, scores = _learn(panel, config, data=data, earlier=earlier, say=partial(_say, started))
-        name_run(f"train: version {number}")
+        name_run(f"train v{number}")
         write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\n{scores}\n")
@@ -78,6 +78,7 @@ def _learn(
 ) -> tuple[str, str]:
     """Scores, fits and registers; returns the version's number and its scores in lines."""
     # Not before the sales are known to be good: TensorFlow's import takes longer than their check.
+    import_tensorflow()
     from pricing.demand.backtest import backtest  # noqa: PLC0415
     from pricing.demand.training import train  # noqa: PLC0415
 
@@ -152,8 +153,7 @@ def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, conf
     card = model_card(version, model=config.registry.model_name)
     mlflow.log_text(card, "model_card.md")
     registry = _registry(config)
-    number = registry.log_version(version.folder)
-    MlflowClient().update_model_version(config.registry.model_name, number, description=card)
+    number = registry.log_version(version.folder, description=card)
     mlflow.set_tag("version", number)
     registry.point(CHALLENGER, number)
     return number

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import run_main
+from pipelines.quiet import import_tensorflow
 from pipelines.tracking import connect, describe, explain_failure
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
@@ -74,7 +75,8 @@ def _trial(argv: Sequence[str] | None) -> int:
     study = open_study(os.environ[STORAGE_VARIABLE], name=options.study, tuning=config.tuning)
     batch = Batch(options.parent, options.count, options.budget, options.deadline)
     panel = load_panel(options.panel)
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow, which tune does without
+    import_tensorflow()
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
 
     run_batch(study, panel, config, batch=batch, score=backtest)
     return 0
@@ -236,7 +238,7 @@ class _Child:
             if status == "FAILED":
                 explain_failure(self.run_id, words)
             else:
-                self._client.set_tag(self.run_id, "outcome", words)
+                self._client.set_tag(self.run_id, "verdict", words)
                 self._client.set_tag(self.run_id, MLFLOW_RUN_NOTE, words)
             self._client.set_terminated(self.run_id, status)
         except MlflowException as error:

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.commands import run_job, start_job, stop
+from pipelines.quiet import import_tensorflow
 from pipelines.record import log_data
 from pipelines.tracking import name_run, tracked_run, write_note
 from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
@@ -238,7 +239,8 @@ def _say_verdict(demand: DemandConfig, verdict: str) -> DemandConfig:
 
 
 def _unseen(panel: Panel, demand: DemandConfig, config: Config) -> float:
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
+    import_tensorflow()
+    from pricing.demand.backtest import backtest  # noqa: PLC0415
 
     last = demand.model_copy(update={"folds": 1})
     return float(backtest(panel, last, calendar=holiday_calendar(panel, config.data)).figures["wape"])

@@ -31,6 +31,10 @@ _MANNERS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 _SERVING_PACKAGES = ("holidays", "mlflow", "numpy", "pandas", "pydantic", "pyyaml")
+_ABOUT = (
+    "What sells at which price, and the price that follows. `champion` sets prices; `challenger` waits for the gates "
+    "(`mlflow run . -e promote`); `previous` is the last champion with other weights, to which `rollback` goes."
+)
 _TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library")
 
 
@@ -73,12 +77,15 @@ class Registry:
         with self._door():
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
-    def log_version(self, folder: str | Path, *, tags: Mapping[str, str] | None = None) -> str:
+    def log_version(
+        self, folder: str | Path, *, tags: Mapping[str, str] | None = None, description: str | None = None
+    ) -> str:
         """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
 
         Args:
             folder: What `pricing.registry.version.pack` wrote.
             tags: Set on the registered version besides its own kind, hashes and dates.
+            description: Shown with the version, in Markdown.
 
         Raises:
             RegistryError: There is no active run, or the registry refuses.
@@ -110,6 +117,7 @@ class Registry:
                 run_id=info.run_id,
                 tags={**(tags or {}), **own},
                 model_id=info.model_id,
+                description=description,
             )
         return str(created.version)
 
@@ -228,7 +236,7 @@ class Registry:
 
     def _ensure_model(self) -> None:
         try:
-            self._client.create_registered_model(self.model_name)
+            self._client.create_registered_model(self.model_name, description=_ABOUT)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
