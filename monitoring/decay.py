@@ -134,7 +134,7 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
         breaches.append(Breach("bias", f"forecasts are {score.bias.value:.0%} of sales too high"))
     elif score.bias.high < band.bias_least:
         breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low"))
-    if score.coverage.high < band.coverage_least:
+    if score.rows_known >= min_rows and score.coverage.high < band.coverage_least:
         held = f"80 % intervals held {score.coverage.value:.0%} of outcomes (at most {score.coverage.high:.0%})"
         breaches.append(Breach("coverage", f"{held}, in the backtest {band.coverage:.0%}"))
     return Verdict(score, True, tuple(breaches), note)

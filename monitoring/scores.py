@@ -34,6 +34,7 @@ class Score:
         wape: Absolute error as a fraction of units sold.
         bias: Forecast minus actual as a fraction of units sold.
         coverage: Fraction of outcomes inside their 80 % interval; NaN where the log has none.
+        rows_known: Decisions among the scored whose interval the log has, which coverage speaks of.
         naive: WAPE of the same weekday one to four weeks earlier, on the same rows.
         profit: Realised profit as a fraction of what was expected, where the recommendation was followed.
         realised: That profit in currency units.
@@ -56,6 +57,7 @@ class Score:
     confidence: float
     share_rule: float
     share_followed: float
+    rows_known: int = 0
 
     @property
     def skill(self) -> float:
@@ -103,6 +105,7 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
         confidence=float(priced["confidence"].mean()),
         share_rule=float((priced["source"] == "rule").mean()),
         share_followed=float((priced["pricing"] == "followed").mean()),
+        rows_known=int(scored["inside"].notna().sum()),
     )
 
 

@@ -103,6 +103,19 @@ def test_intervals_that_surely_hold_less_than_in_the_backtest_are_a_breach():
     ).breaches
 
 
+def test_a_few_intervals_in_the_log_do_not_judge_coverage():
+    rows = frame()
+    rows.loc[1:, "inside"] = np.nan
+    rows.loc[0, "inside"] = 0.0
+
+    few = score(rows, name="2024-06-01 to 2024-06-28", rng=np.random.default_rng(0))
+    outside = rated(coverage=(0.0, 0.0, 0.0))
+
+    assert few.rows_known == 1
+    assert not judge(replace(outside, rows_known=99), band(FIGURES, CONFIG), min_rows=100).breaches
+    assert judge(replace(outside, rows_known=100), band(FIGURES, CONFIG), min_rows=100).breaches
+
+
 def test_the_promise_is_the_error_of_the_mean_forecasts_which_the_log_holds():
     folds = [{**fold, "wape_mean": fold["wape"] + 0.05} for fold in FIGURES["folds"]]
 
