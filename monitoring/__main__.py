@@ -87,7 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(seen, outcome=outcome, out=out, run=run.info.run_id)
         print(f"done: {deed.text}")
         if options.act == "true":
-            _spread_word(outcome, deed, seen=seen, figures=figures, config=config, memory=memory)
+            # The report is written by now, so a door that fails costs nothing but itself.
+            failures = [*deed.failures, *_publish(figures, config)]
+            link = str(out / "summary.html")
+            failures += _tell(outcome, deed, seen=seen, config=config, memory=memory, link=link)
+            if failures:
+                raise DeliveryError("; ".join(failures))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
 
 
@@ -100,23 +105,19 @@ def _panel(options: argparse.Namespace, config: DataConfig) -> Panel:
     return panel
 
 
-def _spread_word(
-    outcome: Outcome, deed: act.Deed, *, seen: Watch, figures: dict[str, float], config: Config, memory: Memory
-) -> None:
-    """Metrics and alerts. The report is written by now, so a door that fails costs nothing but itself."""
-    now = dt.datetime.now(dt.UTC)
-    failures = list(deed.failures)
+def _publish(figures: dict[str, float], config: Config) -> list[str]:
     known = {name: value for name, value in figures.items() if np.isfinite(value)}
     try:
-        doors.send_metrics(known, config.monitoring, model=config.registry.model_name, now=now)
+        doors.send_metrics(known, config.monitoring, model=config.registry.model_name, now=dt.datetime.now(dt.UTC))
     except DeliveryError as error:
-        failures.append(str(error))
-    repeat = act.Repeat(now, config.monitoring.repeat_hours, str(cli.home() / "monitoring" / "latest" / "summary.html"))
-    failures += act.tell(
-        outcome, deed, watch=seen, doors=doors.alert_doors(config.monitoring), memory=memory, repeat=repeat
-    )
-    if failures:
-        raise DeliveryError("; ".join(failures))
+        return [str(error)]
+    return []
+
+
+def _tell(outcome: Outcome, deed: act.Deed, *, seen: Watch, config: Config, memory: Memory, link: str) -> list[str]:
+    repeat = act.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
+    takers = doors.alert_doors(config.monitoring)
+    return act.tell(outcome, deed, watch=seen, doors=takers, memory=memory, repeat=repeat)
 
 
 def _replace(out: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
+from monitoring.champion import UNKNOWN
 from monitoring.doors import JobDoor
 from monitoring.memory import Memory
 from monitoring.rules import Outcome
@@ -71,6 +72,8 @@ def with_champion(deed: Deed, *, before: str, after: str) -> Deed:
     """The deed with what came of it: the version that serves now, when a job of this run has ended."""
     if not deed.ended:
         return deed
+    if UNKNOWN in (before, after):
+        return replace(deed, text=f"{deed.text}; which version serves now is unknown")
     came = f"version {after} is the champion now, it was {before}" if after != before else f"the champion stays {after}"
     return replace(deed, text=f"{deed.text}; {came}")
 

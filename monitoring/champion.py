@@ -34,6 +34,7 @@ class Champion:
     trouble: str = ""
 
 
+UNKNOWN = "unknown"
 NOBODY = Champion(number="none", trouble="no champion is set in the registry")
 
 
@@ -42,7 +43,7 @@ def champion_number(model_name: str, *, uri: str) -> str:
     try:
         champion = Registry(model_name, uri=uri).at(CHAMPION)
     except RegistryError:
-        return "unknown"
+        return UNKNOWN
     return NOBODY.number if champion is None else champion.number
 
 
@@ -67,4 +68,4 @@ def find_champion(model_name: str, *, uri: str) -> Champion:
             documents = files.read(registry.download(champion.number, Path(folder) / "version"), check=False).documents
         return Champion(champion.number, documents["backtest"], seen.get(champion.number), seen, others)
     except (RegistryError, VersionError) as error:
-        return Champion(number="unknown", trouble=str(error))
+        return Champion(number=UNKNOWN, trouble=str(error))

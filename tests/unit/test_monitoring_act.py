@@ -97,7 +97,13 @@ def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
 
 @pytest.mark.parametrize(
     ("before", "after", "says"),
-    [("3", "4", "version 4 is the champion now, it was 3"), ("3", "3", "the champion stays 3")],
+    [
+        ("3", "4", "version 4 is the champion now, it was 3"),
+        ("3", "3", "the champion stays 3"),
+        ("3", "unknown", "which version serves now is unknown"),
+        ("unknown", "4", "which version serves now is unknown"),
+        ("unknown", "unknown", "which version serves now is unknown"),
+    ],
 )
 def test_a_job_that_ended_tells_which_version_serves_now(memory, before, after, says):
     ended = act.start(RETRAIN, door=Door(), memory=memory, now=NOW)
