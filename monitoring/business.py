@@ -147,7 +147,7 @@ def effect(
     sure = "a gain" if low > 0 else "a loss" if high < 0 else "which may be chance"
     text = (
         f"Priced products earned {abs(found.value):.1%} {'more' if found.value >= 0 else 'less'} margin than at static "
-        f"prices, {sure} (95 % between {_signed(low)} and {_signed(high)}; {len(groups[0])} priced, {len(groups[1])} "
+        f"prices, {sure} (95 % between {signed(low)} and {signed(high)}; {len(groups[0])} priced, {len(groups[1])} "
         "held-out products)."
     )
     return Effect(found, len(groups[0]), len(groups[1]), text)
@@ -162,7 +162,8 @@ def _margin(panel: Panel, periods: slice) -> NDArray[np.float64]:
     return earned
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A change in percent with its sign, a minus and no hyphen."""
     return f"{value:+.1%}".replace("-", "−")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from monitoring.business import Effect, Line
+from monitoring.business import Effect, Line, signed
 from monitoring.decay import explain
 from monitoring.rules import Outcome
 from monitoring.scores import Interval, Score
@@ -142,7 +142,7 @@ def _tile(label: str, shown: str, now: float | None, before: float | None, *, th
     if now is not None and before:
         change = now / before - 1
         colour = "good" if change >= 0 else "bad"
-        below = f"<span class='{colour}'>{_signed(change)}</span> <span class='soft'>on the week before</span>"
+        below = f"<span class='{colour}'>{signed(change)}</span> <span class='soft'>on the week before</span>"
     return f"<div class='tile'><span class='soft'>{escape(label)}</span><b>{escape(shown)}</b>{below}</div>"
 
 
@@ -222,10 +222,6 @@ def _covered(coverage: Interval) -> str:
 
 def _share(value: float) -> str:
     return f"{value:.1%}".replace("-", "−") if math.isfinite(value) else "unknown"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1%}".replace("-", "−")
 
 
 def _plain(value: float) -> str:
