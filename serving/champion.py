@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from pricing.config import ModelConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.errors import ConfigError, VersionError
+from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from serving.pointer import Following, Pointer, read_following, read_pointer
 from serving.settings import Settings, check_trial
@@ -20,7 +21,9 @@ from serving.trials import canary, deal, read, strata_of
 NO_VERSION = "none"
 LOOK_SECONDS = 0.2
 SETTLED_SECONDS = 120.0  # a follower that says nothing for so long will not say anything
+RETRY_SECONDS = 10.0  # a version that the disk did not give is tried again after this long
 
+_FAULTS = (PricingError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a version or a file
 _log = logging.getLogger(__name__)
 
 
@@ -63,6 +66,8 @@ class Champion:
         self.served = self.rules
         self.challenger: Served | None = None
         self._seen: dict[Path, tuple[int, int]] = {}
+        self._again: dict[Path, float] = {}  # a pointer whose version failed for the moment → when to try anew
+        self._beside: str | None = None  # what was served when the challenger was looked at last
         self.look()
 
     @property
@@ -94,9 +99,11 @@ class Champion:
         mark = _mark(path)
         if mark is None or (self.challenger is not None and self.challenger.name == self.served.name):
             self.challenger = None
-        if mark is None or mark == self._seen.get(path):
+        if self.challenger is None and self._beside != self.served.name:
+            self._seen.pop(path, None)  # the version that it names was the champion, or could not be tried beside it
+        self._beside = self.served.name
+        if mark is None or not self._is_new(path, mark):
             return
-        self._seen[path] = mark
         self.challenger = None
         try:
             pointer = read_pointer(path)
@@ -105,6 +112,7 @@ class Champion:
                 _log.info("version %s is tried beside %s from now on", pointer.version, self.served.name)
         except (VersionError, OSError) as error:
             _log.error("%s; no challenger is tried", error)
+            self._failed(path, error)
 
     def _look_for_champion(self) -> bool:
         """Swaps the pointed version in if it is another one than before; says whether it did.
@@ -116,9 +124,8 @@ class Champion:
             mark = _mark(path)
             if mark is None:
                 continue
-            if mark == self._seen.get(path):
+            if not self._is_new(path, mark):
                 return False
-            self._seen[path] = mark
             try:
                 pointer = read_pointer(path)
                 if pointer is not None:
@@ -127,11 +134,40 @@ class Champion:
                     return True
             except (VersionError, OSError) as error:
                 _log.error("%s; version %s goes on", error, self.served.name)
+                self._failed(path, error)
                 if self.served is not self.rules:
                     return False
         return False
 
+    def _is_new(self, path: Path, mark: tuple[int, int]) -> bool:
+        """Whether a pointer is to be followed: it is another one than before, or the disk failed it some time ago."""
+        if mark == self._seen.get(path) and self._clock() < self._again.get(path, math.inf):
+            return False
+        self._seen[path] = mark
+        self._again.pop(path, None)
+        return True
+
+    def _failed(self, path: Path, error: VersionError | OSError) -> None:
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+            self._again[path] = self._clock() + RETRY_SECONDS
+
     def _serve(self, pointer: Pointer, *, folder: Path, challenger: bool = False) -> Served:
+        """Opens a version and lets it answer its golden requests.
+
+        Raises:
+            VersionError: It cannot be opened, or cannot answer with this configuration.
+            OSError: The disk refuses.
+        """
+        try:
+            return self._opened(pointer, folder=folder, challenger=challenger)
+        except VersionError:
+            raise
+        except _FAULTS as error:
+            raise VersionError(
+                f"version {pointer.version} cannot answer here ({type(error).__name__}: {error})"
+            ) from error
+
+    def _opened(self, pointer: Pointer, *, folder: Path, challenger: bool) -> Served:
         version = open_version(folder)
         config = version.config
         if self._settings.config_path is not None:
@@ -181,9 +217,15 @@ class Watch:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        said: dict[Callable[[], object], str] = {}  # a fault that stays is logged once
         while not self._stop.wait(self._every):
             for task in self._tasks:
-                task()
+                try:
+                    task()
+                except (*_FAULTS, OSError, RuntimeError) as error:  # the next look may fare better
+                    if said.get(task) != str(error):
+                        _log.exception("what a worker does regularly failed")
+                    said[task] = str(error)
 
 
 def open_version(folder: Path) -> LoadedVersion:

@@ -28,7 +28,8 @@ class Together:
 
     Threads that price at once hand Python's lock to and fro inside each pass, while one pass over four requests takes
     little more than half as long again as over one. So whoever has the turn prices everything that waits, and lets
-    as many come as came the last time, for a millisecond at most. A request that comes alone waits for nobody.
+    as many come as came the last time, for a millisecond at most. A request that comes alone waits for nobody, unless a
+    group came just before it.
     """
 
     def __init__(self, price: Price) -> None:

@@ -1,9 +1,11 @@
 """The challenger: a share of the products, the others' shadow, and faults that nobody notices."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import pytest
 
 from pricing.decision.log import read_decisions
 from pricing.decision.pricer import Pricer
+from pricing.errors import RequestError, VersionError
+from serving import champion
+from serving.champion import RETRY_SECONDS, Watch
 from tests.serving_kit import REQUEST, Shop, challenge, open_shop
 from tests.versions import shared_version
 
@@ -142,3 +147,76 @@ def test_a_promoted_challenger_is_no_challenger_any_more(tmp_path: Path) -> None
 
     assert set(found.values()) == {"8"}
     assert "pricing_challenger_workers{" not in page
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_a_version_lost_to_the_disk_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted: bool
+) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        with monkeypatch.context() as fails:
+            fails.setattr(champion, "open_version", disk_fails)
+            (shop.point_at if promoted else partial(challenge, shop.settings))(shared_version(seed=3), version="9")
+            shop.service.tick()
+            during = found(shop)
+        shop.service.tick()
+        soon = found(shop)
+        monkeypatch.setattr(shop.service.champion, "_clock", lambda: time.monotonic() + RETRY_SECONDS)
+        shop.service.tick()
+        later = found(shop)
+
+    assert during == soon == (("7", "8") if promoted else ("7", None))
+    assert later == (("9", "8") if promoted else ("7", "9"))
+
+
+def disk_fails(folder: Path) -> Any:
+    raise VersionError(f"{folder}: cannot be read") from OSError("Input/output error")
+
+
+def found(shop: Shop) -> tuple[str, str | None]:
+    challenger = shop.service.champion.challenger
+    return shop.service.champion.served.name, challenger.name if challenger else None
+
+
+def test_a_challenger_that_was_champion_for_a_while_is_tried_again(tmp_path: Path) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        shop.point_at(shared_version(seed=2), version="8")
+        meanwhile = found(shop)
+        shop.point_at(shared_version(), version="7")
+        after = found(shop)
+
+    assert (meanwhile, after) == (("8", None), ("7", "8"))
+
+
+def test_a_version_that_refuses_its_own_requests_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(self: Pricer, *args: Any, **more: Any) -> Any:
+        raise RequestError("strategy: greed is none of margin")
+
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        monkeypatch.setattr(Pricer, "price", refuses)
+        shop.point_at(shared_version(seed=3), version="9")
+        after = found(shop)
+
+    assert after == ("7", "8")
+    assert "version 9 cannot answer here (RequestError: strategy: greed" in caplog.text
+
+
+def test_a_task_that_fails_stops_neither_the_watch_nor_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    looks: list[int] = []
+    enough = threading.Event()
+
+    def fails() -> None:
+        raise RequestError("strategy: greed")
+
+    def works() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            enough.set()
+
+    watch = Watch([fails, works], every=0.001)
+
+    assert enough.wait(10)
+    watch.close()
+    assert caplog.text.count("what a worker does regularly failed") == 1
