@@ -2,22 +2,33 @@
 
 import datetime as dt
 import json
+import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
 
-from pipelines import history, promote, refresh, rollback
+from pipelines import etl, history, promote, refresh, retrain, rollback, train, tune
 from pipelines.cli import EXIT_REFUSED
 from pricing.decision.request import PriceRequest
 from pricing.registry.aliases import Registry
+from pricing.registry.audit import Audit
+from pricing.registry.version import load
+from tests.experiments import FOREIGN, TINY, write_sales
 from tests.integration.test_promote import Shop, whole
 from tests.servers import free_port, object_store, postgres, python, running
 
 __all__ = ["whole"]
+GATES: dict[str, Any] = TINY["registry"]["gates"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),  # MLflow's own classes
@@ -34,6 +45,7 @@ def database() -> Iterator[str]:
 def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     with object_store(folder / "s3", bucket="mlflow") as environment:
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight processes that nobody here needs
         command = python(
             "mlflow", "server", "--backend-store-uri", database, "--artifacts-destination", "s3://mlflow/a"
         )
@@ -88,6 +100,93 @@ def test_a_version_is_promoted_refused_refreshed_rolled_back_and_served_from_a_s
     assert "rollback" in shown
     assert "promote: refused" in shown
     _served_prices_are_the_librarys(shop, tmp_path)
+
+
+@pytest.fixture
+def remote(server: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder from which every job works with the server, and a search with a database of its own beside it."""
+    engine = create_engine(database, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE studies")
+    engine.dispose()
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("PRICING_DATABASE_URL", database)
+    monkeypatch.setenv("PRICING_TUNING_STORAGE", make_url(database).set(database="studies").render_as_string(False))
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PRICING_ACTOR", "ann")
+    yield tmp_path
+    mlflow.set_tracking_uri(None)
+
+
+def test_every_job_works_against_a_server_from_raw_sales_to_history(
+    remote: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = pd.read_csv(write_sales(remote / "all.csv", products=4, days=122))
+    days = sorted(everything["date"].unique())
+    for name, last in (("first", days[112]), ("later", days[117])):
+        everything[everything["date"] <= last].to_csv(remote / f"{name}.csv", index=False)
+    settings = _settings(remote / "fair.yaml", champion_ratio=9.0)
+    strict = _settings(remote / "strict.yaml", champion_ratio=0.01)
+    panel = str(remote / "panel")
+    registry = Registry("remote", uri=os.environ["MLFLOW_TRACKING_URI"])
+
+    assert etl.main(["--config", settings, "--sales", str(remote / "first.csv"), "--output", panel]) == 0
+    assert train.main(["--config", settings, "--sales", panel]) == 0
+    assert promote.main(["--config", settings]) == 0
+    assert registry.aliases() == {"challenger": "1", "champion": "1"}
+
+    assert tune.main(["--config", settings, "--sales", panel, "--trials", "2", "--workers", "2"]) == 0
+    assert {run.info.status for run in _runs("trial")} <= {"FINISHED", "KILLED"}
+    assert len({run.data.tags["pid"] for run in _runs("trial")}) == 2, "two workers shared the study"
+    assert registry.aliases() == {"challenger": "2", "champion": "1"}
+    assert promote.main(["--config", strict]) == EXIT_REFUSED
+    assert registry.aliases()["champion"] == "1"
+
+    assert refresh.main(["--config", settings, "--sales", str(remote / "later.csv")]) == 0
+    assert promote.main(["--config", settings]) == 0
+    assert registry.find("champion").weights == registry.find("1").weights
+
+    words = ["--sales", str(remote / "all.csv"), "--recency_half_life", "60", "--reason", "decay"]
+    assert retrain.main(["--config", settings, *words]) == 0
+    assert registry.aliases() == {"challenger": "4", "champion": "4", "previous": "3"}
+    _both_were_scored_on_the_same_folds(registry, remote)
+
+    assert rollback.main(["--config", settings, "--reason", "complaints"]) == 0
+    assert registry.aliases()["champion"] == "3"
+    capsys.readouterr()
+    assert history.main(["--config", settings, "--all", "true"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
+    assert [line[1] for line in lines] == ["1", "(2)", "3", "4", "3"]
+    assert _runs("etl")[0].info.artifact_uri.startswith("mlflow-artifacts:")
+
+
+def _both_were_scored_on_the_same_folds(registry: Registry, folder: Path) -> None:
+    """The champion has other settings and other data: it is refitted on the challenger's before they are compared."""
+    entry = Audit(os.environ["PRICING_DATABASE_URL"]).entries(registry.identity())[-1]
+    refitted = mlflow.artifacts.load_dict(f"runs:/{entry.run_id}/champion_refitted.json")
+    champion, challenger = (load(registry.download(number, folder / f"got-{number}")) for number in ("3", "4"))
+    cutoffs = [[fold["cutoff"] for fold in one["folds"]] for one in (refitted, challenger.backtest, champion.backtest)]
+    assert challenger.config.demand.recency_half_life == 60
+    assert champion.config.demand.recency_half_life is None
+    assert cutoffs[0] == cutoffs[1] != cutoffs[2]
+    assert refitted["wape"] != pytest.approx(champion.backtest["wape"])
+    (gate,) = [gate for gate in entry.gates if gate["name"] == "against_champion"]
+    assert gate["figure"] == pytest.approx(challenger.backtest["wape"] / refitted["wape"])
+
+
+def _settings(path: Path, *, champion_ratio: float) -> str:
+    gates = {**GATES, "champion_ratio": champion_ratio}
+    registry = {"model_name": "remote", "auto_promote": True, "gates": gates}
+    path.write_text(yaml.safe_dump({**TINY, "registry": registry, "tuning": {**TINY["tuning"], "batch": 1}}))
+    return str(path)
+
+
+def _runs(job: str) -> list[Run]:
+    client = MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, filter_string=f"tags.job = '{job}'"))
 
 
 def _served_prices_are_the_librarys(shop: Shop, tmp_path: Path) -> None:
