@@ -1,6 +1,7 @@
 """By what a request is decided: a version, and where that fails, what is safer. The only broad except is here."""
 
 import logging
+from collections.abc import Container, Mapping
 
 from pricing.decision.pricer import Detailed
 from pricing.decision.request import PriceRequest
@@ -17,51 +18,88 @@ class Answers:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def price(self, served: Served, asked: list[PriceRequest]) -> list[Detailed]:
+    def price(self, served: Served, asked: list[PriceRequest], *, held: Container[str] | None = None) -> list[Detailed]:
         """Decides by `served`, or where that fails for a reason that no caller can mend, by what is safer.
 
-        A challenger that fails, or refuses what it is asked, leaves the answer to the champion, and a champion that
-        fails to the rules.
+        A challenger that fails, or refuses what the champion takes, leaves the answer to the champion, and a champion
+        that fails to the rules.
+
+        Args:
+            served: The version, or the rules.
+            asked: Priced in one pass.
+            held: Products that are held out; those of this moment by default.
 
         Raises:
             RequestError: A request contradicts itself or names an unknown strategy.
         """
-        if served is self._service.champion.served or not served.canary:
-            answers = self.attempt(served, asked)
-            return answers if answers is not None else self._by_rule(asked)
-        try:
-            tried = self.attempt(served, asked)
-        except RequestError:
-            tried = None
-        if tried is not None:
-            return tried
-        self._service.metrics.count("pricing_challenger_failures", by=len(asked))
-        return self.price(self._service.champion.served, asked)
+        held = self._service.holdout.products if held is None else held
+        if served is not self._service.champion.served and served.canary:
+            return self._by_challenger(served, asked, held)
+        answers = self.attempt(served, asked, held=held)
+        return answers if answers is not None else self._by_rule(asked, held)
 
-    def attempt(self, served: Served, asked: list[PriceRequest]) -> list[Detailed] | None:
+    def attempt(
+        self,
+        served: Served,
+        asked: list[PriceRequest],
+        *,
+        held: Container[str] | None = None,
+        arms: Mapping[str, str] | None = None,
+    ) -> list[Detailed] | None:
         """Decides by `served`; None where that fails for a reason that no caller can mend.
 
+        Args:
+            served: The version, or the rules.
+            asked: Priced in one pass.
+            held: Products that are held out; those of this moment by default.
+            arms: Product → strategy that a trial dealt it; those of `served` by default.
+
         Raises:
             RequestError: A request contradicts itself or names an unknown strategy.
         """
-        if served.arms:
-            asked = [self._dealt(served, item) for item in asked]
+        held = self._service.holdout.products if held is None else held
+        arms = served.arms if arms is None else arms
+        if arms:
+            asked = [_dealt(arms, item) for item in asked]
         try:
-            return served.pricer.price_detailed(
-                asked, today=self._service.now().date(), held=self._service.holdout.products
-            )
+            return served.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
         except RequestError:
             raise
         except Exception:  # noqa: BLE001 - the one broad except: whatever ails a version, a shop gets its price
             _log.exception("version %s could not price %d request(s)", served.name, len(asked))
             return None
 
-    def _by_rule(self, asked: list[PriceRequest]) -> list[Detailed]:
-        self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
-        today, held = self._service.now().date(), self._service.holdout.products
-        return self._service.champion.rules.pricer.price_detailed(asked, today=today, held=held)
+    def _by_challenger(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
+        """Decides by the challenger; counts what it owed and the champion gave, and no caller's error."""
+        champion = self._service.champion.served
+        try:
+            tried = self.attempt(served, asked, held=held)
+        except RequestError:
+            answers: list[Detailed] = []
+            failures = 0
+            for item in asked:
+                alone = self._unless_refused(served, item, held)
+                failures += alone is None
+                answers += self.price(champion, [item], held=held) if alone is None else alone
+        else:
+            if tried is not None:
+                return tried
+            answers, failures = self.price(champion, asked, held=held), len(asked)
+        self._service.metrics.count("pricing_challenger_failures", by=failures)
+        return answers
 
-    def _dealt(self, served: Served, asked: PriceRequest) -> PriceRequest:
-        """The request under the strategy that a trial dealt its product."""
-        arm = served.arms.get(asked.product_id) if asked.strategy is None else None
-        return asked.model_copy(update={"strategy": arm}) if arm else asked
+    def _unless_refused(self, served: Served, asked: PriceRequest, held: Container[str]) -> list[Detailed] | None:
+        try:
+            return self.attempt(served, [asked], held=held)
+        except RequestError:
+            return None
+
+    def _by_rule(self, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
+        self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
+        return self._service.champion.rules.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
+
+
+def _dealt(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
+    """The request under the strategy that a trial dealt its product."""
+    arm = arms.get(asked.product_id) if asked.strategy is None else None
+    return asked.model_copy(update={"strategy": arm}) if arm else asked

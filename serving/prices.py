@@ -115,13 +115,14 @@ class Desk:
         good = [item for item in asked if isinstance(item, PriceRequest)]
         answers: list[Detailed | ProblemError] = [None] * len(good)  # type: ignore[list-item]
         trying = challenger.canary if challenger is not None else frozenset()
+        held = self._service.holdout.products
         for version, places in (
             (served, [place for place, item in enumerate(good) if item.product_id not in trying]),
             (challenger, [place for place, item in enumerate(good) if item.product_id in trying] if trying else []),
         ):
             if version is not None and places:
                 items = [good[place] for place in places]
-                for place, answer in zip(places, self._each(version, items, dry=dry), strict=True):
+                for place, answer in zip(places, self._each(version, items, held, dry=dry), strict=True):
                     answers[place] = answer
         bad = len(asked) - sum(isinstance(answer, Detailed) for answer in answers)
         rest = iter(answers)
@@ -130,12 +131,14 @@ class Desk:
             self._service.metrics.count("pricing_bad_items", by=bad)
         return b'{"decisions":[%b]}' % b",".join(parts)
 
-    def _each(self, served: Served, asked: list[PriceRequest], *, dry: bool) -> list[Detailed | ProblemError]:
+    def _each(
+        self, served: Served, asked: list[PriceRequest], held: frozenset[str], *, dry: bool
+    ) -> list[Detailed | ProblemError]:
         """Prices and records requests of a batch by one version; what cannot be priced becomes a problem."""
         try:
-            answers: list[Detailed | ProblemError] = list(self._answers.price(served, asked))
+            answers: list[Detailed | ProblemError] = list(self._answers.price(served, asked, held=held))
         except RequestError:
-            answers = [self._alone(served, item) for item in asked]
+            answers = [self._alone(served, item, held) for item in asked]
         priced = [(item, answer) for item, answer in zip(asked, answers, strict=True) if isinstance(answer, Detailed)]
         if priced and not dry:
             self.record(served, [item for item, _ in priced], [answer for _, answer in priced])
@@ -161,10 +164,15 @@ class Desk:
         return challenger if challenger is not None and asked.product_id in challenger.canary else champion.served
 
     def _in_the_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
-        """Prices by the challenger for the log alone."""
+        """Prices by the challenger for the log alone, under the strategies that the champion's trial dealt."""
+        arms = self._service.champion.served.arms
         try:
-            answers = self._answers.attempt(challenger, asked)
+            answers = self._answers.attempt(challenger, asked, arms=arms)
         except RequestError:  # the challenger's configuration may know less than the champion's
+            if len(asked) > 1:
+                for item in asked:
+                    self._in_the_shadow(challenger, [item])
+                return
             answers = None
         metrics = self._service.metrics
         if answers is None:
@@ -180,7 +188,7 @@ class Desk:
 
         None when it named a strategy itself, or its product is outside every trial or held out of pricing.
         """
-        if asked.product_id in self._service.holdout.products:
+        if "holdout" in answer.decision.reasons:  # the list may be another one by now
             return None
         if served.canary:
             return f"{CHALLENGER}/{served.name}" if answer.decision.model_version == served.name else None
@@ -188,9 +196,9 @@ class Desk:
         trial = self._service.settings.config.serving.trial
         return f"{trial.name}/{arm}" if trial and arm else None
 
-    def _alone(self, served: Served, asked: PriceRequest) -> Detailed | ProblemError:
+    def _alone(self, served: Served, asked: PriceRequest, held: frozenset[str]) -> Detailed | ProblemError:
         try:
-            return self._answers.price(served, [asked])[0]
+            return self._answers.price(served, [asked], held=held)[0]
         except RequestError as error:
             return from_request_error(error)
 

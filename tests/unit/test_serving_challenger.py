@@ -138,6 +138,74 @@ def test_the_shadow_is_logged_and_never_answered(tmp_path: Path) -> None:
     assert 'pricing_shadow_total{version="8"} 12.0' in page
 
 
+def greedless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 8 knows no clearance."""
+    price = Pricer.price_detailed
+
+    def refuses(self: Pricer, requests: Any, **more: Any) -> Any:
+        if self.version == "8" and any(one.strategy == "clearance" for one in requests):
+            raise RequestError("strategy: clearance")
+        return price(self, requests, **more)
+
+    monkeypatch.setattr(Pricer, "price_detailed", refuses)
+
+
+def test_no_callers_error_is_a_failure_of_the_challenger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        (one, other, third, *_) = shop.service.champion.challenger.canary  # type: ignore[union-attr]
+        greed = shop.price(product_id=one, strategy="greed").status_code
+        before = shop.client.get("/metrics").text
+        greedless(monkeypatch)
+        items = [{**REQUEST, "product_id": product} for product in (one, other, third)]
+        items[0]["strategy"], items[1]["strategy"] = "greed", "clearance"
+        decisions = shop.client.post("/get_prices", json={"requests": items}).get_json()["decisions"]
+        after = shop.client.get("/metrics").text
+
+    assert greed == 422
+    assert "pricing_challenger_failures_total 0.0" in before
+    assert "error" in decisions[0]
+    assert [decision["model_version"] for decision in decisions[1:]] == ["7", "8"]
+    assert "pricing_challenger_failures_total 1.0" in after
+
+
+def test_a_request_that_the_challenger_refuses_takes_no_other_from_the_shadow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tried(tmp_path, challenger_shadow=1.0) as shop:
+        greedless(monkeypatch)
+        items = [{**REQUEST, "product_id": product} for product in PRODUCTS]
+        items[3]["strategy"] = "clearance"
+        shop.client.post("/get_prices", json={"requests": items})
+        records = shadowed(shop, len(PRODUCTS) - 1)
+        page = shop.client.get("/metrics").text
+
+    assert [record["product_id"] for record in records] == [one for one in PRODUCTS if one != PRODUCTS[3]]
+    assert "pricing_challenger_failures_total 1.0" in page
+
+
+def shadowed(shop: Shop, count: int) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + 10
+    records: list[dict[str, Any]] = []
+    while len(records) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+        records = [record for record in logged(shop) if record["shadow"]]
+    return sorted(records, key=lambda record: str(record["product_id"]))
+
+
+def test_the_shadow_prices_under_the_strategy_that_the_trial_dealt(tmp_path: Path) -> None:
+    trial = {"name": "spring", "share": 1.0, "strategies": ["revenue", "clearance"]}
+    with tried(tmp_path, challenger_shadow=1.0, trial=trial) as shop:
+        for one in PRODUCTS:
+            shop.price(product_id=one)
+        shadow = {record["product_id"]: record["decision"]["strategy"] for record in shadowed(shop, len(PRODUCTS))}
+        answered = {
+            record["product_id"]: record["decision"]["strategy"] for record in logged(shop) if not record["shadow"]
+        }
+
+    assert shadow == answered
+    assert set(shadow.values()) == {"revenue", "clearance"}
+
+
 def test_a_promoted_challenger_is_no_challenger_any_more(tmp_path: Path) -> None:
     with tried(tmp_path, challenger_share=0.4) as shop:
         shop.point_at(shared_version(seed=2), version="8")

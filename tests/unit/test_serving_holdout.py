@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pricing.decision.pricer import Pricer
 from tests.serving_kit import REQUEST, Shop, open_shop
 from tests.versions import shared_version
 
@@ -109,3 +110,20 @@ def test_a_missing_list_holds_nobody_and_one_that_goes_is_said(shop: Shop, caplo
     assert 'pricing_holdout{state="none"} 0.0' in shop.client.get("/metrics").text
     assert "holdout" not in shop.price(**DEAR).get_json()["reasons"]
     assert "is gone" in caplog.text
+
+
+def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = iter([frozenset({"P00001"})])
+    monkeypatch.setattr(type(shop.service.holdout), "products", property(lambda _: next(lists)), raising=False)
+
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Pricer, "_by_model", fails)
+
+    decision = shop.price(**DEAR).get_json()
+
+    assert (decision["recommended_price"], decision["source"]) == (1.3, "rule")
+    assert "holdout" in decision["reasons"]
