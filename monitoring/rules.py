@@ -19,7 +19,7 @@ class Rules:
         daily_budget: Refreshes and retrainings started in a day, at most.
         lock_hours: Hours after which a job still running is a matter for a person.
         max_state_age: Days after which the champion's states are stale.
-        silent_days: Days without new sales after which a person is called.
+        silent_days: Days without new sales, or without a decision, after which a person is called.
         fallback_share: Share of answers by rule above which a person is called.
     """
 
@@ -66,6 +66,7 @@ class Situation:
         silent_days: Days for which decisions were made and no sales came.
         share_rule: Share of answers by rule in the newest window; NaN when nothing was decided.
         broken: Faults of the data in words, such as a column that is suddenly empty.
+        idle_days: Days for which sales came and nothing was decided.
     """
 
     now: dt.datetime
@@ -77,6 +78,7 @@ class Situation:
     silent_days: int
     share_rule: float
     broken: tuple[str, ...]
+    idle_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
 def _fault(now: Situation, rules: Rules) -> str | None:
     if now.silent_days > rules.silent_days:
         return f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
+    if now.idle_days > rules.silent_days:
+        return f"sales go on, but nothing has been decided for {now.idle_days} days: serving, or its log, has stopped"
     if now.broken:
         return "the data are at fault, not the model: " + "; ".join(now.broken)
     if now.share_rule > rules.fallback_share:

@@ -28,6 +28,7 @@ class Watch:
     Attributes:
         joined: Decisions and outcomes.
         newest: Scores of the newest drift window.
+        own: The same of the champion's weights alone, which is what its backtest can be held against.
         by_maturity: Days since the priced one → scores of the decisions that old or older, in the same window.
         by_category: Scores per category in the newest window.
         by_volume: Scores per volume class in it.
@@ -37,11 +38,13 @@ class Watch:
         findings: All findings, breaches first.
         explanation: What is decay and what is drift, in one or two sentences.
         silent: Days for which decisions were made and no sales came.
+        idle: Days for which sales came and nothing was decided; None when the log has no live decision.
         state_age: Days since the last one that the champion's states have seen; None when unknown.
     """
 
     joined: Joined
     newest: Score
+    own: Score
     by_maturity: Mapping[int, Score]
     by_category: list[Score]
     by_volume: list[Score]
@@ -51,6 +54,7 @@ class Watch:
     findings: list[Finding]
     explanation: str
     silent: int
+    idle: int | None
     state_age: int | None
 
 
@@ -96,6 +100,11 @@ def look(
         "{count} decision(s) came from other weights than the champion's; decay is judged by its own",
         int(elders.sum()),
     )
+    idle = _idle(decisions, panel)
+    if idle is not None and idle > config.silent_days:
+        findings.append(
+            Finding("decisions_stopped", "warning", f"sales go on, the newest decision is {idle} days older")
+        )
     if champion.trouble:
         findings.append(
             Finding("champion_unknown", "warning", f"the champion's backtest is unknown: {champion.trouble}")
@@ -103,9 +112,12 @@ def look(
     if joined.frame.empty and len(decisions) and not joined.waiting:
         findings.append(Finding("nothing_joined", "breach", "no decision has met its sales: nothing can be scored"))
     order = {"breach": 0, "warning": 1, "note": 2}
+    newest = scores.score(recent, name=name, rng=rng)
+    own = recent[~recent["model_version"].isin(champion.others)]
     return Watch(
         joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
-        newest=scores.score(recent, name=name, rng=rng),
+        newest=newest,
+        own=newest if len(own) == len(recent) else scores.score(own, name=name, rng=np.random.default_rng(SEED)),
         by_maturity={
             age: scores.score(recent[recent["age"] >= age], name=f"{age} or more days old", rng=rng)
             for age in config.maturities
@@ -118,6 +130,7 @@ def look(
         findings=sorted(findings, key=lambda finding: order[finding.level]),
         explanation=decay.explain(verdicts, drift.drifted("input")),
         silent=max(0, _days(today - last) - step + 1),
+        idle=idle,
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
     )
 
@@ -133,6 +146,7 @@ def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Si
         drifted=None if drifted is None else tuple(drifted),
         state_age=watch.state_age,
         silent_days=watch.silent,
+        idle_days=watch.idle or 0,
         share_rule=watch.newest.share_rule,
         broken=tuple(finding.text for finding in watch.findings if finding.level == "breach"),
     )
@@ -154,25 +168,26 @@ def rules(config: MonitoringConfig) -> Rules:
 
 def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
     """The figures of one look, by the names that MLflow, CloudWatch and the alarms know; unknown ones are NaN."""
-    score = watch.newest
+    score, own = watch.newest, watch.own
     return {
-        "wape": score.wape.value,
-        "wape_low": score.wape.low,
-        "wape_high": score.wape.high,
-        "wape_naive": score.naive,
-        "wape_to_backtest": score.wape.value / backtest_wape if backtest_wape > 0 else float("nan"),
-        "bias": score.bias.value,
-        "bias_size": abs(score.bias.value),
-        "coverage_80": score.coverage.value,
+        "wape": own.wape.value,
+        "wape_low": own.wape.low,
+        "wape_high": own.wape.high,
+        "wape_naive": own.naive,
+        "wape_to_backtest": own.wape.value / backtest_wape if backtest_wape > 0 else float("nan"),
+        "bias": own.bias.value,
+        "bias_size": abs(own.bias.value),
+        "coverage_80": own.coverage.value,
         "profit_to_expected": score.profit.value,
         "profit": score.realised,
         "confidence": score.confidence,
         "share_rule": score.share_rule,
         "share_followed": score.share_followed,
-        "rows_scored": score.rows,
+        "rows_scored": own.rows,
         "decisions": watch.joined.decisions,
         "decisions_waiting": watch.joined.waiting,
         "days_since_sales": watch.silent,
+        "days_since_decisions": float("nan") if watch.idle is None else watch.idle,
         "windows_in_breach": sum(bool(verdict.breaches) for verdict in watch.verdicts),
         "columns_drifted": sum(column.drifted for column in watch.drift.columns),
         "findings_in_breach": sum(finding.level == "breach" for finding in watch.findings),
@@ -191,12 +206,25 @@ def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.
 
 def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:
     """The newest day on which somebody decided, by the log's own clock; a replay of the past tells nothing about it."""
-    at = decisions["at"].dt.tz_localize(None)
-    live = at[at < decisions["date"] + pd.Timedelta(days=1)]
+    live = _live(decisions)
     if live.empty:
         return np.datetime64(panel.dates[-1], "D")
-    newest: np.datetime64 = live.max().to_datetime64().astype("datetime64[D]")
+    newest: np.datetime64 = live["at"].dt.tz_localize(None).max().to_datetime64().astype("datetime64[D]")
     return newest
+
+
+def _idle(decisions: pd.DataFrame, panel: Panel) -> int | None:
+    """Days between the newest day that somebody decided for and the newest sales, beyond the panel's own grain."""
+    live = _live(decisions)
+    if live.empty:
+        return None
+    newest = live["date"].max().to_datetime64().astype("datetime64[D]")
+    return max(0, _days(panel.dates[-1] - newest) - STEP_DAYS[panel.period] + 1)
+
+
+def _live(decisions: pd.DataFrame) -> pd.DataFrame:
+    """The decisions that were made before the day they are for was over."""
+    return decisions[decisions["at"].dt.tz_localize(None) < decisions["date"] + pd.Timedelta(days=1)]
 
 
 def _days(span: np.timedelta64) -> int:

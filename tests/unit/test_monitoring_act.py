@@ -263,6 +263,28 @@ def test_sales_that_stay_away_while_decisions_go_on_are_counted_in_days(seen):
     assert seen.silent == 0
 
 
+def test_decisions_that_stay_away_while_sales_go_on_are_counted_in_days_and_call_a_person(tmp_path):
+    panel, truth = build(World(products=4, days=60))
+    writer = LogWriter(tmp_path)
+    writer.append(entries(panel, truth, days=range(30, 50)))
+    writer.close()
+    decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+
+    stopped = look(panel, decisions, findings, champion=NOBODY, config=CONFIG)
+    going_on = look(panel.through(panel.dates[49]), decisions, findings, champion=NOBODY, config=CONFIG)
+
+    assert (stopped.idle, going_on.idle) == (10, 0)
+    assert metrics(stopped, backtest_wape=0.4)["days_since_decisions"] == 10
+    assert "decisions_stopped" in {finding.code for finding in stopped.findings}
+    assert situation(stopped, now=NOW, config=CONFIG).idle_days == 10
+    assert CONFIG.alarms["decisions_stopped"].metric == "days_since_decisions"
+
+
+def test_a_log_without_a_live_decision_says_nothing_of_whether_they_stopped(seen):
+    assert seen.idle is None
+    assert situation(seen, now=NOW, config=CONFIG).idle_days == 0
+
+
 def test_names_from_the_data_cannot_break_out_of_the_page(seen):
     evil = np.array(["<script>alert(1)</script>"] * 4)
     week: Week = tell_week(replace(PANEL, categories=evil), seen, holdout=None)
@@ -313,6 +335,9 @@ def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_pa
     assert all(verdict.breaches for verdict in old.verdicts)
     assert [verdict.judged for verdict in new.verdicts] == [False, False, True]
     assert {finding.code: finding.count for finding in new.findings}["other_weights"] == 20 * 20
+    assert metrics(new, backtest_wape=0.4)["rows_scored"] == 20 * 10
+    assert metrics(old, backtest_wape=0.4)["rows_scored"] == old.newest.rows
+    assert metrics(new, backtest_wape=0.4)["wape"] == new.own.wape.value != new.newest.wape.value
 
 
 def test_looking_twice_sees_the_same(seen):

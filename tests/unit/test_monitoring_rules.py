@@ -64,6 +64,8 @@ CASES = [
     ("no champion", {"state_age": None, "decayed": (None,) * 3}, {}, "none", "nothing"),
     ("sales have stopped", {"silent_days": 4}, {}, "page", "fault"),
     ("sales have stopped, whatever else", {"silent_days": 4, "decayed": (True,) * 3}, {}, "page", "fault"),
+    ("decisions have stopped", {"idle_days": 4}, {}, "page", "fault"),
+    ("a weekend without decisions", {"idle_days": 3}, {}, "none", "nothing"),
     ("a column is empty", {"broken": ("comp_price stopped",), "decayed": (True,) * 3}, {}, "page", "fault"),
     ("the rule answers", {"share_rule": 0.4}, {}, "page", "fault"),
     ("nothing was decided", {"share_rule": float("nan")}, {}, "none", "nothing"),
