@@ -18,7 +18,7 @@ from pipelines.record import fingerprint
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
-from pricing.errors import SourceError, VersionError
+from pricing.errors import RegistryError, SourceError, VersionError
 from pricing.options import UsageError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import RegisteredVersion
@@ -190,19 +190,27 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, confi
     text = report(name, wish, verdicts)
     mlflow.log_text(text, "promotion.md")
     mlflow.log_dict({"to": wish.to, "from": wish.expected, "gates": list(wish.gates)}, "promotion.json")
-    forced = wish.forced and bool(failed(verdicts))
-    mlflow.set_tags({"version": wish.to, "verdict": "refused" if refused else "promoted"})
-    name_run(f"promote v{wish.to}: {'refused' if refused else 'forced' if forced else 'passed'}")
-    write_note(text)
     print(text)
     if refused:
         refuse(doors.registry, doors.audit, wish)
+        _conclude(wish, "refused", "refused", note=text)
         stays = wish.expected or "none"
         print(f"refused: version {wish.to} {_because(verdicts)}; the champion stays {stays}", file=sys.stderr)
         return EXIT_REFUSED
-    entry = move(doors.registry, doors.audit, wish)
+    try:
+        entry = move(doors.registry, doors.audit, wish)
+    except RegistryError as error:
+        _conclude(wish, "lost", "lost", note=f"{text}\nNot promoted: {error}")
+        raise
+    _conclude(wish, "promoted", "forced" if wish.forced and failed(verdicts) else "passed", note=text)
     print(f"version {wish.to} is the champion of {name} now (record {entry.sequence})")
     return 0
+
+
+def _conclude(wish: Wish, verdict: str, word: str, *, note: str) -> None:
+    mlflow.set_tags({"version": wish.to, "verdict": verdict})
+    name_run(f"promote v{wish.to}: {word}")
+    write_note(note)
 
 
 if __name__ == "__main__":

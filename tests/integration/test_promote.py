@@ -144,6 +144,28 @@ def test_the_report_is_an_artifact_of_the_promotions_run(shop: Shop) -> None:
     assert run.data.tags["verdict"] == "refused"
 
 
+def test_the_run_of_a_promotion_that_lost_a_race_does_not_say_promoted(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.add()
+    promote.main([])
+    faster, slower = shop.add(seed=2, wape=0.35), shop.add(seed=3, wape=0.35)
+    move = promote.move
+
+    def beaten(registry: Any, audit: Any, wish: Any) -> Entry:
+        registry.point("champion", faster)
+        return move(registry, audit, wish)
+
+    monkeypatch.setattr(promote, "move", beaten)
+
+    assert promote.main([]) == 2
+    (entry,) = [entry for entry in shop.entries() if entry.outcome == "lost"]
+    assert entry.run_id is not None
+    run = MlflowClient().get_run(entry.run_id)
+    assert (run.data.tags["verdict"], run.info.run_name) == ("lost", f"promote v{slower}: lost")
+    assert run.info.status == "FAILED"
+
+
 def test_force_overrules_a_gate_and_the_reason_is_recorded(shop: Shop) -> None:
     shop.add()
     promote.main([])
