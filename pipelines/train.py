@@ -28,7 +28,7 @@ from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
-from pricing.errors import HistoryError, VersionError
+from pricing.errors import HistoryError, RegistryError, VersionError
 from pricing.places import tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.aliases import RegisteredVersion, Registry
@@ -83,11 +83,11 @@ def _learn(
     from pricing.demand.training import train  # noqa: PLC0415
 
     calendar = holiday_calendar(panel, config.data)
+    choice = _start(panel, config, earlier, say=say) if earlier is not None else None
     evaluated = backtest(panel, config.demand, calendar=calendar, progress=say)
     frame, figures = described(evaluated.frame, evaluated.figures, panel)
     log_backtest(frame, figures)
     say("walk-forward scores are in; fitting on everything")
-    choice = _start(panel, config, earlier, say=say) if earlier is not None else None
     demand = train(
         panel,
         config.demand,
@@ -116,10 +116,11 @@ def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Calla
     say(f"comparing a start from version {entry.number} with a blank one")
     calendar = holiday_calendar(panel, config.data)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        folder = _registry(config).download(entry.number, Path(scratch) / "version")
         try:
+            folder = _registry(config).download(entry.number, Path(scratch) / "version")
             choice = choose_start(panel, load(folder), config.demand, calendar=calendar, progress=say)
-        except VersionError as error:  # of another library: nothing to start from, and no reason to fail
+        # Of another library, or its files are gone: nothing to start from, and no reason to fail.
+        except (RegistryError, VersionError) as error:
             choice = Choice(None, f"cold: {error}")
     mlflow.log_metrics({name: value for name, value in choice.figures.items() if math.isfinite(value)})
     mlflow.set_tags({"start": choice.why, "start_version": entry.number if choice.start else "none"})

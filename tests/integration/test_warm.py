@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import warm
+from pipelines import train, warm
 from pipelines.warm import Choice, choose_start
 from pricing.config import load_config
 from pricing.data.panel import Panel
 from pricing.demand.folds import Fold
 from pricing.demand.model import DemandModel
 from pricing.demand.training import Start, Trained
+from pricing.errors import RegistryError
+from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.version import LoadedVersion, load
 from pricing.sections import DemandConfig
 from tests.promotions import packed
@@ -171,3 +173,19 @@ def _same(some: Mapping[str, Any] | None, others: Mapping[str, Any]) -> None:
     assert some.keys() == others.keys()
     for name, value in some.items():
         np.testing.assert_array_equal(value, others[name])
+
+
+def test_a_version_whose_files_are_gone_starts_cold_and_says_why(monkeypatch: pytest.MonkeyPatch, whole: Panel) -> None:
+    def gone(number: str, folder: Path) -> Path:
+        raise RegistryError(f"version {number}: its files are gone")
+
+    tags: dict[str, str] = {}
+    said: list[str] = []
+    monkeypatch.setattr(train, "_registry", lambda _config: SimpleNamespace(download=gone))
+    monkeypatch.setattr(train, "mlflow", SimpleNamespace(log_metrics=lambda _: None, set_tags=tags.update))
+
+    choice = train._start(whole, load_config(), RegisteredVersion("7", "run", 0, ()), say=said.append)
+
+    assert choice.start is None
+    assert choice.why == "cold: version 7: its files are gone" == said[-1]
+    assert tags == {"start": choice.why, "start_version": "none"}
