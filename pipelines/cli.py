@@ -84,14 +84,17 @@ def configure_logging() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a missing GPU is an error to it
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # it may be imported already
+    logging.getLogger("mlflow").setLevel(_level("MLFLOW_LOGGING_LEVEL", "WARNING"))  # it may be imported already
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # warns of each network that is compiled anew
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    level = os.environ.get("PRICING_LOG_LEVEL", "INFO").upper()
-    if level not in logging.getLevelNamesMapping():
-        level = "INFO"
+    level = _level("PRICING_LOG_LEVEL", "INFO")
     for name in ("pricing", "pipelines"):
         logging.getLogger(name).setLevel(level)
+
+
+def _level(variable: str, default: str) -> str:
+    level = os.environ.get(variable, default).upper()
+    return level if level in logging.getLevelNamesMapping() else default
 
 
 def _record_failure(reason: str) -> None:

@@ -1,4 +1,5 @@
 import argparse
+import logging
 import os
 import signal
 import string
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import job_options, run_main
+from pipelines.cli import configure_logging, job_options, run_main
 from pricing.errors import HistoryError
 from pricing.options import UsageError
 
@@ -131,3 +132,17 @@ def test_help_exits_0_and_shows_the_options(capsys: pytest.CaptureFixture[str]) 
 
     assert leaving.value.code == 0
     assert "--min_history" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "level"), [("debug", logging.DEBUG), ("loud", logging.WARNING)])
+def test_a_level_of_mlflows_logging_in_any_case_is_taken_and_none_ends_the_job(
+    monkeypatch: pytest.MonkeyPatch, given: str, level: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", given)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    before = logging.getLogger("mlflow").level
+    try:
+        configure_logging()
+        assert logging.getLogger("mlflow").level == level
+    finally:
+        logging.getLogger("mlflow").setLevel(before)
