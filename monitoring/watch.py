@@ -224,7 +224,8 @@ def _idle(decisions: pd.DataFrame, panel: Panel) -> int | None:
 
 def _live(decisions: pd.DataFrame) -> pd.DataFrame:
     """The decisions that were made before the day they are for was over."""
-    return decisions[decisions["at"].dt.tz_localize(None) < decisions["date"] + pd.Timedelta(days=1)]
+    live: pd.DataFrame = decisions[decisions["at"].dt.tz_localize(None) < decisions["date"] + pd.Timedelta(days=1)]
+    return live
 
 
 def _days(span: np.timedelta64) -> int:
