@@ -93,7 +93,7 @@ def wape(version: LoadedVersion, *, known: Panel, panel: Panel) -> float:
 
 
 @pytest.mark.slow
-def test_a_regime_change_leads_unattended_to_a_better_champion_and_an_alert_that_says_so(
+def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to_a_better_champion_and_an_alert(
     home: Path, post: Post
 ) -> None:
     market = simulate(
@@ -102,7 +102,7 @@ def test_a_regime_change_leads_unattended_to_a_better_champion_and_an_alert_that
             regime_change=True, regime_lead=-2,
         )
     )  # fmt: skip
-    market.truth.level[market.config.regime_day :] += np.log(0.4)  # and demand falls by 60 % for all, to be sure of it
+    market.truth.level[market.config.regime_day :] += np.log(0.4)  # a change of slope alone is not seen
     config = settings(home, webhook=post.url)
     history_file, sales = str(home / "history.parquet"), str(home / "sales.parquet")
     market.frame().to_parquet(history_file)
