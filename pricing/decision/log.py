@@ -98,6 +98,10 @@ class LogReading:
     pending: int
 
 
+class _VanishedError(SourceError):
+    """A segment that was listed and is there no more."""
+
+
 @dataclass
 class _Worker:
     first: int
@@ -120,6 +124,13 @@ def read_decisions(
     Raises:
         SourceError: The folder does not exist, or a segment cannot be opened.
     """
+    try:
+        return _read(folder, since, shadow, archive)
+    except _VanishedError:  # compaction has archived and deleted it since the folder was listed
+        return _read(folder, since, shadow, archive)
+
+
+def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | Path | None) -> LogReading:
     if not folder.is_dir():
         raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
     records: list[dict[str, Any]] = []
@@ -216,6 +227,8 @@ def _lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as segment:
             yield from segment
+    except FileNotFoundError as error:
+        raise _VanishedError(f"{path}: is gone since the folder was listed") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
 

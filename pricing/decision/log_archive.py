@@ -52,11 +52,13 @@ def write_archive(records: Sequence[dict[str, Any]], *, to: str, name: str) -> i
 
 
 def read_archive(where: str | Path) -> Iterator[bytes]:
-    """The lines of every record in an archive.
+    """The lines of every record in an archive; none where a folder holds no Parquet yet.
 
     Raises:
         SourceError: A file there is no part of an archive, or pandas is missing.
     """
+    if "://" not in str(where) and next(Path(where).rglob("[!.]*.parquet"), None) is None:
+        return iter(())
     try:
         import pandas as pd  # noqa: PLC0415 - see the module
 

@@ -2,10 +2,12 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from pricing.decision import log
 from pricing.decision.log import read_decisions
 from pricing.decision.log_archive import archive_of
 from pricing.errors import SourceError
@@ -107,3 +109,30 @@ def test_the_command_says_what_it_did_or_what_is_missing(
     assert (missing, done) == (2, 0)
     assert "no folder of decision logs" in said.err
     assert "6 decisions of 1 segments" in said.out
+
+
+def test_compaction_under_a_reader_loses_it_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    workers = log._workers
+
+    def overtaken(where: Path) -> Any:
+        found = workers(where)
+        monkeypatch.setattr(log, "_workers", workers)
+        compact(folder, to=str(archive_of(folder)))
+        return found
+
+    monkeypatch.setattr(log, "_workers", overtaken)
+
+    reading = read_decisions(folder, shadow=True)
+
+    assert (len(reading.records), reading.lost) == (6, 0)
+
+
+def test_an_archive_without_any_file_yet_is_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    (archive_of(folder) / "day=2026-03-06").mkdir(parents=True)
+    (archive_of(folder) / "day=2026-03-06" / ".one.parquet.draft").write_text("")
+
+    assert len(read_decisions(folder, shadow=True).records) == 6
