@@ -1,15 +1,17 @@
 """`python -m serving.compact`: closed segments of the decision log become partitioned Parquet, here or in S3."""
 
 import argparse
+import fcntl
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pricing.decision.log import closed_segments, read_segment
 from pricing.decision.log_archive import archive_of, write_archive
-from pricing.errors import PricingError
+from pricing.errors import LockError, PricingError
 from serving.logs import configure_logging
 from serving.settings import read_settings
 
@@ -32,16 +34,35 @@ def compact(folder: Path, *, to: str, keep: bool = False) -> tuple[int, int]:
 
     Raises:
         SourceError: A segment cannot be read, or the archive cannot be written.
+        LockError: Another compaction of the same folder goes on.
     """
+    closed_segments(folder)  # refuses what is no folder
+    with _alone(folder):
+        return _archive(closed_segments(folder), to=to, keep=keep)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / "compact.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LockError(
+                f"{folder}: is being compacted by another process; try again when that has ended"
+            ) from error
+        yield
+
+
+def _archive(closed: Sequence[Path], *, to: str, keep: bool) -> tuple[int, int]:
     segments = decisions = 0
-    for path in closed_segments(folder):
+    for path in closed:
         records, damaged = read_segment(path)
         write_archive(records, to=to, name=path.stem)
         segments, decisions = segments + 1, decisions + len(records)
         if damaged:
             _log.warning("%s stays: %d damaged line(s)", path, damaged)
         elif not keep:
-            path.unlink()
+            path.unlink(missing_ok=True)
     return segments, decisions
 
 

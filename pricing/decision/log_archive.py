@@ -5,6 +5,7 @@ is loaded only when there is something to archive or to read, never by the proce
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,17 @@ def _write(frame: "pd.DataFrame", folder: str, name: str) -> None:
     draft = place / f".{name}.draft"  # a reader skips names that begin with a dot
     try:
         frame.to_parquet(draft, index=False, compression="zstd")
+        _sync(draft)
         draft.replace(place / name)
+        _sync(place)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Has the disk hold what was written: the segment is deleted next."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,8 @@
 """Closed segments become Parquet, once and whole, and are still read as the log."""
 
 import datetime as dt
+import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from pricing.decision import log
 from pricing.decision.log import read_decisions
 from pricing.decision.log_archive import archive_of
-from pricing.errors import SourceError
+from pricing.errors import LockError, SourceError
 from serving.compact import compact, main
 from tests.unit.test_decision_log import NOON, entry, writer
 
@@ -136,3 +138,29 @@ def test_an_archive_without_any_file_yet_is_empty(tmp_path: Path) -> None:
     (archive_of(folder) / "day=2026-03-06" / ".one.parquet.draft").write_text("")
 
     assert len(read_decisions(folder, shadow=True).records) == 6
+
+
+def test_one_compaction_goes_on_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+
+    with (folder / "compact.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LockError, match="is being compacted"):
+            compact(folder, to=str(archive_of(folder)))
+
+    assert compact(folder, to=str(archive_of(folder))) == (1, 6)
+
+
+def test_a_segment_is_deleted_only_once_the_disk_holds_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    synced: list[bool] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(any(folder.glob("*.jsonl"))) or sync(file))
+
+    compact(folder, to=str(archive_of(folder)))
+
+    assert synced == [True] * 4  # a file and its folder, for each of two days
