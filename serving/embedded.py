@@ -1,7 +1,7 @@
 """The service's metrics for CloudWatch: lines of its embedded metric format on standard output, if asked for.
 
 One worker of a run speaks for all: the first that takes the lock in the run's folder. Counters are told as what was
-added since the line before.
+added since the line before, by whichever worker.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -112,7 +113,16 @@ class Embedded:
                 os.close(descriptor)
                 return False
             self._lock = descriptor
+            self._before = _told(descriptor)
         return True
+
+    def _remember(self, told: dict[str, float]) -> None:
+        """Keeps what was told, for the worker that speaks after this one."""
+        if self._lock is not None:
+            text = json.dumps(told).encode()
+            with suppress(OSError):
+                os.pwrite(self._lock, text, 0)
+                os.ftruncate(self._lock, len(text))
 
     def _added(self, state: list[tuple[str, tuple[str, ...], Any]]) -> dict[str, float]:
         """What was added to each count since the line before, and the mean latency and confidence of it."""
@@ -124,10 +134,20 @@ class Embedded:
             bins = [value for other, _, value in state if other == metric]
             found[f"{name} sum"] = sum(part[-1] for part in bins)
             found[f"{name} count"] = sum(sum(part[:-1]) for part in bins)
-        added = {name: value - self._before.get(name, 0.0) for name, value in found.items()}
+        added = {name: max(value - self._before.get(name, 0.0), 0.0) for name, value in found.items()}
         self._before = found
+        self._remember(found)
         for name, scale in (("LatencyMs", 1000.0), ("Confidence", 1.0)):
             total, count = added.pop(f"{name} sum"), added.pop(f"{name} count")
             if count > 0:
                 added[name] = round(scale * total / count, 4)
         return added
+
+
+def _told(descriptor: int) -> dict[str, float]:
+    """What the worker that spoke before had told of each count; nothing where none did."""
+    try:
+        told = json.loads(os.pread(descriptor, 1 << 16, 0))
+        return {str(name): float(value) for name, value in told.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

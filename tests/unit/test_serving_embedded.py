@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,25 @@ def test_one_worker_of_a_run_speaks_for_all(tmp_path: Path) -> None:
     tell(other, Metrics())
 
     assert (len(lines(first)), len(lines(second))) == (1, 0)
+
+
+def test_a_worker_that_speaks_after_another_tells_nothing_twice(tmp_path: Path) -> None:
+    clock, metrics = Clock(), Metrics()
+    (one, _), (other, out) = made(tmp_path, clock), made(tmp_path, clock)
+    metrics.count("pricing_requests", "get_price", "200", by=10)
+    metrics.count("pricing_requests", "get_price", "500", by=3)
+    clock.now += 61
+    tell(one, metrics)
+
+    assert one._lock is not None
+    os.close(one._lock)  # as its death would
+    fewer = Metrics()  # the last it counted itself was never told to the others
+    fewer.count("pricing_requests", "get_price", "200", by=14)
+    clock.now += 61
+    tell(other, fewer)
+
+    (line,) = lines(out)
+    assert (line["Requests"], line["ServerErrors"]) == (1.0, 0.0)
 
 
 def test_without_a_namespace_there_is_no_line(tmp_path: Path) -> None:
