@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {"sales": options.sales, "config": options.config, "quarantine": options.quarantine}
     with monitoring_run() as run:
         panel = _panel(options, config.data)
-        decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now)
+        archive = None if options.decisions else os.environ.get("PRICING_DECISIONS_ARCHIVE") or None
+        decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now, archive=archive)
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         seen = watch.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
         figures = watch.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))

@@ -24,17 +24,18 @@ NUMBERS = [
 CLOCK_SECONDS = 60
 
 
-def load_decisions(folder: Path, *, now: dt.datetime) -> tuple[pd.DataFrame, list[Finding]]:
+def load_decisions(folder: Path, *, now: dt.datetime, archive: str | None = None) -> tuple[pd.DataFrame, list[Finding]]:
     """Reads the decision log in `folder`.
 
     Args:
         folder: Where serving's workers write.
         now: With a time zone; decisions from later than this come from a clock that is wrong.
+        archive: Where `serving.compact` puts older segments; beside `folder` by default.
 
     Raises:
         SourceError: There is no such folder, or a file in it cannot be opened.
     """
-    return tabulate(read_decisions(folder), now=now)
+    return tabulate(read_decisions(folder, archive=archive), now=now)
 
 
 def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, list[Finding]]:

@@ -70,13 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compacts once; the program's exit code."""
     parser = argparse.ArgumentParser("python -m serving.compact", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "--to", metavar="WHERE", help="folder or s3:// address; PRICING_HOME/decisions-parquet by default"
+        "--to",
+        metavar="WHERE",
+        help="folder or s3:// address; PRICING_DECISIONS_ARCHIVE, or PRICING_HOME/decisions-parquet by default",
     )
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
     options = parser.parse_args(argv)
     try:
         folder = read_settings(os.environ).decisions_folder
-        to = options.to or str(archive_of(folder))
+        to = options.to or os.environ.get("PRICING_DECISIONS_ARCHIVE") or str(archive_of(folder))
         segments, decisions = compact(folder, to=to, keep=options.keep)
     except PricingError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

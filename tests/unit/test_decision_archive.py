@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from monitoring.decisions import load_decisions
 from pricing.decision import log
 from pricing.decision.log import read_decisions
 from pricing.decision.log_archive import archive_of
@@ -164,3 +165,20 @@ def test_a_segment_is_deleted_only_once_the_disk_holds_the_archive(
     compact(folder, to=str(archive_of(folder)))
 
     assert synced == [True] * 4  # a file and its folder, for each of two days
+
+
+def test_compaction_and_monitoring_keep_to_the_archive_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    filled(tmp_path / "decisions")
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    monkeypatch.setenv("PRICING_DECISIONS_ARCHIVE", str(elsewhere))
+    monkeypatch.delenv("PRICING_CONFIG", raising=False)
+
+    assert main([]) == 0
+
+    frame, findings = load_decisions(tmp_path / "decisions", now=NOON + dt.timedelta(days=9), archive=str(elsewhere))
+    assert len(frame) == 4
+    assert "log_lost" not in [finding.code for finding in findings]
+    assert not archive_of(tmp_path / "decisions").exists()
