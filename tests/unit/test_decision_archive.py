@@ -160,7 +160,12 @@ def test_a_segment_is_deleted_only_once_the_disk_holds_the_archive(
     filled(folder)
     synced: list[bool] = []
     sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append(any(folder.glob("*.jsonl"))) or sync(file))
+
+    def watched(file: int) -> None:
+        synced.append(any(folder.glob("*.jsonl")))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
 
     compact(folder, to=str(archive_of(folder)))
 
