@@ -23,6 +23,7 @@ def report(
             "damped mark-up rule and run-out protection (`benchmarks/reference.py`). Rows named after elasticities put "
             "those into the platform's own network and decisions.",
             width=116,
+            break_on_hyphens=False,
         ),
     ]
     for name, markets in results.items():
