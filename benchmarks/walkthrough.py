@@ -68,7 +68,7 @@ A training run: its note, its scores, and the version that came of it:
 
 ![A training run](images/mlflow-run.png)
 
-The first, the tuned and the hasty training side by side:
+The first training, the one that the search ended with, and the hasty one, side by side:
 
 ![Three runs compared](images/mlflow-compare.png)
 
