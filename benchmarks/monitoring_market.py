@@ -10,7 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from monitoring.decisions import tabulate
 from monitoring.join import join
 from monitoring.rules import Outcome, Past, Situation, decide
 from monitoring.watch import rules
+from pipelines.market_platform import price_requests
 from pipelines.refresh import carry_facts
 from pricing.config import Config
 from pricing.data.build import build_panel
@@ -32,12 +33,10 @@ from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.decision.log import SCHEMA, Entry, LogReading
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.backtest import backtest
 from pricing.demand.model import DemandModel
 from pricing.demand.training import train
 
-WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 PRODUCTS, HISTORY, AHEAD, CHANGE = 16, 540, 84, 21
 TOLD = 21  # days after the change
 RECENT = np.timedelta64(70, "D")  # enough for states' tail, the join's four weeks before and the windows looked at
@@ -102,7 +101,7 @@ class Shop:
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning and logs the decisions."""
         today: dt.date = requests.date.astype("datetime64[D]").item()
-        asked = _asked(requests, today)
+        asked = price_requests(requests)
         detailed = self._pricer.price_detailed(asked, today=today)
         at = dt.datetime.combine(today, dt.time(6), tzinfo=dt.UTC)
         for request, one in zip(asked, detailed, strict=True):
@@ -271,24 +270,3 @@ def half_life_of(days: int) -> float:
 def _table(records: list[dict[str, Any]], *, after: np.datetime64) -> pd.DataFrame:
     newest = [record for record in records if record["date"] >= str(after)]
     return tabulate(LogReading(newest, 0, 0, 0), now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))[0]
-
-
-def _asked(requests: Requests, today: dt.date) -> list[PriceRequest]:
-    columns = {
-        "product_id": requests.product_id,
-        "current_stock": requests.stock,
-        "comp_price": np.where(np.isnan(requests.comp_price), None, requests.comp_price),  # type: ignore[call-overload]
-        "is_promo": requests.is_promo,
-        "current_price": requests.current_price,
-        "category": requests.category,
-        "unit_cost": requests.unit_cost,
-        "list_price": requests.list_price,
-        "next_delivery": requests.next_delivery.astype("datetime64[D]"),
-    }
-    day = WEEKDAYS[today.weekday()]
-    return [
-        PriceRequest(
-            day_of_week=day, date=today, is_holiday=requests.is_holiday, **dict(zip(columns, row, strict=True))
-        )
-        for row in zip(*(column.tolist() for column in columns.values()), strict=True)
-    ]

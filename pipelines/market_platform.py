@@ -21,6 +21,29 @@ Learn = Callable[[Panel], Demand | None]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 
+def price_requests(requests: Requests) -> list[PriceRequest]:
+    """A market's morning as a shop would ask for it, request by request."""
+    today = requests.date.astype("datetime64[D]").item()
+    day = WEEKDAYS[today.weekday()]
+    columns = {
+        "product_id": requests.product_id,
+        "current_stock": requests.stock,
+        "comp_price": np.where(np.isnan(requests.comp_price), None, requests.comp_price),  # type: ignore[call-overload]
+        "is_promo": requests.is_promo,
+        "current_price": requests.current_price,
+        "category": requests.category,
+        "unit_cost": requests.unit_cost,
+        "list_price": requests.list_price,
+        "next_delivery": requests.next_delivery.astype("datetime64[D]"),
+    }
+    return [
+        PriceRequest(
+            day_of_week=day, date=today, is_holiday=requests.is_holiday, **dict(zip(columns, row, strict=True))
+        )
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+    ]
+
+
 class Platform:
     """Answers a market's requests with a `Pricer`, and learns again from the whole history at each refresh.
 
@@ -50,25 +73,7 @@ class Platform:
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning."""
         today = requests.date.astype("datetime64[D]").item()
-        day = WEEKDAYS[today.weekday()]
-        columns = {
-            "product_id": requests.product_id,
-            "current_stock": requests.stock,
-            "comp_price": np.where(np.isnan(requests.comp_price), None, requests.comp_price),  # type: ignore[call-overload]
-            "is_promo": requests.is_promo,
-            "current_price": requests.current_price,
-            "category": requests.category,
-            "unit_cost": requests.unit_cost,
-            "list_price": requests.list_price,
-            "next_delivery": requests.next_delivery.astype("datetime64[D]"),
-        }
-        asked = [
-            PriceRequest(
-                day_of_week=day, date=today, is_holiday=requests.is_holiday, **dict(zip(columns, row, strict=True))
-            )
-            for row in zip(*(column.tolist() for column in columns.values()), strict=True)
-        ]
-        self.decisions = self._pricer.price(asked, today=today)
+        self.decisions = self._pricer.price(price_requests(requests), today=today)
         return np.array([decision.recommended_price for decision in self.decisions])
 
     def _learnt(self) -> Pricer:

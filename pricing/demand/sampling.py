@@ -14,8 +14,9 @@ from pricing.demand.network import Batch
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
 
-NEARNESS = 2.0  # 1 samples steps ahead evenly; above 1 near ones more often: next days decide most prices, and steps
-# sampled evenly cost them 4 % of their error while the far ones gained nothing
+# 1 samples steps ahead evenly, above 1 near ones more often: next days decide most prices, and even sampling makes
+# their error over the noise floor 1 % larger, while the far ones gain nothing.
+NEARNESS = 2.0
 KNOWN_PRICES = 3  # past prices that the price network alone may see
 
 
