@@ -6,6 +6,7 @@ python -m benchmarks.demand --settings default --seeds 2 --development true --ou
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -190,13 +191,14 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     pool = DEVELOPMENT_SEEDS if options.development else HELD_OUT_SEEDS
     seeds = "development seeds" if options.development else "held-out seeds"
     options.output.mkdir(parents=True, exist_ok=True)
-    results = _earlier(options.output / "demand.json", ahead=options.ahead, seeds=seeds)
+    same = {"ahead": options.ahead, "seeds": seeds, "config": fingerprint(load_config())}
+    results = _earlier(options.output / "demand.json", same=same)
     for name in options.settings:
         results[name] = []
         for seed in pool[options.skip :][: options.seeds]:
             config = MarketConfig(seed=seed, **SETTINGS[name][1])
             results[name].append(measure(config, ahead=options.ahead, ablate=options.ablate))
-            text = json.dumps({"ahead": options.ahead, "seeds": seeds, "results": results}, indent=1)
+            text = json.dumps(same | {"results": results}, indent=1)
             (options.output / "demand.json").write_text(text + "\n", encoding="utf-8")
             page = report(results, SETTINGS, ahead=options.ahead, seeds=seeds)
             (options.output / "demand.md").write_text(page, encoding="utf-8")
@@ -205,13 +207,21 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _earlier(path: Path, *, ahead: int, seeds: str) -> dict[str, list[dict[str, Any]]]:
+def fingerprint(config: Config) -> str:
+    """Names what decides a result besides the code: the demand model's and the decision's settings."""
+    text = config.demand.model_dump_json() + config.decision.model_dump_json()
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _earlier(path: Path, *, same: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Results of other settings, so that these can be measured one after the other; none where they do not compare."""
     if not path.is_file():
         return {}
     document = json.loads(path.read_text(encoding="utf-8"))
-    alike = document["ahead"] == ahead and document["seeds"] == seeds
-    found: dict[str, list[dict[str, Any]]] = document["results"] if alike else {}
+    found: dict[str, list[dict[str, Any]]] = document.pop("results")
+    if document != same:
+        print("what was measured before had other settings: it is begun anew", file=sys.stderr)
+        return {}
     return found
 
 

@@ -90,12 +90,13 @@ class Shrunk:
     between: float
 
 
-def regress(residuals: Residuals, *, products: int) -> Shift:
+def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shift:
     """Quasi-Poisson regression of units on price residuals, the networks' forecast as offset.
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend). Then κ and ω are shrunk
     towards 0 by their own standard errors (normal priors, CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ
-    again, and each product's own δᵢ, with those κ and ω. ω is a step from the offset's; a round goes part of the way.
+    again, and each product's own δᵢ, with those κ and ω. ω is a step from the offset's weekend factor; what
+    is shrunk is the factor that comes of the step, so that more rounds do not wear the prior down.
 
     Weights are 1 / (1 + mean / size), standard errors sandwich estimates clustered over products for the shared
     coefficients and over `cluster` for a product's own (Liang and Zeger 1986, doi:10.1093/biomet/73.1.13).
@@ -103,6 +104,7 @@ def regress(residuals: Residuals, *, products: int) -> Shift:
     Args:
         residuals: Events of all products.
         products: Number of products, those without events included.
+        weekend: The weekend factor that the offset holds already.
     """
     who = residuals.product
     v = residuals.weight / (1.0 + residuals.mean / residuals.size)
@@ -140,7 +142,8 @@ def regress(residuals: Residuals, *, products: int) -> Shift:
     shared = newton(slice(0, 3))
     prior = np.asarray([CONTROL_SD, WEEKEND_SD]) ** 2
     kept = prior / (prior + shared[1:])
-    beta[1:] *= kept
+    so_far = np.asarray([0.0, weekend])
+    beta[1:] = kept * (so_far + beta[1:]) - so_far
     shared_part = beta[1:] @ columns[1:]
     newton(slice(0, 1))
 

@@ -205,6 +205,7 @@ def identify(
                 weekend=current.elasticity[events.product] * residual * weekend[at],
             ),
             products=len(category),
+            weekend=float(current.weekend[0]),
         )
         shrunk = _posterior(current, shift, category=category, config=config)
         stronger = np.clip(current.weekend + shift.weekend, -WEEKEND_LIMIT, WEEKEND_LIMIT)
