@@ -141,7 +141,7 @@ def test_weekends_on_which_shoppers_answer_more_are_found() -> None:
 
 def test_a_second_round_does_not_wear_the_weekends_prior_down() -> None:
     rng = np.random.default_rng(4)
-    plain = simulate(shift=np.zeros(10), events=60)
+    plain = simulate(shift=np.zeros(10), events=200)
     column = np.where(rng.random(len(plain.price)) < 2 / 7, -2.0 * plain.price, 0.0)
     units = rng.poisson(plain.mean * np.exp(0.4 * column)).astype(float)
     once = regress(replace(plain, weekend=column, units=units), products=10).weekend
@@ -149,7 +149,7 @@ def test_a_second_round_does_not_wear_the_weekends_prior_down() -> None:
     offset = replace(plain, weekend=column, units=units, mean=plain.mean * np.exp(once * column))
     again = regress(offset, products=10, weekend=once).weekend
 
-    assert 0.0 < once < 0.35
+    assert 0.2 < once < 0.35
     assert once + again == pytest.approx(once, abs=0.02)
 
 
