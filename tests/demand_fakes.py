@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pricing.data.features import KNOWN, PAST, Norms
+from pricing.data.features import KNOWN, PAST
+from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.demand.model import DemandModel
 from pricing.demand.sheet import Priors

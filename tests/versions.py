@@ -10,9 +10,10 @@ import numpy as np
 
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
-from pricing.data.features import KNOWN, PAST, Norms
+from pricing.data.features import KNOWN, PAST
 from pricing.data.market import simulate
 from pricing.data.market_config import MarketConfig
+from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.demand.model import DemandModel

@@ -1,65 +1,32 @@
 """What the network reads: the one computation of features for training, refresh and serving. Causal, NumPy only."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.memory import (
+    SUMMARY,
+    Memory,
+    Norms,
+    Today,
+    blank_memory,
+    log_level,
+    log_profile,
+    observe,
+    slow_features,
+)
 from pricing.data.panel import Panel, Period
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
 Days = NDArray[np.datetime64]
 
-HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}
 SATURDAY = 5
-PROFILE_HALF_LIFE = 20  # observations of one weekday
-PRIOR_WEIGHT = 0.5  # observations that the category's level counts for
 PRICE_LIMIT = 1.5  # log price over usual price beyond which a price is taken for a slip, and read as if at the limit
 FULL_DRAW_CUT = 0.10  # a promotion draws fully from this cut below list
-SUMMARY = 6
 PAST = 12 + SUMMARY
 KNOWN = 16 + SUMMARY
-
-
-@dataclass(frozen=True)
-class Norms:
-    """What puts products on one scale; fixed when a model is trained, one entry a product.
-
-    Attributes:
-        usual_price: (product,) the price at which levels are stated, in currency units.
-        prior_level: (product,) units a period expected before anything was sold.
-        elasticity: (product,) elasticity at the usual price, not on a weekend, below 0; past sales are restated by it.
-        weekend: (product,) its relative growth on a weekend.
-    """
-
-    usual_price: Floats
-    prior_level: Floats
-    elasticity: Floats
-    weekend: Floats
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the features remember of the past, one row a product; carried from one period to the next.
-
-    Attributes:
-        sums: (product, half-life) discounted restated units.
-        counts: (product, half-life) discounted observations.
-        profile_sums: (product, weekday) discounted restated units by weekday.
-        profile_counts: (product, weekday) discounted units expected without a profile.
-        price_sum: (product,) discounted log price over usual price.
-        price_count: (product,) its discounted observations.
-        age: (product,) periods since the first row.
-    """
-
-    sums: Floats
-    counts: Floats
-    profile_sums: Floats
-    profile_counts: Floats
-    price_sum: Floats
-    price_count: Floats
-    age: Floats
 
 
 @dataclass(frozen=True)
@@ -117,15 +84,6 @@ def calendar_features(dates: Days) -> Floats:
     return np.stack(waves, axis=-1).astype(np.float32)
 
 
-def blank_memory(products: int, *, period: Period) -> Memory:
-    """The memory of products about which nothing is known yet."""
-    days = 7 if period == "day" else 1
-    zeros = np.zeros((products, 3), np.float32)
-    profile = np.zeros((products, days), np.float32)
-    one = np.zeros(products, np.float32)
-    return Memory(zeros, zeros.copy(), profile, profile.copy(), one, one.copy(), one.copy())
-
-
 def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -> tuple[Past, Memory]:
     """Walks over the panel's periods once, remembering only what came before each.
 
@@ -147,12 +105,12 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
     summary = np.zeros((products, periods, SUMMARY), np.float32)
     columns = _columns(panel, norms)
     for t in range(periods):
-        before = _level(state, norms) + _profile(state)[:, weekday[t]]  # (product,)
-        today = _Today(**{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t]))
-        state, surprise = _observe(state, norms, today, expected=np.exp(before), period=panel.period)
-        level[:, t] = _level(state, norms)
-        profile[:, t] = _profile(state)
-        summary[:, t] = _summary(state, norms)
+        before = log_level(state, norms) + log_profile(state)[:, weekday[t]]  # (product,)
+        today = Today(**{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t]))
+        state, surprise = observe(state, norms, today, expected=np.exp(before), period=panel.period)
+        level[:, t] = log_level(state, norms)
+        profile[:, t] = log_profile(state)
+        summary[:, t] = slow_features(state, norms)
         inputs[:, t, 0] = surprise
         inputs[:, t, 1] = today.seen
         inputs[:, t, 2] = today.censored
@@ -207,19 +165,6 @@ def holiday_window(holiday: Floats) -> Floats:
     return np.stack([padded[..., i : i + count] for i in range(4)], axis=-1)
 
 
-@dataclass(frozen=True)
-class _Today:
-    restated: Floats
-    seen: Floats
-    censored: Floats
-    promo: Floats
-    holiday: Floats
-    gap: Floats
-    gap_known: Floats
-    log_price: Floats
-    weekday: int
-
-
 def price_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
     """(product, period) log units that a price makes of those at usual price."""
     weekend = 1.0 + norms.weekend[:, None] * weekends(dates, period=period)
@@ -245,90 +190,3 @@ def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
         "gap_known": gap_known,
         "log_price": log_price,
     }
-
-
-def _observe(memory: Memory, norms: Norms, today: _Today, *, expected: Floats, period: Period) -> tuple[Memory, Floats]:
-    # A day that sold out says only that demand was at least that much: it never pulls the level down.
-    units = np.where(today.censored > 0, np.maximum(today.restated, expected), today.restated)
-    surprise = np.where(today.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
-    decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
-    factor = np.exp(_profile(memory)[:, today.weekday])
-    flat = np.exp(_level(memory, norms))
-    keep = np.where(today.seen[:, None] > 0, decay, 1.0)  # a gap in the history neither adds nor forgets
-    sums = keep * memory.sums + today.seen[:, None] * (units / factor)[:, None]
-    counts = keep * memory.counts + today.seen[:, None]
-    profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
-    fade = np.where(today.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
-    profile_sums[:, today.weekday] = fade * profile_sums[:, today.weekday] + today.seen * units
-    profile_counts[:, today.weekday] = fade * profile_counts[:, today.weekday] + today.seen * flat
-    slow = np.where(today.seen > 0, decay[1], 1.0)
-    after = Memory(
-        sums=sums.astype(np.float32),
-        counts=counts.astype(np.float32),
-        profile_sums=profile_sums.astype(np.float32),
-        profile_counts=profile_counts.astype(np.float32),
-        price_sum=(slow * memory.price_sum + today.seen * today.log_price).astype(np.float32),
-        price_count=(slow * memory.price_count + today.seen).astype(np.float32),
-        age=np.where((today.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
-    )
-    return after, surprise.astype(np.float32)
-
-
-def _levels(memory: Memory, norms: Norms) -> Floats:
-    prior = np.maximum(norms.prior_level, 1e-3)[:, None]
-    mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
-    levels: Floats = np.log(np.maximum(mean, 1e-3))
-    return levels
-
-
-def _level(memory: Memory, norms: Norms) -> Floats:
-    return _levels(memory, norms)[:, 1]
-
-
-def _profile(memory: Memory) -> Floats:
-    if memory.profile_sums.shape[1] == 1:
-        return np.zeros_like(memory.profile_sums)
-    # A weekday starts from factor 1, worth two units and one ordinary day, and earns its own with what it sold.
-    day = memory.profile_counts.mean(axis=1, keepdims=True) * (1 - 0.5 ** (1 / PROFILE_HALF_LIFE))
-    prior = 2.0 + day
-    factor = (memory.profile_sums + prior) / (memory.profile_counts + prior)
-    log_factor = np.log(np.clip(factor, 0.05, 20.0))
-    centred: Floats = log_factor - log_factor.mean(axis=1, keepdims=True)
-    return centred
-
-
-def _summary(memory: Memory, norms: Norms) -> Floats:
-    levels = _levels(memory, norms)
-    price = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
-    return np.stack(
-        [
-            levels[:, 1] / 3.0,
-            np.clip(levels[:, 0] - levels[:, 1], -2, 2),
-            np.clip(levels[:, 2] - levels[:, 1], -2, 2),
-            np.clip(price, -1, 1) * 3.0,
-            np.log1p(memory.age) / 5.0 - 1.0,
-            np.exp(-np.exp(levels[:, 1])),  # how often nothing sells
-        ],
-        axis=-1,
-    ).astype(np.float32)
-
-
-def select_memory(memory: Memory, rows: Ints) -> Memory:
-    """The memory of some products, in the given order; -1 gives a blank one."""
-    fields = {}
-    for name, values in vars(memory).items():
-        taken = values[np.maximum(rows, 0)].copy()
-        taken[rows < 0] = 0
-        fields[name] = taken
-    return replace(memory, **fields)
-
-
-def recall(memory: Memory, *, norms: Norms) -> tuple[Floats, Floats, Floats, Floats]:
-    """What a forecast reads of the memory.
-
-    Returns:
-        (product,) log level, (product, weekday) log profile, (product, SUMMARY) slow features, and (product,) the slow
-        mean of log price over usual price.
-    """
-    recent = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
-    return _level(memory, norms), _profile(memory), _summary(memory, norms), recent

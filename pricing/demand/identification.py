@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.features import KNOWN, PAST, Norms, weekends
+from pricing.data.features import KNOWN, PAST, weekends
+from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.demand import forward
 from pricing.demand.elasticity import Residuals, Shift, Shrunk, regress, shrink

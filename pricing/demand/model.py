@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.features import Memory, Norms
+from pricing.data.memory import Memory, Norms
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
 from pricing.demand.arrays import below, flatten

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.data import features
-from pricing.data.features import Norms, Past
+from pricing.data.features import Past
+from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.demand.network import Batch
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data import features
-from pricing.data.features import Norms
+from pricing.data.memory import Norms, recall
 from pricing.demand import forward
 from pricing.demand.forward import Weights
 from pricing.demand.state import State
@@ -56,7 +55,7 @@ class Sheet:
 
 def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standing, weights: Weights) -> Sheet:
     """Lays out what forecasts read, once for a version."""
-    level, profile, summary, recent = features.recall(state.memory, norms=norms)
+    level, profile, summary, recent = recall(state.memory, norms=norms)
     prepared = forward.prepare(weights, state.hidden, standing.category)
     count = len(priors.level)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.data import features
-from pricing.data.features import Memory, Norms
+from pricing.data.memory import Memory, Norms, blank_memory, select_memory
 from pricing.data.panel import SERIES, STEP_DAYS, Panel
 from pricing.demand import forward
 from pricing.demand.forward import Weights
@@ -63,7 +63,7 @@ def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> St
 def _advance_some(weights: Weights, panel: Panel, *, norms: Norms, state: State, rows: Ints) -> State:
     """`advance` for some products: the features of a long past of every product at once would fill the memory."""
     theirs = Norms(**{name: values[rows] for name, values in vars(norms).items()})
-    own = State(features.select_memory(state.memory, rows), state.hidden[rows], state.cell[rows])
+    own = State(select_memory(state.memory, rows), state.hidden[rows], state.cell[rows])
     return advance(weights, panel.select(rows), norms=theirs, state=own)
 
 
@@ -76,7 +76,7 @@ def _joined(parts: list[State]) -> State:
 def blank(weights: Weights, products: int, panel: Panel) -> State:
     """Nothing read yet."""
     hidden, cell = forward.blank_state(weights, products)
-    return State(features.blank_memory(products, period=panel.period), hidden, cell)
+    return State(blank_memory(products, period=panel.period), hidden, cell)
 
 
 def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
@@ -252,7 +252,7 @@ def admit_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
     def grow(state: State) -> State:
         new = (rows < 0)[:, None]
         return State(
-            memory=features.select_memory(state.memory, rows),
+            memory=select_memory(state.memory, rows),
             hidden=np.where(new, 0.0, state.hidden[rows]).astype(np.float32),
             cell=np.where(new, 0.0, state.cell[rows]).astype(np.float32),
         )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.features import KNOWN, PAST, Norms
+from pricing.data.features import KNOWN, PAST
+from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.demand.elasticity import Shrunk
 from pricing.demand.identification import Identified, identify, recency_weights

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data import features
+from pricing.data.memory import select_memory
 from pricing.data.panel import Panel
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, span
@@ -59,4 +59,4 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
 
 
 def _select(state: State, rows: NDArray[np.int64]) -> State:
-    return State(memory=features.select_memory(state.memory, rows), hidden=state.hidden[rows], cell=state.cell[rows])
+    return State(memory=select_memory(state.memory, rows), hidden=state.hidden[rows], cell=state.cell[rows])

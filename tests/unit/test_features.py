@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.data.features import (
-    Norms,
     competitor_gap,
     holiday_window,
     past_features,
     promo_draw,
     weekdays,
 )
+from pricing.data.memory import Norms
 from pricing.data.panel import SERIES
 from pricing.demand.state import span
 

@@ -1,0 +1,182 @@
+"""What is remembered of a product's past, one period after the other: levels, weekdays, prices. Causal, NumPy only."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import Period
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.integer]
+
+HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}
+PROFILE_HALF_LIFE = 20  # observations of one weekday
+PRIOR_WEIGHT = 0.5  # observations that the category's level counts for
+SUMMARY = 6
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What puts products on one scale; fixed when a model is trained, one entry a product.
+
+    Attributes:
+        usual_price: (product,) the price at which levels are stated, in currency units.
+        prior_level: (product,) units a period expected before anything was sold.
+        elasticity: (product,) elasticity at the usual price, not on a weekend, below 0; past sales are restated by it.
+        weekend: (product,) its relative growth on a weekend.
+    """
+
+    usual_price: Floats
+    prior_level: Floats
+    elasticity: Floats
+    weekend: Floats
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the features remember of the past, one row a product; carried from one period to the next.
+
+    Attributes:
+        sums: (product, half-life) discounted restated units.
+        counts: (product, half-life) discounted observations.
+        profile_sums: (product, weekday) discounted restated units by weekday.
+        profile_counts: (product, weekday) discounted units expected without a profile.
+        price_sum: (product,) discounted log price over usual price.
+        price_count: (product,) its discounted observations.
+        age: (product,) periods since the first row.
+    """
+
+    sums: Floats
+    counts: Floats
+    profile_sums: Floats
+    profile_counts: Floats
+    price_sum: Floats
+    price_count: Floats
+    age: Floats
+
+
+@dataclass(frozen=True)
+class Today:
+    """What one period brought, one entry a product; `restated` units are those at usual price."""
+
+    restated: Floats
+    seen: Floats
+    censored: Floats
+    promo: Floats
+    holiday: Floats
+    gap: Floats
+    gap_known: Floats
+    log_price: Floats
+    weekday: int
+
+
+def blank_memory(products: int, *, period: Period) -> Memory:
+    """The memory of products about which nothing is known yet."""
+    days = 7 if period == "day" else 1
+    zeros = np.zeros((products, 3), np.float32)
+    profile = np.zeros((products, days), np.float32)
+    one = np.zeros(products, np.float32)
+    return Memory(zeros, zeros.copy(), profile, profile.copy(), one, one.copy(), one.copy())
+
+
+def select_memory(memory: Memory, rows: Ints) -> Memory:
+    """The memory of some products, in the given order; -1 gives a blank one."""
+    fields = {}
+    for name, values in vars(memory).items():
+        taken = values[np.maximum(rows, 0)].copy()
+        taken[rows < 0] = 0
+        fields[name] = taken
+    return replace(memory, **fields)
+
+
+def recall(memory: Memory, *, norms: Norms) -> tuple[Floats, Floats, Floats, Floats]:
+    """What a forecast reads of the memory.
+
+    Returns:
+        (product,) log level, (product, weekday) log profile, (product, SUMMARY) slow features, and (product,) the slow
+        mean of log price over usual price.
+    """
+    recent = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
+    return log_level(memory, norms), log_profile(memory), slow_features(memory, norms), recent
+
+
+def observe(memory: Memory, norms: Norms, today: Today, *, expected: Floats, period: Period) -> tuple[Memory, Floats]:
+    """The memory after one more period.
+
+    Args:
+        memory: Before it.
+        norms: The scale of each product.
+        today: What the period brought.
+        expected: (product,) restated units that were expected of it.
+        period: The grain.
+
+    Returns:
+        The memory, and (product,) log of units over expected, half a unit added to both; 0 where there is no row.
+    """
+    # A day that sold out says only that demand was at least that much: it never pulls the level down.
+    units = np.where(today.censored > 0, np.maximum(today.restated, expected), today.restated)
+    surprise = np.where(today.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
+    decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
+    factor = np.exp(log_profile(memory)[:, today.weekday])
+    flat = np.exp(log_level(memory, norms))
+    keep = np.where(today.seen[:, None] > 0, decay, 1.0)  # a gap in the history neither adds nor forgets
+    sums = keep * memory.sums + today.seen[:, None] * (units / factor)[:, None]
+    counts = keep * memory.counts + today.seen[:, None]
+    profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
+    fade = np.where(today.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
+    profile_sums[:, today.weekday] = fade * profile_sums[:, today.weekday] + today.seen * units
+    profile_counts[:, today.weekday] = fade * profile_counts[:, today.weekday] + today.seen * flat
+    slow = np.where(today.seen > 0, decay[1], 1.0)
+    after = Memory(
+        sums=sums.astype(np.float32),
+        counts=counts.astype(np.float32),
+        profile_sums=profile_sums.astype(np.float32),
+        profile_counts=profile_counts.astype(np.float32),
+        price_sum=(slow * memory.price_sum + today.seen * today.log_price).astype(np.float32),
+        price_count=(slow * memory.price_count + today.seen).astype(np.float32),
+        age=np.where((today.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
+    )
+    return after, surprise.astype(np.float32)
+
+
+def _log_levels(memory: Memory, norms: Norms) -> Floats:
+    prior = np.maximum(norms.prior_level, 1e-3)[:, None]
+    mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
+    levels: Floats = np.log(np.maximum(mean, 1e-3))
+    return levels
+
+
+def log_level(memory: Memory, norms: Norms) -> Floats:
+    """(product,) log units a period at usual price, over the middle half-life."""
+    return _log_levels(memory, norms)[:, 1]
+
+
+def log_profile(memory: Memory) -> Floats:
+    """(product, weekday) log factor of each weekday, 0 on average."""
+    if memory.profile_sums.shape[1] == 1:
+        return np.zeros_like(memory.profile_sums)
+    # A weekday starts from factor 1, worth two units and one ordinary day, and earns its own with what it sold.
+    day = memory.profile_counts.mean(axis=1, keepdims=True) * (1 - 0.5 ** (1 / PROFILE_HALF_LIFE))
+    prior = 2.0 + day
+    factor = (memory.profile_sums + prior) / (memory.profile_counts + prior)
+    log_factor = np.log(np.clip(factor, 0.05, 20.0))
+    centred: Floats = log_factor - log_factor.mean(axis=1, keepdims=True)
+    return centred
+
+
+def slow_features(memory: Memory, norms: Norms) -> Floats:
+    """(product, SUMMARY) level, its trends, recent price, age, and how often nothing sells, scaled for a network."""
+    levels = _log_levels(memory, norms)
+    price = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
+    return np.stack(
+        [
+            levels[:, 1] / 3.0,
+            np.clip(levels[:, 0] - levels[:, 1], -2, 2),
+            np.clip(levels[:, 2] - levels[:, 1], -2, 2),
+            np.clip(price, -1, 1) * 3.0,
+            np.log1p(memory.age) / 5.0 - 1.0,
+            np.exp(-np.exp(levels[:, 1])),  # how often nothing sells
+        ],
+        axis=-1,
+    ).astype(np.float32)
