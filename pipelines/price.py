@@ -24,8 +24,9 @@ from pipelines.tracking import tracked_run
 from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
+from pricing.decision.detailed import Detailed
 from pricing.decision.facts import RECENT, ProductFacts
-from pricing.decision.pricer import Detailed, Pricer
+from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
 from pricing.places import pricing_home

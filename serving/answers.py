@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Container, Mapping
 
-from pricing.decision.pricer import Detailed
+from pricing.decision.detailed import Detailed
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
 from serving.champion import Served

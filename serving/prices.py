@@ -8,8 +8,8 @@ from flask import request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
+from pricing.decision.detailed import Detailed
 from pricing.decision.log import Entry
-from pricing.decision.pricer import Detailed
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import RequestError
 from serving.answers import Answers

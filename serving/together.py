@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from pricing.decision.pricer import Detailed
+from pricing.decision.detailed import Detailed
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
 from serving.champion import Served

@@ -41,7 +41,11 @@ class Candidates:
 
 
 class Lattice:
-    """Candidate prices at fixed ratios of the list price: a limit that moves a little does not move them all."""
+    """Candidate prices at fixed ratios of the list price: a limit that moves a little does not move them all.
+
+    Attributes:
+        ratios: (candidate,) ascending; the current price comes on top.
+    """
 
     def __init__(self, config: DecisionConfig) -> None:
         self._guardrails = config.guardrails
@@ -51,7 +55,17 @@ class Lattice:
         ratios = config.candidates - 1  # one column is the current price's
         step = max((high - low) / (ratios - 2), 1e-9)
         first = np.floor(low / step + EDGE) if low < 0 < high else low / step  # so that list price is one of them
-        self._ratios = np.exp(step * (first + np.arange(ratios)))
+        self.ratios = np.exp(step * (first + np.arange(ratios)))
+
+    @property
+    def plain(self) -> bool:
+        """Whether any whole step is a price: no ladder and no endings."""
+        return self._rungs is None
+
+    @property
+    def steps_per_unit(self) -> float:
+        """How many steps of price make a currency unit."""
+        return self._steps.per_unit
 
     def candidates(self, these: Circumstances, *, anchor: Floats | None = None) -> Candidates:
         """Lays out the candidates of every request; its outermost allowed prices are the limits themselves.
@@ -63,7 +77,7 @@ class Lattice:
         limit = limits(these, self._guardrails)
         current = these.current_price
         limit = self._whole_steps(limit, current)
-        prices = these.list_price[:, None] * self._ratios
+        prices = these.list_price[:, None] * self.ratios
         if anchor is not None:
             prices = np.concatenate([prices, np.where(np.isnan(anchor), these.list_price, anchor)[:, None]], axis=1)
         inside = (current >= limit.low * (1 - EDGE)) & (current <= limit.high * (1 + EDGE))

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,33 @@ _DAY = np.dtype("datetime64[D]")
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
 _STRANGER = BIT["unknown_product"] | BIT["unknown_category"]
+
+
+class Row(NamedTuple):
+    """One request, complete, as plain numbers in the order of the columns; see `Circumstances` and `Offers`.
+
+    Attributes:
+        day: First day of the period priced, in days since 1970.
+    """
+
+    current_price: float
+    current_known: bool
+    list_price: float
+    unit_cost: float
+    comp_price: float
+    stock: float
+    is_promo: bool
+    days_since_change: float
+    target_margin: float
+    strategy: int
+    product: int
+    category: int
+    day: int
+    is_holiday: bool
+    periods: int
+    reasons: int
+    level: float
+    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +128,23 @@ class Desk:
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
         """
-        dates: list[dt.date] = []
-        categories: list[str] = []
-        numbers: list[tuple[float, ...]] = []
-        for request in requests:
-            known = self._products.get(request.product_id, STRANGER)
-            category = known.category or request.category or ""
-            date, stale = self._date_of(request, today)
-            dates.append(date)
-            categories.append(category)
-            numbers.append(self._numbers(request, known, category, date, BIT["stale_state"] if stale else 0))
-        columns = self._columns(np.array(numbers, dtype=np.float64).T.copy(), dates, categories)
+        rows, dates, categories = zip(*[self.row(request, today=today) for request in requests], strict=True)
+        columns = self._columns(np.array(rows, dtype=np.float64).T.copy(), list(dates), list(categories))
         keep = [request.product_id in held for request in requests] if held else ()
         return replace(columns, these=replace(columns.these, keep=np.array(keep))) if any(keep) else columns
 
-    def _numbers(
-        self, request: PriceRequest, known: Known, category: str, date: dt.date, reasons: int
-    ) -> tuple[float, ...]:
+    def row(self, request: PriceRequest, *, today: dt.date) -> tuple[Row, dt.date, str]:
+        """One request's numbers, the first day of the period that it asks for, and its category, empty where unknown.
+
+        Raises:
+            RequestError: As `lay_out`.
+        """
+        known = self._products.get(request.product_id, STRANGER)
+        category = known.category or request.category or ""
+        date, stale = self._date_of(request, today)
+        return self._row(request, known, category, date, BIT["stale_state"] if stale else 0), date, category
+
+    def _row(self, request: PriceRequest, known: Known, category: str, date: dt.date, reasons: int) -> Row:
         """Every number of one request: its own word first, then the facts', then what can be concluded."""
         price = request.current_price or known.price
         cost = request.unit_cost
@@ -147,7 +174,7 @@ class Desk:
         if periods > horizon:
             reasons |= 0 if request.next_delivery is None else BIT["delivery_beyond_horizon"]
             periods = horizon
-        return (
+        return Row(
             price or list_price,
             price is not None,
             list_price,

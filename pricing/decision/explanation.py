@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.data.calendar import WEEKDAYS
-from pricing.decision.pricer import Detailed, Pricer
+from pricing.decision.detailed import Detailed
+from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 
 Floats = NDArray[np.float64]

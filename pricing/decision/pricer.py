@@ -3,58 +3,34 @@
 import datetime as dt
 import os
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.config import ModelConfig
+from pricing.decision.alone import Alone
 from pricing.decision.choose import Ask, Choices, Policy, choose
 from pricing.decision.cold_start import believed_demand, believed_elasticity
 from pricing.decision.columns import Columns, Desk
+from pricing.decision.detailed import Detailed, details, summarised
 from pricing.decision.facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
 from pricing.demand.curve import Demand
+from pricing.demand.model import DemandModel
 from pricing.errors import RequestError
 
 Floats = NDArray[np.floating]
 
 PASS = 250  # requests that share one pass: more would outgrow the processor's cache
-SUMMARY = 9  # candidates that the decision log keeps of each decision
+FEW = 4  # requests that are priced faster one after the other than in one pass
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
-
-
-@dataclass(frozen=True, slots=True)
-class Detailed:
-    """A decision and what it rested on, for the decision log.
-
-    Attributes:
-        decision: The answer.
-        date: First day of the period priced.
-        category: The product's category; None where unknown.
-        current_price: Price charged now; None where unknown.
-        list_price: Regular price, given, known or assumed.
-        unit_cost: Cost of a unit, given, known or assumed.
-        candidate_prices: Nine prices that were considered, ascending.
-        candidate_units: Demand expected at each over the requested period, stock apart.
-        candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
-    """
-
-    decision: Decision
-    date: dt.date
-    category: str | None
-    current_price: float | None
-    list_price: float
-    unit_cost: float
-    candidate_prices: list[float]
-    candidate_units: list[float]
-    candidate_sizes: list[float]
 
 
 class Pricer:
@@ -86,6 +62,8 @@ class Pricer:
         self._demand = demand
         self._usual_elasticity, self._trust = config.decision.rule_elasticity, config.decision.rule_list_trust
         self._desk = Desk(demand, facts, config, self.policy)
+        chosen = summarised(config.decision.candidates)
+        self._alone = Alone(demand.reader, self.policy, summary=chosen) if isinstance(demand, DemandModel) else None
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
@@ -98,6 +76,8 @@ class Pricer:
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
         """
+        if len(requests) <= FEW:
+            return [answer.decision for answer in self.price_detailed(requests, today=today)]
         decided: list[Decision] = [None] * len(requests)  # type: ignore[list-item]
         for places, columns, choices in self._passes(requests, today):
             for place, decision in zip(places, self._decisions(columns, choices), strict=True):
@@ -112,10 +92,36 @@ class Pricer:
         Raises:
             RequestError: As `price`.
         """
+        if self._alone is not None and len(requests) <= FEW:
+            return [self._one(self._alone, request, today, held) for request in requests]
+        return self._together(requests, today, held)
+
+    def _one(self, alone: Alone, request: PriceRequest, today: dt.date, held: Container[str]) -> Detailed:
+        row, date, category = self._desk.row(request, today=today)
+        choice = alone.choose(row, keep=request.product_id in held)
+        if choice is None:
+            return self._together([request], today, held)[0]
+        decision = Decision(
+            recommended_price=choice.price,
+            confidence=min(round(choice.confidence, 4), SUREST),
+            price_range=(choice.low, choice.high),
+            expected_units=choice.units,
+            expected_margin=choice.margin,
+            source="rule" if choice.doubtful else _SOURCES[choice.source],
+            reasons=list(codes(choice.reasons | row.reasons)),
+            strategy=self.policy.names[row.strategy],
+            model_version=self.version,
+            decision_id=self._new_id(),
+        )
+        current = row.current_price if row.current_known else None
+        listed = choice.candidate_prices, choice.candidate_units, choice.candidate_sizes
+        return Detailed(decision, date, category or None, current, row.list_price, row.unit_cost, *listed)
+
+    def _together(self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str]) -> list[Detailed]:
         detailed: list[Detailed] = [None] * len(requests)  # type: ignore[list-item]
         for places, columns, choices in self._passes(requests, today, held):
             decisions = self._decisions(columns, choices)
-            for place, answer in zip(places, _details(columns, choices, decisions), strict=True):
+            for place, answer in zip(places, details(columns, choices, decisions), strict=True):
                 detailed[place] = answer
         return detailed
 
@@ -279,37 +285,3 @@ class Pricer:
 def _known(columns: Columns) -> NDArray[np.bool_]:
     """(request,) whether demand knows the product, or at least its category."""
     return (columns.offers.product >= 0) | (columns.offers.category >= 0)
-
-
-@cache
-def _summarised(candidates: int) -> NDArray[np.intp]:
-    """The columns of the candidates that the log keeps."""
-    return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
-
-
-def _details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:
-    prices = choices.candidates.prices
-    chosen = _summarised(prices.shape[1])
-    first, weight = choices.grid.first[:, :, chosen].astype(np.float64), choices.grid.weight
-    units = weight @ first
-    # The nodes together have the variance E[m + m² / r] + Var(m); one negative binomial of their mean has this size.
-    with np.errstate(all="ignore"):
-        beyond = weight @ (first * first) / (units * units)
-        sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
-    these = columns.these
-    return [
-        Detailed(decision, date, category or None, current if known else None, list_price, cost, listed, expected, size)
-        for decision, date, category, current, known, list_price, cost, listed, expected, size in zip(
-            decisions,
-            columns.dates,
-            columns.categories,
-            these.current_price.tolist(),
-            these.current_known.tolist(),
-            these.list_price.tolist(),
-            these.unit_cost.tolist(),
-            prices[:, chosen].tolist(),
-            units.tolist(),
-            sizes.tolist(),
-            strict=True,
-        )
-    ]

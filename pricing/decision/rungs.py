@@ -32,19 +32,19 @@ class Steps:
     """Whole multiples of a smallest unit."""
 
     def __init__(self, step: float) -> None:
-        self._per = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
+        self.per_unit = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
 
     def above(self, prices: Floats) -> Floats:
         """See Rungs."""
-        return np.asarray(np.maximum(np.ceil(prices * self._per - SLACK), 1.0) / self._per)
+        return np.asarray(np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit)
 
     def below(self, prices: Floats) -> Floats:
         """See Rungs."""
-        return np.asarray(np.floor(prices * self._per + SLACK) / self._per)
+        return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
 
     def nearest(self, prices: Floats) -> Floats:
         """See Rungs."""
-        return np.asarray(np.rint(prices * self._per) / self._per)
+        return np.asarray(np.rint(prices * self.per_unit) / self.per_unit)
 
 
 class Points:

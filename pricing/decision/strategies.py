@@ -51,6 +51,11 @@ class Strategy(ABC):
         """(request,) a price that must be among the candidates; NaN for none."""
         return np.full(len(these), np.nan)
 
+    @property
+    def kept(self) -> float | None:
+        """What a kept unit is worth, fraction of its cost, where a sold one is worth its price less that; else None."""
+        return None
+
 
 @dataclass(frozen=True)
 class Margin(Strategy):
@@ -62,6 +67,11 @@ class Margin(Strategy):
 
     kind: ClassVar[str] = "margin"
     kept_value: float = 1.0
+
+    @property
+    def kept(self) -> float | None:
+        """See Strategy; true where no target margin draws the price."""
+        return self.kept_value
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
@@ -79,6 +89,11 @@ class Revenue(Strategy):
 
     kind: ClassVar[str] = "revenue"
 
+    @property
+    def kept(self) -> float | None:
+        """See Strategy."""
+        return 0.0
+
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
         return Worth(prices.copy())
@@ -91,6 +106,11 @@ class Clearance(Strategy):
     kind: ClassVar[str] = "clearance"
     days: int | None = 14
     kept_value: float = 0.3
+
+    @property
+    def kept(self) -> float | None:
+        """See Strategy."""
+        return self.kept_value
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""

@@ -83,6 +83,11 @@ class DemandModel:
         """The last period that the states have read."""
         return self.encoded.tail.dates[-1].astype(dt.date)  # type: ignore[no-any-return]
 
+    @property
+    def reader(self) -> Reader:
+        """What its forecasts are read from, worked out once."""
+        return self._reader
+
     @cached_property
     def _reader(self) -> Reader:
         standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own_periods)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.decision.pricer import Pricer
+from pricing.decision.alone import Alone
 from tests.serving_kit import REQUEST, Shop, open_shop
 from tests.versions import shared_version
 
@@ -121,7 +121,7 @@ def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Pricer, "_by_model", fails)
+    monkeypatch.setattr(Alone, "choose", fails)
 
     decision = shop.price(**DEAR).get_json()
 

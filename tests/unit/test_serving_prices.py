@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pricing.decision.alone import Alone
 from pricing.decision.log import read_decisions
-from pricing.decision.pricer import Pricer
 from tests.serving_kit import REQUEST, Shop, open_shop
 from tests.versions import shared_version
 
@@ -228,7 +228,7 @@ def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Pricer, "_by_model", fail)
+    monkeypatch.setattr(Alone, "choose", fail)
 
     decision = shop.price().get_json()
 

@@ -1,0 +1,209 @@
+"""One request alone: the decision that `choose` makes of a batch, by a third of the array operations.
+
+What a batch costs is the size of its arrays; what one request costs is their number. So its numbers are Python's own,
+and arrays are left to what is really an array: candidates, and the nodes of the model's uncertainty.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.decision.alone_demand import Curve, Forecaster
+from pricing.decision.alone_limits import Field, lay
+from pricing.decision.choose import SHORT, Policy
+from pricing.decision.columns import Row
+from pricing.decision.confidence import calibrated, chance_at_least, relative_gain
+from pricing.decision.reasons import BIT
+from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
+from pricing.demand.forecast import WEIGHT, Reader
+
+Floats = NDArray[np.floating]
+
+_POINTS = np.arange(TABLE)
+
+
+class Choice(NamedTuple):
+    """What was chosen: as `choose.Choices`, of one request, with the candidates that the decision log keeps."""
+
+    price: float
+    confidence: float
+    low: float
+    high: float
+    units: float
+    margin: float
+    doubtful: bool
+    reasons: int
+    source: int
+    candidate_prices: list[float]
+    candidate_units: list[float]
+    candidate_sizes: list[float]
+
+
+class Alone:
+    """Decides requests about products that the model knows, one at a time."""
+
+    def __init__(self, reader: Reader, policy: Policy, *, summary: NDArray[np.intp]) -> None:
+        """Makes ready.
+
+        Args:
+            reader: Demand.
+            policy: Strategies, guardrails and thresholds.
+            summary: Columns of the candidates that the decision log keeps.
+        """
+        self._forecaster = Forecaster(reader)
+        self._policy = policy
+        self._kept = tuple(strategy.kept for strategy in policy.strategies.values())
+        self._summary = summary
+
+    def choose(self, row: Row, *, keep: bool = False) -> Choice | None:
+        """Decides one request; `keep` holds its price inside the guardrails.
+
+        Returns:
+            None for a request that only `choose.choose` can decide: a product without a history, a strategy that has
+            more to it than a margin, a target margin, a ladder of prices, a day beyond the calendar, or a figure that
+            is no number.
+        """
+        kept = self._kept[row.strategy]
+        if row.product < 0 or kept is None or row.target_margin == row.target_margin or not self._policy.lattice.plain:
+            return None
+        with np.errstate(all="ignore"):  # such answers are not used
+            field = lay(row, self._policy.lattice, self._policy.config.guardrails)
+            curve = self._forecaster.curve(row, field.prices)
+            if curve is None:
+                return None
+            choice = self._chosen(row, field, curve, worth=field.prices - kept * row.unit_cost, keep=keep)
+        total = choice.confidence + choice.units + choice.margin + sum(choice.candidate_units)
+        return choice if math.isfinite(total) else None
+
+    def _chosen(self, row: Row, field: Field, curve: Curve, *, worth: Floats, keep: bool) -> Choice:
+        config, prices = self._policy.config, field.prices
+        shelf = _Shelf(curve, row.stock if row.stock > 0 else math.inf)
+        value = shelf.until * worth  # (node, candidate)
+        best = _best(WEIGHT @ shelf.until * worth, field, min_gain=config.min_gain)
+        if keep:
+            best = field.nearest
+        held = best == field.current
+        confidence = self._confidence(value, best, field=field, held=held)
+        doubtful = confidence < config.confidence_threshold
+        reasons = BIT["low_confidence"] if doubtful else BIT["held"] if held else 0
+        if keep:
+            doubtful, reasons = True, BIT["holdout"]
+        final = field.nearest if doubtful else best
+        price = prices.item(final)
+        low, high = self._range(value, best, final, field=field)
+        units = min(float(shelf.first(final) @ WEIGHT), row.stock)
+        if shelf.short and WEIGHT @ shelf.until[:, final] < SHORT * (WEIGHT @ curve.until[:, final]):
+            reasons |= BIT["stock_short"]
+        if row.stock <= 0:
+            reasons |= BIT["no_stock"]
+        listed, expected, sizes = self._summarised(field, curve)
+        return Choice(
+            price,
+            confidence,
+            low,
+            high,
+            units,
+            units * (price - row.unit_cost),
+            doubtful,
+            reasons | field.binding(price),
+            curve.source,
+            listed,
+            expected,
+            sizes,
+        )
+
+    def _confidence(self, value: Floats, best: int, *, field: Field, held: bool) -> float:
+        """See `choose.Choices.confidence`."""
+        calibration, prices = self._policy.config.calibration, field.prices
+        if not held:
+            gain = relative_gain(value[:, best], value[:, field.current])
+            return float(calibrated(chance_at_least(gain, weight=WEIGHT), calibration.moves))
+        here, step = prices.item(field.current), 1 + self._policy.config.hold_step
+        above = min(int(prices.searchsorted(here * step)), len(prices) - 1)
+        below = max(int(prices.searchsorted(here / step, side="right")) - 1, 0)
+        gains = relative_gain(value[:, best], value[:, (above, below)].T)
+        chances = chance_at_least(gains, weight=WEIGHT).tolist()
+        beside = sum(
+            1.0 if prices.item(column) == here else chance
+            for column, chance in zip((above, below), chances, strict=True)
+        )
+        return float(calibrated(np.array(max(beside - 1.0, 0.0)), calibration.holds))
+
+    def _range(self, value: Floats, best: int, final: int, *, field: Field) -> tuple[float, float]:
+        """Lowest and highest candidate not distinguishably worse; changes `value`."""
+        reference = value[:, best].copy()
+        value -= reference[:, None]
+        scale = 1 / (np.abs(reference) + 1e-12)
+        weight = WEIGHT * scale
+        mean = weight @ value
+        value *= value
+        weight *= scale
+        spread = weight @ value
+        spread -= mean * mean
+        np.maximum(spread, 0.0, out=spread)
+        np.sqrt(spread, out=spread)
+        spread *= self._policy.range_deviation
+        spread += mean
+        inside = spread >= -1e-9
+        if not field.allowed:
+            inside[field.current] = False
+        inside[final] = True
+        last = len(inside) - 1 - int(inside[::-1].argmax())
+        return field.prices.item(int(inside.argmax())), field.prices.item(last)
+
+    def _summarised(self, field: Field, curve: Curve) -> tuple[list[float], list[float], list[float]]:
+        """Prices, units and sizes of the candidates that the decision log keeps; see `pricer._details`."""
+        first = curve.first[:, self._summary].astype(np.float64)
+        units = WEIGHT @ first
+        first *= first
+        beyond = WEIGHT @ first
+        beyond /= units * units
+        sizes = 1 / (beyond - 1 + beyond / curve.first_size)
+        return field.prices[self._summary].tolist(), units.tolist(), sizes.tolist()
+
+
+class _Shelf:
+    """Expected sales when stock may run out: as `stock.Shelf`, of one request."""
+
+    def __init__(self, curve: Curve, stock: float) -> None:
+        self._curve = curve
+        most = float(curve.until[:, 0].max())
+        self.short = stock < most + AMPLE * math.sqrt(most + most * most / curve.until_size)
+        self.until: Floats = curve.until.astype(np.float64)
+        if not self.short:
+            return
+        ends = (
+            (most, float(curve.until[:, -1].min()), curve.until_size),
+            (float(curve.first[:, 0].max()), float(curve.first[:, -1].min()), curve.first_size),
+        )
+        bottoms, steps, sizes = zip(*[_scale(*end) for end in ends], strict=True)
+        self._logs = np.array(bottoms)[:, None] + np.array(steps)[:, None] * _POINTS
+        means = np.exp(self._logs)
+        self._shares = expected_sales(means, size=np.array(sizes)[:, None], stock=np.full((2, 1), stock))
+        self._shares /= means
+        self.until *= np.interp(np.log(self.until), self._logs[0], self._shares[0])
+
+    def first(self, column: int) -> Floats:
+        """(node,) expected sales in the requested period at one candidate."""
+        demand = self._curve.first[:, column].astype(np.float64)
+        if self.short:
+            demand *= np.interp(np.log(demand), self._logs[1], self._shares[1])
+        return demand
+
+
+def _scale(most: float, least: float, size: float) -> tuple[float, float, float]:
+    """Log of the lowest mean of a table between two, its step, and the size it is worked out for."""
+    top = math.log(max(most, 1e-12))
+    bottom = min(max(math.log(max(least, 1e-12)), top - 9.0), top - 0.01)
+    return bottom, (top - bottom) / (TABLE - 1), min(size, LARGEST_SIZE)
+
+
+def _best(objective: Floats, field: Field, *, min_gain: float) -> int:
+    """The allowed candidate of the highest expected objective; the nearest one where it gains too little."""
+    if not field.allowed:
+        objective[field.current] = -np.inf
+    best = int(objective.argmax())
+    most = objective.item(best)
+    return field.nearest if most - objective.item(field.nearest) <= min_gain * abs(most) else best

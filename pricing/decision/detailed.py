@@ -1,0 +1,76 @@
+"""A decision and what it rested on: what the decision log keeps of each price."""
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.decision.choose import Choices
+from pricing.decision.columns import Columns
+from pricing.decision.request import Decision
+
+SUMMARY = 9  # candidates that the decision log keeps of each decision
+
+
+@dataclass(frozen=True, slots=True)
+class Detailed:
+    """A decision and what it rested on, for the decision log.
+
+    Attributes:
+        decision: The answer.
+        date: First day of the period priced.
+        category: The product's category; None where unknown.
+        current_price: Price charged now; None where unknown.
+        list_price: Regular price, given, known or assumed.
+        unit_cost: Cost of a unit, given, known or assumed.
+        candidate_prices: Nine prices that were considered, ascending.
+        candidate_units: Demand expected at each over the requested period, stock apart.
+        candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
+    """
+
+    decision: Decision
+    date: dt.date
+    category: str | None
+    current_price: float | None
+    list_price: float
+    unit_cost: float
+    candidate_prices: list[float]
+    candidate_units: list[float]
+    candidate_sizes: list[float]
+
+
+@cache
+def summarised(candidates: int) -> NDArray[np.intp]:
+    """The columns of the candidates that the log keeps."""
+    return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
+
+
+def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:
+    """What each decision of a batch rested on."""
+    prices = choices.candidates.prices
+    chosen = summarised(prices.shape[1])
+    first, weight = choices.grid.first[:, :, chosen].astype(np.float64), choices.grid.weight
+    units = weight @ first
+    # The nodes together have the variance E[m + m² / r] + Var(m); one negative binomial of their mean has this size.
+    with np.errstate(all="ignore"):
+        beyond = weight @ (first * first) / (units * units)
+        sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
+    these = columns.these
+    return [
+        Detailed(decision, date, category or None, current if known else None, list_price, cost, listed, expected, size)
+        for decision, date, category, current, known, list_price, cost, listed, expected, size in zip(
+            decisions,
+            columns.dates,
+            columns.categories,
+            these.current_price.tolist(),
+            these.current_known.tolist(),
+            these.list_price.tolist(),
+            these.unit_cost.tolist(),
+            prices[:, chosen].tolist(),
+            units.tolist(),
+            sizes.tolist(),
+            strict=True,
+        )
+    ]

@@ -1,0 +1,220 @@
+"""One request alone is decided as it is in a batch."""
+
+import copy
+import datetime as dt
+import math
+from dataclasses import replace
+from functools import cache
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.config import Config, load_config
+from pricing.decision.detailed import Detailed
+from pricing.decision.pricer import FEW, Pricer
+from pricing.decision.request import PriceRequest, Weekday
+from pricing.registry.version import LoadedVersion, load
+from tests.decision_kit import config
+from tests.versions import shared_version
+
+STRATEGIES = ("margin", "revenue", "clearance", "match")
+GUARDRAILS: list[dict[str, Any]] = [
+    {},
+    {"min_margin": 0.35, "max_move": 0.04},
+    {"min_advertised": 0.95, "min_days": 9},
+    {"comp_band": [0.97, 1.03], "max_move": 0.1},
+    {"band": [0.999, 1.001]},
+    {"endings": [0.49, 0.99]},
+]
+
+
+@cache
+def version() -> LoadedVersion:
+    return load(shared_version(), check=False)
+
+
+@cache
+def pricer(number: int) -> Pricer:
+    return of(config(guardrails=GUARDRAILS[number]))
+
+
+def of(settings: Config) -> Pricer:
+    return version().pricer(version="7", config=settings)
+
+
+def day(later: int) -> dt.date:
+    return version().demand.state_date + dt.timedelta(days=later)
+
+
+def ask(place: int = 0, **fields: Any) -> PriceRequest:
+    values = {"product_id": str(version().demand.product_ids[place]), "current_stock": 40, "day_of_week": "Friday"}
+    return PriceRequest(**{**values, **fields})
+
+
+def agree(alone: Detailed, batch: Detailed) -> bool:
+    """Whether two decisions are one; two prices may differ when they earn the same in single precision."""
+    ours, theirs = alone.decision, batch.decision
+    numbers = [
+        (getattr(one, name), getattr(other, name))
+        for one, other, names in (
+            (ours, theirs, ("recommended_price", "confidence", "expected_units", "expected_margin")),
+            (alone, batch, ("current_price", "list_price", "unit_cost")),
+        )
+        for name in names
+    ]
+    numbers += zip(ours.price_range, theirs.price_range, strict=True)
+    for name in ("candidate_prices", "candidate_units", "candidate_sizes"):
+        numbers += zip(getattr(alone, name), getattr(batch, name), strict=True)
+    words = ("source", "reasons", "strategy", "model_version")
+    return (
+        all(one == other or math.isclose(one, other, rel_tol=5e-5, abs_tol=2e-4) for one, other in numbers)
+        and [getattr(ours, word) for word in words] == [getattr(theirs, word) for word in words]
+        and (alone.date, alone.category) == (batch.date, batch.category)
+    )
+
+
+def both(by: Pricer, request: PriceRequest, *, today: dt.date, held: bool = False) -> tuple[Detailed, Detailed]:
+    products = {request.product_id} if held else set()
+    return by.price_detailed([request], today=today, held=products)[0], by._together([request], today, products)[0]
+
+
+def decides(by: Pricer, request: PriceRequest, *, today: dt.date) -> bool:
+    """Whether the request is really decided alone, not as a batch of one."""
+    assert by._alone is not None
+    return by._alone.choose(by._desk.row(request, today=today)[0]) is not None
+
+
+@given(
+    number=st.integers(0, len(GUARDRAILS) - 1),
+    later=st.integers(0, 300),
+    place=st.integers(0, 11),
+    fields=st.fixed_dictionaries(
+        {
+            "current_stock": st.sampled_from([0, 0.5, 1, 5, 40, 300, 5000]),
+            "day_of_week": st.sampled_from(get_args(Weekday)),
+            "is_promo": st.booleans(),
+            "strategy": st.sampled_from(STRATEGIES),
+        },
+        optional={
+            "comp_price": st.floats(0.5, 30),
+            "current_price": st.floats(0.5, 30).map(lambda price: round(price, 2)),
+            "list_price": st.floats(0.5, 30),
+            "unit_cost": st.floats(0.1, 30),
+            "is_holiday": st.booleans(),
+        },
+    ),
+    held=st.booleans(),
+)
+def test_a_request_alone_is_decided_as_in_a_batch(
+    number: int, later: int, place: int, fields: dict[str, Any], held: bool
+) -> None:
+    alone, batch = both(pricer(number), ask(place, **fields), today=day(later), held=held)
+
+    if alone.decision.recommended_price != batch.decision.recommended_price:
+        profits = alone.decision.expected_margin, batch.decision.expected_margin
+        assert fields["strategy"] != "margin" or profits[0] == pytest.approx(profits[1], rel=1e-5)
+    else:
+        assert agree(alone, batch)
+
+
+def test_hardly_any_price_differs() -> None:
+    rng = np.random.default_rng(3)
+    found = [
+        both(
+            pricer(int(rng.integers(5))),
+            ask(
+                int(rng.integers(12)),
+                current_stock=float(rng.choice([0, 3, 30, 300])),
+                comp_price=round(float(rng.uniform(1, 20)), 2),
+                is_promo=bool(rng.random() < 0.5),
+                strategy=str(rng.choice(STRATEGIES)),
+            ),
+            today=day(int(rng.integers(0, 60))),
+        )
+        for _ in range(400)
+    ]
+
+    assert sum(not agree(*pair) for pair in found) <= 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"product_id": "stranger", "list_price": 5.0, "category": "whatever"},
+        {"strategy": "match", "comp_price": 3.0},
+    ],
+    ids=["a stranger", "a strategy with more to it than a margin"],
+)
+def test_what_cannot_be_decided_alone_is_decided_as_a_batch(fields: dict[str, Any]) -> None:
+    assert not decides(pricer(0), ask(**fields), today=day(1))
+    assert agree(*both(pricer(0), ask(**fields), today=day(1)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"guardrails": {"endings": [0.49, 0.99]}},
+        {"target_margin": {"default": 0.4} | dict.fromkeys(map(str, version().demand.categories), 0.4)},
+    ],
+    ids=["endings", "a target margin"],
+)
+def test_a_configuration_that_needs_the_batchs_way_gets_it(settings: dict[str, Any]) -> None:
+    by = of(config(**settings))
+
+    assert not decides(by, ask(), today=day(1))
+    assert agree(*both(by, ask(), today=day(1)))
+
+
+def test_a_day_beyond_the_calendar_is_decided_as_a_batch() -> None:
+    today = day(len(version().demand.holidays) + 30)
+
+    assert not decides(pricer(0), ask(date=today, day_of_week=get_args(Weekday)[today.weekday()]), today=today)
+
+
+def test_ordinary_requests_are_decided_alone() -> None:
+    assert decides(pricer(0), ask(is_promo=True, comp_price=3.0), today=day(1))
+
+
+def test_figures_that_are_no_numbers_leave_the_answer_to_the_rules() -> None:
+    demand = version().demand
+    norms = replace(demand.norms, elasticity=np.full_like(demand.norms.elasticity, np.nan))
+    broken = Pricer(replace(demand, norms=norms), version().facts, load_config(), version="7")
+
+    (decision,) = broken.price([ask()], today=day(1))
+
+    assert decision.source == "rule"
+    assert "model_failed" in decision.reasons
+    assert math.isfinite(decision.recommended_price)
+
+
+def test_a_weekly_version_decides_alone_as_in_a_batch() -> None:
+    demand = replace(version().demand, period="week")
+    facts = replace(version().facts, period="week")
+    by = Pricer(demand, facts, load_config(), version="7")
+
+    for place in range(12):
+        assert agree(*both(by, ask(place, current_stock=12, is_promo=True), today=day(2)))
+
+
+def test_a_few_requests_come_in_order_each_as_alone() -> None:
+    asked = [ask(place, current_stock=10 * place) for place in range(FEW)]
+
+    together = pricer(0).price_detailed(asked, today=day(1))
+
+    for request, found in zip(asked, together, strict=True):
+        assert agree(found, both(pricer(0), request, today=day(1))[0])
+
+
+def test_deciding_alone_changes_nothing_that_requests_share() -> None:
+    reader = version().demand.reader
+    before = copy.deepcopy((reader.own, reader.days, reader.sheet.profile, reader.shift, reader.tilt))
+
+    pricer(0).price([ask(is_holiday=True, is_promo=True, comp_price=2.0)], today=day(1))
+
+    for old, new in zip(
+        before, (reader.own, reader.days, reader.sheet.profile, reader.shift, reader.tilt), strict=True
+    ):
+        np.testing.assert_array_equal(old, new)
