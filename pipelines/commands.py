@@ -4,7 +4,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines.tracking import child_environment
 from pricing.errors import PricingError
@@ -67,6 +69,17 @@ def run_job(
     if code not in fine:
         raise JobError(f"{module} ended with exit code {code}; its message is above")
     return code
+
+
+def child_tags(run: Run, job: str) -> dict[str, str]:
+    """The tags of the newest child run of a job that this run started; empty when it started none.
+
+    So a job learns what another one made: the tag `version`, `reason`, ….
+    """
+    mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and tags.job = '{job}'"
+    newest = ["attributes.start_time DESC"]
+    found = MlflowClient().search_runs([run.info.experiment_id], filter_string=mine, order_by=newest, max_results=1)
+    return dict(found[0].data.tags) if found else {}
 
 
 def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines.cli import EXIT_REFUSED, job_options, run_main
-from pipelines.commands import JobError, run_job
+from pipelines.commands import JobError, child_tags, run_job
 from pipelines.lock import only_one
 from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.places import pricing_home, tracking_uri
-from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry import CHAMPION
 from pricing.registry.aliases import Registry
 
 # Exit codes of `python -m monitoring --exit_code true`.
@@ -96,16 +95,10 @@ class _Night:
         days = self._config.monitoring.cooldown
         if self._retrained_within(days):
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
-        found = self._found()
+        found = child_tags(self._run, "monitor")  # why to retrain, and how fast older days should fade
         half_life = found.get("recency_half_life")
         words = ["--recency_half_life", half_life] if half_life else []
         return self._retrain(found.get("reason") or "monitoring found decay", *words, source=source)
-
-    def _found(self) -> dict[str, str]:
-        """The tags of this night's monitoring run: why to retrain, and how fast older days should fade."""
-        mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self._run.info.run_id}' and tags.job = 'monitor'"
-        runs = MlflowClient().search_runs([self._run.info.experiment_id], filter_string=mine, max_results=1)
-        return dict(runs[0].data.tags) if runs else {}
 
     def _retrain(self, reason: str, *words: str, source: str) -> str:
         self.job("pipelines.retrain", "--source", source, "--reason", reason, *words)
@@ -113,16 +106,18 @@ class _Night:
         return f"retrained on {source}: {reason}; the champion is version {champion.number if champion else 'none'}"
 
     def _refresh(self) -> str:
-        champion, challenger = self._registry.at(CHAMPION), self._registry.at(CHALLENGER)
-        if champion is None:
+        if self._registry.at(CHAMPION) is None:
             return "no champion, so nothing to carry forward"
-        auto = self._config.registry.auto_promote
-        if not auto and challenger is not None and challenger.weights != champion.weights:
-            return f"version {challenger.number} waits for a person to promote it, so it stays the challenger"
         self.job("pipelines.refresh")
-        if not auto:
-            return "states are carried forward; registry.auto_promote is off, so a person promotes them"
-        code = self.job("pipelines.promote", "--reason", "nightly refresh", fine=(0, EXIT_REFUSED))
+        # By its number: the challenger may be a version that waits for a person.
+        number = child_tags(self._run, "refresh").get("version")
+        if number is None:
+            return "states were up to date already"
+        if not self._config.registry.auto_promote:
+            wish = f"a person promotes them (version={number})"
+            return f"states are carried forward; registry.auto_promote is off, so {wish}"
+        words = ["--version", number, "--reason", "nightly refresh"]
+        code = self.job("pipelines.promote", *words, fine=(0, EXIT_REFUSED))
         return "a gate refused the refreshed states" if code == EXIT_REFUSED else "states are up to date"
 
     def _retrained_within(self, days: int) -> bool:

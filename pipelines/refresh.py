@@ -24,6 +24,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
 
@@ -52,11 +53,16 @@ def _refresh(argv: Sequence[str] | None) -> int:
         if number is None:
             print(f"nothing to do: version {base.number} has read these sales already, up to {panel.dates[-1]}")
             return 0
-        doors.registry.point(CHALLENGER, number)
+        waiting = _waiting(doors, base)
+        if waiting is None:
+            doors.registry.point(CHALLENGER, number)
         name_run(f"refresh v{number}")
         write_note(f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}.")
-        print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}: the weights of version")
+        bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
+        print(f"registered {config.registry.model_name} version {number} {bears}: the weights of version")
         print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
+        if waiting is not None:
+            print(f"version {waiting} waits as {CHALLENGER} and stays it; version={number} promotes the new states")
     return 0
 
 
@@ -65,6 +71,17 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--version", metavar="N", help="the version to refresh; absent: the champion")
     options.add_flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
     return options.parse(argv)
+
+
+def _waiting(doors: Production, base: RegisteredVersion) -> str | None:
+    """The challenger that somebody proposed and that no carrying forward may push aside; None when there is none.
+
+    One with the weights that are carried forward, or the champion's, is nothing but older states.
+    """
+    challenger, champion = doors.registry.at(CHALLENGER), doors.registry.at(CHAMPION)
+    if challenger is None or challenger.weights == base.weights:
+        return None
+    return None if champion is not None and challenger.weights == champion.weights else challenger.number
 
 
 def refreshed(

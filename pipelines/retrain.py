@@ -10,7 +10,7 @@ import yaml
 from mlflow import MlflowClient
 
 from pipelines.cli import EXIT_REFUSED, job_options, run_main
-from pipelines.commands import run_job
+from pipelines.commands import child_tags, run_job
 from pipelines.lock import only_one
 from pipelines.record import fingerprint, flatten
 from pipelines.tracking import tracked_run, write_note
@@ -49,11 +49,12 @@ def _retrain(argv: Sequence[str] | None) -> int:
             if Registry(config.registry.model_name, uri=tracking_uri()).at(CHAMPION) is not None:
                 said += ["--warm_start", CHAMPION]
             run_job("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=[held])
+            done = child_tags(run, "train")["version"]
         else:
             print(f"version {done} was trained on just these sales with these settings; it is not trained again")
         if not config.registry.auto_promote:
             return _say("left to a person: registry.auto_promote is off; mlflow run . -e promote puts it to the gates")
-        words = [*common, "--sales", str(panel), "--reason", options.reason]
+        words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
         code = run_job("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
         return _say("kept the champion: a gate refused the new version" if code == EXIT_REFUSED else "promoted")
 

@@ -15,7 +15,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from pipelines.artifacts import log_artifacts
 from pipelines.calendar import holiday_calendar
 from pipelines.calibration import described
 from pipelines.cli import job_options, run_main
@@ -150,7 +149,10 @@ def _until(panel: Panel, until: dt.date) -> Panel:
 
 
 def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, config: Config) -> str:
-    log_artifacts(frame, version, panel)
+    if config.registry.plots:
+        from pipelines.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
+
+        log_artifacts(frame, version, panel)
     card = model_card(version, model=config.registry.model_name)
     mlflow.log_text(card, "model_card.md")
     registry = _registry(config)

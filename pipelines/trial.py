@@ -16,13 +16,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import run_main
 from pipelines.quiet import import_tensorflow
+from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, drawn, open_study
 from pipelines.tracking import connect, describe, explain_failure
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
@@ -36,14 +36,7 @@ from pricing.sections import ChoicesConfig, DemandConfig, TuningConfig
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
 
-STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
-DEFAULT = "default"
-
 Score = Callable[..., "Backtest"]
-
-
-class StudyError(PricingError):
-    """A tuning study that cannot be opened, belongs to other data, or came to nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,41 +87,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study:
-    """Opens a study, or begins it: minimised, sampled by TPE, pruned by the median of the folds so far.
-
-    Args:
-        storage: A database URL, or the path of a journal file on this machine.
-        name: The study's name.
-        tuning: Decides when the sampler stops guessing and the pruner begins.
-
-    Raises:
-        StudyError: The storage does not answer or is none.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        if "://" in storage:
-            kept: optuna.storages.BaseStorage = optuna.storages.RDBStorage(storage)
-        else:
-            Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            kept = optuna.storages.JournalStorage(JournalFileBackend(storage))
-        return optuna.create_study(
-            study_name=name,
-            storage=kept,
-            direction="minimize",
-            sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup, seed=os.getpid()),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
-            load_if_exists=True,
-        )
-    except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
-        raise StudyError(f"tuning storage {_shown(storage)} cannot be opened: {first_line(error)}") from error
-
-
-def begun(study: optuna.Study) -> int:
-    """Counts the study's trials but those that wait to be tried, on whatever machine they run or ran."""
-    return len(study.get_trials(deepcopy=False, states=tuple(set(TrialState) - {TrialState.WAITING})))
-
-
 def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: Score) -> None:
     """Runs trials until the batch, the study's budget or the time is used up.
 
@@ -153,16 +111,18 @@ def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch
 
 
 def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: Score) -> None:
-    trial = study.ask()
-    trial.set_user_attr("host", socket.gethostname())
-    trial.set_user_attr("pid", os.getpid())
-    if trial.user_attrs.get(DEFAULT):
-        values: dict[str, Any] = {}
-    else:
-        values = suggest(trial, config.tuning)
-    demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
-    child = _Child(parent, number=trial.number, values=values or {"settings": DEFAULT})
-    trial.set_user_attr("run_id", child.run_id)
+    with drawn(study) as trial:
+        values: dict[str, Any] = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.tuning)
+        demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
+        child = _Child(parent, number=trial.number, values=values or {"settings": DEFAULT})
+        trial.set_user_attr("run_id", child.run_id)
+        _tried(study, trial, panel=panel, config=config.model_copy(update={"demand": demand}), child=child, score=score)
+
+
+def _tried(
+    study: optuna.Study, trial: optuna.Trial, *, panel: Panel, config: Config, child: "_Child", score: Score
+) -> None:
+    """Scores one trial's settings and tells the study and the trial's run what came of it."""
     scores: list[float] = []
 
     def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
@@ -170,29 +130,36 @@ def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, scor
         so_far = sum(scores) / len(scores)
         child.log("fold_wape", scores[-1], step=len(scores))
         trial.report(so_far, len(scores))
-        if not trial.user_attrs.get(DEFAULT) and len(scores) < demand.folds and trial.should_prune():
-            raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {demand.folds}")
+        if not trial.user_attrs.get(DEFAULT) and len(scores) < config.demand.folds and trial.should_prune():
+            raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {config.demand.folds}")
 
     started = time.monotonic()
     calendar = holiday_calendar(panel, config.data)
     try:
-        wape = float(score(panel, demand, calendar=calendar, on_fold=on_fold).figures["wape"])
+        wape = float(score(panel, config.demand, calendar=calendar, on_fold=on_fold).figures["wape"])
         if not math.isfinite(wape):
             raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
-    except optuna.TrialPruned as pruned:
-        study.tell(trial, state=TrialState.PRUNED)
-        child.end("KILLED", words=f"pruned: {pruned}")
-    except PricingError as error:  # this setting cannot be trained; another may
-        study.tell(trial, state=TrialState.FAIL)
-        child.end("FAILED", words=str(error))
-    except BaseException as error:
-        study.tell(trial, state=TrialState.FAIL)
-        child.end("FAILED", words=describe(error))
-        raise
-    else:
         child.log("wape", wape)
         study.tell(trial, wape)
         child.end("FINISHED", words=f"WAPE {wape:.4f} in {time.monotonic() - started:.0f} s")
+    except optuna.TrialPruned as pruned:
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        child.end("KILLED", words=f"pruned: {pruned}")
+    except PricingError as error:  # this setting cannot be trained; another may
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        child.end("FAILED", words=str(error))
+    except BaseException as error:
+        # Told as failed by others, who heard nothing for too long: its settings are theirs now.
+        lost = isinstance(error, UpdateFinishedTrialError | ValueError) and _ended(study, trial)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        child.end("FAILED", words="taken for lost, and tried again elsewhere" if lost else describe(error))
+        if not lost:
+            raise
+
+
+def _ended(study: optuna.Study, trial: optuna.Trial) -> bool:
+    found = study.get_trials(deepcopy=False)[trial.number]
+    return found.state.is_finished()
 
 
 def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
@@ -243,10 +210,6 @@ class _Child:
             self._client.set_terminated(self.run_id, status)
         except MlflowException as error:
             print(f"{self._label}: its run could not be ended: {first_line(error)}", file=sys.stderr)
-
-
-def _shown(storage: str) -> str:
-    return without_password(storage)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,11 +22,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
-from pipelines.commands import run_job, start_job, stop
+from pipelines.commands import child_tags, run_job, start_job, stop
 from pipelines.quiet import import_tensorflow
 from pipelines.record import log_data
+from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, conclusion, open_study, others, rescue
 from pipelines.tracking import name_run, tracked_run, write_note
-from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
@@ -35,7 +34,7 @@ from pricing.data.store import save_panel
 from pricing.demand.folds import walk_forward
 from pricing.errors import HistoryError
 from pricing.options import at_least, not_negative
-from pricing.places import pricing_home, process_alive
+from pricing.places import pricing_home
 from pricing.sections import DemandConfig
 
 _POLL_SECONDS = 0.5
@@ -86,15 +85,27 @@ def _tune(argv: Sequence[str] | None) -> int:
         _write(search.folder / "config.yaml", config)
         print(f"study {search.name}: {begun(study)} of {search.trials} trials; a rerun of this command resumes it")
         _work(study, search, config, run=run)
-        winner = _conclude(study, panel, config)
-        best = search.folder / "best.yaml"
-        _write(best, config.model_copy(update={"demand": winner}))
-        mlflow.log_artifact(str(best))
-        _log_plots(study)
-        words = ["--config", str(best), "--reason", f"best settings of study {search.name}"]
-        for name, value in (("--sales", options.sales), ("--quarantine", options.quarantine)):
-            words += [name, str(value)] if value is not None else []
-        run_job("pipelines.train", words, run=run)
+        claimed = conclusion(study, run_id=run.info.run_id, tuning=config.tuning, storage=search.storage)
+        with claimed as claim:
+            if not claim.mine:
+                return _left(f"study {search.name}: {claim.who}")
+            winner, verdict = _conclude(study, panel, config)
+            best = search.folder / "best.yaml"
+            _write(best, config.model_copy(update={"demand": winner}))
+            mlflow.log_artifact(str(best))
+            _log_plots(study)
+            words = ["--config", str(best), "--reason", f"best settings of study {search.name}"]
+            for name, value in (("--sales", options.sales), ("--quarantine", options.quarantine)):
+                words += [name, str(value)] if value is not None else []
+            run_job("pipelines.train", words, run=run)
+            claim.outcome = f"{verdict}; version {child_tags(run, 'train').get('version', 'unknown')}"
+    return 0
+
+
+def _left(words: str) -> int:
+    mlflow.set_tag("verdict", words)
+    write_note(words)
+    print(words)
     return 0
 
 
@@ -166,19 +177,11 @@ def before_the_last_fold(panel: Panel, config: DemandConfig) -> Panel:
     return past.select(np.flatnonzero(past.present.any(axis=1)))
 
 
-def rescue(study: optuna.Study) -> None:
-    """Ends trials that a crash left running, and queues their settings again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        here = trial.user_attrs.get("host") == socket.gethostname()
-        if here and not process_alive(int(trial.user_attrs.get("pid", 0))):
-            study.tell(trial.number, state=TrialState.FAIL)
-            attrs = {DEFAULT: True} if trial.user_attrs.get(DEFAULT) else None
-            study.enqueue_trial(trial.params, user_attrs=attrs)
-            print(f"trial {trial.number} was cut off; its settings are tried again")
-
-
 def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> None:
-    """Keeps processes at work until the budget is spent: a fresh one for each batch, since every fit leaks memory."""
+    """Keeps processes at work until the budget is spent: a fresh one for each batch, since every fit leaks memory.
+
+    Then waits for trials of other machines, and takes over what a lost one leaves.
+    """
     deadline = time.time() + search.minutes * 60 if search.minutes else float("inf")
     common = [
         *("--study", search.name, "--panel", str(search.folder / "panel")),
@@ -186,15 +189,21 @@ def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> N
         *("--count", str(config.tuning.batch), "--budget", str(search.trials), "--deadline", str(deadline)),
     ]
     working: list[subprocess.Popen[bytes]] = []
-    barren = 0
+    barren, told = 0, False
     try:
         while True:
+            rescue(study)
             left = search.trials - begun(study)
             wanted = min(search.workers, -(-left // config.tuning.batch)) if time.time() < deadline else 0
             while len(working) < wanted:
                 working.append(start_job("pipelines.trial", common, run=run, extra={STORAGE_VARIABLE: search.storage}))
-            if not working:
+            elsewhere = [] if working else others(study)
+            if not working and not elsewhere:
                 return
+            if elsewhere and not told:
+                told = True
+                hosts = ", ".join(sorted({trial.user_attrs.get("host", "somebody") for trial in elsewhere}))
+                print(f"waiting for {len(elsewhere)} trial(s) that {hosts} still runs", flush=True)
             time.sleep(_POLL_SECONDS)
             done = [process for process in working if process.poll() is not None]
             working = [process for process in working if process.poll() is None]
@@ -205,8 +214,12 @@ def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> N
         stop(working)
 
 
-def _conclude(study: optuna.Study, panel: Panel, config: Config) -> DemandConfig:
-    """Compares the best trial with the default settings on the fold that the search never saw; returns the better."""
+def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandConfig, str]:
+    """Compares the best trial with the default settings on the fold that the search never saw.
+
+    Returns:
+        The better settings, and the verdict in a sentence.
+    """
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     counts = {state: len(study.get_trials(deepcopy=False, states=(state,))) for state in TrialState}
     mlflow.log_metrics({f"trials_{state.name.lower()}": float(count) for state, count in counts.items()})
@@ -231,11 +244,11 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> DemandConfig
     return _say_verdict(config.demand, f"the best settings did not beat the default ones: {figures}")
 
 
-def _say_verdict(demand: DemandConfig, verdict: str) -> DemandConfig:
+def _say_verdict(demand: DemandConfig, verdict: str) -> tuple[DemandConfig, str]:
     mlflow.set_tag("verdict", verdict)
     write_note(verdict)
     print(f"{verdict}; training on everything", flush=True)
-    return demand
+    return demand, verdict
 
 
 def _unseen(panel: Panel, demand: DemandConfig, config: Config) -> float:

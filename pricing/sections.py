@@ -62,7 +62,7 @@ class DemandConfig(Section):
     control: bool
     elasticity_prior_sd: float = Field(gt=0)
     elasticity_sd_factor: float = Field(ge=1)
-    recency_half_life: float | None
+    recency_half_life: PositiveFloat | None
     own_periods: int = Field(ge=1)
 
 
@@ -167,6 +167,7 @@ class RegistryConfig(Section):
 
     model_name: str
     auto_promote: bool
+    plots: bool = True
     gates: GatesConfig
 
 
@@ -300,6 +301,7 @@ class TuningConfig(Section):
     workers: Annotated[int, Field(ge=1, le=64)]
     batch: PositiveInt
     startup: PositiveInt
+    silent_seconds: Annotated[int, Field(ge=4)] = 300
     space: dict[str, RangeConfig | ChoicesConfig | None]
 
     @model_validator(mode="after")

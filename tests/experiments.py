@@ -47,13 +47,20 @@ FOREIGN = (
 )
 
 
-def write_sales(path: Path, *, products: int = 6, days: int = 130, seed: int = 3) -> Path:
-    simulate(MarketConfig(products=products, days=days, seed=seed)).frame().to_csv(path, index=False)
+def write_sales(path: Path, *, products: int = 6, days: int = 130, seed: int = 3, moves: bool = True) -> Path:
+    """Sales of a simulated market; without moves of prices there are no elasticities to learn, which halves a training.
+
+    For tests of what jobs do to each other, which no elasticity has a say in.
+    """
+    frame = simulate(MarketConfig(products=products, days=days, seed=seed)).frame()
+    if not moves:
+        frame["price"] = frame["list_price"] = frame.groupby("product_id")["price"].transform("median")
+    frame.to_csv(path, index=False)
     return path
 
 
-def write_config(path: Path, *, auto_promote: bool = False) -> Path:
-    registry = {**TINY["registry"], "auto_promote": auto_promote}
+def write_config(path: Path, *, auto_promote: bool = False, plots: bool = False) -> Path:
+    registry = {**TINY["registry"], "auto_promote": auto_promote, "plots": plots}
     path.write_text(yaml.safe_dump({**TINY, "registry": registry}))
     return path
 
@@ -98,6 +105,19 @@ class Place:
     def aliases(self) -> dict[str, str]:
         models = self.client.search_registered_models()
         return {str(name): str(number) for model in models for name, number in dict(model.aliases).items()}
+
+
+def moved(template: Path, folder: Path) -> Place:
+    """A place with all that happened in another one, whose folder every address in the database names."""
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
+        tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]
+        for table in tables:
+            columns = [column for _, column, kind, *_ in store.execute(f"pragma table_info({table})") if "CHAR" in kind]
+            for column in columns:
+                change = f'update {table} set "{column}" = replace("{column}", ?, ?) where "{column}" like ?'
+                store.execute(change, [str(template), str(folder), f"%{template}%"])
+    return Place(folder)
 
 
 @dataclass(frozen=True)

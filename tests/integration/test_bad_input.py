@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from monitoring import __main__ as monitoring
 from monitoring import cli
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
+from pipelines.study import open_study
 from pricing.registry.aliases import Registry
 from tests.experiments import FOREIGN, write_config, write_sales
 from tests.versions import shared_version
@@ -146,7 +147,7 @@ def test_trials_of_an_unknown_run_begin_nothing(
     words = ("--study", "s", "--panel", "panel", "--config", "tiny.yaml", "--parent", "1" * 32)
 
     assert "1" * 32 in refused(trial, *words, capsys=capsys)
-    study = trial.open_study(str(tmp_path / "journal.log"), name="s", tuning=trial.load_config("tiny.yaml").tuning)
+    study = open_study(str(tmp_path / "journal.log"), name="s", tuning=trial.load_config("tiny.yaml").tuning)
     assert len(study.trials) == 0
 
 

@@ -90,7 +90,7 @@ def test_the_environment_is_the_locked_one() -> None:
 
 @pytest.mark.slow
 def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: Place) -> None:
-    sales, settings = write_sales(here.folder / "sales.csv"), write_config(here.folder / "tiny.yaml")
+    sales, settings = write_sales(here.folder / "sales.csv"), write_config(here.folder / "tiny.yaml", plots=True)
 
     done = _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings, reason="a trial"))
 

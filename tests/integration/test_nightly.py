@@ -8,6 +8,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from pipelines import nightly
 from pipelines.cli import EXIT_REFUSED, Terminated
@@ -26,14 +27,19 @@ class Jobs:
         self.started: list[tuple[str, list[str]]] = []
         self.codes: dict[str, int] = {}
         self.breaks: dict[str, BaseException] = {}
+        self.refreshed: str | None = "7"
 
-    def __call__(self, module: str, options: Sequence[str], *, fine: Sequence[int] = (0,), **_: Any) -> int:
+    def __call__(self, module: str, options: Sequence[str], *, run: Run, fine: Sequence[int] = (0,), **_: Any) -> int:
         self.started.append((module, list(options)))
         if module in self.breaks:
             raise self.breaks.pop(module)
         code = self.codes.get(module, 0)
         if code not in fine:
             raise JobError(f"{module} ended with exit code {code}")
+        tags = {"mlflow.parentRunId": run.info.run_id, "job": module.rpartition(".")[2]}
+        if module == "pipelines.refresh" and self.refreshed is not None:
+            tags["version"] = self.refreshed
+        MlflowClient().create_run(run.info.experiment_id, tags=tags)
         return code
 
     @property
@@ -131,7 +137,7 @@ def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable
         (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
         (nightly.PAGE, True, STAGES[2:], "asks for a person"),
         (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv"),
-        (nightly.FINE, False, ("pipelines.refresh",), "auto_promote is off"),
+        (nightly.FINE, False, ("pipelines.refresh",), "auto_promote is off, so a person promotes them (version=7)"),
     ],
 )
 def test_what_monitoring_finds_decides_what_follows(
@@ -185,15 +191,38 @@ def test_a_gate_that_refuses_the_states_leaves_the_champion_and_is_no_failure(
     assert nights() == [("FINISHED", "a gate refused the refreshed states")]
 
 
-def test_a_challenger_that_waits_for_a_person_is_not_replaced_by_refreshed_states(
-    jobs: Jobs, home: Path, night: Callable[..., int]
+@pytest.mark.parametrize("auto", [True, False])
+def test_a_challenger_that_waits_for_a_person_neither_stops_the_states_nor_is_promoted(
+    jobs: Jobs, home: Path, night: Callable[..., int], auto: bool
 ) -> None:
     crown(home, challenger=True)
 
-    assert night(auto=False) == 0
+    assert night(auto=auto) == 0
 
-    assert jobs.names == ("pipelines.etl", "monitoring")
-    assert "version 2 waits for a person" in nights()[-1][1]
+    assert jobs.names == STAGES[: len(STAGES) if auto else -1]
+    if auto:
+        assert jobs.words("pipelines.promote")[-4:] == ["--version", "7", "--reason", "nightly refresh"]
+
+
+def test_a_night_without_new_sales_promotes_nothing_at_all(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+    crown(home, challenger=True)
+    jobs.refreshed = None
+
+    assert night() == 0
+
+    assert jobs.names == STAGES[:-1]
+    assert nights()[-1][1] == "states were up to date already"
+
+
+def test_only_this_nights_own_refresh_is_promoted(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+    crown(home)
+    assert night() == 0
+    jobs.started.clear()
+    jobs.refreshed = "8"
+
+    assert night() == 0
+
+    assert jobs.words("pipelines.promote")[-4:-2] == ["--version", "8"]
 
 
 def test_two_nights_at_once_are_one(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:

@@ -110,6 +110,42 @@ def test_a_refresh_can_start_from_any_version(shop: Shop) -> None:
     assert challenger.tags["parent"] == other
 
 
+def test_a_challenger_that_waits_stays_the_challenger_when_states_go_forward(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.add(days=150, alias="champion")
+    proposed = shop.add(seed=3, days=150)
+
+    assert refresh.main(["--sales", shop.sales(160)]) == 0
+
+    newest = shop.registry.versions()[-1]
+    assert shop.registry.aliases() == {"champion": first, "challenger": proposed}
+    assert newest.weights == shop.registry.find(first).weights
+    assert f"version {proposed} waits as challenger" in capsys.readouterr().out
+    assert promote.main(["--version", newest.number]) == 0
+    assert shop.registry.aliases() == {"champion": newest.number, "challenger": proposed}
+
+
+def test_older_states_of_the_same_weights_are_no_proposal(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")
+    assert refresh.main(["--sales", shop.sales(155)]) == 0
+
+    assert refresh.main(["--sales", shop.sales(160)]) == 0
+
+    assert shop.registry.aliases()["challenger"] == shop.registry.versions()[-1].number
+
+
+def test_a_proposal_that_is_carried_forward_itself_stays_the_challenger_by_its_new_number(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")
+    proposed = shop.add(seed=3, days=150)
+
+    assert refresh.main(["--sales", shop.sales(160), "--version", "challenger"]) == 0
+
+    challenger = shop.registry.find("challenger")
+    assert challenger.number != proposed
+    assert challenger.weights == shop.registry.find(proposed).weights
+
+
 def test_the_holidays_of_the_days_ahead_are_known_after_a_refresh(shop: Shop) -> None:
     shop.add(days=150, alias="champion")  # its model knows of none
 

@@ -123,7 +123,7 @@ def remote(server: str, database: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_job_works_against_a_server_from_raw_sales_to_history(
     remote: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    everything = pd.read_csv(write_sales(remote / "all.csv", products=4, days=122))
+    everything = pd.read_csv(write_sales(remote / "all.csv", products=4, days=122, moves=False))
     days = sorted(everything["date"].unique())
     for name, last in (("first", days[112]), ("later", days[117])):
         everything[everything["date"] <= last].to_csv(remote / f"{name}.csv", index=False)
@@ -178,7 +178,7 @@ def _both_were_scored_on_the_same_folds(registry: Registry, folder: Path) -> Non
 
 def _settings(path: Path, *, champion_ratio: float) -> str:
     gates = {**GATES, "champion_ratio": champion_ratio}
-    registry = {"model_name": "remote", "auto_promote": True, "gates": gates}
+    registry = {"model_name": "remote", "auto_promote": True, "plots": False, "gates": gates}
     path.write_text(yaml.safe_dump({**TINY, "registry": registry, "tuning": {**TINY["tuning"], "batch": 1}}))
     return str(path)
 

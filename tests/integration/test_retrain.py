@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from pipelines import nightly, retrain
 from pipelines.lock import only_one
 from pricing.config import load_config
-from tests.experiments import Place, place, write_config, write_sales
+from tests.experiments import Place, moved, place, write_config, write_sales
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,24 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sales(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sales(tmp_path_factory.mktemp("sales") / "all.csv", products=4, days=122)
+    return write_sales(tmp_path_factory.mktemp("sales") / "all.csv", products=4, days=122, moves=False)
 
 
 @pytest.fixture
 def here(tmp_path: Path, empty_store: Path) -> Place:
     return place(tmp_path, template=empty_store)
+
+
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sales: Path) -> Place:
+    """A shop after its first night: version 1, trained on 110 days, is the champion."""
+    there = place(tmp_path_factory.mktemp("shop"), template=empty_store)
+    settings = str(write_config(there.folder / "tiny.yaml", auto_promote=True))
+    old = _until(sales, there.folder / "old.csv", days=110)
+    done = there.run("pipelines.nightly", "--sales", old, "--config", settings)
+    assert done.code == 0, done.err
+    assert "there is no champion yet" in done.out
+    return there
 
 
 def _until(sales: Path, where: Path, *, days: int) -> str:
@@ -66,17 +78,15 @@ def _status(here: Place, job: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_ends_it(
-    here: Place, sales: Path
+    first_night: Place, sales: Path, tmp_path: Path
 ) -> None:
-    settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
-    old = _until(sales, here.folder / "old.csv", days=110)
-    first = here.run("pipelines.retrain", "--sales", old, "--config", settings, "--reason", "the first")
-    assert first.code == 0, first.err
+    here = moved(first_night.folder, tmp_path / "here")
     assert here.aliases()["champion"] == "1"
     (parent,) = here.runs(job="retrain")
     children = here.runs(**{"mlflow.parentRunId": parent.info.run_id})
     assert {run.data.tags["job"] for run in children} == {"etl", "train", "promote"}
-    assert (parent.data.tags["reason"], parent.data.tags["verdict"]) == ("the first", "promoted")
+    assert (parent.data.tags["reason"], parent.data.tags["verdict"]) == ("there is no champion yet", "promoted")
+    settings = str(here.folder / "tiny.yaml")
     words = ("--sales", _until(sales, here.folder / "new.csv", days=122), "--config", settings)
 
     for stage, by in (("etl", signal.SIGTERM), ("train", signal.SIGTERM), ("train", signal.SIGKILL)):
@@ -173,13 +183,12 @@ def test_a_second_retraining_is_refused_while_one_runs(here: Place) -> None:
 
 
 @pytest.mark.slow
-def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(here: Place, sales: Path) -> None:
-    settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
-    first = _until(sales, here.folder / "first.csv", days=110)
+def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(
+    first_night: Place, sales: Path, tmp_path: Path
+) -> None:
+    here = moved(first_night.folder, tmp_path / "here")
+    settings, first = str(here.folder / "tiny.yaml"), str(here.folder / "old.csv")
     later = _until(sales, here.folder / "later.csv", days=116)
-
-    one = here.run("pipelines.nightly", "--sales", first, "--config", settings)
-    assert one.code == 0, one.err
     assert here.aliases()["champion"] == "1"
 
     again = here.run("pipelines.nightly", "--sales", first, "--config", settings)

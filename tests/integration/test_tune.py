@@ -4,24 +4,23 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import optuna
-import pandas as pd
 import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from pipelines.trial import DEFAULT, Batch, StudyError, open_study, run_batch
-from pipelines.tune import before_the_last_fold, rescue
+from pipelines.study import DEFAULT, StudyError, open_study, rescue
+from pipelines.trial import Batch, run_batch
+from pipelines.tune import before_the_last_fold
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
-from pricing.demand.backtest import Backtest
 from pricing.errors import HistoryError
 from pricing.sections import DemandConfig
 from tests.experiments import Place, place, write_config, write_sales
-from tests.servers import postgres
 from tests.versions import shared_panel
 
 
@@ -63,11 +62,11 @@ def _score(*wapes: list[float]) -> Any:
     """A backtest whose folds score as given, one list a trial."""
     trials = iter(wapes)
 
-    def score(panel: Panel, demand: DemandConfig, *, calendar: Any, on_fold: Any) -> Backtest:
+    def score(panel: Panel, demand: DemandConfig, *, calendar: Any, on_fold: Any) -> Any:
         folds = next(trials)
         for number, wape in enumerate(folds):
             on_fold(number, {"wape": wape})
-        return Backtest(pd.DataFrame(), {"wape": sum(folds) / len(folds)}, (0.1, 0.02))
+        return SimpleNamespace(figures={"wape": sum(folds) / len(folds)})
 
     return score
 
@@ -111,7 +110,7 @@ def test_the_default_settings_are_tried_first_and_never_pruned(here: Place, conf
 def test_settings_that_cannot_be_trained_fail_alone(here: Place, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
 
-    def score(panel: Panel, demand: DemandConfig, **_: Any) -> Backtest:
+    def score(panel: Panel, demand: DemandConfig, **_: Any) -> Any:
         raise HistoryError("the window is longer than the history")
 
     _run(study, config, score, parent=parent, count=2)
@@ -131,7 +130,7 @@ def test_a_score_that_is_no_number_is_a_failed_trial(here: Place, config: Config
 def test_an_interrupted_trial_is_ended_in_the_study_and_in_mlflow(here: Place, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
 
-    def score(panel: Panel, demand: DemandConfig, **_: Any) -> Backtest:
+    def score(panel: Panel, demand: DemandConfig, **_: Any) -> Any:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -167,7 +166,8 @@ def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(
     study, parent = _study(here, config), _parent(here)
     code = f"""
     import os, sys
-    from pipelines.trial import Batch, open_study, run_batch
+    from pipelines.study import open_study
+    from pipelines.trial import Batch, run_batch
     from pricing.config import load_config
     from tests.versions import shared_panel
     config = load_config({str(here.folder / "tiny.yaml")!r})
@@ -235,39 +235,8 @@ def test_history_that_is_too_short_without_the_held_back_fold_is_refused_before_
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_study_on_postgresql(here: Place, config: Config, tmp_path: Path) -> None:
-    parent = _parent(here)
-    write_config(here.folder / "tiny.yaml")
-    with postgres() as url:
-        study = open_study(url, name="s", tuning=config.tuning)
-        code = f"""
-        import time
-        from pipelines.trial import Batch, open_study, run_batch
-        from pricing.config import load_config
-        from pricing.demand.backtest import Backtest
-        from tests.versions import shared_panel
-        config = load_config({str(here.folder / "tiny.yaml")!r})
-        study = open_study({url!r}, name="s", tuning=config.tuning)
-        def score(panel, demand, *, calendar, on_fold):
-            time.sleep(0.5)
-            return Backtest(None, {{"wape": 0.4}}, (0.1, 0.02))
-        run_batch(study, shared_panel(), config, batch=Batch({parent!r}, 3, 99, float("inf")), score=score)
-        """
-        root = Path(__file__).parents[2]
-        command = [sys.executable, "-c", textwrap.dedent(code)]
-        working = [subprocess.Popen(command, cwd=root) for _ in range(2)]
-
-        codes = [process.wait(120) for process in working]
-
-        assert codes == [0, 0]
-        assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 6
-        assert len({trial.user_attrs["pid"] for trial in study.trials}) == 2
-        assert {run.info.status for run in _children(here, parent)} == {"FINISHED"}
-
-
-@pytest.mark.slow
 def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: Place) -> None:
-    sales = write_sales(here.folder / "sales.csv")
+    sales = write_sales(here.folder / "sales.csv", moves=False)
     settings = write_config(here.folder / "tiny.yaml")
     words = ["--sales", str(sales), "--config", str(settings), "--trials", "3", "--workers", "2"]
 
@@ -285,10 +254,15 @@ def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: Plac
     assert {"best.yaml", "plots", "trials.csv"} <= artifacts
     assert not any(f"{word}" in done.err for word in ("Traceback", "Warning"))
 
+    assert here.client.list_artifacts(train.info.run_id, "plots") == [], "registry.plots is false"
+
     again = here.run("pipelines.tune", *words[:-4], "--trials", "3")
 
+    assert again.code == 0, again.err
     assert "3 of 3 trials" in again.out
-    assert len(here.runs(job="trial")) == 3
+    assert f"concluded by {os.uname().nodename} (run {tune.info.run_id}): " in again.out
+    assert "; version 1" in again.out
+    assert (len(here.runs(job="trial")), len(here.runs(job="train"))) == (3, 1)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ DOORS = {
     "keras": ("pricing.demand.network",),
     "tensorflow": ("pricing.demand.network",),
     "mlflow": ("pricing.registry.aliases", "pricing.registry.pyfunc", "pipelines."),
-    "optuna": ("pipelines.tune", "pipelines.trial"),
+    "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
     "shap": ("pipelines.shap_plots",),
     "flask": ("serving.",),
     "gunicorn": ("serving.",),

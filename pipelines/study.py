@@ -1,0 +1,240 @@
+"""A tuning study that machines share: opened, its lost trials found and tried again, its conclusion claimed by one."""
+
+import copy
+import datetime as dt
+import os
+import socket
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipelines.tracking import explain_failure
+from pricing.errors import PricingError
+from pricing.places import process_alive
+from pricing.probe import first_line, without_password
+from pricing.sections import TuningConfig
+
+STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
+DEFAULT = "default"
+RETRIES = 2  # settings that took three machines down are left alone
+UNSIGNED = dt.timedelta(minutes=5)  # after which a trial is lost that no process has signed
+_BEATS = 4  # signs of life within the time after which a machine is taken for lost
+_CLAIM = "claim"
+
+
+class StudyError(PricingError):
+    """A tuning study that cannot be opened, belongs to other data, or came to nothing."""
+
+
+def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study:
+    """Opens a study, or begins it: minimised, sampled by TPE, pruned by the median of the folds so far.
+
+    Args:
+        storage: A database URL, or the path of a journal file on this machine.
+        name: The study's name.
+        tuning: Decides when the sampler stops guessing, the pruner begins, and a silent machine is taken for lost.
+
+    Raises:
+        StudyError: The storage does not answer or is none.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with _unexperimental():
+            return optuna.create_study(
+                study_name=name,
+                storage=_kept(storage, tuning),
+                direction="minimize",
+                sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup, seed=os.getpid()),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
+                load_if_exists=True,
+            )
+    except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
+        raise StudyError(f"tuning storage {without_password(storage)} cannot be opened: {first_line(error)}") from error
+
+
+def _kept(storage: str, tuning: TuningConfig) -> optuna.storages.BaseStorage:
+    if "://" not in storage:
+        Path(storage).parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.JournalStorage(JournalFileBackend(storage))
+    silent = tuning.silent_seconds
+    return RDBStorage(
+        storage,
+        heartbeat_interval=max(silent // _BEATS, 1),
+        grace_period=silent,
+        heartbeat_stale_trial_callback=_try_again,
+    )
+
+
+def begun(study: optuna.Study) -> int:
+    """Counts the study's trials on whatever machine, but those that wait and those that are tried again."""
+    trials = study.get_trials(deepcopy=False)
+    with _unexperimental():
+        again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    return sum(trial.state is not TrialState.WAITING and trial.number not in again for trial in trials)
+
+
+def rescue(study: optuna.Study) -> None:
+    """Ends trials that nobody works on any more, and queues their settings again.
+
+    On this machine their process is gone; on another one that shares a database it has been silent for too long.
+    """
+    with _unexperimental():
+        optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _dead(trial):
+            try:
+                study.tell(trial.number, state=TrialState.FAIL)
+            except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                continue  # of several that find it, one ends it
+            _try_again(study, trial)
+
+
+def _dead(trial: FrozenTrial) -> bool:
+    if "host" not in trial.user_attrs:  # its process has not got as far as to sign it
+        started = trial.datetime_start
+        return started is not None and dt.datetime.now() - started > UNSIGNED
+    here = trial.user_attrs["host"] == socket.gethostname()
+    return here and not process_alive(int(trial.user_attrs.get("pid", 0)))
+
+
+def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    if _CLAIM in trial.user_attrs:
+        return
+    again = copy.deepcopy(trial)
+    again.user_attrs = {name: value for name, value in trial.user_attrs.items() if name == DEFAULT}
+    with _unexperimental():
+        tries = len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) + 1
+        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, again)
+    host = trial.user_attrs.get("host", "its machine")
+    then = "its settings are tried again" if tries <= RETRIES else f"after {tries} tries its settings are left alone"
+    words = f"cut off, and nothing more was heard of it from {host}; {then}"
+    print(f"trial {trial.number}: {words}", flush=True)
+    run_id = trial.user_attrs.get("run_id")
+    if run_id is not None:
+        explain_failure(run_id, words)
+        try:
+            MlflowClient().set_terminated(run_id, "FAILED")
+        except MlflowException as error:
+            print(f"trial {trial.number}: its run could not be ended: {first_line(error)}", flush=True)
+
+
+def others(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that run somewhere and will end, or be found lost: those of living processes, and all on a database."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    here, watched = socket.gethostname(), _interval(study) is not None
+    return [trial for trial in running if watched or trial.user_attrs.get("host") == here]
+
+
+def _interval(study: optuna.Study) -> int | None:
+    """Seconds between two signs of life; None where the storage takes none, as a file on one machine."""
+    storage: Any = study._storage
+    return storage.get_heartbeat_interval() if hasattr(storage, "get_heartbeat_interval") else None
+
+
+@contextmanager
+def drawn(study: optuna.Study) -> Iterator[optuna.Trial]:
+    """Draws a trial, signs it as this process's, and tells a shared database meanwhile that it is being worked on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # which we give ourselves
+        trial = study.ask()
+    storage: Any = study._storage
+    number, interval, done = trial._trial_id, _interval(study), threading.Event()
+
+    def beat() -> None:
+        while not done.wait(interval):
+            try:
+                storage.record_heartbeat(number)
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:  # the next one may pass
+                print(f"trial {trial.number}: no sign of life could be given: {first_line(error)}", flush=True)
+
+    if interval is not None:
+        storage.record_heartbeat(number)
+    trial.set_user_attr("pid", os.getpid())
+    trial.set_user_attr("host", socket.gethostname())  # last: whoever sees it looks for the process
+    if interval is None:
+        yield trial
+        return
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield trial
+    finally:
+        done.set()
+        thread.join()
+
+
+@dataclass
+class Claim:
+    """Who may conclude a study.
+
+    Attributes:
+        mine: Whether it is this process.
+        who: In words, who concludes it or has done so, with the outcome; empty when it is this process.
+        outcome: To be set by who concludes: what came of it, in a sentence.
+    """
+
+    mine: bool
+    who: str = ""
+    outcome: str = ""
+
+
+@contextmanager
+def conclusion(study: optuna.Study, *, run_id: str, tuning: TuningConfig, storage: str) -> Iterator[Claim]:
+    """Claims the conclusion of a study as it stands; one of all who ask at the same time gets it.
+
+    The claims are a study of their own beside it: its storage numbers trials one by one, and the lowest claim that
+    neither failed nor was lost holds. A claim whose block ends with an error is given up, so that a rerun concludes.
+
+    Args:
+        study: The study, all of whose trials have ended.
+        run_id: The claimant's tuning run, for the others to name.
+        tuning: As for `open_study`.
+        storage: Where the study is kept.
+    """
+    claims = open_study(storage, name=f"{study.study_name}: concluded after {begun(study)}", tuning=tuning)
+    with drawn(claims) as trial:
+        trial.set_user_attr(_CLAIM, run_id)
+        rescue(claims)
+        before = [one for one in claims.get_trials(deepcopy=False) if one.number < trial.number]
+        holder = next((one for one in before if one.state in (TrialState.COMPLETE, TrialState.RUNNING)), None)
+        if holder is not None:
+            claims.tell(trial, state=TrialState.FAIL)
+            yield Claim(False, _said(holder))
+            return
+        claim = Claim(True)
+        try:
+            yield claim
+        except BaseException:
+            claims.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            raise
+        trial.set_user_attr("outcome", claim.outcome)
+        claims.tell(trial, 0.0, skip_if_finished=True)
+
+
+def _said(holder: FrozenTrial) -> str:
+    attrs = holder.user_attrs
+    who = f"{attrs.get('host', 'another machine')} (run {attrs.get(_CLAIM, 'unknown')})"
+    if holder.state is TrialState.RUNNING:
+        since = holder.datetime_start or dt.datetime.now()
+        return f"{who} is concluding it since {since:%Y-%m-%d %H:%M}"
+    return f"concluded by {who}: {attrs.get('outcome', 'no outcome was recorded')}"
+
+
+@contextmanager
+def _unexperimental() -> Iterator[None]:
+    """Signs of life are marked as experimental in Optuna; nobody who runs a search can do anything about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
