@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.demand import LEVEL_ERROR
+from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.market import Contestant
 from pipelines.market_platform import Platform
@@ -55,7 +56,8 @@ class Late:
         self.new = np.arange(len(market.product_ids)) % 2 == 1
         self._ids = market.product_ids[self.new]
         self._frame = market.frame()
-        trained = fit(build_panel(self.seen(days=0), config.data), config.demand)
+        panel = build_panel(self.seen(days=0), config.data)
+        trained = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data))
         self.model: DemandModel = replace(trained.model, level_error=LEVEL_ERROR)
 
     def seen(self, *, days: int) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 A move was right when its price earns, in expectation until the next delivery and under the market's own demand, at
 least as much as the price that stood; a hold, when the standing price earns at least as much as one step either way.
-A price that the guardrails left no choice about, the standing price moved inside them, is neither.
+Nothing is claimed of a product without stock, which no price sells.
 `python -m benchmarks.demand` judges every decision of the platform so.
 """
 
@@ -22,7 +22,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
-CENT = 0.01
 
 
 @dataclass
@@ -40,18 +39,17 @@ class Judged:
     claims: dict[str, list[tuple[Floats, Bools]]] = field(default_factory=lambda: {"moves": [], "holds": []})
 
     def add(self, requests: Requests, decisions: list[Decision]) -> None:
-        """Judges one morning. Answers by rule make no claim, and forced ones none that could be wrong."""
+        """Judges one morning. Answers by rule make no claim."""
         held = np.array(["held" in decision.reasons for decision in decisions])
-        by_model = np.array([decision.source != "rule" for decision in decisions])
+        by_model = np.array([decision.source != "rule" for decision in decisions]) & (requests.stock > 0)
         confidence = np.array([decision.confidence for decision in decisions])
         price = np.array([decision.recommended_price for decision in decisions])
-        standing = np.clip(requests.current_price, requests.lowest, requests.highest)
+        standing = requests.current_price
         higher = np.clip(standing * (1 + self.hold_step), requests.lowest, requests.highest)
         lower = np.clip(standing / (1 + self.hold_step), requests.lowest, requests.highest)
-        forced = ~held & (np.abs(price - standing) < CENT / 2)
         asked = np.stack([price, standing, higher, lower], axis=1)  # (request, 4)
         worth = true_worth(self.market, requests, asked)
-        moves, holds = by_model & ~held & ~forced, by_model & held
+        moves, holds = by_model & ~held, by_model & held
         self.claims["moves"].append((confidence[moves], worth[moves, 0] >= worth[moves, 1]))
         beside = np.maximum(worth[holds, 2], worth[holds, 3])
         self.claims["holds"].append((confidence[holds], worth[holds, 1] >= beside - 1e-12))

@@ -23,6 +23,7 @@ from benchmarks.confidence import Judged
 from benchmarks.demand_page import report
 from benchmarks.market_naive import log_log_elasticities
 from benchmarks.reference import MarkUp, reference_elasticities
+from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.market import Contestant, contestants, play, scores
 from pipelines.market_platform import Platform
@@ -56,7 +57,7 @@ KEPT = ("static", "rules", "true elasticities", "oracle")
 
 def learn(panel: Panel, config: Config) -> Trained:
     """The platform's own training, without the backtest."""
-    trained = fit(panel, config.demand)
+    trained = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data))
     return Trained(replace(trained.model, level_error=LEVEL_ERROR), trained.start)
 
 
@@ -75,7 +76,8 @@ def with_elasticities(trained: Trained, panel: Panel, config: Config, elasticity
     flat = np.zeros(len(own), np.float32)
     norms = replace(identified.norms, elasticity=own.astype(np.float32), weekend=flat)
     start = Start(None, replace(identified, shrunk=shrunk, norms=norms))
-    return replace(fit(panel, config.demand, start=start).model, level_error=LEVEL_ERROR)
+    calendar = holiday_calendar(panel, config.data)
+    return replace(fit(panel, config.demand, calendar=calendar, start=start).model, level_error=LEVEL_ERROR)
 
 
 def carried(market: Market, model: DemandModel, config: Config, history: pd.DataFrame) -> Contestant:
@@ -116,6 +118,7 @@ def measure(config: MarketConfig, *, ahead: int, ablate: bool) -> dict[str, Any]
         plain = np.array([slopes.get(name, middle) for name in panel.categories])
         blind = fit(panel, platform.demand.model_copy(update={"control": False}))
         for name, values in {
+            "true elasticities, our network": truth,
             "reference's elasticities": theirs,
             "without the control": blind.model.elasticity(np.arange(len(truth)))[0],
             "log-log regression": plain,

@@ -20,8 +20,10 @@ def report(
             f"and 60 products where nothing else is said, {ahead} days priced with a refresh a fortnight through the "
             f"code that serves; {seeds}. Share: part of the oracle's gain over holding list prices. Mean over seeds ± "
             "standard error, extremes of any seed in brackets. *Reference*: double machine learning with LightGBM, a "
-            "damped mark-up rule and run-out protection (`benchmarks/reference.py`). Rows named after elasticities put "
-            "those into the platform's own network and decisions.",
+            "damped mark-up rule and run-out protection (`benchmarks/reference.py`). *True elasticities* are "
+            "decided on by the platform's code with a plain mean of past sales for the level; every other row named "
+            "after elasticities puts those into the platform's own network, trained around them, and decisions. Every "
+            "market's level error is taken from backtests of default markets, not measured again.",
             width=116,
             break_on_hyphens=False,
         ),

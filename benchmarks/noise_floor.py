@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pricing.config import load_config
 from pricing.data.build import build_panel
@@ -89,8 +90,9 @@ def measure(seed: int) -> dict[str, Any]:
     panel = build_panel(history, config.data)
     past = panel.through(panel.dates[-1 - DAYS])
     past = past.select(np.flatnonzero(past.present.any(axis=1)))
-    tested = backtest(past, config.demand)
-    model = replace(fit(past, config.demand).model, level_error=tested.level_error)
+    calendar = holiday_calendar(past, config.data)
+    tested = backtest(past, config.demand, calendar=calendar)
+    model = replace(fit(past, config.demand, calendar=calendar).model, level_error=tested.level_error)
     run = roll_forward(market, random_prices(seed), days=DAYS)
     longer = build_panel(pd.concat([history, run.frame()], ignore_index=True), config.data)
     begin = len(market.ledger.price) - DAYS

@@ -110,7 +110,7 @@ def spread_over(size: Floats, *, count: int) -> Ints:
 def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int) -> pd.DataFrame:
     facts, demand = version.facts, version.demand
     row = _rows_of(demand.product_ids, facts.product_ids)
-    own = (row >= 0) & (demand.encoded.state.memory.age[row] >= demand.own_periods)
+    own = (row >= 0) & (demand.own()[row])
     units = curves.demand()
     return pd.DataFrame(
         {

@@ -54,6 +54,10 @@ class HistoryError(PricingError):
     """Too little history for what was asked."""
 
 
+class TrainingError(PricingError):
+    """A training that did not converge."""
+
+
 class VersionError(PricingError):
     """A model version that cannot be read, is damaged, or belongs to another contract."""
 

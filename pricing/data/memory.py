@@ -101,6 +101,14 @@ def recall(memory: Memory, *, norms: Norms) -> tuple[Floats, Floats, Floats, Flo
     return log_level(memory, norms), log_profile(memory), slow_features(memory, norms), recent
 
 
+def speaks_for_itself(memory: Memory, *, periods: int, period: Period) -> NDArray[np.bool_]:
+    """(product,) whether as much of it was seen as `periods` rows without a gap; age alone may hold hardly a row."""
+    fade = 0.5 ** (1 / HALF_LIVES[period][-1])
+    enough = (1 - fade**periods) / (1 - fade)
+    seen: NDArray[np.bool_] = memory.counts[:, -1] >= enough * (1 - 1e-4)
+    return seen
+
+
 def observe(memory: Memory, norms: Norms, today: Today, *, expected: Floats, period: Period) -> tuple[Memory, Floats]:
     """The memory after one more period.
 

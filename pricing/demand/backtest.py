@@ -149,11 +149,14 @@ def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.
 
 
 def calibrated(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Each fold's frame with quantiles widened by what the *other* folds measured: coverage is not scored in sample."""
-    if len(frames) == 1:
-        return frames
-    others = [pd.concat(frames[:i] + frames[i + 1 :], ignore_index=True) for i in range(len(frames))]
-    return [with_quantiles(frame, measure_level_error(rest)) for frame, rest in zip(frames, others, strict=True)]
+    """Each fold's frame with quantiles widened by what the *earlier* folds measured, as a forecaster could have.
+
+    The first fold keeps the default width: nothing was measured before it.
+    """
+    earlier = [pd.concat(frames[:number], ignore_index=True) for number in range(1, len(frames))]
+    return frames[:1] + [
+        with_quantiles(frame, measure_level_error(known)) for frame, known in zip(frames[1:], earlier, strict=True)
+    ]
 
 
 def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:

@@ -97,7 +97,8 @@ class Nuisances:
         self._demand = Trainer(shape, loss="demand", seed=config.seed)
         self._price = Trainer(replace(shape, known=KNOWN + 1 + KNOWN_PRICES), loss="price", seed=config.seed + 1)
         self._shape = shape
-        block = config.block if panel.period == "day" else max(config.block // 7, 1)
+        block = config.block if panel.period == "day" else config.block // 7
+        block = max(min(block, periods // config.nuisance_folds), 1)  # no fold of a short panel without a block
         self._fold = (np.arange(periods) // block) % config.nuisance_folds
 
     def price_residual(self, table: Table, events: Events) -> tuple[Floats, float]:
@@ -229,7 +230,10 @@ def _unmoved(current: Norms, category: Ints, config: DemandConfig) -> Identified
 
 def _posterior(current: Norms, shift: Shift, *, category: Ints, config: DemandConfig) -> Shrunk:
     value = current.elasticity + shift.value
-    prior = (float(np.mean(current.elasticity)) + shift.mean, config.elasticity_prior_sd)
+    # The level found, as far as it is sure of itself; where the moves hardly speak, where the search began.
+    sure = 1.0 / (1.0 + (shift.mean_error / config.elasticity_prior_sd) ** 2)
+    level = float(np.mean(current.elasticity)) + shift.mean
+    prior = (sure * level + (1.0 - sure) * config.elasticity_start, config.elasticity_prior_sd)
     if not np.isfinite(shift.error).any():
         prior = (config.elasticity_start, config.elasticity_prior_sd)
     shrunk = shrink(value, shift.error, category=category, prior=prior)

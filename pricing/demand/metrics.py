@@ -28,12 +28,15 @@ def coverage(frame: pd.DataFrame, *, level: float) -> float:
 
     Counts over-cover when an interval's ends are counted as inside: the probability transform is spread evenly over
     each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation
-    rather than by drawing, so that the figure does not depend on a seed.
+    rather than by drawing, so that the figure does not depend on a seed. Where nothing is spread, as at the units of a
+    product sold by weight, the transform itself is inside or not.
     """
     low, high = (1.0 - level) / 2.0, (1.0 + level) / 2.0
     below, at = frame["pit_low"].to_numpy(), frame["pit_high"].to_numpy()
-    width = np.maximum(at - below, 1e-12)
-    inside = np.clip(np.minimum(at, high) - np.maximum(below, low), 0.0, None) / width
+    width = at - below
+    spread = width > 1e-12
+    part = np.clip(np.minimum(at, high) - np.maximum(below, low), 0.0, None) / np.where(spread, width, 1.0)
+    inside = np.where(spread, part, (at >= low) & (at <= high))
     return float(inside.mean()) if len(frame) else float("nan")
 
 

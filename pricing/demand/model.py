@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.memory import Memory, Norms
+from pricing.data.memory import Memory, Norms, speaks_for_itself
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
 from pricing.demand.arrays import below, flatten
@@ -52,7 +52,7 @@ class DemandModel:
         category: (product,) row of each product's category; one past the end where it is unknown.
         period: The grain.
         horizon: Periods after the state's date up to which the state is not stale.
-        own_periods: Periods since its first row that take a product out of its category's tier.
+        own_periods: Periods with a row that take a product out of its category's tier.
         weights: The network's.
         norms: (product,) scales, elasticities among them.
         elasticity_sd: (product,) posterior standard deviations.
@@ -90,7 +90,7 @@ class DemandModel:
 
     @cached_property
     def _reader(self) -> Reader:
-        standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own_periods)
+        standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own())
         sheet = build_sheet(
             self.encoded.state, norms=self.norms, priors=self.priors, standing=standing, weights=self.weights
         )
@@ -122,6 +122,10 @@ class DemandModel:
         far = np.clip(mean * np.exp(z * spread), *LIMITS)
         near = np.clip(mean * np.exp(-z * spread), *LIMITS)
         return mean, far, near
+
+    def own(self) -> NDArray[np.bool_]:
+        """(product,) whether it has history enough to speak for itself and not for its category."""
+        return speaks_for_itself(self.encoded.state.memory, periods=self.own_periods, period=self.period)
 
     def weights_hash(self) -> str:
         """SHA-256 of the network's weights; a refreshed model has the hash of the one it came from."""

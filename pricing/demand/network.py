@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from pricing.demand.forward import LOG_SIZE_LIMITS
+from pricing.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
@@ -152,7 +153,7 @@ class Trainer:
         """Trains for `steps` batches from `start` (blank when absent), the rate falling along a cosine to 2 %.
 
         Raises:
-            FloatingPointError: The loss stopped being a number.
+            TrainingError: The loss stopped being a number.
         """
         self.network.set_weights(self._blank if start is None else _listed(self.network, start))
         for variable in self._optimizer.variables:
@@ -165,7 +166,7 @@ class Trainer:
             target = np.stack([batch.actual, batch.offset, batch.censored, batch.weight], axis=-1)
             loss = float(self.network.train_on_batch([batch.past, batch.known, batch.draw, batch.category], target))
             if not np.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss} at step {step}; lower demand.learning_rate")
+                raise TrainingError(f"the loss became {loss} at step {step}; lower demand.learning_rate")
             smooth = loss if not np.isfinite(smooth) else 0.9 * smooth + 0.1 * loss
             if progress is not None and (step + 1) % 25 == 0:
                 progress(f"step {step + 1}/{steps}, loss {smooth:.4f}")

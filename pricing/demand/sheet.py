@@ -25,15 +25,19 @@ class Priors:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where each product stands: its category's row, what is not known of its elasticity, its last list price.
+    """Where each product stands.
 
-    `own_periods` is the age from which a product speaks for itself.
+    Attributes:
+        category: (product,) row of its category.
+        elasticity_sd: (product,) standard deviation of its elasticity.
+        list_price: (product,) its last list price, in currency units.
+        own: (product,) whether it speaks for itself.
     """
 
     category: Ints
     elasticity_sd: Floats
     list_price: Floats
-    own_periods: int
+    own: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -80,5 +84,5 @@ def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standin
         elasticity_sd=stack(standing.elasticity_sd, priors.elasticity_sd),
         weekend=stack(norms.weekend, typical(norms.weekend)),
         recent_price=stack(recent, np.zeros(count)),
-        own=np.concatenate([state.memory.age >= standing.own_periods, np.zeros(count, bool)]),
+        own=np.concatenate([standing.own, np.zeros(count, bool)]),
     )

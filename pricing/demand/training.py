@@ -73,6 +73,7 @@ def train(
 
     Raises:
         HistoryError: The panel is too short, or nothing was sold.
+        TrainingError: The network did not converge.
     """
     trained = fit(panel, config, calendar=calendar, start=start, progress=progress)
     return replace(trained.model, level_error=level_error)
@@ -90,6 +91,7 @@ def fit(
 
     Raises:
         HistoryError: As `train`.
+        TrainingError: As `train`.
     """
     say = progress or (lambda _: None)
     check_history(panel, config)
@@ -132,7 +134,7 @@ def fit(
         categories=categories,
         category=category.astype(np.int32),
         period=panel.period,
-        horizon=config.horizon,
+        horizon=horizon,
         own_periods=config.own_periods,
         weights=weights,
         norms=identified.norms,
