@@ -30,8 +30,9 @@ from pricing.data.market_rollforward import Policy, Requests, roll_forward
 from pricing.data.market_scores import best_forecast
 from pricing.data.panel import Panel
 from pricing.demand import metrics
-from pricing.demand.backtest import backtest, evaluate, with_quantiles
+from pricing.demand.backtest import backtest, evaluate
 from pricing.demand.folds import Fold
+from pricing.demand.intervals import with_quantiles
 from pricing.demand.model import DemandModel
 from pricing.demand.training import fit
 

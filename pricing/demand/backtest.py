@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import metrics
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, walk_forward
+from pricing.demand.intervals import LEVEL_ERROR, measure_level_error, widened, with_quantiles
 from pricing.demand.model import DemandModel
-from pricing.demand.training import LEVEL_ERROR, Calendar, Start, fit
+from pricing.demand.training import Calendar, Start, fit
 from pricing.sections import DemandConfig
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str], None]
 OnFold = Callable[[int, dict[str, Any]], None]
 
-QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
 SANE = (-6.0, -0.5)
 
 
@@ -79,7 +78,7 @@ def backtest(
         if on_fold is not None:
             on_fold(number, metrics.figures(frame))
     level_error = measure_level_error(pd.concat(frames, ignore_index=True))
-    frame = pd.concat(calibrated(frames), ignore_index=True)
+    frame = pd.concat(widened(frames), ignore_index=True)
     figures = metrics.figures(frame)
     if model is not None:
         figures["elasticity"] = elasticity_figures(model)
@@ -132,54 +131,6 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
             )[seen]
         )
     return with_quantiles(pd.concat(parts, ignore_index=True), LEVEL_ERROR)
-
-
-def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.DataFrame:
-    """The frame with quantiles and probability transforms: negative binomial, widened by the level's error."""
-    mean = np.maximum(frame["forecast"].to_numpy(np.float64), 1e-6)
-    extra = np.exp(level_error[0] ** 2 + level_error[1] ** 2 * frame["step"].to_numpy()) - 1.0
-    # Var = m + m²/r + m²·extra: one negative binomial of the same variance.
-    size = 1.0 / (1.0 / frame["size"].to_numpy(np.float64) + extra)
-    chance = size / (size + mean)
-    columns = {name: stats.nbinom.ppf(q, size, chance) for name, q in QUANTILES.items()}
-    actual = frame["actual"].to_numpy(np.float64)
-    columns["pit_low"] = stats.nbinom.cdf(np.ceil(actual) - 1, size, chance)
-    columns["pit_high"] = stats.nbinom.cdf(np.floor(actual), size, chance)
-    return frame.assign(**columns)
-
-
-def calibrated(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Each fold's frame with quantiles widened by what the *earlier* folds measured, as a forecaster could have.
-
-    The first fold keeps the default width: nothing was measured before it.
-    """
-    earlier = [pd.concat(frames[:number], ignore_index=True) for number in range(1, len(frames))]
-    return frames[:1] + [
-        with_quantiles(frame, measure_level_error(known)) for frame, known in zip(frames[1:], earlier, strict=True)
-    ]
-
-
-def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
-    """How far a product's level was off, beyond the noise of counts: at once, and growing with the step.
-
-    Seven steps of a product are summed; the variance of log(actual / forecast) less what the negative binomial
-    explains is a² + b² × step, fitted by least squares without negative parts.
-    """
-    scored = frame[~frame["censored"]].assign(chunk=lambda f: (f["step"] - 1) // 7)
-    scored = scored.assign(spread=scored["forecast"] ** 2 / scored["size"])
-    groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
-    sums = groups[["actual", "forecast", "spread"]].sum().reset_index()
-    sums = sums[sums["forecast"] >= 5.0]
-    if len(sums) < 30:
-        return LEVEL_ERROR
-    error = np.log((sums["actual"] + 0.5) / (sums["forecast"] + 0.5))
-    noise = 1.0 / sums["forecast"] + sums["spread"] / sums["forecast"] ** 2
-    excess = np.clip(error**2 - noise, -1.0, 1.0)
-    step = sums["chunk"].to_numpy() * 7.0 + 4.0
-    growth, at_once = np.polyfit(step, excess, 1) if len(np.unique(step)) > 1 else (0.0, float(excess.mean()))
-    growth = max(float(growth), 0.0)
-    at_once = max(float(np.mean(excess - growth * step)), 0.0)
-    return float(np.sqrt(at_once)), float(np.sqrt(growth))
 
 
 def elasticity_figures(model: DemandModel) -> dict[str, float]:

@@ -190,6 +190,23 @@ def _clustered_error(residuals: Residuals, moment: Floats, information: Floats) 
     return np.where(known, error, np.inf)
 
 
+def level_prior(level: float, error: float, *, start: tuple[float, float]) -> tuple[float, float]:
+    """The weak prior of the categories' means: the level found as far as it is sure of itself, else the start.
+
+    Args:
+        level: Mean elasticity of all products, as found.
+        error: Its standard error; infinite where nothing was found.
+        start: Mean and standard deviation of what is believed before.
+
+    Returns:
+        Mean and standard deviation; the latter stays, so that categories are free to differ.
+    """
+    if not np.isfinite(error):
+        return start
+    sure = 1.0 / (1.0 + (error / start[1]) ** 2)
+    return sure * level + (1.0 - sure) * start[0], start[1]
+
+
 def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float]) -> Shrunk:
     """Empirical Bayes: products towards their category, categories towards a weak prior.
 

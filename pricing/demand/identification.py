@@ -10,7 +10,7 @@ from pricing.data.features import KNOWN, PAST, weekends
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.demand import forward
-from pricing.demand.elasticity import Residuals, Shift, Shrunk, regress, shrink
+from pricing.demand.elasticity import Residuals, Shift, Shrunk, level_prior, regress, shrink
 from pricing.demand.moves import fit_moves, routine_part
 from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.sampling import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
@@ -230,12 +230,10 @@ def _unmoved(current: Norms, category: Ints, config: DemandConfig) -> Identified
 
 def _posterior(current: Norms, shift: Shift, *, category: Ints, config: DemandConfig) -> Shrunk:
     value = current.elasticity + shift.value
-    # The level found, as far as it is sure of itself; where the moves hardly speak, where the search began.
-    sure = 1.0 / (1.0 + (shift.mean_error / config.elasticity_prior_sd) ** 2)
+    start = (config.elasticity_start, config.elasticity_prior_sd)
+    known = bool(np.isfinite(shift.error).any())
     level = float(np.mean(current.elasticity)) + shift.mean
-    prior = (sure * level + (1.0 - sure) * config.elasticity_start, config.elasticity_prior_sd)
-    if not np.isfinite(shift.error).any():
-        prior = (config.elasticity_start, config.elasticity_prior_sd)
+    prior = level_prior(level, shift.mean_error if known else np.inf, start=start)
     shrunk = shrink(value, shift.error, category=category, prior=prior)
     common = np.where(np.isfinite(shift.error), shift.common, shift.mean_error)
     # A few events can leave the control all but undetermined; what is known without them is the prior.

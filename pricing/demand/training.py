@@ -12,6 +12,7 @@ from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.demand.elasticity import Shrunk
 from pricing.demand.identification import Identified, identify, recency_weights
+from pricing.demand.intervals import LEVEL_ERROR
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.sampling import Plan, build_table, draw_batches
@@ -28,7 +29,6 @@ Calendar = Callable[[Days], Bools]
 SERIES = 64
 STEPS_AHEAD = 3
 HOLIDAY_PERIODS = 420
-LEVEL_ERROR = (0.10, 0.02)
 
 
 @dataclass(frozen=True)

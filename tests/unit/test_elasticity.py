@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.elasticity import LIMITS, Residuals, regress, shrink
+from pricing.demand.elasticity import LIMITS, Residuals, level_prior, regress, shrink
 from pricing.demand.moves import Moves, fit_moves, routine_part
 
 
@@ -125,6 +125,13 @@ def test_shrunk_elasticities_stay_negative_and_bounded() -> None:
 
     assert (shrunk.mean <= LIMITS[1]).all()
     assert (shrunk.mean >= LIMITS[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(0.0, -3.0), (0.1, -2.990099), (1.0, -2.5), (3.0, -2.1), (float("inf"), -2.0)]
+)
+def test_a_level_counts_as_far_as_it_is_sure_of_itself(error: float, expected: float) -> None:
+    assert level_prior(-3.0, error, start=(-2.0, 1.0)) == (pytest.approx(expected), 1.0)
 
 
 def test_weekends_on_which_shoppers_answer_more_are_found() -> None:

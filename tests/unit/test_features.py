@@ -15,7 +15,7 @@ from pricing.data.features import (
     promo_draw,
     weekdays,
 )
-from pricing.data.memory import Norms
+from pricing.data.memory import Norms, speaks_for_itself
 from pricing.data.panel import SERIES
 from pricing.demand.state import span
 
@@ -135,3 +135,15 @@ def test_the_holiday_window_looks_one_back_and_two_ahead() -> None:
     np.testing.assert_array_equal(window[0, :, 1], [0, 0, 1, 0, 0])
     np.testing.assert_array_equal(window[0, :, 2], [0, 1, 0, 0, 0])
     np.testing.assert_array_equal(window[0, :, 3], [1, 0, 0, 0, 0])
+
+
+def test_a_product_speaks_for_itself_by_the_rows_seen_of_it_not_by_its_age() -> None:
+    panel = make_panel()
+    present = panel.present.copy()
+    present[0, 1:], present[3, 28:], present[4, 27:] = False, False, False
+    _, memory = past_features(replace(panel, present=present), norms=make_norms(panel))
+
+    own = speaks_for_itself(memory, periods=28, period="day")
+
+    assert (memory.age[[0, 3, 4]] > 60).all()
+    assert list(own[[0, 3, 4]]) == [False, True, False]
