@@ -27,7 +27,7 @@ from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.errors import HistoryError, PricingError
 from pricing.places import tracking_uri
 from pricing.sections import DataConfig
@@ -68,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             watch.rules(config.monitoring),
         )
         out = options.out or home / "monitoring" / "latest"
-        deed = act.start(outcome, door=door, memory=memory, now=now) if options.act == "true" else act.Deed(IDLE)
+        step = STEP_DAYS[panel.period]
+        deed = act.Deed(IDLE)
+        if options.act == "true":
+            deed = act.start(outcome, door=door, memory=memory, now=now, step_days=step)
         after = champion_number(config.registry.model_name, uri=tracking_uri())
         deed = act.with_champion(deed, before=champion.number, after=after)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
@@ -84,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if seen.drift.snapshot is not None:
                 add_to_workspace(seen.drift, home / "monitoring" / "evidently")
             tags = {"outcome": outcome.action, "reason": outcome.reason, "done": deed.text, "champion": champion.number}
+            half_life = act.half_life(outcome, step_days=step)
+            tags |= {} if half_life is None else {"recency_half_life": f"{half_life:g}"}
             record(metrics=figures, tags=tags, folder=Path(folder))
             _replace(out, Path(folder))
         _say(seen, outcome=outcome, out=out, run=run.info.run_id)

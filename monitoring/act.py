@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
 from monitoring.champion import UNKNOWN
-from monitoring.doors import JobDoor
+from monitoring.doors import JobDoor, Order
 from monitoring.memory import Memory
 from monitoring.rules import Outcome
 from monitoring.watch import Watch
@@ -48,14 +48,22 @@ def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime) -> None:
             memory.ended(job, succeeded=ended, now=now)
 
 
-def start(outcome: Outcome, *, door: JobDoor | None, memory: Memory, now: dt.datetime) -> Deed:
-    """Starts the job that the outcome asks for and, on this machine, waits for its end."""
+def start(outcome: Outcome, *, door: JobDoor | None, memory: Memory, now: dt.datetime, step_days: int = 1) -> Deed:
+    """Starts the job that the outcome asks for and, on this machine, waits for its end.
+
+    Args:
+        outcome: What the rules say.
+        door: What starts jobs; None for none.
+        memory: Keeps that it was started.
+        now: This moment.
+        step_days: Days in a period of the sales, in which a job takes its half-life.
+    """
     if outcome.action in ("none", "page"):
         return Deed("nothing was started")
     if door is None:
         return Deed(f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand")
     try:
-        handle = door.start(outcome.action, reason=outcome.reason)
+        handle = door.start(Order(outcome.action, outcome.reason, half_life(outcome, step_days=step_days)))
     except DeliveryError as error:
         return Deed(f"the {outcome.action} could not be started", (str(error),))
     job = memory.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle=handle, now=now)
@@ -66,6 +74,11 @@ def start(outcome: Outcome, *, door: JobDoor | None, memory: Memory, now: dt.dat
     if ended:
         return Deed(f"a {outcome.action} was started and ended well", ended=True)
     return Deed(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
+
+
+def half_life(outcome: Outcome, *, step_days: int) -> float | None:
+    """The half-life that the outcome asks for, in periods of the sales."""
+    return None if outcome.half_life_days is None else outcome.half_life_days / step_days
 
 
 def with_champion(deed: Deed, *, before: str, after: str) -> Deed:

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import Alert, DeliveryError
-from monitoring.doors import given_reason
+from monitoring.doors import Order
 from pricing.sections import DoorsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
@@ -46,14 +46,15 @@ class EcsDoor:
     def __init__(self, doors: DoorsConfig) -> None:
         self._doors = doors
 
-    def start(self, action: str, *, reason: str) -> str:
+    def start(self, order: Order) -> str:
         """Runs `python -m pipelines.ACTION`, for a retraining with its reason, as a task and returns its ARN."""
+        action = order.action
         network = {
             "subnets": self._doors.ecs_subnets,
             "securityGroups": self._doors.ecs_security_groups,
             "assignPublicIp": "DISABLED",
         }
-        words = [word for name, value in given_reason(action, reason).items() for word in (f"--{name}", value)]
+        words = [word for name, value in order.parameters.items() for word in (f"--{name}", value)]
         command = ["python", "-m", f"pipelines.{action}", *words]
         with _door("ecs", "run_task"):
             answer = _client("ecs").run_task(
@@ -90,12 +91,12 @@ class EventDoor:
     def __init__(self, bus: str) -> None:
         self._bus = bus
 
-    def start(self, action: str, *, reason: str) -> str:
+    def start(self, order: Order) -> str:
         """Puts an event of source `pricing.monitoring` and type `pricing ACTION`, and returns its id."""
         entry = {
             "Source": "pricing.monitoring",
-            "DetailType": f"pricing {action}",
-            "Detail": json.dumps({"action": action, "reason": reason}),
+            "DetailType": f"pricing {order.action}",
+            "Detail": json.dumps({"action": order.action, "reason": order.reason, **order.parameters}),
             "EventBusName": self._bus,
         }
         with _door("events", "put_events"):

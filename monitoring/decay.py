@@ -1,8 +1,9 @@
 """Whether forecasts have become worse than their backtest promised. Decay is grown error, whatever the inputs did."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,27 @@ def _against_naive(score: Score) -> Verdict:
         f"error {score.wape.value:.3f}, while the naive forecast's is {score.naive:.3f}: the model is worse than none"
     )
     return Verdict(score, True, (Breach("error", text),), unknown)
+
+
+def row_of_breaches(newest: Sequence[Verdict], before: Iterable[Verdict]) -> int | None:
+    """How many windows the unbroken row of breaches of error or bias holds that ends with the newest window.
+
+    Args:
+        newest: The windows looked at, newest last.
+        before: Those before them, newest first; read only as far as needed.
+
+    Returns:
+        None where the newest window is not in breach, or nothing shows a beginning: the row reaches back to windows
+        that could not be judged.
+    """
+    for length, verdict in enumerate(chain(reversed(newest), before)):
+        if not _off(verdict):
+            return length if length and verdict.judged else None
+    return None
+
+
+def _off(verdict: Verdict) -> bool:
+    return any(breach.code in ("error", "bias") for breach in verdict.breaches)
 
 
 def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +19,33 @@ from pricing.sections import MonitoringConfig
 _log = logging.getLogger(__name__)
 
 
-def given_reason(action: str, reason: str) -> dict[str, str]:
-    """The parameters of a job that tell why it runs: carrying states forward needs no reason and takes none."""
-    return {"reason": reason} if action == "retrain" else {}
+@dataclass(frozen=True)
+class Order:
+    """A job that is asked for.
+
+    Attributes:
+        action: Its entry point, "refresh" or "retrain".
+        reason: Why it should run, in words.
+        half_life: Periods after which a day should count half in a retraining; None where all should count alike.
+    """
+
+    action: str
+    reason: str
+    half_life: float | None = None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The job's parameters: carrying states forward needs no reason and takes none."""
+        if self.action != "retrain":
+            return {}
+        weighed = {} if self.half_life is None else {"recency_half_life": f"{self.half_life:g}"}
+        return {"reason": self.reason, **weighed}
 
 
 class JobDoor(Protocol):
     """Something that starts a job by its entry point's name."""
 
-    def start(self, action: str, *, reason: str) -> str:
+    def start(self, order: Order) -> str:
         """Starts it and returns a handle to ask about it.
 
         Raises:
@@ -64,10 +83,11 @@ class LocalDoor:
         self._root = root
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, action: str, *, reason: str) -> str:
+    def start(self, order: Order) -> str:
         """Starts the entry point; the handle is "PID LOG"."""
+        action = order.action
         command = [sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"]
-        for name, value in {**self._parameters, **given_reason(action, reason)}.items():
+        for name, value in {**self._parameters, **order.parameters}.items():
             command += ["-P", f"{name}={value}"]
         # The job is a run of its own; with this run's id it would write into the monitoring run.
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}

@@ -6,6 +6,7 @@ from typing import Literal
 
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
+RECENCY = 2  # half-life of the days that a retraining learns from, over the days since a change
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Rules:
         max_state_age: Days after which the champion's states are stale.
         silent_days: Days without new sales, or without a decision, after which a person is called.
         fallback_share: Share of answers by rule above which a person is called.
+        recency_least: Least half-life, days, that a retraining after a change is given; 0 gives none.
     """
 
     windows: int
@@ -31,6 +33,7 @@ class Rules:
     max_state_age: int
     silent_days: int
     fallback_share: float
+    recency_least: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Situation:
         share_rule: Share of answers by rule in the newest window; NaN when nothing was decided.
         broken: Faults of the data in words, such as a column that is suddenly empty.
         idle_days: Days for which sales came and nothing was decided.
+        breach_days: Days since error or bias began to be in breach without a break; None where it is not known.
     """
 
     now: dt.datetime
@@ -79,15 +83,21 @@ class Situation:
     share_rule: float
     broken: tuple[str, ...]
     idle_days: int = 0
+    breach_days: int | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What should be done, and why: in a sentence for people, and as one word for what was the matter."""
+    """What should be done, and why: in a sentence for people, and as one word for what was the matter.
+
+    Attributes:
+        half_life_days: Days after which a day should count half in the retraining; None where all should count alike.
+    """
 
     action: Action
     reason: str
     cause: Cause
+    half_life_days: int | None = None
 
 
 def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
@@ -154,7 +164,15 @@ def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> O
         return Outcome("none", wait, "decay")
     if now.state_age is not None and now.state_age >= now.window_days:
         return Outcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")
-    return Outcome("retrain", what, "decay")
+    return _retraining(now, what, rules)
+
+
+def _retraining(now: Situation, what: str, rules: Rules) -> Outcome:
+    if now.breach_days is None or not rules.recency_least:
+        return Outcome("retrain", what, "decay")
+    half_life = max(RECENCY * now.breach_days, rules.recency_least)
+    weighed = f"{what}; it began {now.breach_days} days ago, so a day should count half after {half_life}"
+    return Outcome("retrain", weighed, "decay", half_life)
 
 
 def _upkeep(now: Situation, rules: Rules, breached: int) -> Outcome:

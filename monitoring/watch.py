@@ -19,6 +19,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.sections import MonitoringConfig
 
 SEED = 20240229
+MOST_BEFORE = 12  # windows looked at beyond those of the rules, for when a breach began
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Watch:
         silent: Days for which decisions were made and no sales came.
         idle: Days for which sales came and nothing was decided; None when the log has no live decision.
         state_age: Days since the last one that the champion's states have seen; None when unknown.
+        breach_days: Days since the unbroken row of windows with error or bias in breach began; None where there is
+            none, or no calm window before it shows its beginning.
     """
 
     joined: Joined
@@ -56,6 +59,7 @@ class Watch:
     silent: int
     idle: int | None
     state_age: int | None
+    breach_days: int | None = None
 
 
 def look(
@@ -84,12 +88,21 @@ def look(
     ((name, recent),) = scores.windows(frame, last=last, days=window * step, count=1)
     promised = decay.band(champion.backtest, config)
     elders = frame["model_version"].isin(champion.others)
+    days = max(step, config.score_window // step * step)
     verdicts = [
         decay.judge(scores.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
-        for name, rows in scores.windows(
-            frame[~elders], last=last, days=max(step, config.score_window // step * step), count=config.windows
-        )
+        for name, rows in scores.windows(frame[~elders], last=last, days=days, count=config.windows)
     ]
+    longer = scores.windows(frame[~elders], last=last, days=days, count=config.windows + MOST_BEFORE)
+    row = decay.row_of_breaches(
+        verdicts,
+        (
+            decay.judge(
+                scores.score(rows, name=name, rng=np.random.default_rng(SEED)), promised, min_rows=config.min_rows
+            )
+            for name, rows in reversed(list(longer)[:MOST_BEFORE])
+        ),
+    )
     taken = samples.take(panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng)
     drift = compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
     today = _today(decisions, panel)
@@ -132,6 +145,7 @@ def look(
         silent=max(0, _days(today - last) - step + 1),
         idle=idle,
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
+        breach_days=None if row is None else row * days,
     )
 
 
@@ -149,6 +163,7 @@ def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Si
         idle_days=watch.idle or 0,
         share_rule=watch.newest.share_rule,
         broken=tuple(finding.text for finding in watch.findings if finding.level == "breach"),
+        breach_days=watch.breach_days,
     )
 
 
@@ -163,6 +178,7 @@ def rules(config: MonitoringConfig) -> Rules:
         max_state_age=config.max_state_age,
         silent_days=config.silent_days,
         fallback_share=config.fallback_share,
+        recency_least=config.recency_least,
     )
 
 

@@ -30,10 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _retrain(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
-    if options.recency_half_life is not None:
-        config = config.model_copy(
-            update={"demand": config.demand.model_copy(update={"recency_half_life": options.recency_half_life})}
-        )
     home = pricing_home().resolve()
     with only_one("retrain", home=home) as held, tracked_run("retrain", config=config, reason=options.reason) as run:
         settings = home / "retrain" / "config.yaml"
@@ -43,9 +39,11 @@ def _retrain(argv: Sequence[str] | None) -> int:
         common = ["--config", str(settings)]
         read = [*common, "--output", str(panel), *_given(options, "sales", "quarantine")]
         run_job("pipelines.etl", read, run=run, keep=[held])
-        done = trained_already(config, panel)
+        half_life = None if options.recency_half_life is None else f"{options.recency_half_life:g}"
+        done = trained_already(config, panel, half_life=half_life)
         if done is None:
             said = ["--source", options.source or options.sales or "simulated market", "--reason", options.reason]
+            said += ["--recency_half_life", half_life] if half_life else []
             if Registry(config.registry.model_name, uri=tracking_uri()).at(CHAMPION) is not None:
                 said += ["--warm_start", CHAMPION]
             run_job("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=[held])
@@ -67,15 +65,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--recency_half_life",
         type=positive,
         metavar="PERIODS",
-        help="half-life of a day's weight; absent: demand.recency_half_life",
+        help="let a day count half after so many where that scores no worse; absent: demand.recency_half_life",
     )
     return options.parse(argv)
 
 
-def trained_already(config: Config, panel: Path) -> str | None:
+def trained_already(config: Config, panel: Path, *, half_life: str | None = None) -> str | None:
     """Finds the challenger or champion that was trained on just this panel with these settings: its number, or None.
 
     So a retraining that was cut off after training goes on with the gates, and a second trigger costs nothing.
+
+    Args:
+        config: The settings.
+        panel: Where the panel is saved.
+        half_life: The half-life that was asked for beside them.
     """
     registry = Registry(config.registry.model_name, uri=tracking_uri())
     digest = fingerprint(load_panel(panel))
@@ -89,7 +92,9 @@ def trained_already(config: Config, panel: Path) -> str | None:
         if entry is None or not entry.run_id or entry.tags.get("kind") != "train":
             continue  # a refresh has read the sales, too, and learnt nothing from them
         run = MlflowClient().get_run(entry.run_id)
-        if run.data.tags.get("data_fingerprint") == digest and wanted.items() <= run.data.params.items():
+        tags = run.data.tags
+        same = tags.get("data_fingerprint") == digest and tags.get("recency_asked") == half_life
+        if same and wanted.items() <= run.data.params.items():
             return entry.number
     return None
 

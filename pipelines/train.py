@@ -28,6 +28,7 @@ from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.errors import HistoryError, RegistryError, VersionError
+from pricing.options import positive
 from pricing.places import tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.aliases import RegisteredVersion, Registry
@@ -57,6 +58,8 @@ def _train(argv: Sequence[str] | None) -> int:
         for note in panel.notes:
             _say(started, f"note: {note}")
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
+        if options.recency_half_life is not None:
+            config = _weighed(panel, config, half_life=options.recency_half_life, say=partial(_say, started))
         number, scores = _learn(panel, config, data=data, earlier=earlier, say=partial(_say, started))
         name_run(f"train v{number}")
         write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
@@ -127,6 +130,22 @@ def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Calla
     return choice
 
 
+def _weighed(panel: Panel, config: Config, *, half_life: float, say: Callable[[str], None]) -> Config:
+    """The configuration with a half-life where that scores no worse on the newest days; recorded in the active run."""
+    import_tensorflow()
+    from pipelines.recency import weigh  # noqa: PLC0415
+
+    say(f"comparing a half-life of {half_life:g} {panel.period}s with days that all count alike")
+    calendar = holiday_calendar(panel, config.data)
+    found = weigh(panel, config.demand, half_life=half_life, calendar=calendar, progress=say)
+    mlflow.log_metrics({name: value for name, value in found.figures.items() if math.isfinite(value)})
+    mlflow.set_tags({"recency": found.why, "recency_asked": f"{half_life:g}"})
+    say(found.why)
+    if found.half_life is None:
+        return config
+    return config.model_copy(update={"demand": config.demand.model_copy(update={"recency_half_life": half_life})})
+
+
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("train", "Trains a model on sales and registers it as the challenger.")
     options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
@@ -135,6 +154,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--warm_start",
         metavar="VERSION",
         help="start from this version's or alias's weights where that scores no worse; absent: from blank ones",
+    )
+    options.add_argument(
+        "--recency_half_life",
+        type=positive,
+        metavar="PERIODS",
+        help="let a day count half after so many where that scores no worse; absent: demand.recency_half_life",
     )
     options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")
     return options.parse(argv)

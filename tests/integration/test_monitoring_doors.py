@@ -15,7 +15,7 @@ import pytest
 from monitoring import alarms, aws
 from monitoring.alerts import Alert, DeliveryError, WebhookDoor
 from monitoring.cli import run_main
-from monitoring.doors import LocalDoor, alert_doors, job_door, send_metrics
+from monitoring.doors import LocalDoor, Order, alert_doors, job_door, send_metrics
 from pricing.config import load_config
 
 NOW = dt.datetime.now(dt.UTC)
@@ -118,11 +118,12 @@ def test_a_retraining_runs_as_a_task_with_its_reason(cloud):
     )
     door = job_door(config, parameters={}, folder=Path())
 
-    arn = door.start("retrain", reason="error grew")
+    arn = door.start(Order("retrain", "error grew", half_life=28.0))
 
     (task,) = ecs.describe_tasks(cluster="pricing", tasks=[arn])["tasks"]
     (override,) = task["overrides"]["containerOverrides"]
-    assert override["command"] == ["python", "-m", "pipelines.retrain", "--reason", "error grew"]
+    words = ["--reason", "error grew", "--recency_half_life", "28"]
+    assert override["command"] == ["python", "-m", "pipelines.retrain", *words]
     assert task["startedBy"] == "monitoring-retrain"
     assert door.wait(arn) is None
     ecs.stop_task(cluster="pricing", task=arn)
@@ -134,7 +135,7 @@ def test_a_cluster_that_is_not_there_is_a_delivery_error(cloud):
     config = settings(doors={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
 
     with pytest.raises(DeliveryError, match="ecs run_task"):
-        aws.EcsDoor(config.doors).start("retrain", reason="why")
+        aws.EcsDoor(config.doors).start(Order("retrain", "why"))
 
 
 def test_an_event_reaches_a_rule_for_it(cloud):
@@ -145,12 +146,12 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
     door = job_door(settings(trigger="event"), parameters={}, folder=Path())
 
-    handle = door.start("retrain", reason="error grew")
+    handle = door.start(Order("retrain", "error grew", half_life=42.0))
 
     (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
     event = json.loads(message["Body"])
     assert event["detail-type"] == "pricing retrain"
-    assert event["detail"] == {"action": "retrain", "reason": "error grew"}
+    assert event["detail"] == {"action": "retrain", "reason": "error grew", "recency_half_life": "42"}
     assert door.wait(handle) is True
 
 
@@ -271,7 +272,8 @@ entry_points:
     parameters:
       reason: {type: string, default: ""}
       sales: {type: string, default: ""}
-    command: "python job.py {reason} {sales}"
+      recency_half_life: {type: string, default: ""}
+    command: "python job.py {reason} {sales} {recency_half_life}"
   refresh:
     command: "python -c 'raise SystemExit(3)'"
 """
@@ -294,11 +296,11 @@ def project(tmp_path, monkeypatch):
 def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_path):
     door = LocalDoor(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start("retrain", reason="error grew; it's 0.6 > 0.4")
+    handle = door.start(Order("retrain", "error grew; it's 0.6 > 0.4", half_life=28.0))
 
     assert door.wait(handle) is True
-    reason, sales, run = (project / "ran.txt").read_text().split("|")
-    assert (reason, sales) == ("error grew; it's 0.6 > 0.4", "my sales.csv")
+    reason, sales, half_life, run = (project / "ran.txt").read_text().split("|")
+    assert (reason, sales, half_life) == ("error grew; it's 0.6 > 0.4", "my sales.csv", "28")
     assert run not in ("", "that of the monitoring run")
     assert LocalDoor(parameters={}, folder=tmp_path / "jobs", root=project).ended(handle) is True
 
@@ -306,7 +308,7 @@ def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_
 def test_a_local_job_that_fails_is_told_so_and_keeps_what_it_printed(project, tmp_path):
     door = LocalDoor(parameters={}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start("refresh", reason="")
+    handle = door.start(Order("refresh", ""))
 
     assert door.wait(handle) is False
     assert Path(handle.partition(" ")[2]).stat().st_size > 0

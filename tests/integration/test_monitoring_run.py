@@ -112,7 +112,9 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
     assert "Inputs have drifted as well" in document["explanation"]
     assert "price_level" in document["explanation"]
     assert "monitoring.trigger is none" in capsys.readouterr().out
-    assert last_run().data.tags["outcome"] == "retrain"
+    tags = last_run().data.tags
+    assert (tags["outcome"], tags["recency_half_life"]) == ("retrain", "56")
+    assert "it began 28 days ago, so a day should count half after 56" in tags["reason"]
 
 
 def test_running_twice_writes_no_outcome_twice(home):

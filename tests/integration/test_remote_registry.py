@@ -143,13 +143,19 @@ def test_every_job_works_against_a_server_from_raw_sales_to_history(
     assert registry.aliases() == {"challenger": "2", "champion": "1"}
     assert promote.main(["--config", strict]) == EXIT_REFUSED
     assert registry.aliases()["champion"] == "1"
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRICING_HOME", str(remote / "another machine"))
+        assert tune.main(["--config", settings, "--sales", panel, "--trials", "2"]) == 0
+    assert f"concluded by {os.uname().nodename} (run {_runs('tune')[-1].info.run_id})" in capsys.readouterr().out
+    assert registry.aliases() == {"challenger": "2", "champion": "1"}
 
     assert refresh.main(["--config", settings, "--sales", str(remote / "later.csv")]) == 0
     assert promote.main(["--config", settings]) == 0
     assert registry.find("champion").weights == registry.find("1").weights
 
-    words = ["--sales", str(remote / "all.csv"), "--recency_half_life", "60", "--reason", "decay"]
-    assert retrain.main(["--config", settings, *words]) == 0
+    recent = _settings(remote / "recent.yaml", champion_ratio=9.0, recency_half_life=60)
+    assert retrain.main(["--config", recent, "--sales", str(remote / "all.csv"), "--reason", "decay"]) == 0
     assert registry.aliases() == {"challenger": "4", "champion": "4", "previous": "3"}
     _both_were_scored_on_the_same_folds(registry, remote)
 
@@ -176,10 +182,11 @@ def _both_were_scored_on_the_same_folds(registry: Registry, folder: Path) -> Non
     assert gate["figure"] == pytest.approx(challenger.backtest["wape"] / refitted["wape"])
 
 
-def _settings(path: Path, *, champion_ratio: float) -> str:
+def _settings(path: Path, *, champion_ratio: float, **demand: float) -> str:
     gates = {**GATES, "champion_ratio": champion_ratio}
     registry = {"model_name": "remote", "auto_promote": True, "plots": False, "gates": gates}
-    path.write_text(yaml.safe_dump({**TINY, "registry": registry, "tuning": {**TINY["tuning"], "batch": 1}}))
+    changed = {"demand": {**TINY["demand"], **demand}, "tuning": {**TINY["tuning"], "batch": 1}}
+    path.write_text(yaml.safe_dump({**TINY, **changed, "registry": registry}))
     return str(path)
 
 

@@ -130,7 +130,10 @@ def test_without_automatic_promotion_a_person_decides(here: Place, sales: Path) 
     assert "left to a person" in done.out
     assert here.aliases() == {"challenger": "1"}
     (train,) = here.runs(job="train")
-    assert train.data.params["demand.recency_half_life"] == "60.0"
+    figures, tags = train.data.metrics, train.data.tags
+    assert tags["recency_asked"] == "60"
+    better = "recent" if figures["recent_wape"] <= figures["alike_wape"] else "alike"
+    assert tags["recency"].startswith(f"{better}: WAPE")
     assert train.data.tags["sales"] == old
 
 

@@ -50,10 +50,11 @@ class Door:
     def __init__(self, ended=True, refuses=False):
         self.end, self.refuses, self.started = ended, refuses, []
 
-    def start(self, action, *, reason):
+    def start(self, order):
         if self.refuses:
             raise DeliveryError("no machine")
-        self.started.append((action, reason))
+        self.started.append((order.action, order.reason))
+        self.order = order
         return "handle"
 
     def ended(self, handle):
@@ -83,6 +84,18 @@ def test_nothing_is_started_unless_it_is_due(memory, action):
     act.start(Outcome(action, "", "nothing"), door=door, memory=memory, now=NOW)
 
     assert door.started == []
+
+
+@pytest.mark.parametrize(("step_days", "periods"), [(1, 42.0), (7, 6.0)])
+def test_a_half_life_is_handed_over_in_periods_and_only_to_a_retraining(memory, step_days, periods):
+    door = Door()
+
+    act.start(replace(RETRAIN, half_life_days=42), door=door, memory=memory, now=NOW, step_days=step_days)
+
+    assert door.order.half_life == periods
+    assert door.order.parameters == {"reason": RETRAIN.reason, "recency_half_life": f"{periods:g}"}
+    assert replace(door.order, action="refresh").parameters == {}
+    assert replace(door.order, half_life=None).parameters == {"reason": RETRAIN.reason}
 
 
 def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
