@@ -14,7 +14,7 @@ from pricing.decision.alone_demand import Curve, Forecaster
 from pricing.decision.alone_limits import Field, lay
 from pricing.decision.choose import SHORT, Policy
 from pricing.decision.columns import Row
-from pricing.decision.confidence import calibrated, chance_at_least, relative_gain
+from pricing.decision.confidence import chance_alone
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
 from pricing.demand.forecast import WEIGHT, Reader
@@ -22,6 +22,8 @@ from pricing.demand.forecast import WEIGHT, Reader
 Floats = NDArray[np.floating]
 
 _POINTS = np.arange(TABLE)
+_WEIGHT: list[float] = WEIGHT.tolist()
+_NOTHING = math.log(1e-12)
 
 
 class Choice(NamedTuple):
@@ -52,8 +54,10 @@ class Alone:
             policy: Strategies, guardrails and thresholds.
             summary: Columns of the candidates that the decision log keeps.
         """
-        self._forecaster = Forecaster(reader)
+        self._forecaster = Forecaster(reader, candidates=policy.config.candidates)
         self._policy = policy
+        calibration = policy.config.calibration
+        self._moves, self._holds = (np.array(pairs).T for pairs in (calibration.moves, calibration.holds))
         self._kept = tuple(strategy.kept for strategy in policy.strategies.values())
         self._summary = summary
 
@@ -94,7 +98,7 @@ class Alone:
         price = prices.item(final)
         low, high = self._range(value, best, final, field=field)
         units = min(float(shelf.first(final) @ WEIGHT), row.stock)
-        if shelf.short and WEIGHT @ shelf.until[:, final] < SHORT * (WEIGHT @ curve.until[:, final]):
+        if shelf.short and WEIGHT @ shelf.until[:, final] < SHORT * (WEIGHT @ np.exp(curve.until[:, final])):
             reasons |= BIT["stock_short"]
         if row.stock <= 0:
             reasons |= BIT["no_stock"]
@@ -116,26 +120,27 @@ class Alone:
 
     def _confidence(self, value: Floats, best: int, *, field: Field, held: bool) -> float:
         """See `choose.Choices.confidence`."""
-        calibration, prices = self._policy.config.calibration, field.prices
+        chosen, prices = value[:, best].tolist(), field.prices
         if not held:
-            gain = relative_gain(value[:, best], value[:, field.current])
-            return float(calibrated(chance_at_least(gain, weight=WEIGHT), calibration.moves))
+            chance = chance_alone(chosen, value[:, field.current].tolist(), weight=_WEIGHT)
+            return float(np.interp(chance, *self._moves)) if len(self._moves) else chance
         here, step = prices.item(field.current), 1 + self._policy.config.hold_step
         above = min(int(prices.searchsorted(here * step)), len(prices) - 1)
         below = max(int(prices.searchsorted(here / step, side="right")) - 1, 0)
-        gains = relative_gain(value[:, best], value[:, (above, below)].T)
-        chances = chance_at_least(gains, weight=WEIGHT).tolist()
         beside = sum(
-            1.0 if prices.item(column) == here else chance
-            for column, chance in zip((above, below), chances, strict=True)
+            1.0
+            if prices.item(column) == here  # where a guardrail leaves no neighbour
+            else chance_alone(chosen, value[:, column].tolist(), weight=_WEIGHT)
+            for column in (above, below)
         )
-        return float(calibrated(np.array(max(beside - 1.0, 0.0)), calibration.holds))
+        chance = max(beside - 1.0, 0.0)
+        return float(np.interp(chance, *self._holds)) if len(self._holds) else chance
 
     def _range(self, value: Floats, best: int, final: int, *, field: Field) -> tuple[float, float]:
         """Lowest and highest candidate not distinguishably worse; changes `value`."""
-        reference = value[:, best].copy()
-        value -= reference[:, None]
-        scale = 1 / (np.abs(reference) + 1e-12)
+        reference = value[:, best : best + 1].copy()
+        value -= reference
+        scale = 1 / (np.abs(reference[:, 0]) + 1e-12)
         weight = WEIGHT * scale
         mean = weight @ value
         value *= value
@@ -155,7 +160,7 @@ class Alone:
 
     def _summarised(self, field: Field, curve: Curve) -> tuple[list[float], list[float], list[float]]:
         """Prices, units and sizes of the candidates that the decision log keeps; see `pricer._details`."""
-        first = curve.first[:, self._summary].astype(np.float64)
+        first = np.exp(curve.first[:, self._summary]).astype(np.float64)
         units = WEIGHT @ first
         first *= first
         beyond = WEIGHT @ first
@@ -168,35 +173,35 @@ class _Shelf:
     """Expected sales when stock may run out: as `stock.Shelf`, of one request."""
 
     def __init__(self, curve: Curve, stock: float) -> None:
-        self._curve = curve
-        most = float(curve.until[:, 0].max())
+        self._first = curve.first
+        top = max(curve.until[:, 0].tolist())
+        most = math.exp(top)
         self.short = stock < most + AMPLE * math.sqrt(most + most * most / curve.until_size)
-        self.until: Floats = curve.until.astype(np.float64)
+        self.until: Floats = np.exp(curve.until).astype(np.float64)
         if not self.short:
             return
-        ends = (
-            (most, float(curve.until[:, -1].min()), curve.until_size),
-            (float(curve.first[:, 0].max()), float(curve.first[:, -1].min()), curve.first_size),
-        )
-        bottoms, steps, sizes = zip(*[_scale(*end) for end in ends], strict=True)
-        self._logs = np.array(bottoms)[:, None] + np.array(steps)[:, None] * _POINTS
+        until = _scale(top, min(curve.until[:, -1].tolist()), curve.until_size)
+        first = _scale(max(curve.first[:, 0].tolist()), min(curve.first[:, -1].tolist()), curve.first_size)
+        bottoms, steps, sizes = np.array([until, first]).T[:, :, None]  # (2, 1) each
+        self._logs = bottoms + steps * _POINTS
         means = np.exp(self._logs)
-        self._shares = expected_sales(means, size=np.array(sizes)[:, None], stock=np.full((2, 1), stock))
+        self._shares = expected_sales(means, size=sizes, stock=np.array([[stock], [stock]]))
         self._shares /= means
-        self.until *= np.interp(np.log(self.until), self._logs[0], self._shares[0])
+        self.until *= np.interp(curve.until, self._logs[0], self._shares[0])
 
     def first(self, column: int) -> Floats:
         """(node,) expected sales in the requested period at one candidate."""
-        demand = self._curve.first[:, column].astype(np.float64)
+        logs = self._first[:, column]
+        demand = np.exp(logs).astype(np.float64)
         if self.short:
-            demand *= np.interp(np.log(demand), self._logs[1], self._shares[1])
+            demand *= np.interp(logs, self._logs[1], self._shares[1])
         return demand
 
 
-def _scale(most: float, least: float, size: float) -> tuple[float, float, float]:
-    """Log of the lowest mean of a table between two, its step, and the size it is worked out for."""
-    top = math.log(max(most, 1e-12))
-    bottom = min(max(math.log(max(least, 1e-12)), top - 9.0), top - 0.01)
+def _scale(top: float, bottom: float, size: float) -> tuple[float, float, float]:
+    """Lowest point and step of a table between two log means, and the size it is worked out for; see `stock.Shelf`."""
+    top = max(top, _NOTHING)
+    bottom = min(max(bottom, _NOTHING, top - 9.0), top - 0.01)
     return bottom, (top - bottom) / (TABLE - 1), min(size, LARGEST_SIZE)
 
 

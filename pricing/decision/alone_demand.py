@@ -1,4 +1,4 @@
-"""Demand of one known product at prices: what `forecast.grid` says of it, by a third of the array operations."""
+"""Demand of one known product at prices: what `forecast.grid` says of it, by a quarter of the array operations."""
 
 import math
 from typing import NamedTuple
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.columns import Row
-from pricing.demand import forward
 from pricing.demand.forecast import GAP_ROW, HOLIDAY_ROW, POWER_LIMIT, PROFILE_ROW, Reader
+from pricing.demand.forward import LOG_SIZE_LIMITS
 
 Floats = NDArray[np.floating]
 
 
 class Curve(NamedTuple):
-    """Demand of one request at its candidates: as `curve.DemandGrid`.
+    """Demand of one request at its candidates: as `curve.DemandGrid`, but its logs.
 
     Attributes:
-        until: (node, candidate) expected units until the next delivery.
-        first: (node, candidate) expected units in the requested period.
+        until: (node, candidate) log of the units expected until the next delivery.
+        first: (node, candidate) log of the units expected in the requested period.
         until_size: Size of the negative binomial of `until`.
         first_size: Size of the negative binomial of `first`.
         source: Index into SOURCES.
@@ -33,85 +33,110 @@ class Curve(NamedTuple):
     source: int
 
 
+class _Outlook(NamedTuple):
+    """Demand at usual price, without promotion: its log and the heads' word on each period ahead, and their sums."""
+
+    logs: list[float]
+    heads: Floats
+    total: float
+    squares: float
+    weekend: float
+    first_size: float
+
+
 class Forecaster:
     """Reads the demand of one product after the other. Everything that requests share is worked out once."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, candidates: int) -> None:
+        """Makes ready to read `reader` at so many prices a request."""
         self._reader = reader
-        sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
+        sheet, weights = reader.sheet, reader.weights
+        kernel = weights["from_known/kernel"]
         self._gap, self._gap_known = kernel[GAP_ROW], kernel[GAP_ROW + 1]
         self._profile, self._holiday = kernel[PROFILE_ROW], kernel[HOLIDAY_ROW]
-        self._start = reader.first_day
+        self._heads, self._bias = weights["heads/kernel"], weights["heads/bias"]
         self._days_a_period = STEP_DAYS[reader.period]
-        days = self._start + np.arange(len(reader.days)) * self._days_a_period
-        self._weekend = np.zeros(len(days), np.float32)
-        if reader.period == "day":
-            self._weekend = ((days + 3) % 7 >= features.SATURDAY).astype(np.float32)
+        days = reader.first_day + np.arange(len(reader.days)) * self._days_a_period
+        on_weekend = (days + 3) % 7 >= features.SATURDAY if reader.period == "day" else np.zeros(len(days))
+        self._weekend: list[float] = on_weekend.astype(np.float64).tolist()
         # The log of what price makes of demand is a line in the log of price: slope and constant of each node.
         turned = -reader.tilt * sheet.recent_price[:, None]
         self._line = np.stack([reader.tilt + sheet.elasticity[:, None], turned], axis=-1)  # (row, node, 2)
+        self._steepest = np.abs(self._line).max(axis=1)  # (row, 2)
+        self._furthest = float(np.abs(reader.shift).max())
+        self._nodes = reader.tilt.shape[1]
+        self._blank = np.ones((2, candidates), np.float32)
 
     def curve(self, row: Row, prices: Floats) -> Curve | None:
-        """Demand at prices (candidate,); None beyond the calendar that was worked out for the version."""
+        """Demand at prices (candidate,), ascending.
+
+        Returns:
+            None beyond the calendar that was worked out for the version, or where a price is so far from the usual one
+            that `forecast.grid` would not follow the curve.
+        """
         reader, product = self._reader, row.product
         sheet = reader.sheet
-        start = (row.day - self._start) // self._days_a_period
+        start = (row.day - reader.first_day) // self._days_a_period
         end = start + row.periods
         if start < 0 or end > len(reader.days):
             return None
-        usual, listed = sheet.usual_price.item(product), sheet.list_price.item(product)
+        usual = sheet.usual_price.item(product)
         usual = usual if math.isfinite(usual) else row.list_price
-        base, lift, log_size = self._outlook(row, start, end, usual)
-        plain = np.exp(base)
-        total, now = float(plain.sum()), plain.item(0)
-        squares = float((plain * plain / np.exp(log_size)).sum())
-        today, gain = self._weekend.item(start), sheet.weekend.item(product)
-        later = float(plain @ self._weekend[start:end]) / max(total, 1e-12)
-        same = gain * (today - later) == 0
-
-        shift = reader.shift[min(max(start, 1), len(reader.shift) - 1)]
-        line, nodes = self._line[product], len(shift)
-        logs = np.ones((2, len(prices)), np.float32)
+        logs = self._blank.copy()
         logs[0] = np.log(prices / usual)
-        lines = np.empty((nodes if same else 2 * nodes, 2), np.float32)
-        np.multiply(line, 1.0 + gain * later, out=lines[:nodes])
-        lines[:nodes, 1] += shift
-        if not same:
-            np.multiply(line, 1.0 + gain * today, out=lines[nodes:])
-            lines[nodes:, 1] += shift
-        power = lines @ logs
-        np.maximum(power, -POWER_LIMIT, out=power)
-        np.minimum(power, POWER_LIMIT, out=power)
-        effect = np.exp(power, out=power)
-        of_today = effect if same else effect[nodes:]
-        if row.is_promo:
-            listed = listed if math.isfinite(listed) else row.list_price
-            units = np.exp(base[:, None] + lift[:, None] * features.promo_draw(prices, np.array([listed])))
-            first, until = of_today * units[0], effect[:nodes] * units.sum(axis=0)
-        else:
-            first, until = of_today * now, effect[:nodes] * total
-        return Curve(
-            until,
-            first,
-            total * total / max(squares, 1e-12),
-            math.exp(log_size.item(0)),
-            0 if sheet.own.item(product) else 1,
-        )
+        slope, constant = self._steepest[product].tolist()
+        gain = sheet.weekend.item(product)
+        reach = slope * max(-logs.item(0), logs.item(len(prices) - 1), 0.0) + constant
+        if not reach * (1 + abs(gain)) + self._furthest < POWER_LIMIT:
+            return None
 
-    def _outlook(self, row: Row, start: int, end: int, usual: float) -> tuple[Floats, Floats, Floats]:
-        """(ahead,) log units at usual price without promotion, the lift of a full draw, log size."""
+        ahead = self._outlook(row, start, end, usual)
+        shift = reader.shift[min(max(start, 1), len(reader.shift) - 1)]
+        lines = np.empty((2, self._nodes, 2), np.float32)
+        later = ahead.weekend / max(ahead.total, 1e-12)
+        np.multiply(self._line[product], 1.0 + gain * later, out=lines[0])
+        np.multiply(self._line[product], 1.0 + gain * self._weekend[start], out=lines[1])
+        lines[:, :, 1] += shift
+        if not row.is_promo:
+            lines[0, :, 1] += math.log(max(ahead.total, 1e-300))
+            lines[1, :, 1] += ahead.logs[0]
+        until, first = lines @ logs  # (node, candidate) each
+        if row.is_promo:
+            listed = sheet.list_price.item(product)
+            listed = listed if math.isfinite(listed) else row.list_price
+            lift = np.logaddexp(0.0, ahead.heads[:, 2] - 1.0)
+            drawn = lift[:, None] * features.promo_draw(prices, np.array([listed]))
+            drawn += np.array(ahead.logs)[:, None]  # (ahead, candidate)
+            first += drawn[0]
+            until += np.log(np.exp(drawn).sum(axis=0))
+        size = ahead.total * ahead.total / max(ahead.squares, 1e-12)
+        return Curve(until, first, size, ahead.first_size, 0 if sheet.own.item(product) else 1)
+
+    def _outlook(self, row: Row, start: int, end: int, usual: float) -> _Outlook:
         reader, product = self._reader, row.product
         profile = reader.sheet.profile[product].take(reader.weekday[start:end])
-        own = reader.own[product]
-        if math.isfinite(row.comp_price):
+        hidden = profile[:, None] * self._profile
+        hidden += reader.days[start:end]
+        hidden += reader.own[product]
+        if not math.isnan(row.comp_price):
             gap = min(max(math.log(max(row.comp_price / usual, 1e-6)), -1.0), 1.0)
-            own = own + (gap * self._gap + self._gap_known)
-        hidden = reader.days[start:end] + own
-        hidden += profile[:, None] * self._profile
+            hidden += gap * self._gap + self._gap_known
         corrected = row.is_holiday - reader.holidays.item(start)
         if corrected:
             hidden[0] += corrected * self._holiday
-        mean, lift, log_size = forward.heads(reader.weights, hidden)
-        mean += profile
-        mean += reader.sheet.level.item(product)
-        return mean, lift, log_size
+        np.maximum(hidden, 0.0, out=hidden)
+        heads = hidden @ self._heads
+        heads += self._bias
+        # Some periods ahead are few numbers, with which Python is faster than NumPy.
+        level, (least, most) = reader.sheet.level.item(product), LOG_SIZE_LIMITS
+        logs, total, squares, on_weekend, sizes = [], 0.0, 0.0, 0.0, []
+        for (mean, size, _), bump, weekend in zip(
+            heads.tolist(), profile.tolist(), self._weekend[start:end], strict=True
+        ):
+            logs.append(level + bump + mean)
+            units = math.exp(logs[-1])
+            sizes.append(math.exp(min(max(size + 1.0, least), most)))
+            total += units
+            squares += units * units / sizes[-1]
+            on_weekend += units * weekend
+        return _Outlook(logs, heads, total, squares, on_weekend, sizes[0])

@@ -123,7 +123,7 @@ def _whole_steps(limit: Limit, current: float, per: float) -> Limit:
     low = max(math.ceil(limit.low * per - SLACK), 1.0) / per
     high = math.floor(limit.high * per + SLACK) / per
     if low <= high:
-        return limit._replace(low=low, high=high)
+        return Limit(low, high, limit.low_by, limit.high_by, limit.gave_way)
     if limit.low * (1 - EDGE) <= current <= limit.high * (1 + EDGE):
         return limit._replace(low=current, high=current)
     gave_way = limit.gave_way | (_GAVE_WAY[-1] if limit.low < limit.high else 0)

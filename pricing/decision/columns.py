@@ -228,11 +228,11 @@ class Desk:
         )
 
     def _days_since_change(self, known: Known, date: dt.date, price: float | None) -> float:
-        """Days since the price last changed. One that the history does not show changed after it, so a day after it."""
+        """Days since the price last changed; 0 for a change that the history does not show, which may be today's."""
         if price is None or known.price is None or self._state_date is None:
             return _INF
         if abs(price - known.price) > 1e-6 * price:
-            return (date - self._state_date).days - self._step_days
+            return 0.0
         return _INF if known.last_change is None else (date - known.last_change).days
 
     def _periods(self, request: PriceRequest, known: Known, date: dt.date, days: int | None) -> int:
