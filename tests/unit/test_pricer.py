@@ -246,11 +246,13 @@ def test_without_a_rhythm_it_looks_ahead_to_the_next_review() -> None:
     assert desk.lay_out([ask()], today=TODAY).offers.periods.tolist() == [5]
 
 
-def test_a_price_that_history_does_not_show_changed_after_it() -> None:
+@pytest.mark.parametrize("days_later", [0, 9, 20])
+def test_a_price_that_history_does_not_show_may_have_changed_today(days_later: int) -> None:
+    today = TODAY + dt.timedelta(days=days_later)
     known = facts(last_change=np.full(3, np.datetime64("2025-02-01")))
     by = pricer(known=known, guardrails={"min_days": 7}, confidence_threshold=0.0)
 
-    old, new = by.price([ask(unit_cost=8.0), ask(unit_cost=8.0, current_price=9.5)], today=TODAY)
+    old, new = by.price([ask(unit_cost=8.0), ask(unit_cost=8.0, current_price=9.5)], today=today)
 
     assert old.recommended_price > 10.5
     assert new.recommended_price == 9.5
