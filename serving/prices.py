@@ -2,10 +2,11 @@
 
 import datetime as dt
 import json
+import threading
 from http import HTTPStatus
 
 from flask import request
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import Detailed
@@ -19,7 +20,6 @@ from serving.champion import Served
 from serving.problems import ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
-from serving.together import Together
 from serving.trials import CHALLENGER
 
 EXAMPLE = {
@@ -69,7 +69,7 @@ class Desk:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._answers = Answers(service)
-        self._together = Together(self._answers.price)
+        self._turn = threading.Lock()
         self.shadow = Shadow(
             self._in_the_shadow,
             share=service.settings.config.serving.challenger_shadow,
@@ -86,21 +86,23 @@ class Desk:
         dry = dry_run()
         return self.many(request.get_data(cache=False), dry=dry)
 
-    def one(self, body: bytes, *, dry: bool = False) -> bytes:
+    def one(self, sent: bytes, *, dry: bool = False) -> bytes:
         """Prices the request in a body.
 
         Raises:
             ProblemError: The body is no such request.
         """
-        asked = parse(PriceRequest, body)
+        asked = parse(PriceRequest, sent)
         served = self._served(asked)
         try:
-            answer = self._together.price(served, asked)
+            with self._turn:  # NumPy lets go of Python's lock again and again, and threads would hand it to and fro
+                (answer,) = self._answers.price(served, [asked])
         except RequestError as error:
             raise from_request_error(error) from error
+        body = encode(answer.decision)
         if not dry:
-            self.record(served, [asked], [answer])
-        return encode(answer.decision)
+            self.record(served, [asked], [answer], bodies=[body])
+        return body
 
     def many(self, body: bytes, *, dry: bool = False) -> bytes:
         """Prices every request in a body, in order, by one version; a bad item becomes an error in its place.
@@ -113,7 +115,7 @@ class Desk:
         asked = self._batch(body)
         served, challenger = self._service.champion.served, self._service.champion.challenger
         good = [item for item in asked if isinstance(item, PriceRequest)]
-        answers: list[Detailed | ProblemError] = [None] * len(good)  # type: ignore[list-item]
+        answers: list[bytes | ProblemError] = [b""] * len(good)
         trying = challenger.canary if challenger is not None else frozenset()
         held = self._service.holdout.products
         for version, places in (
@@ -124,32 +126,39 @@ class Desk:
                 items = [good[place] for place in places]
                 for place, answer in zip(places, self._each(version, items, held, dry=dry), strict=True):
                     answers[place] = answer
-        bad = len(asked) - sum(isinstance(answer, Detailed) for answer in answers)
         rest = iter(answers)
-        parts = [_encoded(next(rest) if isinstance(item, PriceRequest) else item) for item in asked]
+        every = [next(rest) if isinstance(item, PriceRequest) else item for item in asked]
+        bad = sum(isinstance(answer, ProblemError) for answer in every)
         if bad:
             self._service.metrics.count("pricing_bad_items", by=bad)
+        parts = [answer if isinstance(answer, bytes) else _as_item(answer) for answer in every]
         return b'{"decisions":[%b]}' % b",".join(parts)
 
     def _each(
         self, served: Served, asked: list[PriceRequest], held: frozenset[str], *, dry: bool
-    ) -> list[Detailed | ProblemError]:
-        """Prices and records requests of a batch by one version; what cannot be priced becomes a problem."""
+    ) -> list[bytes | ProblemError]:
+        """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
         try:
             answers: list[Detailed | ProblemError] = list(self._answers.price(served, asked, held=held))
         except RequestError:
             answers = [self._alone(served, item, held) for item in asked]
         priced = [(item, answer) for item, answer in zip(asked, answers, strict=True) if isinstance(answer, Detailed)]
+        bodies = [encode(answer.decision) for _, answer in priced]
         if priced and not dry:
-            self.record(served, [item for item, _ in priced], [answer for _, answer in priced])
-        return answers
+            self.record(served, [item for item, _ in priced], [answer for _, answer in priced], bodies=bodies)
+        rest = iter(bodies)
+        return [answer if isinstance(answer, ProblemError) else next(rest) for answer in answers]
 
-    def record(self, served: Served, asked: list[PriceRequest], detailed: list[Detailed]) -> None:
-        """Logs and counts what was decided, and lets the challenger's shadow follow."""
+    def record(
+        self, served: Served, asked: list[PriceRequest], detailed: list[Detailed], *, bodies: list[bytes]
+    ) -> None:
+        """Logs and counts what was decided, and lets the challenger's shadow follow; `bodies` are the answers."""
         at = self._service.now()
         trials = [self._trial(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
-        lines = zip(asked, detailed, trials, strict=True)
-        self._service.log.append([entry(item, answer, at=at, trial=trial) for item, answer, trial in lines])
+        lines = zip(asked, detailed, trials, bodies, strict=True)
+        self._service.log.append(
+            [entry(item, answer, at=at, trial=trial, body=body) for item, answer, trial, body in lines]
+        )
         self._service.metrics.decisions(
             (answer.decision, trial or "") for answer, trial in zip(detailed, trials, strict=True)
         )
@@ -229,9 +238,15 @@ def dry_run() -> bool:
 
 
 def entry(
-    asked: PriceRequest, answer: Detailed, *, at: dt.datetime, trial: str | None = None, shadow: bool = False
+    asked: PriceRequest,
+    answer: Detailed,
+    *,
+    at: dt.datetime,
+    trial: str | None = None,
+    body: bytes | None = None,
+    shadow: bool = False,
 ) -> Entry:
-    """The line of the decision log for an answer."""
+    """The line of the decision log for an answer; `body` is its decision as JSON, where that was encoded already."""
     return Entry(
         request=asked,
         decision=answer.decision,
@@ -244,8 +259,9 @@ def entry(
         candidate_prices=answer.candidate_prices,
         candidate_units=answer.candidate_units,
         candidate_sizes=answer.candidate_sizes,
-        trial=trial,
         shadow=shadow,
+        trial=trial,
+        answer=body,
     )
 
 
@@ -269,8 +285,5 @@ def _salvage(body: bytes, error: ValidationError) -> list[PriceRequest | Problem
     return items
 
 
-def _encoded(answer: Detailed | ProblemError) -> bytes:
-    if isinstance(answer, ProblemError):
-        return json.dumps({"error": answer.body()}).encode()
-    decision: BaseModel = answer.decision
-    return encode(decision)
+def _as_item(problem: ProblemError) -> bytes:
+    return json.dumps({"error": problem.body()}).encode()

@@ -1,8 +1,8 @@
 """A decision and what it rested on: what the decision log keeps of each price."""
 
 import datetime as dt
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from pricing.decision.request import Decision
 SUMMARY = 9  # candidates that the decision log keeps of each decision
 
 
-@dataclass(frozen=True, slots=True)
-class Detailed:
+class Detailed(NamedTuple):
     """A decision and what it rested on, for the decision log.
 
     Attributes:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pricing.decision.log_archive import archive_of, read_archive
 from pricing.decision.log_intervals import add_intervals
@@ -35,8 +35,7 @@ REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates"
 SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One decision and what it rested on.
 
     Attributes:
@@ -47,6 +46,7 @@ class Entry:
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
         shadow: True when the answer was only logged, as the challenger's is.
         trial: The trial and arm that chose the strategy, such as "spring/clearance".
+        answer: The decision as JSON, where it was encoded already.
     """
 
     request: PriceRequest
@@ -62,6 +62,7 @@ class Entry:
     candidate_sizes: Sequence[float] = ()
     shadow: bool = False
     trial: str | None = None
+    answer: bytes | None = None
 
     def encode(self) -> bytes:
         """The line without its worker and sequence number, which the writer puts before it."""
@@ -76,7 +77,7 @@ class Entry:
             f'"trial":{_text(self.trial)},"request":'
         )
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
-        decision = self.decision.__pydantic_serializer__.to_json(self.decision)
+        decision = self.answer or self.decision.__pydantic_serializer__.to_json(self.decision)
         return b'%b%b,"decision":%b}\n' % (head.encode(), request, decision)
 
 
@@ -257,7 +258,12 @@ def _number(value: float | None) -> str:
     return "null" if value is None or not math.isfinite(value) else f"{value:.10g}"
 
 
+@lru_cache(maxsize=64)
+def _format(count: int) -> str:
+    return "[" + ",".join(["%.6g"] * count) + "]"
+
+
 def _numbers(values: Sequence[float]) -> str:
     if math.isfinite(sum(values)):
-        return "[" + ",".join([f"{value:.6g}" for value in values]) + "]"
+        return _format(len(values)) % tuple(values)
     return "[" + ",".join(map(_number, values)) + "]"
