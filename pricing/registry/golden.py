@@ -18,6 +18,7 @@ PRODUCTS = 6
 TRIES = 5
 _NUMBERS = ("recommended_price", "confidence", "expected_units", "expected_margin")
 _WORDS = ("source", "strategy")
+FIELDS = (*_NUMBERS, *_WORDS, "price_range")
 
 
 class Prices(Protocol):
@@ -77,7 +78,7 @@ def record(prices: Prices, requests: Sequence[PriceRequest], *, today: dt.date) 
         "cases": [
             {
                 "request": request.model_dump(mode="json", exclude_none=True),
-                "decision": decision.model_dump(mode="json", include={*_NUMBERS, *_WORDS, "price_range"}),
+                "decision": decision.model_dump(mode="json", include={*FIELDS}),
             }
             for request, decision in zip(requests, decisions, strict=True)
         ],
@@ -88,8 +89,8 @@ def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verif
     """Prices every golden request, alone, and compares the answer with the recorded one.
 
     Raises:
-        VersionError: An answer differs by more than one part in 10,000 (names the request and the field), or this
-            library cannot read the requests.
+        VersionError: An answer differs by more than one part in 10,000 (names the request and the field), none was
+            recorded for a field or at all, or this library cannot read the requests.
     """
     try:
         today = dt.date.fromisoformat(recorded["today"])
@@ -99,6 +100,15 @@ def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verif
             f"{where}: its golden requests cannot be read ({' '.join(str(error).split())}); "
             "install the library that packed it, or train again"
         ) from error
+    if not cases:
+        raise VersionError(f"{where}: carries no golden request: nothing shows that it prices as it did; train again")
+    for request, expected in cases:
+        lacking = [field for field in FIELDS if field not in expected]
+        if lacking:
+            raise VersionError(
+                f"{where}: the golden request for {request.product_id} has no recorded {', '.join(lacking)}: nothing "
+                f"shows that it prices as it did; train again"
+            )
     latencies = []
     for request, expected in cases:
         tries = []
@@ -108,8 +118,8 @@ def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verif
             tries.append((time.perf_counter() - start) * 1000)
         latencies.append(min(tries))
         found = decision.model_dump(mode="json")
-        for field in (*_NUMBERS, *_WORDS, "price_range"):
-            if field in expected and not _same(found[field], expected[field]):
+        for field in FIELDS:
+            if not _same(found[field], expected[field]):
                 raise VersionError(
                     f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} "
                     f"where {expected[field]!r} was recorded; this library does not price as the one that packed it"

@@ -181,21 +181,31 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
 
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:
     """Refuses, by name, a version of another format, contract or library."""
+    library = str(header.get("library"))
     for name, key, known in (("format", "format", FORMAT), ("data contract", "contract", CONTRACT_VERSION)):
         if header.get(key) != known:
             raise VersionError(
-                f"{where}: has {name} {header.get(key)}, and this library reads {name} {known}; "
-                f"install pricing {header.get('library')}, which packed it, or train again"
+                f"{where}: has {name} {header.get(key)} and was packed by pricing {library}; this is pricing "
+                f"{pricing.__version__}, which reads {name} {known}; {_mended(library)}"
             )
-    library = str(header.get("library"))
-    if library.split(".")[:2] != pricing.__version__.split(".")[:2]:
+    if _minor(library) != _minor(pricing.__version__):
         raise VersionError(
-            f"{where}: was packed by pricing {library}, and this is pricing {pricing.__version__}; "
-            f"install pricing {library}, or train again"
+            f"{where}: has format {FORMAT} and was packed by pricing {library}; this is pricing {pricing.__version__}, "
+            f"which reads that format from pricing {_minor(pricing.__version__)} alone; {_mended(library)}"
         )
     missing = [key for key in _NEEDED if not header.get(key)]
     if missing:
         raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; pack the model again")
+
+
+def _minor(library: str) -> str:
+    return ".".join(library.split(".")[:2])
+
+
+def _mended(library: str) -> str:
+    if library == pricing.__version__:  # a release in the making changes under one number
+        return "other code of the same number packed it: use that code (its run names the commit), or train again"
+    return f"install pricing {library}, or train again"
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from pricing.config import ModelConfig, load_config
 from pricing.decision.facts import ProductFacts
 from pricing.errors import VersionError
 from pricing.registry import files
-from pricing.registry.version import LoadedVersion, Origin, load, pack
+from pricing.registry.golden import FIELDS
+from pricing.registry.version import FORMAT, LoadedVersion, Origin, load, pack
 from pricing.sections import DemandConfig
 from tests.promotions import figures, packed
 from tests.versions import make_demand, make_panel
+
+LIBRARY = pricing.__version__.replace(".", r"\.")
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +151,13 @@ def test_a_pickled_array_is_refused_even_with_the_right_checksum(copy: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"contract": 99}, "data contract 99, and this library reads data contract"),
-        ({"format": 99}, "format 99"),
-        ({"library": "9.9.0"}, r"packed by pricing 9\.9\.0, and this is pricing"),
+        ({"contract": 99}, r"data contract 99 .* which reads data contract \d+; other code of the same number"),
+        (
+            {"format": 99},
+            rf"format 99 and was packed by pricing {LIBRARY}; this is pricing {LIBRARY}, which reads",
+        ),
+        ({"format": 1, "library": "9.9.0"}, r"format 1 and was packed by pricing 9\.9\.0; .* install pricing 9\.9\.0"),
+        ({"library": "9.9.0"}, rf"has format {FORMAT} and was packed by pricing 9\.9\.0; this is pricing {LIBRARY}"),
     ],
 )
 def test_another_contract_format_or_library_is_refused_by_name(copy: Path, changes: dict[str, Any], words: str) -> None:
@@ -183,6 +191,25 @@ def test_a_version_that_answers_otherwise_than_when_it_was_packed_is_refused(cop
 
     with pytest.raises(VersionError, match="answers recommended_price"):
         loaded.verify()
+
+
+@pytest.mark.parametrize("fields", [FIELDS, ["confidence"]])
+def test_a_golden_request_whose_answer_was_not_recorded_whole_shows_nothing(copy: Path, fields: Sequence[str]) -> None:
+    golden = json.loads((copy / files.HEADER).read_text())["golden"]
+    for field in fields:
+        del golden["cases"][1]["decision"][field]
+    rewrite_header(copy, golden=golden)
+
+    with pytest.raises(VersionError, match=f"has no recorded {', '.join(fields)}: nothing shows"):
+        load(copy).verify()
+
+
+def test_a_version_without_golden_requests_shows_nothing(copy: Path) -> None:
+    golden = json.loads((copy / files.HEADER).read_text())["golden"]
+    rewrite_header(copy, golden={**golden, "cases": []})
+
+    with pytest.raises(VersionError, match="carries no golden request"):
+        load(copy).verify()
 
 
 def test_packing_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
