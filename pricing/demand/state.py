@@ -116,17 +116,21 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
         )
     start = encoded.checkpoint
     sums = encoded.digest
+    whole = np.zeros(len(panel.product_ids), bool)
     if first < begin:
         before = span(panel, 0, int(np.searchsorted(panel.dates, begin)))
         start, sums = encode_unread(weights, encoded, before, norms=norms)
-        changed = changed_products(sums, before)
+        # A product's age says when its first row was: a panel that begins by then holds all of its past.
+        age = start.memory.age
+        whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D"))
+        changed = changed_products(sums, before, whole=whole)
         if len(changed):
             raise HistoryError(
                 f"the past before {begin} is not the one that was encoded for {len(changed)} product(s), first "
                 f"{str(changed[0])!r}; give the whole history and re-encode it from scratch with --rebuild true"
             )
         panel = span(panel, int(np.searchsorted(panel.dates, begin)), len(panel.dates))
-    joined = overlay(old, panel)
+    joined = overlay(old, panel, whole=whole)
     cut = max(len(joined.dates) - tail, 0)
     head, rest = span(joined, 0, cut), span(joined, cut, len(joined.dates))
     checkpoint = advance(weights, head, norms=norms, state=start)
@@ -166,16 +170,16 @@ def encode_unread(
     return State(Memory(**memory), hidden, cell), sums
 
 
-def changed_products(sums: NDArray[np.float64], before: Panel) -> Strings:
+def changed_products(sums: NDArray[np.float64], before: Panel, *, whole: NDArray[np.bool_]) -> Strings:
     """Products whose rows before the checkpoint differ from those encoded, as `digest` sums them.
 
-    Only a panel that covers the whole encoded past can be compared; one that begins in between says nothing about it.
+    Args:
+        sums: (product, 3) what was encoded.
+        before: The periods before the checkpoint, as they are given now.
+        whole: (product,) whether all of its past is given; one that begins in between says nothing of it.
     """
-    seen = digest(before)
-    if seen[:, 0].sum() < sums[:, 0].sum():
-        return before.product_ids[:0]
-    differs = ~np.isclose(seen, sums, rtol=1e-6, atol=1e-3).all(axis=1)
-    changed: Strings = before.product_ids[differs]
+    differs = ~np.isclose(digest(before), sums, rtol=1e-6, atol=1e-3).all(axis=1)
+    changed: Strings = before.product_ids[differs & whole]
     return changed
 
 
@@ -193,8 +197,11 @@ def span(panel: Panel, start: int, stop: int) -> Panel:
     return replace(panel, dates=panel.dates[start:stop], **cut)
 
 
-def overlay(old: Panel, new: Panel) -> Panel:
-    """Old periods followed by new ones; where both have a row the new one counts."""
+def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
+    """Old periods followed by new ones; where both have a row the new one counts.
+
+    An old row that the new panel lacks stays, unless the new panel holds `whole` (product,) pasts: then it was deleted.
+    """
     days = STEP_DAYS[new.period]
     first, last = min(old.dates[0], new.dates[0]), max(old.dates[-1], new.dates[-1])
     dates = np.arange(first, last + np.timedelta64(days, "D"), np.timedelta64(days, "D"))
@@ -204,13 +211,14 @@ def overlay(old: Panel, new: Panel) -> Panel:
     for name in SERIES:
         before, after = getattr(old, name), getattr(new, name)
         shape = (len(before), len(dates))
-        whole = np.zeros(shape, bool) if before.dtype == np.bool_ else np.full(shape, np.nan, np.float32)
-        whole[:, at_old : at_old + before.shape[1]] = before
-        part = whole[:, at_new : at_new + after.shape[1]]
+        merged = np.zeros(shape, bool) if before.dtype == np.bool_ else np.full(shape, np.nan, np.float32)
+        merged[:, at_old : at_old + before.shape[1]] = before
+        part = merged[:, at_new : at_new + after.shape[1]]
         # A product without a row in the new panel keeps what is known of it; its carried prices stay as they were.
         keep = ~new.present & ~np.isnan(part) if part.dtype != np.bool_ else ~new.present
+        keep &= ~whole[:, None]
         part[...] = np.where(keep, part, after)
-        columns[name] = whole
+        columns[name] = merged
     gone = new.categories == ""  # `expand` knows nothing of a product that the new panel lacks
     return replace(
         new,

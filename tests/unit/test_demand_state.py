@@ -146,6 +146,39 @@ def test_a_rewritten_past_before_the_checkpoint_is_refused_and_named() -> None:
         make_model(span(panel, 0, 80)).refresh(rewritten)
 
 
+def without(panel: Panel, product: int, period: int) -> Panel:
+    present = panel.present.copy()
+    present[product, period] = False
+    units = panel.units_sold.copy()
+    units[product, period] = np.nan
+    return replace(panel, present=present, units_sold=units)
+
+
+def test_a_row_deleted_before_the_checkpoint_is_found_however_many_others_there_are() -> None:
+    panel = make_panel()
+    rewritten = changed(without(panel, 0, 5), "units_sold", (4, 6), 99.0)
+
+    with pytest.raises(HistoryError, match=r"2 product\(s\), first 'P0'"):
+        make_model(span(panel, 0, 80)).refresh(rewritten)
+
+
+def test_a_history_that_begins_later_says_nothing_of_older_rows() -> None:
+    panel = make_panel()
+
+    carried = make_model(span(panel, 0, 80)).refresh(span(panel, 5, 90))
+
+    assert_same(carried.encoded.state, make_model(panel).encoded.state)
+
+
+def test_a_row_deleted_since_the_checkpoint_is_forgotten_when_the_whole_history_is_given() -> None:
+    panel = make_panel()
+    shorter = without(panel, 0, 75)
+
+    carried = make_model(span(panel, 0, 80)).refresh(shorter)
+
+    assert_same(carried.encoded.state, make_model(shorter).encoded.state)
+
+
 def test_a_rebuild_accepts_a_rewritten_past() -> None:
     panel = make_panel()
     rewritten = changed(panel, "units_sold", (4, 5), 99.0)
