@@ -75,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         after = champion_number(config.registry.model_name, uri=tracking_uri())
         deed = act.with_champion(deed, before=champion.number, after=after)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            week = tell_week(panel, seen, holdout=holdout.read(home / "monitoring" / "holdout.json"))
+            periods = seen.joined.frame["period"]
+            first = None if periods.empty else periods.min().date()
+            week = tell_week(panel, seen, holdout=holdout.since(home / "monitoring" / "holdout.json", first))
             figures |= {
                 "holdout_gain": week.effect.margin.value,
                 "discount": week.now.discount,

@@ -102,8 +102,8 @@ def effect(
 
     Args:
         panel: Actual sales.
-        joined: `Joined.frame`; pricing began with its first day.
-        holdout: Who is held out.
+        joined: `Joined.frame`; pricing began with its first day, or where the holdout knows an earlier one.
+        holdout: Who is held out, and since when anything was priced.
         window: Periods of the newest window.
         rng: Draws the products.
     """
@@ -114,7 +114,10 @@ def effect(
         )
     if joined.empty:
         return Effect(nothing, 0, len(holdout.held), "No decision has met its sales yet.")
-    begin = int(np.searchsorted(panel.dates, np.datetime64(joined["period"].min(), "D")))
+    first = np.datetime64(joined["period"].min(), "D")
+    if holdout.began is not None:
+        first = min(first, np.datetime64(holdout.began, "D"))
+    begin = int(np.searchsorted(panel.dates, first))
     total = len(panel.dates)
     after = slice(max(begin, total - window), total)
     before = slice(max(0, begin - BEFORE_WINDOWS * window), begin)

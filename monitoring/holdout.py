@@ -3,12 +3,13 @@
 `python -m monitoring.holdout --sales …` writes the list; the shop keeps those products' prices as they are.
 """
 
+import datetime as dt
 import hashlib
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monitoring import cli
@@ -26,10 +27,12 @@ class Holdout:
     Attributes:
         held: Products kept on static prices.
         priced: All other products that were there at the last assignment.
+        began: The first day that was priced, as far as any log has shown it; None before the first.
     """
 
     held: frozenset[str]
     priced: frozenset[str]
+    began: dt.date | None = None
 
 
 def assign(strata: Mapping[str, str], *, share: float, before: Holdout | None = None, salt: str = "pricing") -> Holdout:
@@ -56,7 +59,7 @@ def assign(strata: Mapping[str, str], *, share: float, before: Holdout | None = 
             (product for product in products if product not in known), key=lambda one: _unit(f"{salt}|{one}")
         )
         held.update(fresh[: max(0, missing)])
-    return Holdout(frozenset(held), frozenset((known | set(strata)) - held))
+    return Holdout(frozenset(held), frozenset((known | set(strata)) - held), before.began if before else None)
 
 
 def strata_of(product_ids: Sequence[str], categories: Sequence[str], volumes: Sequence[str]) -> dict[str, str]:
@@ -74,7 +77,12 @@ def read(path: Path) -> Holdout | None:
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return Holdout(frozenset(_words(document["held"])), frozenset(_words(document["priced"])))
+        began = document.get("began")
+        return Holdout(
+            frozenset(_words(document["held"])),
+            frozenset(_words(document["priced"])),
+            None if began is None else dt.date.fromisoformat(began),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path}: is no list of held-out products ({error}); remove it to draw a new one") from error
 
@@ -83,9 +91,29 @@ def write(path: Path, holdout: Holdout) -> None:
     """Writes the assignment, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    document = {"held": sorted(holdout.held), "priced": sorted(holdout.priced)}
+    document: dict[str, object] = {"held": sorted(holdout.held), "priced": sorted(holdout.priced)}
+    if holdout.began is not None:
+        document["began"] = holdout.began.isoformat()
     draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def since(path: Path, first: dt.date | None) -> Holdout | None:
+    """The assignment in a file with the day that pricing began, which is kept there: old days leave the decision log.
+
+    Args:
+        path: Where the assignment lies.
+        first: The first day that the log shows; None when it shows none.
+
+    Raises:
+        SourceError: As `read`.
+    """
+    found = read(path)
+    if found is None or first is None or (found.began is not None and found.began <= first):
+        return found
+    kept = replace(found, began=first)
+    write(path, kept)
+    return kept
 
 
 def main(argv: Sequence[str] | None = None) -> int:

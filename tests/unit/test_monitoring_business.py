@@ -1,3 +1,5 @@
+import datetime as dt
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.monitoring_world import World, build, without
 from monitoring.business import effect, line, weeks
-from monitoring.holdout import Holdout, assign, read, strata_of, write
+from monitoring.holdout import Holdout, assign, read, since, strata_of, write
 from pricing.errors import SourceError
 
 PANEL, _ = build(World(products=40, days=140))
@@ -71,6 +73,43 @@ def test_a_margin_that_pricing_raised_is_found_and_one_it_did_not_is_not():
     assert 0.3 < with_gain.margin.value < 0.75
     assert with_gain.margin.low > 0.1
     assert without_gain.margin.low < 0 < without_gain.margin.high
+
+
+def test_the_gain_is_that_since_pricing_began_although_the_logs_first_days_are_gone():
+    held, priced = halves()
+    gained = PANEL.units_sold.copy()
+    gained[np.isin(PANEL.product_ids, sorted(priced)), BEGIN - 28 :] *= 1.5
+    panel = replace(PANEL, units_sold=gained)
+    began = PANEL.dates[BEGIN - 28].astype(dt.date)
+
+    kept, forgotten = (
+        effect(panel, joined(priced), Holdout(held, priced, start), window=28, rng=np.random.default_rng(0))
+        for start in (began, None)
+    )
+
+    assert kept.margin.low > 0.1
+    assert forgotten.margin.value < kept.margin.value - 0.1
+
+
+def test_the_day_that_pricing_began_is_kept_and_only_moves_back(tmp_path):
+    path = tmp_path / "holdout.json"
+    assert since(path, dt.date(2024, 3, 1)) is None, "nobody is held out"
+    write(path, assign({"A": "x", "B": "x"}, share=0.5))
+    assert since(path, None).began is None
+
+    days = [since(path, dt.date(2024, 3, day)).began for day in (5, 9, 2)]
+
+    assert [day.day for day in days] == [5, 5, 2]
+    assert assign({"A": "x", "B": "x", "C": "x"}, share=0.5, before=read(path)).began == dt.date(2024, 3, 2)
+
+
+@pytest.mark.parametrize("began", ["soon", 5])
+def test_a_beginning_that_is_no_day_is_an_error(tmp_path, began):
+    path = tmp_path / "holdout.json"
+    path.write_text(json.dumps({"held": [], "priced": [], "began": began}))
+
+    with pytest.raises(SourceError, match="is no list of held-out products"):
+        since(path, dt.date(2024, 3, 1))
 
 
 def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
