@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
+ENOUGH = 500  # decisions that a table is fitted to, at least
 
 
 @dataclass
@@ -138,5 +139,14 @@ def figures(markets: list[dict[str, Any]], name: str) -> dict[str, Any]:
         "right": float(right.sum() / max(decisions.sum(), 1)),
         "calibration_error": calibration_error(decisions, right),
         "brier_skill": brier_skill(decisions, right),
-        "fit": fitted(decisions, right) if decisions.sum() > 500 else [],
     }
+
+
+def table(markets: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """What `decision.calibration` of `name` would be, fitted to all markets together; empty where too few decided.
+
+    To be read where the platform ran without a table of its own, on markets that are not judged.
+    """
+    decisions = np.sum([market[name]["decisions"] for market in markets], axis=0)
+    right = np.sum([market[name]["right"] for market in markets], axis=0)
+    return fitted(decisions, right) if decisions.sum() > ENOUGH else []

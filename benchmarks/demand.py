@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from benchmarks.confidence import Judged
-from benchmarks.demand_page import report
+from benchmarks.demand_page import DEVELOPMENT, HELD_OUT, report
 from benchmarks.market_naive import log_log_elasticities
 from benchmarks.reference import MarkUp, reference_elasticities
 from pipelines.calendar import holiday_calendar
@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _benchmark(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     pool = DEVELOPMENT_SEEDS if options.development else HELD_OUT_SEEDS
-    seeds = "development seeds" if options.development else "held-out seeds"
+    seeds = DEVELOPMENT if options.development else HELD_OUT
     options.output.mkdir(parents=True, exist_ok=True)
     same = {"ahead": options.ahead, "seeds": seeds, "config": fingerprint(load_config())}
     results = _earlier(options.output / "demand.json", same=same)

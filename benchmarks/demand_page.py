@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.confidence import figures
+from benchmarks.confidence import figures, table
+
+DEVELOPMENT, HELD_OUT = "development seeds", "held-out seeds"
 
 
 def report(
@@ -70,6 +72,8 @@ def report(
                 f"| {kind} | {told['decisions']:,} | {told['right']:.1%} | {told['calibration_error']:.3f} "
                 f"| {told['brier_skill']:+.3f} |"
             )
+            if seeds == DEVELOPMENT:
+                lines[-1] += f" would be calibrated by {table([m['confidence'] for m in markets], kind)}"
     return "\n".join([*lines, ""])
 
 

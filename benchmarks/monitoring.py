@@ -30,8 +30,8 @@ from pricing.sections import MonitoringConfig
 
 ROOT = Path(__file__).parents[1]
 FIRST_SEED = 200  # of markets; no setting was chosen on these
-QUICK = {"context": 60, "units": 16, "steps": 80}  # of a training of seconds, beyond config/small.yaml
-FALLS = (0.0, 0.5)  # in demand for everything, beside the market's own regime change
+# A training of seconds, beyond config/small.yaml.
+QUICK = {"context": 60, "units": 16, "steps": 60, "demand_steps": 20}
 COLUMNS = WATCHED[:-1]
 NOBODY = pd.DataFrame(
     {"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": [], "period": pd.to_datetime([])}
@@ -176,19 +176,25 @@ def regimes(worlds: int, config: MonitoringConfig) -> None:
         print(f"| {name} | {worlds} | {len(waits)} | {middle} | {slowest} | {statistics.mean(after):.2f} |", flush=True)
 
 
-def market(worlds: int, _config: MonitoringConfig) -> None:
-    """Measures the simulated market, seed by seed; keeps the figures of each seed in monitoring_market.json."""
+def market(worlds: int, *, fall: float) -> None:
+    """Measures the simulated market, seed by seed; keeps the figures of each seed in monitoring_market.json.
+
+    Args:
+        worlds: Markets.
+        fall: Fraction by which demand for everything falls, beside the market's own regime change.
+    """
     config = load_config(ROOT / "config" / "small.yaml")
     config = config.model_copy(update={"demand": config.demand.model_copy(update=QUICK)})
     path = ROOT / "benchmarks" / "monitoring_market.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    kept = [one for one in kept if "weekly" in one["changed"] and "calm" in one]  # whole ones
-    for fall in FALLS:
-        for seed in range(FIRST_SEED, FIRST_SEED + worlds):
-            if all((one["seed"], one["fall"]) != (seed, fall) for one in kept):
-                kept.append(measure(seed, config, fall=fall))
-                path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        print(f"\ndemand falls by {fall:.0%} as well\n\n{table([one for one in kept if one['fall'] == fall])}")
+    kept = [one for one in kept if "fortnightly" in one["changed"] and "calm" in one]  # whole ones
+    for seed in range(FIRST_SEED, FIRST_SEED + worlds):
+        if all((one["seed"], one["fall"]) != (seed, fall) for one in kept):
+            started = time.process_time()
+            kept.append(measure(seed, config, fall=fall))
+            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            print(f"seed {seed}: {time.process_time() - started:.0f} s of CPU time", flush=True)
+    print(f"\ndemand falls by {fall:.0%} as well\n\n{table([one for one in kept if one['fall'] == fall])}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -196,10 +202,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("which", choices=("drift", "decay", "market"))
     parser.add_argument("--worlds", type=int, default=200)
+    parser.add_argument("--fall", type=float, default=0.5, help="market only: by which fraction demand falls, too")
     options = parser.parse_args(argv)
     started = time.perf_counter()
     config = load_config().monitoring
-    {"drift": drift, "decay": regimes, "market": market}[options.which](options.worlds, config)
+    if options.which == "market":
+        market(options.worlds, fall=options.fall)
+    else:
+        {"drift": drift, "decay": regimes}[options.which](options.worlds, config)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 

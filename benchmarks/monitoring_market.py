@@ -1,19 +1,20 @@
 """What monitoring is worth on the simulated market: a shop that the platform prices night after night.
 
 Each night the day's sales are added and the states carried forward, as `nightly` does. What differs is who retrains:
-nobody, the rules of monitoring, the calendar, or someone who is told of the change. Decisions go through the pricer and
+nobody, the rules of monitoring, or the calendar. Decisions go through the pricer and
 the log's own lines; the promise that decay is judged by is the backtest of the version that serves.
 """
 
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from monitoring import decay, scores
@@ -22,6 +23,7 @@ from monitoring.join import join
 from monitoring.rules import Outcome, Past, Situation, decide
 from monitoring.watch import rules
 from pipelines.market_platform import price_requests
+from pipelines.recency import weigh
 from pipelines.refresh import carry_facts
 from pricing.config import Config
 from pricing.data.build import build_panel
@@ -38,10 +40,10 @@ from pricing.demand.model import DemandModel
 from pricing.demand.training import train
 
 PRODUCTS, HISTORY, AHEAD, CHANGE = 16, 540, 84, 21
-TOLD = 21  # days after the change
 RECENT = np.timedelta64(70, "D")  # enough for states' tail, the join's four weeks before and the windows looked at
-WEEK = 7
-Who = Literal["nobody", "monitoring", "calendar", "told"]
+EVERY = 14  # days between two retrainings by the calendar, which stands in for one each night
+BEFORE = 5  # windows looked at beyond those of the rules, for when a breach began: what RECENT leaves room for
+Who = Literal["nobody", "monitoring", "calendar"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,10 @@ class Learnt:
 
 @dataclass
 class Seen:
-    """What one shop's nights came to: nights of retraining, nights on which a person was called, errors by night."""
+    """What one shop's nights came to: nights of retraining, how days were weighed in it, nights of calling a person."""
 
     retrained: list[int] = field(default_factory=list)
+    weighed: list[str] = field(default_factory=list)
     paged: list[int] = field(default_factory=list)
     breached: list[int] = field(default_factory=list)
 
@@ -76,9 +79,7 @@ def learn(panel: Panel, config: Config, *, level: Learnt | None = None, half_lif
 class Shop:
     """A policy of the market: prices each morning, logs, and spends each night as the platform does."""
 
-    def __init__(
-        self, market: Market, config: Config, first: Learnt, *, who: Who, recency: Callable[[int], float] | None = None
-    ) -> None:
+    def __init__(self, market: Market, config: Config, first: Learnt, *, who: Who) -> None:
         """Opens the shop.
 
         Args:
@@ -86,9 +87,8 @@ class Shop:
             config: The platform's configuration.
             first: The version that serves on the first day.
             who: Who retrains.
-            recency: Days since the breach began → the half-life that a retraining is given; None gives none.
         """
-        self._config, self._who, self._recency = config, who, recency
+        self._config, self._who = config, who
         self._frame = market.frame()
         self._first, self._serving, self._facts = first, first, first.facts
         self._model = first.model
@@ -117,32 +117,33 @@ class Shop:
         self._night += 1
         self._frame = pd.concat([self._frame, rows], ignore_index=True)
         recent = build_panel(self._frame[self._frame["date"] > self._frame["date"].max() - RECENT], self._config.data)
-        if (self._who == "calendar" and self._night % WEEK == 0) or (
-            self._who == "told" and self._night == CHANGE + TOLD
-        ):
-            self._retrain(self._first, None if self._recency is None else self._recency(TOLD))
+        if self._who == "calendar" and self._night % EVERY == 0:
+            self._retrain()
         if self._who == "monitoring":
-            outcome, began = self._look(recent)
+            outcome = self._look(recent)
             if outcome.action == "page":
                 self.seen.paged.append(self._night)
             if outcome.action == "retrain":
-                self._retrain(None, None if self._recency is None else self._recency(began))
+                self._retrain(outcome.half_life_days)
         self._facts = carry_facts(self._facts, recent, recent, whole=False)
         self._model = self._model.refresh(recent)
         self._open()
 
-    def _look(self, panel: Panel) -> tuple[Outcome, int]:
-        """What the rules say tonight, and the days since the unbroken row of breaches began."""
+    def _look(self, panel: Panel) -> Outcome:
+        """What the rules say tonight."""
         monitoring = self._config.monitoring
         joined = join(_table(self._records, after=panel.dates[0]), panel).frame
         promised = decay.band(self._serving.figures, monitoring)
         last = panel.dates[-1]
-        verdicts = [
+        days, count = monitoring.score_window, monitoring.windows + BEFORE
+        everything = [
             decay.judge(
                 scores.score(rows, name=name, rng=np.random.default_rng(self._night)), promised, min_rows=MIN_ROWS
             )
-            for name, rows in scores.windows(joined, last=last, days=monitoring.score_window, count=monitoring.windows)
+            for name, rows in scores.windows(joined, last=last, days=days, count=count)
         ]
+        verdicts = everything[BEFORE:]
+        row = decay.row_of_breaches(verdicts, reversed(everything[:BEFORE]))
         now = pd.Timestamp(last).to_pydatetime().replace(tzinfo=dt.UTC)
         retrained = now - dt.timedelta(days=self._night - self.seen.retrained[-1]) if self.seen.retrained else None
         situation = Situation(
@@ -155,20 +156,21 @@ class Shop:
             silent_days=0,
             share_rule=float((joined["source"] == "rule").mean()),
             broken=(),
+            breach_days=None if row is None else row * days,
         )
-        row = 0
-        for one in reversed(verdicts):
-            if not one.breaches:
-                break
-            row += monitoring.score_window
-        if row:
+        if verdicts[-1].breaches:
             self.seen.breached.append(self._night)
-        return decide(situation, Past(retrained=retrained), rules(monitoring)), row
+        return decide(situation, Past(retrained=retrained), rules(monitoring))
 
-    def _retrain(self, level: Learnt | None, half_life: float | None) -> None:
+    def _retrain(self, half_life: float | None = None) -> None:
+        """As `retrain`, but for the backtest: the first version's stands in, which spares half of the time."""
         self.seen.retrained.append(self._night)
         panel = build_panel(self._frame, self._config.data)
-        self._serving = learn(panel, self._config, level=level, half_life=half_life)
+        if half_life is not None:
+            found = weigh(panel, self._config.demand, half_life=half_life, calendar=_no_holidays)
+            self.seen.weighed.append(found.why)
+            half_life = found.half_life
+        self._serving = learn(panel, self._config, level=self._first, half_life=half_life)
         self._model, self._facts = self._serving.model, self._serving.facts
 
     @property
@@ -210,16 +212,10 @@ def measure(seed: int, config: Config, *, fall: float) -> dict[str, Any]:
     """One market with and without a regime change, and what each way of retraining earned in it."""
     calm, changed = markets(seed, fall=fall)
     first = learn(build_panel(calm.frame(), config.data), config)
-    ways: dict[str, tuple[Who, Callable[[int], float] | None]] = {
-        "never": ("nobody", None),
-        "monitoring": ("monitoring", None),
-        "told": ("told", None),
-        "told, recent days weighted": ("told", half_life_of),
-        "weekly": ("calendar", None),
-    }
+    ways: dict[str, Who] = {"never": "nobody", "monitoring": "monitoring", "fortnightly": "calendar"}
     result: dict[str, Any] = {"seed": seed, "fall": fall, "backtest": first.figures["wape_mean"], "changed": {}}
-    for name, (who, recency) in ways.items():
-        result["changed"][name] = lived(changed, Shop(changed, config, first, who=who, recency=recency), regime=1)
+    for name, who in ways.items():
+        result["changed"][name] = lived(changed, Shop(changed, config, first, who=who), regime=1)
     result["calm"] = {"monitoring": lived(calm, Shop(calm, config, first, who="monitoring"), regime=0)}
     return result
 
@@ -262,9 +258,8 @@ def _mean(values: Floats, form: str) -> str:
     return f"{values.mean():{form}} ± {half:{form.replace('+', '')}}"
 
 
-def half_life_of(days: int) -> float:
-    """The half-life that a retraining is given: twice the days since the breach began, and four weeks at least."""
-    return float(max(28, 2 * days))
+def _no_holidays(days: NDArray[np.datetime64]) -> NDArray[np.bool_]:
+    return np.zeros(len(days), dtype=bool)
 
 
 def _table(records: list[dict[str, Any]], *, after: np.datetime64) -> pd.DataFrame:
