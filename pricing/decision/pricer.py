@@ -26,7 +26,7 @@ from pricing.errors import RequestError
 
 Floats = NDArray[np.floating]
 
-PASS = 250  # requests that share one pass: more would outgrow the processor's cache
+PASS = 125  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 FEW = 4  # requests that are priced faster one after the other than in one pass
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
