@@ -35,7 +35,7 @@ from pricing.demand.training import fit
 HERE = Path(__file__).parent
 FIRST_SEED = 120
 HISTORIES = (7, 14, 28, 56, 112)  # days of a new product's own history before the first day priced
-TRUST = (0.0, 0.5)  # decision.rule_list_trust
+TRUST = (0.0, 0.5)  # decision.rule_list_trust and decision.category_list_trust
 STRANGER = "no such category"
 RESAMPLES = 2000
 STATIC, ORACLE, CATEGORY = "list prices held", "oracle", "category"
@@ -109,13 +109,16 @@ class Blank(Platform):
 def tiers(late: Late) -> dict[str, Contestant]:
     """Every tier, held for as long as prices are asked, and what brackets them."""
     served = late.platform()
-    found = {STATIC: Contestant(static)}
+    found, by_category = {STATIC: Contestant(static)}, {}
     for trust in TRUST:
-        decision = late.config.decision.model_copy(update={"rule_list_trust": trust})
+        own = {"rule_list_trust": trust, "category_list_trust": trust}
+        decision = late.config.decision.model_copy(update=own)
         config = late.config.model_copy(update={"decision": decision})
         stranger, rule = late.platform(config=config), late.platform(model=False, config=config)
+        category = late.platform(config=config)
         blank = Blank(late.market, config, lambda _: None)
         words = f"list price trusted {trust:.0%}"
+        by_category[f"{CATEGORY}; {words}"] = Contestant(late.prices(category), late.of_others(category.refresh))
         found |= {
             f"rule: no model, no history; {words}": Contestant(late.prices(blank)),
             f"rule: category not known; {words}": Contestant(
@@ -123,13 +126,9 @@ def tiers(late: Late) -> dict[str, Contestant]:
             ),
             f"rule: no model, category known; {words}": Contestant(late.prices(rule), late.of_others(rule.refresh)),
         }
-    category, damped = late.platform(), late.platform()
     return {
         **found,
-        CATEGORY: Contestant(late.prices(category), late.of_others(category.refresh)),
-        f"{CATEGORY}, half way to list price": Contestant(
-            late.prices(half_way(damped)), late.of_others(damped.refresh)
-        ),
+        **by_category,
         "as served: category, then own history": Contestant(late.prices(served), served.refresh),
         ORACLE: Contestant(Oracle(late.market)),
     }
@@ -147,15 +146,6 @@ def unnamed(policy: Policy) -> Policy:
 
     def asked(requests: Requests) -> Floats:
         return policy(replace(requests, category=np.full(len(requests), STRANGER)))
-
-    return asked
-
-
-def half_way(policy: Policy) -> Policy:
-    """The policy, moved half way in logs towards the list price."""
-
-    def asked(requests: Requests) -> Floats:
-        return np.round(np.sqrt(policy(requests) * requests.list_price), 2)
 
     return asked
 

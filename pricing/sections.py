@@ -127,6 +127,7 @@ class DecisionConfig(Section):
     target_weight: NonNegativeFloat
     rule_elasticity: tuple[Annotated[float, Field(gt=1)], NonNegativeFloat]
     rule_list_trust: float = Field(default=0.0, ge=0, le=1)
+    category_list_trust: float = Field(default=0.0, ge=0, le=1)
     rule_price: PositiveFloat
     strategies: dict[str, dict[str, Any]]
     guardrails: Guardrails

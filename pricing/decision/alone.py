@@ -14,9 +14,10 @@ from pricing.decision.alone_demand import Curve, Forecaster
 from pricing.decision.alone_limits import Field, lay
 from pricing.decision.choose import SHORT, Policy
 from pricing.decision.columns import Row
-from pricing.decision.confidence import chance_alone
+from pricing.decision.confidence import CERTAIN, chance_alone
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
+from pricing.demand.curve import CATEGORY
 from pricing.demand.forecast import WEIGHT, Reader
 
 Floats = NDArray[np.floating]
@@ -65,9 +66,9 @@ class Alone:
         """Decides one request; `keep` holds its price inside the guardrails.
 
         Returns:
-            None for a request that only `choose.choose` can decide: a product without a history, a strategy that has
-            more to it than a margin, a target margin, a ladder of prices, a day beyond the calendar, or a figure that
-            is no number.
+            None for a request that only `choose.choose` can decide: a product without a history of its own, a
+            strategy with more to it than a margin, a target margin, a ladder of prices, a day beyond the calendar, or
+            a figure that is no number.
         """
         kept = self._kept[row.strategy]
         if row.product < 0 or kept is None or row.target_margin == row.target_margin or not self._policy.lattice.plain:
@@ -75,7 +76,7 @@ class Alone:
         with np.errstate(all="ignore"):  # such answers are not used
             field = lay(row, self._policy.lattice, self._policy.config.guardrails)
             curve = self._forecaster.curve(row, field.prices)
-            if curve is None:
+            if curve is None or (curve.source == CATEGORY and self._policy.config.category_list_trust):
                 return None
             choice = self._chosen(row, field, curve, worth=field.prices - kept * row.unit_cost, keep=keep)
         total = choice.confidence + choice.units + choice.margin + sum(choice.candidate_units)
@@ -134,6 +135,8 @@ class Alone:
             for column in (above, below)
         )
         chance = max(beside - 1.0, 0.0)
+        if chance > CERTAIN:
+            return 1.0
         return float(np.interp(chance, *self._holds)) if len(self._holds) else chance
 
     def _range(self, value: Floats, best: int, final: int, *, field: Field) -> tuple[float, float]:

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from pricing.decision.candidates import Candidates, Lattice
 from pricing.decision.circumstances import Circumstances
-from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, relative_gain
+from pricing.decision.confidence import CERTAIN, calibrated, chance_at_least, deviation_at, relative_gain
 from pricing.decision.reasons import AT, BIT
 from pricing.decision.stock import Shelf
 from pricing.decision.strategies import Strategy, Worth, make_strategies
-from pricing.demand.curve import DemandGrid
+from pricing.demand.curve import CATEGORY, DemandGrid
 from pricing.sections import DecisionConfig
 
 Floats = NDArray[np.floating]
@@ -121,6 +121,9 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
     line = _Line(shelf.until, worth, np.arange(len(these)))
 
     best = _best(line, field, weight=grid.weight, min_gain=policy.config.min_gain)
+    young = grid.source == CATEGORY
+    if policy.config.category_list_trust and young.any():
+        best = np.where(young, _towards_list(best, these, field, trust=policy.config.category_list_trust), best)
     if these.keep is not None:
         best = np.where(these.keep, field.nearest, best)
     held = best == field.current
@@ -195,6 +198,16 @@ def _best(line: _Line, field: Candidates, *, weight: Floats, min_gain: float) ->
     return np.where(hold, field.nearest, best)
 
 
+def _towards_list(best: Ints, these: Circumstances, field: Candidates, *, trust: float) -> Ints:
+    """(request,) the allowed candidate nearest to the best one drawn towards list price; a price that is kept stays."""
+    rows = np.arange(len(best))
+    away = np.log(field.prices / these.list_price[:, None])
+    distance = np.abs(away - (1 - trust) * away[rows, best][:, None])
+    here = distance[rows, field.current]
+    distance[rows, field.current] = np.where(field.allowed, here, np.inf)
+    return np.where(best == field.nearest, best, distance.argmin(axis=1))
+
+
 def _confidence(line: _Line, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:
     """(request,) as Choices.confidence says."""
     calibration, prices, rows = policy.config.calibration, field.prices, line.rows
@@ -210,7 +223,8 @@ def _confidence(line: _Line, best: Ints, *, field: Candidates, held: Bools, poli
     if len(against) == 1:
         return moves
     beside = np.where(prices[rows, against[1:]] == here, 1.0, chance[1:])  # where a guardrail leaves no neighbour
-    holds = calibrated(np.maximum(beside.sum(axis=0) - 1.0, 0.0), calibration.holds)
+    raw = np.maximum(beside.sum(axis=0) - 1.0, 0.0)
+    holds = np.where(raw > CERTAIN, 1.0, calibrated(raw, calibration.holds))
     return np.where(held, holds, moves)
 
 

@@ -12,6 +12,7 @@ Floats = NDArray[np.floating]
 
 KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
 TINY = 1e-12
+CERTAIN = 1 - 1e-9  # a chance above it needs no calibration: there is no other price, or none that differs
 
 
 def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:

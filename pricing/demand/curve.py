@@ -12,6 +12,7 @@ Days = NDArray[np.datetime64]
 Strings = NDArray[np.str_]
 
 SOURCES = ("model", "category", "rule", "override")
+CATEGORY = SOURCES.index("category")
 
 
 @dataclass(frozen=True)

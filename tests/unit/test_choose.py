@@ -16,10 +16,16 @@ from pricing.demand.curve import DemandGrid
 from tests.decision_kit import circumstances, config
 
 NEXT_DELIVERY = 7
+OWN, CATEGORY = 0, 1
 
 
 def demand(
-    elasticity: float | list[float], *, level: float = 10.0, size: float = 50.0, weight: list[float] | None = None
+    elasticity: float | list[float],
+    *,
+    level: float = 10.0,
+    size: float = 50.0,
+    weight: list[float] | None = None,
+    source: int = OWN,
 ) -> Any:
     """Asks a demand of constant elasticity, or one per node, around a list price of 10."""
     nodes = np.atleast_1d(np.asarray(elasticity, dtype=float))
@@ -28,7 +34,7 @@ def demand(
     def ask(prices: np.ndarray) -> DemandGrid:
         first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
         sizes = np.full(len(prices), size)
-        return DemandGrid(first, first * NEXT_DELIVERY, sizes, sizes, shares, np.zeros(len(prices), dtype=int))
+        return DemandGrid(first, first * NEXT_DELIVERY, sizes, sizes, shares, np.full(len(prices), source))
 
     return ask
 
@@ -238,3 +244,29 @@ def test_the_price_range_holds_what_is_not_distinguishably_worse() -> None:
     assert narrow.low[0] >= wide.low[0]
     assert narrow.high[0] <= wide.high[0]
     assert wide.high[0] / wide.low[0] > narrow.high[0] / narrow.low[0] > 1.0
+
+
+def test_by_its_categorys_demand_a_price_goes_half_way_from_list_price_and_stays_there() -> None:
+    settings = config(
+        min_gain=0.0, candidates=256, confidence_threshold=0.0, guardrails={"band": [0.3, 5.0]}, category_list_trust=0.5
+    )
+    today = circumstances(unit_cost=3.0, list_price=10.0, current_price=10.0)
+
+    own, new = (decide(today, demand(2.0, source=source), settings) for source in (OWN, CATEGORY))
+    tomorrow = circumstances(unit_cost=3.0, list_price=10.0, current_price=new.price[0])
+    again = decide(tomorrow, demand(2.0, source=CATEGORY), settings)
+
+    assert own.price[0] == pytest.approx(6.0, rel=0.02)
+    assert new.price[0] == pytest.approx(np.sqrt(6.0 * 10.0), rel=0.02)
+    assert again.price[0] == new.price[0]
+
+
+@given(current=st.floats(2.0, 30.0), trust=st.floats(0.0, 1.0), cost=st.floats(1.0, 9.0))
+def test_trust_in_list_price_leaves_no_price_outside_the_guardrails(current: float, trust: float, cost: float) -> None:
+    settings = config(confidence_threshold=0.0, category_list_trust=trust)
+    these = circumstances(current_price=round(current, 2), unit_cost=cost)
+
+    chosen = decide(these, demand([1.5, 2.5, 3.5], source=CATEGORY), settings)
+
+    limits = chosen.candidates.limits
+    assert limits.low[0] * (1 - 1e-9) <= chosen.price[0] <= limits.high[0] * (1 + 1e-9)

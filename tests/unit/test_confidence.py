@@ -112,3 +112,13 @@ def _demand(elasticities: np.ndarray):  # type: ignore[no-untyped-def]
         return DemandGrid(units, units, sizes, sizes, EVEN, np.zeros(len(prices), dtype=int))
 
     return ask
+
+
+def test_a_hold_without_an_alternative_is_certain_whatever_the_table_says() -> None:
+    table = {"moves": [(0.0, 0.3), (1.0, 0.31)], "holds": [(0.0, 0.2), (1.0, 0.4)]}
+    only = config(calibration=table, guardrails={"band": [0.99999, 1.00001]}, price_step=0.01)
+
+    pinned = choose(circumstances(current_price=10.0), _demand(2.5 + 0.5 * Z), Policy(only.decision))
+
+    assert pinned.price[0] == 10.0
+    assert pinned.confidence[0] == 1.0
