@@ -81,7 +81,7 @@ def _learn(
     """Scores, fits and registers; returns the version's number and its scores in lines."""
     # Not before the sales are known to be good: TensorFlow's import takes longer than their check.
     import_tensorflow()
-    from pricing.demand.backtest import backtest  # noqa: PLC0415
+    from pricing.demand.backtest import backtest, elasticity_figures  # noqa: PLC0415
     from pricing.demand.training import train  # noqa: PLC0415
 
     calendar = holiday_calendar(panel, config.data)
@@ -104,7 +104,8 @@ def _learn(
             demand=demand,
             facts=ProductFacts.from_panel(panel),
             config=config,
-            backtest={**figures, "data": data},
+            # The elasticities that the gates look at are those that will price, not the last fold's.
+            backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
         )
         number = _register(version, frame, panel, config=config)
