@@ -22,6 +22,7 @@ from monitoring.decisions import tabulate
 from monitoring.join import join
 from monitoring.rules import Outcome, Past, Situation, decide
 from monitoring.watch import rules
+from pipelines.calibration import described
 from pipelines.market_platform import price_requests
 from pipelines.recency import weigh
 from pipelines.refresh import carry_facts
@@ -73,7 +74,7 @@ def learn(panel: Panel, config: Config, *, level: Learnt | None = None, half_lif
         return Learnt(model, ProductFacts.from_panel(panel), level.figures)
     evaluated = backtest(panel, demand)
     model = train(panel, demand, level_error=evaluated.level_error)
-    return Learnt(model, ProductFacts.from_panel(panel), evaluated.figures)
+    return Learnt(model, ProductFacts.from_panel(panel), described(evaluated.frame, evaluated.figures, panel)[1])
 
 
 class Shop:
@@ -105,8 +106,7 @@ class Shop:
         detailed = self._pricer.price_detailed(asked, today=today)
         at = dt.datetime.combine(today, dt.time(6), tzinfo=dt.UTC)
         for request, one in zip(asked, detailed, strict=True):
-            known = {name.name: getattr(one, name.name) for name in dataclasses.fields(one)}
-            entry = Entry(request=request, at=at, **known)
+            entry = Entry(request=request, at=at, **one._asdict())
             self.entries.append(entry)
             line = json.loads(entry.encode())
             self._records.append({"schema": SCHEMA, "worker": "w", "sequence": len(self._records) + 1, **line})

@@ -169,7 +169,7 @@ def backtest_figures(
     naive[:, 28:] = np.mean(
         [np.abs(panel.units_sold[:, 28:] - panel.units_sold[:, 28 - 7 * lag : -7 * lag]) for lag in range(1, 5)], axis=0
     )
-    figures = []
+    figures, weeks = [], []
     for fold in range(folds, 0, -1):
         window = slice(len(panel.dates) - 28 * fold, len(panel.dates) - 28 * (fold - 1))
         actual = panel.units_sold[:, window].astype(float)
@@ -184,8 +184,19 @@ def backtest_figures(
                 "bias": float(error[clean].sum() / sold),
             }
         )
+        for first in range(0, 28, 7):
+            kept = np.zeros_like(clean)
+            kept[:, first : first + 7] = clean[:, first : first + 7]
+            units = actual[kept].sum()
+            weeks.append(
+                {
+                    "wape": float(np.abs(error[kept]).sum() / units),
+                    "wape_naive": float(naive[:, window][kept].sum() / units),
+                    "bias": float(error[kept].sum() / units),
+                }
+            )
     means = {key: float(np.mean([fold[key] for fold in figures])) for key in ("wape", "wape_naive", "bias")}  # type: ignore[arg-type]
-    return {**means, "coverage_80": 0.8, "coverage_95": 0.95, "folds": figures}
+    return {**means, "coverage_80": 0.8, "coverage_95": 0.95, "folds": figures, "weeks": weeks}
 
 
 def without(panel: Panel, *columns: str) -> Panel:

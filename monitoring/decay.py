@@ -83,11 +83,11 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     """Makes the band from a backtest's figures; None when they hold no error.
 
     Its upper end is the mean over folds plus the configured tolerance, or two standard errors of prediction where the
-    folds themselves vary by more.
+    weeks of the folds themselves vary by more. Folds alone are too few to tell: two may differ by chance, or agree.
 
     Args:
         figures: `Backtest.figures`: `wape_mean` (`wape` where it is absent), `bias`, `wape_naive`, `coverage_80` and
-            `folds` with the same per fold.
+            `weeks` with the same per week of each fold; `folds`, with the same per fold, in versions that lack it.
         config: For the tolerances.
     """
     wape = promised_error(figures)
@@ -95,7 +95,7 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
         return None
     bias = _number(figures.get("bias"))
     bias = bias if math.isfinite(bias) else 0.0
-    folds = figures.get("folds") or []
+    folds = figures.get("weeks") or figures.get("folds") or []
     naive = _number(figures.get("wape_naive"))
     skills = [_ratio(promised_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
     skill = _ratio(wape, naive)

@@ -1,4 +1,4 @@
-"""How a backtest is cut up beyond the model's own scores: volatility classes, and the probability transform."""
+"""How a backtest is cut up beyond the model's own scores: volatility classes, weeks, and the probability transform."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,13 +17,15 @@ CLASSES = metrics.VOLUME_CLASSES
 BINS = 10  # of the histogram of the probability transform
 WEEKS = 52  # at most; before the cutoff
 LEAST_WEEKS = 4  # below which a product's volatility is not known
+SPAN = 7  # steps scored together
 WHOLE_WEEK = 4  # days with a row that make a week count
 
 
 def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Adds the column `volatility_class` to a frame, and `by_volatility` and `pit` to its figures; returns both anew.
+    """Adds the column `volatility_class` to a frame, and `by_volatility`, `pit` and `weeks` to its figures; both anew.
 
-    A product's class at a cutoff is read from its sales until then.
+    A product's class at a cutoff is read from its sales until then. `weeks` holds the scores of each whole seven steps
+    of each fold: how far such spans differ is what monitoring's windows are held against.
 
     Args:
         frame: As `Backtest.frame`.
@@ -41,7 +43,28 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
     scored = classed[~classed["censored"].astype(bool)]
     groups = {name: scored[scored["volatility_class"] == name] for name in CLASSES}
     by_volatility = {name: _scores(part) for name, part in groups.items() if len(part)}
-    return classed, {**figures, "by_volatility": by_volatility, "pit": transform_figures(scored)}
+    more = {"by_volatility": by_volatility, "pit": transform_figures(scored), "weeks": weekly(scored)}
+    return classed, {**figures, **more}
+
+
+def weekly(scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """The scores of each whole seven steps of each fold, oldest first; censored rows are to be left out before."""
+    found = []
+    for (cutoff, span), part in scored.groupby(["cutoff", (scored["step"] - 1) // SPAN], sort=True):
+        if part["step"].nunique() < SPAN:
+            continue  # the horizon's rest is no week
+        actual, forecast = part["actual"].to_numpy(), part["forecast"].to_numpy()
+        found.append(
+            {
+                "cutoff": str(pd.Timestamp(str(cutoff)).date()),
+                "first_step": int(span) * SPAN + 1,
+                "wape_mean": metrics.wape(actual, forecast),
+                "wape_naive": metrics.wape(actual, part["naive"].to_numpy()),
+                "bias": metrics.bias(actual, forecast),
+                "coverage_80": metrics.coverage(part, level=0.80),
+            }
+        )
+    return found
 
 
 def volatility(panel: Panel) -> Floats:

@@ -74,14 +74,17 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _waiting(doors: Production, base: RegisteredVersion) -> str | None:
-    """The challenger that somebody proposed and that no carrying forward may push aside; None when there is none.
+    """The challenger that somebody proposed and nobody has decided on; None when there is none.
 
-    One with the weights that are carried forward, or the champion's, is nothing but older states.
+    No carrying forward may push it aside. One with the weights that are carried forward, or the champion's, is nothing
+    but older states; one that the gates refused, or that has been champion, waits no more.
     """
     challenger, champion = doors.registry.at(CHALLENGER), doors.registry.at(CHAMPION)
-    if challenger is None or challenger.weights == base.weights:
+    if challenger is None or challenger.weights in {base.weights, champion.weights if champion else ""}:
         return None
-    return None if champion is not None and challenger.weights == champion.weights else challenger.number
+    record = doors.audit.entries(doors.registry.identity())
+    decided = {entry.to_version for entry in record if entry.outcome in ("done", "refused")}
+    return None if challenger.number in decided else challenger.number
 
 
 def refreshed(

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import promote, refresh
+from pipelines import promote, refresh, rollback
+from pipelines.cli import EXIT_REFUSED
 from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.panel import SERIES, Panel
@@ -124,6 +125,24 @@ def test_a_challenger_that_waits_stays_the_challenger_when_states_go_forward(
     assert f"version {proposed} waits as challenger" in capsys.readouterr().out
     assert promote.main(["--version", newest.number]) == 0
     assert shop.registry.aliases() == {"champion": newest.number, "challenger": proposed}
+
+
+@pytest.mark.parametrize("decision", ["refused", "promoted and rolled back"])
+def test_a_challenger_that_was_decided_on_waits_no_more(shop: Shop, decision: str) -> None:
+    shop.add(days=150, alias="champion")
+    if decision == "refused":
+        shop.add(seed=3, days=150, wape=0.9)
+        assert promote.main([]) == EXIT_REFUSED
+    else:
+        shop.add(seed=3, days=150)
+        assert promote.main([]) == 0
+        assert rollback.main(["--reason", "complaints"]) == 0
+
+    assert refresh.main(["--sales", shop.sales(160)]) == 0
+
+    newest = shop.registry.versions()[-1]
+    assert shop.registry.aliases()["challenger"] == newest.number
+    assert newest.weights == shop.registry.find("1").weights
 
 
 def test_older_states_of_the_same_weights_are_no_proposal(shop: Shop) -> None:

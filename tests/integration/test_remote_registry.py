@@ -151,6 +151,7 @@ def test_every_job_works_against_a_server_from_raw_sales_to_history(
     assert registry.aliases() == {"challenger": "2", "champion": "1"}
 
     assert refresh.main(["--config", settings, "--sales", str(remote / "later.csv")]) == 0
+    assert registry.aliases() == {"challenger": "3", "champion": "1"}, "the refused proposal waits no more"
     assert promote.main(["--config", settings]) == 0
     assert registry.find("champion").weights == registry.find("1").weights
 

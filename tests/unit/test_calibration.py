@@ -17,6 +17,7 @@ from pipelines.calibration import (
     transform_histogram,
     volatility,
     volatility_class,
+    weekly,
 )
 from tests.demand_fakes import make_panel
 
@@ -151,6 +152,30 @@ def test_what_is_described_is_not_changed() -> None:
 
     pd.testing.assert_frame_equal(frame, kept)
     assert figures == {"wape": 0.3}
+
+
+def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
+    rng = np.random.default_rng(5)
+    rows = [
+        {"cutoff": cutoff, "step": step, "actual": float(rng.poisson(5)), "forecast": 4.0 + fold + step / 10}
+        for fold, cutoff in enumerate(pd.to_datetime(["2024-02-25", "2024-03-10"]))
+        for step in range(1, 17)
+        for _ in range(3)
+    ]
+    frame = pd.DataFrame(rows).assign(naive=5.0, pit_low=0.4, pit_high=0.5)
+    frame.loc[frame["step"] == 9, ["pit_low", "pit_high"]] = 0.95, 0.96
+
+    found = weekly(frame)
+
+    assert [(one["cutoff"], one["first_step"]) for one in found] == [
+        *(("2024-02-25", 1), ("2024-02-25", 8)),
+        *(("2024-03-10", 1), ("2024-03-10", 8)),
+    ]
+    mine = [row for row in rows if str(row["cutoff"].date()) == "2024-03-10" and 8 <= row["step"] <= 14]
+    sold = sum(row["actual"] for row in mine)
+    assert found[3]["bias"] == pytest.approx(sum(row["forecast"] - row["actual"] for row in mine) / sold)
+    assert found[3]["wape_mean"] == pytest.approx(sum(abs(row["forecast"] - row["actual"]) for row in mine) / sold)
+    assert found[3]["coverage_80"] == pytest.approx(6 / 7)
 
 
 def test_coverage_by_step_leaves_out_what_sold_out() -> None:

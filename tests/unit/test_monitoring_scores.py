@@ -243,6 +243,18 @@ def test_folds_that_differ_widen_the_band():
     assert band(wild, CONFIG).wape_most > band(FIGURES, CONFIG).wape_most
 
 
+def test_two_folds_that_differ_by_chance_allow_no_more_than_their_weeks_do():
+    folds = [{"wape": 0.36, "wape_naive": 0.6, "bias": -0.12}, {"wape": 0.44, "wape_naive": 0.6, "bias": 0.16}]
+    weeks = [{**folds[0], "bias": bias} for bias in (-0.05, 0.0, 0.05, 0.02, -0.02, 0.04, 0.07, 0.05)]
+    few = band({**FIGURES, "folds": folds}, CONFIG)
+
+    found = band({**FIGURES, "folds": folds, "weeks": weeks}, CONFIG)
+
+    assert few.bias_most - few.bias > 0.5
+    room = 2 * np.std([week["bias"] for week in weeks], ddof=1) * np.sqrt(1 + 1 / 8)
+    assert found.bias_most - found.bias == pytest.approx(CONFIG.bias_tolerance + room)
+
+
 def verdicts(*breaches):
     promised = band(FIGURES, CONFIG)
     return [
