@@ -111,7 +111,14 @@ class Study:
         served = self._service.champion.served
         today = self._service.now().date()
         try:
-            explanation = explain(asked.request, served.pricer, today=today, against=asked.against, quantity=asked.of)
+            explanation = explain(
+                asked.request,
+                served.pricer,
+                today=today,
+                against=asked.against,
+                quantity=asked.of,
+                held=self._service.holdout.products,
+            )
         except RequestError as error:
             raise from_request_error(error) from error
         return _answer(explanation, served, asked)
@@ -121,7 +128,7 @@ class Study:
         asked = body_of(SimulateRequest)
         served = self._service.champion.served
         try:
-            return served.pricer.simulate(
+            simulation = served.pricer.simulate(
                 asked.request,
                 today=self._service.now().date(),
                 prices=asked.prices,
@@ -129,6 +136,8 @@ class Study:
             )
         except RequestError as error:
             raise from_request_error(error) from error
+        held = asked.request.product_id in self._service.holdout.products
+        return simulation.model_copy(update={"held_out": held})
 
 
 def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:

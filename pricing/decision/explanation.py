@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,6 +71,16 @@ class Explanation:
     drivers: tuple[Driver, ...]
 
 
+class _Held(Container[str]):
+    """The products that are held out, and perhaps the twin."""
+
+    def __init__(self, held: Container[str], *, twin: bool) -> None:
+        self._held, self._twin = held, twin
+
+    def __contains__(self, product: object) -> bool:
+        return product in self._held or (self._twin and product == TWIN)
+
+
 def explain(
     request: PriceRequest,
     pricer: Pricer,
@@ -78,6 +88,7 @@ def explain(
     today: dt.date,
     against: PriceRequest | None = None,
     quantity: Quantity = "price",
+    held: Container[str] = frozenset(),
 ) -> Explanation:
     """Attributes the difference between a request and a baseline to the groups of inputs in which they differ.
 
@@ -89,24 +100,27 @@ def explain(
             competitor known, the history's own prices and cost, the default strategy, and, where the model knows both,
             the product's category in place of its own history.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
+        held: Products that are held out of pricing; the twin of one of them, which stands for its category, is too.
 
     Raises:
         RequestError: A request cannot be priced, or for demand, nothing says how much sells.
     """
     known = request.model_copy(update={"current_price": None, "list_price": None, "unit_cost": None})
-    (decided, history) = pricer.price_detailed([request, known], today=today)
+    held = _Held(held, twin=request.product_id in held)
+    (decided, history) = pricer.price_detailed([request, known], today=today, held=held)
     whole = request.model_copy(update=_on(decided.date))
     if against is None:
         whole, baseline = _ordinary(whole, decided, history)
     else:
-        (other,) = pricer.price_detailed([against], today=today)
+        (other,) = pricer.price_detailed([against], today=today, held=held)
         baseline = against.model_copy(update=_on(other.date))
     price = decided.decision.recommended_price
 
     def value(mixtures: Sequence[PriceRequest]) -> Sequence[float]:
         if quantity == "demand":
             return pricer.demand_at(mixtures, [price] * len(mixtures), today=today)
-        return [decision.recommended_price for decision in pricer.price(mixtures, today=today)]
+        answers = pricer.price_detailed(mixtures, today=today, held=held)
+        return [answer.decision.recommended_price for answer in answers]
 
     names = [name for name, fields in GROUPS.items() if _part(whole, fields) != _part(baseline, fields)]
     values = _coalition_values(whole, baseline, names, value)

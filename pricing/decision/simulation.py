@@ -56,6 +56,10 @@ class Simulation(BaseModel):
     current_price: float | None
     list_price: float
     unit_cost: float
+    held_out: bool = Field(
+        default=False,
+        description="Whether the product is held out of pricing: /get_price keeps its price, whatever is tried here.",
+    )
     price_limits: tuple[float, float] = Field(description="The lowest and highest price that the guardrails allow.")
     source: Source
     model_version: str

@@ -127,3 +127,40 @@ def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
 
     assert (decision["recommended_price"], decision["source"]) == (1.3, "rule")
     assert "holdout" in decision["reasons"]
+
+
+@pytest.mark.parametrize("of", ["price", "demand"])
+def test_an_explanation_of_a_held_product_is_of_the_price_that_it_gets(shop: Shop, of: str) -> None:
+    hold(shop, held("P00001"))
+    request = {**REQUEST, **DEAR}
+
+    answer = shop.client.post("/explain", json={"request": request, "of": of}).get_json()
+
+    given = shop.price(**DEAR).get_json()
+    assert answer["decision"] == {**given, "decision_id": answer["decision"]["decision_id"]}
+    if of == "price":
+        assert answer["value"] == given["recommended_price"]
+        moved = {driver["name"] for driver in answer["drivers"] if abs(driver["effect"]) > 1e-9}
+        assert moved <= {"current_price", "list_price", "cost", "history"}
+    assert "holdout" in {reason["code"] for reason in answer["reasons"]}
+
+
+def test_a_product_compared_with_a_held_one_is_explained_by_the_model(shop: Shop) -> None:
+    hold(shop, held("P00002"))
+    request = {**REQUEST, **DEAR}
+
+    answer = shop.client.post("/explain", json={"request": request, "against": {**request, "product_id": "P00002"}})
+
+    body = answer.get_json()
+    assert "holdout" not in {reason["code"] for reason in body["reasons"]}
+    assert body["baseline_value"] == shop.price(**DEAR, product_id="P00002").get_json()["recommended_price"]
+    assert body["value"] == shop.price(**DEAR).get_json()["recommended_price"]
+
+
+def test_a_simulation_says_that_a_product_is_held_out(shop: Shop) -> None:
+    hold(shop, held("P00001"))
+
+    for product, expected in (("P00001", True), ("P00002", False)):
+        answer = shop.client.post("/simulate", json={"request": {**REQUEST, "product_id": product}}).get_json()
+
+        assert answer["held_out"] is expected
