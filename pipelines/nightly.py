@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ from pricing.registry.aliases import Registry
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
+ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +89,20 @@ class _Night:
         parts = ["monitoring asks for a person; see its report"] if outcome == PAGE else []
         if outcome == RETRAIN:
             parts.append(self._retrain_if_due(source=source))
-        return "; ".join([*parts, self._refresh()]), complaint
+        parts.append(self._refresh())
+        try:
+            parts += self._compact()
+        except JobError as error:
+            complaint = complaint or error
+        return "; ".join(parts), complaint
+
+    def _compact(self) -> list[str]:
+        """Moves the decision log's closed segments where old decisions are kept, if such a place is named."""
+        archive = os.environ.get(ARCHIVE_VARIABLE)
+        if not archive:
+            return []
+        run_job("serving.compact", [], run=self._run, keep=[self._held])
+        return [f"closed segments of the decision log are in {archive}"]
 
     def _retrain_if_due(self, *, source: str) -> str:
         if self._config.monitoring.trigger != "none":

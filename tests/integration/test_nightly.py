@@ -71,6 +71,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
     here = place(tmp_path, template=empty_store)
     monkeypatch.setenv("PRICING_HOME", str(here.home))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
+    monkeypatch.delenv("PRICING_DECISIONS_ARCHIVE", raising=False)
     monkeypatch.chdir(tmp_path)
     mlflow.set_tracking_uri(here.uri)
     (here.home / "decisions").mkdir(parents=True)
@@ -230,6 +231,32 @@ def test_two_nights_at_once_are_one(jobs: Jobs, home: Path, night: Callable[...,
         assert night() == 2
 
     assert jobs.started == []
+
+
+def test_a_night_archives_the_decision_log_where_an_archive_is_named(
+    jobs: Jobs, home: Path, night: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crown(home)
+    monkeypatch.setenv("PRICING_DECISIONS_ARCHIVE", "s3://logs/decisions")
+
+    assert night() == 0
+
+    assert jobs.names == (*STAGES, "serving.compact")
+    assert jobs.words("serving.compact") == []
+    assert "closed segments of the decision log are in s3://logs/decisions" in nights()[-1][1]
+
+
+def test_an_archive_that_cannot_be_written_costs_no_prices_and_the_night_ends_failed(
+    jobs: Jobs, home: Path, night: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crown(home)
+    monkeypatch.setenv("PRICING_DECISIONS_ARCHIVE", "s3://logs/decisions")
+    jobs.codes["serving.compact"] = 2
+
+    assert night() == 2
+
+    assert jobs.names == (*STAGES, "serving.compact")
+    assert nights() == [("FAILED", "states are up to date")]
 
 
 def test_without_a_decision_log_states_still_go_forward(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
