@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pricing.decision.log import closed_segments, read_segment
-from pricing.decision.log_archive import archive_of, write_archive
+from pricing.decision.log_archive import archive_of, note_archived, write_archive
 from pricing.errors import LockError, PricingError
 from serving.logs import configure_logging
 from serving.settings import read_settings
@@ -62,6 +62,7 @@ def _archive(closed: Sequence[Path], *, to: str, keep: bool) -> tuple[int, int]:
         if damaged:
             _log.warning("%s stays: %d damaged line(s)", path, damaged)
         elif not keep:
+            note_archived(path.parent, records)
             path.unlink(missing_ok=True)
     return segments, decisions
 

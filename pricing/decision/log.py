@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pricing.decision.log_archive import archive_of, read_archive
+from pricing.decision.log_archive import archive_of, read_archive, read_note
 from pricing.decision.log_intervals import add_intervals
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import SourceError
@@ -35,7 +35,8 @@ REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates"
 SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One decision and what it rested on.
 
     Attributes:
@@ -91,12 +92,14 @@ class LogReading:
         damaged: Lines that are no whole record of a known schema.
         lost: Decisions that were numbered and cannot be read, the damaged ones among them.
         pending: Decisions of living workers that have not reached the disk yet.
+        elsewhere: Decisions that were moved to an archive which this reader was not told of, or deleted from one.
     """
 
     records: list[dict[str, Any]]
     damaged: int
     lost: int
     pending: int
+    elsewhere: int = 0
 
 
 class _VanishedError(SourceError):
@@ -109,6 +112,22 @@ class _Worker:
     read: int = 0
     last: int = 0
     segments: list[Path] = field(default_factory=list)
+
+    def take_away(self, moved: set[tuple[int, int]], *, archived: set[int]) -> int:
+        """Counts as read what lies in an archive that is not read here, and returns how many that are.
+
+        Args:
+            moved: First and last number of each segment that was archived.
+            archived: Numbers found in the archive.
+        """
+        here = {int(path.stem.rsplit("-", 1)[1]) for path in self.segments}  # perhaps not deleted yet
+        away = 0
+        for first, last in moved:
+            if first not in here:
+                away += len(set(range(first, last + 1)) - archived)
+                self.first, self.last = min(self.first, first), max(self.last, last)
+        self.read += away
+        return away
 
 
 def read_decisions(
@@ -135,7 +154,7 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
     if not folder.is_dir():
         raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
     records: list[dict[str, Any]] = []
-    damaged = lost = pending = 0
+    damaged = lost = pending = elsewhere = 0
     start = since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if since else ""
     workers = _workers(folder)
     archive = archive or archive_of(folder)
@@ -165,13 +184,14 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
                 life.last = max(life.last, record["sequence"])
                 if record["at"] >= start and (shadow or not record["shadow"]):
                     records.append(record)
+        elsewhere += life.take_away(read_note(folder, worker), archived=archived.get(worker, set()))
         lost += max(0, life.last - life.first + 1 - life.read)
         tail = max(0, issued - max(life.last, life.first - 1))
         pending += tail if alive else 0
         lost += 0 if alive else tail
     records.sort(key=lambda record: (record["at"], record["sequence"]))
     add_intervals(records)
-    return LogReading(records, damaged, lost, pending)
+    return LogReading(records, damaged, lost, pending, elsewhere)
 
 
 def closed_segments(folder: Path) -> list[Path]:

@@ -52,8 +52,43 @@ def write_archive(records: Sequence[dict[str, Any]], *, to: str, name: str) -> i
     return len(days)
 
 
+def note_archived(folder: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Notes beside the log in `folder` that a segment's records are in an archive, so that nobody takes them for lost.
+
+    Raises:
+        SourceError: The note cannot be written.
+    """
+    if not records:
+        return
+    numbers = [record["sequence"] for record in records]
+    note = _note(folder, records[0]["worker"])
+    try:
+        with note.open("a") as lines:
+            lines.write(f"{min(numbers)} {max(numbers)}\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+    except OSError as error:
+        raise SourceError(f"{note}: cannot be written ({error.strerror})") from error
+
+
+def read_note(folder: Path, worker: str) -> set[tuple[int, int]]:
+    """The first and last number of each segment of a worker that was archived and deleted, or is about to be."""
+    try:
+        lines = _note(folder, worker).read_text().splitlines()
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise SourceError(f"{_note(folder, worker)}: cannot be read ({error.strerror})") from error
+    pairs = (line.split() for line in lines)
+    return {(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdigit, pair))}
+
+
+def _note(folder: Path, worker: str) -> Path:
+    return folder / f"decisions-{worker}.archived"
+
+
 def read_archive(where: str | Path) -> Iterator[bytes]:
-    """The lines of every record in an archive; none where a folder holds no Parquet yet.
+    """The lines of every record in an archive; none where there is no Parquet yet.
 
     Raises:
         SourceError: A file there is no part of an archive, or pandas is missing.
@@ -64,6 +99,8 @@ def read_archive(where: str | Path) -> Iterator[bytes]:
         import pandas as pd  # noqa: PLC0415 - see the module
 
         lines = pd.read_parquet(where, columns=["line"])["line"]
+    except FileNotFoundError:  # nothing lies under that address of an S3 store yet
+        return iter(())
     except (OSError, ImportError, ValueError, KeyError) as error:
         raise SourceError(f"{where}: cannot be read as an archive of decisions ({error})") from error
     return (str(line).encode() for line in lines)

@@ -32,6 +32,8 @@ def test_an_archive_in_s3_is_read_by_pandas_and_by_the_log(tmp_path: Path, monke
         log.close()
         before = read_decisions(tmp_path / "decisions")
 
+        assert read_decisions(tmp_path / "decisions", archive="s3://logs/shop") == before  # nothing lies there yet
+
         compact(tmp_path / "decisions", to="s3://logs/shop")
 
         assert read_decisions(tmp_path / "decisions", archive="s3://logs/shop") == before

@@ -3,6 +3,7 @@
 import datetime as dt
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from monitoring.decisions import load_decisions
-from pricing.decision import log
+from pricing.decision import log, log_archive
 from pricing.decision.log import read_decisions
 from pricing.decision.log_archive import archive_of
 from pricing.errors import LockError, SourceError
@@ -169,7 +170,7 @@ def test_a_segment_is_deleted_only_once_the_disk_holds_the_archive(
 
     compact(folder, to=str(archive_of(folder)))
 
-    assert synced == [True] * 4  # a file and its folder, for each of two days
+    assert synced == [True] * 5  # a file and its folder, for each of two days, and the note of it
 
 
 def test_compaction_and_monitoring_keep_to_the_archive_that_the_environment_names(
@@ -187,3 +188,73 @@ def test_compaction_and_monitoring_keep_to_the_archive_that_the_environment_name
     assert len(frame) == 4
     assert "log_lost" not in [finding.code for finding in findings]
     assert not archive_of(tmp_path / "decisions").exists()
+
+
+def test_decisions_in_an_archive_that_the_reader_is_not_told_of_are_not_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+
+    compact(folder, to=str(tmp_path / "far"))
+
+    untold, told = (read_decisions(folder, shadow=True, archive=where) for where in (None, tmp_path / "far"))
+    assert (len(untold.records), untold.lost, untold.elsewhere) == (0, 0, 6)
+    assert (len(told.records), told.lost, told.elsewhere) == (6, 0, 0)
+
+
+def test_a_day_deleted_from_the_archive_is_not_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    compact(folder, to=str(archive_of(folder)))
+
+    shutil.rmtree(archive_of(folder) / "day=2026-03-06")
+
+    reading = read_decisions(folder, shadow=True)
+    assert (len(reading.records), reading.lost, reading.elsewhere) == (3, 0, 3)
+
+
+def test_a_segment_that_was_noted_and_not_deleted_yet_is_read_once(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    (segment,) = folder.glob("*.jsonl")
+    content = segment.read_bytes()
+    compact(folder, to=str(tmp_path / "far"))
+    segment.write_bytes(content)
+
+    reading = read_decisions(folder, shadow=True)
+
+    assert (len(reading.records), reading.lost, reading.elsewhere) == (6, 0, 0)
+
+
+def test_what_was_lost_before_an_archive_was_made_stays_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    (issued,) = folder.glob("*.issued")
+    issued.write_bytes((8).to_bytes(8, "little"))
+
+    compact(folder, to=str(tmp_path / "far"))
+
+    reading = read_decisions(folder)
+    assert (reading.lost, reading.elsewhere) == (2, 6)
+
+
+def test_a_segment_whose_move_cannot_be_noted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    monkeypatch.setattr(log_archive, "_note", lambda folder, _: folder / "no such folder" / "note")
+
+    with pytest.raises(SourceError, match="cannot be written"):
+        compact(folder, to=str(archive_of(folder)))
+
+    assert len(list(folder.glob("*.jsonl"))) == 1
+    monkeypatch.undo()
+    assert len(read_decisions(folder, shadow=True).records) == 6
+
+
+def test_a_torn_line_of_the_note_is_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    compact(folder, to=str(tmp_path / "far"))
+    (note,) = folder.glob("*.archived")
+    note.write_text(note.read_text() + "7")
+
+    assert read_decisions(folder).elsewhere == 6

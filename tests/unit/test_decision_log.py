@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ AMOUNTS = st.floats(-1e15, 1e15) | st.sampled_from([math.nan, math.inf, -math.in
 
 @given(numbers=st.lists(AMOUNTS, max_size=5), price=st.none() | AMOUNTS)
 def test_every_number_is_strict_json_and_close_to_what_it_was(numbers: list[float], price: float | None) -> None:
-    one = entry()._replace(candidate_prices=numbers, current_price=price)
+    one = replace(entry(), candidate_prices=numbers, current_price=price)
 
     record = json.loads(one.encode(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
 
