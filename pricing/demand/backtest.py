@@ -1,7 +1,7 @@
 """Walk-forward validation: refit at each cutoff, forecast what followed through the code that serves, score it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from pricing.demand import metrics
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, walk_forward
 from pricing.demand.intervals import LEVEL_ERROR, measure_level_error, widened, with_quantiles
-from pricing.demand.model import DemandModel
+from pricing.demand.model import DemandModel, admit
 from pricing.demand.training import Calendar, Start, fit
 from pricing.sections import DemandConfig
 
@@ -71,7 +71,8 @@ def backtest(
         say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
         past = panel.through(fold.cutoff)
         past = past.select(np.flatnonzero(past.present.any(axis=1)))
-        trained = fit(past, config, calendar=calendar, start=_shared(start, past), progress=progress)
+        warm = None if start is None or model is None else _carried(start, model, past)
+        trained = fit(past, config, calendar=calendar, start=warm, progress=progress)
         start, model = trained.start, trained.model
         frame = evaluate(model, past=past, panel=panel, fold=fold)
         frames.append(frame)
@@ -143,10 +144,16 @@ def elasticity_figures(model: DemandModel) -> dict[str, float]:
     }
 
 
-def _shared(start: Start | None, past: Panel) -> Start | None:
-    """The earlier fold's start when it knows the same products; a new product asks for a new identification."""
-    known = None if start is None or start.identified is None else start.identified.norms.elasticity
-    return start if known is not None and len(known) == len(past.product_ids) else None
+def _carried(start: Start, model: DemandModel, past: Panel) -> Start | None:
+    """An earlier fold's start for the products of a later one; those it did not know get their category's elasticity.
+
+    A category that it did not know asks for a new start: the network has no place for it.
+    """
+    if start.identified is None or not np.array_equal(np.unique(past.categories), model.categories):
+        return None
+    grown = admit(model, past)
+    shrunk = replace(start.identified.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)
+    return replace(start, identified=replace(start.identified, norms=grown.norms, shrunk=shrunk))
 
 
 def _seasonal_naive(past: Panel, steps: int, *, skip: int) -> Floats:

@@ -142,3 +142,16 @@ def test_a_panel_without_a_price_move_keeps_the_configured_elasticity_and_says_h
     np.testing.assert_allclose(model.norms.elasticity, TINY.elasticity_start, rtol=1e-5)
     assert (model.elasticity_sd > 0.5).all()
     assert any("no price ever moved" in words for words in told)
+
+
+def test_a_fold_with_a_new_product_starts_from_the_one_before(panel: Panel) -> None:
+    later = walk_forward(panel.dates, config=TINY, period="day")[-1]
+    launched = int(np.searchsorted(panel.dates, later.cutoff)) - 5
+    present = panel.present.copy()
+    present[0, :launched] = False
+    told: list[str] = []
+
+    result = backtest(replace(panel, present=present), TINY, progress=told.append)
+
+    assert sum("round 1" in words for words in told) == 1
+    assert (result.frame["product_id"] == panel.product_ids[0]).any()
