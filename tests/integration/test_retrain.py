@@ -199,23 +199,25 @@ def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(
     assert here.aliases()["champion"] == "1"
     assert "nothing to do" in again.out
 
-    process = here.start("pipelines.nightly", "--sales", later, "--config", settings)
-    assert process.stdout is not None
-    while "--- refresh" not in process.stdout.readline():
-        pass
-    os.killpg(process.pid, signal.SIGKILL)
-    process.stdout.close()
-    process.wait(60)
-    assert here.aliases()["champion"] == "1"
+    for stage in ("refresh", "promote"):
+        process = here.start("pipelines.nightly", "--sales", later, "--config", settings)
+        assert process.stdout is not None
+        while f"--- {stage}" not in process.stdout.readline():
+            pass
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait(60)
+        assert here.aliases()["champion"] == "1"
+    assert here.aliases()["challenger"] == "2", "the second of these nights had carried states forward"
 
     # Some nights were missed meanwhile; the next one catches up.
     two = here.run("pipelines.nightly", "--sales", later, "--config", settings)
 
     assert two.code == 0, two.err
-    assert here.aliases()["champion"] == "2"
-    version = here.client.get_model_version("pricing", "2")
+    assert here.aliases()["champion"] == "3"
+    version = here.client.get_model_version("pricing", "3")
     assert (version.tags["kind"], version.tags["state_date"]) == ("refresh", str(_last_day(later)))
-    assert _status(here, "nightly") == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
+    assert _status(here, "nightly") == ["FINISHED", "FINISHED", "FAILED", "FAILED", "FINISHED"]
     assert len(here.runs(job="train")) == 1
 
 
