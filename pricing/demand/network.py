@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -133,13 +134,8 @@ class Trainer:
     """One compiled network that is trained again and again from given weights: tracing is paid once."""
 
     def __init__(self, shape: Shape, *, loss: str, seed: int) -> None:
-        keras.utils.set_random_seed(seed)
         self.shape = shape
-        self.network = build_network(shape)
-        self._blank = [weight.copy() for weight in self.network.get_weights()]
-        losses = {"demand": demand_loss, "price": price_loss}
-        self._optimizer = keras.optimizers.Adam(learning_rate=1e-3, clipnorm=1.0)
-        self.network.compile(optimizer=self._optimizer, loss=losses[loss])
+        self.network, self._optimizer, self._blank = _compiled(shape, loss, seed)
 
     def fit(
         self,
@@ -171,6 +167,16 @@ class Trainer:
             if progress is not None and (step + 1) % 25 == 0:
                 progress(f"step {step + 1}/{steps}, loss {smooth:.4f}")
         return named_weights(self.network)
+
+
+@lru_cache(maxsize=6)
+def _compiled(shape: Shape, loss: str, seed: int) -> tuple[keras.Model, keras.optimizers.Optimizer, list[Floats]]:
+    """A network, its optimizer and its blank weights, which every `fit` starts from: a process traces each once."""
+    keras.utils.set_random_seed(seed)
+    network = build_network(shape)
+    optimizer = keras.optimizers.Adam(learning_rate=1e-3, clipnorm=1.0)
+    network.compile(optimizer=optimizer, loss={"demand": demand_loss, "price": price_loss}[loss])
+    return network, optimizer, [weight.copy() for weight in network.get_weights()]
 
 
 def named_weights(network: keras.Model) -> Weights:
