@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ MODEL = "pricing"
 REQUEST = {
     "product_id": "P00004", "current_stock": 500, "day_of_week": "Friday", "comp_price": 5, "date": "2023-08-04",
 }  # fmt: skip
+DAMAGED = "3"
 SERVED_WITHIN = 10.0
 PATIENCE = 60.0  # seconds a loaded machine may take for what is not being measured
 
@@ -112,11 +114,16 @@ def promote(uri: str, number: str) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with two versions and no champion."""
+    """A registry with two versions, a damaged third, and no champion."""
     folder = tmp_path_factory.mktemp("registry")
     uri = f"sqlite:///{folder}/mlflow.db"
+    damaged = folder / "damaged"
+    shutil.copytree(shared_version(2), damaged)
+    array = sorted(damaged.rglob("*.npy"))[0]
+    array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
     with contextlib.chdir(folder):
-        assert [register(uri, shared_version(seed)) for seed in (1, 2)] == ["1", "2"]
+        registered = [register(uri, one) for one in (shared_version(1), shared_version(2), damaged)]
+    assert registered == ["1", "2", DAMAGED]
     return folder
 
 
@@ -183,45 +190,6 @@ def test_the_last_good_version_survives_registry_alias_and_restart(service: Serv
     assert service.version() == "1"
 
 
-def test_a_killed_registry_server_leaves_the_last_good_version(service: Service, uri: str, tmp_path: Path) -> None:
-    promote(uri, "1")
-    port = free_port()
-    service.uri = f"http://127.0.0.1:{port}"
-    server = python("mlflow", "server", "--backend-store-uri", uri, "--port", str(port), "--workers", "1")
-    with running(server, ready=f"{service.uri}/health", log=tmp_path / "mlflow.log", folder=tmp_path):
-        service.start().ready()
-        before = service.version()
-
-    wait_for(lambda: service.following()["state"] == "unreachable")
-    after = service.version()
-    service.stop()
-    service.start().ready()
-
-    assert (before, after, service.version()) == ("1", "1", "1")
-
-
-def test_a_corrupted_version_is_refused_reported_and_never_served(
-    service: Service, uri: str, prepared: Path, tmp_path: Path
-) -> None:
-    promote(uri, "1")
-    service.start().ready()
-    damaged = tmp_path / "damaged"
-    shutil.copytree(shared_version(2), damaged)
-    array = sorted(damaged.rglob("*.npy"))[0]
-    array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
-    with contextlib.chdir(prepared):
-        number = register(uri, damaged)
-
-    promote(uri, number)
-
-    wait_for(lambda: service.following()["state"] == "refused")
-    assert "damaged" in service.following()["refused"][number]
-    assert service.version() == "1"
-    assert service.call("/health/ready")[0] == 200
-    promote(uri, "2")
-    wait_for(lambda: service.version() == "2")
-
-
 def test_a_killed_follower_is_replaced(service: Service, uri: str) -> None:
     promote(uri, "1")
     service.start().ready()
@@ -234,85 +202,136 @@ def test_a_killed_follower_is_replaced(service: Service, uri: str) -> None:
     wait_for(lambda: service.version() == "2")
 
 
-def test_swaps_under_load_give_no_wrong_and_no_missing_answer(service: Service, uri: str) -> None:
-    promote(uri, "1")
-    service.start().ready()
-    expected = {}
-    for number in ("2", "1"):
-        promote(uri, number)
-        wait_for(lambda number=number: service.version() == number)  # type: ignore[misc]
-        time.sleep(1)  # the other worker follows within a moment
-        expected[number] = service.call("/get_price", REQUEST)[1]["recommended_price"]
-    counts: Counter[str] = Counter()
-    stop = threading.Event()
-
-    def load() -> None:
-        while not stop.is_set():
-            try:
-                status, single = service.call("/get_price", REQUEST)
-                more, batch = service.call("/get_prices", {"requests": [REQUEST] * 20})
-            except OSError as error:
-                counts[f"missing: {error}"] += 1
-                continue
-            answers = [single, *batch["decisions"]]
-            wrong = [one for one in answers if one["recommended_price"] != expected[one["model_version"]]]
-            mixed = len({one["model_version"] for one in batch["decisions"]}) > 1
-            counts["wrong"] += bool(wrong) or mixed or (status, more) != (200, 200)
-            counts["good"] += not wrong
-            counts[f"version {single['model_version']}"] += 1
-
-    threads = [threading.Thread(target=load) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for number in ("2", "1", "2"):
-        promote(uri, number)
-        wait_for(lambda number=number: service.version() == number)  # type: ignore[misc]
-    stop.set()
-    for thread in threads:
-        thread.join()
-
-    assert expected["1"] != expected["2"]
-    assert counts["wrong"] == 0
-    assert not [name for name in counts if name.startswith("missing")]
-    assert min(counts["version 1"], counts["version 2"]) > 0
-
-
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MB."""
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 MB, where this process may mount one, else a folder of the disk there is."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_stops_the_log_and_not_the_prices(service: Service, uri: str, small_disk: Path) -> None:
-    service.home = small_disk / "home"
-    promote(uri, "1")
-    service.start().ready()
-    filler = small_disk / "filler"
+@contextlib.contextmanager
+def full(disk: Path, service: Service) -> Iterator[None]:
+    """Leaves no room on the disk, or where it is everyone's disk, lets no file of the workers grow."""
+    if not disk.is_mount():
+        workers = [pid for web in web_servers(service) for pid, _ in children(web)]
+        for pid in workers:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        yield
+        for pid in workers:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return
+    filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb") as file:
         while True:
             file.write(bytes(65536))
             file.flush()
-
-    during = [service.call("/get_price", REQUEST) for _ in range(200)]
-    wait_for(lambda: "pricing_log_failing 0.0" not in service.text("/metrics"))
+    yield
     filler.unlink()
-    wait_for(lambda: "pricing_log_failing 0.0" in service.text("/metrics"))
-    service.stop()
 
+
+@dataclass
+class Load:
+    """Four callers that ask on and on, and what they got."""
+
+    service: Service
+    expected: dict[str, float]
+    counts: Counter[str] = field(default_factory=Counter)
+    ids: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+
+    def _ask(self) -> None:
+        try:
+            one, single = self.service.call("/get_price", REQUEST)
+            many, batch = self.service.call("/get_prices", {"requests": [REQUEST] * 5})
+        except (OSError, ValueError) as error:
+            self.faults.append(f"missing: {error!r}")
+            return
+        if (one, many) != (200, 200):
+            self.faults.append(f"refused: {one} {single}, {many} {batch}")
+            return
+        answers = [single, *batch["decisions"]]
+        wrong = [answer for answer in answers if answer["recommended_price"] != self.expected[answer["model_version"]]]
+        if wrong or len({answer["model_version"] for answer in batch["decisions"]}) > 1:
+            self.faults.append(f"wrong: {wrong or batch}")
+        self.ids.update(answer["decision_id"] for answer in answers)
+        self.counts[single["model_version"]] += 1
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def ask_on() -> None:
+            while not stop.wait(0.05):
+                self._ask()
+
+        threads = [threading.Thread(target=ask_on) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+
+def test_no_fault_makes_an_answer_wrong_or_missing(service: Service, uri: str, disk: Path, tmp_path: Path) -> None:
+    """Swaps, a damaged version, a lost alias, a full disk and a dead registry, one after the other under load."""
+
+    def following(state: str) -> None:
+        wait_for(lambda: service.following()["state"] == state)
+
+    def failing(workers: str) -> None:
+        wait_for(lambda: f"pricing_log_failing {workers}" in service.text("/metrics"))
+
+    promote(uri, "1")
+    port = free_port()
+    service.uri, service.home = f"http://127.0.0.1:{port}", disk / "home"
+    server = python("mlflow", "server", "--backend-store-uri", uri, "--port", str(port), "--workers", "1")
+    with contextlib.ExitStack() as registry:
+        registry.enter_context(
+            running(server, ready=f"{service.uri}/health", log=tmp_path / "mlflow.log", folder=tmp_path)
+        )
+        service.start().ready()
+        expected = {}
+        for number in ("2", "1"):
+            promote(uri, number)
+            wait_for(lambda number=number: service.version() == number)  # type: ignore[misc]
+            time.sleep(1)  # the other worker follows within a moment
+            expected[number] = service.call("/get_price", REQUEST)[1]["recommended_price"]
+        load = Load(service, expected)
+
+        with load.going_on():
+            promote(uri, "2")
+            wait_for(lambda: service.version() == "2")
+            promote(uri, DAMAGED)
+            following("refused")
+            refused = service.following()["refused"]
+            promote(uri, "1")
+            wait_for(lambda: service.version() == "1")
+            Registry(MODEL, uri=uri).unpoint("champion")
+            following("no_champion")
+            with full(disk, service):
+                failing("2.0")
+            failing("0.0")
+            registry.close()
+            following("unreachable")
+            ready = service.call("/health/ready")[0]
+
+    service.stop()
     reading = read_decisions(service.home / "decisions")
-    logged = {record["decision"]["decision_id"] for record in reading.records}
-    assert [status for status, _ in during] == [200] * 200
-    assert {answer["model_version"] for _, answer in during} == {"1"}
-    assert logged >= {answer["decision_id"] for _, answer in during}
+    assert expected["1"] != expected["2"]
+    assert load.faults == []
+    assert set(load.counts) == {"1", "2"}
+    assert "damaged" in refused[DAMAGED]
+    assert ready == 200
     assert (reading.lost, reading.damaged) == (0, 0)
+    assert {record["decision"]["decision_id"] for record in reading.records} >= load.ids
 
 
 def test_stopping_writes_every_decision_out(service: Service, uri: str) -> None:
@@ -361,6 +380,11 @@ def test_a_taken_port_is_named(service: Service) -> None:
 
     assert ended.returncode == 2
     assert str(service.port) in ended.stderr
+
+
+def web_servers(service: Service) -> list[int]:
+    assert service.process is not None
+    return [pid for pid, command in children(service.process.pid) if "gunicorn" in command]
 
 
 def children(pid: int) -> list[tuple[int, str]]:
