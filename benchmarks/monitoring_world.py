@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.calibration import ratio_error
 from pricing.data.panel import Panel
 from pricing.decision.log import Entry
 from pricing.decision.request import Decision, PriceRequest
@@ -188,11 +189,14 @@ def backtest_figures(
             kept = np.zeros_like(clean)
             kept[:, first : first + 7] = clean[:, first : first + 7]
             units = actual[kept].sum()
+            product = np.nonzero(kept)[0]
             weeks.append(
                 {
                     "wape": float(np.abs(error[kept]).sum() / units),
+                    "wape_mean_se": ratio_error(np.abs(error[kept]), actual[kept], group=product),
                     "wape_naive": float(naive[:, window][kept].sum() / units),
                     "bias": float(error[kept].sum() / units),
+                    "bias_se": ratio_error(error[kept], actual[kept], group=product),
                 }
             )
     means = {key: float(np.mean([fold[key] for fold in figures])) for key in ("wape", "wape_naive", "bias")}  # type: ignore[arg-type]

@@ -84,6 +84,7 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
 
     Its upper end is the mean over folds plus the configured tolerance, or two standard errors of prediction where the
     weeks of the folds themselves vary by more. Folds alone are too few to tell: two may differ by chance, or agree.
+    What varies by the luck of the products is taken off, since a window's own interval allows for it.
 
     Args:
         figures: `Backtest.figures`: `wape_mean` (`wape` where it is absent), `bias`, `wape_naive`, `coverage_80` and
@@ -99,8 +100,9 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     naive = _number(figures.get("wape_naive"))
     skills = [_ratio(promised_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
     skill = _ratio(wape, naive)
-    room = max(config.error_tolerance * wape, _spread([promised_error(fold) for fold in folds]))
-    off = config.bias_tolerance + _spread([_number(fold.get("bias")) for fold in folds])
+    luck = {name: [_number(fold.get(f"{name}_se")) for fold in folds] for name in ("wape_mean", "bias")}
+    room = max(config.error_tolerance * wape, _spread([promised_error(fold) for fold in folds], luck["wape_mean"]))
+    off = config.bias_tolerance + _spread([_number(fold.get("bias")) for fold in folds], luck["bias"])
     skill_room = max(config.error_tolerance * skill, _spread(skills))
     coverage = _number(figures.get("coverage_80"))
     held = coverage - config.coverage_tolerance - _spread([_number(fold.get("coverage_80")) for fold in folds])
@@ -203,10 +205,19 @@ def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
     return f"{decay} Inputs have drifted as well ({names}), which may be why."
 
 
-def _spread(values: Sequence[float]) -> float:
-    """Two standard errors of predicting one more value; 0 when fewer than two are known."""
+def _spread(values: Sequence[float], luck: Sequence[float] = ()) -> float:
+    """Two standard errors of predicting one more value; 0 when fewer than two are known.
+
+    Args:
+        values: What varies.
+        luck: The standard error of each; their mean variance is no part of how the values themselves vary.
+    """
     known = np.array([value for value in values if math.isfinite(value)])
-    return float(2 * known.std(ddof=1) * np.sqrt(1 + 1 / len(known))) if len(known) > 1 else 0.0
+    errors = np.array([error for error in luck if math.isfinite(error)])
+    if len(known) < 2:
+        return 0.0
+    variance = known.var(ddof=1) - (float((errors**2).mean()) if len(errors) else 0.0)
+    return float(2 * np.sqrt(max(variance, 0.0) * (1 + 1 / len(known))))
 
 
 def _number(value: Any) -> float:

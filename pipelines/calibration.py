@@ -48,23 +48,48 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
 
 
 def weekly(scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """The scores of each whole seven steps of each fold, oldest first; censored rows are to be left out before."""
+    """The scores of each whole seven steps of each fold, oldest first; censored rows are to be left out before.
+
+    `bias_se` and `wape_mean_se` are standard errors over products: what of the weeks' differences is the luck of which
+    products there are, which the interval of one of monitoring's windows allows for already.
+    """
     found = []
     for (cutoff, span), part in scored.groupby(["cutoff", (scored["step"] - 1) // SPAN], sort=True):
         if part["step"].nunique() < SPAN:
             continue  # the horizon's rest is no week
         actual, forecast = part["actual"].to_numpy(), part["forecast"].to_numpy()
+        product = pd.factorize(part["product_id"])[0]
         found.append(
             {
                 "cutoff": str(pd.Timestamp(str(cutoff)).date()),
-                "first_step": int(span) * SPAN + 1,
+                "first_step": int(str(span)) * SPAN + 1,
                 "wape_mean": metrics.wape(actual, forecast),
                 "wape_naive": metrics.wape(actual, part["naive"].to_numpy()),
+                "wape_mean_se": ratio_error(np.abs(forecast - actual), actual, group=product),
                 "bias": metrics.bias(actual, forecast),
+                "bias_se": ratio_error(forecast - actual, actual, group=product),
                 "coverage_80": metrics.coverage(part, level=0.80),
             }
         )
     return found
+
+
+def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> float:
+    """Standard error of the ratio of two sums when whole groups are drawn (linearised, Cochran 1977, 6.4).
+
+    Args:
+        above: (row,) summed for the numerator.
+        below: (row,) summed for the denominator.
+        group: (row,) numbers from 0; each group's rows are drawn together.
+
+    Returns:
+        NaN with fewer than two groups, or a denominator of 0.
+    """
+    count, total = int(group.max(initial=-1)) + 1, float(below.sum())
+    if count < 2 or total <= 0:
+        return float("nan")
+    residual = np.bincount(group, above, count) - above.sum() / total * np.bincount(group, below, count)
+    return float(np.sqrt(count / (count - 1) * (residual**2).sum()) / total)
 
 
 def volatility(panel: Panel) -> Floats:

@@ -13,6 +13,7 @@ from pipelines.calibration import (
     BINS,
     coverage_by,
     described,
+    ratio_error,
     transform_figures,
     transform_histogram,
     volatility,
@@ -157,10 +158,16 @@ def test_what_is_described_is_not_changed() -> None:
 def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
     rng = np.random.default_rng(5)
     rows = [
-        {"cutoff": cutoff, "step": step, "actual": float(rng.poisson(5)), "forecast": 4.0 + fold + step / 10}
+        {
+            "cutoff": cutoff,
+            "step": step,
+            "product_id": name,
+            "actual": float(rng.poisson(5)),
+            "forecast": 4 + fold + step / 9,
+        }
         for fold, cutoff in enumerate(pd.to_datetime(["2024-02-25", "2024-03-10"]))
         for step in range(1, 17)
-        for _ in range(3)
+        for name in "abc"
     ]
     frame = pd.DataFrame(rows).assign(naive=5.0, pit_low=0.4, pit_high=0.5)
     frame.loc[frame["step"] == 9, ["pit_low", "pit_high"]] = 0.95, 0.96
@@ -176,6 +183,21 @@ def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
     assert found[3]["bias"] == pytest.approx(sum(row["forecast"] - row["actual"] for row in mine) / sold)
     assert found[3]["wape_mean"] == pytest.approx(sum(abs(row["forecast"] - row["actual"]) for row in mine) / sold)
     assert found[3]["coverage_80"] == pytest.approx(6 / 7)
+
+
+def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 7)
+    actual = rng.poisson(rng.gamma(2.0, 4.0, 60)[group]).astype(float)
+    error = rng.normal(0.0, 1.0, 60)[group] + rng.normal(0.0, 2.0, len(group))
+    sums = np.array([[part.sum() for part in (error[group == one], actual[group == one])] for one in range(60)])
+    draws = [sums[rng.integers(0, 60, 60)].sum(axis=0) for _ in range(4000)]
+
+    found = ratio_error(error, actual, group=group)
+
+    assert found == pytest.approx(np.std([above / below for above, below in draws]), rel=0.06)
+    assert np.isnan(ratio_error(error[:7], actual[:7], group=group[:7]))
+    assert np.isnan(ratio_error(error, 0 * actual, group=group))
 
 
 def test_coverage_by_step_leaves_out_what_sold_out() -> None:

@@ -255,6 +255,20 @@ def test_two_folds_that_differ_by_chance_allow_no_more_than_their_weeks_do():
     assert found.bias_most - found.bias == pytest.approx(CONFIG.bias_tolerance + room)
 
 
+def test_what_varies_by_the_luck_of_the_products_widens_no_band():
+    biases = (-0.05, 0.0, 0.05, 0.02, -0.02, 0.04, 0.07, 0.05)
+    variance = np.var(biases, ddof=1)
+
+    def off(error):
+        weeks = [{"wape": 0.4, "bias": bias, "bias_se": error} for bias in biases]
+        promised = band({**FIGURES, "weeks": weeks}, CONFIG)
+        return promised.bias_most - promised.bias - CONFIG.bias_tolerance
+
+    assert off(np.sqrt(variance / 2)) == pytest.approx(off(0.0) / np.sqrt(2))
+    assert off(0.2) == pytest.approx(0.0)
+    assert off(float("nan")) == pytest.approx(off(0.0))
+
+
 def verdicts(*breaches):
     promised = band(FIGURES, CONFIG)
     return [
