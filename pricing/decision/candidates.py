@@ -88,6 +88,9 @@ class Lattice:
             low, high = self._rungs.above(limit.low), self._rungs.below(limit.high)
             gives_way = low > high
             prices = np.where(gives_way[:, None], self._steps.nearest(prices), self._rungs.nearest(prices))
+            # The rungs on either side of the current price, which a coarse lattice may step over.
+            beside = np.stack([self._rungs.below(current), self._rungs.above(current)], axis=1)
+            prices = np.concatenate([prices, np.where(gives_way[:, None], prices[:, :2], beside)], axis=1)
             on_rung = np.abs(self._rungs.nearest(current) - current) <= NEAR * current
             allowed = inside & (gives_way | on_rung)
             limit = Limits(

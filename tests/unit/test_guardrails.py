@@ -198,3 +198,13 @@ def test_a_ladder_of_the_current_prices_allows_holding(price: float) -> None:
 
     assert current != price
     assert field.allowed.all()
+
+
+def test_a_price_moved_onto_its_endings_goes_to_the_nearest_one() -> None:
+    settings = config(guardrails={"endings": [0.99], "ending_unit": 1.0}).decision
+    these = circumstances(list_price=1000.0, unit_cost=600.0, current_price=955.50)
+
+    field = Lattice(settings).candidates(these)
+
+    assert field.prices[0, field.nearest[0]] == pytest.approx(955.99)
+    assert (np.diff(field.prices[0]) >= 0).all()
