@@ -18,7 +18,9 @@ def report(
         "# The demand model on markets with known truth",
         "",
         *textwrap.wrap(
-            "Made by `python -m benchmarks.demand`; figures are in `demand.json` beside this page. 730 days of history "
+            "Made by `python -m benchmarks.demand --settings … --seeds … --skip …`, one setting after the other; the "
+            "seeds of each are under its table, and held-out ones begin at 100. Figures are in `demand.json` beside "
+            "this page; which seeds earlier versions were scored on says `docs/demand.md`. 730 days of history "
             f"and 60 products where nothing else is said, {ahead} days priced with a refresh a fortnight through the "
             f"code that serves; {seeds}. Share: part of the oracle's gain over holding list prices. Mean over seeds ± "
             "standard error, extremes of any seed in brackets. *Reference*: double machine learning with LightGBM, a "
