@@ -11,12 +11,10 @@ from typing import Literal
 
 from pricing.config import Config, load_config
 from pricing.errors import ConfigError
+from pricing.places import ROOT, SQLITE
 from pricing.sections import TrialConfig
 from serving.keys import ApiKey, read_keys
 from serving.pointer import Places
-
-ROOT = Path(__file__).resolve().parent.parent
-_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -146,9 +144,9 @@ def shared_memory() -> str:
 
 
 def _registry_uri(environment: Mapping[str, str]) -> str:
-    uri = environment.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{ROOT / 'mlflow.db'}"
-    if uri.startswith(_SQLITE) and not uri.startswith(f"{_SQLITE}/"):
-        return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}"
+    uri = environment.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{ROOT / 'mlflow.db'}"
+    if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
+        return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}"
     return uri
 
 
