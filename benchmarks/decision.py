@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs: dict[str, Callable[[], object]] = {
         "one price, ample stock": partial(pricer.price, [ample], today=today),
         "one price, short stock": partial(pricer.price, [short], today=today),
-        "  ample, of which the model": lambda: ask(prices),
-        "  ample, of which the choice": lambda: choose(columns.these, lambda _: grid, pricer.policy),
+        "a batch of one, the model": lambda: ask(prices),
+        "a batch of one, the choice": lambda: choose(columns.these, lambda _: grid, pricer.policy),
     }
     for name, job in jobs.items():
         fast, median = _seconds(job, rounds=100 * options.rounds)
