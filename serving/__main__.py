@@ -55,7 +55,7 @@ def web_command(settings: Settings) -> list[str]:
     return [
         *(sys.executable, "-m", "gunicorn", "--config", "python:serving.hooks"),
         *("--bind", f"{host}:{settings.port}", "--workers", str(serving.workers)),
-        *("--worker-class", "gthread", "--threads", str(serving.threads), "--keep-alive", "75"),
+        *("--threads", str(serving.threads), "--keep-alive", "75"),
         *("--worker-tmp-dir", shared_memory(), "--graceful-timeout", "15", "--no-control-socket"),
         "serving.app:create_app()",
     ]
