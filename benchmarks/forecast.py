@@ -176,8 +176,10 @@ def _write(document: dict[str, Any]) -> None:
     """Puts judged figures beside those of the other data set, and the page anew."""
     path = HERE / "forecast.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    before = kept.get(document["data"], {})
-    kept[document["data"]] = document | {"scored": before.get("scored", 1 if before else 0) + 1}
+    for row in kept.values():
+        row.setdefault("scored", 1)  # written before it was counted
+    before = kept.get(document["data"], {"scored": 0})
+    kept[document["data"]] = document | {"scored": before["scored"] + 1}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     lines = [
         "# Forecasts of real sales",
