@@ -77,6 +77,9 @@ class TrueElasticityDemand:
             source=np.where(known, SOURCES.index("model"), SOURCES.index("category")),
         )
 
+    def single(self, *, candidates: int) -> None:
+        """Every request is a batch."""
+
 
 def true_elasticity_demand(market: Market, panel: Panel) -> TrueElasticityDemand:
     """Reads everything but the elasticities off `panel`, which may go beyond the market's own history.

@@ -54,6 +54,9 @@ class ConstantElasticity:
         source = np.where(offers.product >= 0, 0, 1)
         return DemandGrid(first, first * offers.periods[:, None, None], size, size, self.weight, source)
 
+    def single(self, *, candidates: int) -> None:
+        """Every request is a batch."""
+
 
 def facts(**columns: Any) -> ProductFacts:
     """Facts of three products, cost 6 and list price 10; some columns replaced."""

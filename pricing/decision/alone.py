@@ -10,20 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.decision.alone_demand import Curve, Forecaster
 from pricing.decision.alone_limits import Field, lay
 from pricing.decision.choose import SHORT, Policy
 from pricing.decision.columns import Row
 from pricing.decision.confidence import CERTAIN, chance_alone
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
-from pricing.demand.curve import CATEGORY
-from pricing.demand.forecast import WEIGHT, Reader
+from pricing.demand.curve import CATEGORY, Curve, Single
 
 Floats = NDArray[np.floating]
 
 _POINTS = np.arange(TABLE)
-_WEIGHT: list[float] = WEIGHT.tolist()
 _NOTHING = math.log(1e-12)
 
 
@@ -47,15 +44,17 @@ class Choice(NamedTuple):
 class Alone:
     """Decides requests about products that the model knows, one at a time."""
 
-    def __init__(self, reader: Reader, policy: Policy, *, summary: NDArray[np.intp]) -> None:
+    def __init__(self, demand: Single, policy: Policy, *, summary: NDArray[np.intp]) -> None:
         """Makes ready.
 
         Args:
-            reader: Demand.
+            demand: What sells at which price.
             policy: Strategies, guardrails and thresholds.
             summary: Columns of the candidates that the decision log keeps.
         """
-        self._forecaster = Forecaster(reader, candidates=policy.config.candidates)
+        self._demand = demand
+        self._weight = demand.weight
+        self._weights: list[float] = demand.weight.tolist()
         self._policy = policy
         calibration = policy.config.calibration
         self._moves, self._holds = (np.array(pairs).T for pairs in (calibration.moves, calibration.holds))
@@ -75,7 +74,7 @@ class Alone:
             return None
         with np.errstate(all="ignore"):  # such answers are not used
             field = lay(row, self._policy.lattice, self._policy.config.guardrails)
-            curve = self._forecaster.curve(row, field.prices)
+            curve = self._demand.curve(row, field.prices)
             if curve is None or (curve.source == CATEGORY and self._policy.config.category_list_trust):
                 return None
             choice = self._chosen(row, field, curve, worth=field.prices - kept * row.unit_cost, keep=keep)
@@ -86,7 +85,7 @@ class Alone:
         config, prices = self._policy.config, field.prices
         shelf = _Shelf(curve, row.stock if row.stock > 0 else math.inf)
         value = shelf.until * worth  # (node, candidate)
-        best = _best(WEIGHT @ shelf.until * worth, field, min_gain=config.min_gain)
+        best = _best(self._weight @ shelf.until * worth, field, min_gain=config.min_gain)
         if keep:
             best = field.nearest
         held = best == field.current
@@ -98,8 +97,9 @@ class Alone:
         final = field.nearest if doubtful else best
         price = prices.item(final)
         low, high = self._range(value, best, final, field=field)
-        units = min(float(shelf.first(final) @ WEIGHT), row.stock)
-        if shelf.short and WEIGHT @ shelf.until[:, final] < SHORT * (WEIGHT @ np.exp(curve.until[:, final])):
+        units = min(float(shelf.first(final) @ self._weight), row.stock)
+        sold, wanted = shelf.until[:, final] @ self._weight, np.exp(curve.until[:, final]) @ self._weight
+        if shelf.short and sold < SHORT * wanted:
             reasons |= BIT["stock_short"]
         if row.stock <= 0:
             reasons |= BIT["no_stock"]
@@ -123,7 +123,7 @@ class Alone:
         """See `choose.Choices.confidence`."""
         chosen, prices = value[:, best].tolist(), field.prices
         if not held:
-            chance = chance_alone(chosen, value[:, field.current].tolist(), weight=_WEIGHT)
+            chance = chance_alone(chosen, value[:, field.current].tolist(), weight=self._weights)
             return float(np.interp(chance, *self._moves)) if len(self._moves) else chance
         here, step = prices.item(field.current), 1 + self._policy.config.hold_step
         above = min(int(prices.searchsorted(here * step)), len(prices) - 1)
@@ -131,7 +131,7 @@ class Alone:
         beside = sum(
             1.0
             if prices.item(column) == here  # where a guardrail leaves no neighbour
-            else chance_alone(chosen, value[:, column].tolist(), weight=_WEIGHT)
+            else chance_alone(chosen, value[:, column].tolist(), weight=self._weights)
             for column in (above, below)
         )
         chance = max(beside - 1.0, 0.0)
@@ -144,7 +144,7 @@ class Alone:
         reference = value[:, best : best + 1].copy()
         value -= reference
         scale = 1 / (np.abs(reference[:, 0]) + 1e-12)
-        weight = WEIGHT * scale
+        weight = self._weight * scale
         mean = weight @ value
         value *= value
         weight *= scale
@@ -164,9 +164,9 @@ class Alone:
     def _summarised(self, field: Field, curve: Curve) -> tuple[list[float], list[float], list[float]]:
         """Prices, units and sizes of the candidates that the decision log keeps; see `pricer._details`."""
         first = np.exp(curve.first[:, self._summary]).astype(np.float64)
-        units = WEIGHT @ first
+        units = self._weight @ first
         first *= first
-        beyond = WEIGHT @ first
+        beyond = self._weight @ first
         beyond /= units * units
         sizes = 1 / (beyond - 1 + beyond / curve.first_size)
         return field.prices[self._summary].tolist(), units.tolist(), sizes.tolist()

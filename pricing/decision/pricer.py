@@ -21,7 +21,6 @@ from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
 from pricing.demand.curve import Demand
-from pricing.demand.model import DemandModel
 from pricing.errors import RequestError
 
 Floats = NDArray[np.floating]
@@ -63,7 +62,8 @@ class Pricer:
         self._usual_elasticity, self._trust = config.decision.rule_elasticity, config.decision.rule_list_trust
         self._desk = Desk(demand, facts, config, self.policy)
         chosen = summarised(config.decision.candidates)
-        self._alone = Alone(demand.reader, self.policy, summary=chosen) if isinstance(demand, DemandModel) else None
+        single = demand.single(candidates=config.decision.candidates) if demand else None
+        self._alone = Alone(single, self.policy, summary=chosen) if single else None
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:

@@ -1,7 +1,7 @@
 """What the optimiser sees of demand: prices in, a demand distribution out. No network in sight."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,76 @@ class DemandGrid:
     source: Ints
 
 
+class Offer(Protocol):
+    """The circumstances of one request, in plain numbers; see `Offers`."""
+
+    @property
+    def product(self) -> int:
+        """Row among the demand's products."""
+        ...
+
+    @property
+    def day(self) -> int:
+        """First day of the period to price, in days since 1970."""
+        ...
+
+    @property
+    def periods(self) -> int:
+        """Periods until the next delivery, at least 1."""
+        ...
+
+    @property
+    def list_price(self) -> float:
+        """Regular price in currency units."""
+        ...
+
+    @property
+    def comp_price(self) -> float:
+        """The competitor's price; NaN when it is not known."""
+        ...
+
+    @property
+    def is_promo(self) -> bool:
+        """Whether the offer is advertised."""
+        ...
+
+    @property
+    def is_holiday(self) -> bool:
+        """Whether the period is a holiday."""
+        ...
+
+
+class Curve(NamedTuple):
+    """Demand of one request at its candidates: as `DemandGrid`, but its logs.
+
+    Attributes:
+        until: (node, candidate) log of the units expected until the next delivery.
+        first: (node, candidate) log of the units expected in the requested period.
+        until_size: Size of the negative binomial of `until`.
+        first_size: Size of the negative binomial of `first`.
+        source: Index into SOURCES.
+    """
+
+    until: Floats
+    first: Floats
+    until_size: float
+    first_size: float
+    source: int
+
+
+class Single(Protocol):
+    """Demand of one known product at a time, where that is faster than a batch of one."""
+
+    @property
+    def weight(self) -> Floats:
+        """(node,) probabilities that sum to 1."""
+        ...
+
+    def curve(self, offer: Offer, prices: Floats) -> Curve | None:
+        """Demand at `prices` (candidate,), ascending, in currency units; None where only `Demand.grid` can say."""
+        ...
+
+
 class Demand(Protocol):
     """Anything that says how much would sell at which price."""
 
@@ -83,4 +153,8 @@ class Demand(Protocol):
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
         """Demand at `prices`, shape (request, candidate), each row ascending, in currency units."""
+        ...
+
+    def single(self, *, candidates: int) -> Single | None:
+        """The same demand for requests that come alone, at so many prices each; None where there is no shorter way."""
         ...

@@ -21,6 +21,7 @@ from pricing.demand.elasticity import LIMITS
 from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.sheet import Priors, Standing, build_sheet
+from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
 from pricing.errors import HistoryError, VersionError
 
@@ -83,11 +84,6 @@ class DemandModel:
         """The last period that the states have read."""
         return self.encoded.tail.dates[-1].astype(dt.date)  # type: ignore[no-any-return]
 
-    @property
-    def reader(self) -> Reader:
-        """What its forecasts are read from, worked out once."""
-        return self._reader
-
     @cached_property
     def _reader(self) -> Reader:
         standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own())
@@ -108,6 +104,10 @@ class DemandModel:
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
         """Demand at candidate prices; see `curve.DemandGrid`."""
         return forecast.grid(self._reader, offers, prices)
+
+    def single(self, *, candidates: int) -> SingleDemand:
+        """The same for requests that come alone; see `curve.Demand.single`."""
+        return SingleDemand(self._reader, candidates=candidates)
 
     def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Mean, low and high of the 80 % interval for products `rows`; (row,) each.

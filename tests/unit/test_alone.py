@@ -57,10 +57,12 @@ def ask(place: int = 0, **fields: Any) -> PriceRequest:
 def agree(alone: Detailed, batch: Detailed) -> bool:
     """Whether two decisions are one; two prices may differ when they earn the same in single precision."""
     ours, theirs = alone.decision, batch.decision
+    standing = alone.current_price or alone.list_price
+    moved = abs(math.log(ours.recommended_price / standing)) or 1.0
     numbers = [
         (getattr(one, name), getattr(other, name))
         for one, other, names in (
-            (ours, theirs, ("recommended_price", "confidence", "expected_units", "expected_margin")),
+            (ours, theirs, ("recommended_price", "expected_units", "expected_margin")),
             (alone, batch, ("current_price", "list_price", "unit_cost")),
         )
         for name in names
@@ -71,6 +73,8 @@ def agree(alone: Detailed, batch: Detailed) -> bool:
     words = ("source", "reasons", "strategy", "model_version")
     return (
         all(one == other or math.isclose(one, other, rel_tol=5e-5, abs_tol=2e-4) for one, other in numbers)
+        # A confidence about prices that hardly differ hangs on the last digits of single precision.
+        and math.isclose(ours.confidence, theirs.confidence, abs_tol=1e-3 + 1e-5 / max(moved, 1e-4))
         and [getattr(ours, word) for word in words] == [getattr(theirs, word) for word in words]
         and (alone.date, alone.category) == (batch.date, batch.category)
     )
@@ -111,11 +115,17 @@ def decides(by: Pricer, request: PriceRequest, *, today: dt.date) -> bool:
 def test_a_request_alone_is_decided_as_in_a_batch(
     number: int, later: int, place: int, fields: dict[str, Any], held: bool
 ) -> None:
-    alone, batch = both(pricer(number), ask(place, **fields), today=day(later), held=held)
+    by = pricer(number)
+    alone, batch = both(by, ask(place, **fields), today=day(later), held=held)
 
-    if alone.decision.recommended_price != batch.decision.recommended_price:
-        profits = alone.decision.expected_margin, batch.decision.expected_margin
-        assert fields["strategy"] != "margin" or profits[0] == pytest.approx(profits[1], rel=1e-5)
+    if alone.decision.recommended_price != batch.decision.recommended_price:  # a tie in single precision
+        kept = by.policy.strategies[fields["strategy"]].kept
+        assert kept is not None
+        ours, theirs = (
+            answer.decision.expected_units * (answer.decision.recommended_price - kept * answer.unit_cost)
+            for answer in (alone, batch)
+        )
+        assert ours == pytest.approx(theirs, rel=1e-4)
     else:
         assert agree(alone, batch)
 
@@ -209,7 +219,7 @@ def test_a_few_requests_come_in_order_each_as_alone() -> None:
 
 
 def test_deciding_alone_changes_nothing_that_requests_share() -> None:
-    reader = version().demand.reader
+    reader = version().demand._reader
     before = copy.deepcopy((reader.own, reader.days, reader.sheet.profile, reader.shift, reader.tilt))
 
     pricer(0).price([ask(is_holiday=True, is_promo=True, comp_price=2.0)], today=day(1))

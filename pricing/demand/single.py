@@ -8,29 +8,11 @@ from numpy.typing import NDArray
 
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
-from pricing.decision.columns import Row
-from pricing.demand.forecast import GAP_ROW, HOLIDAY_ROW, POWER_LIMIT, PROFILE_ROW, Reader
+from pricing.demand.curve import Curve, Offer
+from pricing.demand.forecast import GAP_ROW, HOLIDAY_ROW, POWER_LIMIT, PROFILE_ROW, WEIGHT, Reader
 from pricing.demand.forward import LOG_SIZE_LIMITS
 
 Floats = NDArray[np.floating]
-
-
-class Curve(NamedTuple):
-    """Demand of one request at its candidates: as `curve.DemandGrid`, but its logs.
-
-    Attributes:
-        until: (node, candidate) log of the units expected until the next delivery.
-        first: (node, candidate) log of the units expected in the requested period.
-        until_size: Size of the negative binomial of `until`.
-        first_size: Size of the negative binomial of `first`.
-        source: Index into SOURCES.
-    """
-
-    until: Floats
-    first: Floats
-    until_size: float
-    first_size: float
-    source: int
 
 
 class _Outlook(NamedTuple):
@@ -44,11 +26,16 @@ class _Outlook(NamedTuple):
     first_size: float
 
 
-class Forecaster:
-    """Reads the demand of one product after the other. Everything that requests share is worked out once."""
+class SingleDemand:
+    """Reads the demand of one product after the other. Everything that requests share is worked out once.
+
+    Attributes:
+        weight: (node,) probabilities of the nodes.
+    """
 
     def __init__(self, reader: Reader, *, candidates: int) -> None:
         """Makes ready to read `reader` at so many prices a request."""
+        self.weight = WEIGHT
         self._reader = reader
         sheet, weights = reader.sheet, reader.weights
         kernel = weights["from_known/kernel"]
@@ -67,21 +54,21 @@ class Forecaster:
         self._nodes = reader.tilt.shape[1]
         self._blank = np.ones((2, candidates), np.float32)
 
-    def curve(self, row: Row, prices: Floats) -> Curve | None:
+    def curve(self, offer: Offer, prices: Floats) -> Curve | None:
         """Demand at prices (candidate,), ascending.
 
         Returns:
             None beyond the calendar that was worked out for the version, or where a price is so far from the usual one
             that `forecast.grid` would not follow the curve.
         """
-        reader, product = self._reader, row.product
+        reader, product = self._reader, offer.product
         sheet = reader.sheet
-        start = (row.day - reader.first_day) // self._days_a_period
-        end = start + row.periods
+        start = (offer.day - reader.first_day) // self._days_a_period
+        end = start + offer.periods
         if start < 0 or end > len(reader.days):
             return None
         usual = sheet.usual_price.item(product)
-        usual = usual if math.isfinite(usual) else row.list_price
+        usual = usual if math.isfinite(usual) else offer.list_price
         logs = self._blank.copy()
         logs[0] = np.log(prices / usual)
         slope, constant = self._steepest[product].tolist()
@@ -90,20 +77,20 @@ class Forecaster:
         if not reach * (1 + abs(gain)) + self._furthest < POWER_LIMIT:
             return None
 
-        ahead = self._outlook(row, start, end, usual)
+        ahead = self._outlook(offer, start, end, usual)
         shift = reader.shift[min(max(start, 1), len(reader.shift) - 1)]
         lines = np.empty((2, self._nodes, 2), np.float32)
         later = ahead.weekend / max(ahead.total, 1e-12)
         np.multiply(self._line[product], 1.0 + gain * later, out=lines[0])
         np.multiply(self._line[product], 1.0 + gain * self._weekend[start], out=lines[1])
         lines[:, :, 1] += shift
-        if not row.is_promo:
+        if not offer.is_promo:
             lines[0, :, 1] += math.log(max(ahead.total, 1e-300))
             lines[1, :, 1] += ahead.logs[0]
         until, first = lines @ logs  # (node, candidate) each
-        if row.is_promo:
+        if offer.is_promo:
             listed = sheet.list_price.item(product)
-            listed = listed if math.isfinite(listed) else row.list_price
+            listed = listed if math.isfinite(listed) else offer.list_price
             lift = np.logaddexp(0.0, ahead.heads[:, 2] - 1.0)
             drawn = lift[:, None] * features.promo_draw(prices, np.array([listed]))
             drawn += np.array(ahead.logs)[:, None]  # (ahead, candidate)
@@ -112,16 +99,16 @@ class Forecaster:
         size = ahead.total * ahead.total / max(ahead.squares, 1e-12)
         return Curve(until, first, size, ahead.first_size, 0 if sheet.own.item(product) else 1)
 
-    def _outlook(self, row: Row, start: int, end: int, usual: float) -> _Outlook:
-        reader, product = self._reader, row.product
+    def _outlook(self, offer: Offer, start: int, end: int, usual: float) -> _Outlook:
+        reader, product = self._reader, offer.product
         profile = reader.sheet.profile[product].take(reader.weekday[start:end])
         hidden = profile[:, None] * self._profile
         hidden += reader.days[start:end]
         hidden += reader.own[product]
-        if not math.isnan(row.comp_price):
-            gap = min(max(math.log(max(row.comp_price / usual, 1e-6)), -1.0), 1.0)
+        if not math.isnan(offer.comp_price):
+            gap = min(max(math.log(max(offer.comp_price / usual, 1e-6)), -1.0), 1.0)
             hidden += gap * self._gap + self._gap_known
-        corrected = row.is_holiday - reader.holidays.item(start)
+        corrected = offer.is_holiday - reader.holidays.item(start)
         if corrected:
             hidden[0] += corrected * self._holiday
         np.maximum(hidden, 0.0, out=hidden)
