@@ -80,7 +80,9 @@ def report(
 
 
 def _figure(values: np.ndarray, form: str) -> str:
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    error = values.std(ddof=1) / np.sqrt(len(values))
     spread = form.replace("+", "")
     return f"{values.mean():{form}} ± {error:{spread}} ({values.min():{form}} to {values.max():{form}})"
 
