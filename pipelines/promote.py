@@ -1,6 +1,7 @@
 """Lets a challenger that passes every gate set prices: moves the alias champion and writes down why."""
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from pricing.registry.gates import (
     comparable,
     failed,
     golden_gate,
+    products_gate,
     state_gates,
     unmeasured,
 )
@@ -114,13 +116,13 @@ def _judge(
         parity=challenger.meta["checks"].get("parity"),
         limits=limits,
     )
-    if champion is not None and champion.weights == challenger.weights_hash:
+    if champion is None:
+        return [*baseline_gates(challenger.backtest, limits), *states, golden]
+    against = _against(doors, challenger, champion, options=options, limits=limits, scratch=scratch)
+    if champion.weights == challenger.weights_hash:
         # The same weights have passed their own gates; only the states are new.
-        return [*states, golden]
-    verdicts = [*baseline_gates(challenger.backtest, limits), *states, golden]
-    if champion is not None:
-        verdicts += _against(doors, challenger, champion, options=options, limits=limits, scratch=scratch)
-    return verdicts
+        return [*states, golden, *against]
+    return [*baseline_gates(challenger.backtest, limits), *states, golden, *against]
 
 
 def _against(
@@ -132,17 +134,33 @@ def _against(
     limits: GatesConfig,
     scratch: str,
 ) -> list[Verdict]:
+    same = champion.weights == challenger.weights_hash
     try:
         incumbent = doors.fetch(champion.number, scratch)
+    except (RegistryError, VersionError) as error:
+        if not options.force:
+            raise
+        lost = [("products", limits.products), *([] if same else [("against_champion", limits.champion_ratio)])]
+        return [unmeasured(name, threshold, str(error)) for name, threshold in lost]
+    known = products_gate(_units(challenger).keys(), _units(incumbent), limits)
+    if same:
+        return [known]
+    try:
         figures: Mapping[str, Any] = incumbent.backtest
         settings = challenger.config.demand, incumbent.config.demand
         if not comparable(challenger.backtest, incumbent.backtest, settings=settings):
             figures = _refitted(challenger, incumbent, options=options)
-    except (SourceError, VersionError) as error:
+    except SourceError as error:
         if not options.force:
             raise
-        return [unmeasured("against_champion", limits.champion_ratio, str(error))]
-    return champion_gates(challenger.backtest, figures, limits)
+        return [known, unmeasured("against_champion", limits.champion_ratio, str(error))]
+    return [known, *champion_gates(challenger.backtest, figures, limits)]
+
+
+def _units(version: LoadedVersion) -> dict[str, float]:
+    """Units a period of each product that a version knows, NaN where it has not been on sale of late."""
+    units = dict(zip(version.facts.product_ids.tolist(), version.facts.typical_units.tolist(), strict=True))
+    return {product: units.get(product, math.nan) for product in version.demand.product_ids.tolist()}
 
 
 def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: argparse.Namespace) -> Mapping[str, Any]:
@@ -196,6 +214,8 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, confi
         _conclude(wish, "refused", "refused", note=text)
         stays = wish.expected or "none"
         print(f"refused: version {wish.to} {_because(verdicts)}; the champion stays {stays}", file=sys.stderr)
+        for verdict in failed(verdicts):
+            print(f"- {verdict.name}: {verdict.sentence}", file=sys.stderr)
         return EXIT_REFUSED
     try:
         entry = move(doors.registry, doors.audit, wish)

@@ -7,6 +7,8 @@ from pricing.registry.audit import Entry
 from pricing.registry.gates import Verdict, failed
 from pricing.registry.promotion import Wish
 
+_AT_LEAST = ("elasticity_sane", "products")
+
 
 def report(model: str, wish: Wish, verdicts: Sequence[Verdict]) -> str:
     """A promotion in Markdown.
@@ -77,4 +79,4 @@ def _figure(verdict: Verdict) -> str:
 def _needed(verdict: Verdict) -> str:
     if isinstance(verdict.threshold, tuple):
         return f"{verdict.threshold[0]:g} to {verdict.threshold[1]:g}"
-    return f"{'≥' if verdict.name == 'elasticity_sane' else '≤'} {verdict.threshold:g}"
+    return f"{'≥' if verdict.name in _AT_LEAST else '≤'} {verdict.threshold:g}"

@@ -2,8 +2,8 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pricing.sections import DemandConfig, GatesConfig
@@ -11,6 +11,7 @@ from pricing.sections import DemandConfig, GatesConfig
 VOLUME_CLASSES = ("low", "mid", "high")
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
+_NAMED = 3  # products that a refusal names
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,31 @@ def state_gates(*, challenger: str, champion: str | None, parity: float | None, 
             _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
         )
     return verdicts
+
+
+def products_gate(known: Collection[str], champion: Mapping[str, float], limits: GatesConfig) -> Verdict:
+    """Whether a challenger knows what the champion knows: on the rest it would fall back to its category's demand.
+
+    Args:
+        known: Product ids that the challenger knows.
+        champion: Units a period of each product that the champion knows. One whose units are unknown (NaN) has not been
+            on sale of late and weighs nothing; where all weigh nothing, each counts alike.
+        limits: The thresholds.
+    """
+    units = {product: 0.0 if math.isnan(amount) else amount for product, amount in champion.items()}
+    if not any(units.values()):
+        units = dict.fromkeys(units, 1.0)
+    weight = math.fsum(units.values())
+    unknown = sorted((product for product in units if product not in known), key=lambda product: -units[product])
+    share = 1 - math.fsum(units[product] for product in unknown) / weight if weight else None
+    words = "share of the champion's products that it knows, weighted by their units"
+    verdict = _at_least("products", share, limits.products, words)
+    if not unknown:
+        return verdict
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+    lacks = f"it lacks {len(unknown)} of {len(units)}: {', '.join(unknown[:_NAMED])}{more}"
+    asked = "" if verdict.passed else "; were the sales complete?"
+    return replace(verdict, sentence=f"{verdict.sentence}; {lacks}{asked}")
 
 
 def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:

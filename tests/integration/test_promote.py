@@ -433,7 +433,7 @@ def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_al
     assert champion.tags["backtest"] == shop.registry.find(first).tags["backtest"]
     assert champion.tags["kind"] == "refresh"
     assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
-    assert [gate["name"] for gate in shop.entries()[-1].gates] == ["fresh", "parity", "golden"]
+    assert [gate["name"] for gate in shop.entries()[-1].gates] == ["fresh", "parity", "golden", "products"]
     assert "previous" not in shop.registry.aliases()
 
 
@@ -480,6 +480,41 @@ def test_a_challenger_with_older_states_than_the_champion_is_refused(shop: Shop)
     assert promote.main([]) == 3
 
     assert [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]] == ["fresh"]
+
+
+def test_a_version_of_a_sales_export_that_was_cut_short_is_refused(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.add()
+    promote.main([])
+    shop.add(seed=2, panel=shop.panel().select(np.arange(3)), wape=0.35)
+
+    assert promote.main([]) == EXIT_REFUSED
+
+    assert shop.registry.aliases()["champion"] == first
+    (missed,) = [gate for gate in shop.entries()[-1].gates if not gate["passed"]]
+    assert (missed["name"], missed["threshold"]) == ("products", 0.95)
+    said = capsys.readouterr()
+    assert "| products | **FAIL** |" in said.out
+    assert "it lacks 9 of 12" in said.err
+    assert "were the sales complete?" in said.err
+
+
+def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add()
+    promote.main([])
+    (files,) = shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")
+    shutil.rmtree(files)
+    second = shop.add(seed=2)
+
+    assert promote.main([]) == 2
+    assert promote.main(["--force", "true", "--reason", "the bucket was emptied"]) == 0
+
+    assert shop.registry.aliases()["champion"] == second
+    missed = [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]]
+    assert missed == ["products", "against_champion"]
 
 
 def test_an_actor_is_named_even_without_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.config import load_config
-from pricing.registry.gates import baseline_gates, champion_gates, comparable, failed, golden_gate, state_gates
+from pricing.registry.gates import (
+    baseline_gates,
+    champion_gates,
+    comparable,
+    failed,
+    golden_gate,
+    products_gate,
+    state_gates,
+)
 from pricing.sections import DemandConfig, GatesConfig
 from tests.promotions import figures, without
 
@@ -107,6 +115,33 @@ def test_golden_requests_must_be_fast_and_there() -> None:
     assert golden_gate([1.0, 2.0], LIMITS).passed
     assert not golden_gate([1.0, LIMITS.golden_latency_ms + 1], LIMITS).passed
     assert not golden_gate([], LIMITS).passed
+
+
+@pytest.mark.parametrize(
+    ("known", "share", "passes"),
+    [("abcd", 1.0, True), ("abcdx", 1.0, True), ("acd", 0.96, True), ("bcd", 0.04, False), ("", 0.0, False)],
+)
+def test_what_the_champion_sells_most_of_must_be_known(known: str, share: float, passes: bool) -> None:
+    champion = {"a": 96.0, "b": 4.0, "c": 0.0, "d": float("nan")}
+
+    verdict = products_gate(set(known), champion, LIMITS)
+
+    assert verdict.figure == pytest.approx(share)
+    assert verdict.passed is passes
+    assert ("were the sales complete?" in verdict.sentence) is not passes
+
+
+def test_where_no_units_are_known_each_product_counts_alike() -> None:
+    verdict = products_gate({"a"}, dict.fromkeys("abcde", float("nan")), LIMITS)
+
+    assert verdict.figure == pytest.approx(0.2)
+    assert "it lacks 4 of 5: b, c, d and 1 more" in verdict.sentence
+
+
+def test_products_may_be_dropped_where_the_configuration_says_so() -> None:
+    some = LIMITS.model_copy(update={"products": 0.5})
+
+    assert products_gate({"a"}, {"a": 5.0, "b": 4.0}, some).passed
 
 
 def scored(fingerprint: str | None, cutoff: str = "2024-04-01") -> dict[str, Any]:
