@@ -21,6 +21,8 @@ from pricing.registry.aliases import Registry
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
+# Its run's tag `outcome`, which stands although an alert or a figure could not be delivered afterwards.
+OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
 ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"
 
 
@@ -84,8 +86,10 @@ class _Night:
         try:
             outcome = self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
         except JobError as error:
-            # Prices must not grow stale because the watchman stumbled; the night still ends FAILED.
-            outcome, complaint = FINE, error
+            # Prices must not grow stale because the watchman stumbled, nor may what he saw before he did be lost;
+            # the night still ends FAILED.
+            outcome = OUTCOMES.get(child_tags(self._run, "monitor").get("outcome", "none"), FINE)
+            complaint = error
         parts = ["monitoring asks for a person; see its report"] if outcome == PAGE else []
         if outcome == RETRAIN:
             parts.append(self._retrain_if_due(source=source))

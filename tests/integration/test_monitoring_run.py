@@ -235,6 +235,7 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
 
     assert last_run().info.status == "FAILED"
     assert "webhook" in last_run().data.tags["failure"]
+    assert last_run().data.tags["outcome"] == "page"  # which the night reads
     assert report(home)["outcome"]["action"] == "page"
 
 

@@ -28,18 +28,21 @@ class Jobs:
         self.codes: dict[str, int] = {}
         self.breaks: dict[str, BaseException] = {}
         self.refreshed: str | None = "7"
+        self.found: dict[str, str] = {}
 
     def __call__(self, module: str, options: Sequence[str], *, run: Run, fine: Sequence[int] = (0,), **_: Any) -> int:
         self.started.append((module, list(options)))
         if module in self.breaks:
             raise self.breaks.pop(module)
+        job = {"monitoring": "monitor"}.get(module, module.rpartition(".")[2])
+        tags = {"mlflow.parentRunId": run.info.run_id, "job": job}
+        if module == "pipelines.refresh" and self.refreshed is not None:
+            tags["version"] = self.refreshed
+        tags |= self.found if module == "monitoring" else {}
+        MlflowClient().create_run(run.info.experiment_id, tags=tags)
         code = self.codes.get(module, 0)
         if code not in fine:
             raise JobError(f"{module} ended with exit code {code}")
-        tags = {"mlflow.parentRunId": run.info.run_id, "job": module.rpartition(".")[2]}
-        if module == "pipelines.refresh" and self.refreshed is not None:
-            tags["version"] = self.refreshed
-        MlflowClient().create_run(run.info.experiment_id, tags=tags)
         return code
 
     @property
@@ -169,7 +172,7 @@ def test_a_second_night_within_the_cooldown_retrains_no_more(jobs: Jobs, home: P
     assert "less than 7 days old" in nights()[-1][1]
 
 
-def test_states_go_forward_although_monitoring_stumbled_and_the_night_ends_failed(
+def test_states_go_forward_although_monitoring_stumbled_before_it_found_anything_and_the_night_ends_failed(
     jobs: Jobs, home: Path, night: Callable[..., int]
 ) -> None:
     crown(home)
@@ -179,6 +182,45 @@ def test_states_go_forward_although_monitoring_stumbled_and_the_night_ends_faile
 
     assert jobs.names == STAGES
     assert nights() == [("FAILED", "states are up to date")]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "then", "says"),
+    [
+        ("none", STAGES[2:], "states are up to date"),
+        ("retrain", ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
+        ("page", STAGES[2:], "monitoring asks for a person"),
+    ],
+)
+def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_found(
+    jobs: Jobs, home: Path, night: Callable[..., int], outcome: str, then: tuple[str, ...], says: str
+) -> None:
+    crown(home)
+    jobs.codes["monitoring"] = 2
+    jobs.found = {"outcome": outcome, "reason": "error grew", "recency_half_life": "28"}
+
+    assert night() == 2
+
+    assert jobs.names == ("pipelines.etl", "monitoring", *then)
+    ((status, verdict),) = nights()
+    assert (status, verdict.startswith(says)) == ("FAILED", True)
+    if outcome == "retrain":
+        assert jobs.words("pipelines.retrain")[-2:] == ["--recency_half_life", "28"]
+
+
+def test_what_monitoring_found_in_another_night_counts_for_nothing(
+    jobs: Jobs, home: Path, night: Callable[..., int]
+) -> None:
+    crown(home)
+    jobs.found = {"outcome": "retrain", "reason": "error grew"}
+    jobs.codes["monitoring"] = nightly.RETRAIN
+    assert night() == 0
+    jobs.started.clear()
+    jobs.found, jobs.codes["monitoring"] = {}, 2
+
+    assert night() == 2
+
+    assert jobs.names == STAGES
 
 
 def test_a_gate_that_refuses_the_states_leaves_the_champion_and_is_no_failure(
