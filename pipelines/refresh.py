@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,20 @@ from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
 
 Array = NDArray[Any]
+_FINGERPRINT, _REBUILT = "data_fingerprint", "rebuilt"
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What came of carrying a version's states forward.
+
+    Attributes:
+        number: The version that has them.
+        found: Whether an earlier refresh had registered it, on the same version and the same sales.
+    """
+
+    number: str
+    found: bool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,17 +63,18 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 quarantine=options.quarantine,
                 past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
             )
-            number = refreshed(doors, version, panel, parent=base.number, sales=options.sales, rebuild=options.rebuild)
-        if number is None:
+            carried = refreshed(doors, version, panel, parent=base.number, sales=options.sales, rebuild=options.rebuild)
+        if carried is None:
             print(f"nothing to do: version {base.number} has read these sales already, up to {panel.dates[-1]}")
             return 0
-        waiting = _waiting(doors, base)
+        number, waiting = carried.number, _waiting(doors, base)
         if waiting is None:
             doors.registry.point(CHALLENGER, number)
         name_run(f"refresh v{number}")
         write_note(f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}.")
         bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
-        print(f"registered {config.registry.model_name} version {number} {bears}: the weights of version")
+        did = "nothing new to register: it is" if carried.found else "registered"
+        print(f"{did} {config.registry.model_name} version {number} {bears}: the weights of version")
         print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
         if waiting is not None:
             print(f"version {waiting} waits as {CHALLENGER} and stays it; version={number} promotes the new states")
@@ -89,20 +104,25 @@ def _waiting(doors: Production, base: RegisteredVersion) -> str | None:
 
 def refreshed(
     doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, sales: str | None, rebuild: bool = False
-) -> str | None:
+) -> Refreshed | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
-    It keeps the configuration that its weights came with. Must be called inside a run.
+    It keeps the configuration that its weights came with. Where an earlier refresh of the same version read the same
+    panel, what that one registered is taken. Must be called inside a run.
 
     Returns:
-        The new version's number, or None when the version has read exactly this panel already.
+        The version with the new states, or None when the version has read exactly this panel already.
 
     Raises:
         HistoryError: The panel leaves a gap after the state or rewrites the past before the checkpoint.
         RegistryError: The registry refuses.
     """
     started = time.perf_counter()
-    fingerprint = log_data(panel, sales=sales)
+    tags = {_FINGERPRINT: log_data(panel, sales=sales), _REBUILT: str(rebuild).lower()}
+    earlier = _registered(doors, version, panel, parent=parent, tags=tags)
+    if earlier is not None:
+        mlflow.set_tag("version", earlier)
+        return Refreshed(earlier, found=True)
     demand = version.demand.refresh(panel, rebuild=rebuild)
     if _same(demand.to_arrays(), version.demand.to_arrays()):
         mlflow.set_tag("verdict", "nothing to do")
@@ -122,15 +142,25 @@ def refreshed(
             backtest=version.backtest,
             origin=Origin(
                 kind="refresh",
-                data=describe_data(panel, sales=sales, fingerprint=fingerprint),
+                data=describe_data(panel, sales=sales, fingerprint=tags[_FINGERPRINT]),
                 parent=parent,
                 checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
             ),
         )
         words = f"The weights of version {parent} with states up to {panel.dates[-1]}."
-        number = doors.registry.log_version(packed.folder, description=words)
+        number = doors.registry.log_version(packed.folder, tags=tags, description=words)
     mlflow.set_tag("version", number)
-    return number
+    return Refreshed(number, found=False)
+
+
+def _registered(
+    doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, tags: Mapping[str, str]
+) -> str | None:
+    """The newest version that an earlier refresh of the same version registered for the same sales, if there is one."""
+    about = {"kind": "refresh", "parent": parent, "weights": version.weights_hash, **tags}
+    wanted = {**about, "state_date": str(panel.dates[-1])}
+    found = [entry.number for entry in doors.registry.versions() if wanted.items() <= entry.tags.items()]
+    return found[-1] if found else None
 
 
 def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: str) -> DemandModel:

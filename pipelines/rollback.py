@@ -44,7 +44,8 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
                 )
                 states = str(panel.dates[-1])
-                number = refreshed(doors, version, panel, parent=target.number, sales=options.sales) or number
+                carried = refreshed(doors, version, panel, parent=target.number, sales=options.sales)
+                number = carried.number if carried else number
         wish = Wish(
             action="rollback",
             to=number,

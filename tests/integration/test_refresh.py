@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 
@@ -163,6 +164,40 @@ def test_a_proposal_that_is_carried_forward_itself_stays_the_challenger_by_its_n
     challenger = shop.registry.find("challenger")
     assert challenger.number != proposed
     assert challenger.weights == shop.registry.find(proposed).weights
+
+
+def test_refreshing_twice_on_the_same_sales_registers_one_version(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add(days=150, alias="champion")
+    sales = shop.sales(160)
+    assert refresh.main(["--sales", sales]) == 0
+    capsys.readouterr()
+
+    assert refresh.main(["--sales", sales]) == 0
+
+    assert [entry.number for entry in shop.registry.versions()] == ["1", "2"]
+    assert shop.registry.aliases() == {"champion": "1", "challenger": "2"}
+    assert "nothing new to register: it is pricing version 2 as challenger" in capsys.readouterr().out
+    runs = mlflow.search_runs(filter_string="tags.job = 'refresh'", output_format="list")
+    assert [run.data.tags["version"] for run in runs] == ["2", "2"], "nightly promotes what its run names"
+
+
+@pytest.mark.parametrize("other", ["sales", "parent", "rebuild"])
+def test_other_states_are_registered_anew(shop: Shop, other: str) -> None:
+    shop.add(days=150, alias="champion")
+    assert refresh.main(["--sales", shop.sales(160)]) == 0
+    panel = corrected(shop.panel(160), ago=5) if other == "sales" else shop.panel(160)
+    sales = shop.sales(160, panel=panel)
+    words = ["--rebuild", "true"] if other == "rebuild" else []
+    if other == "parent":
+        words = ["--version", shop.add(days=155, alias=None)]  # the same weights and other states
+
+    assert refresh.main(["--sales", sales, *words]) == 0
+
+    newest = shop.registry.versions()[-1]
+    assert newest.number == ("4" if other == "parent" else "3")
+    assert shop.registry.aliases()["challenger"] == newest.number
 
 
 def test_the_holidays_of_the_days_ahead_are_known_after_a_refresh(shop: Shop) -> None:
