@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if seen.drift.snapshot is not None:
                 add_to_workspace(seen.drift, home / "monitoring" / "evidently")
             tags = {"outcome": outcome.action, "reason": outcome.reason, "done": deed.text, "champion": champion.number}
+            tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
             half_life = act.half_life(outcome, step_days=step)
             tags |= {} if half_life is None else {"recency_half_life": f"{half_life:g}"}
             record(metrics=figures, tags=tags, folder=Path(folder))

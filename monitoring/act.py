@@ -11,8 +11,12 @@ from monitoring.memory import Memory
 from monitoring.rules import Outcome
 from monitoring.watch import Watch
 
+MEND_SALES = (
+    "Mend the source that is named; until then nothing is retrained and no states are carried forward. Prices go on "
+    "from the last good version."
+)
 TODO = {
-    "fault": "Mend the source that is named; nothing is retrained until then. Prices go on from the last good version.",
+    "fault": "Look at what is named; nothing is retrained until then. The sales are fine, so states still go forward.",
     "decay": "Nothing while a job runs. If the next two reports still show decay, see docs/monitoring.md, 'Decay'.",
     "drift": "Nothing. Look at the drift report if the change was not expected, such as a new supplier or price list.",
     "stale": "Nothing, if the refresh succeeds. If this comes daily, the nightly job is not running.",
@@ -118,7 +122,7 @@ def compose(outcome: Outcome, deed: Deed, *, watch: Watch, link: str) -> Alert |
         since=_since(watch),
         how_bad=_how_bad(watch),
         done=deed.text + ("; " + "; ".join(deed.failures) if deed.failures else ""),
-        todo=TODO[outcome.cause],
+        todo=MEND_SALES if outcome.doubts_sales else TODO[outcome.cause],
         link=link,
     )
 

@@ -143,7 +143,7 @@ def _unfit(samples: Samples, watched: Watched, *, min_rows: int) -> Finding | No
         return Finding("column_absent", "note", f"{name} is not watched: {_because(watched)}")
     if now == 0:
         text = f"{name} has no values in the newest window, {before:,} in the reference: its source has stopped"
-        return Finding("column_empty", "breach", text, len(samples.current))
+        return Finding("column_empty", "breach", text, len(samples.current), watched.column)
     if before == 0:
         return Finding("column_new", "note", f"{name} has no values in the reference, so nothing to compare with", now)
     if min(before, now) < min_rows:

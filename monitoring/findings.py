@@ -15,12 +15,19 @@ class Finding:
         level: "note" is counted only, "warning" deserves a look, "breach" counts as a failed check.
         text: The same in one sentence for people.
         count: How many rows, lines or products it concerns; 0 where that says nothing.
+        about: The one column it speaks of; empty where it speaks of more.
     """
 
     code: str
     level: Level
     text: str
     count: int = 0
+    about: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What is so and of what, without figures that change from day to day."""
+        return f"{self.code}-{self.about}" if self.about else self.code
 
 
 def counted(code: str, level: Level, text: str, count: int) -> list[Finding]:

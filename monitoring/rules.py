@@ -6,6 +6,8 @@ from typing import Literal
 
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
+# Faults that leave the sales beyond doubt, so that states may go on over them. Any other fault casts doubt.
+SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", "log_empty"})
 RECENCY = 2  # half-life of the days that a retraining learns from, over the days since a change
 
 
@@ -71,6 +73,7 @@ class Situation:
         broken: Faults of the data in words, such as a column that is suddenly empty.
         idle_days: Days for which sales came and nothing was decided.
         breach_days: Days since error or bias began to be in breach without a break; None where it is not known.
+        broken_kinds: The same faults as words for machines, such as "column_empty-comp_gap".
     """
 
     now: dt.datetime
@@ -84,6 +87,7 @@ class Situation:
     broken: tuple[str, ...]
     idle_days: int = 0
     breach_days: int | None = None
+    broken_kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,19 @@ class Outcome:
 
     Attributes:
         half_life_days: Days after which a day should count half in the retraining; None where all should count alike.
+        fault: Which fault it is, as a word for machines; empty unless the cause is one.
     """
 
     action: Action
     reason: str
     cause: Cause
     half_life_days: int | None = None
+    fault: str = ""
+
+    @property
+    def doubts_sales(self) -> bool:
+        """Whether the sales themselves may be at fault, so that neither states nor weights should read them."""
+        return self.cause == "fault" and self.fault not in SALES_ARE_FINE
 
 
 def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
@@ -110,9 +121,9 @@ def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
     4. Stale states, or inputs that drifted while the forecasts hold: a refresh.
     Whatever is started stays inside the daily budget.
     """
-    fault = _fault(now, rules)
-    if fault is not None:
-        return Outcome("page", fault, "fault")
+    fault, words = _fault(now, rules)
+    if fault:
+        return Outcome("page", words, "fault", fault=fault)
     breached = sum(window is True for window in now.decayed[-rules.windows :])
     newest = bool(now.decayed) and now.decayed[-1] is True
     lasting = newest and breached >= rules.breaches
@@ -120,9 +131,8 @@ def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
         cause: Cause = "decay" if lasting else "nothing"
         hours = (now.now - past.running_since).total_seconds() / 3600
         if hours > rules.lock_hours:
-            return Outcome(
-                "page", f"a job has been running for {hours:.0f} h, allowed are {rules.lock_hours:g} h", "fault"
-            )
+            hangs = f"a job has been running for {hours:.0f} h, allowed are {rules.lock_hours:g} h"
+            return Outcome("page", hangs, "fault", fault="job_hangs")
         since = f"{past.running_since:%Y-%m-%d %H:%M}"
         return Outcome("none", f"a job is running since {since}; nothing else is started", cause)
     outcome = _against_decay(now, past, rules, breached) if lasting else _upkeep(now, rules, breached if newest else 0)
@@ -132,19 +142,23 @@ def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
     return outcome
 
 
-def _fault(now: Situation, rules: Rules) -> str | None:
+def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
+    """The first fault: a word for machines, empty when there is none, and a sentence."""
     if now.silent_days > rules.silent_days:
-        return f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
+        stopped = f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
+        return "sales_stopped", stopped
     if now.idle_days > rules.silent_days:
-        return f"sales go on, but nothing has been decided for {now.idle_days} days: serving, or its log, has stopped"
+        idle = f"sales go on, but nothing has been decided for {now.idle_days} days: serving, or its log, has stopped"
+        return "decisions_stopped", idle
     if now.broken:
-        return "the data are at fault, not the model: " + "; ".join(now.broken)
+        kinds = "+".join(sorted(set(now.broken_kinds))) or "data"
+        return kinds, "the data are at fault, not the model: " + "; ".join(now.broken)
     if now.share_rule > rules.fallback_share:
-        return (
+        return "answers_by_rule", (
             f"{now.share_rule:.0%} of answers come from the rule and not from the model (limit "
             f"{rules.fallback_share:.0%}): look at serving's log and at the confidence threshold"
         )
-    return None
+    return "", ""
 
 
 def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> Outcome:

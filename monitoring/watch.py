@@ -164,6 +164,7 @@ def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Si
         share_rule=watch.newest.share_rule,
         broken=tuple(finding.text for finding in watch.findings if finding.level == "breach"),
         breach_days=watch.breach_days,
+        broken_kinds=tuple(finding.kind for finding in watch.findings if finding.level == "breach"),
     )
 
 

@@ -88,17 +88,24 @@ class _Night:
         except JobError as error:
             # Prices must not grow stale because the watchman stumbled, nor may what he saw before he did be lost;
             # the night still ends FAILED.
-            outcome = OUTCOMES.get(child_tags(self._run, "monitor").get("outcome", "none"), FINE)
+            outcome = OUTCOMES.get(self._found().get("outcome", "none"), FINE)
             complaint = error
         parts = ["monitoring asks for a person; see its report"] if outcome == PAGE else []
         if outcome == RETRAIN:
             parts.append(self._retrain_if_due(source=source))
-        parts.append(self._refresh())
+        if outcome == PAGE and self._found().get("sales_at_fault"):
+            parts.append("the sales may be at fault, so states stay as they are")
+        else:
+            parts.append(self._refresh())
         try:
             parts += self._compact()
         except JobError as error:
             complaint = complaint or error
         return "; ".join(parts), complaint
+
+    def _found(self) -> dict[str, str]:
+        """What this night's monitoring run wrote down."""
+        return child_tags(self._run, "monitor")
 
     def _compact(self) -> list[str]:
         """Moves the decision log's closed segments where old decisions are kept, if such a place is named."""
@@ -114,7 +121,7 @@ class _Night:
         days = self._config.monitoring.cooldown
         if self._retrained_within(days):
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
-        found = child_tags(self._run, "monitor")  # why to retrain, and how fast older days should fade
+        found = self._found()  # why to retrain, and how fast older days should fade
         half_life = found.get("recency_half_life")
         words = ["--recency_half_life", half_life] if half_life else []
         return self._retrain(found.get("reason") or "monitoring found decay", *words, source=source)

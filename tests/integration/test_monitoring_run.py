@@ -162,6 +162,8 @@ def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
 
     assert "column_empty" in codes(report(home))
     assert "comp_gap" in report(home)["outcome"]["reason"]
+    assert report(home)["outcome"]["fault"] == "column_empty-comp_gap"
+    assert last_run().data.tags["sales_at_fault"] == "true"  # so that the night carries no states over them
 
 
 def test_no_decisions_is_a_finding_and_still_a_drift_report(home):

@@ -208,6 +208,20 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
         assert jobs.words("pipelines.retrain")[-2:] == ["--recency_half_life", "28"]
 
 
+@pytest.mark.parametrize("code", [nightly.PAGE, 2])
+def test_states_do_not_go_on_over_sales_that_may_be_at_fault(
+    jobs: Jobs, home: Path, night: Callable[..., int], code: int
+) -> None:
+    crown(home)
+    jobs.codes["monitoring"] = code
+    jobs.found = {"outcome": "page", "sales_at_fault": "true"}
+
+    assert night() == (2 if code == 2 else 0)
+
+    assert jobs.names == ("pipelines.etl", "monitoring")
+    assert nights()[-1][1].endswith("the sales may be at fault, so states stay as they are")
+
+
 def test_what_monitoring_found_in_another_night_counts_for_nothing(
     jobs: Jobs, home: Path, night: Callable[..., int]
 ) -> None:

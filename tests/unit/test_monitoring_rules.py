@@ -104,6 +104,37 @@ def test_only_a_retraining_weighs_days():
         assert (outcome.action != "retrain", outcome.half_life_days) == (True, None)
 
 
+@pytest.mark.parametrize(
+    ("seen", "done", "fault", "doubts"),
+    [
+        ({"silent_days": 4}, {}, "sales_stopped", True),
+        (
+            {"broken": ("comp_gap is empty",), "broken_kinds": ("column_empty-comp_gap",)},
+            {},
+            "column_empty-comp_gap",
+            True,
+        ),
+        ({"broken": ("something",)}, {}, "data", True),
+        (
+            {"broken": ("no decisions", "b"), "broken_kinds": ("log_empty", "column_empty-b")},
+            {},
+            "column_empty-b+log_empty",
+            True,
+        ),
+        ({"broken": ("no decisions",), "broken_kinds": ("log_empty",)}, {}, "log_empty", False),
+        ({"idle_days": 4}, {}, "decisions_stopped", False),
+        ({"share_rule": 0.4}, {}, "answers_by_rule", False),
+        ({}, {"running_since": ago(hours=9)}, "job_hangs", False),
+        ({}, {}, "", False),
+        ({"decayed": (True,) * 3}, {"failed": 2}, "", False),
+    ],
+)
+def test_each_fault_has_a_word_of_its_own_and_says_whether_sales_may_be_read(seen, done, fault, doubts):
+    outcome = decide(replace(CALM, **seen), replace(Past(), **done), RULES)
+
+    assert (outcome.fault, outcome.doubts_sales) == (fault, doubts)
+
+
 situations = st.builds(
     Situation,
     now=st.just(NOW),
