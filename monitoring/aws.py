@@ -41,10 +41,16 @@ class SnsDoor:
 
 
 class EcsDoor:
-    """Jobs as Fargate tasks of one task definition."""
+    """Jobs as Fargate tasks of one task definition.
 
-    def __init__(self, doors: DoorsConfig) -> None:
+    Args:
+        doors: Cluster, task, network.
+        parameters: Passed on as --name value, such as sales and config; the task must be able to read what they name.
+    """
+
+    def __init__(self, doors: DoorsConfig, *, parameters: Mapping[str, str]) -> None:
         self._doors = doors
+        self._parameters = dict(parameters)
 
     def start(self, order: Order) -> str:
         """Runs `python -m pipelines.ACTION`, for a retraining with its reason, as a task and returns its ARN."""
@@ -54,7 +60,9 @@ class EcsDoor:
             "securityGroups": self._doors.ecs_security_groups,
             "assignPublicIp": "DISABLED",
         }
-        words = [word for name, value in order.parameters.items() for word in (f"--{name}", value)]
+        words = [
+            word for name, value in {**self._parameters, **order.parameters}.items() for word in (f"--{name}", value)
+        ]
         command = ["python", "-m", f"pipelines.{action}", *words]
         with _door("ecs", "run_task"):
             answer = _client("ecs").run_task(
@@ -86,17 +94,24 @@ class EcsDoor:
 
 
 class EventDoor:
-    """Jobs asked for by an EventBridge event; whoever has a rule for it starts them."""
+    """Jobs asked for by an EventBridge event; whoever has a rule for it starts them.
 
-    def __init__(self, bus: str) -> None:
+    Args:
+        bus: Its name.
+        parameters: Part of the event's detail, such as sales and config; whoever starts the job hands them to it.
+    """
+
+    def __init__(self, bus: str, *, parameters: Mapping[str, str]) -> None:
         self._bus = bus
+        self._parameters = dict(parameters)
 
     def start(self, order: Order) -> str:
         """Puts an event of source `pricing.monitoring` and type `pricing ACTION`, and returns its id."""
+        detail = {**self._parameters, "action": order.action, "reason": order.reason, **order.parameters}
         entry = {
             "Source": "pricing.monitoring",
             "DetailType": f"pricing {order.action}",
-            "Detail": json.dumps({"action": order.action, "reason": order.reason, **order.parameters}),
+            "Detail": json.dumps(detail),
             "EventBusName": self._bus,
         }
         with _door("events", "put_events"):

@@ -127,14 +127,16 @@ class LocalDoor:
 def job_door(
     config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
 ) -> JobDoor | None:
-    """The door that `trigger` names; None for "none". The last three are for the local one."""
+    """The door that `trigger` names; None for "none". Folder and experiment are for the local one."""
     if config.trigger == "none":
         return None
     if config.trigger == "local":
         return LocalDoor(parameters=parameters, folder=folder, experiment=experiment)
     from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
-    return aws.EcsDoor(config.doors) if config.trigger == "ecs" else aws.EventDoor(config.doors.event_bus)
+    if config.trigger == "ecs":
+        return aws.EcsDoor(config.doors, parameters=parameters)
+    return aws.EventDoor(config.doors.event_bus, parameters=parameters)
 
 
 def alert_doors(config: MonitoringConfig) -> list[AlertDoor]:

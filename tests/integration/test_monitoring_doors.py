@@ -19,6 +19,7 @@ from monitoring.doors import LocalDoor, Order, alert_doors, job_door, send_metri
 from pricing.config import load_config
 
 NOW = dt.datetime.now(dt.UTC)
+GIVEN = {"sales": "s3://shop/sales.parquet", "config": "/etc/pricing/config.yaml"}
 ALERT = Alert("decay-retrain", "critical", "error grew – by half", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -93,7 +94,14 @@ def test_a_topic_that_is_not_there_is_a_delivery_error(cloud):
         aws.SnsDoor("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
 
 
-def test_a_retraining_runs_as_a_task_with_its_reason(cloud):
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (Order("retrain", "error grew", half_life=28.0), ["--reason", "error grew", "--recency_half_life", "28"]),
+        (Order("refresh", "states are old"), []),
+    ],
+)
+def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(cloud, order, words):
     ec2, ecs = boto3.client("ec2"), boto3.client("ecs")
     subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
     group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
@@ -116,15 +124,15 @@ def test_a_retraining_runs_as_a_task_with_its_reason(cloud):
             "ecs_security_groups": [group],
         },
     )
-    door = job_door(config, parameters={}, folder=Path())
+    door = job_door(config, parameters=GIVEN, folder=Path())
 
-    arn = door.start(Order("retrain", "error grew", half_life=28.0))
+    arn = door.start(order)
 
     (task,) = ecs.describe_tasks(cluster="pricing", tasks=[arn])["tasks"]
     (override,) = task["overrides"]["containerOverrides"]
-    words = ["--reason", "error grew", "--recency_half_life", "28"]
-    assert override["command"] == ["python", "-m", "pipelines.retrain", *words]
-    assert task["startedBy"] == "monitoring-retrain"
+    given = ["--sales", GIVEN["sales"], "--config", GIVEN["config"]]
+    assert override["command"] == ["python", "-m", f"pipelines.{order.action}", *given, *words]
+    assert task["startedBy"] == f"monitoring-{order.action}"
     assert door.wait(arn) is None
     ecs.stop_task(cluster="pricing", task=arn)
     assert door.ended(arn) is not None
@@ -135,7 +143,7 @@ def test_a_cluster_that_is_not_there_is_a_delivery_error(cloud):
     config = settings(doors={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
 
     with pytest.raises(DeliveryError, match="ecs run_task"):
-        aws.EcsDoor(config.doors).start(Order("retrain", "why"))
+        aws.EcsDoor(config.doors, parameters={}).start(Order("retrain", "why"))
 
 
 def test_an_event_reaches_a_rule_for_it(cloud):
@@ -144,14 +152,14 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.put_rule(Name="retrain", EventPattern=json.dumps({"source": ["pricing.monitoring"]}))
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
-    door = job_door(settings(trigger="event"), parameters={}, folder=Path())
+    door = job_door(settings(trigger="event"), parameters=GIVEN, folder=Path())
 
     handle = door.start(Order("retrain", "error grew", half_life=42.0))
 
     (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
     event = json.loads(message["Body"])
     assert event["detail-type"] == "pricing retrain"
-    assert event["detail"] == {"action": "retrain", "reason": "error grew", "recency_half_life": "42"}
+    assert event["detail"] == {"action": "retrain", "reason": "error grew", "recency_half_life": "42", **GIVEN}
     assert door.wait(handle) is True
 
 
