@@ -116,8 +116,9 @@ def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
 
     1. Faults of data or serving call a person: a model trained on them would be worse, not better.
     2. While a job runs nothing is started; one that runs for too long calls a person.
-    3. Lasting decay: a refresh when the states have not seen the decayed days, then a window's wait, else a
-       retraining. Within the cooldown of a retraining nothing; when a retraining did not help, or two failed, a person.
+    3. Lasting decay: a refresh when the states have not seen the decayed days, then a window's wait, else, or when
+       they are still old after it, a retraining. Within the cooldown of a retraining nothing; when a retraining did
+       not help, or two failed, a person.
     4. Stale states, or inputs that drifted while the forecasts hold: a refresh.
     Whatever is started stays inside the daily budget.
     """
@@ -176,7 +177,10 @@ def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> O
     if past.refreshed is not None and (now.now - past.refreshed).days < now.window_days:
         wait = f"{what}; states were carried forward on {past.refreshed:%Y-%m-%d}, a whole window since then is needed"
         return Outcome("none", wait, "decay")
-    if now.state_age is not None and now.state_age >= now.window_days:
+    old = now.state_age is not None and now.state_age >= now.window_days
+    # States as old as the refresh or older: nobody promotes it, or they have aged again. Either way it did not help.
+    tried = past.refreshed is not None and (now.now - past.refreshed).days <= (now.state_age or 0)
+    if old and not tried:
         return Outcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")
     return _retraining(now, what, rules)
 

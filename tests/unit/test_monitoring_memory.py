@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from monitoring.memory import Memory
+from monitoring.rules import Rules, Situation, decide
 from pricing.errors import SourceError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -105,6 +106,23 @@ def test_only_a_refresh_against_decay_makes_the_rules_wait(memory):
     )
 
     assert memory.past(now=NOW).refreshed == NOW
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_promotes_the_refresh(memory, promoted):
+    rules = Rules(3, 2, 7, 2, 6, 28, 3, 0.25)
+    started, age = [], 9
+    for day in range(60):
+        now = NOW + dt.timedelta(days=day)
+        seen = Situation(now, (True,) * 3, "error grew", 7, (), age + day, 0, 0.0, ())
+        outcome = decide(seen, memory.past(now=now), rules)
+        if outcome.action in ("refresh", "retrain"):
+            started.append((day, outcome.action))
+            job = memory.started(action=outcome.action, cause=outcome.cause, reason="", handle="x", now=now)
+            memory.ended(job, succeeded=True, now=now)
+            age = -day if promoted else age
+
+    assert started[:2] == [(0, "refresh"), (7, "retrain")]
 
 
 def test_the_same_alert_waits_and_another_does_not(memory):
