@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import mlflow
 
 from pipelines.cli import job_options, run_main
-from pipelines.production import now, production
+from pipelines.production import Production, now, production
 from pipelines.refresh import refreshed
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
+from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.promotion import Wish, move, notice
+from pricing.registry.aliases import RegisteredVersion
+from pricing.registry.promotion import Wish, earlier_champion, move, notice
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,9 +28,9 @@ def _rollback(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
     with tracked_run("rollback", config=config, reason=options.reason) as run, production(config) as doors:
-        target = doors.registry.find(options.version or PREVIOUS)
         notice(doors.registry, doors.audit, who=doors.who, at=now())
         champion = doors.registry.at(CHAMPION)
+        target = doors.registry.find(options.version) if options.version else _earlier(doors, champion)
         if champion is not None and champion.number == target.number:
             print(f"nothing to do: version {target.number} is the champion already")
             return 0
@@ -52,7 +54,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
             expected=champion.number if champion else None,
             who=doors.who,
             at=now(),
-            why=options.reason or f"back to {options.version or PREVIOUS}",
+            why=options.reason or f"back to {options.version or 'the last champion with other weights'}",
             run_id=run.info.run_id,
         )
         entry = move(doors.registry, doors.audit, wish)
@@ -68,9 +70,25 @@ def _rollback(argv: Sequence[str] | None) -> int:
     return 0
 
 
+def _earlier(doors: Production, champion: RegisteredVersion | None) -> RegisteredVersion:
+    """The last champion with other weights, by the record: a promotion that was killed may have left the alias wrong.
+
+    The alias stands in where the record knows of none, such as in a new database.
+    """
+    versions = {version.number: version.weights for version in doors.registry.versions()}
+    record = doors.audit.entries(doors.registry.identity())
+    found = earlier_champion(record, versions, weights=champion.weights if champion else "")
+    target = doors.registry.find(found or PREVIOUS)
+    if champion is not None and target.weights == champion.weights:
+        raise RegistryError(f"no champion before version {champion.number} had other weights; name one with --version")
+    return target
+
+
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("rollback", "Makes an earlier version the champion again.")
-    options.add_argument("--version", metavar="N", help="the version to go back to; absent: the alias previous")
+    options.add_argument(
+        "--version", metavar="N", help="the version to go back to; absent: the last champion with other weights"
+    )
     options.add_argument("--reason", metavar="WORDS", help="why, for the record")
     return options.parse(argv)
 

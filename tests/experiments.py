@@ -120,6 +120,26 @@ def moved(template: Path, folder: Path) -> Place:
     return Place(folder)
 
 
+def cut_off_before(alias: str, *, folder: Path) -> dict[str, str]:
+    """Environment of a job that is killed, with its process group, when it is about to move an alias.
+
+    It must be started in a session of its own. Python itself runs `sitecustomize` at each start, in the jobs that a job
+    starts, too.
+    """
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "from pricing.registry.aliases import Registry\n"
+        "point = Registry.point\n"
+        "def cut_off(self, alias, number):\n"
+        f"    if alias == {alias!r}:\n"
+        "        os.killpg(0, signal.SIGKILL)\n"
+        "    point(self, alias, number)\n"
+        "Registry.point = cut_off\n"
+    )
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
 @dataclass(frozen=True)
 class Done:
     code: int

@@ -68,6 +68,9 @@ class FakeRegistry:
             raise RegistryError(f"pricing has no version or alias {reference!r}")
         return FakeVersion(number, f"weights-{(int(number) - 1) // 3}")
 
+    def versions(self) -> list[FakeVersion]:
+        return [self.find(number) for number in "123456789"]
+
     def point(self, alias: str, number: str) -> None:
         if self.fails_at == alias:
             self.fails_at = None

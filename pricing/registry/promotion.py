@@ -1,6 +1,7 @@
 """Moving the champion: the record's transaction decides, the alias follows, and a hand-made move is noticed."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -38,6 +39,10 @@ class Aliases(Protocol):
 
     def find(self, reference: str) -> Version:
         """The version that a number or an alias names."""
+        ...
+
+    def versions(self) -> Sequence[Version]:
+        """Every version there is."""
         ...
 
     def point(self, alias: str, number: str) -> None:
@@ -94,10 +99,14 @@ def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
             if champion != wish.expected:
                 entry = turn.append(replace(entry, outcome="lost"))
             else:
+                previous = _previous(registry, turn, aliases, target=target)
                 # Written first: a record that refuses must do so before anything has moved.
                 entry = turn.append(entry)
                 before = aliases
-                _point(registry, aliases, target)
+                # Champion last: it is what serving follows, so that everything else is in place by then.
+                if previous is not None and previous != aliases.get(PREVIOUS):
+                    registry.point(PREVIOUS, previous)
+                registry.point(CHAMPION, target.number)
     except BaseException:
         if before is not None:
             _restore(registry, before)
@@ -108,6 +117,18 @@ def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
             f"{_name(wish.expected)}, against which it was judged; run it again"
         )
     return entry
+
+
+def earlier_champion(entries: Sequence[Entry], versions: Mapping[str, str], *, weights: str) -> str | None:
+    """The last champion of the record with other weights that still exists; None when there is none.
+
+    Args:
+        entries: The record, oldest first.
+        versions: The weights of every version that exists, by number.
+        weights: Of the champion.
+    """
+    done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
+    return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
 
 
 def refuse(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
@@ -162,12 +183,18 @@ def _entry(wish: Wish, champion: str | None, target: Version) -> Entry:
     )
 
 
-def _point(registry: Aliases, before: dict[str, str], target: Version) -> None:
-    champion = before.get(CHAMPION)
-    # Champion last: it is what serving follows, so that everything else is in place by then.
-    if champion is not None and registry.find(champion).weights != target.weights:
-        registry.point(PREVIOUS, champion)
-    registry.point(CHAMPION, target.number)
+def _previous(registry: Aliases, turn: Turn, aliases: dict[str, str], *, target: Version) -> str | None:
+    """What the alias previous shall name once the target is champion; None where nothing can be said."""
+    for alias in (CHAMPION, PREVIOUS):
+        number = aliases.get(alias)
+        if number is not None and registry.find(number).weights != target.weights:
+            return number
+    # A promotion that was killed between the two aliases has left previous on the champion itself.
+    entries = turn.entries()
+    if all(entry.weights == target.weights for entry in entries if entry.outcome == "done"):
+        return None
+    versions = {version.number: version.weights for version in registry.versions()}
+    return earlier_champion(entries, versions, weights=target.weights)
 
 
 def _restore(registry: Aliases, before: dict[str, str]) -> None:

@@ -1,5 +1,9 @@
 import datetime as dt
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +27,7 @@ from pricing.demand.state import span
 from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit, Entry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
+from tests.experiments import ROOT, cut_off_before
 from tests.promotions import figures, packed
 from tests.versions import make_demand, make_panel
 
@@ -225,6 +230,38 @@ def test_rollback_goes_to_the_last_champion_with_other_weights(shop: Shop) -> No
     assert shop.registry.aliases()["champion"] == first
     assert shop.registry.aliases()["previous"] == second
     assert (shop.entries()[-1].action, shop.entries()[-1].why) == ("rollback", "complaints")
+
+
+def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.add()
+    promote.main([])
+    second = shop.add(seed=2)
+    promote.main([])
+    third = shop.add(seed=3)
+    environment = {**os.environ, **cut_off_before("champion", folder=shop.folder / "cut")}
+    command = [sys.executable, "-m", "pipelines.promote"]
+
+    killed = subprocess.run(command, cwd=ROOT, env=environment, start_new_session=True, check=False)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert shop.registry.aliases() == {"champion": second, "previous": second, "challenger": third}
+    assert [entry.to_version for entry in shop.entries()] == [first, second], "the champion serves on, and no other"
+    assert rollback.main(["--reason", "complaints"]) == 0
+    assert shop.registry.aliases() == {"champion": first, "previous": second, "challenger": third}
+    assert promote.main([]) == 0
+    assert shop.registry.aliases() == {"champion": third, "previous": first, "challenger": third}
+
+
+def test_rollback_to_the_champion_itself_is_no_success(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    number = shop.add()
+    promote.main([])
+    shop.registry.point("previous", number)  # as the first promotion of other weights leaves it when it is killed
+
+    assert rollback.main([]) == 2
+
+    assert f"no champion before version {number} had other weights" in capsys.readouterr().err
 
 
 def test_rollback_with_sales_carries_the_old_weights_to_their_last_day(

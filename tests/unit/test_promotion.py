@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit, Entry
-from pricing.registry.promotion import Wish, move, notice, refuse
+from pricing.registry.promotion import Wish, earlier_champion, move, notice, refuse
 from tests.promotions import FakeRegistry
 
 
@@ -71,6 +71,33 @@ def test_previous_is_the_last_champion_with_other_weights(audit: Audit) -> None:
 
         assert registry.pointed.get(PREVIOUS) == previous
         assert registry.pointed[CHAMPION] == to
+
+
+@pytest.mark.parametrize(("to", "previous"), [("5", "1"), ("7", "4")], ids=["the same weights", "other weights"])
+def test_a_move_mends_a_previous_that_one_killed_halfway_has_left_on_the_champion(
+    audit: Audit, to: str, previous: str
+) -> None:
+    registry = FakeRegistry()
+    move(registry, audit, wish("1"))
+    move(registry, audit, wish("4", "1"))
+    registry.pointed[PREVIOUS] = "4"  # as when the move to 7 had been killed before the champion's turn
+
+    move(registry, audit, wish(to, "4"))
+
+    assert registry.pointed == {CHAMPION: to, PREVIOUS: previous}
+
+
+def test_the_earlier_champion_is_the_last_that_was_one_has_other_weights_and_is_still_there(audit: Audit) -> None:
+    registry = FakeRegistry()
+    for expected, to in [(None, "1"), ("1", "4"), ("4", "7"), ("7", "8")]:
+        move(registry, audit, wish(to, expected))
+    refuse(registry, audit, wish("2", "8"))
+    versions = {version.number: version.weights for version in registry.versions()}
+
+    assert earlier_champion(entries(audit), versions, weights="weights-2") == "4"
+    assert earlier_champion(entries(audit), {**versions, "4": "weights-2"}, weights="weights-2") == "1"
+    del versions["4"], versions["1"]
+    assert earlier_champion(entries(audit), versions, weights="weights-2") is None
 
 
 def test_a_wish_formed_against_another_champion_is_lost_and_recorded(audit: Audit) -> None:
