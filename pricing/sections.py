@@ -30,7 +30,7 @@ class DataConfig(Section):
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
     list_price_window: PositiveInt
     list_price_quantile: Annotated[float, Field(ge=0, le=1)]
-    promo_cut: Annotated[float, Field(gt=0, lt=1)]
+    promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":

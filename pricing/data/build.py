@@ -261,6 +261,9 @@ def _unit_cost(grid: _Grid, list_price: Floats, margins: Floats) -> tuple[Floats
 def _promotions(grid: _Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:
     given = grid.spread("is_promo")
     missing = grid.present & np.isnan(given)
+    if config.promo_cut is None:
+        grid.note(missing, "is_promo is not given on {} rows: a cut there is a price, not a promotion.")
+        return np.nan_to_num(given).astype(np.float32)
     cut_by = f"{config.promo_cut:.0%}"
     grid.note(missing, f"is_promo is derived on {{}} rows: a price at least {cut_by} below list is a promotion.")
     with np.errstate(invalid="ignore"):

@@ -56,7 +56,7 @@ class Shift:
         value: (product,) shift of each product.
         error: (product,) its standard error, the control's coefficient taken as known; infinite where nothing is known.
         mean: The shift that all products share.
-        mean_error: Its standard error, clustered over products, the control's coefficient estimated.
+        mean_error: Its standard error, clustered over products, with what is not known of control and weekend in it.
         control: Coefficient of the routine part: what a routine move tells of hidden demand.
         common: (product,) standard deviation of the error that all products share through that coefficient.
         weekend: How much more elastic weekends are, relatively and for all products, beyond what the offset says.
@@ -145,7 +145,12 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
     so_far = np.asarray([0.0, weekend])
     beta[1:] = kept * (so_far + beta[1:]) - so_far
     shared_part = beta[1:] @ columns[1:]
-    newton(slice(0, 1))
+    alone = float(newton(slice(0, 1))[0])
+    mean = residuals.mean * np.exp(np.clip(level[who] + beta @ columns, -3, 3))
+    around = centred(v * mean)
+    # What the errors of the shrunk coefficients do to δ: their posterior variance through their tie with the price.
+    ties = around[1:] @ (v * mean * around[0]) / max(float((v * mean * around[0]) @ around[0]), 1e-9)
+    mean_error = float(np.sqrt(alone + (ties**2) @ (kept * shared[1:])))
 
     own = np.full(products, beta[0])
     for _ in range(MAX_NEWTON):
@@ -162,7 +167,7 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
         value=np.where(np.isfinite(error), own, 0.0),
         error=error,
         mean=float(beta[0]),
-        mean_error=float(np.sqrt(shared[0])),
+        mean_error=mean_error,
         control=float(beta[1]),
         common=np.where(usable, np.abs(tie), 0.0) * float(np.sqrt(kept[0] * shared[1])),
         weekend=float(beta[2]),

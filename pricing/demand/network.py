@@ -30,6 +30,7 @@ Tensor = Any  # a backend tensor; Keras has no type for it
 
 HIDDEN = 32
 EMBEDDING = 4
+NO_DRAW = -20.0  # of the head, whose softplus is the lift
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,22 @@ def named_weights(network: keras.Model) -> Weights:
         variable.path.split("/", 1)[-1] if variable.path.count("/") > 1 else variable.path: np.asarray(value)
         for variable, value in zip(network.weights, network.get_weights(), strict=True)
     }
+
+
+def without_draw(weights: Weights) -> Weights:
+    """The weights of a network that saw no promotion: what one draws was never learnt, so none draws anything."""
+    kernel, bias = weights["heads/kernel"].copy(), weights["heads/bias"].copy()
+    kernel[:, 2], bias[2] = 0.0, NO_DRAW
+    return weights | {"heads/kernel": kernel, "heads/bias": bias}
+
+
+def with_draw(weights: Weights) -> Weights:
+    """The weights with the draw ready to be learnt, where `without_draw` put it out of reach of any training."""
+    if weights["heads/bias"][2] > NO_DRAW / 2:
+        return weights
+    bias = weights["heads/bias"].copy()
+    bias[2] = 0.0
+    return weights | {"heads/bias": bias}
 
 
 def _listed(network: keras.Model, weights: Weights) -> list[Floats]:

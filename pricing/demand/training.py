@@ -14,7 +14,7 @@ from pricing.demand.elasticity import Shrunk
 from pricing.demand.identification import Identified, identify, recency_weights
 from pricing.demand.intervals import LEVEL_ERROR
 from pricing.demand.model import DemandModel
-from pricing.demand.network import Shape, Trainer, Weights
+from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.sampling import Plan, build_table, draw_batches
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
@@ -96,7 +96,7 @@ def fit(
     say = progress or (lambda _: None)
     check_history(panel, config)
     categories, category = np.unique(panel.categories, return_inverse=True)
-    weights = start.weights if start is not None else None
+    weights = with_draw(start.weights) if start is not None and start.weights is not None else None
     identified = start.identified if start is not None else None
     if identified is None:
         norms = initial_norms(panel, category=category, config=config)
@@ -128,7 +128,8 @@ def fit(
     rate = config.learning_rate if weights is None else config.learning_rate / 2
     rng = np.random.default_rng([config.seed, periods])
     weights = trainer.fit(draw_batches(table, plan, rng), steps=steps, rate=rate, start=weights, progress=say)
-    encoded = encode_panel(weights, panel, norms=identified.norms, tail=config.checkpoint)
+    serving = weights if table.draw.any() else without_draw(weights)
+    encoded = encode_panel(serving, panel, norms=identified.norms, tail=config.checkpoint)
     model = DemandModel(
         product_ids=panel.product_ids,
         categories=categories,
@@ -136,7 +137,7 @@ def fit(
         period=panel.period,
         horizon=horizon,
         own_periods=config.own_periods,
-        weights=weights,
+        weights=serving,
         norms=identified.norms,
         elasticity_sd=identified.shrunk.sd.astype(np.float32),
         list_price=panel.list_price[:, -1].astype(np.float32),

@@ -100,6 +100,15 @@ def test_an_absent_promotion_is_a_cut_below_list() -> None:
     assert_array_equal(panel.is_promo, [[0, 1, 0]])
 
 
+def test_without_a_configured_cut_an_absent_promotion_is_none() -> None:
+    plain = CONFIG.model_copy(update={"promo_cut": None})
+
+    panel = build_panel(rows([0, 1, 2], price=[10.0, 5.0, 9.0], list_price=10.0), plain)
+
+    assert_array_equal(panel.is_promo, [[0, 0, 0]])
+    assert any(note.startswith("is_promo is not given on 3 rows") for note in panel.notes)
+
+
 def test_a_given_promotion_stands_whatever_the_price() -> None:
     panel = build_panel(rows([0, 1], price=[10.0, 5.0], list_price=10.0, is_promo=[1, 0]), CONFIG)
 

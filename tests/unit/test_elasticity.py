@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.elasticity import LIMITS, Residuals, level_prior, regress, shrink
+from pricing.demand.elasticity import CONTROL_SD, LIMITS, Residuals, level_prior, regress, shrink
 from pricing.demand.moves import Moves, fit_moves, routine_part
 
 
@@ -144,6 +144,15 @@ def test_weekends_on_which_shoppers_answer_more_are_found() -> None:
 
     assert found.weekend == pytest.approx(0.4, abs=0.1)
     assert found.mean == pytest.approx(0.0, abs=0.1)
+
+
+def test_where_every_move_is_routine_the_controls_prior_is_all_the_doubt_there_is() -> None:
+    plain = simulate(shift=np.full(20, -0.5))
+
+    shift = regress(replace(plain, routine=plain.price), products=20)
+
+    assert shift.mean_error == pytest.approx(CONTROL_SD, rel=0.3)
+    assert shift.mean + shift.control == pytest.approx(-0.5, abs=0.2)
 
 
 def test_a_second_round_does_not_wear_the_weekends_prior_down() -> None:
