@@ -16,6 +16,8 @@ from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit
 from pricing.registry.version import LoadedVersion, load
 
+NOTHING = "nothing to do"  # the verdict of a job that changed nothing
+
 
 @dataclass(frozen=True)
 class Production:

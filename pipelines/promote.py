@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import EXIT_REFUSED, job_options, run_main
-from pipelines.production import Production, now, production
+from pipelines.production import NOTHING, Production, now, production
 from pipelines.promotion_report import report
 from pipelines.quiet import import_tensorflow
 from pipelines.record import fingerprint
@@ -93,9 +93,9 @@ def _because(verdicts: Sequence[Verdict]) -> str:
 
 
 def _nothing(why: str) -> int:
-    mlflow.set_tag("verdict", "nothing to do")
-    write_note(f"Nothing to do: {why}.")
-    print(f"nothing to do: {why}")
+    mlflow.set_tag("verdict", NOTHING)
+    write_note(f"{NOTHING.capitalize()}: {why}.")
+    print(f"{NOTHING}: {why}")
     return 0
 
 

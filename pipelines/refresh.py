@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.cli import job_options, run_main
-from pipelines.production import Production, production
+from pipelines.production import NOTHING, Production, production
 from pipelines.record import describe_data, log_data
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
@@ -65,7 +65,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
             )
             carried = refreshed(doors, version, panel, parent=base.number, sales=options.sales, rebuild=options.rebuild)
         if carried is None:
-            print(f"nothing to do: version {base.number} has read these sales already, up to {panel.dates[-1]}")
+            print(f"{NOTHING}: version {base.number} has read these sales already, up to {panel.dates[-1]}")
             return 0
         number, waiting = carried.number, _waiting(doors, base)
         if waiting is None:
@@ -125,7 +125,7 @@ def refreshed(
         return Refreshed(earlier, found=True)
     demand = version.demand.refresh(panel, rebuild=rebuild)
     if _same(demand.to_arrays(), version.demand.to_arrays()):
-        mlflow.set_tag("verdict", "nothing to do")
+        mlflow.set_tag("verdict", NOTHING)
         return None
     checked = parity(demand, panel)
     facts = carry_facts(version.facts, demand.encoded.tail, panel, whole=covers(panel, demand))

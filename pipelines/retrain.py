@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.commands import child_tags, run_job
 from pipelines.lock import only_one
+from pipelines.production import NOTHING
 from pipelines.record import fingerprint, flatten
 from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
@@ -54,7 +55,11 @@ def _retrain(argv: Sequence[str] | None) -> int:
             return _say("left to a person: registry.auto_promote is off; mlflow run . -e promote puts it to the gates")
         words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
         code = run_job("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
-        return _say("kept the champion: a gate refused the new version" if code == EXIT_REFUSED else "promoted")
+        if code == EXIT_REFUSED:
+            return _say("kept the champion: a gate refused the new version")
+        if child_tags(run, "promote").get("verdict") == NOTHING:
+            return _say(f"{NOTHING}: version {done} is the champion already")
+        return _say("promoted")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import mlflow
 
 from pipelines.cli import job_options, run_main
-from pipelines.production import Production, now, production
+from pipelines.production import NOTHING, Production, now, production
 from pipelines.refresh import refreshed
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
@@ -32,7 +32,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
         champion = doors.registry.at(CHAMPION)
         target = doors.registry.find(options.version) if options.version else _earlier(doors, champion)
         if champion is not None and champion.number == target.number:
-            print(f"nothing to do: version {target.number} is the champion already")
+            print(f"{NOTHING}: version {target.number} is the champion already")
             return 0
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = doors.fetch(target.number, scratch)

@@ -2,14 +2,18 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from pipelines import nightly, retrain
+from pipelines.cli import EXIT_REFUSED
 from pipelines.lock import only_one
 from pricing.config import load_config
 from tests.experiments import Place, moved, place, write_config, write_sales
@@ -165,6 +169,36 @@ def test_a_night_retrains_with_the_reason_and_half_life_that_monitorings_run_say
     reason = found.get("reason", "monitoring found decay")
     half_life = ("--recency_half_life", "45") if found else ()
     assert asked == [("pipelines.retrain", "--source", "sales.csv", "--reason", reason, *half_life)]
+
+
+@pytest.mark.parametrize(
+    ("promoted", "code", "verdict"),
+    [
+        ("promoted", 0, "promoted"),
+        ("nothing to do", 0, "nothing to do: version 3 is the champion already"),
+        ("refused", EXIT_REFUSED, "kept the champion: a gate refused the new version"),
+    ],
+)
+def test_a_retraining_says_what_its_promotion_says(
+    here: Place, monkeypatch: pytest.MonkeyPatch, promoted: str, code: int, verdict: str
+) -> None:
+    for name, value in here.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def job(module: str, options: Sequence[str], *, run: Run, **_: Any) -> int:
+        if module != "pipelines.promote":
+            return 0
+        tags = {"mlflow.parentRunId": run.info.run_id, "job": "promote", "verdict": promoted}
+        here.client.create_run(run.info.experiment_id, tags=tags)
+        return code
+
+    monkeypatch.setattr(retrain, "run_job", job)
+    monkeypatch.setattr(retrain, "trained_already", lambda *_, **__: "3")
+
+    assert retrain.main(["--config", str(write_config(here.folder / "tiny.yaml", auto_promote=True))]) == 0
+
+    (run,) = here.runs(job="retrain")
+    assert run.data.tags["verdict"] == verdict
 
 
 @pytest.mark.parametrize("half_life", ["0", "-3", "inf", "soon"])
