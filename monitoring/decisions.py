@@ -43,7 +43,8 @@ def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, li
 
     `date` is a timestamp, `at` has UTC, `reasons` are joined by a blank, the candidates are arrays; that of the
     forecasts' sizes (of negative binomials) is empty in a log from before they were kept. A decision that stands in the
-    log twice, as when a segment was copied, comes once. Those with a wrong clock are counted and stay.
+    log twice, as when a segment was copied, comes once. Those with a wrong clock are counted and stay, but are not
+    `live`: made before the day they are for was over, by a clock that is not ahead of `now`.
     """
     rows = []
     broken = 0
@@ -58,6 +59,7 @@ def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, li
     frame[NUMBERS] = frame[NUMBERS].astype("float64")
     repeated = frame["decision_id"].duplicated()
     frame = frame[~repeated].reset_index(drop=True)
+    frame["live"] = ~_late(frame) & ~_ahead(frame, now=now)
     damaged = reading.damaged + broken
     missing = max(0, reading.lost - reading.damaged)
     findings = [
@@ -115,18 +117,30 @@ def _number(value: float | None) -> float:
 
 def _clocks(frame: pd.DataFrame, *, now: dt.datetime) -> list[Finding]:
     """Clocks that disagree: with this machine's, with themselves, and with the day that is priced."""
-    limit = pd.Timestamp(now) + pd.Timedelta(seconds=CLOCK_SECONDS)
-    ahead = int((frame["at"] > limit).sum())
+    ahead = int(_ahead(frame, now=now).sum())
     ordered = frame.sort_values(["worker", "sequence"])
     back = ordered.groupby("worker")["at"].diff() < -pd.Timedelta(seconds=CLOCK_SECONDS)
-    late = int((frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=1)).sum())
+    late = int(_late(frame).sum())
     return [
         *counted(
-            "clock_ahead", "warning", "{count} decision(s) claim to come from the future: a clock is wrong", ahead
+            "clock_ahead",
+            "warning",
+            "{count} decision(s) claim to come from the future: a clock is wrong, and they tell nothing about today",
+            ahead,
         ),
         *counted("clock_back", "warning", "{count} time(s) a worker's clock was set back", int(back.sum())),
         *counted("decided_late", "note", "{count} decision(s) were made after the day they price: a replay", late),
     ]
+
+
+def _late(frame: pd.DataFrame) -> "pd.Series[bool]":
+    late: pd.Series[bool] = frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=1)
+    return late
+
+
+def _ahead(frame: pd.DataFrame, *, now: dt.datetime) -> "pd.Series[bool]":
+    ahead: pd.Series[bool] = frame["at"] > pd.Timestamp(now) + pd.Timedelta(seconds=CLOCK_SECONDS)
+    return ahead
 
 
 def period_start(dates: "pd.Series[pd.Timestamp]", *, first: np.datetime64, days: int) -> "pd.Series[pd.Timestamp]":
@@ -140,8 +154,7 @@ def in_force(frame: pd.DataFrame, *, by: Sequence[str] = ("product_id", "period"
 
     That is the last one made before the priced day ended; where all were made later, the last of them.
     """
-    late = frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=1)
-    order = frame.assign(_late=late).sort_values(
+    order = frame.assign(_late=_late(frame)).sort_values(
         ["_late", "at", "worker", "sequence"], ascending=[False, True, True, True]
     )
     newest = ~order.duplicated(list(by), keep="last")

@@ -223,26 +223,28 @@ def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.
 
 def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:
     """The newest day on which somebody decided, by the log's own clock; a replay of the past tells nothing about it."""
-    live = _live(decisions)
+    live = decisions[decisions["live"]]
     if live.empty:
         return np.datetime64(panel.dates[-1], "D")
-    newest: np.datetime64 = live["at"].dt.tz_localize(None).max().to_datetime64().astype("datetime64[D]")
-    return newest
+    return _day(live["at"].dt.tz_localize(None).max())
 
 
 def _idle(decisions: pd.DataFrame, panel: Panel) -> int | None:
-    """Days between the newest day that somebody decided for and the newest sales, beyond the panel's own grain."""
-    live = _live(decisions)
+    """Days between the newest day that somebody decided for and the newest sales, beyond the panel's own grain.
+
+    A decision made ahead counts for the day it was made on, so that a price for next month hides no outage.
+    """
+    live = decisions[decisions["live"]]
     if live.empty:
         return None
-    newest = live["date"].max().to_datetime64().astype("datetime64[D]")
+    made = live["at"].dt.tz_localize(None)
+    newest = _day(live["date"].where(live["date"] < made, made).max())
     return max(0, _days(panel.dates[-1] - newest) - STEP_DAYS[panel.period] + 1)
 
 
-def _live(decisions: pd.DataFrame) -> pd.DataFrame:
-    """The decisions that were made before the day they are for was over."""
-    live: pd.DataFrame = decisions[decisions["at"].dt.tz_localize(None) < decisions["date"] + pd.Timedelta(days=1)]
-    return live
+def _day(moment: pd.Timestamp) -> np.datetime64:
+    day: np.datetime64 = moment.to_datetime64().astype("datetime64[D]")
+    return day
 
 
 def _days(span: np.timedelta64) -> int:

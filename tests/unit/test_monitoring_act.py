@@ -286,11 +286,30 @@ def test_decisions_that_stay_away_while_sales_go_on_are_counted_in_days_and_call
     stopped = look(panel, decisions, findings, champion=NOBODY, config=CONFIG)
     going_on = look(panel.through(panel.dates[49]), decisions, findings, champion=NOBODY, config=CONFIG)
 
-    assert (stopped.idle, going_on.idle) == (10, 0)
-    assert metrics(stopped, backtest_wape=0.4)["days_since_decisions"] == 10
+    assert (stopped.idle, going_on.idle) == (11, 1)  # each was made the evening before
+    assert metrics(stopped, backtest_wape=0.4)["days_since_decisions"] == 11
     assert "decisions_stopped" in {finding.code for finding in stopped.findings}
-    assert situation(stopped, now=NOW, config=CONFIG).idle_days == 10
+    assert situation(stopped, now=NOW, config=CONFIG).idle_days == 11
     assert CONFIG.alarms["decisions_stopped"].metric == "days_since_decisions"
+
+
+def test_a_fast_clock_stops_no_sales_and_a_price_for_next_month_hides_no_outage(tmp_path):
+    panel, truth = build(World(products=4, days=60))
+    made = entries(panel, truth, days=range(30, 50))
+    now = dt.datetime.combine(panel.dates[-1].astype(dt.date), dt.time(12), tzinfo=dt.UTC)
+    fast = replace(made[-1], decision=made[-1].decision.model_copy(update={"decision_id": "fast"}))
+    fast = replace(fast, at=now + dt.timedelta(days=9), date=(now + dt.timedelta(days=9)).date())
+    ahead = replace(made[-2], decision=made[-2].decision.model_copy(update={"decision_id": "ahead"}))
+    ahead = replace(ahead, date=now.date() + dt.timedelta(days=30))
+    writer = LogWriter(tmp_path)
+    writer.append([*made, fast, ahead])
+    writer.close()
+    decisions, findings = load_decisions(tmp_path, now=now)
+
+    watched = look(panel, decisions, findings, champion=NOBODY, config=CONFIG)
+
+    assert (watched.silent, watched.idle) == (0, 11)
+    assert {finding.code: finding.count for finding in watched.findings}["clock_ahead"] == 1
 
 
 def test_a_log_without_a_live_decision_says_nothing_of_whether_they_stopped(seen):
