@@ -75,9 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         after = champion_number(config.registry.model_name, uri=tracking_uri())
         deed = act.with_champion(deed, before=champion.number, after=after)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            periods = seen.joined.frame["period"]
-            first = None if periods.empty else periods.min().date()
-            week = tell_week(panel, seen, holdout=holdout.since(home / "monitoring" / "holdout.json", first))
+            week = tell_week(panel, seen, holdout=_holdout(options, seen))
             figures |= {
                 "holdout_gain": week.effect.margin.value,
                 "discount": week.now.discount,
@@ -113,6 +111,13 @@ def _panel(options: argparse.Namespace, config: DataConfig) -> Panel:
     if not len(panel.dates):
         raise HistoryError(f"there are no sales up to {options.until}; nothing can be compared")
     return panel
+
+
+def _holdout(options: argparse.Namespace, seen: Watch) -> holdout.Holdout | None:
+    """Who is held out; the day that pricing began is kept only where this run acts, on the platform's own log."""
+    own = options.act == "true" and options.decisions is None
+    first = holdout.first_day(seen.joined.frame)
+    return holdout.since(cli.home() / "monitoring" / "holdout.json", first, keep=own)
 
 
 def _publish(figures: dict[str, float], config: Config) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring.holdout import Holdout
+from monitoring.holdout import Holdout, first_day
 from monitoring.samples import mean_units
 from monitoring.scores import Interval, volume_classes
 from pricing.data.panel import STEP_DAYS, Panel
@@ -102,7 +102,8 @@ def effect(
 
     Args:
         panel: Actual sales.
-        joined: `Joined.frame`; pricing began with its first day, or where the holdout knows an earlier one.
+        joined: `Joined.frame`; pricing began with its first day that was priced live, or where the holdout knows an
+            earlier one. In a replay of the past nothing is live, and its first day counts.
         holdout: Who is held out, and since when anything was priced.
         window: Periods of the newest window.
         rng: Draws the products.
@@ -114,9 +115,8 @@ def effect(
         )
     if joined.empty:
         return Effect(nothing, 0, len(holdout.held), "No decision has met its sales yet.")
-    first = np.datetime64(joined["period"].min(), "D")
-    if holdout.began is not None:
-        first = min(first, np.datetime64(holdout.began, "D"))
+    days = [day for day in (first_day(joined), holdout.began) if day is not None]
+    first = np.datetime64(min(days) if days else joined["period"].min(), "D")
     begin = int(np.searchsorted(panel.dates, first))
     total = len(panel.dates)
     after = slice(max(begin, total - window), total)

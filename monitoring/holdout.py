@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from monitoring import cli
 from monitoring.samples import mean_units
 from monitoring.scores import volume_classes
@@ -98,12 +100,25 @@ def write(path: Path, holdout: Holdout) -> None:
     draft.replace(path)
 
 
-def since(path: Path, first: dt.date | None) -> Holdout | None:
+def first_day(joined: pd.DataFrame) -> dt.date | None:
+    """The first day that was priced, as far as the log shows it: None when it shows none.
+
+    One decision for a past day, or one that nobody followed, says nothing about when pricing began.
+
+    Args:
+        joined: `Joined.frame`.
+    """
+    days = joined.loc[joined["live"] & ((joined["pricing"] == "followed") | joined["held_out"]), "period"]
+    return None if days.empty else days.min().date()
+
+
+def since(path: Path, first: dt.date | None, *, keep: bool) -> Holdout | None:
     """The assignment in a file with the day that pricing began, which is kept there: old days leave the decision log.
 
     Args:
         path: Where the assignment lies.
         first: The first day that the log shows; None when it shows none.
+        keep: Whether it is written down: the log is the platform's own, and this run may leave traces.
 
     Raises:
         SourceError: As `read`.
@@ -111,9 +126,10 @@ def since(path: Path, first: dt.date | None) -> Holdout | None:
     found = read(path)
     if found is None or first is None or (found.began is not None and found.began <= first):
         return found
-    kept = replace(found, began=first)
-    write(path, kept)
-    return kept
+    known = replace(found, began=first)
+    if keep:
+        write(path, known)
+    return known
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from benchmarks.monitoring_world import World, backtest_figures, build, entries, without
 from monitoring.__main__ import main
 from monitoring.cli import run_main
+from monitoring.holdout import Holdout, read, write
 from monitoring.memory import Memory
 from monitoring.rules import Past
 from monitoring.tracking import monitoring_run, with_recorded
@@ -63,6 +64,10 @@ def crown(home: Path, world: World, *, state_date: str) -> None:
     client.set_registered_model_alias("pricing", "champion", version.version)
 
 
+def hold_out(home: Path) -> None:
+    write(home / "monitoring" / "holdout.json", Holdout(frozenset({"P0"}), frozenset({"P1"})))
+
+
 def monitor(home: Path, *more: str) -> int:
     return run_main(main, ["--sales", str(home / "panel"), *more])
 
@@ -85,8 +90,11 @@ def test_an_unchanged_world_is_reported_and_nothing_is_done(home):
     world = World(days=392)
     prepare(home, world)
     crown(home, world, state_date="2024-10-01")
+    hold_out(home)
 
     assert monitor(home, "--exit_code", "true") in (0, 10)
+
+    assert read(home / "monitoring" / "holdout.json").began is not None
 
     run = last_run()
     assert run.info.status == "FINISHED"
@@ -119,12 +127,14 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
 
 def test_running_twice_writes_no_outcome_twice(home):
     prepare(home, World(days=200, products=20), days=range(180, 200))
+    hold_out(home)
 
     first, again = (monitor(home, "--act", "false"), last_run()), (monitor(home, "--act", "false"), last_run())
 
     assert (first[0], again[0]) == (0, 0)
     assert first[1].data.metrics["outcomes_new"] == 20 * (20 + 14)
     assert again[1].data.metrics["outcomes_new"] == 0
+    assert read(home / "monitoring" / "holdout.json").began is None  # with --act false
     assert again[1].data.metrics["wape"] == first[1].data.metrics["wape"]
 
 

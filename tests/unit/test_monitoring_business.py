@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.monitoring_world import World, build, without
 from monitoring.business import effect, line, weeks
-from monitoring.holdout import Holdout, assign, read, since, strata_of, write
+from monitoring.holdout import Holdout, assign, first_day, read, since, strata_of, write
 from pricing.errors import SourceError
 
 PANEL, _ = build(World(products=40, days=140))
@@ -21,7 +21,7 @@ BEGIN = 112
 def joined(products):
     days = pd.to_datetime(PANEL.dates[BEGIN:])
     rows = [(product, day) for product in products for day in days]
-    return pd.DataFrame(rows, columns=["product_id", "period"]).assign(pricing="followed")
+    return pd.DataFrame(rows, columns=["product_id", "period"]).assign(pricing="followed", live=True, held_out=False)
 
 
 def halves():
@@ -93,11 +93,11 @@ def test_the_gain_is_that_since_pricing_began_although_the_logs_first_days_are_g
 
 def test_the_day_that_pricing_began_is_kept_and_only_moves_back(tmp_path):
     path = tmp_path / "holdout.json"
-    assert since(path, dt.date(2024, 3, 1)) is None, "nobody is held out"
+    assert since(path, dt.date(2024, 3, 1), keep=True) is None, "nobody is held out"
     write(path, assign({"A": "x", "B": "x"}, share=0.5))
-    assert since(path, None).began is None
+    assert since(path, None, keep=True).began is None
 
-    days = [since(path, dt.date(2024, 3, day)).began for day in (5, 9, 2)]
+    days = [since(path, dt.date(2024, 3, day), keep=True).began for day in (5, 9, 2)]
 
     assert [day.day for day in days] == [5, 5, 2]
     assert assign({"A": "x", "B": "x", "C": "x"}, share=0.5, before=read(path)).began == dt.date(2024, 3, 2)
@@ -109,7 +109,39 @@ def test_a_beginning_that_is_no_day_is_an_error(tmp_path, began):
     path.write_text(json.dumps({"held": [], "priced": [], "began": began}))
 
     with pytest.raises(SourceError, match="is no list of held-out products"):
-        since(path, dt.date(2024, 3, 1))
+        since(path, dt.date(2024, 3, 1), keep=True)
+
+
+def test_a_run_that_may_leave_no_trace_keeps_no_beginning(tmp_path):
+    path = tmp_path / "holdout.json"
+    write(path, assign({"A": "x", "B": "x"}, share=0.5))
+
+    assert since(path, dt.date(2024, 3, 1), keep=False).began == dt.date(2024, 3, 1)
+    assert read(path).began is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"live": False}, {"pricing": "overridden"}, {"pricing": "kept"}], ids=["past", "changed", "ignored"]
+)
+def test_one_decision_for_a_past_day_or_that_nobody_followed_does_not_begin_pricing(changes):
+    held, priced = halves()
+    frame = joined(priced)
+    stray = frame.iloc[:1].assign(period=pd.Timestamp(PANEL.dates[3]), **changes)
+    with_stray = pd.concat([stray, frame], ignore_index=True)
+
+    assert first_day(with_stray) == first_day(frame) == PANEL.dates[BEGIN].astype(dt.date)
+    found, plain = (
+        effect(PANEL, rows, Holdout(held, priced), window=28, rng=np.random.default_rng(0))
+        for rows in (with_stray, frame)
+    )
+    assert found == plain
+
+
+def test_a_held_out_product_begins_pricing_and_a_replay_shows_no_beginning():
+    frame = joined(["A"])
+
+    assert first_day(frame.assign(pricing="kept", held_out=True)) == PANEL.dates[BEGIN].astype(dt.date)
+    assert first_day(frame.assign(live=False)) is None
 
 
 def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
