@@ -56,7 +56,8 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
                 study_name=name,
                 storage=_kept(storage, tuning),
                 direction="minimize",
-                sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup, seed=os.getpid()),
+                # Unseeded: processes in containers have equal numbers, and equal seeds would draw equal trials.
+                sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
                 load_if_exists=True,
             )

@@ -162,6 +162,19 @@ def test_a_study_goes_on_where_it_was_left(here: Place, config: Config) -> None:
 
 
 @pytest.mark.slow
+def test_machines_whose_processes_have_equal_numbers_draw_different_trials(
+    here: Place, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
+
+    drawn = [
+        open_study(str(here.folder / machine), name="s", tuning=config.tuning).ask().suggest_float("rate", 0, 1)
+        for machine in ("one", "other")
+    ]
+
+    assert drawn[0] != drawn[1]
+
+
 def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(here: Place, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
     code = f"""
