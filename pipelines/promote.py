@@ -111,6 +111,7 @@ def _judge(
     challenger = doors.fetch(target.number, scratch)
     golden = golden_gate(challenger.verify().latency_ms, limits)
     states = state_gates(
+        number=target.number,
         challenger=challenger.meta["state_date"],
         champion=champion.tags.get("state_date") if champion else None,
         parity=challenger.meta["checks"].get("parity"),

@@ -107,10 +107,13 @@ def champion_gates(challenger: Mapping[str, Any], champion: Mapping[str, Any], l
     ]
 
 
-def state_gates(*, challenger: str, champion: str | None, parity: float | None, limits: GatesConfig) -> list[Verdict]:
+def state_gates(
+    *, number: str, challenger: str, champion: str | None, parity: float | None, limits: GatesConfig
+) -> list[Verdict]:
     """Whether a version's states are as fresh as the champion's, and right.
 
     Args:
+        number: The challenger's, for what to do about states that lie behind.
         challenger: Its state's date, ISO 8601.
         champion: The champion's; None at the first promotion.
         parity: For a refresh, the largest difference, relative, between states carried forward and states
@@ -120,11 +123,13 @@ def state_gates(*, challenger: str, champion: str | None, parity: float | None, 
     verdicts = []
     if champion is not None:
         behind = float(max(0, _days(champion) - _days(challenger)))
-        verdicts.append(
-            _at_most(
-                "fresh", behind, 0.0, f"days that its states ({challenger}) lie behind the champion's ({champion})"
-            )
-        )
+        words = f"days that its states ({challenger}) lie behind the champion's ({champion})"
+        fresh = _at_most("fresh", behind, 0.0, words)
+        if not fresh.passed:
+            command = f"`mlflow run . -e refresh -P version={number} -P sales=…`"
+            advice = f"carry them forward with {command}, then promote the version that it registers"
+            fresh = replace(fresh, sentence=f"{fresh.sentence}; {advice}")
+        verdicts.append(fresh)
     if parity is not None:
         verdicts.append(
             _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")

@@ -509,14 +509,20 @@ def test_a_gap_or_an_older_panel_is_found_and_said(shop: Shop, capsys: pytest.Ca
     assert "challenger" not in shop.registry.aliases()
 
 
-def test_a_challenger_with_older_states_than_the_champion_is_refused(shop: Shop) -> None:
+def test_a_challenger_with_older_states_than_the_champion_is_refused_until_they_are_carried_forward(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
     shop.add(days=150)
     promote.main([])
-    shop.add(seed=2, days=140)
+    older = shop.add(seed=2, days=140)
 
     assert promote.main([]) == 3
 
     assert [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]] == ["fresh"]
+    assert f"-e refresh -P version={older} -P sales=…" in capsys.readouterr().err
+    assert refresh.main(["--version", older, "--sales", shop.sales(150)]) == 0
+    assert promote.main([]) == 0
+    assert shop.registry.find("champion").weights == shop.registry.find(older).weights
 
 
 def test_a_version_of_a_sales_export_that_was_cut_short_is_refused(

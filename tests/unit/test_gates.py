@@ -98,17 +98,21 @@ def test_a_smaller_error_never_turns_a_pass_into_a_refusal(one: float, other: fl
 
 
 def test_states_must_not_lie_behind_the_champions() -> None:
-    older = state_gates(challenger="2024-05-01", champion="2024-05-03", parity=None, limits=LIMITS)
-    same = state_gates(challenger="2024-05-03", champion="2024-05-03", parity=None, limits=LIMITS)
+    older = state_gates(number="7", challenger="2024-05-01", champion="2024-05-03", parity=None, limits=LIMITS)
+    same = state_gates(number="7", challenger="2024-05-03", champion="2024-05-03", parity=None, limits=LIMITS)
 
     assert names(older) == ["fresh"]
     assert older[0].figure == 2
+    assert "`mlflow run . -e refresh -P version=7 -P sales=…`" in older[0].sentence
+    assert "refresh" not in same[0].sentence
     assert names(same) == []
 
 
 def test_a_refresh_must_agree_with_encoding_anew() -> None:
-    assert names(state_gates(challenger="2024-05-01", champion=None, parity=1e-4, limits=LIMITS)) == ["parity"]
-    assert names(state_gates(challenger="2024-05-01", champion=None, parity=1e-7, limits=LIMITS)) == []
+    assert names(state_gates(number="7", challenger="2024-05-01", champion=None, parity=1e-4, limits=LIMITS)) == [
+        "parity"
+    ]
+    assert names(state_gates(number="7", challenger="2024-05-01", champion=None, parity=1e-7, limits=LIMITS)) == []
 
 
 def test_golden_requests_must_be_fast_and_there() -> None:
