@@ -144,7 +144,7 @@ class DemandModel:
 
         Raises:
             HistoryError: The panel ends before the state, leaves a gap after it, or rewrites the past before the
-                checkpoint.
+                checkpoint; or it is not the whole history and `rebuild` is asked for.
         """
         if panel.period != self.period:
             raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
@@ -154,6 +154,7 @@ class DemandModel:
         aligned = expand(panel, grown.product_ids)
         tail = len(self.encoded.tail.dates)
         if rebuild:
+            self._check_whole(panel)
             encoded = encode_panel(self.weights, aligned, norms=grown.norms, tail=tail)
         else:
             encoded = carry(self.weights, grown.encoded, aligned, norms=grown.norms, tail=tail)
@@ -165,6 +166,21 @@ class DemandModel:
             list_price=np.where(np.isfinite(last), last, grown.list_price).astype(np.float32),
             holidays=np.concatenate([self.holidays[ahead:], np.zeros(min(ahead, len(self.holidays)), np.float32)]),
         )
+
+    def _check_whole(self, panel: Panel) -> None:
+        """Refuses to encode from scratch what is not the whole history.
+
+        Raises:
+            HistoryError: The panel begins after the first row that was read.
+        """
+        days = np.timedelta64(STEP_DAYS[self.period], "D")
+        oldest = int(self.encoded.state.memory.age.max(initial=0.0))
+        begin = self.encoded.tail.dates[-1] - (oldest - 1) * days
+        if panel.dates[0] > begin:
+            raise HistoryError(
+                f"the panel begins on {panel.dates[0]}, the history that was read on {begin}: encoding it from scratch "
+                "would forget what lies between; give the whole history, or train anew on what there is"
+            )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything but a few numbers, as named arrays without objects; `meta` has the numbers."""

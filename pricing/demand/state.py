@@ -19,6 +19,7 @@ Strings = NDArray[np.str_]
 
 CHUNK = 1000  # products encoded at a time where their past is long
 LONG = 100  # periods
+HISTORY = 0.5  # rows a period, over those since the checkpoint, that make a list of rows a history
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,10 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
     if first < begin:
         before = span(panel, 0, int(np.searchsorted(panel.dates, begin)))
         start, sums = encode_unread(weights, encoded, before, norms=norms)
+        check_past(before, old)
         # A product's age says when its first row was: a panel that begins by then holds all of its past.
         age = start.memory.age
-        whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D"))
+        whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D")) & panel.present.any(axis=1)
         changed = changed_products(sums, before, whole=whole)
         if len(changed):
             raise HistoryError(
@@ -168,6 +170,31 @@ def encode_unread(
     sums[rows] = digest(theirs)
     hidden, cell = put(encoded.checkpoint.hidden, fresh.hidden), put(encoded.checkpoint.cell, fresh.cell)
     return State(Memory(**memory), hidden, cell), sums
+
+
+def check_past(before: Panel, tail: Panel) -> None:
+    """Refuses a few single rows from before the checkpoint: they can neither be encoded nor compared.
+
+    A history has about as many rows a period as the periods since the checkpoint; a list of corrections has hardly any.
+
+    Args:
+        before: The periods before the checkpoint, as they are given now.
+        tail: The periods since the checkpoint, as they were encoded.
+
+    Raises:
+        HistoryError: So few rows are given that they must be corrections.
+    """
+    rows = before.present.sum(axis=1)
+    there = rows > 0
+    if not there.any() or before.present[there].mean() >= HISTORY * tail.present[there].mean():
+        return
+    product = int(np.argmax(rows > 0))
+    period = before.dates[int(np.argmax(before.present[product]))]
+    raise HistoryError(
+        f"{int(rows.sum())} row(s) lie before {tail.dates[0]}, first {str(before.product_ids[product])!r} on {period}: "
+        "that past is encoded already and a single row of it cannot be corrected; leave them out, or give the whole "
+        "history and re-encode it from scratch with --rebuild true"
+    )
 
 
 def changed_products(sums: NDArray[np.float64], before: Panel, *, whole: NDArray[np.bool_]) -> Strings:

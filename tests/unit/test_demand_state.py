@@ -179,6 +179,34 @@ def test_a_row_deleted_since_the_checkpoint_is_forgotten_when_the_whole_history_
     assert_same(carried.encoded.state, make_model(shorter).encoded.state)
 
 
+def test_a_single_correction_from_before_the_checkpoint_is_refused_and_named() -> None:
+    panel = make_panel()
+    model = make_model(span(panel, 0, 80))
+    present = panel.present.copy()
+    present[:, :80] = False
+    present[3, 30] = True
+
+    with pytest.raises(HistoryError, match=r"1 row\(s\) lie before .*, first 'P3' on 2024-01-31"):
+        model.refresh(span(replace(panel, present=present), 30, 90))
+
+
+def test_a_product_alone_may_bring_its_whole_history() -> None:
+    panel = make_panel()
+    present = np.zeros_like(panel.present)
+    present[0] = panel.present[0]
+
+    carried = make_model(span(panel, 0, 80)).refresh(replace(panel, present=present))
+
+    assert carried.encoded.state.memory.age[0] == 90
+
+
+def test_new_rows_alone_are_no_history_to_rebuild_from() -> None:
+    panel = make_panel()
+
+    with pytest.raises(HistoryError, match="begins on 2024-03-11, the history that was read on 2024-01-01"):
+        make_model(span(panel, 0, 80)).refresh(span(panel, 70, 90), rebuild=True)
+
+
 def test_a_rebuild_accepts_a_rewritten_past() -> None:
     panel = make_panel()
     rewritten = changed(panel, "units_sold", (4, 5), 99.0)
