@@ -20,9 +20,9 @@ from monitoring.champion import champion_number, find_champion
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
 from monitoring.memory import Memory
-from monitoring.rules import Action, Outcome, decide
+from monitoring.rules import Action, Outcome, Past, decide
 from monitoring.summary import drift_head, page, weekly_page
-from monitoring.tracking import monitoring_run, record, with_recorded
+from monitoring.tracking import monitoring_run, record, retrainings, with_recorded
 from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
@@ -30,7 +30,7 @@ from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.errors import HistoryError, PricingError
 from pricing.places import tracking_uri
-from pricing.sections import DataConfig
+from pricing.sections import DataConfig, MonitoringConfig
 
 _log = logging.getLogger("monitoring")
 
@@ -62,16 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             experiment=run.info.experiment_id,
         )
         act.settle(memory, door, now=now)
-        outcome = decide(
-            watch.situation(seen, now=now, config=config.monitoring),
-            with_recorded(memory.past(now=now)),
-            watch.rules(config.monitoring),
-        )
+        acting = options.act == "true"
+        outcome, job = _decide(seen, memory, config.monitoring, now=now, claims=acting and door is not None)
         out = options.out or home / "monitoring" / "latest"
         step = STEP_DAYS[panel.period]
         deed = act.Deed(IDLE)
-        if options.act == "true":
-            deed = act.start(outcome, door=door, memory=memory, now=now, step_days=step)
+        if acting:
+            deed = act.start(outcome, door=door, memory=memory, now=now, step_days=step, job=job)
         after = champion_number(config.registry.model_name, uri=tracking_uri())
         deed = act.with_champion(deed, before=champion.number, after=after)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
@@ -94,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _replace(out, Path(folder))
         _say(seen, outcome=outcome, out=out, run=run.info.run_id)
         print(f"done: {deed.text}")
-        if options.act == "true":
+        if acting:
             # The report is written by now, so a door that fails costs nothing but itself.
             failures = [*deed.failures, *_publish(figures, config)]
             link = str(out / "summary.html")
@@ -111,6 +108,18 @@ def _panel(options: argparse.Namespace, config: DataConfig) -> Panel:
     if not len(panel.dates):
         raise HistoryError(f"there are no sales up to {options.until}; nothing can be compared")
     return panel
+
+
+def _decide(
+    seen: Watch, memory: Memory, config: MonitoringConfig, *, now: dt.datetime, claims: bool
+) -> tuple[Outcome, int | None]:
+    """What is due, and the number of the job that this run alone may start then."""
+    runs, situation = retrainings(), watch.situation(seen, now=now, config=config)
+
+    def ask(past: Past) -> Outcome:
+        return decide(situation, with_recorded(past, runs), watch.rules(config))
+
+    return memory.claim(ask, now=now) if claims else (ask(memory.past(now=now)), None)
 
 
 def _holdout(options: argparse.Namespace, seen: Watch) -> holdout.Holdout | None:

@@ -47,12 +47,21 @@ def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime) -> None:
     if door is None:
         return
     for job, handle in memory.running():
-        ended = door.ended(handle)
+        # Without a handle another run is just opening the door.
+        ended = door.ended(handle) if handle else None
         if ended is not None:
             memory.ended(job, succeeded=ended, now=now)
 
 
-def start(outcome: Outcome, *, door: JobDoor | None, memory: Memory, now: dt.datetime, step_days: int = 1) -> Deed:
+def start(
+    outcome: Outcome,
+    *,
+    door: JobDoor | None,
+    memory: Memory,
+    now: dt.datetime,
+    step_days: int = 1,
+    job: int | None = None,
+) -> Deed:
     """Starts the job that the outcome asks for and, on this machine, waits for its end.
 
     Args:
@@ -61,16 +70,20 @@ def start(outcome: Outcome, *, door: JobDoor | None, memory: Memory, now: dt.dat
         memory: Keeps that it was started.
         now: This moment.
         step_days: Days in a period of the sales, in which a job takes its half-life.
+        job: Its number in the memory, where it is noted there already.
     """
     if outcome.action in ("none", "page"):
         return Deed("nothing was started")
     if door is None:
         return Deed(f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand")
+    if job is None:
+        job = memory.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle="", now=now)
     try:
         handle = door.start(Order(outcome.action, outcome.reason, half_life(outcome, step_days=step_days)))
     except DeliveryError as error:
+        memory.dropped(job)
         return Deed(f"the {outcome.action} could not be started", (str(error),))
-    job = memory.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle=handle, now=now)
+    memory.handed(job, handle)
     ended = door.wait(handle)
     if ended is None:
         return Deed(f"started a {outcome.action}: {handle}")

@@ -2,14 +2,14 @@
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from monitoring.rules import Past
+from monitoring.rules import Outcome, Past
 from pricing.errors import SourceError
 
 _TABLES = """
@@ -91,14 +91,37 @@ class Memory:
             ).fetchone()
         return Written(new, corrected, float(changed / total) if total else 0.0)
 
-    def started(self, *, action: str, cause: str, reason: str, handle: str, now: dt.datetime) -> int:
-        """Notes a job that was started and returns its number here."""
+    def claim(self, decide: Callable[[Past], Outcome], *, now: dt.datetime) -> tuple[Outcome, int | None]:
+        """Decides on what was done before and notes the job that is due, at once: of two runs only one may start it.
+
+        Args:
+            decide: The rules; another run waits meanwhile, so it must be quick.
+            now: This moment.
+
+        Returns:
+            What is due, and the number of its job here; None when no job is due.
+        """
         with self._open() as store:
-            row = store.execute(
-                "insert into job (action, cause, reason, started_at, handle) values (?, ?, ?, ?, ?) returning id",
-                (action, cause, reason, now.isoformat(), handle),
-            ).fetchone()
-        return int(row[0])
+            store.execute("begin immediate")
+            outcome = decide(_past(store, now=now))
+            if outcome.action in ("none", "page"):
+                return outcome, None
+            return outcome, _note(store, (outcome.action, outcome.cause, outcome.reason, now.isoformat(), ""))
+
+    def started(self, *, action: str, cause: str, reason: str, handle: str, now: dt.datetime) -> int:
+        """Notes a job that is started, before or after its door gave a handle, and returns its number here."""
+        with self._open() as store:
+            return _note(store, (action, cause, reason, now.isoformat(), handle))
+
+    def handed(self, job: int, handle: str) -> None:
+        """Notes the handle that a job's door gave."""
+        with self._open() as store:
+            store.execute("update job set handle = ? where id = ?", (handle, job))
+
+    def dropped(self, job: int) -> None:
+        """Forgets a job that its door did not start."""
+        with self._open() as store:
+            store.execute("delete from job where id = ?", (job,))
 
     def ended(self, job: int, *, succeeded: bool, now: dt.datetime) -> None:
         """Notes how a job ended."""
@@ -118,21 +141,7 @@ class Memory:
     def past(self, *, now: dt.datetime) -> Past:
         """What the rules need to know."""
         with self._open() as store:
-            jobs = store.execute(
-                "select action, cause, started_at, ended_at, succeeded from job order by id"
-            ).fetchall()
-        started_today = failed = 0
-        retrained = refreshed = running = None
-        for action, cause, started, ended, succeeded in jobs:
-            at = dt.datetime.fromisoformat(started)
-            started_today += at.date() == now.date()
-            if ended is None:
-                running = at
-            elif action == "retrain":
-                retrained, failed = (at, 0) if succeeded else (retrained, failed + 1)
-            if action == "refresh" and cause == "decay" and succeeded != 0:
-                refreshed = at
-        return Past(started_today, retrained, refreshed, running, failed)
+            return _past(store, now=now)
 
     def due(self, key: str, *, every_hours: float, now: dt.datetime) -> bool:
         """Says whether an alert was not sent within `every_hours`, and notes it as sent now if so."""
@@ -157,3 +166,26 @@ class Memory:
             raise SourceError(
                 f"{self._path}: monitoring's memory cannot be used ({error}); mend or remove it"
             ) from error
+
+
+def _note(store: sqlite3.Connection, job: tuple[str, str, str, str, str]) -> int:
+    row = store.execute(
+        "insert into job (action, cause, reason, started_at, handle) values (?, ?, ?, ?, ?) returning id", job
+    ).fetchone()
+    return int(row[0])
+
+
+def _past(store: sqlite3.Connection, *, now: dt.datetime) -> Past:
+    jobs = store.execute("select action, cause, started_at, ended_at, succeeded from job order by id").fetchall()
+    started_today = failed = 0
+    retrained = refreshed = running = None
+    for action, cause, started, ended, succeeded in jobs:
+        at = dt.datetime.fromisoformat(started)
+        started_today += at.date() == now.date()
+        if ended is None:
+            running = at
+        elif action == "retrain":
+            retrained, failed = (at, 0) if succeeded else (retrained, failed + 1)
+        if action == "refresh" and cause == "decay" and succeeded != 0:
+            refreshed = at
+    return Past(started_today, retrained, refreshed, running, failed)

@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -57,24 +57,31 @@ def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Pat
     mlflow.log_artifacts(str(folder))
 
 
-def with_recorded(past: Past) -> Past:
-    """Adds the retrainings that others started, a person or the nightly job: every one is a run beside this one."""
+def retrainings() -> list[tuple[dt.datetime, str]]:
+    """The newest retrainings that anybody started, a person or the nightly job too, newest first: start and status.
+
+    Every one is a run beside this one.
+    """
     active = mlflow.active_run()
     if active is None:
-        return past
+        return []
     runs = MlflowClient().search_runs(
         [active.info.experiment_id],
         filter_string="tags.job = 'retrain'",
         order_by=["attributes.start_time DESC"],
         max_results=20,
     )
+    return [(dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC), run.info.status) for run in runs]
+
+
+def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]]) -> Past:
+    """Adds the retrainings that others started, as `retrainings` gives them."""
     failed = 0
-    for run in runs:
-        if run.info.status == "FINISHED":
-            start = dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC)
+    for start, status in runs:
+        if status == "FINISHED":
             latest = start if past.retrained is None else max(start, past.retrained)
             return replace(past, retrained=latest, failed=failed)
-        failed += run.info.status == "FAILED"
+        failed += status == "FAILED"
     return replace(past, failed=max(failed, past.failed))
 
 

@@ -17,7 +17,7 @@ from monitoring.cli import run_main
 from monitoring.holdout import Holdout, read, write
 from monitoring.memory import Memory
 from monitoring.rules import Past
-from monitoring.tracking import monitoring_run, with_recorded
+from monitoring.tracking import monitoring_run, retrainings, with_recorded
 from pricing.data.build import panel_frame
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
@@ -303,6 +303,6 @@ def test_retrainings_that_others_started_count(home, statuses, retrained, failed
         client.set_terminated(run.info.run_id, status)
 
     with monitoring_run():
-        past = with_recorded(Past())
+        past = with_recorded(Past(), retrainings())
 
     assert (past.retrained is not None, past.failed) == (retrained, failed)

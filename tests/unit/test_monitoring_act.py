@@ -146,6 +146,22 @@ def test_a_job_that_failed_is_a_failure(memory):
     assert memory.past(now=NOW).failed == 1
 
 
+def test_a_job_is_noted_before_its_door_is_opened_and_not_settled_while_it_is(memory):
+    noted = []
+
+    class Watched(Door):
+        def start(self, order):
+            act.settle(memory, Door(ended=False), now=NOW)  # as another run would just now
+            noted.append(memory.past(now=NOW).running_since)
+            return super().start(order)
+
+    outcome, job = memory.claim(lambda _: RETRAIN, now=NOW)
+    act.start(outcome, door=Watched(ended=None), memory=memory, now=NOW, job=job)
+
+    assert noted == [NOW]
+    assert memory.running() == [(job, "handle")]
+
+
 def test_a_door_that_refuses_leaves_nothing_running(memory):
     deed = act.start(RETRAIN, door=Door(refuses=True), memory=memory, now=NOW)
 

@@ -1,10 +1,13 @@
 import datetime as dt
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
 
 from monitoring.memory import Memory
-from monitoring.rules import Rules, Situation, decide
+from monitoring.rules import Outcome, Rules, Situation, decide
 from pricing.errors import SourceError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -78,6 +81,26 @@ def test_jobs_are_remembered_until_they_end(memory):
     past = memory.past(now=NOW + dt.timedelta(days=1))
     assert memory.running() == []
     assert (past.started_today, past.retrained, past.failed, past.running_since) == (0, NOW, 0, None)
+
+
+def test_of_two_runs_at_once_only_one_gets_to_start_the_job(tmp_path):
+    together = threading.Barrier(4)
+
+    def decide_slowly(past):
+        time.sleep(0.05)
+        return Outcome("none" if past.running_since else "retrain", "error grew", "decay")
+
+    def run(_):
+        memory = Memory(tmp_path / "monitoring.db")
+        together.wait()
+        return memory.claim(decide_slowly, now=NOW)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, range(4)))
+
+    assert sorted(outcome.action for outcome, _ in found) == ["none", "none", "none", "retrain"]
+    (job,) = [job for _, job in found if job is not None]
+    assert Memory(tmp_path / "monitoring.db").running() == [(job, "")]
 
 
 def test_failures_count_until_a_retraining_ends_well(memory):
