@@ -4,6 +4,7 @@ import logging
 from collections.abc import Container, Mapping
 
 from pricing.decision.detailed import Detailed
+from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
 from serving.champion import Served
@@ -36,7 +37,7 @@ class Answers:
         if served is not self._service.champion.served and served.canary:
             return self._by_challenger(served, asked, held)
         answers = self.attempt(served, asked, held=held)
-        return answers if answers is not None else self._by_rule(asked, held)
+        return answers if answers is not None else self._by_rule(served, asked, held)
 
     def attempt(
         self,
@@ -61,12 +62,17 @@ class Answers:
         arms = served.arms if arms is None else arms
         if arms:
             asked = [_dealt(arms, item) for item in asked]
+        return self._tried(served.pricer, asked, held, name=f"version {served.name}")
+
+    def _tried(
+        self, pricer: Pricer, asked: list[PriceRequest], held: Container[str], *, name: str
+    ) -> list[Detailed] | None:
         try:
-            return served.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
+            return pricer.price_detailed(asked, today=self._service.now().date(), held=held)
         except RequestError:
             raise
         except Exception:  # noqa: BLE001 - the one broad except: whatever ails a version, a shop gets its price
-            _log.exception("version %s could not price %d request(s)", served.name, len(asked))
+            _log.exception("%s could not price %d request(s)", name, len(asked))
             return None
 
     def _by_challenger(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
@@ -94,8 +100,13 @@ class Answers:
         except RequestError:
             return None
 
-    def _by_rule(self, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
+    def _by_rule(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
+        """Decides by the rules with the costs and prices of the version's facts; bare rules where even those fail."""
         self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
+        if served.rules is not None:
+            answers = self._tried(served.rules, asked, held, name=f"the rules of version {served.name}")
+            if answers is not None:
+                return answers
         return self._service.champion.rules.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
 
 

@@ -38,6 +38,7 @@ class Served:
         version: The version itself; None without one.
         arms: Product → the strategy that a trial dealt it; "" and absent products are outside.
         canary: The products that it answers for as the challenger.
+        rules: What answers where it fails: rules that know its facts, costs and list prices; None without facts.
         memory: Answers about it that never change, by what was asked.
     """
 
@@ -47,6 +48,7 @@ class Served:
     version: LoadedVersion | None
     arms: Mapping[str, str] = field(default_factory=dict)
     canary: frozenset[str] = frozenset()
+    rules: Pricer | None = None
     memory: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -174,7 +176,8 @@ class Champion:
             config = config.model_copy(update={"decision": self._settings.config.decision})
         pricer = version.pricer(version=pointer.version, config=config)
         arms, products = ({}, self._canary(version)) if challenger else (self._arms(version, config), frozenset())
-        served = Served(pointer.version, pricer, config, version, arms, products)
+        rules = Pricer(None, version.facts, config, version=NO_VERSION)
+        served = Served(pointer.version, pricer, config, version, arms, products, rules)
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])
         return served

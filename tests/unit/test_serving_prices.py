@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -234,6 +235,20 @@ def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
 
     assert (decision["source"], decision["model_version"]) == ("rule", "none")
     assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
+
+
+def test_the_rules_that_answer_for_a_failing_version_know_its_costs(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = shop.service.champion.served.version
+    assert version is not None
+    row = int(np.argmax(version.facts.unit_cost))
+    monkeypatch.setattr(Alone, "choose", lambda *_, **__: 1 / 0)
+
+    decision = shop.price(product_id=str(version.facts.product_ids[row]), comp_price=...).get_json()
+
+    assert (decision["source"], decision["model_version"]) == ("rule", "none")
+    assert decision["recommended_price"] >= version.facts.unit_cost[row]
 
 
 def test_another_version_is_served_without_a_restart_and_a_batch_sees_one(shop: Shop) -> None:
