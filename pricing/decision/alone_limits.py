@@ -30,6 +30,7 @@ class Limit(NamedTuple):
     low_by: int
     high_by: int
     gave_way: int
+    ceiling: bool
 
 
 class Field(NamedTuple):
@@ -43,7 +44,7 @@ class Field(NamedTuple):
 
     def binding(self, price: float) -> int:
         """Reason bits of the limits that a price touches, and of the guardrails that gave way."""
-        low, high, low_by, high_by, bits = self.limit
+        low, high, low_by, high_by, bits, _ = self.limit
         if price <= low:
             bits |= _AT[low_by]
         if price >= high:
@@ -55,7 +56,7 @@ def lay(row: Row, lattice: Lattice, config: Guardrails) -> Field:
     """The candidates of a request where any whole step will do; `lattice` has no rungs."""
     per = lattice.steps_per_unit
     current = row.current_price
-    limit = _whole_steps(_limit(row, config), current, per)
+    limit = _whole_steps(_limit(row, config), row, per)
     lattice_prices = lattice.ratios * row.list_price
     lattice_prices *= per
     np.rint(lattice_prices, out=lattice_prices)
@@ -85,6 +86,7 @@ def _limit(row: Row, config: Guardrails) -> Limit:
         _BAND if least > low else 0,
         0 if most < low else _BAND,
         _GAVE_WAY[_BAND] if most < low else 0,
+        ceiling=False,
     )
     for number, least, most in _guardrails(row, config):
         by = _cut(by, number, least, most)
@@ -100,6 +102,7 @@ def _cut(by: Limit, number: int, least: float, most: float) -> Limit:
         (by.high_by if above else number) if low > by.low else by.low_by,
         (by.low_by if below else number) if high < by.high else by.high_by,
         by.gave_way | (_GAVE_WAY[number] if above or below else 0),
+        above if by.low < by.high else by.ceiling,
     )
 
 
@@ -118,13 +121,16 @@ def _guardrails(row: Row, config: Guardrails) -> Iterator[tuple[int, float, floa
         yield NUMBER["comp_band"], price * config.comp_band[0], price * config.comp_band[1]
 
 
-def _whole_steps(limit: Limit, current: float, per: float) -> Limit:
+def _whole_steps(limit: Limit, row: Row, per: float) -> Limit:
     """The limits moved inwards to whole steps; see `candidates.Lattice`."""
+    current = row.current_price
     low = max(math.ceil(limit.low * per - SLACK), 1.0) / per
     high = math.floor(limit.high * per + SLACK) / per
     if low <= high:
-        return Limit(low, high, limit.low_by, limit.high_by, limit.gave_way)
+        return limit._replace(low=low, high=high)
     if limit.low * (1 - EDGE) <= current <= limit.high * (1 + EDGE):
         return limit._replace(low=current, high=current)
     gave_way = limit.gave_way | (_GAVE_WAY[-1] if limit.low < limit.high else 0)
+    if limit.ceiling and high >= row.unit_cost:
+        low = high
     return limit._replace(low=low, high=low, gave_way=gave_way)

@@ -76,7 +76,7 @@ class Lattice:
         """
         limit = limits(these, self._guardrails)
         current = these.current_price
-        limit = self._whole_steps(limit, current)
+        limit = self._whole_steps(limit, current, these.unit_cost)
         prices = these.list_price[:, None] * self.ratios
         if anchor is not None:
             prices = np.concatenate([prices, np.where(np.isnan(anchor), these.list_price, anchor)[:, None]], axis=1)
@@ -99,6 +99,7 @@ class Lattice:
                 np.where(~gives_way & (low == high) & (limit.low < limit.high), NUMBER["price_rung"], limit.low_by),
                 limit.high_by,
                 limit.gave_way | gives_way * GAVE_WAY[-1],
+                limit.ceiling,
             )
         np.maximum(prices, limit.low[:, None], out=prices)
         np.minimum(prices, limit.high[:, None], out=prices)
@@ -121,16 +122,20 @@ class Lattice:
         stays = field.allowed & (np.abs(field.prices[0, field.current] - prices) <= NEAR * prices)
         return np.asarray(inside & (on_rung | stays))
 
-    def _whole_steps(self, limit: Limits, current: Floats) -> Limits:
-        """Moves the limits inwards to whole steps; where none lies between them, to the current price or up a step."""
+    def _whole_steps(self, limit: Limits, current: Floats, unit_cost: Floats) -> Limits:
+        """Moves the limits inwards to whole steps.
+
+        Where none lies between them: to the current price if that may stay, down a step from an upper end if that
+        covers the cost, else up a step.
+        """
         low, high = self._steps.above(limit.low), self._steps.below(limit.high)
         empty = low > high
         if not empty.any():
-            return Limits(low, high, limit.low_by, limit.high_by, limit.gave_way)
+            return Limits(low, high, limit.low_by, limit.high_by, limit.gave_way, limit.ceiling)
         held = empty & (current >= limit.low * (1 - EDGE)) & (current <= limit.high * (1 + EDGE))
-        low = np.where(held, current, low)
+        low = np.where(held, current, np.where(empty & limit.ceiling & (high >= unit_cost), high, low))
         gave_way = limit.gave_way | (empty & ~held & (limit.low < limit.high)) * GAVE_WAY[-1]
-        return Limits(low, np.where(empty, low, high), limit.low_by, limit.high_by, gave_way)
+        return Limits(low, np.where(empty, low, high), limit.low_by, limit.high_by, gave_way, limit.ceiling)
 
     @staticmethod
     def _nearest(prices: Floats, place: Ints, allowed: Bools) -> Ints:

@@ -12,6 +12,7 @@ from pricing.sections import Guardrails
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
 
@@ -26,6 +27,7 @@ class Limits:
         low_by: (request,) number of the guardrail that set `low`.
         high_by: (request,) number of the guardrail that set `high`.
         gave_way: (request,) reason bits of the guardrails that had to give way.
+        ceiling: (request,) whether the interval shrank to its upper end, which no rounding may pass.
     """
 
     low: Floats
@@ -33,6 +35,7 @@ class Limits:
     low_by: Ints
     high_by: Ints
     gave_way: Ints
+    ceiling: Bools
 
 
 def limits(these: Circumstances, config: Guardrails) -> Limits:
@@ -52,6 +55,7 @@ def limits(these: Circumstances, config: Guardrails) -> Limits:
         above * NUMBER["band"],
         ~below * NUMBER["band"],
         below * GAVE_WAY[NUMBER["band"]],
+        np.zeros(len(low), bool),
     )
     for name, least, most in _guardrails(these, config):
         limits_ = _cut(limits_, NUMBER[name], least, most)
@@ -69,6 +73,7 @@ def _cut(by: Limits, number: int, least: Floats, most: Floats) -> Limits:
         np.where(low > by.low, np.where(above, by.high_by, number), by.low_by),
         np.where(high < by.high, np.where(below, by.low_by, number), by.high_by),
         by.gave_way | (above | below) * GAVE_WAY[number],
+        np.where(by.low < by.high, above, by.ceiling),
     )
 
 

@@ -208,3 +208,41 @@ def test_a_price_moved_onto_its_endings_goes_to_the_nearest_one() -> None:
 
     assert field.prices[0, field.nearest[0]] == pytest.approx(955.99)
     assert (np.diff(field.prices[0]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("current", "list_price", "cost", "expected"),
+    [(8.0, 5.49, 3.0, 6.03), (12.0, 7.49, 4.0, 8.23), (2.0, 5.49, 3.0, 4.40), (8.0, 5.49, 6.035, 6.04)],
+)
+def test_an_interval_that_shrank_to_one_end_is_rounded_to_its_inside(
+    current: float, list_price: float, cost: float, expected: float
+) -> None:
+    # The band ends at 6.039 and 8.239, which a move of 15 % from 8.00 and 12.00 does not reach, or begins at 4.392.
+    settings = config(guardrails={"band": [0.8, 1.1], "max_move": 0.15}).decision
+    these = circumstances(current_price=current, list_price=list_price, unit_cost=cost)
+
+    field = Lattice(settings).candidates(these)
+
+    assert field.limits.low[0] == field.limits.high[0] == pytest.approx(expected)
+    assert "gave_way_max_move" in codes(int(field.limits.gave_way[0]))
+
+
+@given(
+    list_price=money,
+    current=money,
+    comp=money,
+    move=st.floats(0.001, 0.5),
+    cost=st.floats(0.05, 0.75),
+)
+def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
+    list_price: float, current: float, comp: float, move: float, cost: float
+) -> None:
+    guardrails = {"band": [0.8, 1.1], "max_move": move, "comp_band": [0.9, 1.1]}
+    these = circumstances(current_price=current, list_price=list_price, comp_price=comp, unit_cost=list_price * cost)
+
+    low, high = list_price * 0.8, list_price * 1.1
+    field = Lattice(config(guardrails=guardrails).decision).candidates(these)
+
+    if np.floor(high * 100) >= np.ceil(low * 100):  # else no price of whole cents is inside
+        assert low * (1 - 1e-9) - 1e-9 <= field.limits.low[0]
+        assert field.limits.high[0] <= high * (1 + 1e-9) + 1e-9
