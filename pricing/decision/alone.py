@@ -67,8 +67,14 @@ class Alone:
         Returns:
             None for a request that only `choose.choose` can decide: a product without a history of its own, a
             strategy with more to it than a margin, a target margin, a ladder of prices, a day beyond the calendar, or
-            a figure that is no number.
+            a figure that is no number or beyond what numbers reach.
         """
+        try:
+            return self._choose(row, keep=keep)
+        except (ArithmeticError, ValueError):  # Python's own numbers raise where arrays turn infinite
+            return None
+
+    def _choose(self, row: Row, *, keep: bool) -> Choice | None:
         kept = self._kept[row.strategy]
         if row.product < 0 or kept is None or row.target_margin == row.target_margin or not self._policy.lattice.plain:
             return None

@@ -16,6 +16,7 @@ from pricing.config import Config, load_config
 from pricing.decision.detailed import Detailed
 from pricing.decision.pricer import FEW, Pricer
 from pricing.decision.request import PriceRequest, Weekday
+from pricing.demand.model import DemandModel
 from pricing.registry.version import LoadedVersion, load
 from tests.decision_kit import config
 from tests.versions import shared_version
@@ -188,16 +189,29 @@ def test_ordinary_requests_are_decided_alone() -> None:
     assert decides(pricer(0), ask(is_promo=True, comp_price=3.0), today=day(1))
 
 
-def test_figures_that_are_no_numbers_leave_the_answer_to_the_rules() -> None:
+def unsound(fault: str) -> DemandModel:
+    """The version's demand, damaged: an elasticity that is no number, or heads beyond what numbers reach."""
     demand = version().demand
-    norms = replace(demand.norms, elasticity=np.full_like(demand.norms.elasticity, np.nan))
-    broken = Pricer(replace(demand, norms=norms), version().facts, load_config(), version="7")
+    if fault == "nan":
+        norms = replace(demand.norms, elasticity=np.full_like(demand.norms.elasticity, np.nan))
+        return replace(demand, norms=norms)
+    name, number = fault.split()
+    value = np.full_like(demand.weights[f"heads/{name}"], float(number))
+    return replace(demand, weights={**demand.weights, f"heads/{name}": value})
 
-    (decision,) = broken.price([ask()], today=day(1))
 
-    assert decision.source == "rule"
-    assert "model_failed" in decision.reasons
-    assert math.isfinite(decision.recommended_price)
+@pytest.mark.parametrize("fault", ["nan", "bias 800", "bias -800", "kernel 800", "kernel -800"])
+def test_figures_beyond_all_numbers_leave_the_answer_to_the_batchs_way_or_the_rules(fault: str) -> None:
+    broken = Pricer(unsound(fault), version().facts, load_config(), version="7")
+
+    (alone, batch) = (one.decision for one in both(broken, ask(), today=day(1)))
+
+    assert not decides(broken, ask(), today=day(1))
+    assert alone.model_copy(update={"decision_id": batch.decision_id}) == batch
+    assert math.isfinite(alone.recommended_price)
+    if "-" not in fault:  # no demand at all is an answer, too much of it is none
+        assert alone.source == "rule"
+        assert "model_failed" in alone.reasons
 
 
 def test_a_weekly_version_decides_alone_as_in_a_batch() -> None:
