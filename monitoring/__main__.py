@@ -49,19 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         panel = _panel(options, config.data)
         archive = None if options.decisions else os.environ.get("PRICING_DECISIONS_ARCHIVE") or None
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now, archive=archive)
-        champion = find_champion(config.registry.model_name, uri=tracking_uri())
-        seen = watch.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
-        figures = watch.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))
         memory = Memory(home / "monitoring" / "monitoring.db")
-        written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
-        figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
         door = doors.job_door(
             config.monitoring,
             parameters={name: str(value) for name, value in given.items() if value},
             folder=home / "monitoring" / "jobs",
             experiment=run.info.experiment_id,
         )
-        act.settle(memory, door, now=now)
+        log_findings += act.settle(memory, door, now=now, lock_hours=config.monitoring.lock_hours)
+        champion = find_champion(config.registry.model_name, uri=tracking_uri())
+        seen = watch.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
+        figures = watch.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))
+        written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
+        figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
         acting = options.act == "true"
         outcome, job = _decide(seen, memory, config.monitoring, now=now, claims=acting and door is not None)
         out = options.out or home / "monitoring" / "latest"

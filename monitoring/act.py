@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
 from monitoring.champion import UNKNOWN
 from monitoring.doors import JobDoor, Order
+from monitoring.findings import Finding
 from monitoring.memory import Memory
 from monitoring.rules import Outcome
 from monitoring.watch import Watch
@@ -42,15 +43,35 @@ class Repeat:
     link: str
 
 
-def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime) -> None:
-    """Learns how jobs ended that an earlier monitoring run started."""
-    if door is None:
-        return
-    for job, handle in memory.running():
-        # Without a handle another run is just opening the door.
-        ended = door.ended(handle) if handle else None
+def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime, lock_hours: float) -> list[Finding]:
+    """Learns how jobs ended that an earlier monitoring run started.
+
+    A job whose end nobody can tell, since its door does not answer or never gave a handle, counts as failed once it is
+    older than `lock_hours`, so that it stands in the way of no other for good.
+
+    Returns:
+        Jobs whose end is not known.
+    """
+    findings = []
+    for job, handle, started in memory.running():
+        hours = (now - started).total_seconds() / 3600
+        try:
+            # Without a handle another run is just opening the door.
+            known = door is not None and bool(handle)
+            ended = door.ended(handle) if door is not None and handle else None
+            trouble = "it has no handle" if door is not None else "monitoring.trigger is none"
+        except DeliveryError as error:
+            known, ended, trouble = False, None, str(error)
         if ended is not None:
             memory.ended(job, succeeded=ended, now=now)
+        elif not known and hours > lock_hours:
+            memory.ended(job, succeeded=False, now=now)
+            text = f"a job started {started:%Y-%m-%d %H:%M} is taken for failed, its end cannot be learnt: {trouble}"
+            findings.append(Finding("job_lost", "warning", text, 1))
+        elif not known and handle:
+            text = f"how a job started {started:%Y-%m-%d %H:%M} goes on cannot be learnt: {trouble}"
+            findings.append(Finding("job_unknown", "warning", text, 1))
+    return findings
 
 
 def start(

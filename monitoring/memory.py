@@ -130,12 +130,14 @@ class Memory:
                 "update job set ended_at = ?, succeeded = ? where id = ?", (now.isoformat(), int(succeeded), job)
             )
 
-    def running(self) -> list[tuple[int, str]]:
-        """Jobs without an end: their numbers and the handles their door gave."""
+    def running(self) -> list[tuple[int, str, dt.datetime]]:
+        """Jobs without an end: their numbers, the handles their door gave, empty before it did, and their starts."""
         with self._open() as store:
             return [
-                (int(job), str(handle))
-                for job, handle in store.execute("select id, handle from job where ended_at is null")
+                (int(job), str(handle or ""), dt.datetime.fromisoformat(started))
+                for job, handle, started in store.execute(
+                    "select id, handle, started_at from job where ended_at is null"
+                )
             ]
 
     def past(self, *, now: dt.datetime) -> Past:

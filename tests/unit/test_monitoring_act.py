@@ -130,13 +130,41 @@ def test_a_job_that_goes_on_is_settled_later(memory):
     door = Door(ended=None)
     act.start(RETRAIN, door=door, memory=memory, now=NOW)
 
-    act.settle(memory, door, now=NOW)
+    act.settle(memory, door, now=NOW, lock_hours=6)
     assert memory.past(now=NOW).running_since == NOW
 
     door.end = True
-    act.settle(memory, door, now=NOW)
+    act.settle(memory, door, now=NOW, lock_hours=6)
     assert memory.past(now=NOW).running_since is None
     assert memory.past(now=NOW).retrained == NOW
+
+
+class Silent(Door):
+    def ended(self, handle):
+        raise DeliveryError("ecs describe_tasks: no route")
+
+
+@pytest.mark.parametrize(
+    ("door", "handle", "hours", "code", "running"),
+    [
+        (Silent(), "arn", 1, "job_unknown", True),
+        (Silent(), "arn", 7, "job_lost", False),
+        (Door(ended=None), "", 1, None, True),  # another run is just starting it
+        (Door(ended=None), "", 7, "job_lost", False),
+        (None, "arn", 1, "job_unknown", True),
+        (None, "arn", 7, "job_lost", False),
+        (Door(ended=None), "arn", 7, None, True),  # known to run: a matter for the rules
+    ],
+)
+def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_expires(memory, door, handle, hours, code, running):
+    memory.started(action="retrain", cause="decay", reason="", handle=handle, now=NOW)
+    later = NOW + dt.timedelta(hours=hours)
+
+    findings = act.settle(memory, door, now=later, lock_hours=6)
+
+    assert [(finding.code, finding.level) for finding in findings] == ([(code, "warning")] if code else [])
+    assert (memory.past(now=later).running_since is not None) is running
+    assert memory.past(now=later).failed == (not running)
 
 
 def test_a_job_that_failed_is_a_failure(memory):
@@ -151,7 +179,7 @@ def test_a_job_is_noted_before_its_door_is_opened_and_not_settled_while_it_is(me
 
     class Watched(Door):
         def start(self, order):
-            act.settle(memory, Door(ended=False), now=NOW)  # as another run would just now
+            act.settle(memory, Door(ended=False), now=NOW, lock_hours=6)  # as another run would just now
             noted.append(memory.past(now=NOW).running_since)
             return super().start(order)
 
@@ -159,7 +187,7 @@ def test_a_job_is_noted_before_its_door_is_opened_and_not_settled_while_it_is(me
     act.start(outcome, door=Watched(ended=None), memory=memory, now=NOW, job=job)
 
     assert noted == [NOW]
-    assert memory.running() == [(job, "handle")]
+    assert memory.running() == [(job, "handle", NOW)]
 
 
 def test_a_door_that_refuses_leaves_nothing_running(memory):

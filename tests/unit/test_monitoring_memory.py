@@ -72,7 +72,7 @@ def test_how_far_the_truth_moved_is_measured_between_first_and_last(memory):
 def test_jobs_are_remembered_until_they_end(memory):
     job = memory.started(action="retrain", cause="decay", reason="why", handle="7 x", now=NOW)
 
-    assert memory.running() == [(job, "7 x")]
+    assert memory.running() == [(job, "7 x", NOW)]
     assert memory.past(now=NOW).running_since == NOW
     assert memory.past(now=NOW).started_today == 1
 
@@ -100,7 +100,7 @@ def test_of_two_runs_at_once_only_one_gets_to_start_the_job(tmp_path):
 
     assert sorted(outcome.action for outcome, _ in found) == ["none", "none", "none", "retrain"]
     (job,) = [job for _, job in found if job is not None]
-    assert Memory(tmp_path / "monitoring.db").running() == [(job, "")]
+    assert Memory(tmp_path / "monitoring.db").running() == [(job, "", NOW)]
 
 
 def test_failures_count_until_a_retraining_ends_well(memory):
