@@ -113,17 +113,17 @@ class _Worker:
     last: int = 0
     segments: list[Path] = field(default_factory=list)
 
-    def take_away(self, moved: set[tuple[int, int]], *, archived: set[int]) -> int:
+    def take_away(self, moved: set[tuple[int, int, int]], *, archived: set[int]) -> int:
         """Counts as read what lies in an archive that is not read here, and returns how many that are.
 
         Args:
-            moved: First and last number of each segment that was archived.
+            moved: First and last number of each run that was archived, and its segment's first.
             archived: Numbers found in the archive.
         """
         here = {int(path.stem.rsplit("-", 1)[1]) for path in self.segments}  # perhaps not deleted yet
         away = 0
-        for first, last in moved:
-            if first not in here:
+        for first, last, segment in moved:
+            if segment not in here:
                 away += len(set(range(first, last + 1)) - archived)
                 self.first, self.last = min(self.first, first), max(self.last, last)
         self.read += away

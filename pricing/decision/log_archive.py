@@ -55,32 +55,41 @@ def write_archive(records: Sequence[dict[str, Any]], *, to: str, name: str) -> i
 def note_archived(folder: Path, records: Sequence[dict[str, Any]]) -> None:
     """Notes beside the log in `folder` that a segment's records are in an archive, so that nobody takes them for lost.
 
+    One line for each run of numbers, so that a gap between two stays a loss: its ends, and the segment's first number.
+
     Raises:
         SourceError: The note cannot be written.
     """
     if not records:
         return
-    numbers = [record["sequence"] for record in records]
+    numbers = sorted({record["sequence"] for record in records})
+    starts = [place for place, number in enumerate(numbers) if not place or number > numbers[place - 1] + 1]
+    runs = [(numbers[at], numbers[end - 1]) for at, end in zip(starts, [*starts[1:], len(numbers)], strict=True)]
     note = _note(folder, records[0]["worker"])
     try:
         with note.open("a") as lines:
-            lines.write(f"{min(numbers)} {max(numbers)}\n")
+            lines.write("".join(f"{first} {last} {numbers[0]}\n" for first, last in runs))
             lines.flush()
             os.fsync(lines.fileno())
     except OSError as error:
         raise SourceError(f"{note}: cannot be written ({error.strerror})") from error
 
 
-def read_note(folder: Path, worker: str) -> set[tuple[int, int]]:
-    """The first and last number of each segment of a worker that was archived and deleted, or is about to be."""
+def read_note(folder: Path, worker: str) -> set[tuple[int, int, int]]:
+    """What of a worker was archived and deleted, or is about to be.
+
+    Returns:
+        First and last number of each run, and the first number of the segment that it was in.
+    """
     try:
         lines = _note(folder, worker).read_text().splitlines()
     except FileNotFoundError:
         return set()
     except OSError as error:
         raise SourceError(f"{_note(folder, worker)}: cannot be read ({error.strerror})") from error
-    pairs = (line.split() for line in lines)
-    return {(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdigit, pair))}
+    parts = (line.split() for line in lines)
+    sound = [[int(word) for word in part] for part in parts if len(part) in (2, 3) and all(map(str.isdigit, part))]
+    return {(part[0], part[1], part[2] if len(part) == 3 else part[0]) for part in sound}  # of old, a line had two
 
 
 def _note(folder: Path, worker: str) -> Path:

@@ -258,3 +258,33 @@ def test_a_torn_line_of_the_note_is_left_out(tmp_path: Path) -> None:
     note.write_text(note.read_text() + "7")
 
     assert read_decisions(folder).elsewhere == 6
+
+
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "about to be deleted"])
+def test_a_gap_inside_a_moved_segment_stays_a_loss(tmp_path: Path, deleted: bool) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    (segment,) = folder.glob("*.jsonl")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    content = b"".join(lines[:2] + lines[4:])
+    segment.write_bytes(content)
+
+    compact(folder, to=str(tmp_path / "far"))
+
+    if not deleted:
+        segment.write_bytes(content)
+    untold, told = (read_decisions(folder, shadow=True, archive=where) for where in (None, tmp_path / "far"))
+    assert (len(untold.records), untold.lost, untold.elsewhere) == ((0, 2, 4) if deleted else (4, 2, 0))
+    assert (len(told.records), told.lost, told.elsewhere) == (4, 2, 0)
+
+
+def test_a_note_of_old_with_the_ends_of_a_segment_alone_is_still_read(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    compact(folder, to=str(tmp_path / "far"))
+    (note,) = folder.glob("*.archived")
+    note.write_text("1 6\n")
+
+    reading = read_decisions(folder)
+
+    assert (reading.lost, reading.elsewhere) == (0, 6)
