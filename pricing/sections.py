@@ -251,7 +251,7 @@ class MonitoringConfig(Section):
     max_state_age: PositiveInt
     silent_days: PositiveInt
     cooldown: NonNegativeInt
-    recency_least: NonNegativeInt = 28
+    recency_least: NonNegativeInt = 0
     daily_budget: NonNegativeInt
     lock_hours: PositiveFloat
     repeat_hours: NonNegativeFloat

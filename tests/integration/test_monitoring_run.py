@@ -111,8 +111,9 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
     world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85)
     prepare(home, world, days=range(350, 392))
     crown(home, world, state_date="2025-01-26")
+    (home / "config.yaml").write_text("monitoring: {recency_least: 28}\n")
 
-    assert monitor(home, "--exit_code", "true") == 11
+    assert monitor(home, "--config", str(home / "config.yaml"), "--exit_code", "true") == 11
 
     document = report(home)
     assert document["outcome"]["cause"] == "decay"
@@ -306,3 +307,24 @@ def test_retrainings_that_others_started_count(home, statuses, retrained, failed
         past = with_recorded(Past(), retrainings())
 
     assert (past.retrained is not None, past.failed) == (retrained, failed)
+
+
+def hour(number: float) -> dt.datetime:
+    return dt.datetime(2024, 6, 1, tzinfo=dt.UTC) + dt.timedelta(hours=number)
+
+
+@pytest.mark.parametrize(
+    ("runs", "failures", "failed"),
+    [
+        ([(0, "FINISHED")], [(5, 5.1), (9, 9.1)], 2),  # neither got as far as a run
+        ([(9, "FAILED"), (0, "FINISHED")], [(5, 5.1)], 2),  # a person's failed as well
+        ([(5.05, "FAILED"), (0, "FINISHED")], [(5, 5.1)], 1),  # one and the same
+        ([(7, "FINISHED")], [(5, 5.1), (9, 9.1)], 1),  # the first was made good by a person
+        ([], [(5, 5.1), (9, 9.1)], 2),
+    ],
+)
+def test_a_job_that_failed_before_its_run_was_opened_counts_as_failed(runs, failures, failed):
+    started = [(hour(start), status) for start, status in runs]
+    past = Past(failed=len(failures), failures=tuple((hour(begin), hour(end)) for begin, end in failures))
+
+    assert with_recorded(past, started).failed == failed
