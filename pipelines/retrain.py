@@ -51,6 +51,7 @@ def _retrain(argv: Sequence[str] | None) -> int:
             done = child_tags(run, "train")["version"]
         else:
             print(f"version {done} was trained on just these sales with these settings; it is not trained again")
+            _propose(Registry(config.registry.model_name, uri=tracking_uri()), done)
         if not config.registry.auto_promote:
             return _say("left to a person: registry.auto_promote is off; mlflow run . -e promote puts it to the gates")
         words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
@@ -76,9 +77,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def trained_already(config: Config, panel: Path, *, half_life: str | None = None) -> str | None:
-    """Finds the challenger or champion that was trained on just this panel with these settings: its number, or None.
+    """Finds the version that was trained on just this panel with these settings: its number, or None.
 
-    So a retraining that was cut off after training goes on with the gates, and a second trigger costs nothing.
+    So a retraining that was cut off after training goes on with the gates, and a second trigger costs nothing. Looked
+    at are challenger, champion, and the newest version: it has no alias where its training was killed just before.
 
     Args:
         config: The settings.
@@ -92,8 +94,7 @@ def trained_already(config: Config, panel: Path, *, half_life: str | None = None
         for name, value in flatten(config.model_dump(mode="json"))
         if name.partition(".")[0] in ("data", "demand", "decision")
     }
-    for alias in (CHALLENGER, CHAMPION):
-        entry = registry.at(alias)
+    for entry in (registry.at(CHALLENGER), registry.at(CHAMPION), *registry.versions()[-1:]):
         if entry is None or not entry.run_id or entry.tags.get("kind") != "train":
             continue  # a refresh has read the sales, too, and learnt nothing from them
         run = MlflowClient().get_run(entry.run_id)
@@ -102,6 +103,12 @@ def trained_already(config: Config, panel: Path, *, half_life: str | None = None
         if same and wanted.items() <= run.data.params.items():
             return entry.number
     return None
+
+
+def _propose(registry: Registry, number: str) -> None:
+    """Gives a version the alias that its training would have given it, had it not been killed before."""
+    if not registry.find(number).aliases:
+        registry.point(CHALLENGER, number)
 
 
 def _given(options: argparse.Namespace, *names: str) -> list[str]:

@@ -92,10 +92,12 @@ class Place:
         settings = env or self.environment()
         return _done(subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False))
 
-    def start(self, module: str, *options: str) -> "subprocess.Popen[str]":
+    def start(self, module: str, *options: str, **more: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-u", "-m", module, *options]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=ROOT, env=self.environment(), text=True, start_new_session=True, **output)
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.environment(**more), text=True, start_new_session=True, **output
+        )
 
     def runs(self, **tags: str) -> list[Run]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]

@@ -1,5 +1,9 @@
 """refresh as a job: new products, late corrections, a rewritten past. The small cases are in test_promote.py."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from pipelines.cli import EXIT_REFUSED
 from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.panel import SERIES, Panel
+from tests.experiments import ROOT, cut_off_before
 from tests.integration.test_promote import Shop, empty_store, shop, whole
 from tests.versions import make_demand
 
@@ -181,6 +186,22 @@ def test_refreshing_twice_on_the_same_sales_registers_one_version(
     assert "nothing new to register: it is pricing version 2 as challenger" in capsys.readouterr().out
     runs = mlflow.search_runs(filter_string="tags.job = 'refresh'", output_format="list")
     assert [run.data.tags["version"] for run in runs] == ["2", "2"], "nightly promotes what its run names"
+
+
+def test_a_refresh_killed_before_its_version_has_an_alias_changes_nothing_and_the_next_one_takes_it(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")
+    sales = shop.sales(160)
+    environment = {**os.environ, **cut_off_before("challenger", folder=shop.folder / "cut")}
+    command = [sys.executable, "-m", "pipelines.refresh", "--sales", sales]
+
+    killed = subprocess.run(command, cwd=ROOT, env=environment, start_new_session=True, check=False)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert shop.registry.aliases() == {"champion": "1"}
+    assert refresh.main(["--sales", sales]) == 0
+    assert shop.registry.aliases() == {"champion": "1", "challenger": "2"}
+    assert promote.main([]) == 0
+    assert [entry.number for entry in shop.registry.versions()] == ["1", "2"]
 
 
 @pytest.mark.parametrize("other", ["sales", "parent", "rebuild"])

@@ -16,7 +16,7 @@ from pipelines import nightly, retrain
 from pipelines.cli import EXIT_REFUSED
 from pipelines.lock import only_one
 from pricing.config import load_config
-from tests.experiments import Place, moved, place, write_config, write_sales
+from tests.experiments import Place, cut_off_before, moved, place, write_config, write_sales
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +54,28 @@ def _until(sales: Path, where: Path, *, days: int) -> str:
     return str(where)
 
 
-def _cut_off(here: Place, stage: str, *words: str, by: signal.Signals) -> int:
-    """Starts a retraining and kills it when the stage has begun; returns the exit code."""
+def _cut_off(here: Place, stage: str, *words: str, by: signal.Signals, after: str | None = None) -> int:
+    """Starts a retraining and kills it once the stage's run is open, or has said what `after` says; its exit code."""
+    before = len(here.runs(job=stage))
     process = here.start("pipelines.retrain", *words)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.strip() == f"--- {stage}":
+        if (after or f"--- {stage}") in line:
             break
-    time.sleep(1)
+    while len(here.runs(job=stage)) == before and process.poll() is None:
+        time.sleep(0.05)
     _kill(process, by)
     process.stdout.read()
     process.stdout.close()
     return process.wait(60)
+
+
+def _cut_off_before(alias: str, here: Place, *words: str) -> None:
+    """Runs a retraining that is killed, with all that it started, when one of its jobs is about to move the alias."""
+    extra = cut_off_before(alias, folder=here.folder / f"before-{alias}")
+    process = here.start("pipelines.retrain", *words, **extra)
+    said, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
 
 
 def _kill(process: "subprocess.Popen[str]", by: signal.Signals) -> None:
@@ -93,16 +103,21 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     settings = str(here.folder / "tiny.yaml")
     words = ("--sales", _until(sales, here.folder / "new.csv", days=122), "--config", settings)
 
-    for stage, by in (("etl", signal.SIGTERM), ("train", signal.SIGTERM), ("train", signal.SIGKILL)):
-        code = _cut_off(here, stage, *words, by=by)
+    learning = "comparing a start from version 1"
+    for stage, after, by in (("etl", None, signal.SIGTERM), ("train", learning, signal.SIGKILL)):
+        code = _cut_off(here, stage, *words, by=by, after=after)
 
         assert code == (143 if by is signal.SIGTERM else -signal.SIGKILL)
         assert here.aliases() == {"champion": "1", "challenger": "1"}
         if by is signal.SIGTERM:
             assert _status(here, "retrain")[-1] == "FAILED"
 
-    _cut_off(here, "promote", *words, by=signal.SIGKILL)
-    assert here.aliases() == {"champion": "1", "challenger": "2"}
+    _cut_off_before("challenger", here, *words)  # trained and registered, and without an alias yet
+    assert here.aliases() == {"champion": "1", "challenger": "1"}
+    assert here.client.get_model_version("pricing", "2").tags["kind"] == "train"
+
+    _cut_off_before("champion", here, *words)  # every gate passed, and previous set
+    assert here.aliases() == {"champion": "1", "challenger": "2", "previous": "1"}
 
     last = here.run("pipelines.retrain", *words)
 
