@@ -160,7 +160,7 @@ def _notice(turn: Turn, aliases: dict[str, str], *, who: str, at: str) -> Entry 
             who="unknown",
             action="by_hand",
             outcome="done",
-            why=f"the alias was moved, or its version deleted, past this record; noticed by {who}",
+            why=f"past this record the alias was moved, its version deleted, or a promotion killed; noticed by {who}",
             from_version=recorded,
             to_version=found,
         )
