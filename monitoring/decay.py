@@ -119,10 +119,14 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     """Compares one window with the band.
 
     A promise is broken when even the interval of the window's figure lies outside the band. Error that grew for the
-    naive forecast just as much is no decay: demand became noisier, and a new model would not help.
+    naive forecast just as much is no decay: demand became noisier, and a new model would not help. Without an interval,
+    as of a single product, nothing is judged: that is no pass.
     """
     if score.rows < min_rows:
         return Verdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")
+    if not math.isfinite(score.wape.low):
+        few = f"scored decisions of {score.products} product(s) that sold {score.units:,.0f} units give no interval"
+        return Verdict(score, False, (), few)
     if band is None:
         return _against_naive(score)
     breaches = []

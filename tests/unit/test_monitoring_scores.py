@@ -196,6 +196,17 @@ def test_error_inside_the_band_is_no_breach():
     assert "hold" in verdict.text
 
 
+@pytest.mark.parametrize("promised", [FIGURES, {}], ids=["backtest", "naive"])
+@pytest.mark.parametrize("changes", [{"product_id": "P0"}, {"units_sold": 0}], ids=["one product", "nothing sold"])
+def test_forecasts_without_an_interval_are_not_judged_however_many_there_are(promised, changes):
+    rows = frame().assign(**changes)
+
+    verdict = judge(score(rows, name="x", rng=np.random.default_rng(0)), band(promised, CONFIG), min_rows=100)
+
+    assert (verdict.judged, verdict.breaches) == (False, ())
+    assert "give no interval" in verdict.text
+
+
 def test_error_surely_above_the_band_is_decay():
     verdict = judge(rated(wape=(0.6, 0.52, 0.68)), band(FIGURES, CONFIG), min_rows=100)
 
