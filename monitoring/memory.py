@@ -179,15 +179,18 @@ def _note(store: sqlite3.Connection, job: tuple[str, str, str, str, str]) -> int
 
 def _past(store: sqlite3.Connection, *, now: dt.datetime) -> Past:
     jobs = store.execute("select action, cause, started_at, ended_at, succeeded from job order by id").fetchall()
-    started_today = failed = 0
+    started_today = 0
+    failures: list[tuple[dt.datetime, dt.datetime]] = []
     retrained = refreshed = running = None
     for action, cause, started, ended, succeeded in jobs:
         at = dt.datetime.fromisoformat(started)
         started_today += at.date() == now.date()
         if ended is None:
             running = at
+        elif action == "retrain" and succeeded:
+            retrained, failures = at, []
         elif action == "retrain":
-            retrained, failed = (at, 0) if succeeded else (retrained, failed + 1)
+            failures.append((at, dt.datetime.fromisoformat(ended)))
         if action == "refresh" and cause == "decay" and succeeded != 0:
             refreshed = at
-    return Past(started_today, retrained, refreshed, running, failed)
+    return Past(started_today, retrained, refreshed, running, len(failures), tuple(failures))

@@ -48,6 +48,7 @@ class Past:
         refreshed: When the last refresh against decay was started; None when there was none.
         running_since: Start of a refresh or retraining that still runs.
         failed: How many retrainings failed since the last that ended well.
+        failures: Start and end of those of them that monitoring started.
     """
 
     started_today: int = 0
@@ -55,6 +56,7 @@ class Past:
     refreshed: dt.datetime | None = None
     running_since: dt.datetime | None = None
     failed: int = 0
+    failures: tuple[tuple[dt.datetime, dt.datetime], ...] = ()
 
 
 @dataclass(frozen=True)

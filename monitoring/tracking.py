@@ -75,14 +75,21 @@ def retrainings() -> list[tuple[dt.datetime, str]]:
 
 
 def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]]) -> Past:
-    """Adds the retrainings that others started, as `retrainings` gives them."""
-    failed = 0
-    for start, status in runs:
-        if status == "FINISHED":
-            latest = start if past.retrained is None else max(start, past.retrained)
-            return replace(past, retrained=latest, failed=failed)
-        failed += status == "FAILED"
-    return replace(past, failed=max(failed, past.failed))
+    """Adds the retrainings that others started, as `retrainings` gives them.
+
+    A job that monitoring started and that failed before its run was opened is known to its memory alone, one that a
+    person started to MLflow alone; one that both know counts once.
+    """
+    well = [start for start, status in runs if status == "FINISHED"] + [past.retrained]
+    latest = max((start for start in well if start is not None), default=None)
+    since = [(start, status) for start, status in runs if latest is None or start > latest]
+    alone = [
+        begin
+        for begin, end in past.failures
+        if (latest is None or begin > latest) and not any(begin <= start <= end for start, _ in since)
+    ]
+    failed = sum(status == "FAILED" for _, status in since) + len(alone)
+    return replace(past, retrained=latest, failed=failed)
 
 
 def _open() -> Run:

@@ -117,6 +117,13 @@ def test_failures_count_until_a_retraining_ends_well(memory):
     assert memory.past(now=NOW).failed == 0
 
 
+def test_failures_are_kept_with_their_start_and_end(memory):
+    job = memory.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+    memory.ended(job, succeeded=False, now=NOW + dt.timedelta(hours=1))
+
+    assert memory.past(now=NOW).failures == ((NOW, NOW + dt.timedelta(hours=1)),)
+
+
 def test_only_a_refresh_against_decay_makes_the_rules_wait(memory):
     for cause in ("drift", "stale"):
         memory.ended(
