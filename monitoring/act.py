@@ -137,8 +137,8 @@ def tell(
     if alert is None or not memory.due(alert.key, every_hours=repeat.hours, now=repeat.now):
         return []
     failures = send_everywhere(alert, doors)
-    if len(failures) == len(doors) and doors:
-        memory.forget(alert.key)
+    if len(failures) < len(doors):
+        memory.sent(alert.key, now=repeat.now)
     return failures
 
 
@@ -150,7 +150,7 @@ def compose(outcome: Outcome, deed: Deed, *, watch: Watch, link: str) -> Alert |
     if outcome.action == "none" or outcome.cause in ("drift", "stale"):
         severity = "critical" if deed.failures else "info"
     return Alert(
-        key=f"{outcome.cause}-{outcome.action}",
+        key=f"{outcome.fault or outcome.cause}-{outcome.action}",
         severity=severity,
         what=outcome.reason,
         since=_since(watch),

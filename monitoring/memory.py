@@ -146,18 +146,15 @@ class Memory:
             return _past(store, now=now)
 
     def due(self, key: str, *, every_hours: float, now: dt.datetime) -> bool:
-        """Says whether an alert was not sent within `every_hours`, and notes it as sent now if so."""
+        """Says whether an alert was not sent within `every_hours`."""
         with self._open() as store:
             row = store.execute("select sent_at from alert where key = ?", (key,)).fetchone()
-            if row is not None and now - dt.datetime.fromisoformat(row[0]) < dt.timedelta(hours=every_hours):
-                return False
-            store.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
-            return True
+        return row is None or now - dt.datetime.fromisoformat(row[0]) >= dt.timedelta(hours=every_hours)
 
-    def forget(self, key: str) -> None:
-        """Forgets that an alert was sent: no door took it."""
+    def sent(self, key: str, *, now: dt.datetime) -> None:
+        """Notes that a door took an alert."""
         with self._open() as store:
-            store.execute("delete from alert where key = ?", (key,))
+            store.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -236,6 +236,41 @@ def test_the_same_alert_goes_out_once_a_day(seen, memory):
     assert len(box.alerts) == 2
 
 
+def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, memory):
+    box = Mailbox()
+    empty = Outcome("page", "comp_gap has no values, 900 in the reference", "fault", fault="column_empty-comp_gap")
+    stopped = Outcome("page", "sales stopped", "fault", fault="sales_stopped")
+
+    for hours, fault in enumerate((empty, stopped, replace(empty, reason="comp_gap has no values, 901 …"))):
+        act.tell(fault, act.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
+
+    assert [alert.what for alert in box.alerts] == [empty.reason, stopped.reason]
+
+
+def test_a_nightly_run_that_is_earlier_than_yesterdays_skips_no_alert(seen, memory):
+    box = Mailbox()
+    yesterday = act.Repeat(NOW, CONFIG.repeat_hours, "")
+    earlier = replace(yesterday, now=NOW + dt.timedelta(hours=23, minutes=59, seconds=30))
+
+    for when in (yesterday, earlier):
+        act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[box], memory=memory, repeat=when)
+
+    assert len(box.alerts) == 2
+
+
+def test_an_alert_counts_as_sent_only_after_it_was(seen, memory):
+    class Killed(Mailbox):
+        def send(self, alert):
+            raise KeyboardInterrupt
+
+    box = Mailbox()
+    with pytest.raises(KeyboardInterrupt):
+        act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[Killed()], memory=memory, repeat=repeat())
+    act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat())
+
+    assert len(box.alerts) == 1
+
+
 def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(seen, memory):
     box = Mailbox()
 
