@@ -65,6 +65,13 @@ def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, li
     findings = [
         *counted("log_damaged", "warning", "{count} line(s) of the decision log are cut or unreadable", damaged),
         *counted("log_lost", "warning", "{count} decision(s) were numbered but never reached the log", missing),
+        *counted(
+            "log_elsewhere",
+            "warning",
+            "{count} decision(s) are in an archive that monitoring was not told of, or are gone from it, and are not "
+            "looked at: PRICING_DECISIONS_ARCHIVE names it",
+            reading.elsewhere,
+        ),
         *counted("log_pending", "note", "{count} decision(s) of running workers are not on disk yet", reading.pending),
         *counted(
             "log_repeated", "note", "{count} decision(s) stand in the log twice; each counts once", repeated.sum()

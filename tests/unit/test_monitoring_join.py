@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.monitoring_world import World, build, entries
-from monitoring.decisions import load_decisions
+from monitoring.decisions import load_decisions, tabulate
 from monitoring.join import forecast_at, join, share_inside
 from pricing.data.panel import Panel
-from pricing.decision.log import Entry
+from pricing.decision.log import Entry, LogReading
 from pricing.decision.log_writer import LogWriter
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -54,6 +54,16 @@ def test_every_decision_meets_the_sales_of_its_day(tmp_path):
         assert row.units_sold == PANEL.units_sold[product, day]
         assert row.charged == pytest.approx(PANEL.price[product, day])
         assert row.age == 60 - day
+
+
+def test_decisions_in_an_archive_that_nobody_named_are_a_finding():
+    _, findings = tabulate(LogReading([], 0, 0, 0, elsewhere=6), now=NOW)
+    _, none = tabulate(LogReading([], 0, 0, 0), now=NOW)
+
+    (found,) = [finding for finding in findings if finding.code == "log_elsewhere"]
+    assert (found.level, found.count) == ("warning", 6)
+    assert "PRICING_DECISIONS_ARCHIVE" in found.text
+    assert "log_elsewhere" not in counts(none)
 
 
 def test_a_decision_whose_sales_are_not_in_waits(tmp_path):
