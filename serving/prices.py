@@ -6,8 +6,6 @@ import threading
 from http import HTTPStatus
 
 from flask import request
-from pydantic import ValidationError
-from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import Detailed
 from pricing.decision.log import Entry
@@ -17,7 +15,8 @@ from serving.answers import Answers
 from serving.api import Endpoint, encode, parse
 from serving.challenger import Shadow
 from serving.champion import Served
-from serving.problems import ProblemError, from_request_error, from_validation, refused
+from serving.items import one_by_one, sent_in
+from serving.problems import ProblemError, from_request_error, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
 from serving.trials import CHALLENGER
@@ -214,15 +213,12 @@ class Desk:
     def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
         """The body's requests; an item that cannot be read is the problem that its place will show."""
         limit = self._service.settings.config.serving.batch_limit
-        try:
-            items: list[PriceRequest | ProblemError] = [*PriceRequests.model_validate_json(body, strict=True).requests]
-        except ValidationError as error:
-            items = _salvage(body, error)
-        if len(items) > limit:
+        items = sent_in(body)
+        if len(items) > limit:  # before anyone looks for what is wrong with each of them
             raise ProblemError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(items)} requests in one batch, and {limit} is the most"
             )
-        return items
+        return one_by_one(items)
 
 
 def dry_run() -> bool:
@@ -263,26 +259,6 @@ def entry(
         trial=trial,
         answer=body,
     )
-
-
-def _salvage(body: bytes, error: ValidationError) -> list[PriceRequest | ProblemError]:
-    """Reads the items of a batch one by one, when some are bad.
-
-    Raises:
-        ProblemError: The body as a whole is no batch.
-    """
-    whole = [
-        fault for fault in error.errors(include_url=False) if fault["loc"][:1] != ("requests",) or len(fault["loc"]) < 2
-    ]
-    if whole:
-        raise from_validation(error, model=PriceRequests) from error
-    items: list[PriceRequest | ProblemError] = []
-    for item in from_json(body)["requests"]:
-        try:
-            items.append(PriceRequest.model_validate_json(to_json(item, inf_nan_mode="constants"), strict=True))
-        except ValidationError as fault:
-            items.append(from_validation(fault, model=PriceRequest))
-    return items
 
 
 def _as_item(problem: ProblemError) -> bytes:

@@ -14,7 +14,9 @@ from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
 
 CONTENT_TYPE = "application/problem+json"
+LISTED = 100  # faults of one request that are listed
 _LONGEST = 100  # characters of a found value that are shown
+_UNTOLD = 10_000  # faults of which none is listed: telling them apart would take seconds
 
 
 class Fault(BaseModel):
@@ -32,7 +34,7 @@ class ProblemBody(BaseModel):
     title: str = Field(description="The status in words.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What is wrong, in one sentence.")
-    errors: list[Fault] = Field(description="Every single fault, as far as the request could be read.")
+    errors: list[Fault] = Field(description="Every fault, as far as the request could be read; of many, the first.")
     request_id: str | None = Field(default=None, description="Names the request in the service's logs.")
 
 
@@ -65,9 +67,19 @@ class ProblemError(Exception):
         ).model_dump(mode="json", exclude_none=True)
 
 
-def from_validation(error: ValidationError, *, model: type[BaseModel]) -> ProblemError:
-    """The problem behind a body that `model` refuses: 400 when it is no JSON, else 422 with every fault."""
-    faults = error.errors(include_url=False)
+def from_validation(error: ValidationError, *, model: type[BaseModel], listed: int = LISTED) -> ProblemError:
+    """The problem behind a body that `model` refuses: 400 when it is no JSON, else 422 with its faults.
+
+    Args:
+        error: What pydantic says.
+        model: What the body should have been.
+        listed: How many faults are listed; of more, the number is told.
+    """
+    number = error.error_count()
+    if number > _UNTOLD:
+        fault = Fault(field="", problem=f"has {number:,} faults, too many to list")
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"the request {fault.problem}", errors=[fault])
+    faults = error.errors(include_url=False, include_input=number <= LISTED)
     if faults[0]["type"] == "json_invalid":
         reason = faults[0]["ctx"]["error"]
         return ProblemError(
@@ -75,9 +87,12 @@ def from_validation(error: ValidationError, *, model: type[BaseModel]) -> Proble
             f"the body is not valid JSON: {reason}",
             errors=[Fault(field="", problem=f"is not valid JSON: {reason}")],
         )
-    errors = [_fault(dict(fault), known=model.model_fields) for fault in faults]
-    count = f"{len(errors)} problem{'s' if len(errors) > 1 else ''}"
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"the request has {count}: {_summary(errors)}", errors=errors)
+    errors = [_fault(dict(fault), known=model.model_fields) for fault in faults[:listed]]
+    count = f"{number:,} problem{'s' if number > 1 else ''}"
+    detail = f"the request has {count}: {_summary(errors, of=number)}"
+    if number > len(errors):
+        errors.append(Fault(field="", problem=f"and {number - len(errors):,} more"))
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
 def refused(field: str, problem: str, *, found: object = None) -> ProblemError:
@@ -109,7 +124,7 @@ def show(value: object) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like `name`, as the end of a sentence; empty when there is none."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:_LONGEST], list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -121,12 +136,13 @@ def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
     if fault["type"] == "missing":
         return Fault(field=location, problem="is required and missing")
     message = str(fault["msg"]).removeprefix("Value error, ")
-    return Fault(field=location, problem=message[0].lower() + message[1:], found=show(fault["input"]))
+    found = show(fault["input"]) if "input" in fault else None
+    return Fault(field=location, problem=message[0].lower() + message[1:], found=found)
 
 
-def _summary(errors: list[Fault]) -> str:
+def _summary(errors: list[Fault], *, of: int) -> str:
     named = [f"{fault.field} {fault.problem}".strip() for fault in errors[:3]]
-    return "; ".join(named) + ("; …" if len(errors) > 3 else "")
+    return "; ".join(named) + ("; …" if of > len(named) else "")
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
 from serving.pointer import Following
@@ -19,7 +19,8 @@ class Strict(BaseModel):
 class PriceRequests(Strict):
     """Several requests at once, answered by one model version."""
 
-    requests: Annotated[list[PriceRequest], Field(min_length=1)]
+    # At the first bad item, all are read one by one: the faults of a million items would fill the memory.
+    requests: Annotated[list[PriceRequest], FailFast(), Field(min_length=1)]
 
 
 class ItemError(BaseModel):

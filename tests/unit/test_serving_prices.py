@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pricing.decision.alone import Alone
 from pricing.decision.log import read_decisions
+from serving import items, problems
 from tests.serving_kit import REQUEST, Shop, open_shop
 from tests.versions import shared_version
 
@@ -199,6 +200,48 @@ def test_a_batch_over_the_limit_is_refused_whole(shop: Shop) -> None:
 
     assert answer.status_code == 413
     assert "1000 is the most" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize("item", ["0", "{}", '{"a":0,"b":0,"c":0}'], ids=["numbers", "objects", "unknown fields"])
+def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
+    shop: Shop, item: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
+    body = f'{{"requests":[{",".join([item] * 100_000)}]}}'
+
+    answer = shop.client.post("/get_prices", data=body, content_type="application/json")
+
+    assert answer.status_code == 413
+    assert "100000 requests in one batch" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize(("number", "told"), [(100, "is no"), (3000, "and 2,900 more"), (20_000, "20,000 faults")])
+def test_of_many_faults_the_first_are_listed_and_the_rest_is_counted(
+    shop: Shop, number: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+
+    def search(name: str, _: object) -> str:
+        searched.append(name)
+        return ""
+
+    monkeypatch.setattr(problems, "nearest", search)
+
+    errors = shop.price(**{f"a{one}": one for one in range(number)}).get_json()["errors"]
+
+    assert told in errors[-1]["problem"]
+    assert len(errors) <= problems.LISTED + 1
+    assert len(searched) <= problems.LISTED
+
+
+def test_a_batch_lists_no_more_faults_in_all_than_can_be_told(shop: Shop) -> None:
+    asked = [{**REQUEST, **{f"a{one}": one for one in range(50)}}] * 100
+
+    decisions = shop.client.post("/get_prices", json={"requests": asked}).get_json()["decisions"]
+
+    lengths = [len(decision["error"]["errors"]) for decision in decisions]
+    assert (lengths[0], lengths[-1]) == (50, 2)
+    assert decisions[-1]["error"]["errors"][-1]["problem"] == "and 49 more"
 
 
 def test_every_answer_is_logged_with_its_request_and_id(shop: Shop) -> None:
