@@ -11,7 +11,7 @@ from serving.catalogue import state_age
 from serving.champion import golden_requests
 from serving.problems import ProblemError
 from serving.schemas import Live, Ready
-from serving.service import Service
+from serving.service import PATIENCE_SECONDS, Service
 
 
 def endpoints(service: Service) -> list[Endpoint]:
@@ -68,7 +68,7 @@ class Nurse:
     def metrics(self) -> Response:
         """The counts of all workers, this one's at this moment."""
         service = self._service
-        service.tick()
+        service.tick(patience=PATIENCE_SECONDS)
         following = service.champion.following
         state = following.state if following else "off"
         extra = [

@@ -14,6 +14,8 @@ from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
 
+PATIENCE_SECONDS = 0.1  # that a request waits for another thread's tick
+
 
 @dataclass(frozen=True)
 class Service:
@@ -39,6 +41,7 @@ class Service:
     holdout: Holdout
     embedded: Embedded
     _settled: threading.Event = field(default_factory=threading.Event)
+    _ticking: threading.Lock = field(default_factory=threading.Lock)
 
     def settled(self) -> bool:
         """Whether the first attempt to load a champion has ended in every worker of this run, once and for all."""
@@ -46,7 +49,7 @@ class Service:
             return True
         if not self.champion.settled:
             return False
-        self.tick()
+        self.tick(patience=PATIENCE_SECONDS)
         served = [labels[0] for name, labels, value in self.counts() if name == "pricing_workers" and value]
         expected = self.settings.config.serving.workers if self.settings.follows else 1
         if len(served) >= expected and set(served) == {self.champion.served.name}:
@@ -57,8 +60,23 @@ class Service:
         """How following goes, as callers are told."""
         return Follow.of(self.champion.following, expected=self.settings.follows)
 
-    def tick(self) -> None:
-        """What is done several times a second, between requests: looks for another champion and tells the counts."""
+    def tick(self, *, patience: float = -1) -> None:
+        """What is done several times a second, between requests: looks for another champion and tells the counts.
+
+        One thread does it at a time: two that loaded versions would undo each other's choice.
+
+        Args:
+            patience: Seconds to wait for a thread that is at it, whose work then stands for this one's; for ever below
+                0. No request should wait for a version that is being loaded.
+        """
+        if not self._ticking.acquire(timeout=patience):
+            return
+        try:
+            self._tick()
+        finally:
+            self._ticking.release()
+
+    def _tick(self) -> None:
         self.champion.look()
         self.holdout.look()
         self.metrics.set("pricing_holdout_faults", to=float(self.holdout.faults))

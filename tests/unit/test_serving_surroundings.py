@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -135,6 +136,32 @@ def test_a_pointer_that_stays_loads_nothing_again(shop: Shop) -> None:
         shop.service.tick()
 
     assert shop.service.champion.served is served
+
+
+def test_one_thread_at_a_time_looks_for_versions_and_no_request_waits_for_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    looks: list[str] = []
+
+    def look() -> bool:
+        looks.append(threading.current_thread().name)
+        begun.set()
+        return go_on.wait(30)
+
+    monkeypatch.setattr(shop.service.champion, "look", look)
+    slow = threading.Thread(target=shop.service.tick)
+    slow.start()
+    assert begun.wait(30)
+    try:
+        answers = [shop.client.get(path).status_code for path in ("/metrics", "/health/ready")]
+        seen = len(looks)
+    finally:
+        go_on.set()
+        slow.join(30)
+
+    assert answers[0] == 200
+    assert seen == 1
 
 
 def test_the_configuration_of_the_version_governs_unless_a_file_is_given(tmp_path: Path) -> None:
