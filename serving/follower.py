@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import re
 import shutil
 import signal
 import sys
@@ -16,14 +15,12 @@ from pathlib import Path
 
 from pricing.errors import PricingError, RegistryError, VersionError
 from serving.admission import admit
-from serving.logs import configure_logging
+from serving.logs import configure_logging, without_secrets
 from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, replace_file, write_pointer
 from serving.settings import Settings, read_settings
 from serving.source import Entry, Orders, Registry
 
 RETRY_SECONDS = 600.0  # a refused version is fetched anew after this long: the fault may have been the network's
-
-_SECRET = re.compile(r"://[^/@\s]+@")  # the user and password of an address
 
 _log = logging.getLogger(__name__)
 _PATIENCE = {
@@ -76,7 +73,7 @@ class Follower:
         try:
             challenger = self._registry.at("challenger")
         except RegistryError as error:
-            _log.error("nobody knows which version is the challenger: %s", _SECRET.sub("://***@", str(error)))
+            _log.error("nobody knows which version is the challenger: %s", without_secrets(str(error)))
             return self._tell(replace(following, challenger_faults=following.challenger_faults + 1))
         return self._tell(self._follow_challenger(challenger, following))
 
@@ -200,7 +197,7 @@ class Follower:
 
     def _tell(self, following: Following) -> Following:
         if following.detail:
-            following = replace(following, detail=_SECRET.sub("://***@", following.detail))
+            following = replace(following, detail=without_secrets(following.detail))
         if following.state != self.following.state or following.detail != self.following.detail:
             _log.info("follower: %s%s", following.state, f" ({following.detail})" if following.detail else "")
         self.following = following
@@ -285,7 +282,7 @@ def _bake(settings: Settings) -> int:
         print(f"error: no champion to bake in: {following.state} {following.detail or ''}", file=sys.stderr)  # noqa: T201
         return 2
     places.status.unlink(missing_ok=True)
-    print(f"version {following.served} of {settings.registry_uri} lies in {places.versions}")  # noqa: T201
+    print(f"version {following.served} of {without_secrets(settings.registry_uri)} lies in {places.versions}")  # noqa: T201
     return 0
 
 

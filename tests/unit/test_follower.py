@@ -7,9 +7,10 @@ import pytest
 from pricing.errors import RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
-from serving.follower import RETRY_SECONDS, Follower
+from serving.follower import RETRY_SECONDS, Follower, _bake
 from serving.pointer import Following, Places, Pointer, read_following, read_pointer
 from serving.source import Orders
+from tests.serving_kit import settings_in
 
 
 @dataclass(frozen=True)
@@ -305,3 +306,17 @@ def test_a_fault_of_the_challenger_alias_holds_no_champion_up_and_is_counted(tmp
     assert (following.state, following.served, following.challenger) == ("following", "2", "8")
     assert following.challenger_faults == 1
     assert read_pointer(places(tmp_path).challenger) == Pointer("8", 1, "8-1")
+
+
+def test_baking_tells_the_registry_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_in(tmp_path, MLFLOW_TRACKING_URI="http://ops:hush@mlflow:5000")
+    monkeypatch.setattr("serving.follower._Lazy", lambda _: FakeRegistry(Entry("7")))
+    monkeypatch.setattr("serving.follower.admit", verify)
+
+    assert _bake(settings) == 0
+
+    said = capsys.readouterr().out
+    assert "hush" not in said
+    assert "version 7 of http://***@mlflow:5000" in said

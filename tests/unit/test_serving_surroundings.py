@@ -349,3 +349,16 @@ def test_a_log_line_is_one_json_object_even_with_a_traceback() -> None:
     assert (fields["message"], fields["level"], fields["request_id"]) == ("it broke", "error", "42")
     assert "ValueError" in fields["traceback"]
     assert REQUEST["product_id"] not in line
+
+
+def test_no_log_line_and_no_traceback_names_a_password() -> None:
+    address = "postgresql://ops:a@hush@db:5432/mlflow"
+    try:
+        raise ValueError(f"{address} refuses")
+    except ValueError:
+        record = logging.LogRecord("serving", logging.ERROR, "x", 1, "%s is down", (address,), sys.exc_info())
+
+    line = JsonFormatter().format(record)
+
+    assert "hush" not in line
+    assert json.loads(line)["message"] == "postgresql://***@db:5432/mlflow is down"
