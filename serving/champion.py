@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.2
 SETTLED_SECONDS = 120.0  # a follower that says nothing for so long will not say anything
 RETRY_SECONDS = 10.0  # a version that the disk did not give is tried again after this long
 
-_FAULTS = (PricingError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a version or a file
+FAULTS = (PricingError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a version or a file
 _log = logging.getLogger(__name__)
 
 
@@ -164,7 +164,7 @@ class Champion:
             return self._opened(pointer, folder=folder, challenger=challenger)
         except VersionError:
             raise
-        except _FAULTS as error:
+        except FAULTS as error:
             raise VersionError(
                 f"version {pointer.version} cannot answer here ({type(error).__name__}: {error})"
             ) from error
@@ -225,15 +225,15 @@ class Watch:
             for task in self._tasks:
                 try:
                     task()
-                except (*_FAULTS, OSError, RuntimeError) as error:  # the next look may fare better
+                except (*FAULTS, OSError, RuntimeError) as error:  # the next look may fare better
                     if said.get(task) != str(error):
                         _log.exception("what a worker does regularly failed")
                     said[task] = str(error)
 
 
 def open_version(folder: Path) -> LoadedVersion:
-    """Maps a version that the follower has verified on this machine; checksums are not computed again."""
-    return load(folder, check=False)
+    """Maps a version, its checksums compared: the disk may have lost what the follower once verified."""
+    return load(folder)
 
 
 def golden_requests(served: Served) -> tuple[list[PriceRequest], dt.date]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pricing.errors import PricingError, RegistryError, VersionError
 from serving.admission import admit
+from serving.champion import FAULTS
 from serving.logs import configure_logging, without_secrets
 from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, replace_file, write_pointer
 from serving.settings import Settings, read_settings
@@ -166,20 +167,33 @@ class Follower:
         try:
             requests = self._verify(folder)
             _log.info("version %s answered %d golden requests", entry.number, requests)
-        except VersionError:
+        except FAULTS as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise
+            if isinstance(error, VersionError):
+                raise
+            raise VersionError(f"it cannot answer here ({type(error).__name__}: {error})") from error
         return Pointer(version=entry.number, created_ms=entry.created_ms, folder=name)
 
     def _reasons(self) -> dict[str, str]:
         return {number: refusal.why for (number, _), refusal in self._refused.items()}
 
     def _last_good(self, path: Path) -> Pointer | None:
+        """The version that was pointed at before, verified once more; a damaged one is deleted, to be fetched anew."""
+        pointer = None
         try:
-            return read_pointer(path)
-        except VersionError as error:
-            _log.error("%s", error)
-            return None
+            pointer = read_pointer(path)
+            if pointer is not None:
+                self._verify(path.parent / pointer.folder)
+            return pointer
+        except OSError as error:
+            _log.error("%s cannot be verified: %s", path, error)
+            return pointer
+        except FAULTS as error:
+            _log.error("the version on disk cannot be served: %s", without_secrets(str(error)))
+        if pointer is not None:
+            shutil.rmtree(path.parent / pointer.folder, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        return None
 
     def _sweep(self) -> None:
         """Deletes the oldest fetched versions; a worker that still maps one keeps it until it lets go."""

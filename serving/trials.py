@@ -78,12 +78,17 @@ def extend(path: Path, facts: ProductFacts, trial: TrialConfig) -> dict[str, str
 
 
 def read(path: Path, trial: TrialConfig) -> dict[str, str]:
-    """What was dealt before in the same trial; empty when nothing was, or the trial was configured anew."""
+    """What was dealt before in the same trial; empty when nothing was, it is damaged, or the trial is another now."""
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return dict(values["products"]) if values.get("trial") == trial.model_dump(mode="json") else {}
+    if not isinstance(values, dict) or values.get("trial") != trial.model_dump(mode="json"):
+        return {}
+    products = values.get("products")
+    if not isinstance(products, dict) or not all(isinstance(arm, str) for arm in products.values()):
+        return {}
+    return products
 
 
 def _lacking(wanted: Mapping[str, float], there: Counter[str]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.errors import RegistryError, VersionError
+from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
 from serving.follower import RETRY_SECONDS, Follower, _bake
@@ -320,3 +320,28 @@ def test_baking_tells_the_registry_without_its_password(
     said = capsys.readouterr().out
     assert "hush" not in said
     assert "version 7 of http://***@mlflow:5000" in said
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("golden"), ZeroDivisionError("no"), AttributeError("x"), ConfigError("old")]
+)
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_a_version_that_verification_stumbles_over_is_refused_and_reported(
+    tmp_path: Path, fault: Exception, alias: str
+) -> None:
+    def stumble(folder: Path) -> int:
+        if (folder / "version.json").read_text() == "8":
+            raise fault
+        return 9
+
+    registry = FakeRegistry(Entry("7"), challenger=None)
+    orders = Orders("run", 3, tries_challenger=True)
+    one = Follower(registry, places=places(tmp_path), orders=orders, verify=stumble, clock=Clock())
+    one.poll()
+    setattr(registry, alias, Entry("8"))
+
+    following = one.poll()
+
+    assert type(fault).__name__ in following.refused["8"]
+    assert following.served == "7"
+    assert not (places(tmp_path).versions / "8-1").exists()

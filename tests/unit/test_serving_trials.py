@@ -69,8 +69,16 @@ def test_what_was_dealt_is_kept_in_a_file_until_the_trial_is_another(tmp_path: P
 
     assert read(path, TRIAL) == dealt == extend(path, facts, TRIAL)
     assert read(path, TRIAL.model_copy(update={"share": 0.4})) == {}
-    path.write_text("{half")
-    assert read(path, TRIAL) == {}
+    trial = json.dumps(TRIAL.model_dump(mode="json"))
+    for damaged in (
+        "{half",
+        "[]",
+        "7",
+        f'{{"trial": {trial}}}',
+        *(f'{{"trial": {trial}, "products": {one}}}' for one in ("[]", '{"P00001": 1}')),
+    ):
+        path.write_text(damaged)
+        assert read(path, TRIAL) == {}
 
 
 def shop_config(folder: Path) -> dict[str, str]:
