@@ -8,7 +8,7 @@ from flask import Response
 from serving import metrics
 from serving.api import Endpoint
 from serving.catalogue import state_age
-from serving.champion import golden_requests
+from serving.champion import FAULTS, golden_requests
 from serving.problems import ProblemError
 from serving.schemas import Live, Ready
 from serving.service import PATIENCE_SECONDS, Service
@@ -59,8 +59,13 @@ class Nurse:
         if not self._service.settled():
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the first attempt to load a champion has not ended yet")
         served = self._service.champion.served
-        requests, today = golden_requests(served)
-        (decision,) = served.pricer.price(requests[:1], today=today)
+        try:
+            requests, today = golden_requests(served)
+            (decision,) = served.pricer.price(requests[:1], today=today)
+        except FAULTS as error:
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} cannot price ({type(error).__name__})"
+            ) from error
         if not (math.isfinite(decision.recommended_price) and decision.recommended_price > 0):
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
         return Ready(status="ok", model_version=served.name, following=self._service.follow())

@@ -16,7 +16,7 @@ import pytest
 
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision
-from pricing.errors import ConfigError
+from pricing.errors import ConfigError, RequestError
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
 from serving.pointer import BAKED, Following, Pointer, replace_file, write_pointer
@@ -113,6 +113,20 @@ def test_ready_really_prices_something(shop: Shop, monkeypatch: pytest.MonkeyPat
 
     assert answer.status_code == 503
     assert "gives no price" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), KeyError("x"), RequestError("strategy: gone")])
+def test_ready_is_503_when_pricing_fails(shop: Shop, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(Pricer, "price", fail)
+
+    answer = shop.client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.content_type == "application/problem+json"
+    assert answer.get_json()["detail"] == f"version 7 cannot price ({type(fault).__name__})"
 
 
 def test_the_baked_version_serves_until_the_follower_has_another(tmp_path: Path) -> None:
