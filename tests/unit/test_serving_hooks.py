@@ -2,13 +2,17 @@
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from gunicorn.config import Config
 from gunicorn.workers.gthread import ThreadWorker
 
 from serving import hooks
+from serving.__main__ import web_command
+from tests.serving_kit import settings_in
 
 
 def test_the_busier_worker_hesitates_longer_but_never_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +52,11 @@ def test_nothing_is_gathered_for_the_access_log(monkeypatch: pytest.MonkeyPatch)
 
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def test_docker_waits_longer_than_open_connections_have_time_to_end(tmp_path: Path) -> None:
+    command = web_command(settings_in(tmp_path))
+    graceful = int(command[command.index("--graceful-timeout") + 1])
+    service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["serving"]
+
+    assert int(service["stop_grace_period"].removesuffix("s")) > graceful + 5
