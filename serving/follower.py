@@ -182,6 +182,8 @@ class Follower:
         pointer = None
         try:
             pointer = read_pointer(path)
+            if pointer is not None and not (path.parent / pointer.folder).is_dir():
+                raise VersionError(f"{path.parent / pointer.folder} is gone")
             if pointer is not None:
                 self._verify(path.parent / pointer.folder)
             return pointer

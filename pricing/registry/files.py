@@ -163,7 +163,7 @@ def _save(path: Path, array: NDArray[Any], *, name: str) -> None:
 def _load(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # EOFError: nothing in it, as a power cut leaves files
         raise VersionError(f"{path}: is no plain array ({error}); fetch the version again") from error
     if array.dtype.kind not in _PLAIN_KINDS or array.dtype.names:
         raise VersionError(f"{path}: holds {array.dtype}, and a version keeps plain numbers, strings and dates only")
