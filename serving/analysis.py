@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from pricing.decision.explanation import Explanation, explain
 from pricing.decision.reasons import REASONS
-from pricing.decision.request import Decision, Money, PriceRequest
+from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from serving.api import Endpoint, body_of
@@ -70,7 +70,7 @@ class SimulateRequest(Strict):
 
     request: PriceRequest
     prices: Annotated[list[Money], Field(default_factory=list, max_length=200)]
-    strategies: Annotated[list[str], Field(default_factory=list, max_length=50)]
+    strategies: Annotated[list[Text], Field(default_factory=list, max_length=50)]
 
 
 def endpoints(service: Service) -> list[Endpoint]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 Source = Literal["model", "category", "rule", "override"]
+Text = Annotated[str, Field(max_length=200)]
 Money = Annotated[float, Field(ge=1e-4, le=1e9, allow_inf_nan=False)]
 
 
@@ -37,9 +38,9 @@ class PriceRequest(BaseModel):
     is_promo: bool = False
 
     date: Day | None = None
-    strategy: str | None = None
+    strategy: Text | None = None
     current_price: Money | None = None
-    category: str | None = None
+    category: Text | None = None
     unit_cost: Money | None = None
     list_price: Money | None = None
     is_holiday: bool | None = None

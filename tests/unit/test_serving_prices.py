@@ -103,6 +103,9 @@ def test_what_is_unusual_but_allowed_is_priced(shop: Shop, changes: dict[str, An
         ({"next_delivery": "1690000000"}, "next_delivery"),
         ({"date": "2023-08-05"}, "date"),
         ({"strategy": "greed"}, "strategy"),
+        ({"strategy": "g" * 201}, "strategy"),
+        ({"category": "c" * 201}, "category"),
+        ({"product_id": "p" * 201}, "product_id"),
         ({"competitor": 1}, "competitor"),
     ],
 )
