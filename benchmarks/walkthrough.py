@@ -168,7 +168,7 @@ def steps() -> list[Step]:
         ),
         Step(
             "New days",
-            "Two weeks later the same weights read the new days. Their states face parity and freshness only.",
+            "Two weeks later the same weights read the new days. They face parity, freshness and known products only.",
             *("refresh", {**config, "sales": f"{SHOP}/new.csv"}),
         ),
         Step("", "", "promote", {**config, "reason": "newer states"}),
@@ -190,7 +190,10 @@ def prepare(shop: Path) -> None:
 
 def environment(shop: Path) -> dict[str, str]:
     """A store of its own, and a name that is nobody's."""
-    foreign = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PRICING_PARENT_RUN_ID", "PRICING_DATABASE_URL")
+    foreign = (
+        *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PRICING_PARENT_RUN_ID", "PRICING_DATABASE_URL"),
+        "TF_CPP_MIN_LOG_LEVEL",  # the jobs' own keeps TensorFlow's words on missing GPUs from the page
+    )
     kept = {name: value for name, value in os.environ.items() if name not in foreign}
     return {
         **kept,
