@@ -22,7 +22,7 @@ from monitoring.drift import add_to_workspace, html
 from monitoring.memory import Memory
 from monitoring.rules import Action, Outcome, Past, decide
 from monitoring.summary import drift_head, page, weekly_page
-from monitoring.tracking import monitoring_run, record, retrainings, with_recorded
+from monitoring.tracking import monitoring_run, record, refreshed_by_night, retrainings, with_recorded
 from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
@@ -114,10 +114,11 @@ def _decide(
     seen: Watch, memory: Memory, config: MonitoringConfig, *, now: dt.datetime, claims: bool
 ) -> tuple[Outcome, int | None]:
     """What is due, and the number of the job that this run alone may start then."""
-    runs, situation = retrainings(), watch.situation(seen, now=now, config=config)
+    runs, night = retrainings(), refreshed_by_night()
+    situation = watch.situation(seen, now=now, config=config)
 
     def ask(past: Past) -> Outcome:
-        return decide(situation, with_recorded(past, runs), watch.rules(config))
+        return decide(situation, with_recorded(past, runs, refreshed=night), watch.rules(config))
 
     return memory.claim(ask, now=now) if claims else (ask(memory.past(now=now)), None)
 

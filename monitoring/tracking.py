@@ -62,20 +62,33 @@ def retrainings() -> list[tuple[dt.datetime, str]]:
 
     Every one is a run beside this one.
     """
+    return [(_start(run), run.info.status) for run in _newest("tags.job = 'retrain'")]
+
+
+def refreshed_by_night() -> dt.datetime | None:
+    """When a night last carried states forward because its monitoring run asked for it against decay; None if never.
+
+    The nightly job acts on what the run inside it found, of which monitoring's own memory knows nothing.
+    """
+    asked = _newest("tags.job = 'monitor' and tags.outcome = 'refresh'")
+    nights = [_start(run) for run in asked if MLFLOW_PARENT_RUN_ID in run.data.tags and run.info.status == "FINISHED"]
+    return max(nights, default=None)
+
+
+def _newest(which: str) -> list[Run]:
     active = mlflow.active_run()
     if active is None:
         return []
-    runs = MlflowClient().search_runs(
-        [active.info.experiment_id],
-        filter_string="tags.job = 'retrain'",
-        order_by=["attributes.start_time DESC"],
-        max_results=20,
-    )
-    return [(dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC), run.info.status) for run in runs]
+    order = ["attributes.start_time DESC"]
+    return list(MlflowClient().search_runs([active.info.experiment_id], which, order_by=order, max_results=20))
 
 
-def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]]) -> Past:
-    """Adds the retrainings that others started, as `retrainings` gives them.
+def _start(run: Run) -> dt.datetime:
+    return dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC)
+
+
+def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]], *, refreshed: dt.datetime | None = None) -> Past:
+    """Adds what others started: retrainings, as `retrainings` gives them, and a night's refresh against decay.
 
     A job that monitoring started and that failed before its run was opened is known to its memory alone, one that a
     person started to MLflow alone; one that both know counts once.
@@ -89,7 +102,8 @@ def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]]) -> Past:
         if (latest is None or begin > latest) and not any(begin <= start <= end for start, _ in since)
     ]
     failed = sum(status == "FAILED" for _, status in since) + len(alone)
-    return replace(past, retrained=latest, failed=failed)
+    carried = [start for start in (past.refreshed, refreshed) if start is not None]
+    return replace(past, retrained=latest, refreshed=max(carried, default=None), failed=failed)
 
 
 def _open() -> Run:

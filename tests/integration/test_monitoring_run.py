@@ -17,7 +17,7 @@ from monitoring.cli import run_main
 from monitoring.holdout import Holdout, read, write
 from monitoring.memory import Memory
 from monitoring.rules import Past
-from monitoring.tracking import monitoring_run, retrainings, with_recorded
+from monitoring.tracking import monitoring_run, refreshed_by_night, retrainings, with_recorded
 from pricing.data.build import panel_frame
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
@@ -307,6 +307,21 @@ def test_retrainings_that_others_started_count(home, statuses, retrained, failed
         past = with_recorded(Past(), retrainings())
 
     assert (past.retrained is not None, past.failed) == (retrained, failed)
+
+
+@pytest.mark.parametrize(("within", "counts"), [(True, True), (False, False)])
+def test_a_refresh_that_a_night_made_against_decay_counts(home, within, counts):
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("pricing").experiment_id
+    night = client.create_run(experiment, tags={"job": "nightly"})
+    tags = {"job": "monitor", "outcome": "refresh"} | ({"mlflow.parentRunId": night.info.run_id} if within else {})
+    run = client.create_run(experiment, tags=tags)
+    client.set_terminated(run.info.run_id, "FINISHED")
+
+    with monitoring_run():
+        past = with_recorded(Past(), retrainings(), refreshed=refreshed_by_night())
+
+    assert (past.refreshed is not None) == counts
 
 
 def hour(number: float) -> dt.datetime:
