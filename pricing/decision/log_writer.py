@@ -7,11 +7,14 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pricing.decision.log import SCHEMA, Entry
+
+LATE = 10  # flush intervals after which a decision that is not on the disk says that the log fails
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +27,7 @@ class LogStatus:
         issued: Decisions handed over since the worker began.
         written: Decisions on the disk.
         dropped: Decisions given up because the disk took none for too long.
-        failure: Why the last write failed; None while all is well.
+        failure: Why the last write failed, or that one takes too long; None while all is well.
     """
 
     issued: int
@@ -37,7 +40,7 @@ class LogWriter:
     """Appends decisions without making the answer wait: a thread of its own writes them out.
 
     Handing over takes microseconds. Decisions reach the disk at most `flush_seconds` later. When the disk refuses
-    them they wait in memory, up to `pending_bytes`, then are dropped and counted.
+    them, or hangs, they wait in memory, up to `pending_bytes`; then the oldest are dropped and counted.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class LogWriter:
         segment_bytes: int = 64_000_000,
         pending_bytes: int = 16_000_000,
         write: Callable[[int, bytes], int] = os.write,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.worker = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(3)}"
         self._folder = folder
@@ -55,6 +59,9 @@ class LogWriter:
         self._segment_bytes = segment_bytes
         self._pending_limit = pending_bytes
         self._write = write
+        self._clock = clock
+        self._oldest: float | None = None  # since when the oldest line waits in memory
+        self._under_way: float | None = None  # and the oldest of those that are being written
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._wake = threading.Event()
@@ -87,6 +94,8 @@ class LogWriter:
                 self._lines.append(line)
                 self._pending += len(line)
             self._issued = number
+            self._oldest = self._clock() if self._oldest is None else self._oldest
+            self._drop_beyond_limit()
             self._note_issued()
             busy = self._failure is None and self._pending > self._pending_limit // 4
         if busy:
@@ -95,7 +104,10 @@ class LogWriter:
     def status(self) -> LogStatus:
         """Counts since the worker began."""
         with self._lock:
-            return LogStatus(self._issued, self._written, self._dropped, self._failure)
+            since = self._oldest if self._under_way is None else self._under_way
+            late = since is not None and self._clock() - since > LATE * self._flush_seconds
+            hung = "the disk has taken nothing for too long" if late else None
+            return LogStatus(self._issued, self._written, self._dropped, self._failure or hung)
 
     def flush(self) -> None:
         """Writes out what waits."""
@@ -103,6 +115,7 @@ class LogWriter:
             with self._lock:
                 lines, self._lines, self._pending = self._lines, [], 0
                 first, self._first_pending = self._first_pending, self._issued + 1
+                self._under_way, self._oldest = self._oldest if lines else None, None
             if lines:
                 self._store(lines, first)
 
@@ -132,16 +145,20 @@ class LogWriter:
                 if self._failure is None:
                     _log.error("decision log in %s cannot be written: %s; prices go on", self._folder, error)
                 self._failure = str(error)
-                kept = self._trim(lines)
+                # Where newer ones had to be dropped meanwhile, none of these is kept: what waits has no gap.
+                kept = self._trim(lines) if self._first_pending == first + len(lines) else []
                 self._dropped += len(lines) - len(kept)
-                self._first_pending = first + len(lines) - len(kept)
+                self._first_pending -= len(kept)
+                if kept:
+                    self._oldest = self._under_way
+                self._under_way = None
                 self._pending += sum(map(len, kept))
                 self._lines = kept + self._lines
             return
         with self._lock:
             if self._failure is not None:
                 _log.warning("decision log in %s is written again", self._folder)
-            self._failure = None
+            self._failure = self._under_way = None
             self._written += len(lines)
 
     def _trim(self, lines: list[bytes]) -> list[bytes]:
@@ -152,6 +169,17 @@ class LogWriter:
             start -= 1
             room -= len(lines[start])
         return lines[start:]
+
+    def _drop_beyond_limit(self) -> None:
+        """Drops the oldest lines that no longer fit in memory while the disk is busy."""
+        start = 0
+        while self._pending > self._pending_limit:
+            self._pending -= len(self._lines[start])
+            start += 1
+        if start:
+            del self._lines[:start]
+            self._dropped += start
+            self._first_pending += start
 
     def _write_out(self, block: bytes, first: int) -> None:
         if self._segment is not None and (self._offset >= self._segment_bytes or not os.fstat(self._segment).st_nlink):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from scipy.stats import nbinom
 
 from pricing.decision.log import REQUIRED, Entry, read_decisions
-from pricing.decision.log_writer import LogWriter
+from pricing.decision.log_writer import LATE, LogStatus, LogWriter
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import SourceError
 
@@ -231,6 +232,45 @@ def test_what_no_longer_fits_in_memory_is_dropped_oldest_first_and_counted(tmp_p
     assert dropped == 3
     assert [record["decision"]["decision_id"] for record in reading.records] == ["d-4", "d-5"]
     assert log.status().written == 2
+
+
+@pytest.mark.parametrize("ending", ["it goes on", "it fails"])
+def test_a_disk_that_hangs_costs_no_more_memory_than_the_limit_and_is_told(tmp_path: Path, ending: str) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    now = 0.0
+
+    def write(descriptor: int, data: bytes) -> int:
+        begun.set()
+        hung = not go_on.is_set()
+        assert go_on.wait(30)
+        if hung and ending == "it fails":
+            raise OSError(errno.EIO, "Input/output error")
+        return os.write(descriptor, data)
+
+    room_for_two = 2 * (len(entry().encode()) + 100)
+    log = LogWriter(tmp_path, flush_seconds=100, write=write, pending_bytes=room_for_two, clock=lambda: now)
+    log.append([entry(1)])
+    flush = threading.Thread(target=log.flush)
+    flush.start()
+    assert begun.wait(30)
+    for number in range(2, 7):
+        log.append([entry(number)])
+    soon = log.status()
+    now = 100.0 * LATE + 1
+    later = log.status()
+    go_on.set()
+    flush.join(30)
+    log.close()
+
+    reading = read_decisions(tmp_path)
+    kept = [record["sequence"] for record in reading.records]
+    assert soon == LogStatus(issued=6, written=0, dropped=3, failure=None)
+    assert later.failure is not None
+    assert kept == ([1, 5, 6] if ending == "it goes on" else [5, 6])
+    assert log.status() == LogStatus(issued=6, written=len(kept), dropped=6 - len(kept), failure=None)
+    assert reading.damaged == 0
+    if ending == "it goes on":
+        assert reading.lost == 3
 
 
 def test_a_folder_that_cannot_be_made_stops_the_log_and_nothing_else(tmp_path: Path) -> None:
