@@ -17,7 +17,7 @@ MEND_SALES = (
     "from the last good version."
 )
 TODO = {
-    "fault": "Look at what is named; nothing is retrained until then. The sales are fine, so states still go forward.",
+    "fault": "Look at what is named; nothing is retrained until then. The sales seem fine: states go forward.",
     "decay": "Nothing while a job runs. If the next two reports still show decay, see docs/monitoring.md, 'Decay'.",
     "drift": "Nothing. Look at the drift report if the change was not expected, such as a new supplier or price list.",
     "stale": "Nothing, if the refresh succeeds. If this comes daily, the nightly job is not running.",
