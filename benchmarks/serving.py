@@ -85,13 +85,18 @@ def more_of_ours(ours: Contender, requests: list[dict[str, Any]], *, seconds: fl
         found = {
             "prices a second in batches of 1,000, 4 connections": load.per_second * BATCH,
             "processor time of one price in a batch, µs": processor,
+            "answers other than 200, batches": load.failed,
         }
         if soak:
             found["worker memory before the soak, MB"] = worker_memory(pid)
-            answered = 0
+            answered = failed = 0
             while answered < soak:
-                answered += measure(url.removesuffix("s"), bodies, connections=16, seconds=20.0).answers
+                load = measure(url.removesuffix("s"), bodies, connections=16, seconds=20.0)
+                if not load.answers:
+                    raise SystemExit(f"{ours.name} answers no more after {answered:,} requests")
+                answered, failed = answered + load.answers, failed + load.failed
             found[f"worker memory after {answered:,} requests, MB"] = worker_memory(pid)
+            found["answers other than 200, soak"] = failed
     return found
 
 
@@ -120,12 +125,12 @@ def report(rows: Mapping[str, Row], extra: Mapping[str, float], *, products: int
                     for ours, theirs in (
                         (rows["ours"].many.per_second, row.many.per_second),
                         (rows["ours"].one.per_second, row.one.per_second),
-                        (row.processor, rows["ours"].processor),
+                        (rows["ours"].processor, row.processor),
                     )
                 )
                 lines.append(
-                    f"- ours answers {many:.2f} × as many as {row.name} over 16 connections, {one:.2f} × over one, "
-                    f"and {work:.2f} × as many for the same processor time"
+                    f"- ours takes {work:.2f} × the processor time of {row.name}, and answers {many:.2f} × as many over "
+                    f"16 connections, {one:.2f} × over one"
                 )
     lines += [f"- {name}: {value:,.0f}" for name, value in extra.items()]
     failed = {row.name: row.one.failed + row.many.failed for row in rows.values()}
