@@ -129,8 +129,8 @@ def report(rows: Mapping[str, Row], extra: Mapping[str, float], *, products: int
                     )
                 )
                 lines.append(
-                    f"- ours takes {work:.2f} × the processor time of {row.name}, and answers {many:.2f} × as many over "
-                    f"16 connections, {one:.2f} × over one"
+                    f"- ours takes {work:.2f} × the processor time of {row.name}, and answers {many:.2f} × as many "
+                    f"over 16 connections, {one:.2f} × over one"
                 )
     lines += [f"- {name}: {value:,.0f}" for name, value in extra.items()]
     failed = {row.name: row.one.failed + row.many.failed for row in rows.values()}
