@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import metrics
 
 Floats = NDArray[np.float64]
@@ -17,14 +17,14 @@ CLASSES = metrics.VOLUME_CLASSES
 BINS = 10  # of the histogram of the probability transform
 WEEKS = 52  # at most; before the cutoff
 LEAST_WEEKS = 4  # below which a product's volatility is not known
-SPAN = 7  # steps scored together
+SPAN = 7  # days scored together, as in one of monitoring's windows
 WHOLE_WEEK = 4  # days with a row that make a week count
 
 
 def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Adds the column `volatility_class` to a frame, and `by_volatility`, `pit` and `weeks` to its figures; both anew.
 
-    A product's class at a cutoff is read from its sales until then. `weeks` holds the scores of each whole seven steps
+    A product's class at a cutoff is read from its sales until then. `weeks` holds the scores of each whole week
     of each fold: how far such spans differ is what monitoring's windows are held against.
 
     Args:
@@ -43,26 +43,27 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
     scored = classed[~classed["censored"].astype(bool)]
     groups = {name: scored[scored["volatility_class"] == name] for name in CLASSES}
     by_volatility = {name: _scores(part) for name, part in groups.items() if len(part)}
-    more = {"by_volatility": by_volatility, "pit": transform_figures(scored), "weeks": weekly(scored)}
+    span = max(1, SPAN // STEP_DAYS[panel.period])
+    more = {"by_volatility": by_volatility, "pit": transform_figures(scored), "weeks": weekly(scored, span=span)}
     return classed, {**figures, **more}
 
 
-def weekly(scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """The scores of each whole seven steps of each fold, oldest first; censored rows are to be left out before.
+def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
+    """The scores of each whole `span` steps of each fold, oldest first; censored rows are to be left out before.
 
     `bias_se` and `wape_mean_se` are standard errors over products: what of the weeks' differences is the luck of which
     products there are, which the interval of one of monitoring's windows allows for already.
     """
     found = []
-    for (cutoff, span), part in scored.groupby(["cutoff", (scored["step"] - 1) // SPAN], sort=True):
-        if part["step"].nunique() < SPAN:
+    for (cutoff, number), part in scored.groupby(["cutoff", (scored["step"] - 1) // span], sort=True):
+        if part["step"].nunique() < span:
             continue  # the horizon's rest is no week
         actual, forecast = part["actual"].to_numpy(), part["forecast"].to_numpy()
         product = pd.factorize(part["product_id"])[0]
         found.append(
             {
                 "cutoff": str(pd.Timestamp(str(cutoff)).date()),
-                "first_step": int(str(span)) * SPAN + 1,
+                "first_step": int(str(number)) * span + 1,
                 "wape_mean": metrics.wape(actual, forecast),
                 "wape_naive": metrics.wape(actual, part["naive"].to_numpy()),
                 "wape_mean_se": ratio_error(np.abs(forecast - actual), actual, group=product),

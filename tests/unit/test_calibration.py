@@ -1,5 +1,6 @@
 """Volatility classes and the probability transform of a backtest, against slow and closed forms."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,18 @@ def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
     assert found[3]["bias"] == pytest.approx(sum(row["forecast"] - row["actual"] for row in mine) / sold)
     assert found[3]["wape_mean"] == pytest.approx(sum(abs(row["forecast"] - row["actual"]) for row in mine) / sold)
     assert found[3]["coverage_80"] == pytest.approx(6 / 7)
+
+
+@pytest.mark.parametrize(("period", "days", "firsts"), [("day", 1, [1, 8]), ("week", 7, list(range(1, 17)))])
+def test_a_span_is_a_week_in_the_periods_of_the_panel(period: str, days: int, firsts: list[int]) -> None:
+    panel = make_panel()
+    dates = panel.dates[0] + np.arange(len(panel.dates)) * days
+    cut = str(dates[-17])
+    frame = pd.concat([frame_at(cut, ["P0", "P2"]).assign(step=step, forecast=4.0) for step in range(1, 17)])
+
+    _, figures = described(frame, {}, replace(panel, period=period, dates=dates))
+
+    assert [one["first_step"] for one in figures["weeks"]] == firsts
 
 
 def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again() -> None:
