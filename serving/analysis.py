@@ -1,6 +1,8 @@
 """The routes for people who ask why and what if: /explain and /simulate. Nothing they price is logged."""
 
-from typing import Annotated, Literal
+import contextlib
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -9,9 +11,10 @@ from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
+from serving.answers import dealt
 from serving.api import Endpoint, body_of
 from serving.catalogue import elasticity_of, find_row
-from serving.champion import Served
+from serving.champion import FAULTS, Served
 from serving.prices import EXAMPLE
 from serving.problems import from_request_error
 from serving.schemas import Elasticity, Strict
@@ -21,6 +24,9 @@ NOTE = (
     "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
     "something else were changed. Exact Shapley values; the effects add up to value − baseline_value."
 )
+
+
+Studied = TypeVar("Studied", Explanation, Simulation)
 
 
 class ExplainRequest(Strict):
@@ -108,36 +114,42 @@ class Study:
     def explain(self) -> ExplainAnswer:
         """Attributes a price or demand to its drivers."""
         asked = body_of(ExplainRequest)
-        served = self._service.champion.served
-        today = self._service.now().date()
-        try:
-            explanation = explain(
-                asked.request,
-                served.pricer,
-                today=today,
-                against=asked.against,
-                quantity=asked.of,
-                held=self._service.holdout.products,
-            )
-        except RequestError as error:
-            raise from_request_error(error) from error
+        today, held = self._service.now().date(), self._service.holdout.products
+
+        def explained(served: Served) -> Explanation:
+            request = dealt(served.arms, asked.request)
+            against = dealt(served.arms, asked.against) if asked.against else None
+            return explain(request, served.pricer, today=today, against=against, quantity=asked.of, held=held)
+
+        served, explanation = self._as_priced(asked.request.product_id, explained)
         return _answer(explanation, served, asked)
 
     def simulate(self) -> Simulation:
         """Tries prices and strategies."""
         asked = body_of(SimulateRequest)
-        served = self._service.champion.served
-        try:
-            simulation = served.pricer.simulate(
-                asked.request,
-                today=self._service.now().date(),
-                prices=asked.prices,
-                strategies=asked.strategies,
-            )
-        except RequestError as error:
-            raise from_request_error(error) from error
+        today = self._service.now().date()
+
+        def simulated(served: Served) -> Simulation:
+            return served.pricer.simulate(asked.request, today=today, prices=asked.prices, strategies=asked.strategies)
+
+        _, simulation = self._as_priced(asked.request.product_id, simulated)
         held = asked.request.product_id in self._service.holdout.products
         return simulation.model_copy(update={"held_out": held})
+
+    def _as_priced(self, product_id: str, study: Callable[[Served], Studied]) -> tuple[Served, Studied]:
+        """Studies a product by the version that prices it; where the challenger fails, the champion answers.
+
+        Raises:
+            ProblemError: The request cannot be priced.
+        """
+        champion, served = self._service.champion.served, self._service.champion.answers(product_id)
+        try:
+            if served is not champion:
+                with contextlib.suppress(*FAULTS):
+                    return served, study(served)
+            return champion, study(champion)
+        except RequestError as error:
+            raise from_request_error(error) from error
 
 
 def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:

@@ -61,7 +61,7 @@ class Answers:
         held = self._service.holdout.products if held is None else held
         arms = served.arms if arms is None else arms
         if arms:
-            asked = [_dealt(arms, item) for item in asked]
+            asked = [dealt(arms, item) for item in asked]
         return self._tried(served.pricer, asked, held, name=f"version {served.name}")
 
     def _tried(
@@ -110,7 +110,7 @@ class Answers:
         return self._service.champion.rules.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
 
 
-def _dealt(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
+def dealt(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
     """The request under the strategy that a trial dealt its product."""
     arm = arms.get(asked.product_id) if asked.strategy is None else None
     return asked.model_copy(update={"strategy": arm}) if arm else asked

@@ -88,6 +88,11 @@ class Champion:
             return False
         return following.state != "following" or following.served == self.served.name
 
+    def answers(self, product_id: str) -> Served:
+        """What answers for a product: the champion, or the challenger where the product is one of its share."""
+        challenger = self.challenger
+        return challenger if challenger is not None and product_id in challenger.canary else self.served
+
     def look(self) -> bool:
         """Looks for another champion and another challenger; says whether the champion was swapped."""
         swapped = self._look_for_champion()

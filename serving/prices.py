@@ -92,7 +92,7 @@ class Desk:
             ProblemError: The body is no such request.
         """
         asked = parse(PriceRequest, sent)
-        served = self._served(asked)
+        served = self._service.champion.answers(asked.product_id)
         try:
             with self._turn:  # NumPy lets go of Python's lock again and again, and threads would hand it to and fro
                 (answer,) = self._answers.price(served, [asked])
@@ -164,12 +164,6 @@ class Desk:
         challenger = self._service.champion.challenger
         if served is not challenger:
             self.shadow.follow(challenger, asked)
-
-    def _served(self, asked: PriceRequest) -> Served:
-        """What answers a request: the champion, or the challenger where the product is one of its share."""
-        champion = self._service.champion
-        challenger = champion.challenger
-        return challenger if challenger is not None and asked.product_id in challenger.canary else champion.served
 
     def _in_the_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
         """Prices by the challenger for the log alone, under the strategies that the champion's trial dealt."""

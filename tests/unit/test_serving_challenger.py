@@ -288,3 +288,24 @@ def test_a_task_that_fails_stops_neither_the_watch_nor_the_others(caplog: pytest
     assert enough.wait(10)
     watch.close()
     assert caplog.text.count("what a worker does regularly failed") == 1
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["sound", "failing"])
+def test_explanations_and_simulations_are_by_the_version_that_prices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    with tried(tmp_path, challenger_share=0.4) as shop:
+        if fails:
+            broken(monkeypatch)
+        prices = versions(shop)
+        explained, simulated = (
+            {
+                one: shop.client.post(path, json={"request": {**REQUEST, "product_id": one}}).get_json()
+                for one in PRODUCTS
+            }
+            for path in ("/explain", "/simulate")
+        )
+
+    assert {one: answer["decision"]["model_version"] for one, answer in explained.items()} == prices
+    assert {one: answer["model_version"] for one, answer in simulated.items()} == prices
+    assert set(prices.values()) == ({"7"} if fails else {"7", "8"})

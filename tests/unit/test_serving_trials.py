@@ -109,6 +109,17 @@ def test_decisions_of_a_trial_follow_its_strategies_and_are_named_in_the_log(tmp
     assert 'strategy="revenue",trial="spring/revenue"' in metrics
 
 
+def test_a_price_is_explained_under_the_strategy_that_a_trial_dealt(tmp_path: Path) -> None:
+    with open_shop(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
+        for number in range(1, 13):
+            request = {**REQUEST, "product_id": f"P{number:05d}"}
+            priced = shop.client.post("/get_price", json=request).get_json()
+            explained = shop.client.post("/explain", json={"request": request}).get_json()
+
+            assert explained["decision"] == {**priced, "decision_id": explained["decision"]["decision_id"]}
+            assert explained["value"] == priced["recommended_price"]
+
+
 def test_the_follower_deals_before_a_version_is_served(tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "home", **shop_config(tmp_path))
 
