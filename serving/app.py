@@ -23,7 +23,7 @@ from serving.holdout import Holdout
 from serving.metrics import Exchange, Metrics
 from serving.prices import Desk
 from serving.problems import CONTENT_TYPE, ProblemError
-from serving.service import Service, local_now
+from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
 
 _DRAIN_BYTES = 64_000_000
@@ -82,7 +82,7 @@ def close_app(app: Flask) -> None:
     app.extensions["pricing_shadow"].close()
     service: Service = app.extensions["pricing"]
     service.log.close()
-    service.tick()
+    service.tick(patience=PATIENCE_SECONDS)
 
 
 def _surround(app: Flask, service: Service, table: list[Endpoint], *, guard: Guard) -> None:
