@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pricing.errors import PricingError
 from pricing.options import Options, UsageError
+from pricing.output import reader_may_leave
 from pricing.places import pricing_home
 
 __all__ = ["Options", "UsageError", "home", "options", "run_main"]
@@ -46,7 +47,8 @@ def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("monitoring").setLevel(os.environ.get("PRICING_LOG_LEVEL", "INFO").upper())
     try:
-        return job(argv)
+        with reader_may_leave():
+            return job(argv)
     except PricingError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_ERROR

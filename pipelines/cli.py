@@ -11,6 +11,7 @@ from types import FrameType
 
 from pricing.errors import PricingError
 from pricing.options import Options
+from pricing.output import reader_may_leave
 from pricing.places import pricing_home
 
 EXIT_KNOWN_ERROR = 2
@@ -62,7 +63,7 @@ def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
-    with _sigterm_raises():
+    with _sigterm_raises(), reader_may_leave():
         try:
             return job(argv)
         except PricingError as error:

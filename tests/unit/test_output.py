@@ -1,0 +1,42 @@
+"""A reader that leaves, as `| head` does, ends no job."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOB = """
+import sys
+from pathlib import Path
+from {module}.cli import run_main
+
+def job(argv):
+    for number in range(20000):
+        print("line", number, flush={flush})
+    Path(argv[0]).write_text("done")
+    return 3
+
+sys.exit(run_main(job, [{mark!r}]))
+"""
+
+
+@pytest.mark.parametrize("module", ["pipelines", "monitoring"])
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_job_whose_reader_leaves_does_its_work_and_keeps_its_exit_code(
+    tmp_path: Path, module: str, flush: bool
+) -> None:
+    mark = tmp_path / "mark"
+    code = JOB.format(module=module, flush=flush, mark=str(mark))
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        assert job.stderr is not None
+        assert job.stdout.readline() == "line 0\n"
+        job.stdout.close()
+        complaint = job.stderr.read()
+
+    assert job.wait(timeout=60) == 3
+    assert mark.read_text() == "done"
+    assert complaint == ""
