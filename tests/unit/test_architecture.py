@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ("pipelines", "serving", "monitoring")
 PACKAGES = ("pricing", *PROGRAMS)
 # Each may import itself and those before it.
-INWARD = ("errors", "places", "probe", "options", "output", "sections", "config", "data", "demand", "decision", "registry")
+INWARD = (
+    *("errors", "places", "probe", "options", "output", "sections", "config"),
+    *("data", "demand", "decision", "registry"),
+)
 FOLLOWER = "serving.follower"
 # Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.
 DOORS = {
