@@ -201,14 +201,13 @@ def test_a_retraining_says_what_its_promotion_says(
         monkeypatch.setenv(name, value)
 
     def job(module: str, options: Sequence[str], *, run: Run, **_: Any) -> int:
-        if module != "pipelines.promote":
-            return 0
-        tags = {"mlflow.parentRunId": run.info.run_id, "job": "promote", "verdict": promoted}
-        here.client.create_run(run.info.experiment_id, tags=tags)
-        return code
+        told = {"pipelines.train": {"version": "3"}, "pipelines.promote": {"verdict": promoted}}.get(module, {})
+        tags = {"mlflow.parentRunId": run.info.run_id, "job": module.rpartition(".")[2]}
+        here.client.create_run(run.info.experiment_id, tags=tags | told)
+        return code if module == "pipelines.promote" else 0
 
     monkeypatch.setattr(retrain, "run_job", job)
-    monkeypatch.setattr(retrain, "trained_already", lambda *_, **__: "3")
+    monkeypatch.setattr(retrain, "trained_already", lambda *_, **__: None)
 
     assert retrain.main(["--config", str(write_config(here.folder / "tiny.yaml", auto_promote=True))]) == 0
 
