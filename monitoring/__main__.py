@@ -22,7 +22,7 @@ from monitoring.drift import add_to_workspace, html
 from monitoring.memory import Memory
 from monitoring.rules import Action, Outcome, Past, decide
 from monitoring.summary import drift_head, page, weekly_page
-from monitoring.tracking import monitoring_run, record, refreshed_by_night, retrainings, with_recorded
+from monitoring.tracking import monitoring_run, record, refreshed_by_night, retrainings, with_recorded, within_a_night
 from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
@@ -65,9 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         acting = options.act == "true"
         outcome, job = _decide(seen, memory, config.monitoring, now=now, claims=acting and door is not None)
         out = options.out or home / "monitoring" / "latest"
-        step = STEP_DAYS[panel.period]
-        deed = act.Deed(IDLE)
-        if acting:
+        step, deed = STEP_DAYS[panel.period], act.Deed(IDLE)
+        if acting and door is None and within_a_night() and outcome.action in ("refresh", "retrain"):
+            deed = act.left_to_the_night(outcome)
+        elif acting:
             deed = act.start(outcome, door=door, memory=memory, now=now, step_days=step, job=job)
         after = champion_number(config.registry.model_name, uri=tracking_uri())
         deed = act.with_champion(deed, before=champion.number, after=after)

@@ -74,6 +74,11 @@ def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime, lock_hours
     return findings
 
 
+def left_to_the_night(outcome: Outcome) -> Deed:
+    """What is said within a nightly job without a trigger: that job itself does what is due."""
+    return Deed(f"a {outcome.action} is due, and the nightly job that this run belongs to does it next")
+
+
 def start(
     outcome: Outcome,
     *,
@@ -96,7 +101,8 @@ def start(
     if outcome.action in ("none", "page"):
         return Deed("nothing was started")
     if door is None:
-        return Deed(f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand")
+        command = f"mlflow run . -e {outcome.action} -P sales=…"
+        return Deed(f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand: {command}")
     if job is None:
         job = memory.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle="", now=now)
     try:

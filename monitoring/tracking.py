@@ -21,6 +21,7 @@ from pricing.errors import RegistryError
 from pricing.places import ROOT, tracking_uri
 from pricing.probe import first_line, probe, without_password
 
+PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"
 EXPERIMENT = "pricing"
 
 
@@ -106,11 +107,16 @@ def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]], *, refres
     return replace(past, retrained=latest, refreshed=max(carried, default=None), failed=failed)
 
 
+def within_a_night() -> bool:
+    """Whether another job started this run, as the nightly one does, and acts on what it finds."""
+    return PARENT_VARIABLE in os.environ
+
+
 def _open() -> Run:
     given = os.environ.pop("MLFLOW_RUN_ID", None)
     # With host and pid, the next job on this machine can close the run of one that was killed.
     tags = {"job": "monitor", "host": socket.gethostname(), "pid": str(os.getpid())}
-    parent = os.environ.get("PRICING_PARENT_RUN_ID")
+    parent = os.environ.get(PARENT_VARIABLE)
     if given:
         return mlflow.start_run(run_id=given, tags={**tags, MLFLOW_RUN_NAME: "monitor"})
     tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}

@@ -343,3 +343,16 @@ def test_a_job_that_failed_before_its_run_was_opened_counts_as_failed(runs, fail
     past = Past(failed=len(failures), failures=tuple((hour(begin), hour(end)) for begin, end in failures))
 
     assert with_recorded(past, started).failed == failed
+
+
+def test_within_a_night_the_alert_says_that_the_night_does_what_is_due(home, monkeypatch):
+    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85)
+    prepare(home, world, days=range(350, 392))
+    crown(home, world, state_date="2025-01-26")
+    client = MlflowClient()
+    night = client.create_run(client.get_experiment_by_name("pricing").experiment_id, tags={"job": "nightly"})
+    monkeypatch.setenv("PRICING_PARENT_RUN_ID", night.info.run_id)
+
+    assert monitor(home, "--exit_code", "true") == 11
+
+    assert "the nightly job that this run belongs to does it next" in last_run().data.tags["done"]
