@@ -201,7 +201,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
         for seed in pool[options.skip :][: options.seeds]:
             config = MarketConfig(seed=seed, **SETTINGS[name][1])
             results[name].append(measure(config, ahead=options.ahead, ablate=options.ablate))
-            text = json.dumps(same | {"results": results}, indent=1)
+            text = json.dumps(same | {"results": results})
             (options.output / "demand.json").write_text(text + "\n", encoding="utf-8")
             page = report(results, SETTINGS, ahead=options.ahead, seeds=seeds)
             (options.output / "demand.md").write_text(page, encoding="utf-8")

@@ -29,7 +29,7 @@ from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.errors import HistoryError, PricingError
-from pricing.places import tracking_uri
+from pricing.places import ARCHIVE_VARIABLE, tracking_uri
 from pricing.sections import DataConfig, MonitoringConfig
 
 _log = logging.getLogger("monitoring")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {"sales": options.sales, "config": options.config, "quarantine": options.quarantine}
     with monitoring_run() as run:
         panel = _panel(options, config.data)
-        archive = None if options.decisions else os.environ.get("PRICING_DECISIONS_ARCHIVE") or None
+        archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now, archive=archive)
         memory = Memory(home / "monitoring" / "monitoring.db")
         door = doors.job_door(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from monitoring.findings import Finding, counted
 from pricing.decision.log import LogReading, read_decisions
+from pricing.places import ARCHIVE_VARIABLE
 
 COLUMNS = (
     *("decision_id", "at", "date", "product_id", "category", "worker", "sequence"),
@@ -69,7 +70,7 @@ def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, li
             "log_elsewhere",
             "warning",
             "{count} decision(s) are in an archive that monitoring was not told of, or are gone from it, and are not "
-            "looked at: PRICING_DECISIONS_ARCHIVE names it",
+            f"looked at: {ARCHIVE_VARIABLE} names it",
             reading.elsewhere,
         ),
         *counted("log_pending", "note", "{count} decision(s) of running workers are not on disk yet", reading.pending),

@@ -18,10 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.rules import Past
 from pricing.errors import RegistryError
-from pricing.places import ROOT, tracking_uri
+from pricing.places import PARENT_VARIABLE, ROOT, tracking_uri
 from pricing.probe import first_line, probe, without_password
 
-PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"
 EXPERIMENT = "pricing"
 
 

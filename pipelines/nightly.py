@@ -15,7 +15,7 @@ from pipelines.commands import JobError, child_tags, run_job
 from pipelines.lock import only_one
 from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
-from pricing.places import pricing_home, tracking_uri
+from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.aliases import Registry
 
@@ -23,7 +23,6 @@ from pricing.registry.aliases import Registry
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
 # Its run's tag `outcome`, which stands although an alert or a figure could not be delivered afterwards.
 OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
-ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

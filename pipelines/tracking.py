@@ -19,13 +19,12 @@ from pipelines.cli import Terminated
 from pipelines.record import code_tags, log_config, log_environment
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError
-from pricing.places import ROOT, SQLITE, pricing_home, process_alive, tracking_uri
+from pricing.places import PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
 from pricing.probe import first_line, probe, without_password
 
 _log = logging.getLogger(__name__)
 
 EXPERIMENT = "pricing"
-PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
 

@@ -1,4 +1,7 @@
-"""Where programs keep things on this machine: the tracking store, PRICING_HOME, and whose process is alive there."""
+"""Where programs keep things on this machine: the tracking store, PRICING_HOME, and whose process is alive there.
+
+Environment variables by which one program tells another are named here, so that both mean the same.
+"""
 
 import os
 import tempfile
@@ -6,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SQLITE = "sqlite:///"
+PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
+ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address
 
 
 def tracking_uri() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pricing.decision.log import closed_segments, read_segment
 from pricing.decision.log_archive import archive_of, note_archived, write_archive
 from pricing.errors import LockError, PricingError
+from pricing.places import ARCHIVE_VARIABLE
 from serving.logs import configure_logging
 from serving.settings import read_settings
 
@@ -73,13 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--to",
         metavar="WHERE",
-        help="folder or s3:// address; PRICING_DECISIONS_ARCHIVE, or PRICING_HOME/decisions-parquet by default",
+        help=f"folder or s3:// address; {ARCHIVE_VARIABLE}, or PRICING_HOME/decisions-parquet by default",
     )
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
     options = parser.parse_args(argv)
     try:
         folder = read_settings(os.environ).decisions_folder
-        to = options.to or os.environ.get("PRICING_DECISIONS_ARCHIVE") or str(archive_of(folder))
+        to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(archive_of(folder))
         segments, decisions = compact(folder, to=to, keep=options.keep)
     except PricingError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

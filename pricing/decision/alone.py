@@ -168,7 +168,7 @@ class Alone:
         return field.prices.item(int(inside.argmax())), field.prices.item(last)
 
     def _summarised(self, field: Field, curve: Curve) -> tuple[list[float], list[float], list[float]]:
-        """Prices, units and sizes of the candidates that the decision log keeps; see `pricer._details`."""
+        """Prices, units and sizes of the candidates that the decision log keeps; see `detailed.details`."""
         first = np.exp(curve.first[:, self._summary]).astype(np.float64)
         units = self._weight @ first
         first *= first

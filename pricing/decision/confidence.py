@@ -12,6 +12,7 @@ Floats = NDArray[np.floating]
 
 KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
 TINY = 1e-12
+_ODD = (1.59543566, 7.35965074e-02, -6.31612787e-04)  # of z, z³ and z⁵ in `normal_chance`
 CERTAIN = 1 - 1e-9  # a chance above it needs no calibration: there is no other price, or none that differs
 
 
@@ -51,7 +52,7 @@ def chance_alone(new: Sequence[float], old: Sequence[float], *, weight: Sequence
     for gap, part in zip(around, weight, strict=True):
         z = min(max((KEPT * gap + mean + TINY) / (width + 1e-3 * TINY), -8.0), 8.0)
         square = z * z
-        chance += part / (1 + math.exp(-z * (1.59543566 + square * (7.35965074e-02 - 6.31612787e-04 * square))))
+        chance += part / (1 + math.exp(-z * (_ODD[0] + square * (_ODD[1] + square * _ODD[2]))))
     return min(chance, 1.0)
 
 
@@ -69,10 +70,10 @@ def normal_chance(deviation: Floats) -> Floats:
     """P(Z ≤ z) to 2e-5: a logistic function of an odd polynomial, fitted to the normal between −4 and 4."""
     z = np.minimum(np.maximum(deviation, -8.0), 8.0)
     square = z * z
-    odd = square * -6.31612787e-04
-    odd += 7.35965074e-02
+    odd = square * _ODD[2]
+    odd += _ODD[1]
     odd *= square
-    odd += 1.59543566
+    odd += _ODD[0]
     odd *= z
     return np.asarray(1 / (1 + np.exp(-odd)))
 

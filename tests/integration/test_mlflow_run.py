@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from mlflow import MlflowClient
 
 from tests.experiments import ROOT, Place, place, write_config, write_sales
 from tests.servers import free_port
@@ -24,13 +23,6 @@ PLOTS = (
     *("shap_summary_price", "shap_summary_demand", "shap_waterfall_price", "shap_waterfall_demand"),
 )
 SENSITIVITY = ("sensitivity.html", "summary.parquet", "products.parquet", "categories.parquet")
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture

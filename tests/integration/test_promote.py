@@ -35,13 +35,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLf
 
 
 @pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture(scope="module")
 def whole() -> Panel:
     return make_panel(products=12, days=180)
 

@@ -17,10 +17,10 @@ from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.panel import SERIES, Panel
 from tests.experiments import ROOT, cut_off_before
-from tests.integration.test_promote import Shop, empty_store, shop, whole
+from tests.integration.test_promote import Shop, shop, whole
 from tests.versions import make_demand
 
-__all__ = ["empty_store", "shop", "whole"]
+__all__ = ["shop", "whole"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import nightly, retrain
@@ -17,13 +16,6 @@ from pipelines.cli import EXIT_REFUSED
 from pipelines.lock import only_one
 from pricing.config import load_config
 from tests.experiments import Place, cut_off_before, moved, place, write_config, write_sales
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -47,13 +47,6 @@ def url(server: str, request: pytest.FixtureRequest) -> str:
     return make_url(server).set(database=name).render_as_string(False)
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     spot = place(tmp_path, template=empty_store)
