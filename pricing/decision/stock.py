@@ -14,6 +14,7 @@ Ints = NDArray[np.integer]
 LARGEST_SIZE = 1e6  # beyond it a negative binomial is Poisson to six digits
 TABLE = 40  # means at which a request's expected sales are worked out before interpolating
 _POINTS = np.arange(TABLE)
+_LAST = np.nextafter(np.float32(TABLE - 1), np.float32(0))  # the furthest place from which there is a next point
 AMPLE = 6.0  # standard deviations above the mean at which stock sets no limit
 
 
@@ -158,7 +159,7 @@ class Shelf:
         place -= self._bottom[kind].reshape(shape)
         place *= self._per[kind].reshape(shape)
         np.fmax(place, 0.0, out=place)  # where demand is no number it stays none, but the place is one
-        np.fmin(place, TABLE - 1.001, out=place)
+        np.fmin(place, _LAST, out=place)
         whole = np.floor(place)
         place -= whole
         left = whole.astype(np.intp)

@@ -75,7 +75,7 @@ def agree(alone: Detailed, batch: Detailed) -> bool:
     return (
         all(one == other or math.isclose(one, other, rel_tol=5e-5, abs_tol=2e-4) for one, other in numbers)
         # A confidence about prices that hardly differ hangs on the last digits of single precision.
-        and math.isclose(ours.confidence, theirs.confidence, abs_tol=1e-3 + 1e-5 / max(moved, 1e-4))
+        and math.isclose(ours.confidence, theirs.confidence, abs_tol=2e-4 + 1e-6 / max(moved, 1e-4))
         and [getattr(ours, word) for word in words] == [getattr(theirs, word) for word in words]
         and (alone.date, alone.category) == (batch.date, batch.category)
     )

@@ -114,3 +114,15 @@ def test_only_short_requests_are_limited() -> None:
     assert (shelf.until[0] < 10.01).all()
     assert (shelf.until[1] == 50.0).all()
     assert (grid.until == 50.0).all()
+
+
+@pytest.mark.parametrize("stock", [1.0, 3.0, 20.0])
+def test_the_largest_demand_of_a_request_is_served_as_exactly_as_any_point_of_the_table(stock: float) -> None:
+    until = np.array([[24.0, 6.0, 2.0]])
+
+    served = Shelf(grid_of(until, size=4.0), np.array([stock])).until[0, 0]
+
+    ends = np.array([24.0, 2.0])
+    assert served[[0, 2]] == pytest.approx(
+        expected_sales(ends, size=np.full(2, 4.0), stock=np.full(2, stock)), rel=5e-6
+    )
