@@ -147,7 +147,7 @@ def test_the_quadrature_has_mean_zero_variance_one_and_independent_axes() -> Non
 def test_uncertainty_of_the_level_leaves_expected_demand_where_it_is() -> None:
     unsure = replace(MODEL, level_error=(1.0, 0.0), elasticity_sd=np.full(5, 1e-6, np.float32))
     sure = replace(unsure, level_error=(0.0, 0.0))
-    prices = np.asarray([[10.0]])
+    prices = 10.0 * np.exp(sure._reader.sheet.recent_price[:1, None])  # where all forms of the curve meet
 
     means = [
         (grid.first[0, :, 0] * grid.weight).sum() for grid in (m.grid(offers([0]), prices) for m in (unsure, sure))
