@@ -175,8 +175,8 @@ def _with_lines(text: str, page: str, made: Provenance, *, stale: bool) -> str:
     settings = ", ".join(f"`{name}`" for name in made.sources if name.endswith(".yaml"))
     packages = ", ".join(f"`{name}`" for name in sorted({_package(n) for n in made.sources if not n.endswith(".yaml")}))
     lines = [
-        f"*Measured at {_shown(made.commit)}, settings {settings}, by `benchmarks.{Path(page).stem}` and what it imports "
-        f"of {packages} (each module: `provenance.json`).*"
+        f"*Measured at {_shown(made.commit)}, settings {settings}, by `benchmarks.{Path(page).stem}` and what it "
+        f"imports of {packages} (each module: `provenance.json`).*"
     ]
     if stale:
         lines.append(
