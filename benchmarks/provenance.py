@@ -93,8 +93,12 @@ def sources(page: str, *, root: Path = ROOT) -> dict[str, str]:
 
 
 def take(page: str, *, root: Path = ROOT) -> Provenance:
-    """Returns the code and settings as they are now; called before measuring, since a run can outlast an edit."""
-    return Provenance(_commit(root), sources(page, root=root))
+    """Returns the code and settings as they are now; called before measuring, since a run can outlast an edit.
+
+    Raises:
+        ValueError: No benchmark has the page's name, so that nothing says what the page depends on.
+    """
+    return _read(_commit(root), page, root=root)
 
 
 def stamp(path: Path, made: Provenance, *, parts: Iterable[str | None] = (), root: Path = ROOT) -> None:
@@ -161,7 +165,7 @@ def record(page: str, *, commit: str | None, root: Path = ROOT) -> None:
     """Records that a page was measured with the code of a commit, by default with the code as it is now.
 
     Raises:
-        ValueError: There is no such page, or no such commit.
+        ValueError: There is no such page, no benchmark of its name, or no such commit.
     """
     folder = root / "benchmarks"
     if not (folder / page).is_file():
@@ -279,13 +283,20 @@ def _commit(root: Path) -> str:
     return f"{name.decode().strip()} (not all committed)" if changed else name.decode().strip()
 
 
+def _read(commit: str, page: str, *, root: Path) -> Provenance:
+    found, wanted = sources(page, root=root), f"benchmarks.{Path(page).stem}"
+    if wanted not in found:
+        raise ValueError(f"benchmarks/{page} needs the benchmark that makes it, {wanted}, and there is none")
+    return Provenance(commit, found)
+
+
 def _at(commit: str, page: str, *, root: Path) -> Provenance:
     name, files = _git(root, "rev-parse", "--short=7", f"{commit}^{{commit}}"), _git(root, "archive", commit)
     if name is None or files is None:
         raise ValueError(f"git knows no commit {commit} here; a shallow clone has few: git fetch --unshallow")
     with tempfile.TemporaryDirectory() as place, tarfile.open(fileobj=io.BytesIO(files)) as archive:
         archive.extractall(place, filter="data")
-        return Provenance(name.decode().strip(), sources(page, root=Path(place)))
+        return _read(name.decode().strip(), page, root=Path(place))
 
 
 def _git(root: Path, *words: str) -> bytes | None:

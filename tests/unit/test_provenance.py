@@ -157,6 +157,21 @@ def test_an_unknown_page_or_commit_is_refused(root: Path) -> None:
         record("thing.md", commit="1234567", root=root)
 
 
+def test_a_page_without_a_benchmark_of_its_name_is_refused(root: Path) -> None:
+    put(root, "benchmarks/orphan.md", "# Nobody makes this\n")
+
+    with pytest.raises(ValueError, match=r"benchmarks\.orphan, and there is none"):
+        record("orphan.md", commit=None, root=root)
+
+
+def test_a_page_whose_benchmark_is_gone_is_stale(root: Path) -> None:
+    (root / "benchmarks" / "thing.py").unlink()
+
+    write(root)
+
+    assert "*Stale since `" in page(root)
+
+
 def remeasured(root: Path, *, parts: Callable[[Provenance], list[str | None]]) -> None:
     """Changes the code, then writes the page anew as a benchmark does."""
     put(root, INNER_PATH, INNER.replace("2 * value", "3 * value"))
