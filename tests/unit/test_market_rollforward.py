@@ -155,7 +155,7 @@ def test_requests_carry_nothing_that_a_shop_does_not_know() -> None:
 
     assert known == {
         *("day", "date", "product_id", "category", "stock", "comp_price", "is_promo", "current_price"),
-        *("list_price", "unit_cost", "is_holiday", "next_delivery"),
+        *("list_price", "unit_cost", "is_holiday", "next_delivery", "max_move"),
     }
 
 
@@ -195,7 +195,7 @@ def test_rules_ask_more_than_cost_plus_only_where_stock_will_run_out(market: Mar
         asked.append(requests)
         return requests.list_price
 
-    roll_forward(market, policy, days=1)
+    roll_forward(market, policy, days=1, max_move=None)
     requests = asked[0]
     plenty = replace(requests, stock=np.full(len(requests), 10**6))
     little = replace(requests, stock=np.ones(len(requests), dtype=np.int64))
@@ -206,7 +206,9 @@ def test_rules_ask_more_than_cost_plus_only_where_stock_will_run_out(market: Mar
 
 
 def test_random_prices_hold_for_a_week_and_know_no_demand(market: Market) -> None:
-    ratio = roll_forward(market, Randomised(seed=1), days=28).ledger.price / market.truth.list_price[200:228]
+    ratio = (
+        roll_forward(market, Randomised(seed=1), days=28, max_move=None).ledger.price / market.truth.list_price[200:228]
+    )
 
     old = market.truth.launch < 200
     changes = (np.abs(np.diff(ratio[:, old], axis=0)) > 0.02).sum(axis=0)
