@@ -13,6 +13,7 @@ BLOCK_DAYS, FOLDS = 28, 4
 START = -2.5
 BETWEEN = 0.6  # spread of products within their category that the fixed shrinkage assumes
 DAMPING = 0.5  # how far the reference's mark-up rule goes from the list price to the best price, in logs
+UNKNOWN = 1e3  # standard error where prices never moved by more than they were expected to
 PLAIN_DAMPING = 0.8  # how far the plain rule goes that is given the platform's own elasticities
 
 
@@ -73,6 +74,7 @@ def reference_elasticities(history: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame(index=pd.Index(np.unique(rows["product_id"]), name="product_id"))
     out["category"] = rows.groupby("product_id")["category"].last()
     fortnight = ((rows["date"] - rows["date"].min()).dt.days // 14).to_numpy()
+    out["raw"], out["error"] = START, UNKNOWN
     for product, at in rows[~sold_out].groupby("product_id").indices.items():
         where = np.flatnonzero(~sold_out)[at]
         shift, error = _slope(units[where], mean[where], residual[where], fortnight[where])
@@ -81,6 +83,8 @@ def reference_elasticities(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def _slope(units: Floats, mean: Floats, price: Floats, cluster: NDArray[np.int64]) -> tuple[float, float]:
+    if np.ptp(price) < 1e-6:
+        return 0.0, UNKNOWN
     weight = 1 / (1 + mean / 10)
     columns = np.stack([np.ones_like(price), price])
     beta = np.zeros(2)

@@ -10,11 +10,10 @@ from pricing.data.market_supply import Shelf
 from pricing.data.market_truth import Bools, Floats, Ints, Singles, Strings
 from simulation.foreign_config import HELD_DAYS, ForeignConfig
 from simulation.foreign_demand import ForeignTruth, Shoppers
-from simulation.foreign_world import ForeignWorld, draw_world, ending, stream
+from simulation.foreign_world import BEYOND, ForeignWorld, draw_world, ending, stream
 
 USUAL_WEIGHT = 1 / 28  # weight of a day's sales in the buyer's running mean
 LAST_BUY = 0.7  # what the buyer expects of a season's end, in the season's usual sales
-BEYOND = 70  # days past the future whose deliveries are drawn, so that the last day has a next one
 
 
 @dataclass
@@ -290,13 +289,12 @@ def _draw_supply(world: ForeignWorld) -> ForeignSupply:
     gap = rng.integers(features.gap[0], features.gap[1] + 1, products).astype(np.float64)
     lead = rng.integers(features.lead[0], features.lead[1] + 1, products)
     delivers = np.zeros((days, products), dtype=np.bool_)
-    many = days // 2
     for product in range(products):
-        gaps = np.ceil(gap[product] * rng.uniform(*constants.gap_spread, many)).astype(np.int64)
+        spread = stream(config, "supply", 2 + product).uniform(*constants.gap_spread, days // 2)
+        gaps = np.ceil(gap[product] * spread).astype(np.int64)
         arrivals = np.cumsum(np.maximum(gaps, 1))
         delivers[arrivals[arrivals < days], product] = True
-    delivers[: config.total_days] &= world.in_season
-    delivers[: config.total_days] |= world.opening
+    delivers = (delivers & world.in_season) | world.opening
     delivers[-1] = True
     next_day = _next_day(delivers)
     last = np.zeros((days, products), dtype=np.bool_)
@@ -310,7 +308,9 @@ def _draw_supply(world: ForeignWorld) -> ForeignSupply:
         span=np.where(last, LAST_BUY * ahead, gap),
         lead=lead,
         cover=rng.uniform(*constants.cover, products),
-        order_error=np.exp(constants.order_error * rng.standard_normal((days, products))).astype(np.float32),
+        order_error=np.exp(
+            constants.order_error * stream(config, "supply", 1).standard_normal((days, products))
+        ).astype(np.float32),
     )
 
 

@@ -14,6 +14,7 @@ STREAMS = (
     *("incumbent", "record", "sighting"),
 )
 FAMILY = 12021  # keeps these draws apart from the default markets' of the same seed
+BEYOND = 70  # days past the future of which deliveries and seasons are drawn, so that the last day has a next one
 BUY_STOP = 42  # days before a season's end from which nothing more is delivered
 SEASON = (112, 168)  # shortest and longest season, days: two or three collections a year
 FALL = (35, 56)  # days over which demand falls at a season's end, shortest and longest
@@ -34,7 +35,8 @@ class ForeignWorld:
         truth: What only the oracle knows.
         unit_cost: (day, product) cost of a unit.
         promo_cut: (day, product) cut below list that the leaflet prints, a share; 0 outside leaflets.
-        markdown: (day, product) cut below list of a season's end, a share; 0 outside.
+        markdown: (day, product) cut below list of a season's end, a share; 0 outside. This and the two that follow
+            go `BEYOND` days past the future.
         in_season: (day, product) whether the buyer buys: all days but those before a season's end.
         opening: (day, product) first day of a season.
         is_holiday: (day,) whether the day is a holiday.
@@ -73,9 +75,12 @@ class Seasons:
     opening: Bools
 
 
-def stream(config: ForeignConfig, name: str) -> np.random.Generator:
-    """The generator of one kind of draw: a scenario changes only what it is about."""
-    return np.random.default_rng([FAMILY, config.seed, STREAMS.index(name)])
+def stream(config: ForeignConfig, name: str, part: int = 0) -> np.random.Generator:
+    """The generator of one kind of draw, and of one array of it, whose rows are days.
+
+    So a scenario changes only what it is about, and a longer future changes no earlier day.
+    """
+    return np.random.default_rng([FAMILY, config.seed, STREAMS.index(name), part])
 
 
 def ending(price: Floats) -> Floats:
@@ -106,7 +111,8 @@ def draw_world(config: ForeignConfig) -> ForeignWorld:
     list_price = _list_prices(config, category, unit_cost)
     seasons = _seasons(config)
     shock = _shocks(config, category)
-    level = _levels(config, category, dates) + shock + log_volume.astype(np.float32) - seasons.fall
+    level = _levels(config, category, dates) + shock + log_volume.astype(np.float32)
+    level -= seasons.fall[: config.total_days]
     is_promo, promo_cut = _leaflets(config)
     crowd, size = _crowds(config)
     volume = np.exp(log_volume)
@@ -164,17 +170,17 @@ def _nested_slope(config: ForeignConfig, slope: Floats) -> Floats:
 
 def _unit_costs(config: ForeignConfig, category: Ints, base_cost: Floats) -> Floats:
     """Costs that move at the beginning of months of 28 days."""
-    constants, rng = config.constants, stream(config, "cost")
-    months = config.total_days // 28 + 1
+    constants, months = config.constants, config.total_days // 28 + 1
 
-    def steps(rate: tuple[float, float], columns: int) -> Floats:
-        moved = (rng.random((months, columns)) < rate[0]) * rate[1] * rng.standard_normal((months, columns))
+    def steps(rate: tuple[float, float], columns: int, part: int) -> Floats:
+        moves = stream(config, "cost", part).random((months, columns)) < rate[0]
+        moved = moves * rate[1] * stream(config, "cost", part + 1).standard_normal((months, columns))
         moved[0] = 0.0
         path: Floats = np.cumsum(moved, axis=0)
         return path
 
-    log_cost = steps(constants.category_cost, config.categories)[:, category]
-    log_cost += steps(constants.product_cost, config.products)
+    log_cost = steps(constants.category_cost, config.categories, 0)[:, category]
+    log_cost += steps(constants.product_cost, config.products, 2)
     cost: Floats = np.maximum(base_cost * np.exp(log_cost), 0.05).round(2)
     return cost[np.arange(config.total_days) // 28]
 
@@ -212,8 +218,8 @@ def _levels(config: ForeignConfig, category: Ints, dates: Days) -> Singles:
     holiday = rng.normal(*constants.holiday, config.categories) * holidays_among(dates)[:, None]
     level = (week + payday + year + holiday)[:, category]
     spread, apart = constants.shift
-    shifted = rng.random(level.shape) < 1 / apart
-    shifts = np.cumsum(shifted * spread * rng.standard_normal(level.shape), axis=0)
+    shifted = stream(config, "calendar", 1).random(level.shape) < 1 / apart
+    shifts = np.cumsum(shifted * spread * stream(config, "calendar", 2).standard_normal(level.shape), axis=0)
     summed: Singles = (level + shifts).astype(np.float32)
     return summed
 
@@ -227,7 +233,8 @@ def _shocks(config: ForeignConfig, category: Ints) -> Singles:
     for day in range(1, config.total_days):
         step = spread * np.sqrt(1 - persistence**2) * rng.standard_normal(config.products)
         own[day] = persistence * own[day - 1] + step
-    weeks = constants.category_week * rng.standard_normal((config.total_days // 7 + 1, config.categories))
+    shape = (config.total_days // 7 + 1, config.categories)
+    weeks = constants.category_week * stream(config, "shock", 1).standard_normal(shape)
     shared = weeks[np.arange(config.total_days) // 7][:, category]
     return (own + shared).astype(np.float32)
 
@@ -243,13 +250,13 @@ def _comp_prices(config: ForeignConfig, list_price: Floats) -> Floats:
 
 def _leaflets(config: ForeignConfig) -> tuple[Bools, Singles]:
     """Which products the fortnightly leaflet advertises for its first week, and at which cut."""
-    constants, features, rng = config.constants, config.features, stream(config, "leaflet")
+    constants, features = config.constants, config.features
     rate = constants.promo_rate if features.promo_rate is None else features.promo_rate
     if features.price_changes is not None:
         rate = 0.0
     fortnights = config.total_days // 14 + 1
-    listed = rng.random((fortnights, config.products)) < rate
-    cut = rng.choice(constants.promo_cuts, (fortnights, config.products)).astype(np.float32)
+    listed = stream(config, "leaflet").random((fortnights, config.products)) < rate
+    cut = stream(config, "leaflet", 1).choice(constants.promo_cuts, (fortnights, config.products)).astype(np.float32)
     days = np.arange(config.total_days)
     is_promo = listed[days // 14] & (days % 14 < 7)[:, None]
     return is_promo, np.where(is_promo, cut[days // 14], np.float32(0))
@@ -257,16 +264,17 @@ def _leaflets(config: ForeignConfig) -> tuple[Bools, Singles]:
 
 def _seasons(config: ForeignConfig) -> Seasons:
     """Seasons one after the other, each product's own; demand falls at their ends, and clearance answers in steps."""
-    shape, rng = (config.total_days, config.products), stream(config, "season")
+    days = np.arange(config.total_days + BEYOND)
+    shape = (len(days), config.products)
     fall, markdown = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
     opening = np.zeros(shape, dtype=np.bool_)
     buying = np.ones(shape, dtype=np.bool_)
     if not config.features.seasons:
         return Seasons(fall, markdown, buying, opening)
-    days = np.arange(config.total_days)
     for product in range(config.products):
+        rng = stream(config, "season", product)
         start = -int(rng.integers(0, SEASON[0]))
-        while start < config.total_days:
+        while start < len(days):
             end = start + int(rng.integers(*SEASON))
             season = slice(max(start, 0), max(end, 0))
             left = (end - days)[season]  # days to the end, today's counted
@@ -285,11 +293,11 @@ def _seasons(config: ForeignConfig) -> Seasons:
 
 def _crowds(config: ForeignConfig) -> tuple[Singles, float]:
     """Each day's factor on demand, log-normal, 0 where a product is off its shelf; and the size of its variance."""
-    constants, rng = config.constants, stream(config, "crowd")
+    constants = config.constants
     shape = (config.total_days, config.products)
     noise = constants.day_noise
-    factor = np.exp(noise * rng.standard_normal(shape) - noise**2 / 2)
-    there = rng.random(shape) >= constants.off_shelf
+    factor = np.exp(noise * stream(config, "crowd").standard_normal(shape) - noise**2 / 2)
+    there = stream(config, "crowd", 1).random(shape) >= constants.off_shelf
     kept = 1 - constants.off_shelf
     size = 1 / (np.exp(noise**2) / kept - 1)
     return (factor * there / kept).astype(np.float32), float(size)
