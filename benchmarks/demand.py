@@ -332,7 +332,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
         "commit": commit(options.commit),
         "seeds": DEVELOPMENT if options.development else HELD_OUT,
         "config": fingerprint(load_config(options.config)),
-        "plan": json.loads(json.dumps(asdict(plan))),
+        "plan": json.loads(json.dumps(asdict(plan))) | {"config": Path(plan.config).name if plan.config else None},
     }
     results = _earlier(options.output / "demand.json", same=same)
     tasks = []
