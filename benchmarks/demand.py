@@ -116,7 +116,7 @@ def carried(
 
 def measure(name: str, seed: int, plan: Plan) -> dict[str, Any]:
     """One market: elasticities and profit of the platform, plain rules, the reference, and what is in between."""
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     platform = load_config(plan.config)
     market = SETTINGS[name].market(seed, size=plan.size | {"future": plan.ahead})
     history = market.frame()
@@ -159,6 +159,7 @@ def measure(name: str, seed: int, plan: Plan) -> dict[str, Any]:
         "oracle": oracle,
         "train_seconds": train_seconds,
         "seconds": time.monotonic() - started,
+        "cpu_seconds": time.process_time() - worked,
         "moves": found.events,
         "control": found.control,
         "inside_80": float(inside.mean()),

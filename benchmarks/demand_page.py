@@ -168,7 +168,7 @@ def _in_words(markets: list[Market], *, ahead: int) -> str:
         f"true mean {np.mean([market['truth'] for market in markets]):.2f}; true elasticities inside "
         f"their 80 % interval: {inside.mean():.0%} ({inside.min():.0%} to {inside.max():.0%}); training took "
         f"{np.median([market['train_seconds'] for market in markets]):.0f} s, a market "
-        f"{np.median([market['seconds'] for market in markets]):.0f} s (medians). Prices refused by the market: "
+        f"{np.median([market['cpu_seconds'] for market in markets]):.0f} s of processor time (medians). Prices refused by the market: "
         f"{sum(market['refused'] for market in markets)}; below cost: "
         f"{sum(market['below_cost'] for market in markets)}. "
         f"The platform's decisions: {limits['band'] / decisions:.1%} at a limit of the band, "

@@ -43,7 +43,8 @@ class Constants:
         shock: Stationary sd of a product's hidden shock, and its day-to-day persistence: about three weeks.
         category_week: Sd of the log shock that a category shares for one week.
         day_noise: Sd of the log-normal factor of a single day.
-        off_shelf: Chance that a product is not on its shelf for a day though the stock says so; audits find 1 to 5 %.
+        off_shelf: Chance that a product is not on its shelf for a day though the stock says so; audits of
+            shelves find a few per cent.
         comp_level: Sd of the log of the competitor's own price level for a product.
         comp_move: Sd of the log noise of the competitor's prices, which are new every fortnight.
         comp_seen: Share of days on which a crawl gets the competitor's price.
@@ -109,7 +110,8 @@ class Scenario:
         trip: Days over which they reach what they want at home: a fortnight's trips.
         gain: Pull of a price below the remembered one, in shares of the elasticity.
         loss: The same above it; shoppers mind a loss about twice as much (Hardie, Johnson & Fader 1993).
-        memory: What is left of a remembered price after a day; 0.93 is 0.6 a week, inside what Greenleaf (1995) found.
+        memory: What is left of a remembered price after a day; 0.93 is 0.6 a week, between the values that have been
+            estimated (Greenleaf 1995; Briesch et al. 1997).
         nest: Correlation of tastes inside a category, 0 to 1; None where products do not substitute each other.
         inside: Share of a category's shoppers who buy anything at first list prices; the rest take the outside option.
         seasons: Whether products live seasons, at whose ends demand falls and prices are cut in steps.

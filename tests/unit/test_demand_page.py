@@ -28,7 +28,7 @@ def market(seed: int, *, platform: float, oracle: float = 0.10, **gains: float) 
         "truth": -2.5,
         "oracle": ORACLE,
         "train_seconds": 30.0,
-        "seconds": 60.0,
+        "cpu_seconds": 60.0,
         "inside_80": 0.75,
         "estimates": {PLATFORM: {"mae": 0.4, "bias": 0.1, "rank": 0.7}},
         "grades": {"prior_only": part, "own_history": part | {"mae": 0.2, "inside_80": 0.7}},
