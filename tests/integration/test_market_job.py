@@ -1,19 +1,23 @@
 """The market job from the command line: table, plot and figures; and the platform's own code inside the market."""
 
+import datetime as dt
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.market import contestants, main, oracle_name
-from pipelines.market_platform import OPTIONAL, Platform, limited, price_requests
+from pipelines.market_platform import OPTIONAL, Platform, limited
 from pipelines.market_truth import true_elasticity_demand
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.market import MarketConfig, simulate
-from pricing.data.market_rollforward import Requests, roll_forward
+from pricing.data.market_rollforward import roll_forward
 from pricing.data.panel import Panel
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.curve import Offers
 from pricing.errors import ConfigError
 from simulation.foreign import simulate_foreign
@@ -62,20 +66,22 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> No
     assert "model" in sources
 
 
-def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
+def test_the_platform_prices_a_shop_that_lacks_any_optional_column(monkeypatch: pytest.MonkeyPatch) -> None:
     market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
     seen: list[Panel] = []
-    asked = []
+    asked: list[PriceRequest] = []
+
+    class Recording(Pricer):
+        def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
+            asked.extend(requests)
+            return super().price(requests, today=today)
 
     def learn(panel: Panel) -> None:
         seen.append(panel)
 
-    def watch(requests: Requests) -> np.ndarray:
-        asked.extend(price_requests(requests, withhold=OPTIONAL))
-        return platform(requests)
-
+    monkeypatch.setattr("pipelines.market_platform.Pricer", Recording)
     platform = Platform(market, load_config(), learn, withhold=OPTIONAL)
-    roll_forward(market, watch, days=16, refresh=platform.refresh, every=14)
+    roll_forward(market, platform, days=16, refresh=platform.refresh, every=14)
 
     assert {name for request in asked for name in request.model_fields_set} == {
         *("product_id", "current_stock", "current_price", "day_of_week", "date")

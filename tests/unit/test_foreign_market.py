@@ -283,6 +283,17 @@ def test_a_price_above_the_remembered_one_hurts_more_than_one_below_it_helps_and
     np.testing.assert_allclose(remembered, 1.0, atol=0.01)
 
 
+def test_the_true_elasticity_is_that_of_four_weeks_in_which_part_of_the_surprise_is_forgotten() -> None:
+    truth = market("reference_price").truth
+    settled = -truth.slope * truth.list_price[SIZE["days"] - 1] / truth.anchor
+    surprised = settled - truth.slope * (truth.scenario.gain + truth.scenario.loss) / 2
+
+    kept = (truth.elasticity - settled) / (surprised - settled)
+
+    days_remembered = (1 - truth.scenario.memory**28) / (1 - truth.scenario.memory) / 28
+    np.testing.assert_allclose(kept, days_remembered, atol=0.15)  # the days weigh by what they sell
+
+
 def test_at_the_end_of_a_season_demand_falls_while_prices_are_cut_and_nothing_is_delivered() -> None:
     one = market("clearance")
     world, days = one.world, SIZE["days"]
