@@ -28,6 +28,7 @@ class DataConfig(Section):
     period: Literal["day", "week"]
     country: Annotated[str, Field(min_length=2)]
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    margin_sd: Annotated[float, Field(ge=0, lt=1)] = 0.10
     list_price_window: PositiveInt
     list_price_quantile: Annotated[float, Field(ge=0, le=1)]
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -75,6 +75,9 @@ def facts(**columns: Any) -> ProductFacts:
         "last_delivery": np.full(3, np.datetime64("2025-03-01")),
         "last_change": np.full(3, NO_DAY),
         "typical_units": np.full(3, 10.0),
+        "anchor_price": np.full(3, np.nan),
+        "seen_low": np.full(3, np.nan),
+        "seen_high": np.full(3, np.nan),
         "recurring": (),
     }
     return ProductFacts(**(values | columns))

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from pricing.config import load_config
+from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.errors import RegistryError
 from pricing.registry.version import LoadedVersion, Origin, pack
 from tests.versions import make_demand, make_panel
+
+PERSONS = 100  # periods that persons priced, of every history
 
 
 def figures(**changes: Any) -> dict[str, Any]:
@@ -32,14 +35,16 @@ def packed(
 ) -> LoadedVersion:
     """A version whose weights depend on the seed."""
     panel = panel or make_panel()
+    anchors = Anchors.from_panel(panel.through(panel.dates[PERSONS - 1])).extended(panel)
     about = {"fingerprint": "f1", "source": "sales.csv", "last_date": str(panel.dates[-1]), **(data or {})}
     return pack(
         folder,
         demand=make_demand(panel, seed=seed),
-        facts=ProductFacts.from_panel(panel),
+        facts=ProductFacts.from_panel(panel, anchors=anchors),
         config=load_config(),
         backtest={**figures(**changes), "data": about},
         origin=Origin(kind="train", data=about),
+        anchors=anchors,
     )
 
 

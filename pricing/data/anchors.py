@@ -5,6 +5,7 @@ list price, the cost assumed from it, and every limit around it would follow the
 derived on the day that the first promoted version had seen is kept from then on.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -121,18 +122,27 @@ class Anchors:
         prices[:, dates < self.since] = np.nan
         return prices
 
-    def select(self, product_ids: Strings) -> "Anchors":
-        """The anchors of some products only."""
-        return self._joined(keep=np.isin(self.product_ids, product_ids))
-
     def knows(self, product_ids: Strings) -> bool:
         """Whether any of the products has an anchor; where none has, they are those of another history."""
         return bool(np.isin(product_ids, self.product_ids).any())
 
+    def differing(self, other: "Anchors") -> list[str]:
+        """Products that both know and whose anchors are not the same, or not since the same day; sorted."""
+        common = set(self.product_ids.tolist()) & set(other.product_ids.tolist())
+        if self.since != other.since:
+            return sorted(common)
+        return sorted({name for name, _, _ in self._moves() ^ other._moves()} & common)
+
     def same(self, other: "Anchors") -> bool:
         """Whether both hold the same anchors since the same day."""
-        mine, theirs = self.to_arrays(), other.to_arrays()
-        return all(np.array_equal(mine[name], theirs[name], equal_nan=mine[name].dtype.kind in "fM") for name in mine)
+        return self.digest() == other.digest()
+
+    def digest(self) -> str:
+        """The SHA-256 of the anchors, in hexadecimal: equal anchors, equal digest."""
+        digest = hashlib.sha256("\n".join([str(self.since), *self.product_ids.tolist()]).encode())
+        for values in (self.dates.astype(np.int64), self.list_price, self.seen_low, self.seen_high):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The anchors as plain arrays by name."""
@@ -148,6 +158,10 @@ class Anchors:
             KeyError: An array is missing.
         """
         return cls(since=arrays["since"][0], **{name: np.array(arrays[name]) for name in _ARRAYS})
+
+    def _moves(self) -> set[tuple[str, object, float]]:
+        columns = (self.product_ids, self.dates, self.list_price)
+        return set(zip(*(column.tolist() for column in columns), strict=True))
 
     def _joined(self, *, keep: Bools | None = None, **new: NDArray[Any]) -> "Anchors":
         """The kept anchors and new ones, in order."""

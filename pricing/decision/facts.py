@@ -1,12 +1,13 @@
 """What is known of each product on the day the history ends: prices, cost, stock, and the rhythm of its deliveries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
 from pricing.data.panel import Panel, Period
 from pricing.decision.rhythm import delivery_rhythm
@@ -33,6 +34,7 @@ _ARRAYS = (
     "last_change",
     "typical_units",
 )
+_ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class ProductFacts:
         last_change: First day of the period in which the price last changed; NaT where it never did.
         typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
             where unknown.
+        anchor_price: Regular price as a person set it last, which no price of the platform's own moves; NaN in a
+            version that was packed without.
+        seen_low: Lowest price that a person charged or set; NaN where unknown.
+        seen_high: Highest such price; NaN where unknown.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
     """
 
@@ -72,13 +78,21 @@ class ProductFacts:
     last_delivery: Days
     last_change: Days
     typical_units: Floats
+    anchor_price: Floats
+    seen_low: Floats
+    seen_high: Floats
     recurring: tuple[str, ...] | None = None
 
     @classmethod
-    def from_panel(cls, panel: Panel) -> "ProductFacts":
-        """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere."""
+    def from_panel(cls, panel: Panel, *, anchors: Anchors | None = None) -> "ProductFacts":
+        """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere.
+
+        Args:
+            panel: The history.
+            anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
+        """
         interval, last_delivery = delivery_rhythm(panel)
-        return cls(
+        facts = cls(
             period=panel.period,
             state_date=panel.dates[-1].astype("datetime64[D]"),
             product_ids=panel.product_ids,
@@ -94,7 +108,16 @@ class ProductFacts:
             last_change=_last_change(panel),
             typical_units=_typical_units(panel),
             recurring=recurring_holidays(panel),
+            **_anchor_columns(Anchors.from_panel(panel), panel.product_ids),
         )
+        return facts if anchors is None else facts.anchored(anchors)
+
+    def anchored(self, anchors: Anchors) -> "ProductFacts":
+        """The facts with what the anchors say of their products; the others keep what they had."""
+        found = _anchor_columns(anchors, self.product_ids)
+        known = np.isfinite(found["anchor_price"])
+        columns: dict[str, Any] = {name: np.where(known, now, getattr(self, name)) for name, now in found.items()}
+        return replace(self, **columns)
 
     def meta(self) -> dict[str, Any]:
         """Everything that is no array, as JSON; with `to_arrays` it is what `from_arrays` reads."""
@@ -106,7 +129,7 @@ class ProductFacts:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
-        return {name: getattr(self, name) for name in _ARRAYS}
+        return {name: getattr(self, name) for name in (*_ARRAYS, *_ANCHORED)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
@@ -116,12 +139,19 @@ class ProductFacts:
             KeyError: An array or a field is missing.
         """
         recurring = meta["recurring"]
+        unknown = np.full(len(arrays["product_ids"]), np.nan)
         return cls(
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
             **{name: arrays[name] for name in _ARRAYS},
+            **{name: arrays.get(name, unknown) for name in _ANCHORED},  # absent before there were anchors
         )
+
+
+def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]:
+    columns = anchors.columns(product_ids)
+    return {name: _as_written(columns[theirs]) for name, theirs in _ANCHORED.items()}
 
 
 def _as_written(values: NDArray[np.floating]) -> Floats:
