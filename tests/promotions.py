@@ -30,12 +30,23 @@ def figures(**changes: Any) -> dict[str, Any]:
     return {**good, **changes}
 
 
+def persons_anchors(panel: Panel) -> Anchors:
+    """The anchors of every version of one history, whenever it was packed: the platform was live from a day on."""
+    return Anchors.from_panel(panel.through(panel.dates[PERSONS - 1])).extended(panel)
+
+
 def packed(
-    folder: Path, *, panel: Panel | None = None, seed: int = 1, data: dict[str, Any] | None = None, **changes: Any
+    folder: Path,
+    *,
+    panel: Panel | None = None,
+    seed: int = 1,
+    data: dict[str, Any] | None = None,
+    anchors: Anchors | None = None,
+    **changes: Any,
 ) -> LoadedVersion:
     """A version whose weights depend on the seed."""
     panel = panel or make_panel()
-    anchors = Anchors.from_panel(panel.through(panel.dates[PERSONS - 1])).extended(panel)
+    anchors = anchors or persons_anchors(panel)
     about = {"fingerprint": "f1", "source": "sales.csv", "last_date": str(panel.dates[-1]), **(data or {})}
     return pack(
         folder,
