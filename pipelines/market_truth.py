@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pricing.data.market import Market
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES, DemandGrid, Offers
+from pricing.demand.grades import CATEGORY, TESTED
 
 Floats = NDArray[np.float64]
 Strings = NDArray[np.str_]
@@ -75,6 +76,7 @@ class TrueElasticityDemand:
             until_size=1 / (1 / (DAY_SIZE * offers.periods) + LEVEL_VARIANCE),
             weight=np.ones(1),
             source=np.where(known, SOURCES.index("model"), SOURCES.index("category")),
+            grade=np.where(known, TESTED, CATEGORY),
         )
 
     def single(self, *, candidates: int) -> None:

@@ -11,6 +11,7 @@ from pricing.config import Config, load_config, parse_config
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.facts import ProductFacts
 from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.grades import CATEGORY, OWN_HISTORY
 
 TODAY = dt.date(2025, 3, 2)  # a Sunday, the day after the facts
 NO_DAY = np.datetime64("NaT", "D")
@@ -52,7 +53,8 @@ class ConstantElasticity:
         first = self.level * np.exp(-self.elasticities[None, :, None] * ratio[:, None, :])
         size = np.full(len(prices), self.size)
         source = np.where(offers.product >= 0, 0, 1)
-        return DemandGrid(first, first * offers.periods[:, None, None], size, size, self.weight, source)
+        grade = np.where(offers.product >= 0, OWN_HISTORY, CATEGORY)
+        return DemandGrid(first, first * offers.periods[:, None, None], size, size, self.weight, source, grade)
 
     def single(self, *, candidates: int) -> None:
         """Every request is a batch."""

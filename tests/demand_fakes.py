@@ -5,6 +5,7 @@ import numpy as np
 from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
+from pricing.demand.grades import CATEGORY, OWN_HISTORY
 from pricing.demand.model import DemandModel
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
@@ -87,8 +88,9 @@ def make_model(panel: Panel, *, tail: int = 20) -> DemandModel:
         weights=weights,
         norms=norms,
         elasticity_sd=np.full(products, 0.5, np.float32),
+        grade=np.full(products, OWN_HISTORY, np.int8),
         list_price=np.full(products, 10.0, np.float32),
-        priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8))),
+        priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8)), np.full(3, CATEGORY, np.int8)),
         level_error=(0.1, 0.02),
         holidays=np.zeros(100, np.float32),
         encoded=encode_panel(weights, panel, norms=norms, tail=tail),

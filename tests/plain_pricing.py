@@ -17,8 +17,8 @@ POINTS = 40
 def plain_grid(reader: Reader, offers: Offers, prices: np.ndarray) -> DemandGrid:
     """`forecast.grid`, worked out for one request after the other."""
     parts = [_one(reader, offers, row, prices[row]) for row in range(len(prices))]
-    first, until, first_size, until_size, source = map(np.array, zip(*parts, strict=True))
-    return DemandGrid(first, until, first_size, until_size, forecast.WEIGHT, source)
+    first, until, first_size, until_size, source, grade = map(np.array, zip(*parts, strict=True))
+    return DemandGrid(first, until, first_size, until_size, forecast.WEIGHT, source, grade)
 
 
 def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tuple[object, ...]:
@@ -68,7 +68,7 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
         first.append(units[0].astype(np.float32) * today)
         until.append(units.sum(axis=0).astype(np.float32) * effect)
     until_size = plain.sum() ** 2 / max((plain**2 / size).sum(), 1e-12)
-    return first, until, size[0], until_size, 0 if sheet.own[row] and product >= 0 else 1
+    return first, until, size[0], until_size, 0 if sheet.own[row] and product >= 0 else 1, sheet.grade[row]
 
 
 def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:

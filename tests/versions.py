@@ -16,6 +16,7 @@ from pricing.data.market_config import MarketConfig
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
+from pricing.demand.grades import CATEGORY, OWN_HISTORY
 from pricing.demand.model import DemandModel
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
@@ -76,11 +77,13 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         weights=weights,
         norms=norms,
         elasticity_sd=np.full(count, 0.3, np.float32),
+        grade=np.full(count, OWN_HISTORY, np.int8),
         list_price=panel.list_price[:, -1].astype(np.float32),
         priors=Priors(
             level=np.full(rows, 1.0, np.float32),
             elasticity=np.full(rows, elasticity, np.float32),
             elasticity_sd=np.full(rows, 0.5, np.float32),
+            grade=np.full(rows, CATEGORY, np.int8),
         ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(420, np.float32),

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.demand.curve import SOURCES, DemandGrid
+from pricing.demand.grades import PRIOR_ONLY
 
 Floats = NDArray[np.floating]
 
@@ -44,6 +45,7 @@ def believed_demand(
         until_size=doubt * np.sqrt(periods),
         weight=WEIGHT,
         source=np.full(len(prices), RULE),
+        grade=np.full(len(prices), PRIOR_ONLY),
     )
 
 

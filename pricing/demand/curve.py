@@ -58,6 +58,7 @@ class DemandGrid:
         until_size: (request,) size of the negative binomial of `until`.
         weight: (node,) probabilities that sum to 1.
         source: (request,) index into SOURCES: whether the product's own model or its category answered.
+        grade: (request,) index into `grades.GRADES`: how well the elasticity is identified.
     """
 
     first: Floats
@@ -66,6 +67,7 @@ class DemandGrid:
     until_size: Floats
     weight: Floats
     source: Ints
+    grade: Ints
 
 
 class Offer(Protocol):
@@ -116,6 +118,7 @@ class Curve(NamedTuple):
         until_size: Size of the negative binomial of `until`.
         first_size: Size of the negative binomial of `first`.
         source: Index into SOURCES.
+        grade: Index into `grades.GRADES`.
     """
 
     until: Floats
@@ -123,6 +126,7 @@ class Curve(NamedTuple):
     until_size: float
     first_size: float
     source: int
+    grade: int
 
 
 class Single(Protocol):

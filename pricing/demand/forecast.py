@@ -198,6 +198,7 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
         until_size=plain.sum(axis=1) ** 2 / sum_of_squares,
         weight=WEIGHT,
         source=np.where(sheet.own[rows] & (offers.product >= 0), 0, 1),
+        grade=sheet.grade[rows],
     )
 
 

@@ -20,6 +20,7 @@ from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.elasticity import LIMITS
 from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
+from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Grades
 from pricing.demand.sheet import Priors, Standing, build_sheet
 from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
@@ -36,6 +37,7 @@ ARRAYS = (
     "weights",
     "norms",
     "elasticity_sd",
+    "grade",
     "list_price",
     "priors",
     "holidays",
@@ -57,6 +59,7 @@ class DemandModel:
         weights: The network's.
         norms: (product,) scales, elasticities among them.
         elasticity_sd: (product,) posterior standard deviations.
+        grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
         list_price: (product,) the panel's last list price, to which a promotion's cut is measured.
         priors: What categories say.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
@@ -73,6 +76,7 @@ class DemandModel:
     weights: Weights
     norms: Norms
     elasticity_sd: Floats
+    grade: Grades
     list_price: Floats
     priors: Priors
     level_error: tuple[float, float]
@@ -86,7 +90,7 @@ class DemandModel:
 
     @cached_property
     def _reader(self) -> Reader:
-        standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own())
+        standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own(), self.grade)
         sheet = build_sheet(
             self.encoded.state, norms=self.norms, priors=self.priors, standing=standing, weights=self.weights
         )
@@ -214,11 +218,12 @@ class DemandModel:
                 categories=arrays["categories"],
                 category=arrays["category"],
                 elasticity_sd=arrays["elasticity_sd"],
+                grade=arrays.get("grade", np.full(len(arrays["product_ids"]), PRIOR_ONLY, np.int8)),
                 list_price=arrays["list_price"],
                 holidays=arrays["holidays"],
                 weights=dict(below(arrays, "weights")),
                 norms=Norms(**below(arrays, "norms")),
-                priors=Priors(**below(arrays, "priors")),
+                priors=_priors(below(arrays, "priors")),
                 encoded=Encoded(
                     state=_state(below(arrays, "encoded/state")),
                     checkpoint=_state(below(arrays, "encoded/checkpoint")),
@@ -255,6 +260,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         **{n: np.concatenate([getattr(model.norms, n), v])[order].astype(np.float32) for n, v in added.items()}
     )
     sd = np.concatenate([model.elasticity_sd, model.priors.elasticity_sd[category]])[order].astype(np.float32)
+    grade = np.concatenate([model.grade, np.minimum(model.priors.grade[category], CATEGORY)])[order].astype(np.int8)
     listed = np.concatenate([model.list_price, new.list_price[:, -1]])[order].astype(np.float32)
     rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
     return replace(
@@ -263,9 +269,16 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         category=np.concatenate([model.category, category])[order],
         norms=norms,
         elasticity_sd=sd,
+        grade=grade,
         list_price=listed,
         encoded=admit_states(model.encoded, ids[order], rows),
     )
+
+
+def _priors(arrays: dict[str, Any]) -> Priors:
+    # Versions packed before elasticities were graded know nothing of how well theirs are identified.
+    grade = np.full(len(arrays["elasticity"]), PRIOR_ONLY, np.int8)
+    return Priors(**{"grade": grade} | arrays)
 
 
 def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:

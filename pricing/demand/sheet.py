@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pricing.data.memory import Norms, recall
 from pricing.demand import forward
 from pricing.demand.forward import Weights
+from pricing.demand.grades import CATEGORY
 from pricing.demand.state import State
 
 Floats = NDArray[np.floating]
@@ -21,6 +22,7 @@ class Priors:
     level: Floats
     elasticity: Floats
     elasticity_sd: Floats
+    grade: Ints
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Standing:
         elasticity_sd: (product,) standard deviation of its elasticity.
         list_price: (product,) its last list price, in currency units.
         own: (product,) whether it speaks for itself.
+        grade: (product,) how well its elasticity is identified, index into `grades.GRADES`.
     """
 
     category: Ints
     elasticity_sd: Floats
     list_price: Floats
     own: NDArray[np.bool_]
+    grade: Ints
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Sheet:
     weekend: Floats
     recent_price: Floats
     own: NDArray[np.bool_]
+    grade: Ints
 
 
 def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standing, weights: Weights) -> Sheet:
@@ -85,4 +90,5 @@ def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standin
         weekend=stack(norms.weekend, typical(norms.weekend)),
         recent_price=stack(recent, np.zeros(count)),
         own=np.concatenate([standing.own, np.zeros(count, bool)]),
+        grade=np.concatenate([standing.grade, np.minimum(priors.grade, CATEGORY)]),
     )

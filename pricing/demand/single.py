@@ -97,7 +97,9 @@ class SingleDemand:
             first += drawn[0]
             until += np.log(np.exp(drawn).sum(axis=0))
         size = ahead.total * ahead.total / max(ahead.squares, 1e-12)
-        return Curve(until, first, size, ahead.first_size, 0 if sheet.own.item(product) else 1)
+        return Curve(
+            until, first, size, ahead.first_size, 0 if sheet.own.item(product) else 1, sheet.grade.item(product)
+        )
 
     def _outlook(self, offer: Offer, start: int, end: int, usual: float) -> _Outlook:
         reader, product = self._reader, offer.product

@@ -11,6 +11,7 @@ from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.demand.elasticity import Shrunk
+from pricing.demand.grades import grade_by_variance
 from pricing.demand.identification import Identified, identify, recency_weights
 from pricing.demand.intervals import LEVEL_ERROR
 from pricing.demand.model import DemandModel
@@ -140,8 +141,9 @@ def fit(
         weights=serving,
         norms=identified.norms,
         elasticity_sd=identified.shrunk.sd.astype(np.float32),
+        grade=grade_by_variance(identified.shrunk.sd, prior_sd=config.elasticity_prior_sd),
         list_price=panel.list_price[:, -1].astype(np.float32),
-        priors=_priors(panel, identified, category, len(categories)),
+        priors=_priors(panel, identified, category, config=config),
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         encoded=encoded,
@@ -189,15 +191,16 @@ def _category_level(panel: Panel, category: Ints, count: int) -> NDArray[np.floa
     return level
 
 
-def _priors(panel: Panel, identified: Identified, category: Ints, count: int) -> Priors:
+def _priors(panel: Panel, identified: Identified, category: Ints, *, config: DemandConfig) -> Priors:
     shrunk: Shrunk = identified.shrunk
-    level = _category_level(panel, category, count)
+    level = _category_level(panel, category, len(shrunk.category_mean))
     overall = float(np.average(shrunk.category_mean))
     spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
     return Priors(
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
         elasticity=np.append(shrunk.category_mean, overall).astype(np.float32),
         elasticity_sd=np.append(shrunk.category_sd, spread).astype(np.float32),
+        grade=grade_by_variance(np.append(shrunk.category_sd, np.inf), prior_sd=config.elasticity_prior_sd),
     )
 
 

@@ -34,7 +34,9 @@ def demand(
     def ask(prices: np.ndarray) -> DemandGrid:
         first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
         sizes = np.full(len(prices), size)
-        return DemandGrid(first, first * NEXT_DELIVERY, sizes, sizes, shares, np.full(len(prices), source))
+        return DemandGrid(
+            first, first * NEXT_DELIVERY, sizes, sizes, shares, np.full(len(prices), source), np.full(len(prices), 2)
+        )
 
     return ask
 

@@ -109,7 +109,7 @@ def _demand(elasticities: np.ndarray):  # type: ignore[no-untyped-def]
     def ask(prices: np.ndarray) -> DemandGrid:
         units = 10.0 * np.exp(-elasticities[:, None] * np.log(prices / 10.0)[:, None, :])
         sizes = np.full(len(prices), 50.0)
-        return DemandGrid(units, units, sizes, sizes, EVEN, np.zeros(len(prices), dtype=int))
+        return DemandGrid(units, units, sizes, sizes, EVEN, np.zeros(len(prices), dtype=int), np.full(len(prices), 2))
 
     return ask
 
