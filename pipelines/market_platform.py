@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pricing.config import ModelConfig
+from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.market import Market
 from pricing.data.market_rollforward import Requests
@@ -62,6 +63,7 @@ class Platform:
         """
         self._config, self._learn = config, learn
         self._frame = market.frame() if frame is None else frame
+        self._anchors: Anchors | None = None  # the market's incumbent priced the whole history
         self.decisions: list[Decision] = []
         self._pricer = self._learnt()
 
@@ -77,5 +79,7 @@ class Platform:
         return np.array([decision.recommended_price for decision in self.decisions])
 
     def _learnt(self) -> Pricer:
-        panel = build_panel(self._frame, self._config.data)
-        return Pricer(self._learn(panel), ProductFacts.from_panel(panel), self._config, version="market")
+        panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
+        self._anchors = version_anchors(self._anchors, panel)
+        facts = ProductFacts.from_panel(panel, anchors=self._anchors)
+        return Pricer(self._learn(panel), facts, self._config, version="market")
