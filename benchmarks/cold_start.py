@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.demand import LEVEL_ERROR
+from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.market import Contestant
@@ -248,12 +249,14 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "cold_start.json"
+    made = take("cold_start.md")
     results: list[dict[str, Any]] = json.loads(path.read_text())["results"] if options.more and path.exists() else []
     for seed in range(options.first, options.first + options.seeds):
-        results.append(measure(seed, config, ahead=options.ahead))
+        results.append(measure(seed, config, ahead=options.ahead) | {"code": made.digest})
         path.write_text(json.dumps({"ahead": options.ahead, "results": results}) + "\n", encoding="utf-8")
         page = report(results, ahead=options.ahead, horizon=config.demand.horizon)
         (options.output / "cold_start.md").write_text(page, encoding="utf-8")
+        stamp(options.output / "cold_start.md", made, parts=[result.get("code") for result in results])
         print(f"seed {seed} done", file=sys.stderr, flush=True)
     print(page)
     return 0

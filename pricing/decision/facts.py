@@ -1,4 +1,4 @@
-"""What is known of each product on the day the history ends: prices, cost, stock, and the rhythm of its deliveries."""
+"""What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
-from pricing.data.panel import Panel, Period
-from pricing.decision.rhythm import delivery_rhythm
+from pricing.data.panel import STEP_DAYS, Panel, Period
+from pricing.decision.cadence import AHEAD, LONGEST, UNKNOWN, delivery_gaps, next_deliveries
+from pricing.demand.curve import DELIVERIES
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -29,10 +30,14 @@ _ARRAYS = (
     "cost_assumed",
     "stock",
     "comp_price",
-    "delivery_interval",
+    "seen_low",
+    "seen_high",
+    "delivery_gaps",
     "last_delivery",
+    "deliveries",
     "last_change",
     "typical_units",
+    "anchor_price",
 )
 _ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
@@ -52,15 +57,16 @@ class ProductFacts:
         cost_assumed: True where the configured margin stands in for a cost.
         stock: Units left when the last period ended: its opening stock without its sales; NaN where unknown.
         comp_price: The competitor's last known price; NaN where unknown.
-        delivery_interval: Periods between two deliveries; NaN where the history shows none.
+        seen_low: Lowest price that a person ever charged or set; NaN where unknown.
+        seen_high: Highest such price; NaN where unknown.
+        delivery_gaps: (product, LONGEST) as `cadence.delivery_gaps` finds them.
         last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
+        deliveries: (product, AHEAD, DELIVERIES) as `cadence.next_deliveries` works them out.
         last_change: First day of the period in which the price last changed; NaT where it never did.
         typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
             where unknown.
         anchor_price: Regular price as a person set it last, which no price of the platform's own moves; NaN in a
             version that was packed without.
-        seen_low: Lowest price that a person charged or set; NaN where unknown.
-        seen_high: Highest such price; NaN where unknown.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
     """
 
@@ -74,13 +80,14 @@ class ProductFacts:
     cost_assumed: Bools
     stock: Floats
     comp_price: Floats
-    delivery_interval: Floats
+    seen_low: Floats
+    seen_high: Floats
+    delivery_gaps: Floats
     last_delivery: Days
+    deliveries: NDArray[np.uint8]
     last_change: Days
     typical_units: Floats
     anchor_price: Floats
-    seen_low: Floats
-    seen_high: Floats
     recurring: tuple[str, ...] | None = None
 
     @classmethod
@@ -91,10 +98,11 @@ class ProductFacts:
             panel: The history.
             anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
         """
-        interval, last_delivery = delivery_rhythm(panel)
+        gaps, last_delivery = delivery_gaps(panel)
+        state_date = panel.dates[-1].astype("datetime64[D]")
         facts = cls(
             period=panel.period,
-            state_date=panel.dates[-1].astype("datetime64[D]"),
+            state_date=state_date,
             product_ids=panel.product_ids,
             categories=panel.categories,
             price=_as_written(panel.price[:, -1]),
@@ -103,8 +111,9 @@ class ProductFacts:
             cost_assumed=panel.cost_assumed,
             stock=_left(panel),
             comp_price=_as_written(_last_known(panel.comp_price)),
-            delivery_interval=interval,
+            delivery_gaps=gaps,
             last_delivery=last_delivery,
+            deliveries=next_deliveries(gaps, periods_since(last_delivery, state_date, period=panel.period)),
             last_change=_last_change(panel),
             typical_units=_typical_units(panel),
             recurring=recurring_holidays(panel),
@@ -129,7 +138,7 @@ class ProductFacts:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
-        return {name: getattr(self, name) for name in (*_ARRAYS, *_ANCHORED)}
+        return {name: getattr(self, name) for name in _ARRAYS}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
@@ -139,14 +148,33 @@ class ProductFacts:
             KeyError: An array or a field is missing.
         """
         recurring = meta["recurring"]
-        unknown = np.full(len(arrays["product_ids"]), np.nan)
         return cls(
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
-            **{name: arrays[name] for name in _ARRAYS},
-            **{name: arrays.get(name, unknown) for name in _ANCHORED},  # absent before there were anchors
+            **{**_unknown(len(arrays["product_ids"])), **{n: arrays[n] for n in _ARRAYS if n in arrays}},
         )
+
+    def with_deliveries(self) -> "ProductFacts":
+        """The facts with `deliveries` worked out anew from the gaps and the last delivery."""
+        since = periods_since(self.last_delivery, self.state_date, period=self.period)
+        return replace(self, deliveries=next_deliveries(self.delivery_gaps, since))
+
+
+def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
+    """(product,) periods from each date to `now`; NaN where there is none."""
+    days = (now - last) / np.timedelta64(STEP_DAYS[period], "D")
+    return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
+
+
+def _unknown(products: int) -> dict[str, NDArray[Any]]:
+    """What versions that were packed by earlier releases do not say."""
+    return {
+        **{name: np.full(products, np.nan) for name in _ANCHORED},
+        "delivery_gaps": np.full((products, LONGEST), np.nan, np.float32),
+        "last_delivery": np.full(products, np.datetime64("NaT", "D")),
+        "deliveries": np.full((products, AHEAD, DELIVERIES), UNKNOWN, np.uint8),
+    }
 
 
 def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]:

@@ -36,7 +36,7 @@ class Identified:
         norms: The products' scales with the elasticities in them.
         shrunk: Posterior elasticities; their deviations hold the level's uncertainty.
         events: Scored periods of price moves.
-        control: What a routine move tells of hidden demand; 0 when prices were set blind.
+        control: Coefficient of the routine part of moves; near 0 it does not say that prices ignored demand.
     """
 
     norms: Norms
