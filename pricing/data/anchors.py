@@ -60,9 +60,17 @@ class Anchors:
         A product sold before `since` is anchored on what its list price was then, one launched later on its first list
         price: its first price, where none is given.
         """
-        return self.with_products(panel.product_ids, dates=panel.dates, price=panel.price, list_price=panel.list_price)
+        return self.with_products(
+            panel.product_ids,
+            dates=panel.dates,
+            present=panel.present,
+            price=panel.price,
+            list_price=panel.list_price,
+        )
 
-    def with_products(self, product_ids: Strings, *, dates: Days, price: Floats, list_price: Floats) -> "Anchors":
+    def with_products(
+        self, product_ids: Strings, *, dates: Days, present: Bools, price: Floats, list_price: Floats
+    ) -> "Anchors":
         """As `extended`, of a panel's arrays: prices (product, period) are NaN before a product's first period only."""
         known = np.isfinite(price)
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
@@ -70,13 +78,16 @@ class Anchors:
             return self
         theirs, before = price[rows], int((dates < self.since).sum()) - 1
         column = np.maximum(np.argmax(known[rows], axis=1), before)  # the last period of persons', or its first
-        persons = np.where(np.arange(len(dates)) <= column[:, None], theirs, np.nan)
+        charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
+        low = np.where(charged, theirs, np.inf).min(axis=1)
+        high = np.where(charged, theirs, -np.inf).max(axis=1)
         return self._joined(
             product_ids=product_ids[rows],
             dates=dates[column].astype("datetime64[D]"),
             list_price=list_price[rows, column].astype(np.float32),
-            seen_low=np.nanmin(persons, axis=1).astype(np.float32),
-            seen_high=np.nanmax(persons, axis=1).astype(np.float32),
+            # A panel of recent days may hold a carried price and no row.
+            seen_low=np.where(np.isfinite(low), low, np.nan).astype(np.float32),
+            seen_high=np.where(np.isfinite(high), high, np.nan).astype(np.float32),
         )
 
     def moved(self, product_ids: Strings, list_price: Floats, *, date: np.datetime64) -> "Anchors":

@@ -230,7 +230,9 @@ def _list_price(grid: _Grid, price: Floats, config: DataConfig, anchors: Anchors
     list_price = np.where(missing, _trailing_quantile(price, window, quantile), own)
     anchored = np.zeros(grid.present.shape, dtype=np.bool_)
     if anchors is not None:
-        anchors = anchors.with_products(grid.ids, dates=grid.dates, price=price, list_price=list_price)
+        anchors = anchors.with_products(
+            grid.ids, dates=grid.dates, present=grid.present, price=price, list_price=list_price
+        )
         anchored = missing & (grid.dates >= anchors.since)
         list_price = np.where(anchored, anchors.list_prices(grid.ids, grid.dates), list_price)
         grid.note(anchored, f"list_price is the anchor on {{}} product-periods from {anchors.since} on.")

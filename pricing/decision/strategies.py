@@ -40,7 +40,7 @@ class Strategy(ABC):
 
     Attributes:
         kind: Its name in the configuration.
-        days: Days it looks ahead where no delivery is given; None leaves that to the delivery rhythm.
+        days: Days it looks ahead where no delivery is given; None leaves that to what history tells of deliveries.
     """
 
     kind: ClassVar[str]

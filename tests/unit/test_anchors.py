@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pricing.data.anchors import Anchors, inherited, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
+from pricing.demand.state import span
 from tests.unit.test_build import CONFIG, START, rows
 
 LIVE = 6  # the first day whose prices are the platform's
@@ -49,6 +50,17 @@ def test_a_weekly_history_ends_a_week_before_the_platform_begins() -> None:
     panel = build_panel(rows([0, 7], price=4.0), CONFIG.model_copy(update={"period": "week"}))
 
     assert Anchors.from_panel(panel).since == day(14)
+
+
+def test_a_product_without_a_row_in_recent_days_has_an_anchor_and_no_prices_seen() -> None:
+    panel = build_panel(charged({"A": {0: 4.0, 5: 4.0}, "B": {0: 2.0}}), CONFIG)
+    recent = span(panel, 3, 6)
+
+    columns = Anchors.from_panel(recent).columns(np.array(["A", "B"]))
+
+    assert columns["list_price"].tolist() == [4.0, 2.0]
+    assert_array_equal(columns["seen_low"], [4.0, np.nan])
+    assert_array_equal(columns["seen_high"], [4.0, np.nan])
 
 
 def test_a_product_that_has_not_been_sold_yet_has_no_anchor() -> None:
