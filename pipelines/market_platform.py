@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pricing.config import ModelConfig
+from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import MAX_MOVE, Requests
@@ -94,6 +95,7 @@ class Platform:
         self._config, self._learn = limited(config, max_move=max_move), learn
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
+        self._anchors: Anchors | None = None  # the market's incumbent priced the whole history
         self.decisions: list[Decision] = []
         self._pricer = self._learnt()
 
@@ -109,8 +111,10 @@ class Platform:
         return np.array([decision.recommended_price for decision in self.decisions])
 
     def _learnt(self) -> Pricer:
-        panel = build_panel(self._frame, self._config.data)
-        return Pricer(self._learn(panel), ProductFacts.from_panel(panel), self._config, version="market")
+        panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
+        self._anchors = version_anchors(self._anchors, panel)
+        facts = ProductFacts.from_panel(panel, anchors=self._anchors)
+        return Pricer(self._learn(panel), facts, self._config, version="market")
 
 
 def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:

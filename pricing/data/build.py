@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.data.anchors import Anchors, inherited
 from pricing.data.calendar import holidays_for
 from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Floats, Panel, Strings
 from pricing.errors import ContractError, Violation
@@ -16,7 +17,9 @@ _BLOCK = 256  # products whose sliding windows are sorted at once: keeps them in
 Ints = NDArray[np.int64]
 
 
-def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None = None) -> Panel:
+def build_panel(
+    frame: pd.DataFrame, config: DataConfig, *, past: Panel | None = None, anchors: Anchors | None = None
+) -> Panel:
     """Spreads rows over products × periods, carries prices over gaps, and derives what is absent.
 
     Causal: a value at a period rests on rows of that period and earlier ones only. The per-product
@@ -27,6 +30,9 @@ def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None =
         config: The grain, and how absent columns are derived.
         past: The panel up to some earlier day, at least `list_price_window` periods of it, when `frame` holds only
             newer rows of the same history: they are derived as if the whole history had been given.
+        anchors: The regular prices from the day on that prices may be the platform's own: a list price that is not
+            given is then the anchor's, or for a product launched later its first price. Anchors that know none of the
+            products are of another history, and are not applied.
 
     Returns:
         The products and periods of `frame`.
@@ -36,13 +42,16 @@ def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None =
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])
-    start = _days(frame["date"]).min()
+    start, ours = _days(frame["date"]).min(), None
     if past is not None and past.dates[0] < start:
-        frame = pd.concat([_context(past.through(start - np.timedelta64(1, "D")), frame), frame], ignore_index=True)
+        past = past.through(start - np.timedelta64(1, "D"))
+        frame = pd.concat([_context(past, frame), frame], ignore_index=True)
+        ours = inherited(anchors, past.product_ids)  # newer rows may be of new products alone
+        ours = ours and ours.extended(past)
     grid = _Grid.of(frame, config, start)
     price = _carry(grid.spread("price"), grid.latest)
     category_codes, names = _categories(grid)
-    list_price = _list_price(grid, price, config)
+    list_price = _list_price(grid, price, config, ours or inherited(anchors, grid.ids))
     unit_cost, cost_assumed = _unit_cost(grid, list_price, _margins(category_codes, names, config))
     is_promo = _promotions(grid, price, list_price, config)
     is_holiday, holidays_given = _holidays(grid, config)
@@ -211,17 +220,27 @@ def _margins(codes: NDArray[np.int32], names: Strings, config: DataConfig) -> Fl
     return margins[codes]
 
 
-def _list_price(grid: _Grid, price: Floats, config: DataConfig) -> Floats:
-    """A row's own list price, carried over gaps; where a row has none, the high quantile of recent prices."""
+def _list_price(grid: _Grid, price: Floats, config: DataConfig, anchors: Anchors | None) -> Floats:
+    """A row's own list price, carried over gaps; else its anchor, or before that date a high quantile of prices."""
     own = _carry(grid.spread("list_price"), grid.latest)
     missing = np.isnan(own) & (grid.latest >= 0)
     if not missing.any():
         return own
     window, quantile = config.list_price_window, config.list_price_quantile
+    list_price = np.where(missing, _trailing_quantile(price, window, quantile), own)
+    anchored = np.zeros(grid.present.shape, dtype=np.bool_)
+    if anchors is not None:
+        anchors = anchors.with_products(
+            grid.ids, dates=grid.dates, present=grid.present, price=price, list_price=list_price
+        )
+        anchored = missing & (grid.dates >= anchors.since)
+        list_price = np.where(anchored, anchors.list_prices(grid.ids, grid.dates), list_price)
+        grid.note(anchored, f"list_price is the anchor on {{}} product-periods from {anchors.since} on.")
     grid.note(
-        missing, f"list_price is derived on {{}} product-periods: {quantile:g} quantile of {window} periods' prices."
+        missing & ~anchored,
+        f"list_price is derived on {{}} product-periods: {quantile:g} quantile of {window} periods' prices.",
     )
-    return np.where(missing, _trailing_quantile(price, window, quantile), own)
+    return list_price
 
 
 def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
@@ -19,7 +20,12 @@ DEMO = "completejourney"
 
 
 def load_panel_from(
-    sales: str | None, config: DataConfig, *, quarantine: str | Path | None = None, past: Panel | None = None
+    sales: str | None,
+    config: DataConfig,
+    *,
+    quarantine: str | Path | None = None,
+    past: Panel | None = None,
+    anchors: Anchors | None = None,
 ) -> Panel:
     """Reads, checks and builds.
 
@@ -30,6 +36,7 @@ def load_panel_from(
         quarantine: A folder for the rows that break the contract; None lets one such row fail the load.
         past: What `build_panel` takes it for: the end of the history that the sales go on from, when they hold only
             newer rows.
+        anchors: The regular prices in force, for `build_panel`; a saved panel is as it was built.
 
     Raises:
         SourceError: The sales cannot be read, or the quarantine cannot be written.
@@ -37,11 +44,14 @@ def load_panel_from(
     """
     if sales is None:
         return _noted(
-            build_panel(simulate(MarketConfig()).frame(), config), ["the sales are those of the simulated market."]
+            build_panel(simulate(MarketConfig()).frame(), config, anchors=anchors),
+            ["the sales are those of the simulated market."],
         )
     if sales == DEMO:
         frame = completejourney_sales()
-        return _noted(build_panel(frame, config.model_copy(update={"period": "week"})), frame.attrs["notes"])
+        return _noted(
+            build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors), frame.attrs["notes"]
+        )
     if is_panel(sales):
         return load_panel(sales)
     where = without_secrets(sales)
@@ -53,7 +63,7 @@ def load_panel_from(
         path = _set_aside(checked, Path(quarantine))
         broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
         notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes)
-    return _noted(build_panel(checked.clean, config, past=past), notes)
+    return _noted(build_panel(checked.clean, config, past=past, anchors=anchors), notes)
 
 
 def _noted(panel: Panel, notes: Sequence[str]) -> Panel:

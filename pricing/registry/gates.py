@@ -162,6 +162,23 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
     return replace(verdict, sentence=f"{verdict.sentence}; {lacks}{asked}")
 
 
+def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
+    """Whether a challenger stands on the champion's anchors: no promotion may move a regular price unrecorded.
+
+    Args:
+        products: Ids of the products that both know and whose anchors are not the champion's.
+        number: The challenger's, for what to do about it.
+    """
+    words = "products whose anchors are not the champion's"
+    verdict = _at_most("anchors", float(len(products)), 0.0, words)
+    if verdict.passed:
+        return verdict
+    command = f"`mlflow run . -e refresh -P version={number} -P sales=…`"
+    some = f"{', '.join(products[:_NAMED])}{' …' if len(products) > _NAMED else ''}"
+    advice = f"{command} registers a version that has them, and `mlflow run . -e anchor` moves them"
+    return replace(verdict, sentence=f"{verdict.sentence}: {some}; {advice}")
+
+
 def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
     """Whether the golden requests, which have been compared already, are priced fast enough, each alone."""
     slowest = max(latency_ms) if latency_ms else None

@@ -16,7 +16,20 @@ from tests.servers import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
-ENTRIES = ("main", "etl", "tune", "promote", "rollback", "history", "refresh", "retrain", "monitor", "nightly", "price")
+ENTRIES = (
+    "main",
+    "etl",
+    "tune",
+    "promote",
+    "rollback",
+    "anchor",
+    "history",
+    "refresh",
+    "retrain",
+    "monitor",
+    "nightly",
+    "price",
+)
 PLOTS = (
     *("forecast_fans", "calibration", "error_by_step", "error_by_class"),
     *("elasticity_by_category", "elasticity_by_price", "price_demand_profit"),

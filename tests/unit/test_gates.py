@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.registry.gates import (
+    anchors_gate,
     baseline_gates,
     champion_gates,
     comparable,
@@ -179,3 +180,13 @@ def test_a_verdict_says_its_figure_and_threshold() -> None:
         "passed": False,
         "sentence": verdict.sentence,
     }
+
+
+def test_a_challenger_on_other_anchors_is_refused_and_told_what_to_do() -> None:
+    refused = anchors_gate(["A", "B", "C", "D"], number="7")
+
+    assert anchors_gate([], number="7").passed
+    assert not refused.passed
+    assert refused.figure == 4
+    assert "A, B, C …" in refused.sentence
+    assert "-e refresh -P version=7" in refused.sentence
