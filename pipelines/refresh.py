@@ -103,7 +103,7 @@ def _waiting(doors: Production, base: RegisteredVersion) -> str | None:
 
 
 def refreshed(
-    doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, sales: str | None, rebuild: bool = False
+    doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, sales: str, rebuild: bool = False
 ) -> Refreshed | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
