@@ -57,6 +57,10 @@ class ContractError(PricingError):
         super().__init__("\n".join(lines))
 
 
+class MissingRowsError(PricingError):
+    """Periods without a row, where the configuration does not say what they mean or refuses them."""
+
+
 class HistoryError(PricingError):
     """Too little history for what was asked."""
 
