@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.market import simulate
+from pricing.data.market_config import MarketConfig
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
@@ -90,3 +93,22 @@ def test_the_parity_gate_passes_after_days_in_which_two_products_launched(panel:
     assert checked.difference < 1e-5
     day, difference = str(history.dates[-1]), checked.difference
     assert not failed(state_gates(number="2", challenger=day, champion=day, parity=difference, limits=limits))
+
+
+@pytest.mark.parametrize("missing", ["zero", "unknown"])
+def test_nights_of_new_rows_carry_states_as_the_whole_history_does(missing: str) -> None:
+    config = load_config().data.model_copy(update={"missing": missing})
+    frame = simulate(MarketConfig(products=10, days=150, seed=3)).frame().drop(columns="stock")
+    frame = frame[(frame["units_sold"] > 0) | (missing == "unknown")]
+    days = np.sort(frame["date"].unique())
+    history = build_panel(frame[frame["date"] <= days[139]], config)
+    model = with_long_memory(make_demand(history), history)
+
+    for day in days[140:]:
+        model = model.refresh(build_panel(frame[frame["date"] == day], config, past=model.encoded.tail))
+
+    whole = build_panel(frame, config)
+    assert not whole.present[:, -35:].all()
+    checked = parity(model, whole)
+    assert checked.from_scratch
+    assert checked.difference < 1e-5
