@@ -74,7 +74,7 @@ def _promote(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("promote", "Makes the challenger the champion if it passes every gate.")
+    options = job_options("promote", "Makes the challenger the champion if it passes every gate.", needs_sales=False)
     options.add_argument("--version", metavar="N", help="promote this version; absent: the challenger")
     options.add_flag("--force", help="promote although a gate fails; needs --reason")
     options.add_argument("--reason", metavar="WORDS", help="why, for the record")
@@ -191,7 +191,7 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         f"champion and challenger were scored on different data, so the champion is refitted on the challenger's; "
         f"give --sales {source!r}, up to {scored.get('last_date')}"
     )
-    if options.sales is None and source != "simulated market":
+    if options.sales is None:
         raise SourceError(asked)
     panel = load_panel_from(
         options.sales, challenger.config.data, quarantine=options.quarantine, anchors=challenger.anchors
@@ -200,7 +200,7 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         panel = panel.through(np.datetime64(scored["last_date"], "D"))
         panel = panel.select(np.asarray(panel.present.any(axis=1)))
     if fingerprint(panel) != scored.get("fingerprint"):
-        raise SourceError(f"{options.sales or 'simulated market'}: holds other sales than those; {asked}")
+        raise SourceError(f"{options.sales}: holds other sales than those; {asked}")
     import_tensorflow()  # takes seconds, and few promotions need it
     from pricing.demand.backtest import backtest  # noqa: PLC0415
 

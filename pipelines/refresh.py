@@ -120,7 +120,7 @@ def refreshed(
     *,
     anchors: Anchors,
     parent: str,
-    sales: str | None,
+    sales: str,
     rebuild: bool = False,
 ) -> Refreshed | None:
     """Registers a version with the given one's weights and states as of the panel's last date.

@@ -90,7 +90,7 @@ def _earlier(doors: Production, champion: RegisteredVersion | None) -> Registere
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("rollback", "Makes an earlier version the champion again.")
+    options = job_options("rollback", "Makes an earlier version the champion again.", needs_sales=False)
     options.add_argument(
         "--version", metavar="N", help="the version to go back to; absent: the last champion with other weights"
     )

@@ -131,9 +131,11 @@ def state_gates(
             fresh = replace(fresh, sentence=f"{fresh.sentence}; {advice}")
         verdicts.append(fresh)
     if parity is not None:
-        verdicts.append(
-            _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
-        )
+        same = _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
+        if not same.passed:
+            advice = "refresh with the whole history and --rebuild true, which encodes it anew"
+            same = replace(same, sentence=f"{same.sentence}; {advice}")
+        verdicts.append(same)
     return verdicts
 
 
