@@ -13,7 +13,8 @@ from pricing.data.anchors import Anchors, inherited, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.state import span
-from tests.unit.test_build import CONFIG, START, rows
+from tests.unit.test_build import START, rows
+from tests.unit.test_build import UNASKED as CONFIG
 
 LIVE = 6  # the first day whose prices are the platform's
 PRICE = st.sampled_from([0.5, 1.0, 2.0, 3.0, 50.0])
