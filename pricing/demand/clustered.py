@@ -2,7 +2,7 @@
 
 Bell and McCaffrey (2002), "Bias reduction in standard errors for linear regression with multi-stage samples", Survey
 Methodology 28; as worked out by Imbens and Kolesár (2016), doi:10.1162/REST_a_00552. A cluster enters only through its
-information and its score, both as small as the number of coefficients, so that no cluster's rows are ever multiplied out.
+information and its score, both as small as the number of coefficients: its rows are never multiplied out.
 """
 
 from dataclasses import dataclass

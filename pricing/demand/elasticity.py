@@ -44,10 +44,14 @@ class Shrunk:
 
 @dataclass(frozen=True)
 class Prior:
-    """What is believed of an elasticity before any price moved: a normal distribution, split into three levels."""
+    """What is believed of an elasticity before any price moved: a normal distribution, split into three levels.
+
+    Standard errors of what is found later are multiplied by `widening`.
+    """
 
     mean: float
     sd: float
+    widening: float = 1.0
 
     @property
     def level_sd(self) -> float:
@@ -90,7 +94,7 @@ def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[floa
     fits, chances = [], []
     for between, chance in zip(*_grid(BETWEEN * sd, known=usable.sum() > 2), strict=True):
         weight = np.where(usable, 1.0 / (noise + between**2), 0.0)
-        total = np.bincount(category, weight)
+        total: Floats = np.bincount(category, weight).astype(np.float64)
         centre = np.divide(np.bincount(category, weight * value), total, where=total > 0, out=np.zeros(len(total)))
         # Huber-like: one wild estimate must not make all products strangers to their category.
         wild = np.minimum(weight * (value - centre[category]) ** 2, WILD)
@@ -100,8 +104,17 @@ def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[floa
             miss = np.where(total > 0, (centre - prior[0]) ** 2 / around, 0.0)
             across = -0.5 * (np.log(around[total > 0]).sum() + np.minimum(miss, WILD).sum())
             chances.append(np.log(chance) + np.log(odds) + within + across)
+            precision = np.where(usable, 1.0 / noise, 0.0)
             fits.append(
-                _given(value, np.where(usable, 1.0 / noise, 0.0), total, centre, category, prior, between, spread)
+                _given(
+                    value,
+                    precision,
+                    total=total,
+                    centre=centre,
+                    category=category,
+                    prior=prior,
+                    spreads=(between, spread),
+                )
             )
     share = np.exp(np.asarray(chances) - max(chances))
     return _average(fits, share / share.sum())
@@ -132,13 +145,14 @@ def _grid(middle: float, *, known: bool) -> tuple[Floats, Floats]:
 def _given(
     value: Floats,
     precision: Floats,
+    *,
     total: Floats,
     centre: Floats,
     category: Ints,
     prior: tuple[float, float],
-    between: float,
-    spread: float,
+    spreads: tuple[float, float],
 ) -> _Given:
+    between, spread = spreads
     towards = 1.0 / (spread**2 + prior[1] ** 2)
     category_variance = 1.0 / (total + towards)
     category_mean = (total * centre + towards * prior[0]) * category_variance
@@ -212,7 +226,7 @@ def doubted(
 
 
 def within_limits(shrunk: Shrunk, *, category: Ints, prior: Prior) -> Shrunk:
-    """Marks what ends at a limit; what lies beyond one is replaced: a product by its category, a category by the prior.
+    """Marks what ends at a limit; a product beyond one gets its category's mean, or the prior where that is no better.
 
     An estimate beyond what an elasticity can be says that its history broke the assumptions, not that demand is
     inelastic.
@@ -221,10 +235,12 @@ def within_limits(shrunk: Shrunk, *, category: Ints, prior: Prior) -> Shrunk:
     category_mean = np.where(category_beyond, prior.mean, shrunk.category_mean)
     category_sd = np.where(category_beyond, prior.sd, shrunk.category_sd)
     at_limit, beyond = _ends(shrunk.mean, shrunk.sd)
+    instead = np.where(category_at_limit, prior.mean, category_mean)[category]
+    doubt = np.where(category_at_limit, prior.sd, category_sd)[category]
     return replace(
         shrunk,
-        mean=np.where(beyond, category_mean[category], shrunk.mean),
-        sd=np.where(beyond, np.maximum(category_sd[category], shrunk.sd), shrunk.sd),
+        mean=np.where(beyond, instead, shrunk.mean),
+        sd=np.where(beyond, np.maximum(doubt, shrunk.sd), shrunk.sd),
         category_mean=category_mean,
         category_sd=category_sd,
         at_limit=at_limit,

@@ -61,7 +61,7 @@ def find_moves(table: Table, *, own: Bools | None = None) -> Bools:
 
 
 def after_moves(table: Table, moved: Bools) -> Events:
-    """Every period in which a price moved, and up to SPELL − 1 more (PATIENT − 1 where moves are few) while it stood."""
+    """Every period in which a price moved, and up to SPELL − 1 more while it stood; PATIENT − 1 where moves are few."""
     few = moved.sum(axis=1) < FEW
     price, seen = table.log_price, table.seen > 0
     products, periods = seen.shape

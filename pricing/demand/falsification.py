@@ -1,4 +1,4 @@
-"""Tests that an elasticity must survive: no effect before its cause, none of a cut that is over, one answer for all moves."""
+"""Tests that an elasticity must survive: no effect before its cause, none of a cut that is over, one answer to all."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -29,7 +29,7 @@ class Test:
 
     @property
     def excess(self) -> float:
-        """Variance that it adds: its square beyond its own noise, as far as a test so noisy can tell of a bias at all."""
+        """Variance that it adds: its square beyond its noise, as far as so noisy a test can tell of a bias at all."""
         if not np.isfinite(self.error):
             return 0.0
         telling = 1.0 / (1.0 + (self.error / BIAS_SD) ** 2)

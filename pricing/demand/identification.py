@@ -82,7 +82,7 @@ def identify(
             forecasts and to stock: they are left out.
     """
     say = progress or (lambda _: None)
-    prior = Prior(config.elasticity_start, config.elasticity_prior_sd)
+    prior = Prior(config.elasticity_start, config.elasticity_prior_sd, widening=config.elasticity_sd_factor)
     current = replace(norms, elasticity=np.full_like(norms.elasticity, prior.mean))
     table = build_table(panel, norms=current, category=category)
     study = plan_study(panel, table, tested=tested, own=own, half_life=config.recency_half_life)

@@ -122,9 +122,9 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), αᵢ normal around 0 with a
     variance that is estimated. Then κ and ω are shrunk towards 0 by their own standard errors (normal priors,
-    CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ again, and each product's own δᵢ, with those κ and ω. ω is
-    a step from the offset's weekend factor; what is shrunk is the factor that comes of the step, so that more rounds do
-    not wear the prior down. Sold-out events enter by the probability of at least that demand.
+    CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ again, and each product's own δᵢ, with those κ and ω.
+    ω is a step from the offset's weekend factor; what is shrunk is the factor that comes of the step, so that more
+    rounds do not wear the prior down. Sold-out events enter by the probability of at least that demand.
 
     Weights are 1 / (1 + mean / size). Standard errors are CR2 (`clustered`): of shared coefficients the larger of those
     clustered over products and over time, of a product's own over time, its over-dispersion moderated by that of all

@@ -42,8 +42,8 @@ Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 
 FORTNIGHT = {"day": 14, "week": 2}
-# Prior standard deviations below which a bias is no reason to discard an estimate: it only widens it. Two kinds of moves
-# may lie twice as far apart: their middle lies half as far from each.
+# Prior standard deviations below which a bias is no reason to discard an estimate, it only widens it. Two kinds of
+# moves may lie twice as far apart: their middle lies half as far from each.
 MATERIAL = 0.5
 COST_MOVE = 0.01  # log units of unit cost in the fortnight before a move that make it cost-driven
 
@@ -338,14 +338,14 @@ def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
 def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
     """The posterior."""
     start = (prior.mean, prior.level_sd)
-    level = level_prior(known.level, known.level_error, start=start)
-    shrunk = shrink(known.value, known.error, category=category, prior=level, sd=prior.sd)
+    level = level_prior(known.level, prior.widening * known.level_error, start=start)
+    shrunk = shrink(known.value, prior.widening * known.error, category=category, prior=level, sd=prior.sd)
     shrunk = doubted(
         shrunk,
         level=known.level,
-        error=known.level_error,
-        own=known.doubt,
-        shared=known.shared_doubt,
+        error=prior.widening * known.level_error,
+        own=prior.widening * known.doubt,
+        shared=prior.widening * known.shared_doubt,
         category=category,
         prior=prior,
     )
@@ -385,4 +385,5 @@ def _distinct_prices(table: Table) -> Ints:
     price = np.sort(np.where(table.seen > 0, table.log_price, np.inf), axis=1)
     with np.errstate(invalid="ignore"):
         steps = np.isfinite(price[:, 1:]) & (np.diff(price, axis=1) > SAME_PRICE)
-    return (steps.sum(axis=1) + np.isfinite(price[:, 0])).astype(np.int32)
+    count: Ints = (steps.sum(axis=1) + np.isfinite(price[:, 0])).astype(np.int32)
+    return count

@@ -143,6 +143,7 @@ def fit(
         norms=identified.norms,
         elasticity_sd=identified.shrunk.sd.astype(np.float32),
         grade=identified.grade,
+        evidence=identified.evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
         priors=_priors(panel, identified, category),
         level_error=LEVEL_ERROR,
