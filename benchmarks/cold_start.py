@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.demand import LEVEL_ERROR
+from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.market import Contestant
@@ -35,7 +36,6 @@ from pricing.demand.training import fit
 HERE = Path(__file__).parent
 FIRST_SEED = 120
 HISTORIES = (7, 14, 28, 56, 112)  # days of a new product's own history before the first day priced
-TRUST = (0.0, 0.5)  # decision.rule_list_trust and decision.category_list_trust
 STRANGER = "no such category"
 RESAMPLES = 2000
 STATIC, ORACLE, CATEGORY = "list prices held", "oracle", "category"
@@ -74,7 +74,7 @@ class Late:
 
         return told
 
-    def platform(self, *, days: int = 0, model: bool = True, config: Config | None = None) -> Platform:
+    def platform(self, *, days: int = 0, model: bool = True) -> Platform:
         """The code that serves, after `days` days of the new products; without a model it answers by rule."""
         state = {"model": self.model}
 
@@ -84,7 +84,7 @@ class Late:
             state["model"] = state["model"].refresh(panel)
             return state["model"]
 
-        return Platform(self.market, config or self.config, learn, frame=self.seen(days=days))
+        return Platform(self.market, self.config, learn, frame=self.seen(days=days))
 
     def prices(self, policy: Policy) -> Policy:
         """The policy for the new products; the others stay at list price."""
@@ -108,27 +108,14 @@ class Blank(Platform):
 
 def tiers(late: Late) -> dict[str, Contestant]:
     """Every tier, held for as long as prices are asked, and what brackets them."""
-    served = late.platform()
-    found, by_category = {STATIC: Contestant(static)}, {}
-    for trust in TRUST:
-        own = {"rule_list_trust": trust, "category_list_trust": trust}
-        decision = late.config.decision.model_copy(update=own)
-        config = late.config.model_copy(update={"decision": decision})
-        stranger, rule = late.platform(config=config), late.platform(model=False, config=config)
-        category = late.platform(config=config)
-        blank = Blank(late.market, config, lambda _: None)
-        words = f"list price trusted {trust:.0%}"
-        by_category[f"{CATEGORY}; {words}"] = Contestant(late.prices(category), late.of_others(category.refresh))
-        found |= {
-            f"rule: no model, no history; {words}": Contestant(late.prices(blank)),
-            f"rule: category not known; {words}": Contestant(
-                late.prices(unnamed(stranger)), late.of_others(stranger.refresh)
-            ),
-            f"rule: no model, category known; {words}": Contestant(late.prices(rule), late.of_others(rule.refresh)),
-        }
+    served, stranger, rule, category = late.platform(), late.platform(), late.platform(model=False), late.platform()
+    blank = Blank(late.market, late.config, lambda _: None)
     return {
-        **found,
-        **by_category,
+        STATIC: Contestant(static),
+        "rule: no model, no history": Contestant(late.prices(blank)),
+        "rule: category not known": Contestant(late.prices(unnamed(stranger)), late.of_others(stranger.refresh)),
+        "rule: no model, category known": Contestant(late.prices(rule), late.of_others(rule.refresh)),
+        CATEGORY: Contestant(late.prices(category), late.of_others(category.refresh)),
         "as served: category, then own history": Contestant(late.prices(served), served.refresh),
         ORACLE: Contestant(Oracle(late.market)),
     }
@@ -248,12 +235,14 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "cold_start.json"
+    made = take("cold_start.md")
     results: list[dict[str, Any]] = json.loads(path.read_text())["results"] if options.more and path.exists() else []
     for seed in range(options.first, options.first + options.seeds):
-        results.append(measure(seed, config, ahead=options.ahead))
+        results.append(measure(seed, config, ahead=options.ahead) | {"code": made.digest})
         path.write_text(json.dumps({"ahead": options.ahead, "results": results}) + "\n", encoding="utf-8")
         page = report(results, ahead=options.ahead, horizon=config.demand.horizon)
         (options.output / "cold_start.md").write_text(page, encoding="utf-8")
+        stamp(options.output / "cold_start.md", made, parts=[result.get("code") for result in results])
         print(f"seed {seed} done", file=sys.stderr, flush=True)
     print(page)
     return 0

@@ -14,6 +14,7 @@ from typing import get_args
 
 import numpy as np
 
+from benchmarks.provenance import reminder
 from pricing.config import load_config
 from pricing.decision.choose import choose
 from pricing.decision.columns import Desk
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, job in jobs.items():
         fast, median = _seconds(job, rounds=100 * options.rounds)
         print(f"{name:34}{fast * 1e6:10,.0f} |{median * 1e6:10,.0f} µs")
+    print(reminder("decision.md"))
     return 0
 
 

@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 from benchmarks.confidence import Judged
 from benchmarks.demand_page import DEVELOPMENT, HELD_OUT, report
 from benchmarks.market_naive import log_log_elasticities
+from benchmarks.provenance import stamp, take
 from benchmarks.reference import MarkUp, reference_elasticities
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
@@ -194,17 +195,21 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     pool = DEVELOPMENT_SEEDS if options.development else HELD_OUT_SEEDS
     seeds = DEVELOPMENT if options.development else HELD_OUT
     options.output.mkdir(parents=True, exist_ok=True)
+    made = take("demand.md")
     same = {"ahead": options.ahead, "seeds": seeds, "config": fingerprint(load_config())}
     results = _earlier(options.output / "demand.json", same=same)
     for name in options.settings:
         results[name] = []
         for seed in pool[options.skip :][: options.seeds]:
             config = MarketConfig(seed=seed, **SETTINGS[name][1])
-            results[name].append(measure(config, ahead=options.ahead, ablate=options.ablate))
+            found = measure(config, ahead=options.ahead, ablate=options.ablate)
+            results[name].append(found | {"code": made.digest})
             text = json.dumps(same | {"results": results})
             (options.output / "demand.json").write_text(text + "\n", encoding="utf-8")
             page = report(results, SETTINGS, ahead=options.ahead, seeds=seeds)
             (options.output / "demand.md").write_text(page, encoding="utf-8")
+            parts = [market.get("code") for markets in results.values() for market in markets]
+            stamp(options.output / "demand.md", made, parts=parts)
             print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
     print(page)
     return 0

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from benchmarks.provenance import reminder
 from pricing.config import load_config
 from pricing.decision.explanation import GROUPS, Quantity, explain
 from pricing.decision.facts import ProductFacts
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _line(
                 f"{quantity}, {words}", given, quantity, pricer=pricer, today=demand.state_date, rounds=options.rounds
             )
+    print(reminder("explanation.md"))
     return 0
 
 

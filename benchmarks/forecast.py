@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from benchmarks.provenance import Provenance, stamp, take
 from pipelines.calendar import holiday_calendar
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the demand section")
     parser.add_argument("--no_lightgbm", action="store_true")
     options = parser.parse_args()
+    made = take("forecast.md")
     own = dict(SETTINGS[options.data])
     config = load_config()
     data = config.data.model_copy(update={"period": own.pop("period")})
@@ -169,17 +171,17 @@ def main() -> None:
     document["rows"] = int(metrics.figures(result.frame)["rows"])
     print(json.dumps(document, indent=1))
     if not options.back and not options.set and not options.no_lightgbm:
-        _write(document)
+        _write(document, made)
 
 
-def _write(document: dict[str, Any]) -> None:
+def _write(document: dict[str, Any], made: Provenance) -> None:
     """Puts judged figures beside those of the other data set, and the page anew."""
     path = HERE / "forecast.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for row in kept.values():
         row.setdefault("scored", 1)  # written before it was counted
     before = kept.get(document["data"], {"scored": 0})
-    kept[document["data"]] = document | {"scored": before["scored"] + 1}
+    kept[document["data"]] = document | {"scored": before["scored"] + 1, "code": made.digest}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     lines = [
         "# Forecasts of real sales",
@@ -203,6 +205,7 @@ def _write(document: dict[str, Any]) -> None:
             f"| {row['seconds']} s | {row['scored']} × |"
         )
     (HERE / "forecast.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    stamp(HERE / "forecast.md", made, parts=[row.get("code") for row in kept.values()])
 
 
 if __name__ == "__main__":

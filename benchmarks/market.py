@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.market_naive import GridSearch, LogLog
+from benchmarks.provenance import Provenance, stamp, take
 from pipelines.cli import job_options, run_main
 from pipelines.market import Contestant, contestants, play, scores
 from pricing.config import Config, load_config
@@ -152,24 +153,26 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
     results: dict[str, list[dict[str, Any]]] = {}
+    made = take("market.md")
     for name in options.settings:
         seeds = HELD_OUT_SEEDS[: options.seeds or SEEDS.get(name, 5)]
         results[name] = []
         for seed in seeds:
             market = MarketConfig(seed=seed, **SETTINGS[name][1])
             results[name].append(measure(market, config, ahead=options.ahead))
-            _write(results, options.output, ahead=options.ahead)
+            _write(results, options.output, ahead=options.ahead, made=made)
             print(f"{name}, seed {seed}: {results[name][-1]['seconds']:.0f} s", file=sys.stderr)
     print((options.output / "market.md").read_text(encoding="utf-8"))
     return 0
 
 
-def _write(results: dict[str, list[dict[str, Any]]], folder: Path, *, ahead: int) -> None:
+def _write(results: dict[str, list[dict[str, Any]]], folder: Path, *, ahead: int, made: Provenance) -> None:
     """Writes what is known so far, after each market, so that an interrupted run loses one."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"ahead": ahead, "results": results}, indent=1)
     (folder / "market.json").write_text(text + "\n", encoding="utf-8")
     (folder / "market.md").write_text(report(results, ahead=ahead), encoding="utf-8")
+    stamp(folder / "market.md", made)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from benchmarks.monitoring_market import measure, table
 from benchmarks.monitoring_world import Truth, World, backtest_figures, build
+from benchmarks.provenance import reminder
 from monitoring import decay, scores
 from monitoring.calibration import calibrate, distance
 from monitoring.rules import Past, Situation, decide
@@ -211,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         {"drift": drift, "decay": regimes}[options.which](options.worlds, config)
     print(f"\n{time.perf_counter() - started:.0f} s")
+    print(reminder("monitoring.md"))
 
 
 if __name__ == "__main__":

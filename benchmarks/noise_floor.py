@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pricing.config import load_config
@@ -153,11 +154,13 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     seeds = "development seeds" if options.development else "held-out seeds"
     options.output.mkdir(parents=True, exist_ok=True)
     markets: list[dict[str, Any]] = []
+    made = take("noise_floor.md")
     for seed in pool[options.skip :][: options.seeds]:
         markets.append(measure(seed))
         (options.output / "noise_floor.json").write_text(json.dumps(markets, indent=1) + "\n", encoding="utf-8")
         page = report(markets, seeds=seeds)
         (options.output / "noise_floor.md").write_text(page, encoding="utf-8")
+        stamp(options.output / "noise_floor.md", made)
         print(f"seed {seed} done", file=sys.stderr, flush=True)
     print(page)
     return 0

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import mlflow
 
+from benchmarks.provenance import reminder
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.build import build_panel
@@ -118,6 +119,7 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(column[name] for column in columns) + " |")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform == "linux" else 1e6)
     print(f"\npeak memory of the whole benchmark: {peak:,.0f} MB")
+    print(reminder("registry.md"))
 
 
 if __name__ == "__main__":

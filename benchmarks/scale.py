@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.provenance import stamp, take
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.market import MarketConfig, simulate
@@ -136,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     rows: list[dict[str, Any]] = []
+    made = take("scale.md")
     with tempfile.TemporaryDirectory() as place:
         for products in sorted({products for _, products in CASES}):
             _run("make", str(products), f"{place}/{products}")
@@ -144,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(rows[-1], file=sys.stderr, flush=True)
             (HERE / "scale.json").write_text(json.dumps({"machine": machine, "cases": rows}, indent=1) + "\n")
             (HERE / "scale.md").write_text(report(rows, machine), encoding="utf-8")
+            stamp(HERE / "scale.md", made)
 
 
 if __name__ == "__main__":

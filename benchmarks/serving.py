@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Load, measure
+from benchmarks.provenance import reminder
 from benchmarks.serving_lineup import Contender, line_up, prepare, processor_seconds, started, worker_memory
 
 BATCH = 1000
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = {key: run(one, requests, seconds=options.seconds) for key, one in chosen.items()}
         extra = more_of_ours(contenders["ours"], requests, seconds=options.seconds, soak=options.soak)
     print(report(rows, extra, products=options.products))
+    print(reminder("serving.md"), file=sys.stderr)
     return 0
 
 

@@ -79,7 +79,7 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
         samples: From `samples.take`.
         window: Periods of the current sample.
         step_days: Days in a period.
-        false_alarm: Chance that any column at all alarms on a window without drift; shared out evenly.
+        false_alarm: Chance aimed at that any column alarms on one window without drift; shared out evenly.
         min_rows: Values below which a column is not judged.
     """
     findings: list[Finding] = []

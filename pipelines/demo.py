@@ -170,8 +170,8 @@ def _told(decided: NDArray[np.float64]) -> str:
     middle = np.median(np.abs(decided[moved, 0] - 1)) if moved.any() else 0.0
     return (
         f"{len(decided):,} prices: {moved.mean():.0%} differ from the price before, half of those by more than "
-        f"{middle:.0%}; {int(decided[:, 1].sum())} by rule. Only cost and the band around list price hold "
-        "them: a largest move is a setting, decision.guardrails.max_move"
+        f"{middle:.0%}; {int(decided[:, 1].sum())} by rule. What holds them is in decision.guardrails: cost, "
+        "the band around list price, the prices ever charged, the largest move"
     )
 
 

@@ -171,6 +171,10 @@ def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: 
     return replace(demand, holidays=np.concatenate([demand.holidays[:1], flags.astype(np.float32)]))
 
 
+# What a few weeks say too little of: the older facts go on where they know it.
+_OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
+
+
 def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) -> ProductFacts:
     """The facts as of the panel's last date.
 
@@ -179,7 +183,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) ->
         tail: The rows since the checkpoint, new ones included, of every product.
         panel: What the version is refreshed with.
         whole: Whether the panel is the whole history. It then says everything of its products; else the older
-            facts stand in where the recent rows show nothing, such as a delivery's rhythm.
+            facts stand in where the recent rows show nothing, and go on where a few weeks show too little.
     """
     new = ProductFacts.from_panel(panel if whole else tail)
     ids = np.union1d(old.product_ids, new.product_ids)
@@ -187,10 +191,17 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) ->
     at_new, in_new = _places(new.product_ids, ids)
     columns: dict[str, Any] = {}
     for name, values in new.to_arrays().items():
-        known = in_new if whole else in_new & _known(values[at_new], seen=np.isin(ids, panel.product_ids))
-        columns[name] = np.where(in_old & ~known, getattr(old, name)[at_old], values[at_new])
+        before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
+        if whole:
+            known = in_new
+        elif name in _OF_A_HISTORY:
+            known = in_new & ~(in_old & _known(before, seen=seen))
+        else:
+            known = in_new & _known(after, seen=seen)
+        columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
     columns["product_ids"] = ids
-    return replace(new, recurring=new.recurring if whole else old.recurring, **columns)
+    carried = replace(new, recurring=new.recurring if whole else old.recurring, **columns)
+    return carried.with_deliveries()
 
 
 def _places(some: Array, wanted: Array) -> tuple[Array, Array]:
@@ -202,7 +213,7 @@ def _known(values: Array, *, seen: Array) -> Array:
     """Where a recent fact is known; a flag is where the product was seen at all."""
     kind = values.dtype.kind
     if kind == "f":
-        return np.asarray(~np.isnan(values))
+        return np.asarray(~np.isnan(values).reshape(len(values), -1).any(axis=1))
     if kind == "M":
         return np.asarray(~np.isnat(values))
     return np.asarray(values != "") if kind == "U" else seen

@@ -24,6 +24,12 @@ from pricing.sections import (
     TuningConfig,
 )
 
+# Keys that versions packed by earlier releases carry, and what does their work now.
+RETIRED = {
+    ("decision", "min_gain"): "decision.menu_cost",
+    ("decision", "rule_list_trust"): "nothing: a rule keeps the price",
+    ("decision", "category_list_trust"): "decision.cvar_level",
+}
 DEFAULT_PATH = Path(__file__).parent.parent / "config" / "default.yaml"
 
 
@@ -92,16 +98,22 @@ def parse_config(values: dict[str, Any], *, where: str) -> Config:
 def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
     """Checks the configuration that a model version carries, whichever release of this library packed it.
 
-    A key that it lacks takes the value that its section declares for older files, else the shipped one. Sections that
-    no price depends on are left out unread.
+    A key that it lacks takes the value that its section declares for older files, else the shipped one; retired keys
+    and sections that no price depends on are left out unread.
 
     Raises:
         ConfigError: As `load_config`, also for a section that is unknown.
     """
     elsewhere = Config.model_fields.keys() - ModelConfig.model_fields.keys()
-    mine = {name: section for name, section in values.items() if name not in elsewhere}
+    mine = {name: _without_retired(name, section) for name, section in values.items() if name not in elsewhere}
     shipped = _read(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}  # a version's own copy of the code is without
     return _validated(ModelConfig, _completed(ModelConfig, mine, shipped), where)
+
+
+def _without_retired(name: str, section: Any) -> Any:
+    if not isinstance(section, Mapping):
+        return section
+    return {key: value for key, value in section.items() if (name, key) not in RETIRED}
 
 
 _Checked = TypeVar("_Checked", bound=ModelConfig)
@@ -157,6 +169,8 @@ def _explain(fault: dict[str, Any]) -> str:
     if not fault["loc"]:
         return str(fault["msg"])  # two sections disagree, and the message names both keys
     where = ".".join(str(part) for part in fault["loc"])
+    if fault["loc"] in RETIRED:
+        return f"{where} is no longer a setting; what does its work now is {RETIRED[fault['loc']]}"
     if fault["type"] != "extra_forbidden":
         return f"{where}: {fault['msg']} (found {fault['input']!r})"
     section: Any = Config

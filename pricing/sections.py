@@ -28,6 +28,7 @@ class DataConfig(Section):
     period: Literal["day", "week"]
     country: Annotated[str, Field(min_length=2)]
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    margin_sd: Annotated[float, Field(ge=0, lt=1)] = 0.10
     list_price_window: PositiveInt
     list_price_quantile: Annotated[float, Field(ge=0, le=1)]
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -73,6 +74,7 @@ class Guardrails(Section):
     min_margin: float = Field(ge=0, lt=1)
     min_advertised: PositiveFloat | None
     min_days: NonNegativeInt
+    seen: NonNegativeFloat | None = None
     max_move: PositiveFloat | None
     comp_band: tuple[PositiveFloat, PositiveFloat] | None
     endings: list[NonNegativeFloat]
@@ -119,15 +121,14 @@ class DecisionConfig(Section):
     candidates: int = Field(ge=8, le=512)
     price_step: PositiveFloat
     confidence_threshold: float = Field(ge=0, le=1)
-    min_gain: float = Field(ge=0, lt=1)
+    menu_cost: float = Field(ge=0, lt=1)
+    cvar_level: float = Field(gt=0, le=1)
     hold_step: float = Field(gt=0, lt=1)
     range_level: float = Field(gt=0, lt=0.5)
     review_days: PositiveInt
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
     target_weight: NonNegativeFloat
     rule_elasticity: tuple[Annotated[float, Field(gt=1)], NonNegativeFloat]
-    rule_list_trust: float = Field(default=0.0, ge=0, le=1)
-    category_list_trust: float = Field(default=0.0, ge=0, le=1)
     rule_price: PositiveFloat
     strategies: dict[str, dict[str, Any]]
     guardrails: Guardrails

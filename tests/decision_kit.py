@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pricing.config import Config, load_config, parse_config
+from pricing.decision.cadence import LONGEST, next_deliveries
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.facts import ProductFacts
 from pricing.demand.curve import DemandGrid, Offers
@@ -23,11 +24,14 @@ def _defaults() -> dict[str, Any]:
 
 
 def config(**decision: Any) -> Config:
-    """The default configuration with some keys of its decision section replaced; `guardrails` are merged."""
+    """The default configuration with some keys of its decision section replaced; `guardrails` are merged.
+
+    Prices are free to move as far as the band, so that a test sees what a decision wants.
+    """
     values = copy.deepcopy(_defaults())
     guardrails = decision.pop("guardrails", {})
     values["decision"] |= decision
-    values["decision"]["guardrails"] |= guardrails
+    values["decision"]["guardrails"] |= {"max_move": None, "seen": None} | guardrails
     return parse_config(values, where="test")
 
 
@@ -62,6 +66,7 @@ class ConstantElasticity:
 
 def facts(**columns: Any) -> ProductFacts:
     """Facts of three products, cost 6 and list price 10; some columns replaced."""
+    weekly = np.eye(LONGEST, dtype=np.float32)[[6, 6, 6]]
     values: dict[str, Any] = {
         "period": "day",
         "state_date": np.datetime64("2025-03-01"),
@@ -73,8 +78,11 @@ def facts(**columns: Any) -> ProductFacts:
         "cost_assumed": np.zeros(3, dtype=bool),
         "stock": np.full(3, 100.0),
         "comp_price": np.full(3, np.nan),
-        "delivery_interval": np.full(3, 7.0),
+        "seen_low": np.full(3, np.nan),
+        "seen_high": np.full(3, np.nan),
+        "delivery_gaps": weekly,
         "last_delivery": np.full(3, np.datetime64("2025-03-01")),
+        "deliveries": next_deliveries(weekly, np.zeros(3)),
         "last_change": np.full(3, NO_DAY),
         "typical_units": np.full(3, 10.0),
         "recurring": (),
@@ -90,6 +98,9 @@ def circumstances(**columns: Any) -> Circumstances:
         "current_known": True,
         "list_price": 10.0,
         "unit_cost": 6.0,
+        "cost_sd": 0.0,
+        "seen_low": np.nan,
+        "seen_high": np.nan,
         "comp_price": np.nan,
         "stock": np.inf,
         "is_promo": False,

@@ -1,6 +1,7 @@
 """The slow, straightforward way to a price, request by request and node by node: what the fast way is compared with."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 
@@ -33,7 +34,9 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
     gap, gap_known = (
         part[0] for part in features.competitor_gap(offers.comp_price[number : number + 1], np.array([usual]))
     )
-    ahead = max(int(offers.periods[number]), 1)
+    periods = int(offers.periods[number])
+    deliveries = [periods] * 4 if offers.deliveries is None else offers.deliveries[number].tolist()
+    ahead = deliveries[-1]
     steps = np.arange(start, start + ahead)[None]
     days, weekday = forecast._calendar_part(reader, steps)
     profile = sheet.profile[row][weekday[0]]
@@ -53,11 +56,16 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
     plain, size = np.exp(base), np.exp(log_size)
     day = offers.date[number].astype("datetime64[D]").astype(int)
     weekend = np.array([(day + 3 + k) % 7 >= 5 and reader.period == "day" for k in range(ahead)], float)
-    share = (plain * weekend).sum() / plain.sum()
+    share = (plain * weekend)[:periods].sum() / plain[:periods].sum()
     gain = float(sheet.weekend[row])
     first, until = [], []
+    spread = np.exp(min(sheet.elasticity_sd[row] / -sheet.elasticity[row], forecast.WIDEST) * forecast.ELASTICITY_Z)
+    spread /= spread.mean()
     for node in range(forecast.NODES):
-        turned = reader.tilt[row, node] * (x - sheet.recent_price[row]) + sheet.elasticity[row] * x
+        elasticity = max(min(sheet.elasticity[row] * spread[node], forecast.LIMITS[1]), forecast.LIMITS[0])
+        away = x - sheet.recent_price[row]
+        form = (np.exp(away) - 1) if forecast.FORM[node] else away
+        turned = elasticity * form + sheet.elasticity[row] * sheet.recent_price[row]
         effect, today = (
             np.exp(np.clip(turned * (1 + gain * part) + shift[node], -forecast.POWER_LIMIT, forecast.POWER_LIMIT))
             for part in (share, weekend[0])
@@ -66,7 +74,8 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
         if offers.is_promo[number]:
             units = np.exp(base[:, None] + lift[:, None] * draw)
         first.append(units[0].astype(np.float32) * today)
-        until.append(units.sum(axis=0).astype(np.float32) * effect)
+        until.append(units[: deliveries[forecast.DELIVERY[node]]].sum(axis=0).astype(np.float32) * effect)
+    plain, size = plain[:periods], size[:periods]
     until_size = plain.sum() ** 2 / max((plain**2 / size).sum(), 1e-12)
     return first, until, size[0], until_size, 0 if sheet.own[row] and product >= 0 else 1, sheet.grade[row]
 
@@ -107,10 +116,23 @@ def _normal(z: float) -> float:
     return 1 / (1 + math.exp(-z * (1.59543566 + z * z * (7.35965074e-02 - 6.31612787e-04 * z * z))))
 
 
-def plain_profit(these: Circumstances, grid: DemandGrid, prices: np.ndarray, *, row: int) -> np.ndarray:
-    """(candidate,) expected profit of one request under the strategy margin, kept units worth their cost."""
+def plain_worth(these: Circumstances, grid: DemandGrid, prices: np.ndarray, *, row: int, level: float) -> np.ndarray:
+    """(candidate,) what each price counts under the strategy margin, kept units worth their cost.
+
+    The mean of the worst part `level` of the log of its profit over that of the price nearest list, taken as normal; of
+    two costs that are as likely the worse.
+    """
     stock = float(these.stock[row])
     sold = grid.until[row].astype(np.float64)
     if stock > 0:
         sold = plain_sales(sold, size=float(grid.until_size[row]), stock=stock)
-    return np.asarray((grid.weight @ sold) * (prices - these.unit_cost[row]))
+    home = int(np.abs(np.log(prices / these.list_price[row])).argmin())
+    z = NormalDist().inv_cdf(level)
+    worst = []
+    for sign in (-1, 1):
+        profit = np.maximum(prices - these.unit_cost[row] + sign * these.cost_sd[row], 1e-30) * sold
+        gain = 0.5 * np.log(profit / profit[:, home : home + 1])
+        mean = grid.weight @ gain
+        sd = np.sqrt(np.maximum(grid.weight @ gain**2 - mean**2, 0))
+        worst.append(mean - NormalDist().pdf(z) / level * sd)
+    return np.minimum(*worst)

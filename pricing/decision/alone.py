@@ -11,17 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.decision.alone_limits import Field, lay
-from pricing.decision.choose import SHORT, Policy
+from pricing.decision.candidates import EDGE
+from pricing.decision.choose import NOTHING, SHORT, Policy
 from pricing.decision.columns import Row
 from pricing.decision.confidence import CERTAIN, chance_alone
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
-from pricing.demand.curve import CATEGORY, Curve, Single
+from pricing.demand.curve import Curve, Single
+from pricing.demand.grades import CATEGORY as FROM_CATEGORY
+from pricing.demand.grades import PRIOR_ONLY
 
 Floats = NDArray[np.floating]
 
 _POINTS = np.arange(TABLE)
 _NOTHING = math.log(1e-12)
+LEAST_LOG = math.log(NOTHING) + 1
 
 
 class Choice(NamedTuple):
@@ -65,9 +69,9 @@ class Alone:
         """Decides one request; `keep` holds its price inside the guardrails.
 
         Returns:
-            None for a request that only `choose.choose` can decide: a product without a history of its own, a
-            strategy with more to it than a margin, a target margin, a ladder of prices, a day beyond the calendar, or
-            a figure that is no number or beyond what numbers reach.
+            None for a request that only `choose.choose` can decide: a product that the model does not know, that sells
+            nothing, or whose elasticity is not identified; a strategy with more to it than a margin, a target margin,
+            a ladder of prices, a day beyond the calendar, or a figure that is no number or beyond what numbers reach.
         """
         try:
             return self._choose(row, keep=keep)
@@ -81,34 +85,40 @@ class Alone:
         with np.errstate(all="ignore"):  # such answers are not used
             field = lay(row, self._policy.lattice, self._policy.config.guardrails)
             curve = self._demand.curve(row, field.prices)
-            if curve is None or (curve.source == CATEGORY and self._policy.config.category_list_trust):
+            if curve is None or curve.grade == PRIOR_ONLY or curve.until.max() < LEAST_LOG:
                 return None
-            choice = self._chosen(row, field, curve, worth=field.prices - kept * row.unit_cost, keep=keep)
+            choice = self._chosen(row, field, curve, kept=kept, keep=keep)
         total = choice.confidence + choice.units + choice.margin + sum(choice.candidate_units)
         return choice if math.isfinite(total) else None
 
-    def _chosen(self, row: Row, field: Field, curve: Curve, *, worth: Floats, keep: bool) -> Choice:
+    def _chosen(self, row: Row, field: Field, curve: Curve, *, kept: float, keep: bool) -> Choice:
         config, prices = self._policy.config, field.prices
         shelf = _Shelf(curve, row.stock if row.stock > 0 else math.inf)
-        value = shelf.until * worth  # (node, candidate)
-        best = _best(self._weight @ shelf.until * worth, field, min_gain=config.min_gain)
+        gains = _gains(shelf.logs(), row, prices, kept=kept)
+        mean = self._weight @ gains.nodes
+        best = self._best(gains, mean, field)
         if keep:
             best = field.nearest
         held = best == field.current
-        confidence = self._confidence(value, best, field=field, held=held)
+        confidence = self._confidence(gains, best, field=field, held=held)
         doubtful = confidence < config.confidence_threshold
         reasons = BIT["low_confidence"] if doubtful else BIT["held"] if held else 0
         if keep:
             doubtful, reasons = True, BIT["holdout"]
         final = field.nearest if doubtful else best
         price = prices.item(final)
-        low, high = self._range(value, best, final, field=field)
+        low, high = self._range(gains, mean, best, final, field=field)
         units = min(float(shelf.first(final) @ self._weight), row.stock)
-        sold, wanted = shelf.until[:, final] @ self._weight, np.exp(curve.until[:, final]) @ self._weight
-        if shelf.short and sold < SHORT * wanted:
+        if shelf.short and shelf.until[:, final] @ self._weight < SHORT * (
+            np.exp(curve.until[:, final]) @ self._weight
+        ):
             reasons |= BIT["stock_short"]
         if row.stock <= 0:
             reasons |= BIT["no_stock"]
+        if curve.grade == FROM_CATEGORY:
+            reasons |= BIT["elasticity_from_category"]
+        if price < row.seen_low * (1 - EDGE) or price > row.seen_high * (1 + EDGE):
+            reasons |= BIT["outside_seen_prices"]
         listed, expected, sizes = self._summarised(field, curve)
         return Choice(
             price,
@@ -125,11 +135,27 @@ class Alone:
             sizes,
         )
 
-    def _confidence(self, value: Floats, best: int, *, field: Field, held: bool) -> float:
+    def _best(self, gains: "_Gains", mean: Floats, field: Field) -> int:
+        """See `choose._best`."""
+        spread = self._weight @ (gains.nodes * gains.nodes)
+        spread -= mean * mean
+        np.maximum(spread, 0.0, out=spread)
+        np.sqrt(spread, out=spread)
+        spread *= -self._policy.caution
+        spread += mean
+        score = spread + (gains.costs[0] if len(gains.costs) == 1 else np.minimum(*gains.costs))
+        if not field.allowed:
+            score[field.current] = -np.inf
+        best, nearest = int(score.argmax()), field.nearest
+        gain = mean.item(best) - mean.item(nearest)
+        gain += min(costs.item(best) - costs.item(nearest) for costs in gains.costs)
+        return nearest if 2 * gain <= self._policy.change_costs else best
+
+    def _confidence(self, gains: "_Gains", best: int, *, field: Field, held: bool) -> float:
         """See `choose.Choices.confidence`."""
-        chosen, prices = value[:, best].tolist(), field.prices
+        prices = field.prices
         if not held:
-            chance = chance_alone(chosen, value[:, field.current].tolist(), weight=self._weights)
+            chance = gains.chance(best, field.current, weight=self._weights)
             return float(np.interp(chance, *self._moves)) if len(self._moves) else chance
         here, step = prices.item(field.current), 1 + self._policy.config.hold_step
         above = min(int(prices.searchsorted(here * step)), len(prices) - 1)
@@ -137,7 +163,7 @@ class Alone:
         beside = sum(
             1.0
             if prices.item(column) == here  # where a guardrail leaves no neighbour
-            else chance_alone(chosen, value[:, column].tolist(), weight=self._weights)
+            else gains.chance(best, column, weight=self._weights)
             for column in (above, below)
         )
         chance = max(beside - 1.0, 0.0)
@@ -145,21 +171,22 @@ class Alone:
             return 1.0
         return float(np.interp(chance, *self._holds)) if len(self._holds) else chance
 
-    def _range(self, value: Floats, best: int, final: int, *, field: Field) -> tuple[float, float]:
-        """Lowest and highest candidate not distinguishably worse; changes `value`."""
-        reference = value[:, best : best + 1].copy()
-        value -= reference
-        scale = 1 / (np.abs(reference[:, 0]) + 1e-12)
-        weight = self._weight * scale
-        mean = weight @ value
-        value *= value
-        weight *= scale
-        spread = weight @ value
+    def _range(self, gains: "_Gains", mean: Floats, best: int, final: int, *, field: Field) -> tuple[float, float]:
+        """Lowest and highest candidate not distinguishably worse."""
+        ahead = gains.nodes - gains.nodes[:, best : best + 1]
+        ahead *= ahead
+        mean = mean - mean.item(best)
+        spread = self._weight @ ahead
         spread -= mean * mean
+        costs = [part - part.item(best) for part in gains.costs]
+        if len(costs) > 1:
+            spread += (0.5 * (costs[0] - costs[1])) ** 2
+            costs = [0.5 * (costs[0] + costs[1])]
         np.maximum(spread, 0.0, out=spread)
         np.sqrt(spread, out=spread)
         spread *= self._policy.range_deviation
         spread += mean
+        spread += costs[0]
         inside = spread >= -1e-9
         if not field.allowed:
             inside[field.current] = False
@@ -178,17 +205,59 @@ class Alone:
         return field.prices[self._summary].tolist(), units.tolist(), sizes.tolist()
 
 
+class _Gains(NamedTuple):
+    """Half the log of each candidate's objective over that of the price nearest list: as `choose._gains`, in two parts.
+
+    Attributes:
+        nodes: (node, candidate) the part that depends on demand.
+        costs: (candidate,) each, the part that depends on the cost: one, or two where it is assumed.
+    """
+
+    nodes: Floats
+    costs: list[Floats]
+
+    def chance(self, one: int, other: int, *, weight: list[float]) -> float:
+        """The chance that one candidate earns at least as much as another."""
+        ahead = (self.nodes[:, one] - self.nodes[:, other]).tolist()
+        chances = []
+        for costs in self.costs:
+            more = costs.item(one) - costs.item(other)
+            chances.append(chance_alone([gain + more for gain in ahead], weight=weight))
+        return sum(chances) / len(chances)
+
+
+def _gains(sold: Floats, row: Row, prices: Floats, *, kept: float) -> _Gains:
+    """See `choose._gains`; `sold` is (node, candidate) log sales until the delivery, and is changed."""
+    place = min(int(prices.searchsorted(row.list_price)), len(prices) - 1)
+    below = max(place - 1, 0)
+    near_below = row.list_price / prices.item(below) <= prices.item(place) / row.list_price
+    home = below if prices.item(below) < row.list_price and near_below else place
+    if prices.item(home) < row.list_price:  # of equal prices the first
+        home = int(prices.searchsorted(prices.item(home)))
+    sold -= sold[:, home : home + 1].copy()
+    sold *= 0.5
+    costs = []
+    for cost in (row.unit_cost + row.cost_sd, row.unit_cost - row.cost_sd) if row.cost_sd else (row.unit_cost,):
+        worth = prices - kept * cost
+        np.maximum(worth, NOTHING, out=worth)
+        np.log(worth, out=worth)
+        worth -= worth.item(home)
+        worth *= 0.5
+        costs.append(worth)
+    return _Gains(sold, costs)
+
+
 class _Shelf:
     """Expected sales when stock may run out: as `stock.Shelf`, of one request."""
 
     def __init__(self, curve: Curve, stock: float) -> None:
-        self._first = curve.first
+        self._first, self._until = curve.first, curve.until
         top = max(curve.until[:, 0].tolist())
         most = math.exp(top)
         self.short = stock < most + AMPLE * math.sqrt(most + most * most / curve.until_size)
-        self.until: Floats = np.exp(curve.until).astype(np.float64)
         if not self.short:
             return
+        self.until: Floats = np.exp(curve.until).astype(np.float64)
         until = _scale(top, min(curve.until[:, -1].tolist()), curve.until_size)
         first = _scale(max(curve.first[:, 0].tolist()), min(curve.first[:, -1].tolist()), curve.first_size)
         bottoms, steps, sizes = np.array([until, first]).T[:, :, None]  # (2, 1) each
@@ -197,6 +266,12 @@ class _Shelf:
         self._shares = expected_sales(means, size=sizes, stock=np.array([[stock], [stock]]))
         self._shares /= means
         self.until *= np.interp(curve.until, self._logs[0], self._shares[0])
+
+    def logs(self) -> Floats:
+        """(node, candidate) log of the expected sales until the delivery."""
+        if not self.short:
+            return self._until.astype(np.float64)
+        return np.asarray(np.log(np.maximum(self.until, NOTHING)))
 
     def first(self, column: int) -> Floats:
         """(node,) expected sales in the requested period at one candidate."""
@@ -212,12 +287,3 @@ def _scale(top: float, bottom: float, size: float) -> tuple[float, float, float]
     top = max(top, _NOTHING)
     bottom = min(max(bottom, _NOTHING, top - 9.0), top - 0.01)
     return bottom, (top - bottom) / (TABLE - 1), min(size, LARGEST_SIZE)
-
-
-def _best(objective: Floats, field: Field, *, min_gain: float) -> int:
-    """The allowed candidate of the highest expected objective; the nearest one where it gains too little."""
-    if not field.allowed:
-        objective[field.current] = -np.inf
-    best = int(objective.argmax())
-    most = objective.item(best)
-    return field.nearest if most - objective.item(field.nearest) <= min_gain * abs(most) else best

@@ -113,6 +113,10 @@ def _guardrails(row: Row, config: Guardrails) -> Iterator[tuple[int, float, floa
         yield NUMBER["min_advertised"], row.list_price * config.min_advertised, _INF
     if config.min_days and row.current_known and row.days_since_change < config.min_days:
         yield NUMBER["min_days"], row.current_price, row.current_price
+    if config.seen is not None:
+        low = row.seen_low * (1 if row.cost_sd else 1 - config.seen)
+        high = row.seen_high * (1 + config.seen)
+        yield NUMBER["seen"], -_INF if math.isnan(low) else low, _INF if math.isnan(high) else high
     if config.max_move is not None and row.current_known:
         price = row.current_price
         yield NUMBER["max_move"], price * (1 - config.max_move), price * (1 + config.max_move)

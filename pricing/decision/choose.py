@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.decision.candidates import Candidates, Lattice
+from pricing.decision.candidates import EDGE, Candidates, Lattice
 from pricing.decision.circumstances import Circumstances
-from pricing.decision.confidence import CERTAIN, calibrated, chance_at_least, deviation_at, relative_gain
+from pricing.decision.confidence import CERTAIN, calibrated, chance_at_least, deviation_at, relative_gain, shortfall
 from pricing.decision.reasons import AT, BIT
 from pricing.decision.stock import Shelf
 from pricing.decision.strategies import Strategy, Worth, make_strategies
-from pricing.demand.curve import CATEGORY, DemandGrid
+from pricing.demand.curve import DemandGrid
+from pricing.demand.grades import CATEGORY as FROM_CATEGORY
+from pricing.demand.grades import PRIOR_ONLY
 from pricing.sections import DecisionConfig
 
 Floats = NDArray[np.floating]
@@ -20,6 +22,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Ask = Callable[[Floats], DemandGrid]
+NOTHING = 1e-30  # an objective of which there is no log
 SHORT = 0.98  # expected sales below this fraction of expected demand mean that stock is short
 
 
@@ -38,6 +41,8 @@ class Policy:
         self.number = {name: place for place, name in enumerate(self.names)}
         self.lattice = Lattice(config)
         self.range_deviation = deviation_at(config.range_level)
+        self.caution = shortfall(config.cvar_level)
+        self.change_costs = float(np.log1p(config.menu_cost))
         self.days = tuple(strategy.days for strategy in self.strategies.values())
         self._kinds: tuple[Strategy, ...] = tuple(self.strategies.values())
         self._anchored = [n for n, kind in enumerate(self._kinds) if type(kind).anchor is not Strategy.anchor]
@@ -51,6 +56,14 @@ class Policy:
                 anchors = np.where(these.strategy == number, self._kinds[number].anchor(these), rest)
         return anchors
 
+    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+        """(request,) whether the direction of a move depends on how demand answers to price."""
+        rests = np.empty(len(these), dtype=np.bool_)
+        for number in np.unique(these.strategy):
+            rows = these.strategy == number
+            rests[rows] = self._kinds[number].rests_on_elasticity(these.take(np.flatnonzero(rows)))
+        return rests
+
     def worth(self, these: Circumstances, prices: Floats) -> Worth:
         """What each candidate is worth under each request's own strategy."""
         weight = self.config.target_weight
@@ -58,12 +71,14 @@ class Policy:
         if len(these) == 1 or (these.strategy == these.strategy[0]).all():
             return first.worth(these, prices, target_weight=weight)
         per_unit, fixed = np.empty_like(prices), np.empty_like(prices)
+        kept = np.empty(len(prices))
         reasons = np.empty(len(prices), dtype=np.int64)
         for number in np.unique(these.strategy):
             rows = np.flatnonzero(these.strategy == number)
             part = self._kinds[number].worth(these.take(rows), prices[rows], target_weight=weight)
             per_unit[rows], fixed[rows], reasons[rows] = part.per_unit, part.fixed, part.reasons
-        return Worth(per_unit, fixed, reasons)
+            kept[rows] = part.kept
+        return Worth(per_unit, fixed, reasons, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,31 +133,38 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
     grid = ask(field.prices)
     shelf = Shelf(grid, np.where(these.stock > 0, these.stock, np.inf))
     worth = policy.worth(these, field.prices)
-    line = _Line(shelf.until, worth, np.arange(len(these)))
+    gains = _gains(shelf.until, worth, these, field, weight=grid.weight)
 
-    best = _best(line, field, weight=grid.weight, min_gain=policy.config.min_gain)
-    young = grid.source == CATEGORY
-    if policy.config.category_list_trust and young.any():
-        best = np.where(young, _towards_list(best, these, field, trust=policy.config.category_list_trust), best)
+    best = _best(gains, field, weight=grid.weight, policy=policy)
+    unknown = (grid.grade == PRIOR_ONLY) & policy.rests_on_elasticity(these)
+    if unknown.any():
+        best = np.where(unknown, _unidentified(best, these, field, shelf=shelf, grid=grid), best)
     if these.keep is not None:
         best = np.where(these.keep, field.nearest, best)
     held = best == field.current
-    confidence = _confidence(line, best, field=field, held=held, policy=policy, weight=grid.weight)
-    doubtful = confidence < policy.config.confidence_threshold
+    confidence = _confidence(gains, best, field=field, held=held, policy=policy, weight=grid.weight)
+    doubtful = (confidence < policy.config.confidence_threshold) & ~unknown
     kept = np.where(doubtful, BIT["low_confidence"], held * BIT["held"])
-    if these.keep is not None:
-        doubtful, kept = doubtful | these.keep, np.where(these.keep, BIT["holdout"], kept)
     final = np.where(doubtful, field.nearest, best)
-    price = field.prices[line.rows, final]
-    low, high = _range(line, best, final, field=field, weight=grid.weight, deviation=policy.range_deviation)
+    kept, doubtful = kept | unknown * BIT["elasticity_unidentified"], doubtful | unknown
+    if these.keep is not None:
+        final = np.where(these.keep, field.nearest, final)
+        doubtful, kept = doubtful | these.keep, np.where(these.keep, BIT["holdout"], kept)
+    rows = np.arange(len(these))
+    price = field.prices[rows, final]
+    low, high = _range(gains, best, final, field=field, weight=grid.weight, deviation=policy.range_deviation)
 
-    units = np.minimum(shelf.first(line.rows, final) @ grid.weight, these.stock)
-    sold, wanted = shelf.until[line.rows, :, final] @ grid.weight, grid.until[line.rows, :, final] @ grid.weight
+    units = np.minimum(shelf.first(rows, final) @ grid.weight, these.stock)
+    sold, wanted = shelf.until[rows, :, final] @ grid.weight, grid.until[rows, :, final] @ grid.weight
     limit = field.limits
+    with np.errstate(invalid="ignore"):
+        unseen = (price < these.seen_low * (1 - EDGE)) | (price > these.seen_high * (1 + EDGE))
     reasons = (
         worth.reasons
         | limit.gave_way
         | kept
+        | (grid.grade == FROM_CATEGORY) * BIT["elasticity_from_category"]
+        | unseen * BIT["outside_seen_prices"]
         | (sold < SHORT * wanted) * BIT["stock_short"]
         | (these.stock <= 0) * BIT["no_stock"]
         | (price <= limit.low) * AT[limit.low_by]
@@ -164,53 +186,69 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
     )
 
 
-class _Line:
-    """The objective, a line in units sold, looked up by node and candidate."""
+def _gains(sold: Floats, worth: Worth, these: Circumstances, field: Candidates, *, weight: Floats) -> Floats:
+    """(cost, request, node, candidate) half the log of each candidate's objective over that of the price nearest list.
 
-    def __init__(self, sold: Floats, worth: Worth, rows: Ints) -> None:
-        self.sold, self.worth, self.rows = sold, worth, rows
+    In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
+    profit itself is convex in the elasticity, so that it grows with what is not known. Of an assumed cost there are
+    two, a standard deviation above and below; else one.
+    """
+    rows = np.arange(len(sold))
+    lost = np.array([1.0, -1.0])[:, None] * (worth.kept * these.cost_sd) if these.cost_sd.any() else np.zeros((1, 1))
+    if isinstance(worth.fixed, float):
+        log_worth = np.log(np.maximum(worth.per_unit - lost[:, :, None], NOTHING))  # (cost, request, candidate)
+        gains: Floats = 0.5 * (np.log(np.maximum(sold, NOTHING)) + log_worth[:, :, None, :])
+    else:
+        value = sold * worth.per_unit[:, None, :] + worth.fixed[:, None, :]
+        best = (weight @ value).argmax(axis=1)
+        values = value - lost[:, :, None, None] * sold
+        gains = relative_gain(values, values[:, rows, :, best].transpose(1, 0, 2)[..., None])
+    home = np.abs(np.log(field.prices / these.list_price[:, None])).argmin(axis=1)
+    gains -= gains[:, rows, :, home].transpose(1, 0, 2)[..., None]
+    alive = sold.max(axis=2) > NOTHING  # (request, node); where nothing sells no price gains anything
+    if isinstance(worth.fixed, float) and not alive.all():
+        gains *= alive[:, :, None]
+    return np.asarray(gains)
 
-    def at(self, column: Ints) -> Floats:
-        """(…, request, node) the objective at the columns (…, request)."""
-        value: Floats = self.sold[self.rows, :, column] * self.worth.per_unit[self.rows, column][..., None]
-        if isinstance(self.worth.fixed, float):
-            return value
-        return value + self.worth.fixed[self.rows, column][..., None]
 
-    def everywhere(self) -> Floats:
-        """(request, node, candidate) the objective."""
-        value: Floats = self.sold * self.worth.per_unit[:, None, :]
-        if not isinstance(self.worth.fixed, float):
-            value += self.worth.fixed[:, None, :]
-        return value
+def _best(gains: Floats, field: Candidates, *, weight: Floats, policy: Policy) -> Ints:
+    """(request,) the allowed candidate that gains most; the nearest one where that is less than a change costs.
 
-
-def _best(line: _Line, field: Candidates, *, weight: Floats, min_gain: float) -> Ints:
-    """(request,) the allowed candidate of the highest expected objective; the nearest one where it gains too little."""
-    worth, rows = line.worth, line.rows
-    objective = (weight @ line.sold) * worth.per_unit + worth.fixed  # (request, candidate)
+    A price counts by the conditional value at risk of its gain over list price, taken as normal (Rockafellar and
+    Uryasev 2000, doi:10.21314/JOR.2000.038): the mean of the worse part of what it may gain, so that a move is the
+    smaller the less is known. An assumed cost is never learnt and so no lottery: of the two the worse counts (Gilboa
+    and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
+    """
+    rows = np.arange(gains.shape[1])
+    mean = weight @ gains  # (cost, request, candidate)
+    spread = np.sqrt(np.maximum(weight @ (gains * gains) - mean * mean, 0.0))
+    score = (mean - policy.caution * spread).min(axis=0)
     if not field.all_allowed:
-        here = objective[rows, field.current]
-        objective[rows, field.current] = np.where(field.allowed, here, -np.inf)
-    best = objective.argmax(axis=1)
-    most = objective[rows, best]
-    hold = most - objective[rows, field.nearest] <= min_gain * np.abs(most)
-    return np.where(hold, field.nearest, best)
+        here = score[rows, field.current]
+        score[rows, field.current] = np.where(field.allowed, here, -np.inf)
+    best = score.argmax(axis=1)
+    gain = (mean[:, rows, best] - mean[:, rows, field.nearest]).min(axis=0)
+    return np.asarray(np.where(2 * gain <= policy.change_costs, field.nearest, best))
 
 
-def _towards_list(best: Ints, these: Circumstances, field: Candidates, *, trust: float) -> Ints:
-    """(request,) the allowed candidate nearest to the best one drawn towards list price; a price that is kept stays."""
+def _unidentified(best: Ints, these: Circumstances, field: Candidates, *, shelf: Shelf, grid: DemandGrid) -> Ints:
+    """(request,) what is charged where nothing tells the elasticity: the price stays, but rises where stock runs out.
+
+    What stays is the current price, or list price where the current one lies above it, as after a shortage.
+    """
     rows = np.arange(len(best))
-    away = np.log(field.prices / these.list_price[:, None])
-    distance = np.abs(away - (1 - trust) * away[rows, best][:, None])
+    stays = np.minimum(these.current_price, these.list_price)
+    distance = np.abs(np.log(field.prices / stays[:, None]))
     here = distance[rows, field.current]
     distance[rows, field.current] = np.where(field.allowed, here, np.inf)
-    return np.where(best == field.nearest, best, distance.argmin(axis=1))
+    stay: Ints = distance.argmin(axis=1)
+    sold, wanted = shelf.until[rows, :, stay] @ grid.weight, grid.until[rows, :, stay] @ grid.weight
+    return np.asarray(np.where(sold < SHORT * wanted, np.maximum(best, stay), stay))
 
 
-def _confidence(line: _Line, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:
+def _confidence(gains: Floats, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:
     """(request,) as Choices.confidence says."""
-    calibration, prices, rows = policy.config.calibration, field.prices, line.rows
+    calibration, prices, rows = policy.config.calibration, field.prices, np.arange(len(best))
     against = field.current[None]
     if held.any():
         here = prices[rows, field.current]
@@ -218,7 +256,9 @@ def _confidence(line: _Line, best: Ints, *, field: Candidates, held: Bools, poli
         above = (prices < (here * step)[:, None]).sum(axis=1)
         below = (prices <= (here / step)[:, None]).sum(axis=1) - 1
         against = np.array([field.current, np.minimum(above, prices.shape[1] - 1), np.maximum(below, 0)])
-    chance = chance_at_least(relative_gain(line.at(best), line.at(against)), weight=weight)  # (against, request)
+    ahead = gains[:, rows, :, best].transpose(1, 0, 2)  # (cost, request, node)
+    beside_it = gains[:, rows, :, against].transpose(2, 0, 1, 3)  # (cost, against, request, node)
+    chance = chance_at_least(ahead[:, None] - beside_it, weight=weight).mean(axis=0)  # (against, request)
     moves = calibrated(chance[0], calibration.moves)
     if len(against) == 1:
         return moves
@@ -229,18 +269,15 @@ def _confidence(line: _Line, best: Ints, *, field: Candidates, held: Bools, poli
 
 
 def _range(
-    line: _Line, best: Ints, final: Ints, *, field: Candidates, weight: Floats, deviation: float
+    gains: Floats, best: Ints, final: Ints, *, field: Candidates, weight: Floats, deviation: float
 ) -> tuple[Floats, Floats]:
     """(request,) lowest and highest candidate whose chance of earning as much as the best exceeds the range level."""
-    value, rows = line.everywhere(), line.rows
-    reference = value[rows, :, best]  # (request, node)
-    value -= reference[:, :, None]
-    scale = 1 / (np.abs(reference) + 1e-12)
-    mean = ((weight * scale)[:, None, :] @ value)[:, 0]  # (request, candidate)
-    value *= value
-    square = ((weight * scale * scale)[:, None, :] @ value)[:, 0]
-    spread = np.sqrt(np.maximum(square - mean * mean, 0.0))
-    inside = mean + deviation * spread >= -1e-9
+    rows = np.arange(len(best))
+    ahead = gains - gains[:, rows, :, best].transpose(1, 0, 2)[..., None]
+    mean = (weight @ ahead).mean(axis=0)  # (request, candidate)
+    ahead *= ahead
+    square = (weight @ ahead).mean(axis=0)
+    inside = mean + deviation * np.sqrt(np.maximum(square - mean * mean, 0.0)) >= -1e-9
     if not field.all_allowed:
         inside[rows, field.current] &= field.allowed
     inside[rows, final] = True

@@ -20,8 +20,11 @@ class Circumstances:
         current_known: Whether there is a current price at all.
         list_price: Regular price, above 0.
         unit_cost: Cost of a unit, above 0.
+        cost_sd: Standard deviation of the doubt about it; 0 where it is known.
         comp_price: The competitor's price; NaN where unknown.
         stock: Units on hand; infinite where they set no limit.
+        seen_low: Lowest price that a person has ever charged; NaN where unknown.
+        seen_high: Highest price that a person has ever charged; NaN where unknown.
         is_promo: True where the offer is advertised.
         days_since_change: Days from the last change of price to the day priced; infinite where unknown.
         target_margin: Fraction of price the category should earn, NaN where it is free; None where every category is.
@@ -33,8 +36,11 @@ class Circumstances:
     current_known: Bools
     list_price: Floats
     unit_cost: Floats
+    cost_sd: Floats
     comp_price: Floats
     stock: Floats
+    seen_low: Floats
+    seen_high: Floats
     is_promo: Bools
     days_since_change: Floats
     target_margin: Floats | None

@@ -49,23 +49,15 @@ def believed_demand(
     )
 
 
-def believed_elasticity(margin: Floats, *, own: Floats, usual: tuple[float, float], trust: float) -> Floats:
+def believed_elasticity(margin: Floats, *, usual: tuple[float, float]) -> Floats:
     """(2, request) mean and standard deviation of the elasticity's size where no model answers.
 
     Whoever set the list prices believed something: a usual margin m is the best one at an elasticity of 1 / m (Lerner).
-    So the rule is cost-plus at the margin that is usual, and where the cost was only assumed it keeps the list price.
-    A product's own list price is somebody's belief too: `trust` says how far, in log price, the rule stays with it.
 
     Args:
         margin: (request,) the usual margin, fraction of list price; NaN where nothing says.
-        own: (request,) the margin of the request's own list price, fraction of it; below 1.
         usual: Mean and standard deviation of what is believed where the usual margin is not known.
-        trust: From 0, what is usual alone, to 1, the product's own list price alone.
     """
     mean, sd = usual
     size = np.where(np.isnan(margin), mean, 1 / np.clip(margin, 1 / STEEPEST, 1 / LEAST_ELASTICITY))
-    if trust > 0:
-        # Log of price over cost at each of the two margins, mixed.
-        theirs = -np.log1p(-np.clip(own, 1 / STEEPEST, 1 / LEAST_ELASTICITY))
-        size = 1 / -np.expm1((1 - trust) * np.log1p(-1 / size) - trust * theirs)
     return np.array([size, sd * size / mean])

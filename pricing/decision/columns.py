@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from pricing.config import ModelConfig
 from pricing.data.calendar import holidays_for, resolve_date
 from pricing.data.panel import STEP_DAYS
+from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.choose import Policy
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.facts import ProductFacts
 from pricing.decision.known import STRANGER, Known, known_products, typical
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
-from pricing.demand.curve import Demand, Offers
+from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError
 
 Floats = NDArray[np.floating]
@@ -27,6 +28,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _NAN = float("nan")
 _INF = float("inf")
+_WHOLE = ("strategy", "product", "category", "day", "periods", "reasons")
 _DAY = np.dtype("datetime64[D]")
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
@@ -38,6 +40,7 @@ class Row(NamedTuple):
 
     Attributes:
         day: First day of the period priced, in days since 1970.
+        deliveries: Equally likely values of `periods`, ascending; empty where it is certain.
     """
 
     current_price: float
@@ -58,6 +61,10 @@ class Row(NamedTuple):
     reasons: int
     level: float
     margin: float
+    cost_sd: float
+    seen_low: float
+    seen_high: float
+    deliveries: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class Columns:
         """The requests of some rows, in that order."""
         return Columns(
             self.these.take(rows),
-            Offers(*(getattr(self.offers, name)[rows] for name in Offers.__dataclass_fields__)),
+            self.offers.take(rows),
             self.level[rows],
             self.margin[rows],
             self.reasons[rows],
@@ -108,6 +115,7 @@ class Desk:
         self._review = -(-policy.config.review_days // self._step_days)
         self._state_date: dt.date | None = facts.state_date.astype(dt.date) if facts else None
         self._recurring = facts.recurring if facts else None
+        self._deliveries = facts.deliveries if facts else None
         self._products = known_products(demand, facts)
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = typical(facts)
@@ -129,7 +137,7 @@ class Desk:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
         """
         rows, dates, categories = zip(*[self.row(request, today=today) for request in requests], strict=True)
-        columns = self._columns(np.array(rows, dtype=np.float64).T.copy(), list(dates), list(categories))
+        columns = self._columns(rows, list(dates), list(categories))
         keep = [request.product_id in held for request in requests] if held else ()
         return replace(columns, these=replace(columns.these, keep=np.array(keep))) if any(keep) else columns
 
@@ -169,11 +177,12 @@ class Desk:
         if known.row < 0:
             reasons |= BIT["unknown_product"] if group >= 0 else self._stranger
         strategy = self._strategy_of(request)
-        periods = self._periods(request, known, date, self._policy.days[strategy])
+        deliveries = self._periods(request, known, date, self._policy.days[strategy])
         horizon = self._config.demand.horizon
-        if periods > horizon:
+        if deliveries[-1] > horizon:
             reasons |= 0 if request.next_delivery is None else BIT["delivery_beyond_horizon"]
-            periods = horizon
+            deliveries = tuple(min(periods, horizon) for periods in deliveries)
+        cost_sd = self._config.data.margin_sd * list_price if reasons & _ASSUMED else 0.0
         return Row(
             price or list_price,
             price is not None,
@@ -189,40 +198,52 @@ class Desk:
             group,
             date.toordinal() - _UNIX,
             self._holiday_on(date) if request.is_holiday is None else request.is_holiday,
-            periods,
+            deliveries[(len(deliveries) - 1) // 2],
             reasons,
             usual.units if known.units is None else known.units,
             1 - cost / list_price if reasons & _ASSUMED else usual.margin,
+            cost_sd,
+            known.seen_low,
+            known.seen_high,
+            deliveries if deliveries[0] < deliveries[-1] else (),
         )
 
-    def _columns(self, numbers: Floats, dates: list[dt.date], categories: list[str]) -> Columns:
-        whole = numbers[9:16].astype(np.int64)
+    def _columns(self, rows: Sequence[Row], dates: list[dt.date], categories: list[str]) -> Columns:
+        named = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
+        deliveries = named.pop("deliveries")
+        numbers = dict(zip(named, np.array(list(named.values()), dtype=np.float64), strict=True))
+        whole = {name: numbers[name].astype(np.int64) for name in _WHOLE}
+        periods = whole["periods"]
         return Columns(
             Circumstances(
-                current_price=numbers[0],
-                current_known=numbers[1] > 0,
-                list_price=numbers[2],
-                unit_cost=numbers[3],
-                comp_price=numbers[4],
-                stock=numbers[5],
-                is_promo=numbers[6] > 0,
-                days_since_change=numbers[7],
-                target_margin=numbers[8] if self._policy.config.target_margin else None,
-                strategy=whole[0],
+                current_price=numbers["current_price"],
+                current_known=numbers["current_known"] > 0,
+                list_price=numbers["list_price"],
+                unit_cost=numbers["unit_cost"],
+                cost_sd=numbers["cost_sd"],
+                comp_price=numbers["comp_price"],
+                stock=numbers["stock"],
+                seen_low=numbers["seen_low"],
+                seen_high=numbers["seen_high"],
+                is_promo=numbers["is_promo"] > 0,
+                days_since_change=numbers["days_since_change"],
+                target_margin=numbers["target_margin"] if self._policy.config.target_margin else None,
+                strategy=whole["strategy"],
             ),
             Offers(
-                product=whole[1],
-                category=whole[2],
-                date=whole[3].view(_DAY),
-                list_price=numbers[2],
-                comp_price=numbers[4],
-                is_promo=numbers[6],
-                is_holiday=numbers[13],
-                periods=whole[5],
+                product=whole["product"],
+                category=whole["category"],
+                date=whole["day"].view(_DAY),
+                list_price=numbers["list_price"],
+                comp_price=numbers["comp_price"],
+                is_promo=numbers["is_promo"],
+                is_holiday=numbers["is_holiday"],
+                periods=periods,
+                deliveries=_deliveries(deliveries, periods),
             ),
-            numbers[16],
-            numbers[17],
-            whole[6],
+            numbers["level"],
+            numbers["margin"],
+            whole["reasons"],
             dates,
             categories,
         )
@@ -235,8 +256,11 @@ class Desk:
             return 0.0
         return _INF if known.last_change is None else (date - known.last_change).days
 
-    def _periods(self, request: PriceRequest, known: Known, date: dt.date, days: int | None) -> int:
-        """Periods to look ahead: to the delivery named, as the strategy says, by the rhythm, or to the next review.
+    def _periods(self, request: PriceRequest, known: Known, date: dt.date, days: int | None) -> tuple[int, ...]:
+        """Periods to look ahead: to the delivery named, as the strategy says, as history tells, or to the next review.
+
+        Returns:
+            One value where it is certain, else equally likely ones, ascending.
 
         Raises:
             RequestError: The delivery named comes before the period priced.
@@ -244,14 +268,15 @@ class Desk:
         if request.next_delivery is not None:
             if request.next_delivery < date:
                 raise RequestError(f"next_delivery {request.next_delivery} is past when {date} comes, which is priced")
-            ahead = -(-(request.next_delivery - date).days // self._step_days)
-        elif days is not None:
-            ahead = -(-days // self._step_days)
-        elif known.last_delivery is not None:
-            ahead = known.interval - (date - known.last_delivery).days // self._step_days % known.interval
-        else:
-            ahead = self._review
-        return max(ahead, 1)
+            return (max(-(-(request.next_delivery - date).days // self._step_days), 1),)
+        if days is not None:
+            return (-(-days // self._step_days),)
+        if self._deliveries is not None and self._state_date is not None and known.place >= 0:
+            after = min(max((date - self._state_date).days // self._step_days, 1), AHEAD) - 1
+            ahead: list[int] = self._deliveries[known.place, after].tolist()
+            if ahead[0] != UNKNOWN:
+                return tuple(ahead)
+        return (self._review,)
 
     def _strategy_of(self, request: PriceRequest) -> int:
         number = self._policy.number.get(request.strategy or self._default)
@@ -283,6 +308,14 @@ class Desk:
             answer = bool(holidays_for(days, recurring=self._recurring, country=country, period=self._period)[0])
             _remember(self._holidays, date, answer)
         return answer
+
+
+def _deliveries(given: Sequence[tuple[int, ...]], periods: Ints) -> Ints | None:
+    """(request, DELIVERIES) from what each row says; None where every one is certain."""
+    if not any(given):
+        return None
+    rows = [row or (int(certain),) * DELIVERIES for row, certain in zip(given, periods, strict=True)]
+    return np.array(rows, dtype=np.int64)
 
 
 def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:

@@ -39,12 +39,8 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     return np.minimum(normal_chance(around) @ weight, 1.0)
 
 
-def chance_alone(new: Sequence[float], old: Sequence[float], *, weight: Sequence[float]) -> float:
-    """`chance_at_least` of the `relative_gain` of one request, in Python: a handful of nodes is not worth an array."""
-    gains = []
-    for one, other in zip(new, old, strict=True):
-        share = (one - other) / (abs(one) + abs(other) + TINY)
-        gains.append(math.atanh(min(max(share, -0.999999), 0.999999)))
+def chance_alone(gains: Sequence[float], *, weight: Sequence[float]) -> float:
+    """`chance_at_least` of one request, in Python: a handful of nodes is not worth an array."""
     mean = sum(map(operator.mul, gains, weight))
     around = [gain - mean for gain in gains]
     width = math.sqrt(sum(part * gap * gap for gap, part in zip(around, weight, strict=True)) * (1 - KEPT * KEPT))
@@ -81,6 +77,12 @@ def normal_chance(deviation: Floats) -> Floats:
 def deviation_at(level: float) -> float:
     """The standard normal's deviation that is passed with chance `level`."""
     return -NormalDist().inv_cdf(level)
+
+
+def shortfall(level: float) -> float:
+    """Standard deviations by which the mean of a normal's lower tail of probability `level` lies below its mean."""
+    normal = NormalDist()
+    return 0.0 if level >= 1 else normal.pdf(normal.inv_cdf(level)) / level
 
 
 def calibrated(chance: Floats, pairs: list[tuple[float, float]]) -> Floats:

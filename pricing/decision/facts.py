@@ -1,15 +1,16 @@
-"""What is known of each product on the day the history ends: prices, cost, stock, and the rhythm of its deliveries."""
+"""What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.data.calendar import recurring_holidays
-from pricing.data.panel import Panel, Period
-from pricing.decision.rhythm import delivery_rhythm
+from pricing.data.panel import STEP_DAYS, Panel, Period
+from pricing.decision.cadence import AHEAD, LONGEST, UNKNOWN, delivery_gaps, next_deliveries
+from pricing.demand.curve import DELIVERIES
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -28,8 +29,11 @@ _ARRAYS = (
     "cost_assumed",
     "stock",
     "comp_price",
-    "delivery_interval",
+    "seen_low",
+    "seen_high",
+    "delivery_gaps",
     "last_delivery",
+    "deliveries",
     "last_change",
     "typical_units",
 )
@@ -50,8 +54,11 @@ class ProductFacts:
         cost_assumed: True where the configured margin stands in for a cost.
         stock: Units left when the last period ended: its opening stock without its sales; NaN where unknown.
         comp_price: The competitor's last known price; NaN where unknown.
-        delivery_interval: Periods between two deliveries; NaN where the history shows none.
+        seen_low: Lowest price ever charged; NaN where unknown.
+        seen_high: Highest price ever charged; NaN where unknown.
+        delivery_gaps: (product, LONGEST) as `cadence.delivery_gaps` finds them.
         last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
+        deliveries: (product, AHEAD, DELIVERIES) as `cadence.next_deliveries` works them out.
         last_change: First day of the period in which the price last changed; NaT where it never did.
         typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
             where unknown.
@@ -68,8 +75,11 @@ class ProductFacts:
     cost_assumed: Bools
     stock: Floats
     comp_price: Floats
-    delivery_interval: Floats
+    seen_low: Floats
+    seen_high: Floats
+    delivery_gaps: Floats
     last_delivery: Days
+    deliveries: NDArray[np.uint8]
     last_change: Days
     typical_units: Floats
     recurring: tuple[str, ...] | None = None
@@ -77,10 +87,12 @@ class ProductFacts:
     @classmethod
     def from_panel(cls, panel: Panel) -> "ProductFacts":
         """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere."""
-        interval, last_delivery = delivery_rhythm(panel)
+        gaps, last_delivery = delivery_gaps(panel)
+        state_date = panel.dates[-1].astype("datetime64[D]")
+        low, high = _seen(panel)
         return cls(
             period=panel.period,
-            state_date=panel.dates[-1].astype("datetime64[D]"),
+            state_date=state_date,
             product_ids=panel.product_ids,
             categories=panel.categories,
             price=_as_written(panel.price[:, -1]),
@@ -89,8 +101,11 @@ class ProductFacts:
             cost_assumed=panel.cost_assumed,
             stock=_left(panel),
             comp_price=_as_written(_last_known(panel.comp_price)),
-            delivery_interval=interval,
+            seen_low=_as_written(low),
+            seen_high=_as_written(high),
+            delivery_gaps=gaps,
             last_delivery=last_delivery,
+            deliveries=next_deliveries(gaps, periods_since(last_delivery, state_date, period=panel.period)),
             last_change=_last_change(panel),
             typical_units=_typical_units(panel),
             recurring=recurring_holidays(panel),
@@ -120,8 +135,38 @@ class ProductFacts:
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
-            **{name: arrays[name] for name in _ARRAYS},
+            **{**_unknown(len(arrays["product_ids"])), **{n: arrays[n] for n in _ARRAYS if n in arrays}},
         )
+
+    def with_deliveries(self) -> "ProductFacts":
+        """The facts with `deliveries` worked out anew from the gaps and the last delivery."""
+        since = periods_since(self.last_delivery, self.state_date, period=self.period)
+        return replace(self, deliveries=next_deliveries(self.delivery_gaps, since))
+
+
+def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
+    """(product,) periods from each date to `now`; NaN where there is none."""
+    days = (now - last) / np.timedelta64(STEP_DAYS[period], "D")
+    return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
+
+
+def _unknown(products: int) -> dict[str, NDArray[Any]]:
+    """What versions that were packed by earlier releases do not say."""
+    return {
+        "seen_low": np.full(products, np.nan),
+        "seen_high": np.full(products, np.nan),
+        "delivery_gaps": np.full((products, LONGEST), np.nan, np.float32),
+        "last_delivery": np.full(products, np.datetime64("NaT", "D")),
+        "deliveries": np.full((products, AHEAD, DELIVERIES), UNKNOWN, np.uint8),
+    }
+
+
+def _seen(panel: Panel) -> tuple[Floats, Floats]:
+    """(product,) lowest and highest price of any row; NaN where there is none."""
+    low = np.where(panel.present, panel.price, np.inf).min(axis=1)
+    high = np.where(panel.present, panel.price, -np.inf).max(axis=1)
+    none = ~panel.present.any(axis=1)
+    return np.where(none, np.nan, low), np.where(none, np.nan, high)
 
 
 def _as_written(values: NDArray[np.floating]) -> Floats:

@@ -25,8 +25,9 @@ class Known(NamedTuple):
         unit_cost: Cost of a unit.
         cost_assumed: Whether the configured margin stands in for the cost.
         units: Usual units a period.
-        interval: Periods between deliveries; 1 where unknown.
-        last_delivery: A day on the rhythm of the deliveries.
+        seen_low: Lowest price ever charged; NaN where unknown.
+        seen_high: Highest price ever charged; NaN where unknown.
+        place: Row among the facts; -1 where they do not know the product.
         last_change: The day on which the price last changed.
     """
 
@@ -37,8 +38,9 @@ class Known(NamedTuple):
     unit_cost: float | None = None
     cost_assumed: bool = False
     units: float | None = None
-    interval: int = 1
-    last_delivery: dt.date | None = None
+    seen_low: float = math.nan
+    seen_high: float = math.nan
+    place: int = -1
     last_change: dt.date | None = None
 
 
@@ -51,7 +53,6 @@ def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[st
     known = {name: Known(row) for name, row in rows.items()}
     if facts is None:
         return known
-    rhythmic = np.isfinite(facts.delivery_interval) & ~np.isnat(facts.last_delivery)
     columns = zip(
         facts.product_ids.tolist(),
         facts.categories.tolist(),
@@ -60,8 +61,9 @@ def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[st
         _values(facts.unit_cost),
         facts.cost_assumed.tolist(),
         _values(facts.typical_units),
-        np.where(rhythmic, np.maximum(np.rint(facts.delivery_interval), 1), 1).astype(np.int64).tolist(),
-        np.where(rhythmic, facts.last_delivery, np.datetime64("NaT", "D")).tolist(),
+        facts.seen_low.tolist(),
+        facts.seen_high.tolist(),
+        range(len(facts.product_ids)),
         facts.last_change.tolist(),
         strict=True,
     )

@@ -59,7 +59,7 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision)
         self._demand = demand
-        self._usual_elasticity, self._trust = config.decision.rule_elasticity, config.decision.rule_list_trust
+        self._usual_elasticity = config.decision.rule_elasticity
         self._desk = Desk(demand, facts, config, self.policy)
         chosen = summarised(config.decision.candidates)
         single = demand.single(candidates=config.decision.candidates) if demand else None
@@ -241,8 +241,7 @@ class Pricer:
 
     def _by_belief(self, columns: Columns, level: Floats) -> Ask:
         these = columns.these
-        own = 1 - these.unit_cost / these.list_price
-        elasticity = believed_elasticity(columns.margin, own=own, usual=self._usual_elasticity, trust=self._trust)
+        elasticity = believed_elasticity(columns.margin, usual=self._usual_elasticity)
         return partial(
             believed_demand,
             list_price=these.list_price,

@@ -4,11 +4,24 @@ from functools import lru_cache
 
 import numpy as np
 
-GUARDRAILS = ("cost", "band", "min_margin", "min_advertised", "min_days", "max_move", "comp_band", "price_rung")
+GUARDRAILS = (
+    "cost",
+    "band",
+    "min_margin",
+    "min_advertised",
+    "min_days",
+    "seen",
+    "max_move",
+    "comp_band",
+    "price_rung",
+)
 
 REASONS: dict[str, str] = {
     "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails",
     "held": "no allowed price promises enough more than the current one",
+    "elasticity_unidentified": "the history does not tell how demand answers to price; the price stays, but for stock",
+    "elasticity_from_category": "the elasticity is that of the category: the product's own history says too little",
+    "outside_seen_prices": "no person has ever charged a price as low, or as high, as this one",
     "holdout": "the product is held out to measure by; its price is kept inside the guardrails",
     "stock_short": "stock is expected to run out before the next delivery, and the price allows for it",
     "no_stock": "there is no stock; priced as it will be once there is",
@@ -29,6 +42,7 @@ REASONS: dict[str, str] = {
     "at_min_margin": "the least margin binds",
     "at_min_advertised": "the minimum advertised price binds",
     "at_min_days": "the least time between two changes binds",
+    "at_seen": "the range of prices that were ever charged binds",
     "at_max_move": "the largest move binds",
     "at_comp_band": "the band around the competitor's price binds",
     "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
@@ -36,6 +50,7 @@ REASONS: dict[str, str] = {
     "gave_way_min_margin": "the least margin gave way to a stronger guardrail",
     "gave_way_min_advertised": "the minimum advertised price gave way to a stronger guardrail",
     "gave_way_min_days": "the least time between two changes gave way to a stronger guardrail",
+    "gave_way_seen": "the range of prices that were ever charged gave way to a stronger guardrail",
     "gave_way_max_move": "the largest move gave way to a stronger guardrail",
     "gave_way_comp_band": "the band around the competitor's price gave way to a stronger guardrail",
     "gave_way_price_rung": "no allowed ending, ladder price or smallest unit lies inside the stronger guardrails",

@@ -14,6 +14,7 @@ from pricing.errors import ConfigError
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class Worth:
         per_unit: (request, candidate) worth of a unit sold, in currency units.
         fixed: (request, candidate) worth of the price itself; 0.0 where it has none.
         reasons: (request,) reason bits; 0 where there is nothing to say.
+        kept: (request,) what a unit of cost takes from `per_unit`.
     """
 
     per_unit: Floats
     fixed: Floats | float = 0.0
     reasons: Ints | int = 0
+    kept: Floats | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Strategy(ABC):
 
     Attributes:
         kind: Its name in the configuration.
-        days: Days it looks ahead where no delivery is given; None leaves that to the delivery rhythm.
+        days: Days it looks ahead where no delivery is given; None leaves that to what history tells of deliveries.
     """
 
     kind: ClassVar[str]
@@ -50,6 +53,10 @@ class Strategy(ABC):
     def anchor(self, these: Circumstances) -> Floats:
         """(request,) a price that must be among the candidates; NaN for none."""
         return np.full(len(these), np.nan)
+
+    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+        """(request,) whether the direction of a move depends on how demand answers to price."""
+        return np.ones(len(these), dtype=np.bool_)
 
     @property
     def kept(self) -> float | None:
@@ -78,9 +85,10 @@ class Margin(Strategy):
         per_unit = prices - self.kept_value * these.unit_cost[:, None]
         targets = these.target_margin
         if targets is None:
-            return Worth(per_unit)
+            return Worth(per_unit, kept=self.kept_value)
         gap = 1 - these.unit_cost[:, None] / prices - targets[:, None]
-        return Worth(per_unit - np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices))
+        penalty = np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices)
+        return Worth(per_unit - penalty, kept=self.kept_value)
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,11 @@ class Clearance(Strategy):
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
-        return Worth(prices - self.kept_value * these.unit_cost[:, None])
+        return Worth(prices - self.kept_value * these.unit_cost[:, None], kept=self.kept_value)
+
+    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+        """See Strategy; whoever clears stock cuts prices because they want it gone."""
+        return np.zeros(len(these), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -133,7 +145,12 @@ class Match(Strategy):
             np.where(known[:, None], 0.0, profit),
             np.where(known[:, None], -np.abs(np.log(prices / target)), 0.0),
             np.where(known, 0, BIT["no_comp_price"]),
+            np.where(known, 0.0, 1.0),
         )
+
+    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+        """See Strategy."""
+        return np.isnan(these.comp_price)
 
     def anchor(self, these: Circumstances) -> Floats:
         """See Strategy."""

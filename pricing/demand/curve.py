@@ -1,7 +1,7 @@
 """What the optimiser sees of demand: prices in, a demand distribution out. No network in sight."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ Strings = NDArray[np.str_]
 
 SOURCES = ("model", "category", "rule", "override")
 CATEGORY = SOURCES.index("category")
+DELIVERIES = 4  # equally likely times of the next delivery
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Offers:
         comp_price: (request,) the competitor's price; NaN when it is not known.
         is_promo: (request,) 1.0 when the offer is advertised, else 0.0.
         is_holiday: (request,) 1.0 on a holiday, else 0.0.
-        periods: (request,) periods from `date` (counted) until the next delivery (not counted), at least 1.
+        periods: (request,) periods from `date` (counted) until the next delivery (not counted), at least 1; where that
+            is uncertain, the median.
+        deliveries: (request, DELIVERIES) equally likely values of `periods`, ascending; None where all are certain.
     """
 
     product: Ints
@@ -38,9 +41,16 @@ class Offers:
     is_promo: Floats
     is_holiday: Floats
     periods: Ints
+    deliveries: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.product)
+
+    def take(self, rows: Ints) -> "Offers":
+        """The requests of some rows, in that order."""
+        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        taken: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns.items()}
+        return Offers(**taken)
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,11 @@ class Offer(Protocol):
     @property
     def periods(self) -> int:
         """Periods until the next delivery, at least 1."""
+        ...
+
+    @property
+    def deliveries(self) -> tuple[int, ...]:
+        """Equally likely values of `periods`, DELIVERIES of them, ascending; empty where it is certain."""
         ...
 
     @property

@@ -24,11 +24,16 @@ GAP_ROW = 12
 PROFILE_ROW = 15
 
 NODES = 8
-# Eight equally likely truths: normal quantiles of the elasticity, scaled to variance 1, each with a quantile of the
-# level; the order makes the two all but uncorrelated.
+# Equally likely truths: normal quantiles of the elasticity, scaled to variance 1, each with a quantile of the level, a
+# form of the curve and a time of the next delivery. The orders make all four all but uncorrelated.
 _QUANTILES = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(NODES)])
 ELASTICITY_Z = _QUANTILES / _QUANTILES.std()
-LEVEL_Z = ELASTICITY_Z[[3, 6, 0, 5, 2, 7, 1, 4]]
+LEVEL_Z = ELASTICITY_Z[[5, 3, 0, 7, 1, 6, 2, 4]]
+# Powers of the price in the log of demand (Box and Cox 1964): 0 is constant elasticity, 1 exponential demand, whose
+# elasticity grows as the price does, as a logit's of a small share. The two forms that the field assumes most often.
+FORMS = np.array([0.0, 1.0])
+FORM = np.array([0, 0, 1, 1, 1, 1, 0, 0])  # (node,) row of FORMS
+DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.deliveries
 WEIGHT = np.full(NODES, 1.0 / NODES)
 WIDEST = 1.5  # standard deviation of the log elasticity beyond which nothing is known anyway
 POWER_LIMIT = 30.0  # log units; a price no shop would ask must not overflow
@@ -67,7 +72,7 @@ class Reader(Frame):
         own: (row, HIDDEN) what the hidden layer gets from a product: state, category and slow features.
         days: (step, HIDDEN) what it gets from the calendar, for each period of `holidays`.
         weekday: (step,) column of the profile.
-        tilt: (row, node) elasticity of each node less the mean.
+        answer: (row, node) elasticity of each node, at the price at which the product has lately been sold.
         shift: (step, node) what the level's uncertainty adds at each node, for each step up to the last that counts.
         first_day: The last period that the states have read, in days since 1970.
     """
@@ -76,7 +81,7 @@ class Reader(Frame):
     own: Floats
     days: Floats
     weekday: Ints
-    tilt: Floats
+    answer: Floats
     shift: Floats
     first_day: int
 
@@ -84,9 +89,7 @@ class Reader(Frame):
 def open_reader(sheet: Sheet, frame: Frame) -> Reader:
     """Works out, once for a version, what its forecasts share."""
     kernel = frame.weights["from_known/kernel"]
-    spread = np.minimum(sheet.elasticity_sd / np.abs(sheet.elasticity), WIDEST)
-    factor = np.exp(spread[:, None] * ELASTICITY_Z)
-    factor /= factor.mean(axis=1, keepdims=True)
+    spread = np.minimum(sheet.elasticity_sd / np.abs(sheet.elasticity), WIDEST).astype(np.float32)
     step = np.arange(len(frame.holidays))
     days, weekday = _calendar_part(frame, step)
     return Reader(
@@ -95,10 +98,25 @@ def open_reader(sheet: Sheet, frame: Frame) -> Reader:
         own=(sheet.prepared + sheet.summary @ kernel[PROFILE_ROW + 1 :]).astype(np.float32),
         days=days,
         weekday=weekday,
-        tilt=(np.clip(sheet.elasticity[:, None] * factor, *LIMITS) - sheet.elasticity[:, None]).astype(np.float32),
+        answer=_nodes(sheet.elasticity, spread),
         shift=_level_shift(frame),
         first_day=int(frame.start.astype("datetime64[D]").astype(np.int64)),
     )
+
+
+def _nodes(elasticity: Floats, spread: Floats) -> Floats:
+    """(row, node) elasticities: log-normal around their mean, inside the limits."""
+    factor = np.exp(spread[:, None] * ELASTICITY_Z)
+    factor /= factor.mean(axis=1, keepdims=True)
+    return np.asarray(np.clip(elasticity[:, None] * factor, *LIMITS), dtype=np.float32)
+
+
+def curve_forms(away: Floats) -> Floats:
+    """(…, form, candidate) Box and Cox's transform of price ratios, given by their logs (…, candidate)."""
+    forms = FORMS[1:, None] * away[..., None, :]
+    np.expm1(forms, out=forms)
+    forms /= FORMS[1:, None]
+    return np.concatenate([away[..., None, :], forms], axis=-2)
 
 
 def _level_shift(frame: Frame) -> Floats:
@@ -118,6 +136,15 @@ def sheet_rows(reader: Reader, offers: Offers) -> Ints:
     return np.where(product >= 0, product, fallback)
 
 
+def slopes(reader: Reader, rows: Ints) -> Floats:
+    """(row, node) elasticity at list price of each product and node, on a day that is no weekend."""
+    sheet = reader.sheet
+    with np.errstate(invalid="ignore"):
+        away = np.log(sheet.list_price[rows] / sheet.usual_price[rows]) - sheet.recent_price[rows]
+    bend = np.exp(FORMS[FORM] * np.where(np.isfinite(away), away, 0.0)[:, None])
+    return np.asarray(reader.answer[rows] * bend)
+
+
 def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floats) -> tuple[Floats, Floats, Floats]:
     """Demand at usual price: log units without promotion, the lift of a full draw, log size; (request, ahead).
 
@@ -131,7 +158,8 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
         usual: (request,) the price at which each product usually sells.
     """
     sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
-    ahead = max(int(offers.periods.max(initial=1)), 1)
+    last = offers.periods if offers.deliveries is None else offers.deliveries[:, -1]
+    ahead = max(int(last.max(initial=1)), 1)
     step = first[:, None] + np.arange(ahead)
     if first.min(initial=0) >= 0 and first.max(initial=0) + ahead <= len(reader.days):
         days, weekday = reader.days[step], reader.weekday[step]
@@ -160,19 +188,26 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     sheet, rows, first = reader.sheet, sheet_rows(reader, offers), _first_step(reader, offers)
     usual = _anchor(sheet.usual_price[rows], offers)
     base, lift, log_size = outlook(reader, offers, rows, first, usual)
-    plain, size = np.exp(base), np.exp(log_size)  # (request, ahead)
+    every, size = np.exp(base), np.exp(log_size)  # (request, ahead)
+    plain = every
     waiting = None
-    if len(rows) > 1:  # one alone waits for all the periods that were worked out
+    if len(rows) > 1 or offers.deliveries is not None:  # one alone waits for all the periods that were worked out
         waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]
         now, plain = plain[:, :1], plain * waiting
     else:
         now = plain[:, :1]
-    total = plain.sum(axis=1, keepdims=True)  # (request, 1)
+    total = plain.sum(axis=1, keepdims=True)  # (request, 1 or node)
     today, later = _weekend_shares(reader, offers, plain, total[:, 0])
+    until = None if offers.deliveries is None else offers.deliveries[:, DELIVERY] - 1  # (request, node)
+    if until is not None:
+        total = np.take_along_axis(np.cumsum(every, axis=1), until, axis=1)
     gain = sheet.weekend[rows]
-    x = np.log(prices / usual[:, None]).astype(np.float32)  # (request, candidate)
-    power = reader.tilt[rows][:, :, None] * (x - sheet.recent_price[rows][:, None])[:, None, :]
-    power += (x * sheet.elasticity[rows][:, None])[:, None, :]  # (request, node, candidate)
+    recent = sheet.recent_price[rows]
+    away = (np.log(prices / usual[:, None]) - recent[:, None]).astype(np.float32)  # (request, candidate)
+    np.minimum(np.maximum(away, -POWER_LIMIT), POWER_LIMIT, out=away)
+    power = curve_forms(away).take(FORM, axis=1)  # (request, node, candidate)
+    power *= reader.answer[rows][:, :, None]
+    power += (recent * sheet.elasticity[rows])[:, None, None]
     shift = reader.shift[np.minimum(np.maximum(first, 1), len(reader.shift) - 1)][:, :, None]
     of_today = (
         None if (gain * (today - later) == 0).all() else _effect(power * (1.0 + gain * today)[:, None, None], shift)
@@ -184,16 +219,21 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
         listed = _anchor(sheet.list_price[rows], offers)[drawn]
         draw = offers.is_promo[drawn, None] * features.promo_draw(prices[drawn], listed[:, None])
         units = np.exp(base[drawn, :, None] + lift[drawn, :, None] * draw[:, None, :])  # (promotion, ahead, candidate)
-        now, total = np.repeat(now, prices.shape[1], axis=1), np.repeat(total, prices.shape[1], axis=1)
+        now, total = np.repeat(now, prices.shape[1], axis=1), np.repeat(total[:, :, None], prices.shape[1], axis=2)
         now[drawn] = units[:, 0]
-        if waiting is not None:
-            units *= waiting[drawn, :, None]
-        total[drawn] = units.sum(axis=1)
+        if until is not None:
+            total[drawn] = np.take_along_axis(np.cumsum(units, axis=1), until[drawn, :, None], axis=1)
+        else:
+            if waiting is not None:
+                units *= waiting[drawn, :, None]
+            total[drawn, 0] = units.sum(axis=1)
+    else:
+        total = total[:, :, None]
     # Sizes add up through the variances: Σ m² / r = M² / R.
     sum_of_squares = np.maximum((plain * plain / size).sum(axis=1), 1e-12)
     return DemandGrid(
         first=now[:, None, :] * (effect if of_today is None else of_today),
-        until=total[:, None, :] * effect,
+        until=total * effect,
         first_size=size[:, 0],
         until_size=plain.sum(axis=1) ** 2 / sum_of_squares,
         weight=WEIGHT,

@@ -36,7 +36,7 @@ class Identified:
         norms: The products' scales with the elasticities in them.
         shrunk: Posterior elasticities; their deviations hold every error that is known of.
         events: Scored periods of price moves.
-        control: What a routine move tells of hidden demand.
+        control: Coefficient of the routine part of moves; near 0 it does not say that prices ignored demand.
         evidence: What each product's history offers.
         grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
         category_grade: (category,) the same of a category's mean.

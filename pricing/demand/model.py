@@ -17,7 +17,6 @@ from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
 from pricing.demand.arrays import below, flatten
 from pricing.demand.curve import DemandGrid, Offers
-from pricing.demand.elasticity import LIMITS
 from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Evidence, Grades, blank_evidence
@@ -117,18 +116,15 @@ class DemandModel:
         return SingleDemand(self._reader, candidates=candidates)
 
     def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
-        """Mean, low and high of the 80 % interval for products `rows`; (row,) each.
+        """Mean, low and high of the 80 % interval at list price for products `rows`; (row,) each.
 
-        Averaged over a week without promotion or holiday; it is the same at every price.
+        Averaged over a week without promotion or holiday.
         """
-        z = NormalDist().inv_cdf(0.9)
-        norms = self.norms
-        spread = np.minimum(self.elasticity_sd[rows] / np.abs(norms.elasticity[rows]), forecast.WIDEST)
-        weekend = norms.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
-        mean = np.clip(norms.elasticity[rows] * (1.0 + weekend), *LIMITS)
-        far = np.clip(mean * np.exp(z * spread), *LIMITS)
-        near = np.clip(mean * np.exp(-z * spread), *LIMITS)
-        return mean, far, near
+        weekend = self.norms.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
+        slopes = forecast.slopes(self._reader, rows) * (1.0 + weekend)[:, None]  # (row, node)
+        logs = np.log(-slopes)
+        middle, width = logs.mean(axis=1), NormalDist().inv_cdf(0.9) * logs.std(axis=1)
+        return slopes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
 
     def own(self) -> NDArray[np.bool_]:
         """(product,) whether it has history enough to speak for itself and not for its category."""

@@ -9,14 +9,34 @@ from numpy.typing import NDArray
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
 from pricing.demand.curve import Curve, Offer
-from pricing.demand.forecast import GAP_ROW, HOLIDAY_ROW, POWER_LIMIT, PROFILE_ROW, WEIGHT, Reader
+from pricing.demand.forecast import (
+    DELIVERY,
+    FORM,
+    FORMS,
+    GAP_ROW,
+    HOLIDAY_ROW,
+    POWER_LIMIT,
+    PROFILE_ROW,
+    WEIGHT,
+    Reader,
+)
 from pricing.demand.forward import LOG_SIZE_LIMITS
 
 Floats = NDArray[np.floating]
 
 
 class _Outlook(NamedTuple):
-    """Demand at usual price, without promotion: its log and the heads' word on each period ahead, and their sums."""
+    """Demand at usual price, without promotion.
+
+    Attributes:
+        logs: Log units of each period ahead.
+        heads: (ahead, 3) what the network says of them.
+        total: Units until the (median) delivery.
+        squares: The sum of units² / size until then.
+        weekend: Units on weekends until then.
+        first_size: Size of the first period.
+        sums: Units up to each period ahead.
+    """
 
     logs: list[float]
     heads: Floats
@@ -24,6 +44,7 @@ class _Outlook(NamedTuple):
     squares: float
     weekend: float
     first_size: float
+    sums: list[float]
 
 
 class SingleDemand:
@@ -46,13 +67,13 @@ class SingleDemand:
         days = reader.first_day + np.arange(len(reader.days)) * self._days_a_period
         on_weekend = (days + 3) % 7 >= features.SATURDAY if reader.period == "day" else np.zeros(len(days))
         self._weekend: list[float] = on_weekend.astype(np.float64).tolist()
-        # The log of what price makes of demand is a line in the log of price: slope and constant of each node.
-        turned = -reader.tilt * sheet.recent_price[:, None]
-        self._line = np.stack([reader.tilt + sheet.elasticity[:, None], turned], axis=-1)  # (row, node, 2)
-        self._steepest = np.abs(self._line).max(axis=1)  # (row, 2)
+        # The log of what price makes of demand is a line in the node's form of the price ratio.
+        level = np.broadcast_to((sheet.recent_price * sheet.elasticity)[:, None], reader.answer.shape)
+        slopes = reader.answer[:, :, None] * (np.arange(len(FORMS)) == FORM[:, None])
+        self._line = np.concatenate([slopes, level[:, :, None]], axis=-1, dtype=np.float32)  # (row, node, form + 1)
+        self._steepest = np.abs(reader.answer).max(axis=1)  # (row,)
         self._furthest = float(np.abs(reader.shift).max())
-        self._nodes = reader.tilt.shape[1]
-        self._blank = np.ones((2, candidates), np.float32)
+        self._blank = np.ones((len(FORMS) + 1, candidates), np.float32)
 
     def curve(self, offer: Offer, prices: Floats) -> Curve | None:
         """Demand at prices (candidate,), ascending.
@@ -64,30 +85,34 @@ class SingleDemand:
         reader, product = self._reader, offer.product
         sheet = reader.sheet
         start = (offer.day - reader.first_day) // self._days_a_period
-        end = start + offer.periods
+        end = start + (offer.deliveries[-1] if offer.deliveries else offer.periods)
         if start < 0 or end > len(reader.days):
             return None
         usual = sheet.usual_price.item(product)
         usual = usual if math.isfinite(usual) else offer.list_price
-        logs = self._blank.copy()
-        logs[0] = np.log(prices / usual)
-        slope, constant = self._steepest[product].tolist()
+        recent = sheet.recent_price.item(product)
+        away = np.log(prices / usual)
+        away -= recent
+        forms = self._blank.copy()
+        forms[0] = away
+        forms[1] = np.expm1(away)
         gain = sheet.weekend.item(product)
-        reach = slope * max(-logs.item(0), logs.item(len(prices) - 1), 0.0) + constant
+        reach = self._steepest.item(product) * max(-forms.item((0, 0)), forms.item((1, -1)), 0.0)
+        reach += abs(self._line.item((product, 0, -1)))
         if not reach * (1 + abs(gain)) + self._furthest < POWER_LIMIT:
             return None
 
         ahead = self._outlook(offer, start, end, usual)
         shift = reader.shift[min(max(start, 1), len(reader.shift) - 1)]
-        lines = np.empty((2, self._nodes, 2), np.float32)
+        lines = np.empty((2, *self._line.shape[1:]), np.float32)
         later = ahead.weekend / max(ahead.total, 1e-12)
         np.multiply(self._line[product], 1.0 + gain * later, out=lines[0])
         np.multiply(self._line[product], 1.0 + gain * self._weekend[start], out=lines[1])
-        lines[:, :, 1] += shift
+        lines[:, :, -1] += shift
         if not offer.is_promo:
-            lines[0, :, 1] += math.log(max(ahead.total, 1e-300))
-            lines[1, :, 1] += ahead.logs[0]
-        until, first = lines @ logs  # (node, candidate) each
+            lines[0, :, -1] += _until(ahead, offer.deliveries)
+            lines[1, :, -1] += ahead.logs[0]
+        until, first = lines @ forms  # (node, candidate) each
         if offer.is_promo:
             listed = sheet.list_price.item(product)
             listed = listed if math.isfinite(listed) else offer.list_price
@@ -95,11 +120,12 @@ class SingleDemand:
             drawn = lift[:, None] * features.promo_draw(prices, np.array([listed]))
             drawn += np.array(ahead.logs)[:, None]  # (ahead, candidate)
             first += drawn[0]
-            until += np.log(np.exp(drawn).sum(axis=0))
+            units = np.cumsum(np.exp(drawn), axis=0)
+            places = np.array(offer.deliveries)[DELIVERY] if offer.deliveries else np.array([offer.periods])
+            until += np.log(units[places - 1])
         size = ahead.total * ahead.total / max(ahead.squares, 1e-12)
-        return Curve(
-            until, first, size, ahead.first_size, 0 if sheet.own.item(product) else 1, sheet.grade.item(product)
-        )
+        source, grade = 0 if sheet.own.item(product) else 1, sheet.grade.item(product)
+        return Curve(until, first, size, ahead.first_size, source, grade)
 
     def _outlook(self, offer: Offer, start: int, end: int, usual: float) -> _Outlook:
         reader, product = self._reader, offer.product
@@ -118,14 +144,27 @@ class SingleDemand:
         heads += self._bias
         # Some periods ahead are few numbers, with which Python is faster than NumPy.
         level, (least, most) = reader.sheet.level.item(product), LOG_SIZE_LIMITS
-        logs, total, squares, on_weekend, sizes = [], 0.0, 0.0, 0.0, []
+        logs, total, squares, on_weekend, sizes, sums = [], 0.0, 0.0, 0.0, [], []
+        so_far = 0.0
         for (mean, size, _), bump, weekend in zip(
             heads.tolist(), profile.tolist(), self._weekend[start:end], strict=True
         ):
             logs.append(level + bump + mean)
             units = math.exp(logs[-1])
+            so_far += units
+            sums.append(so_far)
+            if len(logs) > offer.periods:  # beyond the median delivery
+                continue
             sizes.append(math.exp(min(max(size + 1.0, least), most)))
             total += units
             squares += units * units / sizes[-1]
             on_weekend += units * weekend
-        return _Outlook(logs, heads, total, squares, on_weekend, sizes[0])
+        return _Outlook(logs, heads, total, squares, on_weekend, sizes[0], sums)
+
+
+def _until(ahead: _Outlook, deliveries: tuple[int, ...]) -> Floats | float:
+    """Log units until the delivery: (node,) where its time is uncertain, else one number."""
+    if not deliveries:
+        return math.log(max(ahead.total, 1e-300))
+    sums = np.array([ahead.sums[periods - 1] for periods in deliveries])
+    return np.asarray(np.log(np.maximum(sums, 1e-300))[DELIVERY])

@@ -72,7 +72,7 @@ def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
     version = shop.fetch("challenger")
     assert list(version.facts.product_ids) == list(shop.whole.product_ids)
     for name, values in version.facts.to_arrays().items():
-        if name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_interval"):
+        if name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
             np.testing.assert_array_equal(values[5], before.facts.to_arrays()[name][5], err_msg=name)
 
 

@@ -140,7 +140,7 @@ def test_the_waterfall_is_of_a_request_that_one_driver_does_not_explain() -> Non
 
 def test_products_without_stock_competitor_or_sales_are_drawn_too() -> None:
     facts, nothing = version().facts, np.full(len(version().facts.product_ids), np.nan)
-    bare = replace(facts, stock=nothing, comp_price=nothing, typical_units=nothing, delivery_interval=nothing)
+    bare = replace(facts, stock=nothing, comp_price=nothing, typical_units=nothing)
 
     drawn = dict(shap_plots(replace(version(), facts=bare)))
 

@@ -234,11 +234,11 @@ def test_a_few_requests_come_in_order_each_as_alone() -> None:
 
 def test_deciding_alone_changes_nothing_that_requests_share() -> None:
     reader = version().demand._reader
-    before = copy.deepcopy((reader.own, reader.days, reader.sheet.profile, reader.shift, reader.tilt))
+    before = copy.deepcopy((reader.own, reader.days, reader.sheet.profile, reader.shift, reader.answer))
 
     pricer(0).price([ask(is_holiday=True, is_promo=True, comp_price=2.0)], today=day(1))
 
     for old, new in zip(
-        before, (reader.own, reader.days, reader.sheet.profile, reader.shift, reader.tilt), strict=True
+        before, (reader.own, reader.days, reader.sheet.profile, reader.shift, reader.answer), strict=True
     ):
         np.testing.assert_array_equal(old, new)

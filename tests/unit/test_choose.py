@@ -13,10 +13,10 @@ from pricing.decision.choose import Choices, Policy, choose
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.reasons import codes
 from pricing.demand.curve import DemandGrid
+from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
 from tests.decision_kit import circumstances, config
 
 NEXT_DELIVERY = 7
-OWN, CATEGORY = 0, 1
 
 
 def demand(
@@ -25,7 +25,7 @@ def demand(
     level: float = 10.0,
     size: float = 50.0,
     weight: list[float] | None = None,
-    source: int = OWN,
+    grade: int = OWN_HISTORY,
 ) -> Any:
     """Asks a demand of constant elasticity, or one per node, around a list price of 10."""
     nodes = np.atleast_1d(np.asarray(elasticity, dtype=float))
@@ -35,7 +35,7 @@ def demand(
         first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
         sizes = np.full(len(prices), size)
         return DemandGrid(
-            first, first * NEXT_DELIVERY, sizes, sizes, shares, np.full(len(prices), source), np.full(len(prices), 2)
+            first, first * NEXT_DELIVERY, sizes, sizes, shares, np.zeros(len(prices), int), np.full(len(prices), grade)
         )
 
     return ask
@@ -46,7 +46,7 @@ def decide(these: Circumstances, ask: Any, settings: Config | None = None) -> Ch
 
 
 FREE = config(
-    min_gain=0.0, candidates=256, confidence_threshold=0.0, guardrails={"band": [0.3, 5.0]}
+    menu_cost=0.0, candidates=256, confidence_threshold=0.0, guardrails={"band": [0.3, 5.0]}
 )  # room to find the optimum in
 STEP = float(np.log(5.0 / 0.3) / 253)  # the lattice's own, log units
 
@@ -105,7 +105,7 @@ def test_a_higher_cost_never_lowers_the_price(cost: float, rise: float, elastici
 
 def test_a_worth_of_kept_units_below_cost_lowers_the_price_and_more_stock_lowers_it_further() -> None:
     settings = config(
-        min_gain=0.0, strategies={"margin": {"kind": "margin"}, "clearance": {"kind": "clearance", "kept_value": 0.1}}
+        menu_cost=0.0, strategies={"margin": {"kind": "margin"}, "clearance": {"kind": "clearance", "kept_value": 0.1}}
     )
     these = circumstances(strategy=np.array([0, 1, 1]), stock=np.array([60.0, 60.0, 400.0]), unit_cost=8.0)
 
@@ -114,13 +114,91 @@ def test_a_worth_of_kept_units_below_cost_lowers_the_price_and_more_stock_lowers
     assert margin >= some > much >= 8.0
 
 
-def test_doubt_about_the_elasticity_is_weighed_and_not_averaged_away() -> None:
-    nodes, prices = [1.5, 4.0], np.round(np.exp(np.arange(np.log(3), np.log(50), 0.001)), 2)
+def test_doubt_about_the_elasticity_raises_no_price_and_shrinks_every_move() -> None:
+    nodes = 2.5 + np.array([-1.0, -0.3, 0.3, 1.0])
+    for cost in (4.0, 8.0):  # the best price lies below list price, and above
+        prices = [
+            decide(circumstances(unit_cost=cost), demand(list(2.5 + doubt * (nodes - 2.5)))).price[0]
+            for doubt in (0.0, 0.5, 1.0)
+        ]
 
-    chosen = decide(circumstances(), demand(nodes)).price[0]
+        moves = np.abs(np.log(np.array(prices) / 10.0))
+        assert moves[0] > moves[1] > moves[2]
 
-    profit = sum((prices / 10) ** -node * (prices - 6) for node in nodes)
-    assert np.log(chosen / prices[profit.argmax()]) == pytest.approx(0, abs=STEP)
+
+@pytest.mark.parametrize(("cost", "level"), [(4.0, 0.8), (8.0, 0.8), (4.0, 1.0), (8.0, 1.0)])
+def test_the_price_maximises_the_mean_of_the_worst_part_of_what_it_may_gain(cost: float, level: float) -> None:
+    nodes = np.array([1.5, 2.2, 2.8, 3.9])
+    settings = FREE.model_copy(update={"decision": FREE.decision.model_copy(update={"cvar_level": level})})
+
+    chosen = decide(circumstances(unit_cost=cost), demand(list(nodes)), settings)
+
+    prices = chosen.candidates.prices[0]
+    gain = 0.5 * np.log(np.maximum(prices - cost, 1e-9) / (10.0 - cost) * (prices / 10.0) ** -nodes[:, None])
+    z = stats.norm.ppf(level)
+    tail = 0.0 if level == 1 else stats.norm.expect(lambda x: -x, ub=z, conditional=True)
+    assert chosen.price[0] == prices[(gain.mean(axis=0) - tail * gain.std(axis=0)).argmax()]
+
+
+@pytest.mark.parametrize("elasticity", [1.5, 2.5, 4.0])
+@pytest.mark.parametrize("margin", np.linspace(-0.1, 0.1, 9))
+def test_with_an_assumed_cost_no_true_cost_in_doubt_loses_against_list_price(elasticity: float, margin: float) -> None:
+    chosen = decide(circumstances(unit_cost=6.5, cost_sd=1.0), demand(elasticity))
+
+    price, true_cost = chosen.price[0], 10.0 * (1 - 0.35 - margin)
+    assert (price - true_cost) * (price / 10.0) ** -elasticity >= (10.0 - true_cost) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["margin", "revenue"])
+@given(current=st.floats(7.8, 14.0), nodes=st.lists(st.floats(0.3, 6.0), min_size=1, max_size=4))
+def test_where_nothing_tells_the_elasticity_the_price_stays(kind: str, current: float, nodes: list[float]) -> None:
+    settings = config(strategy="s", strategies={"s": {"kind": kind}}, guardrails={"max_move": 0.1})
+    these = circumstances(current_price=round(current, 2))
+
+    chosen = decide(these, demand(nodes, grade=PRIOR_ONLY), settings)
+
+    kept = min(round(current, 2), 10.0)  # above list price only a shortage can have brought it
+    assert chosen.price[0] == pytest.approx(max(kept, round(current, 2) * 0.9), abs=0.011)
+    assert "elasticity_unidentified" in codes(int(chosen.reasons[0]))
+    assert chosen.doubtful[0]
+
+
+def test_where_nothing_tells_the_elasticity_the_price_still_rises_when_stock_runs_out() -> None:
+    these = circumstances(stock=np.array([20.0, 1e6]))
+
+    short, ample = decide(these, demand([1.5, 2.5, 3.5], grade=PRIOR_ONLY), config()).price
+
+    assert short > ample == 10.0
+
+
+def test_clearing_stock_and_matching_a_competitor_need_no_elasticity() -> None:
+    settings = config(strategies={"clearance": {"kind": "clearance"}, "match": {"kind": "match"}}, strategy="match")
+    these = circumstances(strategy=np.array([0, 1, 1]), comp_price=np.array([9.0, 9.0, np.nan]), stock=500.0)
+
+    clearance, match, blind = decide(these, demand(2.5, grade=PRIOR_ONLY), settings).price
+
+    assert clearance < 10.0
+    assert match == 9.0
+    assert blind == 10.0
+
+
+def test_a_price_that_nobody_ever_charged_is_said_and_limited() -> None:
+    these = circumstances(unit_cost=8.0, seen_low=9.0, seen_high=10.5)
+
+    free, near = (decide(these, demand(2.5), config(guardrails={"seen": seen})) for seen in (None, 0.1))
+
+    assert free.price[0] > near.price[0] == pytest.approx(11.55)
+    assert "at_seen" in codes(int(near.reasons[0]))
+    assert all("outside_seen_prices" in codes(int(chosen.reasons[0])) for chosen in (free, near))
+
+
+def test_with_an_assumed_cost_no_price_lies_below_what_was_ever_charged() -> None:
+    these = circumstances(unit_cost=4.0, cost_sd=np.array([0.0, 0.1]), seen_low=9.5, seen_high=12.0)
+
+    known, assumed = decide(these, demand(4.0), config(guardrails={"seen": 0.1})).price
+
+    assert known == pytest.approx(8.55)
+    assert assumed == 9.5
 
 
 def test_searching_the_ladder_earns_at_least_what_rounding_earns() -> None:
@@ -130,11 +208,11 @@ def test_searching_the_ladder_earns_at_least_what_rounding_earns() -> None:
         elasticity, cost, stock = rng.uniform(1.6, 4.0), rng.uniform(3.0, 8.0), float(rng.integers(5, 120))
         these, ask = circumstances(unit_cost=cost, stock=stock), demand(elasticity)
         ladder = np.array([7.0, 9.0, 13.0])
-        free = decide(these, ask, config(min_gain=0.0, confidence_threshold=0.0))
+        free = decide(these, ask, config(menu_cost=0.0, confidence_threshold=0.0))
         rounded = ladder[np.abs(ladder - free.price[0]).argmin()]
 
         searched = decide(
-            these, ask, config(min_gain=0.0, confidence_threshold=0.0, guardrails={"ladder": ladder.tolist()})
+            these, ask, config(menu_cost=0.0, confidence_threshold=0.0, guardrails={"ladder": ladder.tolist()})
         )
 
         mean = NEXT_DELIVERY * 10.0 * (np.array([searched.price[0], rounded]) / 10.0) ** -elasticity
@@ -159,13 +237,13 @@ def test_a_target_margin_draws_the_price_towards_it() -> None:
 
 
 def test_the_competitors_price_is_matched_to_the_cent_inside_the_guardrails() -> None:
-    settings = config(strategy="match", strategies={"match": {"kind": "match", "ratio": 0.99}}, min_gain=0.0)
+    settings = config(strategy="match", strategies={"match": {"kind": "match", "ratio": 0.99}}, menu_cost=0.0)
     these = circumstances(comp_price=np.array([9.09, 2.0, np.nan]))
 
     chosen = decide(these, demand(2.5), settings)
 
     assert chosen.price[:2].tolist() == [9.0, 7.0]
-    assert chosen.price[2] == decide(circumstances(), demand(2.5), config(min_gain=0.0)).price[0]
+    assert chosen.price[2] == decide(circumstances(), demand(2.5), config(menu_cost=0.0)).price[0]
     assert "no_comp_price" in codes(int(chosen.reasons[2]))
     assert "at_band" in codes(int(chosen.reasons[1]))
 
@@ -246,29 +324,3 @@ def test_the_price_range_holds_what_is_not_distinguishably_worse() -> None:
     assert narrow.low[0] >= wide.low[0]
     assert narrow.high[0] <= wide.high[0]
     assert wide.high[0] / wide.low[0] > narrow.high[0] / narrow.low[0] > 1.0
-
-
-def test_by_its_categorys_demand_a_price_goes_half_way_from_list_price_and_stays_there() -> None:
-    settings = config(
-        min_gain=0.0, candidates=256, confidence_threshold=0.0, guardrails={"band": [0.3, 5.0]}, category_list_trust=0.5
-    )
-    today = circumstances(unit_cost=3.0, list_price=10.0, current_price=10.0)
-
-    own, new = (decide(today, demand(2.0, source=source), settings) for source in (OWN, CATEGORY))
-    tomorrow = circumstances(unit_cost=3.0, list_price=10.0, current_price=new.price[0])
-    again = decide(tomorrow, demand(2.0, source=CATEGORY), settings)
-
-    assert own.price[0] == pytest.approx(6.0, rel=0.02)
-    assert new.price[0] == pytest.approx(np.sqrt(6.0 * 10.0), rel=0.02)
-    assert again.price[0] == new.price[0]
-
-
-@given(current=st.floats(2.0, 30.0), trust=st.floats(0.0, 1.0), cost=st.floats(1.0, 9.0))
-def test_trust_in_list_price_leaves_no_price_outside_the_guardrails(current: float, trust: float, cost: float) -> None:
-    settings = config(confidence_threshold=0.0, category_list_trust=trust)
-    these = circumstances(current_price=round(current, 2), unit_cost=cost)
-
-    chosen = decide(these, demand([1.5, 2.5, 3.5], source=CATEGORY), settings)
-
-    limits = chosen.candidates.limits
-    assert limits.low[0] * (1 - 1e-9) <= chosen.price[0] <= limits.high[0] * (1 + 1e-9)

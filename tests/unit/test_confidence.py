@@ -66,7 +66,7 @@ def test_the_deviation_at_a_level_is_the_normal_quantile() -> None:
 
 def test_confidence_of_a_move_is_the_chance_that_it_earns_more_under_the_posterior() -> None:
     rng = np.random.default_rng(4)
-    settings = Policy(config(min_gain=0.0, confidence_threshold=0.0).decision)
+    settings = Policy(config(menu_cost=0.0, confidence_threshold=0.0).decision)
     true = 2.5 + 0.5 * rng.standard_normal(400_000)
     for current in (8.0, 9.0, 10.5, 12.0, 13.0):
         chosen = choose(circumstances(current_price=current), _demand(2.5 + 0.5 * Z), settings)
@@ -94,7 +94,7 @@ def test_confidence_of_a_hold_is_the_chance_that_neither_step_earns_more() -> No
 
 def test_a_calibrated_version_maps_moves_and_holds_apart() -> None:
     table = {"moves": [(0.0, 0.3), (1.0, 0.31)], "holds": [(0.0, 0.6), (1.0, 0.61)]}
-    settings = Policy(config(calibration=table, min_gain=0.01).decision)
+    settings = Policy(config(calibration=table, menu_cost=0.01).decision)
     best = choose(circumstances(), _demand(2.5 + 0.5 * Z), settings).price[0]
 
     moved, held = (

@@ -1,4 +1,4 @@
-"""What the last days of a history say of each product, and how its deliveries are read from stock jumps."""
+"""What the last days of a history say of each product."""
 
 import datetime as dt
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pricing.data.panel import Panel
+from pricing.decision.cadence import UNKNOWN
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.rhythm import delivery_rhythm
 from tests.decision_kit import config
 
 DAYS = 120
@@ -43,17 +43,6 @@ def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
         cost_assumed=np.zeros(products, dtype=bool),
         **filled,
     )
-
-
-def delivered(days: np.ndarray, *, sold: np.ndarray, fill: float = 50.0) -> np.ndarray:
-    """Opening stocks of a product whose shelf is filled up on the mornings of `days`."""
-    stock, shelf = np.zeros(len(sold)), fill
-    for day in range(len(sold)):
-        if day in days:
-            shelf = max(shelf, fill)
-        stock[day] = shelf
-        shelf -= sold[day]
-    return stock
 
 
 def test_the_facts_are_those_of_the_last_day() -> None:
@@ -128,7 +117,8 @@ def test_a_product_without_a_row_knows_nothing_but_its_name() -> None:
     )
 
     assert np.isnan([facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.typical_units[0]]).all()
-    assert np.isnan(facts.delivery_interval[0])
+    assert np.isnan(facts.delivery_gaps[0]).all()
+    assert np.isnan([facts.seen_low[0], facts.seen_high[0]]).all()
 
 
 def test_facts_survive_being_taken_apart_and_put_together() -> None:
@@ -142,57 +132,27 @@ def test_facts_survive_being_taken_apart_and_put_together() -> None:
         assert array.dtype != object
 
 
-@pytest.mark.parametrize(("interval", "phase"), [(3, 1), (7, 0), (7, 4), (14, 9), (28, 5)])
-def test_a_rhythm_is_found_though_some_deliveries_are_skipped(interval: int, phase: int) -> None:
-    rng = np.random.default_rng(interval)
-    days = np.arange(phase, 365, interval)
-    kept = days[rng.random(len(days)) < 0.8] if len(days) > 15 else days
-    sold = rng.poisson(4.0, 365).astype(float)
-    stock = delivered(kept, sold=sold, fill=4.0 * interval + 30)
+def test_the_prices_seen_are_those_of_rows() -> None:
+    price = np.full(DAYS, 10.0)
+    price[3], price[5], price[7] = 8.0, 12.5, 99.0
+    present = np.ones(DAYS, dtype=bool)
+    present[7] = False
 
-    found, last = delivery_rhythm(panel(days=365, units_sold=sold, stock=stock))
+    facts = ProductFacts.from_panel(panel(price=price, present=present))
 
-    assert found[0] == interval
-    assert (last[0] - np.datetime64("2025-01-01")).astype(int) % interval == phase
+    assert (facts.seen_low[0], facts.seen_high[0]) == (8.0, 12.5)
 
 
-def test_a_stray_correction_of_stock_does_not_break_the_rhythm() -> None:
-    rng = np.random.default_rng(0)
-    sold = rng.poisson(4.0, 365).astype(float)
-    days = np.append(np.arange(2, 365, 7), [101, 251, 362])
+def test_facts_of_an_earlier_release_know_no_deliveries_and_no_prices_seen() -> None:
+    facts = ProductFacts.from_panel(panel(products=2))
+    arrays = facts.to_arrays()
+    for name in ("seen_low", "seen_high", "delivery_gaps", "deliveries"):
+        del arrays[name]
 
-    found, last = delivery_rhythm(panel(days=365, units_sold=sold, stock=delivered(days, sold=sold)))
+    again = ProductFacts.from_arrays(arrays, facts.meta())
 
-    assert found[0] == 7
-    assert (last[0] - np.datetime64("2025-01-01")).astype(int) % 7 == 2
-
-
-def test_deliveries_without_rhythm_give_their_median_gap() -> None:
-    rng = np.random.default_rng(1)
-    days = np.cumsum(rng.integers(5, 12, 60))
-    days = days[days < 365]
-    sold = rng.poisson(4.0, 365).astype(float)
-
-    found, last = delivery_rhythm(panel(days=365, units_sold=sold, stock=delivered(days, sold=sold, fill=80.0)))
-
-    assert found[0] == pytest.approx(np.median(np.diff(days)), abs=1)
-    assert (last[0] - np.datetime64("2025-01-01")).astype(int) == days[-1]
-
-
-def test_without_stock_or_with_two_deliveries_there_is_no_rhythm() -> None:
-    sold = np.full(DAYS, 1.0)
-    twice = delivered(np.array([40, 80]), sold=sold, fill=60.0)
-
-    found, _ = delivery_rhythm(panel(products=2, units_sold=sold, stock=np.stack([np.full(DAYS, np.nan), twice])))
-
-    assert np.isnan(found).all()
-
-
-def test_a_short_history_has_no_rhythm_and_does_not_fail() -> None:
-    found, last = delivery_rhythm(panel(days=2, stock=np.array([5.0, 2.0])))
-
-    assert np.isnan(found[0])
-    assert np.isnat(last[0])
+    assert np.isnan(again.seen_low).all()
+    assert (again.deliveries == UNKNOWN).all()
 
 
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:

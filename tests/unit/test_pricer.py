@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.cold_start import believed_demand
 from pricing.decision.columns import Desk
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
-from pricing.demand.curve import SOURCES, DemandGrid, Offers
+from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
 from pricing.errors import ConfigError, RequestError
-from tests.decision_kit import NO_DAY, TODAY, ConstantElasticity, config, facts
+from tests.decision_kit import TODAY, ConstantElasticity, config, facts
 from tests.demand_fakes import make_model, make_panel
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -207,7 +208,7 @@ def test_an_old_state_is_said() -> None:
 @pytest.mark.parametrize(
     ("day", "fields", "periods"),
     [
-        (dt.date(2025, 3, 7), {}, 1),  # the rhythm delivers on 1, 8, 15 March, …: the day before
+        (dt.date(2025, 3, 7), {}, 1),  # deliveries come on 1, 8, 15 March, …: the day before
         (dt.date(2025, 3, 8), {}, 7),  # the delivery is in this day's opening stock
         (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 10)}, 3),
         (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 7)}, 1),
@@ -239,8 +240,8 @@ def test_a_delivery_beyond_the_horizon_is_said() -> None:
     assert "delivery_beyond_horizon" not in answer(ask(), by=pricer(review_days=60)).reasons
 
 
-def test_without_a_rhythm_it_looks_ahead_to_the_next_review() -> None:
-    known = facts(delivery_interval=np.full(3, np.nan), last_delivery=np.full(3, NO_DAY))
+def test_without_known_deliveries_it_looks_ahead_to_the_next_review() -> None:
+    known = facts(deliveries=np.full((3, AHEAD, DELIVERIES), UNKNOWN, np.uint8))
     desk = Desk(None, known, config(), pricer(review_days=5).policy)
 
     assert desk.lay_out([ask()], today=TODAY).offers.periods.tolist() == [5]

@@ -13,12 +13,10 @@ from pricing.decision.columns import Columns, Desk
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.registry.version import LoadedVersion, load
-from tests.plain_pricing import plain_grid, plain_profit
+from tests.plain_pricing import plain_grid, plain_worth
 from tests.versions import shared_version
 
-_CONFIG = load_config()
-# The slow arithmetic knows nothing of drawing a category's price towards list price; test_choose.py does.
-CONFIG = _CONFIG.model_copy(update={"decision": _CONFIG.decision.model_copy(update={"category_list_trust": 0.0})})
+CONFIG = load_config()
 
 
 @cache
@@ -73,7 +71,7 @@ def test_demand_is_what_the_formula_says_request_by_request(later: int) -> None:
         slow = plain_grid(version().demand._reader, columns.offers, prices)
         for name in ("first", "until", "first_size", "until_size"):
             # Single precision: NumPy and BLAS round single numbers and arrays differently in the last places.
-            np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-6)
+            np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-5)
         assert fast.source.tolist() == slow.source.tolist()
 
 
@@ -96,17 +94,22 @@ def test_the_price_is_the_one_that_slow_arithmetic_finds() -> None:
     )
     slow = plain_grid(version().demand._reader, columns.offers, found.candidates.prices)
 
-    close = 0
+    close, moved = 0, 0
     for row in range(len(asked)):
         prices = found.candidates.prices[row]
-        profit = plain_profit(columns.these, slow, prices, row=row)
+        worth = plain_worth(columns.these, slow, prices, row=row, level=CONFIG.decision.cvar_level)
         if not found.candidates.allowed[row]:
-            profit[found.candidates.current[row]] = -np.inf
-        nearest = found.candidates.nearest[row]
-        hold = profit.max() - profit[nearest] <= CONFIG.decision.min_gain * abs(profit.max())
-        chosen = nearest if hold or found.doubtful[row] else int(profit.argmax())
-        rivals = np.abs(profit / profit.max() - 1) < 1e-5  # single precision cannot tell them apart
-        close += bool(rivals.sum() > 1)
-        assert found.price[row] == pytest.approx(prices[chosen], rel=1e-9) or rivals[prices == found.price[row]].any()
+            worth[found.candidates.current[row]] = -np.inf
+        best, nearest = int(worth.argmax()), found.candidates.nearest[row]
+        rivals = worth.max() - worth < 3e-6  # single precision cannot tell them apart
+        close += len(np.unique(prices[rivals])) > 1
+        kept = found.doubtful[row] or found.price[row] == prices[nearest]
+        assert (
+            kept
+            or found.price[row] == pytest.approx(prices[best], rel=1e-9)
+            or rivals[prices == found.price[row]].any()
+        )
+        moved += not kept
 
+    assert moved > len(asked) / 4
     assert close < len(asked) / 5

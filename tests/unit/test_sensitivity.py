@@ -125,7 +125,9 @@ def test_the_interval_at_list_price_is_the_one_that_the_model_states() -> None:
     rows = np.arange(5)
     mean, low, high = demand.elasticity(rows)
 
-    found = read_curves(demand, shelf(), np.array([1.0]), after=np.datetime64(demand.state_date), period="day")
+    listed = replace(shelf(), list_price=demand.list_price.astype(float))
+
+    found = read_curves(demand, listed, np.array([1.0]), after=np.datetime64(demand.state_date), period="day")
 
     found_low, found_high = found.elasticity().low[:, 0], found.elasticity().high[:, 0]
     assert found_high / found_low == pytest.approx(high / low, rel=0.01)  # both are log-normal, as wide

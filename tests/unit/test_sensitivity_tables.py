@@ -144,7 +144,7 @@ def test_the_page_says_of_each_context_whether_the_elasticity_depends_on_it() ->
     assert weekend.startswith("Weekend: differs")
     assert promotion.startswith("Promotion: differs")
     assert others.startswith("Not on: holiday, competitor 10 % below, competitor 10 % above.")
-    assert level.startswith("Price level: each curve that the model takes for possible has one elasticity")
+    assert level.startswith("Price level: from the lowest to the highest it moves by -")
 
 
 def test_a_dependence_that_is_there_is_said() -> None:

@@ -1,0 +1,107 @@
+"""When the next delivery comes: a distribution, learnt from a history's stock jumps. No request and no price."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import Panel
+from pricing.demand.curve import DELIVERIES
+
+Floats = NDArray[np.floating]
+Days = NDArray[np.datetime64]
+Bools = NDArray[np.bool_]
+
+LONGEST = 63  # periods between two deliveries that are told apart; longer gaps count as this one
+LEAST_GAPS = 2  # of a product, below which its category's gaps count
+LOOK_BACK = 365  # periods of history in which deliveries count
+AHEAD = 28  # periods after the state's date for which the next delivery is worked out; later ones are as the last
+UNKNOWN = 0  # where nothing tells when a delivery comes
+
+
+def delivery_gaps(panel: Panel) -> tuple[NDArray[np.float32], Days]:
+    """Finds the deliveries of a history: periods that open with more stock than the ones before left.
+
+    Returns:
+        (product, LONGEST) share of each gap between two deliveries in a row, of one period first; a product of fewer
+        than two gaps has those of its category, and NaN where that has none. And (product,) the first day of the period
+        that opened with the last delivery, NaT where none was seen.
+    """
+    first = max(0, len(panel.dates) - LOOK_BACK)
+    jumps = _jumps(panel.stock[:, first:].astype(np.float64), panel.units_sold[:, first:].astype(np.float64))
+    last = jumps.shape[1] - 1 - np.argmax(jumps[:, ::-1], axis=1)
+    dates: Days = panel.dates[first:][last].astype("datetime64[D]")
+    return _gap_shares(jumps, panel.categories), np.where(jumps.any(axis=1), dates, np.datetime64("NaT", "D"))
+
+
+def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
+    """Works out how long the next delivery may be in coming, for each of the AHEAD periods after the state's date.
+
+    Gaps follow one another independently (a renewal process); that no delivery has come since the last one rules out
+    the gaps that would be over by now. One that is overdue, or of which nothing is known, is as likely on any day as
+    seen from a random one.
+
+    Args:
+        gaps: (product, LONGEST) from `delivery_gaps`.
+        since: (product,) periods from the last delivery to the state's date; NaN where unknown.
+
+    Returns:
+        (product, AHEAD, DELIVERIES) equally likely values, ascending, of the periods from each one priced, counted, to
+        the next delivery, not counted. UNKNOWN where no gap was seen.
+    """
+    unknown: Bools = np.asarray(np.isnan(gaps).any(axis=1))
+    chance = np.where(unknown[:, None], 1.0 / LONGEST, gaps).astype(np.float64)
+    remaining = _remaining(chance, since)
+    table = np.empty((len(chance), AHEAD, DELIVERIES), dtype=np.uint8)
+    levels = (np.arange(DELIVERIES) + 0.5) / DELIVERIES
+    for day in range(AHEAD):
+        reached = np.cumsum(remaining, axis=1)
+        table[:, day] = (reached[:, None, :] < levels[:, None] - 1e-9).sum(axis=2) + 1
+        remaining = _a_period_later(remaining, chance)
+    table[unknown] = UNKNOWN
+    return table
+
+
+def _jumps(stock: Floats, units: Floats) -> Bools:
+    """(product, period) whether a period opened with more stock than the one before left."""
+    left = np.maximum(stock[:, :-1] - units[:, :-1], 0.0)
+    jumps = np.zeros(stock.shape, dtype=np.bool_)
+    with np.errstate(invalid="ignore"):
+        jumps[:, 1:] = stock[:, 1:] > left + 1e-6 + 0.02 * np.abs(left)
+    return jumps
+
+
+def _gap_shares(jumps: Bools, categories: NDArray[np.str_]) -> NDArray[np.float32]:
+    rows, places = np.nonzero(jumps)
+    same = rows[1:] == rows[:-1]
+    gaps, owner = np.minimum(np.diff(places)[same], LONGEST), rows[1:][same]
+    counts = np.zeros((len(jumps), LONGEST))
+    np.add.at(counts, (owner, gaps - 1), 1.0)
+    few = counts.sum(axis=1) < LEAST_GAPS
+    for category in np.unique(categories[few]):
+        members = categories == category
+        counts[members & few] = counts[members].sum(axis=0)
+    total = counts.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float32] = np.where(total > 0, counts / np.maximum(total, 1.0), np.nan).astype(np.float32)
+    return shares
+
+
+def _remaining(chance: Floats, since: Floats) -> Floats:
+    """(product, LONGEST) chance that the next delivery opens the 2nd, 3rd, … period after the state's date.
+
+    A gap of g that began `since` periods before that date ends g − since periods after it.
+    """
+    longest = chance.shape[1]
+    ends = np.nan_to_num(since, nan=longest).astype(np.int64)[:, None] + np.arange(1, longest + 1)
+    left = np.where(ends <= longest, np.take_along_axis(chance, np.minimum(ends, longest) - 1, axis=1), 0.0)
+    total = left.sum(axis=1, keepdims=True)
+    survival = np.cumsum(chance[:, ::-1], axis=1)[:, ::-1]
+    anywhere = survival / np.maximum(survival.sum(axis=1, keepdims=True), 1e-12)
+    left = np.where(total > 1e-12, left / np.maximum(total, 1e-12), anywhere)
+    return _a_period_later(left, chance)
+
+
+def _a_period_later(remaining: Floats, chance: Floats) -> Floats:
+    """What was to come in the first period has come, and begins a gap of its own."""
+    later = np.zeros_like(remaining)
+    later[:, :-1] = remaining[:, 1:]
+    later += remaining[:, :1] * chance
+    return later

@@ -1,0 +1,111 @@
+"""When the next delivery comes, as the stock jumps of a history tell it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.decision.cadence import AHEAD, LONGEST, UNKNOWN, delivery_gaps, next_deliveries
+from pricing.demand.curve import DELIVERIES
+from tests.unit.test_facts import DAYS, panel
+
+
+def delivered(days: np.ndarray, *, sold: np.ndarray, fill: float = 50.0) -> np.ndarray:
+    """Opening stocks of a product whose shelf is filled up on the mornings of `days`."""
+    stock, shelf = np.zeros(len(sold)), fill
+    for day in range(len(sold)):
+        if day in days:
+            shelf = max(shelf, fill)
+        stock[day] = shelf
+        shelf -= sold[day]
+    return stock
+
+
+def gaps_of(lengths: list[int]) -> np.ndarray:
+    counts = np.bincount(np.array(lengths) - 1, minlength=LONGEST).astype(float)
+    return (counts / counts.sum())[None]
+
+
+@pytest.mark.parametrize(("interval", "phase"), [(3, 1), (7, 0), (7, 4), (14, 9), (28, 5)])
+def test_regular_deliveries_are_known_to_the_day(interval: int, phase: int) -> None:
+    sold = np.full(365, 4.0)
+    stock = delivered(np.arange(phase, 365, interval), sold=sold, fill=4.0 * interval + 30)
+
+    gaps, last = delivery_gaps(panel(days=365, units_sold=sold, stock=stock))
+    since = (np.datetime64("2025-12-31") - last).astype(float)
+    table = next_deliveries(gaps, since)[0]
+
+    for day in range(AHEAD):
+        ahead = interval - (365 + day - phase) % interval
+        assert table[day].tolist() == [ahead] * DELIVERIES
+
+
+def test_a_delivery_that_is_skipped_now_and_then_may_be_skipped_again() -> None:
+    table = next_deliveries(gaps_of([7, 7, 7, 14]), np.array([0.0]))[0]
+
+    assert table[0].tolist() == [6, 6, 6, 13]
+
+
+def test_that_no_delivery_came_yet_rules_out_the_gaps_that_would_be_over() -> None:
+    table = next_deliveries(gaps_of([5, 10, 20, 21]), np.array([12.0]))[0]
+
+    assert table[0].tolist() == [7, 7, 8, 8]
+
+
+def simulated(lengths: list[int], since: int, day: int, *, rng: np.random.Generator) -> int:
+    while True:
+        first = int(rng.choice(lengths))
+        if first > since:
+            break
+    at = first - since  # periods after the state's date
+    while at <= day + 1:
+        at += int(rng.choice(lengths))
+    return at - day - 1
+
+
+@pytest.mark.parametrize(("since", "day"), [(0, 0), (3, 5), (9, 20)])
+def test_uncertain_deliveries_are_quantiles_of_the_renewal_process(since: int, day: int) -> None:
+    lengths, rng = [4, 6, 9, 11, 15], np.random.default_rng(0)
+
+    table = next_deliveries(gaps_of(lengths), np.array([float(since)]))[0]
+
+    drawn = [simulated(lengths, since, day, rng=rng) for _ in range(20_000)]
+    expected = np.quantile(drawn, (np.arange(DELIVERIES) + 0.5) / DELIVERIES, method="inverted_cdf")
+    assert np.abs(table[day].astype(int) - expected).max() <= 1
+
+
+@given(
+    lengths=st.lists(st.integers(1, 80), min_size=1, max_size=8),
+    since=st.one_of(st.just(np.nan), st.integers(0, 400).map(float)),
+)
+def test_every_delivery_lies_ahead_and_its_values_ascend(lengths: list[int], since: float) -> None:
+    table = next_deliveries(gaps_of([min(length, LONGEST) for length in lengths]), np.array([since]))[0].astype(int)
+
+    assert (table >= 1).all()
+    assert (table <= LONGEST).all()
+    assert (np.diff(table, axis=1) >= 0).all()
+
+
+def test_a_product_of_too_few_deliveries_has_its_categorys() -> None:
+    sold = np.full(DAYS, 1.0)
+    stock = np.stack([delivered(np.array(days), sold=sold) for days in ([30], [7, 21, 35, 49, 63])])
+
+    gaps, last = delivery_gaps(panel(products=2, units_sold=sold, stock=stock))
+
+    assert gaps.argmax(axis=1).tolist() == [13, 13]
+    assert last[0] == np.datetime64("2025-01-31")
+
+
+def test_without_stock_nothing_is_known_of_deliveries() -> None:
+    gaps, last = delivery_gaps(panel(units_sold=np.full(DAYS, 1.0)))
+
+    assert np.isnan(gaps).all()
+    assert np.isnat(last).all()
+    assert (next_deliveries(gaps, np.array([np.nan])) == UNKNOWN).all()
+
+
+def test_a_history_of_two_days_does_not_fail() -> None:
+    gaps, last = delivery_gaps(panel(days=2, stock=np.array([5.0, 2.0])))
+
+    assert np.isnan(gaps).all()
+    assert np.isnat(last[0])
