@@ -14,7 +14,7 @@ EXPECTED = frozenset({"promoted"})  # kinds that ought to differ: advertising dr
 
 
 @dataclass(frozen=True)
-class Test:
+class Check:
     """One figure that ought to be 0, in units of an elasticity.
 
     Attributes:
@@ -42,7 +42,7 @@ class Test:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Checks:
     """What was tested of a panel's moves.
 
     Attributes:
@@ -52,21 +52,21 @@ class Tests:
         kinds: How much more one kind of moves brings than the others, by the name of the kind.
     """
 
-    before: Test
-    later: Test
-    dip: Test
-    kinds: dict[str, Test]
+    before: Check
+    later: Check
+    dip: Check
+    kinds: dict[str, Check]
 
     @property
-    def trend(self) -> Test:
+    def trend(self) -> Check:
         """The worse of the tests before and after: both show the same, a demand that moves along with prices."""
         return max(self.before, self.later, key=_excess)
 
     @property
-    def disagreement(self) -> Test:
+    def disagreement(self) -> Check:
         """The largest difference between kinds of moves; the estimate lies near the kind that moves most."""
         known = [test for name, test in self.kinds.items() if name not in EXPECTED and np.isfinite(test.error)]
-        tests = [Test(test.value, test.error, looks=len(known)) for test in known]
+        tests = [Check(test.value, test.error, looks=len(known)) for test in known]
         return max(tests, key=_excess, default=SILENT)
 
     @property
@@ -75,8 +75,8 @@ class Tests:
         return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.excess))
 
 
-def _excess(test: Test) -> float:
+def _excess(test: Check) -> float:
     return test.excess
 
 
-SILENT = Test(0.0, np.inf)
+SILENT = Check(0.0, np.inf)

@@ -22,7 +22,7 @@ from pricing.demand.events import (
     find_moves,
     join,
 )
-from pricing.demand.falsification import SILENT, Test, Tests
+from pricing.demand.falsification import SILENT, Check, Checks
 from pricing.demand.grades import (
     AT_LIMIT,
     DIP_AFTER_CUT,
@@ -118,7 +118,7 @@ class Known:
         doubt: (product,) standard deviation of errors that estimates share and that no standard error holds.
         shared_doubt: The same of what rests on other products.
         shift: The regression behind it.
-        tests: What the moves had to survive.
+        checks: What the moves had to survive.
         tested_error: (product,) standard error of price tests alone; infinite without any.
     """
 
@@ -129,7 +129,7 @@ class Known:
     doubt: Floats
     shared_doubt: float
     shift: Shift
-    tests: Tests
+    checks: Checks
     tested_error: Floats
 
     @classmethod
@@ -137,7 +137,7 @@ class Known:
         """Before the first round: where it begins."""
         unknown, nil = np.full(products, np.inf), np.zeros(products)
         shift = Shift(nil, unknown, nil.astype(np.int64), 0.0, np.inf, 0.0, 0.0, nil, 0.0, nil, 0.0)
-        return cls(nil + level, unknown, level, np.inf, nil, 0.0, shift, Tests(SILENT, SILENT, SILENT, {}), unknown)
+        return cls(nil + level, unknown, level, np.inf, nil, 0.0, shift, Checks(SILENT, SILENT, SILENT, {}), unknown)
 
     def undoubted(self) -> "Known":
         """The same without the errors that no standard error holds."""
@@ -145,9 +145,9 @@ class Known:
 
     def describe(self) -> str:
         """The figures in a sentence."""
-        tests = self.tests
-        named = {"before moves": tests.before, "later": tests.later, "after cuts": tests.dip} | tests.kinds
-        told = ", ".join(f"{name} {test.value:+.2f} ± {test.error:.2f}" for name, test in named.items())
+        checks = self.checks
+        named = {"before moves": checks.before, "later": checks.later, "after cuts": checks.dip} | checks.kinds
+        told = ", ".join(f"{name} {check.value:+.2f} ± {check.error:.2f}" for name, check in named.items())
         return (
             f"level {self.level:+.2f} ± {self.level_error:.2f}, shared doubt {self.shared_doubt:.2f}, "
             f"control {self.shift.control:+.2f}, {told}"
@@ -237,21 +237,21 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
     routine = routine_part(study.residual, fit_moves(study.residual)) if control else np.zeros(len(study.moves))
     moves = replace(_residuals(study, table, study.moves, moving, study.residual, norms), routine=routine)
     shift = regress(moves, products=products, weekend=float(norms.weekend[0]))
-    tests = Tests(
+    checks = Checks(
         before=_tested(study, table, study.before, before_it, study.residual[study.coming], norms),
         later=_tested(study, table, study.later, after_it, study.residual[study.past], norms),
         # What is missing after a cut would have been sold anyway: in the long run the answer is weaker by as much.
         dip=_tested(study, table, study.after, after_cut, study.depth * study.lasted / AFTER, norms),
-        kinds={name: Test(*difference(moves, shift, kind, products=products)) for name, kind in study.kinds.items()},
+        kinds={name: Check(*difference(moves, shift, kind, products=products)) for name, kind in study.kinds.items()},
     )
     level = float(np.mean(norms.elasticity)) + shift.mean
     value = norms.elasticity + shift.value
     gap, scatter = _between_rounds(value, shift.error, level, so_far)
     error = np.hypot(shift.error, scatter)
-    shared = float(np.sqrt(shift.drift**2 + gap**2 + tests.doubt**2))
+    shared = float(np.sqrt(shift.drift**2 + gap**2 + checks.doubt**2))
     own = np.where(np.isfinite(error), np.hypot(shared, shift.common), shared)
     unknown = np.full(products, np.inf)
-    known = Known(value, error, level, shift.mean_error, own, shared, shift, tests, unknown)
+    known = Known(value, error, level, shift.mean_error, own, shared, shift, checks, unknown)
     if not len(study.tests):
         return known
     random = _residuals(study, table, study.tests, drawn, study.draw, norms)
@@ -277,11 +277,11 @@ def _residuals(
     )
 
 
-def _tested(study: Study, table: Table, events: Events, forecast: Forecast, column: Floats, norms: Norms) -> Test:
+def _tested(study: Study, table: Table, events: Events, forecast: Forecast, column: Floats, norms: Norms) -> Check:
     if not len(events):
         return SILENT
     plain = _residuals(study, table, events, forecast, column, norms)
-    return Test(*placebo(plain, column, products=len(norms.elasticity)))
+    return Check(*placebo(plain, column, products=len(norms.elasticity)))
 
 
 def _between_rounds(value: Floats, error: Floats, level: float, before: Known) -> tuple[float, float]:
@@ -362,12 +362,12 @@ def gather_evidence(study: Study, table: Table, known: Known, shrunk: Shrunk, *,
             return np.where(np.isfinite(noise), noise / (noise + prior.sd**2), 1.0).astype(np.float32)
 
     clusters = known.shift.clusters
-    tests = known.tests
+    checks = known.checks
     has = clusters > 0
     flags = np.where(clusters < LEAST_CLUSTERS, FEW_MOVES, 0) | np.where(shrunk.at_limit, AT_LIMIT, 0)
-    flags |= np.where(has & tests.trend.failed(least=MATERIAL * prior.sd), TREND, 0)
-    flags |= np.where(has & tests.dip.failed(least=MATERIAL * prior.sd), DIP_AFTER_CUT, 0)
-    flags |= np.where(has & tests.disagreement.failed(least=2 * MATERIAL * prior.sd), KINDS_DISAGREE, 0)
+    flags |= np.where(has & checks.trend.failed(least=MATERIAL * prior.sd), TREND, 0)
+    flags |= np.where(has & checks.dip.failed(least=MATERIAL * prior.sd), DIP_AFTER_CUT, 0)
+    flags |= np.where(has & checks.disagreement.failed(least=2 * MATERIAL * prior.sd), KINDS_DISAGREE, 0)
     flags |= np.where(has & ~np.isfinite(known.shift.drift), MOVED_TOGETHER, 0)
     return Evidence(
         moves=study.moved.sum(axis=1).astype(np.int32),
