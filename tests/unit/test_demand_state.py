@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pricing.data.panel import SERIES, Panel
 from pricing.demand import identification, state
+from pricing.demand.events import after_moves, find_moves
 from pricing.demand.sampling import build_table
 from pricing.demand.state import State, encode_panel, span
 from pricing.errors import HistoryError
@@ -67,7 +68,7 @@ def test_encoding_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.M
 def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = make_panel()
     table = build_table(panel, norms=make_norms(panel), category=np.asarray([0, 1, 0, 1, 0]))
-    events = identification.find_events(table, spell=3)
+    events = after_moves(table, find_moves(table))
     weights = make_weights()
     weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
     at_once = identification.read_events(weights, table, events, price=False)
