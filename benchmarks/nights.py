@@ -125,8 +125,8 @@ def report(results: dict[str, dict[str, float]]) -> str:
             f"config/grocery.yaml's periods), then {NIGHTS} nightly decisions of the same day with ample stock, each "
             "with the price of the night before as the current one. Units by grade: share of the last 28 periods' "
             "units. Moved: products whose price ends more than rounding away from the last one charged (from list "
-            "price, where that one lay above it). At a limit: moved to that of the band, of the prices ever charged, or "
-            "of cost. Elasticity and the ratio of its 80 % interval's ends: medians over products.",
+            "price, where that one lay above it). At a limit: moved to that of the band, of the prices ever charged, "
+            "or of cost. Elasticity and the ratio of its 80 % interval's ends: medians over products.",
             width=116,
         ),
         "",
