@@ -31,10 +31,12 @@ from pricing.registry.gates import (
     comparable,
     failed,
     golden_gate,
+    identified_gate,
     products_gate,
     state_gates,
     unmeasured,
 )
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
 from pricing.registry.promotion import Wish, move, notice, refuse
 from pricing.registry.version import LoadedVersion
 from pricing.sections import GatesConfig
@@ -117,13 +119,16 @@ def _judge(
         parity=challenger.meta["checks"].get("parity"),
         limits=limits,
     )
+    holds = challenger.holds_only
+    share = identified_share(challenger.demand, challenger.facts)
+    known = identified_gate(share, limits, holds_only=holds)
     if champion is None:
-        return [*baseline_gates(challenger.backtest, limits), *states, golden]
+        return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden]
     against = _against(doors, challenger, champion, options=options, limits=limits, scratch=scratch)
     if champion.weights == challenger.weights_hash:
         # The same weights have passed their own gates; only the states are new.
-        return [*states, golden, *against]
-    return [*baseline_gates(challenger.backtest, limits), *states, golden, *against]
+        return [known, *states, golden, *against]
+    return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden, *against]
 
 
 def _against(

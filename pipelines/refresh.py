@@ -146,6 +146,7 @@ def refreshed(
                 parent=parent,
                 checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
             ),
+            holds_only=version.holds_only,
         )
         words = f"The weights of version {parent} with states up to {panel.dates[-1]}."
         number = doors.registry.log_version(packed.folder, tags=tags, description=words)

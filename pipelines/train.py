@@ -32,6 +32,7 @@ from pricing.options import positive
 from pricing.places import tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.aliases import RegisteredVersion, Registry
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, knows_too_little
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 
 if TYPE_CHECKING:
@@ -98,16 +99,20 @@ def _learn(
         start=choice.start if choice else None,
         progress=say,
     )
+    facts = ProductFacts.from_panel(panel)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(
             Path(scratch) / "version",
             demand=demand,
-            facts=ProductFacts.from_panel(panel),
+            facts=facts,
             config=config,
             # The elasticities that the gates look at are those that will price, not the last fold's.
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
+            holds_only=knows_too_little(demand, facts, least=config.registry.gates.identified),
         )
+        if version.holds_only:
+            say(HOLDS_ONLY_MEANING)
         number = _register(version, frame, panel, config=config)
     return number, "\n".join(score_lines(figures))
 
