@@ -11,7 +11,7 @@ from monitoring import decay, samples, scores
 from monitoring.champion import Champion
 from monitoring.decay import Verdict
 from monitoring.drift import Drift, compare
-from monitoring.findings import Finding, counted
+from monitoring.findings import Finding, Level, counted
 from monitoring.join import Joined, join
 from monitoring.rules import Rules, Situation
 from monitoring.scores import Score
@@ -19,6 +19,10 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.sections import MonitoringConfig
 
 SEED = 20240229
+UNIDENTIFIED = (
+    "{share:.0%} of answers keep their price because the history does not tell how demand answers to it: test prices "
+    "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
+)
 MOST_BEFORE = 12  # windows looked at beyond those of the rules, for when a breach began
 
 
@@ -126,6 +130,9 @@ def look(
         findings.append(Finding("nothing_joined", "breach", "no decision has met its sales: nothing can be scored"))
     order = {"breach": 0, "warning": 1, "note": 2}
     newest = scores.score(recent, name=name, rng=rng)
+    if newest.share_unidentified > 0:
+        level: Level = "warning" if newest.share_unidentified > config.fallback_share else "note"
+        findings.append(Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=newest.share_unidentified)))
     own = recent[~recent["model_version"].isin(champion.others)]
     return Watch(
         joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
@@ -199,6 +206,7 @@ def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
         "profit": score.realised,
         "confidence": score.confidence,
         "share_rule": score.share_rule,
+        "share_unidentified": score.share_unidentified,
         "share_followed": score.share_followed,
         "rows_scored": own.rows,
         "decisions": watch.joined.decisions,

@@ -26,6 +26,7 @@ from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.gates import (
     FOLDS,
     Verdict,
+    anchors_gate,
     baseline_gates,
     champion_gates,
     comparable,
@@ -37,7 +38,7 @@ from pricing.registry.gates import (
     unmeasured,
 )
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
-from pricing.registry.promotion import Wish, move, notice, refuse
+from pricing.registry.promotion import Wish, because, move, notice, refuse
 from pricing.registry.version import LoadedVersion
 from pricing.sections import GatesConfig
 
@@ -59,23 +60,27 @@ def _promote(argv: Sequence[str] | None) -> int:
         if champion is not None and champion.number == target.number:
             return _nothing(f"version {target.number} is the champion already")
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            verdicts = _judge(doors, target, champion, options=options, limits=config.registry.gates, scratch=scratch)
+            challenger = doors.fetch(target.number, scratch)
+            verdicts = _judge(
+                doors, challenger, champion, number=target.number, options=options, config=config, scratch=scratch
+            )
+            holds_only = challenger.holds_only
         wish = Wish(
             action="promote",
             to=target.number,
             expected=champion.number if champion else None,
             who=doors.who,
             at=now(),
-            why=options.reason or _because(verdicts),
+            why=because(options.reason or _because(verdicts), holds_only=holds_only),
             forced=options.force and bool(failed(verdicts)),
             gates=tuple(verdict.as_json() for verdict in verdicts),
             run_id=run.info.run_id,
         )
-        return _decide(doors, wish, verdicts, config=config)
+        return _decide(doors, wish, verdicts, model=config.registry.model_name, holds_only=holds_only)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("promote", "Makes the challenger the champion if it passes every gate.")
+    options = job_options("promote", "Makes the challenger the champion if it passes every gate.", needs_sales=False)
     options.add_argument("--version", metavar="N", help="promote this version; absent: the challenger")
     options.add_flag("--force", help="promote although a gate fails; needs --reason")
     options.add_argument("--reason", metavar="WORDS", help="why, for the record")
@@ -103,17 +108,18 @@ def _nothing(why: str) -> int:
 
 def _judge(
     doors: Production,
-    target: RegisteredVersion,
+    challenger: LoadedVersion,
     champion: RegisteredVersion | None,
     *,
+    number: str,
     options: argparse.Namespace,
-    limits: GatesConfig,
+    config: Config,
     scratch: str,
 ) -> list[Verdict]:
-    challenger = doors.fetch(target.number, scratch)
+    limits = config.registry.gates
     golden = golden_gate(challenger.verify().latency_ms, limits)
     states = state_gates(
-        number=target.number,
+        number=number,
         challenger=challenger.meta["state_date"],
         champion=champion.tags.get("state_date") if champion else None,
         parity=challenger.meta["checks"].get("parity"),
@@ -124,7 +130,7 @@ def _judge(
     known = identified_gate(share, limits, holds_only=holds)
     if champion is None:
         return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden]
-    against = _against(doors, challenger, champion, options=options, limits=limits, scratch=scratch)
+    against = _against(doors, challenger, champion, number=number, options=options, limits=limits, scratch=scratch)
     if champion.weights == challenger.weights_hash:
         # The same weights have passed their own gates; only the states are new.
         return [known, *states, golden, *against]
@@ -136,6 +142,7 @@ def _against(
     challenger: LoadedVersion,
     champion: RegisteredVersion,
     *,
+    number: str,
     options: argparse.Namespace,
     limits: GatesConfig,
     scratch: str,
@@ -146,11 +153,18 @@ def _against(
     except (RegistryError, VersionError) as error:
         if not options.force:
             raise
-        lost = [("products", limits.products), *([] if same else [("against_champion", limits.champion_ratio)])]
+        lost = [
+            ("products", limits.products),
+            ("anchors", 0.0),
+            *([] if same else [("against_champion", limits.champion_ratio)]),
+        ]
         return [unmeasured(name, threshold, str(error)) for name, threshold in lost]
-    known = products_gate(_units(challenger).keys(), _units(incumbent), limits)
+    known = [
+        products_gate(_units(challenger).keys(), _units(incumbent), limits),
+        anchors_gate(challenger.anchors.differing(incumbent.anchors), number=number),
+    ]
     if same:
-        return [known]
+        return known
     try:
         figures: Mapping[str, Any] = incumbent.backtest
         settings = challenger.config.demand, incumbent.config.demand
@@ -159,8 +173,8 @@ def _against(
     except SourceError as error:
         if not options.force:
             raise
-        return [known, unmeasured("against_champion", limits.champion_ratio, str(error))]
-    return [known, *champion_gates(challenger.backtest, figures, limits)]
+        return [*known, unmeasured("against_champion", limits.champion_ratio, str(error))]
+    return [*known, *champion_gates(challenger.backtest, figures, limits)]
 
 
 def _units(version: LoadedVersion) -> dict[str, float]:
@@ -185,14 +199,16 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         f"champion and challenger were scored on different data, so the champion is refitted on the challenger's; "
         f"give --sales {source!r}, up to {scored.get('last_date')}"
     )
-    if options.sales is None and source != "simulated market":
+    if options.sales is None:
         raise SourceError(asked)
-    panel = load_panel_from(options.sales, challenger.config.data, quarantine=options.quarantine)
+    panel = load_panel_from(
+        options.sales, challenger.config.data, quarantine=options.quarantine, anchors=challenger.anchors
+    )
     if str(panel.dates[-1]) > str(scored.get("last_date")):
         panel = panel.through(np.datetime64(scored["last_date"], "D"))
         panel = panel.select(np.asarray(panel.present.any(axis=1)))
     if fingerprint(panel) != scored.get("fingerprint"):
-        raise SourceError(f"{options.sales or 'simulated market'}: holds other sales than those; {asked}")
+        raise SourceError(f"{options.sales}: holds other sales than those; {asked}")
     import_tensorflow()  # takes seconds, and few promotions need it
     from pricing.demand.backtest import backtest  # noqa: PLC0415
 
@@ -208,10 +224,9 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
     return figures
 
 
-def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, config: Config) -> int:
+def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, model: str, holds_only: bool) -> int:
     refused = bool(failed(verdicts)) and not wish.forced
-    name = config.registry.model_name
-    text = report(name, wish, verdicts)
+    text = report(model, wish, verdicts)
     mlflow.log_text(text, "promotion.md")
     mlflow.log_dict({"to": wish.to, "from": wish.expected, "gates": list(wish.gates)}, "promotion.json")
     print(text)
@@ -229,7 +244,9 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, confi
         _conclude(wish, "lost", "lost", note=f"{text}\nNot promoted: {error}")
         raise
     _conclude(wish, "promoted", "forced" if wish.forced and failed(verdicts) else "passed", note=text)
-    print(f"version {wish.to} is the champion of {name} now (record {entry.sequence})")
+    print(f"version {wish.to} is the champion of {model} now (record {entry.sequence})")
+    if holds_only:
+        print(HOLDS_ONLY_MEANING)
     return 0
 
 

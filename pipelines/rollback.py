@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import mlflow
 
+from pipelines.anchor import reanchored
 from pipelines.cli import job_options, run_main
 from pipelines.production import NOTHING, Production, now, production
 from pipelines.refresh import refreshed
@@ -16,7 +17,8 @@ from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.aliases import RegisteredVersion
-from pricing.registry.promotion import Wish, earlier_champion, move, notice
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING
+from pricing.registry.promotion import Wish, because, earlier_champion, move, notice
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,23 +40,30 @@ def _rollback(argv: Sequence[str] | None) -> int:
             version = doors.fetch(target.number, scratch)
             version.verify()
             number, states = target.number, str(version.meta["state_date"])
+            anchors = doors.anchors_for(version)
             if options.sales is not None:
                 panel = load_panel_from(
                     options.sales,
                     version.config.data,
                     quarantine=options.quarantine,
                     past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
+                    anchors=anchors,
                 )
                 states = str(panel.dates[-1])
-                carried = refreshed(doors, version, panel, parent=target.number, sales=options.sales)
+                carried = refreshed(doors, version, panel, anchors=anchors, parent=target.number, sales=options.sales)
                 number = carried.number if carried else number
+            if number == target.number and version.anchors.differing(anchors):
+                number = reanchored(version, anchors, doors=doors, parent=number)
         wish = Wish(
             action="rollback",
             to=number,
             expected=champion.number if champion else None,
             who=doors.who,
             at=now(),
-            why=options.reason or f"back to {options.version or 'the last champion with other weights'}",
+            why=because(
+                options.reason or f"back to {options.version or 'the last champion with other weights'}",
+                holds_only=version.holds_only,
+            ),
             run_id=run.info.run_id,
         )
         entry = move(doors.registry, doors.audit, wish)
@@ -62,6 +71,8 @@ def _rollback(argv: Sequence[str] | None) -> int:
         name_run(f"rollback v{number}")
         write_note(f"From version {champion.number if champion else 'none'} to version {number}: {wish.why}.")
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
+        if version.holds_only:
+            print(HOLDS_ONLY_MEANING)
         if number != target.number:
             print(f"it has the weights of version {target.number} and states up to {states}")
         elif champion is not None and states < champion.tags.get("state_date", ""):
@@ -85,7 +96,7 @@ def _earlier(doors: Production, champion: RegisteredVersion | None) -> Registere
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("rollback", "Makes an earlier version the champion again.")
+    options = job_options("rollback", "Makes an earlier version the champion again.", needs_sales=False)
     options.add_argument(
         "--version", metavar="N", help="the version to go back to; absent: the last champion with other weights"
     )

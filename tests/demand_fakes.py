@@ -74,9 +74,9 @@ def make_norms(panel: Panel) -> Norms:
     )
 
 
-def make_model(panel: Panel, *, tail: int = 20) -> DemandModel:
-    """A model of `panel` with random weights."""
-    weights, norms = make_weights(), make_norms(panel)
+def make_model(panel: Panel, *, tail: int = 20, weights: dict[str, np.ndarray] | None = None) -> DemandModel:
+    """A model of `panel`, with random weights where none are given."""
+    weights, norms = weights or make_weights(), make_norms(panel)
     products = len(panel.product_ids)
     return DemandModel(
         product_ids=panel.product_ids,

@@ -1,4 +1,4 @@
-"""What a version knows of elasticities: each product's grade, its shares of the units, whether prices may rest on it."""
+"""What a version knows of elasticities: each product's grade, shares of units, whether prices may rest on it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,10 +29,9 @@ HOLDS_ONLY_MEANING = (
 def known_of(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
     """What is known of the elasticities of products `rows`, as columns (row,), for all places that show it.
 
-    Columns:
-        grade: One of `grades.GRADES`.
+    The column `grade` holds one of `grades.GRADES`; a row of −1 is a product that the model does not know.
     """
-    return {"grade": np.array(GRADES)[demand.grade[rows]]}
+    return {"grade": np.array(GRADES)[np.where(rows >= 0, demand.grade[rows], PRIOR_ONLY)]}
 
 
 def unit_shares(demand: DemandModel, facts: ProductFacts) -> Floats:
@@ -47,7 +46,7 @@ def unit_shares(demand: DemandModel, facts: ProductFacts) -> Floats:
         units = np.where(ids[place] == demand.product_ids, np.nan_to_num(facts.typical_units[place]), 0.0)
     if not units.any():
         units = np.ones(len(units))
-    return units / max(units.sum(), 1e-300)
+    return np.asarray(units / max(float(units.sum()), 1e-300))
 
 
 def shares_by_grade(demand: DemandModel, facts: ProductFacts) -> dict[str, float]:

@@ -37,6 +37,7 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "inside": (np.arange(len(forecast)) % 5 > 0).astype(float),
             "pricing": "followed",
             "held_out": False,
+            "unidentified": False,
             "charged": 10.0,
             "cost": 6.0,
             "expected_margin": forecast * 4,
