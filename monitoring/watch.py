@@ -130,9 +130,7 @@ def look(
         findings.append(Finding("nothing_joined", "breach", "no decision has met its sales: nothing can be scored"))
     order = {"breach": 0, "warning": 1, "note": 2}
     newest = scores.score(recent, name=name, rng=rng)
-    if newest.share_unidentified > 0:
-        level: Level = "warning" if newest.share_unidentified > config.fallback_share else "note"
-        findings.append(Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=newest.share_unidentified)))
+    findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
     return Watch(
         joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
@@ -154,6 +152,14 @@ def look(
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
         breach_days=None if row is None else row * days,
     )
+
+
+def prices_held(share: float, *, warn_above: float) -> list[Finding]:
+    """What to do about prices that stay for want of an elasticity: no fault of serving, so no person is called."""
+    if not share > 0:  # NaN where nothing was decided
+        return []
+    level: Level = "warning" if share > warn_above else "note"
+    return [Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=share))]
 
 
 def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Situation:

@@ -158,6 +158,16 @@ def test_held_out_products_count_for_the_error_and_not_for_what_pricing_did():
     assert found.realised == pytest.approx((4 * rows.loc[~held, "units_sold"]).sum())
 
 
+def test_prices_held_for_want_of_an_elasticity_are_no_answers_by_rule():
+    rows = frame(products=10)
+    rows.loc[rows["product_id"].isin(["P1", "P2", "P3"]), ["unidentified", "source"]] = [True, "rule"]
+    rows.loc[rows["product_id"] == "P4", "source"] = "rule"
+
+    found = score(rows, name="x", rng=np.random.default_rng(0))
+
+    assert (found.share_rule, found.share_unidentified) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
 def test_no_rows_give_unknown_figures_and_no_crash():
     found = score(frame().iloc[:0], name="x", rng=np.random.default_rng(0))
 
