@@ -109,7 +109,9 @@ def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
         }
     )
     margin = (frame["charged"] - frame["cost"]) * frame["forecast"]
-    return frame.assign(expected_margin=margin, pricing="followed", held_out=False, source="model", confidence=0.7)
+    return frame.assign(
+        expected_margin=margin, pricing="followed", held_out=False, unidentified=False, source="model", confidence=0.7
+    )
 
 
 def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:

@@ -78,6 +78,7 @@ def measure(products: int, *, days: int, folder: Path) -> dict[str, str]:
             config=config,
             backtest={**GOOD, **share},
             origin=Origin(kind="train", data={}),
+            holds_only=False,
         )
         seconds["pack"] = since(started)
         started = clocks()

@@ -51,7 +51,8 @@ class Joined:
             `charged` (price charged), `cost` (per unit), `censored`, `forecast` (units expected at the price charged;
             NaN where the log cannot tell), `inside` (how much of the outcome lies in the 80 % interval, 0…1; NaN
             where it counts for no error or the log has no interval), `pricing` ("followed", "kept" the old price, or
-            "overridden"), `held_out` (kept on its price to measure by), `naive`
+            "overridden"), `held_out` (kept on its price to measure by), `unidentified`
+            (held by a model that does not know the elasticity), `naive`
             (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago) and `scored` (counts for the error).
         findings: What was left out or looks wrong, counted.
         decisions: Decisions in the log.
@@ -94,6 +95,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     # Where nobody knows what sells, the rule still gives a price; its zero units are no forecast.
     out.loc[_says(out, "demand_unknown"), "forecast"] = np.nan
     out["held_out"] = _says(out, "holdout")
+    out["unidentified"] = _unidentified(out)
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})
     no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
@@ -171,6 +173,18 @@ def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer],
 def _says(out: pd.DataFrame, reason: str) -> NDArray[np.bool_]:
     """(row,) whether the answer gave this reason."""
     return np.array([reason in codes.split() for codes in out["reasons"]], dtype=bool)
+
+
+# A rule that answers for one of these reasons says nothing of any elasticity, though it keeps prices as well.
+_NO_MODEL = ("no_model", "model_failed", "unknown_category")
+
+
+def _unidentified(out: pd.DataFrame) -> NDArray[np.bool_]:
+    """(row,) whether a model kept the price because its history does not tell the elasticity."""
+    held = _says(out, "elasticity_unidentified") & (out["source"] == "rule").to_numpy()
+    for reason in _NO_MODEL:
+        held &= ~_says(out, reason)
+    return held
 
 
 def _locate(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.intp]:

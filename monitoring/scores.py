@@ -39,7 +39,9 @@ class Score:
         profit: Realised profit as a fraction of what was expected, where the recommendation was followed.
         realised: That profit in currency units.
         confidence: Mean confidence of the answers, held-out products apart, as in all that follows.
-        share_rule: Fraction of answers by rule instead of by model.
+        share_rule: Fraction of answers by rule instead of by model, those that hold a price apart since the history
+            does not tell the elasticity.
+        share_unidentified: The fraction of the latter.
         share_followed: Fraction of days on which the recommended price was charged.
     """
 
@@ -58,6 +60,7 @@ class Score:
     share_rule: float
     share_followed: float
     rows_known: int = 0
+    share_unidentified: float = 0.0
 
     @property
     def skill(self) -> float:
@@ -103,7 +106,8 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
         ),
         realised=float(profit.sum()),
         confidence=float(priced["confidence"].mean()),
-        share_rule=float((priced["source"] == "rule").mean()),
+        share_rule=float(((priced["source"] == "rule") & ~priced["unidentified"]).mean()),
+        share_unidentified=float(priced["unidentified"].mean()),
         share_followed=float((priced["pricing"] == "followed").mean()),
         rows_known=int(scored["inside"].notna().sum()),
     )

@@ -181,6 +181,7 @@ def _trust_table(score: Score) -> str:
     rows = [
         ("Recommended prices that were charged", _share(score.share_followed)),
         ("Answers by rule instead of by the model", _share(score.share_rule)),
+        ("Prices held because the history does not tell the elasticity", _share(score.share_unidentified)),
         ("Mean confidence of the answers", _share(score.confidence)),
         ("Profit earned, of what was expected where the price was charged", _band(score.profit)),
         ("Forecast error, of units sold", _band(score.wape)),

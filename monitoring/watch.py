@@ -11,7 +11,7 @@ from monitoring import decay, samples, scores
 from monitoring.champion import Champion
 from monitoring.decay import Verdict
 from monitoring.drift import Drift, compare
-from monitoring.findings import Finding, counted
+from monitoring.findings import Finding, Level, counted
 from monitoring.join import Joined, join
 from monitoring.rules import Rules, Situation
 from monitoring.scores import Score
@@ -19,6 +19,10 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.sections import MonitoringConfig
 
 SEED = 20240229
+UNIDENTIFIED = (
+    "{share:.0%} of answers keep their price because the history does not tell how demand answers to it: test prices "
+    "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
+)
 MOST_BEFORE = 12  # windows looked at beyond those of the rules, for when a breach began
 
 
@@ -126,6 +130,7 @@ def look(
         findings.append(Finding("nothing_joined", "breach", "no decision has met its sales: nothing can be scored"))
     order = {"breach": 0, "warning": 1, "note": 2}
     newest = scores.score(recent, name=name, rng=rng)
+    findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
     return Watch(
         joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
@@ -147,6 +152,14 @@ def look(
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
         breach_days=None if row is None else row * days,
     )
+
+
+def prices_held(share: float, *, warn_above: float) -> list[Finding]:
+    """What to do about prices that stay for want of an elasticity: no fault of serving, so no person is called."""
+    if not share > 0:  # NaN where nothing was decided
+        return []
+    level: Level = "warning" if share > warn_above else "note"
+    return [Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=share))]
 
 
 def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
@@ -199,6 +212,7 @@ def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
         "profit": score.realised,
         "confidence": score.confidence,
         "share_rule": score.share_rule,
+        "share_unidentified": score.share_unidentified,
         "share_followed": score.share_followed,
         "rows_scored": own.rows,
         "decisions": watch.joined.decisions,

@@ -23,7 +23,7 @@ from pricing.data.panel import STEP_DAYS, Strings
 from pricing.errors import RegistryError, SourceError
 from pricing.options import UsageError, positive
 from pricing.registry import CHAMPION
-from pricing.registry.promotion import Wish, move, notice
+from pricing.registry.promotion import Wish, because, move, notice
 from pricing.registry.version import LoadedVersion, Origin, pack
 
 Floats = NDArray[np.floating]
@@ -63,7 +63,7 @@ def _anchor(argv: Sequence[str] | None) -> int:
             expected=champion.number,
             who=doors.who,
             at=now(),
-            why=f"{options.reason}: {_said(moves)}",
+            why=because(f"{options.reason}: {_said(moves)}", holds_only=version.holds_only),
             run_id=run.info.run_id,
         )
         entry = move(doors.registry, doors.audit, wish)
@@ -189,6 +189,7 @@ def reanchored(version: LoadedVersion, anchors: Anchors, *, doors: Production, p
                 kind="refresh", data=version.meta["data"], parent=parent, checks=dict(version.meta["checks"])
             ),
             anchors=anchors,
+            holds_only=version.holds_only,
         )
         return doors.registry.log_version(packed.folder, description=f"Version {parent} with other anchors.")
 

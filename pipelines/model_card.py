@@ -6,14 +6,20 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluation import saved, shown
+from pricing.demand.elasticity import LIMITS
+from pricing.demand.grades import GRADES, PRIOR_ONLY
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
 from pricing.registry.version import LoadedVersion
+
+_NAMED = 10  # products that a line names
+_NEAR = 0.005  # an elasticity so close to a limit is at it
 
 
 def model_card(version: LoadedVersion, *, model: str) -> str:
     """Writes the card of a version of the registered model `model` in Markdown, from what the version carries."""
     figures = version.backtest
     parts = [_head(version), _scores(figures), _by_step(figures, period=version.meta["period"]), _by_class(figures)]
-    parts += [_calibration(figures), _price(version), _limits(version), _data(version), _use(model)]
+    parts += [_calibration(figures), _price(version), _known(version), _limits(version), _data(version), _use(model)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -96,6 +102,44 @@ def _price(version: LoadedVersion) -> str:
         "days:\n\n" + "\n".join(rows) + "\n\nBy product, context and price level, with curves of demand, revenue and "
         "profit: `sensitivity/sensitivity.html` of the run."
     )
+
+
+def _known(version: LoadedVersion) -> str:
+    demand, facts = version.demand, version.facts
+    rows = ["| grade | products | units | meaning |", "|---|---|---|---|"]
+    for name, share in shares_by_grade(demand, facts).items():
+        count = int((demand.grade == GRADES.index(name)).sum())
+        rows.append(f"| {name} | {count} | {share:.0%} | {MEANINGS[name]} |")
+    parts = [
+        "## What is known of each elasticity",
+        f"**{HOLDS_ONLY_MEANING.capitalize()}.**" if version.holds_only else "",
+    ]
+    parts += ["\n".join(rows), _unknown(version), _at_limit(version)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _unknown(version: LoadedVersion) -> str:
+    """The products that sell most of those whose elasticity nothing tells."""
+    shares = unit_shares(version.demand, version.facts)
+    order = np.argsort(-shares, kind="stable")
+    unknown = order[version.demand.grade[order] == PRIOR_ONLY]
+    if not len(unknown):
+        return ""
+    named = [f"{version.demand.product_ids[row]} ({shares[row]:.1%} of units)" for row in unknown[:_NAMED]]
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+    return f"Prior only, the largest first: {', '.join(named)}{more}. Price tests, moves of cost or more history tell."
+
+
+def _at_limit(version: LoadedVersion) -> str:
+    """The products whose estimate ends where estimates are cut, which is no finding."""
+    low, high = LIMITS
+    elasticity = version.demand.norms.elasticity
+    at_limit = (elasticity <= low + _NEAR) | (elasticity >= high - _NEAR)
+    if not at_limit.any():
+        return "No estimate ends at a limit."
+    names = version.demand.product_ids[at_limit].tolist()
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"At a limit ({low:g} or {high:g}), which is no finding: {', '.join(names[:_NAMED])}{more}."
 
 
 def _limits(version: LoadedVersion) -> str:

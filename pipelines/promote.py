@@ -32,11 +32,13 @@ from pricing.registry.gates import (
     comparable,
     failed,
     golden_gate,
+    identified_gate,
     products_gate,
     state_gates,
     unmeasured,
 )
-from pricing.registry.promotion import Wish, move, notice, refuse
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
+from pricing.registry.promotion import Wish, because, move, notice, refuse
 from pricing.registry.version import LoadedVersion
 from pricing.sections import GatesConfig
 
@@ -58,19 +60,23 @@ def _promote(argv: Sequence[str] | None) -> int:
         if champion is not None and champion.number == target.number:
             return _nothing(f"version {target.number} is the champion already")
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            verdicts = _judge(doors, target, champion, options=options, limits=config.registry.gates, scratch=scratch)
+            challenger = doors.fetch(target.number, scratch)
+            verdicts = _judge(
+                doors, challenger, champion, number=target.number, options=options, config=config, scratch=scratch
+            )
+            holds_only = challenger.holds_only
         wish = Wish(
             action="promote",
             to=target.number,
             expected=champion.number if champion else None,
             who=doors.who,
             at=now(),
-            why=options.reason or _because(verdicts),
+            why=because(options.reason or _because(verdicts), holds_only=holds_only),
             forced=options.force and bool(failed(verdicts)),
             gates=tuple(verdict.as_json() for verdict in verdicts),
             run_id=run.info.run_id,
         )
-        return _decide(doors, wish, verdicts, config=config)
+        return _decide(doors, wish, verdicts, model=config.registry.model_name, holds_only=holds_only)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -102,31 +108,33 @@ def _nothing(why: str) -> int:
 
 def _judge(
     doors: Production,
-    target: RegisteredVersion,
+    challenger: LoadedVersion,
     champion: RegisteredVersion | None,
     *,
+    number: str,
     options: argparse.Namespace,
-    limits: GatesConfig,
+    config: Config,
     scratch: str,
 ) -> list[Verdict]:
-    challenger = doors.fetch(target.number, scratch)
+    limits = config.registry.gates
     golden = golden_gate(challenger.verify().latency_ms, limits)
     states = state_gates(
-        number=target.number,
+        number=number,
         challenger=challenger.meta["state_date"],
         champion=champion.tags.get("state_date") if champion else None,
         parity=challenger.meta["checks"].get("parity"),
         limits=limits,
     )
+    holds = challenger.holds_only
+    share = identified_share(challenger.demand, challenger.facts)
+    known = identified_gate(share, limits, holds_only=holds)
     if champion is None:
-        return [*baseline_gates(challenger.backtest, limits), *states, golden]
-    against = _against(
-        doors, challenger, champion, number=target.number, options=options, limits=limits, scratch=scratch
-    )
+        return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden]
+    against = _against(doors, challenger, champion, number=number, options=options, limits=limits, scratch=scratch)
     if champion.weights == challenger.weights_hash:
         # The same weights have passed their own gates; only the states are new.
-        return [*states, golden, *against]
-    return [*baseline_gates(challenger.backtest, limits), *states, golden, *against]
+        return [known, *states, golden, *against]
+    return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden, *against]
 
 
 def _against(
@@ -216,10 +224,9 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
     return figures
 
 
-def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, config: Config) -> int:
+def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, model: str, holds_only: bool) -> int:
     refused = bool(failed(verdicts)) and not wish.forced
-    name = config.registry.model_name
-    text = report(name, wish, verdicts)
+    text = report(model, wish, verdicts)
     mlflow.log_text(text, "promotion.md")
     mlflow.log_dict({"to": wish.to, "from": wish.expected, "gates": list(wish.gates)}, "promotion.json")
     print(text)
@@ -237,7 +244,9 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, confi
         _conclude(wish, "lost", "lost", note=f"{text}\nNot promoted: {error}")
         raise
     _conclude(wish, "promoted", "forced" if wish.forced and failed(verdicts) else "passed", note=text)
-    print(f"version {wish.to} is the champion of {name} now (record {entry.sequence})")
+    print(f"version {wish.to} is the champion of {model} now (record {entry.sequence})")
+    if holds_only:
+        print(HOLDS_ONLY_MEANING)
     return 0
 
 

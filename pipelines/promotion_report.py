@@ -7,7 +7,7 @@ from pricing.registry.audit import Entry
 from pricing.registry.gates import Verdict, failed
 from pricing.registry.promotion import Wish
 
-_AT_LEAST = ("elasticity_sane", "products")
+_AT_LEAST = ("elasticity_sane", "identified", "products")
 
 
 def report(model: str, wish: Wish, verdicts: Sequence[Verdict]) -> str:

@@ -167,6 +167,7 @@ def refreshed(
                 checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
             ),
             anchors=anchors,
+            holds_only=version.holds_only,
         )
         words = f"The weights of version {parent} with states up to {panel.dates[-1]}."
         number = doors.registry.log_version(packed.folder, tags=tags, description=words)

@@ -17,7 +17,8 @@ from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.aliases import RegisteredVersion
-from pricing.registry.promotion import Wish, earlier_champion, move, notice
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING
+from pricing.registry.promotion import Wish, because, earlier_champion, move, notice
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +60,10 @@ def _rollback(argv: Sequence[str] | None) -> int:
             expected=champion.number if champion else None,
             who=doors.who,
             at=now(),
-            why=options.reason or f"back to {options.version or 'the last champion with other weights'}",
+            why=because(
+                options.reason or f"back to {options.version or 'the last champion with other weights'}",
+                holds_only=version.holds_only,
+            ),
             run_id=run.info.run_id,
         )
         entry = move(doors.registry, doors.audit, wish)
@@ -67,6 +71,8 @@ def _rollback(argv: Sequence[str] | None) -> int:
         name_run(f"rollback v{number}")
         write_note(f"From version {champion.number if champion else 'none'} to version {number}: {wish.why}.")
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
+        if version.holds_only:
+            print(HOLDS_ONLY_MEANING)
         if number != target.number:
             print(f"it has the weights of version {target.number} and states up to {states}")
         elif champion is not None and states < champion.tags.get("state_date", ""):

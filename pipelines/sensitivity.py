@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
 from pricing.demand.sensitivity import ORDINARY, Context, Curves, Range, Shelf, contexts, read_curves
+from pricing.registry.knowledge import known_of
 from pricing.registry.version import LoadedVersion
 
 Floats = NDArray[np.floating]
@@ -30,7 +31,7 @@ class Sensitivity:
 
     Attributes:
         summary: One row a product: its elasticity at list price on ordinary days with its interval, what it sells and
-            earns there, and whether its own history speaks or its category's.
+            earns there, whether its own history speaks or its category's, and how well its elasticity is known.
         products: One row a product, context and price level, for at most `CURVES` products.
         categories: One row a category, context and price level, over all its products.
     """
@@ -117,6 +118,7 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
             "product_id": facts.product_ids,
             "category": names,
             "source": np.where(own, SOURCES[0], SOURCES[1]),
+            **known_of(demand, row),
             "list_price": facts.list_price,
             "unit_cost": facts.unit_cost,
             **_named("elasticity", _at(curves.elasticity(), at)),

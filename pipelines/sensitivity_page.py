@@ -136,13 +136,14 @@ def _products(found: Sensitivity, shown: int) -> str:
             f"{row['elasticity']:.2f}",
             _interval(row),
             "its own" if row["source"] == "model" else "its category",
+            str(row["grade"]).replace("_", " "),
             f"{row['list_price']:,.2f}",
             f"{row['units']:,.2f} ({row['units_low']:,.2f} to {row['units_high']:,.2f})",
             f"{row['profit']:,.2f}",
         ]
         for _, row in found.summary.nlargest(shown, "profit").iterrows()
     ]
-    head = ["product", "category", "elasticity at list price", "80 % interval", "history", "list price"]
+    head = ["product", "category", "elasticity at list price", "80 % interval", "history", "grade", "list price"]
     return _table([*head, "units a period", "profit a period"], rows)
 
 

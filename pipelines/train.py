@@ -34,6 +34,7 @@ from pricing.options import positive
 from pricing.places import tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.aliases import RegisteredVersion, Registry
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, knows_too_little
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 
 if TYPE_CHECKING:
@@ -104,17 +105,21 @@ def _learn(
         start=choice.start if choice else None,
         progress=say,
     )
+    facts = ProductFacts.from_panel(panel, anchors=anchors)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(
             Path(scratch) / "version",
             demand=demand,
-            facts=ProductFacts.from_panel(panel, anchors=anchors),
+            facts=facts,
             config=config,
             # The elasticities that the gates look at are those that will price, not the last fold's.
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
             anchors=anchors,
+            holds_only=knows_too_little(demand, facts, least=config.registry.gates.identified),
         )
+        if version.holds_only:
+            say(HOLDS_ONLY_MEANING)
         number = _register(version, frame, panel, config=config)
     return number, "\n".join(score_lines(figures))
 

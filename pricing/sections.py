@@ -163,6 +163,7 @@ class GatesConfig(Section):
     coverage_80: tuple[float, float]
     coverage_95: tuple[float, float]
     elasticity_sane: float = Field(ge=0, le=1)
+    identified: float = Field(default=0.1, ge=0, le=1)
     products: float = Field(default=0.95, ge=0, le=1)
     parity: float = Field(gt=0)
     golden_latency_ms: float = Field(gt=0)

@@ -11,13 +11,14 @@ from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS
 from serving.answers import dealt
 from serving.api import Endpoint, body_of
 from serving.catalogue import elasticity_of, find_row
 from serving.champion import FAULTS, Served
 from serving.prices import EXAMPLE
 from serving.problems import from_request_error
-from serving.schemas import Elasticity, Strict
+from serving.schemas import Elasticity, Meaning, Strict
 from serving.service import Service
 
 NOTE = (
@@ -49,13 +50,6 @@ class DriverBody(BaseModel):
     sentence: str
 
 
-class Meaning(BaseModel):
-    """A reason code in words."""
-
-    code: str
-    meaning: str
-
-
 class ExplainAnswer(BaseModel):
     """Where a price, or demand, comes from."""
 
@@ -69,6 +63,7 @@ class ExplainAnswer(BaseModel):
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
     reasons: list[Meaning]
     elasticity: Elasticity | None = Field(description="Null when the model does not know the product.")
+    grade: Meaning | None = Field(description="How well that elasticity is known, and what follows from it.")
 
 
 class SimulateRequest(Strict):
@@ -154,7 +149,8 @@ class Study:
 
 def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:
     reasons = [Meaning(code=code, meaning=REASONS[code]) for code in explanation.decision.decision.reasons]
-    row = find_row(served, asked.request.product_id)
+    row, version = find_row(served, asked.request.product_id), served.version
+    elasticity = None if row is None or version is None else elasticity_of(served.name, version, row)
     return ExplainAnswer(
         of=explanation.quantity,
         decision=explanation.decision.decision,
@@ -167,5 +163,12 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
         ],
         guardrails=[meaning for meaning in reasons if meaning.code.startswith(("at_", "gave_way_"))],
         reasons=reasons,
-        elasticity=None if row is None or served.version is None else elasticity_of(served.name, served.version, row),
+        elasticity=elasticity,
+        grade=_grade(elasticity, holds_only=version is not None and version.holds_only) if elasticity else None,
     )
+
+
+def _grade(elasticity: Elasticity, *, holds_only: bool) -> Meaning:
+    """The grade of an elasticity in words, and that the version holds all prices where it does."""
+    meaning = MEANINGS[elasticity.grade]
+    return Meaning(code=elasticity.grade, meaning=f"{meaning}; {HOLDS_ONLY_MEANING}" if holds_only else meaning)

@@ -3,13 +3,15 @@
 import datetime as dt
 import math
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from flask import request
+from numpy.typing import NDArray
 
 from pricing.decision.strategies import KINDS
 from pricing.demand.curve import Offers
+from pricing.registry.knowledge import known_of, shares_by_grade
 from pricing.registry.version import LoadedVersion
 from serving.api import Endpoint, encode
 from serving.champion import Served
@@ -81,6 +83,8 @@ class Catalogue:
             horizon=None if version is None else version.demand.horizon,
             kind=None if version is None else version.meta["kind"],
             weights=None if version is None else version.weights_hash,
+            grades=None if version is None else _rounded_shares(version),
+            holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
             following=self._service.follow(),
         )
@@ -116,10 +120,23 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
         low=round(low, 4),
         high=round(high, 4),
         source=_source(version, row),
+        **_known_of(version, np.array([row]))[0],
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=version.demand.state_date,
         model_version=name,
     )
+
+
+def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
+    """What is known of the elasticity of each of the products `rows`, by the fields' names."""
+    columns = known_of(version.demand, rows)
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
+    ]
+
+
+def _rounded_shares(version: LoadedVersion) -> dict[str, float]:
+    return {name: round(share, 4) for name, share in shares_by_grade(version.demand, version.facts).items()}
 
 
 def _source(version: LoadedVersion, row: int) -> Literal["model", "category"]:
@@ -149,6 +166,7 @@ def _products(served: Served, category: str | None) -> bytes:
     if served.version is None:
         return encode(Products(products=[]))
     facts = served.version.facts
+    known = _known_of(served.version, np.arange(len(facts.product_ids)))
     found = [
         Product(
             product_id=str(facts.product_ids[row]),
@@ -158,6 +176,7 @@ def _products(served: Served, category: str | None) -> bytes:
             unit_cost=_known(facts.unit_cost[row]),
             cost_assumed=bool(facts.cost_assumed[row]),
             stock=_known(facts.stock[row]),
+            **known[row],
         )
         for row in range(len(facts.product_ids))
         if category is None or facts.categories[row] == category

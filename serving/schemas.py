@@ -35,6 +35,16 @@ class Decisions(BaseModel):
     decisions: list[Decision | ItemError]
 
 
+Grade = Literal["tested", "own_history", "category", "prior_only"]
+
+
+class Meaning(BaseModel):
+    """A code in words."""
+
+    code: str
+    meaning: str
+
+
 class Product(BaseModel):
     """What the served version knows of a product."""
 
@@ -45,6 +55,7 @@ class Product(BaseModel):
     unit_cost: float | None
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
     stock: float | None = Field(description="Units left when the history ended.")
+    grade: Grade = Field(description="How well its elasticity is known; on prior_only the price stays but for stock.")
 
 
 class Products(BaseModel):
@@ -62,6 +73,10 @@ class Elasticity(BaseModel):
     high: float = Field(description="High end of the 80 % interval.")
     source: Literal["model", "category"] = Field(
         description="Whether the product's own history or only its category stands behind it."
+    )
+    grade: Grade = Field(
+        description="How well it is known: from price tests, the product's own price changes, its category's, or a "
+        "prior alone."
     )
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
@@ -97,6 +112,13 @@ class ModelInfo(BaseModel):
     horizon: int | None
     kind: str | None = Field(description="train, or refresh when it carries an older version's weights.")
     weights: str | None = Field(description="Hash of the weights.")
+    grades: dict[str, float] | None = Field(
+        description="Share of the units of the last 28 periods per grade of elasticity, 0 to 1."
+    )
+    holds_only: bool | None = Field(
+        description="Whether it knows too little of elasticities: it forecasts, and prices stay, but for stock, "
+        "guardrails and strategies that rest on no elasticity."
+    )
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
     following: Follow
 

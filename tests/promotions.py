@@ -42,6 +42,7 @@ def packed(
     seed: int = 1,
     data: dict[str, Any] | None = None,
     anchors: Anchors | None = None,
+    holds_only: bool = False,
     **changes: Any,
 ) -> LoadedVersion:
     """A version whose weights depend on the seed."""
@@ -55,6 +56,7 @@ def packed(
         config=load_config(),
         backtest={**figures(**changes), "data": about},
         origin=Origin(kind="train", data=about),
+        holds_only=holds_only,
         anchors=anchors,
     )
 

@@ -3,6 +3,7 @@
 import atexit
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -93,14 +94,23 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
 
 
 def make_version(
-    folder: Path, *, panel: Panel | None = None, seed: int = 1, config: Config | None = None, units: int = UNITS
+    folder: Path,
+    *,
+    panel: Panel | None = None,
+    seed: int = 1,
+    config: Config | None = None,
+    units: int = UNITS,
+    grade: int = OWN_HISTORY,
+    holds_only: bool = False,
 ) -> LoadedVersion:
     panel = panel or make_panel()
+    demand = make_demand(panel, seed=seed, units=units)
     return pack(
         folder,
-        demand=make_demand(panel, seed=seed, units=units),
+        demand=replace(demand, grade=np.full_like(demand.grade, grade)),
         facts=ProductFacts.from_panel(panel),
         config=config or load_config(),
         backtest={"figures": {"wape": 0.4, "wape_naive": 0.5}},
         origin=Origin(kind="train", data={"source": "simulated", "seed": seed}),
+        holds_only=holds_only,
     )

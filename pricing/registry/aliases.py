@@ -36,6 +36,7 @@ _ABOUT = (
     "(`mlflow run . -e promote`); `previous` is the last champion with other weights, to which `rollback` goes."
 )
 _TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library")
+_TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticities
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class RegisteredVersion:
     def weights(self) -> str:
         """The hash of its weights; empty for a version that this library did not log."""
         return self.tags.get("weights", "")
+
+    @property
+    def holds_only(self) -> bool:
+        """Whether it keeps every price but for stock and guardrails, as far as its tags say."""
+        return self.tags.get("holds_only") == "true"
 
 
 class Registry:
@@ -94,6 +100,7 @@ class Registry:
             raise RegistryError("a version is logged under a run, and none is active; open one first")
         header = files.read_header(Path(folder))
         own = {name: str(header[name]) for name in _TAGGED if header.get(name) is not None}
+        own |= {name: str(header[name]).lower() for name in _TAGGED_KNOWN if name in header}
         package = Path(pricing.__file__).parent
         with self._door(), _quiet_about_hints(), _named(Path(folder), ARTIFACT) as named:
             # These need pandas, which serving's follower does not have.

@@ -12,6 +12,7 @@ VOLUME_CLASSES = ("low", "mid", "high")
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
 _NAMED = 3  # products that a refusal names
+HOLDS_ONLY = "holds_only"
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ class Verdict:
         }
 
 
-def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig) -> list[Verdict]:
+def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
     """Whether a backtest is better than no model: what a first promotion needs, and every later one too.
 
     Args:
         figures: `Backtest.figures`: `wape`, `wape_naive`, `bias`, `coverage_80`, `coverage_95`, `by_volume`,
             `elasticity`.
         limits: The thresholds.
+        holds_only: Whether no price rests on its elasticities, so that they need not be plausible.
     """
     elasticity = figures.get("elasticity") or {}
     bias = _number(figures.get("bias"))
@@ -72,13 +74,26 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig) -> list[Verd
         _at_most("bias", None if bias is None else abs(bias), limits.bias, "absolute bias as a share of units"),
         _within("coverage_80", figures.get("coverage_80"), limits.coverage_80, "share of actuals in 80 % intervals"),
         _within("coverage_95", figures.get("coverage_95"), limits.coverage_95, "share of actuals in 95 % intervals"),
-        _at_least(
-            "elasticity_sane",
-            elasticity.get("share_sane"),
-            limits.elasticity_sane,
-            "share of products whose elasticity is plausible",
-        ),
+        _sane(elasticity.get("share_sane"), limits, holds_only=holds_only),
     ]
+
+
+def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
+    """Says whether prices may rest on the elasticities; refuses nothing, since a version that holds prices is of use.
+
+    Args:
+        share: Share of the units whose elasticity is known from more than a prior.
+        limits: The thresholds.
+        holds_only: Whether the version was packed as one of which no price rests on an elasticity.
+    """
+    verdict = _at_least("identified", share, limits.identified, "share of units whose elasticity is identified")
+    if holds_only:
+        said = f"promoted as {HOLDS_ONLY}: it forecasts, and prices stay, but for stock and guardrails"
+    elif verdict.passed:
+        return verdict
+    else:
+        said = f"prices move all the same: it was not packed as {HOLDS_ONLY}, and only a training decides that anew"
+    return replace(verdict, passed=True, sentence=f"{verdict.sentence}; {said}")
 
 
 def champion_gates(challenger: Mapping[str, Any], champion: Mapping[str, Any], limits: GatesConfig) -> list[Verdict]:
@@ -263,6 +278,14 @@ def _within(name: str, figure: Any, band: tuple[float, float], words: str) -> Ve
     number = _number(figure)
     passed = number is not None and band[0] <= number <= band[1]
     return Verdict(name, number, band, passed, f"{words}: {_say(number)}, needed {band[0]:g} to {band[1]:g}")
+
+
+def _sane(share: Any, limits: GatesConfig, *, holds_only: bool) -> Verdict:
+    words = "share of products whose elasticity is plausible"
+    verdict = _at_least("elasticity_sane", share, limits.elasticity_sane, words)
+    if verdict.passed or not holds_only:
+        return verdict
+    return replace(verdict, passed=True, sentence=f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
 
 
 def _say(figure: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Action, Audit, Entry, Turn
+from pricing.registry.gates import HOLDS_ONLY
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +118,11 @@ def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
             f"{_name(wish.expected)}, against which it was judged; run it again"
         )
     return entry
+
+
+def because(why: str, *, holds_only: bool) -> str:
+    """The reason for the record; of a version that is holds_only it says so, whoever gave the reason."""
+    return f"{why}; {HOLDS_ONLY}: prices stay" if holds_only else why
 
 
 def earlier_champion(entries: Sequence[Entry], versions: Mapping[str, str], *, weights: str) -> str | None:

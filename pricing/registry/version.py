@@ -19,6 +19,7 @@ from pricing.demand.model import DemandModel
 from pricing.errors import ConfigError, VersionError
 from pricing.registry import files, golden
 from pricing.registry.golden import Verification
+from pricing.registry.knowledge import identified_share, without_grades
 
 FORMAT = 2
 # What a header must say, and what it stands for when it does not say it.
@@ -72,6 +73,15 @@ class LoadedVersion:
         """Which weights these are: versions that share it differ in their states only."""
         return str(self.meta["weights"])
 
+    @cached_property
+    def holds_only(self) -> bool:
+        """Whether no price of it rests on an elasticity: it forecasts, and prices stay, but for stock and guardrails.
+
+        A version that was packed before it was said is one where no elasticity has more than a prior behind it.
+        """
+        said = self.meta.get("holds_only")
+        return not identified_share(self.demand, self.facts) if said is None else bool(said)
+
     def pricer(self, *, version: str, config: ModelConfig | None = None) -> Pricer:
         """What answers requests by this version.
 
@@ -79,7 +89,7 @@ class LoadedVersion:
             version: The name that its decisions carry, usually the registry's version number.
             config: Replaces the configuration that the version was built with.
         """
-        return Pricer(self.demand, self.facts, config or self.config, version=version)
+        return _pricer(self.demand, self.facts, config or self.config, version=version, holds_only=self.holds_only)
 
     def verify(self) -> Verification:
         """Prices the golden requests and compares them with what was recorded at packing.
@@ -98,6 +108,7 @@ def pack(
     config: ModelConfig,
     backtest: Mapping[str, Any],
     origin: Origin,
+    holds_only: bool,
     anchors: Anchors | None = None,
 ) -> LoadedVersion:
     """Writes a version into a new folder and reads it back, so that what is returned is what was written.
@@ -112,13 +123,15 @@ def pack(
         backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
             passes its parent's unchanged.
         origin: What the version was computed from.
+        holds_only: Whether no price may rest on its elasticities; see `knowledge.knows_too_little`. A refresh learns
+            none, so it passes its parent's unchanged.
         anchors: The regular prices in force; absent, they are the list prices of `facts`.
 
     Raises:
         VersionError: A part that cannot be written, or that answers otherwise once it is read back.
     """
     folder = Path(folder)
-    pricer = Pricer(demand, facts, config, version="golden")
+    pricer = _pricer(demand, facts, config, version="golden", holds_only=holds_only)
     header = {
         "format": FORMAT,
         "contract": CONTRACT_VERSION,
@@ -133,6 +146,8 @@ def pack(
         "period": demand.period,
         "horizon": demand.horizon,
         "products": len(demand.product_ids),
+        "identified": round(identified_share(demand, facts), 6),
+        "holds_only": holds_only,
         "golden": golden.record(
             pricer, golden.choose_requests(demand, today=demand.state_date), today=demand.state_date
         ),
@@ -185,6 +200,10 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
         ) from error
     except (KeyError, ValueError) as error:
         raise VersionError(f"{folder}: cannot be read by this library: {error}; pack the model again") from error
+
+
+def _pricer(demand: DemandModel, facts: ProductFacts, config: ModelConfig, *, version: str, holds_only: bool) -> Pricer:
+    return Pricer(without_grades(demand) if holds_only else demand, facts, config, version=version)
 
 
 def read_anchors(folder: str | Path) -> Anchors:

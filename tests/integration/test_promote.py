@@ -113,6 +113,43 @@ def test_the_first_promotion_needs_only_the_baselines(shop: Shop, capsys: pytest
     assert "passes all" in capsys.readouterr().out
 
 
+def test_a_version_that_holds_only_is_promoted_and_every_record_says_so(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add(holds_only=True, elasticity={"share_sane": 0.0})
+
+    code = promote.main([])
+    told = capsys.readouterr().out
+    history.main([])
+
+    assert code == 0
+    assert "the version is holds_only" in told
+    assert "| elasticity_sane | pass | 0 | ≥ 0.9 |" in told
+    assert shop.registry.find("champion").holds_only
+    assert shop.entries()[-1].why == "passes every gate; holds_only: prices stay"
+    assert "holds_only" in next(gate["sentence"] for gate in shop.entries()[-1].gates if gate["name"] == "identified")
+    assert "passes every gate; holds_only: prices stay" in capsys.readouterr().out
+
+
+def test_a_refresh_and_a_rollback_keep_the_word_of_the_version_that_held_prices(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add(holds_only=True)
+    promote.main([])
+    shop.add(seed=2)
+    promote.main([])
+    moves = shop.registry.find("champion").holds_only
+
+    code = rollback.main(["--sales", shop.sales(160)])
+
+    assert (code, moves) == (0, False)
+    assert shop.registry.find("champion").tags["kind"] == "refresh"
+    assert shop.registry.find("champion").holds_only
+    assert shop.entries()[-1].why.endswith("; holds_only: prices stay")
+    assert "the version is holds_only" in capsys.readouterr().out
+    shop.fetch("champion").verify()
+
+
 def test_a_refused_challenger_leaves_the_champion_and_exits_3(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     first = shop.add()
     promote.main([])
@@ -397,6 +434,7 @@ def packed_with(shop: Shop, *, fingerprint: str, **demand: int) -> str:
         config=config,
         backtest={**figures(), "data": {"fingerprint": fingerprint, "source": "sales.csv", "last_date": "2030-01-01"}},
         origin=Origin(kind="train", data={}),
+        holds_only=False,
         anchors=persons_anchors(panel),
     )
     with mlflow.start_run():
@@ -465,7 +503,8 @@ def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_al
     assert champion.tags["backtest"] == shop.registry.find(first).tags["backtest"]
     assert champion.tags["kind"] == "refresh"
     assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
-    assert [gate["name"] for gate in shop.entries()[-1].gates] == ["fresh", "parity", "golden", "products", "anchors"]
+    named = ["identified", "fresh", "parity", "golden", "products", "anchors"]
+    assert [gate["name"] for gate in shop.entries()[-1].gates] == named
     assert "previous" not in shop.registry.aliases()
 
 

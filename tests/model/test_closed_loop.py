@@ -50,8 +50,16 @@ def nights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Nights:
 def served(demand: DemandModel, panel: Panel, anchors: Anchors, *, config: Config, folder: Path) -> DemandModel:
     """The model as it is served: packed into a version, with the anchors, and read back."""
     facts = ProductFacts.from_panel(panel, anchors=anchors)
-    origin = Origin(kind="train", data={})
-    pack(folder, demand=demand, facts=facts, config=config, backtest={"wape": 0.4}, origin=origin, anchors=anchors)
+    pack(
+        folder,
+        demand=demand,
+        facts=facts,
+        config=config,
+        backtest={"wape": 0.4},
+        origin=Origin(kind="train", data={}),
+        holds_only=False,
+        anchors=anchors,
+    )
     version = load(folder)
     assert version.anchors.same(anchors)
     return version.demand

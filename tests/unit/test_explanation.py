@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pricing.decision.explanation import GROUPS, explain, shapley
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
+from pricing.registry.knowledge import MEANINGS
 from pricing.registry.version import load
 from tests.serving_kit import REQUEST, Shop, open_shop
 from tests.versions import shared_version
@@ -182,6 +183,14 @@ def test_explain_over_http_names_guardrails_elasticity_and_its_limits(shop: Shop
     assert answer["elasticity"]["elasticity"] < -1
     codes = {meaning["code"] for meaning in answer["guardrails"]}
     assert codes == {code for code in answer["decision"]["reasons"] if code.startswith(("at_", "gave_way_"))}
+
+
+@pytest.mark.parametrize(("product", "grade"), [("P00001", "own_history"), ("nobody", None)])
+def test_explain_says_in_words_how_well_the_elasticity_is_known(shop: Shop, product: str, grade: str | None) -> None:
+    answer = shop.client.post("/explain", json={"request": {**REQUEST, "product_id": product}}).get_json()
+
+    meaning = None if grade is None else {"code": grade, "meaning": MEANINGS[grade]}
+    assert answer["grade"] == meaning
 
 
 def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: Shop) -> None:

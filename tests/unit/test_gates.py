@@ -12,6 +12,7 @@ from pricing.registry.gates import (
     comparable,
     failed,
     golden_gate,
+    identified_gate,
     products_gate,
     state_gates,
 )
@@ -65,6 +66,36 @@ def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
     assert len(verdicts) == 1
     assert verdicts[0].figure is None
     assert "not measured" in verdicts[0].sentence
+
+
+def test_implausible_elasticities_refuse_no_version_whose_prices_rest_on_none() -> None:
+    verdicts = baseline_gates(figures(elasticity={"share_sane": 0.1}), LIMITS, holds_only=True)
+
+    sane = next(verdict for verdict in verdicts if verdict.name == "elasticity_sane")
+    assert names(verdicts) == []
+    assert (sane.figure, sane.threshold) == (0.1, 0.9)
+    assert "holds_only: no price rests on it" in sane.sentence
+
+
+def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
+    assert names(baseline_gates(figures(wape=0.51), LIMITS, holds_only=True)) == ["beats_naive"]
+
+
+@pytest.mark.parametrize(
+    ("share", "holds_only", "words"),
+    [
+        (0.5, False, "needed at least 0.1"),
+        (0.05, True, "promoted as holds_only: it forecasts, and prices stay"),
+        (0.05, False, "prices move all the same: it was not packed as holds_only"),
+    ],
+)
+def test_too_little_known_refuses_no_version_and_is_said(share: float, holds_only: bool, words: str) -> None:
+    verdict = identified_gate(share, LIMITS, holds_only=holds_only)
+
+    assert verdict.passed
+    assert verdict.figure == share
+    assert words in verdict.sentence
+    assert ("holds_only" in verdict.sentence) is (share < LIMITS.identified)
 
 
 def test_a_volume_class_without_products_is_not_judged() -> None:

@@ -4,7 +4,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from pipelines.model_card import model_card
+from pricing.demand.elasticity import LIMITS
+from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
 from pricing.registry.version import LoadedVersion, load
 from tests.versions import shared_version
 
@@ -54,3 +58,38 @@ def test_a_version_without_the_newer_figures_has_a_card_without_them() -> None:
     assert "transform" not in text
     assert "volatility" not in text.split("| low volume |")[1]
     assert "\n\n\n" not in text
+
+
+def test_the_card_tells_the_grades_and_names_the_largest_products_of_which_nothing_is_known() -> None:
+    demand, facts = version().demand, version().facts
+    order = np.argsort(-facts.typical_units)
+    grade = np.full(len(order), OWN_HISTORY, np.int8)
+    grade[order[[1, 3]]] = PRIOR_ONLY
+
+    text = model_card(replace(version(), demand=replace(demand, grade=grade), backtest=OLD), model="pricing")
+
+    known = text.split("## What is known of each elasticity")[1].split("##")[0]
+    share = facts.typical_units[order[[1, 3]]].sum() / facts.typical_units.sum()
+    first, second = facts.product_ids[order[[1, 3]]].tolist()
+    assert f"| prior_only | 2 | {share:.0%} |" in known
+    assert f"| own_history | {len(order) - 2} | {1 - share:.0%} |" in known
+    assert known.index(f"the largest first: {first}") < known.index(second)
+    assert "No estimate ends at a limit." in known
+    assert "holds_only" not in known
+
+
+def test_the_card_names_estimates_at_a_limit() -> None:
+    demand = version().demand
+    elasticity = demand.norms.elasticity.copy()
+    elasticity[[2, 5]] = LIMITS
+    limited = replace(demand, norms=replace(demand.norms, elasticity=elasticity))
+
+    text = model_card(replace(version(), demand=limited, backtest=OLD), model="pricing")
+
+    assert f"no finding: {demand.product_ids[2]}, {demand.product_ids[5]}." in text
+
+
+def test_the_card_of_a_version_that_holds_only_says_so() -> None:
+    holds = replace(version(), backtest=OLD, meta={**version().meta, "holds_only": True})
+
+    assert "**The version is holds_only:" in model_card(holds, model="pricing")

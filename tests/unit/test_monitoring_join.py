@@ -190,6 +190,25 @@ def test_a_held_out_product_is_known_by_its_reason(tmp_path):
     assert counts(joined.findings)["held_out"] == 1
 
 
+@pytest.mark.parametrize(
+    ("reasons", "source", "unidentified"),
+    [
+        (["elasticity_unidentified"], "rule", True),
+        (["elasticity_unidentified", "no_model"], "rule", False),
+        (["elasticity_unidentified", "model_failed"], "rule", False),
+        (["elasticity_unidentified", "unknown_category"], "rule", False),
+        (["low_confidence"], "rule", False),
+    ],
+)
+def test_a_price_held_for_want_of_an_elasticity_is_told_from_an_answer_without_a_model(
+    tmp_path, reasons, source, unidentified
+):
+    made = entries(PANEL, TRUTH, days=range(55, 56))
+    decisions, _ = logged(tmp_path, [redecided(entry, reasons=reasons, source=source) for entry in made])
+
+    assert set(join(decisions, PANEL).frame["unidentified"]) == {unidentified}
+
+
 def test_a_price_far_outside_the_candidates_has_no_forecast(tmp_path):
     panel = changed(PANEL, "price", float(PANEL.price[0, 55]) * 3, row=0, day=55)
     decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56)))

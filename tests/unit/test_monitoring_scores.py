@@ -37,6 +37,7 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "inside": (np.arange(len(forecast)) % 5 > 0).astype(float),
             "pricing": "followed",
             "held_out": False,
+            "unidentified": False,
             "charged": 10.0,
             "cost": 6.0,
             "expected_margin": forecast * 4,
@@ -155,6 +156,16 @@ def test_held_out_products_count_for_the_error_and_not_for_what_pricing_did():
     assert found.rows == len(rows)
     assert (found.share_rule, found.confidence) == (0.0, pytest.approx(0.7))
     assert found.realised == pytest.approx((4 * rows.loc[~held, "units_sold"]).sum())
+
+
+def test_prices_held_for_want_of_an_elasticity_are_no_answers_by_rule():
+    rows = frame(products=10)
+    rows.loc[rows["product_id"].isin(["P1", "P2", "P3"]), ["unidentified", "source"]] = [True, "rule"]
+    rows.loc[rows["product_id"] == "P4", "source"] = "rule"
+
+    found = score(rows, name="x", rng=np.random.default_rng(0))
+
+    assert (found.share_rule, found.share_unidentified) == (pytest.approx(0.1), pytest.approx(0.3))
 
 
 def test_no_rows_give_unknown_figures_and_no_crash():

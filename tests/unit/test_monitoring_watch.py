@@ -7,7 +7,7 @@ import pytest
 from benchmarks.monitoring_world import World, build
 from monitoring.cli import UsageError, options
 from monitoring.decisions import in_force, period_start
-from monitoring.watch import rules
+from monitoring.watch import prices_held, rules
 from pricing.config import load_config
 
 
@@ -71,3 +71,11 @@ def test_the_benchmark_world_is_the_same_for_the_same_seed():
 
     assert np.array_equal(first.units_sold, again.units_sold)
     assert not np.array_equal(first.units_sold, other.units_sold)
+
+
+@pytest.mark.parametrize(("share", "levels"), [(float("nan"), []), (0.0, []), (0.1, ["note"]), (0.9, ["warning"])])
+def test_prices_held_for_want_of_an_elasticity_are_a_finding_and_never_a_breach(share, levels):
+    findings = prices_held(share, warn_above=0.25)
+
+    assert [finding.level for finding in findings] == levels
+    assert all("test prices on these products" in finding.text for finding in findings)

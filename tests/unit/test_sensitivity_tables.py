@@ -40,6 +40,8 @@ def test_every_product_has_its_elasticity_with_an_interval() -> None:
     assert (summary["elasticity_low"] < summary["elasticity"]).all()
     assert (summary["elasticity"] < summary["elasticity_high"]).all()
     assert set(summary["source"]) == {"model"}
+    assert set(summary["grade"]) == {"own_history"}
+    assert "<td>own history</td>" in sensitivity_page(found(), {}, title="x")
 
 
 def test_every_context_and_price_level_is_in_the_tables() -> None:

@@ -16,12 +16,13 @@ import pytest
 
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision
+from pricing.demand.grades import CATEGORY
 from pricing.errors import ConfigError, RequestError
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
 from serving.pointer import BAKED, Following, Pointer, replace_file, write_pointer
 from tests.serving_kit import REQUEST, Shop, open_shop, settings_in
-from tests.versions import shared_version
+from tests.versions import make_version, shared_panel, shared_version
 
 OURS = {"PRICING_RUN_ID": "now"}
 
@@ -320,6 +321,33 @@ def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: Shop) -> Non
     assert answer["state_date"] == "2023-07-28"
 
 
+def test_every_product_and_elasticity_has_the_grade_that_the_version_gave_it(tmp_path: Path) -> None:
+    make_version(tmp_path / "version", panel=shared_panel(), grade=CATEGORY)
+    with open_shop(tmp_path / "home", version=tmp_path / "version") as shop:
+        products = shop.client.get("/products").get_json()["products"]
+        elasticity = shop.client.get("/products/P00003/elasticity").get_json()
+        model = shop.client.get("/model").get_json()
+
+    assert {product["grade"] for product in products} == {"category"}
+    assert elasticity["grade"] == "category"
+    assert model["grades"] == {"tested": 0.0, "own_history": 0.0, "category": 1.0, "prior_only": 0.0}
+    assert model["holds_only"] is False
+
+
+def test_a_version_that_holds_only_says_so_and_keeps_prices_over_http(tmp_path: Path) -> None:
+    make_version(tmp_path / "version", panel=shared_panel(), holds_only=True)
+    with open_shop(tmp_path / "home", version=tmp_path / "version") as shop:
+        model = shop.client.get("/model").get_json()
+        priced = shop.price(current_price=1.0, list_price=1.0, current_stock=1e6).get_json()
+        grade = shop.client.post("/explain", json={"request": REQUEST}).get_json()["grade"]
+
+    assert model["holds_only"] is True
+    assert (priced["recommended_price"], priced["source"]) == (1.0, "rule")
+    assert "elasticity_unidentified" in priced["reasons"]
+    assert grade["code"] == "own_history"
+    assert "the version is holds_only" in grade["meaning"]
+
+
 @pytest.mark.parametrize("product", ["nobody", "a/b c", "☕"])
 def test_the_elasticity_of_an_unknown_product_is_404(shop: Shop, product: str) -> None:
     assert shop.client.get(f"/products/{product}/elasticity").status_code == 404
@@ -329,7 +357,8 @@ def test_without_a_version_the_catalogue_is_empty(tmp_path: Path) -> None:
     with open_shop(tmp_path) as shop:
         assert shop.client.get("/products").get_json() == {"products": []}
         assert shop.client.get("/products/P00001/elasticity").status_code == 404
-        assert shop.client.get("/model").get_json()["model_version"] == "none"
+        model = shop.client.get("/model").get_json()
+        assert (model["model_version"], model["grades"], model["holds_only"]) == ("none", None, None)
         assert {one["name"] for one in shop.client.get("/strategies").get_json()["strategies"]} >= {"margin", "match"}
 
 

@@ -274,6 +274,7 @@ def test_packing_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
             config=load_config(),
             backtest=figures(),
             origin=Origin(kind="train", data={}),
+            holds_only=False,
         )
 
     assert list(work.iterdir()) == []

@@ -1,0 +1,78 @@
+"""What a version knows of elasticities: each product's grade, shares of units, whether prices may rest on it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.decision.facts import ProductFacts
+from pricing.demand.grades import GRADES, PRIOR_ONLY
+from pricing.demand.model import DemandModel
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+MEANINGS: Mapping[str, str] = {
+    "tested": "prices drawn at random in price tests tell how demand answers to price",
+    "own_history": "the product's own price changes tell how demand answers to price",
+    "category": "the product's own price changes tell too little, so its elasticity is that of its category",
+    "prior_only": "no price change tells how demand answers to price, so the price stays, but for stock and guardrails",
+}
+HOLDS_ONLY_MEANING = (
+    "the version is holds_only: it knows too little of elasticities, so it forecasts and every price stays, but for "
+    "stock, guardrails and strategies that rest on no elasticity"
+)
+
+
+def known_of(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
+    """What is known of the elasticities of products `rows`, as columns (row,), for all places that show it.
+
+    The column `grade` holds one of `grades.GRADES`; a row of −1 is a product that the model does not know.
+    """
+    return {"grade": np.array(GRADES)[np.where(rows >= 0, demand.grade[rows], PRIOR_ONLY)]}
+
+
+def unit_shares(demand: DemandModel, facts: ProductFacts) -> Floats:
+    """(product,) share of the units sold of late, in the demand model's order.
+
+    A product that has not been on sale of late counts nothing; where all count nothing, each counts alike.
+    """
+    ids = facts.product_ids
+    units = np.zeros(len(demand.product_ids))
+    if len(ids):
+        place = np.minimum(np.searchsorted(ids, demand.product_ids), len(ids) - 1)
+        units = np.where(ids[place] == demand.product_ids, np.nan_to_num(facts.typical_units[place]), 0.0)
+    if not units.any():
+        units = np.ones(len(units))
+    return np.asarray(units / max(float(units.sum()), 1e-300))
+
+
+def shares_by_grade(demand: DemandModel, facts: ProductFacts) -> dict[str, float]:
+    """Share of the units per grade, highest grade first; all 0 without products."""
+    shares = unit_shares(demand, facts)
+    found = np.bincount(demand.grade, weights=shares, minlength=len(GRADES)) if len(shares) else np.zeros(len(GRADES))
+    return {name: float(found[grade]) for grade, name in reversed(tuple(enumerate(GRADES)))}
+
+
+def identified_share(demand: DemandModel, facts: ProductFacts) -> float:
+    """Share of the units whose elasticity is known from more than a prior, 0…1."""
+    return float(unit_shares(demand, facts)[demand.grade != PRIOR_ONLY].sum())
+
+
+def knows_too_little(demand: DemandModel, facts: ProductFacts, *, least: float) -> bool:
+    """Whether a version of these parts must be `holds_only`: no price is to rest on its elasticities.
+
+    Args:
+        demand: The demand model.
+        facts: What is known of its products.
+        least: Identified share of the units from which on prices may move (`registry.gates.identified`).
+    """
+    return identified_share(demand, facts) < least
+
+
+def without_grades(demand: DemandModel) -> DemandModel:
+    """The same model with all elasticities graded *prior only*: what a `holds_only` version prices with."""
+    priors = replace(demand.priors, grade=np.full_like(demand.priors.grade, PRIOR_ONLY))
+    return replace(demand, grade=np.full_like(demand.grade, PRIOR_ONLY), priors=priors)

@@ -1,0 +1,150 @@
+"""What a version knows of elasticities, and that one which knows too little keeps every price."""
+
+import datetime as dt
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricing.decision.facts import ProductFacts
+from pricing.decision.request import PriceRequest
+from pricing.demand.grades import CATEGORY, GRADES, OWN_HISTORY, PRIOR_ONLY, TESTED
+from pricing.demand.model import DemandModel
+from pricing.registry import files
+from pricing.registry.knowledge import (
+    MEANINGS,
+    identified_share,
+    known_of,
+    knows_too_little,
+    shares_by_grade,
+    unit_shares,
+)
+from pricing.registry.version import LoadedVersion, load
+from tests.versions import make_demand, make_version, shared_panel
+
+TODAY = dt.date(2023, 8, 1)
+
+
+@cache
+def parts() -> tuple[DemandModel, ProductFacts]:
+    return make_demand(shared_panel()), ProductFacts.from_panel(shared_panel())
+
+
+def graded(*grades: int) -> DemandModel:
+    """The model, its products graded so in turn."""
+    demand = parts()[0]
+    return replace(demand, grade=np.resize(np.array(grades, np.int8), len(demand.product_ids)))
+
+
+def moved(version: LoadedVersion) -> int:
+    """How many of a version's products get another price than the current one, stock being ample."""
+    facts = version.facts
+    requests = [
+        PriceRequest(
+            product_id=str(product), current_stock=1e6, day_of_week="Friday", current_price=round(float(price), 2)
+        )
+        for product, price in zip(facts.product_ids, facts.list_price, strict=True)
+    ]
+    decisions = version.pricer(version="1").price(requests, today=TODAY)
+    return sum(
+        decision.recommended_price != request.current_price
+        for request, decision in zip(requests, decisions, strict=True)
+    )
+
+
+@settings(deadline=None)  # the first example simulates the market
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_the_grades_share_all_units_between_them(grades: list[int]) -> None:
+    demand, facts = graded(*grades), parts()[1]
+
+    shares = shares_by_grade(demand, facts)
+
+    assert tuple(shares) == GRADES[::-1]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert identified_share(demand, facts) == pytest.approx(1 - shares["prior_only"])
+
+
+def test_a_product_weighs_by_what_it_sold_of_late() -> None:
+    demand, facts = graded(PRIOR_ONLY), parts()[1]
+    units = np.full(len(facts.product_ids), np.nan)
+    units[:2] = 3.0, 1.0
+    demand = replace(demand, grade=np.where(np.arange(len(units)) == 0, TESTED, PRIOR_ONLY).astype(np.int8))
+
+    known = replace(facts, typical_units=units)
+
+    assert identified_share(demand, known) == pytest.approx(0.75)
+    assert identified_share(demand, replace(facts, typical_units=units * np.nan)) == pytest.approx(1 / len(units))
+
+
+def test_units_find_their_product_whatever_the_order() -> None:
+    demand, facts = parts()
+    keep = np.arange(len(facts.product_ids)) != 1
+    some = ProductFacts.from_arrays({name: array[keep] for name, array in facts.to_arrays().items()}, facts.meta())
+
+    shares = unit_shares(demand, some)
+
+    assert shares[1] == 0
+    assert shares[2] == pytest.approx(facts.typical_units[2] / some.typical_units.sum())
+
+
+@pytest.mark.parametrize(("least", "too_little"), [(0.0, False), (0.4, False), (0.6, True), (1.0, True)])
+def test_a_version_knows_too_little_below_the_limit(least: float, too_little: bool) -> None:
+    demand, facts = graded(PRIOR_ONLY, OWN_HISTORY), parts()[1]
+    even = replace(facts, typical_units=np.ones(len(facts.product_ids)))
+
+    assert knows_too_little(demand, even, least=least) is too_little
+
+
+def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
+    columns = known_of(graded(TESTED), np.array([0, -1]))
+
+    assert columns["grade"].tolist() == ["tested", "prior_only"]
+
+
+def test_every_grade_has_a_meaning() -> None:
+    assert set(MEANINGS) == set(GRADES)
+
+
+def test_a_version_that_holds_only_keeps_every_price_that_it_would_move(tmp_path: Path) -> None:
+    moves = make_version(tmp_path / "moves", panel=shared_panel())
+    holds = make_version(tmp_path / "holds", panel=shared_panel(), holds_only=True)
+
+    assert moved(moves) > 0
+    assert moved(holds) == 0
+    assert holds.holds_only
+    assert not moves.holds_only
+    holds.verify()
+
+
+def test_a_version_that_holds_only_forecasts_and_shows_its_grades(tmp_path: Path) -> None:
+    moves = make_version(tmp_path / "moves", panel=shared_panel())
+    holds = make_version(tmp_path / "holds", panel=shared_panel(), holds_only=True)
+    request = PriceRequest(product_id="P00001", current_stock=1e6, day_of_week="Friday")
+
+    units = [version.pricer(version="1").demand_at([request], [1.0], today=TODAY) for version in (moves, holds)]
+
+    assert units[0] == units[1]
+    assert shares_by_grade(holds.demand, holds.facts)["own_history"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("grade", "holds_only"), [(PRIOR_ONLY, True), (CATEGORY, False), (OWN_HISTORY, False)])
+def test_a_version_that_does_not_say_holds_only_where_no_grade_is_above_prior(
+    tmp_path: Path, grade: int, holds_only: bool
+) -> None:
+    version = make_version(tmp_path / "version", panel=shared_panel(), grade=grade)
+    meta = {name: value for name, value in version.meta.items() if name not in ("holds_only", "identified")}
+
+    assert replace(version, meta=meta).holds_only is holds_only
+
+
+def test_the_header_says_whether_a_version_holds_only(tmp_path: Path) -> None:
+    make_version(tmp_path / "version", panel=shared_panel(), holds_only=True)
+
+    header = files.read_header(tmp_path / "version")
+
+    assert (header["holds_only"], header["identified"]) == (True, 1.0)
+    assert load(tmp_path / "version").holds_only
