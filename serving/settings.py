@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pricing.config import Config, load_config
+from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
 from pricing.places import ROOT, SQLITE
 from pricing.sections import TrialConfig
@@ -65,6 +66,11 @@ class Settings:
     def holdout_file(self) -> Path:
         """Where monitoring keeps the list of the products that are held out."""
         return self.home / "monitoring" / "holdout.json"
+
+    @property
+    def price_tests_file(self) -> Path:
+        """Where `pipelines.price_test` keeps the plan of price tests."""
+        return plan_file(self.home)
 
     @property
     def tries_challenger(self) -> bool:
