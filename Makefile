@@ -12,6 +12,7 @@ export PORT ?= 8080
 installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
 mlflow = MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} .venv/bin/mlflow
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+named = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or URL, or SALES=simulated for the built-in simulated market))
 options = $(if $(SALES),-P sales=$(SALES)) $(if $(CONFIG),-P config=$(CONFIG))
 
 .PHONY: help install demo test test-fast lint train promote serve image reports bench lock clean
@@ -38,8 +39,8 @@ lint:  ## ruff, its formatter and mypy
 	$(installed) development demo
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-train:  ## a new challenger (SALES=path or URL, CONFIG=file)
-	$(installed) training demo
+train:  ## a new challenger (SALES=path or URL, or SALES=simulated; CONFIG=file)
+	$(named)$(installed) training demo
 	$(mlflow) run . --env-manager local $(options)
 
 promote:  ## the challenger becomes champion, if it passes the gates

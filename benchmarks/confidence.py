@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from pricing.data.market import Market
 from pricing.data.market_oracle import expected_share
+from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import Requests
+from pricing.data.market_supply import Shelf
 from pricing.decision.request import Decision
 
 Floats = NDArray[np.float64]
@@ -35,12 +36,12 @@ class Judged:
         claims: Name ("moves", "holds") → parts of (decision,) confidence and whether it was right.
     """
 
-    market: Market
+    market: SimulatedMarket
     hold_step: float
     claims: dict[str, list[tuple[Floats, Bools]]] = field(default_factory=lambda: {"moves": [], "holds": []})
 
-    def add(self, requests: Requests, decisions: list[Decision]) -> None:
-        """Judges one morning. Answers by rule make no claim."""
+    def add(self, requests: Requests, decisions: list[Decision], *, shelf: Shelf) -> None:
+        """Judges one morning, whose shelf it is shown. Answers by rule make no claim."""
         held = np.array(["held" in decision.reasons for decision in decisions])
         by_model = np.array([decision.source != "rule" for decision in decisions]) & (requests.stock > 0)
         confidence = np.array([decision.confidence for decision in decisions])
@@ -49,7 +50,7 @@ class Judged:
         higher = np.clip(standing * (1 + self.hold_step), requests.lowest, requests.highest)
         lower = np.clip(standing / (1 + self.hold_step), requests.lowest, requests.highest)
         asked = np.stack([price, standing, higher, lower], axis=1)  # (request, 4)
-        worth = true_worth(self.market, requests, asked)
+        worth = true_worth(self.market, requests, asked, shelf=shelf)
         moves, holds = by_model & ~held, by_model & held
         self.claims["moves"].append((confidence[moves], worth[moves, 0] >= worth[moves, 1]))
         beside = np.maximum(worth[holds, 2], worth[holds, 3])
@@ -69,30 +70,28 @@ class Judged:
         return out
 
 
-def true_worth(market: Market, requests: Requests, prices: Floats) -> Floats:
+def true_worth(market: SimulatedMarket, requests: Requests, prices: Floats, *, shelf: Shelf) -> Floats:
     """(request, price) expected profit until the next delivery at `prices`, under the market's truth.
 
-    The competitor's price is taken for constant; the chance of running out counts.
+    The competitor's price is taken for constant; the chance of running out counts. Where shoppers remember, the price
+    is held for `market.held_days` and its mean day counted; where products substitute, what the others earn counts.
     """
-    truth = market.truth
     row = {product: at for at, product in enumerate(market.product_ids)}
     rows = np.array([row[product] for product in requests.product_id])
-    guess = requests.list_price * market.supply.rival_ratio[rows]
-    guess *= np.exp(market.world.rival_move[rows] * (requests.day >= truth.regime_day))
-    comp_price = np.where(np.isnan(requests.comp_price), guess, requests.comp_price)
+    days_left = market.next_delivery(requests.day)[rows] - requests.day
     worth = np.empty_like(prices)
-    for days in np.unique(requests.days_left):
-        some = np.flatnonzero(requests.days_left == days)
-        horizon = np.minimum(requests.day + np.arange(days), market.config.total_days - 1)
-        units = truth.expected_demand(
-            rows[some, None, None],
-            horizon[:, None],
-            prices[some][:, None, :],
-            comp_price=comp_price[some, None, None],
-        ).sum(axis=1)  # (some, price)
+    for days in np.unique(days_left):
+        some = np.flatnonzero(days_left == days)
+        ahead = max(int(days), market.held_days)
+        asked, comp_price = prices[some], requests.comp_price[some]
+        each = market.outlook(
+            rows[some], asked, day=requests.day, days=ahead, comp_price=comp_price, shelf=shelf
+        )  # (some, day, price)
+        beside = market.spill(rows[some], asked, day=requests.day, days=ahead, shelf=shelf).mean(axis=1) * days
+        units = each.mean(axis=1) * days
         stock = np.broadcast_to(requests.stock[some, None], units.shape)
-        sold = units * expected_share(units, stock=stock, size=truth.size * days)
-        worth[some] = (prices[some] - requests.unit_cost[some, None]) * sold
+        sold = units * expected_share(units, stock=stock, size=market.truth.size * days)
+        worth[some] = (asked - requests.unit_cost[some, None]) * sold + beside
     return worth
 
 

@@ -200,7 +200,7 @@ def markets(seed: int, *, fall: float = 0.0) -> tuple[Market, Market]:
 
 def live(market: Market, shop: Shop) -> Run:
     """All nights of a shop."""
-    return roll_forward(market, shop, days=AHEAD, refresh=shop.night, every=1)
+    return roll_forward(market, shop, days=AHEAD, refresh=shop.night, every=1, max_move=None)
 
 
 def hold(market: Market) -> Run:

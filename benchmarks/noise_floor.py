@@ -95,7 +95,7 @@ def measure(seed: int) -> dict[str, Any]:
     calendar = holiday_calendar(past, config.data)
     tested = backtest(past, config.demand, calendar=calendar)
     model = replace(fit(past, config.demand, calendar=calendar).model, level_error=tested.level_error)
-    run = roll_forward(market, random_prices(seed), days=DAYS)
+    run = roll_forward(market, random_prices(seed), days=DAYS, max_move=None)
     longer = build_panel(pd.concat([history, run.frame()], ignore_index=True), config.data)
     begin = len(market.ledger.price) - DAYS
     return {

@@ -6,12 +6,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.market_naive import Floats
+from pricing.data.market_policies import DeliveryGaps
 from pricing.data.market_rollforward import Requests
 
 BLOCK_DAYS, FOLDS = 28, 4
 START = -2.5
 BETWEEN = 0.6  # spread of products within their category that the fixed shrinkage assumes
-DAMPING = 0.5  # how far the mark-up rule goes from the list price to the best price, in logs
+DAMPING = 0.5  # how far the reference's mark-up rule goes from the list price to the best price, in logs
+UNKNOWN = 1e3  # standard error where prices never moved by more than they were expected to
+PLAIN_DAMPING = 0.8  # how far the plain rule goes that is given the platform's own elasticities
 
 
 def features(history: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Floats]:
@@ -71,6 +74,7 @@ def reference_elasticities(history: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame(index=pd.Index(np.unique(rows["product_id"]), name="product_id"))
     out["category"] = rows.groupby("product_id")["category"].last()
     fortnight = ((rows["date"] - rows["date"].min()).dt.days // 14).to_numpy()
+    out["raw"], out["error"] = START, UNKNOWN
     for product, at in rows[~sold_out].groupby("product_id").indices.items():
         where = np.flatnonzero(~sold_out)[at]
         shift, error = _slope(units[where], mean[where], residual[where], fortnight[where])
@@ -79,6 +83,8 @@ def reference_elasticities(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def _slope(units: Floats, mean: Floats, price: Floats, cluster: NDArray[np.int64]) -> tuple[float, float]:
+    if np.ptp(price) < 1e-6:
+        return 0.0, UNKNOWN
     weight = 1 / (1 + mean / 10)
     columns = np.stack([np.ones_like(price), price])
     beta = np.zeros(2)
@@ -103,9 +109,16 @@ def _shrink(out: pd.DataFrame) -> pd.DataFrame:
 
 
 class MarkUp:
-    """The reference as a policy: half way from list to cost × e / (e − 1), and dearer when stock would run out."""
+    """A plain rule: part of the way from list to cost × e / (e − 1), and dearer when stock would run out.
 
-    def __init__(self, history: pd.DataFrame, elasticities: pd.DataFrame) -> None:
+    Args:
+        history: Rows of the data contract.
+        elasticities: Indexed by product_id: elasticity, category.
+        damping: How far it goes from the list price to the best price, in logs; 1 is all the way.
+    """
+
+    def __init__(self, history: pd.DataFrame, elasticities: pd.DataFrame, *, damping: float = DAMPING) -> None:
+        self._damping, self._gaps = damping, DeliveryGaps(history)
         self._elasticity = elasticities["elasticity"].to_dict()
         self._category = elasticities.groupby("category")["elasticity"].mean().to_dict()
         self._overall = float(elasticities["elasticity"].mean())
@@ -128,9 +141,9 @@ class MarkUp:
         pairs = zip(requests.product_id, requests.category, strict=True)
         size = -np.array([self._elasticity.get(p, self._category.get(c, self._overall)) for p, c in pairs])
         best = requests.unit_cost * size / np.maximum(size - 1, 0.05)
-        damped = requests.list_price * (best / requests.list_price) ** DAMPING
+        damped = requests.list_price * (best / requests.list_price) ** self._damping
         damped = np.clip(damped, requests.lowest, requests.highest)
         usual = np.array([self._usual.get(product, 0.0) for product in requests.product_id])
-        expected = usual * (damped / requests.list_price) ** -size * requests.days_left
+        expected = usual * (damped / requests.list_price) ** -size * self._gaps.days_left(requests)
         dearer = damped * np.maximum(expected / np.maximum(requests.stock, 0.5), 1.0) ** (1 / size)
         return np.clip(dearer, requests.lowest, requests.highest)

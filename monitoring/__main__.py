@@ -26,6 +26,7 @@ from monitoring.tracking import monitoring_run, record, refreshed_by_night, retr
 from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
+from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.errors import HistoryError, PricingError
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     home = cli.home()
     given = {"sales": options.sales, "config": options.config, "quarantine": options.quarantine}
     with monitoring_run() as run:
-        panel = _panel(options, config.data)
+        champion = find_champion(config.registry.model_name, uri=tracking_uri())
+        panel = _panel(options, config.data, anchors=champion.anchors)
         archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now, archive=archive)
         memory = Memory(home / "monitoring" / "monitoring.db")
@@ -57,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             experiment=run.info.experiment_id,
         )
         log_findings += act.settle(memory, door, now=now, lock_hours=config.monitoring.lock_hours)
-        champion = find_champion(config.registry.model_name, uri=tracking_uri())
         seen = watch.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
         figures = watch.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))
         written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
@@ -102,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
 
 
-def _panel(options: argparse.Namespace, config: DataConfig) -> Panel:
-    panel = load_panel_from(options.sales, config, quarantine=options.quarantine)
+def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors | None) -> Panel:
+    panel = load_panel_from(options.sales, config, quarantine=options.quarantine, anchors=anchors)
     if options.until:
         panel = panel.through(_day(options.until))
     if not len(panel.dates):

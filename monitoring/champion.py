@@ -1,5 +1,6 @@
 """What monitoring knows of the versions that priced: the champion's backtest, and how far each version had seen."""
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from pricing.data.anchors import Anchors
 from pricing.errors import RegistryError, VersionError
 from pricing.registry import CHAMPION, files
 from pricing.registry.aliases import Registry
+from pricing.registry.version import read_anchors
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Champion:
         seen: The same for every version in the registry.
         others: Versions with other weights than the champion's.
         trouble: Why something is missing; empty when nothing is.
+        anchors: The regular prices that no price of the platform's own moves; None when unknown.
     """
 
     number: str
@@ -32,6 +38,7 @@ class Champion:
     seen: Mapping[str, np.datetime64] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
     trouble: str = ""
+    anchors: Anchors | None = None
 
 
 UNKNOWN = "unknown"
@@ -65,7 +72,17 @@ def find_champion(model_name: str, *, uri: str) -> Champion:
         }
         others = frozenset(version.number for version in versions if version.weights != champion.weights)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            documents = files.read(registry.download(champion.number, Path(folder) / "version"), check=False).documents
-        return Champion(champion.number, documents["backtest"], seen.get(champion.number), seen, others)
+            version = registry.download(champion.number, Path(folder) / "version")
+            backtest, anchors = files.read(version, check=False).documents["backtest"], _anchors(version)
+        return Champion(champion.number, backtest, seen.get(champion.number), seen, others, anchors=anchors)
     except (RegistryError, VersionError) as error:
         return Champion(number=UNKNOWN, trouble=str(error))
+
+
+def _anchors(version: Path) -> Anchors | None:
+    """The version's anchors; None where it has none to read, since its backtest counts for more here."""
+    try:
+        return read_anchors(version)
+    except VersionError as error:
+        _log.warning("list prices are derived without anchors: %s", error)
+        return None

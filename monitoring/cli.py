@@ -23,7 +23,7 @@ def options() -> Options:
         "python -m monitoring",
         "Compares decisions with the sales that followed, reports drift and decay, and says what to do.",
     )
-    parser.add_argument("--sales", metavar="WHERE", help="actual sales: CSV, Parquet, SQL address, s3://, …")
+    parser.add_sales()
     parser.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
     parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
     parser.add_argument("--quarantine", type=Path, metavar="DIR", help="write bad rows of the sales here and go on")

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from monitoring.decisions import in_force, period_start
 from monitoring.findings import Finding, Level, counted
 from pricing.data.panel import Panel
+from pricing.demand.evaluation import probability_transform, share_inside
 
 # The log keeps prices to six digits and the panel single precision; shops round to a cent.
 PRICE_TOLERANCE = 0.0051
 RANGE_TOLERANCE = 0.01
-LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is a Poisson distribution to all digits that matter
+INTERVAL = 0.80  # probability that the interval promises whose coverage is watched
 
 TEXTS: dict[str, tuple[Level, str]] = {
     "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
@@ -99,8 +99,8 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
     out["scored"] = ~(out["censored"].to_numpy() | no_forecast | hindsight)
     size = _between(out["candidate_price"], out["candidate_size"], price=charged)
-    held = share_inside(out["units_sold"].to_numpy(), mean=out["forecast"].to_numpy(), size=size)
-    out["inside"] = np.where(out["scored"], held, np.nan)
+    low, high = probability_transform(out["units_sold"].to_numpy(), mean=out["forecast"].to_numpy(), size=size)
+    out["inside"] = np.where(out["scored"], share_inside(low, high, level=INTERVAL), np.nan)
     sold = set(panel.product_ids[panel.present[:, -28:].any(axis=1)].tolist())
     counts = {
         "superseded": superseded,
@@ -136,28 +136,6 @@ def forecast_at(
     """
     logs = units.map(lambda values: np.log(np.maximum(np.asarray(values, dtype=float), 1e-9)))
     return np.exp(_between(prices, logs, price=price))
-
-
-def share_inside(
-    units: NDArray[np.floating], *, mean: NDArray[np.floating], size: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """How much of each outcome lies between the 10 % and the 90 % quantile of its forecast, 0…1.
-
-    Counts are lumpy: a tenth of the probability rarely ends between two of them. An outcome that equals an end is
-    inside by the share of its own probability that is, as in the backtest (`pricing.demand.metrics.coverage`); counted
-    whole, intervals of slow sellers would seem to hold far more than four of five.
-
-    Args:
-        units: (row,) sold.
-        mean: (row,) forecast.
-        size: (row,) of its negative binomial; NaN where unknown.
-    """
-    known = np.isfinite(mean) & (size > 0)
-    centre, r = np.where(known, np.maximum(mean, 1e-6), 1.0), np.where(known, np.minimum(size, LARGEST_SIZE), 1.0)
-    truth = stats.nbinom(r, r / (r + centre))
-    below, at = truth.cdf(np.ceil(units) - 1), truth.cdf(np.floor(units))
-    share = np.clip(np.minimum(at, 0.9) - np.maximum(below, 0.1), 0.0, None) / np.maximum(at - below, 1e-12)
-    return np.where(known, share, np.nan)
 
 
 def _between(prices: "pd.Series[Any]", values: "pd.Series[Any]", *, price: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -24,23 +24,19 @@ class Terminated(BaseException):
     """SIGTERM arrived. Not an Exception, so that no handler of ordinary errors swallows it."""
 
 
-def job_options(job: str, description: str, *, sales: bool = True) -> Options:
+def job_options(job: str, description: str, *, sales: bool = True, needs_sales: bool = True) -> Options:
     """Makes the parser of one job with the options that all jobs share.
 
     Args:
         job: The module's name, as in `python -m pipelines.JOB`.
         description: What the job does, one sentence.
         sales: Whether the job reads sales, and so takes --sales and --quarantine.
+        needs_sales: Whether it cannot do without them.
     """
     options = Options(f"python -m pipelines.{job}", description)
     options.add_argument("--config", default=None, metavar="FILE", help="YAML laid over config/default.yaml")
     if sales:
-        options.add_argument(
-            "--sales",
-            default=None,
-            metavar="WHERE",
-            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3:// or completejourney; absent: simulated market",
-        )
+        options.add_sales(needed=needs_sales)
         options.add_argument(
             "--quarantine",
             default=None,

@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 
 from pipelines.cli import job_options, run_main
+from pipelines.production import sales_anchors
 from pipelines.record import log_data
 from pipelines.tracking import tracked_run, write_note
 from pricing.config import load_config
@@ -29,7 +30,8 @@ def _etl(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     started = time.monotonic()
     with tracked_run("etl", config=config):
-        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
+        anchors = sales_anchors(config)
+        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
         save_panel(panel, options.output)
         lines = report(panel)
         log_data(panel, sales=options.sales)

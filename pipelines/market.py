@@ -16,10 +16,11 @@ from pipelines.cli import job_options, run_main
 from pipelines.market_platform import Platform
 from pipelines.market_truth import true_elasticity_demand
 from pricing.config import Config, load_config
-from pricing.data.market import Market, MarketConfig, simulate
+from pricing.data.market import MarketConfig, simulate
 from pricing.data.market_oracle import Oracle
 from pricing.data.market_policies import CostPlus, Rules, match_competitor, static
-from pricing.data.market_rollforward import Policy, Refresh, Run, roll_forward
+from pricing.data.market_protocol import SimulatedMarket
+from pricing.data.market_rollforward import MAX_MOVE, Policy, Refresh, Run, roll_forward
 from pricing.data.market_scores import Score, score
 from pricing.errors import VersionError
 from pricing.places import pricing_home
@@ -45,12 +46,20 @@ class Contestant:
     refresh: Refresh | None = None
 
 
-def contestants(market: Market, config: Config) -> dict[str, Contestant]:
-    """The policies that come with the market, by name, made ready with its history."""
+def contestants(market: SimulatedMarket, config: Config, *, max_move: float | None = MAX_MOVE) -> dict[str, Contestant]:
+    """The policies that come with the market, by name, made ready with its history.
+
+    Args:
+        market: The market.
+        config: The platform's configuration.
+        max_move: The largest move that the market will take.
+    """
     history = market.frame()
     rules = Rules(history)
-    blind = Platform(market, config, lambda _: None, frame=history)
-    informed = Platform(market, config, lambda panel: true_elasticity_demand(market, panel), frame=history)
+    blind = Platform(market, config, lambda _: None, frame=history, max_move=max_move)
+    informed = Platform(
+        market, config, lambda panel: true_elasticity_demand(market, panel), frame=history, max_move=max_move
+    )
     return {
         STATIC: Contestant(static),
         "match competitor": Contestant(match_competitor),
@@ -59,11 +68,16 @@ def contestants(market: Market, config: Config) -> dict[str, Contestant]:
         "platform without a model": Contestant(blind, blind.refresh),
         "true elasticities": Contestant(informed, informed.refresh),
         "oracle, stock endless": Contestant(Oracle(market, heed_stock=False)),
-        ORACLE: Contestant(Oracle(market)),
+        oracle_name(market): Contestant(Oracle(market)),
     }
 
 
-def from_version(market: Market, version: LoadedVersion) -> Platform:
+def oracle_name(market: SimulatedMarket) -> str:
+    """What the oracle's row is called: with what keeps it from being the best of all policies, where there is such."""
+    return f"{ORACLE} ({market.oracle_limit})" if market.oracle_limit else ORACLE
+
+
+def from_version(market: SimulatedMarket, version: LoadedVersion) -> Platform:
     """A packed model version as a policy: same weights for the whole run, states carried forward at each refresh.
 
     Raises:
@@ -74,19 +88,22 @@ def from_version(market: Market, version: LoadedVersion) -> Platform:
     return Platform(market, version.config, version.demand.refresh)
 
 
-def play(market: Market, entries: dict[str, Contestant], *, ahead: int) -> dict[str, Run]:
-    """Runs each contestant over the same `ahead` days."""
+def play(
+    market: SimulatedMarket, entries: dict[str, Contestant], *, ahead: int, max_move: float | None = MAX_MOVE
+) -> dict[str, Run]:
+    """Runs each contestant over the same `ahead` days, under the same largest move."""
     runs = {}
     for name, entry in entries.items():
         started = time.monotonic()
-        runs[name] = roll_forward(market, entry.policy, days=ahead, refresh=entry.refresh)
+        runs[name] = roll_forward(market, entry.policy, days=ahead, refresh=entry.refresh, max_move=max_move)
         print(f"  {name}: {ahead} days in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return runs
 
 
 def scores(runs: dict[str, Run]) -> list[Score]:
     """The league table, least profit first; static and the oracle must be among the runs."""
-    table = [score(name, run, static=runs[STATIC], oracle=runs[ORACLE]) for name, run in runs.items()]
+    oracle = runs[oracle_name(runs[STATIC].market)]
+    table = [score(name, run, static=runs[STATIC], oracle=oracle) for name, run in runs.items()]
     return sorted(table, key=lambda row: row.profit)
 
 

@@ -1,28 +1,38 @@
 """The platform as a policy of the simulated market: each morning's requests through the code that serves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from pricing.config import ModelConfig
+from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
-from pricing.data.market import Market
-from pricing.data.market_rollforward import Requests
+from pricing.data.market_protocol import SimulatedMarket
+from pricing.data.market_rollforward import MAX_MOVE, Requests
 from pricing.data.market_truth import Floats
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.curve import Demand
+from pricing.errors import ConfigError
 
 Learn = Callable[[Panel], Demand | None]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 
-def price_requests(requests: Requests) -> list[PriceRequest]:
-    """A market's morning as a shop would ask for it, request by request."""
+OPTIONAL = ("category", "list_price", "unit_cost", "stock", "comp_price", "is_promo", "is_holiday", "next_delivery")
+
+
+def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> list[PriceRequest]:
+    """A market's morning as a shop would ask for it, request by request.
+
+    Args:
+        requests: The morning.
+        withhold: Columns among `OPTIONAL` that the shop does not have; the stock of a request is always given.
+    """
     today = requests.date.astype("datetime64[D]").item()
     day = WEEKDAYS[today.weekday()]
     columns = {
@@ -34,14 +44,19 @@ def price_requests(requests: Requests) -> list[PriceRequest]:
         "category": requests.category,
         "unit_cost": requests.unit_cost,
         "list_price": requests.list_price,
-        "next_delivery": requests.next_delivery.astype("datetime64[D]"),
+        "is_holiday": np.full(len(requests), requests.is_holiday),
+        "next_delivery": requests.next_delivery.astype("datetime64[D]"),  # NaT becomes None: not known
     }
+    columns = {name: column for name, column in columns.items() if name not in withhold}
     return [
-        PriceRequest(
-            day_of_week=day, date=today, is_holiday=requests.is_holiday, **dict(zip(columns, row, strict=True))
-        )
+        PriceRequest(day_of_week=day, date=today, **dict(zip(columns, row, strict=True)))
         for row in zip(*(column.tolist() for column in columns.values()), strict=True)
     ]
+
+
+def without(frame: pd.DataFrame, withhold: Collection[str]) -> pd.DataFrame:
+    """A history of a shop that does not have some of the optional columns."""
+    return frame.drop(columns=[name for name in withhold if name in frame])
 
 
 class Platform:
@@ -51,7 +66,16 @@ class Platform:
         decisions: The decisions of the last morning.
     """
 
-    def __init__(self, market: Market, config: ModelConfig, learn: Learn, *, frame: pd.DataFrame | None = None) -> None:
+    def __init__(
+        self,
+        market: SimulatedMarket,
+        config: ModelConfig,
+        learn: Learn,
+        *,
+        frame: pd.DataFrame | None = None,
+        max_move: float | None = MAX_MOVE,
+        withhold: Collection[str] = (),
+    ) -> None:
         """Learns from the market's history.
 
         Args:
@@ -59,23 +83,43 @@ class Platform:
             config: The platform's configuration.
             learn: Makes a demand from the panel so far; called now and at each refresh. None for the rules.
             frame: `market.frame()`, where it is at hand.
+            max_move: The largest move that the market takes; the configuration's own counts where it is smaller.
+            withhold: Columns among `OPTIONAL` that history, newly recorded rows and requests lack.
+
+        Raises:
+            ConfigError: `withhold` names a column that no shop could do without.
         """
-        self._config, self._learn = config, learn
-        self._frame = market.frame() if frame is None else frame
+        unknown = sorted(set(withhold) - set(OPTIONAL))
+        if unknown:
+            raise ConfigError(f"cannot withhold {', '.join(unknown)}: the optional columns are {', '.join(OPTIONAL)}")
+        self._config, self._learn = limited(config, max_move=max_move), learn
+        self._withhold = tuple(withhold)
+        self._frame = without(market.frame() if frame is None else frame, self._withhold)
+        self._anchors: Anchors | None = None  # the market's incumbent priced the whole history
         self.decisions: list[Decision] = []
         self._pricer = self._learnt()
 
     def refresh(self, rows: pd.DataFrame) -> None:
         """Adds newly recorded rows to the history and learns from it."""
-        self._frame = pd.concat([self._frame, rows], ignore_index=True)
+        self._frame = pd.concat([self._frame, without(rows, self._withhold)], ignore_index=True)
         self._pricer = self._learnt()
 
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning."""
         today = requests.date.astype("datetime64[D]").item()
-        self.decisions = self._pricer.price(price_requests(requests), today=today)
+        self.decisions = self._pricer.price(price_requests(requests, withhold=self._withhold), today=today)
         return np.array([decision.recommended_price for decision in self.decisions])
 
     def _learnt(self) -> Pricer:
-        panel = build_panel(self._frame, self._config.data)
-        return Pricer(self._learn(panel), ProductFacts.from_panel(panel), self._config, version="market")
+        panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
+        self._anchors = version_anchors(self._anchors, panel)
+        facts = ProductFacts.from_panel(panel, anchors=self._anchors)
+        return Pricer(self._learn(panel), facts, self._config, version="market")
+
+
+def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:
+    """The configuration with `max_move` as its largest move, or its own where that is smaller."""
+    own = config.decision.guardrails.max_move
+    least = min((move for move in (own, max_move) if move is not None), default=None)
+    guardrails = config.decision.guardrails.model_copy(update={"max_move": least})
+    return config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.market import Market
+from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
@@ -83,7 +83,7 @@ class TrueElasticityDemand:
         """Every request is a batch."""
 
 
-def true_elasticity_demand(market: Market, panel: Panel) -> TrueElasticityDemand:
+def true_elasticity_demand(market: SimulatedMarket, panel: Panel) -> TrueElasticityDemand:
     """Reads everything but the elasticities off `panel`, which may go beyond the market's own history.
 
     Args:

@@ -38,7 +38,7 @@ def _nightly(argv: Sequence[str] | None) -> int:
         panel = home / "panel"
         night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel))
         night.job("pipelines.etl", "--output", str(panel), *_given(options, "sales", "quarantine"), fresh=True)
-        verdict, complaint = night.pass_over(source=options.sales or "simulated market")
+        verdict, complaint = night.pass_over(source=options.sales)
         mlflow.set_tag("verdict", verdict)
         write_note(verdict)
         print(verdict)

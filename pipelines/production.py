@@ -1,9 +1,11 @@
-"""What promote, rollback, history and refresh share: the registry, the record of promotions, and who acts."""
+"""What the jobs that change production share: the registry, the record of promotions, anchors, and who acts."""
 
 import datetime as dt
 import getpass
+import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +13,15 @@ from pathlib import Path
 
 from pipelines.tracking import connect
 from pricing.config import Config
-from pricing.places import pricing_home
-from pricing.registry.aliases import Registry
+from pricing.data.anchors import Anchors, inherited
+from pricing.errors import RegistryError, VersionError
+from pricing.places import pricing_home, tracking_uri
+from pricing.registry import CHAMPION, PREVIOUS
+from pricing.registry.aliases import RegisteredVersion, Registry
 from pricing.registry.audit import Audit
-from pricing.registry.version import LoadedVersion, load
+from pricing.registry.version import LoadedVersion, load, read_anchors
+
+_log = logging.getLogger(__name__)
 
 NOTHING = "nothing to do"  # the verdict of a job that changed nothing
 
@@ -43,6 +50,15 @@ class Production:
         folder = Path(scratch) / number / "version"
         return load(self.registry.download(number, folder))
 
+    def anchors_for(self, version: LoadedVersion) -> Anchors:
+        """The anchors that a version's states are carried forward with: those in force, else its own.
+
+        Raises:
+            RegistryError: See `anchors_in_force`.
+        """
+        anchors = inherited(anchors_in_force(self.registry), version.demand.product_ids)
+        return version.anchors if anchors is None else anchors
+
 
 @contextmanager
 def production(config: Config) -> Iterator[Production]:
@@ -57,6 +73,43 @@ def production(config: Config) -> Iterator[Production]:
         yield Production(registry, audit, actor())
     finally:
         audit.close()
+
+
+def anchors_in_force(registry: Registry) -> Anchors | None:
+    """The regular prices that production stands on: the champion's, else the previous one's; None before any promotion.
+
+    Where neither can be read, those of the newest version that can be: all inherit the same.
+
+    Raises:
+        RegistryError: There has been a champion and no version's anchors can be read, or the registry does not answer.
+    """
+    leading = [entry for entry in (registry.at(CHAMPION), registry.at(PREVIOUS)) if entry is not None]
+    troubles: list[str] = []
+    for entry in (*leading, *(reversed(registry.versions()) if leading else ())):
+        try:
+            anchors = _anchors_of(registry, entry)
+        except (RegistryError, VersionError) as error:
+            troubles.append(str(error))
+            continue
+        if troubles:
+            _log.warning("the anchors are those of version %s, since %s", entry.number, troubles[0])
+        return anchors
+    if not leading:
+        return None
+    raise RegistryError(
+        f"list prices cannot be told from the platform's own prices, since no version's anchors can be read "
+        f"({troubles[0]}); restore its files, or delete the aliases {CHAMPION} and {PREVIOUS} to begin anew"
+    )
+
+
+def sales_anchors(config: Config) -> Anchors | None:
+    """The anchors that a job builds its panel with: those in force in the registry; see `anchors_in_force`."""
+    return anchors_in_force(Registry(config.registry.model_name, uri=tracking_uri()))
+
+
+def _anchors_of(registry: Registry, entry: RegisteredVersion) -> Anchors:
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        return read_anchors(registry.download(entry.number, Path(scratch) / "version"))
 
 
 def database_url() -> str:

@@ -26,6 +26,7 @@ from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.gates import (
     FOLDS,
     Verdict,
+    anchors_gate,
     baseline_gates,
     champion_gates,
     comparable,
@@ -73,7 +74,7 @@ def _promote(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("promote", "Makes the challenger the champion if it passes every gate.")
+    options = job_options("promote", "Makes the challenger the champion if it passes every gate.", needs_sales=False)
     options.add_argument("--version", metavar="N", help="promote this version; absent: the challenger")
     options.add_flag("--force", help="promote although a gate fails; needs --reason")
     options.add_argument("--reason", metavar="WORDS", help="why, for the record")
@@ -119,7 +120,9 @@ def _judge(
     )
     if champion is None:
         return [*baseline_gates(challenger.backtest, limits), *states, golden]
-    against = _against(doors, challenger, champion, options=options, limits=limits, scratch=scratch)
+    against = _against(
+        doors, challenger, champion, number=target.number, options=options, limits=limits, scratch=scratch
+    )
     if champion.weights == challenger.weights_hash:
         # The same weights have passed their own gates; only the states are new.
         return [*states, golden, *against]
@@ -131,6 +134,7 @@ def _against(
     challenger: LoadedVersion,
     champion: RegisteredVersion,
     *,
+    number: str,
     options: argparse.Namespace,
     limits: GatesConfig,
     scratch: str,
@@ -141,11 +145,18 @@ def _against(
     except (RegistryError, VersionError) as error:
         if not options.force:
             raise
-        lost = [("products", limits.products), *([] if same else [("against_champion", limits.champion_ratio)])]
+        lost = [
+            ("products", limits.products),
+            ("anchors", 0.0),
+            *([] if same else [("against_champion", limits.champion_ratio)]),
+        ]
         return [unmeasured(name, threshold, str(error)) for name, threshold in lost]
-    known = products_gate(_units(challenger).keys(), _units(incumbent), limits)
+    known = [
+        products_gate(_units(challenger).keys(), _units(incumbent), limits),
+        anchors_gate(challenger.anchors.differing(incumbent.anchors), number=number),
+    ]
     if same:
-        return [known]
+        return known
     try:
         figures: Mapping[str, Any] = incumbent.backtest
         settings = challenger.config.demand, incumbent.config.demand
@@ -154,8 +165,8 @@ def _against(
     except SourceError as error:
         if not options.force:
             raise
-        return [known, unmeasured("against_champion", limits.champion_ratio, str(error))]
-    return [known, *champion_gates(challenger.backtest, figures, limits)]
+        return [*known, unmeasured("against_champion", limits.champion_ratio, str(error))]
+    return [*known, *champion_gates(challenger.backtest, figures, limits)]
 
 
 def _units(version: LoadedVersion) -> dict[str, float]:
@@ -180,14 +191,16 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         f"champion and challenger were scored on different data, so the champion is refitted on the challenger's; "
         f"give --sales {source!r}, up to {scored.get('last_date')}"
     )
-    if options.sales is None and source != "simulated market":
+    if options.sales is None:
         raise SourceError(asked)
-    panel = load_panel_from(options.sales, challenger.config.data, quarantine=options.quarantine)
+    panel = load_panel_from(
+        options.sales, challenger.config.data, quarantine=options.quarantine, anchors=challenger.anchors
+    )
     if str(panel.dates[-1]) > str(scored.get("last_date")):
         panel = panel.through(np.datetime64(scored["last_date"], "D"))
         panel = panel.select(np.asarray(panel.present.any(axis=1)))
     if fingerprint(panel) != scored.get("fingerprint"):
-        raise SourceError(f"{options.sales or 'simulated market'}: holds other sales than those; {asked}")
+        raise SourceError(f"{options.sales}: holds other sales than those; {asked}")
     import_tensorflow()  # takes seconds, and few promotions need it
     from pricing.demand.backtest import backtest  # noqa: PLC0415
 

@@ -64,14 +64,14 @@ def flatten(values: Mapping[str, object], *, prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{key}", str(value)[:_PARAMETER_CHARACTERS]
 
 
-def log_data(panel: Panel, *, sales: str | None) -> str:
+def log_data(panel: Panel, *, sales: str) -> str:
     """Records the panel as the active run's dataset input and returns its fingerprint.
 
     Args:
         panel: What the job computes on.
-        sales: Where it came from; passwords in it are left out. The simulated market when None.
+        sales: Where it came from; passwords in it are left out.
     """
-    where = without_password(sales) if sales else "simulated market"
+    where = without_password(sales)
     digest = fingerprint(panel)
     mlflow.log_input(_PanelDataset(panel, where=where, digest=digest), context="training")
     first, last = panel.dates[0], panel.dates[-1]
@@ -85,11 +85,11 @@ def log_data(panel: Panel, *, sales: str | None) -> str:
     return digest
 
 
-def describe_data(panel: Panel, *, sales: str | None, fingerprint: str) -> dict[str, object]:
+def describe_data(panel: Panel, *, sales: str, fingerprint: str) -> dict[str, object]:
     """Says what a model version was computed on, as the version carries it; passwords are left out."""
     return {
         "fingerprint": fingerprint,
-        "source": without_password(sales) if sales else "simulated market",
+        "source": without_password(sales),
         "rows": int(panel.present.sum()),
         "first_date": str(panel.dates[0]),
         "last_date": str(panel.dates[-1]),

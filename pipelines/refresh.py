@@ -18,6 +18,7 @@ from pipelines.production import NOTHING, Production, production
 from pipelines.record import describe_data, log_data
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
+from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
@@ -29,7 +30,7 @@ from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
 
 Array = NDArray[Any]
-_FINGERPRINT, _REBUILT = "data_fingerprint", "rebuilt"
+_FINGERPRINT, _REBUILT, _ANCHORS = "data_fingerprint", "rebuilt", "anchors"
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,23 @@ def _refresh(argv: Sequence[str] | None) -> int:
         base = doors.registry.find(options.version or CHAMPION)
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = doors.fetch(base.number, scratch)
+            anchors = doors.anchors_for(version)
             panel = load_panel_from(
                 options.sales,
                 version.config.data,
                 quarantine=options.quarantine,
                 past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
+                anchors=anchors,
             )
-            carried = refreshed(doors, version, panel, parent=base.number, sales=options.sales, rebuild=options.rebuild)
+            carried = refreshed(
+                doors,
+                version,
+                panel,
+                anchors=anchors,
+                parent=base.number,
+                sales=options.sales,
+                rebuild=options.rebuild,
+            )
         if carried is None:
             print(f"{NOTHING}: version {base.number} has read these sales already, up to {panel.dates[-1]}")
             return 0
@@ -103,12 +114,20 @@ def _waiting(doors: Production, base: RegisteredVersion) -> str | None:
 
 
 def refreshed(
-    doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, sales: str | None, rebuild: bool = False
+    doors: Production,
+    version: LoadedVersion,
+    panel: Panel,
+    *,
+    anchors: Anchors,
+    parent: str,
+    sales: str,
+    rebuild: bool = False,
 ) -> Refreshed | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
-    It keeps the configuration that its weights came with. Where an earlier refresh of the same version read the same
-    panel, what that one registered is taken. Must be called inside a run.
+    It keeps the configuration that its weights came with, and holds the anchors in force with those of the products
+    launched since. Where an earlier refresh of the same version read the same panel, what that one registered is taken.
+    Must be called inside a run.
 
     Returns:
         The version with the new states, or None when the version has read exactly this panel already.
@@ -118,17 +137,18 @@ def refreshed(
         RegistryError: The registry refuses.
     """
     started = time.perf_counter()
-    tags = {_FINGERPRINT: log_data(panel, sales=sales), _REBUILT: str(rebuild).lower()}
+    anchors = anchors.extended(panel)
+    tags = {_FINGERPRINT: log_data(panel, sales=sales), _REBUILT: str(rebuild).lower(), _ANCHORS: anchors.digest()}
     earlier = _registered(doors, version, panel, parent=parent, tags=tags)
     if earlier is not None:
         mlflow.set_tag("version", earlier)
         return Refreshed(earlier, found=True)
     demand = version.demand.refresh(panel, rebuild=rebuild)
-    if _same(demand.to_arrays(), version.demand.to_arrays()):
+    if _same(demand.to_arrays(), version.demand.to_arrays()) and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING)
         return None
     checked = parity(demand, panel)
-    facts = carry_facts(version.facts, demand.encoded.tail, panel, whole=covers(panel, demand))
+    facts = carry_facts(version.facts, demand.encoded.tail, panel, whole=covers(panel, demand)).anchored(anchors)
     demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
@@ -146,6 +166,7 @@ def refreshed(
                 parent=parent,
                 checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
             ),
+            anchors=anchors,
         )
         words = f"The weights of version {parent} with states up to {panel.dates[-1]}."
         number = doors.registry.log_version(packed.folder, tags=tags, description=words)

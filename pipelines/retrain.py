@@ -43,7 +43,7 @@ def _retrain(argv: Sequence[str] | None) -> int:
         half_life = None if options.recency_half_life is None else f"{options.recency_half_life:g}"
         done = trained_already(config, panel, half_life=half_life)
         if done is None:
-            said = ["--source", options.source or options.sales or "simulated market", "--reason", options.reason]
+            said = ["--source", options.source or options.sales, "--reason", options.reason]
             said += ["--recency_half_life", half_life] if half_life else []
             if Registry(config.registry.model_name, uri=tracking_uri()).at(CHAMPION) is not None:
                 said += ["--warm_start", CHAMPION]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import mlflow
 
+from pipelines.anchor import reanchored
 from pipelines.cli import job_options, run_main
 from pipelines.production import NOTHING, Production, now, production
 from pipelines.refresh import refreshed
@@ -38,16 +39,20 @@ def _rollback(argv: Sequence[str] | None) -> int:
             version = doors.fetch(target.number, scratch)
             version.verify()
             number, states = target.number, str(version.meta["state_date"])
+            anchors = doors.anchors_for(version)
             if options.sales is not None:
                 panel = load_panel_from(
                     options.sales,
                     version.config.data,
                     quarantine=options.quarantine,
                     past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
+                    anchors=anchors,
                 )
                 states = str(panel.dates[-1])
-                carried = refreshed(doors, version, panel, parent=target.number, sales=options.sales)
+                carried = refreshed(doors, version, panel, anchors=anchors, parent=target.number, sales=options.sales)
                 number = carried.number if carried else number
+            if number == target.number and version.anchors.differing(anchors):
+                number = reanchored(version, anchors, doors=doors, parent=number)
         wish = Wish(
             action="rollback",
             to=number,
@@ -85,7 +90,7 @@ def _earlier(doors: Production, champion: RegisteredVersion | None) -> Registere
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("rollback", "Makes an earlier version the champion again.")
+    options = job_options("rollback", "Makes an earlier version the champion again.", needs_sales=False)
     options.add_argument(
         "--version", metavar="N", help="the version to go back to; absent: the last champion with other weights"
     )

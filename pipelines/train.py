@@ -20,10 +20,12 @@ from pipelines.calibration import described
 from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
+from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
 from pipelines.record import describe_data, log_data
 from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
+from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
@@ -50,17 +52,20 @@ def _train(argv: Sequence[str] | None) -> int:
     with tracked_run("train", config=config, reason=options.reason) as run:
         earlier = _registry(config).find(options.warm_start) if options.warm_start else None
         _say(started, "reading sales")
-        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
+        anchors = sales_anchors(config)
+        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
         if options.until is not None:
             panel = _until(panel, options.until)
         fingerprint = log_data(panel, sales=options.source or options.sales)
         _say(started, f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s")
         for note in panel.notes:
             _say(started, f"note: {note}")
+        say = partial(_say, started)
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
         if options.recency_half_life is not None:
-            config = _weighed(panel, config, half_life=options.recency_half_life, say=partial(_say, started))
-        number, scores = _learn(panel, config, data=data, earlier=earlier, say=partial(_say, started))
+            config = _weighed(panel, config, half_life=options.recency_half_life, say=say)
+        anchors = version_anchors(anchors, panel)
+        number, scores = _learn(panel, config, anchors=anchors, data=data, earlier=earlier, say=say)
         name_run(f"train v{number}")
         write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
@@ -74,6 +79,7 @@ def _learn(
     panel: Panel,
     config: Config,
     *,
+    anchors: Anchors,
     data: Mapping[str, object],
     earlier: RegisteredVersion | None,
     say: Callable[[str], None],
@@ -102,11 +108,12 @@ def _learn(
         version = pack(
             Path(scratch) / "version",
             demand=demand,
-            facts=ProductFacts.from_panel(panel),
+            facts=ProductFacts.from_panel(panel, anchors=anchors),
             config=config,
             # The elasticities that the gates look at are those that will price, not the last fold's.
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
+            anchors=anchors,
         )
         number = _register(version, frame, panel, config=config)
     return number, "\n".join(score_lines(figures))

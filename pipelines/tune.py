@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.commands import child_tags, run_job, start_job, stop
+from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
 from pipelines.record import log_data
 from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, conclusion, open_study, others, rescue
@@ -71,7 +72,8 @@ def _tune(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
     with tracked_run("tune", config=config, reason=options.reason) as run:
-        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine)
+        anchors = sales_anchors(config)
+        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
         digest = log_data(panel, sales=options.sales)
         search = _search(options, config, digest=digest)
         mlflow.set_tags({"study": search.name})

@@ -3,6 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SIMULATED = "simulated"  # the name of the built-in simulated market, where sales are asked for
+NO_SALES = (
+    "no sales are named: give --sales WHERE (under mlflow run -P sales=WHERE, under make SALES=WHERE): a CSV or "
+    "Parquet file or folder, an s3:// address or an SQLAlchemy URL; "
+    f"or --sales {SIMULATED}, the built-in simulated market"
+)
+
 
 class PricingError(Exception):
     """Base of every error a person can do something about; a program prints it as one line and exits 2."""
@@ -48,6 +55,10 @@ class ContractError(PricingError):
             else "Mend the table: README.md lists the columns of the contract."
         )
         super().__init__("\n".join(lines))
+
+
+class MissingRowsError(PricingError):
+    """Periods without a row, where the configuration does not say what they mean or refuses them."""
 
 
 class HistoryError(PricingError):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from pricing.errors import PricingError
+from pricing.errors import NO_SALES, PricingError
 
 _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
@@ -31,6 +31,17 @@ class Options(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
+        self._needs_sales = False
+
+    def add_sales(self, *, needed: bool = True) -> None:
+        """Adds --sales; where it is `needed`, a command line without it is refused: no job makes up its sales."""
+        self._needs_sales = needed
+        self.add_argument(
+            "--sales",
+            metavar="WHERE",
+            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, completejourney (grocery sales), or "
+            "simulated (the built-in market)",
+        )
 
     def add_flag(self, name: str, *, help: str) -> None:
         """Adds a switch that may stand alone or take true/false, since `mlflow run` always passes a value."""
@@ -46,6 +57,8 @@ class Options(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(given)
         if unknown:
             raise UsageError(self._explain_unknown(unknown))
+        if self._needs_sales and options.sales is None:
+            raise UsageError(NO_SALES)
         return options
 
     def error(self, message: str) -> NoReturn:

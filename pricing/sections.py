@@ -32,6 +32,9 @@ class DataConfig(Section):
     list_price_window: PositiveInt
     list_price_quantile: Annotated[float, Field(ge=0, le=1)]
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
+    missing: Literal["zero", "unknown", "error"] | None = None
+    zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
+    zero_window: PositiveInt = 35
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":

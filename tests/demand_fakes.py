@@ -5,7 +5,7 @@ import numpy as np
 from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
-from pricing.demand.grades import CATEGORY, OWN_HISTORY
+from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.model import DemandModel
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
@@ -74,9 +74,9 @@ def make_norms(panel: Panel) -> Norms:
     )
 
 
-def make_model(panel: Panel, *, tail: int = 20) -> DemandModel:
-    """A model of `panel` with random weights."""
-    weights, norms = make_weights(), make_norms(panel)
+def make_model(panel: Panel, *, tail: int = 20, weights: dict[str, np.ndarray] | None = None) -> DemandModel:
+    """A model of `panel`, with random weights where none are given."""
+    weights, norms = weights or make_weights(), make_norms(panel)
     products = len(panel.product_ids)
     return DemandModel(
         product_ids=panel.product_ids,
@@ -89,6 +89,7 @@ def make_model(panel: Panel, *, tail: int = 20) -> DemandModel:
         norms=norms,
         elasticity_sd=np.full(products, 0.5, np.float32),
         grade=np.full(products, OWN_HISTORY, np.int8),
+        evidence=blank_evidence(products),
         list_price=np.full(products, 10.0, np.float32),
         priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8)), np.full(3, CATEGORY, np.int8)),
         level_error=(0.1, 0.02),

@@ -129,8 +129,8 @@ def plain_worth(these: Circumstances, grid: DemandGrid, prices: np.ndarray, *, r
     home = int(np.abs(np.log(prices / these.list_price[row])).argmin())
     z = NormalDist().inv_cdf(level)
     worst = []
-    for sign in (-1, 1):
-        profit = np.maximum(prices - these.unit_cost[row] + sign * these.cost_sd[row], 1e-30) * sold
+    for sign in (-1, 1):  # two standard deviations to either side
+        profit = np.maximum(prices - these.unit_cost[row] + sign * 2 * these.cost_sd[row], 1e-30) * sold
         gain = 0.5 * np.log(profit / profit[:, home : home + 1])
         mean = grid.weight @ gain
         sd = np.sqrt(np.maximum(grid.weight @ gain**2 - mean**2, 0))

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from pricing.config import load_config
+from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.errors import RegistryError
 from pricing.registry.version import LoadedVersion, Origin, pack
 from tests.versions import make_demand, make_panel
+
+PERSONS = 100  # periods that persons priced, of every history
 
 
 def figures(**changes: Any) -> dict[str, Any]:
@@ -27,19 +30,32 @@ def figures(**changes: Any) -> dict[str, Any]:
     return {**good, **changes}
 
 
+def persons_anchors(panel: Panel) -> Anchors:
+    """The anchors of every version of one history, whenever it was packed: the platform was live from a day on."""
+    return Anchors.from_panel(panel.through(panel.dates[PERSONS - 1])).extended(panel)
+
+
 def packed(
-    folder: Path, *, panel: Panel | None = None, seed: int = 1, data: dict[str, Any] | None = None, **changes: Any
+    folder: Path,
+    *,
+    panel: Panel | None = None,
+    seed: int = 1,
+    data: dict[str, Any] | None = None,
+    anchors: Anchors | None = None,
+    **changes: Any,
 ) -> LoadedVersion:
     """A version whose weights depend on the seed."""
     panel = panel or make_panel()
+    anchors = anchors or persons_anchors(panel)
     about = {"fingerprint": "f1", "source": "sales.csv", "last_date": str(panel.dates[-1]), **(data or {})}
     return pack(
         folder,
         demand=make_demand(panel, seed=seed),
-        facts=ProductFacts.from_panel(panel),
+        facts=ProductFacts.from_panel(panel, anchors=anchors),
         config=load_config(),
         backtest={**figures(**changes), "data": about},
         origin=Origin(kind="train", data=about),
+        anchors=anchors,
     )
 
 

@@ -16,7 +16,7 @@ from pricing.data.market_config import MarketConfig
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
-from pricing.demand.grades import CATEGORY, OWN_HISTORY
+from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.model import DemandModel
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
@@ -78,6 +78,7 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         norms=norms,
         elasticity_sd=np.full(count, 0.3, np.float32),
         grade=np.full(count, OWN_HISTORY, np.int8),
+        evidence=blank_evidence(count),
         list_price=panel.list_price[:, -1].astype(np.float32),
         priors=Priors(
             level=np.full(rows, 1.0, np.float32),

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.data.anchors import Anchors, inherited
 from pricing.data.calendar import holidays_for
+from pricing.data.gaps import Settled, settle
 from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Floats, Panel, Strings
 from pricing.errors import ContractError, Violation
 from pricing.sections import DataConfig
@@ -16,7 +18,9 @@ _BLOCK = 256  # products whose sliding windows are sorted at once: keeps them in
 Ints = NDArray[np.int64]
 
 
-def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None = None) -> Panel:
+def build_panel(
+    frame: pd.DataFrame, config: DataConfig, *, past: Panel | None = None, anchors: Anchors | None = None
+) -> Panel:
     """Spreads rows over products × periods, carries prices over gaps, and derives what is absent.
 
     Causal: a value at a period rests on rows of that period and earlier ones only. The per-product
@@ -27,26 +31,36 @@ def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None =
         config: The grain, and how absent columns are derived.
         past: The panel up to some earlier day, at least `list_price_window` periods of it, when `frame` holds only
             newer rows of the same history: they are derived as if the whole history had been given.
+        anchors: The regular prices from the day on that prices may be the platform's own: a list price that is not
+            given is then the anchor's, or for a product launched later its first price. Anchors that know none of the
+            products are of another history, and are not applied.
 
     Returns:
-        The products and periods of `frame`.
+        The products and periods of `frame`; with a past, and absent rows as zeros, all products of the past.
 
     Raises:
         ContractError: No rows, a repeated (product, date), or a date off the week's first day.
+        MissingRowsError: Periods without a row, as `config.missing` says.
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])
-    start = _days(frame["date"]).min()
+    start, ours = _days(frame["date"]).min(), None
     if past is not None and past.dates[0] < start:
-        frame = pd.concat([_context(past.through(start - np.timedelta64(1, "D")), frame), frame], ignore_index=True)
+        past = past.through(start - np.timedelta64(1, "D"))
+        frame = pd.concat([_context(past, frame, config), frame], ignore_index=True)
+        ours = inherited(anchors, past.product_ids)  # newer rows may be of new products alone
+        ours = ours and ours.extended(past)
     grid = _Grid.of(frame, config, start)
     price = _carry(grid.spread("price"), grid.latest)
     category_codes, names = _categories(grid)
-    list_price = _list_price(grid, price, config)
+    list_price = _list_price(grid, price, config, ours or inherited(anchors, grid.ids))
     unit_cost, cost_assumed = _unit_cost(grid, list_price, _margins(category_codes, names, config))
     is_promo = _promotions(grid, price, list_price, config)
     is_holiday, holidays_given = _holidays(grid, config)
-    units_sold, stock = grid.spread("units_sold"), grid.spread("stock")
+    stock = grid.spread("stock")
+    rows = _settled(grid, stock, config)
+    is_promo = np.where(rows.filled, _carry(is_promo, _latest(rows.present & ~rows.filled)), is_promo)
+    units_sold = rows.units
     with np.errstate(invalid="ignore"):
         grid.note(units_sold > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
     panel = Panel(
@@ -54,7 +68,7 @@ def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None =
         product_ids=grid.ids,
         categories=names[category_codes[:, -1]],
         dates=grid.dates,
-        present=grid.present,
+        present=rows.present,
         units_sold=units_sold,
         price=price,
         list_price=list_price,
@@ -64,7 +78,7 @@ def build_panel(frame: pd.DataFrame, config: DataConfig, *, past: Panel | None =
         is_promo=is_promo,
         is_holiday=is_holiday,
         cost_assumed=cost_assumed,
-        notes=tuple(grid.notes),
+        notes=(*grid.notes, *rows.notes),
         holidays_given=holidays_given,
     )
     own = grid.own
@@ -86,15 +100,21 @@ def panel_frame(panel: Panel) -> pd.DataFrame:
     return frame
 
 
-def _context(past: Panel, frame: pd.DataFrame) -> pd.DataFrame:
-    """The past of the frame's products as rows, with what was given then and not what was derived."""
-    past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
+def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """The past of the frame's products as rows, with what was given then and not what was derived.
+
+    Where an absent row is a zero, of all products: one without any new row may have sold nothing.
+    """
+    if config.missing != "zero":
+        past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
     row, column = np.nonzero(~np.isnan(past.price))
     rows = pd.DataFrame(
         {
             "date": past.dates[column].astype("datetime64[s]"),
             "product_id": past.product_ids[row],
             "price": past.price[row, column],
+            "units_sold": np.where(past.present, past.units_sold, np.nan)[row, column],
+            "stock": past.stock[row, column],
             "unit_cost": np.where(past.cost_assumed[row], np.nan, past.unit_cost[row, column]),
             "is_promo": past.is_promo[row, column],
         }
@@ -104,6 +124,17 @@ def _context(past: Panel, frame: pd.DataFrame) -> pd.DataFrame:
     if "list_price" in frame:
         rows["list_price"] = past.list_price[row, column]
     return rows
+
+
+def _settled(grid: "_Grid", stock: Floats, config: DataConfig) -> Settled:
+    """What the periods without a row mean; a context's row without units is the carried price of such a period."""
+    units = grid.spread("units_sold")
+    present = grid.present.copy()
+    present[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])
+    launched = grid.latest >= 0
+    return settle(
+        units, stock, present=present, launched=launched, own=grid.own, ids=grid.ids, dates=grid.dates, config=config
+    )
 
 
 @dataclass(frozen=True)
@@ -211,17 +242,27 @@ def _margins(codes: NDArray[np.int32], names: Strings, config: DataConfig) -> Fl
     return margins[codes]
 
 
-def _list_price(grid: _Grid, price: Floats, config: DataConfig) -> Floats:
-    """A row's own list price, carried over gaps; where a row has none, the high quantile of recent prices."""
+def _list_price(grid: _Grid, price: Floats, config: DataConfig, anchors: Anchors | None) -> Floats:
+    """A row's own list price, carried over gaps; else its anchor, or before that date a high quantile of prices."""
     own = _carry(grid.spread("list_price"), grid.latest)
     missing = np.isnan(own) & (grid.latest >= 0)
     if not missing.any():
         return own
     window, quantile = config.list_price_window, config.list_price_quantile
+    list_price = np.where(missing, _trailing_quantile(price, window, quantile), own)
+    anchored = np.zeros(grid.present.shape, dtype=np.bool_)
+    if anchors is not None:
+        anchors = anchors.with_products(
+            grid.ids, dates=grid.dates, present=grid.present, price=price, list_price=list_price
+        )
+        anchored = missing & (grid.dates >= anchors.since)
+        list_price = np.where(anchored, anchors.list_prices(grid.ids, grid.dates), list_price)
+        grid.note(anchored, f"list_price is the anchor on {{}} product-periods from {anchors.since} on.")
     grid.note(
-        missing, f"list_price is derived on {{}} product-periods: {quantile:g} quantile of {window} periods' prices."
+        missing & ~anchored,
+        f"list_price is derived on {{}} product-periods: {quantile:g} quantile of {window} periods' prices.",
     )
-    return np.where(missing, _trailing_quantile(price, window, quantile), own)
+    return list_price
 
 
 def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:

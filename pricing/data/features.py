@@ -1,6 +1,7 @@
 """What the network reads: the one computation of features for training, refresh and serving. Causal, NumPy only."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ SATURDAY = 5
 PRICE_LIMIT = 1.5  # log price over usual price beyond which a price is taken for a slip, and read as if at the limit
 FULL_DRAW_CUT = 0.10  # a promotion draws fully from this cut below list
 PAST = 12 + SUMMARY
+AGE = 12 + 4  # column of what the network reads that holds the age
+BLANK_AGE = -0.99  # the age's feature is -1 before a product's first row, and -0.86 with it
 KNOWN = 16 + SUMMARY
 
 
@@ -123,6 +126,15 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
         inputs[:, t, 10:12] = waves[t, 4:6]
         inputs[:, t, 12:] = summary[:, t]
     return Past(inputs, level, profile, summary), state
+
+
+def begun(inputs: Any) -> Any:
+    """(…,) whether a product's first row has come, from the network's (…, PAST) inputs: an array or a Keras tensor.
+
+    Before it there is nothing to read, and the network's state stays blank: the calendar alone would move it, so that
+    it depended on how long before the launch the reading began.
+    """
+    return inputs[..., AGE] > BLANK_AGE
 
 
 def competitor_gap(comp_price: Floats, usual_price: Floats) -> tuple[Floats, Floats]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pricing.data.market_config import Calibration, MarketConfig
 from pricing.data.market_incumbent import BAND, Incumbent
+from pricing.data.market_protocol import MarketWorld, SimulatedMarket
 from pricing.data.market_supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
 from pricing.data.market_truth import Bools, Floats, Ints, Strings, Truth
 from pricing.data.market_world import World, draw_world
@@ -103,6 +104,53 @@ class Market:
         """The history as rows of the data contract, sorted by product and date."""
         return rows(self.world, self.ledger)
 
+    @property
+    def tells_deliveries(self) -> bool:
+        """Requests carry the date of the next delivery."""
+        return True
+
+    @property
+    def oracle_limit(self) -> str:
+        """Nothing: demand has no memory, so that what an oracle plans until the delivery is what there is to plan."""
+        return ""
+
+    @property
+    def held_days(self) -> int:
+        """Shoppers remember nothing."""
+        return 0
+
+    def spill(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
+        """Nothing, of shape (1, 1, 1): products do not substitute each other."""
+        return np.zeros((1, 1, 1))
+
+    def next_delivery(self, day: int) -> Ints:
+        """(product,) the first day after `day` on which a delivery is due."""
+        return self.supply.next_delivery(day)
+
+    def open_day(self, shelf: Shelf, *, day: int) -> None:
+        """The morning: launches, deliveries, the competitor's move. Changes `shelf`."""
+        open_day(self.world, self.supply, shelf, day=day)
+
+    def trade(self, shelf: Shelf, *, day: int, price: Floats) -> tuple[Ints, Ints]:
+        """The day and its evening at `price`, (product,): units sold, units demanded. Changes `shelf`."""
+        return trade(self.world, self.supply, shelf, day=day, price=price)
+
+    def outlook(
+        self, product: Ints, prices: Floats, *, day: int, days: int, comp_price: Floats, shelf: Shelf
+    ) -> Floats:
+        """(request, day, price) expected units on each of `days` days from `day`, as `SimulatedMarket.outlook`.
+
+        A competitor's price that nobody saw is the one it would set now; `shelf` is of no matter, since this market's
+        shoppers remember nothing.
+        """
+        guess = self.truth.list_price[day, product] * self.supply.rival_ratio[product]
+        guess *= np.exp(self.world.rival_move[product] * (day >= self.truth.regime_day))
+        known = np.where(np.isnan(comp_price), guess, comp_price)
+        horizon = np.minimum(day + np.arange(days), self.config.total_days - 1)
+        return self.truth.expected_demand(
+            product[:, None, None], horizon[:, None], prices[:, None, :], comp_price=known[:, None, None]
+        )
+
     def expected_demand(self, product: ArrayLike, day: ArrayLike, price: ArrayLike) -> Floats:
         """Expected units at other prices than those charged, on days of the history.
 
@@ -122,25 +170,26 @@ def simulate(config: MarketConfig | None = None) -> Market:
     config = config or MarketConfig()
     world = draw_world(config)
     supply = draw_supply(world)
-    shelf, incumbent = empty_shelf(world), Incumbent(world, supply)
-    ledger = Ledger.blank(0, config.days, config.total_products)
+    incumbent = Incumbent(world, supply)
+    market = Market(world, supply, Ledger.blank(0, config.days, config.total_products), empty_shelf(world))
     for day in range(config.days):
-        open_day(world, supply, shelf, day=day)
-        record_day(world, supply, shelf, ledger=ledger, day=day, price=incumbent.prices(day, shelf))
-    return Market(world, supply, ledger, shelf)
+        market.open_day(market.shelf, day=day)
+        price = incumbent.prices(day, market.shelf)
+        record_day(market, market.shelf, ledger=market.ledger, day=day, price=price)
+    return market
 
 
-def record_day(world: World, supply: Supply, shelf: Shelf, *, ledger: Ledger, day: int, price: Floats) -> None:
+def record_day(market: SimulatedMarket, shelf: Shelf, *, ledger: Ledger, day: int, price: Floats) -> None:
     """Trades one opened day at `price` and writes it down. Changes `shelf` and `ledger`."""
     row = day - ledger.first_day
-    active = world.truth.launch <= day
+    active = market.truth.launch <= day
     ledger.price[row] = np.where(active, price, np.nan)
     ledger.stock[row] = shelf.stock
     ledger.comp_price[row] = shelf.comp_price
-    ledger.units[row], ledger.demand[row] = trade(world, supply, shelf, day=day, price=price)
+    ledger.units[row], ledger.demand[row] = market.trade(shelf, day=day, price=price)
 
 
-def rows(world: World, ledger: Ledger) -> pd.DataFrame:
+def rows(world: MarketWorld, ledger: Ledger) -> pd.DataFrame:
     """A ledger as rows of the data contract, as a shop's systems would have recorded them."""
     days = slice(ledger.first_day, ledger.first_day + len(ledger.price))
     there = world.recorded[days] & (world.truth.launch <= np.arange(days.start, days.stop)[:, None])

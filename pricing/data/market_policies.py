@@ -8,6 +8,7 @@ from pricing.data.market_truth import Floats
 
 RULE_ELASTICITY = 2.5  # what the rules take every product's to be, for running out
 USUAL_DAYS = 28
+USUAL_GAP = 7.0  # days between deliveries where a history shows none
 
 
 def static(requests: Requests) -> Floats:
@@ -36,6 +37,28 @@ class CostPlus:
         return price
 
 
+class DeliveryGaps:
+    """How long stock has to last: until the delivery that is announced, else a product's median gap between deliveries.
+
+    A delivery is a day that opens with more stock than the recorded day before it left.
+    """
+
+    def __init__(self, history: pd.DataFrame) -> None:
+        rows = history.sort_values(["product_id", "date"])
+        by = rows.groupby("product_id")
+        left = (by["stock"].shift(1) - by["units_sold"].shift(1)).to_numpy()
+        jumps = rows[rows["stock"].to_numpy() > left + 1e-6]
+        gap = jumps.groupby("product_id")["date"].diff().dt.days
+        self._gap = gap.groupby(jumps["product_id"]).median().dropna().to_dict()
+        self._otherwise = float(np.median(list(self._gap.values()))) if self._gap else USUAL_GAP
+
+    def days_left(self, requests: Requests) -> Floats:
+        """(request,) days from today, counted, that the stock has to last."""
+        if not np.isnat(requests.next_delivery).any():
+            return requests.days_left.astype(np.float64)
+        return np.array([self._gap.get(product, self._otherwise) for product in requests.product_id])
+
+
 class Rules:
     """Cost-plus, and dearer when stock would run out before the next delivery.
 
@@ -43,7 +66,7 @@ class Rules:
     """
 
     def __init__(self, history: pd.DataFrame) -> None:
-        self._cost_plus = CostPlus(history)
+        self._cost_plus, self._gaps = CostPlus(history), DeliveryGaps(history)
         self._recent = history.iloc[:0]
         self._usual: dict[str, float] = {}
         self.refresh(history)
@@ -60,7 +83,7 @@ class Rules:
         """Prices a morning."""
         price = self._cost_plus(requests)
         usual = np.array([self._usual.get(product, 0.0) for product in requests.product_id])
-        short = usual * requests.days_left / np.maximum(requests.stock, 0.5)
+        short = usual * self._gaps.days_left(requests) / np.maximum(requests.stock, 0.5)
         dearer = price * np.maximum(short, 1.0) ** (1 / RULE_ELASTICITY)
         return np.clip(dearer, requests.lowest, requests.highest)
 

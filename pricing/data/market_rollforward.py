@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pricing.data.market import BAND, Ledger, Market, record_day, rows
-from pricing.data.market_supply import open_day
+from pricing.data.market import BAND, Ledger, record_day, rows
+from pricing.data.market_protocol import Insider, SimulatedMarket
+from pricing.data.market_supply import Shelf
 from pricing.data.market_truth import Bools, Days, Floats, Ints, Strings
 from pricing.errors import ConfigError
 
 CENT = 0.005001  # a price may miss a bound by its own rounding to cents
+MAX_MOVE = 0.10  # largest move from the price charged yesterday, a fraction of it: one rule for every policy
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Requests:
         list_price: (request,) regular price.
         unit_cost: (request,) cost of a unit.
         is_holiday: Whether today is a holiday.
-        next_delivery: (request,) date of the next delivery that is due after today.
+        next_delivery: (request,) date of the next delivery that is due after today; NaT where the market does not say.
+        max_move: Largest move from `current_price` that is taken, a fraction of it; None for any.
     """
 
     day: int
@@ -45,23 +48,47 @@ class Requests:
     unit_cost: Floats
     is_holiday: bool
     next_delivery: Days
+    max_move: float | None = None
 
     def __len__(self) -> int:
         return len(self.product_id)
 
     @property
-    def lowest(self) -> Floats:
-        """(request,) the lowest price the market takes: the band's foot, and never below cost."""
+    def floor(self) -> Floats:
+        """(request,) the lowest price that may stand one day: the band's foot, and never below cost."""
         return np.maximum(BAND[0] * self.list_price, self.unit_cost)
 
     @property
+    def ceiling(self) -> Floats:
+        """(request,) the highest price that may stand one day: the band's head, or the cost where that is higher."""
+        return np.maximum(BAND[1] * self.list_price, self.floor)
+
+    @property
+    def lowest(self) -> Floats:
+        """(request,) the lowest price the market takes today: `floor`, and no deeper move than allowed.
+
+        Where no allowed move reaches the band, the band's nearest end is the only price beside the list price.
+        """
+        return self.floor if self.max_move is None else self._reach(1 - self.max_move)
+
+    @property
     def highest(self) -> Floats:
-        """(request,) the highest price the market takes: the band's head, or the cost where that is higher."""
-        return np.maximum(BAND[1] * self.list_price, self.lowest)
+        """(request,) the highest price the market takes today: `ceiling`, and no larger move than allowed."""
+        return self.ceiling if self.max_move is None else self._reach(1 + self.max_move)
+
+    def _reach(self, factor: float) -> Floats:
+        reach: Floats = np.clip(self.current_price * factor, self.floor, self.ceiling)
+        return reach
 
     @property
     def days_left(self) -> Ints:
-        """(request,) days from today, counted, until the next delivery, not counted."""
+        """(request,) days from today, counted, until the next delivery, not counted.
+
+        Raises:
+            ConfigError: The market does not say when deliveries come.
+        """
+        if np.isnat(self.next_delivery).any():
+            raise ConfigError("this market does not say when deliveries come; estimate it, as DeliveryGaps does")
         return (self.next_delivery - self.date).astype(np.int64)
 
 
@@ -79,7 +106,7 @@ class Run:
         refused: (day, product) prices that broke a bound or were no number; the list price was charged instead.
     """
 
-    market: Market
+    market: SimulatedMarket
     ledger: Ledger
     refused: Bools
 
@@ -108,7 +135,13 @@ class Run:
 
 
 def roll_forward(
-    market: Market, policy: Policy, *, days: int = 90, refresh: Refresh | None = None, every: int = 14
+    market: SimulatedMarket,
+    policy: Policy,
+    *,
+    days: int = 90,
+    refresh: Refresh | None = None,
+    every: int = 14,
+    max_move: float | None = MAX_MOVE,
 ) -> Run:
     """Lets a policy price every product on every day after the history.
 
@@ -116,11 +149,14 @@ def roll_forward(
 
     Args:
         market: The market, at the end of its history.
-        policy: Requests in, prices out; NaN, or a price outside the requests' bounds, is refused.
+        policy: Requests in, prices out; NaN, or a price outside the requests' bounds, is refused. An `Insider` is
+            shown the shelf first.
         days: Days to go on.
         refresh: Called every `every` days, before that morning's requests, with the rows recorded since its last
             call, so that a policy can learn; it has the history from `market.frame()` already.
         every: Days between two refreshes.
+        max_move: Largest move from the price charged yesterday, a fraction of it; None for any within band and cost.
+            The list price always passes.
 
     Raises:
         ConfigError: The market's future is shorter than `days`.
@@ -129,7 +165,7 @@ def roll_forward(
     if not 1 <= days <= config.future or every < 1:
         raise ConfigError(
             f"cannot roll {days} days forward, refreshing every {every}: the market was drawn with a future of "
-            f"{config.future} days; give MarketConfig a longer `future`"
+            f"{config.future} days; give its configuration a longer `future`"
         )
     shelf = market.shelf.copy()
     ledger = Ledger.blank(config.days, days, config.total_products)
@@ -140,33 +176,36 @@ def roll_forward(
         if refresh is not None and row and row % every == 0:
             refresh(rows(world, ledger.part(told, row)))
             told = row
-        open_day(world, market.supply, shelf, day=day)
+        market.open_day(shelf, day=day)
         active = np.flatnonzero(world.truth.launch <= day)
-        requests = _requests(market, shelf_price=shelf.price, shelf_comp=shelf.comp_price, stock=shelf.stock, day=day)
+        requests = _requests(market, shelf, day=day, max_move=max_move)
+        if isinstance(policy, Insider):
+            policy.see(shelf)
         charged, refused[row, active] = _accept(requests, np.asarray(policy(requests), dtype=np.float64))
         price = world.truth.list_price[day].copy()
         price[active] = charged
-        record_day(world, market.supply, shelf, ledger=ledger, day=day, price=price)
+        record_day(market, shelf, ledger=ledger, day=day, price=price)
     return Run(market, ledger, refused)
 
 
-def _requests(market: Market, *, shelf_price: Floats, shelf_comp: Floats, stock: Ints, day: int) -> Requests:
+def _requests(market: SimulatedMarket, shelf: Shelf, *, day: int, max_move: float | None) -> Requests:
     world, truth = market.world, market.world.truth
     on_sale = np.flatnonzero(truth.launch <= day)
-    delivery = market.supply.next_delivery(day)[on_sale]
+    delivery = truth.dates[day] + (market.next_delivery(day)[on_sale] - day)
     return Requests(
         day=day,
         date=truth.dates[day],
         product_id=world.product_ids[on_sale],
         category=world.category_names[on_sale],
-        stock=stock[on_sale],
-        comp_price=np.where(world.comp_seen[day], shelf_comp, np.nan)[on_sale],
+        stock=shelf.stock[on_sale],
+        comp_price=np.where(world.comp_seen[day], shelf.comp_price, np.nan)[on_sale],
         is_promo=truth.is_promo[day, on_sale],
-        current_price=shelf_price[on_sale],
+        current_price=shelf.price[on_sale],
         list_price=truth.list_price[day, on_sale],
         unit_cost=world.unit_cost[day, on_sale],
         is_holiday=bool(world.is_holiday[day]),
-        next_delivery=truth.dates[day] + (delivery - day),
+        next_delivery=delivery if market.tells_deliveries else np.full(len(on_sale), np.datetime64("NaT", "D")),
+        max_move=max_move,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pricing.decision.alone_limits import Field, lay
 from pricing.decision.candidates import EDGE
-from pricing.decision.choose import NOTHING, SHORT, Policy
+from pricing.decision.choose import COST_WIDTH, NOTHING, SHORT, Policy
 from pricing.decision.columns import Row
 from pricing.decision.confidence import CERTAIN, chance_alone
 from pricing.decision.reasons import BIT
@@ -143,12 +143,12 @@ class Alone:
         np.sqrt(spread, out=spread)
         spread *= -self._policy.caution
         spread += mean
-        score = spread + (gains.costs[0] if len(gains.costs) == 1 else np.minimum(*gains.costs))
+        score = spread + (gains.worst[0] if len(gains.worst) == 1 else np.minimum(*gains.worst))
         if not field.allowed:
             score[field.current] = -np.inf
         best, nearest = int(score.argmax()), field.nearest
         gain = mean.item(best) - mean.item(nearest)
-        gain += min(costs.item(best) - costs.item(nearest) for costs in gains.costs)
+        gain += min(costs.item(best) - costs.item(nearest) for costs in gains.worst)
         return nearest if 2 * gain <= self._policy.change_costs else best
 
     def _confidence(self, gains: "_Gains", best: int, *, field: Field, held: bool) -> float:
@@ -178,7 +178,7 @@ class Alone:
         mean = mean - mean.item(best)
         spread = self._weight @ ahead
         spread -= mean * mean
-        costs = [part - part.item(best) for part in gains.costs]
+        costs = [part - part.item(best) for part in gains.likely]
         if len(costs) > 1:
             spread += (0.5 * (costs[0] - costs[1])) ** 2
             costs = [0.5 * (costs[0] + costs[1])]
@@ -209,18 +209,20 @@ class _Gains(NamedTuple):
     """Half the log of each candidate's objective over that of the price nearest list: as `choose._gains`, in two parts.
 
     Attributes:
-        nodes: (node, candidate) the part that depends on demand.
-        costs: (candidate,) each, the part that depends on the cost: one, or two where it is assumed.
+        nodes: (node, candidate) what depends on demand.
+        worst: (candidate,) each, what depends on the cost: one, or two where it is assumed.
+        likely: The same, a standard deviation to either side.
     """
 
     nodes: Floats
-    costs: list[Floats]
+    worst: list[Floats]
+    likely: list[Floats]
 
     def chance(self, one: int, other: int, *, weight: list[float]) -> float:
         """The chance that one candidate earns at least as much as another."""
         ahead = (self.nodes[:, one] - self.nodes[:, other]).tolist()
         chances = []
-        for costs in self.costs:
+        for costs in self.likely:
             more = costs.item(one) - costs.item(other)
             chances.append(chance_alone([gain + more for gain in ahead], weight=weight))
         return sum(chances) / len(chances)
@@ -236,15 +238,23 @@ def _gains(sold: Floats, row: Row, prices: Floats, *, kept: float) -> _Gains:
         home = int(prices.searchsorted(prices.item(home)))
     sold -= sold[:, home : home + 1].copy()
     sold *= 0.5
-    costs = []
-    for cost in (row.unit_cost + row.cost_sd, row.unit_cost - row.cost_sd) if row.cost_sd else (row.unit_cost,):
-        worth = prices - kept * cost
-        np.maximum(worth, NOTHING, out=worth)
-        np.log(worth, out=worth)
-        worth -= worth.item(home)
-        worth *= 0.5
-        costs.append(worth)
-    return _Gains(sold, costs)
+    if not row.cost_sd:
+        alone = [_by_cost(prices - kept * row.unit_cost, home)]
+        return _Gains(sold, alone, alone)
+    worst, likely = (
+        [_by_cost(prices - kept * (row.unit_cost + sign * width * row.cost_sd), home) for sign in (1.0, -1.0)]
+        for width in (COST_WIDTH, 1.0)
+    )
+    return _Gains(sold, worst, likely)
+
+
+def _by_cost(worth: Floats, home: int) -> Floats:
+    """(candidate,) half the log of the worth of a unit over that at list price; changes `worth`."""
+    np.maximum(worth, NOTHING, out=worth)
+    np.log(worth, out=worth)
+    worth -= worth.item(home)
+    worth *= 0.5
+    return worth
 
 
 class _Shelf:

@@ -24,6 +24,7 @@ Bools = NDArray[np.bool_]
 Ask = Callable[[Floats], DemandGrid]
 NOTHING = 1e-30  # an objective of which there is no log
 _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
+COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
 SHORT = 0.98  # expected sales below this fraction of expected demand mean that stock is short
 
 
@@ -214,49 +215,63 @@ def _choose(these: Circumstances, ask: Ask, policy: Policy, *, wanted: Floats | 
     )
 
 
-def _gains(sold: Floats, worth: Worth, these: Circumstances, field: Candidates, *, weight: Floats) -> Floats:
-    """(cost, request, node, candidate) half the log of each candidate's objective over that of the price nearest list.
+@dataclass(frozen=True, slots=True)
+class _Gains:
+    """Half the log of each candidate's objective over that of the price nearest list, in two parts that add up.
 
     In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
-    profit itself is convex in the elasticity, so that it grows with what is not known. Of an assumed cost there are
-    two, a standard deviation above and below; else one.
+    profit itself is convex in the elasticity, so that it grows with what is not known.
+
+    Attributes:
+        nodes: (request, node, candidate) what depends on demand.
+        worst: (1 or 2, request, candidate) what depends on the cost, at the ends of where an assumed one may lie.
+        likely: (1 or 2, request, candidate) the same, a standard deviation to either side.
     """
+
+    nodes: Floats
+    worst: Floats
+    likely: Floats
+
+
+def _gains(sold: Floats, worth: Worth, these: Circumstances, field: Candidates, *, weight: Floats) -> _Gains:
     rows = np.arange(len(sold))
-    lost = np.array([1.0, -1.0])[:, None] * (worth.kept * these.cost_sd) if these.cost_sd.any() else np.zeros((1, 1))
-    if isinstance(worth.fixed, float):
-        log_worth = np.log(np.maximum(worth.per_unit - lost[:, :, None], NOTHING))  # (cost, request, candidate)
-        gains: Floats = 0.5 * (np.log(np.maximum(sold, NOTHING)) + log_worth[:, :, None, :])
-    else:
-        value = sold * worth.per_unit[:, None, :] + worth.fixed[:, None, :]
+    nodes: Floats = 0.5 * np.log(np.maximum(sold, NOTHING))
+    steps = np.array([1.0, -1.0])[:, None] * (worth.kept * these.cost_sd) if these.cost_sd.any() else np.zeros((1, 1))
+    by_cost = [
+        0.5 * np.log(np.maximum(worth.per_unit - width * steps[:, :, None], NOTHING)) for width in (COST_WIDTH, 1.0)
+    ]
+    dead = sold.max(axis=(1, 2)) <= NOTHING  # where nothing sells no price gains anything
+    if not isinstance(worth.fixed, float):
+        other = worth.fixed.any(axis=1)  # the price itself is worth something, of which there may be no log
+        value = (sold * worth.per_unit[:, None, :] + worth.fixed[:, None, :])[other]
         best = (weight @ value).argmax(axis=1)
-        values = value - lost[:, :, None, None] * sold
-        gains = relative_gain(values, values[:, rows, :, best].transpose(1, 0, 2)[..., None])
+        nodes[other] = relative_gain(value, value[rows[: len(best)], :, best][..., None])
+        dead = dead | other
     home = np.abs(np.log(field.prices / these.list_price[:, None])).argmin(axis=1)
-    gains -= gains[:, rows, :, home].transpose(1, 0, 2)[..., None]
-    alive = sold.max(axis=2) > NOTHING  # (request, node); where nothing sells no price gains anything
-    if isinstance(worth.fixed, float) and not alive.all():
-        gains *= alive[:, :, None]
-    return np.asarray(gains)
+    nodes -= nodes[rows, :, home][..., None]
+    worst, likely = ((part - part[:, rows, home][..., None]) * ~dead[:, None] for part in by_cost)
+    return _Gains(nodes, worst, likely)
 
 
-def _best(gains: Floats, field: Candidates, *, weight: Floats, policy: Policy) -> Ints:
+def _best(gains: _Gains, field: Candidates, *, weight: Floats, policy: Policy) -> Ints:
     """(request,) the allowed candidate that gains most; the nearest one where that is less than a change costs.
 
     A price counts by the conditional value at risk of its gain over list price, taken as normal (Rockafellar and
     Uryasev 2000, doi:10.21314/JOR.2000.038): the mean of the worse part of what it may gain, so that a move is the
-    smaller the less is known. An assumed cost is never learnt and so no lottery: of the two the worse counts (Gilboa
-    and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
+    smaller the less is known. An assumed cost is never learnt and so no lottery: of the two ends of where it may lie
+    the worse counts (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
     """
-    rows = np.arange(gains.shape[1])
-    mean = weight @ gains  # (cost, request, candidate)
-    spread = np.sqrt(np.maximum(weight @ (gains * gains) - mean * mean, 0.0))
-    score = (mean - policy.caution * spread).min(axis=0)
+    rows = np.arange(len(gains.nodes))
+    mean = weight @ gains.nodes  # (request, candidate)
+    spread = np.sqrt(np.maximum(weight @ (gains.nodes * gains.nodes) - mean * mean, 0.0))
+    score = mean - policy.caution * spread + gains.worst.min(axis=0)
     if not field.all_allowed:
         here = score[rows, field.current]
         score[rows, field.current] = np.where(field.allowed, here, -np.inf)
-    best = score.argmax(axis=1)
-    gain = (mean[:, rows, best] - mean[:, rows, field.nearest]).min(axis=0)
-    return np.asarray(np.where(2 * gain <= policy.change_costs, field.nearest, best))
+    best: Ints = score.argmax(axis=1)
+    moved = gains.worst[:, rows, best] - gains.worst[:, rows, field.nearest]
+    gain = mean[rows, best] - mean[rows, field.nearest] + moved.min(axis=0)
+    return np.where(2 * gain <= policy.change_costs, field.nearest, best)
 
 
 def _unidentified(best: Ints, these: Circumstances, field: Candidates, *, shelf: Shelf, grid: DemandGrid) -> Ints:
@@ -283,7 +298,7 @@ def _wanted(wanted: Floats, best: Ints, field: Candidates) -> Ints:
     return np.where(np.isfinite(wanted), distance.argmin(axis=1), best)
 
 
-def _confidence(gains: Floats, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:
+def _confidence(gains: _Gains, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:
     """(request,) as Choices.confidence says."""
     calibration, prices, rows = policy.config.calibration, field.prices, np.arange(len(best))
     against = field.current[None]
@@ -293,9 +308,9 @@ def _confidence(gains: Floats, best: Ints, *, field: Candidates, held: Bools, po
         above = (prices < (here * step)[:, None]).sum(axis=1)
         below = (prices <= (here / step)[:, None]).sum(axis=1) - 1
         against = np.array([field.current, np.minimum(above, prices.shape[1] - 1), np.maximum(below, 0)])
-    ahead = gains[:, rows, :, best].transpose(1, 0, 2)  # (cost, request, node)
-    beside_it = gains[:, rows, :, against].transpose(2, 0, 1, 3)  # (cost, against, request, node)
-    chance = chance_at_least(ahead[:, None] - beside_it, weight=weight).mean(axis=0)  # (against, request)
+    ahead = gains.nodes[rows, :, best] - gains.nodes[rows, :, against]  # (against, request, node)
+    cheaper = gains.likely[:, rows, best][:, None] - gains.likely[:, rows, against]  # (cost, against, request)
+    chance = chance_at_least(ahead + cheaper[..., None], weight=weight).mean(axis=0)  # (against, request)
     moves = calibrated(chance[0], calibration.moves)
     if len(against) == 1:
         return moves
@@ -306,15 +321,16 @@ def _confidence(gains: Floats, best: Ints, *, field: Candidates, held: Bools, po
 
 
 def _range(
-    gains: Floats, best: Ints, final: Ints, *, field: Candidates, weight: Floats, deviation: float
+    gains: _Gains, best: Ints, final: Ints, *, field: Candidates, weight: Floats, deviation: float
 ) -> tuple[Floats, Floats]:
     """(request,) lowest and highest candidate whose chance of earning as much as the best exceeds the range level."""
     rows = np.arange(len(best))
-    ahead = gains - gains[:, rows, :, best].transpose(1, 0, 2)[..., None]
-    mean = (weight @ ahead).mean(axis=0)  # (request, candidate)
+    ahead = gains.nodes - gains.nodes[rows, :, best][..., None]
+    cheaper = gains.likely - gains.likely[:, rows, best][..., None]
+    mean = weight @ ahead  # (request, candidate)
     ahead *= ahead
-    square = (weight @ ahead).mean(axis=0)
-    inside = mean + deviation * np.sqrt(np.maximum(square - mean * mean, 0.0)) >= -1e-9
+    variance = np.maximum(weight @ ahead - mean * mean, 0.0) + cheaper.var(axis=0)
+    inside = mean + cheaper.mean(axis=0) + deviation * np.sqrt(variance) >= -1e-9
     if not field.all_allowed:
         inside[rows, field.current] &= field.allowed
     inside[rows, final] = True

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.decision.cadence import AHEAD, LONGEST, UNKNOWN, delivery_gaps, next_deliveries
@@ -36,7 +37,9 @@ _ARRAYS = (
     "deliveries",
     "last_change",
     "typical_units",
+    "anchor_price",
 )
+_ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,16 @@ class ProductFacts:
         cost_assumed: True where the configured margin stands in for a cost.
         stock: Units left when the last period ended: its opening stock without its sales; NaN where unknown.
         comp_price: The competitor's last known price; NaN where unknown.
-        seen_low: Lowest price ever charged; NaN where unknown.
-        seen_high: Highest price ever charged; NaN where unknown.
+        seen_low: Lowest price that a person ever charged or set; NaN where unknown.
+        seen_high: Highest such price; NaN where unknown.
         delivery_gaps: (product, LONGEST) as `cadence.delivery_gaps` finds them.
         last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
         deliveries: (product, AHEAD, DELIVERIES) as `cadence.next_deliveries` works them out.
         last_change: First day of the period in which the price last changed; NaT where it never did.
         typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
             where unknown.
+        anchor_price: Regular price as a person set it last, which no price of the platform's own moves; NaN in a
+            version that was packed without.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
     """
 
@@ -82,15 +87,20 @@ class ProductFacts:
     deliveries: NDArray[np.uint8]
     last_change: Days
     typical_units: Floats
+    anchor_price: Floats
     recurring: tuple[str, ...] | None = None
 
     @classmethod
-    def from_panel(cls, panel: Panel) -> "ProductFacts":
-        """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere."""
+    def from_panel(cls, panel: Panel, *, anchors: Anchors | None = None) -> "ProductFacts":
+        """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere.
+
+        Args:
+            panel: The history.
+            anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
+        """
         gaps, last_delivery = delivery_gaps(panel)
         state_date = panel.dates[-1].astype("datetime64[D]")
-        low, high = _seen(panel)
-        return cls(
+        facts = cls(
             period=panel.period,
             state_date=state_date,
             product_ids=panel.product_ids,
@@ -101,15 +111,22 @@ class ProductFacts:
             cost_assumed=panel.cost_assumed,
             stock=_left(panel),
             comp_price=_as_written(_last_known(panel.comp_price)),
-            seen_low=_as_written(low),
-            seen_high=_as_written(high),
             delivery_gaps=gaps,
             last_delivery=last_delivery,
             deliveries=next_deliveries(gaps, periods_since(last_delivery, state_date, period=panel.period)),
             last_change=_last_change(panel),
             typical_units=_typical_units(panel),
             recurring=recurring_holidays(panel),
+            **_anchor_columns(Anchors.from_panel(panel), panel.product_ids),
         )
+        return facts if anchors is None else facts.anchored(anchors)
+
+    def anchored(self, anchors: Anchors) -> "ProductFacts":
+        """The facts with what the anchors say of their products; the others keep what they had."""
+        found = _anchor_columns(anchors, self.product_ids)
+        known = np.isfinite(found["anchor_price"])
+        columns: dict[str, Any] = {name: np.where(known, now, getattr(self, name)) for name, now in found.items()}
+        return replace(self, **columns)
 
     def meta(self) -> dict[str, Any]:
         """Everything that is no array, as JSON; with `to_arrays` it is what `from_arrays` reads."""
@@ -153,20 +170,16 @@ def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
 def _unknown(products: int) -> dict[str, NDArray[Any]]:
     """What versions that were packed by earlier releases do not say."""
     return {
-        "seen_low": np.full(products, np.nan),
-        "seen_high": np.full(products, np.nan),
+        **{name: np.full(products, np.nan) for name in _ANCHORED},
         "delivery_gaps": np.full((products, LONGEST), np.nan, np.float32),
         "last_delivery": np.full(products, np.datetime64("NaT", "D")),
         "deliveries": np.full((products, AHEAD, DELIVERIES), UNKNOWN, np.uint8),
     }
 
 
-def _seen(panel: Panel) -> tuple[Floats, Floats]:
-    """(product,) lowest and highest price of any row; NaN where there is none."""
-    low = np.where(panel.present, panel.price, np.inf).min(axis=1)
-    high = np.where(panel.present, panel.price, -np.inf).max(axis=1)
-    none = ~panel.present.any(axis=1)
-    return np.where(none, np.nan, low), np.where(none, np.nan, high)
+def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]:
+    columns = anchors.columns(product_ids)
+    return {name: _as_written(columns[theirs]) for name, theirs in _ANCHORED.items()}
 
 
 def _as_written(values: NDArray[np.floating]) -> Floats:

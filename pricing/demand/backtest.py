@@ -153,7 +153,8 @@ def _carried(start: Start, model: DemandModel, past: Panel) -> Start | None:
         return None
     grown = admit(model, past)
     shrunk = replace(start.identified.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)
-    return replace(start, identified=replace(start.identified, norms=grown.norms, shrunk=shrunk))
+    identified = replace(start.identified, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
+    return replace(start, identified=identified)
 
 
 def _seasonal_naive(past: Panel, steps: int, *, skip: int) -> Floats:

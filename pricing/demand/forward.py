@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data import features
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
 Weights = dict[str, Floats]
@@ -11,7 +13,7 @@ LOG_SIZE_LIMITS = (-2.5, 5.0)
 
 
 def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) -> tuple[Floats, tuple[Floats, Floats]]:
-    """Runs the LSTM over every period.
+    """Runs the LSTM over every period; one before a product's first row leaves its state as it is.
 
     Args:
         weights: Of a trained network, by name.
@@ -27,11 +29,18 @@ def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) ->
     hidden, cell = state
     series, periods, _ = inputs.shape
     states = np.empty((series, periods, units), np.float32)
+    begun = features.begun(inputs).T  # (period, series)
+    everywhere = begun.all(axis=1)
     for t in range(periods):
         gates = inputs[:, t] @ kernel + hidden @ recurrent + bias  # (series, 4 × unit): input, forget, cell, output
         sigmoid = 0.5 * (np.tanh(0.5 * gates) + 1.0)
-        cell = sigmoid[:, units : 2 * units] * cell + sigmoid[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
-        hidden = sigmoid[:, 3 * units :] * np.tanh(cell)
+        moved = sigmoid[:, units : 2 * units] * cell + sigmoid[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
+        shown = sigmoid[:, 3 * units :] * np.tanh(moved)
+        if not everywhere[t]:
+            waiting = ~begun[t][:, None]
+            np.copyto(moved, cell, where=waiting)
+            np.copyto(shown, hidden, where=waiting)
+        cell, hidden = moved, shown
         states[:, t] = hidden
     return states, (hidden, cell)
 

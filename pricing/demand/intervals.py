@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pricing.demand.evaluation import probability_transform
+
 QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
 LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
 
@@ -17,8 +19,7 @@ def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.
     chance = size / (size + mean)
     columns = {name: stats.nbinom.ppf(q, size, chance) for name, q in QUANTILES.items()}
     actual = frame["actual"].to_numpy(np.float64)
-    columns["pit_low"] = stats.nbinom.cdf(np.ceil(actual) - 1, size, chance)
-    columns["pit_high"] = stats.nbinom.cdf(np.floor(actual), size, chance)
+    columns["pit_low"], columns["pit_high"] = probability_transform(actual, mean=mean, size=size)
     return frame.assign(**columns)
 
 

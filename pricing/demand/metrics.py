@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.demand.evaluation import share_inside
+
 Floats = NDArray[np.floating]
 
 VOLUME_CLASSES = ("low", "mid", "high")
@@ -24,19 +26,8 @@ def bias(actual: Floats, forecast: Floats) -> float:
 
 
 def coverage(frame: pd.DataFrame, *, level: float) -> float:
-    """Share of actuals inside the central interval of `level`, by the randomised PIT.
-
-    Counts over-cover when an interval's ends are counted as inside: the probability transform is spread evenly over
-    each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation
-    rather than by drawing, so that the figure does not depend on a seed. Where nothing is spread, as at the units of a
-    product sold by weight, the transform itself is inside or not.
-    """
-    low, high = (1.0 - level) / 2.0, (1.0 + level) / 2.0
-    below, at = frame["pit_low"].to_numpy(), frame["pit_high"].to_numpy()
-    width = at - below
-    spread = width > 1e-12
-    part = np.clip(np.minimum(at, high) - np.maximum(below, low), 0.0, None) / np.where(spread, width, 1.0)
-    inside = np.where(spread, part, (at >= low) & (at <= high))
+    """Share of actuals inside the central interval of `level`, by the randomised PIT; see `evaluation.share_inside`."""
+    inside = share_inside(frame["pit_low"].to_numpy(), frame["pit_high"].to_numpy(), level=level)
     return float(inside.mean()) if len(frame) else float("nan")
 
 

@@ -19,7 +19,7 @@ from pricing.demand.arrays import below, flatten
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
-from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Grades
+from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Evidence, Grades, blank_evidence
 from pricing.demand.sheet import Priors, Standing, build_sheet
 from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
@@ -37,6 +37,7 @@ ARRAYS = (
     "norms",
     "elasticity_sd",
     "grade",
+    "evidence",
     "list_price",
     "priors",
     "holidays",
@@ -59,6 +60,7 @@ class DemandModel:
         norms: (product,) scales, elasticities among them.
         elasticity_sd: (product,) posterior standard deviations.
         grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
+        evidence: What each product's history offered to learn it from, and what speaks against it.
         list_price: (product,) the panel's last list price, to which a promotion's cut is measured.
         priors: What categories say.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
@@ -76,6 +78,7 @@ class DemandModel:
     norms: Norms
     elasticity_sd: Floats
     grade: Grades
+    evidence: Evidence
     list_price: Floats
     priors: Priors
     level_error: tuple[float, float]
@@ -215,6 +218,7 @@ class DemandModel:
                 category=arrays["category"],
                 elasticity_sd=arrays["elasticity_sd"],
                 grade=arrays.get("grade", np.full(len(arrays["product_ids"]), PRIOR_ONLY, np.int8)),
+                evidence=_evidence(below(arrays, "evidence"), len(arrays["product_ids"])),
                 list_price=arrays["list_price"],
                 holidays=arrays["holidays"],
                 weights=dict(below(arrays, "weights")),
@@ -257,6 +261,10 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
     )
     sd = np.concatenate([model.elasticity_sd, model.priors.elasticity_sd[category]])[order].astype(np.float32)
     grade = np.concatenate([model.grade, np.minimum(model.priors.grade[category], CATEGORY)])[order].astype(np.int8)
+    nothing = blank_evidence(len(new.product_ids))
+    evidence = Evidence(
+        **{n: np.concatenate([v, getattr(nothing, n)])[order].astype(v.dtype) for n, v in vars(model.evidence).items()}
+    )
     listed = np.concatenate([model.list_price, new.list_price[:, -1]])[order].astype(np.float32)
     rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
     return replace(
@@ -266,9 +274,15 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         norms=norms,
         elasticity_sd=sd,
         grade=grade,
+        evidence=evidence,
         list_price=listed,
         encoded=admit_states(model.encoded, ids[order], rows),
     )
+
+
+def _evidence(arrays: dict[str, Any], products: int) -> Evidence:
+    # Versions packed before evidence was kept have none to show.
+    return Evidence(**vars(blank_evidence(products)) | arrays)
 
 
 def _priors(arrays: dict[str, Any]) -> Priors:

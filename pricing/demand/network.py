@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loade
 import keras
 from keras import ops
 
+from pricing.data.features import begun
 from pricing.demand.forward import LOG_SIZE_LIMITS
 from pricing.errors import TrainingError
 
@@ -82,7 +83,7 @@ def build_network(shape: Shape) -> keras.Model:
     known = keras.Input((shape.cutoffs, shape.steps, shape.known), name="known")
     draw = keras.Input((shape.cutoffs, shape.steps), name="draw")
     category = keras.Input((), dtype="int32", name="category")
-    states = keras.layers.LSTM(shape.units, return_sequences=True, name="lstm")(past)
+    states = keras.layers.LSTM(shape.units, return_sequences=True, name="lstm")(past, mask=begun(past))
     states = states[:, shape.length - shape.cutoffs :]
     hidden = keras.layers.Dense(HIDDEN, name="from_state")(states)[:, :, None]
     hidden = hidden + keras.layers.Dense(HIDDEN, use_bias=False, name="from_known")(known)

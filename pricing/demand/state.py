@@ -121,9 +121,9 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
     if first < begin:
         before = span(panel, 0, int(np.searchsorted(panel.dates, begin)))
         start, sums = encode_unread(weights, encoded, before, norms=norms)
-        check_past(before, old)
         # A product's age says when its first row was: a panel that begins by then holds all of its past.
         age = start.memory.age
+        check_past(before, old, age=age)
         whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D")) & panel.present.any(axis=1)
         changed = changed_products(sums, before, whole=whole)
         if len(changed):
@@ -172,7 +172,7 @@ def encode_unread(
     return State(Memory(**memory), hidden, cell), sums
 
 
-def check_past(before: Panel, tail: Panel) -> None:
+def check_past(before: Panel, tail: Panel, *, age: Floats) -> None:
     """Refuses a few single rows from before the checkpoint: they can neither be encoded nor compared.
 
     A history has about as many rows a period as the periods since the checkpoint; a list of corrections has hardly any.
@@ -180,13 +180,15 @@ def check_past(before: Panel, tail: Panel) -> None:
     Args:
         before: The periods before the checkpoint, as they are given now.
         tail: The periods since the checkpoint, as they were encoded.
+        age: (product,) periods from the first row to the checkpoint: a product launched late has no rows before.
 
     Raises:
         HistoryError: So few rows are given that they must be corrections.
     """
     rows = before.present.sum(axis=1)
     there = rows > 0
-    if not there.any() or before.present[there].mean() >= HISTORY * tail.present[there].mean():
+    possible = np.minimum(age[there], len(before.dates)).sum()
+    if not there.any() or rows.sum() >= HISTORY * tail.present[there].mean() * possible:
         return
     product = int(np.argmax(rows > 0))
     period = before.dates[int(np.argmax(before.present[product]))]
@@ -257,14 +259,19 @@ def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
 
 
 def expand(panel: Panel, product_ids: Strings) -> Panel:
-    """The panel's rows in the order of `product_ids`; a product it lacks gets empty rows."""
+    """The panel's rows in the order of `product_ids`; a product it lacks gets empty rows on the days that they are.
+
+    Where a product has no row, a period's holiday is what most products say it is: so it is here.
+    """
     where = np.searchsorted(panel.product_ids, product_ids)
     where = np.minimum(where, max(len(panel.product_ids) - 1, 0))
     found = panel.product_ids[where] == product_ids
     columns: dict[str, Any] = {}
     for name in SERIES:
         values = getattr(panel, name)[where]
-        blank_value = False if values.dtype == np.bool_ else 0.0 if name in ("is_promo", "is_holiday") else np.nan
+        blank_value: Any = False if values.dtype == np.bool_ else 0.0 if name == "is_promo" else np.nan
+        if name == "is_holiday":
+            blank_value = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
         columns[name] = np.where(found[:, None], values, blank_value).astype(values.dtype)
     return replace(
         panel,

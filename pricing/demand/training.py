@@ -11,14 +11,15 @@ from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.demand.elasticity import Shrunk
-from pricing.demand.grades import grade_by_variance
-from pricing.demand.identification import Identified, identify, recency_weights
+from pricing.demand.grades import PRIOR_ONLY
+from pricing.demand.identification import Identified, identify
 from pricing.demand.intervals import LEVEL_ERROR
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.sampling import Plan, build_table, draw_batches
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
+from pricing.demand.study import recency_weights
 from pricing.errors import HistoryError
 from pricing.sections import DemandConfig
 
@@ -141,9 +142,10 @@ def fit(
         weights=serving,
         norms=identified.norms,
         elasticity_sd=identified.shrunk.sd.astype(np.float32),
-        grade=grade_by_variance(identified.shrunk.sd, prior_sd=config.elasticity_prior_sd),
+        grade=identified.grade,
+        evidence=identified.evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
-        priors=_priors(panel, identified, category, config=config),
+        priors=_priors(panel, identified, category),
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         encoded=encoded,
@@ -191,7 +193,7 @@ def _category_level(panel: Panel, category: Ints, count: int) -> NDArray[np.floa
     return level
 
 
-def _priors(panel: Panel, identified: Identified, category: Ints, *, config: DemandConfig) -> Priors:
+def _priors(panel: Panel, identified: Identified, category: Ints) -> Priors:
     shrunk: Shrunk = identified.shrunk
     level = _category_level(panel, category, len(shrunk.category_mean))
     overall = float(np.average(shrunk.category_mean))
@@ -200,7 +202,7 @@ def _priors(panel: Panel, identified: Identified, category: Ints, *, config: Dem
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
         elasticity=np.append(shrunk.category_mean, overall).astype(np.float32),
         elasticity_sd=np.append(shrunk.category_sd, spread).astype(np.float32),
-        grade=grade_by_variance(np.append(shrunk.category_sd, np.inf), prior_sd=config.elasticity_prior_sd),
+        grade=np.append(identified.category_grade, PRIOR_ONLY).astype(np.int8),
     )
 
 

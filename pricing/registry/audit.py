@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from pricing.errors import RegistryError
 from pricing.registry.files import plain
 
-Action = Literal["promote", "rollback", "by_hand"]
+Action = Literal["promote", "rollback", "anchor", "by_hand"]
 Outcome = Literal["done", "refused", "lost"]
 
 _WAIT_SECONDS = 30
@@ -80,7 +80,8 @@ class Entry:
     Attributes:
         at: When, UTC, ISO 8601.
         who: The person or job that acted, or that noticed a move made by hand.
-        action: "promote", "rollback", or "by_hand" for an alias that was moved past this record.
+        action: "promote", "rollback", "anchor" for anchors that were moved, or "by_hand" for an alias that was moved
+            past this record.
         outcome: "done"; "refused" by the gates; or "lost" to another promotion at the same time.
         why: The reason, in words.
         from_version: The champion before; None when there was none.

@@ -131,9 +131,11 @@ def state_gates(
             fresh = replace(fresh, sentence=f"{fresh.sentence}; {advice}")
         verdicts.append(fresh)
     if parity is not None:
-        verdicts.append(
-            _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
-        )
+        same = _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
+        if not same.passed:
+            advice = "refresh with the whole history and --rebuild true, which encodes it anew"
+            same = replace(same, sentence=f"{same.sentence}; {advice}")
+        verdicts.append(same)
     return verdicts
 
 
@@ -160,6 +162,23 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
     lacks = f"it lacks {len(unknown)} of {len(units)}: {', '.join(unknown[:_NAMED])}{more}"
     asked = "" if verdict.passed else "; were the sales complete?"
     return replace(verdict, sentence=f"{verdict.sentence}; {lacks}{asked}")
+
+
+def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
+    """Whether a challenger stands on the champion's anchors: no promotion may move a regular price unrecorded.
+
+    Args:
+        products: Ids of the products that both know and whose anchors are not the champion's.
+        number: The challenger's, for what to do about it.
+    """
+    words = "products whose anchors are not the champion's"
+    verdict = _at_most("anchors", float(len(products)), 0.0, words)
+    if verdict.passed:
+        return verdict
+    command = f"`mlflow run . -e refresh -P version={number} -P sales=…`"
+    some = f"{', '.join(products[:_NAMED])}{' …' if len(products) > _NAMED else ''}"
+    advice = f"{command} registers a version that has them, and `mlflow run . -e anchor` moves them"
+    return replace(verdict, sentence=f"{verdict.sentence}: {some}; {advice}")
 
 
 def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:

@@ -59,7 +59,7 @@ class Wish:
     """A move of the champion that somebody wants.
 
     Attributes:
-        action: "promote" or "rollback".
+        action: "promote", "rollback" or "anchor".
         to: The version that shall be champion.
         expected: The champion that the wish was formed against; another one meanwhile, and the wish is lost.
         who: The person or job.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import pricing
 from pricing.config import ModelConfig, parse_model_config
-from pricing.data.panel import CONTRACT_VERSION
+from pricing.data.anchors import Anchors
+from pricing.data.panel import CONTRACT_VERSION, STEP_DAYS
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.demand.model import DemandModel
@@ -54,6 +55,8 @@ class LoadedVersion:
         config: The configuration it was built with.
         meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
         backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
+        anchors: The regular prices that no price of the platform's own moves. A version packed before there were any
+            has the list prices that it knew on its last day, and no prices seen.
     """
 
     folder: Path
@@ -62,6 +65,7 @@ class LoadedVersion:
     config: ModelConfig
     meta: dict[str, Any]
     backtest: dict[str, Any]
+    anchors: Anchors
 
     @cached_property
     def weights_hash(self) -> str:
@@ -94,6 +98,7 @@ def pack(
     config: ModelConfig,
     backtest: Mapping[str, Any],
     origin: Origin,
+    anchors: Anchors | None = None,
 ) -> LoadedVersion:
     """Writes a version into a new folder and reads it back, so that what is returned is what was written.
 
@@ -107,6 +112,7 @@ def pack(
         backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
             passes its parent's unchanged.
         origin: What the version was computed from.
+        anchors: The regular prices in force; absent, they are the list prices of `facts`.
 
     Raises:
         VersionError: A part that cannot be written, or that answers otherwise once it is read back.
@@ -140,6 +146,7 @@ def pack(
     arrays = {
         **{f"demand/{name}": array for name, array in demand.to_arrays().items()},
         **{f"facts/{name}": array for name, array in facts.to_arrays().items()},
+        **{f"anchors/{name}": array for name, array in (anchors.to_arrays() if anchors else {}).items()},
     }
     files.write(folder, header=header, documents=documents, arrays=arrays)
     return load(folder)
@@ -168,6 +175,7 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
             config=parse_model_config(documents["config"], where=f"{folder}/config.json"),
             meta={**_ABSENT, **content.header},
             backtest=documents["backtest"],
+            anchors=_anchors(content),
         )
     except ConfigError as error:
         packer = content.header.get("library")
@@ -177,6 +185,38 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
         ) from error
     except (KeyError, ValueError) as error:
         raise VersionError(f"{folder}: cannot be read by this library: {error}; pack the model again") from error
+
+
+def read_anchors(folder: str | Path) -> Anchors:
+    """Reads a version's anchors alone, whichever library packed it: they must outlive an update of the library.
+
+    Raises:
+        VersionError: The folder holds no version, a file is missing or damaged, or it knows no list prices.
+    """
+    content = files.read(Path(folder))
+    try:
+        return _anchors(content)
+    except (KeyError, ValueError) as error:
+        raise VersionError(f"{folder}: holds no list prices that this library can read: {error}") from error
+
+
+def _anchors(content: files.Files) -> Anchors:
+    stored = _part(content.arrays, "anchors")
+    if stored:
+        return Anchors.from_arrays(stored)
+    facts, about = _part(content.arrays, "facts"), content.documents["facts"]
+    known = np.isfinite(facts["list_price"])
+    state_date = np.datetime64(about["state_date"], "D")
+    list_price = facts["list_price"][known].astype(np.float32)
+    unseen = np.full(len(list_price), np.nan, np.float32)
+    return Anchors(
+        since=state_date + np.timedelta64(STEP_DAYS[about["period"]], "D"),
+        product_ids=facts["product_ids"][known],
+        dates=np.full(len(list_price), state_date),
+        list_price=list_price,
+        seen_low=unseen,
+        seen_high=unseen,
+    )
 
 
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:

@@ -1,19 +1,27 @@
 """The market job from the command line: table, plot and figures; and the platform's own code inside the market."""
 
+import datetime as dt
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.market import contestants, main
-from pipelines.market_platform import Platform
+from pipelines.market import contestants, main, oracle_name
+from pipelines.market_platform import OPTIONAL, Platform, limited
 from pipelines.market_truth import true_elasticity_demand
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.market import MarketConfig, simulate
 from pricing.data.market_rollforward import roll_forward
+from pricing.data.panel import Panel
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.curve import Offers
+from pricing.errors import ConfigError
+from simulation.foreign import simulate_foreign
+from simulation.foreign_config import ForeignConfig
 
 
 def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +64,72 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> No
     assert not run.refused.any()
     sources = {decision.source for decision in platform.decisions}
     assert "model" in sources
+
+
+def test_the_platform_prices_a_shop_that_lacks_any_optional_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
+    seen: list[Panel] = []
+    asked: list[PriceRequest] = []
+
+    class Recording(Pricer):
+        def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
+            asked.extend(requests)
+            return super().price(requests, today=today)
+
+    def learn(panel: Panel) -> None:
+        seen.append(panel)
+
+    monkeypatch.setattr("pipelines.market_platform.Pricer", Recording)
+    platform = Platform(market, load_config(), learn, withhold=OPTIONAL)
+    roll_forward(market, platform, days=16, refresh=platform.refresh, every=14)
+
+    assert {name for request in asked for name in request.model_fields_set} == {
+        *("product_id", "current_stock", "current_price", "day_of_week", "date")
+    }
+    for panel in seen:
+        assert panel.cost_assumed.all()
+        assert np.isnan(panel.stock).all()
+        assert np.isnan(panel.comp_price).all()
+        assert len(set(panel.categories)) == 1
+    assert len(seen) == 2
+
+
+def test_a_column_that_no_shop_can_lack_is_not_withheld() -> None:
+    market = simulate(MarketConfig(products=4, days=60, future=10, seed=1))
+
+    with pytest.raises(ConfigError, match="cannot withhold price"):
+        Platform(market, load_config(), lambda _: None, withhold=("price",))
+
+
+@pytest.mark.parametrize("own", [None, 0.02, 0.5])
+def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_move(own: float | None) -> None:
+    config = load_config()
+    guardrails = config.decision.guardrails.model_copy(update={"max_move": own})
+    config = config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
+
+    assert limited(config, max_move=0.1).decision.guardrails.max_move == min(own or 0.1, 0.1)
+    assert limited(config, max_move=None).decision.guardrails.max_move == own
+
+
+def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_is_announced() -> None:
+    market = simulate_foreign(ForeignConfig("heavy_tail", products=12, days=150, future=40, seed=1))
+    entries = contestants(market, load_config())
+
+    runs = {
+        name: roll_forward(market, entries[name].policy, days=30, refresh=entries[name].refresh)
+        for name in ("static", "platform without a model", "true elasticities", "oracle")
+    }
+
+    assert not any(run.refused.any() for run in runs.values())
+    assert runs["oracle"].profit.sum() > runs["static"].profit.sum()
+
+
+def test_an_oracle_that_is_no_bound_is_named_so() -> None:
+    market = simulate_foreign(ForeignConfig("stockpiling", products=6, days=100, future=20, seed=1))
+
+    assert oracle_name(market) == "oracle (held prices)"
+    assert "oracle (held prices)" in contestants(market, load_config())
+    assert oracle_name(simulate(MarketConfig(products=4, days=60, future=10))) == "oracle"
 
 
 def test_injected_elasticities_are_those_of_the_truth() -> None:

@@ -11,12 +11,26 @@ from typing import Any
 import pytest
 import yaml
 
+from pricing.options import UsageError
 from tests.experiments import ROOT, Place, place, write_config, write_sales
 from tests.servers import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
-ENTRIES = ("main", "etl", "tune", "promote", "rollback", "history", "refresh", "retrain", "monitor", "nightly", "price")
+ENTRIES = (
+    "main",
+    "etl",
+    "tune",
+    "promote",
+    "rollback",
+    "anchor",
+    "history",
+    "refresh",
+    "retrain",
+    "monitor",
+    "nightly",
+    "price",
+)
 PLOTS = (
     *("forecast_fans", "calibration", "error_by_step", "error_by_class"),
     *("elasticity_by_category", "elasticity_by_price", "price_demand_profit"),
@@ -69,6 +83,42 @@ def test_every_parameter_of_an_entry_point_is_an_option_of_its_job(
         assert f"--{name} " in shown
         assert f"--{name} {{{name}}}" in parts["command"]
         assert parameter["default"] == ""
+
+
+@pytest.mark.parametrize("entry", ["main", "etl", "tune", "refresh", "retrain", "monitor", "nightly"])
+def test_no_job_makes_up_its_sales(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = PROJECT["entry_points"][entry]["command"].split(" -m ")[1].split()[0]
+    if module == "monitoring":
+        with pytest.raises(UsageError, match="--sales simulated"):
+            importlib.import_module("monitoring.cli").options().parse(["--sales", ""])
+        return
+
+    code = importlib.import_module(module).main(["--sales", ""])
+
+    assert code == 2
+    assert "no sales are named" in capsys.readouterr().err
+
+
+def test_make_train_without_sales_says_what_to_give() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "SALES"}
+
+    done = subprocess.run(
+        ["make", "--dry-run", "train"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode != 0
+    assert "give SALES=path or URL, or SALES=simulated" in done.stderr
+
+
+@pytest.mark.slow
+def test_mlflow_run_without_sales_fails_and_says_what_to_give(here: Place) -> None:
+    done = _mlflow_run(here, str(ROOT))
+
+    assert done.returncode != 0
+    assert "under mlflow run -P sales=WHERE" in done.stderr
+    (run,) = here.runs(**{"mlflow.project.entryPoint": "main"})
+    assert run.info.status == "FAILED"
+    assert "no sales are named" in run.data.tags["failure"]
 
 
 def test_the_environment_is_the_locked_one() -> None:

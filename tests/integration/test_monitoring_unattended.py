@@ -112,7 +112,8 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     first = load(registry.download("1", home / "first" / "version"))
     shop = Shop(market, load_config(config), Learnt(first.demand, first.facts, dict(first.backtest)), who="nobody")
     nights: list[pd.DataFrame] = []
-    roll_forward(market, shop, days=NIGHTS + AFTER + 1, refresh=lambda rows: _night(shop, rows, nights), every=1)
+    days, night = NIGHTS + AFTER + 1, lambda rows: _night(shop, rows, nights)
+    roll_forward(market, shop, days=days, refresh=night, every=1, max_move=None)  # moves are the shop's own affair
     frame = pd.concat([market.frame(), *nights[:NIGHTS]], ignore_index=True)
     frame.to_parquet(sales)
     until = frame["date"].max().date()

@@ -28,7 +28,7 @@ from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit, Entry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from tests.experiments import ROOT, cut_off_before
-from tests.promotions import figures, packed
+from tests.promotions import figures, packed, persons_anchors
 from tests.versions import make_demand, make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
@@ -283,7 +283,8 @@ def test_rollback_with_new_rows_alone_derives_them_as_in_the_whole_history(shop:
     rows = panel_frame(_since(shop.panel(160), 140)).drop(columns=["list_price", "is_promo"])
     rows.to_csv(shop.folder / "new.csv", index=False)
     past = shop.fetch(first).demand.encoded.tail
-    known, blind = (build_panel(rows, load_config().data, past=before) for before in (past, None))
+    anchors, data = shop.fetch("champion").anchors, load_config().data
+    known, blind = build_panel(rows, data, past=past, anchors=anchors), build_panel(rows, data)
     assert not np.array_equal(known.list_price, blind.list_price, equal_nan=True)
 
     assert rollback.main(["--sales", str(shop.folder / "new.csv")]) == 0
@@ -396,6 +397,7 @@ def packed_with(shop: Shop, *, fingerprint: str, **demand: int) -> str:
         config=config,
         backtest={**figures(), "data": {"fingerprint": fingerprint, "source": "sales.csv", "last_date": "2030-01-01"}},
         origin=Origin(kind="train", data={}),
+        anchors=persons_anchors(panel),
     )
     with mlflow.start_run():
         return shop.registry.log_version(folder)
@@ -463,7 +465,7 @@ def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_al
     assert champion.tags["backtest"] == shop.registry.find(first).tags["backtest"]
     assert champion.tags["kind"] == "refresh"
     assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
-    assert [gate["name"] for gate in shop.entries()[-1].gates] == ["fresh", "parity", "golden", "products"]
+    assert [gate["name"] for gate in shop.entries()[-1].gates] == ["fresh", "parity", "golden", "products", "anchors"]
     assert "previous" not in shop.registry.aliases()
 
 
@@ -550,7 +552,7 @@ def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force(
 
     assert shop.registry.aliases()["champion"] == second
     missed = [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]]
-    assert missed == ["products", "against_champion"]
+    assert missed == ["products", "anchors", "against_champion"]
 
 
 def test_an_actor_is_named_even_without_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:

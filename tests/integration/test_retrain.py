@@ -201,7 +201,8 @@ def test_a_retraining_says_what_its_promotion_says(
     monkeypatch.setattr(retrain, "run_job", job)
     monkeypatch.setattr(retrain, "trained_already", lambda *_, **__: None)
 
-    assert retrain.main(["--config", str(write_config(here.folder / "tiny.yaml", auto_promote=True))]) == 0
+    settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
+    assert retrain.main(["--sales", "sales.csv", "--config", settings]) == 0
 
     (run,) = here.runs(job="retrain")
     assert run.data.tags["verdict"] == verdict
@@ -218,7 +219,7 @@ def test_a_half_life_that_is_none_is_refused_by_name(
 
 def test_a_second_retraining_is_refused_while_one_runs(here: Place) -> None:
     with only_one("retrain", home=here.home):
-        done = here.run("pipelines.retrain")
+        done = here.run("pipelines.retrain", "--sales", "sales.csv")
 
     assert done.code == 2
     assert "retrain is running already" in done.err

@@ -8,7 +8,7 @@ from scipy import stats
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.features import KNOWN, PAST
+from pricing.data.features import AGE, KNOWN, PAST
 from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import Panel
 from pricing.demand import forward
@@ -69,6 +69,8 @@ def test_the_numpy_forward_pass_equals_keras() -> None:
     network = build_network(Shape(length=12, cutoffs=9, steps=2, past=PAST, known=KNOWN, categories=3, units=8))
     network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in network.get_weights()])
     past = rng.normal(size=(5, 12, PAST)).astype(np.float32)
+    past[..., AGE] = np.abs(past[..., AGE])
+    past[0, :6, AGE] = past[1, :1, AGE] = -1.0  # before the first row
     known = rng.normal(size=(5, 9, 2, KNOWN)).astype(np.float32)
     draw = rng.random((5, 9, 2)).astype(np.float32)
     category = np.asarray([0, 1, 2, 3, 0], np.int32)

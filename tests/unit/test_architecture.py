@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("pipelines", "serving", "monitoring")
-PACKAGES = ("pricing", *PROGRAMS)
+PACKAGES = ("pricing", *PROGRAMS, "simulation")
 # Each may import itself and those before it.
 INWARD = (
     *("errors", "places", "probe", "options", "output", "sections", "config"),
@@ -56,7 +56,7 @@ class Import:
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Every module of the four packages, by its dotted name; a package is named without `__init__`."""
+    """Every module of the packages, by its dotted name; a package is named without `__init__`."""
     found = {}
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
@@ -112,6 +112,7 @@ def broken_arrows(root: Path) -> list[str]:
     return [
         *_programs_apart(found),
         *_library_inward(found),
+        *_simulation_apart(found),
         *_doors(found),
         *_second_doors(found),
         *_registry_behind_the_follower(found),
@@ -131,6 +132,16 @@ def _library_inward(found: list[Import]) -> Iterator[str]:
         here, there = _layer(each.module), _layer(each.target)
         if here and there and INWARD.index(there) > INWARD.index(here):
             yield f"{each.module} imports {each.target}: {here} lies inside {there}"
+
+
+def _simulation_apart(found: list[Import]) -> Iterator[str]:
+    """Invented markets know data and errors alone, and nothing that is shipped knows them."""
+    for each in found:
+        here, there = _top(each.module), _top(each.target)
+        if there == "simulation" and here != there:
+            yield f"{each.module} imports {each.target}: {here} must not know simulation"
+        if here == "simulation" and there == "pricing" and _layer(each.target) not in ("data", "errors"):
+            yield f"{each.module} imports {each.target}: simulation may know pricing's data and errors only"
 
 
 def _doors(found: list[Import]) -> Iterator[str]:
@@ -251,6 +262,8 @@ def test_serving_needs_nothing_outside_its_lock() -> None:
         ("pipelines/__init__.py", "from serving import app", "pipelines must not know serving"),
         ("serving/__init__.py", "from monitoring import join", "serving must not know monitoring"),
         ("monitoring/__init__.py", "import pipelines", "monitoring must not know pipelines"),
+        ("pricing/data/market.py", "import simulation.foreign", "pricing must not know simulation"),
+        ("simulation/foreign.py", "from pricing.decision import pricer", "simulation may know pricing's data"),
         ("pricing/errors.py", "from pricing.config import Config", "errors lies inside config"),
         ("pricing/data/panel.py", "from pricing import demand", "data lies inside demand"),
         ("pricing/data/panel.py", "from ..demand import curve", "data lies inside demand"),

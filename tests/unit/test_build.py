@@ -23,6 +23,7 @@ CONFIG = DataConfig(
     list_price_quantile=0.7,
     promo_cut=0.1,
 )
+UNASKED = CONFIG.model_copy(update={"missing": "unknown", "zero_run": 0.05, "zero_window": 4})
 START = pd.Timestamp("2024-03-01")
 
 
@@ -241,7 +242,7 @@ def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
     panels = []
     for later in (future, other_future):
         after = {(cell[0] + cutoff + 1, cell[1]): row for cell, row in later.items()}
-        panel = build_panel(_table(past | after), CONFIG).through(day)
+        panel = build_panel(_table(past | after), UNASKED).through(day)
         panels.append(panel.select(np.flatnonzero(panel.present.any(axis=1))))
 
     for name in ("product_ids", "dates", *SERIES):
@@ -260,9 +261,9 @@ def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
     day = START + pd.Timedelta(days=cutoff)
     past, newer = frame[frame["date"] <= day], frame[frame["date"] > day]
 
-    panel = build_panel(newer, CONFIG, past=build_panel(past, CONFIG))
+    panel = build_panel(newer, UNASKED, past=build_panel(past, UNASKED))
 
-    whole = build_panel(frame, CONFIG)
+    whole = build_panel(frame, UNASKED)
     whole = whole.select(np.isin(whole.product_ids, panel.product_ids))
     for name in SERIES:
         assert_array_equal(getattr(panel, name), getattr(whole, name)[:, np.isin(whole.dates, panel.dates)])

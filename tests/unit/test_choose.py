@@ -141,7 +141,7 @@ def test_the_price_maximises_the_mean_of_the_worst_part_of_what_it_may_gain(cost
 
 
 @pytest.mark.parametrize("elasticity", [1.5, 2.5, 4.0])
-@pytest.mark.parametrize("margin", np.linspace(-0.1, 0.1, 9))
+@pytest.mark.parametrize("margin", np.linspace(-0.2, 0.2, 9))
 def test_with_an_assumed_cost_no_true_cost_in_doubt_loses_against_list_price(elasticity: float, margin: float) -> None:
     chosen = decide(circumstances(unit_cost=6.5, cost_sd=1.0), demand(elasticity))
 

@@ -21,7 +21,7 @@ def _no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def _parse(*words: str) -> argparse.Namespace:
-    options = job_options("train", "Trains.")
+    options = job_options("train", "Trains.", needs_sales=False)
     options.add_argument("--min_history", type=int, default=120)
     options.add_flag("--force", help="go on")
     return options.parse(words)
@@ -31,6 +31,12 @@ def test_an_absent_parameter_arrives_as_an_empty_string_and_counts_as_not_given(
     options = _parse("--sales", "", "--config=", "--min_history", "", "--force", "")
 
     assert (options.sales, options.config, options.min_history, options.force) == (None, None, 120, False)
+
+
+@pytest.mark.parametrize("words", [(), ("--sales", ""), ("--sales=",)])
+def test_a_job_that_needs_sales_says_what_to_give_where_none_are_named(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=r"no sales are named: give --sales WHERE .* or --sales simulated"):
+        job_options("train", "Trains.").parse(words)
 
 
 def test_an_empty_value_of_an_unknown_option_is_still_refused() -> None:

@@ -11,20 +11,34 @@ from pricing.sections import ChoicesConfig, RangeConfig
 def test_every_configuration_of_the_project_is_sound(path: Path) -> None:
     config = load_config(path)
 
-    assert config.data.list_price_window <= config.demand.checkpoint
+    assert max(config.data.list_price_window, config.data.zero_window) <= config.demand.checkpoint
 
 
-def test_a_list_price_window_longer_than_the_kept_rows_is_refused_and_both_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("window", "other"), [("list_price_window", "zero_window"), ("zero_window", "list_price_window")]
+)
+def test_a_window_longer_than_the_kept_rows_is_refused_and_both_are_named(
+    tmp_path: Path, window: str, other: str
+) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("data: {list_price_window: 9}\ndemand: {checkpoint: 8}\n")
+    path.write_text(f"data: {{{window}: 9, {other}: 8}}\ndemand: {{checkpoint: 8}}\n")
 
     with pytest.raises(ConfigError) as failure:
         load_config(path)
 
     said = str(failure.value)
-    assert "data.list_price_window 9" in said
+    assert f"data.{window} 9" in said
     assert "demand.checkpoint 8" in said
     assert len(said) < 300  # the fault, and not the whole configuration
+
+
+@pytest.mark.parametrize(("key", "value"), [("missing", "guess"), ("zero_run", "0"), ("zero_window", "0")])
+def test_what_absent_rows_mean_is_one_of_the_settings_there_are(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"data: {{{key}: {value}}}")
+
+    with pytest.raises(ConfigError, match=rf"data\.{key}"):
+        load_config(path)
 
 
 def test_choices_to_search_replace_a_range_and_a_range_replaces_choices(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from demand_fakes import make_model, make_norms, make_panel, make_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pricing.data.panel import SERIES, Panel
 from pricing.demand import identification, state
+from pricing.demand.events import after_moves, find_moves
 from pricing.demand.sampling import build_table
 from pricing.demand.state import State, encode_panel, span
 from pricing.errors import HistoryError
@@ -65,7 +68,7 @@ def test_encoding_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.M
 def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = make_panel()
     table = build_table(panel, norms=make_norms(panel), category=np.asarray([0, 1, 0, 1, 0]))
-    events = identification.find_events(table, spell=3)
+    events = after_moves(table, find_moves(table))
     weights = make_weights()
     weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
     at_once = identification.read_events(weights, table, events, price=False)
@@ -236,3 +239,74 @@ def test_a_refresh_changes_neither_the_model_nor_the_panel() -> None:
         np.testing.assert_array_equal(old, new)
     for name, values in rows.items():
         np.testing.assert_array_equal(values, getattr(panel, name))
+
+
+def launched(panel: Panel, days: list[int]) -> Panel:
+    """The panel with product i's first row on day `days[i]`."""
+    before = np.arange(len(panel.dates)) < np.asarray(days)[:, None]
+    changes = {"present": panel.present & ~before}
+    for name in ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price"):
+        changes[name] = np.where(before, np.nan, getattr(panel, name))
+    return replace(panel, **changes)
+
+
+def long_memory() -> dict[str, np.ndarray]:
+    """Weights that forget next to nothing in a day: what moved a state once stays in it."""
+    weights = make_weights()
+    units = weights["lstm_cell/recurrent_kernel"].shape[0]
+    weights["lstm_cell/bias"][units : 2 * units] += 4.0
+    return weights
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    launches=st.lists(st.integers(0, 85), min_size=5, max_size=5),
+    nights=st.lists(st.integers(40, 89), min_size=1, max_size=4, unique=True).map(sorted),
+    tail=st.integers(1, 40),
+    unknown=st.booleans(),
+    whole=st.booleans(),
+)
+def test_a_product_launched_at_any_time_is_carried_forward_as_if_encoded_from_scratch(
+    launches: list[int], nights: list[int], tail: int, *, unknown: bool, whole: bool
+) -> None:
+    panel = launched(make_panel(), launches)
+    weights = long_memory()
+    there = [panel.present[:, :night].any(axis=1) | (np.arange(5) == 0) | (not unknown) for night in [*nights, 90]]
+
+    model = make_model(span(panel.select(there[0]), 0, nights[0]), tail=tail, weights=weights)
+    for begin, end, sold in zip(nights, [*nights[1:], 90], there[1:], strict=True):
+        model = model.refresh(span(panel.select(sold), 0 if whole else begin, end))
+
+    ours = panel.select(np.isin(panel.product_ids, model.product_ids))
+    scratch = encode_panel(weights, ours, norms=model.norms, tail=tail)
+    assert_same(model.encoded.state, scratch.state)
+
+
+def test_before_its_first_row_a_product_has_a_blank_state() -> None:
+    panel = launched(make_panel(), [89, 0, 0, 0, 0])
+
+    encoded = encode_panel(long_memory(), span(panel, 0, 89), norms=make_norms(panel), tail=20)
+
+    assert all(not leaf[0].any() for leaf in leaves(encoded.state))
+    assert all(leaf[1].any() for leaf in leaves(encoded.state))
+
+
+def test_the_whole_history_of_products_launched_shortly_before_the_checkpoint_is_a_history() -> None:
+    panel = launched(make_panel(), [0, 55, 55, 55, 55])
+
+    carried = make_model(span(panel, 0, 80)).refresh(panel)
+
+    assert_same(carried.encoded.state, make_model(panel).encoded.state)
+
+
+def test_days_without_any_row_of_a_product_are_read_as_in_the_whole_history() -> None:
+    panel = make_panel()
+    panel = replace(panel, is_holiday=np.where(np.arange(90) == 85, 1.0, panel.is_holiday).astype(np.float32))
+    gap = np.broadcast_to(np.arange(90) >= 80, panel.present.shape) & (np.arange(5)[:, None] == 4)
+    changes = {"present": panel.present & ~gap, "units_sold": np.where(gap, np.nan, panel.units_sold)}
+    quiet = replace(panel, **changes, comp_price=np.where(gap, np.nan, panel.comp_price))
+    quiet = replace(quiet, is_promo=np.where(gap, 0.0, panel.is_promo).astype(np.float32))
+
+    carried = make_model(span(quiet, 0, 80)).refresh(span(quiet.select(np.arange(4)), 80, 90))
+
+    assert_same(carried.encoded.state, make_model(quiet).encoded.state)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.decision.cadence import UNKNOWN
 from pricing.decision.facts import ProductFacts
@@ -54,6 +55,19 @@ def test_the_facts_are_those_of_the_last_day() -> None:
     assert facts.state_date == np.datetime64("2025-04-30")
     assert (facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.stock[0]) == (11.5, 12.0, 6.0, 37.0)
     assert facts.last_change[0] == np.datetime64("2025-01-01") + 100
+
+
+def test_the_facts_hold_the_prices_that_persons_charged_and_not_those_since() -> None:
+    price = np.full((2, DAYS), 10.0)
+    price[0, 5], price[0, 7], price[:, 100:] = 9.0, 11.0, 30.0
+    whole = panel(products=2, price=price)
+    anchors = Anchors.from_panel(whole.through(whole.dates[99]).select(np.array([0])))
+
+    facts = ProductFacts.from_panel(whole.select(np.array([0])), anchors=anchors)
+    alone = ProductFacts.from_panel(whole)
+
+    assert (facts.anchor_price[0], facts.seen_low[0], facts.seen_high[0]) == (12.0, 9.0, 11.0)
+    assert (alone.anchor_price[1], alone.seen_low[1], alone.seen_high[1]) == (12.0, 10.0, 30.0)
 
 
 def test_the_stock_is_what_the_last_day_left() -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.registry.gates import (
+    anchors_gate,
     baseline_gates,
     champion_gates,
     comparable,
@@ -115,6 +116,13 @@ def test_a_refresh_must_agree_with_encoding_anew() -> None:
     assert names(state_gates(number="7", challenger="2024-05-01", champion=None, parity=1e-7, limits=LIMITS)) == []
 
 
+def test_states_that_differ_from_the_history_say_how_to_encode_it_anew() -> None:
+    (verdict,) = state_gates(number="7", challenger="2024-05-01", champion=None, parity=0.07, limits=LIMITS)
+
+    assert "0.07, allowed at most" in verdict.sentence
+    assert "--rebuild true" in verdict.sentence
+
+
 def test_golden_requests_must_be_fast_and_there() -> None:
     assert golden_gate([1.0, 2.0], LIMITS).passed
     assert not golden_gate([1.0, LIMITS.golden_latency_ms + 1], LIMITS).passed
@@ -179,3 +187,13 @@ def test_a_verdict_says_its_figure_and_threshold() -> None:
         "passed": False,
         "sentence": verdict.sentence,
     }
+
+
+def test_a_challenger_on_other_anchors_is_refused_and_told_what_to_do() -> None:
+    refused = anchors_gate(["A", "B", "C", "D"], number="7")
+
+    assert anchors_gate([], number="7").passed
+    assert not refused.passed
+    assert refused.figure == 4
+    assert "A, B, C …" in refused.sentence
+    assert "-e refresh -P version=7" in refused.sentence

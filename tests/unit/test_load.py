@@ -20,11 +20,16 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_without_sales_the_simulated_market_is_loaded() -> None:
-    panel = load_panel_from(None, CONFIG)
+def test_the_simulated_market_is_loaded_by_its_name() -> None:
+    panel = load_panel_from("simulated", CONFIG)
 
     assert panel.period == "day"
     assert "simulated market" in panel.notes[0]
+
+
+def test_sales_without_a_name_are_refused() -> None:
+    with pytest.raises(SourceError, match=r"no sales are named.*simulated"):
+        load_panel_from("", CONFIG)
 
 
 def test_a_file_becomes_a_panel_that_tells_what_was_derived(tmp_path: Path) -> None:

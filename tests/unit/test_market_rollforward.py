@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pricing.data.market import Market, MarketConfig, simulate
+from pricing.data.market import BAND, Market, MarketConfig, simulate
 from pricing.data.market_policies import CostPlus, Randomised, Rules, match_competitor, static
 from pricing.data.market_rollforward import Requests, roll_forward
+from pricing.data.market_supply import Shelf
 from pricing.errors import ConfigError
 
 CONFIG = MarketConfig(products=24, days=200, future=40, seed=6, unseen=0.1)
@@ -126,6 +127,62 @@ def test_the_list_price_is_never_refused_even_below_cost(market: Market) -> None
     assert run.profit.sum() < 0
 
 
+@pytest.mark.parametrize("bound", ["lowest", "highest"])
+def test_no_move_is_larger_than_allowed_unless_the_band_or_the_cost_asks_for_it(market: Market, bound: str) -> None:
+    run = roll_forward(market, lambda requests: np.round(getattr(requests, bound), 2), days=20, max_move=0.05)
+
+    price, world = run.ledger.price, market.world
+    days = slice(CONFIG.days + 1, CONFIG.days + 20)
+    floor = np.maximum(BAND[0] * market.truth.list_price[days], world.unit_cost[days])
+    ceiling = np.maximum(BAND[1] * market.truth.list_price[days], floor)
+    allowed = np.clip(price[:-1] * (0.95 if bound == "lowest" else 1.05), floor, ceiling)
+    old = ~np.isnan(price[:-1])
+    np.testing.assert_allclose(price[1:][old], allowed[old], atol=0.00501)
+    assert not run.refused.any()
+
+
+def test_a_move_beyond_the_largest_is_refused_and_the_list_price_always_passes(market: Market) -> None:
+    first = []
+
+    def policy(requests: Requests) -> np.ndarray:
+        first.append(requests)
+        return np.where(np.arange(len(requests)) < 5, requests.current_price * 1.13, requests.list_price)
+
+    run = roll_forward(market, policy, days=1, max_move=0.12)
+
+    beyond = first[0].current_price[:5] * 1.13 > first[0].highest[:5] + 0.01
+    assert beyond.any()
+    np.testing.assert_array_equal(run.refused[0, :5], beyond)
+    assert not run.refused[0, 5:].any()
+    assert not roll_forward(market, static, days=30, max_move=0.001).refused.any()
+
+
+def test_without_a_largest_move_any_price_in_the_band_is_taken(market: Market) -> None:
+    run = roll_forward(market, lambda requests: np.round(requests.ceiling, 2), days=1, max_move=None)
+
+    assert not run.refused.any()
+    assert run.ledger.price[0, 0] == pytest.approx(BAND[1] * market.truth.list_price[CONFIG.days, 0], abs=0.006)
+
+
+def test_an_insider_is_shown_the_shelf_before_it_prices(market: Market) -> None:
+    class Seer:
+        def __init__(self) -> None:
+            self.shown: list[np.ndarray] = []
+
+        def see(self, shelf: Shelf) -> None:
+            self.shown.append(shelf.stock.copy())
+
+        def __call__(self, requests: Requests) -> np.ndarray:
+            assert np.array_equal(self.shown[-1][: len(requests)], requests.stock)
+            return requests.list_price
+
+    seer = Seer()
+
+    roll_forward(market, seer, days=3)
+
+    assert len(seer.shown) == 3
+
+
 def test_a_price_at_its_bound_rounded_to_cents_is_taken(market: Market) -> None:
     for bound in ("lowest", "highest"):
         run = roll_forward(market, lambda requests, bound=bound: np.round(getattr(requests, bound), 2), days=5)
@@ -155,7 +212,7 @@ def test_requests_carry_nothing_that_a_shop_does_not_know() -> None:
 
     assert known == {
         *("day", "date", "product_id", "category", "stock", "comp_price", "is_promo", "current_price"),
-        *("list_price", "unit_cost", "is_holiday", "next_delivery"),
+        *("list_price", "unit_cost", "is_holiday", "next_delivery", "max_move"),
     }
 
 
@@ -195,7 +252,7 @@ def test_rules_ask_more_than_cost_plus_only_where_stock_will_run_out(market: Mar
         asked.append(requests)
         return requests.list_price
 
-    roll_forward(market, policy, days=1)
+    roll_forward(market, policy, days=1, max_move=None)
     requests = asked[0]
     plenty = replace(requests, stock=np.full(len(requests), 10**6))
     little = replace(requests, stock=np.ones(len(requests), dtype=np.int64))
@@ -206,7 +263,9 @@ def test_rules_ask_more_than_cost_plus_only_where_stock_will_run_out(market: Mar
 
 
 def test_random_prices_hold_for_a_week_and_know_no_demand(market: Market) -> None:
-    ratio = roll_forward(market, Randomised(seed=1), days=28).ledger.price / market.truth.list_price[200:228]
+    ratio = (
+        roll_forward(market, Randomised(seed=1), days=28, max_move=None).ledger.price / market.truth.list_price[200:228]
+    )
 
     old = market.truth.launch < 200
     changes = (np.abs(np.diff(ratio[:, old], axis=0)) > 0.02).sum(axis=0)

@@ -11,10 +11,12 @@ from scipy import stats
 
 from benchmarks.monitoring_world import World, build, entries
 from monitoring.decisions import load_decisions, tabulate
-from monitoring.join import forecast_at, join, share_inside
+from monitoring.join import forecast_at, join
 from pricing.data.panel import Panel
 from pricing.decision.log import Entry, LogReading
 from pricing.decision.log_writer import LogWriter
+from pricing.demand import metrics
+from pricing.demand.intervals import with_quantiles
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PANEL, TRUTH = build(World(products=6, days=60))
@@ -154,14 +156,20 @@ def test_sizes_of_another_number_than_the_candidates_are_a_damaged_line(tmp_path
     assert counts(findings)["log_damaged"] == 6
 
 
-@pytest.mark.parametrize("mean", [0.1, 0.5, 2.0, 9.0, 60.0])
-def test_a_true_interval_holds_four_of_five_outcomes_however_slow_the_seller(mean):
-    truth = stats.nbinom(6, 6 / (6 + mean))
-    units = np.arange(600.0)
+def test_units_by_weight_are_covered_as_in_the_backtest(tmp_path):
+    kilograms = replace(PANEL, units_sold=PANEL.units_sold + np.float32(0.4), stock=np.full_like(PANEL.stock, np.nan))
+    logged(tmp_path, entries(PANEL, TRUTH, days=DAYS))
+    rewritten(tmp_path, with_size)
+    decisions, _ = load_decisions(tmp_path, now=NOW)
 
-    held = (share_inside(units, mean=np.full(600, mean), size=np.full(600, 6.0)) * truth.pmf(units)).sum()
+    frame = join(decisions, kilograms).frame.query("scored")
 
-    assert held == pytest.approx(0.8, abs=1e-6)
+    sizes = [np.interp(np.log(r.charged), np.log(r.candidate_price), r.candidate_size) for r in frame.itertuples()]
+    forecasts = pd.DataFrame({"forecast": frame["forecast"], "size": sizes, "actual": frame["units_sold"], "step": 1})
+    backtest = with_quantiles(forecasts, (0.0, 0.0))
+    assert len(frame) == 60
+    assert frame["inside"].mean() > 0.6
+    assert frame["inside"].mean() == pytest.approx(metrics.coverage(backtest, level=0.8))
 
 
 def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):

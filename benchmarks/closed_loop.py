@@ -1,0 +1,171 @@
+"""Where the platform's prices end when they come back as its sales, and what they earn on the way.
+
+python -m benchmarks.closed_loop                           writes closed_loop.json and .md beside this
+python -m benchmarks.closed_loop --seeds 1 --products 10 --output build/closed_loop         one shop to look at
+"""
+
+import argparse
+import json
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.cli import job_options, run_main
+from pipelines.quiet import import_tensorflow
+from pricing.config import Config, load_config
+from pricing.data.anchors import Anchors
+from pricing.data.panel import Panel
+from pricing.demand.curve import Demand
+from pricing.demand.model import DemandModel
+from tests.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
+
+HERE = Path(__file__).parent
+HISTORY, NIGHTS, LAST = 364, 60, 10
+FIRST_SEED = 300
+TOLERANCE = 0.005  # a price this near a limit, as a fraction of the anchor, stands at it
+FOUR, COSTS = "four needed columns", "and unit_cost"
+# Name → optional columns, true margin (None: drawn between 0.25 and 0.45), whether anchored, whether demand is known.
+SETTINGS: dict[str, tuple[tuple[str, ...], float | None, bool, bool]] = {
+    FOUR: ((), None, True, False),
+    "the same, every true margin 0.25": ((), 0.25, True, False),
+    "the same, every true margin 0.45": ((), 0.45, True, False),
+    COSTS: (("unit_cost",), None, True, False),
+    "every column": (OPTIONAL, None, True, False),
+    "four needed columns, demand known exactly": ((), None, True, True),
+    "four needed columns, without anchors": ((), None, False, False),
+    "the same, demand known exactly": ((), None, False, True),
+}
+
+
+def draw_shop(*, seed: int, products: int, margin: float | None) -> Shop:
+    """Elasticities around −2.5, levels with a heavy tail, sales drawn with as much noise as the simulated market's."""
+    rng = np.random.default_rng(seed)
+    return Shop(
+        elasticity=np.clip(2.5 * np.exp(rng.normal(0, 0.25, products)), 1.2, 4.5),
+        list_price=np.round(np.exp(rng.normal(2.0, 0.5, products)), 2),
+        level=np.exp(rng.normal(2.0, 1.2, products)),
+        margin=rng.uniform(0.25, 0.45, products) if margin is None else np.full(products, margin),
+        size=10.0,
+    )
+
+
+def measure(name: str, config: Config, *, seed: int, products: int) -> dict[str, Any]:
+    """One shop in one setting: its nights in figures."""
+    columns, margin, anchored, exact = SETTINGS[name]
+    shop = draw_shop(seed=seed, products=products, margin=margin)
+    started = time.perf_counter()
+
+    def learn(panel: Panel, _: Anchors) -> Demand:
+        if exact:
+            return KnownExactly(shop)
+        from pricing.demand.training import train  # noqa: PLC0415 - imports TensorFlow
+
+        return train(panel, config.demand)
+
+    def refresh(demand: Demand, panel: Panel) -> Demand:
+        return demand.refresh(panel) if isinstance(demand, DemandModel) else demand
+
+    nights = run_nights(
+        shop,
+        config,
+        learn=learn,
+        refresh=refresh,
+        columns=columns,
+        history=HISTORY,
+        nights=NIGHTS,
+        anchored=anchored,
+        seed=seed,
+    )
+    return {"seed": seed, "seconds": time.perf_counter() - started, **figures(nights, config)}
+
+
+def figures(nights: Nights, config: Config) -> dict[str, Any]:
+    """What a page says of one loop."""
+    relative, band = nights.relative, config.decision.guardrails.band
+    answers = [decision for night in nights.decisions for decision in night]
+    last = relative[-1]
+    return {
+        "lowest": relative.min(),
+        "highest": relative.max(),
+        "outside": np.mean((relative < band[0] - TOLERANCE) | (relative > band[1] + TOLERANCE)),
+        "at_limit": np.mean((last < band[0] + TOLERANCE) | (last > band[1] - TOLERANCE)),
+        "mean_price": last.mean(),
+        "moved_last": float(np.median(nights.moved(last=LAST))),
+        "profit": nights.earned.sum() / nights.held.sum(),
+        "worst_product": nights.against_holding.min(),
+        "losing": np.mean(nights.against_holding < 0.98),
+        "by_model": np.mean([answer.source == "model" for answer in answers]),
+    }
+
+
+def report(results: Mapping[str, Sequence[Mapping[str, Any]]], *, products: int) -> str:
+    """The page."""
+    shops = len(next(iter(results.values())))
+    lines = [
+        "# The closed loop",
+        "",
+        textwrap.fill(
+            "`python -m benchmarks.closed_loop`: a shop whose products have constant elasticities around −2.5 "
+            f"and stock enough ({products} products, negative binomial sales), {HISTORY} days that persons "
+            f"priced on four rungs, then {NIGHTS} nights of refresh, price and sell. Nobody but the platform "
+            "sets a price in them, and what it charges is all that it reads the next night. Profit is expected "
+            "money over the *true* cost, as a multiple of what holding the last price of persons would have "
+            f"earned; means over {shops} shops. Lowest and highest price: over all nights and shops, as a "
+            "multiple of the anchor. A product loses where it earns less than 98 % of holding.",
+            width=118,
+        ),
+        "",
+        "| sales have | lowest | highest | outside the band | at its ends, last night | median move of the last "
+        f"{LAST} nights | profit | worst product | products that lose | by model |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in results.items():
+        mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        lines.append(
+            f"| {name} | {min(row['lowest'] for row in rows):.2f} | {max(row['highest'] for row in rows):.2f} "
+            f"| {mean['outside']:.0%} | {mean['at_limit']:.0%} | {mean['moved_last']:.1%} | {mean['profit']:.3f} "
+            f"| {min(row['worst_product'] for row in rows):.2f} | {mean['losing']:.0%} | {mean['by_model']:.0%} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return run_main(_benchmark, argv)
+
+
+def _benchmark(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    import_tensorflow()
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in SETTINGS if name in options.settings}
+    for name, rows in results.items():
+        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+            rows.append(measure(name, config, seed=seed, products=options.products))
+            print(f"{name}, shop {seed}: {rows[-1]['seconds']:.0f} s", file=sys.stderr)
+    options.output.mkdir(parents=True, exist_ok=True)
+    page = report(results, products=options.products)
+    document = {"products": options.products, "results": results}
+    (options.output / "closed_loop.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (options.output / "closed_loop.md").write_text(page, encoding="utf-8")
+    print(page)
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("closed_loop", "Prices a shop that nobody else prices, for sixty nights.", sales=False)
+    options.prog = "python -m benchmarks.closed_loop"
+    options.add_argument("--seeds", type=int, default=3, help="shops")
+    options.add_argument("--products", type=int, default=30, help="products of a shop")
+    options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which columns")
+    options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the results")
+    return options.parse(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

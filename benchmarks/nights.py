@@ -1,0 +1,174 @@
+"""Where sixty nightly decisions end on sales whose truth nobody knows, and how much of them rests on a prior alone.
+
+python -m benchmarks.nights                            sales that move no price, one price, and grocery receipts
+python -m benchmarks.nights --m5 PATH --oj PATH        and the public data sets that are not part of the project
+
+No sale follows a decision, since nobody knows what it would have sold: each night prices the same day again, with the
+price of the night before as the current one, so that what is seen is where the decisions come to rest.
+"""
+
+import argparse
+import datetime as dt
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from benchmarks.forecast import read
+from benchmarks.provenance import stamp, take
+from pipelines.calendar import holiday_calendar
+from pipelines.cli import job_options, run_main
+from pipelines.quiet import import_tensorflow
+from pricing.config import Config, load_config, parse_config
+from pricing.data.build import build_panel
+from pricing.data.completejourney import completejourney_sales
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.demand.grades import GRADES, PRIOR_ONLY
+from simulation.foreign import simulate_foreign
+from simulation.foreign_config import HELD_OUT_SEEDS, ForeignConfig
+
+HERE = Path(__file__).parent
+GROCERY = Path(__file__).parent.parent / "config" / "grocery.yaml"
+NIGHTS = 60
+AMPLE = 1e9  # units: what no product sells, so that stock moves nothing
+LIMITS = ("at_band", "at_seen", "at_cost")
+SAME = 0.006  # relative; a price this near the one before is the same but for rounding
+PUBLIC = {
+    "m5": ("M5, Walmart, daily", {"missing": "unknown"}, {}),
+    "oj": ("Dominick's orange juice, weekly", {"period": "week", "list_price_window": 8, "zero_window": 8}, {
+        "horizon": 4, "step": 4, "min_history": 40, "checkpoint": 8, "context": 52, "own_periods": 8}),
+}  # fmt: skip
+
+
+def foreign(scenario: str) -> pd.DataFrame:
+    """The history of one market of the second family."""
+    return simulate_foreign(ForeignConfig(scenario=scenario, seed=HELD_OUT_SEEDS[0])).frame()
+
+
+def changed(data: dict[str, object], demand: dict[str, object]) -> Config:
+    """The default configuration with some keys of two sections replaced."""
+    values = load_config().model_dump(mode="json")
+    values["data"] |= data
+    values["demand"] |= demand
+    return parse_config(values, where="benchmarks.nights")
+
+
+def sales(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.DataFrame], Config]]:
+    """Name, sales and configuration of everything that is to be priced."""
+    yield "simulated: prices never moved", lambda: foreign("no_prices"), load_config()
+    yield "simulated: one or two changes a product", lambda: foreign("few_prices"), load_config()
+    grocery = yaml.safe_load(GROCERY.read_text(encoding="utf-8"))
+    yield "Complete Journey, weekly", completejourney_sales, changed(grocery["data"], grocery["demand"])
+    for name, (title, data, demand) in PUBLIC.items():
+        if path := getattr(options, name):
+            yield title, lambda name=name, path=path: read(name, path), changed(data, demand)
+
+
+def price_nights(pricer: Pricer, facts: ProductFacts) -> tuple[np.ndarray, list[Decision]]:
+    """(night, product) prices, the last of the history first; and the decisions of the last night."""
+    today = facts.state_date.astype(dt.date) + dt.timedelta(days=1)
+    day = get_args(Weekday)[today.weekday()]
+    known = np.flatnonzero(np.isfinite(facts.price))
+    prices, decisions = [facts.price[known]], []
+    for _ in range(NIGHTS):
+        requests = [
+            PriceRequest(product_id=name, current_stock=AMPLE, day_of_week=day, date=today, current_price=float(price))
+            for name, price in zip(facts.product_ids[known].tolist(), prices[-1], strict=True)
+        ]
+        decisions = pricer.price(requests, today=today)
+        prices.append(np.array([decision.recommended_price for decision in decisions]))
+    return np.array(prices), decisions
+
+
+def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
+    """The figures of one data set."""
+    from pricing.demand.training import fit  # noqa: PLC0415 - imports TensorFlow
+
+    panel = build_panel(frame, config.data)
+    model = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data)).model
+    facts = ProductFacts.from_panel(panel)
+    prices, decisions = price_nights(Pricer(model, facts, config, version="nights"), facts)
+    known = np.isfinite(facts.price)
+    units = np.nan_to_num(facts.typical_units)[known]
+    grade = np.asarray(model.grade)[np.searchsorted(model.product_ids, facts.product_ids[known])]
+    kept = np.minimum(prices[0], facts.list_price[known])
+    moved = np.abs(prices[-1] / kept - 1) > SAME
+    mean, low, high = model.elasticity(np.arange(len(model.product_ids)))
+    return {
+        "products": len(grade),
+        **{name: float(units[grade == number].sum() / units.sum()) for number, name in enumerate(GRADES)},
+        "elasticity": float(np.median(mean)),
+        "width": float(np.median(low / high)),
+        "moved": float(moved[grade > PRIOR_ONLY].mean()) if (grade > PRIOR_ONLY).any() else 0.0,
+        "moved_prior": float(moved[grade == PRIOR_ONLY].mean()) if (grade == PRIOR_ONLY).any() else 0.0,
+        "at_limit": float(np.mean([any(code in one.reasons for code in LIMITS) for one in decisions])),
+        "change": float(np.median(prices[-1] / prices[0] - 1)),
+        "restless": float((np.abs(prices[-1] / prices[-2] - 1) > SAME).mean()),
+        "confidence": float(np.median([decision.confidence for decision in decisions])),
+    }
+
+
+def report(results: dict[str, dict[str, float]]) -> str:
+    """The page."""
+    lines = [
+        "# Sixty nights on sales whose truth nobody knows",
+        "",
+        textwrap.fill(
+            "`python -m benchmarks.nights`: one training on each data set, default configuration (weekly ones with "
+            f"config/grocery.yaml's periods), then {NIGHTS} nightly decisions of the same day with ample stock, each "
+            "with the price of the night before as the current one. Units by grade: share of the last 28 periods' "
+            "units. Moved: products whose price ends more than rounding away from the last one charged (from list "
+            "price, where that one lay above it). At a limit: of the band, of the prices ever charged, or of cost, on "
+            "the last night. Elasticity and the ratio of its 80 % interval's ends: medians over products.",
+            width=116,
+        ),
+        "",
+        "| sales | products | units by grade | elasticity | interval | moved, prior only | moved, others | at a limit "
+        "| median change | still moving | confidence |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in results.items():
+        grades = ", ".join(f"{grade} {found[grade]:.0%}" for grade in GRADES if found[grade] >= 0.005)
+        lines.append(
+            f"| {name} | {found['products']:.0f} | {grades} | {found['elasticity']:.2f} | × {found['width']:.1f} "
+            f"| {found['moved_prior']:.1%} | {found['moved']:.0%} | {found['at_limit']:.1%} | {found['change']:+.1%} "
+            f"| {found['restless']:.1%} | {found['confidence']:.2f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return run_main(_benchmark, argv)
+
+
+def _benchmark(argv: Sequence[str] | None) -> int:
+    options = job_options("nights", "Prices sales whose truth nobody knows for sixty nights.", sales=False)
+    options.prog = "python -m benchmarks.nights"
+    for name, (title, *_) in PUBLIC.items():
+        options.add_argument(f"--{name}", metavar="PATH", help=f"{title}: its Parquet file")
+    options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the page")
+    given = options.parse(argv)
+    import_tensorflow()
+    made = take("nights.md")
+    results = {}
+    for name, load, config in sales(given):
+        results[name] = measure(load(), config)
+        print(f"{name}: {results[name]}", file=sys.stderr, flush=True)
+    given.output.mkdir(parents=True, exist_ok=True)
+    page = report(results)
+    (given.output / "nights.md").write_text(page, encoding="utf-8")
+    stamp(given.output / "nights.md", made)
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

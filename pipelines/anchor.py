@@ -1,0 +1,204 @@
+"""Moves anchors: the regular prices that no price of the platform's own may move. By a person, and written down why."""
+
+import argparse
+import csv
+import difflib
+import math
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.cli import job_options, run_main
+from pipelines.production import NOTHING, Production, now, production
+from pipelines.tracking import name_run, tracked_run, write_note
+from pricing.config import load_config
+from pricing.data.anchors import Anchors
+from pricing.data.panel import STEP_DAYS, Strings
+from pricing.errors import RegistryError, SourceError
+from pricing.options import UsageError, positive
+from pricing.registry import CHAMPION
+from pricing.registry.promotion import Wish, move, notice
+from pricing.registry.version import LoadedVersion, Origin, pack
+
+Floats = NDArray[np.floating]
+
+_COLUMNS = ("product_id", "list_price")
+_NAMED = 5  # products whose old and new price the record names
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_anchor, argv)
+
+
+def _anchor(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    wished = _read(options.file) if options.file else {options.product_id: options.list_price}
+    config = load_config(options.config)
+    with tracked_run("anchor", config=config, reason=options.reason) as run, production(config) as doors:
+        notice(doors.registry, doors.audit, who=doors.who, at=now())
+        champion = doors.registry.at(CHAMPION)
+        if champion is None:
+            raise RegistryError(f"{config.registry.model_name} has no {CHAMPION}, so no anchors are in force yet")
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            version = doors.fetch(champion.number, scratch)
+            moves = _moves(version.anchors, wished)
+            if not moves:
+                mlflow.set_tag("verdict", NOTHING)
+                print(f"{NOTHING}: these anchors are there already")
+                return 0
+            products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])
+            step = np.timedelta64(STEP_DAYS[version.facts.period], "D")
+            anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step)
+            number = reanchored(version, anchors, doors=doors, parent=champion.number)
+        wish = Wish(
+            action="anchor",
+            to=number,
+            expected=champion.number,
+            who=doors.who,
+            at=now(),
+            why=f"{options.reason}: {_said(moves)}",
+            run_id=run.info.run_id,
+        )
+        entry = move(doors.registry, doors.audit, wish)
+        mlflow.log_dict({name: {"from": old, "to": new} for name, (old, new) in moves.items()}, "anchors.json")
+        mlflow.set_tags({"version": number, "verdict": "moved"})
+        name_run(f"anchor v{number}")
+        write_note(f"Version {champion.number} with other anchors is version {number}: {wish.why}.")
+        print(f"{_said(moves)}")
+        print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("anchor", "Moves the regular prices that the platform's own prices never move.", sales=False)
+    options.add_argument("--product_id", metavar="ID", help="the product whose anchor moves")
+    options.add_argument("--list_price", type=positive, metavar="PRICE", help="its new regular price, currency units")
+    options.add_argument("--file", metavar="CSV", help=f"many at once: columns {','.join(_COLUMNS)}")
+    options.add_argument("--reason", metavar="WORDS", help="why, for the record; needed")
+    parsed = options.parse(argv)
+    if not (parsed.reason or "").strip():
+        raise UsageError("--reason is needed: the record says why a regular price was moved")
+    one = (parsed.product_id is not None, parsed.list_price is not None)
+    if parsed.file is not None and any(one):
+        raise UsageError("give either --file, or --product_id with --list_price")
+    if parsed.file is None and not all(one):
+        raise UsageError("give --product_id with --list_price, or --file")
+    return parsed
+
+
+def _read(path: str) -> dict[str, float]:
+    """The regular prices that a file asks for.
+
+    Raises:
+        SourceError: It cannot be read, lacks a column, names a product twice, or holds what is no price above 0.
+    """
+    wished: dict[str, float] = {}
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as handle:
+            table = csv.DictReader(handle)
+            missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
+            if missing:
+                raise SourceError(f"{path}: lacks the column {missing[0]}; expected {', '.join(_COLUMNS)}")
+            for row in table:
+                product, word = row["product_id"], row["list_price"] or ""
+                price = _number(word)
+                if not 0 < price < math.inf:
+                    raise SourceError(f"{path}, line {table.line_num}: list_price must be above 0, found {word!r}")
+                if product in wished:
+                    raise SourceError(f"{path}, line {table.line_num}: {product!r} occurs twice")
+                wished[product] = price
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path}: cannot be read ({error})") from error
+    if not wished:
+        raise SourceError(f"{path}: holds no rows")
+    return wished
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Product → its anchor before and after, where they differ.
+
+    Raises:
+        RegistryError: A product is unknown.
+    """
+    known = set(anchors.product_ids.tolist())
+    unknown = [name for name in wished if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], sorted(known), n=1, cutoff=0.0)
+        hint = f"; the nearest known one is {near[0]!r}" if near else ""
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise RegistryError(f"the {CHAMPION} has no anchor of product {unknown[0]!r}{more}{hint}")
+    names = list(wished)
+    old = anchors.columns(np.array(names))["list_price"].astype(np.str_).astype(float).tolist()
+    pairs = {name: (before, wished[name]) for name, before in zip(names, old, strict=True)}
+    return {name: (before, new) for name, (before, new) in pairs.items() if np.float32(before) != np.float32(new)}
+
+
+def _said(moves: Mapping[str, tuple[float, float]]) -> str:
+    first = [f"{name} {old:g} → {new:g}" for name, (old, new) in list(moves.items())[:_NAMED]]
+    more = f" and {len(moves) - _NAMED} more" if len(moves) > _NAMED else ""
+    return f"{', '.join(first)}{more}"
+
+
+def reanchored(version: LoadedVersion, anchors: Anchors, *, doors: Production, parent: str) -> str:
+    """Registers a version that differs from the given one in its anchors only, and in what rests on them.
+
+    A list price that is its product's anchor moves with it, and so does the cost assumed from it. Must be called
+    inside a run.
+
+    Args:
+        version: Whose weights and states are kept.
+        anchors: What the new version holds.
+        doors: The registry.
+        parent: The given version's number.
+
+    Returns:
+        The new version's number.
+
+    Raises:
+        RegistryError: The registry refuses.
+    """
+    facts = version.facts.anchored(anchors)
+    list_price = _moved(facts.list_price, version.facts.product_ids, version.anchors, anchors)
+    ratio = list_price / facts.list_price
+    facts = replace(
+        facts, list_price=list_price, unit_cost=np.where(facts.cost_assumed, facts.unit_cost * ratio, facts.unit_cost)
+    )
+    listed = _moved(version.demand.list_price, version.demand.product_ids, version.anchors, anchors)
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        packed = pack(
+            Path(scratch) / "version",
+            demand=replace(version.demand, list_price=listed.astype(np.float32)),
+            facts=facts,
+            config=version.config,
+            backtest=version.backtest,
+            origin=Origin(
+                kind="refresh", data=version.meta["data"], parent=parent, checks=dict(version.meta["checks"])
+            ),
+            anchors=anchors,
+        )
+        return doors.registry.log_version(packed.folder, description=f"Version {parent} with other anchors.")
+
+
+def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anchors) -> Floats:
+    """The list prices, and the new anchor in place of each one that was the old anchor."""
+    old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
+    exact = new.astype(np.str_).astype(np.float64)  # 0.94, not 0.93999999762
+    return np.where(np.isclose(list_price, old, rtol=1e-6, atol=0) & (old != new), exact, list_price)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

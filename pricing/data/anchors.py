@@ -1,0 +1,193 @@
+"""Anchors: each product's regular price as persons set it, which no price of the platform's own may ever move.
+
+A shop that gives no list price has it derived from the prices that it charged. Once the platform sets those prices, its
+list price, the cost assumed from it, and every limit around it would follow the platform's own decisions. So what was
+derived on the day that the first promoted version had seen is kept from then on.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import STEP_DAYS, Bools, Days, Floats, Panel, Strings
+
+Ints = NDArray[np.int64]
+_ARRAYS = ("product_ids", "dates", "list_price", "seen_low", "seen_high")
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Regular prices that hold whatever the platform charges. Arrays are (anchor,), by product id and then by date.
+
+    A product has one anchor, and one more for each time that a person moved it.
+
+    Attributes:
+        since: First day whose prices may be the platform's own.
+        product_ids: The product of each anchor; sorted.
+        dates: First day of the period from which it holds; the first one of a product holds from `since` on as well.
+        list_price: Regular price, currency units.
+        seen_low: Lowest price that a person charged or set, currency units; NaN where unknown.
+        seen_high: Highest such price; NaN where unknown.
+    """
+
+    since: np.datetime64
+    product_ids: Strings
+    dates: Days
+    list_price: Floats
+    seen_low: Floats
+    seen_high: Floats
+
+    @classmethod
+    def from_panel(cls, panel: Panel) -> "Anchors":
+        """The anchors of a history that persons priced to its end; the platform's prices begin the period after."""
+        blank = cls(
+            since=panel.dates[-1].astype("datetime64[D]") + np.timedelta64(STEP_DAYS[panel.period], "D"),
+            product_ids=panel.product_ids[:0],
+            dates=panel.dates[:0].astype("datetime64[D]"),
+            list_price=np.zeros(0, np.float32),
+            seen_low=np.zeros(0, np.float32),
+            seen_high=np.zeros(0, np.float32),
+        )
+        return blank.extended(panel)
+
+    def extended(self, panel: Panel) -> "Anchors":
+        """These anchors with those of the panel's other products.
+
+        A product sold before `since` is anchored on what its list price was then, one launched later on its first list
+        price: its first price, where none is given.
+        """
+        return self.with_products(
+            panel.product_ids,
+            dates=panel.dates,
+            present=panel.present,
+            price=panel.price,
+            list_price=panel.list_price,
+        )
+
+    def with_products(
+        self, product_ids: Strings, *, dates: Days, present: Bools, price: Floats, list_price: Floats
+    ) -> "Anchors":
+        """As `extended`, of a panel's arrays: prices (product, period) are NaN before a product's first period only."""
+        known = np.isfinite(price)
+        rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
+        if not len(rows):
+            return self
+        theirs, before = price[rows], int((dates < self.since).sum()) - 1
+        column = np.maximum(np.argmax(known[rows], axis=1), before)  # the last period of persons', or its first
+        charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
+        low = np.where(charged, theirs, np.inf).min(axis=1)
+        high = np.where(charged, theirs, -np.inf).max(axis=1)
+        return self._joined(
+            product_ids=product_ids[rows],
+            dates=dates[column].astype("datetime64[D]"),
+            list_price=list_price[rows, column].astype(np.float32),
+            # A panel of recent days may hold a carried price and no row.
+            seen_low=np.where(np.isfinite(low), low, np.nan).astype(np.float32),
+            seen_high=np.where(np.isfinite(high), high, np.nan).astype(np.float32),
+        )
+
+    def moved(self, product_ids: Strings, list_price: Floats, *, date: np.datetime64) -> "Anchors":
+        """These anchors with others for some products from `date` on; what a person sets counts as seen.
+
+        Args:
+            product_ids: (move,) products that have an anchor, each once.
+            list_price: (move,) their new regular prices, currency units.
+            date: First day of the period from which they hold.
+        """
+        now = self.columns(product_ids)
+        new = list_price.astype(np.float32)
+        replaced = (self.dates == date) & np.isin(self.product_ids, product_ids)  # moved twice on one day
+        return self._joined(
+            keep=~replaced,
+            product_ids=product_ids,
+            dates=np.full(len(product_ids), date, dtype="datetime64[D]"),
+            list_price=new,
+            seen_low=np.fmin(now["seen_low"], new),
+            seen_high=np.fmax(now["seen_high"], new),
+        )
+
+    def columns(self, product_ids: Strings) -> dict[str, Floats]:
+        """The newest `list_price`, `seen_low` and `seen_high` of each product, (product,); NaN where it has none."""
+        if not len(self.product_ids):
+            return {name: np.full(len(product_ids), np.nan, np.float32) for name in _ARRAYS[2:]}
+        last = np.maximum(np.searchsorted(self.product_ids, product_ids, side="right") - 1, 0)
+        found = self.product_ids[last] == product_ids
+        return {name: np.where(found, getattr(self, name)[last], np.nan).astype(np.float32) for name in _ARRAYS[2:]}
+
+    def list_prices(self, product_ids: Strings, dates: Days) -> Floats:
+        """(product, period) the regular price that holds then; NaN before `since` and where there is no anchor."""
+        prices = np.full((len(product_ids), len(dates)), np.nan, np.float32)
+        if not len(self.product_ids):
+            return prices
+        first = np.minimum(np.searchsorted(self.product_ids, product_ids), len(self.product_ids) - 1)
+        found = self.product_ids[first] == product_ids
+        prices[found] = self.list_price[first[found], None]
+        for anchor in np.flatnonzero(self.product_ids[1:] == self.product_ids[:-1]) + 1:  # those that were moved
+            prices[np.ix_(product_ids == self.product_ids[anchor], dates >= self.dates[anchor])] = self.list_price[
+                anchor
+            ]
+        prices[:, dates < self.since] = np.nan
+        return prices
+
+    def knows(self, product_ids: Strings) -> bool:
+        """Whether any of the products has an anchor; where none has, they are those of another history."""
+        return bool(np.isin(product_ids, self.product_ids).any())
+
+    def differing(self, other: "Anchors") -> list[str]:
+        """Products that both know and whose anchors are not the same, or not since the same day; sorted."""
+        common = set(self.product_ids.tolist()) & set(other.product_ids.tolist())
+        if self.since != other.since:
+            return sorted(common)
+        return sorted({name for name, _, _ in self._moves() ^ other._moves()} & common)
+
+    def same(self, other: "Anchors") -> bool:
+        """Whether both hold the same anchors since the same day."""
+        return self.digest() == other.digest()
+
+    def digest(self) -> str:
+        """The SHA-256 of the anchors, in hexadecimal: equal anchors, equal digest."""
+        digest = hashlib.sha256("\n".join([str(self.since), *self.product_ids.tolist()]).encode())
+        for values in (self.dates.astype(np.int64), self.list_price, self.seen_low, self.seen_high):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The anchors as plain arrays by name."""
+        return {"since": np.array([self.since], dtype="datetime64[D]")} | {
+            name: getattr(self, name) for name in _ARRAYS
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Anchors":
+        """Puts together again what `to_arrays` took apart; the arrays are copied.
+
+        Raises:
+            KeyError: An array is missing.
+        """
+        return cls(since=arrays["since"][0], **{name: np.array(arrays[name]) for name in _ARRAYS})
+
+    def _moves(self) -> set[tuple[str, object, float]]:
+        columns = (self.product_ids, self.dates, self.list_price)
+        return set(zip(*(column.tolist() for column in columns), strict=True))
+
+    def _joined(self, *, keep: Bools | None = None, **new: NDArray[Any]) -> "Anchors":
+        """The kept anchors and new ones, in order."""
+        kept = {name: getattr(self, name) if keep is None else getattr(self, name)[keep] for name in _ARRAYS}
+        every = {name: np.concatenate([kept[name], new[name]]) if new else kept[name] for name in _ARRAYS}
+        order = np.lexsort((every["dates"], every["product_ids"]))
+        return Anchors(since=self.since, **{name: values[order] for name, values in every.items()})
+
+
+def inherited(anchors: Anchors | None, product_ids: Strings) -> Anchors | None:
+    """The anchors in force for these products; None where there are none, or they are of another history's products."""
+    return anchors if anchors is not None and anchors.knows(product_ids) else None
+
+
+def version_anchors(anchors: Anchors | None, panel: Panel) -> Anchors:
+    """What a version that was made of a panel holds: the anchors in force with those of new products, else its own."""
+    known = inherited(anchors, panel.product_ids)
+    return Anchors.from_panel(panel) if known is None else known.extended(panel)

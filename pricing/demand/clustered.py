@@ -1,0 +1,70 @@
+"""Standard errors from few clusters: CR2 sandwich variances and their Satterthwaite degrees of freedom.
+
+Bell and McCaffrey (2002), "Bias reduction in standard errors for linear regression with multi-stage samples", Survey
+Methodology 28; as worked out by Imbens and Kolesár (2016), doi:10.1162/REST_a_00552. A cluster enters only through its
+information and its score, both as small as the number of coefficients: its rows are never multiplied out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.floating]
+
+SATURATED = 1e-9  # share of a cluster's information that no other cluster has: below it its residuals say nothing
+LEVEL = 0.9  # one-sided level at which a t quantile is turned into a normal one: the 80 % intervals in use
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What clusters say of the coefficients' errors.
+
+    Attributes:
+        variance: (…, p) CR2 variance of each coefficient.
+        degrees: (…, p) its Satterthwaite degrees of freedom; 0 where the clusters leave no residual.
+    """
+
+    variance: Floats
+    degrees: Floats
+
+
+def cluster_spread(information: Floats, score: Floats) -> Spread:
+    """CR2 variances of coefficients that solve Σ score = 0, with independent clusters.
+
+    Args:
+        information: (…, cluster, p, p) each cluster's share of the information; their sum has an inverse.
+        score: (…, cluster, p) each cluster's score at the solution.
+    """
+    half = np.linalg.inv(np.linalg.cholesky(information.sum(axis=-3)))  # (…, p, p); half' half is the inverse
+    wide = half[..., None, :, :]
+    leverage, axes = np.linalg.eigh(wide @ information @ np.swapaxes(wide, -1, -2))  # (…, cluster, p)
+    left = np.clip(1.0 - leverage, 0.0, 1.0)
+    inverse = np.where(left > SATURATED, 1.0 / np.where(left > SATURATED, left, 1.0), 0.0)
+    turned = np.swapaxes(axes, -1, -2) @ (wide @ score[..., None])  # (…, cluster, p, 1)
+    adjusted = (axes @ (np.sqrt(inverse)[..., None] * turned))[..., 0]  # (…, cluster, p)
+    # Column j of `half` is the coefficient's direction in the whitened coordinates.
+    variance = ((adjusted @ half) ** 2).sum(axis=-2)
+    along = np.swapaxes(axes, -1, -2) @ wide  # (…, cluster, p, coefficient)
+    pull = axes @ ((np.sqrt(inverse) * leverage)[..., None] * along)  # (…, cluster, p, coefficient)
+    own = ((inverse * leverage)[..., None] * along**2).sum(axis=-2)  # (…, cluster, coefficient)
+    shared = (pull**2).sum(axis=-2)
+    cross = np.einsum("...gic,...gjc->...cij", pull, pull)
+    trace = (own - shared).sum(axis=-2)
+    square = (own**2 - 2.0 * own * shared).sum(axis=-2) + (cross**2).sum(axis=(-1, -2))
+    known = trace > SATURATED * np.maximum(own.sum(axis=-2), 1e-300)
+    degrees = np.where(known, trace**2 / np.where(known, np.maximum(square, 1e-300), 1.0), 0.0)
+    return Spread(variance, degrees)
+
+
+def normal_factor(degrees: Floats) -> Floats:
+    """What widens a standard error with so many degrees of freedom to that of a normal with the same 80 % interval.
+
+    Infinite at 0 degrees: nothing was left to tell an error from.
+    """
+    safe = np.maximum(degrees, 1e-3)
+    with np.errstate(over="ignore"):
+        quantile = stats.t.ppf(LEVEL, safe)
+    factor: Floats = np.where(degrees >= 1e-2, quantile / stats.norm.ppf(LEVEL), np.inf)
+    return factor

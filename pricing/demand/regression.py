@@ -1,0 +1,346 @@
+"""From residuals to elasticities: quasi-likelihood regression of units on price residuals, the forecast as offset.
+
+Chernozhukov et al. (2018), "Double/debiased machine learning for treatment and structural parameters",
+doi:10.1111/ectj.12097; Schultz et al. (2023), "Causal forecasting for pricing", arXiv:2312.15282. The quasi-Poisson
+score keeps zeros and is consistent when only the mean is right (Gourieroux, Monfort, Trognon 1984). A product's level
+error is a random intercept (Breslow and Clayton 1993, doi:10.2307/2290687): a free one would eat a product's only move.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.demand.censoring import complete
+from pricing.demand.clustered import cluster_spread, normal_factor
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+MAX_NEWTON = 40
+SETTLED = 1e-5
+# Standard deviations of the control's and the weekend's coefficient around none: what two years of one shop's moves say
+# of either is hardly surer than that.
+CONTROL_SD, WEEKEND_SD = 0.2, 0.15
+LEVEL_SD = 0.2  # log units by which a forecast's level errs, before any was seen; it counts as one product
+POOLED_DEGREES = 4.0  # degrees of freedom that all products together lend to each one's over-dispersion
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What the two cross-fitted networks leave unexplained, one entry for each scored period of a price move.
+
+    Attributes:
+        product: (event,) row of the product.
+        cluster: (event,) number of the cluster; events of one cluster share their shocks.
+        units: (event,) units sold.
+        mean: (event,) units that the demand network expected at the price charged, with the current elasticity in its
+            offset.
+        price: (event,) log price over usual price less what the price network expected.
+        routine: (event,) the part of it that may answer to hidden demand (`moves.routine_part`).
+        weight: (event,) recency weight, 0 or more.
+        size: (event,) size of the negative binomial.
+        weekend: (event,) what a stronger answer on weekends does to log units there, per unit: 0 on other days.
+        censored: (event,) 1.0 where the stock ran out, so that demand was at least `units`.
+    """
+
+    product: Ints
+    cluster: Ints
+    units: Floats
+    mean: Floats
+    price: Floats
+    routine: Floats
+    weight: Floats
+    size: Floats
+    weekend: Floats
+    censored: Floats
+
+    def select(self, rows: Ints | NDArray[np.bool_]) -> "Residuals":
+        """Some of the events."""
+        return Residuals(**{name: values[rows] for name, values in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far elasticities are from those in the offset.
+
+    Attributes:
+        value: (product,) shift of each product.
+        error: (product,) its standard error, the control's coefficient taken as known; infinite where nothing is known.
+        clusters: (product,) clusters of moves it rests on.
+        mean: The shift that all products share.
+        mean_error: Its standard error over products, with what is not known of control and weekend in it.
+        drift: What shocks shared by all products add to that error; infinite where all moves fall into one cluster of
+            time.
+        control: Coefficient of the routine part: what a routine move tells of hidden demand.
+        common: (product,) standard deviation of the error that all products share through that coefficient.
+        weekend: How much more elastic weekends are, relatively and for all products, beyond what the offset says.
+        level: (product,) log error of the forecast's level, as predicted.
+        level_sd: Standard deviation of those errors.
+    """
+
+    value: Floats
+    error: Floats
+    clusters: Ints
+    mean: float
+    mean_error: float
+    drift: float
+    control: float
+    common: Floats
+    weekend: float
+    level: Floats
+    level_sd: float
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Coefficients that all products share, and the products' levels.
+
+    `error` is clustered over products; `drift` is what clustering over time adds to it, in quadrature.
+    """
+
+    value: Floats
+    error: Floats
+    drift: Floats
+    level: Floats
+    variance: float
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Columns cleared of the levels at the current fit: what an event adds to the shared coefficients."""
+
+    information: Floats  # (event,)
+    residual: Floats  # (event,) score of log mean
+    total: Floats  # (product,) information
+    centre: Floats  # (column, product)
+    around: Floats  # (column, event)
+
+
+def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shift:
+    """Quasi-likelihood regression of units on price residuals, the networks' forecast as offset.
+
+    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), αᵢ normal around 0 with a
+    variance that is estimated. Then κ and ω are shrunk towards 0 by their own standard errors (normal priors,
+    CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ again, and each product's own δᵢ, with those κ and ω.
+    ω is a step from the offset's weekend factor; what is shrunk is the factor that comes of the step, so that more
+    rounds do not wear the prior down. Sold-out events enter by the probability of at least that demand.
+
+    Weights are 1 / (1 + mean / size). Standard errors are CR2 (`clustered`): of shared coefficients the larger of those
+    clustered over products and over time, of a product's own over time, its over-dispersion moderated by that of all
+    products (Smyth 2004, doi:10.2202/1544-6115.1027) and never below none.
+
+    Args:
+        residuals: Events of all products.
+        products: Number of products, those without events included.
+        weekend: The weekend factor that the offset holds already.
+    """
+    columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
+    shared = _fit(residuals, columns, products=products)
+    prior = np.asarray([CONTROL_SD, WEEKEND_SD]) ** 2
+    variance = (shared.error**2 + shared.drift**2)[1:]
+    left = 1.0 / (1.0 / prior + 1.0 / variance)  # posterior variances
+    kept = 1.0 - left / prior
+    so_far = np.asarray([0.0, weekend])
+    beta = kept * (so_far + shared.value[1:]) - so_far
+    known = replace(residuals, mean=residuals.mean * np.exp(np.clip(beta @ columns[1:], -3, 3)))
+    alone = _fit(known, columns[:1], products=products)
+    design = _design(known, columns, alone, columns[:1])
+    # What the errors of the shrunk coefficients do to δ: their posterior variance through their tie with the price.
+    joint = (design.around * design.information) @ design.around[0]
+    ties = joint[1:] / max(float(joint[0]), 1e-9)
+    value, error, clusters, tie = _own(known, columns, alone, products=products)
+    return Shift(
+        value=value,
+        error=error,
+        clusters=clusters,
+        mean=float(alone.value[0]),
+        mean_error=float(np.sqrt(alone.error[0] ** 2 + (ties**2) @ left)),
+        drift=float(alone.drift[0]),
+        control=float(beta[0]),
+        common=np.abs(tie) * float(np.sqrt(left[0])),
+        weekend=float(beta[1]),
+        level=alone.level,
+        level_sd=float(np.sqrt(alone.variance)),
+    )
+
+
+def placebo(residuals: Residuals, column: Floats, *, products: int) -> tuple[float, float]:
+    """Coefficient, and its standard error, of a column that ought to explain nothing: infinite where it cannot tell.
+
+    Args:
+        residuals: Events; of their columns only `cluster` and those of the offset are read.
+        column: (event,) such as the move that is still to come.
+        products: Number of products.
+    """
+    if not (np.abs(column) > 0).any():
+        return 0.0, np.inf
+    pooled = _fit(residuals, np.asarray(column, np.float64)[None], products=products)
+    return float(pooled.value[0]), float(np.hypot(pooled.error[0], pooled.drift[0]))
+
+
+def difference(residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int) -> tuple[float, float]:
+    """How much more the answer to moves of a kind is than to the others, and its standard error; infinite if unknown.
+
+    One step from the products' own fits, which suffices for a test (Rao 1948).
+
+    Args:
+        residuals: Events of all products.
+        shift: Their regression.
+        kind: (event,) which moves are of that kind.
+        products: Number of products.
+    """
+    price = residuals.price.astype(np.float64)
+    given = shift.value[residuals.product] * price + shift.control * residuals.routine
+    given = given + shift.weekend * residuals.weekend
+    fitted = replace(residuals, mean=residuals.mean * np.exp(np.clip(given, -3, 3)))
+    level = _Pooled(np.zeros(1), np.zeros(1), np.zeros(1), shift.level, shift.level_sd**2)
+    columns = np.stack([np.where(kind, price, 0.0), price])
+    design = _design(fitted, columns, level, np.zeros((1, len(price))))
+    spread = _by(fitted.product, design.information * design.around[1] ** 2, products)
+    tie = _by(fitted.product, design.information * design.around[0] * design.around[1], products)
+    slope = np.divide(tie, spread, where=spread > 1e-9, out=np.zeros(products))
+    column = design.around[0] - slope[fitted.product] * design.around[1]
+    information = _by(fitted.product, design.information * column**2, products)
+    score = _by(fitted.product, design.residual * column, products)
+    total = float(information.sum())
+    if total < 1e-6:
+        return 0.0, np.inf
+    found = cluster_spread(information[:, None, None], score[:, None])
+    variance = max(float(found.variance[0]), 1.0 / total)
+    return float(score.sum()) / total, float(np.sqrt(variance) * normal_factor(found.degrees)[0])
+
+
+def _by(product: Ints, values: Floats, products: int) -> Floats:
+    total: Floats = np.bincount(product, values, products).astype(np.float64)
+    return total
+
+
+def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats) -> _Design:
+    """`columns` cleared of the levels, at the fit of the pooled coefficients to the columns `fitted`."""
+    who, products = events.product, len(pooled.level)
+    mean = events.mean * np.exp(np.clip(pooled.level[who] + pooled.value @ fitted, -3, 3))
+    weight = events.weight / (1.0 + events.mean / events.size)
+    units, slope = complete(events.units, mean, events.size, censored=events.censored)
+    information = weight * slope
+    total = _by(who, information, products)
+    precision = 1.0 / pooled.variance
+    centre = np.stack([_by(who, information * column, products) for column in columns]) / (total + precision)
+    return _Design(information, weight * (units - mean), total, centre, columns - centre[:, who])
+
+
+def _fit(events: Residuals, columns: Floats, *, products: int) -> _Pooled:
+    """Penalised quasi-likelihood: coefficients that all products share, and the products' random levels."""
+    present = np.bincount(events.product, minlength=products) > 0
+    unknown = np.full(len(columns), np.inf)
+    fit = _Pooled(np.zeros(len(columns)), unknown, np.zeros(len(columns)), np.zeros(products), LEVEL_SD**2)
+    if not present.any():
+        return fit
+    for _ in range(MAX_NEWTON):
+        design = _design(events, columns, fit, columns)
+        precision = 1.0 / fit.variance
+        gap = _by(events.product, design.residual, products) - precision * fit.level
+        information = _information(design, precision) + 1e-9 * np.eye(len(columns))
+        step = np.clip(np.linalg.solve(information, columns @ design.residual - design.centre @ gap), -2, 2)
+        rise = np.clip(gap / (design.total + precision) - step @ design.centre, -1, 1)
+        level = fit.level + rise
+        doubt = 1.0 / (design.total + precision)
+        variance = float(((level**2 + doubt)[present].sum() + LEVEL_SD**2) / (present.sum() + 1))
+        done = max(np.abs(step).max(), np.abs(rise).max(), abs(variance / fit.variance - 1.0)) < SETTLED
+        fit = replace(fit, value=fit.value + step, level=level, variance=variance)
+        if done:
+            break
+    error, drift = _shared_error(events, columns, fit)
+    return replace(fit, error=error, drift=drift)
+
+
+def _information(design: _Design, precision: float) -> Floats:
+    """(column, column) of the shared coefficients, the levels profiled out."""
+    inside: Floats = (design.around * design.information) @ design.around.T
+    total: Floats = inside + precision * design.centre @ design.centre.T
+    return total
+
+
+def _shared_error(events: Residuals, columns: Floats, fit: _Pooled) -> tuple[Floats, Floats]:
+    """(column,) CR2 errors over products, at least those of counts and levels alone, and what time adds to them."""
+    design = _design(events, columns, fit, columns)
+    who, precision = events.product, 1.0 / fit.variance
+    # A product's prior on its level is data as well; it is laid over its events in proportion to what they say.
+    part = design.information / np.maximum(design.total[who], 1e-300)
+    centre = design.centre[:, who]
+    score = design.around * design.residual + precision * fit.level[who] * centre * part
+    pairs = np.einsum("ce,de->cde", design.around * design.information, design.around)
+    pairs += precision * np.einsum("ce,de->cde", centre * part, centre)
+    ridge = 1e-9 * np.eye(len(columns))
+    error = np.sqrt(np.diag(np.linalg.inv(_information(design, precision) + ridge)))
+    if len(np.unique(who)) > 1:
+        error = np.maximum(error, _clustered(pairs, score, who, ridge=ridge))
+    over_time = _clustered(pairs, score, events.cluster, ridge=ridge)
+    safe = np.where(np.isfinite(error), error, 0.0)
+    return error, np.sqrt(np.maximum(over_time**2 - safe**2, 0.0))
+
+
+def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> Floats:
+    """(column,) CR2 errors, at the quantiles of a normal, of events' (column, column, event) information and scores."""
+    _, row = np.unique(group, return_inverse=True)
+    count, columns = int(row.max()) + 1, len(score)
+    inside = np.stack([[_by(row, pairs[i, j], count) for j in range(columns)] for i in range(columns)], axis=-1)
+    outer = np.stack([_by(row, values, count) for values in score], axis=-1)
+    found = cluster_spread(np.moveaxis(inside, 1, 0) + ridge / count, outer)
+    factor = normal_factor(found.degrees)
+    known = np.isfinite(factor)
+    error: Floats = np.where(known, np.sqrt(found.variance) * np.where(known, factor, 1.0), np.inf)
+    return error
+
+
+def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, products: int) -> tuple[Floats, Floats, Ints, Floats]:
+    """Each product's own coefficient of the price, its error, its clusters, and its tie with the routine part."""
+    who, price = events.product, columns[0]
+    own, level, precision = np.full(products, pooled.value[0]), pooled.level, 1.0 / pooled.variance
+    for _ in range(MAX_NEWTON):
+        state = replace(pooled, value=np.ones(1), level=level)
+        design = _design(events, columns, state, own[who][None] * price)
+        gap = _by(who, design.residual, products) - precision * level
+        inside = _by(who, design.information * design.around[0] ** 2, products) + precision * design.centre[0] ** 2
+        usable = inside > 1e-6
+        gain = _by(who, design.residual * price, products) - design.centre[0] * gap
+        step = np.where(usable, np.clip(gain / np.where(usable, inside, 1.0), -1, 1), 0.0)
+        step = np.clip(own + step, -30, 30) - own
+        rise = np.clip(gap / (design.total + precision) - step * design.centre[0], -1, 1)
+        own, level = own + step, level + rise
+        if max(np.abs(step).max(initial=0.0), np.abs(rise).max(initial=0.0)) < SETTLED:
+            break
+    error, clusters = _own_error(events, price, design, level=level, precision=precision, inside=inside)
+    tie = _by(who, design.information * design.around[0] * design.around[1], products)
+    tie = tie + precision * design.centre[0] * design.centre[1]
+    safe = np.where(usable, inside, 1.0)
+    error = np.where(usable, error, np.inf)
+    return np.where(usable, own, 0.0), error, clusters, np.where(usable, tie / safe, 0.0)
+
+
+def _own_error(
+    events: Residuals, price: Floats, design: _Design, *, level: Floats, precision: float, inside: Floats
+) -> tuple[Floats, Ints]:
+    """(product,) errors of the products' own coefficients and the clusters of moves behind each."""
+    products, clusters = len(level), int(events.cluster.max(initial=0)) + 2  # the last: the prior of the level
+    cell = events.product * clusters + events.cluster
+
+    def sums(values: Floats) -> Floats:
+        return np.bincount(cell, values, products * clusters).reshape(products, clusters).astype(np.float64)
+
+    information = np.empty((products, clusters, 2, 2))
+    information[..., 0, 0] = sums(design.information)
+    information[..., 0, 1] = information[..., 1, 0] = sums(design.information * price)
+    information[..., 1, 1] = sums(design.information * price**2)
+    information[:, -1, 0, 0] = precision
+    score = np.stack([sums(design.residual), sums(design.residual * price)], axis=-1)
+    score[:, -1, 0] = -precision * level
+    active = (information[:, :-1, 1, 1] > 0).sum(axis=1)
+    inside = np.maximum(inside, 1e-6)
+    information[:, -1, 1, 1] = np.where(active > 0, 1e-6, 1.0)  # so that products without moves have an inverse
+    found = cluster_spread(information, score)
+    degrees = np.where(active > 1, found.degrees[:, 1], 0.0)
+    ratio = found.variance[:, 1] * inside
+    pooled = float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
+    moderated = np.maximum((degrees * ratio + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES), 1.0)
+    return np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES), active

@@ -1,0 +1,389 @@
+"""What the moves of a panel say of its elasticities: residual on residual, falsification tests, price tests, doubt."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.features import weekends
+from pricing.data.memory import Norms
+from pricing.data.panel import Panel
+from pricing.demand.elasticity import Prior, Shrunk, doubted, level_prior, shrink, within_limits
+from pricing.demand.events import (
+    AFTER,
+    LATER,
+    SAME_PRICE,
+    SPELL,
+    Events,
+    after_cuts,
+    after_moves,
+    around_moves,
+    during_tests,
+    find_moves,
+    join,
+)
+from pricing.demand.falsification import SILENT, Check, Checks
+from pricing.demand.grades import (
+    AT_LIMIT,
+    DIP_AFTER_CUT,
+    FEW_MOVES,
+    KINDS_DISAGREE,
+    LEAST_CLUSTERS,
+    MOVED_TOGETHER,
+    TREND,
+    Evidence,
+)
+from pricing.demand.moves import fit_moves, routine_part
+from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
+from pricing.demand.sampling import Table
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Bools = NDArray[np.bool_]
+
+FORTNIGHT = {"day": 14, "week": 2}
+# Prior standard deviations below which a bias is no reason to discard an estimate, it only widens it. Two kinds of
+# moves may lie twice as far apart: their middle lies half as far from each.
+MATERIAL = 0.5
+COST_MOVE = 0.01  # log units of unit cost in the fortnight before a move that make it cost-driven
+
+
+@dataclass(frozen=True)
+class Study:
+    """The scored periods of a panel, and what is known of them before any demand was forecast.
+
+    Attributes:
+        moves: After price moves that people made.
+        before: Just before some of them.
+        later: Some time after some of them.
+        after: After passing cuts.
+        tests: At prices drawn at random.
+        coming: (before event,) row in `moves` of the first period of the move that follows.
+        past: (later event,) row in `moves` of the first period of the move before.
+        depth: (after event,) log depth of the cut, below 0.
+        lasted: (after event,) periods of the cut.
+        draw: (test event,) log of the price over what it would have been.
+        kinds: (event of moves,) which moves are of a kind, by its name.
+        residual: (event of moves,) what the price network did not foresee of the move, in log units.
+        moved: (product, period) price moves that people made.
+        cluster: (period,) fortnight.
+        recency: (period,) weight.
+        weekend: (period,) 1.0 on weekends.
+    """
+
+    moves: Events
+    before: Events
+    later: Events
+    after: Events
+    tests: Events
+    coming: Ints
+    past: Ints
+    depth: Floats
+    lasted: Floats
+    draw: Floats
+    kinds: dict[str, Bools]
+    residual: Floats
+    moved: Bools
+    cluster: Ints
+    recency: Floats
+    weekend: Floats
+
+    @property
+    def everything(self) -> Events:
+        """All events whose demand is to be forecast."""
+        return join([self.moves, self.before, self.later, self.after, self.tests])
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """(event,) expected units and size of the negative binomial, of `Study.everything`."""
+
+    mean: Floats
+    size: Floats
+
+    def part(self, begin: int, count: int) -> "Forecast":
+        """Those of some consecutive events."""
+        return Forecast(self.mean[begin : begin + count], self.size[begin : begin + count])
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the data say of elasticities, before any prior.
+
+    Attributes:
+        value: (product,) estimates.
+        error: (product,) their standard errors; infinite where nothing is known.
+        level: What all products have in common.
+        level_error: Its standard error.
+        doubt: (product,) standard deviation of errors that estimates share and that no standard error holds.
+        shared_doubt: The same of what rests on other products.
+        shift: The regression behind it.
+        checks: What the moves had to survive.
+        tested_error: (product,) standard error of price tests alone; infinite without any.
+    """
+
+    value: Floats
+    error: Floats
+    level: float
+    level_error: float
+    doubt: Floats
+    shared_doubt: float
+    shift: Shift
+    checks: Checks
+    tested_error: Floats
+
+    @classmethod
+    def nothing(cls, products: int, *, level: float) -> "Known":
+        """Before the first round: where it begins."""
+        unknown, nil = np.full(products, np.inf), np.zeros(products)
+        shift = Shift(nil, unknown, nil.astype(np.int64), 0.0, np.inf, 0.0, 0.0, nil, 0.0, nil, 0.0)
+        return cls(nil + level, unknown, level, np.inf, nil, 0.0, shift, Checks(SILENT, SILENT, SILENT, {}), unknown)
+
+    def undoubted(self) -> "Known":
+        """The same without the errors that no standard error holds."""
+        return replace(self, doubt=np.zeros_like(self.doubt), shared_doubt=0.0)
+
+    def describe(self) -> str:
+        """The figures in a sentence."""
+        checks = self.checks
+        named = {"before moves": checks.before, "later": checks.later, "after cuts": checks.dip} | checks.kinds
+        told = ", ".join(f"{name} {check.value:+.2f} ± {check.error:.2f}" for name, check in named.items())
+        return (
+            f"level {self.level:+.2f} ± {self.level_error:.2f}, shared doubt {self.shared_doubt:.2f}, "
+            f"control {self.shift.control:+.2f}, {told}"
+        )
+
+
+def plan_study(
+    panel: Panel, table: Table, *, tested: Floats | None, own: Bools | None, half_life: float | None
+) -> Study:
+    """Finds the events; see `identification.identify` for the arguments."""
+    periods = len(panel.dates)
+    drawn = np.full(panel.present.shape, np.nan) if tested is None else tested
+    moved = find_moves(table, own=own)
+    with_draw = np.isfinite(drawn)
+    with_draw[:, 1:] |= with_draw[:, :-1]  # the way into a test and out of it is the draw's
+    moved &= ~with_draw
+    moves = after_moves(table, moved)
+    untouched = ~with_draw[moves.product, moves.at]
+    moves = moves.select(untouched)
+    first = np.flatnonzero(moves.step == 1)
+    row_of = np.full(panel.present.shape, -1)
+    row_of[moves.product[first], moves.at[first]] = first
+    before, coming = around_moves(table, moved, first=-SPELL)
+    later, past = around_moves(table, moved, first=LATER)
+    coming, past = row_of[before.product, coming], row_of[later.product, past]
+    after, depth, lasted = after_cuts(table, moved)
+    tests = during_tests(table, drawn)
+    return Study(
+        moves=moves,
+        before=before.select(coming >= 0),
+        later=later.select(past >= 0),
+        after=after,
+        tests=tests,
+        coming=coming[coming >= 0],
+        past=past[past >= 0],
+        depth=depth,
+        lasted=lasted,
+        draw=drawn[tests.product, tests.at],
+        kinds=_kinds(panel, table, moves),
+        residual=np.zeros(len(moves)),
+        moved=moved,
+        cluster=np.arange(periods) // FORTNIGHT[panel.period],
+        recency=recency_weights(periods, half_life=half_life),
+        weekend=weekends(panel.dates, period=panel.period),
+    )
+
+
+def _kinds(panel: Panel, table: Table, moves: Events) -> dict[str, Bools]:
+    """(event,) masks of the kinds of moves whose answers are compared."""
+    move = table.log_price[moves.product, moves.at] - table.log_price[moves.product, moves.cutoff]
+    size = np.abs(move)
+    cost = np.log(np.where(panel.unit_cost > 0, panel.unit_cost, np.nan))
+    earlier = np.maximum(moves.cutoff + 1 - FORTNIGHT[panel.period], 0)
+    with np.errstate(invalid="ignore"):
+        driven = np.abs(cost[moves.product, moves.cutoff + 1] - cost[moves.product, earlier]) > COST_MOVE
+    driven &= ~panel.cost_assumed[moves.product]
+    promoted = np.maximum(table.promo[moves.product, moves.at], table.promo[moves.product, moves.cutoff]) > 0
+    large = size > np.median(size) if len(size) else size > 0
+    return {"rises": move > 0, "large": large, "cost-driven": driven, "promoted": promoted}
+
+
+def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.float32]:
+    """(period,) weights that halve every `half_life` periods into the past; all 1 when absent."""
+    if half_life is None:
+        return np.ones(periods, np.float32)
+    age = np.arange(periods)[::-1]
+    return (0.5 ** (age / half_life)).astype(np.float32)
+
+
+def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, control: bool, so_far: Known) -> Known:
+    """Regression, tests, and what both and the rounds so far say of the errors.
+
+    Args:
+        study: The events, with the residuals of their prices.
+        table: The panel's table, with the current elasticities.
+        forecast: Demand of all events, out of fold.
+        norms: The current elasticities.
+        control: Whether routine moves are taken to answer to hidden demand.
+        so_far: What the round before found.
+    """
+    products = len(norms.elasticity)
+    groups = (study.moves, study.before, study.later, study.after, study.tests)
+    begin = np.cumsum([0, *(len(events) for events in groups)])
+    moving, before_it, after_it, after_cut, drawn = (
+        forecast.part(int(at), len(events)) for at, events in zip(begin, groups, strict=False)
+    )
+    routine = routine_part(study.residual, fit_moves(study.residual)) if control else np.zeros(len(study.moves))
+    moves = replace(_residuals(study, table, study.moves, moving, study.residual, norms), routine=routine)
+    shift = regress(moves, products=products, weekend=float(norms.weekend[0]))
+    checks = Checks(
+        before=_tested(study, table, study.before, before_it, study.residual[study.coming], norms),
+        later=_tested(study, table, study.later, after_it, study.residual[study.past], norms),
+        # What is missing after a cut would have been sold anyway: in the long run the answer is weaker by as much.
+        dip=_tested(study, table, study.after, after_cut, study.depth * study.lasted / AFTER, norms),
+        kinds={name: Check(*difference(moves, shift, kind, products=products)) for name, kind in study.kinds.items()},
+    )
+    level = float(np.mean(norms.elasticity)) + shift.mean
+    value = norms.elasticity + shift.value
+    gap, scatter = _between_rounds(value, shift.error, level, so_far)
+    error = np.hypot(shift.error, scatter)
+    shared = float(np.sqrt(shift.drift**2 + gap**2 + checks.doubt**2))
+    own = np.where(np.isfinite(error), np.hypot(shared, shift.common), shared)
+    unknown = np.full(products, np.inf)
+    known = Known(value, error, level, shift.mean_error, own, shared, shift, checks, unknown)
+    if not len(study.tests):
+        return known
+    random = _residuals(study, table, study.tests, drawn, study.draw, norms)
+    return with_price_tests(known, regress(random, products=products, weekend=float(norms.weekend[0])), norms=norms)
+
+
+def _residuals(
+    study: Study, table: Table, events: Events, forecast: Forecast, price: Floats, norms: Norms
+) -> Residuals:
+    who, at = events.product, events.at
+    weekend = study.weekend[at]
+    return Residuals(
+        product=who,
+        cluster=study.cluster[at],
+        units=table.units[who, at].astype(np.float64),
+        mean=np.asarray(forecast.mean, np.float64),
+        price=np.asarray(price * (1.0 + norms.weekend[who] * weekend), np.float64),
+        routine=np.zeros(len(at)),
+        weight=study.recency[at].astype(np.float64),
+        size=np.asarray(forecast.size, np.float64),
+        weekend=np.asarray(norms.elasticity[who] * price * weekend, np.float64),
+        censored=table.censored[who, at],
+    )
+
+
+def _tested(study: Study, table: Table, events: Events, forecast: Forecast, column: Floats, norms: Norms) -> Check:
+    if not len(events):
+        return SILENT
+    plain = _residuals(study, table, events, forecast, column, norms)
+    return Check(*placebo(plain, column, products=len(norms.elasticity)))
+
+
+def _between_rounds(value: Floats, error: Floats, level: float, before: Known) -> tuple[float, float]:
+    """How far the level moved since the round before, and the standard deviation of a product's own part of it.
+
+    Rounds differ in the networks' batches and in the elasticities they start from: what they disagree in is error.
+    """
+    both = np.isfinite(error) & np.isfinite(before.error)
+    gap = abs(level - before.level)
+    if not both.any():
+        return gap, 0.0
+    weight = 1.0 / error[both] ** 2
+    change = (value - before.value)[both]
+    around = change - np.average(change, weights=weight)
+    return gap, float(np.sqrt(np.average(around**2, weights=weight) / 2.0))
+
+
+def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
+    """Lets prices drawn at random overrule what other moves say.
+
+    Where a product has both, their difference shows the error that all other estimates share; no more of it stays in
+    doubt than that difference leaves. A product's two estimates are then weighed by their precision.
+
+    Args:
+        known: From moves that people made.
+        random: From the draws.
+        norms: The elasticities in the offset of both.
+    """
+    tested = norms.elasticity + random.value
+    drift = random.drift if np.isfinite(random.drift) else 0.0
+    noise = random.error**2 + drift**2
+    both = np.isfinite(known.error) & np.isfinite(random.error)
+    open_to = max(known.shared_doubt, float(np.min(known.error[both], initial=1.0)))
+    weight = np.where(both, 1.0 / (np.where(both, known.error, 1.0) ** 2 + np.where(both, noise, 1.0)), 0.0)
+    apart = np.where(both, known.value - tested, 0.0)
+    left = 1.0 / (weight.sum() + 1.0 / open_to**2)
+    bias = float((weight * apart).sum() * left)
+    shared = min(known.shared_doubt, float(np.sqrt(left))) if both.any() else known.shared_doubt
+    moves = np.where(np.isfinite(known.error), 1.0 / np.where(np.isfinite(known.error), known.error, 1.0) ** 2, 0.0)
+    draws = np.where(np.isfinite(random.error), 1.0 / np.where(np.isfinite(random.error), noise, 1.0), 0.0)
+    total = np.maximum(moves + draws, 1e-300)
+    value = (moves * (known.value - bias) + draws * tested) / total
+    return replace(
+        known,
+        value=np.where(moves + draws > 0, value, known.value - bias),
+        error=np.where(moves + draws > 0, 1.0 / np.sqrt(total), np.inf),
+        level=known.level - bias,
+        doubt=np.where(moves + draws > 0, np.minimum(known.doubt, shared) * moves / total, shared),
+        shared_doubt=shared,
+        tested_error=np.where(np.isfinite(random.error), np.sqrt(noise), np.inf),
+    )
+
+
+def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
+    """The posterior."""
+    start = (prior.mean, prior.level_sd)
+    level = level_prior(known.level, prior.widening * known.level_error, start=start)
+    shrunk = shrink(known.value, prior.widening * known.error, category=category, prior=level, sd=prior.sd)
+    shrunk = doubted(
+        shrunk,
+        level=known.level,
+        error=prior.widening * known.level_error,
+        own=prior.widening * known.doubt,
+        shared=prior.widening * known.shared_doubt,
+        category=category,
+        prior=prior,
+    )
+    return within_limits(shrunk, category=category, prior=prior)
+
+
+def gather_evidence(study: Study, table: Table, known: Known, shrunk: Shrunk, *, prior: Prior) -> Evidence:
+    """What each product's history offers, and what speaks against it."""
+    own = known.error**2 + known.doubt**2
+    tested = known.tested_error**2
+
+    def left(noise: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return np.where(np.isfinite(noise), noise / (noise + prior.sd**2), 1.0).astype(np.float32)
+
+    clusters = known.shift.clusters
+    checks = known.checks
+    has = clusters > 0
+    flags = np.where(clusters < LEAST_CLUSTERS, FEW_MOVES, 0) | np.where(shrunk.at_limit, AT_LIMIT, 0)
+    flags |= np.where(has & checks.trend.failed(least=MATERIAL * prior.sd), TREND, 0)
+    flags |= np.where(has & checks.dip.failed(least=MATERIAL * prior.sd), DIP_AFTER_CUT, 0)
+    flags |= np.where(has & checks.disagreement.failed(least=2 * MATERIAL * prior.sd), KINDS_DISAGREE, 0)
+    flags |= np.where(has & ~np.isfinite(known.shift.drift), MOVED_TOGETHER, 0)
+    return Evidence(
+        moves=study.moved.sum(axis=1).astype(np.int32),
+        clusters=clusters.astype(np.int32),
+        prices=_distinct_prices(table),
+        left=((shrunk.sd / prior.sd) ** 2).astype(np.float32),
+        left_own=left(own),
+        left_tested=left(tested),
+        flags=flags.astype(np.int32),
+    )
+
+
+def _distinct_prices(table: Table) -> Ints:
+    """(product,) prices that differ by more than rounding."""
+    price = np.sort(np.where(table.seen > 0, table.log_price, np.inf), axis=1)
+    with np.errstate(invalid="ignore"):
+        steps = np.isfinite(price[:, 1:]) & (np.diff(price, axis=1) > SAME_PRICE)
+    count: Ints = (steps.sum(axis=1) + np.isfinite(price[:, 0])).astype(np.int32)
+    return count

@@ -1,0 +1,1 @@
+"""Markets with known truth that are unlike the default one of `pricing.data.market`, and satisfy the same protocol."""

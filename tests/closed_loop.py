@@ -1,0 +1,230 @@
+"""A shop whose prices come back as its sales: nights of refresh, price and sell, with what they really earn."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pricing.config import Config
+from pricing.data.anchors import Anchors
+from pricing.data.build import build_panel
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.demand.curve import Demand, DemandGrid, Offers
+from pricing.demand.grades import GRADES
+
+Floats = NDArray[np.float64]
+
+NEEDED = ("date", "product_id", "units_sold", "price")
+OPTIONAL = ("list_price", "unit_cost", "comp_price", "stock", "is_promo")
+START = np.datetime64("2024-01-01")  # a Monday
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+LADDER = (0.85, 0.9, 0.95, 1.0, 1.0)  # what persons charge in an ordinary week, × list price
+RECENT = 60  # days of rows that a night reads
+WEEK = np.array([0.9, 0.9, 0.9, 1.0, 1.1, 1.2, 1.0])  # demand by weekday
+AMPLE = 1e6
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Products whose demand is known to the last unit: level × (price / list price) ^ −elasticity × weekday.
+
+    Attributes:
+        elasticity: (product,) size of the elasticity.
+        margin: (product,) true margin at list price, fraction of it.
+        list_price: (product,) what persons take for the regular price, currency units.
+        level: (product,) mean units a day at list price.
+        size: Size of the negative binomial of what is sold; None sells the mean itself.
+    """
+
+    elasticity: Floats
+    margin: Floats
+    list_price: Floats
+    level: Floats
+    size: float | None = None
+
+    @property
+    def product_ids(self) -> NDArray[np.str_]:
+        """(product,) ids, sorted."""
+        return np.array([f"P{row:03d}" for row in range(len(self.elasticity))])
+
+    @property
+    def unit_cost(self) -> Floats:
+        """(product,) true cost of a unit."""
+        cost: Floats = self.list_price * (1 - self.margin)
+        return cost
+
+    def demand(self, price: Floats, *, day: int) -> Floats:
+        """(product,) units expected on a day."""
+        expected: Floats = self.level * WEEK[day % 7] * (price / self.list_price) ** -self.elasticity
+        return expected
+
+    def profit(self, price: Floats, *, day: int) -> Floats:
+        """(product,) money expected over the true cost on a day."""
+        earned: Floats = (price - self.unit_cost) * self.demand(price, day=day)
+        return earned
+
+    def persons_prices(self, days: int, rng: np.random.Generator) -> Floats:
+        """(day, product) what persons charged: another rung in most weeks, in the last week the list price."""
+        weeks = rng.choice(LADDER, size=(-(-days // 7), len(self.level)))
+        weeks[-1] = 1.0
+        prices: Floats = np.round(np.repeat(weeks, 7, axis=0)[:days] * self.list_price, 2)
+        return prices
+
+    def sell(self, price: Floats, *, day: int, rng: np.random.Generator) -> pd.DataFrame:
+        """A day's rows with every column of the contract that the shop can know."""
+        mean = self.demand(price, day=day)
+        units = mean if self.size is None else rng.negative_binomial(self.size, self.size / (self.size + mean))
+        return pd.DataFrame(
+            {
+                "date": (START + day).astype("datetime64[s]"),
+                "product_id": self.product_ids,
+                "units_sold": units.astype(np.float64),
+                "price": price,
+                "list_price": self.list_price,
+                "unit_cost": self.unit_cost,
+                "comp_price": self.list_price,
+                "stock": self.level * (60.0 - 5.0 * (day % 7)),  # filled up every Monday, and never short
+                "is_promo": 0.0,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Nights:
+    """What a loop did. Arrays are (night, product) unless said otherwise.
+
+    Attributes:
+        price: Prices charged.
+        earned: Money expected over the true cost.
+        held: (product,) what the last price of persons would have earned over all nights.
+        anchor: (product,) the anchor that the prices started with.
+        decisions: Every night's decisions.
+    """
+
+    price: Floats
+    earned: Floats
+    held: Floats
+    anchor: Floats
+    decisions: list[list[Decision]]
+
+    @property
+    def against_holding(self) -> Floats:
+        """(product,) profit as a multiple of holding's."""
+        ratio: Floats = self.earned.sum(axis=0) / self.held
+        return ratio
+
+    @property
+    def relative(self) -> Floats:
+        """(night, product) prices over the anchor."""
+        ratio: Floats = self.price / self.anchor
+        return ratio
+
+    def moved(self, *, last: int = 10) -> Floats:
+        """(product,) how far the highest price of the last nights lies above the lowest, fraction."""
+        part = self.price[-last:]
+        move: Floats = part.max(axis=0) / part.min(axis=0) - 1
+        return move
+
+
+Learn = Callable[[Panel, Anchors], Demand]
+Refresh = Callable[[Demand, Panel], Demand]
+
+
+def run_nights(
+    shop: Shop,
+    config: Config,
+    *,
+    learn: Learn,
+    refresh: Refresh,
+    columns: Collection[str] = (),
+    history: int = 120,
+    nights: int = 60,
+    anchored: bool = True,
+    seed: int = 0,
+) -> Nights:
+    """A history that persons priced, then nights of refresh, price and sell.
+
+    Args:
+        shop: Whose prices come back as its sales.
+        config: The platform's configuration.
+        learn: Makes a demand of the persons' history and its anchors.
+        refresh: Carries it forward over a panel of recent days.
+        columns: Optional columns that the sales have.
+        history: Days that persons priced.
+        nights: Days that the platform prices.
+        anchored: Whether panels are built with anchors; without them the platform feeds on its own prices.
+        seed: Of the persons' prices and the sales.
+    """
+    rng = np.random.default_rng(seed)
+    known = [*NEEDED, *columns]
+    persons = shop.persons_prices(history, rng)
+    sales = pd.concat([shop.sell(persons[day], day=day, rng=rng) for day in range(history)], ignore_index=True)[known]
+    panel = build_panel(sales, config.data)
+    anchors = Anchors.from_panel(panel)
+    demand = learn(panel, anchors)
+    prices, decisions = [], []
+    for day in range(history, history + nights):
+        facts = ProductFacts.from_panel(panel, anchors=anchors if anchored else None)
+        answers = Pricer(demand, facts, config, version="loop").price(
+            _requests(shop, day, stocked="stock" in columns), today=(START + day).item()
+        )
+        decisions.append(answers)
+        prices.append(np.array([answer.recommended_price for answer in answers]))
+        kept = sales[-(RECENT - 1) * len(shop.level) :]
+        sales = pd.concat([kept, shop.sell(prices[-1], day=day, rng=rng)[known]], ignore_index=True)
+        panel = build_panel(sales, config.data, anchors=anchors if anchored else None)
+        anchors = anchors.extended(panel)
+        demand = refresh(demand, panel)
+    numbers = range(history, history + nights)
+    return Nights(
+        price=np.stack(prices),
+        earned=np.stack([shop.profit(price, day=day) for price, day in zip(prices, numbers, strict=True)]),
+        held=np.sum([shop.profit(persons[-1], day=day) for day in numbers], axis=0),
+        anchor=anchors.columns(shop.product_ids)["list_price"].astype(np.float64),
+        decisions=decisions,
+    )
+
+
+def _requests(shop: Shop, day: int, *, stocked: bool) -> list[PriceRequest]:
+    stock = shop.level * (60.0 - 5.0 * (day % 7)) if stocked else np.full(len(shop.level), AMPLE)
+    return [
+        PriceRequest(product_id=name, current_stock=units, day_of_week=WEEKDAYS[day % 7], date=(START + day).item())
+        for name, units in zip(shop.product_ids.tolist(), stock.tolist(), strict=True)
+    ]
+
+
+class KnownExactly:
+    """The shop's own demand: one possible truth, which is the truth, whatever the platform takes for the list price."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.product_ids = shop.product_ids
+        self.categories = np.array(["all"])
+        self._shop = shop
+
+    def grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
+        """Demand at candidate prices, without doubt."""
+        shop, product = self._shop, offers.product
+        relative = prices / shop.list_price[product, None]
+        usual = shop.level[product, None] * relative ** -shop.elasticity[product, None]
+        day = (offers.date - START).astype(np.int64)
+        ahead = day[:, None] + np.arange(int(offers.periods.max()))
+        week = np.where(np.arange(ahead.shape[1]) < offers.periods[:, None], WEEK[ahead % 7], 0.0).sum(axis=1)
+        sure = np.full(len(product), 1e6)
+        return DemandGrid(
+            first=(usual * WEEK[day % 7, None])[:, None, :],
+            until=(usual * week[:, None])[:, None, :],
+            first_size=sure,
+            until_size=sure,
+            weight=np.ones(1),
+            source=np.zeros(len(product), dtype=np.int64),
+            grade=np.full(len(product), GRADES.index("tested")),
+        )
+
+    def single(self, *, candidates: int) -> None:
+        """Every request is a batch."""

@@ -1,0 +1,300 @@
+"""Anchors from the first promotion on: every job inherits them, and only the audited command moves one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from pipelines import anchor, etl, promote, refresh, rollback, train
+from pipelines.cli import EXIT_REFUSED
+from pipelines.production import anchors_in_force
+from pricing.config import load_config
+from pricing.data.anchors import Anchors
+from pricing.data.build import build_panel, panel_frame
+from pricing.data.panel import Panel
+from pricing.data.store import load_panel
+from tests.integration.test_promote import Shop, shop, whole
+
+__all__ = ["shop", "whole"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+NEEDED = ["date", "product_id", "units_sold", "price"]
+
+
+def needed(shop: Shop, days: int, *, since: int, times: float = 1.0) -> pd.DataFrame:
+    """The needed columns alone, with prices `times` as high from the day `since` on."""
+    frame = panel_frame(shop.panel(days))[NEEDED]
+    live = frame["date"] >= shop.whole.dates[since]
+    return frame.assign(price=np.where(live, times * frame["price"], frame["price"]))
+
+
+def written(shop: Shop, frame: pd.DataFrame) -> str:
+    path = shop.folder / f"sales-{len(list(shop.folder.iterdir()))}.csv"
+    frame.to_csv(path, index=False)
+    return str(path)
+
+
+def crowned(shop: Shop, *, days: int = 150) -> Anchors:
+    """A champion that was trained on the needed columns of so many days; its anchors."""
+    panel = build_panel(needed(shop, days, since=days - 1), load_config().data)
+    shop.add(panel=panel, anchors=Anchors.from_panel(panel))
+    assert promote.main([]) == 0
+    return shop.fetch("champion").anchors
+
+
+class Training:
+    """Stands in for the training itself: keeps what it was given."""
+
+    panel: Panel
+    anchors: Anchors
+
+    def __call__(self, panel: Panel, config: Any, *, anchors: Anchors, **_: Any) -> tuple[str, str]:
+        self.panel, self.anchors = panel, anchors
+        return "1", "scores"
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Training:
+    made = Training()
+    monkeypatch.setattr(train, "_learn", made)
+    return made
+
+
+def test_before_any_promotion_a_training_makes_anchors_of_its_own_history(shop: Shop, training: Training) -> None:
+    shop.add(days=140)  # a challenger that nobody promoted
+
+    assert train.main(["--sales", written(shop, needed(shop, 150, since=149))]) == 0
+
+    assert training.anchors.since == shop.whole.dates[150]
+    assert not any("anchor" in note for note in training.panel.notes)
+
+
+@pytest.mark.parametrize("alias", ["champion", "previous"])
+def test_a_training_inherits_the_anchors_of_the_first_promotion(shop: Shop, training: Training, alias: str) -> None:
+    anchors = crowned(shop)
+    if alias == "previous":
+        shop.registry.point("previous", "1")
+        shop.registry.unpoint("champion")
+
+    assert train.main(["--sales", written(shop, needed(shop, 180, since=150, times=27))]) == 0
+
+    ids = training.panel.product_ids
+    assert training.anchors.since == anchors.since == shop.whole.dates[150]
+    assert training.anchors.differing(anchors) == []
+    known = np.isfinite(anchors.columns(ids)["list_price"])
+    assert_array_equal(training.panel.list_price[known, -1], anchors.columns(ids)["list_price"][known])
+    assert_allclose(training.panel.unit_cost[known, -1], 0.65 * training.panel.list_price[known, -1], rtol=1e-6)
+
+
+def test_the_champion_of_another_history_lends_no_anchors(shop: Shop, training: Training) -> None:
+    crowned(shop)
+    other = needed(shop, 150, since=149)
+    other["product_id"] = "other-" + other["product_id"]
+
+    assert train.main(["--sales", written(shop, other)]) == 0
+
+    assert training.anchors.since == shop.whole.dates[150]
+    assert all(name.startswith("other-") for name in training.anchors.product_ids.tolist())
+
+
+@pytest.mark.parametrize("first", [0, 150], ids=["the whole history", "new rows alone"])
+def test_a_refresh_inherits_anchors_and_adds_products_launched_since(shop: Shop, first: int) -> None:
+    anchors = crowned(shop)
+    frame = needed(shop, 165, since=150, times=27)
+    new = frame[frame["date"] >= shop.whole.dates[155]].query("product_id == 'P00001'").assign(product_id="new")
+    new["price"] = np.linspace(3.0, 30.0, len(new))
+    rows = pd.concat([frame, new])
+
+    assert refresh.main(["--sales", written(shop, rows[rows["date"] >= shop.whole.dates[first]])]) == 0
+
+    version = shop.fetch("challenger")
+    facts = version.facts
+    ids = anchors.product_ids
+    at = np.searchsorted(facts.product_ids, ids)
+    assert version.anchors.differing(anchors) == []
+    assert_allclose(facts.list_price[at], anchors.columns(ids)["list_price"], rtol=1e-6)
+    assert_allclose(facts.unit_cost[at], 0.65 * facts.list_price[at], rtol=1e-6)
+    assert_allclose(facts.seen_high[at], anchors.columns(ids)["seen_high"], rtol=1e-6)
+    (row,) = np.flatnonzero(facts.product_ids == "new")
+    assert (facts.anchor_price[row], facts.list_price[row], facts.seen_high[row]) == (3.0, 3.0, 3.0)
+    assert version.meta["checks"]["parity"] < 1e-5
+    assert promote.main([]) == 0
+
+
+def test_a_panel_saved_at_night_is_built_with_the_champions_anchors(shop: Shop) -> None:
+    anchors = crowned(shop)
+
+    assert etl.main(["--sales", written(shop, needed(shop, 160, since=150, times=27)), "--output", "panel"]) == 0
+
+    panel = load_panel(shop.folder / "panel")
+    theirs = anchors.columns(panel.product_ids)["list_price"]
+    known = np.isfinite(theirs)
+    assert_array_equal(panel.list_price[known, -1], theirs[known])
+    assert any(note.startswith("list_price is the anchor on") for note in panel.notes)
+
+
+def test_a_person_moves_an_anchor_and_the_record_says_why(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    before = crowned(shop)
+    product, old = str(before.product_ids[0]), float(before.list_price[0])
+
+    assert anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation"]) == 0
+
+    champion, entry = shop.fetch("champion"), shop.entries()[-1]
+    assert shop.registry.find("champion").number == "2"
+    assert champion.weights_hash == shop.fetch("1").weights_hash
+    assert (entry.action, entry.who, entry.from_version, entry.to_version) == ("anchor", "ann", "1", "2")
+    assert entry.why == f"inflation: {product} {old:g} → 9.99"
+    row = int(np.flatnonzero(champion.facts.product_ids == product)[0])
+    assert champion.facts.list_price[row] == champion.facts.anchor_price[row] == 9.99
+    assert champion.facts.unit_cost[row] == pytest.approx(0.65 * 9.99, rel=1e-6)
+    assert champion.demand.list_price[row] == np.float32(9.99)
+    others = np.arange(len(champion.facts.product_ids)) != row
+    assert_array_equal(champion.facts.list_price[others], shop.fetch("1").facts.list_price[others])
+    champion.verify()
+    assert f"{product} {old:g} → 9.99" in capsys.readouterr().out
+
+
+def test_a_moved_anchor_holds_from_the_next_day_on_and_outlives_refresh_and_training(
+    shop: Shop, training: Training
+) -> None:
+    before = crowned(shop)
+    product = str(before.product_ids[0])
+    anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation"])
+    sales = written(shop, needed(shop, 160, since=150, times=27))
+
+    assert refresh.main(["--sales", sales]) == 0
+    assert promote.main([]) == 0
+    assert train.main(["--sales", sales]) == 0
+
+    champion = shop.fetch("champion")
+    assert champion.meta["checks"]["parity"] < 1e-5
+    assert champion.facts.list_price[0] == 9.99
+    assert training.panel.list_price[0, 149] == before.list_price[0]
+    assert (training.panel.list_price[0, 150:] == np.float32(9.99)).all()
+
+
+def test_a_file_moves_many_anchors_at_once(shop: Shop) -> None:
+    before = crowned(shop)
+    wished = pd.DataFrame({"product_id": before.product_ids, "list_price": 1.05 * before.list_price})
+    wished.to_csv("wished.csv", index=False)
+
+    assert anchor.main(["--file", "wished.csv", "--reason", "inflation"]) == 0
+
+    assert_allclose(shop.fetch("champion").facts.anchor_price, 1.05 * before.list_price, rtol=1e-5)
+    assert " more" in shop.entries()[-1].why
+
+
+def test_an_anchor_that_is_there_already_changes_nothing(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    before = crowned(shop)
+    price = str(before.list_price[0])
+
+    assert anchor.main(["--product_id", str(before.product_ids[0]), "--list_price", price, "--reason", "x"]) == 0
+
+    assert "nothing to do" in capsys.readouterr().out
+    assert shop.registry.aliases()["champion"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--product_id", "P00001x", "--list_price", "5", "--reason", "x"], "the nearest known one is 'P00001'"),
+        (["--product_id", "P00001", "--list_price", "0", "--reason", "x"], "expected a number above 0, found '0'"),
+        (["--product_id", "P00001", "--list_price", "5", "--reason", " "], "--reason is needed"),
+        (["--product_id", "P00001", "--list_price", "5"], "--reason is needed"),
+        (["--product_id", "P00001", "--reason", "x"], "--product_id with --list_price"),
+        (["--file", "a.csv", "--product_id", "P00001", "--reason", "x"], "either --file, or"),
+        (["--file", "none.csv", "--reason", "x"], "none.csv: cannot be read"),
+        (["--file", "zero.csv", "--reason", "x"], "zero.csv, line 3: list_price must be above 0, found '-1'"),
+        (["--file", "twice.csv", "--reason", "x"], "twice.csv, line 3: 'P00001' occurs twice"),
+        (["--file", "column.csv", "--reason", "x"], "column.csv: lacks the column list_price"),
+        (["--file", "empty.csv", "--reason", "x"], "empty.csv: holds no rows"),
+    ],
+)
+def test_what_cannot_be_moved_is_said(
+    shop: Shop, capsys: pytest.CaptureFixture[str], words: list[str], error: str
+) -> None:
+    crowned(shop)
+    head = "product_id,list_price\n"
+    Path("zero.csv").write_text(f"{head}P00001,1\nP00002,-1\n")
+    Path("twice.csv").write_text(f"{head}P00001,1\nP00001,2\n")
+    Path("column.csv").write_text("product_id,price\nP00001,1\n")
+    Path("empty.csv").write_text(head)
+
+    assert anchor.main(words) == 2
+
+    assert error in capsys.readouterr().err
+    assert shop.registry.aliases()["champion"] == "1"
+
+
+def test_without_a_champion_there_is_no_anchor_to_move(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.add()
+
+    assert anchor.main(["--product_id", "P00001", "--list_price", "5", "--reason", "x"]) == 2
+
+    assert "has no champion, so no anchors are in force yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sales", [False, True])
+def test_a_rollback_keeps_the_anchors_in_force(shop: Shop, sales: bool) -> None:
+    first = shop.add()
+    promote.main([])
+    shop.add(seed=2)
+    promote.main([])
+    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation"])
+    in_force = shop.fetch("champion").anchors
+
+    assert rollback.main(["--sales", shop.sales(160)] if sales else []) == 0
+
+    champion = shop.fetch("champion")
+    assert champion.weights_hash == shop.fetch(first).weights_hash
+    assert champion.anchors.differing(in_force) == []
+    assert champion.facts.anchor_price[0] == 9.99
+
+
+def test_a_rollback_to_the_same_anchors_registers_no_version(shop: Shop) -> None:
+    first = shop.add()
+    promote.main([])
+    shop.add(seed=2)
+    promote.main([])
+
+    assert rollback.main([]) == 0
+
+    assert shop.registry.aliases()["champion"] == first
+    assert len(shop.registry.versions()) == 2
+
+
+def test_a_challenger_that_was_trained_before_an_anchor_moved_is_refused_until_it_is_refreshed(shop: Shop) -> None:
+    shop.add()
+    promote.main([])
+    waiting = shop.add(seed=2)
+    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation"])
+
+    assert promote.main(["--version", waiting]) == EXIT_REFUSED
+    refused = shop.entries()[-1]
+    assert refresh.main(["--version", waiting, "--sales", shop.sales(150)]) == 0
+    assert promote.main([]) == 0
+
+    assert [gate["name"] for gate in refused.gates if not gate["passed"]] == ["anchors"]
+    champion = shop.fetch("champion")
+    assert champion.weights_hash == shop.fetch(waiting).weights_hash
+    assert champion.facts.anchor_price[0] == 9.99
+
+
+def test_anchors_are_found_although_the_champions_files_are_gone(shop: Shop) -> None:
+    shop.add()
+    promote.main([])
+    shop.add(seed=2)
+    promote.main([])
+    in_force = shop.fetch("champion").anchors
+    where = shop.registry._client.get_model_version_download_uri("pricing", "2")
+    gone = list(Path(where.removeprefix("file://")).rglob("anchors/*.npy"))
+    for path in gone:
+        path.unlink()
+
+    found = anchors_in_force(shop.registry)
+
+    assert gone
+    assert found is not None
+    assert found.differing(in_force) == []

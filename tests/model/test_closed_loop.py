@@ -1,0 +1,81 @@
+"""Sixty nights of the real loop on the needed columns: train, pack, refresh, price, sell."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pricing.config import Config, load_config
+from pricing.data.anchors import Anchors
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.demand.curve import Demand
+from pricing.demand.model import DemandModel
+from pricing.demand.training import train
+from pricing.registry.version import Origin, load, pack
+from tests.closed_loop import Nights, Shop, run_nights
+from tests.model.test_network import TINY
+
+PRODUCTS = 10
+CENT = 0.005
+
+
+def small_shop(*, seed: int = 5) -> Shop:
+    """Products of elasticity −2.5 whose true margin is the assumed one; sales are drawn."""
+    rng = np.random.default_rng(seed)
+    return Shop(
+        elasticity=np.full(PRODUCTS, 2.5),
+        margin=np.full(PRODUCTS, 0.35),
+        list_price=np.round(np.exp(rng.normal(2.0, 0.5, PRODUCTS)), 2),
+        level=np.exp(rng.normal(2.3, 0.8, PRODUCTS)),
+        size=10.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config().model_copy(update={"demand": TINY})
+
+
+@pytest.fixture(scope="module")
+def nights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+    folder = tmp_path_factory.mktemp("loop") / "version"
+
+    def learn(panel: Panel, anchors: Anchors) -> Demand:
+        return served(train(panel, config.demand), panel, anchors, config=config, folder=folder)
+
+    return run_nights(small_shop(), config, learn=learn, refresh=refreshed, history=364)
+
+
+def served(demand: DemandModel, panel: Panel, anchors: Anchors, *, config: Config, folder: Path) -> DemandModel:
+    """The model as it is served: packed into a version, with the anchors, and read back."""
+    facts = ProductFacts.from_panel(panel, anchors=anchors)
+    origin = Origin(kind="train", data={})
+    pack(folder, demand=demand, facts=facts, config=config, backtest={"wape": 0.4}, origin=origin, anchors=anchors)
+    version = load(folder)
+    assert version.anchors.same(anchors)
+    return version.demand
+
+
+def refreshed(demand: Demand, panel: Panel) -> Demand:
+    assert isinstance(demand, DemandModel)
+    return demand.refresh(panel)
+
+
+@pytest.mark.slow
+def test_prices_of_sixty_nights_stay_inside_the_band_around_the_anchors(nights: Nights) -> None:
+    low, high = load_config().decision.guardrails.band
+
+    assert len(nights.price) == 60
+    assert (nights.price >= low * nights.anchor - CENT).all()
+    assert (nights.price <= high * nights.anchor + CENT).all()
+
+
+@pytest.mark.slow
+def test_prices_come_to_rest(nights: Nights) -> None:
+    assert np.median(nights.moved(last=10)) < 0.02
+
+
+@pytest.mark.slow
+def test_the_loop_earns_what_holding_earns_or_more(nights: Nights) -> None:
+    assert nights.earned.sum() >= 0.98 * nights.held.sum()

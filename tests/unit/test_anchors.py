@@ -1,0 +1,235 @@
+"""Regular prices that hold in a closed loop: what the platform charges never moves them."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from pricing.data.anchors import Anchors, inherited, version_anchors
+from pricing.data.build import build_panel
+from pricing.data.panel import SERIES, Panel
+from pricing.demand.state import span
+from tests.unit.test_build import START, rows
+from tests.unit.test_build import UNASKED as CONFIG
+
+LIVE = 6  # the first day whose prices are the platform's
+PRICE = st.sampled_from([0.5, 1.0, 2.0, 3.0, 50.0])
+
+
+def day(number: int) -> np.datetime64:
+    return np.datetime64("2024-03-01") + number
+
+
+def history(*, days: int = LIVE, price: float = 4.0) -> Panel:
+    return build_panel(rows(list(range(days)), price=price), CONFIG)
+
+
+def charged(prices: dict[str, dict[int, float]]) -> pd.DataFrame:
+    return pd.concat(
+        [rows(list(series), product=name, price=list(series.values())) for name, series in prices.items()],
+        ignore_index=True,
+    )
+
+
+def test_anchors_are_what_the_list_price_was_when_persons_priced_last() -> None:
+    panel = build_panel(rows([0, 1, 2, 3], price=[4.0, 5.0, 3.0, 4.0]), CONFIG)
+
+    anchors = Anchors.from_panel(panel)
+
+    assert anchors.since == day(4)
+    assert anchors.product_ids.tolist() == ["A"]
+    assert anchors.dates.tolist() == [day(3).item()]
+    assert anchors.list_price.tolist() == panel.list_price[:, -1].tolist()
+    assert (anchors.seen_low.tolist(), anchors.seen_high.tolist()) == ([3.0], [5.0])
+
+
+def test_a_weekly_history_ends_a_week_before_the_platform_begins() -> None:
+    panel = build_panel(rows([0, 7], price=4.0), CONFIG.model_copy(update={"period": "week"}))
+
+    assert Anchors.from_panel(panel).since == day(14)
+
+
+def test_a_product_without_a_row_in_recent_days_has_an_anchor_and_no_prices_seen() -> None:
+    panel = build_panel(charged({"A": {0: 4.0, 5: 4.0}, "B": {0: 2.0}}), CONFIG)
+    recent = span(panel, 3, 6)
+
+    columns = Anchors.from_panel(recent).columns(np.array(["A", "B"]))
+
+    assert columns["list_price"].tolist() == [4.0, 2.0]
+    assert_array_equal(columns["seen_low"], [4.0, np.nan])
+    assert_array_equal(columns["seen_high"], [4.0, np.nan])
+
+
+def test_a_product_that_has_not_been_sold_yet_has_no_anchor() -> None:
+    panel = build_panel(charged({"A": {0: 4.0}, "B": {3: 2.0}}), CONFIG).through(day(1))
+
+    assert Anchors.from_panel(panel).product_ids.tolist() == ["A"]
+
+
+LIVE_PRICES = st.dictionaries(
+    st.sampled_from(["A", "B", "C"]),
+    st.dictionaries(st.integers(LIVE, 20), PRICE, min_size=1, max_size=10),
+    min_size=1,
+)
+PERSONS_PRICES = st.dictionaries(
+    st.sampled_from(["A", "B"]), st.dictionaries(st.integers(0, LIVE - 1), PRICE, min_size=1), min_size=1
+)
+
+
+@given(persons=PERSONS_PRICES, live=LIVE_PRICES)
+@settings(deadline=None, max_examples=150)
+def test_no_price_of_the_platforms_own_moves_a_list_price_or_an_assumed_cost(
+    persons: dict[str, dict[int, float]], live: dict[str, dict[int, float]]
+) -> None:
+    before = build_panel(charged(persons), CONFIG)
+    first = persons | {name: {min(series): series[min(series)]} for name, series in live.items() if name not in persons}
+    anchors = dataclasses.replace(Anchors.from_panel(before), since=day(LIVE))
+
+    panel = build_panel(
+        charged({name: persons.get(name, {}) | live.get(name, {}) for name in first}), CONFIG, anchors=anchors
+    )
+
+    anchored = np.array(
+        [
+            before.list_price[before.product_ids == name, -1][0] if name in persons else min(first[name].items())[1]
+            for name in panel.product_ids.tolist()
+        ]
+    )
+    theirs = (panel.dates >= day(LIVE)) & np.isfinite(panel.price)
+    expected = np.broadcast_to(anchored[:, None], theirs.shape)
+    assert_array_equal(panel.list_price[theirs], expected[theirs])
+    assert_allclose(panel.unit_cost[theirs], 0.5 * expected[theirs])
+
+
+@given(persons=PERSONS_PRICES, live=LIVE_PRICES, cutoff=st.integers(0, 20), given_on=st.sets(st.integers(0, 20)))
+@settings(deadline=None, max_examples=150)
+def test_newer_rows_with_their_past_are_anchored_as_in_the_whole_history(
+    persons: dict[str, dict[int, float]],
+    live: dict[str, dict[int, float]],
+    cutoff: int,
+    given_on: set[int],
+) -> None:
+    frame = charged({name: persons.get(name, {}) | live.get(name, {}) for name in persons | live})
+    number = (frame["date"] - START).dt.days
+    frame["unit_cost"] = np.where(number.isin(given_on), 0.3 * frame["price"], np.nan)
+    anchors = dataclasses.replace(Anchors.from_panel(build_panel(charged(persons), CONFIG)), since=day(LIVE))
+    past, newer = frame[number <= cutoff], frame[number > cutoff]
+    if past.empty or newer.empty:
+        return
+
+    panel = build_panel(newer, CONFIG, past=build_panel(past, CONFIG, anchors=anchors), anchors=anchors)
+
+    whole = build_panel(frame, CONFIG, anchors=anchors)
+    whole = whole.select(np.isin(whole.product_ids, panel.product_ids))
+    for name in SERIES:
+        assert_array_equal(getattr(panel, name), getattr(whole, name)[:, np.isin(whole.dates, panel.dates)], name)
+
+
+@given(live=st.dictionaries(st.integers(LIVE, 20), PRICE, min_size=2), cutoff=st.integers(LIVE, 20))
+@settings(deadline=None, max_examples=60)
+def test_anchors_carried_on_night_after_night_are_those_of_the_whole_history(
+    live: dict[int, float], cutoff: int
+) -> None:
+    anchors = Anchors.from_panel(history())
+    frame = charged({"A": dict.fromkeys(range(LIVE), 4.0) | live, "B": live})
+    whole = build_panel(frame, CONFIG, anchors=anchors)
+
+    nightly = anchors.extended(whole.through(day(cutoff))).extended(whole)
+
+    assert nightly.same(anchors.extended(whole))
+
+
+def test_a_product_launched_later_is_anchored_on_its_first_price() -> None:
+    anchors = Anchors.from_panel(history())
+    panel = build_panel(charged({"A": {0: 4.0}, "B": {8: 7.0, 9: 70.0, 10: 71.0}}), CONFIG, anchors=anchors)
+
+    extended = anchors.extended(panel)
+
+    assert extended.product_ids.tolist() == ["A", "B"]
+    assert extended.columns(np.array(["B"])) == {"list_price": [7.0], "seen_low": [7.0], "seen_high": [7.0]}
+    assert extended.dates[1] == day(8)
+    assert panel.list_price[1].tolist()[-3:] == [7.0, 7.0, 7.0]
+
+
+def test_a_product_unknown_so_far_is_anchored_where_persons_priced_it_last() -> None:
+    anchors = Anchors.from_panel(history())
+    panel = build_panel(charged({"A": {0: 4.0}, "B": {2: 2.0, 4: 3.0, 8: 70.0, 9: 80.0}}), CONFIG, anchors=anchors)
+
+    extended = anchors.extended(panel)
+
+    assert extended.columns(np.array(["B"])) == {"list_price": [3.0], "seen_low": [2.0], "seen_high": [3.0]}
+    assert panel.list_price[1, LIVE:].tolist() == [3.0] * 4
+
+
+def test_what_is_given_in_the_rows_wins() -> None:
+    frame = rows([0, 7, 8], price=[4.0, 6.0, 9.0], list_price=[np.nan, 8.0, np.nan], unit_cost=[np.nan, np.nan, 1.0])
+
+    panel = build_panel(frame, CONFIG, anchors=Anchors.from_panel(history()))
+
+    assert panel.list_price[0, [0, 6, 7, 8]].tolist() == [4.0, 4.0, 8.0, 4.0]
+    assert panel.unit_cost[0, [6, 7, 8]].tolist() == [2.0, 4.0, 1.0]
+
+
+def test_how_much_rests_on_anchors_is_noted() -> None:
+    panel = build_panel(rows(list(range(9)), price=4.0), CONFIG, anchors=Anchors.from_panel(history()))
+
+    assert "list_price is the anchor on 3 product-periods from 2024-03-07 on." in panel.notes
+    assert any(note.startswith("list_price is derived on 6 ") for note in panel.notes)
+
+
+def test_a_moved_anchor_holds_from_its_day_on_and_counts_as_seen() -> None:
+    anchors = Anchors.from_panel(history())
+
+    moved = anchors.moved(np.array(["A"]), np.array([5.0]), date=day(8))
+
+    panel = build_panel(rows(list(range(10)), price=4.0), CONFIG, anchors=moved)
+    assert panel.list_price[0].tolist() == [4.0] * 8 + [5.0] * 2
+    assert moved.columns(np.array(["A"])) == {"list_price": [5.0], "seen_low": [4.0], "seen_high": [5.0]}
+
+
+def test_an_anchor_moved_twice_on_one_day_is_where_it_was_moved_last() -> None:
+    anchors = Anchors.from_panel(history())
+
+    once = anchors.moved(np.array(["A"]), np.array([5.0]), date=day(8))
+    twice = once.moved(np.array(["A"]), np.array([4.5]), date=day(8))
+
+    assert len(twice.product_ids) == 2
+    assert twice.columns(np.array(["A"]))["list_price"] == [4.5]
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_anchors_survive_being_written_as_arrays(moves: int) -> None:
+    anchors = Anchors.from_panel(history())
+    for number in range(moves):
+        anchors = anchors.moved(np.array(["A"]), np.array([5.0]), date=day(8 + number))
+
+    again = Anchors.from_arrays(anchors.to_arrays())
+
+    assert again.same(anchors)
+    assert again.since == anchors.since
+
+
+def test_anchors_of_another_history_are_not_applied() -> None:
+    anchors = Anchors.from_panel(history())
+    frame = rows(list(range(LIVE + 4)), product="Z", price=[1.0] * LIVE + [9.0] * 4)
+
+    panel = build_panel(frame, CONFIG, anchors=anchors)
+
+    assert inherited(anchors, panel.product_ids) is None
+    assert_array_equal(panel.list_price, build_panel(frame, CONFIG).list_price)
+    assert version_anchors(anchors, panel).product_ids.tolist() == ["Z"]
+
+
+def test_a_version_keeps_the_anchors_in_force_and_adds_new_products() -> None:
+    anchors = Anchors.from_panel(history())
+    panel = build_panel(charged({"A": {0: 4.0, 9: 40.0}, "B": {9: 7.0}}), CONFIG, anchors=anchors)
+
+    held = version_anchors(anchors, panel)
+
+    assert held.since == anchors.since
+    assert held.columns(np.array(["A", "B"]))["list_price"].tolist() == [4.0, 7.0]
+    assert version_anchors(None, panel).since == day(10)

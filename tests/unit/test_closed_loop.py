@@ -1,0 +1,48 @@
+"""Laws of the closed loop: what the platform charges comes back as its sales, and its prices stay where they may be."""
+
+from itertools import chain, combinations
+
+import numpy as np
+import pytest
+
+from pricing.config import Config, load_config
+from tests.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
+
+ELASTICITIES = (1.5, 2.0, 2.5, 3.5)
+MARGINS = (0.25, 0.30, 0.35, 0.40, 0.45)  # within 0.10 of the one assumed
+CENT = 0.005
+SUBSETS = tuple(chain.from_iterable(combinations(OPTIONAL, size) for size in range(len(OPTIONAL) + 1)))
+
+
+def every_product() -> Shop:
+    """A product of each elasticity at each margin."""
+    elasticity, margin = (grid.ravel() for grid in np.meshgrid(ELASTICITIES, MARGINS))
+    count = len(margin)
+    return Shop(elasticity, margin, list_price=np.full(count, 10.0), level=np.full(count, 10.0))
+
+
+def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True) -> Nights:
+    shop = every_product()
+    demand = KnownExactly(shop)
+    return run_nights(
+        shop, config, learn=lambda *_: demand, refresh=lambda same, _: same, columns=columns, anchored=anchored
+    )
+
+
+@pytest.mark.parametrize("columns", SUBSETS, ids=lambda names: "+".join(names) or "needed columns alone")
+def test_a_loop_with_demand_known_exactly_converges_inside_its_limits_and_costs_little(
+    columns: tuple[str, ...],
+) -> None:
+    nights = loop(load_config(), columns=columns)
+
+    low, high = load_config().decision.guardrails.band
+    assert (nights.price >= low * nights.anchor - CENT).all()
+    assert (nights.price <= high * nights.anchor + CENT).all()
+    assert nights.moved().max() < 0.02
+    assert nights.against_holding.min() >= 0.98
+
+
+def test_without_anchors_the_platform_would_feed_on_its_own_prices() -> None:
+    nights = loop(load_config(), anchored=False)
+
+    assert nights.relative.max() > 1.5

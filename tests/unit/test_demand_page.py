@@ -1,0 +1,105 @@
+"""The demand benchmark's tables: paired differences with honest intervals, shares only where they say something."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.confidence import BINS
+from benchmarks.demand_page import HELD_OUT, PLAIN, REFERENCE, difference, report
+from benchmarks.demand_settings import SETTINGS
+from pipelines.market import PLATFORM, STATIC
+from pricing.data.market_config import HELD_OUT_SEEDS
+from pricing.data.market_scores import Score
+from simulation import foreign_config
+
+ORACLE = "oracle (held prices)"
+
+
+def market(seed: int, *, platform: float, oracle: float = 0.10, **gains: float) -> dict[str, Any]:
+    """A measured market in which policies gained over static as given."""
+    gain = {STATIC: 0.0, REFERENCE: 0.02, PLAIN: 0.03, PLATFORM: platform, ORACLE: oracle} | gains
+    nothing = {"decisions": [0] * BINS, "right": [0] * BINS}
+    part = {"products": 10, "units": 0.5, "mae": 0.4, "bias": 0.1, "inside_80": 0.8}
+    return {
+        "seed": seed,
+        "truth": -2.5,
+        "oracle": ORACLE,
+        "train_seconds": 30.0,
+        "cpu_seconds": 60.0,
+        "inside_80": 0.75,
+        "estimates": {PLATFORM: {"mae": 0.4, "bias": 0.1, "rank": 0.7}},
+        "grades": {"prior_only": part, "own_history": part | {"mae": 0.2, "inside_80": 0.7}},
+        "scores": [
+            asdict(Score(name, 1000 * (1 + value), value, (0, 0), value / oracle, (0, 0), 10, 0.1, 1.0, 0.1, 0))
+            for name, value in gain.items()
+        ],
+        "refused": 0,
+        "below_cost": 0,
+        "limits": {
+            **{"decisions": 100, "band": 7, "max_move": 3, "prior_only": 40, "prior_only_moved": 10},
+            **{"last_decisions": 10, "last_band": 1},
+        },
+        "incumbent_discount": 0.05,
+        "confidence": {"moves": nothing, "holds": nothing},
+    }
+
+
+def test_a_difference_is_paired_by_market_and_its_interval_is_student_s() -> None:
+    markets = [market(1, platform=0.05), market(2, platform=0.08), market(3, platform=0.02)]
+    paired = np.array([0.02, 0.05, -0.01])  # the plain rule gains 0.03 everywhere
+
+    mean, low, high = difference(markets, PLATFORM, PLAIN, "gain")
+
+    expected = stats.t.interval(0.90, 2, loc=paired.mean(), scale=stats.sem(paired))
+    assert mean == pytest.approx(paired.mean())
+    assert (low, high) == pytest.approx(expected)
+
+
+def test_one_market_alone_has_no_interval() -> None:
+    mean, low, high = difference([market(1, platform=0.05)], PLATFORM, STATIC, "gain")
+
+    assert mean == pytest.approx(0.05)
+    assert np.isnan([low, high]).all()
+
+
+def test_shares_count_only_where_the_oracle_gains_enough() -> None:
+    markets = [market(1, platform=0.05), market(2, platform=0.02, oracle=0.0299)]
+
+    mean, _, _ = difference(markets, PLATFORM, PLAIN, "share")
+    nowhere = difference(markets[1:], PLATFORM, PLAIN, "share")
+
+    assert mean == pytest.approx(0.2)
+    assert np.isnan(nowhere).all()
+
+
+def test_the_page_names_its_commit_and_tells_every_row_and_grade() -> None:
+    same = {
+        "commit": "abc123",
+        "config": "f00",
+        "seeds": HELD_OUT,
+        "plan": {"ahead": 60, "withhold": ["unit_cost"], "max_move": 0.1},
+    }
+    markets = [market(300, platform=0.05), market(301, platform=0.06)]
+
+    page = report({"stockpiling": markets}, SETTINGS, same=same)
+
+    for told in (
+        *("commit abc123", "configuration f00", "does not get unit_cost", "moves of at most 10%", ORACLE),
+        f"| {PLAIN} | +2.50%",
+        "| own_history | 20 | 50% | 0.20 | +0.10 | 70% |",
+        "prior_only 50%, own_history 50% | 70% | 7.0% |",
+        "7.0% at a limit of the band, 10.0% on the last day, 3.0% at the largest move",
+        "25.0% of those on a prior alone moved",
+        "Seeds 300, 301",
+    ):
+        assert told in " ".join(page.split("\n"))
+
+
+def test_every_setting_is_judged_on_seeds_of_its_family() -> None:
+    for setting in SETTINGS.values():
+        held_out = foreign_config.HELD_OUT_SEEDS if setting.family == "foreign" else HELD_OUT_SEEDS
+        assert setting.seeds(development=False) == held_out
+        assert not set(setting.seeds(development=True)) & set(held_out)

