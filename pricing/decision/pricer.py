@@ -178,6 +178,24 @@ class Pricer:
             outcomes=outcomes(tried, ask, stock=float(these.stock[0]), unit_cost=float(these.unit_cost[0])),
         )
 
+    def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
+        """(request,) whether the guardrails leave a price test at least half of its size to either side.
+
+        Args:
+            requests: Priced at their current prices.
+            size: Fraction of the price, as `PriceTest` has it.
+            today: The day on which they are answered.
+
+        Raises:
+            RequestError: As `price`.
+        """
+        these, lattice = self._desk.lay_out(requests, today=today).these, self.policy.lattice
+        limit = lattice.candidates(these).limits
+        home = np.clip(these.current_price, limit.low, limit.high)
+        arms = (lattice.towards(home * factor, home) for factor in (1 / (1 + size), 1 + size))
+        low, high = (np.clip(price, limit.low, limit.high) for price in arms)
+        return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
+
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
         """Units expected over the requested period at one given price for each request, stock apart.
 
