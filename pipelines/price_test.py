@@ -30,7 +30,7 @@ from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, re
 from pricing.decision.pricer import Pricer
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
-from pricing.errors import ConfigError, HistoryError
+from pricing.errors import NO_SALES, ConfigError, HistoryError
 from pricing.options import UsageError, at_least, positive
 from pricing.places import ARCHIVE_VARIABLE, pricing_home
 from pricing.registry.version import load
@@ -101,7 +101,7 @@ def _price_test(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("price_test", "Plans, stops, shows or reports price tests.")
+    options = job_options("price_test", "Plans, stops, shows or reports price tests.", needs_sales=False)
     options.add_argument("--name", metavar="NAME", help="names the test, and is the seed of its draws")
     options.add_argument("--products", metavar="A,B", help="products to test")
     options.add_argument("--share", type=positive, metavar="FRACTION", help="or: a share of all, drawn by lot")
@@ -339,6 +339,8 @@ def _shown_name(name: str) -> str:
 
 
 def _sales(options: argparse.Namespace, config: Config) -> tuple[Panel, ProductFacts]:
+    if options.sales is None:
+        raise UsageError(NO_SALES)
     anchors = sales_anchors(config)
     panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
     return panel, ProductFacts.from_panel(panel, anchors=version_anchors(anchors, panel))
