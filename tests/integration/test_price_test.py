@@ -63,7 +63,7 @@ def test_a_test_is_planned_shown_and_stopped(shop: Path, capsys: pytest.CaptureF
         (["--share", "1.5"], "at most 1"),
         (["--products", "SKU3"], "held out"),
         (["--products", "SKU4"], "are in other from"),
-        (["--sales", "", "--report"], "no sales are named"),
+        (["--report"], "no folder of decision logs"),
         (["--stop"], "there is no price test 'spring'; there are: other"),
     ],
 )

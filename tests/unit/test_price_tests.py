@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -209,3 +210,29 @@ def test_the_log_keeps_the_draw_with_its_odds() -> None:
     }
     untested = entry(request("cocoa"), answer(request("cocoa")), at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
     assert json.loads(untested.encode())["test"] is None
+
+
+@given(cents=st.integers(20, 3000), week=st.integers(0, 2), endings=st.sampled_from([[], [0.49, 0.99]]))
+def test_no_rounding_takes_a_price_further_than_the_size(cents: int, week: int, endings: list[float]) -> None:
+    price = cents / 100
+    known = facts(price=np.full(3, price), list_price=np.full(3, price), unit_cost=np.full(3, price / 2))
+    flat = Pricer(None, known, config(guardrails={"endings": endings}), version="none")
+    asked = request(date=DAYS[7 * week])
+    plain = flat.price_detailed([asked], today=TODAY)[0].decision.recommended_price
+
+    given_price = answer(asked, of=flat, tests=Plan((make_test(prices={"apple": price}),))).decision.recommended_price
+
+    assert abs(math.log(given_price / plain)) <= math.log1p(0.05) + EDGE
+
+
+def test_draws_do_not_add_up_where_a_shop_sends_back_what_it_was_told() -> None:
+    flat = Pricer(None, facts(), config(), version="none")
+    price, charged = 10.0, []
+
+    for day in DAYS:
+        for _ in range(2):
+            price = answer(request(date=day, current_price=price), of=flat).decision.recommended_price
+        charged.append(price)
+
+    assert set(charged) == {9.53, 10.0, 10.5}
+    assert all(len(set(charged[week : week + 7])) == 1 for week in (0, 7, 14))
