@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.provenance import stamp, take
 from pipelines.cli import job_options, run_main
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
@@ -143,6 +144,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
     import_tensorflow()
+    made = take("closed_loop.md")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in SETTINGS if name in options.settings}
     for name, rows in results.items():
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
@@ -153,6 +155,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     document = {"products": options.products, "results": results}
     (options.output / "closed_loop.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (options.output / "closed_loop.md").write_text(page, encoding="utf-8")
+    stamp(options.output / "closed_loop.md", made)
     print(page)
     return 0
 

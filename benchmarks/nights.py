@@ -108,7 +108,7 @@ def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
         "width": float(np.median(low / high)),
         "moved": float(moved[grade > PRIOR_ONLY].mean()) if (grade > PRIOR_ONLY).any() else 0.0,
         "moved_prior": float(moved[grade == PRIOR_ONLY].mean()) if (grade == PRIOR_ONLY).any() else 0.0,
-        "at_limit": float(np.mean([any(code in one.reasons for code in LIMITS) for one in decisions])),
+        "at_limit": float(np.mean(moved & [any(code in one.reasons for code in LIMITS) for one in decisions])),
         "change": float(np.median(prices[-1] / prices[0] - 1)),
         "restless": float((np.abs(prices[-1] / prices[-2] - 1) > SAME).mean()),
         "confidence": float(np.median([decision.confidence for decision in decisions])),
@@ -125,8 +125,8 @@ def report(results: dict[str, dict[str, float]]) -> str:
             f"config/grocery.yaml's periods), then {NIGHTS} nightly decisions of the same day with ample stock, each "
             "with the price of the night before as the current one. Units by grade: share of the last 28 periods' "
             "units. Moved: products whose price ends more than rounding away from the last one charged (from list "
-            "price, where that one lay above it). At a limit: of the band, of the prices ever charged, or of cost, on "
-            "the last night. Elasticity and the ratio of its 80 % interval's ends: medians over products.",
+            "price, where that one lay above it). At a limit: moved to that of the band, of the prices ever charged, "
+            "or of cost. Elasticity and the ratio of its 80 % interval's ends: medians over products.",
             width=116,
         ),
         "",

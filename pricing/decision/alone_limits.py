@@ -135,6 +135,6 @@ def _whole_steps(limit: Limit, row: Row, per: float) -> Limit:
     if limit.low * (1 - EDGE) <= current <= limit.high * (1 + EDGE):
         return limit._replace(low=current, high=current)
     gave_way = limit.gave_way | (_GAVE_WAY[-1] if limit.low < limit.high else 0)
-    if limit.ceiling and high >= row.unit_cost:
+    if (limit.ceiling or limit.high_by < limit.low_by) and high >= row.unit_cost:
         low = high
     return limit._replace(low=low, high=low, gave_way=gave_way)

@@ -131,15 +131,16 @@ class Lattice:
     def _whole_steps(self, limit: Limits, current: Floats, unit_cost: Floats) -> Limits:
         """Moves the limits inwards to whole steps.
 
-        Where none lies between them: to the current price if that may stay, down a step from an upper end if that
-        covers the cost, else up a step.
+        Where none lies between them: to the current price if that may stay, down a step from an upper end whose
+        guardrail is the stronger one if that covers the cost, else up a step.
         """
         low, high = self._steps.above(limit.low), self._steps.below(limit.high)
         empty = low > high
         if not empty.any():
             return Limits(low, high, limit.low_by, limit.high_by, limit.gave_way, limit.ceiling)
         held = empty & (current >= limit.low * (1 - EDGE)) & (current <= limit.high * (1 + EDGE))
-        low = np.where(held, current, np.where(empty & limit.ceiling & (high >= unit_cost), high, low))
+        down = limit.ceiling | (limit.high_by < limit.low_by)
+        low = np.where(held, current, np.where(empty & down & (high >= unit_cost), high, low))
         gave_way = limit.gave_way | (empty & ~held & (limit.low < limit.high)) * GAVE_WAY[-1]
         return Limits(low, np.where(empty, low, high), limit.low_by, limit.high_by, gave_way, limit.ceiling)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pricing.config import load_config, parse_config
@@ -234,6 +234,7 @@ def test_an_interval_that_shrank_to_one_end_is_rounded_to_its_inside(
     move=st.floats(0.001, 0.5),
     cost=st.floats(0.05, 0.75),
 )
+@example(list_price=0.09765625, current=0.125, comp=0.1171875, move=0.5, cost=0.5)
 def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
     list_price: float, current: float, comp: float, move: float, cost: float
 ) -> None:
