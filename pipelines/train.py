@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import math
+import os
 import sys
 import tempfile
 import time
@@ -29,15 +30,19 @@ from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
+from pricing.decision.log import read_decisions
+from pricing.decision.price_test_results import find_draws
 from pricing.errors import HistoryError, RegistryError, VersionError
 from pricing.options import positive
-from pricing.places import tracking_uri
+from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.aliases import RegisteredVersion, Registry
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, knows_too_little
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pipelines.warm import Choice
 
 
@@ -66,7 +71,8 @@ def _train(argv: Sequence[str] | None) -> int:
         if options.recency_half_life is not None:
             config = _weighed(panel, config, half_life=options.recency_half_life, say=say)
         anchors = version_anchors(anchors, panel)
-        number, scores = _learn(panel, config, anchors=anchors, data=data, earlier=earlier, say=say)
+        tested = _tested(panel, options.decisions, say=say)
+        number, scores = _learn(panel, config, anchors=anchors, data=data, earlier=earlier, tested=tested, say=say)
         name_run(f"train v{number}")
         write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
@@ -83,6 +89,7 @@ def _learn(
     anchors: Anchors,
     data: Mapping[str, object],
     earlier: RegisteredVersion | None,
+    tested: "NDArray[np.floating] | None",
     say: Callable[[str], None],
 ) -> tuple[str, str]:
     """Scores, fits and registers; returns the version's number and its scores in lines."""
@@ -103,6 +110,7 @@ def _learn(
         calendar=calendar,
         level_error=evaluated.level_error,
         start=choice.start if choice else None,
+        tested=tested,
         progress=say,
     )
     facts = ProductFacts.from_panel(panel, anchors=anchors)
@@ -122,6 +130,21 @@ def _learn(
             say(HOLDS_ONLY_MEANING)
         number = _register(version, frame, panel, config=config)
     return number, "\n".join(score_lines(figures))
+
+
+def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
+    """(product, period) the draws of price tests in a decision log; None without any. Recorded in the active run."""
+    where = folder or pricing_home() / "decisions"
+    if folder is None and not where.is_dir():
+        return None
+    archive = None if folder else os.environ.get(ARCHIVE_VARIABLE) or None
+    draws = find_draws(panel, read_decisions(where, archive=archive).records)
+    if not draws.logged:
+        return None
+    missed = draws.logged - draws.used
+    mlflow.log_metrics({"price_test_draws": float(draws.used), "price_test_draws_left_out": float(missed)})
+    say(f"price tests: {draws.used:,} draws used, {missed:,} left out whose price was not charged")
+    return draws.deviation if draws.used else None
 
 
 def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]) -> "Choice":
@@ -162,6 +185,9 @@ def _weighed(panel: Panel, config: Config, *, half_life: float, say: Callable[[s
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("train", "Trains a model on sales and registers it as the challenger.")
     options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
+    options.add_argument(
+        "--decisions", type=Path, metavar="DIR", help="decision log with price tests; absent: PRICING_HOME/decisions"
+    )
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
     options.add_argument(
         "--warm_start",

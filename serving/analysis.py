@@ -110,11 +110,14 @@ class Study:
         """Attributes a price or demand to its drivers."""
         asked = body_of(ExplainRequest)
         today, held = self._service.now().date(), self._service.holdout.products
+        tests = self._service.price_tests.content
 
         def explained(served: Served) -> Explanation:
             request = dealt(served.arms, asked.request)
             against = dealt(served.arms, asked.against) if asked.against else None
-            return explain(request, served.pricer, today=today, against=against, quantity=asked.of, held=held)
+            return explain(
+                request, served.pricer, today=today, against=against, quantity=asked.of, held=held, tests=tests
+            )
 
         served, explanation = self._as_priced(asked.request.product_id, explained)
         return _answer(explanation, served, asked)
@@ -129,7 +132,8 @@ class Study:
 
         _, simulation = self._as_priced(asked.request.product_id, simulated)
         held = asked.request.product_id in self._service.holdout.products
-        return simulation.model_copy(update={"held_out": held})
+        draw = self._service.price_tests.content.draw(asked.request.product_id, simulation.date)
+        return simulation.model_copy(update={"held_out": held, "price_test": draw is not None and not held})
 
     def _as_priced(self, product_id: str, study: Callable[[Served], Studied]) -> tuple[Served, Studied]:
         """Studies a product by the version that prices it; where the challenger fails, the champion answers.

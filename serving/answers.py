@@ -68,7 +68,8 @@ class Answers:
         self, pricer: Pricer, asked: list[PriceRequest], held: Container[str], *, name: str
     ) -> list[Detailed] | None:
         try:
-            return pricer.price_detailed(asked, today=self._service.now().date(), held=held)
+            today, tests = self._service.now().date(), self._service.price_tests.content
+            return pricer.price_detailed(asked, today=today, held=held, tests=tests)
         except RequestError:
             raise
         except Exception:  # noqa: BLE001 - the one broad except: whatever ails a version, a shop gets its price

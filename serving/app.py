@@ -11,6 +11,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from pricing.decision.log_writer import LogWriter
+from pricing.decision.price_tests import NO_TESTS, read_plan
 from serving import analysis, catalogue, health, prices
 from serving.api import Endpoint, endpoint_name, register
 from serving.champion import Champion, Watch
@@ -25,6 +26,7 @@ from serving.prices import Desk
 from serving.problems import CONTENT_TYPE, ProblemError
 from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
+from serving.watched import Watched
 
 _DRAIN_BYTES = 64_000_000
 
@@ -52,7 +54,8 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
     embedded = Embedded(settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds)
     holdout = Holdout(settings.holdout_file)
-    service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, embedded)
+    tests = Watched(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
+    service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, tests, embedded)
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service

@@ -251,6 +251,7 @@ def entry(
         candidate_sizes=answer.candidate_sizes,
         shadow=shadow,
         trial=trial,
+        test=answer.test,
         answer=body,
     )
 

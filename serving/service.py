@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pricing.decision.log_writer import LogWriter
+from pricing.decision.price_tests import Plan
 from serving.champion import Champion
 from serving.embedded import Embedded
 from serving.holdout import Holdout
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
+from serving.watched import Watched
 
 PATIENCE_SECONDS = 0.1  # that a request waits for another thread's tick
 
@@ -29,6 +31,7 @@ class Service:
         exchange: How it learns what the other workers counted.
         now: The clock: the present moment with a time zone.
         holdout: Which products keep their prices.
+        price_tests: Which prices are moved by lot, and when.
         embedded: Tells CloudWatch, where that is asked for.
     """
 
@@ -39,6 +42,7 @@ class Service:
     exchange: Exchange
     now: Callable[[], dt.datetime]
     holdout: Holdout
+    price_tests: Watched[Plan]
     embedded: Embedded
     _settled: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
@@ -80,6 +84,8 @@ class Service:
         self.champion.look()
         self.holdout.look()
         self.metrics.set("pricing_holdout_faults", to=float(self.holdout.faults))
+        self.price_tests.look()
+        self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)
         self.metrics.set("pricing_log_written", to=status.written)

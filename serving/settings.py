@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from pricing.config import Config, load_config
+from pricing.decision.held_out import held_file
+from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
 from pricing.places import ROOT, SQLITE
 from pricing.sections import TrialConfig
@@ -64,7 +66,12 @@ class Settings:
     @property
     def holdout_file(self) -> Path:
         """Where monitoring keeps the list of the products that are held out."""
-        return self.home / "monitoring" / "holdout.json"
+        return held_file(self.home)
+
+    @property
+    def price_tests_file(self) -> Path:
+        """Where `pipelines.price_test` keeps the plan of price tests."""
+        return plan_file(self.home)
 
     @property
     def tries_challenger(self) -> bool:

@@ -122,6 +122,12 @@ class Lattice:
         stays = field.allowed & (np.abs(field.prices[0, field.current] - prices) <= NEAR * prices)
         return np.asarray(inside & (on_rung | stays))
 
+    def towards(self, prices: Floats, home: Floats) -> Floats:
+        """(request,) the price on a rung that is nearest to each of `prices` and no further from `home`."""
+        rungs = self._rungs or self._steps
+        up = np.maximum(rungs.below(prices), home)
+        return np.where(prices == home, home, np.where(prices > home, up, np.minimum(rungs.above(prices), home)))
+
     def _whole_steps(self, limit: Limits, current: Floats, unit_cost: Floats) -> Limits:
         """Moves the limits inwards to whole steps.
 

@@ -1,7 +1,7 @@
 """The decision itself: demand at the candidates in, the best allowed price out. Pure columns, no request, no clock."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ Bools = NDArray[np.bool_]
 
 Ask = Callable[[Floats], DemandGrid]
 NOTHING = 1e-30  # an objective of which there is no log
+_CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
 COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
 SHORT = 0.98  # expected sales below this fraction of expected demand mean that stock is short
 
@@ -125,12 +126,34 @@ class Choices:
 def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
     """Chooses a price for every request of a batch.
 
+    Where a price test drew a factor, the price is chosen as if the test's base price were the current one, so that
+    draws do not add up; then it is multiplied by the factor, and the guardrails hold for the product.
+
     Args:
         these: What each request is priced under.
-        ask: Demand at prices (request, candidate), each row ascending; called once.
+        ask: Demand at prices (request, candidate), each row ascending; called once, with price tests twice.
         policy: Strategies, guardrails and thresholds.
     """
-    field = policy.lattice.candidates(these, anchor=policy.anchor(these))
+    if these.test_base is None or these.test_draw is None:
+        return _choose(these, ask, policy)
+    drawn = np.isfinite(these.test_draw)
+    current = np.where(drawn, these.test_base, these.current_price)
+    plain = _choose(replace(these, current_price=current, current_known=these.current_known | drawn), ask, policy)
+    wanted = policy.lattice.towards(plain.price * np.exp(np.where(drawn, these.test_draw, 0.0)), plain.price)
+    tested = _choose(these, ask, policy, wanted=np.where(drawn, wanted, np.nan))
+    return replace(
+        tested,
+        doubtful=np.where(drawn, plain.doubtful, tested.doubtful),
+        reasons=tested.reasons | drawn * (BIT["price_test"] | plain.reasons & _CHOSEN),
+    )
+
+
+def _choose(these: Circumstances, ask: Ask, policy: Policy, *, wanted: Floats | None = None) -> Choices:
+    """As `choose`, without draws; `wanted` is the price to charge where the guardrails allow it, NaN for the best."""
+    anchor = policy.anchor(these)
+    if wanted is not None:
+        anchor = wanted if anchor is None else np.where(np.isfinite(wanted), wanted, anchor)
+    field = policy.lattice.candidates(these, anchor=anchor)
     grid = ask(field.prices)
     shelf = Shelf(grid, np.where(these.stock > 0, these.stock, np.inf))
     worth = policy.worth(these, field.prices)
@@ -142,11 +165,16 @@ def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
         best = np.where(unknown, _unidentified(best, these, field, shelf=shelf, grid=grid), best)
     if these.keep is not None:
         best = np.where(these.keep, field.nearest, best)
+    if wanted is not None:
+        best, unknown = _wanted(wanted, best, field), unknown & np.isnan(wanted)
     held = best == field.current
     confidence = _confidence(gains, best, field=field, held=held, policy=policy, weight=grid.weight)
     doubtful = (confidence < policy.config.confidence_threshold) & ~unknown
     kept = np.where(doubtful, BIT["low_confidence"], held * BIT["held"])
     final = np.where(doubtful, field.nearest, best)
+    if wanted is not None:
+        asked = np.isfinite(wanted)
+        final, kept, doubtful = np.where(asked, best, final), np.where(asked, 0, kept), doubtful & ~asked
     kept, doubtful = kept | unknown * BIT["elasticity_unidentified"], doubtful | unknown
     if these.keep is not None:
         final = np.where(these.keep, field.nearest, final)
@@ -259,6 +287,15 @@ def _unidentified(best: Ints, these: Circumstances, field: Candidates, *, shelf:
     stay: Ints = distance.argmin(axis=1)
     sold, wanted = shelf.until[rows, :, stay] @ grid.weight, grid.until[rows, :, stay] @ grid.weight
     return np.asarray(np.where(sold < SHORT * wanted, np.maximum(best, stay), stay))
+
+
+def _wanted(wanted: Floats, best: Ints, field: Candidates) -> Ints:
+    """(request,) the allowed candidate nearest to a price that is asked for; `best` where none is."""
+    rows = np.arange(len(best))
+    distance = np.abs(np.log(field.prices / np.where(np.isfinite(wanted), wanted, 1.0)[:, None]))
+    here = distance[rows, field.current]
+    distance[rows, field.current] = np.where(field.allowed, here, np.inf)
+    return np.where(np.isfinite(wanted), distance.argmin(axis=1), best)
 
 
 def _confidence(gains: _Gains, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:

@@ -30,6 +30,8 @@ class Circumstances:
         target_margin: Fraction of price the category should earn, NaN where it is free; None where every category is.
         strategy: Number of the strategy in the policy's list.
         keep: True where the current price is to be kept whatever it costs; None where none is.
+        test_base: Price from which a price test has the price chosen; NaN outside tests, None where there is none.
+        test_draw: Log of the factor that it drew for the chosen price; NaN and None likewise.
     """
 
     current_price: Floats
@@ -46,6 +48,8 @@ class Circumstances:
     target_margin: Floats | None
     strategy: Ints
     keep: Bools | None = None
+    test_base: Floats | None = None
+    test_draw: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.current_price)

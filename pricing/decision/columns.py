@@ -12,10 +12,12 @@ from pricing.config import ModelConfig
 from pricing.data.calendar import holidays_for, resolve_date
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
+from pricing.decision.candidates import NEAR
 from pricing.decision.choose import Policy
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.facts import ProductFacts
 from pricing.decision.known import STRANGER, Known, known_products, typical
+from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import DELIVERIES, Demand, Offers
@@ -80,6 +82,7 @@ class Columns:
         reasons: (request,) reason bits of what had to be assumed.
         dates: First day of the period of each request.
         categories: Category of each request; empty where unknown.
+        draws: What a price test asks of each request; None outside tests.
     """
 
     these: Circumstances
@@ -89,6 +92,7 @@ class Columns:
     reasons: Ints
     dates: list[dt.date]
     categories: list[str]
+    draws: Sequence[Draw | None] = ()
 
     def take(self, rows: Ints) -> "Columns":
         """The requests of some rows, in that order."""
@@ -100,6 +104,7 @@ class Columns:
             self.reasons[rows],
             [self.dates[row] for row in rows],
             [self.categories[row] for row in rows],
+            [self.draws[row] for row in rows] if self.draws else (),
         )
 
 
@@ -124,7 +129,12 @@ class Desk:
         self._holidays: dict[dt.date, bool] = {}
 
     def lay_out(
-        self, requests: Sequence[PriceRequest], *, today: dt.date, held: Container[str] = frozenset()
+        self,
+        requests: Sequence[PriceRequest],
+        *,
+        today: dt.date,
+        held: Container[str] = frozenset(),
+        tests: Plan = NO_TESTS,
     ) -> Columns:
         """Turns requests into columns.
 
@@ -132,6 +142,7 @@ class Desk:
             requests: What is asked.
             today: The day on which it is answered.
             held: Products whose price is kept.
+            tests: Price tests; a product that is held out, or whose offer is advertised, takes part in none.
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
@@ -139,7 +150,24 @@ class Desk:
         rows, dates, categories = zip(*[self.row(request, today=today) for request in requests], strict=True)
         columns = self._columns(rows, list(dates), list(categories))
         keep = [request.product_id in held for request in requests] if held else ()
-        return replace(columns, these=replace(columns.these, keep=np.array(keep))) if any(keep) else columns
+        if any(keep):
+            columns = replace(columns, these=replace(columns.these, keep=np.array(keep)))
+        if not tests.tests:
+            return columns
+        draws = [
+            None if request.product_id in held else self._draw(request.product_id, row, date, tests)
+            for request, row, date in zip(requests, rows, dates, strict=True)
+        ]
+        return _drawn(columns, draws) if any(draws) else columns
+
+    def _draw(self, product_id: str, row: Row, date: dt.date, tests: Plan) -> Draw | None:
+        """What a test asks, unless somebody else moved the price: further than test and platform together would."""
+        draw = tests.draw(product_id, date)
+        if draw is None or row.is_promo:
+            return None
+        most = self._policy.config.guardrails.max_move
+        reach = _INF if most is None else draw.reach + np.log1p(most)
+        return draw if abs(np.log(row.current_price / draw.base)) <= reach + NEAR else None
 
     def row(self, request: PriceRequest, *, today: dt.date) -> tuple[Row, dt.date, str]:
         """One request's numbers, the first day of the period that it asks for, and its category, empty where unknown.
@@ -308,6 +336,13 @@ class Desk:
             answer = bool(holidays_for(days, recurring=self._recurring, country=country, period=self._period)[0])
             _remember(self._holidays, date, answer)
         return answer
+
+
+def _drawn(columns: Columns, draws: Sequence[Draw | None]) -> Columns:
+    """The columns with what price tests ask."""
+    base = np.array([draw.base if draw else _NAN for draw in draws])
+    factor = np.array([draw.deviation if draw else _NAN for draw in draws])
+    return replace(columns, these=replace(columns.these, test_base=base, test_draw=factor), draws=draws)
 
 
 def _deliveries(given: Sequence[tuple[int, ...]], periods: Ints) -> Ints | None:

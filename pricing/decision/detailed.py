@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pricing.decision.choose import Choices
 from pricing.decision.columns import Columns
+from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision
 
 SUMMARY = 9  # candidates that the decision log keeps of each decision
@@ -27,6 +28,7 @@ class Detailed(NamedTuple):
         candidate_prices: Nine prices that were considered, ascending.
         candidate_units: Demand expected at each over the requested period, stock apart.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
+        test: What a price test drew; None outside tests.
     """
 
     decision: Decision
@@ -38,6 +40,7 @@ class Detailed(NamedTuple):
     candidate_prices: list[float]
     candidate_units: list[float]
     candidate_sizes: list[float]
+    test: Draw | None = None
 
 
 @cache
@@ -57,9 +60,12 @@ def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> li
         beyond = weight @ (first * first) / (units * units)
         sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
     these = columns.these
+    draws = columns.draws or [None] * len(decisions)
     return [
-        Detailed(decision, date, category or None, current if known else None, list_price, cost, listed, expected, size)
-        for decision, date, category, current, known, list_price, cost, listed, expected, size in zip(
+        Detailed(
+            decision, date, category or None, current if known else None, list_price, cost, listed, expected, size, draw
+        )
+        for decision, date, category, current, known, list_price, cost, listed, expected, size, draw in zip(
             decisions,
             columns.dates,
             columns.categories,
@@ -70,6 +76,7 @@ def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> li
             prices[:, chosen].tolist(),
             units.tolist(),
             sizes.tolist(),
+            draws,
             strict=True,
         )
     ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pricing.data.calendar import WEEKDAYS
 from pricing.decision.detailed import Detailed
+from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 
@@ -30,6 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "strategy": ("strategy",),
     "history": ("product_id", "category"),
 }
+PRICE_TEST = "price_test"  # the driver that is no input, but a draw
 PLENTY = 1e9  # units that no product sells
 ORDINARY_WEEKDAY = 2  # Wednesday
 TWIN = "\N{WHITE SQUARE}"  # no product of a history is called so
@@ -40,7 +42,7 @@ class Driver:
     """One group of inputs and what it does.
 
     Attributes:
-        name: A key of GROUPS.
+        name: A key of GROUPS, or PRICE_TEST.
         effect: Its Shapley value, in the unit of what is explained.
         sentence: The same in words.
     """
@@ -89,6 +91,7 @@ def explain(
     against: PriceRequest | None = None,
     quantity: Quantity = "price",
     held: Container[str] = frozenset(),
+    tests: Plan = NO_TESTS,
 ) -> Explanation:
     """Attributes the difference between a request and a baseline to the groups of inputs in which they differ.
 
@@ -101,13 +104,14 @@ def explain(
             the product's category in place of its own history.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
         held: Products that are held out of pricing; the twin of one of them, which stands for its category, is too.
+        tests: Price tests. What one drew is a driver of its own; the others are those of the price before the draw.
 
     Raises:
         RequestError: A request cannot be priced, or for demand, nothing says how much sells.
     """
     known = request.model_copy(update={"current_price": None, "list_price": None, "unit_cost": None})
     held = _Held(held, twin=request.product_id in held)
-    (decided, history) = pricer.price_detailed([request, known], today=today, held=held)
+    (decided, history) = pricer.price_detailed([request, known], today=today, held=held, tests=tests)
     whole = request.model_copy(update=_on(decided.date))
     if against is None:
         whole, baseline = _ordinary(whole, decided, history)
@@ -128,8 +132,18 @@ def explain(
         Driver(name, effect, _sentence(name, effect, quantity=quantity, request=whole, baseline=baseline))
         for name, effect in zip(names, shapley(values), strict=True)
     ]
+    result = float(values[-1])
+    if decided.test is not None and quantity == "price":
+        drivers.append(_by_lot(decided.test.test, price - result))
+        result = price
     drivers.sort(key=lambda driver: -abs(driver.effect))
-    return Explanation(quantity, decided, baseline, float(values[0]), float(values[-1]), tuple(drivers))
+    return Explanation(quantity, decided, baseline, float(values[0]), result, tuple(drivers))
+
+
+def _by_lot(test: str, effect: float) -> Driver:
+    verb = "leaves the price as it is" if abs(effect) < 0.005 else f"{'raises' if effect > 0 else 'lowers'} the price"
+    amount = "" if abs(effect) < 0.005 else f" by {abs(effect):.2f}"
+    return Driver(PRICE_TEST, effect, f"The draw of the price test {test} {verb}{amount}.")
 
 
 def shapley(values: Floats) -> list[float]:

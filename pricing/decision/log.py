@@ -8,8 +8,9 @@ decisions never reached the disk.
 A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
 `units` expected at each over the requested period; since the size was added, `size` of the negative binomial that has
-the forecast's mean and variance at each), `shadow` (priced, never answered) and `trial` (the experiment and
-its arm, or null).
+the forecast's mean and variance at each), `shadow` (priced, never answered), `trial` (the strategies on trial
+and their arm, or null) and, since there are price tests, `test`: null, or the `name`, `arm`, `odds` and log `deviation`
+that a price test drew for this price, whatever the guardrails left of it.
 """
 
 import datetime as dt
@@ -26,6 +27,7 @@ from typing import Any
 
 from pricing.decision.log_archive import archive_of, read_archive, read_note
 from pricing.decision.log_intervals import add_intervals
+from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import SourceError
 
@@ -47,6 +49,7 @@ class Entry:
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
         shadow: True when the answer was only logged, as the challenger's is.
         trial: The trial and arm that chose the strategy, such as "spring/clearance".
+        test: What a price test drew; None outside tests.
         answer: The decision as JSON, where it was encoded already.
     """
 
@@ -63,6 +66,7 @@ class Entry:
     candidate_sizes: Sequence[float] = ()
     shadow: bool = False
     trial: str | None = None
+    test: Draw | None = None
     answer: bytes | None = None
 
     def encode(self) -> bytes:
@@ -75,7 +79,7 @@ class Entry:
             f'"unit_cost":{_number(self.unit_cost)},"candidates":{{"price":{_numbers(self.candidate_prices)},'
             f'"units":{_numbers(self.candidate_units)},"size":{_numbers(self.candidate_sizes)}}},'
             f'"shadow":{"true" if self.shadow else "false"},'
-            f'"trial":{_text(self.trial)},"request":'
+            f'"trial":{_text(self.trial)},"test":{_test(self.test)},"request":'
         )
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
         decision = self.answer or self.decision.__pydantic_serializer__.to_json(self.decision)
@@ -272,6 +276,15 @@ def _stamp(at: dt.datetime) -> str:
 
 def _text(value: str | None) -> str:
     return "null" if value is None else encode_basestring(value)
+
+
+def _test(draw: Draw | None) -> str:
+    if draw is None:
+        return "null"
+    return (
+        f'{{"name":{_text(draw.test)},"arm":{_text(draw.arm)},"odds":{_number(draw.odds)},'
+        f'"deviation":{_number(draw.deviation)}}}'
+    )
 
 
 def _number(value: float | None) -> str:

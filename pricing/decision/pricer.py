@@ -17,6 +17,7 @@ from pricing.decision.cold_start import believed_demand, believed_elasticity
 from pricing.decision.columns import Columns, Desk
 from pricing.decision.detailed import Detailed, details, summarised
 from pricing.decision.facts import ProductFacts
+from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
@@ -85,22 +86,34 @@ class Pricer:
         return decided
 
     def price_detailed(
-        self, requests: Sequence[PriceRequest], *, today: dt.date, held: Container[str] = frozenset()
+        self,
+        requests: Sequence[PriceRequest],
+        *,
+        today: dt.date,
+        held: Container[str] = frozenset(),
+        tests: Plan = NO_TESTS,
     ) -> list[Detailed]:
-        """As `price`, with what each decision rested on; products in `held` keep their price inside the guardrails.
+        """As `price`, with what each decision rested on.
+
+        Args:
+            requests: As `price`.
+            today: The day on which they are answered.
+            held: Products that keep their price inside the guardrails.
+            tests: Price tests, which move chosen prices by what they drew.
 
         Raises:
             RequestError: As `price`.
         """
         if self._alone is not None and len(requests) <= FEW:
-            return [self._one(self._alone, request, today, held) for request in requests]
-        return self._together(requests, today, held)
+            return [self._one(self._alone, request, today, held, tests) for request in requests]
+        return self._together(requests, today, held, tests)
 
-    def _one(self, alone: Alone, request: PriceRequest, today: dt.date, held: Container[str]) -> Detailed:
+    def _one(self, alone: Alone, request: PriceRequest, today: dt.date, held: Container[str], tests: Plan) -> Detailed:
         row, date, category = self._desk.row(request, today=today)
-        choice = alone.choose(row, keep=request.product_id in held)
+        drawn = tests.draw(request.product_id, date) is not None
+        choice = None if drawn else alone.choose(row, keep=request.product_id in held)
         if choice is None:
-            return self._together([request], today, held)[0]
+            return self._together([request], today, held, tests)[0]
         decision = Decision(
             recommended_price=choice.price,
             confidence=min(round(choice.confidence, 4), SUREST),
@@ -117,9 +130,11 @@ class Pricer:
         listed = choice.candidate_prices, choice.candidate_units, choice.candidate_sizes
         return Detailed(decision, date, category or None, current, row.list_price, row.unit_cost, *listed)
 
-    def _together(self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str]) -> list[Detailed]:
+    def _together(
+        self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS
+    ) -> list[Detailed]:
         detailed: list[Detailed] = [None] * len(requests)  # type: ignore[list-item]
-        for places, columns, choices in self._passes(requests, today, held):
+        for places, columns, choices in self._passes(requests, today, held, tests):
             decisions = self._decisions(columns, choices)
             for place, answer in zip(places, details(columns, choices, decisions), strict=True):
                 detailed[place] = answer
@@ -163,6 +178,24 @@ class Pricer:
             outcomes=outcomes(tried, ask, stock=float(these.stock[0]), unit_cost=float(these.unit_cost[0])),
         )
 
+    def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
+        """(request,) whether the guardrails leave a price test at least half of its size to either side.
+
+        Args:
+            requests: Priced at their current prices.
+            size: Fraction of the price, as `PriceTest` has it.
+            today: The day on which they are answered.
+
+        Raises:
+            RequestError: As `price`.
+        """
+        these, lattice = self._desk.lay_out(requests, today=today).these, self.policy.lattice
+        limit = lattice.candidates(these).limits
+        home = np.clip(these.current_price, limit.low, limit.high)
+        arms = (lattice.towards(home * factor, home) for factor in (1 / (1 + size), 1 + size))
+        low, high = (np.clip(price, limit.low, limit.high) for price in arms)
+        return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
+
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
         """Units expected over the requested period at one given price for each request, stock apart.
 
@@ -186,13 +219,17 @@ class Pricer:
         return self._by_belief(columns, columns.level)
 
     def _passes(
-        self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str] = frozenset()
+        self,
+        requests: Sequence[PriceRequest],
+        today: dt.date,
+        held: Container[str] = frozenset(),
+        tests: Plan = NO_TESTS,
     ) -> list[tuple[Sequence[int], Columns, Choices]]:
         """Decides the batch in passes: what the model knows apart from the rest, and no more at once than is fast."""
         passes: list[tuple[Sequence[int], Columns, Choices]] = []
         for start in range(0, len(requests), PASS):
             part = requests[start : start + PASS]
-            for rows, columns, choices in self._parts(self._desk.lay_out(part, today=today, held=held)):
+            for rows, columns, choices in self._parts(self._desk.lay_out(part, today=today, held=held, tests=tests)):
                 passes.append(([start + row for row in rows] if start else rows, columns, choices))
         return passes
 

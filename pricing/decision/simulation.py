@@ -60,6 +60,10 @@ class Simulation(BaseModel):
         default=False,
         description="Whether the product is held out of pricing: /get_price keeps its price, whatever is tried here.",
     )
+    price_test: bool = Field(
+        default=False,
+        description="Whether a price test covers the product that day: /get_price may move the price by a draw.",
+    )
     price_limits: tuple[float, float] = Field(description="The lowest and highest price that the guardrails allow.")
     source: Source
     model_version: str

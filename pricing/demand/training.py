@@ -61,6 +61,7 @@ def train(
     calendar: Calendar | None = None,
     level_error: tuple[float, float] = LEVEL_ERROR,
     start: Start | None = None,
+    tested: NDArray[np.floating] | None = None,
     progress: Progress | None = None,
 ) -> DemandModel:
     """Trains on the whole panel.
@@ -71,13 +72,14 @@ def train(
         calendar: Holidays of the periods after the panel; none when absent.
         level_error: Log-level standard deviation one period ahead and its growth, from a backtest.
         start: What `fit` takes it for.
+        tested: What `identify` takes it for: the draws of price tests.
         progress: Told in a sentence what is going on.
 
     Raises:
         HistoryError: The panel is too short, or nothing was sold.
         TrainingError: The network did not converge.
     """
-    trained = fit(panel, config, calendar=calendar, start=start, progress=progress)
+    trained = fit(panel, config, calendar=calendar, start=start, tested=tested, progress=progress)
     return replace(trained.model, level_error=level_error)
 
 
@@ -87,9 +89,12 @@ def fit(
     *,
     calendar: Calendar | None = None,
     start: Start | None = None,
+    tested: NDArray[np.floating] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """One training; warm-started from `start`, whose weights and elasticities it takes where there are any.
+
+    `tested` holds the draws of price tests as `identify` takes them.
 
     Raises:
         HistoryError: As `train`.
@@ -102,7 +107,7 @@ def fit(
     identified = start.identified if start is not None else None
     if identified is None:
         norms = initial_norms(panel, category=category, config=config)
-        identified = identify(panel, norms=norms, category=category, config=config, progress=progress)
+        identified = identify(panel, norms=norms, category=category, config=config, progress=progress, tested=tested)
     table = build_table(panel, norms=identified.norms, category=category)
     periods = len(panel.dates)
     horizon = min(config.horizon, periods // 3)

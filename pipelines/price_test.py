@@ -1,0 +1,358 @@
+"""Plans price tests, stops them, shows them, and reports what they cost and taught."""
+
+import argparse
+import datetime as dt
+import difflib
+import hashlib
+import html
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.cli import job_options, run_main
+from pipelines.price import everything
+from pipelines.production import production, sales_anchors
+from pricing.config import Config, load_config
+from pricing.data.anchors import version_anchors
+from pricing.data.load import load_panel_from
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.decision.facts import ProductFacts
+from pricing.decision.held_out import held_file, read_held
+from pricing.decision.log import read_decisions
+from pricing.decision.price_test_results import Estimate, cost_of, elasticity_from, find_draws
+from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, read_plan, write_plan
+from pricing.decision.pricer import Pricer
+from pricing.demand.grades import GRADES
+from pricing.demand.model import DemandModel
+from pricing.errors import NO_SALES, ConfigError, HistoryError
+from pricing.options import UsageError, at_least, positive
+from pricing.places import ARCHIVE_VARIABLE, pricing_home
+from pricing.registry.version import load
+
+Floats = NDArray[np.float64]
+
+RECENT_WEEKS = 12  # of sales from which the shop's own figures are taken
+
+
+@dataclass(frozen=True)
+class Weeks:
+    """What the candidates' last weeks say.
+
+    Attributes:
+        units: (product,) mean units a week.
+        profit: (product,) mean profit a week.
+        noise: (product,) variance of a week's units over the squared mean, from week to week.
+    """
+
+    units: Floats
+    profit: Floats
+    noise: Floats
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a test is expected to cost and to tell.
+
+    Attributes:
+        cost: Fraction of the tested products' profit that is lost while it lasts.
+        shop: The same as a fraction of the whole shop's profit.
+        common: Standard error of the elasticity that all tested products share.
+        own: Standard error of the median product's own elasticity.
+    """
+
+    cost: float
+    shop: float
+    common: float
+    own: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_price_test, argv)
+
+
+def _price_test(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    path = plan_file(pricing_home())
+    plan = read_plan(path)
+    today = options.today or dt.date.today()
+    asked = [name for name in ("show", "stop", "report") if getattr(options, name)]
+    if len(asked) > 1:
+        raise UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
+    if options.stop:
+        _named(options)
+        write_plan(path, plan.without(options.name, after=today))
+        print(f"price test {options.name} draws no more from {today} on")
+    elif options.report:
+        _report(options, plan)
+    elif options.show:
+        print("\n".join(_lines(plan, today)) or "no price test is planned")
+    else:
+        test = _start(options, plan, today=today)
+        write_plan(path, plan.with_test(test))
+        print(f"planned in {path}; `--stop --name {test.name}` ends it")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("price_test", "Plans, stops, shows or reports price tests.", needs_sales=False)
+    options.add_argument("--name", metavar="NAME", help="names the test, and is the seed of its draws")
+    options.add_argument("--products", metavar="A,B", help="products to test")
+    options.add_argument("--share", type=positive, metavar="FRACTION", help="or: a share of all, drawn by lot")
+    options.add_argument("--grade", metavar="G,H", help="or: those of these grades in --version: " + ", ".join(GRADES))
+    options.add_argument("--size", type=positive, default=LARGEST, help=f"largest change, at most {LARGEST:g}")
+    options.add_argument("--weeks", type=at_least(1), default=8, help="weeks that it lasts")
+    options.add_argument("--start", type=dt.date.fromisoformat, metavar="DATE", help="a Monday; absent: the next one")
+    options.add_argument("--version", metavar="N", help="version, alias or folder with elasticities")
+    options.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
+    options.add_argument("--output", type=Path, metavar="FILE", help="the report; absent: price_tests/report.md there")
+    options.add_argument("--today", type=dt.date.fromisoformat, metavar="DATE", help="the present day; absent: today")
+    options.add_flag("--stop", help="ends the test of this --name")
+    options.add_flag("--show", help="lists the tests")
+    options.add_flag("--report", help="writes what the tests cost and taught, from --sales and the decision log")
+    return options.parse(argv)
+
+
+def _named(options: argparse.Namespace) -> None:
+    if not options.name:
+        raise UsageError("--name: expected the name of the price test")
+
+
+def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceTest:
+    """Checks what is asked, says what it will cost and tell, and returns the test."""
+    _named(options)
+    start: dt.date = options.start or today + dt.timedelta(days=7 - today.weekday())
+    if start < today:
+        raise ConfigError(f"--start {start}: has passed; a price test is planned before it begins")
+    _check_choice(options)
+    # What can be refused without the sales is refused before they are read.
+    plan.with_test(PriceTest(options.name, {}, options.size, start, options.weeks))
+    config = load_config(options.config)
+    if config.decision.guardrails.min_days > 7:
+        raise ConfigError(
+            f"decision.guardrails.min_days is {config.decision.guardrails.min_days}, so prices cannot change weekly as "
+            "a price test needs"
+        )
+    panel, facts = _sales(options, config)
+    model = _model(options.version, config) if options.version or options.grade else None
+    asked, _ = everything(facts)
+    pricer = Pricer(None, facts, config, version="none")
+    day = facts.state_date.astype(dt.date)
+    requests = [request for _, request in asked]
+    room = pricer.room(requests, size=options.size, today=day) if requests else np.zeros(0, bool)
+    held = read_held(held_file(pricing_home()))
+    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    ready = {one.product_id for one, free in zip(requests, room, strict=True) if free} - held
+    chosen = choose_products(options, panel.product_ids.tolist(), model)
+    prices = {one: float(price[one]) for one in chosen if one in ready}
+    if not prices:
+        raise ConfigError(
+            f"price test {options.name}: nothing to test; of {len(chosen)} products {len(set(chosen) & held)} are held "
+            f"out of pricing, and the others do not sell or have no room inside the guardrails"
+        )
+    test = PriceTest(options.name, prices, options.size, start, options.weeks)
+    plan.with_test(test)
+    print(f"price test {test.name}: {len(prices):,} products, {start} to {test.end - dt.timedelta(days=1)}")
+    if len(prices) < len(chosen):
+        print(f"left out: {len(chosen) - len(prices):,} that are held out, do not sell, or have no room")
+    print("\n".join(_promised(promise(panel, test, model=model, config=config))))
+    return test
+
+
+def _check_choice(options: argparse.Namespace) -> None:
+    """Refuses products that are asked for in no way, in two ways, or in a wrong one.
+
+    Raises:
+        UsageError: Says which.
+    """
+    if sum(bool(getattr(options, name)) for name in ("products", "share", "grade")) != 1:
+        raise UsageError("expected one of --products, --share and --grade")
+    if options.share and options.share > 1:
+        raise UsageError(f"--share {options.share:g}: expected a fraction of at most 1")
+    wrong = [grade for grade in _words(options.grade) if grade not in GRADES]
+    if wrong:
+        raise UsageError(f"--grade: expected some of {', '.join(GRADES)}, found {wrong[0]!r}")
+
+
+def choose_products(options: argparse.Namespace, products: Sequence[str], model: DemandModel | None) -> list[str]:
+    """The products that are asked for: named, drawn by lot, or of some grades of `model`.
+
+    Raises:
+        ConfigError: A product is not in the sales; names the nearest one.
+    """
+    known = set(products)
+    if options.products:
+        names = _words(options.products)
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, products, n=1, cutoff=0.0)[0]
+                raise ConfigError(f"--products: {name!r} is not in the sales; the nearest is {near!r}")
+        return sorted(set(names))
+    if options.share:
+        order = sorted(products, key=lambda one: hashlib.blake2b(f"{options.name}\n{one}".encode()).digest())
+        return sorted(order[: max(round(options.share * len(products)), 1)])
+    if model is None:
+        return []
+    grades = _words(options.grade)
+    graded = zip(model.product_ids.tolist(), model.grade.tolist(), strict=True)
+    return sorted(one for one, grade in graded if GRADES[grade] in grades and one in known)
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def weeks_of(panel: Panel) -> Weeks:
+    """What every product's last weeks say."""
+    days = STEP_DAYS[panel.period]
+    length = min(RECENT_WEEKS * 7 // days, len(panel.dates)) // (7 // days) * (7 // days)
+    if not length:
+        raise HistoryError(f"the sales cover {len(panel.dates)} {panel.period}s; a price test needs a week at least")
+    units = np.nan_to_num(panel.units_sold[:, -length:]).astype(np.float64)
+    profit = units * np.nan_to_num(panel.price - panel.unit_cost)[:, -length:]
+    weekly = units.reshape(len(units), -1, 7 // days).sum(axis=2)
+    earned = profit.reshape(len(units), -1, 7 // days).sum(axis=2)
+    mean = weekly.mean(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.square(np.diff(weekly, axis=1)).mean(axis=1) / 2 if weekly.shape[1] > 1 else mean
+        noise = np.where(mean > 0, steps / mean**2, np.inf)
+    return Weeks(mean, earned.mean(axis=1), noise)
+
+
+def promise(panel: Panel, test: PriceTest, *, model: DemandModel | None, config: Config) -> Promise:
+    """What a test is expected to cost and to tell, from the shop's own figures.
+
+    A price moved at random by a standard deviation of d in logs costs ½ e (e − 1) d² of profit around the best price,
+    with e the size of the elasticity. A product's draws over n weeks tell its elasticity to √(v / n) / d, with v the
+    variance of a week's units over their squared mean; all products' together as the sum of their sales does.
+    """
+    recent = weeks_of(panel)
+    rows = np.flatnonzero(np.isin(panel.product_ids, sorted(test.prices)) & (recent.units > 0))
+    elasticity = np.full(len(rows), config.demand.elasticity_start)
+    if model is not None:
+        known = dict(zip(model.product_ids.tolist(), model.norms.elasticity.tolist(), strict=True))
+        names = panel.product_ids[rows].tolist()
+        elasticity = np.array([known.get(one, config.demand.elasticity_start) for one in names])
+    size = np.abs(elasticity)
+    lost = 0.5 * size * (size - 1) * test.sd**2 * recent.profit[rows]
+    own = np.sqrt(recent.noise[rows] / test.weeks) / test.sd
+    units = recent.units[rows]
+    return Promise(
+        cost=float(lost.sum() / max(recent.profit[rows].sum(), 1e-12)),
+        shop=float(lost.sum() / max(recent.profit.sum(), 1e-12)),
+        common=float(np.sqrt(np.square(units * own).sum()) / max(units.sum(), 1e-12)),
+        own=float(np.median(own)) if len(own) else float("nan"),
+    )
+
+
+def _promised(expected: Promise) -> list[str]:
+    return [
+        f"expected cost: {expected.cost:.2%} of these products' margin, {expected.shop:.2%} of the shop's, if their "
+        "prices are about right now",
+        f"expected to tell: the elasticity that they share to ± {expected.common:.2f}, that of a single product to "
+        f"± {expected.own:.2f} (one standard error)",
+    ]
+
+
+def _lines(plan: Plan, today: dt.date) -> list[str]:
+    return [
+        f"{test.name}: {len(test.prices):,} products, ± {test.size:.1%}, {test.start} to "
+        f"{test.end - dt.timedelta(days=1)}, "
+        + ("over" if today >= test.end else "running" if today >= test.start else "to come")
+        for test in plan.tests
+    ]
+
+
+def _report(options: argparse.Namespace, plan: Plan) -> None:
+    config = load_config(options.config)
+    panel, _ = _sales(options, config)
+    model = _model(options.version, config) if options.version else None
+    folder = options.decisions or pricing_home() / "decisions"
+    archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
+    records = read_decisions(folder, archive=archive).records
+    output: Path = options.output or pricing_home() / "price_tests" / "report.md"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(report(panel, plan, records, model=model), encoding="utf-8")
+    print(f"{len(plan.tests)} price test(s) in {output}")
+
+
+def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, model: DemandModel | None) -> str:
+    """The page, in Markdown: what each test cost and taught."""
+    draws = find_draws(panel, records)
+    rows = [
+        "# Price tests",
+        "",
+        "Cost: profit lost against each product's own weeks at the chosen price, as a share of it; below 0, earned.",
+        "Elasticity: what the draws alone tell of the products together, with nothing said by other moves. Both with",
+        "the interval that holds 80 %. A draw counts where the price given was charged.",
+        "",
+        "| test | days | products | size | draws used | cost | elasticity by the draws | by the model |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for test in plan.tests:
+        mine = draws.of(test.name)
+        usual = "unknown" if model is None else _by_model(model, test, panel)
+        cells = (
+            _shown_name(test.name),
+            f"{test.start} to {test.end - dt.timedelta(days=1)}",
+            f"{len(test.prices):,}",
+            f"± {test.size:.1%}",
+            f"{mine.used:,}",
+            _shown(cost_of(panel, mine, rng=np.random.default_rng(0)), ".1%"),
+            _shown(elasticity_from(panel, mine), "+.2f"),
+            usual,
+        )
+        rows.append("| " + " | ".join(cells) + " |")
+    missed = draws.logged - draws.used
+    left_out = f"Draws left out since another price was charged: {missed:,} of {draws.logged:,}."
+    return "\n".join([*rows, "", left_out, ""])
+
+
+def _by_model(model: DemandModel, test: PriceTest, panel: Panel) -> str:
+    """The model's mean elasticity of a test's products, weighted by what they sell."""
+    units = dict(zip(panel.product_ids.tolist(), weeks_of(panel).units.tolist(), strict=True))
+    rows = [row for row, one in enumerate(model.product_ids.tolist()) if one in test.prices]
+    weights = np.array([units.get(str(model.product_ids[row]), 0.0) for row in rows])
+    if not weights.sum():
+        return "unknown"
+    return f"{np.average(model.norms.elasticity[rows], weights=weights):+.2f}"
+
+
+def _shown(estimate: Estimate, form: str) -> str:
+    if np.isnan(estimate.value):
+        return "unknown"
+    if np.isnan(estimate.error):
+        return f"{estimate.value:{form}}"
+    low, high = estimate.interval
+    return f"{estimate.value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _shown_name(name: str) -> str:
+    """A name as a table cell shows it, whatever it holds."""
+    return "".join(f"\\{sign}" if sign in "\\`*_[]()|#!~$" else sign for sign in html.escape(name))
+
+
+def _sales(options: argparse.Namespace, config: Config) -> tuple[Panel, ProductFacts]:
+    if options.sales is None:
+        raise UsageError(NO_SALES)
+    anchors = sales_anchors(config)
+    panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
+    return panel, ProductFacts.from_panel(panel, anchors=version_anchors(anchors, panel))
+
+
+def _model(version: str | None, config: Config) -> DemandModel:
+    """The demand model of a version; the champion's when none is named."""
+    if version is not None and Path(version).is_dir():
+        return load(version).demand
+    with production(config) as doors, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        return doors.fetch(doors.registry.find(version or "champion").number, scratch).demand
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""What price tests taught and cost: the draws that were really charged, and what they say by themselves."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import STEP_DAYS, Panel
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+CHARGED = 0.005  # log units; a price in the sales that is further from the one given was not charged
+Z80 = 1.2816  # standard deviations to either side that hold 80 % of a normal distribution
+FEWEST = 5  # products without which resampling them says nothing
+RESAMPLES = 1000
+_STEEPEST, _FLATTEST = -20.0, 10.0
+_HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The draws of price tests that are usable.
+
+    Attributes:
+        deviation: (product, period) log of the price asked over the one that would have been charged; NaN where nothing
+            was drawn, or another price was charged than was given.
+        name: (product, period) the test that drew; "" where `deviation` is NaN.
+        logged: Drawn periods of the panel that the log holds.
+    """
+
+    deviation: Floats
+    name: NDArray[np.str_]
+    logged: int
+
+    @property
+    def used(self) -> int:
+        """Periods whose draw is used."""
+        return int(np.isfinite(self.deviation).sum())
+
+    def of(self, name: str) -> "Draws":
+        """Those of one test."""
+        mine = self.name == name
+        return Draws(np.where(mine, self.deviation, np.nan), np.where(mine, self.name, ""), int(mine.sum()))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its standard error; NaN where nothing tells it."""
+
+    value: float
+    error: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 80 % interval."""
+        return self.value - Z80 * self.error, self.value + Z80 * self.error
+
+
+def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
+    """The draws in a decision log whose prices were charged.
+
+    Of several decisions for a product and day the last one counts that was made before the day was over.
+
+    Args:
+        panel: The sales.
+        records: `decision.log.LogReading.records`, in the order of `at`.
+    """
+    row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
+    first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
+    last: dict[tuple[int, int], Mapping[str, Any]] = {}
+    for record in records:
+        row = row_of.get(str(record["product_id"]))
+        column = (dt.date.fromisoformat(record["date"]) - first).days // step
+        live = not record["shadow"] and record["at"][:10] <= record["date"]
+        if row is not None and live and 0 <= column < len(panel.dates):
+            last[row, column] = record
+    deviation = np.full(panel.present.shape, np.nan)
+    given = np.full(panel.present.shape, np.nan)
+    name = np.full(panel.present.shape, "", dtype=object)
+    for at, record in last.items():
+        test = record.get("test")
+        if test:
+            deviation[at], name[at] = float(test["deviation"]), str(test["name"])
+            given[at] = float(record["decision"]["recommended_price"])
+    drawn = np.isfinite(deviation) & panel.present
+    with np.errstate(invalid="ignore", divide="ignore"):
+        charged = drawn & (np.abs(np.log(panel.price / given)) <= CHARGED)
+    return Draws(np.where(charged, deviation, np.nan), np.where(charged, name, "").astype(str), int(drawn.sum()))
+
+
+def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
+    """The common elasticity that the draws alone tell.
+
+    The moment that an exponential demand with multiplicative errors has with an instrument (Mullahy 1997,
+    doi:10.1162/003465397557169): sales restated by the elasticity, units · exp(−e · log price), do not go along with
+    the draws. What else moved the price may go along with demand: the draws were not asked. A product's mean and each
+    period's share of all sales are taken out, which is for precision only. Errors are clustered by product and week.
+    Sold-out periods are left out.
+    """
+    mask = np.isfinite(draws.deviation) & ~panel.censored
+    rows = mask.sum(axis=1) > 1
+    if not rows.any():
+        return Estimate(np.nan, np.nan)
+    mask = mask[rows]
+    units = np.where(mask, panel.units_sold[rows], 0.0).astype(np.float64)
+    log_price = _centred(np.log(np.where(mask, panel.price[rows], 1.0).astype(np.float64)), mask)
+    draw = _centred(np.where(mask, draws.deviation[rows], 0.0), mask)
+    if not (draw != 0).any() or units.sum() == 0:
+        return Estimate(np.nan, np.nan)
+
+    def parts(elasticity: float) -> tuple[Floats, Floats]:
+        restated = units * np.exp(-elasticity * log_price)
+        level = restated.sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True)
+        expected = level * mask
+        season = restated.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-12)
+        return restated, draw * (restated - expected * season)
+
+    low, high = _STEEPEST, _FLATTEST
+    if parts(low)[1].sum() * parts(high)[1].sum() >= 0:
+        return Estimate(np.nan, np.nan)
+    falling = parts(low)[1].sum() > 0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = (parts(middle)[1].sum() > 0) == falling
+        low, high = (middle, high) if above else (low, middle)
+    restated, moments = parts(low)
+    week = (panel.dates.astype(np.int64) + 3) // 7  # days since 1970, a Thursday; weeks begin on Mondays
+    clusters = np.add.reduceat(moments, np.flatnonzero(np.diff(week, prepend=week[0] - 1)), axis=1)
+    count = int((np.add.reduceat(mask, np.flatnonzero(np.diff(week, prepend=week[0] - 1)), axis=1) > 0).sum())
+    spare = max(count - int(rows.sum()), 1)  # each product's level was estimated
+    slope = float((draw * log_price * restated).sum())
+    return Estimate(low, float(np.sqrt((clusters**2).sum() * count / spare)) / max(abs(slope), 1e-12))
+
+
+def cost_of(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> Estimate:
+    """What the moved prices cost, as a fraction of the profit that the untested arm would have earned.
+
+    Each product's moved periods are set against its own at the chosen price; the error is that of resampled products.
+    Below 0 they earned more.
+    """
+    mask = np.isfinite(draws.deviation)
+    moved = mask & (np.abs(np.where(mask, draws.deviation, 0.0)) > 0)
+    still = mask & ~moved
+    both = moved.any(axis=1) & still.any(axis=1)
+    if not both.any():
+        return Estimate(np.nan, np.nan)
+    profit = np.nan_to_num(panel.units_sold * (panel.price - panel.unit_cost)).astype(np.float64)[both]
+    moved, still = moved[both], still[both]
+    usual = (profit * still).sum(axis=1) / still.sum(axis=1)
+    earned, would = (profit * moved).sum(axis=1) + (profit * still).sum(axis=1), usual * (moved | still).sum(axis=1)
+
+    def share(sample: NDArray[np.integer]) -> float:
+        return float(1 - earned[sample].sum() / would[sample].sum())
+
+    everyone = np.arange(len(earned))
+    if len(everyone) < FEWEST:
+        return Estimate(share(everyone), np.nan)
+    again = [share(rng.choice(everyone, size=len(everyone))) for _ in range(RESAMPLES)]
+    return Estimate(share(everyone), float(np.std(again)))
+
+
+def _centred(values: Floats, mask: Bools) -> Floats:
+    mean = (values * mask).sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True)
+    return np.asarray((values - mean) * mask)

@@ -1,0 +1,57 @@
+"""A small file that somebody else writes, such as the list of held-out products: read again whenever it changes."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from pricing.errors import SourceError
+
+State = Literal["none", "read", "unreadable"]
+Content = TypeVar("Content")
+
+_log = logging.getLogger(__name__)
+
+
+class Watched(Generic[Content]):
+    """What the file says. Reading `content` is safe at any time, and is done once per request.
+
+    A missing file, and one that cannot be read, count as empty; the latter is logged, counted, and said in the metrics.
+    """
+
+    def __init__(self, path: Path, *, read: Callable[[Path], Content], empty: Content, what: str) -> None:
+        """Reads the file for the first time.
+
+        Args:
+            path: Where it lies.
+            read: Reads it; raises SourceError, OSError, ValueError, KeyError or TypeError where it cannot.
+            empty: What a missing or an unreadable file stands for.
+            what: What the file is, for the log.
+        """
+        self._path, self._read, self._empty, self._what = path, read, empty, what
+        self._seen: tuple[int, int] | None = None
+        self.content = empty
+        self.state: State = "none"
+        self.faults = 0
+        self.look()
+
+    def look(self) -> None:
+        """Reads the file if it is another one than before."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            if self._seen is not None:
+                _log.warning("%s is gone: there is no %s any more", self._path, self._what)
+            self._seen, self.content, self.state = None, self._empty, "none"
+            return
+        mark = status.st_mtime_ns, status.st_ino
+        if mark == self._seen:
+            return
+        self._seen = mark
+        try:
+            self.content, self.state = self._read(self._path), "read"
+            _log.info("%s was read: %s", self._path, self._what)
+        except (OSError, ValueError, KeyError, TypeError, SourceError) as error:
+            self.content, self.state = self._empty, "unreadable"
+            self.faults += 1
+            _log.error("%s is no %s (%s); it counts as empty", self._path, self._what, error)

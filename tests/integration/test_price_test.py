@@ -1,0 +1,81 @@
+"""`python -m pipelines.price_test` plans, shows and stops price tests, and refuses what cannot be tested."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.price_test import main
+from pricing.decision.price_tests import plan_file, read_plan
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An empty registry; making one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eight products of steady prices and noisy sales for a hundred days, as a CSV; everything local lies beside it."""
+    rng = np.random.default_rng(3)
+    lines = ["date,product_id,units_sold,price,unit_cost"]
+    for day in range(100):
+        date = dt.date(2024, 11, 23) + dt.timedelta(days=day)
+        lines += [f"{date},SKU{number},{rng.poisson(9) + 1},10.0,{6.0 if number else 9.99}" for number in range(8)]
+    (tmp_path / "sales.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
+    return tmp_path
+
+
+def run(shop: Path, *words: str) -> int:
+    return main(["--sales", str(shop / "sales.csv"), "--today", "2025-03-02", *words])
+
+
+def test_a_test_is_planned_shown_and_stopped(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(shop, "--name", "spring", "--products", "SKU1,SKU2,SKU0") == 0
+    said = capsys.readouterr().out
+    assert "2 products, 2025-03-03 to 2025-04-27" in said
+    assert "left out: 1" in said  # no room above its cost
+    assert "expected cost: 0.16% of these products' margin" in said  # ½ · 2 · 1 · ⅔ log(1.05)²
+    assert "± " in said
+    plan = read_plan(plan_file(shop / "home"))
+    assert plan.find("spring").prices == {"SKU1": 10.0, "SKU2": 10.0}
+
+    assert main(["--show"]) == 0
+    assert "spring: 2 products" in capsys.readouterr().out
+    assert main(["--stop", "--name", "spring", "--today", "2025-03-10"]) == 0
+    assert read_plan(plan_file(shop / "home")).draw("SKU1", dt.date(2025, 3, 10)) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--products", "SKU1", "--size", "0.06"], "at most 0.05"),
+        (["--products", "SKUU1"], "the nearest is 'SKU1'"),
+        (["--products", "SKU0"], "nothing to test"),
+        (["--products", "SKU1", "--start", "2025-03-05"], "expected a Monday"),
+        (["--products", "SKU1", "--start", "2025-02-24"], "has passed"),
+        (["--products", "SKU1", "--share", "0.5"], "one of --products, --share and --grade"),
+        (["--grade", "unsure"], "prior_only"),
+        (["--share", "1.5"], "at most 1"),
+        (["--products", "SKU3"], "held out"),
+        (["--products", "SKU4"], "are in other from"),
+        (["--report"], "no folder of decision logs"),
+        (["--stop"], "there is no price test 'spring'; there are: other"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be_tested(
+    shop: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    held = shop / "home" / "monitoring" / "holdout.json"
+    held.parent.mkdir(parents=True)
+    held.write_text('{"held": ["SKU3"], "priced": []}')
+    assert run(shop, "--name", "other", "--products", "SKU4") == 0
+
+    assert run(shop, "--name", "spring", *words) == 2
+
+    assert expected in capsys.readouterr().err
+    assert [test.name for test in read_plan(plan_file(shop / "home")).tests] == ["other"]
