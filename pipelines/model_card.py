@@ -7,12 +7,11 @@ import numpy as np
 
 from pipelines.evaluation import saved, shown
 from pricing.demand.elasticity import LIMITS
-from pricing.demand.grades import GRADES, PRIOR_ONLY
+from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
 from pricing.registry.version import LoadedVersion
 
 _NAMED = 10  # products that a line names
-_NEAR = 0.005  # an elasticity so close to a limit is at it
 
 
 def model_card(version: LoadedVersion, *, model: str) -> str:
@@ -131,10 +130,9 @@ def _unknown(version: LoadedVersion) -> str:
 
 
 def _at_limit(version: LoadedVersion) -> str:
-    """The products whose estimate ends where estimates are cut, which is no finding."""
+    """The products whose estimate ended where estimates are cut, which is no finding."""
     low, high = LIMITS
-    elasticity = version.demand.norms.elasticity
-    at_limit = (elasticity <= low + _NEAR) | (elasticity >= high - _NEAR)
+    at_limit = (version.demand.evidence.flags & AT_LIMIT) > 0
     if not at_limit.any():
         return "No estimate ends at a limit."
     names = version.demand.product_ids[at_limit].tolist()

@@ -45,6 +45,14 @@ class Meaning(BaseModel):
     meaning: str
 
 
+_MOVES = "Price moves of persons in the history that its elasticity was learnt from."
+_PRICES = "Distinct prices ever charged."
+_DOUBTS = (
+    "What speaks against the elasticity, joined by commas: few_moves, trend (demand moved before the price did), "
+    "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
+)
+
+
 class Product(BaseModel):
     """What the served version knows of a product."""
 
@@ -56,6 +64,9 @@ class Product(BaseModel):
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
     stock: float | None = Field(description="Units left when the history ended.")
     grade: Grade = Field(description="How well its elasticity is known; on prior_only the price stays but for stock.")
+    moves: int = Field(description=_MOVES)
+    prices: int = Field(description=_PRICES)
+    doubts: str = Field(description=_DOUBTS)
 
 
 class Products(BaseModel):
@@ -78,6 +89,9 @@ class Elasticity(BaseModel):
         description="How well it is known: from price tests, the product's own price changes, its category's, or a "
         "prior alone."
     )
+    moves: int = Field(description=_MOVES)
+    prices: int = Field(description=_PRICES)
+    doubts: str = Field(description=_DOUBTS)
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
     model_version: str

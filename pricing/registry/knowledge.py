@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.decision.facts import ProductFacts
-from pricing.demand.grades import GRADES, PRIOR_ONLY
+from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names
 from pricing.demand.model import DemandModel
 
 Floats = NDArray[np.floating]
@@ -29,9 +29,18 @@ HOLDS_ONLY_MEANING = (
 def known_of(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
     """What is known of the elasticities of products `rows`, as columns (row,), for all places that show it.
 
-    The column `grade` holds one of `grades.GRADES`; a row of −1 is a product that the model does not know.
+    `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
+    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas). A row of −1 is a product that the
+    model does not know.
     """
-    return {"grade": np.array(GRADES)[np.where(rows >= 0, demand.grade[rows], PRIOR_ONLY)]}
+    known, evidence = rows >= 0, demand.evidence
+    doubts = [", ".join(flag_names(int(flags))) for flags in np.where(known, evidence.flags[rows], 0)]
+    return {
+        "grade": np.array(GRADES)[np.where(known, demand.grade[rows], PRIOR_ONLY)],
+        "moves": np.where(known, evidence.moves[rows], 0),
+        "prices": np.where(known, evidence.prices[rows], 0),
+        "doubts": np.array(doubts, dtype=np.str_),
+    }
 
 
 def unit_shares(demand: DemandModel, facts: ProductFacts) -> Floats:

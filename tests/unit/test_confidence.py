@@ -66,7 +66,8 @@ def test_the_deviation_at_a_level_is_the_normal_quantile() -> None:
 
 def test_confidence_of_a_move_is_the_chance_that_it_earns_more_under_the_posterior() -> None:
     rng = np.random.default_rng(4)
-    settings = Policy(config(menu_cost=0.0, confidence_threshold=0.0).decision)
+    raw = {"moves": [], "holds": []}
+    settings = Policy(config(menu_cost=0.0, confidence_threshold=0.0, calibration=raw).decision)
     true = 2.5 + 0.5 * rng.standard_normal(400_000)
     for current in (8.0, 9.0, 10.5, 12.0, 13.0):
         chosen = choose(circumstances(current_price=current), _demand(2.5 + 0.5 * Z), settings)

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from pricing.decision.facts import ProductFacts
 from pricing.decision.request import PriceRequest
-from pricing.demand.grades import CATEGORY, GRADES, OWN_HISTORY, PRIOR_ONLY, TESTED
+from pricing.demand.grades import (
+    AT_LIMIT,
+    CATEGORY,
+    GRADES,
+    OWN_HISTORY,
+    PRIOR_ONLY,
+    TESTED,
+    TREND,
+    blank_evidence,
+)
 from pricing.demand.model import DemandModel
 from pricing.registry import files
 from pricing.registry.knowledge import (
@@ -100,9 +109,18 @@ def test_a_version_knows_too_little_below_the_limit(least: float, too_little: bo
 
 
 def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
-    columns = known_of(graded(TESTED), np.array([0, -1]))
+    demand = graded(TESTED)
+    count = len(demand.product_ids)
+    evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | AT_LIMIT))
 
-    assert columns["grade"].tolist() == ["tested", "prior_only"]
+    columns = known_of(replace(demand, evidence=evidence), np.array([0, -1]))
+
+    assert {name: column.tolist() for name, column in columns.items()} == {
+        "grade": ["tested", "prior_only"],
+        "moves": [7, 0],
+        "prices": [0, 0],
+        "doubts": ["trend, at_limit", ""],
+    }
 
 
 def test_every_grade_has_a_meaning() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.model_card import model_card
-from pricing.demand.elasticity import LIMITS
-from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
+from pricing.demand.grades import AT_LIMIT, OWN_HISTORY, PRIOR_ONLY, TREND
 from pricing.registry.version import LoadedVersion, load
 from tests.versions import shared_version
 
@@ -80,9 +79,9 @@ def test_the_card_tells_the_grades_and_names_the_largest_products_of_which_nothi
 
 def test_the_card_names_estimates_at_a_limit() -> None:
     demand = version().demand
-    elasticity = demand.norms.elasticity.copy()
-    elasticity[[2, 5]] = LIMITS
-    limited = replace(demand, norms=replace(demand.norms, elasticity=elasticity))
+    flags = demand.evidence.flags.copy()
+    flags[[2, 5]] = AT_LIMIT | TREND
+    limited = replace(demand, evidence=replace(demand.evidence, flags=flags))
 
     text = model_card(replace(version(), demand=limited, backtest=OLD), model="pricing")
 
