@@ -100,6 +100,7 @@ def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
     grade = np.asarray(model.grade)[np.searchsorted(model.product_ids, facts.product_ids[known])]
     kept = np.minimum(prices[0], facts.list_price[known])
     moved = np.abs(prices[-1] / kept - 1) > SAME
+    limited = np.array([any(code in one.reasons for code in LIMITS) for one in decisions])
     mean, low, high = model.elasticity(np.arange(len(model.product_ids)))
     return {
         "products": len(grade),
@@ -108,7 +109,8 @@ def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
         "width": float(np.median(low / high)),
         "moved": float(moved[grade > PRIOR_ONLY].mean()) if (grade > PRIOR_ONLY).any() else 0.0,
         "moved_prior": float(moved[grade == PRIOR_ONLY].mean()) if (grade == PRIOR_ONLY).any() else 0.0,
-        "at_limit": float(np.mean(moved & [any(code in one.reasons for code in LIMITS) for one in decisions])),
+        "at_limit": float(limited.mean()),
+        "moved_to_limit": float((moved & limited).mean()),
         "change": float(np.median(prices[-1] / prices[0] - 1)),
         "restless": float((np.abs(prices[-1] / prices[-2] - 1) > SAME).mean()),
         "confidence": float(np.median([decision.confidence for decision in decisions])),
@@ -130,16 +132,16 @@ def report(results: dict[str, dict[str, float]]) -> str:
             width=116,
         ),
         "",
-        "| sales | products | units by grade | elasticity | interval | moved, prior only | moved, others | at a limit "
-        "| median change | still moving | confidence |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| sales | products | units by grade | elasticity | interval | moved, prior only | moved, others "
+        "| moved to a limit | at a limit | median change | still moving | confidence |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in results.items():
         grades = ", ".join(f"{grade} {found[grade]:.0%}" for grade in GRADES if found[grade] >= 0.005)
         lines.append(
             f"| {name} | {found['products']:.0f} | {grades} | {found['elasticity']:.2f} | × {found['width']:.1f} "
-            f"| {found['moved_prior']:.1%} | {found['moved']:.0%} | {found['at_limit']:.1%} | {found['change']:+.1%} "
-            f"| {found['restless']:.1%} | {found['confidence']:.2f} |"
+            f"| {found['moved_prior']:.1%} | {found['moved']:.0%} | {found['moved_to_limit']:.1%} "
+            f"| {found['at_limit']:.1%} | {found['change']:+.1%} | {found['restless']:.1%} | {found['confidence']:.2f} |"
         )
     return "\n".join([*lines, ""])
 

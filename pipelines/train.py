@@ -100,7 +100,9 @@ def _learn(
 
     calendar = holiday_calendar(panel, config.data)
     choice = _start(panel, config, earlier, say=say) if earlier is not None else None
-    evaluated = backtest(panel, config.demand, calendar=calendar, progress=say)
+    if panel.dates[-1] >= anchors.since:
+        say(f"prices since {anchors.since} may be the platform's own: only price tests among them teach elasticities")
+    evaluated = backtest(panel, config.demand, calendar=calendar, live_since=anchors.since, progress=say)
     frame, figures = described(evaluated.frame, evaluated.figures, panel)
     log_backtest(frame, figures)
     say("walk-forward scores are in; fitting on everything")
@@ -111,6 +113,7 @@ def _learn(
         level_error=evaluated.level_error,
         start=choice.start if choice else None,
         tested=tested,
+        live_since=anchors.since,
         progress=say,
     )
     facts = ProductFacts.from_panel(panel, anchors=anchors)

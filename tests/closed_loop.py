@@ -146,6 +146,7 @@ def run_nights(
     history: int = 120,
     nights: int = 60,
     anchored: bool = True,
+    echo: bool = False,
     seed: int = 0,
 ) -> Nights:
     """A history that persons priced, then nights of refresh, price and sell.
@@ -159,6 +160,7 @@ def run_nights(
         history: Days that persons priced.
         nights: Days that the platform prices.
         anchored: Whether panels are built with anchors; without them the platform feeds on its own prices.
+        echo: Whether the shop's system fills `list_price` with the price that it was told.
         seed: Of the persons' prices and the sales.
     """
     rng = np.random.default_rng(seed)
@@ -177,7 +179,9 @@ def run_nights(
         decisions.append(answers)
         prices.append(np.array([answer.recommended_price for answer in answers]))
         kept = sales[-(RECENT - 1) * len(shop.level) :]
-        sales = pd.concat([kept, shop.sell(prices[-1], day=day, rng=rng)[known]], ignore_index=True)
+        sold = shop.sell(prices[-1], day=day, rng=rng)
+        sold = sold.assign(list_price=prices[-1]) if echo else sold
+        sales = pd.concat([kept, sold[known]], ignore_index=True)
         panel = build_panel(sales, config.data, anchors=anchors if anchored else None)
         anchors = anchors.extended(panel)
         demand = refresh(demand, panel)

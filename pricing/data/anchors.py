@@ -7,7 +7,7 @@ derived on the day that the first promoted version had seen is kept from then on
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,21 +73,37 @@ class Anchors:
     ) -> "Anchors":
         """As `extended`, of a panel's arrays: prices (product, period) are NaN before a product's first period only."""
         known = np.isfinite(price)
+        known_so_far = self._with_seen(product_ids, present & (dates < self.since), price)
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
         if not len(rows):
-            return self
+            return known_so_far
         theirs, before = price[rows], int((dates < self.since).sum()) - 1
         column = np.maximum(np.argmax(known[rows], axis=1), before)  # the last period of persons', or its first
         charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
         low = np.where(charged, theirs, np.inf).min(axis=1)
         high = np.where(charged, theirs, -np.inf).max(axis=1)
-        return self._joined(
+        return known_so_far._joined(
             product_ids=product_ids[rows],
             dates=dates[column].astype("datetime64[D]"),
             list_price=list_price[rows, column].astype(np.float32),
             # A panel of recent days may hold a carried price and no row.
             seen_low=np.where(np.isfinite(low), low, np.nan).astype(np.float32),
             seen_high=np.where(np.isfinite(high), high, np.nan).astype(np.float32),
+        )
+
+    def _with_seen(self, product_ids: Strings, charged: Bools, price: Floats) -> "Anchors":
+        """These anchors with the prices that persons charged where those are not known: in versions packed before."""
+        unknown = np.isnan(self.seen_low) | np.isnan(self.seen_high)
+        if not unknown.any() or not charged.any():
+            return self
+        place = np.minimum(np.searchsorted(product_ids, self.product_ids), len(product_ids) - 1)
+        there = unknown & (product_ids[place] == self.product_ids) & charged[place].any(axis=1)
+        low = np.where(charged, price, np.inf).min(axis=1)[place]
+        high = np.where(charged, price, -np.inf).max(axis=1)[place]
+        return replace(
+            self,
+            seen_low=np.where(there, low, self.seen_low).astype(np.float32),
+            seen_high=np.where(there, high, self.seen_high).astype(np.float32),
         )
 
     def moved(self, product_ids: Strings, list_price: Floats, *, date: np.datetime64) -> "Anchors":

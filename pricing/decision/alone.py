@@ -63,14 +63,15 @@ class Alone:
         calibration = policy.config.calibration
         self._moves, self._holds = (np.array(pairs).T for pairs in (calibration.moves, calibration.holds))
         self._kept = tuple(strategy.kept for strategy in policy.strategies.values())
+        self._rests = tuple(strategy.needs_elasticity for strategy in policy.strategies.values())
         self._summary = summary
 
     def choose(self, row: Row, *, keep: bool = False) -> Choice | None:
         """Decides one request; `keep` holds its price inside the guardrails.
 
         Returns:
-            None for a request that only `choose.choose` can decide: a product that the model does not know, that sells
-            nothing, or whose elasticity is not identified; a strategy with more to it than a margin, a target margin,
+            None for a request that only `choose.choose` can decide: a product that the model does not know or that
+            sells nothing; a strategy with more to it than a margin, a target margin,
             a ladder of prices, a day beyond the calendar, or a figure that is no number or beyond what numbers reach.
         """
         try:
@@ -85,7 +86,7 @@ class Alone:
         with np.errstate(all="ignore"):  # such answers are not used
             field = lay(row, self._policy.lattice, self._policy.config.guardrails)
             curve = self._demand.curve(row, field.prices)
-            if curve is None or curve.grade == PRIOR_ONLY or curve.until.max() < LEAST_LOG:
+            if curve is None or curve.until.max() < LEAST_LOG:
                 return None
             choice = self._chosen(row, field, curve, kept=kept, keep=keep)
         total = choice.confidence + choice.units + choice.margin + sum(choice.candidate_units)
@@ -97,21 +98,24 @@ class Alone:
         gains = _gains(shelf.logs(), row, prices, kept=kept)
         mean = self._weight @ gains.nodes
         best = self._best(gains, mean, field)
+        unknown = curve.grade == PRIOR_ONLY and self._rests[row.strategy]
+        if unknown:
+            best = self._unidentified(best, row, field, shelf, curve)
         if keep:
             best = field.nearest
         held = best == field.current
         confidence = self._confidence(gains, best, field=field, held=held)
-        doubtful = confidence < config.confidence_threshold
+        doubtful = not unknown and confidence < config.confidence_threshold
+        final = field.nearest if doubtful or keep else best
         reasons = BIT["low_confidence"] if doubtful else BIT["held"] if held else 0
+        if unknown:
+            doubtful, reasons = True, reasons | BIT["elasticity_unidentified"]
         if keep:
             doubtful, reasons = True, BIT["holdout"]
-        final = field.nearest if doubtful else best
         price = prices.item(final)
         low, high = self._range(gains, mean, best, final, field=field)
         units = min(float(shelf.first(final) @ self._weight), row.stock)
-        if shelf.short and shelf.until[:, final] @ self._weight < SHORT * (
-            np.exp(curve.until[:, final]) @ self._weight
-        ):
+        if shelf.runs_out(curve, final, weight=self._weight):
             reasons |= BIT["stock_short"]
         if row.stock <= 0:
             reasons |= BIT["no_stock"]
@@ -150,6 +154,14 @@ class Alone:
         gain = mean.item(best) - mean.item(nearest)
         gain += min(costs.item(best) - costs.item(nearest) for costs in gains.worst)
         return nearest if 2 * gain <= self._policy.change_costs else best
+
+    def _unidentified(self, best: int, row: Row, field: Field, shelf: "_Shelf", curve: Curve) -> int:
+        """See `choose._unidentified`."""
+        distance = np.abs(np.log(field.prices / min(row.current_price, row.list_price)))
+        if not field.allowed:
+            distance[field.current] = np.inf
+        stay = int(distance.argmin())
+        return max(best, stay) if shelf.runs_out(curve, stay, weight=self._weight) else stay
 
     def _confidence(self, gains: "_Gains", best: int, *, field: Field, held: bool) -> float:
         """See `choose.Choices.confidence`."""
@@ -282,6 +294,12 @@ class _Shelf:
         if not self.short:
             return self._until.astype(np.float64)
         return np.asarray(np.log(np.maximum(self.until, NOTHING)))
+
+    def runs_out(self, curve: Curve, column: int, *, weight: Floats) -> bool:
+        """Whether stock is expected to cut sales short at one candidate."""
+        return self.short and bool(
+            self.until[:, column] @ weight < SHORT * (np.exp(curve.until[:, column]).astype(np.float64) @ weight)
+        )
 
     def first(self, column: int) -> Floats:
         """(node,) expected sales in the requested period at one candidate."""

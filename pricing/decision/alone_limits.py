@@ -107,6 +107,8 @@ def _cut(by: Limit, number: int, least: float, most: float) -> Limit:
 
 
 def _guardrails(row: Row, config: Guardrails) -> Iterator[tuple[int, float, float]]:
+    if not math.isnan(row.anchor_price):
+        yield NUMBER["anchor"], row.anchor_price * config.band[0], row.anchor_price * config.band[1]
     if config.min_margin:
         yield NUMBER["min_margin"], row.unit_cost / (1 - config.min_margin), _INF
     if config.min_advertised is not None and row.is_promo:

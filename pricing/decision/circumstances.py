@@ -23,6 +23,7 @@ class Circumstances:
         cost_sd: Standard deviation of the doubt about it; 0 where it is known.
         comp_price: The competitor's price; NaN where unknown.
         stock: Units on hand; infinite where they set no limit.
+        anchor_price: Regular price that a person last set; NaN where unknown.
         seen_low: Lowest price that a person has ever charged; NaN where unknown.
         seen_high: Highest price that a person has ever charged; NaN where unknown.
         is_promo: True where the offer is advertised.
@@ -41,6 +42,7 @@ class Circumstances:
     cost_sd: Floats
     comp_price: Floats
     stock: Floats
+    anchor_price: Floats
     seen_low: Floats
     seen_high: Floats
     is_promo: Bools

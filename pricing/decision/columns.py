@@ -64,6 +64,7 @@ class Row(NamedTuple):
     level: float
     margin: float
     cost_sd: float
+    anchor_price: float
     seen_low: float
     seen_high: float
     deliveries: tuple[int, ...]
@@ -231,6 +232,7 @@ class Desk:
             usual.units if known.units is None else known.units,
             1 - cost / list_price if reasons & _ASSUMED else usual.margin,
             cost_sd,
+            known.anchor_price,
             known.seen_low,
             known.seen_high,
             deliveries if deliveries[0] < deliveries[-1] else (),
@@ -251,6 +253,7 @@ class Desk:
                 cost_sd=numbers["cost_sd"],
                 comp_price=numbers["comp_price"],
                 stock=numbers["stock"],
+                anchor_price=numbers["anchor_price"],
                 seen_low=numbers["seen_low"],
                 seen_high=numbers["seen_high"],
                 is_promo=numbers["is_promo"] > 0,

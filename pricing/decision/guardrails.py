@@ -79,6 +79,12 @@ def _cut(by: Limits, number: int, least: Floats, most: Floats) -> Limits:
 
 def _guardrails(these: Circumstances, config: Guardrails) -> Iterator[tuple[str, Floats, Floats]]:
     """Every further guardrail that is on, with the interval it asks for; -inf and inf where it does not apply."""
+    # A list price may be our own prices handed back by the shop; the anchor cannot be.
+    yield (
+        "anchor",
+        np.where(np.isnan(these.anchor_price), -np.inf, these.anchor_price * config.band[0]),
+        np.where(np.isnan(these.anchor_price), np.inf, these.anchor_price * config.band[1]),
+    )
     if config.min_margin:
         yield "min_margin", these.unit_cost / (1 - config.min_margin), np.full_like(these.list_price, np.inf)
     if config.min_advertised is not None:

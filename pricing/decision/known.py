@@ -25,6 +25,7 @@ class Known(NamedTuple):
         unit_cost: Cost of a unit.
         cost_assumed: Whether the configured margin stands in for the cost.
         units: Usual units a period.
+        anchor_price: Regular price that a person last set; NaN where unknown.
         seen_low: Lowest price ever charged; NaN where unknown.
         seen_high: Highest price ever charged; NaN where unknown.
         place: Row among the facts; -1 where they do not know the product.
@@ -38,6 +39,7 @@ class Known(NamedTuple):
     unit_cost: float | None = None
     cost_assumed: bool = False
     units: float | None = None
+    anchor_price: float = math.nan
     seen_low: float = math.nan
     seen_high: float = math.nan
     place: int = -1
@@ -61,6 +63,7 @@ def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[st
         _values(facts.unit_cost),
         facts.cost_assumed.tolist(),
         _values(facts.typical_units),
+        facts.anchor_price.tolist(),
         facts.seen_low.tolist(),
         facts.seen_high.tolist(),
         range(len(facts.product_ids)),

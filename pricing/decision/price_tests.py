@@ -153,7 +153,11 @@ class Plan:
         if self.find(name) is None:
             known = ", ".join(test.name for test in self.tests) or "none"
             raise ConfigError(f"there is no price test {name!r}; there are: {known}")
-        return Plan(tuple(replace(one, stopped=after) if one.name == name else one for one in self.tests))
+
+        def end(one: PriceTest) -> PriceTest:
+            return replace(one, stopped=after if one.stopped is None else min(one.stopped, after))
+
+        return Plan(tuple(end(one) if one.name == name else one for one in self.tests))
 
 
 NO_TESTS = Plan()

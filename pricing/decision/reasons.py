@@ -7,6 +7,7 @@ import numpy as np
 GUARDRAILS = (
     "cost",
     "band",
+    "anchor",
     "min_margin",
     "min_advertised",
     "min_days",
@@ -40,6 +41,7 @@ REASONS: dict[str, str] = {
     "no_comp_price": "the strategy follows a competitor whose price is not known; it maximised margin instead",
     "at_cost": "the cost is the lower limit that binds",
     "at_band": "the band around the list price binds",
+    "at_anchor": "the band around the price that a person last set as regular binds",
     "at_min_margin": "the least margin binds",
     "at_min_advertised": "the minimum advertised price binds",
     "at_min_days": "the least time between two changes binds",
@@ -48,6 +50,7 @@ REASONS: dict[str, str] = {
     "at_comp_band": "the band around the competitor's price binds",
     "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
     "gave_way_band": "the band around the list price gave way to the cost",
+    "gave_way_anchor": "the band around the price that a person last set as regular gave way to a stronger guardrail",
     "gave_way_min_margin": "the least margin gave way to a stronger guardrail",
     "gave_way_min_advertised": "the minimum advertised price gave way to a stronger guardrail",
     "gave_way_min_days": "the least time between two changes gave way to a stronger guardrail",

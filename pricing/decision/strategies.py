@@ -54,9 +54,11 @@ class Strategy(ABC):
         """(request,) a price that must be among the candidates; NaN for none."""
         return np.full(len(these), np.nan)
 
+    needs_elasticity: ClassVar[bool] = True
+
     def rests_on_elasticity(self, these: Circumstances) -> Bools:
         """(request,) whether the direction of a move depends on how demand answers to price."""
-        return np.ones(len(these), dtype=np.bool_)
+        return np.full(len(these), self.needs_elasticity)
 
     @property
     def kept(self) -> float | None:
@@ -112,6 +114,7 @@ class Clearance(Strategy):
     """Getting rid of stock by a day: profit when what is left over then is worth a fraction of its cost."""
 
     kind: ClassVar[str] = "clearance"
+    needs_elasticity: ClassVar[bool] = False  # whoever clears stock cuts prices because they want it gone
     days: int | None = 14
     kept_value: float = 0.3
 
@@ -123,10 +126,6 @@ class Clearance(Strategy):
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
         return Worth(prices - self.kept_value * these.unit_cost[:, None], kept=self.kept_value)
-
-    def rests_on_elasticity(self, these: Circumstances) -> Bools:
-        """See Strategy; whoever clears stock cuts prices because they want it gone."""
-        return np.zeros(len(these), dtype=np.bool_)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ def backtest(
     config: DemandConfig,
     *,
     calendar: Calendar | None = None,
+    live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
     on_fold: OnFold | None = None,
 ) -> Backtest:
@@ -56,6 +57,7 @@ def backtest(
         panel: The history.
         config: The demand section.
         calendar: Holidays of periods after a cutoff; the panel's own flags are used for scored periods.
+        live_since: What `fit` takes it for.
         progress: Told in a sentence what is going on.
         on_fold: Called after each fold with its number (0 first) and its figures; may raise to stop early.
 
@@ -72,7 +74,7 @@ def backtest(
         past = panel.through(fold.cutoff)
         past = past.select(np.flatnonzero(past.present.any(axis=1)))
         warm = None if start is None or model is None else _carried(start, model, past)
-        trained = fit(past, config, calendar=calendar, start=warm, progress=progress)
+        trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
         start, model = trained.start, trained.model
         frame = evaluate(model, past=past, panel=panel, fold=fold)
         frames.append(frame)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
+RAISED = 0.05  # what is added to all estimates to see how much of it each posterior takes
 LIMITS = (-20.0, -0.2)
 # How the configured prior variance is split: products around their category, categories around the level; the level
 # has the rest.
@@ -189,20 +190,21 @@ def _average(fits: list[_Given], share: Floats) -> Shrunk:
 
 
 def doubted(
-    shrunk: Shrunk, *, level: float, error: float, own: Floats, shared: float, category: Ints, prior: Prior
+    shrunk: Shrunk, *, raised: Shrunk, level: float, error: float, own: Floats, shared: float, prior: Prior
 ) -> Shrunk:
     """Takes in errors that all products share: nuisances, confounding, the control.
 
     Such an error B adds to every estimate alike. The prior of the level says how large it may be: the larger B is
-    expected to be, the more of the distance between the level found and the prior is put down to it.
+    expected to be, the more of the distance between the level found and the prior is put down to it. Of B a posterior
+    mean holds what it takes of an amount that is added to all estimates; as much is taken off it.
 
     Args:
         shrunk: Posterior that knows of no such error.
+        raised: The same, had every estimate and the level been RAISED higher.
         level: Level found.
         error: Its standard error; infinite where nothing was found.
         own: (product,) standard deviation of the error in each product's estimate; at least `shared`.
         shared: The same for what rests on the category alone.
-        category: (product,) row of the category.
         prior: What was believed before.
     """
     if not np.isfinite(error):
@@ -214,14 +216,16 @@ def doubted(
             return 1.0 / (1.0 + room / np.maximum(doubt, 1e-9) ** 2)
 
     product, group = blame(own), blame(np.full(len(shrunk.category_mean), shared))
+    taken = np.clip((raised.mean - shrunk.mean) / RAISED, 0.0, 1.0)
+    by_category = np.clip((raised.category_mean - shrunk.category_mean) / RAISED, 0.0, 1.0)
     far = level - prior.mean
     return replace(
         shrunk,
-        mean=shrunk.mean - product * far,
-        sd=np.sqrt(shrunk.sd**2 + product * room),
-        category_mean=shrunk.category_mean - group * far,
-        category_sd=np.sqrt(shrunk.category_sd**2 + group * room),
-        mean_sd=np.sqrt(shrunk.mean_sd**2 + group * room),
+        mean=shrunk.mean - taken * product * far,
+        sd=np.sqrt(shrunk.sd**2 + taken**2 * product * room),
+        category_mean=shrunk.category_mean - by_category * group * far,
+        category_sd=np.sqrt(shrunk.category_sd**2 + by_category**2 * group * room),
+        mean_sd=np.sqrt(shrunk.mean_sd**2 + by_category**2 * group * room),
     )
 
 

@@ -60,7 +60,8 @@ class Checks:
     @property
     def trend(self) -> Check:
         """The worse of the tests before and after: both show the same, a demand that moves along with prices."""
-        return max(self.before, self.later, key=_excess)
+        tests = [Check(test.value, test.error, looks=2) for test in (self.before, self.later)]
+        return max(tests, key=_excess)
 
     @property
     def disagreement(self) -> Check:

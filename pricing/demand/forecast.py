@@ -31,7 +31,7 @@ ELASTICITY_Z = _QUANTILES / _QUANTILES.std()
 LEVEL_Z = ELASTICITY_Z[[5, 3, 0, 7, 1, 6, 2, 4]]
 # Powers of the price in the log of demand (Box and Cox 1964): 0 is constant elasticity, 1 exponential demand, whose
 # elasticity grows as the price does, as a logit's of a small share. The two forms that the field assumes most often.
-FORMS = np.array([0.0, 1.0])
+FORMS = np.array([0.0, 1.0], np.float32)
 FORM = np.array([0, 0, 1, 1, 1, 1, 0, 0])  # (node,) row of FORMS
 DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.deliveries
 WEIGHT = np.full(NODES, 1.0 / NODES)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pricing.data.features import weekends
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
-from pricing.demand.elasticity import Prior, Shrunk, doubted, level_prior, shrink, within_limits
+from pricing.demand.elasticity import RAISED, Prior, Shrunk, doubted, level_prior, shrink, within_limits
 from pricing.demand.events import (
     AFTER,
     LATER,
@@ -41,6 +41,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 
+LEAST_STAGE = 0.2  # of a draw that prices must show; below it a test tells nothing
 FORTNIGHT = {"day": 14, "week": 2}
 # Prior standard deviations below which a bias is no reason to discard an estimate, it only widens it. Two kinds of
 # moves may lie twice as far apart: their middle lies half as far from each.
@@ -254,8 +255,21 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
     known = Known(value, error, level, shift.mean_error, own, shared, shift, checks, unknown)
     if not len(study.tests):
         return known
-    random = _residuals(study, table, study.tests, drawn, study.draw, norms)
+    random = _residuals(study, table, study.tests, drawn, _first_stage(study, table) * study.draw, norms)
     return with_price_tests(known, regress(random, products=products, weekend=float(norms.weekend[0])), norms=norms)
+
+
+def _first_stage(study: Study, table: Table) -> float:
+    """How much of what was drawn the prices show: guardrails and price endings cut draws.
+
+    The slope of log price on the draws within products, with which two-stage least squares multiplies an instrument
+    (Theil 1953). What else moves prices does not go along with the draws.
+    """
+    product, price = study.tests.product, table.log_price[study.tests.product, study.tests.at]
+    rows = np.maximum(np.bincount(product), 1)
+    around = [values - (np.bincount(product, values) / rows)[product] for values in (study.draw, price)]
+    drawn, moved = around
+    return float(np.clip(drawn @ moved / max(float(drawn @ drawn), 1e-12), LEAST_STAGE, 1.0))
 
 
 def _residuals(
@@ -338,15 +352,19 @@ def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
 def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
     """The posterior."""
     start = (prior.mean, prior.level_sd)
-    level = level_prior(known.level, prior.widening * known.level_error, start=start)
-    shrunk = shrink(known.value, prior.widening * known.error, category=category, prior=level, sd=prior.sd)
+
+    def posterior(more: float) -> Shrunk:
+        level = level_prior(known.level + more, prior.widening * known.level_error, start=start)
+        error = prior.widening * known.error
+        return shrink(known.value + more, error, category=category, prior=level, sd=prior.sd)
+
     shrunk = doubted(
-        shrunk,
+        posterior(0.0),
+        raised=posterior(RAISED),
         level=known.level,
         error=prior.widening * known.level_error,
         own=prior.widening * known.doubt,
         shared=prior.widening * known.shared_doubt,
-        category=category,
         prior=prior,
     )
     return within_limits(shrunk, category=category, prior=prior)

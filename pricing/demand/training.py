@@ -62,6 +62,7 @@ def train(
     level_error: tuple[float, float] = LEVEL_ERROR,
     start: Start | None = None,
     tested: NDArray[np.floating] | None = None,
+    live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> DemandModel:
     """Trains on the whole panel.
@@ -73,13 +74,16 @@ def train(
         level_error: Log-level standard deviation one period ahead and its growth, from a backtest.
         start: What `fit` takes it for.
         tested: What `identify` takes it for: the draws of price tests.
+        live_since: The first period whose prices may be the platform's own; None where persons set them all.
         progress: Told in a sentence what is going on.
 
     Raises:
         HistoryError: The panel is too short, or nothing was sold.
         TrainingError: The network did not converge.
     """
-    trained = fit(panel, config, calendar=calendar, start=start, tested=tested, progress=progress)
+    trained = fit(
+        panel, config, calendar=calendar, start=start, tested=tested, live_since=live_since, progress=progress
+    )
     return replace(trained.model, level_error=level_error)
 
 
@@ -90,11 +94,13 @@ def fit(
     calendar: Calendar | None = None,
     start: Start | None = None,
     tested: NDArray[np.floating] | None = None,
+    live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """One training; warm-started from `start`, whose weights and elasticities it takes where there are any.
 
-    `tested` holds the draws of price tests as `identify` takes them.
+    `tested` holds the draws of price tests as `identify` takes them. Price moves from `live_since` on answer to the
+    model's own forecasts and teach nothing of elasticities, but for those draws.
 
     Raises:
         HistoryError: As `train`.
@@ -107,7 +113,10 @@ def fit(
     identified = start.identified if start is not None else None
     if identified is None:
         norms = initial_norms(panel, category=category, config=config)
-        identified = identify(panel, norms=norms, category=category, config=config, progress=progress, tested=tested)
+        own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
+        identified = identify(
+            panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
+        )
     table = build_table(panel, norms=identified.norms, category=category)
     periods = len(panel.dates)
     horizon = min(config.horizon, periods // 3)

@@ -21,11 +21,17 @@ def every_product() -> Shop:
     return Shop(elasticity, margin, list_price=np.full(count, 10.0), level=np.full(count, 10.0))
 
 
-def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True) -> Nights:
+def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True, echo: bool = False) -> Nights:
     shop = every_product()
     demand = KnownExactly(shop)
     return run_nights(
-        shop, config, learn=lambda *_: demand, refresh=lambda same, _: same, columns=columns, anchored=anchored
+        shop,
+        config,
+        learn=lambda *_: demand,
+        refresh=lambda same, _: same,
+        columns=columns,
+        anchored=anchored,
+        echo=echo,
     )
 
 
@@ -40,6 +46,23 @@ def test_a_loop_with_demand_known_exactly_converges_inside_its_limits_and_costs_
     assert (nights.price <= high * nights.anchor + CENT).all()
     assert nights.moved().max() < 0.02
     assert nights.against_holding.min() >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("columns", "echo"), [((), False), (("list_price",), True), (("list_price", "unit_cost"), True)]
+)
+def test_anchors_alone_keep_prices_inside_the_band_even_where_the_shop_hands_our_price_back_as_list_price(
+    columns: tuple[str, ...], echo: bool
+) -> None:
+    config = load_config()
+    guardrails = config.decision.guardrails.model_copy(update={"seen": None, "max_move": None})
+    bare = config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
+
+    nights = loop(bare, columns=columns, echo=echo)
+
+    low, high = guardrails.band
+    assert (nights.price >= low * nights.anchor - CENT).all()
+    assert (nights.price <= high * nights.anchor + CENT).all()
 
 
 def test_without_anchors_the_platform_would_feed_on_its_own_prices() -> None:

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from pricing.demand.elasticity import BETWEEN, CATEGORIES, LIMITS, Prior, doubted, level_prior, shrink, within_limits
+from pricing.demand.elasticity import (
+    BETWEEN,
+    CATEGORIES,
+    LIMITS,
+    RAISED,
+    Prior,
+    doubted,
+    level_prior,
+    shrink,
+    within_limits,
+)
 
 PRIOR = Prior(-2.0, 1.0)
 
@@ -68,8 +78,11 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 
 def test_an_error_that_all_share_moves_all_towards_the_prior_and_widens() -> None:
-    certain = shrink(np.full(6, -4.0), np.full(6, 0.1), category=np.arange(6) // 3, prior=(-4.0, 0.1))
-    shared = {"level": -4.0, "error": 0.1, "category": np.arange(6) // 3, "prior": PRIOR}
+    certain, raised = (
+        shrink(np.full(6, level), np.full(6, 0.1), category=np.arange(6) // 3, prior=(level, 0.1))
+        for level in (-4.0, -4.0 + RAISED)
+    )
+    shared = {"raised": raised, "level": -4.0, "error": 0.1, "prior": PRIOR}
 
     none = doubted(certain, own=np.zeros(6), shared=0.0, **shared)
     some = doubted(certain, own=np.full(6, 0.5), shared=0.5, **shared)
@@ -80,6 +93,28 @@ def test_an_error_that_all_share_moves_all_towards_the_prior_and_widens() -> Non
     assert (some.sd > 0.35).all()
     np.testing.assert_allclose(all_of_it.mean, certain.mean + 2.0)
     assert (all_of_it.sd > some.sd).all()
+
+
+@pytest.mark.parametrize("error", [0.2, 1.5])
+def test_where_the_error_that_all_share_is_endless_nothing_is_learnt(error: float) -> None:
+    start = (PRIOR.mean, PRIOR.level_sd)
+    of_level = float(np.sqrt(error**2 + PRIOR.sd**2 - PRIOR.level_sd**2))  # one product's level, found for all
+    found, raised = (
+        shrink(
+            np.array([value]),
+            np.array([error]),
+            category=np.zeros(1, int),
+            prior=level_prior(value, of_level, start=start),
+        )
+        for value in (-0.7, -0.7 + RAISED)
+    )
+
+    doubtful = doubted(
+        found, raised=raised, level=-0.7, error=of_level, own=np.array([np.inf]), shared=np.inf, prior=PRIOR
+    )
+
+    assert doubtful.mean[0] == pytest.approx(PRIOR.mean, abs=0.2)
+    assert doubtful.sd[0] >= 0.9 * PRIOR.sd
 
 
 def test_an_estimate_beyond_a_limit_is_given_up_for_its_category_and_that_for_the_prior() -> None:
