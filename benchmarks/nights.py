@@ -141,7 +141,8 @@ def report(results: dict[str, dict[str, float]]) -> str:
         lines.append(
             f"| {name} | {found['products']:.0f} | {grades} | {found['elasticity']:.2f} | × {found['width']:.1f} "
             f"| {found['moved_prior']:.1%} | {found['moved']:.0%} | {found['moved_to_limit']:.1%} "
-            f"| {found['at_limit']:.1%} | {found['change']:+.1%} | {found['restless']:.1%} | {found['confidence']:.2f} |"
+            f"| {found['at_limit']:.1%} | {found['change']:+.1%} | {found['restless']:.1%} "
+            f"| {found['confidence']:.2f} |"
         )
     return "\n".join([*lines, ""])
 
