@@ -29,6 +29,7 @@ from pricing.registry.version import LoadedVersion, Origin, pack
 Floats = NDArray[np.floating]
 
 _COLUMNS = ("product_id", "list_price")
+FURTHEST = 0.5  # fraction by which a regular price may move without --force: prices go where its band leads them
 _NAMED = 5  # products whose old and new price the record names
 
 
@@ -49,6 +50,8 @@ def _anchor(argv: Sequence[str] | None) -> int:
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = doors.fetch(champion.number, scratch)
             moves = _moves(version.anchors, wished)
+            if not options.force:
+                _refuse_far(moves)
             if not moves:
                 mlflow.set_tag("verdict", NOTHING)
                 print(f"{NOTHING}: these anchors are there already")
@@ -81,6 +84,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--product_id", metavar="ID", help="the product whose anchor moves")
     options.add_argument("--list_price", type=positive, metavar="PRICE", help="its new regular price, currency units")
     options.add_argument("--file", metavar="CSV", help=f"many at once: columns {','.join(_COLUMNS)}")
+    options.add_flag("--force", help=f"also where a price moves by more than {FURTHEST:.0%}")
     options.add_argument("--reason", metavar="WORDS", help="why, for the record; needed")
     parsed = options.parse(argv)
     if not (parsed.reason or "").strip():
@@ -145,6 +149,20 @@ def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[flo
     old = anchors.columns(np.array(names))["list_price"].astype(np.str_).astype(float).tolist()
     pairs = {name: (before, wished[name]) for name, before in zip(names, old, strict=True)}
     return {name: (before, new) for name, (before, new) in pairs.items() if np.float32(before) != np.float32(new)}
+
+
+def _refuse_far(moves: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses regular prices that look like mistakes.
+
+    Raises:
+        UsageError: A price moves by more than FURTHEST.
+    """
+    far = {name: pair for name, pair in moves.items() if abs(pair[1] / pair[0] - 1) > FURTHEST}
+    if far:
+        raise UsageError(
+            f"{_said(far)}: more than {FURTHEST:.0%} away, and prices follow into the band around it; check the prices, "
+            "or say --force true"
+        )
 
 
 def _said(moves: Mapping[str, tuple[float, float]]) -> str:

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import html
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -122,6 +123,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 def _named(options: argparse.Namespace) -> None:
     if not options.name:
         raise UsageError("--name: expected the name of the price test")
+    if not re.fullmatch(r"[\w-]{1,50}", options.name):
+        raise UsageError(f"--name {options.name!r}: expected up to 50 letters, digits, - and _")
 
 
 def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceTest:
@@ -154,7 +157,8 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
     if not prices:
         raise ConfigError(
             f"price test {options.name}: nothing to test; of {len(chosen)} products {len(set(chosen) & held)} are held "
-            f"out of pricing, and the others do not sell or have no room inside the guardrails"
+            "out of pricing, and the others do not sell or have no room inside the guardrails; where the cost is "
+            "assumed, guardrails.seen allows no price below the lowest ever charged: give unit_cost"
         )
     test = PriceTest(options.name, prices, options.size, start, options.weeks)
     plan.with_test(test)

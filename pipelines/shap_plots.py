@@ -87,7 +87,8 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
         )
         yield f"shap_summary_{quantity}", _summary(shap, relative, quantity)
         chosen = most_telling(sample)
-        yield f"shap_waterfall_{quantity}", _waterfall(shap, sample.explained[chosen], request=requests[chosen])
+        if any(driver.effect for driver in sample.explained[chosen].drivers):  # held prices have no drivers to draw
+            yield f"shap_waterfall_{quantity}", _waterfall(shap, sample.explained[chosen], request=requests[chosen])
 
 
 def load_shap() -> ModuleType:

@@ -26,9 +26,9 @@ from pricing.sections import (
 
 # Keys that versions packed by earlier releases carry, and what does their work now.
 RETIRED = {
-    ("decision", "min_gain"): "decision.menu_cost",
-    ("decision", "rule_list_trust"): "nothing: a rule keeps the price",
-    ("decision", "category_list_trust"): "decision.cvar_level",
+    ("decision", "min_gain"): "decision.menu_cost does its work",
+    ("decision", "rule_list_trust"): "a rule keeps the price now",
+    ("decision", "category_list_trust"): "decision.cvar_level does its work",
 }
 DEFAULT_PATH = Path(__file__).parent.parent / "config" / "default.yaml"
 
@@ -173,7 +173,7 @@ def _explain(fault: dict[str, Any]) -> str:
         return str(fault["msg"])  # two sections disagree, and the message names both keys
     where = ".".join(str(part) for part in fault["loc"])
     if fault["loc"] in RETIRED:
-        return f"{where} is no longer a setting; what does its work now is {RETIRED[fault['loc']]}"
+        return f"{where} is no longer a setting; take it out: {RETIRED[fault['loc']]}"
     if fault["type"] != "extra_forbidden":
         return f"{where}: {fault['msg']} (found {fault['input']!r})"
     section: Any = Config

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pricing.decision.alone_limits import Field, lay
 from pricing.decision.candidates import EDGE
-from pricing.decision.choose import COST_WIDTH, NOTHING, SHORT, Policy
+from pricing.decision.choose import COST_WIDTH, NOTHING, SHORT, UNIDENTIFIED, Policy
 from pricing.decision.columns import Row
 from pricing.decision.confidence import CERTAIN, chance_alone
 from pricing.decision.reasons import BIT
@@ -107,6 +107,8 @@ class Alone:
         confidence = self._confidence(gains, best, field=field, held=held)
         doubtful = not unknown and confidence < config.confidence_threshold
         final = field.nearest if doubtful or keep else best
+        if unknown:
+            confidence = min(confidence, UNIDENTIFIED)
         reasons = BIT["low_confidence"] if doubtful else BIT["held"] if held else 0
         if unknown:
             doubtful, reasons = True, reasons | BIT["elasticity_unidentified"]
@@ -132,7 +134,7 @@ class Alone:
             units,
             units * (price - row.unit_cost),
             doubtful,
-            reasons | field.binding(price),
+            reasons | field.binding(price, stays=unknown and final == field.current),
             curve.source,
             listed,
             expected,

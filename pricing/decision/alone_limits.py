@@ -42,9 +42,11 @@ class Field(NamedTuple):
     allowed: bool
     nearest: int
 
-    def binding(self, price: float) -> int:
-        """Reason bits of the limits that a price touches, and of the guardrails that gave way."""
+    def binding(self, price: float, *, stays: bool) -> int:
+        """Reason bits of the limits that a price touches, unless it stays by none, and of guardrails that gave way."""
         low, high, low_by, high_by, bits, _ = self.limit
+        if stays:
+            return bits
         if price <= low:
             bits |= _AT[low_by]
         if price >= high:
@@ -115,13 +117,13 @@ def _guardrails(row: Row, config: Guardrails) -> Iterator[tuple[int, float, floa
         yield NUMBER["min_advertised"], row.list_price * config.min_advertised, _INF
     if config.min_days and row.current_known and row.days_since_change < config.min_days:
         yield NUMBER["min_days"], row.current_price, row.current_price
+    if config.max_move is not None and row.current_known:
+        price = row.current_price
+        yield NUMBER["max_move"], price * (1 - config.max_move), price * (1 + config.max_move)
     if config.seen is not None:
         low = row.seen_low * (1 if row.cost_sd else 1 - config.seen)
         high = row.seen_high * (1 + config.seen)
         yield NUMBER["seen"], -_INF if math.isnan(low) else low, _INF if math.isnan(high) else high
-    if config.max_move is not None and row.current_known:
-        price = row.current_price
-        yield NUMBER["max_move"], price * (1 - config.max_move), price * (1 + config.max_move)
     if config.comp_band is not None and math.isfinite(row.comp_price):
         price = row.comp_price
         yield NUMBER["comp_band"], price * config.comp_band[0], price * config.comp_band[1]

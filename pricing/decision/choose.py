@@ -25,6 +25,7 @@ Ask = Callable[[Floats], DemandGrid]
 NOTHING = 1e-30  # an objective of which there is no log
 _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
 COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
+UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
 SHORT = 0.98  # expected sales below this fraction of expected demand mean that stock is short
 
 
@@ -179,6 +180,8 @@ def _choose(these: Circumstances, ask: Ask, policy: Policy, *, wanted: Floats | 
     if these.keep is not None:
         final = np.where(these.keep, field.nearest, final)
         doubtful, kept = doubtful | these.keep, np.where(these.keep, BIT["holdout"], kept)
+    confidence = np.where(unknown, np.minimum(confidence, UNIDENTIFIED), confidence)
+    stays = unknown & (final == field.current)  # by no limit
     rows = np.arange(len(these))
     price = field.prices[rows, final]
     low, high = _range(gains, best, final, field=field, weight=grid.weight, deviation=policy.range_deviation)
@@ -196,8 +199,8 @@ def _choose(these: Circumstances, ask: Ask, policy: Policy, *, wanted: Floats | 
         | unseen * BIT["outside_seen_prices"]
         | (sold < SHORT * wanted) * BIT["stock_short"]
         | (these.stock <= 0) * BIT["no_stock"]
-        | (price <= limit.low) * AT[limit.low_by]
-        | (price >= limit.high) * AT[limit.high_by]
+        | ((price <= limit.low) & ~stays) * AT[limit.low_by]
+        | ((price >= limit.high) & ~stays) * AT[limit.high_by]
     )
     return Choices(
         price=price,

@@ -212,8 +212,9 @@ class Desk:
             reasons |= 0 if request.next_delivery is None else BIT["delivery_beyond_horizon"]
             deliveries = tuple(min(periods, horizon) for periods in deliveries)
         cost_sd = self._config.data.margin_sd * list_price if reasons & _ASSUMED else 0.0
+        per = self._policy.lattice.steps_per_unit
         return Row(
-            price or list_price,
+            price or max(round(list_price * per), 1) / per,
             price is not None,
             list_price,
             cost,

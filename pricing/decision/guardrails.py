@@ -97,6 +97,9 @@ def _guardrails(these: Circumstances, config: Guardrails) -> Iterator[tuple[str,
             np.where(fixed, these.current_price, -np.inf),
             np.where(fixed, these.current_price, np.inf),
         )
+    if config.max_move is not None:
+        move = np.where(these.current_known, config.max_move, np.inf)
+        yield "max_move", these.current_price * (1 - move), these.current_price * (1 + move)
     if config.seen is not None:
         # Where the cost is only assumed, a price that nobody ever charged may lie below the real one.
         beyond = np.where(these.cost_sd > 0, 0.0, config.seen)
@@ -105,9 +108,6 @@ def _guardrails(these: Circumstances, config: Guardrails) -> Iterator[tuple[str,
             np.where(np.isnan(these.seen_low), -np.inf, these.seen_low * (1 - beyond)),
             np.where(np.isnan(these.seen_high), np.inf, these.seen_high * (1 + config.seen)),
         )
-    if config.max_move is not None:
-        move = np.where(these.current_known, config.max_move, np.inf)
-        yield "max_move", these.current_price * (1 - move), these.current_price * (1 + move)
     if config.comp_band is not None:
         known = np.isfinite(these.comp_price)
         yield (

@@ -11,8 +11,8 @@ GUARDRAILS = (
     "min_margin",
     "min_advertised",
     "min_days",
-    "seen",
     "max_move",
+    "seen",
     "comp_band",
     "price_rung",
 )
