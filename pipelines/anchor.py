@@ -160,8 +160,8 @@ def _refuse_far(moves: Mapping[str, tuple[float, float]]) -> None:
     far = {name: pair for name, pair in moves.items() if abs(pair[1] / pair[0] - 1) > FURTHEST}
     if far:
         raise UsageError(
-            f"{_said(far)}: more than {FURTHEST:.0%} away, and prices follow into the band around it; check the prices, "
-            "or say --force true"
+            f"{_said(far)}: more than {FURTHEST:.0%} away, and prices follow into the band around it; check "
+            "the prices, or say --force true"
         )
 
 
