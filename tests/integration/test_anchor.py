@@ -139,7 +139,9 @@ def test_a_person_moves_an_anchor_and_the_record_says_why(shop: Shop, capsys: py
     before = crowned(shop)
     product, old = str(before.product_ids[0]), float(before.list_price[0])
 
-    assert anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation"]) == 0
+    assert (
+        anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation", "--force", "true"]) == 0
+    )
 
     champion, entry = shop.fetch("champion"), shop.entries()[-1]
     assert shop.registry.find("champion").number == "2"
@@ -161,7 +163,7 @@ def test_a_moved_anchor_holds_from_the_next_day_on_and_outlives_refresh_and_trai
 ) -> None:
     before = crowned(shop)
     product = str(before.product_ids[0])
-    anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation"])
+    anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
     sales = written(shop, needed(shop, 160, since=150, times=27))
 
     assert refresh.main(["--sales", sales]) == 0
@@ -201,6 +203,7 @@ def test_an_anchor_that_is_there_already_changes_nothing(shop: Shop, capsys: pyt
     [
         (["--product_id", "P00001x", "--list_price", "5", "--reason", "x"], "the nearest known one is 'P00001'"),
         (["--product_id", "P00001", "--list_price", "0", "--reason", "x"], "expected a number above 0, found '0'"),
+        (["--product_id", "P00001", "--list_price", "500", "--reason", "x"], "more than 50% away"),
         (["--product_id", "P00001", "--list_price", "5", "--reason", " "], "--reason is needed"),
         (["--product_id", "P00001", "--list_price", "5"], "--reason is needed"),
         (["--product_id", "P00001", "--reason", "x"], "--product_id with --list_price"),
@@ -242,7 +245,7 @@ def test_a_rollback_keeps_the_anchors_in_force(shop: Shop, sales: bool) -> None:
     promote.main([])
     shop.add(seed=2)
     promote.main([])
-    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation"])
+    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
     in_force = shop.fetch("champion").anchors
 
     assert rollback.main(["--sales", shop.sales(160)] if sales else []) == 0
@@ -269,7 +272,7 @@ def test_a_challenger_that_was_trained_before_an_anchor_moved_is_refused_until_i
     shop.add()
     promote.main([])
     waiting = shop.add(seed=2)
-    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation"])
+    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
 
     assert promote.main(["--version", waiting]) == EXIT_REFUSED
     refused = shop.entries()[-1]
