@@ -84,7 +84,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--product_id", metavar="ID", help="the product whose anchor moves")
     options.add_argument("--list_price", type=positive, metavar="PRICE", help="its new regular price, currency units")
     options.add_argument("--file", metavar="CSV", help=f"many at once: columns {','.join(_COLUMNS)}")
-    options.add_flag("--force", help=f"also where a price moves by more than {FURTHEST:.0%}")
+    options.add_flag("--force", help=f"also where a price moves by more than {FURTHEST:.0%}%")
     options.add_argument("--reason", metavar="WORDS", help="why, for the record; needed")
     parsed = options.parse(argv)
     if not (parsed.reason or "").strip():

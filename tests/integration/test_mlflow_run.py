@@ -28,6 +28,7 @@ ENTRIES = (
     "refresh",
     "retrain",
     "monitor",
+    "price_test",
     "nightly",
     "price",
 )
