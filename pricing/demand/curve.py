@@ -12,7 +12,6 @@ Days = NDArray[np.datetime64]
 Strings = NDArray[np.str_]
 
 SOURCES = ("model", "category", "rule", "override")
-CATEGORY = SOURCES.index("category")
 DELIVERIES = 4  # equally likely times of the next delivery
 
 
