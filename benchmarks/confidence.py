@@ -1,7 +1,8 @@
 """Whether a decision's confidence is deserved: held against the truth of simulated markets, moves and holds apart.
 
 A move was right when its price earns, in expectation until the next delivery and under the market's own demand, at
-least as much as the price that stood; a hold, when the standing price earns at least as much as one step either way.
+least as much as the price that stood; a hold, when the standing price earns at least as much as one step either way,
+as far as the guardrails allow one.
 Nothing is claimed of a product without stock, which no price sells.
 `python -m benchmarks.demand` judges every decision of the platform so.
 """
@@ -17,6 +18,7 @@ from pricing.data.market_oracle import expected_share
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import Requests
 from pricing.data.market_supply import Shelf
+from pricing.decision.confidence import NO_STEP
 from pricing.decision.request import Decision
 
 Floats = NDArray[np.float64]
@@ -40,15 +42,24 @@ class Judged:
     hold_step: float
     claims: dict[str, list[tuple[Floats, Bools]]] = field(default_factory=lambda: {"moves": [], "holds": []})
 
-    def add(self, requests: Requests, decisions: list[Decision], *, shelf: Shelf) -> None:
-        """Judges one morning, whose shelf it is shown. Answers by rule make no claim."""
+    def add(self, requests: Requests, decisions: list[Decision], *, allowed: Floats, shelf: Shelf) -> None:
+        """Judges one morning. Answers by rule make no claim.
+
+        Args:
+            requests: What was asked.
+            decisions: What was answered.
+            allowed: (request, 2) the lowest and highest price that each decision could have chosen.
+            shelf: The morning's shelf.
+        """
         held = np.array(["held" in decision.reasons for decision in decisions])
         by_model = np.array([decision.source != "rule" for decision in decisions]) & (requests.stock > 0)
         confidence = np.array([decision.confidence for decision in decisions])
         price = np.array([decision.recommended_price for decision in decisions])
         standing = requests.current_price
-        higher = np.clip(standing * (1 + self.hold_step), requests.lowest, requests.highest)
-        lower = np.clip(standing / (1 + self.hold_step), requests.lowest, requests.highest)
+        low, high = np.maximum(requests.lowest, allowed[:, 0]), np.minimum(requests.highest, allowed[:, 1])
+        beside = np.stack([standing * (1 + self.hold_step), standing / (1 + self.hold_step)])
+        beside = np.clip(beside, low, high)
+        higher, lower = np.where(np.abs(beside / standing - 1) < NO_STEP, standing, beside)
         asked = np.stack([price, standing, higher, lower], axis=1)  # (request, 4)
         worth = true_worth(self.market, requests, asked, shelf=shelf)
         moves, holds = by_model & ~held, by_model & held

@@ -194,7 +194,8 @@ class Watched:
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning as the platform does."""
         answer = self._policy(requests)
-        self.judged.add(requests, self._policy.decisions, shelf=self._shelf)  # type: ignore[attr-defined]
+        policy = self._policy
+        self.judged.add(requests, policy.decisions, allowed=policy.allowed, shelf=self._shelf)  # type: ignore[attr-defined]
         ratio, move = answer / requests.list_price, answer / requests.current_price
         at_band = (ratio < BAND[0] * (1 + AT_LIMIT)) | (ratio > BAND[1] * (1 - AT_LIMIT))
         largest = np.inf if requests.max_move is None else requests.max_move

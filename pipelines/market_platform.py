@@ -64,6 +64,7 @@ class Platform:
 
     Attributes:
         decisions: The decisions of the last morning.
+        allowed: (request, 2) the lowest and highest price that each of them considered, currency units.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Platform:
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
         self._anchors: Anchors | None = None  # the market's incumbent priced the whole history
         self.decisions: list[Decision] = []
+        self.allowed: Floats = np.zeros((0, 2))
         self._pricer = self._learnt()
 
     def refresh(self, rows: pd.DataFrame) -> None:
@@ -107,7 +109,10 @@ class Platform:
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning."""
         today = requests.date.astype("datetime64[D]").item()
-        self.decisions = self._pricer.price(price_requests(requests, withhold=self._withhold), today=today)
+        asked = price_requests(requests, withhold=self._withhold)
+        detailed = self._pricer.price_detailed(asked, today=today)
+        self.decisions = [one.decision for one in detailed]
+        self.allowed = np.array([(one.candidate_prices[0], one.candidate_prices[-1]) for one in detailed])
         return np.array([decision.recommended_price for decision in self.decisions])
 
     def _learnt(self) -> Pricer:

@@ -14,7 +14,7 @@ from pricing.decision.alone_limits import Field, lay
 from pricing.decision.candidates import EDGE
 from pricing.decision.choose import COST_WIDTH, NOTHING, SHORT, UNIDENTIFIED, Policy
 from pricing.decision.columns import Row
-from pricing.decision.confidence import CERTAIN, chance_alone
+from pricing.decision.confidence import CERTAIN, NO_STEP, chance_alone
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
 from pricing.demand.curve import Curve, Single
@@ -176,7 +176,7 @@ class Alone:
         below = max(int(prices.searchsorted(here / step, side="right")) - 1, 0)
         beside = sum(
             1.0
-            if prices.item(column) == here  # where a guardrail leaves no neighbour
+            if abs(prices.item(column) / here - 1.0) < NO_STEP  # where a guardrail leaves no neighbour
             else gains.chance(best, column, weight=self._weights)
             for column in (above, below)
         )

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from pricing.decision.candidates import EDGE, Candidates, Lattice
 from pricing.decision.circumstances import Circumstances
-from pricing.decision.confidence import CERTAIN, calibrated, chance_at_least, deviation_at, relative_gain, shortfall
+from pricing.decision.confidence import (
+    CERTAIN,
+    NO_STEP,
+    calibrated,
+    chance_at_least,
+    deviation_at,
+    relative_gain,
+    shortfall,
+)
 from pricing.decision.reasons import AT, BIT
 from pricing.decision.stock import Shelf
 from pricing.decision.strategies import Strategy, Worth, make_strategies
@@ -317,7 +325,8 @@ def _confidence(gains: _Gains, best: Ints, *, field: Candidates, held: Bools, po
     moves = calibrated(chance[0], calibration.moves)
     if len(against) == 1:
         return moves
-    beside = np.where(prices[rows, against[1:]] == here, 1.0, chance[1:])  # where a guardrail leaves no neighbour
+    no_step = np.abs(prices[rows, against[1:]] / here - 1.0) < NO_STEP  # where a guardrail leaves no neighbour
+    beside = np.where(no_step, 1.0, chance[1:])
     raw = np.maximum(beside.sum(axis=0) - 1.0, 0.0)
     holds = np.where(raw > CERTAIN, 1.0, calibrated(raw, calibration.holds))
     return np.where(held, holds, moves)

@@ -13,6 +13,7 @@ Floats = NDArray[np.floating]
 KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
 TINY = 1e-12
 _ODD = (1.59543566, 7.35965074e-02, -6.31612787e-04)  # of z, z³ and z⁵ in `normal_chance`
+NO_STEP = 0.005  # a limit nearer than this fraction of the price leaves a held price no step that way
 CERTAIN = 1 - 1e-9  # a chance above it needs no calibration: there is no other price, or none that differs
 
 

@@ -14,6 +14,7 @@ LIMITS = (-20.0, -0.2)
 # has the rest.
 BETWEEN, CATEGORIES = 0.6, 0.5
 SPREAD_DOUBT = 0.5  # standard deviation of the log of both spreads, before any estimate
+TAILS = 4.0  # degrees of freedom of the level's prior: a level far from what was believed is rather believed than not
 EDGE_Z = 1.2816  # of the 80 % interval that must end inside the limits
 WILD = 9.0  # squared standard errors beyond which one estimate no longer tells of the spread
 
@@ -63,6 +64,9 @@ class Prior:
 def level_prior(level: float, error: float, *, start: tuple[float, float]) -> tuple[float, float]:
     """The level that all categories share: what was found and what was believed, by their precisions.
 
+    The prior is Student's t, a normal one that widens with the distance (O'Hagan 1979): it gives way to what is found
+    far from it.
+
     Args:
         level: Mean elasticity of all products, as found.
         error: Its standard error; infinite where nothing was found.
@@ -73,8 +77,17 @@ def level_prior(level: float, error: float, *, start: tuple[float, float]) -> tu
     """
     if not np.isfinite(error):
         return start
-    sure = 1.0 / (1.0 + (error / start[1]) ** 2)
-    return sure * level + (1.0 - sure) * start[0], float(start[1] * np.sqrt(1.0 - sure))
+    variance = _stretched(start[1] ** 2, noise=error**2, far=level - start[0])
+    sure = 1.0 / (1.0 + error**2 / variance)
+    return sure * level + (1.0 - sure) * start[0], float(np.sqrt(variance * (1.0 - sure)))
+
+
+def _stretched(variance: float, *, noise: float, far: float) -> float:
+    """Variance of the level's prior as seen from a level found `far` from its mean with a variance `noise`.
+
+    The weight that iterated least squares give to a Student's t (Lange, Little and Taylor 1989); never narrower.
+    """
+    return variance * max(1.0, (TAILS + far**2 / (variance + noise)) / (TAILS + 1.0))
 
 
 def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float], sd: float = 1.0) -> Shrunk:
@@ -209,16 +222,15 @@ def doubted(
     """
     if not np.isfinite(error):
         return shrunk
-    room = prior.level_sd**2 + error**2
+    far = level - prior.mean
+    room = _stretched(prior.level_sd**2, noise=error**2 + shared**2, far=far) + error**2
 
     def blame(doubt: Floats) -> Floats:
-        with np.errstate(divide="ignore"):
-            return 1.0 / (1.0 + room / np.maximum(doubt, 1e-9) ** 2)
+        return 1.0 / (1.0 + room / np.maximum(doubt, 1e-9) ** 2)
 
     product, group = blame(own), blame(np.full(len(shrunk.category_mean), shared))
     taken = np.clip((raised.mean - shrunk.mean) / RAISED, 0.0, 1.0)
     by_category = np.clip((raised.category_mean - shrunk.category_mean) / RAISED, 0.0, 1.0)
-    far = level - prior.mean
     return replace(
         shrunk,
         mean=shrunk.mean - taken * product * far,

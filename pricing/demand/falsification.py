@@ -72,8 +72,11 @@ class Checks:
 
     @property
     def doubt(self) -> float:
-        """Standard deviation of the error of all elasticities that the tests speak of."""
-        return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.excess))
+        """Standard deviation of the error of all elasticities that the tests speak of.
+
+        Between two kinds of moves the estimate lies in the middle: half their difference away from either.
+        """
+        return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.excess / 4.0))
 
 
 def _excess(test: Check) -> float:

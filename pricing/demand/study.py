@@ -42,6 +42,8 @@ Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 
 LEAST_STAGE = 0.2  # of a draw that prices must show; below it a test tells nothing
+# What is left of a round's step in the next one: half at least, and no more than four fifths.
+SLOW, SLOWEST = 0.5, 0.8
 FORTNIGHT = {"day": 14, "week": 2}
 # Prior standard deviations below which a bias is no reason to discard an estimate, it only widens it. Two kinds of
 # moves may lie twice as far apart: their middle lies half as far from each.
@@ -116,6 +118,7 @@ class Known:
         error: (product,) their standard errors; infinite where nothing is known.
         level: What all products have in common.
         level_error: Its standard error.
+        step: How far this round has moved the level.
         doubt: (product,) standard deviation of errors that estimates share and that no standard error holds.
         shared_doubt: The same of what rests on other products.
         shift: The regression behind it.
@@ -127,6 +130,7 @@ class Known:
     error: Floats
     level: float
     level_error: float
+    step: float
     doubt: Floats
     shared_doubt: float
     shift: Shift
@@ -138,7 +142,9 @@ class Known:
         """Before the first round: where it begins."""
         unknown, nil = np.full(products, np.inf), np.zeros(products)
         shift = Shift(nil, unknown, nil.astype(np.int64), 0.0, np.inf, 0.0, 0.0, nil, 0.0, nil, 0.0)
-        return cls(nil + level, unknown, level, np.inf, nil, 0.0, shift, Checks(SILENT, SILENT, SILENT, {}), unknown)
+        return cls(
+            nil + level, unknown, level, np.inf, 0.0, nil, 0.0, shift, Checks(SILENT, SILENT, SILENT, {}), unknown
+        )
 
     def undoubted(self) -> "Known":
         """The same without the errors that no standard error holds."""
@@ -243,20 +249,30 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
         later=_tested(study, table, study.later, after_it, study.residual[study.past], norms),
         # What is missing after a cut would have been sold anyway: in the long run the answer is weaker by as much.
         dip=_tested(study, table, study.after, after_cut, study.depth * study.lasted / AFTER, norms),
-        kinds={name: Check(*difference(moves, shift, kind, products=products)) for name, kind in study.kinds.items()},
+        kinds=_compare_kinds(study, moves, shift, products=products),
     )
     level = float(np.mean(norms.elasticity)) + shift.mean
     value = norms.elasticity + shift.value
-    gap, scatter = _between_rounds(value, shift.error, level, so_far)
-    error = np.hypot(shift.error, scatter)
-    shared = float(np.sqrt(shift.drift**2 + gap**2 + checks.doubt**2))
+    error = np.hypot(shift.error, _between_rounds(value, shift.error, so_far))
+    step = level - so_far.level
+    unsettled = still_to_go(step, before=so_far.step, noise=shift.mean_error)
+    shared = float(np.sqrt(shift.drift**2 + unsettled**2 + checks.doubt**2))
     own = np.where(np.isfinite(error), np.hypot(shared, shift.common), shared)
     unknown = np.full(products, np.inf)
-    known = Known(value, error, level, shift.mean_error, own, shared, shift, checks, unknown)
+    known = Known(value, error, level, shift.mean_error, step, own, shared, shift, checks, unknown)
     if not len(study.tests):
         return known
     random = _residuals(study, table, study.tests, drawn, _first_stage(study, table) * study.draw, norms)
     return with_price_tests(known, regress(random, products=products, weekend=float(norms.weekend[0])), norms=norms)
+
+
+def _compare_kinds(study: Study, moves: Residuals, shift: Shift, *, products: int) -> dict[str, Check]:
+    """Each kind's difference from the other moves; promotions are large cuts, and what they draw is their own."""
+    promoted = study.kinds["promoted"]
+    return {
+        name: Check(*difference(moves, shift, kind, products=products, beside=None if name == "promoted" else promoted))
+        for name, kind in study.kinds.items()
+    }
 
 
 def _first_stage(study: Study, table: Table) -> float:
@@ -298,19 +314,30 @@ def _tested(study: Study, table: Table, events: Events, forecast: Forecast, colu
     return Check(*placebo(plain, column, products=len(norms.elasticity)))
 
 
-def _between_rounds(value: Floats, error: Floats, level: float, before: Known) -> tuple[float, float]:
-    """How far the level moved since the round before, and the standard deviation of a product's own part of it.
+def still_to_go(step: float, *, before: float, noise: float) -> float:
+    """How far a level may still be from where more rounds would bring it, given how far the last two rounds moved it.
+
+    The rest of a geometric series, after Aitken (1926). Its ratio is taken to be SLOW at least, since two rounds differ
+    in the networks' batches as well, and not more where the round before moved it by no more than `noise`, a standard
+    error of the level, of which no ratio can be told.
+    """
+    telling = abs(before) > noise
+    ratio = min(max(step / before, SLOW), SLOWEST) if telling else SLOW
+    return abs(step) * ratio / (1.0 - ratio)
+
+
+def _between_rounds(value: Floats, error: Floats, before: Known) -> float:
+    """Standard deviation of what two rounds disagree in of a product's own part.
 
     Rounds differ in the networks' batches and in the elasticities they start from: what they disagree in is error.
     """
     both = np.isfinite(error) & np.isfinite(before.error)
-    gap = abs(level - before.level)
     if not both.any():
-        return gap, 0.0
+        return 0.0
     weight = 1.0 / error[both] ** 2
     change = (value - before.value)[both]
     around = change - np.average(change, weights=weight)
-    return gap, float(np.sqrt(np.average(around**2, weights=weight) / 2.0))
+    return float(np.sqrt(np.average(around**2, weights=weight) / 2.0))
 
 
 def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:

@@ -123,3 +123,18 @@ def test_a_hold_without_an_alternative_is_certain_whatever_the_table_says() -> N
 
     assert pinned.price[0] == 10.0
     assert pinned.confidence[0] == 1.0
+
+
+def test_a_limit_right_beside_a_held_price_leaves_no_step_that_way() -> None:
+    raw = {"moves": [], "holds": []}
+    both = [
+        choose(
+            circumstances(current_price=10.0),
+            _demand(1.6 + 0.2 * Z),
+            Policy(config(calibration=raw, confidence_threshold=0.0, guardrails={"band": [0.5, top]}).decision),
+        )
+        for top in (1.0, 1.002)
+    ]
+
+    assert [chosen.held[0] for chosen in both] == [True, True]
+    assert both[1].confidence[0] == pytest.approx(both[0].confidence[0], abs=1e-6)

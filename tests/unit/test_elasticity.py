@@ -40,6 +40,13 @@ def test_a_level_counts_as_far_as_it_is_sure_of_itself(error: float, mean: float
     assert level_prior(-3.0, error, start=(-2.0, 1.0)) == pytest.approx((mean, sd), rel=1e-4)
 
 
+def test_a_level_far_from_the_prior_is_rather_believed_than_not() -> None:
+    near, far = (level_prior(level, 0.4, start=(-2.0, 0.6))[0] for level in (-2.5, -6.0))
+
+    assert (near + 2.0) / -0.5 == pytest.approx(0.6**2 / (0.6**2 + 0.4**2))  # a normal prior's share
+    assert (far + 2.0) / -4.0 > 0.9
+
+
 @pytest.mark.parametrize("sd", [0.5, 1.0, 1.7])
 def test_without_a_move_the_deviation_is_the_configured_one(sd: float) -> None:
     prior = Prior(-2.0, sd)

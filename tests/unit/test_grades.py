@@ -92,4 +92,4 @@ def test_the_doubt_takes_the_worst_trend_once_and_no_promotion() -> None:
 
     assert both.doubt == pytest.approx(0.4, rel=0.01)
     assert both.disagreement == SILENT
-    assert replace(both, kinds={"rises": Check(0.8, 0.05)}).doubt > 0.8
+    assert replace(both, kinds={"rises": Check(0.8, 0.01)}).doubt == pytest.approx(np.hypot(0.4, 0.4), rel=0.01)

@@ -12,7 +12,16 @@ from pricing.demand.elasticity import Prior
 from pricing.demand.events import PATIENT, SPELL, after_cuts, after_moves, around_moves, during_tests, find_moves
 from pricing.demand.regression import Shift
 from pricing.demand.sampling import Table, build_table
-from pricing.demand.study import Forecast, Known, believe, gather_evidence, learn, plan_study, with_price_tests
+from pricing.demand.study import (
+    Forecast,
+    Known,
+    believe,
+    gather_evidence,
+    learn,
+    plan_study,
+    still_to_go,
+    with_price_tests,
+)
 
 PRODUCTS, DAYS = 12, 240
 PRIOR = Prior(-2.0, 1.0)
@@ -221,3 +230,18 @@ def test_before_any_move_all_that_is_believed_is_the_prior() -> None:
 
     np.testing.assert_allclose(shrunk.mean, -2.0)
     np.testing.assert_allclose(shrunk.sd, 1.0)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.6, 0.75])
+def test_what_rounds_have_still_to_go_is_the_rest_of_their_series(ratio: float) -> None:
+    levels = -3.0 + ratio ** np.arange(60)
+
+    left = still_to_go(levels[2] - levels[1], before=levels[1] - levels[0], noise=0.05)
+
+    assert left == pytest.approx(levels[2] - levels[-1], rel=1e-6)
+
+
+def test_no_ratio_is_read_from_steps_within_the_noise() -> None:
+    assert still_to_go(0.19, before=0.17, noise=0.28) == pytest.approx(0.19)
+    assert still_to_go(0.19, before=0.17, noise=0.1) == pytest.approx(4 * 0.19)
+    assert still_to_go(-0.1, before=0.5, noise=0.1) == pytest.approx(0.1)
