@@ -25,7 +25,7 @@ def report(results: Mapping[str, list[Market]], settings: Mapping[str, Setting],
     """The results as a page; `same` is what all of them have in common: commit, seeds, config, plan."""
     plan = same["plan"]
     lines = ["# The demand model on markets with known truth", "", *_wrapped(_made_by(same))]
-    lines += ["", *_summary(results, settings)]
+    lines += ["", *_summary(results, settings), "", *_families(results, settings)]
     for name, markets in results.items():
         lines += ["", f"## {name}: {settings[name].title}", "", *_policies(markets), "", *_differences(markets)]
         lines += ["", *_elasticities(markets), "", *_grades(markets)]
@@ -102,6 +102,28 @@ def _summary(results: Mapping[str, list[Market]], settings: Mapping[str, Setting
             f"| {told[REFERENCE]} | {shares[PLAIN]} | {shares[REFERENCE]} | {_units_by_grade(markets)} "
             f"| {_graded_inside(markets)} | {limits['band'] / limits['decisions']:.1%} |"
         )
+    return lines
+
+
+def _families(results: Mapping[str, list[Market]], settings: Mapping[str, Setting]) -> list[str]:
+    """All markets of a family together: what one setting's few seeds cannot tell."""
+    lines = [
+        "| family | markets | platform − static | − plain rule | − reference | − plain rule, share "
+        "| − reference, share | moves: right, calibration error, skill | holds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for family in sorted({settings[name].family for name in results}):
+        markets = [one for name, found in results.items() if settings[name].family == family for one in found]
+        gains = [
+            _interval(difference(markets, PLATFORM, other, "gain"), "+.1%") for other in (STATIC, PLAIN, REFERENCE)
+        ]
+        shares = [_interval(difference(markets, PLATFORM, other, "share"), "+.2f") for other in AGAINST[:2]]
+        confidence = [market["confidence"] for market in markets]
+        told = [
+            f"{one['right']:.0%}, {one['calibration_error']:.3f}, {one['brier_skill']:+.3f}"
+            for one in (figures(confidence, kind) for kind in ("moves", "holds"))
+        ]
+        lines.append("| " + " | ".join([family, str(len(markets)), *gains, *shares, *told]) + " |")
     return lines
 
 

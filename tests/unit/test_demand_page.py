@@ -103,3 +103,18 @@ def test_every_setting_is_judged_on_seeds_of_its_family() -> None:
         held_out = foreign_config.HELD_OUT_SEEDS if setting.family == "foreign" else HELD_OUT_SEEDS
         assert setting.seeds(development=False) == held_out
         assert not set(setting.seeds(development=True)) & set(held_out)
+
+
+def test_the_page_pools_the_markets_of_a_family() -> None:
+    results = {
+        "default": [market(1, platform=0.01)],
+        "clearance": [market(2, platform=0.04), market(3, platform=0.06)],
+        "logit": [market(2, platform=0.08)],
+    }
+    same = {"commit": "abc", "seeds": HELD_OUT, "config": "def", "plan": {"ahead": 60, "withhold": [], "max_move": 0.1}}
+
+    page = report(results, SETTINGS, same=same)
+
+    mean, low, high = difference(results["clearance"] + results["logit"], PLATFORM, STATIC, "gain")
+    assert f"| foreign | 3 | {mean:+.1%} ({low:+.1%} to {high:+.1%}) |" in page
+    assert "| default | 1 | +1.0% |" in page
