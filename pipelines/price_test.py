@@ -88,8 +88,11 @@ def _price_test(argv: Sequence[str] | None) -> int:
         raise UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
     if options.stop:
         _named(options)
-        write_plan(path, plan.without(options.name, after=today))
-        print(f"price test {options.name} draws no more from {today} on")
+        plan = plan.without(options.name, after=today)
+        write_plan(path, plan)
+        stopped = plan.find(options.name)
+        gone = stopped is not None and stopped.cancelled
+        print(f"price test {options.name} " + ("is cancelled" if gone else f"draws no more from {today} on"))
     elif options.report:
         _report(options, plan)
     elif options.show:
@@ -162,7 +165,7 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
         )
     test = PriceTest(options.name, prices, options.size, start, options.weeks)
     plan.with_test(test)
-    print(f"price test {test.name}: {len(prices):,} products, {start} to {test.end - dt.timedelta(days=1)}")
+    print(f"price test {test.name}: {len(prices):,} products, {test.days}")
     if len(prices) < len(chosen):
         print(f"left out: {len(chosen) - len(prices):,} that are held out, do not sell, or have no room")
     print("\n".join(_promised(promise(panel, test, model=model, config=config))))
@@ -265,12 +268,12 @@ def _promised(expected: Promise) -> list[str]:
 
 
 def _lines(plan: Plan, today: dt.date) -> list[str]:
-    return [
-        f"{test.name}: {len(test.prices):,} products, ± {test.size:.1%}, {test.start} to "
-        f"{test.end - dt.timedelta(days=1)}, "
-        + ("over" if today >= test.end else "running" if today >= test.start else "to come")
-        for test in plan.tests
-    ]
+    def line(test: PriceTest) -> str:
+        stands = "over" if today >= test.end else "running" if today >= test.start else "to come"
+        about = f"{test.name}: {len(test.prices):,} products, ± {test.size:.1%}, {test.days}"
+        return about if test.cancelled else f"{about}, {stands}"
+
+    return [line(test) for test in plan.tests]
 
 
 def _report(options: argparse.Namespace, plan: Plan) -> None:
@@ -304,7 +307,7 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
         usual = "unknown" if model is None else _by_model(model, test, panel)
         cells = (
             _shown_name(test.name),
-            f"{test.start} to {test.end - dt.timedelta(days=1)}",
+            test.days,
             f"{len(test.prices):,}",
             f"± {test.size:.1%}",
             f"{mine.used:,}",

@@ -50,6 +50,19 @@ def test_a_test_is_planned_shown_and_stopped(shop: Path, capsys: pytest.CaptureF
     assert read_plan(plan_file(shop / "home")).draw("SKU1", dt.date(2025, 3, 10)) is None
 
 
+def test_a_test_that_is_stopped_before_it_begins_is_shown_as_cancelled(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(shop, "--name", "spring", "--products", "SKU1") == 0
+    assert main(["--stop", "--name", "spring", "--today", "2025-03-02"]) == 0
+    assert "price test spring is cancelled" in capsys.readouterr().out
+
+    assert main(["--show", "--today", "2025-03-20"]) == 0
+
+    shown = "spring: 1 products, ± 5.0%, cancelled, no periods (it was to start on 2025-03-03)\n"
+    assert capsys.readouterr().out == shown
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

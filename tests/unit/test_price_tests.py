@@ -103,6 +103,20 @@ def test_no_product_is_in_two_tests_at_a_time() -> None:
     assert len(plan.with_test(make_test(name="other", start=MONDAY + dt.timedelta(weeks=6))).tests) == 2
 
 
+def test_a_test_that_was_stopped_before_it_began_is_cancelled_and_in_nobodys_way() -> None:
+    earlier, later = MONDAY - dt.timedelta(weeks=3), MONDAY + dt.timedelta(weeks=3)
+    plan = Plan((make_test(),)).without("spring", after=MONDAY - dt.timedelta(days=2))
+
+    cancelled = plan.find("spring")
+
+    assert cancelled.cancelled
+    assert not make_test(stopped=later).cancelled
+    assert cancelled.end == cancelled.start
+    assert cancelled.days == "cancelled, no periods (it was to start on 2025-03-03)"
+    assert all(cancelled.draw("apple", day) is None for day in DAYS)
+    assert len(plan.with_test(make_test(name="other", start=earlier)).tests) == 2
+
+
 def test_without_a_draw_every_answer_is_as_before() -> None:
     asked = [request(product, day) for product in ("apple", "cocoa") for day in DAYS[:3]]
 
