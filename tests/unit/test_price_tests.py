@@ -209,6 +209,31 @@ def test_an_explanation_names_the_draw_and_adds_up() -> None:
     assert found.baseline_value + total == pytest.approx(found.value)
 
 
+@pytest.mark.parametrize("current", [None, 9.53, 10.5])
+@pytest.mark.parametrize("elasticity", [1.5, 2.5, 6.0])
+@pytest.mark.parametrize("assumed", [False, True])
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_explanation_attributes_to_the_draw_what_the_arm_that_stays_lacks(
+    current: float | None, elasticity: float, assumed: bool, arm: str
+) -> None:
+    """Whatever the price on the shelf is, which may hold the last draw."""
+    known = facts(cost_assumed=np.full(3, assumed))
+    demand = ConstantElasticity(elasticities=(elasticity,))
+    of = Pricer(demand, known, config(guardrails={"max_move": 0.1}), version="1", new_id=lambda: "id")
+    day = next(day for day in DAYS if make_test().draw("apple", day).arm == arm)
+    others = (Plan((make_test(name=f"other-{number}"),)) for number in range(100))
+    stays = next(plan for plan in others if plan.draw("apple", day).arm == "stay")
+    asked = request(date=day, current_price=current)
+
+    found = explain(asked, of, today=TODAY, tests=Plan((make_test(),)))
+
+    price, still = (answer(asked, of=of, tests=plan).decision for plan in (Plan((make_test(),)), stays))
+    effect = {driver.name: driver.effect for driver in found.drivers}
+    assert effect[PRICE_TEST] == pytest.approx(price.recommended_price - still.recommended_price, abs=1e-12)
+    assert found.value == price.recommended_price
+    assert found.baseline_value + sum(effect.values()) == pytest.approx(found.value)
+
+
 def test_the_log_keeps_the_draw_with_its_odds() -> None:
     from serving.prices import entry  # noqa: PLC0415
 
