@@ -15,6 +15,7 @@ from pricing.decision.candidates import EDGE
 from pricing.decision.explanation import PRICE_TEST, explain
 from pricing.decision.price_tests import ARMS, NO_TESTS, Plan, PriceTest, read_plan, write_plan
 from pricing.decision.pricer import Pricer
+from pricing.decision.reasons import REASONS
 from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, SourceError
 from tests.decision_kit import TODAY, ConstantElasticity, config, facts
@@ -195,6 +196,19 @@ def test_a_price_that_nobody_dares_to_move_is_tested_around_where_it_stands() ->
     assert sorted(one.decision.recommended_price for one in given) == [9.53, 10.0, 10.5]
     assert all({"price_test", "elasticity_unidentified"} <= set(one.decision.reasons) for one in given)
     assert {one.decision.source for one in given} == {"rule"}
+
+
+@pytest.mark.parametrize(("elasticity", "kept"), [(2.5, True), (6.0, False)])
+def test_held_beside_a_draw_is_said_of_the_price_before_it(elasticity: float, kept: bool) -> None:
+    of = pricer(ConstantElasticity(elasticities=(elasticity,)))
+
+    given = [answer(request(date=day, current_price=9.53), of=of) for day in DAYS[::7]]
+
+    before = {one.test.arm: one.decision.recommended_price for one in given}["stay"]
+    assert (before == 10.0) is kept  # the price at planning
+    assert all(("held" in one.decision.reasons) is kept for one in given)
+    assert len({one.decision.recommended_price for one in given}) == 3
+    assert all(word in REASONS["price_test"] for word in ("held", "low_confidence", "before the draw"))
 
 
 def test_an_explanation_names_the_draw_and_adds_up() -> None:
