@@ -291,15 +291,16 @@ def _report(options: argparse.Namespace, plan: Plan) -> None:
 
 def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, model: DemandModel | None) -> str:
     """The page, in Markdown: what each test cost and taught."""
-    draws = find_draws(panel, records)
+    draws = find_draws(panel, records, plan=plan)
     rows = [
         "# Price tests",
         "",
         "Cost: profit lost against each product's own weeks at the chosen price, as a share of it; below 0, earned.",
         "Elasticity: what the draws alone tell of the products together, with nothing said by other moves. Both with",
-        "the interval that holds 80 %. A draw counts where the price given was charged.",
+        "the interval that holds 80 %. A draw counts for each period in which the price given was charged, up to the",
+        "next decision or the end of the test.",
         "",
-        "| test | days | products | size | draws used | cost | elasticity by the draws | by the model |",
+        "| test | days | products | size | periods used | cost | elasticity by the draws | by the model |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for test in plan.tests:
@@ -317,7 +318,7 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
         )
         rows.append("| " + " | ".join(cells) + " |")
     missed = draws.logged - draws.used
-    left_out = f"Draws left out since another price was charged: {missed:,} of {draws.logged:,}."
+    left_out = f"Periods left out since another price was charged: {missed:,} of {draws.logged:,}."
     return "\n".join([*rows, "", left_out, ""])
 
 

@@ -33,6 +33,7 @@ class Draw(NamedTuple):
         deviation: Log of the price asked over the price that would have been charged without the test.
         base: The product's price when the test was planned, from which prices are chosen while it lasts.
         reach: Largest size of a deviation in the test.
+        end: The first day after the test, as it was planned when it drew.
     """
 
     test: str
@@ -41,6 +42,7 @@ class Draw(NamedTuple):
     deviation: float
     base: float
     reach: float
+    end: dt.date
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class PriceTest:
         key = "\n".join((self.name, product_id, str(block))).encode()
         order = _ORDERS[int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % len(_ORDERS)]
         arm = order[week]
-        return Draw(self.name, ARMS[arm], ODDS, (arm - 1) * self.deviation, base, self.deviation)
+        return Draw(self.name, ARMS[arm], ODDS, (arm - 1) * self.deviation, base, self.deviation, self.end)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines import train
 from pipelines.price_test import main
-from pricing.decision.price_tests import plan_file, read_plan
+from pricing.decision.price_tests import Plan, plan_file, read_plan, write_plan
+from tests.unit.test_price_test_results import MONDAY, logged, panel_of
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,22 @@ def test_the_command_refuses_what_cannot_be_tested(
 
     assert expected in capsys.readouterr().err
     assert [test.name for test in read_plan(plan_file(shop / "home")).tests] == ["other"]
+
+
+@pytest.mark.parametrize(("elsewhere", "used"), [(False, 5), (True, 21)])
+def test_a_training_uses_draws_up_to_the_end_of_their_test(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool, used: int
+) -> None:
+    """A shop that asked once; of another shop's log no plan here says that its test was stopped."""
+    said: list[str] = []
+    monkeypatch.setattr(train.mlflow, "log_metrics", lambda figures: said.append(str(figures)))
+    folder = shop / "theirs" if elsewhere else shop / "home" / "decisions"
+    test, records = logged(folder, days=1)
+    write_plan(plan_file(shop / "home"), Plan((test,)).without("spring", after=MONDAY + dt.timedelta(days=5)))
+    price = np.full((1, 30), records[0]["decision"]["recommended_price"])
+    panel = panel_of(np.array(["apple"]), np.datetime64(MONDAY) + np.arange(30), units=np.ones((1, 30)), price=price)
+
+    tested = train._tested(panel, folder if elsewhere else None, say=said.append)
+
+    assert np.isfinite(tested[0]).sum() == used
+    assert said[-1] == f"price tests: {used} product-periods used, 0 left out whose price was not charged"

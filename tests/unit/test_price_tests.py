@@ -260,6 +260,7 @@ def test_the_log_keeps_the_draw_with_its_odds() -> None:
         "arm": given.test.arm,
         "odds": pytest.approx(1 / 3),
         "deviation": pytest.approx(given.test.deviation),
+        "end": "2025-04-14",
     }
     untested = entry(request("cocoa"), answer(request("cocoa")), at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
     assert json.loads(untested.encode())["test"] is None
