@@ -9,7 +9,12 @@ import pytest
 from pipelines import train
 from pipelines.price_test import main
 from pricing.decision.price_tests import Plan, plan_file, read_plan, write_plan
+from tests.decision_kit import config
+from tests.integration.test_promote import Shop, whole
+from tests.integration.test_promote import shop as champion
 from tests.unit.test_price_test_results import MONDAY, logged, panel_of
+
+__all__ = ["champion", "whole"]
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +118,38 @@ def test_a_training_uses_draws_up_to_the_end_of_their_test(
 
     assert np.isfinite(tested[0]).sum() == used
     assert said[-1] == f"price tests: {used} product-periods used, 0 left out whose price was not charged"
+
+
+def asked(champion: Shop, name: str, *, guardrails: str) -> int:
+    """Plans a test of a product with the guardrails of a file."""
+    path = champion.folder / "mine.yaml"
+    path.write_text(f"decision: {{guardrails: {{{guardrails}}}}}\n")
+    product = str(champion.whole.product_ids[0])
+    where = ["--sales", champion.sales(150), "--config", str(path), "--today", "2025-03-02"]
+    return main([*where, "--name", name, "--products", product])
+
+
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+def test_a_test_is_planned_with_what_the_champion_serves_by(champion: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_file(champion.folder / "home")
+    assert asked(champion, "before", guardrails="min_days: 14") == 2
+    assert "min_days is 14 in" in capsys.readouterr().err
+
+    champion.add(alias="champion", config=config(guardrails={"max_move": 0.01}))
+    assert asked(champion, "close", guardrails="max_move: 0.1") == 2
+    assert "no room inside the guardrails" in capsys.readouterr().err
+    champion.add(alias="champion", config=config(guardrails={"max_move": 0.1}))
+    assert asked(champion, "wide", guardrails="max_move: 0.01, min_days: 14") == 0
+    assert "as champion 2 allows" in capsys.readouterr().out
+    champion.add(alias="champion", config=config(guardrails={"min_days": 14}))
+    assert asked(champion, "late", guardrails="min_days: 0") == 2
+
+    assert "min_days is 14 in champion 3" in capsys.readouterr().err
+    assert [test.name for test in read_plan(plan).tests] == ["wide"]
+
+
+def test_the_help_says_whose_configuration_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    assert "the configuration packed in the champion's version" in " ".join(capsys.readouterr().out.split())
