@@ -80,6 +80,7 @@ def facts(**columns: Any) -> ProductFacts:
         "comp_price": np.full(3, np.nan),
         "seen_low": np.full(3, np.nan),
         "seen_high": np.full(3, np.nan),
+        "stock_jumps": np.zeros((3, 0), np.uint8),
         "delivery_gaps": weekly,
         "last_delivery": np.full(3, np.datetime64("2025-03-01")),
         "deliveries": next_deliveries(weekly, np.zeros(3)),
