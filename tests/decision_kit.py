@@ -101,6 +101,7 @@ def circumstances(**columns: Any) -> Circumstances:
         "list_price": 10.0,
         "unit_cost": 6.0,
         "cost_sd": 0.0,
+        "cost_assumed": False,
         "anchor_price": np.nan,
         "seen_low": np.nan,
         "seen_high": np.nan,
