@@ -125,7 +125,7 @@ class Shop:
                 self.seen.paged.append(self._night)
             if outcome.action == "retrain":
                 self._retrain(outcome.half_life_days)
-        self._facts = carry_facts(self._facts, recent, recent, whole=False)
+        self._facts = carry_facts(self._facts, recent, recent, kept=recent, whole=False)
         self._model = self._model.refresh(recent)
         self._open()
 

@@ -43,10 +43,14 @@ def _anchor(argv: Sequence[str] | None) -> int:
     wished = _read(options.file) if options.file else {options.product_id: options.list_price}
     config = load_config(options.config)
     with tracked_run("anchor", config=config, reason=options.reason) as run, production(config) as doors:
-        notice(doors.registry, doors.audit, who=doors.who, at=now())
+        if doors.registry.versions():  # a model that does not exist yet has no record to compare with
+            notice(doors.registry, doors.audit, who=doors.who, at=now())
         champion = doors.registry.at(CHAMPION)
         if champion is None:
-            raise RegistryError(f"{config.registry.model_name} has no {CHAMPION}, so no anchors are in force yet")
+            raise RegistryError(
+                f"{config.registry.model_name} has no {CHAMPION}, so no anchors are in force yet: train and promote a "
+                "version first (mlflow run . -P sales=WHERE, then mlflow run . -e promote), which sets them"
+            )
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = doors.fetch(champion.number, scratch)
             moves = _moves(version.anchors, wished)

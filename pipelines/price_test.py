@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipelines.cli import job_options, run_main
 from pipelines.price import everything
 from pipelines.production import production, sales_anchors
-from pricing.config import Config, load_config
+from pricing.config import DEFAULT_PATH, ModelConfig, load_config
 from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
@@ -33,12 +33,19 @@ from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 from pricing.errors import NO_SALES, ConfigError, HistoryError
 from pricing.options import UsageError, at_least, positive
-from pricing.places import ARCHIVE_VARIABLE, pricing_home
+from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.registry import CHAMPION
+from pricing.registry.aliases import Registry
 from pricing.registry.version import load
 
 Floats = NDArray[np.float64]
 
 RECENT_WEEKS = 12  # of sales from which the shop's own figures are taken
+_ABOUT = (
+    "Plans, stops, shows or reports price tests. Sales are read, and tests planned, with the configuration packed in "
+    "the champion's version, since that one serves; --config names the registered model, and counts otherwise only "
+    "before there is a champion."
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,11 @@ def _price_test(argv: Sequence[str] | None) -> int:
         raise UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
     if options.stop:
         _named(options)
-        write_plan(path, plan.without(options.name, after=today))
-        print(f"price test {options.name} draws no more from {today} on")
+        plan = plan.without(options.name, after=today)
+        write_plan(path, plan)
+        stopped = plan.find(options.name)
+        gone = stopped is not None and stopped.cancelled
+        print(f"price test {options.name} " + ("is cancelled" if gone else f"draws no more from {today} on"))
     elif options.report:
         _report(options, plan)
     elif options.show:
@@ -102,7 +112,7 @@ def _price_test(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("price_test", "Plans, stops, shows or reports price tests.", needs_sales=False)
+    options = job_options("price_test", _ABOUT, needs_sales=False)
     options.add_argument("--name", metavar="NAME", help="names the test, and is the seed of its draws")
     options.add_argument("--products", metavar="A,B", help="products to test")
     options.add_argument("--share", type=positive, metavar="FRACTION", help="or: a share of all, drawn by lot")
@@ -136,14 +146,14 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
     _check_choice(options)
     # What can be refused without the sales is refused before they are read.
     plan.with_test(PriceTest(options.name, {}, options.size, start, options.weeks))
-    config = load_config(options.config)
-    if config.decision.guardrails.min_days > 7:
+    config, source = _serving(options)
+    least = config.decision.guardrails.min_days
+    if least > 7:
         raise ConfigError(
-            f"decision.guardrails.min_days is {config.decision.guardrails.min_days}, so prices cannot change weekly as "
-            "a price test needs"
+            f"decision.guardrails.min_days is {least} in {source}, so prices cannot change weekly as a price test needs"
         )
     panel, facts = _sales(options, config)
-    model = _model(options.version, config) if options.version or options.grade else None
+    model = _model(options) if options.version or options.grade else None
     asked, _ = everything(facts)
     pricer = Pricer(None, facts, config, version="none")
     day = facts.state_date.astype(dt.date)
@@ -162,7 +172,7 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
         )
     test = PriceTest(options.name, prices, options.size, start, options.weeks)
     plan.with_test(test)
-    print(f"price test {test.name}: {len(prices):,} products, {start} to {test.end - dt.timedelta(days=1)}")
+    print(f"price test {test.name}: {len(prices):,} products, {test.days}, as {source} allows")
     if len(prices) < len(chosen):
         print(f"left out: {len(chosen) - len(prices):,} that are held out, do not sell, or have no room")
     print("\n".join(_promised(promise(panel, test, model=model, config=config))))
@@ -229,7 +239,7 @@ def weeks_of(panel: Panel) -> Weeks:
     return Weeks(mean, earned.mean(axis=1), noise)
 
 
-def promise(panel: Panel, test: PriceTest, *, model: DemandModel | None, config: Config) -> Promise:
+def promise(panel: Panel, test: PriceTest, *, model: DemandModel | None, config: ModelConfig) -> Promise:
     """What a test is expected to cost and to tell, from the shop's own figures.
 
     A price moved at random by a standard deviation of d in logs costs ½ e (e − 1) d² of profit around the best price,
@@ -265,18 +275,17 @@ def _promised(expected: Promise) -> list[str]:
 
 
 def _lines(plan: Plan, today: dt.date) -> list[str]:
-    return [
-        f"{test.name}: {len(test.prices):,} products, ± {test.size:.1%}, {test.start} to "
-        f"{test.end - dt.timedelta(days=1)}, "
-        + ("over" if today >= test.end else "running" if today >= test.start else "to come")
-        for test in plan.tests
-    ]
+    def line(test: PriceTest) -> str:
+        stands = "over" if today >= test.end else "running" if today >= test.start else "to come"
+        about = f"{test.name}: {len(test.prices):,} products, ± {test.size:.1%}, {test.days}"
+        return about if test.cancelled else f"{about}, {stands}"
+
+    return [line(test) for test in plan.tests]
 
 
 def _report(options: argparse.Namespace, plan: Plan) -> None:
-    config = load_config(options.config)
-    panel, _ = _sales(options, config)
-    model = _model(options.version, config) if options.version else None
+    panel, _ = _sales(options, _serving(options)[0])
+    model = _model(options) if options.version else None
     folder = options.decisions or pricing_home() / "decisions"
     archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
     records = read_decisions(folder, archive=archive).records
@@ -288,15 +297,16 @@ def _report(options: argparse.Namespace, plan: Plan) -> None:
 
 def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, model: DemandModel | None) -> str:
     """The page, in Markdown: what each test cost and taught."""
-    draws = find_draws(panel, records)
+    draws = find_draws(panel, records, plan=plan)
     rows = [
         "# Price tests",
         "",
         "Cost: profit lost against each product's own weeks at the chosen price, as a share of it; below 0, earned.",
         "Elasticity: what the draws alone tell of the products together, with nothing said by other moves. Both with",
-        "the interval that holds 80 %. A draw counts where the price given was charged.",
+        "the interval that holds 80 %. A draw counts for each period in which the price given was charged, up to the",
+        "next decision or the end of the test.",
         "",
-        "| test | days | products | size | draws used | cost | elasticity by the draws | by the model |",
+        "| test | days | products | size | periods used | cost | elasticity by the draws | by the model |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for test in plan.tests:
@@ -304,7 +314,7 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
         usual = "unknown" if model is None else _by_model(model, test, panel)
         cells = (
             _shown_name(test.name),
-            f"{test.start} to {test.end - dt.timedelta(days=1)}",
+            test.days,
             f"{len(test.prices):,}",
             f"± {test.size:.1%}",
             f"{mine.used:,}",
@@ -314,7 +324,7 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
         )
         rows.append("| " + " | ".join(cells) + " |")
     missed = draws.logged - draws.used
-    left_out = f"Draws left out since another price was charged: {missed:,} of {draws.logged:,}."
+    left_out = f"Periods left out since another price was charged: {missed:,} of {draws.logged:,}."
     return "\n".join([*rows, "", left_out, ""])
 
 
@@ -342,20 +352,38 @@ def _shown_name(name: str) -> str:
     return "".join(f"\\{sign}" if sign in "\\`*_[]()|#!~$" else sign for sign in html.escape(name))
 
 
-def _sales(options: argparse.Namespace, config: Config) -> tuple[Panel, ProductFacts]:
+def _serving(options: argparse.Namespace) -> tuple[ModelConfig, str]:
+    """The configuration that prices, and where it is from: the champion's, else that of --config.
+
+    Raises:
+        RegistryError: The registry does not answer, or the champion's files are gone.
+        VersionError: The champion is damaged, or belongs to another library.
+    """
+    config = load_config(options.config)
+    registry = Registry(config.registry.model_name, uri=tracking_uri())
+    champion = registry.at(CHAMPION)
+    if champion is None:
+        return config, f"{options.config or DEFAULT_PATH.name} (there is no {CHAMPION} yet)"
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        version = load(registry.download(champion.number, Path(scratch) / "version"))
+    return version.config, f"{CHAMPION} {champion.number}"
+
+
+def _sales(options: argparse.Namespace, config: ModelConfig) -> tuple[Panel, ProductFacts]:
     if options.sales is None:
         raise UsageError(NO_SALES)
-    anchors = sales_anchors(config)
+    anchors = sales_anchors(load_config(options.config))
     panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
     return panel, ProductFacts.from_panel(panel, anchors=version_anchors(anchors, panel))
 
 
-def _model(version: str | None, config: Config) -> DemandModel:
+def _model(options: argparse.Namespace) -> DemandModel:
     """The demand model of a version; the champion's when none is named."""
+    version: str | None = options.version
     if version is not None and Path(version).is_dir():
         return load(version).demand
-    with production(config) as doors, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        return doors.fetch(doors.registry.find(version or "champion").number, scratch).demand
+    with production(load_config(options.config)) as doors, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        return doors.fetch(doors.registry.find(version or CHAMPION).number, scratch).demand
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.facts import ProductFacts
 from pricing.demand.model import DemandModel
+from pricing.demand.state import expand, overlay
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.parity import covers, parity
@@ -148,7 +150,8 @@ def refreshed(
         mlflow.set_tag("verdict", NOTHING)
         return None
     checked = parity(demand, panel)
-    facts = carry_facts(version.facts, demand.encoded.tail, panel, whole=covers(panel, demand)).anchored(anchors)
+    kept, whole = version.demand.encoded.tail, covers(panel, demand)
+    facts = carry_facts(version.facts, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
@@ -197,15 +200,17 @@ def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: 
 _OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
 
 
-def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) -> ProductFacts:
+def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, whole: bool) -> ProductFacts:
     """The facts as of the panel's last date.
 
     Args:
         old: As of the refreshed version's date.
         tail: The rows since the checkpoint, new ones included, of every product.
         panel: What the version is refreshed with.
+        kept: The rows since the checkpoint of the refreshed version.
         whole: Whether the panel is the whole history. It then says everything of its products; else the older
-            facts stand in where the recent rows show nothing, and go on where a few weeks show too little.
+            facts stand in where the recent rows show nothing, and go on where a few weeks show too little. Deliveries
+            are learnt from those that the older facts remember and those since, as from the whole history.
     """
     new = ProductFacts.from_panel(panel if whole else tail)
     ids = np.union1d(old.product_ids, new.product_ids)
@@ -213,6 +218,8 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) ->
     at_new, in_new = _places(new.product_ids, ids)
     columns: dict[str, Any] = {}
     for name, values in new.to_arrays().items():
+        if name == "stock_jumps":
+            continue
         before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
         if whole:
             known = in_new
@@ -222,8 +229,20 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, whole: bool) ->
             known = in_new & _known(after, seen=seen)
         columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
     columns["product_ids"] = ids
+    columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
     carried = replace(new, recurring=new.recurring if whole else old.recurring, **columns)
-    return carried.with_deliveries()
+    remembered = old.jumps()
+    if remembered is None and not whole:  # an earlier release packed it: its gaps go on as they are
+        return carried.with_deliveries()
+    rows = expand(panel, ids)
+    if not whole:
+        rows = overlay(expand(kept, ids), rows, whole=np.zeros(len(ids), bool))
+    jumps = stock_jumps(rows)
+    if remembered is not None:
+        periods = int((new.state_date - old.state_date) // np.timedelta64(STEP_DAYS[new.period], "D"))
+        since = carry_jumps(remembered[at_old], rows, periods=periods, since=kept.dates[0])
+        jumps = np.where((in_old & ~(in_new & whole))[:, None], since, jumps)
+    return carried.with_jumps(jumps)
 
 
 def _places(some: Array, wanted: Array) -> tuple[Array, Array]:

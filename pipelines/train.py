@@ -32,6 +32,7 @@ from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import find_draws
+from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
 from pricing.errors import HistoryError, RegistryError, VersionError
 from pricing.options import positive
 from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
@@ -136,17 +137,22 @@ def _learn(
 
 
 def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
-    """(product, period) the draws of price tests in a decision log; None without any. Recorded in the active run."""
+    """(product, period) the draws of price tests in a decision log; None without any. Recorded in the active run.
+
+    Raises:
+        SourceError: The log or the plan of tests cannot be read.
+    """
     where = folder or pricing_home() / "decisions"
     if folder is None and not where.is_dir():
         return None
     archive = None if folder else os.environ.get(ARCHIVE_VARIABLE) or None
-    draws = find_draws(panel, read_decisions(where, archive=archive).records)
+    plan = NO_TESTS if folder else read_plan(plan_file(pricing_home()))  # another log's tests are in no plan here
+    draws = find_draws(panel, read_decisions(where, archive=archive).records, plan=plan)
     if not draws.logged:
         return None
     missed = draws.logged - draws.used
     mlflow.log_metrics({"price_test_draws": float(draws.used), "price_test_draws_left_out": float(missed)})
-    say(f"price tests: {draws.used:,} draws used, {missed:,} left out whose price was not charged")
+    say(f"price tests: {draws.used:,} product-periods used, {missed:,} left out whose price was not charged")
     return draws.deviation if draws.used else None
 
 

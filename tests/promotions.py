@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pricing.config import load_config
+from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
@@ -43,6 +43,7 @@ def packed(
     data: dict[str, Any] | None = None,
     anchors: Anchors | None = None,
     holds_only: bool = False,
+    config: Config | None = None,
     **changes: Any,
 ) -> LoadedVersion:
     """A version whose weights depend on the seed."""
@@ -53,7 +54,7 @@ def packed(
         folder,
         demand=make_demand(panel, seed=seed),
         facts=ProductFacts.from_panel(panel, anchors=anchors),
-        config=load_config(),
+        config=config or load_config(),
         backtest={**figures(**changes), "data": about},
         origin=Origin(kind="train", data=about),
         holds_only=holds_only,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pricing.decision.candidates import EDGE, Lattice
 from pricing.decision.columns import Row
 from pricing.decision.guardrails import NUMBER
-from pricing.decision.reasons import AT, GAVE_WAY
+from pricing.decision.reasons import AT, BIT, GAVE_WAY
 from pricing.decision.rungs import SLACK
 from pricing.sections import Guardrails
 
@@ -19,6 +19,7 @@ Floats = NDArray[np.floating]
 _INF = math.inf
 _BAND = NUMBER["band"]
 _GAVE_WAY: list[int] = GAVE_WAY.tolist()
+_ASSUMED = BIT["cost_assumed"]
 _AT: list[int] = AT.tolist()
 
 
@@ -121,7 +122,7 @@ def _guardrails(row: Row, config: Guardrails) -> Iterator[tuple[int, float, floa
         price = row.current_price
         yield NUMBER["max_move"], price * (1 - config.max_move), price * (1 + config.max_move)
     if config.seen is not None:
-        low = row.seen_low * (1 if row.cost_sd else 1 - config.seen)
+        low = row.seen_low * (1 if row.reasons & _ASSUMED else 1 - config.seen)
         high = row.seen_high * (1 + config.seen)
         yield NUMBER["seen"], -_INF if math.isnan(low) else low, _INF if math.isnan(high) else high
     if config.comp_band is not None and math.isfinite(row.comp_price):

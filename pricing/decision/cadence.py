@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.curve import DELIVERIES
 
 Floats = NDArray[np.floating]
@@ -17,19 +17,71 @@ AHEAD = 28  # periods after the state's date for which the next delivery is work
 UNKNOWN = 0  # where nothing tells when a delivery comes
 
 
-def delivery_gaps(panel: Panel) -> tuple[NDArray[np.float32], Days]:
+def stock_jumps(panel: Panel) -> Bools:
     """Finds the deliveries of a history: periods that open with more stock than the ones before left.
 
     Returns:
-        (product, LONGEST) share of each gap between two deliveries in a row, of one period first; a product of fewer
-        than two gaps has those of its category, and NaN where that has none. And (product,) the first day of the period
-        that opened with the last delivery, NaT where none was seen.
+        (product, LOOK_BACK) for the panel's last periods, the last one at the end; False before its first one.
     """
     first = max(0, len(panel.dates) - LOOK_BACK)
-    jumps = _jumps(panel.stock[:, first:].astype(np.float64), panel.units_sold[:, first:].astype(np.float64))
-    last = jumps.shape[1] - 1 - np.argmax(jumps[:, ::-1], axis=1)
-    dates: Days = panel.dates[first:][last].astype("datetime64[D]")
-    return _gap_shares(jumps, panel.categories), np.where(jumps.any(axis=1), dates, np.datetime64("NaT", "D"))
+    jumps = np.zeros((len(panel.product_ids), LOOK_BACK), dtype=np.bool_)
+    stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
+    jumps[:, LOOK_BACK - stock.shape[1] :] = _jumps(stock, units)
+    return jumps
+
+
+def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime64) -> Bools:
+    """The deliveries of a history that goes on, as if all of it were there.
+
+    Args:
+        before: (product, LOOK_BACK) from `stock_jumps`, up to some date.
+        rows: Of the same products, from `since` or earlier up to the new end.
+        periods: From that date to the end of `rows`.
+        since: First period whose rows count for what it is later compared with; what `before` says up to it stands.
+    """
+    jumps = np.zeros_like(before)
+    if periods < LOOK_BACK:
+        jumps[:, : LOOK_BACK - periods] = before[:, periods:]
+    new = min(int((rows.dates > since).sum()), LOOK_BACK - 1)
+    jumps[:, LOOK_BACK - new :] = stock_jumps(rows)[:, LOOK_BACK - new :]
+    jumps[:, 0] = False  # the first period looked at has none before it
+    return jumps
+
+
+def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.float32]:
+    """(product, LONGEST) share of each gap between two deliveries in a row, of one period first.
+
+    A product of fewer than two gaps has those of its category, and NaN where that has none.
+
+    Args:
+        jumps: (product, LOOK_BACK) from `stock_jumps`.
+        categories: (product,) names.
+    """
+    rows, places = np.nonzero(jumps)
+    same = rows[1:] == rows[:-1]
+    gaps, owner = np.minimum(np.diff(places)[same], LONGEST), rows[1:][same]
+    counts = np.zeros((len(jumps), LONGEST))
+    np.add.at(counts, (owner, gaps - 1), 1.0)
+    few = counts.sum(axis=1) < LEAST_GAPS
+    for category in np.unique(categories[few]):
+        members = categories == category
+        counts[members & few] = counts[members].sum(axis=0)
+    total = counts.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float32] = np.where(total > 0, counts / np.maximum(total, 1.0), np.nan).astype(np.float32)
+    return shares
+
+
+def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) -> Days:
+    """(product,) first day of the period that opened with the last delivery; NaT where none was seen.
+
+    Args:
+        jumps: (product, LOOK_BACK) from `stock_jumps`.
+        state_date: First day of its last period.
+        period: Its grain.
+    """
+    ago = np.argmax(jumps[:, ::-1], axis=1)
+    dates: Days = state_date - ago * np.timedelta64(STEP_DAYS[period], "D")
+    return np.where(jumps.any(axis=1), dates, np.datetime64("NaT", "D"))
 
 
 def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
@@ -67,21 +119,6 @@ def _jumps(stock: Floats, units: Floats) -> Bools:
     with np.errstate(invalid="ignore"):
         jumps[:, 1:] = stock[:, 1:] > left + 1e-6 + 0.02 * np.abs(left)
     return jumps
-
-
-def _gap_shares(jumps: Bools, categories: NDArray[np.str_]) -> NDArray[np.float32]:
-    rows, places = np.nonzero(jumps)
-    same = rows[1:] == rows[:-1]
-    gaps, owner = np.minimum(np.diff(places)[same], LONGEST), rows[1:][same]
-    counts = np.zeros((len(jumps), LONGEST))
-    np.add.at(counts, (owner, gaps - 1), 1.0)
-    few = counts.sum(axis=1) < LEAST_GAPS
-    for category in np.unique(categories[few]):
-        members = categories == category
-        counts[members & few] = counts[members].sum(axis=0)
-    total = counts.sum(axis=1, keepdims=True)
-    shares: NDArray[np.float32] = np.where(total > 0, counts / np.maximum(total, 1.0), np.nan).astype(np.float32)
-    return shares
 
 
 def _remaining(chance: Floats, since: Floats) -> Floats:

@@ -20,7 +20,8 @@ class Circumstances:
         current_known: Whether there is a current price at all.
         list_price: Regular price, above 0.
         unit_cost: Cost of a unit, above 0.
-        cost_sd: Standard deviation of the doubt about it; 0 where it is known.
+        cost_sd: Standard deviation of the doubt about it; 0 where it is known, or assumed without doubt.
+        cost_assumed: True where the configured margin stands in for a cost that nobody gave.
         comp_price: The competitor's price; NaN where unknown.
         stock: Units on hand; infinite where they set no limit.
         anchor_price: Regular price that a person last set; NaN where unknown.
@@ -40,6 +41,7 @@ class Circumstances:
     list_price: Floats
     unit_cost: Floats
     cost_sd: Floats
+    cost_assumed: Bools
     comp_price: Floats
     stock: Floats
     anchor_price: Floats

@@ -252,6 +252,7 @@ class Desk:
                 list_price=numbers["list_price"],
                 unit_cost=numbers["unit_cost"],
                 cost_sd=numbers["cost_sd"],
+                cost_assumed=(whole["reasons"] & _ASSUMED) > 0,
                 comp_price=numbers["comp_price"],
                 stock=numbers["stock"],
                 anchor_price=numbers["anchor_price"],

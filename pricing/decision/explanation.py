@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pricing.data.calendar import WEEKDAYS
 from pricing.decision.detailed import Detailed
-from pricing.decision.price_tests import NO_TESTS, Plan
+from pricing.decision.price_tests import NO_TESTS, Draw, Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 
@@ -83,6 +83,23 @@ class _Held(Container[str]):
         return product in self._held or (self._twin and product == TWIN)
 
 
+@dataclass(frozen=True)
+class _Undrawn(Plan):
+    """The same tests with every product in the arm that stays.
+
+    Prices are chosen from the test's base price all the same, that of the twin from the base of the product that it
+    stands for.
+    """
+
+    tests: tuple[PriceTest, ...] = ()
+    original: str = ""
+
+    def draw(self, product_id: str, date: dt.date) -> Draw | None:
+        """As of the plan, without a deviation."""
+        found = super().draw(self.original if product_id == TWIN else product_id, date)
+        return None if found is None else found._replace(arm="stay", deviation=0.0)
+
+
 def explain(
     request: PriceRequest,
     pricer: Pricer,
@@ -104,7 +121,8 @@ def explain(
             the product's category in place of its own history.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
         held: Products that are held out of pricing; the twin of one of them, which stands for its category, is too.
-        tests: Price tests. What one drew is a driver of its own; the others are those of the price before the draw.
+        tests: Price tests. What one drew is a driver of its own: the price given less that of the arm that stays, which
+            is the price that the other drivers explain.
 
     Raises:
         RequestError: A request cannot be priced, or for demand, nothing says how much sells.
@@ -112,6 +130,7 @@ def explain(
     known = request.model_copy(update={"current_price": None, "list_price": None, "unit_cost": None})
     held = _Held(held, twin=request.product_id in held)
     (decided, history) = pricer.price_detailed([request, known], today=today, held=held, tests=tests)
+    before = NO_TESTS if decided.test is None else _Undrawn(tests.tests, request.product_id)
     whole = request.model_copy(update=_on(decided.date))
     if against is None:
         whole, baseline = _ordinary(whole, decided, history)
@@ -123,7 +142,7 @@ def explain(
     def value(mixtures: Sequence[PriceRequest]) -> Sequence[float]:
         if quantity == "demand":
             return pricer.demand_at(mixtures, [price] * len(mixtures), today=today)
-        answers = pricer.price_detailed(mixtures, today=today, held=held)
+        answers = pricer.price_detailed(mixtures, today=today, held=held, tests=before)
         return [answer.decision.recommended_price for answer in answers]
 
     names = [name for name, fields in GROUPS.items() if _part(whole, fields) != _part(baseline, fields)]
@@ -198,18 +217,25 @@ def _ordinary(request: PriceRequest, decided: Detailed, history: Detailed) -> tu
         "strategy": None,
     }
     for field in ("current_price", "list_price", "unit_cost"):
-        ordinary[field] = getattr(history, field) if getattr(request, field) is not None else None
+        ordinary[field] = _word(history, field) if getattr(request, field) is not None else None
     if decided.decision.source == "model" and decided.category is not None:
         # The twin is a stranger of the same category, so both must say what only the product's own history knows.
         for field in ("current_price", "list_price", "unit_cost"):
-            whole[field] = getattr(decided, field)
-            ordinary[field] = getattr(history, field)
+            whole[field] = _word(decided, field)
+            ordinary[field] = _word(history, field)
         whole["category"] = decided.category
         ordinary |= {"category": decided.category, "product_id": TWIN}
     written = request.model_copy(update=whole)
     if written.is_holiday is None:
         ordinary["is_holiday"] = None  # the calendar's holidays come and go with the day
     return written, written.model_copy(update=ordinary)
+
+
+def _word(answer: Detailed, field: str) -> float | None:
+    """A number that a decision rested on, as a request would say it; None for an assumed cost, which nobody said."""
+    assumed = field == "unit_cost" and "cost_assumed" in answer.decision.reasons
+    number: float | None = None if assumed else getattr(answer, field)
+    return number
 
 
 def _on(date: dt.date) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.decision.cadence import AHEAD, LONGEST, UNKNOWN, delivery_gaps, next_deliveries
+from pricing.decision.cadence import (
+    AHEAD,
+    LONGEST,
+    LOOK_BACK,
+    UNKNOWN,
+    delivery_gaps,
+    last_deliveries,
+    next_deliveries,
+    stock_jumps,
+)
 from pricing.demand.curve import DELIVERIES
 
 Floats = NDArray[np.floating]
@@ -32,6 +41,7 @@ _ARRAYS = (
     "comp_price",
     "seen_low",
     "seen_high",
+    "stock_jumps",
     "delivery_gaps",
     "last_delivery",
     "deliveries",
@@ -59,6 +69,8 @@ class ProductFacts:
         comp_price: The competitor's last known price; NaN where unknown.
         seen_low: Lowest price that a person ever charged or set; NaN where unknown.
         seen_high: Highest such price; NaN where unknown.
+        stock_jumps: (product, bytes) `cadence.stock_jumps` as bits, from which the next three are learnt; no bytes in a
+            version that was packed without.
         delivery_gaps: (product, LONGEST) as `cadence.delivery_gaps` finds them.
         last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
         deliveries: (product, AHEAD, DELIVERIES) as `cadence.next_deliveries` works them out.
@@ -82,6 +94,7 @@ class ProductFacts:
     comp_price: Floats
     seen_low: Floats
     seen_high: Floats
+    stock_jumps: NDArray[np.uint8]
     delivery_gaps: Floats
     last_delivery: Days
     deliveries: NDArray[np.uint8]
@@ -98,8 +111,9 @@ class ProductFacts:
             panel: The history.
             anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
         """
-        gaps, last_delivery = delivery_gaps(panel)
         state_date = panel.dates[-1].astype("datetime64[D]")
+        learnt = _deliveries(stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)
+        learnt |= _anchor_columns(Anchors.from_panel(panel), panel.product_ids)
         facts = cls(
             period=panel.period,
             state_date=state_date,
@@ -111,13 +125,10 @@ class ProductFacts:
             cost_assumed=panel.cost_assumed,
             stock=_left(panel),
             comp_price=_as_written(_last_known(panel.comp_price)),
-            delivery_gaps=gaps,
-            last_delivery=last_delivery,
-            deliveries=next_deliveries(gaps, periods_since(last_delivery, state_date, period=panel.period)),
             last_change=_last_change(panel),
             typical_units=_typical_units(panel),
             recurring=recurring_holidays(panel),
-            **_anchor_columns(Anchors.from_panel(panel), panel.product_ids),
+            **learnt,
         )
         return facts if anchors is None else facts.anchored(anchors)
 
@@ -160,6 +171,20 @@ class ProductFacts:
         since = periods_since(self.last_delivery, self.state_date, period=self.period)
         return replace(self, deliveries=next_deliveries(self.delivery_gaps, since))
 
+    def jumps(self) -> Bools | None:
+        """(product, LOOK_BACK) as `cadence.stock_jumps` finds them; None in a version that was packed without."""
+        if not self.stock_jumps.shape[1]:
+            return None
+        return np.unpackbits(self.stock_jumps, axis=1, count=LOOK_BACK).astype(np.bool_)
+
+    def with_jumps(self, jumps: Bools) -> "ProductFacts":
+        """The facts with these jumps of stock and all that is learnt from them.
+
+        Args:
+            jumps: (product, LOOK_BACK) as `cadence.stock_jumps` finds them.
+        """
+        return replace(self, **_deliveries(jumps, self.categories, state_date=self.state_date, period=self.period))
+
 
 def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
     """(product,) periods from each date to `now`; NaN where there is none."""
@@ -167,10 +192,23 @@ def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
     return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
 
 
+def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:
+    """The columns that are learnt from jumps of stock."""
+    gaps = delivery_gaps(jumps, categories=categories)
+    last = last_deliveries(jumps, state_date=state_date, period=period)
+    return {
+        "stock_jumps": np.packbits(jumps, axis=1),
+        "delivery_gaps": gaps,
+        "last_delivery": last,
+        "deliveries": next_deliveries(gaps, periods_since(last, state_date, period=period)),
+    }
+
+
 def _unknown(products: int) -> dict[str, NDArray[Any]]:
     """What versions that were packed by earlier releases do not say."""
     return {
         **{name: np.full(products, np.nan) for name in _ANCHORED},
+        "stock_jumps": np.zeros((products, 0), np.uint8),
         "delivery_gaps": np.full((products, LONGEST), np.nan, np.float32),
         "last_delivery": np.full(products, np.datetime64("NaT", "D")),
         "deliveries": np.full((products, AHEAD, DELIVERIES), UNKNOWN, np.uint8),

@@ -102,7 +102,7 @@ def _guardrails(these: Circumstances, config: Guardrails) -> Iterator[tuple[str,
         yield "max_move", these.current_price * (1 - move), these.current_price * (1 + move)
     if config.seen is not None:
         # Where the cost is only assumed, a price that nobody ever charged may lie below the real one.
-        beyond = np.where(these.cost_sd > 0, 0.0, config.seen)
+        beyond = np.where(these.cost_assumed, 0.0, config.seen)
         yield (
             "seen",
             np.where(np.isnan(these.seen_low), -np.inf, these.seen_low * (1 - beyond)),

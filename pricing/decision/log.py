@@ -10,7 +10,8 @@ A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day 
 `units` expected at each over the requested period; since the size was added, `size` of the negative binomial that has
 the forecast's mean and variance at each), `shadow` (priced, never answered), `trial` (the strategies on trial
 and their arm, or null) and, since there are price tests, `test`: null, or the `name`, `arm`, `odds` and log `deviation`
-that a price test drew for this price, whatever the guardrails left of it.
+that a price test drew for this price, whatever the guardrails left of it, and, since decisions are held to be in force
+until the next one, the test's `end`, the first day after it.
 """
 
 import datetime as dt
@@ -283,7 +284,7 @@ def _test(draw: Draw | None) -> str:
         return "null"
     return (
         f'{{"name":{_text(draw.test)},"arm":{_text(draw.arm)},"odds":{_number(draw.odds)},'
-        f'"deviation":{_number(draw.deviation)}}}'
+        f'"deviation":{_number(draw.deviation)},"end":"{draw.end}"}}'
     )
 
 

@@ -3,14 +3,17 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.decision.price_tests import NO_TESTS, Plan
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 CHARGED = 0.005  # log units; a price in the sales that is further from the one given was not charged
@@ -29,11 +32,13 @@ class Draws:
         deviation: (product, period) log of the price asked over the one that would have been charged; NaN where nothing
             was drawn, or another price was charged than was given.
         name: (product, period) the test that drew; "" where `deviation` is NaN.
-        logged: Drawn periods of the panel that the log holds.
+        week: (product, period) number of the week, from Monday on, that was drawn for; -1 where `deviation` is NaN.
+        logged: Periods of the panel in which a draw was in force, by the log.
     """
 
     deviation: Floats
     name: NDArray[np.str_]
+    week: Ints
     logged: int
 
     @property
@@ -44,7 +49,12 @@ class Draws:
     def of(self, name: str) -> "Draws":
         """Those of one test."""
         mine = self.name == name
-        return Draws(np.where(mine, self.deviation, np.nan), np.where(mine, self.name, ""), int(mine.sum()))
+        return Draws(
+            np.where(mine, self.deviation, np.nan),
+            np.where(mine, self.name, ""),
+            np.where(mine, self.week, -1),
+            int(mine.sum()),
+        )
 
 
 @dataclass(frozen=True)
@@ -60,36 +70,71 @@ class Estimate:
         return self.value - Z80 * self.error, self.value + Z80 * self.error
 
 
-def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
+def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]], *, plan: Plan = NO_TESTS) -> Draws:
     """The draws in a decision log whose prices were charged.
 
-    Of several decisions for a product and day the last one counts that was made before the day was over.
+    A decision belongs to the period of the panel that its date lies in, on a weekly panel to that week, and counts if
+    it was made before that period was over, be it in the middle of a week; of several the last one counts. It is in
+    force from there until the next period with a decision, or the end of its test. A period in which it is in force has
+    its draw if the sales show the price that was given; so a week in whose middle the price changed has none.
 
     Args:
         panel: The sales.
         records: `decision.log.LogReading.records`, in the order of `at`.
+        plan: Says when tests ended that were stopped; of one that it does not know the log says when it was to end.
     """
     row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
     first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
-    last: dict[tuple[int, int], Mapping[str, Any]] = {}
+    last: dict[int, dict[int, Mapping[str, Any]]] = {}
     for record in records:
         row = row_of.get(str(record["product_id"]))
-        column = (dt.date.fromisoformat(record["date"]) - first).days // step
-        live = not record["shadow"] and record["at"][:10] <= record["date"]
-        if row is not None and live and 0 <= column < len(panel.dates):
-            last[row, column] = record
+        column = (_day(record["date"]) - first).days // step
+        made = (_day(record["at"]) - first).days // step
+        if row is not None and not record["shadow"] and made <= column < len(panel.dates):
+            last.setdefault(row, {})[column] = record
     deviation = np.full(panel.present.shape, np.nan)
     given = np.full(panel.present.shape, np.nan)
     name = np.full(panel.present.shape, "", dtype=object)
-    for at, record in last.items():
-        test = record.get("test")
-        if test:
-            deviation[at], name[at] = float(test["deviation"]), str(test["name"])
-            given[at] = float(record["decision"]["recommended_price"])
+    week = np.full(panel.present.shape, -1)
+    for row, decisions in last.items():
+        for column, following in pairwise([*sorted(decisions), len(panel.dates)]):
+            record = decisions[column]
+            test = record.get("test")
+            if not test:
+                continue
+            over = -(-(_end(record, plan) - first).days // step)  # the first period that begins after the test
+            force = slice(max(column, 0), max(min(following, max(over, column + 1)), 0))
+            deviation[row, force], name[row, force] = float(test["deviation"]), str(test["name"])
+            given[row, force] = float(record["decision"]["recommended_price"])
+            week[row, force] = _week(_day(record["date"]))
     drawn = np.isfinite(deviation) & panel.present
     with np.errstate(invalid="ignore", divide="ignore"):
         charged = drawn & (np.abs(np.log(panel.price / given)) <= CHARGED)
-    return Draws(np.where(charged, deviation, np.nan), np.where(charged, name, "").astype(str), int(drawn.sum()))
+    return Draws(
+        np.where(charged, deviation, np.nan),
+        np.where(charged, name, "").astype(str),
+        np.where(charged, week, -1),
+        int(drawn.sum()),
+    )
+
+
+def _day(moment: str) -> dt.date:
+    return dt.date.fromisoformat(moment[:10])
+
+
+def _end(record: Mapping[str, Any], plan: Plan) -> dt.date:
+    """The first day after a record's test; of a log that does not say it, after the week that was drawn for."""
+    test = record["test"]
+    planned = plan.find(str(test["name"]))
+    if planned is not None:
+        return planned.end
+    day = _day(record["date"])
+    return _day(test["end"]) if "end" in test else day + dt.timedelta(days=7 - day.weekday())
+
+
+def _week(day: dt.date) -> int:
+    """Number of a day's week, from Monday on."""
+    return (day.toordinal() - 1) // 7
 
 
 def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
@@ -98,7 +143,7 @@ def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
     The moment that an exponential demand with multiplicative errors has with an instrument (Mullahy 1997,
     doi:10.1162/003465397557169): sales restated by the elasticity, units · exp(−e · log price), do not go along with
     the draws. What else moved the price may go along with demand: the draws were not asked. A product's mean and each
-    period's share of all sales are taken out, which is for precision only. Errors are clustered by product and week.
+    period's share of all sales are taken out, which is for precision only. Errors are clustered by product and draw.
     Sold-out periods are left out.
     """
     mask = np.isfinite(draws.deviation) & ~panel.censored
@@ -128,12 +173,11 @@ def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
         above = (parts(middle)[1].sum() > 0) == falling
         low, high = (middle, high) if above else (low, middle)
     restated, moments = parts(low)
-    week = (panel.dates.astype(np.int64) + 3) // 7  # days since 1970, a Thursday; weeks begin on Mondays
-    clusters = np.add.reduceat(moments, np.flatnonzero(np.diff(week, prepend=week[0] - 1)), axis=1)
-    count = int((np.add.reduceat(mask, np.flatnonzero(np.diff(week, prepend=week[0] - 1)), axis=1) > 0).sum())
-    spare = max(count - int(rows.sum()), 1)  # each product's level was estimated
+    drawn = np.stack([np.nonzero(mask)[0], draws.week[rows][mask]])
+    clusters = np.bincount(np.unique(drawn, axis=1, return_inverse=True)[1].ravel(), moments[mask])
+    spare = max(len(clusters) - int(rows.sum()), 1)  # each product's level was estimated
     slope = float((draw * log_price * restated).sum())
-    return Estimate(low, float(np.sqrt((clusters**2).sum() * count / spare)) / max(abs(slope), 1e-12))
+    return Estimate(low, float(np.sqrt((clusters**2).sum() * len(clusters) / spare)) / max(abs(slope), 1e-12))
 
 
 def cost_of(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> Estimate:

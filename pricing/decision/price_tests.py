@@ -33,6 +33,7 @@ class Draw(NamedTuple):
         deviation: Log of the price asked over the price that would have been charged without the test.
         base: The product's price when the test was planned, from which prices are chosen while it lasts.
         reach: Largest size of a deviation in the test.
+        end: The first day after the test, as it was planned when it drew.
     """
 
     test: str
@@ -41,6 +42,7 @@ class Draw(NamedTuple):
     deviation: float
     base: float
     reach: float
+    end: dt.date
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,21 @@ class PriceTest:
 
     @property
     def end(self) -> dt.date:
-        """The first day after the test."""
+        """The first day after the test; its start where it was cancelled."""
         last = self.start + dt.timedelta(weeks=self.weeks)
         return last if self.stopped is None else min(last, max(self.stopped, self.start))
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was stopped before its first day was over, so that it has no periods."""
+        return self.end == self.start
+
+    @property
+    def days(self) -> str:
+        """Its first and last day in words, or that it was cancelled."""
+        if self.cancelled:
+            return f"cancelled, no periods (it was to start on {self.start})"
+        return f"{self.start} to {self.end - dt.timedelta(days=1)}"
 
     @property
     def deviation(self) -> float:
@@ -106,7 +120,7 @@ class PriceTest:
         key = "\n".join((self.name, product_id, str(block))).encode()
         order = _ORDERS[int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % len(_ORDERS)]
         arm = order[week]
-        return Draw(self.name, ARMS[arm], ODDS, (arm - 1) * self.deviation, base, self.deviation)
+        return Draw(self.name, ARMS[arm], ODDS, (arm - 1) * self.deviation, base, self.deviation, self.end)
 
 
 @dataclass(frozen=True)
@@ -137,10 +151,10 @@ class Plan:
             raise ConfigError(f"there is a price test {test.name} already; give another --name")
         for other in self.tests:
             both = sorted(set(other.prices) & set(test.prices))
-            if both and other.start < test.end and test.start < other.end:
+            if both and max(other.start, test.start) < min(other.end, test.end):
                 raise ConfigError(
                     f"price test {test.name}: {len(both)} of its products, first {both[0]}, are in {other.name} from "
-                    f"{other.start} to {other.end - dt.timedelta(days=1)}"
+                    f"{other.days}"
                 )
         return Plan((*self.tests, test))
 

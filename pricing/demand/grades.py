@@ -54,31 +54,51 @@ def flag_names(flags: int) -> tuple[str, ...]:
     return tuple(name for n, name in enumerate(FLAGS) if flags >> n & 1)
 
 
-def grade_products(evidence: Evidence, *, category_grade: Grades) -> Grades:
+def grade_products(evidence: Evidence, *, category_grade: Grades, category: Ints) -> Grades:
     """(product,) grades.
 
     *tested*: price tests alone removed half of the prior variance. *Own history*: the product's own moves did, from
-    enough fortnights, and the estimate ends at no limit. Else what its category is. Where a test of the assumptions
-    failed, all but *tested* are one grade lower.
+    enough fortnights, and the estimate ends at no limit. Else what its category is, if another product of the category
+    tells anything: what a product says itself is no more for being called its category's. Where a test of the
+    assumptions failed, all but *tested* are one grade lower, and *prior only* where no other product tells anything.
 
     Args:
         evidence: Of the products.
-        category_grade: (product,) grade of each product's category.
+        category_grade: (category,) grade of each category.
+        category: (product,) row of each product's category.
     """
     learnt = evidence.left <= 1.0 - IDENTIFIED
     own = learnt & (evidence.left_own <= 1.0 - IDENTIFIED) & (evidence.clusters >= LEAST_CLUSTERS)
     own &= (evidence.flags & AT_LIMIT) == 0
     tested = evidence.left_tested <= 1.0 - IDENTIFIED
-    grades = np.where(own, OWN_HISTORY, np.minimum(category_grade, CATEGORY))
-    grades = np.maximum(grades - ((evidence.flags & FALSIFIED) > 0), PRIOR_ONLY)
+    lent = _others_tell(evidence, category=category)
+    grades = np.where(own, OWN_HISTORY, np.where(lent, np.minimum(category_grade[category], CATEGORY), PRIOR_ONLY))
+    lower = np.where(lent, np.maximum(grades - 1, PRIOR_ONLY), PRIOR_ONLY)
+    grades = np.where((evidence.flags & FALSIFIED) > 0, lower, grades)
     return np.where(tested, TESTED, grades).astype(np.int8)
 
 
-def grade_categories(left: Floats, *, at_limit: NDArray[np.bool_]) -> Grades:
+def grade_categories(left: Floats, *, at_limit: NDArray[np.bool_], evidence: Evidence, category: Ints) -> Grades:
     """(category,) *category* where the data removed half of the prior variance of the category's mean, else prior only.
+
+    What all categories have in common may do so as well, so at least one product of its own must tell anything.
 
     Args:
         left: (category,) posterior over prior variance of the category's mean.
         at_limit: (category,) whether its mean ends at a limit.
+        evidence: Of the products.
+        category: (product,) row of each product's category.
     """
-    return np.where((left <= 1.0 - IDENTIFIED) & ~at_limit, CATEGORY, PRIOR_ONLY).astype(np.int8)
+    some = np.bincount(category, _tells(evidence), minlength=len(left)) > 0
+    return np.where((left <= 1.0 - IDENTIFIED) & ~at_limit & some, CATEGORY, PRIOR_ONLY).astype(np.int8)
+
+
+def _tells(evidence: Evidence) -> NDArray[np.bool_]:
+    """(product,) whether its own moves or price tests tell anything."""
+    return np.asarray(evidence.left_own < 1.0)
+
+
+def _others_tell(evidence: Evidence, *, category: Ints) -> NDArray[np.bool_]:
+    """(product,) whether the moves or price tests of another product in its category tell anything."""
+    tells = _tells(evidence)
+    return np.asarray(np.bincount(category, tells)[category] > tells)

@@ -114,14 +114,14 @@ def _identified(
     shrunk = believe(known, category=category, prior=prior)
     evidence = gather_evidence(study, table, known, shrunk, prior=prior)
     left = shrunk.mean_sd**2 / (prior.sd**2 * (1.0 - BETWEEN**2))
-    category_grade = grade_categories(left, at_limit=shrunk.category_at_limit)
+    category_grade = grade_categories(left, at_limit=shrunk.category_at_limit, evidence=evidence, category=category)
     return Identified(
         norms=replace(current, elasticity=shrunk.mean.astype(np.float32)),
         shrunk=shrunk,
         events=len(study.moves),
         control=known.shift.control,
         evidence=evidence,
-        grade=grade_products(evidence, category_grade=category_grade[category]),
+        grade=grade_products(evidence, category_grade=category_grade, category=category),
         category_grade=category_grade,
     )
 

@@ -152,13 +152,16 @@ class Known:
 
     def describe(self) -> str:
         """The figures in a sentence."""
+
+        def said(value: float, error: float) -> str:
+            return f"{value:+.2f} ± {error:.2f}" if np.isfinite(error) else "unknown"
+
         checks = self.checks
         named = {"before moves": checks.before, "later": checks.later, "after cuts": checks.dip} | checks.kinds
-        told = ", ".join(f"{name} {check.value:+.2f} ± {check.error:.2f}" for name, check in named.items())
-        return (
-            f"level {self.level:+.2f} ± {self.level_error:.2f}, shared doubt {self.shared_doubt:.2f}, "
-            f"control {self.shift.control:+.2f}, {told}"
-        )
+        told = ", ".join(f"{name} {said(check.value, check.error)}" for name, check in named.items())
+        level, control = said(self.level, self.level_error), f"{self.shift.control:+.2f}"
+        doubt = f"{self.shared_doubt:.2f}" if np.isfinite(self.shared_doubt) else "unknown"
+        return f"level {level}, shared doubt {doubt}, control {control}, {told}"
 
 
 def plan_study(

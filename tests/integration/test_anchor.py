@@ -231,12 +231,19 @@ def test_what_cannot_be_moved_is_said(
     assert shop.registry.aliases()["champion"] == "1"
 
 
-def test_without_a_champion_there_is_no_anchor_to_move(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
-    shop.add()
+@pytest.mark.parametrize("versions", [0, 1], ids=["an empty registry", "a challenger alone"])
+def test_without_a_champion_there_is_no_anchor_to_move_and_one_line_says_what_to_do(
+    shop: Shop, capsys: pytest.CaptureFixture[str], versions: int
+) -> None:
+    for _ in range(versions):
+        shop.add()
 
     assert anchor.main(["--product_id", "P00001", "--list_price", "5", "--reason", "x"]) == 2
 
-    assert "has no champion, so no anchors are in force yet" in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        "error: pricing has no champion, so no anchors are in force yet: train and promote a version"
+    )
 
 
 @pytest.mark.parametrize("sales", [False, True])

@@ -6,8 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines import train
 from pipelines.price_test import main
-from pricing.decision.price_tests import plan_file, read_plan
+from pricing.decision.price_tests import Plan, plan_file, read_plan, write_plan
+from tests.decision_kit import config
+from tests.integration.test_promote import Shop, whole
+from tests.integration.test_promote import shop as champion
+from tests.unit.test_price_test_results import MONDAY, logged, panel_of
+
+__all__ = ["champion", "whole"]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,19 @@ def test_a_test_is_planned_shown_and_stopped(shop: Path, capsys: pytest.CaptureF
     assert read_plan(plan_file(shop / "home")).draw("SKU1", dt.date(2025, 3, 10)) is None
 
 
+def test_a_test_that_is_stopped_before_it_begins_is_shown_as_cancelled(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(shop, "--name", "spring", "--products", "SKU1") == 0
+    assert main(["--stop", "--name", "spring", "--today", "2025-03-02"]) == 0
+    assert "price test spring is cancelled" in capsys.readouterr().out
+
+    assert main(["--show", "--today", "2025-03-20"]) == 0
+
+    shown = "spring: 1 products, ± 5.0%, cancelled, no periods (it was to start on 2025-03-03)\n"
+    assert capsys.readouterr().out == shown
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -79,3 +99,57 @@ def test_the_command_refuses_what_cannot_be_tested(
 
     assert expected in capsys.readouterr().err
     assert [test.name for test in read_plan(plan_file(shop / "home")).tests] == ["other"]
+
+
+@pytest.mark.parametrize(("elsewhere", "used"), [(False, 5), (True, 21)])
+def test_a_training_uses_draws_up_to_the_end_of_their_test(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool, used: int
+) -> None:
+    """A shop that asked once; of another shop's log no plan here says that its test was stopped."""
+    said: list[str] = []
+    monkeypatch.setattr(train.mlflow, "log_metrics", lambda figures: said.append(str(figures)))
+    folder = shop / "theirs" if elsewhere else shop / "home" / "decisions"
+    test, records = logged(folder, days=1)
+    write_plan(plan_file(shop / "home"), Plan((test,)).without("spring", after=MONDAY + dt.timedelta(days=5)))
+    price = np.full((1, 30), records[0]["decision"]["recommended_price"])
+    panel = panel_of(np.array(["apple"]), np.datetime64(MONDAY) + np.arange(30), units=np.ones((1, 30)), price=price)
+
+    tested = train._tested(panel, folder if elsewhere else None, say=said.append)
+
+    assert np.isfinite(tested[0]).sum() == used
+    assert said[-1] == f"price tests: {used} product-periods used, 0 left out whose price was not charged"
+
+
+def asked(champion: Shop, name: str, *, guardrails: str) -> int:
+    """Plans a test of a product with the guardrails of a file."""
+    path = champion.folder / "mine.yaml"
+    path.write_text(f"decision: {{guardrails: {{{guardrails}}}}}\n")
+    product = str(champion.whole.product_ids[0])
+    where = ["--sales", champion.sales(150), "--config", str(path), "--today", "2025-03-02"]
+    return main([*where, "--name", name, "--products", product])
+
+
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+def test_a_test_is_planned_with_what_the_champion_serves_by(champion: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_file(champion.folder / "home")
+    assert asked(champion, "before", guardrails="min_days: 14") == 2
+    assert "min_days is 14 in" in capsys.readouterr().err
+
+    champion.add(alias="champion", config=config(guardrails={"max_move": 0.01}))
+    assert asked(champion, "close", guardrails="max_move: 0.1") == 2
+    assert "no room inside the guardrails" in capsys.readouterr().err
+    champion.add(alias="champion", config=config(guardrails={"max_move": 0.1}))
+    assert asked(champion, "wide", guardrails="max_move: 0.01, min_days: 14") == 0
+    assert "as champion 2 allows" in capsys.readouterr().out
+    champion.add(alias="champion", config=config(guardrails={"min_days": 14}))
+    assert asked(champion, "late", guardrails="min_days: 0") == 2
+
+    assert "min_days is 14 in champion 3" in capsys.readouterr().err
+    assert [test.name for test in read_plan(plan).tests] == ["wide"]
+
+
+def test_the_help_says_whose_configuration_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    assert "the configuration packed in the champion's version" in " ".join(capsys.readouterr().out.split())

@@ -16,6 +16,8 @@ from pipelines.cli import EXIT_REFUSED
 from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.panel import SERIES, Panel
+from pricing.decision.facts import ProductFacts
+from pricing.demand.state import span
 from tests.experiments import ROOT, cut_off_before
 from tests.integration.test_promote import Shop, shop, whole
 from tests.versions import make_demand
@@ -74,6 +76,45 @@ def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
     for name, values in version.facts.to_arrays().items():
         if name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
             np.testing.assert_array_equal(values[5], before.facts.to_arrays()[name][5], err_msg=name)
+
+
+def restocked(panel: Panel, *, since: int, every: int) -> Panel:
+    """The panel with deliveries to all products in another rhythm from a day on."""
+    units, stock = np.nan_to_num(np.array(panel.units_sold)), np.array(panel.stock)
+    for day in range(since, stock.shape[1]):
+        left = np.maximum(stock[:, day - 1] - units[:, day - 1], 0)
+        stock[:, day] = np.where(day % every == 0, left + 500, left)
+    return replace(panel, stock=stock, units_sold=np.where(panel.present, np.minimum(units, stock), np.nan))
+
+
+@pytest.mark.parametrize("days", [136, 150, 180])
+@pytest.mark.parametrize("ago", [0, 5], ids=["new rows alone", "a few old rows, too"])
+def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(shop: Shop, days: int, ago: int) -> None:
+    panel = launched(restocked(shop.panel(days), since=125, every=3), row=5, day=135)
+    known = panel.through(panel.dates[134]).select(np.flatnonzero(np.arange(12) != 5))
+    shop.add(panel=known, alias="champion")
+    before = shop.fetch("champion").facts
+
+    assert refresh.main(["--sales", shop.sales(days, first=135 - ago, panel=panel)]) == 0
+
+    facts, whole = shop.fetch("challenger").facts, ProductFacts.from_panel(panel)
+    for name in ("stock_jumps", "delivery_gaps", "last_delivery", "deliveries"):
+        np.testing.assert_array_equal(getattr(facts, name), getattr(whole, name), err_msg=name)
+    assert days == 136 or not np.array_equal(np.delete(facts.delivery_gaps, 5, axis=0), before.delivery_gaps)
+
+
+def test_a_version_that_remembers_no_jumps_of_stock_keeps_its_gaps_until_it_reads_a_whole_history(whole: Panel) -> None:
+    panel = restocked(whole.through(whole.dates[149]), since=112, every=3)
+    new, past = span(panel, 120, 150), panel.through(panel.dates[119])
+    old = replace(ProductFacts.from_panel(past), stock_jumps=np.zeros((12, 0), np.uint8))
+
+    kept = refresh.carry_facts(old, span(panel, 115, 150), new, kept=span(panel, 85, 120), whole=False)
+    read = refresh.carry_facts(old, span(panel, 115, 150), panel, kept=span(panel, 85, 120), whole=True)
+
+    np.testing.assert_array_equal(kept.delivery_gaps, old.delivery_gaps)
+    assert kept.jumps() is None
+    assert (kept.last_delivery > old.last_delivery)[~np.isnat(old.last_delivery)].all()
+    np.testing.assert_array_equal(read.delivery_gaps, ProductFacts.from_panel(panel).delivery_gaps)
 
 
 @pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])

@@ -223,6 +223,25 @@ def test_a_weekly_version_decides_alone_as_in_a_batch() -> None:
         assert agree(*both(by, ask(place, current_stock=12, is_promo=True), today=day(2)))
 
 
+@pytest.mark.parametrize("doubt", [0.0, 0.1])
+def test_an_assumed_cost_keeps_the_lowest_price_charged_as_a_floor_whatever_the_doubt_about_it(doubt: float) -> None:
+    settings = config(guardrails={"seen": 0.1}, strategy="clearance", confidence_threshold=0.0)
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"margin_sd": doubt})})
+    facts = version().facts
+    facts = replace(facts, cost_assumed=np.ones(12, bool), unit_cost=facts.price / 3, seen_low=0.99 * facts.price)
+    by = Pricer(version().demand, facts, settings, version="7")
+    floor = math.ceil(99 * facts.price[0] - 1e-6) / 100
+    requests = [ask(current_stock=1e5), ask(current_stock=1e5, unit_cost=float(facts.unit_cost[0]))]
+
+    for request, known in zip(requests, (False, True), strict=True):
+        alone, batch = both(by, request, today=day(1))
+
+        assert decides(by, request, today=day(1))
+        assert agree(alone, batch)
+        assert (alone.decision.recommended_price < floor) is known
+        assert ("cost_assumed" in alone.decision.reasons) is not known
+
+
 def test_a_few_requests_come_in_order_each_as_alone() -> None:
     asked = [ask(place, current_stock=10 * place) for place in range(FEW)]
 

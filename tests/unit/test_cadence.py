@@ -5,8 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.cadence import AHEAD, LONGEST, UNKNOWN, delivery_gaps, next_deliveries
+from pricing.data.panel import Panel
+from pricing.decision.cadence import (
+    AHEAD,
+    LONGEST,
+    UNKNOWN,
+    carry_jumps,
+    delivery_gaps,
+    last_deliveries,
+    next_deliveries,
+    stock_jumps,
+)
 from pricing.demand.curve import DELIVERIES
+from pricing.demand.state import span
 from tests.unit.test_facts import DAYS, panel
 
 
@@ -21,6 +32,13 @@ def delivered(days: np.ndarray, *, sold: np.ndarray, fill: float = 50.0) -> np.n
     return stock
 
 
+def learnt(history: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """The gaps between deliveries and the last one of each product."""
+    jumps = stock_jumps(history)
+    last = last_deliveries(jumps, state_date=history.dates[-1], period=history.period)
+    return delivery_gaps(jumps, categories=history.categories), last
+
+
 def gaps_of(lengths: list[int]) -> np.ndarray:
     counts = np.bincount(np.array(lengths) - 1, minlength=LONGEST).astype(float)
     return (counts / counts.sum())[None]
@@ -31,7 +49,7 @@ def test_regular_deliveries_are_known_to_the_day(interval: int, phase: int) -> N
     sold = np.full(365, 4.0)
     stock = delivered(np.arange(phase, 365, interval), sold=sold, fill=4.0 * interval + 30)
 
-    gaps, last = delivery_gaps(panel(days=365, units_sold=sold, stock=stock))
+    gaps, last = learnt(panel(days=365, units_sold=sold, stock=stock))
     since = (np.datetime64("2025-12-31") - last).astype(float)
     table = next_deliveries(gaps, since)[0]
 
@@ -90,14 +108,14 @@ def test_a_product_of_too_few_deliveries_has_its_categorys() -> None:
     sold = np.full(DAYS, 1.0)
     stock = np.stack([delivered(np.array(days), sold=sold) for days in ([30], [7, 21, 35, 49, 63])])
 
-    gaps, last = delivery_gaps(panel(products=2, units_sold=sold, stock=stock))
+    gaps, last = learnt(panel(products=2, units_sold=sold, stock=stock))
 
     assert gaps.argmax(axis=1).tolist() == [13, 13]
     assert last[0] == np.datetime64("2025-01-31")
 
 
 def test_without_stock_nothing_is_known_of_deliveries() -> None:
-    gaps, last = delivery_gaps(panel(units_sold=np.full(DAYS, 1.0)))
+    gaps, last = learnt(panel(units_sold=np.full(DAYS, 1.0)))
 
     assert np.isnan(gaps).all()
     assert np.isnat(last).all()
@@ -105,7 +123,27 @@ def test_without_stock_nothing_is_known_of_deliveries() -> None:
 
 
 def test_a_history_of_two_days_does_not_fail() -> None:
-    gaps, last = delivery_gaps(panel(days=2, stock=np.array([5.0, 2.0])))
+    gaps, last = learnt(panel(days=2, stock=np.array([5.0, 2.0])))
 
     assert np.isnan(gaps).all()
     assert np.isnat(last[0])
+
+
+@given(data=st.data(), cut=st.integers(2, 500), days=st.integers(2, 500), overlap=st.integers(1, 40))
+def test_jumps_carried_forward_are_those_of_the_whole_history(
+    data: st.DataObject, cut: int, days: int, overlap: int
+) -> None:
+    cut = min(cut, days)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    stock = np.where(rng.random((3, days)) < 0.1, np.nan, rng.integers(0, 30, (3, days)))
+    whole = panel(products=3, days=days, units_sold=rng.integers(0, 9, (3, days)), stock=stock)
+    begin = max(cut - overlap, 0)
+
+    carried = carry_jumps(
+        stock_jumps(span(whole, 0, cut)),
+        span(whole, begin, days),
+        periods=days - cut,
+        since=whole.dates[begin],
+    )
+
+    np.testing.assert_array_equal(carried, stock_jumps(whole))

@@ -192,8 +192,12 @@ def test_a_price_that_nobody_ever_charged_is_said_and_limited() -> None:
     assert all("outside_seen_prices" in codes(int(chosen.reasons[0])) for chosen in (free, near))
 
 
-def test_with_an_assumed_cost_no_price_lies_below_what_was_ever_charged() -> None:
-    these = circumstances(unit_cost=4.0, cost_sd=np.array([0.0, 0.1]), seen_low=9.5, seen_high=12.0)
+@pytest.mark.parametrize("doubt", [0.0, 0.1])
+def test_with_an_assumed_cost_no_price_lies_below_what_was_ever_charged(doubt: float) -> None:
+    assumed_too = np.array([False, True])
+    these = circumstances(
+        unit_cost=4.0, cost_sd=doubt * assumed_too, cost_assumed=assumed_too, seen_low=9.5, seen_high=12.0
+    )
 
     known, assumed = decide(these, demand(4.0), config(guardrails={"seen": 0.1})).price
 

@@ -1,6 +1,9 @@
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pricing.config import DEFAULT_PATH, load_config
 from pricing.errors import ConfigError
@@ -12,6 +15,28 @@ def test_every_configuration_of_the_project_is_sound(path: Path) -> None:
     config = load_config(path)
 
     assert max(config.data.list_price_window, config.data.zero_window) <= config.demand.checkpoint
+
+
+def test_the_weekly_configuration_holds_what_differs_and_nothing_else() -> None:
+    weekly, default = (
+        yaml.safe_load((DEFAULT_PATH.parent / name).read_text()) for name in ("weekly.yaml", DEFAULT_PATH)
+    )
+    config, daily = load_config(DEFAULT_PATH.parent / "weekly.yaml"), load_config()
+
+    def leaves(values: Any, beside: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from leaves(value, beside[key], f"{at}{key}.")
+            else:
+                yield f"{at}{key}", value, beside[key]
+
+    assert [key for key, value, before in leaves(weekly, default) if value == before] == []
+    assert config.data.period == "week"
+    assert 7 * config.demand.horizon == daily.demand.horizon
+    assert min(config.monitoring.maturities) == 7
+    assert config.monitoring.alarms["sales_late"].metric == daily.monitoring.alarms["sales_late"].metric
+    assert config.tuning.space["recency_half_life"] == ChoicesConfig(choices=(None, 26, 52, 104))
+    assert config.decision == daily.decision
 
 
 @pytest.mark.parametrize(

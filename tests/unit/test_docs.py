@@ -1,16 +1,21 @@
 """What the documents name exists."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.serving_kit import open_shop
+from tests.versions import shared_version
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = yaml.safe_load((ROOT / "config" / "default.yaml").read_text(encoding="utf-8"))
 DOTTED = re.compile(r"`((?:pricing|pipelines|serving|monitoring)\.[\w.]+)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+REQUEST = re.compile(r"curl -s http://127\.0\.0\.1:8080(/\w+) [^']*'Content-Type: application/json' -d '([^']*)'")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -49,6 +54,15 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     links = LINK.findall(document.read_text(encoding="utf-8"))
 
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_every_request_that_the_readme_shows_is_answered(tmp_path: Path) -> None:
+    shown = REQUEST.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+
+    with open_shop(tmp_path, version=shared_version()) as shop:
+        answers = {route: shop.client.post(route, json=json.loads(body)).status_code for route, body in shown}
+
+    assert answers == {"/get_price": 200, "/explain": 200, "/simulate": 200}
 
 
 def test_the_trace_names_every_stage() -> None:

@@ -16,6 +16,8 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.registry.knowledge import MEANINGS
 from pricing.registry.version import load
+from tests.decision_kit import TODAY as KIT_TODAY
+from tests.decision_kit import ConstantElasticity, config, facts
 from tests.serving_kit import REQUEST, Shop, open_shop
 from tests.versions import shared_version
 
@@ -112,6 +114,19 @@ def test_what_is_explained_is_the_price_that_is_given(pricer: Pricer) -> None:
         (decision,) = pricer.price([asked], today=TODAY)
         assert explanation.value == decision.recommended_price
         assert explanation.decision.decision.recommended_price == decision.recommended_price
+
+
+@pytest.mark.parametrize("current", [9.0, 10.5, 12.0])
+def test_the_price_of_a_product_whose_cost_is_assumed_is_the_one_explained(current: float) -> None:
+    known = facts(cost_assumed=np.ones(3, bool))
+    pricer = Pricer(ConstantElasticity(), known, config(guardrails={"max_move": 0.1}), version="1")
+    asked = PriceRequest(product_id="apple", current_stock=100, day_of_week="Friday", current_price=current)
+
+    explanation = explain(asked, pricer, today=KIT_TODAY)
+
+    assert "cost_assumed" in explanation.decision.decision.reasons
+    assert explanation.value == explanation.decision.decision.recommended_price
+    assert "cost" not in {driver.name for driver in explanation.drivers}
 
 
 def test_an_unknown_product_is_explained_too(pricer: Pricer) -> None:

@@ -160,13 +160,14 @@ def test_the_prices_seen_are_those_of_rows() -> None:
 def test_facts_of_an_earlier_release_know_no_deliveries_and_no_prices_seen() -> None:
     facts = ProductFacts.from_panel(panel(products=2))
     arrays = facts.to_arrays()
-    for name in ("seen_low", "seen_high", "delivery_gaps", "deliveries"):
+    for name in ("seen_low", "seen_high", "stock_jumps", "delivery_gaps", "deliveries"):
         del arrays[name]
 
     again = ProductFacts.from_arrays(arrays, facts.meta())
 
     assert np.isnan(again.seen_low).all()
     assert (again.deliveries == UNKNOWN).all()
+    assert again.jumps() is None
 
 
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:

@@ -17,17 +17,23 @@ from pricing.demand.grades import (
     TESTED,
     TREND,
     Evidence,
-    blank_evidence,
     flag_names,
     grade_categories,
     grade_products,
 )
 
+GOOD = {"moves": 40, "clusters": 20, "prices": 12, "left": 0.2, "left_own": 0.25, "left_tested": 1.0, "flags": 0}
 
-def evidence(**changes: float) -> Evidence:
-    """One product with a good history."""
-    good = {"moves": 40, "clusters": 20, "prices": 12, "left": 0.2, "left_own": 0.25, "left_tested": 1.0, "flags": 0}
-    return Evidence(**{name: np.asarray([value]) for name, value in (good | changes).items()})
+
+def evidence(*products: dict[str, float]) -> Evidence:
+    """Products with a good history, but for what is given."""
+    return Evidence(**{name: np.asarray([(GOOD | one)[name] for one in products]) for name in GOOD})
+
+
+def grades(*products: dict[str, float], category: int) -> list[int]:
+    """The grades of products of one category."""
+    graded = np.asarray([category], np.int8)
+    return grade_products(evidence(*products), category_grade=graded, category=np.zeros(len(products), int)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -47,21 +53,57 @@ def evidence(**changes: float) -> Evidence:
     ],
 )
 def test_a_grade_is_what_the_evidence_earns(changes: dict[str, float], category: int, expected: int) -> None:
-    grade = grade_products(evidence(**changes), category_grade=np.asarray([category], np.int8))
-
-    assert grade.tolist() == [expected]
+    assert grades(changes, {}, category=category)[0] == expected
 
 
 def test_products_without_evidence_are_their_categorys_at_best() -> None:
-    grades = grade_products(blank_evidence(2), category_grade=np.asarray([CATEGORY, PRIOR_ONLY], np.int8))
+    nothing = {"left": 1.0, "left_own": 1.0, "clusters": 0}
 
-    assert grades.tolist() == [CATEGORY, PRIOR_ONLY]
+    assert grades(nothing, {}, category=CATEGORY)[0] == CATEGORY
+    assert grades(nothing, {}, category=PRIOR_ONLY)[0] == PRIOR_ONLY
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, OWN_HISTORY),
+        ({"clusters": 3}, PRIOR_ONLY),
+        ({"left_own": 0.6}, PRIOR_ONLY),
+        ({"flags": AT_LIMIT}, PRIOR_ONLY),
+        ({"flags": TREND}, PRIOR_ONLY),
+        ({"left_tested": 0.4, "flags": TREND}, TESTED),
+    ],
+)
+@pytest.mark.parametrize("company", [[], [{"left_own": 1.0, "left": 0.5, "clusters": 0}]], ids=["alone", "silent"])
+def test_a_category_lends_nothing_to_the_only_product_that_it_learnt_from(
+    changes: dict[str, float], expected: int, company: list[dict[str, float]]
+) -> None:
+    found = grades(changes, *company, category=CATEGORY)
+
+    assert found == [expected, *[CATEGORY for _ in company]]  # but it does to the others
+
+
+def test_no_product_of_another_category_lends_its_evidence() -> None:
+    both = evidence({"clusters": 3}, {})
+    graded = np.asarray([CATEGORY, CATEGORY], np.int8)
+
+    found = grade_products(both, category_grade=graded, category=np.asarray([0, 1]))
+
+    assert found.tolist() == [PRIOR_ONLY, OWN_HISTORY]
 
 
 def test_a_category_counts_where_half_of_the_doubt_about_its_mean_is_gone() -> None:
-    grades = grade_categories(np.asarray([0.4, 0.6, 0.1]), at_limit=np.asarray([False, False, True]))
+    products = evidence({}, {"left_own": 1.0}, {}, {}, {"left_own": 1.0})
+    where = np.asarray([0, 0, 1, 2, 3])
 
-    assert grades.tolist() == [CATEGORY, PRIOR_ONLY, PRIOR_ONLY]
+    found = grade_categories(
+        np.asarray([0.4, 0.6, 0.1, 0.4]),
+        at_limit=np.asarray([False, False, True, False]),
+        evidence=products,
+        category=where,
+    )
+
+    assert found.tolist() == [CATEGORY, PRIOR_ONLY, PRIOR_ONLY, PRIOR_ONLY]  # no product of the last tells anything
 
 
 def test_flags_have_names() -> None:

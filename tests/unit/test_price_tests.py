@@ -15,6 +15,7 @@ from pricing.decision.candidates import EDGE
 from pricing.decision.explanation import PRICE_TEST, explain
 from pricing.decision.price_tests import ARMS, NO_TESTS, Plan, PriceTest, read_plan, write_plan
 from pricing.decision.pricer import Pricer
+from pricing.decision.reasons import REASONS
 from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, SourceError
 from tests.decision_kit import TODAY, ConstantElasticity, config, facts
@@ -103,6 +104,20 @@ def test_no_product_is_in_two_tests_at_a_time() -> None:
     assert len(plan.with_test(make_test(name="other", start=MONDAY + dt.timedelta(weeks=6))).tests) == 2
 
 
+def test_a_test_that_was_stopped_before_it_began_is_cancelled_and_in_nobodys_way() -> None:
+    earlier, later = MONDAY - dt.timedelta(weeks=3), MONDAY + dt.timedelta(weeks=3)
+    plan = Plan((make_test(),)).without("spring", after=MONDAY - dt.timedelta(days=2))
+
+    cancelled = plan.find("spring")
+
+    assert cancelled.cancelled
+    assert not make_test(stopped=later).cancelled
+    assert cancelled.end == cancelled.start
+    assert cancelled.days == "cancelled, no periods (it was to start on 2025-03-03)"
+    assert all(cancelled.draw("apple", day) is None for day in DAYS)
+    assert len(plan.with_test(make_test(name="other", start=earlier)).tests) == 2
+
+
 def test_without_a_draw_every_answer_is_as_before() -> None:
     asked = [request(product, day) for product in ("apple", "cocoa") for day in DAYS[:3]]
 
@@ -183,6 +198,19 @@ def test_a_price_that_nobody_dares_to_move_is_tested_around_where_it_stands() ->
     assert {one.decision.source for one in given} == {"rule"}
 
 
+@pytest.mark.parametrize(("elasticity", "kept"), [(2.5, True), (6.0, False)])
+def test_held_beside_a_draw_is_said_of_the_price_before_it(elasticity: float, kept: bool) -> None:
+    of = pricer(ConstantElasticity(elasticities=(elasticity,)))
+
+    given = [answer(request(date=day, current_price=9.53), of=of) for day in DAYS[::7]]
+
+    before = {one.test.arm: one.decision.recommended_price for one in given}["stay"]
+    assert (before == 10.0) is kept  # the price at planning
+    assert all(("held" in one.decision.reasons) is kept for one in given)
+    assert len({one.decision.recommended_price for one in given}) == 3
+    assert all(word in REASONS["price_test"] for word in ("held", "low_confidence", "before the draw"))
+
+
 def test_an_explanation_names_the_draw_and_adds_up() -> None:
     day = next(day for day in DAYS if make_test().draw("apple", day).arm == "up")
 
@@ -193,6 +221,31 @@ def test_an_explanation_names_the_draw_and_adds_up() -> None:
     assert found.value == found.decision.decision.recommended_price
     total = sum(driver.effect for driver in found.drivers)
     assert found.baseline_value + total == pytest.approx(found.value)
+
+
+@pytest.mark.parametrize("current", [None, 9.53, 10.5])
+@pytest.mark.parametrize("elasticity", [1.5, 2.5, 6.0])
+@pytest.mark.parametrize("assumed", [False, True])
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_explanation_attributes_to_the_draw_what_the_arm_that_stays_lacks(
+    current: float | None, elasticity: float, assumed: bool, arm: str
+) -> None:
+    """Whatever the price on the shelf is, which may hold the last draw."""
+    known = facts(cost_assumed=np.full(3, assumed))
+    demand = ConstantElasticity(elasticities=(elasticity,))
+    of = Pricer(demand, known, config(guardrails={"max_move": 0.1}), version="1", new_id=lambda: "id")
+    day = next(day for day in DAYS if make_test().draw("apple", day).arm == arm)
+    others = (Plan((make_test(name=f"other-{number}"),)) for number in range(100))
+    stays = next(plan for plan in others if plan.draw("apple", day).arm == "stay")
+    asked = request(date=day, current_price=current)
+
+    found = explain(asked, of, today=TODAY, tests=Plan((make_test(),)))
+
+    price, still = (answer(asked, of=of, tests=plan).decision for plan in (Plan((make_test(),)), stays))
+    effect = {driver.name: driver.effect for driver in found.drivers}
+    assert effect[PRICE_TEST] == pytest.approx(price.recommended_price - still.recommended_price, abs=1e-12)
+    assert found.value == price.recommended_price
+    assert found.baseline_value + sum(effect.values()) == pytest.approx(found.value)
 
 
 def test_the_log_keeps_the_draw_with_its_odds() -> None:
@@ -207,6 +260,7 @@ def test_the_log_keeps_the_draw_with_its_odds() -> None:
         "arm": given.test.arm,
         "odds": pytest.approx(1 / 3),
         "deviation": pytest.approx(given.test.deviation),
+        "end": "2025-04-14",
     }
     untested = entry(request("cocoa"), answer(request("cocoa")), at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
     assert json.loads(untested.encode())["test"] is None

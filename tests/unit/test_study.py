@@ -10,6 +10,7 @@ from pricing.data.panel import Panel
 from pricing.demand import study as of
 from pricing.demand.elasticity import Prior
 from pricing.demand.events import PATIENT, SPELL, after_cuts, after_moves, around_moves, during_tests, find_moves
+from pricing.demand.falsification import Check
 from pricing.demand.regression import Shift
 from pricing.demand.sampling import Table, build_table
 from pricing.demand.study import (
@@ -245,3 +246,16 @@ def test_no_ratio_is_read_from_steps_within_the_noise() -> None:
     assert still_to_go(0.19, before=0.17, noise=0.28) == pytest.approx(0.19)
     assert still_to_go(0.19, before=0.17, noise=0.1) == pytest.approx(4 * 0.19)
     assert still_to_go(-0.1, before=0.5, noise=0.1) == pytest.approx(0.1)
+
+
+def test_what_nothing_is_known_of_is_called_unknown() -> None:
+    nothing = Known.nothing(2, level=-2.0)
+    doubted = replace(nothing, shared_doubt=np.inf)
+    known = replace(nothing, level_error=0.1, checks=replace(nothing.checks, later=Check(0.2, 0.05)))
+
+    assert nothing.describe() == (
+        "level unknown, shared doubt 0.00, control +0.00, before moves unknown, later unknown, after cuts unknown"
+    )
+    assert "shared doubt unknown" in doubted.describe()
+    assert known.describe().startswith("level -2.00 ± 0.10, ")
+    assert "later +0.20 ± 0.05" in known.describe()
