@@ -2,7 +2,7 @@
 
 A move was right when its price earns, in expectation until the next delivery and under the market's own demand, at
 least as much as the price that stood; a hold, when the standing price earns at least as much as one step either way,
-as far as the guardrails allow one.
+as far as the guardrails allow one. Where they allow neither, a hold claims nothing.
 Nothing is claimed of a product without stock, which no price sells.
 `python -m benchmarks.demand` judges every decision of the platform so.
 """
@@ -57,12 +57,10 @@ class Judged:
         price = np.array([decision.recommended_price for decision in decisions])
         standing = requests.current_price
         low, high = np.maximum(requests.lowest, allowed[:, 0]), np.minimum(requests.highest, allowed[:, 1])
-        beside = np.stack([standing * (1 + self.hold_step), standing / (1 + self.hold_step)])
-        beside = np.clip(beside, low, high)
-        higher, lower = np.where(np.abs(beside / standing - 1) < NO_STEP, standing, beside)
+        higher, lower = steps_beside(standing, step=self.hold_step, low=low, high=high)
         asked = np.stack([price, standing, higher, lower], axis=1)  # (request, 4)
         worth = true_worth(self.market, requests, asked, shelf=shelf)
-        moves, holds = by_model & ~held, by_model & held
+        moves, holds = by_model & ~held, by_model & held & ((higher != standing) | (lower != standing))
         self.claims["moves"].append((confidence[moves], worth[moves, 0] >= worth[moves, 1]))
         beside = np.maximum(worth[holds, 2], worth[holds, 3])
         self.claims["holds"].append((confidence[holds], worth[holds, 1] >= beside - 1e-12))
@@ -79,6 +77,13 @@ class Judged:
                 "right": np.bincount(bin_, right, BINS).astype(int).tolist(),
             }
         return out
+
+
+def steps_beside(standing: Floats, *, step: float, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """(request,) one step up and one down inside the limits; the standing price where they leave none."""
+    beside = np.clip(np.stack([standing * (1 + step), standing / (1 + step)]), low, high)
+    higher, lower = np.where(np.abs(beside / standing - 1) < NO_STEP, standing, beside)
+    return higher, lower
 
 
 def true_worth(market: SimulatedMarket, requests: Requests, prices: Floats, *, shelf: Shelf) -> Floats:
@@ -129,7 +134,7 @@ def brier_skill(decisions: NDArray[np.int64], right: NDArray[np.int64]) -> float
     return float(1 - score / max(base * (1 - base), 1e-12))
 
 
-def fitted(decisions: NDArray[np.int64], right: NDArray[np.int64], *, knots: int = 9) -> list[tuple[float, float]]:
+def fitted(decisions: NDArray[Any], right: NDArray[Any], *, knots: int = 6) -> list[tuple[float, float]]:
     """Pairs for `decision.calibration`: isotonic regression, read at quantiles of the confidence."""
     seen = decisions > 0
     centre = (np.arange(BINS) + 0.5) / BINS
@@ -153,10 +158,13 @@ def figures(markets: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def table(markets: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """What `decision.calibration` of `name` would be, fitted to all markets together; empty where too few decided.
+    """What `decision.calibration` of `name` would be, each market of one weight; empty where too few decided.
 
     To be read where the platform ran without a table of its own, on markets that are not judged.
     """
-    decisions = np.sum([market[name]["decisions"] for market in markets], axis=0)
-    right = np.sum([market[name]["right"] for market in markets], axis=0)
-    return fitted(decisions, right) if decisions.sum() > ENOUGH else []
+    decided = np.array([market[name]["decisions"] for market in markets], dtype=np.float64)
+    right = np.array([market[name]["right"] for market in markets], dtype=np.float64)
+    if decided.sum() <= ENOUGH:
+        return []
+    weight = decided.sum() / len(markets) / np.maximum(decided.sum(axis=1, keepdims=True), 1.0)
+    return fitted((decided * weight).sum(axis=0), (right * weight).sum(axis=0))

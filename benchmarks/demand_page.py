@@ -38,14 +38,20 @@ def report(results: Mapping[str, list[Market]], settings: Mapping[str, Setting],
     return "\n".join([*lines, ""])
 
 
-def difference(markets: list[Market], policy: str, other: str, key: str) -> tuple[float, float, float]:
+def difference(
+    markets: list[Market], policy: str, other: str, key: str, *, by_seed: bool = False
+) -> tuple[float, float, float]:
     """Mean over seeds of one policy's figure less another's in the same market, and its 90 % interval.
 
     Student's t over seeds; with one seed the interval is NaN. `key` is "gain", in shares of static's profit, or
     "share", of the oracle's gain, which counts only the seeds where that is at least 3 %; NaN where there is none.
+    With `by_seed` markets of one seed, which share their world, are averaged first.
     """
     counted = [market for market in markets if key != "share" or oracle_gain(market) >= WORTH_SHARING]
     values = np.array([_row(market, policy)[key] - _row(market, other)[key] for market in counted])
+    if by_seed:
+        seeds = np.array([market["seed"] for market in counted])
+        values = np.array([values[seeds == seed].mean() for seed in np.unique(seeds)])
     if not len(values):
         return (float("nan"),) * 3
     mean = float(values.mean())
@@ -115,9 +121,12 @@ def _families(results: Mapping[str, list[Market]], settings: Mapping[str, Settin
     for family in sorted({settings[name].family for name in results}):
         markets = [one for name, found in results.items() if settings[name].family == family for one in found]
         gains = [
-            _interval(difference(markets, PLATFORM, other, "gain"), "+.1%") for other in (STATIC, PLAIN, REFERENCE)
+            _interval(difference(markets, PLATFORM, other, "gain", by_seed=True), "+.1%")
+            for other in (STATIC, PLAIN, REFERENCE)
         ]
-        shares = [_interval(difference(markets, PLATFORM, other, "share"), "+.2f") for other in AGAINST[:2]]
+        shares = [
+            _interval(difference(markets, PLATFORM, other, "share", by_seed=True), "+.2f") for other in AGAINST[:2]
+        ]
         confidence = [market["confidence"] for market in markets]
         told = [
             f"{one['right']:.0%}, {one['calibration_error']:.3f}, {one['brier_skill']:+.3f}"

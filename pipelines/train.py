@@ -146,7 +146,8 @@ def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) ->
     if folder is None and not where.is_dir():
         return None
     archive = None if folder else os.environ.get(ARCHIVE_VARIABLE) or None
-    plan = NO_TESTS if folder else read_plan(plan_file(pricing_home()))  # another log's tests are in no plan here
+    here = where.resolve() == (pricing_home() / "decisions").resolve()
+    plan = read_plan(plan_file(pricing_home())) if here else NO_TESTS  # another log's tests are in no plan here
     draws = find_draws(panel, read_decisions(where, archive=archive).records, plan=plan)
     if not draws.logged:
         return None

@@ -126,7 +126,7 @@ class DecisionConfig(Section):
     confidence_threshold: float = Field(ge=0, le=1)
     menu_cost: float = Field(ge=0, lt=1)
     cvar_level: float = Field(gt=0, le=1)
-    hold_step: float = Field(gt=0, lt=1)
+    hold_step: float = Field(ge=0.01, lt=1)
     range_level: float = Field(gt=0, lt=0.5)
     review_days: PositiveInt
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]

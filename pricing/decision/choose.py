@@ -99,7 +99,7 @@ class Choices:
     Attributes:
         price: (request,) the price to charge.
         confidence: (request,) chance that it earns at least as much as keeping the current price, or for a held price
-            as moving one step either way.
+            as moving one step either way, as far as the guardrails allow one.
         low: (request,) lowest price not distinguishably worse.
         high: (request,) highest price not distinguishably worse.
         units: (request,) expected sales, no more than stock.

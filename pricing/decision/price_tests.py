@@ -91,15 +91,15 @@ class PriceTest:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was stopped before its first day was over, so that it has no periods."""
-        return self.end == self.start
+        """Whether it was stopped before its first day, so that it has no periods."""
+        return self.stopped is not None and self.stopped < self.start
 
     @property
     def days(self) -> str:
         """Its first and last day in words, or that it was cancelled."""
         if self.cancelled:
             return f"cancelled, no periods (it was to start on {self.start})"
-        return f"{self.start} to {self.end - dt.timedelta(days=1)}"
+        return f"{self.start} to {max(self.end - dt.timedelta(days=1), self.start)}"
 
     @property
     def deviation(self) -> float:

@@ -64,9 +64,6 @@ class Prior:
 def level_prior(level: float, error: float, *, start: tuple[float, float]) -> tuple[float, float]:
     """The level that all categories share: what was found and what was believed, by their precisions.
 
-    The prior is Student's t, a normal one that widens with the distance (O'Hagan 1979): it gives way to what is found
-    far from it.
-
     Args:
         level: Mean elasticity of all products, as found.
         error: Its standard error; infinite where nothing was found.
@@ -77,17 +74,25 @@ def level_prior(level: float, error: float, *, start: tuple[float, float]) -> tu
     """
     if not np.isfinite(error):
         return start
-    variance = _stretched(start[1] ** 2, noise=error**2, far=level - start[0])
-    sure = 1.0 / (1.0 + error**2 / variance)
-    return sure * level + (1.0 - sure) * start[0], float(np.sqrt(variance * (1.0 - sure)))
+    sure = 1.0 / (1.0 + (error / start[1]) ** 2)
+    return sure * level + (1.0 - sure) * start[0], float(start[1] * np.sqrt(1.0 - sure))
 
 
-def _stretched(variance: float, *, noise: float, far: float) -> float:
-    """Variance of the level's prior as seen from a level found `far` from its mean with a variance `noise`.
+def level_start(prior: Prior, *, level: float, error: float) -> tuple[float, float]:
+    """Mean and standard deviation of what is believed of the level, as seen from the level found.
 
-    The weight that iterated least squares give to a Student's t (Lange, Little and Taylor 1989); never narrower.
+    The belief is Student's t with TAILS degrees of freedom, which gives way to a level far from it (O'Hagan 1979): the
+    normal prior with the weight that one step of iterated least squares gives it (Lange, Little and Taylor 1989,
+    doi:10.2307/2290063), never narrower than configured.
+
+    Args:
+        prior: What was believed before.
+        level: Level found.
+        error: Standard deviation of all errors in it; infinite where nothing was found.
     """
-    return variance * max(1.0, (TAILS + far**2 / (variance + noise)) / (TAILS + 1.0))
+    variance = prior.level_sd**2
+    weight = (TAILS + (level - prior.mean) ** 2 / (variance + error**2)) / (TAILS + 1.0)
+    return prior.mean, float(np.sqrt(variance * max(1.0, weight)))
 
 
 def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float], sd: float = 1.0) -> Shrunk:
@@ -203,7 +208,14 @@ def _average(fits: list[_Given], share: Floats) -> Shrunk:
 
 
 def doubted(
-    shrunk: Shrunk, *, raised: Shrunk, level: float, error: float, own: Floats, shared: float, prior: Prior
+    shrunk: Shrunk,
+    *,
+    raised: Shrunk,
+    level: float,
+    error: float,
+    own: Floats,
+    shared: float,
+    start: tuple[float, float],
 ) -> Shrunk:
     """Takes in errors that all products share: nuisances, confounding, the control.
 
@@ -218,12 +230,11 @@ def doubted(
         error: Its standard error; infinite where nothing was found.
         own: (product,) standard deviation of the error in each product's estimate; at least `shared`.
         shared: The same for what rests on the category alone.
-        prior: What was believed before.
+        start: Mean and standard deviation of what was believed of the level before.
     """
     if not np.isfinite(error):
         return shrunk
-    far = level - prior.mean
-    room = _stretched(prior.level_sd**2, noise=error**2 + shared**2, far=far) + error**2
+    far, room = level - start[0], start[1] ** 2 + error**2
 
     def blame(doubt: Floats) -> Floats:
         return 1.0 / (1.0 + room / np.maximum(doubt, 1e-9) ** 2)

@@ -1,6 +1,6 @@
 """Tests that an elasticity must survive: no effect before its cause, none of a cut that is over, one answer to all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -21,11 +21,13 @@ class Check:
         value: The figure.
         error: Its standard error; infinite where it is not known.
         looks: How many figures it was chosen from.
+        share: Of a difference between two kinds of moves, the share of what all moves tell that is the first kind's.
     """
 
     value: float
     error: float
     looks: int = 1
+    share: float = 0.5
 
     @property
     def excess(self) -> float:
@@ -34,6 +36,14 @@ class Check:
             return 0.0
         telling = 1.0 / (1.0 + (self.error / BIAS_SD) ** 2)
         return float(telling**2 * max(self.value**2 - self.looks * self.error**2, 0.0))
+
+    @property
+    def misplaced(self) -> float:
+        """Mean square by which an estimate from both kinds lies off, either of them being equally likely the right one.
+
+        The estimate lies between the kinds by their shares of what moves tell.
+        """
+        return self.excess * (self.share**2 + (1.0 - self.share) ** 2) / 2.0
 
     def failed(self, *, least: float) -> bool:
         """Whether it differs from 0 by more than chance would have it in 1 % of cases, and by at least so much."""
@@ -65,18 +75,15 @@ class Checks:
 
     @property
     def disagreement(self) -> Check:
-        """The largest difference between kinds of moves; the estimate lies near the kind that moves most."""
+        """The largest difference between kinds of moves."""
         known = [test for name, test in self.kinds.items() if name not in EXPECTED and np.isfinite(test.error)]
-        tests = [Check(test.value, test.error, looks=len(known)) for test in known]
+        tests = [replace(test, looks=len(known)) for test in known]
         return max(tests, key=_excess, default=SILENT)
 
     @property
     def doubt(self) -> float:
-        """Standard deviation of the error of all elasticities that the tests speak of.
-
-        Between two kinds of moves the estimate lies in the middle: half their difference away from either.
-        """
-        return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.excess / 4.0))
+        """Standard deviation of the error of all elasticities that the tests speak of."""
+        return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.misplaced))
 
 
 def _excess(test: Check) -> float:

@@ -12,6 +12,7 @@ Grades = NDArray[np.int8]
 GRADES = ("prior_only", "category", "own_history", "tested")
 PRIOR_ONLY, CATEGORY, OWN_HISTORY, TESTED = range(4)
 IDENTIFIED = 0.5  # share of the prior variance that the data must have removed
+TELLS = 0.1  # share of it below which a product's own moves tell nothing worth lending
 LEAST_CLUSTERS = 4  # fortnights with moves below which a standard error is itself hardly known
 
 # What speaks against an estimate; bit n of `Evidence.flags` is FLAGS[n].
@@ -94,8 +95,8 @@ def grade_categories(left: Floats, *, at_limit: NDArray[np.bool_], evidence: Evi
 
 
 def _tells(evidence: Evidence) -> NDArray[np.bool_]:
-    """(product,) whether its own moves or price tests tell anything."""
-    return np.asarray(evidence.left_own < 1.0)
+    """(product,) whether its own moves or price tests tell anything worth lending."""
+    return np.asarray(evidence.left_own <= 1.0 - TELLS)
 
 
 def _others_tell(evidence: Evidence, *, category: Ints) -> NDArray[np.bool_]:

@@ -179,14 +179,7 @@ def placebo(residuals: Residuals, column: Floats, *, products: int) -> tuple[flo
     return float(pooled.value[0]), float(np.hypot(pooled.error[0], pooled.drift[0]))
 
 
-def difference(
-    residuals: Residuals,
-    shift: Shift,
-    kind: NDArray[np.bool_],
-    *,
-    products: int,
-    beside: NDArray[np.bool_] | None = None,
-) -> tuple[float, float]:
+def difference(residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int) -> tuple[float, float]:
     """How much more the answer to moves of a kind is than to the others, and its standard error; infinite if unknown.
 
     One step from the products' own fits, which suffices for a test (Rao 1948).
@@ -196,39 +189,26 @@ def difference(
         shift: Their regression.
         kind: (event,) which moves are of that kind.
         products: Number of products.
-        beside: (event,) moves of another kind whose own difference is not to be put down to this one.
     """
     price = residuals.price.astype(np.float64)
     given = shift.value[residuals.product] * price + shift.control * residuals.routine
     given = given + shift.weekend * residuals.weekend
     fitted = replace(residuals, mean=residuals.mean * np.exp(np.clip(given, -3, 3)))
     level = _Pooled(np.zeros(1), np.zeros(1), np.zeros(1), shift.level, shift.level_sd**2)
-    kinds = [kind] if beside is None or not beside.any() else [kind, beside]
-    columns = np.stack([*(np.where(one, price, 0.0) for one in kinds), price])
+    columns = np.stack([np.where(kind, price, 0.0), price])
     design = _design(fitted, columns, level, np.zeros((1, len(price))))
-    around = _own_cleared(design.around, design.information, fitted.product, products)  # (kind, event)
-    pairs = np.einsum("ce,de->cde", around * design.information, around)
-    information = np.stack([[_by(fitted.product, one, products) for one in row] for row in pairs], axis=-1)
-    score = np.stack([_by(fitted.product, design.residual * column, products) for column in around], axis=-1)
-    total = pairs.sum(axis=-1) + 1e-9 * np.eye(len(kinds))
-    inverse = np.linalg.inv(total)
-    if 1.0 / inverse[0, 0] < 1e-6:
+    spread = _by(fitted.product, design.information * design.around[1] ** 2, products)
+    tie = _by(fitted.product, design.information * design.around[0] * design.around[1], products)
+    slope = np.divide(tie, spread, where=spread > 1e-9, out=np.zeros(products))
+    column = design.around[0] - slope[fitted.product] * design.around[1]
+    information = _by(fitted.product, design.information * column**2, products)
+    score = _by(fitted.product, design.residual * column, products)
+    total = float(information.sum())
+    if total < 1e-6:
         return 0.0, np.inf
-    ridge = 1e-9 * np.eye(len(kinds)) / products
-    found = cluster_spread(np.moveaxis(information, 0, 1) + ridge, score)
-    variance = max(float(found.variance[0]), float(inverse[0, 0]))
-    return float(inverse[0] @ score.sum(axis=0)), float(np.sqrt(variance) * normal_factor(found.degrees)[0])
-
-
-def _own_cleared(columns: Floats, information: Floats, product: Ints, products: int) -> Floats:
-    """(column − 1, event) the columns but the last, less what each product's own slope on the last explains of them."""
-    spread = _by(product, information * columns[-1] ** 2, products)
-    cleared = []
-    for column in columns[:-1]:
-        tie = _by(product, information * column * columns[-1], products)
-        slope = np.divide(tie, spread, where=spread > 1e-9, out=np.zeros(products))
-        cleared.append(column - slope[product] * columns[-1])
-    return np.stack(cleared)
+    found = cluster_spread(information[:, None, None], score[:, None])
+    variance = max(float(found.variance[0]), 1.0 / total)
+    return float(score.sum()) / total, float(np.sqrt(variance) * normal_factor(found.degrees)[0])
 
 
 def _by(product: Ints, values: Floats, products: int) -> Floats:

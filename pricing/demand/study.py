@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 from pricing.data.features import weekends
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
-from pricing.demand.elasticity import RAISED, Prior, Shrunk, doubted, level_prior, shrink, within_limits
+from pricing.demand.elasticity import (
+    RAISED,
+    Prior,
+    Shrunk,
+    doubted,
+    level_prior,
+    level_start,
+    shrink,
+    within_limits,
+)
 from pricing.demand.events import (
     AFTER,
     LATER,
@@ -118,7 +127,8 @@ class Known:
         error: (product,) their standard errors; infinite where nothing is known.
         level: What all products have in common.
         level_error: Its standard error.
-        step: How far this round has moved the level.
+        untested_level: The same before price tests overruled it.
+        step: How far this round has moved that one.
         doubt: (product,) standard deviation of errors that estimates share and that no standard error holds.
         shared_doubt: The same of what rests on other products.
         shift: The regression behind it.
@@ -130,6 +140,7 @@ class Known:
     error: Floats
     level: float
     level_error: float
+    untested_level: float
     step: float
     doubt: Floats
     shared_doubt: float
@@ -143,7 +154,17 @@ class Known:
         unknown, nil = np.full(products, np.inf), np.zeros(products)
         shift = Shift(nil, unknown, nil.astype(np.int64), 0.0, np.inf, 0.0, 0.0, nil, 0.0, nil, 0.0)
         return cls(
-            nil + level, unknown, level, np.inf, 0.0, nil, 0.0, shift, Checks(SILENT, SILENT, SILENT, {}), unknown
+            value=nil + level,
+            error=unknown,
+            level=level,
+            level_error=np.inf,
+            untested_level=level,
+            step=0.0,
+            doubt=nil,
+            shared_doubt=0.0,
+            shift=shift,
+            checks=Checks(SILENT, SILENT, SILENT, {}),
+            tested_error=unknown,
         )
 
     def undoubted(self) -> "Known":
@@ -257,12 +278,24 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
     level = float(np.mean(norms.elasticity)) + shift.mean
     value = norms.elasticity + shift.value
     error = np.hypot(shift.error, _between_rounds(value, shift.error, so_far))
-    step = level - so_far.level
+    step = level - so_far.untested_level
     unsettled = still_to_go(step, before=so_far.step, noise=shift.mean_error)
     shared = float(np.sqrt(shift.drift**2 + unsettled**2 + checks.doubt**2))
     own = np.where(np.isfinite(error), np.hypot(shared, shift.common), shared)
     unknown = np.full(products, np.inf)
-    known = Known(value, error, level, shift.mean_error, step, own, shared, shift, checks, unknown)
+    known = Known(
+        value=value,
+        error=error,
+        level=level,
+        level_error=shift.mean_error,
+        untested_level=level,
+        step=step,
+        doubt=own,
+        shared_doubt=shared,
+        shift=shift,
+        checks=checks,
+        tested_error=unknown,
+    )
     if not len(study.tests):
         return known
     random = _residuals(study, table, study.tests, drawn, _first_stage(study, table) * study.draw, norms)
@@ -270,12 +303,13 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
 
 
 def _compare_kinds(study: Study, moves: Residuals, shift: Shift, *, products: int) -> dict[str, Check]:
-    """Each kind's difference from the other moves; promotions are large cuts, and what they draw is their own."""
-    promoted = study.kinds["promoted"]
-    return {
-        name: Check(*difference(moves, shift, kind, products=products, beside=None if name == "promoted" else promoted))
-        for name, kind in study.kinds.items()
-    }
+    """Each kind's difference from the other moves, with its share of what moves tell."""
+    told = moves.weight * moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
+    checks = {}
+    for name, kind in study.kinds.items():
+        value, error = difference(moves, shift, kind, products=products)
+        checks[name] = Check(value, error, share=float(told[kind].sum() / max(told.sum(), 1e-300)))
+    return checks
 
 
 def _first_stage(study: Study, table: Table) -> float:
@@ -320,12 +354,13 @@ def _tested(study: Study, table: Table, events: Events, forecast: Forecast, colu
 def still_to_go(step: float, *, before: float, noise: float) -> float:
     """How far a level may still be from where more rounds would bring it, given how far the last two rounds moved it.
 
-    The rest of a geometric series, after Aitken (1926). Its ratio is taken to be SLOW at least, since two rounds differ
-    in the networks' batches as well, and not more where the round before moved it by no more than `noise`, a standard
-    error of the level, of which no ratio can be told.
+    The rest of a geometric series, after Aitken (1926). Its ratio is taken to be SLOW, since two rounds differ in the
+    networks' batches as well, and more only as far as the step before stands out from `noise`, a standard error.
     """
-    telling = abs(before) > noise
-    ratio = min(max(step / before, SLOW), SLOWEST) if telling else SLOW
+    if before == 0.0:
+        return abs(step) * SLOW / (1.0 - SLOW)
+    telling = before**2 / (before**2 + noise**2) if np.isfinite(noise) else 0.0
+    ratio = SLOW + telling * (min(max(step / before, SLOW), SLOWEST) - SLOW)
     return abs(step) * ratio / (1.0 - ratio)
 
 
@@ -381,10 +416,11 @@ def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
 
 def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
     """The posterior."""
-    start = (prior.mean, prior.level_sd)
+    of_level, shared = prior.widening * known.level_error, prior.widening * known.shared_doubt
+    start = level_start(prior, level=known.level, error=float(np.hypot(of_level, shared)))
 
     def posterior(more: float) -> Shrunk:
-        level = level_prior(known.level + more, prior.widening * known.level_error, start=start)
+        level = level_prior(known.level + more, of_level, start=start)
         error = prior.widening * known.error
         return shrink(known.value + more, error, category=category, prior=level, sd=prior.sd)
 
@@ -392,10 +428,10 @@ def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
         posterior(0.0),
         raised=posterior(RAISED),
         level=known.level,
-        error=prior.widening * known.level_error,
+        error=of_level,
         own=prior.widening * known.doubt,
-        shared=prior.widening * known.shared_doubt,
-        prior=prior,
+        shared=shared,
+        start=start,
     )
     return within_limits(shrunk, category=category, prior=prior)
 

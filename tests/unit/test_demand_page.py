@@ -115,6 +115,6 @@ def test_the_page_pools_the_markets_of_a_family() -> None:
 
     page = report(results, SETTINGS, same=same)
 
-    mean, low, high = difference(results["clearance"] + results["logit"], PLATFORM, STATIC, "gain")
+    mean, low, high = difference([market(2, platform=0.06), market(3, platform=0.06)], PLATFORM, STATIC, "gain")
     assert f"| foreign | 3 | {mean:+.1%} ({low:+.1%} to {high:+.1%}) |" in page
     assert "| default | 1 | +1.0% |" in page

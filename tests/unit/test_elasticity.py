@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pricing.demand.elasticity import (
     BETWEEN,
     CATEGORIES,
     LIMITS,
     RAISED,
+    TAILS,
     Prior,
     doubted,
     level_prior,
+    level_start,
     shrink,
     within_limits,
 )
@@ -40,11 +43,19 @@ def test_a_level_counts_as_far_as_it_is_sure_of_itself(error: float, mean: float
     assert level_prior(-3.0, error, start=(-2.0, 1.0)) == pytest.approx((mean, sd), rel=1e-4)
 
 
-def test_a_level_far_from_the_prior_is_rather_believed_than_not() -> None:
-    near, far = (level_prior(level, 0.4, start=(-2.0, 0.6))[0] for level in (-2.5, -6.0))
+def test_the_levels_prior_gives_way_as_students_t_does() -> None:
+    """Against the posterior mean by quadrature; one step of weights is a bound from the prior's side."""
+    level = np.linspace(-40.0, 40.0, 200_001)
 
-    assert (near + 2.0) / -0.5 == pytest.approx(0.6**2 / (0.6**2 + 0.4**2))  # a normal prior's share
-    assert (far + 2.0) / -4.0 > 0.9
+    for found in (-2.1, -4.0, -6.0, -9.0):
+        start = level_start(PRIOR, level=found, error=0.4)
+        ours = level_prior(found, 0.4, start=start)[0]
+        belief = stats.t.pdf((level - PRIOR.mean) / PRIOR.level_sd, TAILS) * stats.norm.pdf(level, found, 0.4)
+        exact = (level * belief).sum() / belief.sum()
+        normal = level_prior(found, 0.4, start=(PRIOR.mean, PRIOR.level_sd))[0]
+
+        assert abs(ours - exact) < 0.1
+        assert abs(ours - exact) <= abs(normal - exact) + 0.02
 
 
 @pytest.mark.parametrize("sd", [0.5, 1.0, 1.7])
@@ -89,7 +100,7 @@ def test_an_error_that_all_share_moves_all_towards_the_prior_and_widens() -> Non
         shrink(np.full(6, level), np.full(6, 0.1), category=np.arange(6) // 3, prior=(level, 0.1))
         for level in (-4.0, -4.0 + RAISED)
     )
-    shared = {"raised": raised, "level": -4.0, "error": 0.1, "prior": PRIOR}
+    shared = {"raised": raised, "level": -4.0, "error": 0.1, "start": (PRIOR.mean, PRIOR.level_sd)}
 
     none = doubted(certain, own=np.zeros(6), shared=0.0, **shared)
     some = doubted(certain, own=np.full(6, 0.5), shared=0.5, **shared)
@@ -117,7 +128,7 @@ def test_where_the_error_that_all_share_is_endless_nothing_is_learnt(error: floa
     )
 
     doubtful = doubted(
-        found, raised=raised, level=-0.7, error=of_level, own=np.array([np.inf]), shared=np.inf, prior=PRIOR
+        found, raised=raised, level=-0.7, error=of_level, own=np.array([np.inf]), shared=np.inf, start=start
     )
 
     assert doubtful.mean[0] == pytest.approx(PRIOR.mean, abs=0.2)

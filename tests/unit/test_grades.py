@@ -74,7 +74,11 @@ def test_products_without_evidence_are_their_categorys_at_best() -> None:
         ({"left_tested": 0.4, "flags": TREND}, TESTED),
     ],
 )
-@pytest.mark.parametrize("company", [[], [{"left_own": 1.0, "left": 0.5, "clusters": 0}]], ids=["alone", "silent"])
+@pytest.mark.parametrize(
+    "company",
+    [[], *([{"left_own": left, "left": 0.5, "clusters": 0}] for left in (1.0, 0.95))],
+    ids=["alone", "silent", "faint"],
+)
 def test_a_category_lends_nothing_to_the_only_product_that_it_learnt_from(
     changes: dict[str, float], expected: int, company: list[dict[str, float]]
 ) -> None:
@@ -134,4 +138,6 @@ def test_the_doubt_takes_the_worst_trend_once_and_no_promotion() -> None:
 
     assert both.doubt == pytest.approx(0.4, rel=0.01)
     assert both.disagreement == SILENT
-    assert replace(both, kinds={"rises": Check(0.8, 0.01)}).doubt == pytest.approx(np.hypot(0.4, 0.4), rel=0.01)
+    alike, rare = (replace(both, kinds={"rises": Check(0.8, 0.01, share=share)}).doubt for share in (0.5, 0.02))
+    assert alike == pytest.approx(np.hypot(0.4, 0.4), rel=0.01)  # the estimate is half the difference from either
+    assert rare == pytest.approx(np.sqrt(0.4**2 + 0.8**2 / 2), rel=0.03)  # or off by all of it in one case of two

@@ -1,9 +1,13 @@
 """How the demand benchmark judges confidence: a deserved one has no error, a useless one no skill."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from benchmarks.confidence import BINS, brier_skill, calibration_error, fitted
+from benchmarks.confidence import BINS, Judged, brier_skill, calibration_error, fitted, steps_beside, table
+from pricing.data.market_rollforward import Requests
 
 CENTRE = (np.arange(BINS) + 0.5) / BINS
 
@@ -48,3 +52,70 @@ def test_of_no_decisions_nothing_is_said() -> None:
 
     assert np.isnan(calibration_error(nothing, nothing))
     assert np.isnan(brier_skill(nothing, nothing))
+
+
+def test_one_step_is_as_far_as_the_limits_allow() -> None:
+    low, high = np.array([9.96, 9.4, 10.0, 5.0]), np.array([10.04, 10.6, 10.0, 20.0])
+
+    higher, lower = steps_beside(np.full(4, 10.0), step=0.1, low=low, high=high)
+
+    np.testing.assert_allclose(higher, [10.0, 10.6, 10.0, 11.0])
+    np.testing.assert_allclose(lower, [10.0, 9.4, 10.0, 10.0 / 1.1])
+
+
+class Market:
+    """Demand of constant elasticity, of one product after the other, and a delivery every day."""
+
+    held_days, truth = 1, SimpleNamespace(size=50.0)
+
+    def __init__(self, elasticity: list[float]) -> None:
+        self.elasticity = np.array(elasticity)
+        self.product_ids = np.array([f"P{row}" for row in range(len(elasticity))])
+
+    def next_delivery(self, day: int) -> np.ndarray:
+        return np.full(len(self.elasticity), day + 1)
+
+    def outlook(self, rows: np.ndarray, prices: np.ndarray, **_: Any) -> np.ndarray:
+        return (100.0 * (prices / 10.0) ** -self.elasticity[rows][:, None])[:, None, :]
+
+    def spill(self, rows: np.ndarray, prices: np.ndarray, **_: Any) -> np.ndarray:
+        return np.zeros((len(rows), 1, prices.shape[1]))
+
+
+def test_holds_are_judged_by_the_steps_that_the_decision_had() -> None:
+    """At cost 6 and price 10 an elasticity of 2.5 is held rightly, one of 1.5 wants more: if there is more to have."""
+    market = Market([2.5, 1.5, 1.5, 1.5])
+    count = len(market.elasticity)
+    requests = Requests(
+        day=0,
+        date=np.datetime64("2025-03-03"),
+        product_id=market.product_ids,
+        category=np.full(count, "a"),
+        stock=np.full(count, 10_000),
+        comp_price=np.full(count, np.nan),
+        is_promo=np.zeros(count, bool),
+        current_price=np.full(count, 10.0),
+        list_price=np.full(count, 10.0),
+        unit_cost=np.full(count, 6.0),
+        is_holiday=False,
+        next_delivery=np.full(count, np.datetime64("2025-03-04")),
+        max_move=None,
+    )
+    decision = SimpleNamespace(reasons=["held"], source="model", confidence=0.7, recommended_price=10.0)
+    allowed = np.array([[7.0, 13.0], [7.0, 13.0], [7.0, 10.02], [9.98, 10.02]])
+    judged = Judged(market, 0.1)  # type: ignore[arg-type]
+
+    judged.add(requests, [decision] * count, allowed=allowed, shelf=SimpleNamespace())  # type: ignore[arg-type, list-item]
+
+    ((confidence, right),) = judged.claims["holds"]
+    assert right.tolist() == [True, False, True]  # the last could not move, and claims nothing
+    assert confidence.tolist() == [0.7] * 3
+
+
+def test_a_table_gives_each_market_one_weight() -> None:
+    deserved, boast = histograms(CENTRE, decisions=10_000), histograms(CENTRE - 0.2 * CENTRE, decisions=100)
+    markets = [{"moves": {"decisions": each.tolist(), "right": right.tolist()}} for each, right in (deserved, boast)]
+
+    raw, true = np.array(table(markets, "moves")).T
+
+    assert np.interp(0.8, raw, true) == pytest.approx((0.8 + 0.64) / 2, abs=0.02)

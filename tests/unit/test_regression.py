@@ -253,22 +253,3 @@ def test_a_kind_of_moves_that_brings_more_is_found() -> None:
     assert abs(alike[0]) < 3 * alike[1]
     assert apart[0] == pytest.approx(-1.5, abs=0.4)
     assert apart[0] < -5 * apart[1]
-
-
-def test_what_promotions_draw_is_not_put_down_to_large_moves() -> None:
-    rng = np.random.default_rng(10)
-    plain = simulate(shift=np.full(30, -0.5), events=400)
-    price = rng.normal(0, 0.12, len(plain.price))
-    large = np.abs(price) > 0.08
-    promoted = large & (price < 0) & (rng.random(len(price)) < 0.9)
-    units = rng.poisson(40.0 * np.exp(-0.5 * price - 1.5 * price * promoted)).astype(float)
-    drawn = replace(plain, price=price, routine=np.zeros(len(price)), units=units)
-    shift = regress(drawn, products=30)
-
-    confused = difference(drawn, shift, large, products=30)
-    parted = difference(drawn, shift, large, products=30, beside=promoted)
-    own = difference(drawn, shift, promoted, products=30, beside=large)
-
-    assert confused[0] < -4 * confused[1]
-    assert abs(parted[0]) < 3 * parted[1]
-    assert own[0] == pytest.approx(-1.5, abs=0.4)

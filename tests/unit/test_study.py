@@ -237,15 +237,39 @@ def test_before_any_move_all_that_is_believed_is_the_prior() -> None:
 def test_what_rounds_have_still_to_go_is_the_rest_of_their_series(ratio: float) -> None:
     levels = -3.0 + ratio ** np.arange(60)
 
-    left = still_to_go(levels[2] - levels[1], before=levels[1] - levels[0], noise=0.05)
+    left = still_to_go(levels[2] - levels[1], before=levels[1] - levels[0], noise=1e-6)
 
     assert left == pytest.approx(levels[2] - levels[-1], rel=1e-6)
 
 
-def test_no_ratio_is_read_from_steps_within_the_noise() -> None:
-    assert still_to_go(0.19, before=0.17, noise=0.28) == pytest.approx(0.19)
-    assert still_to_go(0.19, before=0.17, noise=0.1) == pytest.approx(4 * 0.19)
+def test_a_ratio_counts_as_far_as_its_step_stands_out_from_the_noise() -> None:
+    steps = np.linspace(0.01, 2.0, 400)
+
+    left = np.array([still_to_go(0.19, before=before, noise=0.28) for before in steps])
+
+    assert still_to_go(0.19, before=0.0, noise=0.28) == pytest.approx(0.19)
+    assert still_to_go(0.19, before=0.02, noise=0.28) == pytest.approx(0.19, rel=0.02)
+    assert still_to_go(0.19, before=0.19, noise=1e-6) == pytest.approx(4 * 0.19)
     assert still_to_go(-0.1, before=0.5, noise=0.1) == pytest.approx(0.1)
+    assert np.abs(np.diff(left)).max() < 0.01
+
+
+@pytest.mark.parametrize("level", [-6.0, -4.0, -0.5])
+def test_no_doubt_that_all_share_brings_a_level_beyond_the_prior(level: float) -> None:
+    nothing = Known.nothing(6, level=PRIOR.mean)
+    category = np.arange(6) // 3
+
+    def mean_at(doubt: float) -> np.ndarray:
+        known = replace(nothing, level=level, level_error=0.5, doubt=np.full(6, doubt), shared_doubt=doubt)
+        shrunk = believe(known, category=category, prior=PRIOR)
+        return np.concatenate([shrunk.mean, shrunk.sd])
+
+    found = [mean_at(doubt) for doubt in (0.0, 0.3, 1.0, 3.0, 100.0)]
+    means = np.abs(np.array([one[:6] for one in found]) - PRIOR.mean)
+
+    assert (np.diff(means, axis=0) <= 1e-9).all()
+    assert (np.sign(level - PRIOR.mean) * (np.array(found)[:, :6] - PRIOR.mean) >= 0).all()
+    np.testing.assert_allclose(mean_at(1e9), [PRIOR.mean] * 6 + [PRIOR.sd] * 6, atol=1e-5)
 
 
 def test_what_nothing_is_known_of_is_called_unknown() -> None:
