@@ -41,7 +41,6 @@ from pricing.data.market_rollforward import MAX_MOVE, Requests, Run
 from pricing.data.market_supply import Shelf
 from pricing.data.market_truth import Floats
 from pricing.data.panel import Panel
-from pricing.demand.elasticity import LIMITS
 from pricing.demand.grades import GRADES
 from pricing.demand.identification import Identified
 from pricing.demand.model import DemandModel
@@ -92,7 +91,7 @@ def learnt_elasticities(trained: Trained) -> Identified:
 def with_elasticities(trained: Trained, panel: Panel, config: Config, elasticity: np.ndarray) -> DemandModel:
     """The same network trained around other elasticities, taken for certain within 0.4."""
     identified = learnt_elasticities(trained)
-    own = np.clip(elasticity, *LIMITS)
+    own = np.clip(elasticity, *config.demand.elasticity_limits)
     shrunk = replace(identified.shrunk, mean=own, sd=np.full(len(own), 0.4))
     flat = np.zeros(len(own), np.float32)
     norms = replace(identified.norms, elasticity=own.astype(np.float32), weekend=flat)
@@ -283,7 +282,7 @@ def _between(
         "reference's elasticities": theirs,
         "without the control": blind.model.elasticity(np.arange(len(truth)))[0],
         "log-log regression": np.array([slopes.get(name, middle) for name in panel.categories]),
-        "no price head: −0.2": np.full(len(truth), LIMITS[1]),
+        "no price head: −0.2": np.full(len(truth), config.demand.elasticity_limits[1]),
     }
 
 

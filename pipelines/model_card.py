@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluation import saved, shown
-from pricing.demand.elasticity import LIMITS
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
 from pricing.registry.version import LoadedVersion
@@ -131,7 +130,7 @@ def _unknown(version: LoadedVersion) -> str:
 
 def _at_limit(version: LoadedVersion) -> str:
     """The products whose estimate ended where estimates are cut, which is no finding."""
-    low, high = LIMITS
+    low, high = version.demand.elasticity_limits
     at_limit = (version.demand.evidence.flags & AT_LIMIT) > 0
     if not at_limit.any():
         return "No estimate ends at a limit."

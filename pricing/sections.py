@@ -65,9 +65,20 @@ class DemandConfig(Section):
     elasticity_start: float = Field(lt=0)
     control: bool
     elasticity_prior_sd: float = Field(gt=0)
+    elasticity_limits: tuple[float, float]
     elasticity_sd_factor: float = Field(ge=1)
     recency_half_life: PositiveFloat | None
     own_periods: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _start_lies_inside(self) -> "DemandConfig":
+        low, high = self.elasticity_limits
+        if not low < self.elasticity_start < high < 0:
+            raise ValueError(
+                f"elasticity_limits [{low:g}, {high:g}] must ascend, end below 0 and hold elasticity_start "
+                f"{self.elasticity_start:g} between them"
+            )
+        return self
 
 
 class Guardrails(Section):

@@ -94,5 +94,6 @@ def make_model(panel: Panel, *, tail: int = 20, weights: dict[str, np.ndarray] |
         priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8)), np.full(3, CATEGORY, np.int8)),
         level_error=(0.1, 0.02),
         holidays=np.zeros(100, np.float32),
+        elasticity_limits=(-20.0, -0.2),
         encoded=encode_panel(weights, panel, norms=norms, tail=tail),
     )

@@ -62,7 +62,7 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
     spread = np.exp(min(sheet.elasticity_sd[row] / -sheet.elasticity[row], forecast.WIDEST) * forecast.ELASTICITY_Z)
     spread /= spread.mean()
     for node in range(forecast.NODES):
-        elasticity = max(min(sheet.elasticity[row] * spread[node], forecast.LIMITS[1]), forecast.LIMITS[0])
+        elasticity = max(min(sheet.elasticity[row] * spread[node], -0.2), -20.0)
         away = x - sheet.recent_price[row]
         form = (np.exp(away) - 1) if forecast.FORM[node] else away
         turned = elasticity * form + sheet.elasticity[row] * sheet.recent_price[row]

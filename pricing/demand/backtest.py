@@ -12,6 +12,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import metrics
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, walk_forward
+from pricing.demand.grades import AT_LIMIT
 from pricing.demand.intervals import LEVEL_ERROR, measure_level_error, widened, with_quantiles
 from pricing.demand.model import DemandModel, admit
 from pricing.demand.training import Calendar, Start, fit
@@ -20,8 +21,6 @@ from pricing.sections import DemandConfig
 Floats = NDArray[np.float64]
 Progress = Callable[[str], None]
 OnFold = Callable[[int, dict[str, Any]], None]
-
-SANE = (-6.0, -0.5)
 
 
 @dataclass(frozen=True)
@@ -136,13 +135,14 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
     return with_quantiles(pd.concat(parts, ignore_index=True), LEVEL_ERROR)
 
 
-def elasticity_figures(model: DemandModel) -> dict[str, float]:
-    """Mean, mean uncertainty and the share between −6 and −0.5."""
+def elasticity_figures(model: DemandModel) -> dict[str, Any]:
+    """Mean, mean uncertainty, and the share of products whose estimate ends at none of the limits."""
     mean = model.elasticity(np.arange(len(model.product_ids)))[0]
     return {
         "mean": float(mean.mean()),
         "sd_mean": float(model.elasticity_sd.mean()),
-        "share_sane": float(((mean > SANE[0]) & (mean < SANE[1])).mean()),
+        "share_sane": float(((model.evidence.flags & AT_LIMIT) == 0).mean()),
+        "limits": list(model.elasticity_limits),
     }
 
 

@@ -9,7 +9,6 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 RAISED = 0.05  # what is added to all estimates to see how much of it each posterior takes
-LIMITS = (-20.0, -0.2)
 # How the configured prior variance is split: products around their category, categories around the level; the level
 # has the rest.
 BETWEEN, CATEGORIES = 0.6, 0.5
@@ -48,12 +47,14 @@ class Shrunk:
 class Prior:
     """What is believed of an elasticity before any price moved: a normal distribution, split into three levels.
 
-    Standard errors of what is found later are multiplied by `widening`.
+    Standard errors of what is found later are multiplied by `widening`. What ends at one of `limits`, the lowest and
+    the highest elasticity, is no finding.
     """
 
     mean: float
     sd: float
     widening: float = 1.0
+    limits: tuple[float, float] = (-np.inf, 0.0)
 
     @property
     def level_sd(self) -> float:
@@ -258,10 +259,10 @@ def within_limits(shrunk: Shrunk, *, category: Ints, prior: Prior) -> Shrunk:
     An estimate beyond what an elasticity can be says that its history broke the assumptions, not that demand is
     inelastic.
     """
-    category_at_limit, category_beyond = _ends(shrunk.category_mean, shrunk.mean_sd)
+    category_at_limit, category_beyond = _ends(shrunk.category_mean, shrunk.mean_sd, prior.limits)
     category_mean = np.where(category_beyond, prior.mean, shrunk.category_mean)
     category_sd = np.where(category_beyond, prior.sd, shrunk.category_sd)
-    at_limit, beyond = _ends(shrunk.mean, shrunk.sd)
+    at_limit, beyond = _ends(shrunk.mean, shrunk.sd, prior.limits)
     instead = np.where(category_at_limit, prior.mean, category_mean)[category]
     doubt = np.where(category_at_limit, prior.sd, category_sd)[category]
     return replace(
@@ -275,7 +276,7 @@ def within_limits(shrunk: Shrunk, *, category: Ints, prior: Prior) -> Shrunk:
     )
 
 
-def _ends(mean: Floats, sd: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _ends(mean: Floats, sd: Floats, limits: tuple[float, float]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Whether the 80 % interval ends at a limit, and whether the mean itself lies there."""
-    beyond = (mean <= LIMITS[0]) | (mean >= LIMITS[1])
-    return beyond | (mean - EDGE_Z * sd < LIMITS[0]) | (mean + EDGE_Z * sd > LIMITS[1]), beyond
+    beyond = (mean <= limits[0]) | (mean >= limits[1])
+    return beyond | (mean - EDGE_Z * sd < limits[0]) | (mean + EDGE_Z * sd > limits[1]), beyond

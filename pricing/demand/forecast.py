@@ -10,7 +10,6 @@ from pricing.data import features
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import forward
 from pricing.demand.curve import DemandGrid, Offers
-from pricing.demand.elasticity import LIMITS
 from pricing.demand.forward import Weights
 from pricing.demand.sheet import Sheet
 
@@ -52,6 +51,7 @@ class Frame:
         holidays: (period,) holiday flags from `start` on.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         products: Number of products in the sheet.
+        elasticity_limits: Lowest and highest elasticity that a node may have.
     """
 
     weights: Weights
@@ -61,6 +61,7 @@ class Frame:
     holidays: Floats
     level_error: tuple[float, float]
     products: int
+    elasticity_limits: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,17 @@ def open_reader(sheet: Sheet, frame: Frame) -> Reader:
         own=(sheet.prepared + sheet.summary @ kernel[PROFILE_ROW + 1 :]).astype(np.float32),
         days=days,
         weekday=weekday,
-        answer=_nodes(sheet.elasticity, spread),
+        answer=_nodes(sheet.elasticity, spread, limits=frame.elasticity_limits),
         shift=_level_shift(frame),
         first_day=int(frame.start.astype("datetime64[D]").astype(np.int64)),
     )
 
 
-def _nodes(elasticity: Floats, spread: Floats) -> Floats:
+def _nodes(elasticity: Floats, spread: Floats, *, limits: tuple[float, float]) -> Floats:
     """(row, node) elasticities: log-normal around their mean, inside the limits."""
     factor = np.exp(spread[:, None] * ELASTICITY_Z)
     factor /= factor.mean(axis=1, keepdims=True)
-    return np.asarray(np.clip(elasticity[:, None] * factor, *LIMITS), dtype=np.float32)
+    return np.asarray(np.clip(elasticity[:, None] * factor, *limits), dtype=np.float32)
 
 
 def curve_forms(away: Floats) -> Floats:

@@ -26,6 +26,7 @@ Progress = Callable[[str], None]
 SERIES = 64
 CHUNK = 1000  # products whose states are held at a time
 WEEKEND_LIMIT = 0.5  # relative
+NAMED = 5  # products that a message names
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,12 @@ def identify(
             forecasts and to stock: they are left out.
     """
     say = progress or (lambda _: None)
-    prior = Prior(config.elasticity_start, config.elasticity_prior_sd, widening=config.elasticity_sd_factor)
+    prior = Prior(
+        config.elasticity_start,
+        config.elasticity_prior_sd,
+        widening=config.elasticity_sd_factor,
+        limits=config.elasticity_limits,
+    )
     current = replace(norms, elasticity=np.full_like(norms.elasticity, prior.mean))
     table = build_table(panel, norms=current, category=category)
     study = plan_study(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
@@ -105,7 +111,13 @@ def identify(
         stronger = np.clip(current.weekend + known.shift.weekend, -WEEKEND_LIMIT, WEEKEND_LIMIT)
         current = replace(current, elasticity=shrunk.mean.astype(np.float32), weekend=stronger.astype(np.float32))
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
-    return _identified(study, table, current, known, category=category, prior=prior)
+    found = _identified(study, table, current, known, category=category, prior=prior)
+    at_limit = panel.product_ids[found.shrunk.at_limit]
+    if len(at_limit):
+        low, high = prior.limits
+        named = ", ".join(at_limit[:NAMED]) + (f" and {len(at_limit) - NAMED} more" if len(at_limit) > NAMED else "")
+        say(f"{len(at_limit)} elasticities end at a limit ({low:g} or {high:g}), which is no finding: {named}")
+    return found
 
 
 def _identified(

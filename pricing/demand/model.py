@@ -3,7 +3,7 @@
 import datetime as dt
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -28,6 +28,8 @@ from pricing.errors import HistoryError, VersionError
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Strings = NDArray[np.str_]
+
+FORMER_LIMITS = (-20.0, -0.2)  # of versions that do not name theirs
 
 ARRAYS = (
     "product_ids",
@@ -65,6 +67,7 @@ class DemandModel:
         priors: What categories say.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         holidays: (period,) holiday flags from the state's date on.
+        elasticity_limits: Lowest and highest elasticity that counts as a finding.
         encoded: States.
     """
 
@@ -83,6 +86,7 @@ class DemandModel:
     priors: Priors
     level_error: tuple[float, float]
     holidays: Floats
+    elasticity_limits: tuple[float, float]
     encoded: Encoded
 
     @property
@@ -104,6 +108,7 @@ class DemandModel:
             holidays=self.holidays,
             level_error=self.level_error,
             products=len(self.product_ids),
+            elasticity_limits=self.elasticity_limits,
         )
         return open_reader(sheet, frame)
 
@@ -197,6 +202,7 @@ class DemandModel:
             "horizon": self.horizon,
             "own_periods": self.own_periods,
             "level_error": list(self.level_error),
+            "elasticity_limits": list(self.elasticity_limits),
             "tail": {"notes": list(tail.notes), "holidays_given": tail.holidays_given},
         }
 
@@ -213,6 +219,7 @@ class DemandModel:
                 horizon=int(meta["horizon"]),
                 own_periods=int(meta["own_periods"]),
                 level_error=(float(meta["level_error"][0]), float(meta["level_error"][1])),
+                elasticity_limits=_limits(meta.get("elasticity_limits", FORMER_LIMITS)),
                 product_ids=arrays["product_ids"],
                 categories=arrays["categories"],
                 category=arrays["category"],
@@ -300,3 +307,8 @@ def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:
 
 def _state(arrays: dict[str, NDArray[Any]]) -> State:
     return State(memory=Memory(**below(arrays, "memory")), hidden=arrays["hidden"], cell=arrays["cell"])
+
+
+def _limits(pair: Sequence[float]) -> tuple[float, float]:
+    low, high = pair
+    return float(low), float(high)

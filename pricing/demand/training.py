@@ -162,6 +162,7 @@ def fit(
         priors=_priors(panel, identified, category),
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
+        elasticity_limits=config.elasticity_limits,
         encoded=encoded,
     )
     return Trained(model, Start(weights, identified))

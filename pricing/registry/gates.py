@@ -74,7 +74,7 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
         _at_most("bias", None if bias is None else abs(bias), limits.bias, "absolute bias as a share of units"),
         _within("coverage_80", figures.get("coverage_80"), limits.coverage_80, "share of actuals in 80 % intervals"),
         _within("coverage_95", figures.get("coverage_95"), limits.coverage_95, "share of actuals in 95 % intervals"),
-        _sane(elasticity.get("share_sane"), limits, holds_only=holds_only),
+        _sane(elasticity, limits, holds_only=holds_only),
     ]
 
 
@@ -280,12 +280,22 @@ def _within(name: str, figure: Any, band: tuple[float, float], words: str) -> Ve
     return Verdict(name, number, band, passed, f"{words}: {_say(number)}, needed {band[0]:g} to {band[1]:g}")
 
 
-def _sane(share: Any, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    words = "share of products whose elasticity is plausible"
+def _sane(elasticity: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool) -> Verdict:
+    share, between = elasticity.get("share_sane"), elasticity.get("limits")
+    told = f" ({between[0]:g} or {between[1]:g})" if between else ""
+    words = f"share of products whose elasticity ends at no limit{told}"
     verdict = _at_least("elasticity_sane", share, limits.elasticity_sane, words)
-    if verdict.passed or not holds_only:
+    if verdict.passed:
         return verdict
+    if not holds_only:
+        return replace(verdict, sentence=f"{verdict.sentence}; {_NEXT}")
     return replace(verdict, passed=True, sentence=f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
+
+
+_NEXT = (
+    "the model card names them: widen demand.elasticity_limits where the trade is known to answer so strongly or so "
+    "weakly, else look for what moved their demand together with their prices, such as a promotion flag that is missing"
+)
 
 
 def _say(figure: float | None) -> str:

@@ -114,7 +114,7 @@ def test_a_backtest_scores_every_fold_beside_seasonal_naive(tested: Backtest) ->
     assert result.frame["step"].between(1, 14).all()
     assert (result.frame["q10"] <= result.frame["q90"]).all()
     assert 0 < result.figures["wape"] < result.figures["wape_naive"]
-    assert set(result.figures["elasticity"]) == {"mean", "sd_mean", "share_sane"}
+    assert set(result.figures["elasticity"]) == {"mean", "sd_mean", "share_sane", "limits"}
 
 
 def test_every_product_gets_a_state_and_an_elasticity(panel: Panel) -> None:

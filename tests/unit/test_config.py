@@ -80,3 +80,12 @@ def test_choices_to_search_replace_a_range_and_a_range_replaces_choices(tmp_path
     assert isinstance(steps, RangeConfig)
     assert isinstance(shipped, RangeConfig)
     assert (steps.low, steps.high) == (shipped.low, 500)
+
+
+@pytest.mark.parametrize("limits", ["[-0.2, -20]", "[-20, 0.1]", "[-1.5, -0.2]"])
+def test_limits_of_elasticities_ascend_below_zero_around_the_start(tmp_path: Path, limits: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"demand: {{elasticity_limits: {limits}}}\n")
+
+    with pytest.raises(ConfigError, match=r"elasticity_limits .* must ascend, end below 0"):
+        load_config(path)

@@ -205,3 +205,11 @@ def test_the_interval_of_an_elasticity_holds_its_mean() -> None:
     assert (low < mean).all()
     assert (mean < high).all()
     assert (high < 0).all()
+
+
+def test_a_version_that_names_no_limits_keeps_those_of_its_time() -> None:
+    wide = replace(MODEL, elasticity_limits=(-30.0, -0.1))
+    former = {name: value for name, value in MODEL.meta().items() if name != "elasticity_limits"}
+
+    assert DemandModel.from_arrays(wide.to_arrays(), wide.meta()).elasticity_limits == (-30.0, -0.1)
+    assert DemandModel.from_arrays(MODEL.to_arrays(), former).elasticity_limits == (-20.0, -0.2)

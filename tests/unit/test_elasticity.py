@@ -7,7 +7,6 @@ from scipy import stats
 from pricing.demand.elasticity import (
     BETWEEN,
     CATEGORIES,
-    LIMITS,
     RAISED,
     TAILS,
     Prior,
@@ -18,7 +17,7 @@ from pricing.demand.elasticity import (
     within_limits,
 )
 
-PRIOR = Prior(-2.0, 1.0)
+PRIOR = Prior(-2.0, 1.0, limits=(-20.0, -0.2))
 
 
 def test_shrinkage_weighs_a_product_against_its_category() -> None:
@@ -156,4 +155,19 @@ def test_an_interval_that_ends_at_a_limit_is_marked_and_stays_as_wide_as_it_is()
 
     assert kept.at_limit.all()
     np.testing.assert_allclose(kept.sd, found.sd)
-    assert (kept.mean <= LIMITS[1]).all()
+    assert (kept.mean <= PRIOR.limits[1]).all()
+
+
+def test_a_trade_that_answers_strongly_needs_wider_limits_only() -> None:
+    category = np.zeros(4, int)
+    found = shrink(
+        np.asarray([-13.0, -14.0, -12.5, -13.5]), np.full(4, 0.5), category=category, prior=(-12.0, 2.0), sd=2.0
+    )
+
+    narrow = within_limits(found, category=category, prior=Prior(-2.0, 2.0, limits=(-8.0, -0.2)))
+    wide = within_limits(found, category=category, prior=Prior(-2.0, 2.0, limits=(-20.0, -0.2)))
+
+    assert narrow.at_limit.all()
+    np.testing.assert_allclose(narrow.mean, -2.0)
+    assert not wide.at_limit.any()
+    np.testing.assert_array_equal(wide.mean, found.mean)

@@ -68,6 +68,13 @@ def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
     assert "not measured" in verdicts[0].sentence
 
 
+def test_a_refusal_for_elasticities_at_a_limit_names_the_limits_and_what_to_do() -> None:
+    (verdict,) = failed(baseline_gates(figures(elasticity={"share_sane": 0.5, "limits": [-20.0, -0.2]}), LIMITS))
+
+    assert "ends at no limit (-20 or -0.2): 0.5, needed at least 0.9" in verdict.sentence
+    assert "widen demand.elasticity_limits" in verdict.sentence
+
+
 def test_implausible_elasticities_refuse_no_version_whose_prices_rest_on_none() -> None:
     verdicts = baseline_gates(figures(elasticity={"share_sane": 0.1}), LIMITS, holds_only=True)
 
