@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 
 from pipelines.cli import job_options, run_main
+from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pipelines.record import log_data
 from pipelines.tracking import tracked_run, write_note
@@ -32,9 +33,10 @@ def _etl(argv: Sequence[str] | None) -> int:
     with tracked_run("etl", config=config):
         anchors = sales_anchors(config)
         panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
-        save_panel(panel, options.output)
-        lines = report(panel)
         log_data(panel, sales=options.sales)
+        found = report_findings(panel, config.data, sales=options.sales)
+        save_panel(panel, options.output)
+        lines = [*report(panel), *(f"finding: {line}" for line in found)]
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
         write_note("\n".join(f"- {line}" for line in lines))
     print("\n".join(lines))

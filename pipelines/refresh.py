@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.cli import job_options, run_main
+from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING, Production, production
 from pipelines.record import describe_data, log_data
 from pipelines.tracking import name_run, tracked_run, write_note
@@ -149,6 +150,8 @@ def refreshed(
     if _same(demand.to_arrays(), version.demand.to_arrays()) and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING)
         return None
+    # The rows since the checkpoint: newer rows alone do not show that their prices are in another unit than before.
+    report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
     checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(version.facts, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)

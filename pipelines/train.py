@@ -21,6 +21,7 @@ from pipelines.calibration import described
 from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
+from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
 from pipelines.record import describe_data, log_data
@@ -67,6 +68,7 @@ def _train(argv: Sequence[str] | None) -> int:
         _say(started, f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s")
         for note in panel.notes:
             _say(started, f"note: {note}")
+        report_findings(panel, config.data, sales=options.source or options.sales)
         say = partial(_say, started)
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
         if options.recency_half_life is not None:

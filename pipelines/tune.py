@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.commands import child_tags, run_job, start_job, stop
+from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
 from pipelines.record import log_data
@@ -75,6 +76,7 @@ def _tune(argv: Sequence[str] | None) -> int:
         anchors = sales_anchors(config)
         panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
         digest = log_data(panel, sales=options.sales)
+        report_findings(panel, config.data, sales=options.sales)
         search = _search(options, config, digest=digest)
         mlflow.set_tags({"study": search.name})
         study = open_study(search.storage, name=search.name, tuning=config.tuning)

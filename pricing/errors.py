@@ -61,6 +61,10 @@ class MissingRowsError(PricingError):
     """Periods without a row, where the configuration does not say what they mean or refuses them."""
 
 
+class PlausibilityError(PricingError):
+    """Sales that keep the data contract but are so wrong elsewhere that a model trained on them would be spoilt."""
+
+
 class HistoryError(PricingError):
     """Too little history for what was asked."""
 

@@ -22,6 +22,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PlausibilityConfig(Section):
+    """What sales that keep the contract must look like for a model to be trained on them."""
+
+    refuse: bool = True
+    refuse_share: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    comp_factor: Annotated[float, Field(gt=1)] = 20.0
+    units_factor: Annotated[float, Field(gt=1)] = 1000.0
+    renamed_days: PositiveInt = 7
+
+
 class DataConfig(Section):
     """How raw rows become a panel. Units stand beside the numbers in config/default.yaml."""
 
@@ -35,6 +45,7 @@ class DataConfig(Section):
     missing: Literal["zero", "unknown", "error"] | None = None
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
     zero_window: PositiveInt = 35
+    plausibility: PlausibilityConfig = PlausibilityConfig()
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":

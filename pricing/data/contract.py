@@ -67,12 +67,31 @@ class Checked:
         violations: What the other rows break.
         bad_rows: Those rows as they came, with their number (`row`; the first one after a header is 1) and `reasons`.
         notes: What was ignored or narrowed on the way, one sentence each.
+        numbers: (row,) the number of each clean row in the sales.
     """
 
     clean: pd.DataFrame
     violations: tuple[Violation, ...]
     bad_rows: pd.DataFrame
     notes: tuple[str, ...]
+    numbers: NDArray[np.int64]
+
+    def without(self, broken: Bools, *, rule: str) -> "Checked":
+        """Sets more of the clean rows aside, for a rule that needs the rows around them; `broken` is (row,)."""
+        rows = self.clean[broken]
+        bad = rows.assign(reasons=rule)
+        bad.insert(0, "row", self.numbers[broken])
+        first = rows.iloc[0]
+        where = f"product_id {_show(first['product_id'])}, date {_show(first['date'])}, price {_show(first['price'])}"
+        found = Violation(rule, len(rows), f"row {bad['row'].iloc[0]} ({where})")
+        known = [frame for frame in (self.bad_rows, bad.astype({"product_id": object})) if not frame.empty]
+        return Checked(
+            self.clean[~broken],
+            (*self.violations, found),
+            pd.concat(known, ignore_index=True).sort_values("row", kind="stable", ignore_index=True),
+            self.notes,
+            self.numbers[~broken],
+        )
 
 
 def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked:
@@ -107,7 +126,13 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
         faults.add(rule, broken, "date")
     table = pd.DataFrame(clean, copy=False)
     faults.add("(product_id, date) must be unique", _repeats(table, ~faults.bad), "product_id")
-    return Checked(table[~faults.bad] if faults.bad.any() else table, faults.violations(), faults.rows(), tuple(notes))
+    return Checked(
+        table[~faults.bad] if faults.bad.any() else table,
+        faults.violations(),
+        faults.rows(),
+        tuple(notes),
+        faults.numbers[~faults.bad],
+    )
 
 
 class _Faults:

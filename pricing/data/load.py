@@ -5,18 +5,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.market import MarketConfig, simulate
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Bools, Panel
+from pricing.data.plausibility import mistyped
 from pricing.data.source import read_sales, without_secrets
 from pricing.data.store import is_panel, load_panel
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.sections import DataConfig
 
 DEMO = "completejourney"
+TYPED = "price must not be 100 or 1000 times, or that fraction, of the prices around it"
 
 
 def load_panel_from(
@@ -33,7 +38,9 @@ def load_panel_from(
         sales: A file, folder or address that `read_sales` takes, a folder that `save_panel` wrote, the word
             completejourney for the weekly grocery sales of that package, or simulated for the simulated market.
         config: How the panel is built. The demo's sales are weekly whatever it says; a saved panel is as it was built.
-        quarantine: A folder for the rows that break the contract; None lets one such row fail the load.
+        quarantine: A folder for the rows that break the contract, and for those whose price alone is 100 or 1000
+            times that of the rows around them where `plausibility.refuse` is on; None lets one row that breaks the
+            contract fail the load.
         past: What `build_panel` takes it for: the end of the history that the sales go on from, when they hold only
             newer rows.
         anchors: The regular prices in force, for `build_panel`; a saved panel is as it was built.
@@ -58,14 +65,30 @@ def load_panel_from(
         return load_panel(sales)
     where = without_secrets(sales)
     checked = check(read_sales(sales, columns=tuple(COLUMNS)), where=where, period=config.period)
-    notes = checked.notes
-    if checked.violations:
-        if quarantine is None or checked.clean.empty:
-            raise ContractError(where, checked.violations)
-        path = _set_aside(checked, Path(quarantine))
-        broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
-        notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes)
-    return _noted(build_panel(checked.clean, config, past=past, anchors=anchors), notes)
+    if checked.violations and (quarantine is None or checked.clean.empty):
+        raise ContractError(where, checked.violations)
+    panel = build_panel(checked.clean, config, past=past, anchors=anchors)
+    if quarantine is None:
+        return _noted(panel, checked.notes)
+    if config.plausibility.refuse and (typed := mistyped(panel)).any():
+        checked = checked.without(_rows(checked.clean, panel, typed), rule=TYPED)
+        panel = build_panel(checked.clean, config, past=past, anchors=anchors)
+    if not checked.violations:
+        return _noted(panel, checked.notes)
+    path = _set_aside(checked, Path(quarantine))
+    broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
+    return _noted(panel, (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *checked.notes))
+
+
+def _rows(frame: pd.DataFrame, panel: Panel, marked: Bools) -> Bools:
+    """(row,) the rows of a frame that are marked, (product, period), in the panel that was built from it."""
+    chosen = np.zeros(len(frame), dtype=np.bool_)
+    places = np.flatnonzero(frame["product_id"].isin(panel.product_ids[marked.any(axis=1)]))
+    rows = frame.iloc[places]
+    products = np.searchsorted(panel.product_ids, rows["product_id"].astype(str).to_numpy(dtype=np.str_))
+    days = rows["date"].to_numpy().astype("datetime64[D]") - panel.dates[0]
+    chosen[places] = marked[products, days.astype(np.int64) // STEP_DAYS[panel.period]]
+    return chosen
 
 
 def _noted(panel: Panel, notes: Sequence[str]) -> Panel:

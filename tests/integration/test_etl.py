@@ -1,12 +1,17 @@
 """The etl job from the command line: a panel for the jobs that follow, or a reason and nothing at all."""
 
 from pathlib import Path
+from types import ModuleType
 
 import mlflow
+import pandas as pd
 import pytest
+from mlflow.entities import Run
 
+from pipelines import etl, train, tune
 from pipelines.etl import main
 from pricing.data.store import load_panel
+from tests.experiments import write_sales
 
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
 BROKEN = {
@@ -75,6 +80,68 @@ def test_bad_input_ends_with_a_reason_a_failed_run_and_nothing_written(
     run = mlflow.search_runs(search_all_experiments=True, output_format="list")[0]  # the latest
     assert run.info.status == "FAILED"
     assert message in run.data.tags["failure"]
+
+
+def latest_run() -> Run:
+    return mlflow.search_runs(search_all_experiments=True, output_format="list")[0]
+
+
+@pytest.mark.parametrize("job", [etl, train, tune], ids=lambda job: job.__name__)
+def test_prices_in_cents_from_a_day_on_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: ModuleType
+) -> None:
+    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
+    day = sorted(frame["date"])[len(frame) * 2 // 3]
+    frame.loc[frame["date"] >= day, ["price", "list_price"]] *= 100
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+
+    code = job.main(["--sales", "sales.csv"])
+
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert len(error) == 1
+    assert "sales.csv would spoil what is learnt from it: the prices of 6 of 6 products change their unit" in error[0]
+    assert f"on {day}: price from about" in error[0]
+    assert "Bring all prices into one unit" in error[0]
+    assert "set data.plausibility.refuse to false" in error[0]
+    assert not (tmp_path / "home" / "panel").exists()
+    run = latest_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["data_findings"].startswith("price_unit ")
+    assert day in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/data_findings.txt")
+
+
+def test_with_the_refusal_off_findings_are_warned_of_and_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
+    frame.loc[20, "price"] *= 100
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+    (tmp_path / "mine.yaml").write_text("data: {plausibility: {refuse: false}}")
+
+    code = etl.main(["--sales", "sales.csv", "--config", "mine.yaml"])
+
+    words = "1 prices of 1 products are 10, 100 or 1000 times, or a fraction, of those around them"
+    run = latest_run()
+    assert code == 0
+    assert f"finding: {words}" in capsys.readouterr().out
+    assert words in caplog.text
+    assert words in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/panel.txt")
+    assert run.data.tags["data_findings"] == "price_typo 1"
+
+
+def test_a_mistyped_price_is_set_aside_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
+    frame.loc[20, "price"] *= 100
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+
+    assert etl.main(["--sales", "sales.csv"]) == 2
+    assert "--quarantine DIR" in capsys.readouterr().err
+    assert etl.main(["--sales", "sales.csv", "--quarantine", "bad"]) == 0
+
+    assert "note: 1 bad rows are set aside in bad/bad_rows.csv." in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "bad" / "bad_rows.csv")["row"].tolist() == [21]
+    assert latest_run().data.tags["data_findings"] == "none"
 
 
 def test_an_unknown_option_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
