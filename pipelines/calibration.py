@@ -42,7 +42,7 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
     classed = pd.concat(parts, ignore_index=True)
     scored = classed[~classed["censored"].astype(bool)]
     groups = {name: scored[scored["volatility_class"] == name] for name in CLASSES}
-    by_volatility = {name: _scores(part) for name, part in groups.items() if len(part)}
+    by_volatility = {name: metrics.scores(part) for name, part in groups.items() if len(part)}
     span = max(1, SPAN // STEP_DAYS[panel.period])
     more = {"by_volatility": by_volatility, "pit": transform_figures(scored), "weeks": weekly(scored, span=span)}
     return classed, {**figures, **more}
@@ -115,16 +115,6 @@ def volatility_class(spread: Floats) -> NDArray[np.str_]:
     """Thirds of the products: low, mid, high; one whose volatility is not known counts as the middle one."""
     known = spread[np.isfinite(spread)]
     return metrics.volume_class(np.where(np.isfinite(spread), spread, np.median(known) if len(known) else 0.0))
-
-
-def _scores(part: pd.DataFrame) -> dict[str, float]:
-    actual = part["actual"].to_numpy()
-    return {
-        "wape": metrics.wape(actual, part["q50"].to_numpy()),
-        "wape_naive": metrics.wape(actual, part["naive"].to_numpy()),
-        "coverage_80": metrics.coverage(part, level=0.80),
-        "coverage_95": metrics.coverage(part, level=0.95),
-    }
 
 
 def transform_figures(scored: pd.DataFrame) -> dict[str, float]:

@@ -10,8 +10,11 @@ import mlflow
 import pandas as pd
 
 from pipelines.calibration import coverage_by
+from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
 
-_TOTALS = ("wape", "wape_naive", "bias", "coverage_80", "coverage_95")
+_BASELINES = ("wape_naive", "wape_flat", "wape_baseline", "wape_hindsight")
+_COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat"}
+_TOTALS = ("wape", *_BASELINES, "crps", "bias", "coverage_80", "coverage_95")
 
 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
@@ -47,7 +50,7 @@ def log_fold(fold: Mapping[str, Any], *, number: int) -> None:
 
 
 def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the backtest's figures as flat names and finite numbers; `skill` is the error saved on seasonal naive."""
+    """Yields the backtest's figures as flat names and finite numbers; `skill` is the error saved on the baseline."""
     for name in _TOTALS:
         if _is_number(figures.get(name)):
             yield name, float(figures[name])
@@ -60,7 +63,7 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for name, value in scores.items():
             if _is_number(value):
                 yield f"{name}{ending}", float(value)
-    for part in ("elasticity", "pit"):
+    for part in ("against_baseline", "elasticity", "pit"):
         for name, value in figures.get(part, {}).items():
             if _is_number(value):
                 yield f"{part}_{name}", float(value)
@@ -78,11 +81,12 @@ def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.
 
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
-    """The walk-forward scores beside seasonal naive, one line per fold and one for all, to print."""
-    lines = [f"{'known until':<16}{'WAPE':>8}{'naive':>8}{'saved':>8}"]
+    """The walk-forward scores beside the baselines, one line per fold and one for all, to print."""
+    lines = [f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline"]
     for fold in figures["folds"]:
-        lines.append(_score_line(str(fold["cutoff"]), fold))
-    lines.append(_score_line("all folds", figures))
+        lines.append(_score_line(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
+    lines.append(_score_line("all folds", figures, names=baselines_of(figures)))
+    lines += gain_lines(figures)
     lines.append(
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held "
         f"{shown(figures['coverage_80'], '.1%')} of the sales, the 95 % range {shown(figures['coverage_95'], '.1%')}"
@@ -96,14 +100,44 @@ def shown(value: float | None, form: str) -> str:
 
 
 def saved(scores: Mapping[str, Any]) -> float | None:
-    """The share of seasonal naive's error that the model saved; None where an error is not known or naive's is 0."""
-    ours, naive = scores["wape"], scores["wape_naive"]
-    return 1.0 - ours / naive if _is_number(ours) and _is_number(naive) and naive > 0 else None
+    """The share of the baseline's error that the model saved; None where an error is not known or the baseline's is 0.
+
+    The baseline is the seasonal naive forecast in versions from before another could be chosen.
+    """
+    ours, base = scores["wape"], baseline_error(scores)
+    return 1.0 - ours / base if _is_number(ours) and base is not None and base > 0 else None
 
 
-def _score_line(label: str, scores: Mapping[str, Any]) -> str:
-    ours, naive = (shown(scores[name], ".3f") for name in ("wape", "wape_naive"))
-    return f"{label:<16}{ours:>8}{naive:>8}{shown(saved(scores), '.1%'):>8}"
+def baseline_error(scores: Mapping[str, Any]) -> float | None:
+    """WAPE of what the model is held against; None where it is not known."""
+    base = scores["wape_baseline"] if "wape_baseline" in scores else scores["wape_naive"]
+    return float(base) if _is_number(base) else None
+
+
+def gain_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What the model gains on the chosen baseline, with its interval, and which baseline was better in hindsight.
+
+    Nothing in versions from before there were two baselines.
+    """
+    lines = []
+    gain = figures.get("against_baseline")
+    if gain:
+        parts = [
+            f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
+            f"{shown(gain[f'{name}_high'], '+.3f')})"
+            for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
+        ]
+        lines.append(f"the model's error less the baseline's: {', '.join(parts)}")
+    if "baseline_hindsight" in figures:
+        name = NAMES[figures["baseline_hindsight"]]
+        lines.append(f"better baseline in hindsight: {name}, WAPE {shown(figures['wape_hindsight'], '.3f')}")
+    return lines
+
+
+def _score_line(label: str, scores: Mapping[str, Any], *, names: list[str]) -> str:
+    values = [shown(scores.get(name), ".3f") for name in _COLUMNS.values()] + [shown(saved(scores), ".1%")]
+    base = shown(baseline_error(scores), ".3f")
+    return f"{label:<16}" + "".join(f"{value:>9}" for value in values) + f"  {base} {baseline_words(names)}"
 
 
 def _is_number(value: object) -> bool:

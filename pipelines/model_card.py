@@ -1,16 +1,18 @@
 """The written card of a model version: what it is, how good it is, where it must not be trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation import saved, shown
+from pipelines.evaluation import baseline_error, gain_lines, saved, shown
+from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
 from pricing.registry.version import LoadedVersion
 
 _NAMED = 10  # products that a line names
+_COLUMNS = "WAPE | CRPS | seasonal naive | flat median | baseline | error saved"
 
 
 def model_card(version: LoadedVersion, *, model: str) -> str:
@@ -37,30 +39,35 @@ def _head(version: LoadedVersion) -> str:
 
 
 def _scores(figures: Mapping[str, Any]) -> str:
-    rows = ["| known until | WAPE | seasonal naive | error saved |", "|---|---|---|---|"]
+    rows = [f"| known until | {_COLUMNS} |", f"|{'---|' * 7}"]
     for fold in figures["folds"]:
-        rows.append(_score_row(str(fold["cutoff"]), fold))
-    rows.append(_score_row("**all folds**", figures))
+        rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
+    rows.append(_score_row("**all folds**", figures, names=baselines_of(figures)))
+    gains = [f"{line[0].upper()}{line[1:]}." for line in gain_lines(figures)]
     return (
         "## How good the forecast is\n\n"
-        "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it.\n\n" + "\n".join(rows)
-    )
+        "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it. The baseline is the "
+        "better one, in the folds before, of the seasonal naive forecast and the flat median of a product's last "
+        f"{FLAT_PERIODS} periods; the first fold takes the seasonal naive one. CRPS scores the whole distribution, on "
+        "the scale of the WAPE: of a forecast of one number it is the WAPE.\n\n" + "\n".join([*rows, "", *gains])
+    ).rstrip()
 
 
-def _score_row(label: str, scores: Mapping[str, Any]) -> str:
-    ours, naive = (shown(scores[name], ".3f") for name in ("wape", "wape_naive"))
-    return f"| {label} | {ours} | {naive} | {shown(saved(scores), '.1%')} |"
+def _score_row(label: str, scores: Mapping[str, Any], *, names: Sequence[str] = ()) -> str:
+    errors = " | ".join(shown(scores.get(name), ".3f") for name in ("wape", "crps", "wape_naive", "wape_flat"))
+    base = f"{shown(baseline_error(scores), '.3f')}{f' ({baseline_words(names)})' if names else ''}"
+    return f"| {label} | {errors} | {base} | {shown(saved(scores), '.1%')} |"
 
 
 def _by_step(figures: Mapping[str, Any], *, period: str) -> str:
     steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
-    rows = [f"| {period}s ahead | WAPE | seasonal naive | error saved | 80 % range held |", "|---|---|---|---|---|"]
+    rows = [f"| {period}s ahead | {_COLUMNS} | 80 % range held |", f"|{'---|' * 8}"]
     rows += [f"{_score_row(name, scores)} {shown(scores.get('coverage_80'), '.0%')} |" for name, scores in steps]
     return "By how far ahead:\n\n" + "\n".join(rows) if steps else ""
 
 
 def _by_class(figures: Mapping[str, Any]) -> str:
-    rows = ["| products | WAPE | seasonal naive | error saved | 80 % range held |", "|---|---|---|---|---|"]
+    rows = [f"| products | {_COLUMNS} | 80 % range held |", f"|{'---|' * 8}"]
     for kind in ("volume", "volatility"):
         groups = figures.get(f"by_{kind}", {})
         for name in ("low", "mid", "high"):

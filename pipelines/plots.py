@@ -13,6 +13,7 @@ from pipelines.calibration import BINS, CLASSES, coverage_by, transform_figures,
 from pipelines.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
 from pipelines.evaluation import error_by
 from pricing.demand import metrics
+from pricing.demand.baselines import FLAT, NAIVE, NAMES, baseline_forecast, baseline_words
 
 Floats = NDArray[np.float64]
 
@@ -107,11 +108,17 @@ def _covered(scored: pd.DataFrame) -> Floats:
 
 
 def draw_by_step(frame: pd.DataFrame) -> Figure:
-    """Error and coverage by how far ahead the forecast looks; the error beside seasonal naive."""
+    """Error and coverage by how far ahead the forecast looks; the error beside the baselines'."""
     figure, (left, right) = grid(1, 2, height=4.0)
-    for column, colour, label in (("naive", GREY, "seasonal naive"), ("q50", BLUE, "model")):
-        errors = error_by(frame, "step", forecast=column)
-        left.plot(errors.index, errors.to_numpy(), ".-", color=colour, label=label)
+    held = frame.assign(chosen=baseline_forecast(frame))
+    for column, style, colour, label in (
+        (NAIVE, ":", GREY, NAMES[NAIVE]),
+        (FLAT, "--", GREY, NAMES[FLAT]),
+        ("chosen", ".-", GREY, _baseline_label(frame)),
+        ("q50", ".-", BLUE, "model"),
+    ):
+        errors = error_by(held, "step", forecast=column)
+        left.plot(errors.index, errors.to_numpy(), style, color=colour, label=label)
     left.set_ylim(bottom=0)
     left.set_ylabel("WAPE (error over sales)", fontsize=9)
     left.legend(fontsize=8, frameon=False)
@@ -130,13 +137,14 @@ def draw_by_step(frame: pd.DataFrame) -> Figure:
 
 
 def draw_by_class(frame: pd.DataFrame) -> Figure:
-    """Error by how much a product sells and by how volatile its sales are, beside seasonal naive."""
+    """Error by how much a product sells and by how volatile its sales are, beside the chosen baseline."""
     figure, axes = grid(1, 2, height=4.0)
+    held = frame.assign(chosen=baseline_forecast(frame))
     columns = {"volume_class": "volume: mean units", "volatility_class": "volatility: spread of weekly sales"}
     for ax, (column, words) in zip(axes, columns.items(), strict=True):
-        naive, model = error_by(frame, column, forecast="naive"), error_by(frame, column)
+        base, model = error_by(held, column, forecast="chosen"), error_by(frame, column)
         classes = [name for name in CLASSES if name in model.index]
-        for shift, errors, colour, label in ((-0.2, naive, GREY, "seasonal naive"), (0.2, model, BLUE, "model")):
+        for shift, errors, colour, label in ((-0.2, base, GREY, _baseline_label(frame)), (0.2, model, BLUE, "model")):
             bars = ax.bar(np.arange(len(classes)) + shift, errors[classes], width=0.38, color=colour, label=label)
             ax.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
         products = frame.groupby(column, observed=True)["product_id"].nunique()
@@ -147,3 +155,7 @@ def draw_by_class(frame: pd.DataFrame) -> Figure:
     axes[0].legend(fontsize=8, frameon=False)
     note = "Thirds of the products, as they stood at each cutoff. Volatility is what goes beyond the luck of counts."
     return titled(figure, "Error by kind of product", note=note)
+
+
+def _baseline_label(frame: pd.DataFrame) -> str:
+    return f"baseline ({baseline_words(frame.groupby('cutoff')['baseline'].first().tolist())})"

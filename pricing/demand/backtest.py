@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand import metrics
+from pricing.demand import baselines, metrics
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, walk_forward
 from pricing.demand.grades import AT_LIMIT
@@ -18,9 +17,10 @@ from pricing.demand.model import DemandModel, admit
 from pricing.demand.training import Calendar, Start, fit
 from pricing.sections import DemandConfig
 
-Floats = NDArray[np.float64]
 Progress = Callable[[str], None]
 OnFold = Callable[[int, dict[str, Any]], None]
+
+SEED = 0  # of the interval around what the model gains on the baseline: the same frame gives the same figures
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Backtest:
 
     Attributes:
         frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
-            actual, censored, forecast (mean), size, q025, q10, q50, q90, q975, naive, pit_low, pit_high.
-        figures: Scores of the frame (`metrics.figures`) and `elasticity` of the last fold.
+            actual, censored, forecast (mean), size, q025, q10, q50, q90, q975, pit_low, pit_high, crps, naive, flat,
+            baseline (which of the last two was the better one in the folds before).
+        figures: Scores of the frame (`metrics.figures`), `against_baseline` and `elasticity` of the last fold.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
     """
 
@@ -76,12 +77,14 @@ def backtest(
         trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
         start, model = trained.start, trained.model
         frame = evaluate(model, past=past, panel=panel, fold=fold)
+        frame["baseline"] = baselines.chosen(frames, cutoff=fold.cutoff)
         frames.append(frame)
         if on_fold is not None:
             on_fold(number, metrics.figures(frame))
     level_error = measure_level_error(pd.concat(frames, ignore_index=True))
     frame = pd.concat(widened(frames), ignore_index=True)
     figures = metrics.figures(frame)
+    figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
     if model is not None:
         figures["elasticity"] = elasticity_figures(model)
     return Backtest(frame, figures, level_error)
@@ -97,7 +100,8 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
     end = int(np.searchsorted(panel.dates, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
     classes = metrics.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
-    naive = _seasonal_naive(past, end - begin + 1, skip=begin - len(past.dates))
+    naive = baselines.seasonal_naive(past, steps=end - begin + 1, skip=begin - len(past.dates))
+    flat = baselines.flat_median(past)
     parts = []
     days = STEP_DAYS[panel.period]
     for at in range(begin, end + 1):
@@ -129,6 +133,8 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
                     "forecast": (grid.first[:, :, 0] * grid.weight).sum(axis=1),
                     "size": grid.first_size,
                     "naive": naive[:, at - begin],
+                    "flat": flat,
+                    "baseline": baselines.NAIVE,
                 }
             )[seen]
         )
@@ -157,18 +163,3 @@ def _carried(start: Start, model: DemandModel, past: Panel) -> Start | None:
     shrunk = replace(start.identified.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)
     identified = replace(start.identified, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
     return replace(start, identified=identified)
-
-
-def _seasonal_naive(past: Panel, steps: int, *, skip: int) -> Floats:
-    """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none."""
-    season = 7 if past.period == "day" else 1
-    units = np.where(past.present, past.units_sold, np.nan).astype(np.float64)
-    periods = units.shape[1]
-    last = np.zeros((len(units), season))
-    for phase in range(season):
-        column = units[:, phase::season]
-        filled = pd.DataFrame(column).ffill(axis=1).to_numpy()[:, -1] if column.shape[1] else np.nan
-        last[:, phase] = np.nan_to_num(filled)
-    phases = (periods + skip + np.arange(steps)) % season
-    forecast: Floats = last[:, phases]
-    return forecast

@@ -2,13 +2,14 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Floats = NDArray[np.float64]
 
 LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is a Poisson distribution to all digits that matter
 LEAST_MEAN = 1e-6  # units a period
 _SPREAD = 1e-12  # a narrower transform is a point
+_NODE_STEP, _NODES = 0.3, 56  # of the quadrature in `half_mean_difference`: its relative error is below 1e-6
 
 
 def probability_transform(
@@ -58,3 +59,62 @@ def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level
     part = np.clip(np.minimum(at, high) - np.maximum(below, low), 0.0, None) / np.where(spread, width, 1.0)
     whole = np.where((at >= low) & (at <= high), 1.0, 0.0)
     return np.where(np.isnan(width), np.nan, np.where(spread, part, whole))
+
+
+def ranked_probability(
+    units: NDArray[np.floating], *, mean: NDArray[np.floating], size: NDArray[np.floating]
+) -> Floats:
+    """The continuous ranked probability score of negative binomial forecasts: ∫ (F(z) − 1{z ≥ units})² dz.
+
+    E|X − units| − ½ E|X − X'| (Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation 21), in the closed
+    form for the negative binomial of Wei and Held 2014, doi:10.1007/s11749-014-0380-8. Also right for the units of
+    goods by weight, which lie between two counts. A point forecast's score is its absolute error.
+
+    Args:
+        units: (row,) sold, 0 or more.
+        mean: (row,) forecast.
+        size: (row,) of its negative binomial.
+
+    Returns:
+        (row,) scores in units, 0 or more, smaller is better; NaN where the forecast is unknown.
+    """
+    known = np.isfinite(mean) & (size > 0)
+    centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0)
+    r = np.where(known, np.minimum(size, LARGEST_SIZE), 1.0)
+    sold = np.asarray(units, np.float64)
+    whole = np.floor(sold)
+    chance = r / (r + centre)
+    at_most = special.betainc(r, whole + 1.0, chance)
+    # k P(X = k) is the mean times the probability of k − 1 in a negative binomial whose size is larger by one.
+    below = np.where(whole >= 1.0, special.betainc(r + 1.0, np.maximum(whole, 1.0), chance), 0.0)
+    distance = sold * (2.0 * at_most - 1.0) + centre * (1.0 - 2.0 * below)
+    score = np.maximum(distance - half_mean_difference(mean=centre, size=r), 0.0)
+    return np.where(known, score, np.nan)
+
+
+def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floating]) -> Floats:
+    """½ E|X − X'| of two independent draws of a negative binomial: (mean / p) ₂F₁(size + 1, ½; 2; −4 (1 − p) / p²).
+
+    The hypergeometric series cancels itself out at large sizes, so its integral (Euler's, with sin² θ for the
+    variable, then u = tan θ) is taken: with e = p / (2 − p) it is
+    4 e / π ∫₀^∞ (1 + u²)^(−1 − size) (1 + e² u²)^(size − 1) du. That integrand is positive and even, and with u as a
+    hyperbolic sine, scaled by the integrand's width, the trapezoidal rule converges geometrically.
+
+    Args:
+        mean: (row,) above 0.
+        size: (row,) above 0, at most `LARGEST_SIZE`.
+
+    Returns:
+        (row,) in units, with a relative error below 1e-6.
+    """
+    rest = mean / (size + mean)  # 1 − p
+    edge = (1.0 - rest) / (1.0 + rest)  # e
+    gap = 4.0 * rest / (1.0 + rest) ** 2  # 1 − e²
+    width = 1.0 / np.sqrt(1.0 + edge**2 + size * gap)
+    total = np.full_like(edge, 0.5)  # the integrand at u = 0, half of it on this side
+    for node in range(1, _NODES + 1):
+        square = (width * np.sinh(_NODE_STEP * node)) ** 2
+        far = 1.0 + edge**2 * square
+        total += np.cosh(_NODE_STEP * node) * np.exp(-size * np.log1p(gap * square / far)) / ((1.0 + square) * far)
+    integral: Floats = 4.0 / np.pi * _NODE_STEP * width * total
+    return np.asarray(mean / (1.0 + rest) * integral)

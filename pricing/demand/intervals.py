@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pricing.demand.evaluation import probability_transform
+from pricing.demand.evaluation import probability_transform, ranked_probability
 
 QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
 LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
 
 
 def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.DataFrame:
-    """The frame with quantiles and probability transforms: negative binomial, widened by the level's error."""
+    """The frame with quantiles, probability transforms and CRPS: negative binomial, widened by the level's error."""
     mean = np.maximum(frame["forecast"].to_numpy(np.float64), 1e-6)
     extra = np.exp(level_error[0] ** 2 + level_error[1] ** 2 * frame["step"].to_numpy()) - 1.0
     # Var = m + m²/r + m²·extra: one negative binomial of the same variance.
@@ -20,6 +20,7 @@ def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.
     columns = {name: stats.nbinom.ppf(q, size, chance) for name, q in QUANTILES.items()}
     actual = frame["actual"].to_numpy(np.float64)
     columns["pit_low"], columns["pit_high"] = probability_transform(actual, mean=mean, size=size)
+    columns["crps"] = ranked_probability(actual, mean=mean, size=size)
     return frame.assign(**columns)
 
 

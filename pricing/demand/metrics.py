@@ -1,4 +1,4 @@
-"""How good a forecast was: WAPE, bias, coverage, by product class. Pure arrays and frames."""
+"""How good a forecast was: WAPE, CRPS, bias, coverage, by product class. Pure arrays and frames."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.demand.baselines import FLAT, MIXED, NAIVE, baseline_forecast, better
 from pricing.demand.evaluation import share_inside
 
 Floats = NDArray[np.floating]
@@ -42,35 +43,57 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     """The scores of an evaluation frame; censored rows are left out, since their demand is not known.
 
     Returns:
-        `wape`, `wape_naive`, `bias`, `coverage_80`, `coverage_95`, `rows`, `censored`, the same per fold in `folds`
-        and per volume class in `by_volume`, and `by_step` (a week of steps each).
+        Those of `scores`, `rows`, `censored`, the same scores per fold in `folds` and per volume class in `by_volume`,
+        and `by_step` (a week of steps each). `baseline` says whether the baseline was `naive`, `flat` or, over folds,
+        `mixed`; `baseline_hindsight` and `wape_hindsight` which one had the smaller error in the end, known too late.
     """
     scored = frame[~frame["censored"]]
-    result: dict[str, Any] = _scores(scored)
+    names = {NAIVE} if scored.empty else set(scored["baseline"])
+    result: dict[str, Any] = scores(scored)
+    result["baseline"] = MIXED if len(names) > 1 else names.pop()
+    result["baseline_hindsight"] = better(scored)
+    result["wape_hindsight"] = result[f"wape_{result['baseline_hindsight']}"]
     result["rows"] = len(scored)
     result["censored"] = int(frame["censored"].sum())
     result["folds"] = [
-        {"cutoff": str(pd.Timestamp(str(cutoff)).date()), **_scores(part)}
+        {
+            "cutoff": str(pd.Timestamp(str(cutoff)).date()),
+            **scores(part),
+            "baseline": str(part["baseline"].iloc[0]),
+            "baseline_hindsight": better(part),
+        }
         for cutoff, part in scored.groupby("cutoff", sort=True)
     ]
     result["by_volume"] = {
-        name: _scores(scored[scored["volume_class"] == name])
+        name: scores(scored[scored["volume_class"] == name])
         for name in VOLUME_CLASSES
         if (scored["volume_class"] == name).any()
     }
     week = (scored["step"] - 1) // 7
-    result["by_step"] = {f"{7 * int(w) + 1}-{7 * int(w) + 7}": _scores(part) for w, part in scored.groupby(week)}
+    result["by_step"] = {f"{7 * int(w) + 1}-{7 * int(w) + 7}": scores(part) for w, part in scored.groupby(week)}
     return result
 
 
-def _scores(frame: pd.DataFrame) -> dict[str, float]:
-    actual = frame["actual"].to_numpy()
-    naive = frame["naive"].to_numpy()
+def scores(scored: pd.DataFrame) -> dict[str, float]:
+    """The scores of rows of an evaluation frame that did not sell out.
+
+    Errors are sums over the sum of actuals. A point forecast's CRPS is its absolute error, so `crps` compares with the
+    baselines' WAPE as it stands.
+
+    Returns:
+        `wape` (of the median), `wape_mean`, `wape_naive`, `wape_flat`, `wape_baseline` (of the one chosen on earlier
+        folds), `crps`, `bias`, `coverage_80`, `coverage_95`; NaN where nothing was sold.
+    """
+    actual = scored["actual"].to_numpy()
+    total = float(np.abs(actual).sum())
     return {
-        "wape": wape(actual, frame["q50"].to_numpy()),
-        "wape_mean": wape(actual, frame["forecast"].to_numpy()),
-        "wape_naive": wape(actual, naive),
-        "bias": bias(actual, frame["forecast"].to_numpy()),
-        "coverage_80": coverage(frame, level=0.80),
-        "coverage_95": coverage(frame, level=0.95),
+        "wape": wape(actual, scored["q50"].to_numpy()),
+        "wape_mean": wape(actual, scored["forecast"].to_numpy()),
+        "wape_naive": wape(actual, scored[NAIVE].to_numpy()),
+        "wape_flat": wape(actual, scored[FLAT].to_numpy()),
+        "wape_baseline": wape(actual, baseline_forecast(scored)),
+        "crps": float(scored["crps"].sum() / total) if total > 0 else float("nan"),
+        "bias": bias(actual, scored["forecast"].to_numpy()),
+        "coverage_80": coverage(scored, level=0.80),
+        "coverage_95": coverage(scored, level=0.95),
     }

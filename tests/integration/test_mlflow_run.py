@@ -143,7 +143,15 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: Place) -> N
     (run,) = here.runs(job="train")
     assert (run.info.status, run.data.tags["reason"]) == ("FINISHED", "a trial")
     assert run.data.params["demand.units"] == "4"
-    assert {"wape", "wape_naive", "skill", "coverage_80", "elasticity_mean"} <= run.data.metrics.keys()
+    assert {
+        "wape",
+        "wape_naive",
+        "wape_baseline",
+        "crps",
+        "skill",
+        "coverage_80",
+        "elasticity_mean",
+    } <= run.data.metrics.keys()
     assert [point.step for point in here.client.get_metric_history(run.info.run_id, "fold_wape")] == [1, 2]
     assert len(here.client.get_metric_history(run.info.run_id, "wape_by_step")) == 14
     (dataset,) = run.inputs.dataset_inputs

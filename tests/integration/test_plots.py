@@ -41,6 +41,8 @@ def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
         censored=rng.random(count) < 0.1,
         forecast=5.2,
         naive=rng.poisson(5, count).astype(float),
+        flat=5.0,
+        baseline=np.where(made["cutoff"] == made["cutoff"].min(), "naive", "flat"),
         pit_low=low,
         pit_high=low + 0.2,
         **quantiles,

@@ -13,6 +13,7 @@ from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import Panel
 from pricing.demand import forward
 from pricing.demand.backtest import Backtest, backtest
+from pricing.demand.baselines import better
 from pricing.demand.curve import Offers
 from pricing.demand.folds import walk_forward
 from pricing.demand.network import Shape, build_network, demand_loss, named_weights
@@ -100,20 +101,28 @@ def test_what_happens_after_a_cutoff_changes_nothing_that_was_forecast_at_it(pan
 
     assert told == [0, 1]
     assert not np.array_equal(other["actual"], tested.frame["actual"])
-    for name in ("forecast", "size", "naive"):
+    for name in ("forecast", "size", "naive", "flat"):
         np.testing.assert_allclose(other[name], tested.frame[name], rtol=1e-3)
     differs = other[["q10", "q50", "q90"]].to_numpy() != tested.frame[["q10", "q50", "q90"]].to_numpy()
     assert differs.mean() < 0.01  # counts: rounding may move a quantile by one
 
 
-def test_a_backtest_scores_every_fold_beside_seasonal_naive(tested: Backtest) -> None:
+def test_a_backtest_scores_every_fold_beside_the_baselines(tested: Backtest) -> None:
     result = tested
 
     assert result.frame["cutoff"].nunique() == 2
     assert (result.frame["date"] > result.frame["cutoff"]).all()
     assert result.frame["step"].between(1, 14).all()
     assert (result.frame["q10"] <= result.frame["q90"]).all()
-    assert 0 < result.figures["wape"] < result.figures["wape_naive"]
+    assert 0 < result.figures["crps"] < result.figures["wape"] < result.figures["wape_baseline"]
+    assert result.figures["wape_baseline"] <= result.figures["wape_naive"]
+    first, last = (part for _, part in result.frame.groupby("cutoff"))
+    assert set(first["baseline"]) == {"naive"}
+    assert set(last["baseline"]) == {better(first[~first["censored"]])}
+    assert result.figures["against_baseline"]["wape"] == pytest.approx(
+        result.figures["wape"] - result.figures["wape_baseline"]
+    )
+    assert set(result.figures["by_volume"]["low"]) >= {"crps", "wape_flat", "wape_baseline", "coverage_80"}
     assert set(result.figures["elasticity"]) == {"mean", "sd_mean", "share_sane", "limits"}
 
 

@@ -1,10 +1,10 @@
-"""Where outcomes lie in their forecasts: the one measure of coverage that backtests and monitoring share."""
+"""Where outcomes lie in their forecasts: coverage, as backtests and monitoring share it, and CRPS against sums."""
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from pricing.demand.evaluation import probability_transform, share_inside
+from pricing.demand.evaluation import half_mean_difference, probability_transform, ranked_probability, share_inside
 
 SIZE = 6.0
 
@@ -44,3 +44,65 @@ def test_where_the_forecast_is_unknown_nothing_is_said() -> None:
     low, high = probability_transform(np.full(4, 3.0), mean=mean, size=size)
 
     assert np.isnan(share_inside(low, high, level=0.8)).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("mean", [0.002, 0.3, 2.0, 25.0, 400.0])
+@pytest.mark.parametrize("size", [0.05, 0.7, 1.0, 6.0, 300.0, 1e6])
+def test_the_ranked_probability_score_is_the_sum_over_counts(mean: float, size: float) -> None:
+    truth = stats.nbinom(size, size / (size + mean))
+    units = np.unique([0.0, 1.0, np.ceil(mean), np.ceil(4 * mean) + 3])
+    counts = np.arange(max(truth.isf(1e-14), units[-1]) + 2)
+    # Far above the mean 1 − F is told exactly by the survival function only.
+    below, above = truth.cdf(counts), truth.sf(counts)
+    slow = [np.where(counts >= one, above, below) @ np.where(counts >= one, above, below) for one in units]
+
+    found = ranked_probability(units, mean=np.full(len(units), mean), size=np.full(len(units), size))
+
+    np.testing.assert_allclose(found, slow, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kilograms", [0.0, 0.4, 7.25, 30.9])
+def test_the_ranked_probability_score_of_units_by_weight_is_the_integral(kilograms: float) -> None:
+    truth = stats.nbinom(SIZE, SIZE / (SIZE + 9.0))
+    edges = np.unique([*np.arange(400.0), kilograms])
+    square = (truth.cdf(np.floor(edges[:-1])) - (edges[:-1] >= kilograms)) ** 2
+
+    found = ranked_probability(np.asarray([kilograms]), mean=np.asarray([9.0]), size=np.asarray([SIZE]))
+
+    assert found[0] == pytest.approx(square @ np.diff(edges), rel=1e-6)
+
+
+def test_a_forecast_all_but_sure_of_a_count_scores_like_a_point() -> None:
+    found = ranked_probability(np.asarray([0.0, 5.0]), mean=np.full(2, 1e-6), size=np.full(2, 3.0))
+
+    np.testing.assert_allclose(found, [0.0, 5.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.4, 3.0, 50.0])
+def test_the_mean_difference_of_two_draws_is_wei_and_helds_closed_form(size: float) -> None:
+    mean = np.asarray([0.1, 1.0, 5.0])
+    chance = size / (size + mean)
+    closed = mean / chance * special.hyp2f1(size + 1.0, 0.5, 2.0, -4.0 * (1.0 - chance) / chance**2)
+
+    np.testing.assert_allclose(half_mean_difference(mean=mean, size=np.full(3, size)), closed, rtol=1e-6)
+
+
+def test_a_score_is_least_in_expectation_for_the_true_forecast() -> None:
+    units = np.arange(400.0)
+    weight = stats.nbinom(SIZE, SIZE / (SIZE + 20.0)).pmf(units)
+
+    expected = {
+        (mean, size): float(weight @ ranked_probability(units, mean=np.full(400, mean), size=np.full(400, size)))
+        for mean in (17.0, 20.0, 23.0)
+        for size in (3.0, SIZE, 20.0)
+    }
+
+    assert min(expected, key=lambda key: expected[key]) == (20.0, SIZE)
+
+
+def test_an_unknown_forecast_has_no_score() -> None:
+    mean, size = np.asarray([np.nan, 3.0, 3.0, 3.0]), np.asarray([2.0, np.nan, 0.0, 2.0])
+
+    found = ranked_probability(np.full(4, 3.0), mean=mean, size=size)
+
+    assert np.isnan(found).tolist() == [True, True, True, False]

@@ -69,7 +69,10 @@ def frame() -> pd.DataFrame:
             "censored": [False, False, False, True],
             "forecast": [1.0, 1.0, 12.0, 1.0],
             "q50": [2.0, 0.0, 8.0, 1.0],
+            "crps": [0.5, 0.2, 1.1, 9.0],
             "naive": [0.0, 0.0, 10.0, 10.0],
+            "flat": [1.0, 1.0, 10.0, 10.0],
+            "baseline": "naive",
             "pit_low": [0.4, 0.0, 0.5, 0.9],
             "pit_high": [0.6, 0.2, 0.7, 1.0],
         }
@@ -84,6 +87,8 @@ def test_figures_leave_censored_rows_out_and_count_them() -> None:
     assert figures["wape"] == pytest.approx(2 / 12)
     assert figures["wape_mean"] == pytest.approx(4 / 12)
     assert figures["wape_naive"] == pytest.approx(2 / 12)
+    assert figures["crps"] == pytest.approx(1.8 / 12)
+    assert figures["by_volume"]["low"]["crps"] == pytest.approx(0.35)
     assert figures["bias"] == pytest.approx(2 / 12)
     assert figures["by_volume"]["high"]["wape"] == pytest.approx(0.2)
     assert set(figures["by_step"]) == {"1-7", "8-14"}

@@ -68,6 +68,38 @@ def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
     assert "not measured" in verdicts[0].sentence
 
 
+def held_against(baseline: float | None) -> dict[str, Any]:
+    """Figures with both baselines: the seasonal naive one is worse than the model, whatever the chosen one is."""
+    by_volume = {name: {**one, "wape_baseline": baseline} for name, one in figures()["by_volume"].items()}
+    folds = [{"cutoff": f"2024-0{month}-01", "baseline": "naive" if month == 1 else "flat"} for month in (1, 2, 3)]
+    return figures(wape_baseline=baseline, by_volume=by_volume, folds=folds)
+
+
+def test_a_model_must_beat_the_baseline_that_was_better_in_earlier_folds() -> None:
+    verdicts = failed(baseline_gates(held_against(0.35), LIMITS))
+
+    assert names(baseline_gates(held_against(0.45), LIMITS)) == []
+    assert [verdict.name for verdict in verdicts] == [
+        "beats_naive",
+        *(f"beats_naive_{volume}" for volume in ("low", "mid", "high")),
+    ]
+    assert verdicts[0].figure == pytest.approx(0.40 / 0.35)
+    assert "the baseline's (seasonal naive in 1 of 3 folds, else flat median): 1.143" in verdicts[0].sentence
+
+
+def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one() -> None:
+    (verdict, *_) = failed(baseline_gates(held_against(None), LIMITS))
+
+    assert (verdict.name, verdict.figure) == ("beats_naive", None)
+
+
+def test_a_backtest_from_before_the_flat_median_is_held_against_seasonal_naive() -> None:
+    verdict = baseline_gates(figures(), LIMITS)[0]
+
+    assert verdict.figure == pytest.approx(0.8)
+    assert "the seasonal naive forecast's" in verdict.sentence
+
+
 def test_a_refusal_for_elasticities_at_a_limit_names_the_limits_and_what_to_do() -> None:
     (verdict,) = failed(baseline_gates(figures(elasticity={"share_sane": 0.5, "limits": [-20.0, -0.2]}), LIMITS))
 

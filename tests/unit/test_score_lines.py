@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipelines.evaluation import saved, score_lines, shown
+from pipelines.evaluation import saved, score_lines, shown, totals
 
 NOTHING = {"wape": None, "wape_naive": None}
 FIGURES = {"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "coverage_95": 0.95}
@@ -13,8 +13,46 @@ FIGURES = {"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "co
 def test_a_fold_in_which_nothing_was_sold_is_a_dash_and_no_crash() -> None:
     lines = score_lines({**FIGURES, "folds": [{"cutoff": "2024-01-01", **NOTHING}]})
 
-    assert lines[1].split() == ["2024-01-01", "–", "–", "–"]
-    assert lines[2].split() == ["all", "folds", "0.300", "0.400", "25.0%"]
+    assert lines[1].split() == ["2024-01-01", *"–––––", "–", "seasonal", "naive"]
+    assert lines[2].split() == ["all", "folds", "0.300", "–", "0.400", "–", "25.0%", "0.400", "seasonal", "naive"]
+    assert len(lines) == 4
+
+
+def test_both_baselines_are_shown_and_the_chosen_one_is_named() -> None:
+    scores = {**FIGURES, "wape_flat": 0.36, "crps": 0.2}
+    folds = [
+        {"cutoff": "2024-01-01", **scores, "wape_baseline": 0.4, "baseline": "naive"},
+        {"cutoff": "2024-02-01", **scores, "wape_baseline": 0.36, "baseline": "flat"},
+    ]
+    gain = {"wape": -0.08, "wape_low": -0.1, "wape_high": -0.05, "crps": -0.18, "crps_low": None, "crps_high": None}
+
+    lines = score_lines(
+        {
+            **scores,
+            **{"wape_baseline": 0.375, "baseline": "mixed", "baseline_hindsight": "flat", "wape_hindsight": 0.36},
+            **{"folds": folds, "against_baseline": gain},
+        }
+    )
+
+    assert lines[0].split() == ["known", "until", "WAPE", "CRPS", "naive", "flat", "saved", "baseline"]
+    assert lines[2].split() == ["2024-02-01", *("0.300", "0.200", "0.400", "0.360", "16.7%", "0.360"), "flat", "median"]
+    assert lines[3].endswith("20.0%  0.375 seasonal naive in 1 of 2 folds, else flat median")
+    assert "WAPE -0.080 (90 % interval -0.100 to -0.050), CRPS -0.180 (90 % interval – to –)" in lines[4]
+    assert lines[5] == "better baseline in hindsight: flat median, WAPE 0.360"
+
+
+def test_totals_carry_both_baselines_the_score_of_the_distribution_and_the_gain() -> None:
+    gain = {"wape": -0.08, "wape_low": -0.1, "wape_high": float("nan")}
+    more = {"wape_flat": 0.36, "wape_baseline": 0.375, "wape_hindsight": 0.36, "crps": 0.2, "against_baseline": gain}
+
+    found = dict(totals({**FIGURES, **more, "baseline": "mixed", "by_volume": {"low": {"crps": 0.3}}}))
+
+    assert found["skill"] == pytest.approx(0.2)
+    assert {name: found[name] for name in ("crps", "crps_low", "wape_flat", "wape_baseline", "wape_hindsight")} == {
+        **{"crps": 0.2, "crps_low": 0.3, "wape_flat": 0.36, "wape_baseline": 0.375, "wape_hindsight": 0.36}
+    }
+    assert found["against_baseline_wape_low"] == -0.1
+    assert "against_baseline_wape_high" not in found
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
@@ -26,4 +64,5 @@ def test_what_is_no_figure_is_a_dash(value: float | None) -> None:
 def test_nothing_is_saved_on_an_error_that_is_not_known(ours: float, naive: float, share: float | None) -> None:
     found = saved({"wape": ours, "wape_naive": naive})
 
+    assert saved({"wape": ours, "wape_naive": 0.9, "wape_baseline": naive}) == found
     assert found == (None if share is None else pytest.approx(share))

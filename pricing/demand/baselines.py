@@ -1,0 +1,158 @@
+"""Forecasts without a model: what they are, which of them a forecaster would have taken, what the model gains on them.
+
+No pandas at run time: the gates read names from here, and serving does without it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import Panel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+
+NAIVE, FLAT = "naive", "flat"  # columns of the evaluation frame
+NAMES = {NAIVE: "seasonal naive", FLAT: "flat median"}
+MIXED = "mixed"  # not the same baseline in every fold
+FLAT_PERIODS = 28
+RESAMPLES = 1000
+LEVEL = 0.90  # of the interval of `against_baseline`
+
+
+def seasonal_naive(past: Panel, *, steps: int, skip: int) -> Floats:
+    """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none.
+
+    Args:
+        past: The history up to the cutoff.
+        steps: Periods to forecast.
+        skip: Periods between the cutoff and the first of them.
+    """
+    season = 7 if past.period == "day" else 1
+    periods = len(past.dates)
+    last = np.zeros((len(past.product_ids), season))
+    for phase in range(min(season, periods)):
+        seen = past.present[:, phase::season]
+        newest = np.where(seen, np.arange(seen.shape[1]), -1).max(axis=1)
+        units = np.take_along_axis(past.units_sold[:, phase::season], np.maximum(newest, 0)[:, None], axis=1)[:, 0]
+        last[:, phase] = np.where(newest >= 0, units, 0.0)
+    return last[:, (periods + skip + np.arange(steps)) % season]
+
+
+def flat_median(past: Panel) -> Floats:
+    """(product,) the median units of each product's last 28 periods with a row, whatever the weekday.
+
+    Sold-out periods are left out, since what would have sold is not known, unless the 28 hold no others. 0 where a
+    product has no row.
+    """
+    order = np.where(past.present, np.arange(len(past.dates)), -1)
+    column = np.sort(order, axis=1)[:, -FLAT_PERIODS:]  # (product, newest) −1 where there is no row
+    seen, at = column >= 0, np.maximum(column, 0)
+    clean = seen & ~np.take_along_axis(past.censored, at, axis=1)
+    counted = np.where(clean.any(axis=1, keepdims=True), clean, seen)
+    units = np.where(counted, np.take_along_axis(past.units_sold, at, axis=1), np.nan).astype(np.float64)
+    units[~counted.any(axis=1)] = 0.0
+    median: Floats = np.nanmedian(units, axis=1)
+    return median
+
+
+def better(scored: "pd.DataFrame | Mapping[str, Floats]") -> str:
+    """The baseline with the smaller absolute error, in total; seasonal naive where they are equal.
+
+    Args:
+        scored: `actual`, `naive` and `flat` of the rows that count, as an evaluation frame has them.
+    """
+    actual = np.asarray(scored["actual"])
+    errors = {name: float(np.abs(actual - np.asarray(scored[name])).sum()) for name in NAMES}
+    return FLAT if errors[FLAT] < errors[NAIVE] else NAIVE
+
+
+def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64) -> str:
+    """The baseline that a forecaster would have taken at a cutoff: the better one in the folds before.
+
+    Only outcomes known by then count, also where folds overlap. Seasonal naive where there are none.
+
+    Args:
+        earlier: The earlier folds' evaluation frames; sold-out rows are left out.
+        cutoff: Last day whose outcome is known.
+    """
+    name = NAIVE
+    if earlier:
+        columns = {column: np.concatenate([frame[column] for frame in earlier]) for column in ("actual", *NAMES)}
+        dates = np.concatenate([frame["date"].to_numpy() for frame in earlier])
+        known = (dates <= cutoff) & ~np.concatenate([frame["censored"] for frame in earlier]).astype(bool)
+        name = better({column: values[known] for column, values in columns.items()})
+    return name
+
+
+def baseline_forecast(frame: "pd.DataFrame") -> Floats:
+    """(row,) what the baseline that was chosen at each row's cutoff forecast."""
+    flat = frame["baseline"].to_numpy() == FLAT
+    return np.where(flat, frame[FLAT].to_numpy(np.float64), frame[NAIVE].to_numpy(np.float64))
+
+
+def baseline_words(names: Sequence[str]) -> str:
+    """Which baseline was chosen, such as "seasonal naive in 1 of 5 folds, else flat median".
+
+    Args:
+        names: One of each fold, `naive` or `flat`.
+    """
+    if len(set(names)) == 1:
+        return NAMES[names[0]]
+    return f"{NAMES[NAIVE]} in {names.count(NAIVE)} of {len(names)} folds, else {NAMES[FLAT]}"
+
+
+def baselines_of(figures: Mapping[str, Any]) -> list[str]:
+    """The baseline of each fold of `Backtest.figures`; seasonal naive in versions from before there were two."""
+    return [fold.get("baseline", NAIVE) for fold in figures.get("folds") or []] or [NAIVE]
+
+
+def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict[str, float]:
+    """How much larger the model's error is than the chosen baseline's on the same rows, with a 90 % interval.
+
+    Rows are paired, so what both find hard cancels out. Both products and folds are drawn with replacement, each on
+    its own (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122): a product's days are not independent, nor
+    are products on the same days, and drawing products alone would take what befell all of them in a fold for certain.
+    With these two ways crossed it errs towards intervals that are too wide; with one fold it draws products alone.
+
+    Args:
+        frame: An evaluation frame; sold-out rows are left out.
+        rng: Draws products and folds.
+
+    Returns:
+        `wape` (the median's) and `crps`, each as the sum of differences over the sum of actuals, below 0 where the
+        model is better, and `…_low`, `…_high`. NaN where nothing was sold; no interval of fewer than two products.
+    """
+    scored = frame[~frame["censored"].astype(bool)]
+    actual = scored["actual"].to_numpy(np.float64)
+    theirs = np.abs(actual - baseline_forecast(scored))
+    ours = {"wape": np.abs(actual - scored["q50"].to_numpy()), "crps": scored["crps"].to_numpy()}
+    product, fold = (np.unique(scored[name].to_numpy(), return_inverse=True)[1] for name in ("product_id", "cutoff"))
+    shape = (int(product.max(initial=-1)) + 1, int(fold.max(initial=-1)) + 1)
+    drawn = [_draws(count, rng=rng) for count in shape]
+    cell = product * shape[1] + fold
+    sold = np.bincount(cell, actual, shape[0] * shape[1]).reshape(shape)
+    below = ((drawn[0] @ sold) * drawn[1]).sum(axis=1)
+    total = float(sold.sum())
+    found: dict[str, float] = {}
+    for name, error in ours.items():
+        more = np.bincount(cell, error - theirs, shape[0] * shape[1]).reshape(shape)
+        found[name] = float(more.sum()) / total if total > 0 else float("nan")
+        above = ((drawn[0] @ more) * drawn[1]).sum(axis=1)
+        some = below > 0
+        known = shape[0] > 1 and some.any()
+        tails = np.array([(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
+        low, high = np.quantile(above[some] / below[some], tails) if known else (np.nan, np.nan)
+        found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return found
+
+
+def _draws(count: int, *, rng: np.random.Generator) -> Floats:
+    """(resample, group) how often each of `count` groups is drawn."""
+    if not count:
+        return np.zeros((RESAMPLES, 0))
+    return rng.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES).astype(np.float64)

@@ -1,0 +1,170 @@
+"""Forecasts without a model, the choice between them on earlier folds only, and what a model gains on it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pricing.demand import metrics
+from pricing.demand.baselines import (
+    FLAT_PERIODS,
+    against_baseline,
+    baseline_words,
+    chosen,
+    flat_median,
+    seasonal_naive,
+)
+from tests.demand_fakes import make_panel
+
+
+def slow_naive(units: np.ndarray, present: np.ndarray, *, season: int, at: int) -> float:
+    for back in range(at, -1, -1):
+        if back < len(units) and (at - back) % season == 0 and present[back]:
+            return float(units[back])
+    return 0.0
+
+
+@pytest.mark.parametrize(("period", "season"), [("day", 7), ("week", 1)])
+@pytest.mark.parametrize("periods", [4, 45, 90])
+def test_seasonal_naive_is_the_last_sale_on_the_same_weekday(period: str, season: int, periods: int) -> None:
+    whole = make_panel()
+    past = replace(whole.through(whole.dates[periods - 1]), period=period)
+
+    found = seasonal_naive(past, steps=10, skip=3)
+
+    for product, step in np.ndindex(found.shape):
+        at = periods + 3 + step
+        slow = slow_naive(past.units_sold[product], past.present[product], season=season, at=at)
+        assert found[product, step] == slow
+
+
+def test_the_flat_baseline_is_the_median_of_the_last_28_periods_that_did_not_sell_out() -> None:
+    panel = make_panel()
+    sold_out = panel.units_sold.copy()
+    present = panel.present.copy()
+    present[2, 60:88] = False  # a gap: older rows count
+    stock = panel.stock.copy()
+    stock[3, 70:80] = sold_out[3, 70:80]
+    stock[4] = sold_out[4]  # never anything but sold out
+    present[0] = False
+    past = replace(panel, present=present, stock=stock)
+
+    found = flat_median(past)
+
+    assert found[0] == 0.0
+    assert found[1] == np.median(panel.units_sold[1, -FLAT_PERIODS:])
+    assert found[2] == np.median([*panel.units_sold[2, 24:50], *panel.units_sold[2, 88:90]])
+    assert found[3] == np.median([*panel.units_sold[3, 62:70], *panel.units_sold[3, 80:90]])
+    assert found[4] == np.median(panel.units_sold[4, -FLAT_PERIODS:])
+
+
+def fold(cutoff: str, *, naive: float, flat: float, products: int = 4, steps: int = 14) -> pd.DataFrame:
+    """Ten units sold of each product on each day; baselines that are off by so many."""
+    rows = pd.MultiIndex.from_product([[f"p{i}" for i in range(products)], np.arange(1, steps + 1)])
+    step = rows.get_level_values(1).to_numpy()
+    return pd.DataFrame(
+        {
+            "product_id": rows.get_level_values(0),
+            "volume_class": "mid",
+            "cutoff": np.datetime64(cutoff),
+            "date": np.datetime64(cutoff) + step.astype("timedelta64[D]"),
+            "step": step,
+            "actual": 10.0,
+            "censored": False,
+            "forecast": 9.0,
+            "q50": 9.0,
+            "crps": 0.7,
+            "naive": 10.0 + naive,
+            "flat": 10.0 - flat,
+            "baseline": "naive",
+            "pit_low": 0.4,
+            "pit_high": 0.5,
+        }
+    )
+
+
+def test_the_first_fold_takes_seasonal_naive_and_a_later_one_what_was_better_before() -> None:
+    first, second = fold("2024-01-01", naive=5, flat=3), fold("2024-01-15", naive=1, flat=6)
+    cutoffs = [np.datetime64(day) for day in ("2024-01-01", "2024-01-15", "2024-01-29")]
+
+    found = [chosen([first, second][:count], cutoff=cutoff) for count, cutoff in enumerate(cutoffs)]
+
+    assert found == ["naive", "flat", "naive"]
+
+
+def test_a_baseline_is_not_chosen_by_what_was_not_known_or_sold_out() -> None:
+    frame = fold("2024-01-01", naive=3, flat=4)
+    later = frame["date"] > np.datetime64("2024-01-08")
+    frame.loc[later, "flat"] = frame.loc[later, "actual"]  # the flat one wins in the days after
+    frame.loc[frame["step"] == 1, ["censored", "flat"]] = [True, 10.0]
+
+    assert chosen([frame], cutoff=np.datetime64("2024-01-08")) == "naive"
+    assert chosen([frame], cutoff=np.datetime64("2024-01-15")) == "flat"
+
+
+def test_equal_baselines_leave_seasonal_naive() -> None:
+    assert chosen([fold("2024-01-01", naive=2, flat=2)], cutoff=np.datetime64("2024-02-01")) == "naive"
+
+
+def test_figures_hold_each_fold_against_its_own_baseline() -> None:
+    first = fold("2024-01-01", naive=5, flat=3)
+    second = fold("2024-01-15", naive=1, flat=2).assign(baseline="flat")
+
+    figures = metrics.figures(pd.concat([first, second], ignore_index=True))
+
+    assert [one["wape_baseline"] for one in figures["folds"]] == pytest.approx([0.5, 0.2])
+    assert [one["baseline"] for one in figures["folds"]] == ["naive", "flat"]
+    assert [one["baseline_hindsight"] for one in figures["folds"]] == ["flat", "naive"]
+    assert figures["baseline"] == "mixed"
+    assert figures["wape_baseline"] == figures["by_volume"]["mid"]["wape_baseline"] == pytest.approx(0.35)
+    assert (figures["wape_naive"], figures["wape_flat"]) == (pytest.approx(0.3), pytest.approx(0.25))
+    assert (figures["baseline_hindsight"], figures["wape_hindsight"]) == ("flat", pytest.approx(0.25))
+
+
+def test_a_folds_baseline_is_named() -> None:
+    assert baseline_words(["naive"]) == baseline_words(["naive", "naive"]) == "seasonal naive"
+    assert baseline_words(["flat"]) == "flat median"
+    assert baseline_words(["naive", "flat", "flat"]) == "seasonal naive in 1 of 3 folds, else flat median"
+
+
+def test_the_gain_is_paired_and_certain_where_every_row_says_the_same() -> None:
+    frame = pd.concat([fold("2024-01-01", naive=5, flat=3), fold("2024-01-15", naive=5, flat=3)], ignore_index=True)
+    frame.loc[0, ["censored", "q50", "crps"]] = [True, 99.0, 99.0]
+
+    found = against_baseline(frame, rng=np.random.default_rng(0))
+
+    assert found["wape"] == found["wape_low"] == found["wape_high"] == pytest.approx(-0.4)
+    assert found["crps"] == found["crps_low"] == found["crps_high"] == pytest.approx(-0.43)
+
+
+def drawn(rng: np.random.Generator, *, products: int, folds: int, by_product: float, by_fold: float) -> pd.DataFrame:
+    """Folds in which the model is better by 2 units a row on average, give or take an effect of product and fold."""
+    effect = by_product * rng.standard_normal(products)
+    parts = []
+    for number, day in enumerate(pd.date_range("2024-01-01", periods=folds, freq="14D")):
+        frame = fold(str(day.date()), naive=0, flat=0, products=products, steps=3)
+        shift = np.repeat(effect, 3) + by_fold * rng.standard_normal() + rng.standard_normal(len(frame))
+        parts.append(frame.assign(naive=10.0 + 20.0, q50=10.0 + 18.0 + shift, step=number))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize(("by_product", "by_fold"), [(3.0, 0.0), (0.0, 3.0), (2.0, 2.0)])
+def test_the_interval_of_the_gain_holds_what_it_says_whatever_is_shared(by_product: float, by_fold: float) -> None:
+    rng, held = np.random.default_rng(1), []
+    for _ in range(120):
+        found = against_baseline(
+            drawn(rng, products=25, folds=12, by_product=by_product, by_fold=by_fold), rng=np.random.default_rng(0)
+        )
+        held.append(found["wape_low"] <= -0.2 <= found["wape_high"])
+
+    assert 0.80 <= np.mean(held) <= 0.99
+
+
+def test_a_single_product_gives_no_interval_and_no_sales_no_gain() -> None:
+    alone = against_baseline(fold("2024-01-01", naive=5, flat=3, products=1), rng=np.random.default_rng(0))
+    nothing = against_baseline(fold("2024-01-01", naive=5, flat=3).assign(actual=0.0), rng=np.random.default_rng(0))
+    empty = against_baseline(fold("2024-01-01", naive=5, flat=3).assign(censored=True), rng=np.random.default_rng(0))
+
+    assert alone["wape"] == pytest.approx(-0.4)
+    assert np.isnan([alone["wape_low"], nothing["wape"], nothing["crps_high"], empty["wape"], empty["wape_low"]]).all()
