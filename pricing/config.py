@@ -175,6 +175,8 @@ def _explain(fault: dict[str, Any]) -> str:
     if fault["loc"] in RETIRED:
         return f"{where} is no longer a setting; take it out: {RETIRED[fault['loc']]}"
     if fault["type"] != "extra_forbidden":
+        if isinstance(fault["input"], dict):  # settings that contradict each other: the sentence names them
+            return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
         return f"{where}: {fault['msg']} (found {fault['input']!r})"
     section: Any = Config
     for part in fault["loc"][:-1]:

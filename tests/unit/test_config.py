@@ -87,5 +87,7 @@ def test_limits_of_elasticities_ascend_below_zero_around_the_start(tmp_path: Pat
     path = tmp_path / "mine.yaml"
     path.write_text(f"demand: {{elasticity_limits: {limits}}}\n")
 
-    with pytest.raises(ConfigError, match=r"elasticity_limits .* must ascend, end below 0"):
+    with pytest.raises(ConfigError, match=r"demand: elasticity_limits .* must ascend, end below 0") as failure:
         load_config(path)
+
+    assert len(str(failure.value)) < 300  # the fault, and not the whole section
