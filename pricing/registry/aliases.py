@@ -31,6 +31,8 @@ _MANNERS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 _SERVING_PACKAGES = ("holidays", "mlflow", "numpy", "pandas", "pydantic", "pyyaml")
+DESCRIPTION_LIMIT = 5000  # characters that MLflow's databases keep of a version's description; PostgreSQL refuses more
+_CUT = "\n\n*Cut here: the whole text is an artefact of the run.*"
 _ABOUT = (
     "What sells at which price, and the price that follows. `champion` sets prices; `challenger` waits for the gates "
     "(`mlflow run . -e promote`); `previous` is the last champion with other weights, to which `rollback` goes."
@@ -91,7 +93,7 @@ class Registry:
         Args:
             folder: What `pricing.registry.version.pack` wrote.
             tags: Set on the registered version besides its own kind, hashes and dates.
-            description: Shown with the version, in Markdown.
+            description: Shown with the version, in Markdown; cut at a paragraph where the registry has no room for all.
 
         Raises:
             RegistryError: There is no active run, or the registry refuses.
@@ -124,7 +126,7 @@ class Registry:
                 run_id=info.run_id,
                 tags={**(tags or {}), **own},
                 model_id=info.model_id,
-                description=description,
+                description=None if description is None else shortened(description),
             )
         return str(created.version)
 
@@ -287,3 +289,11 @@ def _quiet_about_hints() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
         yield
+
+
+def shortened(text: str, *, limit: int = DESCRIPTION_LIMIT) -> str:
+    """The paragraphs of a Markdown text that fit into `limit` characters; a last one says so where any do not."""
+    if len(text) <= limit:
+        return text
+    end = text[: limit - len(_CUT)].rfind("\n\n")
+    return (text[:end] if end > 0 else text[: limit - len(_CUT)]) + _CUT

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from pricing.errors import RegistryError
-from pricing.registry.aliases import Registry
+from pricing.registry.aliases import DESCRIPTION_LIMIT, Registry, shortened
 from pricing.registry.version import load
 from tests.promotions import packed
 
@@ -133,3 +133,16 @@ def test_a_dead_server_is_one_clear_line_within_seconds() -> None:
     assert "\n" not in str(caught.value)
     assert "http://127.0.0.1:9" in str(caught.value)
     assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 2, "MLflow's own seven retries take minutes"
+
+
+def test_a_description_is_cut_at_a_paragraph_where_the_registry_has_no_room() -> None:
+    short = "word " * 900
+    long = "\n\n".join(f"Paragraph {number}. {'word ' * 100}" for number in range(20))
+
+    cut = shortened(long)
+
+    assert shortened(short) == short
+    assert len(long) > DESCRIPTION_LIMIT >= len(cut)
+    assert cut.endswith("the whole text is an artefact of the run.*")
+    assert all(paragraph in long.split("\n\n") for paragraph in cut.split("\n\n")[:-1])
+    assert len(shortened("x" * 6000)) == DESCRIPTION_LIMIT

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from pricing.data.build import build_panel
 from pricing.data.market import MarketConfig, simulate
 from pricing.data.market_rollforward import roll_forward
 from pricing.data.panel import Panel
+from pricing.decision.detailed import Detailed
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import PriceRequest
 from pricing.demand.curve import Offers
 from pricing.errors import ConfigError
 from simulation.foreign import simulate_foreign
@@ -72,9 +74,9 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column(monkeypatch: 
     asked: list[PriceRequest] = []
 
     class Recording(Pricer):
-        def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
+        def price_detailed(self, requests: Sequence[PriceRequest], *, today: dt.date, **more: Any) -> list[Detailed]:
             asked.extend(requests)
-            return super().price(requests, today=today)
+            return super().price_detailed(requests, today=today, **more)
 
     def learn(panel: Panel) -> None:
         seen.append(panel)
