@@ -195,8 +195,9 @@ def test_a_batch_prices_as_single_requests_do(shop: Shop) -> None:
 
     for together, alone in zip(batch, single, strict=True):
         assert together["recommended_price"] == pytest.approx(alone["recommended_price"])
-        # Four digits are answered: the two ways, which agree to single precision, may round to either side.
-        assert together["confidence"] == pytest.approx(alone["confidence"], abs=1.01e-4)
+    gaps = sorted(abs(one["confidence"] - other["confidence"]) for one, other in zip(batch, single, strict=True))
+    assert gaps[-2] < 1e-6
+    assert gaps[-1] < 1.01e-4  # four digits are answered, and one of eleven may lie on the edge between two
 
 
 def test_a_batch_over_the_limit_is_refused_whole(shop: Shop) -> None:
