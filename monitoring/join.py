@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from monitoring.decisions import in_force, period_start
 from monitoring.findings import Finding, Level, counted
 from pricing.data.panel import Panel
+from pricing.data.units import in_steps
 from pricing.demand.evaluation import probability_transform, share_inside
 
 # The log keeps prices to six digits and the panel single precision; shops round to a cent.
@@ -101,7 +102,9 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
     out["scored"] = ~(out["censored"].to_numpy() | no_forecast | hindsight)
     size = _between(out["candidate_price"], out["candidate_size"], price=charged)
-    low, high = probability_transform(out["units_sold"].to_numpy(), mean=out["forecast"].to_numpy(), size=size)
+    unit = out["unit"].to_numpy(dtype=float)
+    counted_units = in_steps(out["units_sold"].to_numpy(), unit)
+    low, high = probability_transform(counted_units, mean=out["forecast"].to_numpy() / unit, size=size)
     out["inside"] = np.where(out["scored"], share_inside(low, high, level=INTERVAL), np.nan)
     sold = set(panel.product_ids[panel.present[:, -28:].any(axis=1)].tolist())
     counts = {

@@ -249,6 +249,7 @@ def entry(
         candidate_prices=answer.candidate_prices,
         candidate_units=answer.candidate_units,
         candidate_sizes=answer.candidate_sizes,
+        unit=answer.unit,
         shadow=shadow,
         trial=trial,
         test=answer.test,

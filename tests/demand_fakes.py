@@ -68,15 +68,18 @@ def make_norms(panel: Panel) -> Norms:
     products = len(panel.product_ids)
     return Norms(
         usual_price=np.full(products, 10.0, np.float32),
+        unit=np.ones(products, np.float32),
         prior_level=np.full(products, 5.0, np.float32),
         elasticity=np.full(products, -2.0, np.float32),
         weekend=np.full(products, 0.1, np.float32),
     )
 
 
-def make_model(panel: Panel, *, tail: int = 20, weights: dict[str, np.ndarray] | None = None) -> DemandModel:
+def make_model(
+    panel: Panel, *, tail: int = 20, weights: dict[str, np.ndarray] | None = None, norms: Norms | None = None
+) -> DemandModel:
     """A model of `panel`, with random weights where none are given."""
-    weights, norms = weights or make_weights(), make_norms(panel)
+    weights, norms = weights or make_weights(), norms or make_norms(panel)
     products = len(panel.product_ids)
     return DemandModel(
         product_ids=panel.product_ids,
@@ -87,11 +90,14 @@ def make_model(panel: Panel, *, tail: int = 20, weights: dict[str, np.ndarray] |
         own_periods=28,
         weights=weights,
         norms=norms,
+        counted=np.ones(len(panel.product_ids), np.bool_),
         elasticity_sd=np.full(products, 0.5, np.float32),
         grade=np.full(products, OWN_HISTORY, np.int8),
         evidence=blank_evidence(products),
         list_price=np.full(products, 10.0, np.float32),
-        priors=Priors(*(np.full(3, value, np.float32) for value in (5.0, -2.0, 0.8)), np.full(3, CATEGORY, np.int8)),
+        priors=Priors(
+            *(np.full(3, value, np.float32) for value in (5.0, 1.0, -2.0, 0.8)), np.full(3, CATEGORY, np.int8)
+        ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(100, np.float32),
         elasticity_limits=(-20.0, -0.2),

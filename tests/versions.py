@@ -63,6 +63,7 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
     weights = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
     norms = Norms(
         usual_price=np.nanmedian(panel.price, axis=1).astype(np.float32),
+        unit=np.ones(len(panel.product_ids), np.float32),
         prior_level=np.maximum(np.nanmean(panel.units_sold, axis=1), 0.5).astype(np.float32),
         elasticity=(elasticity + 0.3 * rng.standard_normal(count)).astype(np.float32),
         weekend=np.full(count, 0.05, np.float32),
@@ -77,12 +78,14 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         own_periods=28,
         weights=weights,
         norms=norms,
+        counted=np.ones(count, np.bool_),
         elasticity_sd=np.full(count, 0.3, np.float32),
         grade=np.full(count, OWN_HISTORY, np.int8),
         evidence=blank_evidence(count),
         list_price=panel.list_price[:, -1].astype(np.float32),
         priors=Priors(
             level=np.full(rows, 1.0, np.float32),
+            unit=np.ones(rows, np.float32),
             elasticity=np.full(rows, elasticity, np.float32),
             elasticity_sd=np.full(rows, 0.5, np.float32),
             grade=np.full(rows, CATEGORY, np.int8),

@@ -18,6 +18,7 @@ from pricing.data.memory import (
     slow_features,
 )
 from pricing.data.panel import Panel, Period
+from pricing.data.units import in_steps
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
@@ -190,7 +191,7 @@ def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
         log_price = relative_price(panel.price, usual)
         promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
     effect = price_effect(log_price, norms, dates=panel.dates, period=panel.period)
-    units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0)
+    units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {
         "restated": (units * np.exp(-effect)).astype(np.float32),

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.data.panel import Bools, Days, Floats, Strings
+from pricing.data.units import common_steps
 from pricing.errors import MissingRowsError
 from pricing.sections import DataConfig
 
 LEAST_IMPLIED = 20  # periods without a sale that a verdict rests on: by chance fewer than 2 come where 20 are due once
 LARGEST_GIVEN = 0.1  # in 20 million times; that share of them, given as rows, shows that zeros are kept
 _ITERATIONS = 100
-_WHOLE = 1e-3  # how far from a whole number a count may lie: units are kept in single precision
 _NAMED = 3  # products that a sentence names
 
 Counts = NDArray[np.float64]
@@ -150,25 +150,12 @@ def dropped_zeros(units: Floats, *, gaps: Bools, own: slice) -> DroppedZeros | N
 
 
 def _counts(sold: NDArray[np.floating]) -> tuple[Bools, Counts]:
-    """(product,) whether its units are counts, in steps of its smallest sale or of 1, and the mean of those counts.
-
-    A product of whose sales all are alike says nothing of its steps: they count as they are.
-    """
-    some = np.isfinite(sold).any(axis=1)
-    least = np.min(sold, axis=1, where=np.isfinite(sold), initial=np.inf)
-    alike = least == np.max(sold, axis=1, where=np.isfinite(sold), initial=0.0)
-    least = np.where(some, least, 1.0)[:, None]
-    packs = _whole(sold / least) & ~alike
-    steps = np.where(packs[:, None], least, 1.0)
-    counts = np.where(np.isfinite(sold), sold / steps, 0.0).astype(np.float64)
+    """(product,) whether its sales have a step in which they count, and the mean of those counts, at least 1."""
+    step = common_steps(sold)
+    counted = np.isfinite(step)
+    counts = np.where(np.isfinite(sold), sold / np.where(counted, step, 1.0)[:, None], 0.0).astype(np.float64)
     mean = counts.sum(axis=1) / np.maximum(np.isfinite(sold).sum(axis=1), 1)
-    return np.asarray(some & (packs | _whole(sold))), np.maximum(mean, 1.0)
-
-
-def _whole(amounts: NDArray[np.floating]) -> Bools:
-    """(product,) whether all of its amounts are whole; NaN says nothing."""
-    off = np.abs(amounts - np.round(amounts))
-    return np.asarray(~(off > _WHOLE).any(axis=1))
+    return counted, np.maximum(mean, 1.0)
 
 
 def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slice, config: DataConfig) -> None:

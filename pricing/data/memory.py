@@ -22,12 +22,14 @@ class Norms:
 
     Attributes:
         usual_price: (product,) the price at which levels are stated, in currency units.
+        unit: (product,) what counts as one, in the units of `units_sold`; all units below are counted in it.
         prior_level: (product,) units a period expected before anything was sold.
         elasticity: (product,) elasticity at the usual price, not on a weekend, below 0; past sales are restated by it.
         weekend: (product,) its relative growth on a weekend.
     """
 
     usual_price: Floats
+    unit: Floats
     prior_level: Floats
     elasticity: Floats
     weekend: Floats

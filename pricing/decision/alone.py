@@ -43,6 +43,7 @@ class Choice(NamedTuple):
     candidate_prices: list[float]
     candidate_units: list[float]
     candidate_sizes: list[float]
+    unit: float
 
 
 class Alone:
@@ -139,6 +140,7 @@ class Alone:
             listed,
             expected,
             sizes,
+            curve.unit,
         )
 
     def _best(self, gains: "_Gains", mean: Floats, field: Field) -> int:
@@ -276,19 +278,24 @@ class _Shelf:
 
     def __init__(self, curve: Curve, stock: float) -> None:
         self._first, self._until = curve.first, curve.until
-        top = max(curve.until[:, 0].tolist())
+        shift = math.log(curve.unit)  # chance counts in what counts as one
+        stock /= curve.unit
+        top = max(curve.until[:, 0].tolist()) - shift
         most = math.exp(top)
         self.short = stock < most + AMPLE * math.sqrt(most + most * most / curve.until_size)
         if not self.short:
             return
         self.until: Floats = np.exp(curve.until).astype(np.float64)
-        until = _scale(top, min(curve.until[:, -1].tolist()), curve.until_size)
-        first = _scale(max(curve.first[:, 0].tolist()), min(curve.first[:, -1].tolist()), curve.first_size)
+        until = _scale(top, min(curve.until[:, -1].tolist()) - shift, curve.until_size)
+        first = _scale(
+            max(curve.first[:, 0].tolist()) - shift, min(curve.first[:, -1].tolist()) - shift, curve.first_size
+        )
         bottoms, steps, sizes = np.array([until, first]).T[:, :, None]  # (2, 1) each
         self._logs = bottoms + steps * _POINTS
         means = np.exp(self._logs)
         self._shares = expected_sales(means, size=sizes, stock=np.array([[stock], [stock]]))
         self._shares /= means
+        self._logs += shift
         self.until *= np.interp(curve.until, self._logs[0], self._shares[0])
 
     def logs(self) -> Floats:

@@ -29,6 +29,7 @@ class Detailed(NamedTuple):
         candidate_units: Demand expected at each over the requested period, stock apart.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
         test: What a price test drew; None outside tests.
+        unit: What counts as one in the negative binomials, in the units of `candidate_units`.
     """
 
     decision: Decision
@@ -41,6 +42,7 @@ class Detailed(NamedTuple):
     candidate_units: list[float]
     candidate_sizes: list[float]
     test: Draw | None = None
+    unit: float = 1.0
 
 
 @cache
@@ -60,12 +62,23 @@ def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> li
         beyond = weight @ (first * first) / (units * units)
         sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
     these = columns.these
+    one = np.broadcast_to(choices.grid.unit, len(prices)).tolist()
     draws = columns.draws or [None] * len(decisions)
     return [
         Detailed(
-            decision, date, category or None, current if known else None, list_price, cost, listed, expected, size, draw
+            decision,
+            date,
+            category or None,
+            current if known else None,
+            list_price,
+            cost,
+            listed,
+            expected,
+            size,
+            draw,
+            unit,
         )
-        for decision, date, category, current, known, list_price, cost, listed, expected, size, draw in zip(
+        for decision, date, category, current, known, list_price, cost, listed, expected, size, draw, unit in zip(
             decisions,
             columns.dates,
             columns.categories,
@@ -77,6 +90,7 @@ def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> li
             units.tolist(),
             sizes.tolist(),
             draws,
+            one,
             strict=True,
         )
     ]

@@ -8,10 +8,11 @@ decisions never reached the disk.
 A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
 `units` expected at each over the requested period; since the size was added, `size` of the negative binomial that has
-the forecast's mean and variance at each), `shadow` (priced, never answered), `trial` (the strategies on trial
-and their arm, or null) and, since there are price tests, `test`: null, or the `name`, `arm`, `odds` and log `deviation`
-that a price test drew for this price, whatever the guardrails left of it, and, since decisions are held to be in force
-until the next one, the test's `end`, the first day after it.
+the forecast's mean and variance at each; since sales may be by weight, `unit`, what counts as one in it), `shadow`
+(priced, never answered), `trial` (the strategies on trial and their arm, or null) and, since there are price tests,
+`test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for this price, whatever the
+guardrails left of it, and, since decisions are held to be in force until the next one, the test's `end`, the first day
+after it.
 """
 
 import datetime as dt
@@ -48,6 +49,7 @@ class Entry:
         candidate_prices: A summary of the candidates, ascending.
         candidate_units: Units expected at each of them over the requested period.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
+        unit: What counts as one in them, in the units of `candidate_units`.
         shadow: True when the answer was only logged, as the challenger's is.
         trial: The trial and arm that chose the strategy, such as "spring/clearance".
         test: What a price test drew; None outside tests.
@@ -65,6 +67,7 @@ class Entry:
     candidate_prices: Sequence[float] = ()
     candidate_units: Sequence[float] = ()
     candidate_sizes: Sequence[float] = ()
+    unit: float = 1.0
     shadow: bool = False
     trial: str | None = None
     test: Draw | None = None
@@ -78,7 +81,7 @@ class Entry:
             f'"product_id":{_text(self.request.product_id)},"category":{_text(self.category)},'
             f'"current_price":{_number(self.current_price)},"list_price":{_number(self.list_price)},'
             f'"unit_cost":{_number(self.unit_cost)},"candidates":{{"price":{_numbers(self.candidate_prices)},'
-            f'"units":{_numbers(self.candidate_units)},"size":{_numbers(self.candidate_sizes)}}},'
+            f'"units":{_numbers(self.candidate_units)},"size":{_numbers(self.candidate_sizes)},"unit":{self.unit!r}}},'
             f'"shadow":{"true" if self.shadow else "false"},'
             f'"trial":{_text(self.trial)},"test":{_test(self.test)},"request":'
         )

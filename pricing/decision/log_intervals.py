@@ -9,7 +9,7 @@ LEVELS = {"q10": 0.1, "q90": 0.9}
 
 
 def add_intervals(records: Sequence[dict[str, Any]]) -> None:
-    """Adds `q10` and `q90` of units, whole numbers, to the candidates of every record that has whole sizes.
+    """Adds `q10` and `q90`, whole multiples of what counts as one, to candidates that have a size for every price.
 
     SciPy does the arithmetic; where it is not installed, as in the serving image, records stay as they are.
     """
@@ -21,10 +21,11 @@ def add_intervals(records: Sequence[dict[str, Any]]) -> None:
     except ImportError:
         return
     lengths = [len(candidates["units"]) for candidates in counted]
-    mean = np.maximum(np.concatenate([candidates["units"] for candidates in counted]), 1e-9)
+    unit = np.repeat([float(candidates.get("unit", 1.0)) for candidates in counted], lengths)
+    mean = np.maximum(np.concatenate([candidates["units"] for candidates in counted]) / unit, 1e-9)
     size = np.maximum(np.concatenate([candidates["size"] for candidates in counted]), 1e-9)
     for name, level in LEVELS.items():
-        ends = np.split(nbinom.ppf(level, size, size / (size + mean)), np.cumsum(lengths)[:-1])
+        ends = np.split(unit * nbinom.ppf(level, size, size / (size + mean)), np.cumsum(lengths)[:-1])
         for candidates, end in zip(counted, ends, strict=True):
             candidates[name] = end.tolist()
 

@@ -128,7 +128,8 @@ class Pricer:
         )
         current = row.current_price if row.current_known else None
         listed = choice.candidate_prices, choice.candidate_units, choice.candidate_sizes
-        return Detailed(decision, date, category or None, current, row.list_price, row.unit_cost, *listed)
+        about = category or None, current, row.list_price, row.unit_cost
+        return Detailed(decision, date, *about, *listed, unit=choice.unit)
 
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS

@@ -111,19 +111,20 @@ def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float
     """
     prices = np.unique([one.price for one in tried])
     grid = ask(prices[None])
-    mean = np.maximum(grid.until[0], 1e-9)  # (node, candidate)
+    unit = float(np.broadcast_to(grid.unit, 1)[0])  # chance counts in what counts as one
+    mean = np.maximum(grid.until[0] / unit, 1e-9)  # (node, candidate)
     size = np.broadcast_to(grid.until_size[0], mean.shape)
-    low, high = (_quantile(mean, size, grid.weight, level) for level in INTERVAL)
+    low, high = (unit * _quantile(mean, size, grid.weight, level) for level in INTERVAL)
     sold, gone = np.zeros(len(prices)), np.ones(len(prices))
     if stock > 0:
-        there = np.full_like(mean, stock)
-        sold = np.minimum(grid.weight @ expected_sales(mean, size=size, stock=there), stock)
+        there = np.full_like(mean, stock / unit)
+        sold = np.minimum(unit * (grid.weight @ expected_sales(mean, size=size, stock=there)), stock)
         last = np.maximum(np.ceil(there) - 1, 0.0)  # gone means that the last unit, too, was asked for
         gone = grid.weight @ chance_above(mean, size=size, units=last)
     made = []
     for one in tried:
         place = int(np.searchsorted(prices, one.price))
-        demand = Spread(mean=float(grid.weight @ mean[:, place]), low=float(low[place]), high=float(high[place]))
+        demand = Spread(mean=unit * float(grid.weight @ mean[:, place]), low=float(low[place]), high=float(high[place]))
         units = Spread(mean=float(sold[place]), low=min(demand.low, stock), high=min(demand.high, stock))
         made.append(
             Outcome(

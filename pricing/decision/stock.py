@@ -110,7 +110,9 @@ class Shelf:
     def __init__(self, grid: DemandGrid, stock: Floats) -> None:
         """Lays the grid's demand beside `stock` (request,), units on hand; NaN sets no limit."""
         until, first, size = grid.until, grid.first, grid.until_size
-        most = until[:, :, 0].max(axis=1)
+        unit = np.broadcast_to(grid.unit, stock.shape)  # chance counts in what counts as one
+        stock = stock / unit
+        most = until[:, :, 0].max(axis=1) / unit
         self._short = np.flatnonzero(stock < most + AMPLE * np.sqrt(most + most * most / size))
         self._first = first
         self.until: Floats = until
@@ -118,10 +120,9 @@ class Shelf:
             return
         everything = len(self._short) == len(stock)
         rows = slice(None) if everything else self._short
-        ends = np.array(
-            [[most, first[:, :, 0].max(axis=1)], [until[:, :, -1].min(axis=1), first[:, :, -1].min(axis=1)]]
-        )
-        ends = np.log(np.maximum(ends[:, :, rows], 1e-12))
+        most_first, least_first = first[:, :, 0].max(axis=1), first[:, :, -1].min(axis=1)
+        ends = np.array([[until[:, :, 0].max(axis=1), most_first], [until[:, :, -1].min(axis=1), least_first]])
+        ends = np.log(np.maximum(ends[:, :, rows] / unit[rows], 1e-12))
         top, bottom = ends[0], np.minimum(np.maximum(ends[1], ends[0] - 9.0), ends[0] - 0.01)  # (2, request)
         step = (top - bottom) / (TABLE - 1)
         means = np.exp(bottom[..., None] + step[..., None] * _POINTS)  # (2, request, point)
@@ -132,7 +133,7 @@ class Shelf:
         self._table = table.astype(np.float32).reshape(2, -1)
         self._slope = np.empty_like(self._table)
         np.subtract(self._table[:, 1:], self._table[:, :-1], out=self._slope[:, :-1])
-        self._bottom, self._per = bottom.astype(np.float32), (1 / step).astype(np.float32)
+        self._bottom, self._per = (bottom + np.log(unit[rows])).astype(np.float32), (1 / step).astype(np.float32)
         demand = until[rows]
         served = self._served(0, demand)
         if served.dtype == demand.dtype:

@@ -29,8 +29,9 @@ class Backtest:
 
     Attributes:
         frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
-            actual, censored, forecast (mean), size, q025, q10, q50, q90, q975, pit_low, pit_high, crps, naive, flat,
-            baseline (which of the last two was the better one in the folds before).
+            actual, censored, forecast (mean), size, unit (what counts as one), counted (whether sales are counts),
+            q025, q10, q50, q90, q975, pit_low, pit_high, crps, naive, flat, baseline (which of the last two was the
+            better one in the folds before).
         figures: Scores of the frame (`metrics.figures`), `against_baseline` and `elasticity` of the last fold.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
     """
@@ -132,6 +133,8 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
                     "censored": panel.censored[rows, at],
                     "forecast": (grid.first[:, :, 0] * grid.weight).sum(axis=1),
                     "size": grid.first_size,
+                    "unit": grid.unit,
+                    "counted": model.counted,
                     "naive": naive[:, at - begin],
                     "flat": flat,
                     "baseline": baselines.NAIVE,

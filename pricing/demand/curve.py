@@ -57,8 +57,8 @@ class DemandGrid:
     """Demand at each candidate price, over the model's own uncertainty.
 
     The model's uncertainty is a quadrature: `node` numbers possible truths (an elasticity, a level),
-    `weight` their probabilities. Given a node, demand is negative binomial with the mean below and
-    variance mean + mean² / size.
+    `weight` their probabilities. Given a node, demand counted in the product's own `unit` is negative
+    binomial: with the mean below, its variance is mean × unit + mean² / size.
 
     Attributes:
         first: (request, node, candidate) expected units in the requested period.
@@ -68,6 +68,7 @@ class DemandGrid:
         weight: (node,) probabilities that sum to 1.
         source: (request,) index into SOURCES: whether the product's own model or its category answered.
         grade: (request,) index into `grades.GRADES`: how well the elasticity is identified.
+        unit: (request,) what counts as one, in the units of demand and stock; one number for all.
     """
 
     first: Floats
@@ -77,6 +78,7 @@ class DemandGrid:
     weight: Floats
     source: Ints
     grade: Ints
+    unit: Floats | float = 1.0
 
 
 class Offer(Protocol):
@@ -133,6 +135,7 @@ class Curve(NamedTuple):
         first_size: Size of the negative binomial of `first`.
         source: Index into SOURCES.
         grade: Index into `grades.GRADES`.
+        unit: What counts as one, in the units of demand and stock.
     """
 
     until: Floats
@@ -141,6 +144,7 @@ class Curve(NamedTuple):
     first_size: float
     source: int
     grade: int
+    unit: float = 1.0
 
 
 class Single(Protocol):

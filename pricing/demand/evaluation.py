@@ -17,12 +17,13 @@ def probability_transform(
 ) -> tuple[Floats, Floats]:
     """The probability of selling less than what was sold, and of selling at most that.
 
-    The two differ by the outcome's own probability. Units of goods by weight lie between two counts: they have none,
-    and both ends are the probability of the count below.
+    The two differ by the outcome's own probability. Amounts by weight lie between two counts: each count's probability
+    is spread evenly over the amounts that are nearer to it than to any other, so that both ends are the same there.
+    Nothing sold is no amount: its probability stays whole.
 
     Args:
-        units: (row,) sold.
-        mean: (row,) forecast.
+        units: (row,) sold, in what counts as one.
+        mean: (row,) forecast, likewise.
         size: (row,) of its negative binomial.
 
     Returns:
@@ -32,8 +33,36 @@ def probability_transform(
     centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0)
     r = np.where(known, np.minimum(size, LARGEST_SIZE), 1.0)
     truth = stats.nbinom(r, r / (r + centre))
-    below, at = truth.cdf(np.ceil(units) - 1), truth.cdf(np.floor(units))
+    sold = np.asarray(units, np.float64)
+    count = np.floor(sold + 0.5)
+    below, at = truth.cdf(count - 1), truth.cdf(count)
+    between = (sold != count) & (count > 0)
+    inside = below + (at - below) * (sold - count + 0.5)
+    below, at = np.where(between, inside, below), np.where(between, inside, at)
+    nearly = (sold > 0) & (count == 0)  # more than nothing, and less than half of what counts as one
+    below = np.where(nearly, at, below)
     return np.where(known, below, np.nan), np.where(known, at, np.nan)
+
+
+def quantile(
+    level: float, *, mean: NDArray[np.floating], size: NDArray[np.floating], counted: NDArray[np.bool_]
+) -> Floats:
+    """The demand that is exceeded with a chance of 1 − `level`, of the distribution of `probability_transform`.
+
+    Args:
+        level: Probability, 0…1.
+        mean: (row,) forecast in what counts as one, above 0.
+        size: (row,) of its negative binomial.
+        counted: (row,) whether units are counts; else what lies between two counts is interpolated.
+
+    Returns:
+        (row,) whole where counted.
+    """
+    truth = stats.nbinom(size, size / (size + mean))
+    count = truth.ppf(level)
+    below, at = truth.cdf(count - 1), truth.cdf(count)
+    inside = count - 0.5 + (level - below) / np.maximum(at - below, _SPREAD)
+    return np.asarray(np.where(counted | (count <= 0), count, inside))
 
 
 def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level: float) -> Floats:

@@ -240,6 +240,7 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
         weight=WEIGHT,
         source=np.where(sheet.own[rows] & (offers.product >= 0), 0, 1),
         grade=sheet.grade[rows],
+        unit=sheet.unit[rows],
     )
 
 

@@ -2,25 +2,28 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from pricing.demand.evaluation import probability_transform, ranked_probability
+from pricing.data.units import in_steps
+from pricing.demand.evaluation import probability_transform, quantile, ranked_probability
 
 QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
 LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
 
 
 def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.DataFrame:
-    """The frame with quantiles, probability transforms and CRPS: negative binomial, widened by the level's error."""
-    mean = np.maximum(frame["forecast"].to_numpy(np.float64), 1e-6)
+    """The frame with quantiles, probability transforms and CRPS: negative binomial, widened by the level's error.
+
+    Chance counts in each product's own unit, `unit`; the columns are in the units of `actual`.
+    """
+    unit, counted = frame["unit"].to_numpy(np.float64), frame["counted"].to_numpy(np.bool_)
+    mean = np.maximum(frame["forecast"].to_numpy(np.float64) / unit, 1e-6)
     extra = np.exp(level_error[0] ** 2 + level_error[1] ** 2 * frame["step"].to_numpy()) - 1.0
     # Var = m + m²/r + m²·extra: one negative binomial of the same variance.
     size = 1.0 / (1.0 / frame["size"].to_numpy(np.float64) + extra)
-    chance = size / (size + mean)
-    columns = {name: stats.nbinom.ppf(q, size, chance) for name, q in QUANTILES.items()}
-    actual = frame["actual"].to_numpy(np.float64)
-    columns["pit_low"], columns["pit_high"] = probability_transform(actual, mean=mean, size=size)
-    columns["crps"] = ranked_probability(actual, mean=mean, size=size)
+    columns = {name: unit * quantile(q, mean=mean, size=size, counted=counted) for name, q in QUANTILES.items()}
+    sold = in_steps(frame["actual"].to_numpy(np.float64), unit)
+    columns["pit_low"], columns["pit_high"] = probability_transform(sold, mean=mean, size=size)
+    columns["crps"] = unit * ranked_probability(sold, mean=mean, size=size)
     return frame.assign(**columns)
 
 
@@ -38,10 +41,11 @@ def widened(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
 def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     """How far a product's level was off, beyond the noise of counts: at once, and growing with the step.
 
-    Seven steps of a product are summed; the variance of log(actual / forecast) less what the negative binomial
-    explains is a² + b² × step, fitted by least squares without negative parts.
+    Seven steps of a product are summed, counted in its own unit; the variance of log(actual / forecast) less what the
+    negative binomial explains is a² + b² × step, fitted by least squares without negative parts.
     """
     scored = frame[~frame["censored"]].assign(chunk=lambda f: (f["step"] - 1) // 7)
+    scored = scored.assign(actual=scored["actual"] / scored["unit"], forecast=scored["forecast"] / scored["unit"])
     scored = scored.assign(spread=scored["forecast"] ** 2 / scored["size"])
     groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
     sums = groups[["actual", "forecast", "spread"]].sum().reset_index()

@@ -37,6 +37,7 @@ ARRAYS = (
     "category",
     "weights",
     "norms",
+    "counted",
     "elasticity_sd",
     "grade",
     "evidence",
@@ -60,6 +61,7 @@ class DemandModel:
         own_periods: Periods with a row that take a product out of its category's tier.
         weights: The network's.
         norms: (product,) scales, elasticities among them.
+        counted: (product,) whether it is sold by the piece; else by weight, and its units are no counts.
         elasticity_sd: (product,) posterior standard deviations.
         grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
         evidence: What each product's history offered to learn it from, and what speaks against it.
@@ -79,6 +81,7 @@ class DemandModel:
     own_periods: int
     weights: Weights
     norms: Norms
+    counted: NDArray[np.bool_]
     elasticity_sd: Floats
     grade: Grades
     evidence: Evidence
@@ -229,7 +232,8 @@ class DemandModel:
                 list_price=arrays["list_price"],
                 holidays=arrays["holidays"],
                 weights=dict(below(arrays, "weights")),
-                norms=Norms(**below(arrays, "norms")),
+                norms=_norms(below(arrays, "norms")),
+                counted=arrays.get("counted", np.ones(len(arrays["product_ids"]), np.bool_)),
                 priors=_priors(below(arrays, "priors")),
                 encoded=Encoded(
                     state=_state(below(arrays, "encoded/state")),
@@ -259,6 +263,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         usual = np.nanmedian(price, axis=1)
     added = {
         "usual_price": usual,
+        "unit": model.priors.unit[category],
         "prior_level": model.priors.level[category],
         "elasticity": model.priors.elasticity[category],
         "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
@@ -272,6 +277,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
     evidence = Evidence(
         **{n: np.concatenate([v, getattr(nothing, n)])[order].astype(v.dtype) for n, v in vars(model.evidence).items()}
     )
+    majority = np.full(len(category), 2 * model.counted.sum() >= len(model.counted))
     listed = np.concatenate([model.list_price, new.list_price[:, -1]])[order].astype(np.float32)
     rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
     return replace(
@@ -279,6 +285,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         product_ids=ids[order],
         category=np.concatenate([model.category, category])[order],
         norms=norms,
+        counted=np.concatenate([model.counted, majority])[order],
         elasticity_sd=sd,
         grade=grade,
         evidence=evidence,
@@ -292,10 +299,16 @@ def _evidence(arrays: dict[str, Any], products: int) -> Evidence:
     return Evidence(**vars(blank_evidence(products)) | arrays)
 
 
+def _norms(arrays: dict[str, Any]) -> Norms:
+    # Versions packed before units had a size count in ones.
+    return Norms(**{"unit": np.ones(len(arrays["prior_level"]), np.float32)} | arrays)
+
+
 def _priors(arrays: dict[str, Any]) -> Priors:
     # Versions packed before elasticities were graded know nothing of how well theirs are identified.
     grade = np.full(len(arrays["elasticity"]), PRIOR_ONLY, np.int8)
-    return Priors(**{"grade": grade} | arrays)
+    former: dict[str, Any] = {"grade": grade, "unit": np.ones(len(arrays["level"]), np.float32)}  # and units in ones
+    return Priors(**former | arrays)
 
 
 def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:

@@ -10,6 +10,7 @@ from pricing.data import features
 from pricing.data.features import Past
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
+from pricing.data.units import in_steps
 from pricing.demand.network import Batch
 
 Floats = NDArray[np.float32]
@@ -32,7 +33,7 @@ class Table:
         draw: (product, period) the flag times the draw at the price charged.
         log_price: (product, period) log price over usual price; 0 where there is no row.
         offset: (product, period) what the price charged does to log units.
-        units: (product, period) units sold; 0 where there is no row.
+        units: (product, period) units sold, in each product's own `Norms.unit`; 0 where there is no row.
         seen: (product, period) 1.0 where the history has a row.
         censored: (product, period) 1.0 where sales met the stock.
         weekday: (period,) column of the profile.
@@ -76,7 +77,7 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
         draw=draw.astype(np.float32),
         log_price=log_price,
         offset=features.price_effect(log_price, norms, dates=panel.dates, period=panel.period),
-        units=np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).astype(np.float32),
+        units=in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None]),
         seen=panel.present.astype(np.float32),
         censored=panel.censored.astype(np.float32),
         weekday=features.weekdays(panel.dates, period=panel.period),

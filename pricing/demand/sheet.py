@@ -17,9 +17,13 @@ Ints = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Priors:
-    """What is said of a product that has no history: one entry a category, the last for an unknown category."""
+    """What is said of a product that has no history: one entry a category, the last for an unknown category.
+
+    `level` is in units of the category's own `unit`, which is what counts as one there, in the units of `units_sold`.
+    """
 
     level: Floats
+    unit: Floats
     elasticity: Floats
     elasticity_sd: Floats
     grade: Ints
@@ -46,10 +50,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Everything a forecast reads, products first, then one row a category, then the unknown category."""
+    """Everything a forecast reads, products first, then one row a category, then the unknown category.
+
+    `level` is the log of units as they are sold, not counted in `unit`, which is what counts as one.
+    """
 
     usual_price: Floats
     list_price: Floats
+    unit: Floats
     level: Floats
     profile: Floats
     summary: Floats
@@ -81,7 +89,8 @@ def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standin
     return Sheet(
         usual_price=stack(norms.usual_price, nothing),
         list_price=stack(standing.list_price, nothing),
-        level=stack(level, np.log(np.maximum(priors.level, 1e-3))),
+        unit=stack(norms.unit, priors.unit),
+        level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(stack(norms.unit, priors.unit)),
         profile=stack(profile, typical(profile)),
         summary=stack(summary, typical(summary)),
         prepared=stack(prepared, typical(prepared)),

@@ -125,7 +125,7 @@ class SingleDemand:
             until += np.log(units[places - 1])
         size = ahead.total * ahead.total / max(ahead.squares, 1e-12)
         source, grade = 0 if sheet.own.item(product) else 1, sheet.grade.item(product)
-        return Curve(until, first, size, ahead.first_size, source, grade)
+        return Curve(until, first, size, ahead.first_size, source, grade, sheet.unit.item(product))
 
     def _outlook(self, offer: Offer, start: int, end: int, usual: float) -> _Outlook:
         reader, product = self._reader, offer.product

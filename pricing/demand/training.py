@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
+from pricing.data.units import Units, find_units, in_steps, typical_unit
 from pricing.demand.elasticity import Shrunk
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
@@ -111,8 +112,9 @@ def fit(
     categories, category = np.unique(panel.categories, return_inverse=True)
     weights = with_draw(start.weights) if start is not None and start.weights is not None else None
     identified = start.identified if start is not None else None
+    units = find_units(panel.units_sold, panel.categories)
     if identified is None:
-        norms = initial_norms(panel, category=category, config=config)
+        norms = initial_norms(panel, category=category, units=units, config=config)
         own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
         identified = identify(
             panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
@@ -155,11 +157,12 @@ def fit(
         own_periods=config.own_periods,
         weights=serving,
         norms=identified.norms,
+        counted=units.counted,
         elasticity_sd=identified.shrunk.sd.astype(np.float32),
         grade=identified.grade,
         evidence=identified.evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
-        priors=_priors(panel, identified, category),
+        priors=_priors(panel, identified, category, counted=units.counted),
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         elasticity_limits=config.elasticity_limits,
@@ -184,23 +187,25 @@ def check_history(panel: Panel, config: DemandConfig) -> None:
         raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
 
 
-def initial_norms(panel: Panel, *, category: Ints, config: DemandConfig) -> Norms:
+def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandConfig) -> Norms:
     """Scales before anything was learnt: the median price, the category's level, the configured elasticity."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
         usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
-    level = _category_level(panel, category, int(category.max()) + 1)
+    level = _category_level(panel, category, int(category.max()) + 1, unit=units.size)
     products = len(category)
     return Norms(
         usual_price=usual.astype(np.float32),
+        unit=units.size.astype(np.float32),
         prior_level=level[category].astype(np.float32),
         elasticity=np.full(products, config.elasticity_start, np.float32),
         weekend=np.zeros(products, np.float32),
     )
 
 
-def _category_level(panel: Panel, category: Ints, count: int) -> NDArray[np.float64]:
-    units = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1)
+def _category_level(panel: Panel, category: Ints, count: int, *, unit: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(category,) geometric mean of the products' units a period, counted in each product's own unit."""
+    units = in_steps(np.where(panel.present, panel.units_sold, 0.0), unit[:, None]).sum(axis=1)
     rows = panel.present.sum(axis=1)
     log_mean = np.log((units + 0.5) / (rows + 1.0))
     members = np.bincount(category, minlength=count)
@@ -208,13 +213,16 @@ def _category_level(panel: Panel, category: Ints, count: int) -> NDArray[np.floa
     return level
 
 
-def _priors(panel: Panel, identified: Identified, category: Ints) -> Priors:
+def _priors(panel: Panel, identified: Identified, category: Ints, *, counted: Bools) -> Priors:
     shrunk: Shrunk = identified.shrunk
-    level = _category_level(panel, category, len(shrunk.category_mean))
+    level = _category_level(panel, category, len(shrunk.category_mean), unit=identified.norms.unit)
     overall = float(np.average(shrunk.category_mean))
     spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
+    sold = Units(identified.norms.unit, counted)
+    unit = [typical_unit(sold, category == number) for number in range(len(level))]
     return Priors(
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
+        unit=np.array([*unit, typical_unit(sold, np.ones(len(category), bool))], np.float32),
         elasticity=np.append(shrunk.category_mean, overall).astype(np.float32),
         elasticity_sd=np.append(shrunk.category_sd, spread).astype(np.float32),
         grade=np.append(identified.category_grade, PRIOR_ONLY).astype(np.int8),

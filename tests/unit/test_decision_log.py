@@ -34,7 +34,7 @@ def entry(number: int = 1, *, at: dt.datetime = NOON, shadow: bool = False, prod
     return Entry(
         request=request, decision=decision, at=at, date=dt.date(2026, 3, 6), category="tea", current_price=24.0,
         list_price=25.0, unit_cost=float("nan"), candidate_prices=(20.0, 25.0), candidate_units=(6.0, 3.5),
-        candidate_sizes=(2.0, 4.0), shadow=shadow,
+        candidate_sizes=(2.0, 4.0), unit=0.5, shadow=shadow,
     )  # fmt: skip
 
 
@@ -56,8 +56,10 @@ def test_what_is_written_is_read_back_whole(tmp_path: Path) -> None:
         "product_id": "Tee ☕", "current_stock": 3.0, "day_of_week": "Friday", "comp_price": 21.5, "is_promo": False,
     }  # fmt: skip
     assert first["decision"] == json.loads(entry(1).decision.model_dump_json())
-    ends = {name: nbinom.ppf(at, [2, 4], [2 / 8, 4 / 7.5]).tolist() for name, at in (("q10", 0.1), ("q90", 0.9))}
-    assert first["candidates"] == {"price": [20.0, 25.0], "units": [6.0, 3.5], "size": [2.0, 4.0], **ends}
+    ends = {
+        name: (0.5 * nbinom.ppf(at, [2, 4], [2 / 14, 4 / 11])).tolist() for name, at in (("q10", 0.1), ("q90", 0.9))
+    }
+    assert first["candidates"] == {"price": [20.0, 25.0], "units": [6.0, 3.5], "size": [2.0, 4.0], "unit": 0.5, **ends}
     assert first["unit_cost"] is None
     assert (reading.damaged, reading.lost, reading.pending) == (0, 0, 0)
 

@@ -28,6 +28,8 @@ def fold(number: int, *, error: tuple[float, float], products: int = 200, kilogr
             "censored": False,
             "forecast": mean.ravel() + (0.4 if kilograms else 0.0),
             "size": 8.0,
+            "unit": 1.0,
+            "counted": not kilograms,
         }
     )
 

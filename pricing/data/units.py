@@ -1,0 +1,198 @@
+"""What one unit is: the step in which each product's sales are counted, or the size of a purchase by weight."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Strings = NDArray[np.str_]
+
+SHARE = 0.99  # of a product's sales that must be whole multiples: a few odd rows change no step
+SAMPLED = 200  # products, evenly spaced, whose own steps are proposed for all
+PACKS = 6  # own steps up to so many times a commoner one are packs of it, or its few sales were even by chance
+BY_PURCHASE = 0.1  # share of the variance from one period to the next that is put down to the size of purchases
+LUMPS = 10.0  # steps in a purchase from which on sales are amounts and no counts
+LEAST_ROWS = 14  # periods with a row below which a product's category says how it is sold
+_NEAR = 1e-3  # steps that a multiple may be off, beside the single precision that amounts are kept in
+_PRECISION = 2e-7
+_FURTHEST = 1e6  # steps; of more single precision cannot tell one
+_PROPOSED = 12  # steps that are tried on every product
+_PARTS = np.arange(1, 11)
+
+
+@dataclass(frozen=True)
+class Units:
+    """How each product's sales are counted.
+
+    Attributes:
+        size: (product,) what counts as one, in the units of `units_sold`, above 0: the step of a product that is sold
+            by the piece, the size of a typical small purchase of one that is sold by weight.
+        counted: (product,) whether it is sold by the piece.
+    """
+
+    size: Floats
+    counted: Bools
+
+
+def find_units(units_sold: Floats, categories: Strings) -> Units:
+    """Finds what one unit is. Sales × a constant give `size` × that constant and are the same otherwise.
+
+    A product's own step is the greatest of which all but 1 % of its sales are whole multiples. Of a small multiple of
+    a step that more products have, the latter is taken. Sales whose noise comes in lumps of many steps are amounts:
+    money's worth, grams, or counts so large that a single one tells nothing. Such a sum of independent purchases is a
+    compound Poisson variable (Jørgensen 1987, doi:10.1111/j.2517-6161.1987.tb01685.x), whose variance is its mean times
+    the size of a purchase. A negative binomial of such sizes has no less variance than that, and what else there is
+    the model finds: so a tenth of the variance from one period to the next is put down to purchases. What counts as
+    one is then that size, but no more than small sales are.
+
+    Args:
+        units_sold: (product, period) net units; NaN where there is no row.
+        categories: (product,) names; a product of few rows is sold as its category is, else as all products are.
+    """
+    seen = np.isfinite(units_sold)
+    sold = np.where(seen & (units_sold > 0), units_sold, np.nan).astype(np.float64)
+    step = common_steps(sold)
+    lump = _lumps(units_sold, seen)
+    small = _low_quantile(sold)
+    with np.errstate(invalid="ignore"):
+        counted = np.isfinite(step) & ~(lump > LUMPS * step)
+        size = np.where(counted, step, np.fmin(lump, small))
+        steps = np.round(size / step)  # whole ones, so that the same sales in another unit are the same to the last bit
+        size = np.where(~counted & np.isfinite(step), np.maximum(steps, 1.0) * step, size)
+    known = (seen.sum(axis=1) >= LEAST_ROWS) & (size > 0)
+    return _shared(Units(size, counted), known=known, categories=categories)
+
+
+def in_steps(amounts: Floats, size: Floats) -> Floats:
+    """Amounts by `size`, which broadcasts; what is whole but for rounding is whole. Single precision."""
+    steps = amounts.astype(np.float64) / size
+    whole = np.round(steps)
+    near = np.abs(steps - whole) <= _NEAR + _PRECISION * np.abs(whole)
+    return np.where(near, whole, steps).astype(np.float32)
+
+
+def common_steps(sold: Floats) -> Floats:
+    """(product,) the step in which each product's sales are counted; NaN where they have none.
+
+    Args:
+        sold: (product, period) amounts above 0; NaN elsewhere.
+    """
+    rows = np.flatnonzero(np.isfinite(sold).any(axis=1))
+    some = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int))] if len(rows) else rows
+    own = np.array([_own_step(sold[row][np.isfinite(sold[row])]) for row in some])
+    proposed, support = _clusters(own[np.isfinite(own)])
+    if not len(proposed):
+        return np.full(len(sold), np.nan)
+    order = np.argsort(-support, kind="stable")[:_PROPOSED]
+    proposed = np.sort(proposed[order])[::-1]  # largest first
+    fits = np.stack([_share_whole(sold, step) >= SHARE for step in proposed])  # (step, product)
+    largest = np.where(fits.any(axis=0), fits.argmax(axis=0), -1)
+    common = np.bincount(largest[largest >= 0], minlength=len(proposed))
+    found = np.full(len(sold), np.nan)
+    for number, step in enumerate(proposed):
+        ratio = step / proposed
+        packs = (ratio > 1 - _NEAR) & (ratio < PACKS + 0.5) & (np.abs(ratio - np.round(ratio)) < PACKS * _NEAR)
+        candidates = np.flatnonzero(packs)
+        found[largest == number] = proposed[candidates[np.argmax(common[candidates])]]
+    alone = np.flatnonzero((largest < 0) & np.isfinite(sold).any(axis=1))
+    for row in alone[:SAMPLED]:
+        found[row] = _own_step(sold[row][np.isfinite(sold[row])])
+    return found
+
+
+def _own_step(sold: Floats) -> float:
+    """The greatest step of one product's amounts (row,), above 0; NaN where there is none."""
+    values = np.unique(sold)
+    gaps = np.diff(values)
+    gaps = gaps[gaps > 1e-5 * values[-1] / 2] if len(gaps) else gaps
+    first = [values[0], *([gaps.min(), np.median(gaps)] if len(gaps) else [])]
+    candidates = np.unique(np.concatenate([value / _PARTS for value in first]))[::-1]
+    for step in candidates:
+        if _share_whole(sold[None], step)[0] >= SHARE:
+            return float(values[0] / max(round(values[0] / step), 1)) if values[0] / step > 0.5 else float(step)
+    return float("nan")
+
+
+def _clusters(steps: Floats) -> tuple[Floats, NDArray[np.integer]]:
+    """Steps that agree but for rounding, as one, and how many agree on each."""
+    ordered = np.sort(steps)
+    if not len(ordered):
+        return ordered, np.zeros(0, np.int64)
+    begins = np.flatnonzero(np.concatenate([[True], np.diff(np.log(ordered)) > _NEAR]))
+    counts = np.diff([*begins, len(ordered)])
+    return np.array([np.median(part) for part in np.split(ordered, begins[1:])]), counts
+
+
+def _share_whole(sold: Floats, step: float) -> Floats:
+    """(product,) share of the amounts that are whole multiples of a step; 0 where there is none."""
+    steps = sold / step
+    whole = np.round(steps)
+    near = np.abs(steps - whole) <= _NEAR + _PRECISION * whole
+    near &= (whole >= 1) & (whole <= _FURTHEST)
+    number = np.isfinite(sold).sum(axis=1)
+    return np.asarray(near.sum(axis=1) / np.maximum(number, 1))
+
+
+def _lumps(units_sold: Floats, seen: Bools) -> Floats:
+    """(product,) the size of a purchase, from the variance of one period to the next; NaN where nothing was sold.
+
+    The variance is that of the middle half of the differences, as of a normal variable, so that price cuts and feasts
+    do not count; of a product that sells on less than half of its periods it is the plain one.
+    """
+    products = len(units_sold)
+    order = np.argsort(~seen, axis=1, kind="stable")  # periods with a row first, in time
+    amounts = np.take_along_axis(np.where(seen, units_sold, np.nan), order, axis=1).astype(np.float64)
+    number = seen.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.nansum(amounts, axis=1) / np.maximum(number, 1)
+        plain = np.nansum((amounts - mean[:, None]) ** 2, axis=1) / np.maximum(number - 1, 1)
+        steady = _median(np.abs(np.diff(amounts, axis=1))) / 0.6745  # of a normal variable's differences
+        middle = _median(amounts)
+        often = (middle > 0) & (steady > 0)
+        lump = BY_PURCHASE * np.where(often, 0.5 * steady**2 / np.where(often, middle, 1.0), plain / mean)
+    return np.where((mean > 0) & (lump > 0), lump, np.full(products, np.nan))
+
+
+def _median(values: Floats) -> Floats:
+    """(product,) median of what is known, the lower one of two; NaN where nothing is."""
+    number = np.isfinite(values).sum(axis=1)
+    ordered = np.sort(values, axis=1)  # NaN last
+    if not values.shape[1]:
+        return np.full(len(values), np.nan)
+    found: Floats = np.take_along_axis(ordered, np.maximum(number - 1, 0)[:, None] // 2, axis=1)[:, 0]
+    return found
+
+
+def _low_quantile(sold: Floats) -> Floats:
+    """(product,) the amount that one sale in ten stays below; NaN where nothing was sold."""
+    number = np.isfinite(sold).sum(axis=1)
+    ordered = np.sort(sold, axis=1)
+    found: Floats = np.take_along_axis(ordered, (np.maximum(number - 1, 0) // 10)[:, None], axis=1)[:, 0]
+    return found
+
+
+def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
+    """The units with those of its category, or of all products, for a product that does not say enough."""
+    size, counted = own.size.copy(), own.counted.copy()
+    names, category = np.unique(categories, return_inverse=True)
+    everybody = _typical(own, known)
+    for number in range(len(names)):
+        members = category == number
+        theirs = _typical(own, known & members) if (known & members).any() else everybody
+        size[members & ~known], counted[members & ~known] = theirs
+    return Units(size.astype(np.float64), counted)
+
+
+def typical_unit(units: Units, members: Bools) -> float:
+    """The size of what counts as one for most of some products (product,), given by a mask; 1 where there are none."""
+    return _typical(units, members)[0]
+
+
+def _typical(own: Units, members: Bools) -> tuple[float, bool]:
+    """The size and the kind of most of some products; 1 and counted where there are none."""
+    if not members.any():
+        return 1.0, True
+    counted = bool(own.counted[members].mean() >= 0.5)
+    return float(np.median(own.size[members & (own.counted == counted)])), counted
