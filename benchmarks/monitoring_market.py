@@ -37,8 +37,9 @@ from pricing.decision.facts import ProductFacts
 from pricing.decision.log import SCHEMA, Entry, LogReading
 from pricing.decision.pricer import Pricer
 from pricing.demand.backtest import backtest
+from pricing.demand.intervals import Width
 from pricing.demand.model import DemandModel
-from pricing.demand.training import train
+from pricing.demand.training import OutOfFold, train
 
 PRODUCTS, HISTORY, AHEAD, CHANGE = 16, 540, 84, 21
 RECENT = np.timedelta64(70, "D")  # enough for states' tail, the join's four weeks before and the windows looked at
@@ -70,10 +71,16 @@ def learn(panel: Panel, config: Config, *, level: Learnt | None = None, half_lif
     """Trains as `retrain` does; with `level`, the backtest is that of an earlier version, which saves its time."""
     demand = config.demand.model_copy(update={"recency_half_life": half_life})
     if level is not None:
-        model = train(panel, demand, level_error=level.model.level_error)
+        model = train(
+            panel,
+            demand,
+            out_of_fold=OutOfFold(
+                Width(level.model.level_error, level.model.combination.dispersion), level.model.combination.weights
+            ),
+        )
         return Learnt(model, ProductFacts.from_panel(panel), level.figures)
     evaluated = backtest(panel, demand)
-    model = train(panel, demand, level_error=evaluated.level_error)
+    model = train(panel, demand, out_of_fold=evaluated.out_of_fold)
     return Learnt(model, ProductFacts.from_panel(panel), described(evaluated.frame, evaluated.figures, panel)[1])
 
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,9 @@ from pricing.data.panel import Panel
 from pricing.demand import metrics
 from pricing.demand.backtest import backtest, evaluate
 from pricing.demand.folds import Fold
-from pricing.demand.intervals import with_quantiles
+from pricing.demand.intervals import Width, with_quantiles
 from pricing.demand.model import DemandModel
-from pricing.demand.training import fit
+from pricing.demand.training import train
 
 HERE = Path(__file__).parent
 DAYS = 28
@@ -62,8 +61,13 @@ def next_days(model: DemandModel, panel: Panel, *, days: int) -> pd.DataFrame:
         past = past.select(np.flatnonzero(past.present.any(axis=1)))
         model = model.refresh(past)
         day = panel.dates[-back]
-        parts.append(evaluate(model, past=past, panel=panel, fold=Fold(past.dates[-1], day, day)))
-    return with_quantiles(pd.concat(parts, ignore_index=True), model.level_error)
+        fold = Fold(past.dates[-1], day, day)
+        parts.append(evaluate(model, past=past, panel=panel, fold=fold, levels=model.levels()))
+    return with_quantiles(pd.concat(parts, ignore_index=True), _width(model))
+
+
+def _width(model: DemandModel) -> Width:
+    return Width(model.level_error, model.combination.dispersion)
 
 
 def against_truth(frame: pd.DataFrame, market: Market, ledger: Ledger, model: DemandModel) -> dict[str, float]:
@@ -71,7 +75,7 @@ def against_truth(frame: pd.DataFrame, market: Market, ledger: Ledger, model: De
     row = np.searchsorted(market.product_ids, frame["product_id"].to_numpy())
     day = (frame["date"].to_numpy() - market.truth.dates[0]).astype("timedelta64[D]").astype(int) - ledger.first_day
     demand = ledger.demand[day, row].astype(float)
-    scored = with_quantiles(frame.assign(actual=demand), model.level_error)
+    scored = with_quantiles(frame.assign(actual=demand), _width(model))
     floor = metrics.wape(demand, best_forecast(market, ledger)[day, row])
     error = metrics.wape(demand, scored["q50"].to_numpy(float))
     return {
@@ -94,7 +98,7 @@ def measure(seed: int) -> dict[str, Any]:
     past = past.select(np.flatnonzero(past.present.any(axis=1)))
     calendar = holiday_calendar(past, config.data)
     tested = backtest(past, config.demand, calendar=calendar)
-    model = replace(fit(past, config.demand, calendar=calendar).model, level_error=tested.level_error)
+    model = train(past, config.demand, calendar=calendar, out_of_fold=tested.out_of_fold)
     run = roll_forward(market, random_prices(seed), days=DAYS, max_move=None)
     longer = build_panel(pd.concat([history, run.frame()], ignore_index=True), config.data)
     begin = len(market.ledger.price) - DAYS

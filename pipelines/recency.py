@@ -56,8 +56,8 @@ def weigh(
     ways = {"recent": config.model_copy(update={"recency_half_life": half_life}), "alike": config}
     figures = {}
     for name, demand in ways.items():
-        model = fit(past, demand, calendar=calendar, progress=progress).model
-        scores = metrics.figures(evaluate(model, past=past, panel=panel, fold=fold))
+        trained = fit(past, demand, calendar=calendar, progress=progress)
+        scores = metrics.figures(evaluate(trained.model, past=past, panel=panel, fold=fold, levels=trained.levels))
         figures[f"{name}_wape"] = float(scores["wape"])
     said = (
         f"WAPE {figures['recent_wape']:.4f} with a half-life of {half_life:g} {panel.period}s, "

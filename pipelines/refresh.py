@@ -155,7 +155,7 @@ def refreshed(
     checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(version.facts, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
-    demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
+    demand = _with_coming_holidays(demand, facts, country=version.config.data.country).with_levels()
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
     print(f"{len(demand.product_ids)} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")

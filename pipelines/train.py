@@ -113,7 +113,7 @@ def _learn(
         panel,
         config.demand,
         calendar=calendar,
-        level_error=evaluated.level_error,
+        out_of_fold=evaluated.out_of_fold,
         start=choice.start if choice else None,
         tested=tested,
         live_since=anchors.since,

@@ -63,10 +63,10 @@ def choose_start(
     if _shapes(weights) != _shapes(cold.model.weights):
         return Choice(None, "cold: the earlier network has another shape")
     warm = fit(past, config, calendar=calendar, start=Start(weights, cold.start.identified), progress=progress)
-    figures = {
-        f"{name}_wape": float(metrics.figures(evaluate(one.model, past=past, panel=panel, fold=fold))["wape"])
-        for name, one in (("warm", warm), ("cold", cold))
-    }
+    figures = {}
+    for name, one in (("warm", warm), ("cold", cold)):
+        frame = evaluate(one.model, past=past, panel=panel, fold=fold, levels=one.levels)
+        figures[f"{name}_wape"] = float(metrics.figures(frame)["wape"])
     said = f"WAPE {figures['warm_wape']:.4f} warm, {figures['cold_wape']:.4f} cold, {fold.first} to {fold.last}"
     if figures["warm_wape"] <= figures["cold_wape"]:
         return Choice(Start(weights, None), f"warm: {said}", figures)

@@ -80,6 +80,7 @@ class DemandConfig(Section):
     elasticity_sd_factor: float = Field(ge=1)
     recency_half_life: PositiveFloat | None
     own_periods: int = Field(ge=1)
+    booster_rows: NonNegativeInt = 100_000
 
     @model_validator(mode="after")
     def _start_lies_inside(self) -> "DemandConfig":

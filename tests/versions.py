@@ -17,6 +17,7 @@ from pricing.data.market_config import MarketConfig
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
+from pricing.demand.combination import network_alone
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.model import DemandModel
 from pricing.demand.sheet import Priors
@@ -92,6 +93,7 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(420, np.float32),
+        combination=network_alone(len(panel.product_ids)),
         elasticity_limits=(-20.0, -0.2),
         encoded=encode_panel(weights, panel, norms=norms, tail=35),
     )

@@ -107,7 +107,7 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
     level = np.zeros((products, periods), np.float32)
     profile = np.zeros((products, periods, state.profile_sums.shape[1]), np.float32)
     summary = np.zeros((products, periods, SUMMARY), np.float32)
-    columns = _columns(panel, norms)
+    columns = restated_columns(panel, norms)
     for t in range(periods):
         before = log_level(state, norms) + log_profile(state)[:, weekday[t]]  # (product,)
         today = Today(**{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t]))
@@ -185,7 +185,8 @@ def price_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period
     return effect
 
 
-def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
+def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
+    """(product, period) what one period brings, by the names of `memory.Today`."""
     usual = norms.usual_price[:, None]
     with np.errstate(invalid="ignore"):
         log_price = relative_price(panel.price, usual)

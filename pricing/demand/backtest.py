@@ -6,18 +6,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, metrics
+from pricing.demand.combination import CLASSES, FORECASTERS
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, walk_forward
 from pricing.demand.grades import AT_LIMIT
-from pricing.demand.intervals import LEVEL_ERROR, measure_level_error, widened, with_quantiles
+from pricing.demand.intervals import default_width, known_before, measure_width, widened, with_quantiles
 from pricing.demand.model import DemandModel, admit
-from pricing.demand.training import Calendar, Start, fit
+from pricing.demand.paths import Levels
+from pricing.demand.training import Calendar, OutOfFold, Start, fit
+from pricing.demand.weights import choose_weights
 from pricing.sections import DemandConfig
 
 Progress = Callable[[str], None]
+Floats = NDArray[np.floating]
 OnFold = Callable[[int, dict[str, Any]], None]
 
 SEED = 0  # of the interval around what the model gains on the baseline: the same frame gives the same figures
@@ -29,16 +34,17 @@ class Backtest:
 
     Attributes:
         frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
-            actual, censored, forecast (mean), size, unit (what counts as one), counted (whether sales are counts),
-            q025, q10, q50, q90, q975, pit_low, pit_high, crps, naive, flat, baseline (which of the last two was the
-            better one in the folds before).
-        figures: Scores of the frame (`metrics.figures`), `against_baseline` and `elasticity` of the last fold.
-        level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
+            actual, censored, forecast (mean), network, level, booster (what each forecaster alone expected), size,
+            unit (what counts as one), counted (whether sales are counts), q025, q10, q50, q90, q975, pit_low,
+            pit_high, crps, naive, flat, baseline (which of the last two was the better one in the folds before).
+        figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, and the
+            forecasters' `weights` by volume class.
+        out_of_fold: What the folds teach the model that is trained on everything.
     """
 
     frame: pd.DataFrame
     figures: dict[str, Any]
-    level_error: tuple[float, float]
+    out_of_fold: OutOfFold
 
 
 def backtest(
@@ -76,27 +82,34 @@ def backtest(
         past = past.select(np.flatnonzero(past.present.any(axis=1)))
         warm = None if start is None or model is None else _carried(start, model, past)
         trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
+        weights = choose_weights(known_before(frames, fold.cutoff))
         start, model = trained.start, trained.model
-        frame = evaluate(model, past=past, panel=panel, fold=fold)
+        model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
+        frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
         frame["baseline"] = baselines.chosen(frames, cutoff=fold.cutoff)
         frames.append(frame)
         if on_fold is not None:
             on_fold(number, metrics.figures(frame))
-    level_error = measure_level_error(pd.concat(frames, ignore_index=True))
+    found = OutOfFold(measure_width(frames), choose_weights(frames))
     frame = pd.concat(widened(frames), ignore_index=True)
     figures = metrics.figures(frame)
     figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
     if model is not None:
         figures["elasticity"] = elasticity_figures(model)
-    return Backtest(frame, figures, level_error)
+    figures["weights"] = {
+        name: dict(zip(FORECASTERS, row, strict=True))
+        for name, row in zip((*CLASSES, "all"), found.weights.tolist(), strict=True)
+    }
+    return Backtest(frame, figures, found)
 
 
-def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd.DataFrame:
+def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: Levels) -> pd.DataFrame:
     """The evaluation frame of one fold: forecasts given what a request will carry on the day.
 
     That is the price that was really charged, the promotion, the holiday and the competitor's price; nothing else of
-    the scored days is read.
+    the scored days is read. `levels` are what the forecasters say, whose own forecasts stand beside the combined one.
     """
+    paths = levels.paths
     begin = int(np.searchsorted(panel.dates, fold.first))
     end = int(np.searchsorted(panel.dates, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
@@ -119,6 +132,10 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
         )
         price = panel.price[rows, at]
         grid = model.grid(offers, np.where(np.isfinite(price), price, 1.0)[:, None])
+        forecast = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
+        ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(days, "D"))
+        there = min(ahead, model.horizon) - 1
+        others = paths[:, :, there] - paths[0, :, there] - model.combination.factor[:, there + 1]
         parts.append(
             pd.DataFrame(
                 {
@@ -127,12 +144,13 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
                     "volume_class": classes,
                     "cutoff": fold.cutoff,
                     "date": panel.dates[at],
-                    "step": int((panel.dates[at] - fold.cutoff) // np.timedelta64(days, "D")),
+                    "step": ahead,
                     "price": price,
                     "actual": panel.units_sold[rows, at],
                     "censored": panel.censored[rows, at],
-                    "forecast": (grid.first[:, :, 0] * grid.weight).sum(axis=1),
-                    "size": grid.first_size,
+                    "forecast": forecast,
+                    **{name: forecast * np.exp(other) for name, other in zip(FORECASTERS, others, strict=True)},
+                    "size": grid.first_size * np.exp(-model.combination.narrow),
                     "unit": grid.unit,
                     "counted": model.counted,
                     "naive": naive[:, at - begin],
@@ -141,7 +159,7 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
                 }
             )[seen]
         )
-    return with_quantiles(pd.concat(parts, ignore_index=True), LEVEL_ERROR)
+    return with_quantiles(pd.concat(parts, ignore_index=True), default_width())
 
 
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:

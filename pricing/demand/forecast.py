@@ -73,6 +73,9 @@ class Reader(Frame):
         own: (row, HIDDEN) what the hidden layer gets from a product: state, category and slow features.
         days: (step, HIDDEN) what it gets from the calendar, for each period of `holidays`.
         weekday: (step,) column of the profile.
+        factor: (row, step) log units that other forecasters add to the network's, by steps after the state's date,
+            up to the horizon; nothing for categories.
+        narrow: (row,) log factor on the size that the network says.
         answer: (row, node) elasticity of each node, at the price at which the product has lately been sold.
         shift: (step, node) what the level's uncertainty adds at each node, for each step up to the last that counts.
         first_day: The last period that the states have read, in days since 1970.
@@ -82,13 +85,23 @@ class Reader(Frame):
     own: Floats
     days: Floats
     weekday: Ints
+    factor: Floats
+    narrow: Floats
     answer: Floats
     shift: Floats
     first_day: int
 
 
-def open_reader(sheet: Sheet, frame: Frame) -> Reader:
-    """Works out, once for a version, what its forecasts share."""
+def open_reader(sheet: Sheet, frame: Frame, *, factor: Floats, narrow: Floats) -> Reader:
+    """Works out, once for a version, what its forecasts share.
+
+    Args:
+        sheet: What is known of every row.
+        frame: Of the version.
+        factor: (product, step) as `Reader.factor`.
+        narrow: (product,) as `Reader.narrow`.
+    """
+    others = len(sheet.level) - len(factor)
     kernel = frame.weights["from_known/kernel"]
     spread = np.minimum(sheet.elasticity_sd / np.abs(sheet.elasticity), WIDEST).astype(np.float32)
     step = np.arange(len(frame.holidays))
@@ -99,6 +112,8 @@ def open_reader(sheet: Sheet, frame: Frame) -> Reader:
         own=(sheet.prepared + sheet.summary @ kernel[PROFILE_ROW + 1 :]).astype(np.float32),
         days=days,
         weekday=weekday,
+        factor=np.concatenate([factor, np.zeros((others, factor.shape[1]), np.float32)]),
+        narrow=np.concatenate([narrow, np.zeros(others)]).astype(np.float32),
         answer=_nodes(sheet.elasticity, spread, limits=frame.elasticity_limits),
         shift=_level_shift(frame),
         first_day=int(frame.start.astype("datetime64[D]").astype(np.int64)),
@@ -176,6 +191,8 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
     # The request's own word on its holiday replaces the calendar's, for the requested period alone.
     hidden[:, 0] += (offers.is_holiday - given)[:, None].astype(np.float32) * kernel[HOLIDAY_ROW]
     mean, lift, size = forward.heads(reader.weights, hidden)
+    mean += reader.factor[rows[:, None], np.minimum(np.maximum(step, 0), reader.factor.shape[1] - 1)]
+    size += reader.narrow[rows, None]
     return sheet.level[rows][:, None] + profile + mean, lift, size
 
 

@@ -65,7 +65,7 @@ def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
     embedding = weights["category_embedding/embeddings"][category] @ weights["from_category/kernel"]
     middle = (1,) * (states.ndim - 2)
     own: Floats = states @ weights["from_state/kernel"] + weights["from_state/bias"]
-    return own + embedding.reshape(len(category), *middle, -1)
+    return own + embedding.reshape(len(category), *middle, embedding.shape[-1])
 
 
 def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, Floats, Floats]:

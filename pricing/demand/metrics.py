@@ -7,11 +7,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.demand.baselines import FLAT, MIXED, NAIVE, baseline_forecast, better
+from pricing.demand.combination import CLASSES, volume_rows
 from pricing.demand.evaluation import share_inside
 
 Floats = NDArray[np.floating]
 
-VOLUME_CLASSES = ("low", "mid", "high")
+VOLUME_CLASSES = CLASSES
 
 
 def wape(actual: Floats, forecast: Floats) -> float:
@@ -34,9 +35,7 @@ def coverage(frame: pd.DataFrame, *, level: float) -> float:
 
 def volume_class(mean_units: Floats) -> NDArray[np.str_]:
     """Thirds of the products by mean units: low, mid, high."""
-    rank = np.argsort(np.argsort(mean_units, kind="stable"), kind="stable")
-    third = np.minimum(rank * 3 // max(len(mean_units), 1), 2)
-    return np.asarray(VOLUME_CLASSES)[third]
+    return np.asarray(VOLUME_CLASSES)[volume_rows(mean_units)]
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from pricing.data.memory import Memory, Norms, speaks_for_itself
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
 from pricing.demand.arrays import below, flatten
+from pricing.demand.combination import Combination, admit_combination, combined_factor, network_alone, own_noise
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Evidence, Grades, blank_evidence
+from pricing.demand.paths import Levels, level_paths
 from pricing.demand.sheet import Priors, Standing, build_sheet
 from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
@@ -29,6 +31,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Strings = NDArray[np.str_]
 
+NOISE_STEP = 4.0  # periods after the state's date at which the level's error is taken from a period's noise
 FORMER_LIMITS = (-20.0, -0.2)  # of versions that do not name theirs
 
 ARRAYS = (
@@ -44,6 +47,7 @@ ARRAYS = (
     "list_price",
     "priors",
     "holidays",
+    "combination",
     "encoded",
 )
 
@@ -70,6 +74,7 @@ class DemandModel:
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         holidays: (period,) holiday flags from the state's date on.
         elasticity_limits: Lowest and highest elasticity that counts as a finding.
+        combination: What other forecasters make of the network's level.
         encoded: States.
     """
 
@@ -90,6 +95,7 @@ class DemandModel:
     level_error: tuple[float, float]
     holidays: Floats
     elasticity_limits: tuple[float, float]
+    combination: Combination
     encoded: Encoded
 
     @property
@@ -113,7 +119,34 @@ class DemandModel:
             products=len(self.product_ids),
             elasticity_limits=self.elasticity_limits,
         )
-        return open_reader(sheet, frame)
+        factor, narrow = self.combination.factor, self.combination.narrow
+        return open_reader(sheet, frame, factor=np.asarray(factor, np.float32), narrow=np.asarray(narrow, np.float32))
+
+    def levels(self) -> Levels:
+        """What its forecasters say; see `paths.level_paths`."""
+        return level_paths(
+            self._reader, encoded=self.encoded, norms=self.norms, category=self.category, combination=self.combination
+        )
+
+    def combined(self, levels: Levels, *, weights: Floats, dispersion: Floats) -> "DemandModel":
+        """The model with other weights of its forecasters, and another noise.
+
+        Args:
+            levels: What they say.
+            weights: (class, forecaster) as `Combination` has them.
+            dispersion: (class,) likewise.
+        """
+        volume = self.combination.volume
+        combination = replace(
+            self.combination,
+            weights=weights,
+            dispersion=dispersion,
+            factor=combined_factor(levels.paths, weights=weights, volume=volume),
+            narrow=own_noise(
+                levels.log_size, dispersion=dispersion[volume], level_error=self.level_error, step=NOISE_STEP
+            ),
+        )
+        return replace(self, combination=combination)
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
         """Demand at candidate prices; see `curve.DemandGrid`."""
@@ -171,12 +204,20 @@ class DemandModel:
             encoded = carry(self.weights, grown.encoded, aligned, norms=grown.norms, tail=tail)
         ahead = int((panel.dates[-1] - self.encoded.tail.dates[-1]) // np.timedelta64(STEP_DAYS[self.period], "D"))
         last = encoded.tail.list_price[:, -1]
-        return replace(
+        carried = replace(
             grown,
             encoded=encoded,
             list_price=np.where(np.isfinite(last), last, grown.list_price).astype(np.float32),
             holidays=np.concatenate([self.holidays[ahead:], np.zeros(min(ahead, len(self.holidays)), np.float32)]),
         )
+        return carried.with_levels()
+
+    def with_levels(self) -> "DemandModel":
+        """The model with the forecasters' levels as of its states and its calendar, in their weights."""
+        mix = self.combination
+        if not (mix.weights[:, 1:] > 0).any():
+            return self
+        return self.combined(self.levels(), weights=mix.weights, dispersion=mix.dispersion)
 
     def _check_whole(self, panel: Panel) -> None:
         """Refuses to encode from scratch what is not the whole history.
@@ -223,6 +264,7 @@ class DemandModel:
                 own_periods=int(meta["own_periods"]),
                 level_error=(float(meta["level_error"][0]), float(meta["level_error"][1])),
                 elasticity_limits=_limits(meta.get("elasticity_limits", FORMER_LIMITS)),
+                combination=_combination(below(arrays, "combination"), len(arrays["product_ids"])),
                 product_ids=arrays["product_ids"],
                 categories=arrays["categories"],
                 category=arrays["category"],
@@ -286,6 +328,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         category=np.concatenate([model.category, category])[order],
         norms=norms,
         counted=np.concatenate([model.counted, majority])[order],
+        combination=admit_combination(model.combination, rows),
         elasticity_sd=sd,
         grade=grade,
         evidence=evidence,
@@ -297,6 +340,11 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
 def _evidence(arrays: dict[str, Any], products: int) -> Evidence:
     # Versions packed before evidence was kept have none to show.
     return Evidence(**vars(blank_evidence(products)) | arrays)
+
+
+def _combination(arrays: dict[str, Any], products: int) -> Combination:
+    # Versions packed before there were others forecast by the network alone.
+    return Combination(**arrays) if arrays else network_alone(products)
 
 
 def _norms(arrays: dict[str, Any]) -> Norms:

@@ -144,18 +144,21 @@ class SingleDemand:
         heads += self._bias
         # Some periods ahead are few numbers, with which Python is faster than NumPy.
         level, (least, most) = reader.sheet.level.item(product), LOG_SIZE_LIMITS
+        furthest = reader.factor.shape[1]
+        factor = reader.factor[product, start:end].tolist()
+        factor += [reader.factor.item(product, -1)] * (end - max(start, furthest))
         logs, total, squares, on_weekend, sizes, sums = [], 0.0, 0.0, 0.0, [], []
-        so_far = 0.0
-        for (mean, size, _), bump, weekend in zip(
-            heads.tolist(), profile.tolist(), self._weekend[start:end], strict=True
+        so_far, narrow = 0.0, reader.narrow.item(product)
+        for (mean, size, _), bump, weekend, more in zip(
+            heads.tolist(), profile.tolist(), self._weekend[start:end], factor, strict=True
         ):
-            logs.append(level + bump + mean)
+            logs.append(level + bump + mean + more)
             units = math.exp(logs[-1])
             so_far += units
             sums.append(so_far)
             if len(logs) > offer.periods:  # beyond the median delivery
                 continue
-            sizes.append(math.exp(min(max(size + 1.0, least), most)))
+            sizes.append(math.exp(min(max(size + 1.0, least), most) + narrow))
             total += units
             squares += units * units / sizes[-1]
             on_weekend += units * weekend

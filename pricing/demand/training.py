@@ -11,13 +11,16 @@ from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.data.units import Units, find_units, in_steps, typical_unit
+from pricing.demand.booster import train_booster
+from pricing.demand.combination import equal_weights, network_alone, volume_rows
 from pricing.demand.elasticity import Shrunk
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
-from pricing.demand.intervals import LEVEL_ERROR
+from pricing.demand.intervals import LEVEL_ERROR, Width
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
-from pricing.demand.sampling import Plan, build_table, draw_batches
+from pricing.demand.paths import Levels
+from pricing.demand.sampling import Plan, Table, build_table, draw_batches
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
 from pricing.demand.study import recency_weights
@@ -48,11 +51,31 @@ class Start:
 
 
 @dataclass(frozen=True)
+class OutOfFold:
+    """What forecasts of folds taught.
+
+    Attributes:
+        width: How wide forecasts are.
+        weights: (class, forecaster) of `combination.Combination`.
+    """
+
+    width: Width
+    weights: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
 class Trained:
-    """A model and what a later fold starts from: its weights and elasticities."""
+    """A model, what a later fold starts from, and its forecasters' levels.
+
+    Attributes:
+        model: Its forecasters weigh alike.
+        start: The network's weights and the elasticities.
+        levels: What its forecasters say.
+    """
 
     model: DemandModel
     start: Start
+    levels: Levels
 
 
 def train(
@@ -60,7 +83,7 @@ def train(
     config: DemandConfig,
     *,
     calendar: Calendar | None = None,
-    level_error: tuple[float, float] = LEVEL_ERROR,
+    out_of_fold: OutOfFold | None = None,
     start: Start | None = None,
     tested: NDArray[np.floating] | None = None,
     live_since: np.datetime64 | None = None,
@@ -72,7 +95,7 @@ def train(
         panel: At least `config.min_history` periods.
         config: The demand section.
         calendar: Holidays of the periods after the panel; none when absent.
-        level_error: Log-level standard deviation one period ahead and its growth, from a backtest.
+        out_of_fold: What a backtest found; the default level error and forecasters that weigh alike when absent.
         start: What `fit` takes it for.
         tested: What `identify` takes it for: the draws of price tests.
         live_since: The first period whose prices may be the platform's own; None where persons set them all.
@@ -85,7 +108,10 @@ def train(
     trained = fit(
         panel, config, calendar=calendar, start=start, tested=tested, live_since=live_since, progress=progress
     )
-    return replace(trained.model, level_error=level_error)
+    if out_of_fold is None:
+        return trained.model
+    model = replace(trained.model, level_error=out_of_fold.width.level_error)
+    return model.combined(trained.levels, weights=out_of_fold.weights, dispersion=out_of_fold.width.dispersion)
 
 
 def fit(
@@ -166,9 +192,39 @@ def fit(
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         elasticity_limits=config.elasticity_limits,
+        combination=network_alone(len(panel.product_ids)),
         encoded=encoded,
     )
-    return Trained(model, Start(weights, identified))
+    model, levels = _with_forecasters(model, panel, table, config)
+    return Trained(model, Start(weights, identified), levels)
+
+
+def _with_forecasters(
+    model: DemandModel, panel: Panel, table: Table, config: DemandConfig
+) -> tuple[DemandModel, Levels]:
+    """The model with boosted trees beside its network, all forecasters weighing alike, and their levels."""
+    lift = model.levels().lift
+    trees = b""
+    if config.booster_rows:
+        trees = train_booster(
+            table,
+            lift=lift,
+            period=panel.period,
+            horizon=model.horizon,
+            reach=config.checkpoint,
+            rows=config.booster_rows,
+            seed=config.seed,
+        )
+    mean_units = np.nanmean(np.where(panel.present, panel.units_sold, np.nan), axis=1)
+    combination = replace(
+        model.combination,
+        volume=volume_rows(mean_units),
+        lift=lift,
+        booster=np.frombuffer(trees, np.uint8),
+    )
+    model = replace(model, combination=combination)
+    levels = model.levels()
+    return model.combined(levels, weights=equal_weights(), dispersion=combination.dispersion), levels
 
 
 def check_history(panel: Panel, config: DemandConfig) -> None:

@@ -101,7 +101,10 @@ def test_what_happens_after_a_cutoff_changes_nothing_that_was_forecast_at_it(pan
 
     assert told == [0, 1]
     assert not np.array_equal(other["actual"], tested.frame["actual"])
-    for name in ("forecast", "size", "naive", "flat"):
+    # Two trainings differ by rounding, which the thresholds of trees turn into small steps.
+    for name in ("booster", "forecast"):
+        np.testing.assert_allclose(other[name], tested.frame[name], rtol=1e-2)
+    for name in ("network", "level", "size", "naive", "flat"):
         np.testing.assert_allclose(other[name], tested.frame[name], rtol=1e-3)
     differs = other[["q10", "q50", "q90"]].to_numpy() != tested.frame[["q10", "q50", "q90"]].to_numpy()
     assert differs.mean() < 0.01  # counts: rounding may move a quantile by one

@@ -24,6 +24,7 @@ FOLLOWER = "serving.follower"
 DOORS = {
     "keras": ("pricing.demand.network",),
     "tensorflow": ("pricing.demand.network",),
+    "lightgbm": ("pricing.demand.booster",),
     "mlflow": ("pricing.registry.aliases", "pricing.registry.pyfunc", "pipelines."),
     "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
     "shap": ("pipelines.shap_plots",),
@@ -42,6 +43,7 @@ SERVING_NEVER = {
     "matplotlib",
     "optuna",
     "evidently",
+    "lightgbm",
     "pyarrow",
 }
 

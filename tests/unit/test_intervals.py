@@ -6,7 +6,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pricing.demand import metrics
-from pricing.demand.intervals import LEVEL_ERROR, measure_level_error, widened, with_quantiles
+from pricing.demand.intervals import (
+    LEVEL_ERROR,
+    default_width,
+    measure_level_error,
+    measure_width,
+    widened,
+    with_quantiles,
+)
 
 STEPS = np.arange(1, 29)
 
@@ -22,7 +29,9 @@ def fold(number: int, *, error: tuple[float, float], products: int = 200, kilogr
     return pd.DataFrame(
         {
             "product_id": np.repeat([f"p{i}" for i in range(products)], len(STEPS)),
-            "cutoff": np.datetime64("2024-01-01") + number,
+            "cutoff": np.datetime64("2024-01-01") + 28 * number,
+            "date": np.tile(np.datetime64("2024-01-01") + 28 * number + STEPS, products),
+            "volume_class": "mid",
             "step": np.tile(STEPS, products),
             "actual": actual.ravel() + (0.4 if kilograms else 0.0),
             "censored": False,
@@ -35,8 +44,8 @@ def fold(number: int, *, error: tuple[float, float], products: int = 200, kilogr
 
 
 def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
-    frames = [with_quantiles(fold(number, error=(0.3, 0.0)), LEVEL_ERROR) for number in range(3)]
-    later = [*frames[:2], with_quantiles(fold(2, error=(1.5, 0.1)), LEVEL_ERROR)]
+    frames = [with_quantiles(fold(number, error=(0.3, 0.0)), default_width()) for number in range(3)]
+    later = [*frames[:2], with_quantiles(fold(2, error=(1.5, 0.1)), default_width())]
 
     ours, theirs = widened(frames), widened(later)
 
@@ -46,7 +55,7 @@ def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
 
 
 def test_one_fold_alone_keeps_the_default_width() -> None:
-    frame = with_quantiles(fold(0, error=(0.5, 0.0)), LEVEL_ERROR)
+    frame = with_quantiles(fold(0, error=(0.5, 0.0)), default_width())
 
     pd.testing.assert_frame_equal(widened([frame])[0], frame)
 
@@ -66,7 +75,9 @@ def test_a_handful_of_rows_measures_nothing() -> None:
 
 @pytest.mark.parametrize("kilograms", [False, True])
 def test_intervals_hold_what_they_say(kilograms: bool) -> None:
-    frame = with_quantiles(fold(7, error=(0.3, 0.0), products=400, kilograms=kilograms), (0.3, 0.0))
+    folds = [fold(number, error=(0.3, 0.0), products=400, kilograms=kilograms) for number in range(8)]
+
+    frame = with_quantiles(folds[7], measure_width(folds[:7]))
 
     assert metrics.coverage(frame, level=0.8) == pytest.approx(0.8, abs=0.05)
     assert metrics.coverage(frame, level=0.95) == pytest.approx(0.95, abs=0.03)

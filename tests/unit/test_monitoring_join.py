@@ -16,7 +16,7 @@ from pricing.data.panel import Panel
 from pricing.decision.log import Entry, LogReading
 from pricing.decision.log_writer import LogWriter
 from pricing.demand import metrics
-from pricing.demand.intervals import with_quantiles
+from pricing.demand.intervals import Width, with_quantiles
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PANEL, TRUTH = build(World(products=6, days=60))
@@ -166,8 +166,8 @@ def test_units_by_weight_are_covered_as_in_the_backtest(tmp_path):
 
     sizes = [np.interp(np.log(r.charged), np.log(r.candidate_price), r.candidate_size) for r in frame.itertuples()]
     forecasts = pd.DataFrame({"forecast": frame["forecast"], "size": sizes, "actual": frame["units_sold"], "step": 1})
-    forecasts = forecasts.assign(unit=1.0, counted=False)
-    backtest = with_quantiles(forecasts, (0.0, 0.0))
+    forecasts = forecasts.assign(unit=1.0, counted=False, volume_class="mid")
+    backtest = with_quantiles(forecasts, Width((0.0, 0.0), np.zeros(4)))
     assert len(frame) == 60
     assert frame["inside"].mean() > 0.6
     assert frame["inside"].mean() == pytest.approx(metrics.coverage(backtest, level=0.8))

@@ -1,0 +1,142 @@
+"""The level of every product over the horizon, by each forecaster: what `combination` weighs."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data import features
+from pricing.data.memory import Norms, recall
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.demand import booster, forecast
+from pricing.demand.combination import Combination
+from pricing.demand.curve import Offers
+from pricing.demand.forecast import Reader
+from pricing.demand.state import Encoded
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+CHUNK = 5000  # products read at a time
+WEEK = 7  # first periods that a promotion's lift and the noise are taken from
+
+
+class Levels(NamedTuple):
+    """What a model's forecasters say of its products.
+
+    Attributes:
+        paths: (forecaster, product, horizon) log factor on level and profile, in the order of
+            `combination.FORECASTERS`.
+        lift: (product,) log units that a promotion draws fully in the first periods.
+        log_size: (product,) of the negative binomial of a period then.
+    """
+
+    paths: Floats
+    lift: Floats
+    log_size: Floats
+
+
+def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Ints, combination: Combination) -> Levels:
+    """Each forecaster's level, under the circumstances that are known when the states end.
+
+    These are the calendar's holidays, no promotion, and the competitor's last price; what a request says otherwise
+    the network answers to, whichever forecaster's level it is.
+
+    Args:
+        reader: Of the model; its own factor and narrowing are not used.
+        encoded: The states, and the rows since the checkpoint.
+        norms: The products' scales.
+        category: (product,) row of the category.
+        combination: Promotions' lift and the trees.
+    """
+    steps = np.arange(1, reader.horizon + 1)
+    plain = replace(reader, factor=np.zeros_like(reader.factor), narrow=np.zeros_like(reader.narrow))
+    level, profile, summary, _ = recall(encoded.state.memory, norms=norms)
+    weekday = reader.weekday[steps]
+    network = np.empty((len(level), len(steps)), np.float32)
+    lift, log_size = np.empty(len(level), np.float32), np.empty(len(level), np.float32)
+    gap = features.competitor_gap(encoded.tail.comp_price[:, -1], norms.usual_price)
+    for begin in range(0, len(level), CHUNK):
+        rows = np.arange(begin, min(begin + CHUNK, len(level)))
+        base, drawn, size = forecast.outlook(plain, _ordinary(plain, encoded, category, rows), rows, np.ones_like(rows),
+                                          _usual(reader, rows))  # fmt: skip
+        network[rows] = base - reader.sheet.level[rows][:, None] - profile[rows][:, weekday]
+        lift[rows], log_size[rows] = drawn[:, :WEEK].mean(axis=1), size[:, :WEEK].mean(axis=1)
+    paths = np.zeros((3, *network.shape), np.float32)
+    paths[0] = network
+    if combination.booster.size:
+        recent = _recent(encoded.tail, norms, combination.lift)
+        text = combination.booster.tobytes()
+        for begin in range(0, len(level), CHUNK):
+            rows = np.arange(begin, min(begin + CHUNK, len(level)))
+            read = _read(reader, rows, level=level, profile=profile, summary=summary, recent=recent, gap=gap)
+            read = replace(read, category=np.repeat(category[rows], len(steps)))
+            paths[2, rows] = booster.predict_booster(text, read, period=reader.period).reshape(len(rows), -1)
+    return Levels(paths, lift, log_size)
+
+
+def _ordinary(reader: Reader, encoded: Encoded, category: Ints, rows: Ints) -> Offers:
+    """The circumstances that are known of the periods to come."""
+    count = len(rows)
+    date = reader.start + np.timedelta64(STEP_DAYS[reader.period], "D")
+    return Offers(
+        product=rows,
+        category=category[rows],
+        date=np.full(count, date.astype("datetime64[D]")),
+        list_price=reader.sheet.list_price[rows],
+        comp_price=encoded.tail.comp_price[rows, -1],
+        is_promo=np.zeros(count),
+        is_holiday=np.full(count, reader.holidays[1]),
+        periods=np.full(count, reader.horizon),
+    )
+
+
+def _usual(reader: Reader, rows: Ints) -> Floats:
+    usual, listed = reader.sheet.usual_price[rows], reader.sheet.list_price[rows]
+    return np.where(np.isfinite(usual), usual, listed)
+
+
+def _recent(tail: Panel, norms: Norms, lift: Floats) -> Floats:
+    """(product, reach) restated units of the last periods, NaN where demand is not known."""
+    reach = min(booster.REACH[tail.period], len(tail.dates))
+    columns = features.restated_columns(tail, norms)
+    known = tail.present & (tail.censored == 0)
+    units = np.where(known, columns["restated"] * np.exp(-columns["promo"] * lift[:, None]), np.nan)
+    return units[:, -reach:]
+
+
+def _read(
+    reader: Reader,
+    rows: Ints,
+    *,
+    level: Floats,
+    profile: Floats,
+    summary: Floats,
+    recent: Floats,
+    gap: tuple[Floats, Floats],
+) -> booster.Read:
+    """What the trees read of some products, for every step; (row × step,)."""
+    steps = np.arange(1, reader.horizon + 1)
+    days = STEP_DAYS[reader.period]
+    window = np.minimum(steps[:, None] + np.arange(-1, 3), len(reader.holidays) - 1)
+    shape = (len(rows), len(steps))
+    common = features.known_features(
+        np.broadcast_to(reader.start + (steps * days).astype("timedelta64[D]"), shape),
+        holiday=np.broadcast_to(reader.holidays[window], (*shape, 4)),
+        gap=np.broadcast_to(gap[0][rows, None], shape),
+        gap_known=np.broadcast_to(gap[1][rows, None], shape),
+        step=np.ones(shape, np.float32),
+    )
+    count = len(steps)
+    weekday = reader.weekday[steps]
+    return booster.Read(
+        level=np.repeat(level[rows], count),
+        profile=profile[rows][:, weekday].ravel(),
+        summary=np.repeat(summary[rows], count, axis=0),
+        recent=np.repeat(recent[rows], count, axis=0),
+        step=np.tile(steps, len(rows)),
+        common=common.reshape(len(rows) * count, -1),
+        weekday=np.tile(weekday, len(rows)),
+        category=np.zeros(len(rows) * count, np.int64),
+    )

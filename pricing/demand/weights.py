@@ -1,0 +1,62 @@
+"""How much each forecaster weighs in a combination, by what it would have been worth in folds that are over.
+
+The weights that would have scored best are drawn towards equal ones, which estimated weights seldom beat on little
+evidence (Diebold and Pauly 1990, doi:10.1016/0169-2070(90)90028-A; Smith and Wallis 2009,
+doi:10.1111/j.1468-0084.2008.00541.x).
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pricing.demand.combination import CLASSES, FORECASTERS, equal_weights
+from pricing.demand.evaluation import ranked_probability
+from pricing.demand.intervals import folds_worth
+
+Floats = NDArray[np.floating]
+
+EQUAL = 2.0  # folds without overlap that equal weights count for, and as many those of all products beside a class's
+PARTS = 4  # weights are tried in quarters
+MOST_ROWS = 10_000  # of a class that are scored
+_TRIED = np.array([p for p in product(range(PARTS + 1), repeat=len(FORECASTERS)) if sum(p) == PARTS]) / PARTS
+
+
+def choose_weights(earlier: Sequence[pd.DataFrame]) -> Floats:
+    """(class, forecaster) the weights that a forecaster would have taken.
+
+    For each volume class, and for all products, the quarters with the smallest CRPS over the folds before; a class's
+    own are drawn towards those of all products, and these towards equal weights, as far as folds are few.
+
+    Args:
+        earlier: The earlier folds' evaluation frames, with a column for each forecaster; only rows whose outcome is
+            known by then.
+    """
+    equal = equal_weights()
+    if not earlier:
+        return equal
+    frame = pd.concat(earlier, ignore_index=True)
+    scored = frame[~frame["censored"].astype(bool)]
+    folds = folds_worth(frame)
+    everything = _drawn(_best(scored, otherwise=equal[0]), towards=equal[0], folds=folds)
+    own = [_best(scored[scored["volume_class"] == name], otherwise=everything) for name in CLASSES]
+    return np.array([*(_drawn(one, towards=everything, folds=folds) for one in own), everything])
+
+
+def _drawn(found: Floats, *, towards: Floats, folds: float) -> Floats:
+    return (folds * found + EQUAL * towards) / (folds + EQUAL)
+
+
+def _best(scored: pd.DataFrame, *, otherwise: Floats) -> Floats:
+    """(forecaster,) the quarters with the smallest CRPS in total; `otherwise` without rows."""
+    if scored.empty:
+        return otherwise
+    some = scored.iloc[np.unique(np.linspace(0, len(scored) - 1, min(len(scored), MOST_ROWS)).astype(np.int64))]
+    unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
+    sold = some["actual"].to_numpy(np.float64) / unit
+    means = np.stack([some[name].to_numpy(np.float64) / unit for name in FORECASTERS])
+    scores = [float((unit * ranked_probability(sold, mean=each @ means, size=size)).sum()) for each in _TRIED]
+    best: Floats = _TRIED[int(np.argmin(scores))]
+    return best

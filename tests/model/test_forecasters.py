@@ -1,0 +1,162 @@
+"""What the forecasters beside the network say: the same in training and in a version, and after every refresh."""
+
+import datetime as dt
+import sys
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from pricing.config import load_config
+from pricing.data.build import build_panel
+from pricing.data.market import simulate
+from pricing.data.market_config import MarketConfig
+from pricing.data.panel import Panel
+from pricing.decision.facts import ProductFacts
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision, PriceRequest
+from pricing.demand import booster
+from pricing.demand.backtest import backtest
+from pricing.demand.model import DemandModel
+from pricing.demand.sampling import build_table
+from pricing.demand.state import span
+from pricing.demand.training import Trained, fit, train
+from pricing.sections import DemandConfig
+from tests.experiments import TINY
+
+
+def tiny(**changes: object) -> DemandConfig:
+    settings = {**TINY["demand"], "booster_rows": 4000, **changes}
+    return load_config().demand.model_copy(update=settings)
+
+
+@cache
+def panel(scale: float = 1.0) -> Panel:
+    frame = simulate(MarketConfig(products=12, days=150, seed=3)).frame()
+    frame["units_sold"] *= scale
+    frame["stock"] *= scale
+    return build_panel(frame, load_config().data)
+
+
+@cache
+def trained() -> Trained:
+    return fit(span(panel(), 0, 140), tiny())
+
+
+def test_trees_read_of_a_version_what_they_read_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, past = trained().model, span(panel(), 0, 140)
+    mix, seen = model.combination, []
+
+    def note(text: bytes, read: booster.Read, *, period: str) -> np.ndarray:
+        seen.append(read)
+        return np.zeros(len(read.step))
+
+    monkeypatch.setattr(booster, "predict_booster", note)
+    model.levels()
+    served = seen[0]
+    table = build_table(past, norms=model.norms, category=model.category)
+    effect = table.offset + table.draw * mix.lift[:, None]
+    rows, steps = np.divmod(np.arange(12 * model.horizon), model.horizon)
+    cutoff = np.full(len(rows), 139)
+    last = np.minimum(cutoff, 139)
+
+    recent = booster.restated(table, effect)[:, -28:][rows]
+
+    np.testing.assert_allclose(served.recent, recent, rtol=1e-5)
+    np.testing.assert_allclose(served.level, table.past.level[rows, last], rtol=1e-6)
+    np.testing.assert_allclose(served.summary, table.past.summary[rows, last], rtol=1e-6)
+    np.testing.assert_array_equal(served.step, steps + 1)
+    np.testing.assert_allclose(
+        served.profile, table.past.profile[rows, last, (table.weekday[139] + served.step) % 7], rtol=1e-6
+    )
+
+
+def test_a_refreshed_version_has_the_levels_of_one_encoded_from_scratch() -> None:
+    model = trained().model
+
+    carried = model.refresh(span(panel(), 120, 150))
+    anew = model.refresh(panel(), rebuild=True)
+
+    assert model.combination.booster.size > 0
+    assert np.abs(model.combination.factor).max() > 0.01
+    np.testing.assert_allclose(carried.combination.factor, anew.combination.factor, atol=1e-5)
+    assert np.abs(carried.combination.factor - model.combination.factor).max() > 1e-3
+
+
+def test_a_version_keeps_its_forecasters_when_it_is_packed() -> None:
+    model = trained().model
+
+    again = DemandModel.from_arrays(model.to_arrays(), model.meta())
+
+    for name, values in vars(model.combination).items():
+        np.testing.assert_array_equal(getattr(again.combination, name), values)
+
+
+def test_without_trees_a_model_still_forecasts() -> None:
+    model = fit(panel(), tiny(booster_rows=0)).model
+
+    assert model.combination.booster.size == 0
+    assert np.isfinite(model.combination.factor).all()
+
+
+def test_trees_that_cannot_be_loaded_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+
+    with pytest.raises(booster.TrainingError, match=r"libgomp1.*booster_rows"):
+        booster._library()
+
+
+def test_each_forecaster_is_scored_beside_the_combined_one() -> None:
+    frame = backtest(panel(), tiny()).frame
+
+    low = frame[["network", "level", "booster"]].min(axis=1)
+    high = frame[["network", "level", "booster"]].max(axis=1)
+    assert ((frame["forecast"] >= low * (1 - 1e-4)) & (frame["forecast"] <= high * (1 + 1e-4))).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1 / 3, 1000.0])
+def test_no_figure_depends_on_the_unit_that_sales_are_written_in(scale: float) -> None:
+    ours, plain = whole(scale), whole(1.0)
+
+    for name in ("wape", "crps", "bias", "coverage_80"):
+        assert ours[0][name] == pytest.approx(plain[0][name], abs=2e-3)
+    np.testing.assert_allclose(ours[1], plain[1], atol=0.02)
+    for one, other in zip(ours[2], plain[2], strict=True):
+        assert one.recommended_price == pytest.approx(other.recommended_price, rel=5e-3)
+        assert one.confidence == pytest.approx(other.confidence, abs=0.02)
+        assert one.expected_units / scale == pytest.approx(other.expected_units, rel=0.02)
+
+
+@cache
+def whole(scale: float) -> tuple[dict[str, float], np.ndarray, list[Decision]]:
+    """Backtest figures, elasticities and prices of a market whose sales and stock are written in another unit."""
+    sales, config = panel(scale), load_config()
+    found = backtest(sales, tiny())
+    model = train(sales, tiny(), out_of_fold=found.out_of_fold)
+    facts = ProductFacts.from_panel(sales)
+    day = model.state_date + dt.timedelta(days=1)
+    asked = [
+        PriceRequest(product_id=str(name), current_stock=scale * stock, day_of_week=day.strftime("%A"), date=day)
+        for name, stock in zip(facts.product_ids, np.resize([3.0, 20.0, 90.0], 12), strict=True)
+    ]
+    return found.figures, model.norms.elasticity, Pricer(model, facts, config, version="1").price(asked, today=day)
+
+
+def test_amounts_by_weight_have_intervals_between_whole_units() -> None:
+    rng = np.random.default_rng(5)
+    plain = panel()
+    number = np.where(plain.present, np.maximum(plain.units_sold, 0), 0)
+    amounts = np.where(number > 0, rng.gamma(np.maximum(number, 1) * 4.0, 0.07), 0.0)
+    weighed = replace(
+        plain,
+        units_sold=np.where(plain.present, np.round(amounts, 3), np.nan).astype(np.float32),
+        stock=np.full_like(plain.stock, np.nan),
+    )
+
+    found = backtest(weighed, tiny(steps=40))
+
+    scored = found.frame[~found.frame["counted"]]
+    assert len(scored) > 0.5 * len(found.frame)
+    assert scored["q50"].nunique() > 0.5 * len(scored)
+    assert found.figures["coverage_80"] == pytest.approx(0.8, abs=0.12)

@@ -1,0 +1,149 @@
+"""Three forecasters as one: weights that earn their place, and a forecast that is theirs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.demand.combination import (
+    CLASSES,
+    FORECASTERS,
+    admit_combination,
+    combined_factor,
+    equal_weights,
+    network_alone,
+    own_noise,
+    volume_rows,
+)
+from pricing.demand.curve import Offers
+from pricing.demand.weights import choose_weights
+from tests.demand_fakes import make_model, make_panel
+
+
+def fold(number: int, *, right: str, products: int = 60, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
+    """An evaluation frame in which one forecaster is right and the others forecast too little, so no mix is right."""
+    rng = np.random.default_rng(number)
+    rows = products * 14
+    mean = rng.uniform(3, 20, rows)
+    means = {name: mean * factor for name, factor in zip(FORECASTERS, (0.5, 0.4, 0.6), strict=True)}
+    return pd.DataFrame(
+        {
+            "date": np.tile(np.datetime64("2024-01-01") + 14 * number + np.arange(1, 15), products),
+            "step": np.tile(np.arange(1, 15), products),
+            "volume_class": np.resize(classes, rows),
+            "censored": False,
+            "actual": rng.negative_binomial(5.0, 5.0 / (5.0 + mean)).astype(float),
+            "size": 5.0,
+            "unit": 1.0,
+            **means,
+            right: mean,
+        }
+    )
+
+
+def test_where_nothing_was_scored_all_forecasters_weigh_alike() -> None:
+    np.testing.assert_allclose(choose_weights([]), equal_weights())
+
+
+@pytest.mark.parametrize("right", FORECASTERS)
+def test_the_forecaster_that_was_right_weighs_more_with_every_fold(right: str) -> None:
+    place = FORECASTERS.index(right)
+
+    shares = [choose_weights([fold(n, right=right) for n in range(folds)])[:, place] for folds in (1, 3, 12)]
+
+    assert (shares[0] > 1 / 3).all()
+    assert (shares[1] > shares[0]).all()
+    assert (shares[2] > 0.85).all()
+
+
+def test_a_volume_class_has_weights_of_its_own() -> None:
+    low = [fold(n, right="level", classes=("low",)) for n in range(12)]
+    high = [fold(n, right="network", classes=("high",), products=200) for n in range(12)]
+
+    weights = choose_weights([pd.concat(pair, ignore_index=True) for pair in zip(low, high, strict=True)])
+
+    assert weights[CLASSES.index("low"), FORECASTERS.index("level")] > 0.6
+    assert weights[CLASSES.index("high"), FORECASTERS.index("network")] > 0.8
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+
+
+def test_folds_that_overlap_count_for_the_days_that_they_add() -> None:
+    apart = choose_weights([fold(n, right="booster") for n in range(2)])
+    twice = choose_weights([fold(0, right="booster"), fold(0, right="booster")])
+
+    assert twice[0, 2] < apart[0, 2]
+
+
+@given(st.lists(st.floats(0.05, 1), min_size=3, max_size=3), st.integers(0, 50))
+def test_the_combined_level_is_the_weighted_mean_of_the_forecasters(shares: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    paths = rng.normal(0, 0.5, (3, 4, 6))
+    weights = np.tile(np.asarray(shares) / sum(shares), (4, 1))
+
+    factor = combined_factor(paths, weights=weights, volume=np.asarray([0, 1, 2, 3]))
+
+    levels = np.exp(paths)
+    expected = np.einsum("f,fph->ph", weights[0], levels)
+    np.testing.assert_allclose(levels[0] * np.exp(factor[:, 1:]), expected, rtol=1e-5)
+    np.testing.assert_array_equal(factor[:, 0], factor[:, 1])
+
+
+def test_a_models_forecast_is_the_combined_one_alone_and_in_a_batch() -> None:
+    panel = make_panel(products=4, periods=80)
+    model = make_model(panel)
+    rng = np.random.default_rng(3)
+    factor = rng.normal(0, 0.4, (4, 29)).astype(np.float32)
+    moved = replace(model, combination=replace(model.combination, factor=factor))
+    day = model.encoded.tail.dates[-1] + np.timedelta64(5, "D")
+    offers = Offers(
+        product=np.arange(4), category=model.category, date=np.full(4, day), list_price=np.full(4, 10.0),
+        comp_price=np.full(4, np.nan), is_promo=np.zeros(4), is_holiday=np.zeros(4), periods=np.full(4, 1),
+    )  # fmt: skip
+
+    plain, combined = (one.grid(offers, np.full((4, 1), 10.0)) for one in (model, moved))
+
+    ratio = combined.first / plain.first  # (product, node, price)
+    np.testing.assert_allclose(ratio, np.broadcast_to(np.exp(factor[:, 5])[:, None, None], ratio.shape), rtol=1e-4)
+
+
+def test_beyond_the_horizon_the_last_step_stands() -> None:
+    panel = make_panel(products=2, periods=80)
+    model = make_model(panel)
+    factor = np.zeros((2, 29), np.float32)
+    factor[:, -1] = 0.7
+    moved = replace(model, combination=replace(model.combination, factor=factor))
+    offers = Offers(
+        product=np.arange(2), category=model.category,
+        date=np.full(2, model.encoded.tail.dates[-1] + np.timedelta64(60, "D")), list_price=np.full(2, 10.0),
+        comp_price=np.full(2, np.nan), is_promo=np.zeros(2), is_holiday=np.zeros(2), periods=np.full(2, 1),
+    )  # fmt: skip
+
+    plain, late = (one.grid(offers, np.full((2, 1), 10.0)) for one in (model, moved))
+
+    np.testing.assert_allclose(late.first / plain.first, np.exp(0.7), rtol=1e-4)
+
+
+def test_a_new_product_has_no_factor_and_the_weights_of_all() -> None:
+    known = replace(network_alone(2), volume=np.asarray([0, 2], np.int8), factor=np.ones((2, 3), np.float32))
+
+    grown = admit_combination(known, np.asarray([0, -1, 1]))
+
+    assert grown.volume.tolist() == [0, len(CLASSES), 2]
+    assert grown.factor[1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_thirds_of_the_products_by_volume() -> None:
+    assert volume_rows(np.asarray([9.0, 1.0, 5.0])).tolist() == [2, 0, 1]
+
+
+@given(st.floats(0.3, 50), st.floats(0, 0.6))
+def test_the_levels_error_is_taken_from_a_periods_noise_and_leaves_some(size: float, error: float) -> None:
+    factor = own_noise(np.asarray([np.log(size)]), dispersion=np.zeros(1), level_error=(error, 0.0), step=4.0)
+
+    own = 1 / (size * np.exp(factor[0]))
+    shared = np.exp(error**2) - 1
+    assert own <= 1 / size * (1 + 1e-5)
+    assert own == pytest.approx(max(1 / size - shared, 0.2 / size), rel=1e-4)
