@@ -29,8 +29,9 @@ class Backtest:
 
     Attributes:
         frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
-            actual, censored, forecast (mean), size, q025, q10, q50, q90, q975, pit_low, pit_high, crps, naive, flat,
-            baseline (which of the last two was the better one in the folds before).
+            actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), size, q025, q10,
+            q50, q90, q975 (of demand), expected, pit_low, pit_high, crps (of sales given the shelf, their mean first),
+            naive, flat, baseline (which of the last two was the better one in the folds before).
         figures: Scores of the frame (`metrics.figures`), `against_baseline` and `elasticity` of the last fold.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
     """
@@ -93,8 +94,8 @@ def backtest(
 def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd.DataFrame:
     """The evaluation frame of one fold: forecasts given what a request will carry on the day.
 
-    That is the price that was really charged, the promotion, the holiday and the competitor's price; nothing else of
-    the scored days is read.
+    That is the price that was really charged, the promotion, the holiday, the competitor's price, and the stock at
+    opening, which bounds what could be sold and is no input of the forecast; nothing else of the scored days is read.
     """
     begin = int(np.searchsorted(panel.dates, fold.first))
     end = int(np.searchsorted(panel.dates, fold.last))
@@ -130,6 +131,7 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> pd
                     "price": price,
                     "actual": panel.units_sold[rows, at],
                     "censored": panel.censored[rows, at],
+                    "shelf": np.nan_to_num(panel.stock[rows, at].astype(np.float64), nan=np.inf),
                     "forecast": (grid.first[:, :, 0] * grid.weight).sum(axis=1),
                     "size": grid.first_size,
                     "naive": naive[:, at - begin],

@@ -4,23 +4,31 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pricing.demand.evaluation import probability_transform, ranked_probability
+from pricing.demand.baselines import sales_rows, shelf_of
+from pricing.demand.evaluation import LEAST_MEAN, sales_moments, sales_score, sales_transform
 
 QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
 LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
+_NUDGE = 1e-3  # of the log level, by which it is measured how far sales follow demand
 
 
 def with_quantiles(frame: pd.DataFrame, level_error: tuple[float, float]) -> pd.DataFrame:
-    """The frame with quantiles, probability transforms and CRPS: negative binomial, widened by the level's error."""
-    mean = np.maximum(frame["forecast"].to_numpy(np.float64), 1e-6)
+    """The frame with what its forecasts say of demand and of sales, widened by the level's error.
+
+    Demand is negative binomial with the variance that the level's error adds: `q025` to `q975` are its quantiles.
+    Sales are the demand that the shelf could meet: `expected` is their mean, `pit_low`, `pit_high` and `crps` score
+    them. Where the frame has no `shelf` nothing limits sales.
+    """
+    mean = np.maximum(frame["forecast"].to_numpy(np.float64), LEAST_MEAN)
     extra = np.exp(level_error[0] ** 2 + level_error[1] ** 2 * frame["step"].to_numpy()) - 1.0
     # Var = m + m²/r + m²·extra: one negative binomial of the same variance.
     size = 1.0 / (1.0 / frame["size"].to_numpy(np.float64) + extra)
     chance = size / (size + mean)
     columns = {name: stats.nbinom.ppf(q, size, chance) for name, q in QUANTILES.items()}
-    actual = frame["actual"].to_numpy(np.float64)
-    columns["pit_low"], columns["pit_high"] = probability_transform(actual, mean=mean, size=size)
-    columns["crps"] = ranked_probability(actual, mean=mean, size=size)
+    actual, shelf = frame["actual"].to_numpy(np.float64), shelf_of(frame)
+    columns["expected"] = sales_moments(mean=mean, size=size, shelf=shelf)[0]
+    columns["pit_low"], columns["pit_high"] = sales_transform(actual, mean=mean, size=size, shelf=shelf)
+    columns["crps"] = sales_score(actual, mean=mean, size=size, shelf=shelf)
     return frame.assign(**columns)
 
 
@@ -39,20 +47,33 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     """How far a product's level was off, beyond the noise of counts: at once, and growing with the step.
 
     Seven steps of a product are summed; the variance of log(actual / forecast) less what the negative binomial
-    explains is a² + b² × step, fitted by least squares without negative parts.
+    explains is a² + b² × step, fitted by least squares without negative parts. Actual and forecast are sales given the
+    shelf. Where the shelf ran out, sales follow the level only in part, or not at all: by ε, their elasticity to it, so
+    that ε² (a² + b² × step) is expected there, and such sums count by ε⁴. Without a shelf ε is 1.
+
+    Args:
+        frame: `actual`, `forecast`, `size`, `step`, `product_id`, `cutoff`, `censored` and, where it is known, `shelf`.
     """
-    scored = frame[~frame["censored"]].assign(chunk=lambda f: (f["step"] - 1) // 7)
-    scored = scored.assign(spread=scored["forecast"] ** 2 / scored["size"])
+    scored = sales_rows(frame.assign(demand=frame["forecast"]))
+    demand = scored["demand"].to_numpy(np.float64)
+    given = {"size": scored["size"].to_numpy(np.float64), "shelf": shelf_of(scored)}
+    expected, spread = sales_moments(mean=demand, **given)
+    more = sales_moments(mean=np.maximum(demand, LEAST_MEAN) * np.exp(_NUDGE), **given)[0]
+    scored = scored.assign(
+        chunk=(scored["step"] - 1) // 7, forecast=expected, spread=spread, follows=(more - expected) / np.expm1(_NUDGE)
+    )
     groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
-    sums = groups[["actual", "forecast", "spread"]].sum().reset_index()
+    sums = groups[["actual", "forecast", "spread", "follows"]].sum().reset_index()
     sums = sums[sums["forecast"] >= 5.0]
     if len(sums) < 30:
         return LEVEL_ERROR
     error = np.log((sums["actual"] + 0.5) / (sums["forecast"] + 0.5))
-    noise = 1.0 / sums["forecast"] + sums["spread"] / sums["forecast"] ** 2
-    excess = np.clip(error**2 - noise, -1.0, 1.0)
+    excess = np.clip(error**2 - sums["spread"] / sums["forecast"] ** 2, -1.0, 1.0).to_numpy()
+    share = (sums["follows"] / sums["forecast"]).to_numpy() ** 2  # ε²
     step = sums["chunk"].to_numpy() * 7.0 + 4.0
-    growth, at_once = np.polyfit(step, excess, 1) if len(np.unique(step)) > 1 else (0.0, float(excess.mean()))
-    growth = max(float(growth), 0.0)
-    at_once = max(float(np.mean(excess - growth * step)), 0.0)
-    return float(np.sqrt(at_once)), float(np.sqrt(growth))
+    growth = 0.0
+    if len(np.unique(step)) > 1:
+        growth = float(np.linalg.lstsq(np.stack([share * step, share], axis=1), excess, rcond=None)[0][0])
+    growth = max(growth, 0.0)
+    at_once = share @ (excess - share * growth * step) / max(float(share @ share), 1e-12)
+    return float(np.sqrt(max(float(at_once), 0.0))), float(np.sqrt(growth))
