@@ -201,4 +201,5 @@ def _columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
         "gap": gap,
         "gap_known": gap_known,
         "log_price": log_price,
+        "effect": effect,
     }
