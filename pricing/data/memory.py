@@ -69,7 +69,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Today:
-    """What one period brought, one entry a product: `restated` units are at usual price, `effect` the price's, in logs."""
+    """What one period brought, one entry a product.
+
+    `restated` units are those at usual price; `effect` is the log of what the price charged made of them.
+    """
 
     restated: Floats
     seen: Floats
@@ -198,7 +201,7 @@ def demand_above(units: NDArray[np.floating], *, mean: NDArray[np.floating]) -> 
 
 
 def _hazard(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normal density over its upper tail, to 1e-7; erfc by Chebyshev's fit (Press et al. 1992, Numerical Recipes 6.2)."""
+    """Normal density over its upper tail, to 1e-7; erfc by Chebyshev's fit (Numerical Recipes 1992, 6.2)."""
     x = np.abs(z) / np.sqrt(2.0)
     t = 1.0 / (1.0 + 0.5 * x)
     power = np.full_like(t, _ERFC[-1])
