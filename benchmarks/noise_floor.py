@@ -75,7 +75,7 @@ def against_truth(frame: pd.DataFrame, market: Market, ledger: Ledger, model: De
     row = np.searchsorted(market.product_ids, frame["product_id"].to_numpy())
     day = (frame["date"].to_numpy() - market.truth.dates[0]).astype("timedelta64[D]").astype(int) - ledger.first_day
     demand = ledger.demand[day, row].astype(float)
-    scored = with_quantiles(frame.assign(actual=demand), _width(model))
+    scored = with_quantiles(frame.assign(actual=demand, shelf=np.inf), _width(model))  # demand, not sales
     floor = metrics.wape(demand, best_forecast(market, ledger)[day, row])
     error = metrics.wape(demand, scored["q50"].to_numpy(float))
     return {

@@ -27,7 +27,7 @@ class Line:
         margin: Revenue less the cost of what was sold, in currency units.
         discount: How far prices paid lay below list prices, as a fraction of list.
         turns: Units sold as a fraction of the mean stock at opening; NaN where stock is unknown.
-        sold_out: Fraction of product days that ended sold out.
+        sold_out: Fraction of product days with a known stock that ended sold out.
     """
 
     name: str
@@ -76,7 +76,7 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
         margin=float((units * (price - cost)).sum()),
         discount=1 - revenue / at_list if at_list > 0 else float("nan"),
         turns=float(units[known].sum() / mean_stock) if mean_stock > 0 else float("nan"),
-        sold_out=float(part.censored[:, periods].sum() / seen.sum()) if seen.any() and known.any() else float("nan"),
+        sold_out=float(part.censored[:, periods].sum() / known.sum()) if known.any() else float("nan"),
     )
 
 

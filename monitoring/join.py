@@ -12,7 +12,7 @@ from monitoring.decisions import in_force, period_start
 from monitoring.findings import Finding, Level, counted
 from pricing.data.panel import Panel
 from pricing.data.units import in_steps
-from pricing.demand.evaluation import probability_transform, share_inside
+from pricing.demand.evaluation import sales_moments, sales_transform, share_inside
 
 # The log keeps prices to six digits and the panel single precision; shops round to a cent.
 PRICE_TOLERANCE = 0.0051
@@ -26,7 +26,12 @@ TEXTS: dict[str, tuple[Level, str]] = {
     "waiting": ("note", "{count} decision(s) wait for their sales"),
     "truth_missing": ("note", "{count} decision(s) have no sales row on a day that the sales cover"),
     "undecided": ("note", "{count} product(s) sell without any decision in the log"),
-    "censored": ("note", "{count} day(s) ended sold out and count for no error"),
+    "censored": ("note", "{count} day(s) ended sold out"),
+    "shelf_unknown": (
+        "note",
+        "{count} day(s) opened with nothing on the shelf, sold more than it held, or sold out with no interval in the "
+        "log; they count for no error",
+    ),
     "hindsight": ("note", "{count} decision(s) price a day that their model had already seen; they count for no error"),
     "no_forecast": (
         "note",
@@ -47,14 +52,15 @@ class Joined:
 
     Attributes:
         frame: One row per decision in force whose sales are known, sorted by date and product. Besides the log's
-            columns: `period` (its first day), `age` (days of sales since it began, those of the
-            period itself among them), `units_sold`,
-            `charged` (price charged), `cost` (per unit), `censored`, `forecast` (units expected at the price charged;
-            NaN where the log cannot tell), `inside` (how much of the outcome lies in the 80 % interval, 0…1; NaN
-            where it counts for no error or the log has no interval), `pricing` ("followed", "kept" the old price, or
-            "overridden"), `held_out` (kept on its price to measure by), `unidentified`
-            (held by a model that does not know the elasticity), `naive`
-            (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago) and `scored` (counts for the error).
+            columns: `period` (its first day), `age` (days of sales since it began, those of the period itself among
+            them), `units_sold`, `charged` (price charged), `cost` (per unit), `censored`, `demand` (units that were
+            expected to be asked for at the price charged; NaN where the log cannot tell), `forecast` (units expected to
+            sell, given what was on the shelf at opening; the demand where that or the width of the forecast is not
+            known), `inside` (how much of the outcome lies in the 80 % interval, 0…1; NaN where it counts for no error
+            or the log has no interval), `pricing` ("followed", "kept" the old price, or "overridden"), `held_out` (kept
+            on its price to measure by), `unidentified` (held by a model that does not know the elasticity), `naive`
+            (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago, at most the shelf) and `scored` (counts
+            for the error).
         findings: What was left out or looks wrong, counted.
         decisions: Decisions in the log.
         waiting: Decisions whose sales are not in yet.
@@ -92,20 +98,17 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     _add_truth(out, panel, product=product[present], column=column[present])
     out["age"] = (len(panel.dates) - column[present]) * days
     charged = out["charged"].to_numpy()
-    out["forecast"] = forecast_at(out["candidate_price"], out["candidate_units"], price=charged)
+    out["demand"] = forecast_at(out["candidate_price"], out["candidate_units"], price=charged)
     # Where nobody knows what sells, the rule still gives a price; its zero units are no forecast.
-    out.loc[_says(out, "demand_unknown"), "forecast"] = np.nan
+    out.loc[_says(out, "demand_unknown"), "demand"] = np.nan
     out["held_out"] = _says(out, "holdout")
     out["unidentified"] = _unidentified(out)
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})
-    no_forecast = out["forecast"].isna().to_numpy() & ~hindsight
-    out["scored"] = ~(out["censored"].to_numpy() | no_forecast | hindsight)
-    size = _between(out["candidate_price"], out["candidate_size"], price=charged)
-    unit = out["unit"].to_numpy(dtype=float)
-    counted_units = in_steps(out["units_sold"].to_numpy(), unit)
-    low, high = probability_transform(counted_units, mean=out["forecast"].to_numpy() / unit, size=size)
-    out["inside"] = np.where(out["scored"], share_inside(low, high, level=INTERVAL), np.nan)
+    no_forecast = out["demand"].isna().to_numpy() & ~hindsight
+    unsure = _add_sales(out, size=_between(out["candidate_price"], out["candidate_size"], price=charged))
+    out["scored"] = ~(unsure | no_forecast | hindsight)
+    out.loc[~out["scored"], "inside"] = np.nan
     sold = set(panel.product_ids[panel.present[:, -28:].any(axis=1)].tolist())
     counts = {
         "superseded": superseded,
@@ -115,6 +118,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
         "truth_missing": int((inside & ~present).sum()),
         "undecided": len(sold - set(decisions["product_id"])),
         "censored": int(out["censored"].sum()),
+        "shelf_unknown": int(unsure.sum()),
         "hindsight": int(hindsight.sum()),
         "no_forecast": int(no_forecast.sum()),
         "held_out": int(out["held_out"].sum()),
@@ -153,6 +157,27 @@ def _between(prices: "pd.Series[Any]", values: "pd.Series[Any]", *, price: NDArr
     return result
 
 
+def _add_sales(out: pd.DataFrame, *, size: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Adds `forecast` and `inside`, of sales given the shelf, as backtests score them.
+
+    Args:
+        out: With the demand that was expected and what sold; modified.
+        size: (row,) of the demand's negative binomial; NaN where the log has none, in decisions of earlier releases.
+
+    Returns:
+        (row,) whether the outcome tells nothing of the forecast: see `pricing.demand.baselines.sales_rows`.
+    """
+    unit = out["unit"].to_numpy(dtype=float)
+    units, demand = in_steps(out["units_sold"].to_numpy(), unit), out["demand"].to_numpy() / unit
+    shelf = in_steps(out["opening_stock"].fillna(np.inf).to_numpy(), unit)
+    expected, _ = sales_moments(mean=demand, size=size, shelf=shelf)
+    out["forecast"] = unit * np.where(np.isfinite(expected), expected, demand)
+    low, high = sales_transform(units, mean=demand, size=size, shelf=shelf)
+    out["inside"] = share_inside(low, high, level=INTERVAL)
+    unsure = np.where(np.isfinite(size), (units > shelf) | (shelf <= 0), out["censored"].to_numpy())
+    return np.asarray(unsure, dtype=np.bool_)
+
+
 def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer], column: NDArray[np.integer]) -> None:
     out["units_sold"] = panel.units_sold[product, column].astype(float)
     out["charged"] = panel.price[product, column].astype(float)
@@ -163,9 +188,10 @@ def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer],
     weeks = 1 if panel.period == "week" else 7
     errors = []
     clean = np.where(panel.present & ~panel.censored, panel.units_sold, np.nan)
+    shelf = out["opening_stock"].fillna(np.inf).to_numpy()
     for lag in range(1, 5):
         past = column - lag * weeks
-        before = np.where(past >= 0, clean[product, np.maximum(past, 0)], np.nan)
+        before = np.minimum(np.where(past >= 0, clean[product, np.maximum(past, 0)], np.nan), shelf)
         errors.append(np.abs(out["units_sold"].to_numpy() - before))
     stack = np.stack(errors)  # (lag, row)
     known = np.isfinite(stack)

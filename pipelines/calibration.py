@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import metrics
+from pricing.demand.baselines import sales_rows
 
 Floats = NDArray[np.float64]
 
@@ -40,7 +41,7 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
         named = pd.Series(classes, index=panel.product_ids[known])
         parts.append(part.assign(volatility_class=named.reindex(part["product_id"]).to_numpy()))
     classed = pd.concat(parts, ignore_index=True)
-    scored = classed[~classed["censored"].astype(bool)]
+    scored = sales_rows(classed)
     groups = {name: scored[scored["volatility_class"] == name] for name in CLASSES}
     by_volatility = {name: metrics.scores(part) for name, part in groups.items() if len(part)}
     span = max(1, SPAN // STEP_DAYS[panel.period])
@@ -49,7 +50,7 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
 
 
 def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
-    """The scores of each whole `span` steps of each fold, oldest first; censored rows are to be left out before.
+    """The scores of each whole `span` steps of each fold, oldest first, of rows from `baselines.sales_rows`.
 
     `bias_se` and `wape_mean_se` are standard errors over products: what of the weeks' differences is the luck of which
     products there are, which the interval of one of monitoring's windows allows for already.
@@ -147,8 +148,8 @@ def transform_histogram(scored: pd.DataFrame) -> Floats:
 
 
 def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series[float]":
-    """Share of outcomes inside the central interval of `level`, for each value of a column; censored rows left out."""
-    scored = frame[~frame["censored"].astype(bool)]
+    """Share of outcomes inside the central interval of `level`, for each value of a column."""
+    scored = sales_rows(frame)
     shares: Mapping[Any, float] = {
         value: metrics.coverage(part, level=level) for value, part in scored.groupby(column, observed=True)
     }

@@ -10,7 +10,7 @@ import mlflow
 import pandas as pd
 
 from pipelines.calibration import coverage_by
-from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
+from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of, sales_rows
 
 _BASELINES = ("wape_naive", "wape_flat", "wape_baseline", "wape_hindsight")
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat"}
@@ -72,9 +72,9 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.Series[float]":
     """Weighted absolute percentage error (sum of absolute errors over sum of actual) for each value of a column.
 
-    Censored rows are left out: sales that met the stock are not demand.
+    Of sales given the shelf: see `sales_rows`.
     """
-    scored = frame[~frame["censored"].astype(bool)]
+    scored = sales_rows(frame)
     errors = (scored["actual"] - scored[forecast]).abs().groupby(scored[column], observed=True).sum()
     actual = scored["actual"].groupby(scored[column], observed=True).sum()
     return (errors / actual.where(actual > 0)).astype(float)
@@ -87,6 +87,7 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
         lines.append(_score_line(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
     lines.append(_score_line("all folds", figures, names=baselines_of(figures)))
     lines += gain_lines(figures)
+    lines += shelf_lines(figures)
     lines.append(
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held "
         f"{shown(figures['coverage_80'], '.1%')} of the sales, the 95 % range {shown(figures['coverage_95'], '.1%')}"
@@ -132,6 +133,16 @@ def gain_lines(figures: Mapping[str, Any]) -> list[str]:
         name = NAMES[figures["baseline_hindsight"]]
         lines.append(f"better baseline in hindsight: {name}, WAPE {shown(figures['wape_hindsight'], '.3f')}")
     return lines
+
+
+def shelf_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What sold-out rows do to the scores; nothing where none sold out, nor in versions that did not score them."""
+    if not figures.get("censored") or "left_out" not in figures:
+        return []
+    rows, left_out = figures["rows"] + figures["left_out"], figures["left_out"]
+    said = f"{figures['censored'] / rows:.1%} of the rows sold out: scored is what the shelf could give"
+    why = f"; {left_out:,} are not, since they opened empty or sold more than the opening stock" if left_out else ""
+    return [said + why]
 
 
 def _score_line(label: str, scores: Mapping[str, Any], *, names: list[str]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation import baseline_error, gain_lines, saved, shown
+from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
@@ -43,7 +43,7 @@ def _scores(figures: Mapping[str, Any]) -> str:
     for fold in figures["folds"]:
         rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
     rows.append(_score_row("**all folds**", figures, names=baselines_of(figures)))
-    gains = [f"{line[0].upper()}{line[1:]}." for line in gain_lines(figures)]
+    gains = [f"{line[0].upper()}{line[1:]}." for line in [*gain_lines(figures), *shelf_lines(figures)]]
     return (
         "## How good the forecast is\n\n"
         "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it. The baseline is the "

@@ -13,7 +13,7 @@ from pipelines.calibration import BINS, CLASSES, coverage_by, transform_figures,
 from pipelines.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
 from pipelines.evaluation import error_by
 from pricing.demand import metrics
-from pricing.demand.baselines import FLAT, NAIVE, NAMES, baseline_forecast, baseline_words
+from pricing.demand.baselines import FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def draw_fans(frame: pd.DataFrame) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
     cutoff = pd.Timestamp(last["cutoff"].iloc[0]).date()
-    note = "At the prices that were really charged. A censored day sold out: its demand may have been higher."
+    note = "Demand at the prices that were really charged. A censored day sold out: its demand may have been higher."
     return titled(figure, f"Forecast and sales after {cutoff}, the last fold", note=note)
 
 
@@ -71,7 +71,7 @@ def _fan(ax: Axes, rows: pd.DataFrame) -> None:
 
 def draw_calibration(frame: pd.DataFrame) -> Figure:
     """The histogram of the randomised probability transform, and the coverage of intervals of every level."""
-    scored = frame[~frame["censored"].astype(bool)]
+    scored = sales_rows(frame)
     figure, (left, right) = grid(1, 2, height=4.4)
     shares = transform_histogram(scored) if len(scored) else np.zeros(BINS)
     left.bar((np.arange(BINS) + 0.5) / BINS, shares * BINS, width=0.94 / BINS, color=BLUE)
@@ -97,8 +97,8 @@ def draw_calibration(frame: pd.DataFrame) -> Figure:
     right.set_title("Coverage of central intervals", fontsize=9, loc="left")
     right.legend(fontsize=8, frameon=False)
     note = (
-        f"{len(scored):,} product-periods that did not sell out. Whole counts are spread over their own probability, "
-        "else every range would seem to hold too much."
+        f"{len(scored):,} product-periods: sales, given what was on the shelf. Whole counts are spread over their own "
+        "probability, else every range would seem to hold too much."
     )
     return titled(figure, "Calibration of the forecast's ranges", note=note)
 
@@ -110,7 +110,8 @@ def _covered(scored: pd.DataFrame) -> Floats:
 def draw_by_step(frame: pd.DataFrame) -> Figure:
     """Error and coverage by how far ahead the forecast looks; the error beside the baselines'."""
     figure, (left, right) = grid(1, 2, height=4.0)
-    held = frame.assign(chosen=baseline_forecast(frame))
+    rows = sales_rows(frame)
+    held = rows.assign(chosen=baseline_forecast(rows))
     for column, style, colour, label in (
         (NAIVE, ":", GREY, NAMES[NAIVE]),
         (FLAT, "--", GREY, NAMES[FLAT]),
@@ -139,7 +140,8 @@ def draw_by_step(frame: pd.DataFrame) -> Figure:
 def draw_by_class(frame: pd.DataFrame) -> Figure:
     """Error by how much a product sells and by how volatile its sales are, beside the chosen baseline."""
     figure, axes = grid(1, 2, height=4.0)
-    held = frame.assign(chosen=baseline_forecast(frame))
+    rows = sales_rows(frame)
+    held = rows.assign(chosen=baseline_forecast(rows))
     columns = {"volume_class": "volume: mean units", "volatility_class": "volatility: spread of weekly sales"}
     for ax, (column, words) in zip(axes, columns.items(), strict=True):
         base, model = error_by(held, column, forecast="chosen"), error_by(frame, column)

@@ -58,6 +58,10 @@ def build_panel(
     is_promo = _promotions(grid, price, list_price, config)
     is_holiday, holidays_given = _holidays(grid, config)
     stock = grid.spread("stock")
+    some = grid.present & np.isfinite(stock).any(axis=1, keepdims=True)
+    grid.note(
+        some & np.isnan(stock), "stock is not given on {} rows of products that have it on others: unknown there."
+    )
     rows = _settled(grid, stock, config)
     is_promo = np.where(rows.filled, _carry(is_promo, _latest(rows.present & ~rows.filled)), is_promo)
     units_sold = rows.units

@@ -203,4 +203,5 @@ def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
         "gap": gap,
         "gap_known": gap_known,
         "log_price": log_price,
+        "effect": effect,
     }

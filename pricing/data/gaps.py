@@ -13,6 +13,7 @@ from pricing.sections import DataConfig
 
 LEAST_IMPLIED = 20  # periods without a sale that a verdict rests on: by chance fewer than 2 come where 20 are due once
 LARGEST_GIVEN = 0.1  # in 20 million times; that share of them, given as rows, shows that zeros are kept
+COUNTED = 7  # periods over which what a count of stock left says that a zero was none of an empty shelf
 _ITERATIONS = 100
 _NAMED = 3  # products that a sentence names
 
@@ -90,10 +91,11 @@ def settle(
     filled = launched & ~present & (config.missing == "zero")
     zero = (present & (units == 0) & ~(stock <= 0)) | filled  # a row that was sold out from the start says nothing
     doubted = np.zeros_like(present)
-    if config.zero_run is not None and (zero & np.isnan(stock))[:, own].any():
+    unsure = np.isnan(stock) & ~_left_over(stock, units, limit=min(COUNTED, config.zero_window))
+    if config.zero_run is not None and (zero & unsure)[:, own].any():
         # Where all that is absent is filled in, what a settled past still lacks was doubted then.
         doubted[:, : own.start] = filled[:, : own.start]
-        _doubt(doubted, zero, units > 0, np.isnan(stock), own=own, config=config)
+        _doubt(doubted, zero, units > 0, unsure, own=own, config=config)
     filled[:, : own.start] = doubted[:, : own.start] = False
     counted = filled & ~doubted
     about = [
@@ -107,6 +109,22 @@ def settle(
         filled=counted,
         notes=tuple(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any()),
     )
+
+
+def _left_over(stock: Floats, units: Floats, *, limit: int) -> Bools:
+    """(product, period) True where the last count, at most `limit` periods ago, less what sold since leaves something.
+
+    A count that is missing on some days says this much on those; deliveries since can only have added to it.
+    """
+    periods = np.arange(stock.shape[1])
+    counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)
+    sold = np.cumsum(np.nan_to_num(units).astype(np.float64), axis=1)
+    before = np.concatenate([np.zeros((len(sold), 1)), sold[:, :-1]], axis=1)  # up to each period's opening
+    at = np.maximum(counted, 0)
+    left = np.take_along_axis(stock, at, axis=1) - (before - np.take_along_axis(before, at, axis=1))
+    with np.errstate(invalid="ignore"):
+        found: Bools = (counted >= np.maximum(periods - limit, 0)) & (left > 1e-6)
+    return found
 
 
 def between_rows(present: Bools) -> Bools:
@@ -171,7 +189,7 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
         doubted: (product, period) modified; the periods before the own ones say what was doubted then.
         zero: (product, period) periods without a sale.
         sale: (product, period) periods with one.
-        unsure: (product, period) periods without a known stock.
+        unsure: (product, period) periods without a known stock, and none left over from the last count.
         own: The periods to mark.
         config: `zero_run`, `zero_window` and `missing`.
     """

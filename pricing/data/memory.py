@@ -14,6 +14,17 @@ HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (
 PROFILE_HALF_LIFE = 20  # observations of one weekday
 PRIOR_WEIGHT = 0.5  # observations that the category's level counts for
 SUMMARY = 6
+# Of the negative binomial taken where the shelf ran out, since the network's is not known here: demand varies by 32 %
+# beyond the luck of counts. For true sizes from 2 to Poisson's and shelves from 0.6 to 1.3 times demand, levels settle
+# 12 % off the truth on average; a smaller size runs away from steady demand, a larger one stays further behind.
+TAIL_SIZE = 10.0
+# Times what the shelf held: no sold-out day says that more than this is expected, so that a product that is never seen
+# with anything left comes to rest. Sold out day after day, it is likely to have this much demand and may have more.
+FARTHEST = 2.0
+_ERFC = (
+    *(-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806),
+    *(0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277),
+)  # of log erfc(x) + x² − log t in t
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Today:
-    """What one period brought, one entry a product; `restated` units are those at usual price."""
+    """What one period brought, one entry a product.
+
+    `restated` units are those at usual price; `effect` is the log of what the price charged made of them.
+    """
 
     restated: Floats
     seen: Floats
@@ -70,6 +84,7 @@ class Today:
     gap: Floats
     gap_known: Floats
     log_price: Floats
+    effect: Floats
     weekday: int
 
 
@@ -124,8 +139,7 @@ def observe(memory: Memory, norms: Norms, today: Today, *, expected: Floats, per
     Returns:
         The memory, and (product,) log of units over expected, half a unit added to both; 0 where there is no row.
     """
-    # A day that sold out says only that demand was at least that much: it never pulls the level down.
-    units = np.where(today.censored > 0, np.maximum(today.restated, expected), today.restated)
+    units = _completed(today, expected)
     surprise = np.where(today.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
     decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
     factor = np.exp(log_profile(memory)[:, today.weekday])
@@ -148,6 +162,55 @@ def observe(memory: Memory, norms: Norms, today: Today, *, expected: Floats, per
         age=np.where((today.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
     )
     return after, surprise.astype(np.float32)
+
+
+def _completed(today: Today, expected: Floats) -> Floats:
+    """(product,) restated units, where the shelf ran out those that may be expected beyond it."""
+    at = np.flatnonzero((today.censored > 0) & (today.seen > 0))
+    if not len(at):
+        return today.restated
+    units = today.restated.copy()
+    price = np.exp(today.effect[at].astype(np.float64))  # counts vary at the price charged, not at the usual one
+    units[at] = demand_above(units[at] * price, mean=expected[at] * price) / price
+    return units
+
+
+def demand_above(units: NDArray[np.floating], *, mean: NDArray[np.floating]) -> NDArray[np.float64]:
+    """E[demand | demand ≥ units], what a sold-out shelf says of demand (the E step of Dempster, Laird, Rubin 1977).
+
+    It makes levels learn from sold-out days what the censored likelihood says: never less than was expected, more where
+    the shelf held little less than that, so that a level can pass what was ever on the shelf. Demand is negative
+    binomial of size `TAIL_SIZE`, taken as the gamma variable of the same variance whose cube root is nearly normal
+    (Wilson and Hilferty 1931), as in the network's loss; within 9 % of the exact sum, 3 % from a mean of 5. Where no
+    day is seen with anything left, nothing but that tail says how far the level may rise, and the mean is taken to be
+    at most `FARTHEST` times what was sold.
+
+    Args:
+        units: (event,) sold, all there was; 0 says nothing.
+        mean: (event,) expected units.
+    """
+    sold, believed = np.asarray(units, np.float64), np.asarray(mean, np.float64)
+    some = sold > 0
+    centre = np.where(some, np.maximum(np.minimum(believed, FARTHEST * sold), 1e-3), 1.0)
+    variance = (1.0 / centre + 1.0 / TAIL_SIZE) / 9.0  # of the cube root over that of the mean
+    deviation, middle = np.sqrt(variance), 1.0 - variance
+    z = (np.cbrt(np.maximum(sold - 0.5, 0.0) / centre) - middle) / deviation
+    hazard = _hazard(z)
+    # The first three moments of a normal variable cut off below z, for the mean of its cube.
+    cube = middle**3 + 3.0 * middle**2 * deviation * hazard + 3.0 * middle * variance * (1.0 + z * hazard)
+    cube += variance * deviation * (z * z + 2.0) * hazard
+    return np.maximum(np.where(some, centre * cube, 0.0), np.maximum(sold, believed))
+
+
+def _hazard(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normal density over its upper tail, to 1e-7; erfc by Chebyshev's fit (Numerical Recipes 1992, 6.2)."""
+    x = np.abs(z) / np.sqrt(2.0)
+    t = 1.0 / (1.0 + 0.5 * x)
+    power = np.full_like(t, _ERFC[-1])
+    for coefficient in reversed(_ERFC[:-1]):
+        power = power * t + coefficient
+    tail = t * np.exp(power)  # erfc(x) exp(x²)
+    return np.asarray(np.sqrt(2.0 / np.pi) / np.where(z >= 0, tail, 2.0 * np.exp(np.minimum(x * x, 99.0)) - tail))
 
 
 def _log_levels(memory: Memory, norms: Norms) -> Floats:

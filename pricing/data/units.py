@@ -69,7 +69,8 @@ def in_steps(amounts: Floats, size: Floats) -> Floats:
     """Amounts by `size`, which broadcasts; what is whole but for rounding is whole. Single precision."""
     steps = amounts.astype(np.float64) / size
     whole = np.round(steps)
-    near = np.abs(steps - whole) <= _NEAR + _PRECISION * np.abs(whole)
+    with np.errstate(invalid="ignore"):  # what is infinite stays so
+        near = np.abs(steps - whole) <= _NEAR + _PRECISION * np.abs(whole)
     return np.where(near, whole, steps).astype(np.float32)
 
 

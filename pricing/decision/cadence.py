@@ -14,19 +14,25 @@ LONGEST = 63  # periods between two deliveries that are told apart; longer gaps 
 LEAST_GAPS = 2  # of a product, below which its category's gaps count
 LOOK_BACK = 365  # periods of history in which deliveries count
 AHEAD = 28  # periods after the state's date for which the next delivery is worked out; later ones are as the last
+COUNTED = 7  # periods over which the last count of stock is carried by sales: closed days, or a count once a week
 UNKNOWN = 0  # where nothing tells when a delivery comes
 
 
 def stock_jumps(panel: Panel) -> Bools:
     """Finds the deliveries of a history: periods that open with more stock than the ones before left.
 
+    Where stock is not counted in between, on up to COUNTED periods, what was left is the last count less what sold
+    since, and the delivery is taken to have come where it shows first. After longer holes nothing tells of one.
+
     Returns:
         (product, LOOK_BACK) for the panel's last periods, the last one at the end; False before its first one.
     """
-    first = max(0, len(panel.dates) - LOOK_BACK)
-    jumps = np.zeros((len(panel.product_ids), LOOK_BACK), dtype=np.bool_)
+    first = max(0, len(panel.dates) - LOOK_BACK - COUNTED)
     stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    jumps[:, LOOK_BACK - stock.shape[1] :] = _jumps(stock, units)
+    found = _jumps(stock, np.nan_to_num(units))[:, -LOOK_BACK:]
+    jumps = np.zeros((len(panel.product_ids), LOOK_BACK), dtype=np.bool_)
+    jumps[:, LOOK_BACK - found.shape[1] :] = found
+    jumps[:, 0] = False  # the first period looked at has none before it
     return jumps
 
 
@@ -37,12 +43,13 @@ def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime6
         before: (product, LOOK_BACK) from `stock_jumps`, up to some date.
         rows: Of the same products, from `since` or earlier up to the new end.
         periods: From that date to the end of `rows`.
-        since: First period whose rows count for what it is later compared with; what `before` says up to it stands.
+        since: First period whose rows are known; what `before` says up to it stands, and for as long after it as an
+            earlier count of stock may matter.
     """
     jumps = np.zeros_like(before)
     if periods < LOOK_BACK:
         jumps[:, : LOOK_BACK - periods] = before[:, periods:]
-    new = min(int((rows.dates > since).sum()), LOOK_BACK - 1)
+    new = min(max(int((rows.dates > since).sum()) - COUNTED, periods), LOOK_BACK - 1)
     jumps[:, LOOK_BACK - new :] = stock_jumps(rows)[:, LOOK_BACK - new :]
     jumps[:, 0] = False  # the first period looked at has none before it
     return jumps
@@ -113,11 +120,16 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
 
 
 def _jumps(stock: Floats, units: Floats) -> Bools:
-    """(product, period) whether a period opened with more stock than the one before left."""
-    left = np.maximum(stock[:, :-1] - units[:, :-1], 0.0)
+    """(product, period) whether a period opened with more stock than was left at the last count before it."""
+    periods = np.arange(stock.shape[1])
+    counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)[:, :-1]
+    known, at = counted >= np.maximum(periods[:-1] - COUNTED, 0), np.maximum(counted, 0)
+    sold = np.cumsum(units, axis=1)  # up to and with each period
+    since = sold[:, :-1] - np.take_along_axis(sold - units, at, axis=1)
+    left = np.maximum(np.take_along_axis(stock, at, axis=1) - since, 0.0)
     jumps = np.zeros(stock.shape, dtype=np.bool_)
     with np.errstate(invalid="ignore"):
-        jumps[:, 1:] = stock[:, 1:] > left + 1e-6 + 0.02 * np.abs(left)
+        jumps[:, 1:] = known & (stock[:, 1:] > left + 1e-6 + 0.02 * np.abs(left))
     return jumps
 
 

@@ -34,9 +34,11 @@ class Backtest:
 
     Attributes:
         frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
-            actual, censored, forecast (mean), network, level, booster (what each forecaster alone expected), size,
-            unit (what counts as one), counted (whether sales are counts), q025, q10, q50, q90, q975, pit_low,
-            pit_high, crps, naive, flat, baseline (which of the last two was the better one in the folds before).
+            actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level,
+            booster (what each forecaster alone expected), size, unit (what counts as one), counted (whether sales are
+            counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high, crps (of sales given the
+            shelf, their mean first), naive, flat, baseline (which of the last two was the better one in the folds
+            before).
         figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, and the
             forecasters' `weights` by volume class.
         out_of_fold: What the folds teach the model that is trained on everything.
@@ -106,8 +108,9 @@ def backtest(
 def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: Levels) -> pd.DataFrame:
     """The evaluation frame of one fold: forecasts given what a request will carry on the day.
 
-    That is the price that was really charged, the promotion, the holiday and the competitor's price; nothing else of
-    the scored days is read. `levels` are what the forecasters say, whose own forecasts stand beside the combined one.
+    That is the price that was really charged, the promotion, the holiday, the competitor's price, and the stock at
+    opening, which bounds what could be sold and is no input of the forecast; nothing else of the scored days is read.
+    `levels` are what the forecasters say, whose own forecasts stand beside the combined one.
     """
     paths = levels.paths
     begin = int(np.searchsorted(panel.dates, fold.first))
@@ -148,6 +151,7 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, level
                     "price": price,
                     "actual": panel.units_sold[rows, at],
                     "censored": panel.censored[rows, at],
+                    "shelf": np.nan_to_num(panel.stock[rows, at].astype(np.float64), nan=np.inf),
                     "forecast": forecast,
                     **{name: forecast * np.exp(other) for name, other in zip(FORECASTERS, others, strict=True)},
                     "size": grid.first_size * np.exp(-model.combination.narrow),

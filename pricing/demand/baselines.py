@@ -20,6 +20,7 @@ NAIVE, FLAT = "naive", "flat"  # columns of the evaluation frame
 NAMES = {NAIVE: "seasonal naive", FLAT: "flat median"}
 MIXED = "mixed"  # not the same baseline in every fold
 FLAT_PERIODS = 28
+_DEMAND = ("q025", "q10", "q50", "q90", "q975")  # columns of the evaluation frame that say what demand may be
 RESAMPLES = 1000
 LEVEL = 0.90  # of the interval of `against_baseline`
 
@@ -60,6 +61,33 @@ def flat_median(past: Panel) -> Floats:
     return median
 
 
+def shelf_of(frame: "pd.DataFrame") -> Floats:
+    """(row,) units on each row's shelf at opening; infinite where unknown, as in frames without the column `shelf`."""
+    return frame["shelf"].to_numpy(np.float64) if "shelf" in frame else np.full(len(frame), np.inf)
+
+
+def sales_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows that are scored, their forecasts of demand turned into forecasts of what the shelf could give.
+
+    Days that did not sell out are those with little demand: scored alone, they make a perfect forecast look too high.
+    So every day counts, and what is forecast is min(demand, shelf): its mean is `expected`, its quantiles and what
+    point forecasts say of it are theirs, at most the shelf. Left out are rows that say nothing or of which it is not
+    known what was on the shelf: an empty one, and sales above the opening stock (a delivery during the day).
+
+    Args:
+        frame: An evaluation frame; not modified. One without `shelf`, where that is unknown, loses what sold out.
+
+    Returns:
+        The rows left, their own index kept; once more they come out as they are.
+    """
+    if "shelf" not in frame:
+        return frame[~frame["censored"].astype(bool)]
+    rows = frame[(frame["actual"] <= frame["shelf"]) & (frame["shelf"] > 0)]
+    names = [name for name in (*_DEMAND, *NAMES) if name in rows]
+    capped = {name: np.minimum(rows[name], rows["shelf"]) for name in names}
+    return rows.assign(**capped, **({"forecast": rows["expected"]} if "expected" in rows else {}))
+
+
 def better(scored: "pd.DataFrame | Mapping[str, Floats]") -> str:
     """The baseline with the smaller absolute error, in total; seasonal naive where they are equal.
 
@@ -77,14 +105,14 @@ def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64) -> str:
     Only outcomes known by then count, also where folds overlap. Seasonal naive where there are none.
 
     Args:
-        earlier: The earlier folds' evaluation frames; sold-out rows are left out.
+        earlier: The earlier folds' evaluation frames.
         cutoff: Last day whose outcome is known.
     """
     name = NAIVE
     if earlier:
-        columns = {column: np.concatenate([frame[column] for frame in earlier]) for column in ("actual", *NAMES)}
-        dates = np.concatenate([frame["date"].to_numpy() for frame in earlier])
-        known = (dates <= cutoff) & ~np.concatenate([frame["censored"] for frame in earlier]).astype(bool)
+        scored = [sales_rows(frame) for frame in earlier]
+        columns = {column: np.concatenate([frame[column] for frame in scored]) for column in ("actual", *NAMES)}
+        known = np.concatenate([frame["date"].to_numpy() for frame in scored]) <= cutoff
         name = better({column: values[known] for column, values in columns.items()})
     return name
 
@@ -120,14 +148,14 @@ def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict
     With these two ways crossed it errs towards intervals that are too wide; with one fold it draws products alone.
 
     Args:
-        frame: An evaluation frame; sold-out rows are left out.
+        frame: An evaluation frame.
         rng: Draws products and folds.
 
     Returns:
         `wape` (the median's) and `crps`, each as the sum of differences over the sum of actuals, below 0 where the
         model is better, and `…_low`, `…_high`. NaN where nothing was sold; no interval of fewer than two products.
     """
-    scored = frame[~frame["censored"].astype(bool)]
+    scored = sales_rows(frame)
     actual = scored["actual"].to_numpy(np.float64)
     theirs = np.abs(actual - baseline_forecast(scored))
     ours = {"wape": np.abs(actual - scored["q50"].to_numpy()), "crps": scored["crps"].to_numpy()}

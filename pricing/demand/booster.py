@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.memory import demand_above
 from pricing.data.panel import Period
 from pricing.errors import TrainingError
 
@@ -88,7 +89,7 @@ def columns(read: Read, *, period: Period) -> Floats:
 def train_booster(
     table: "Table", *, lift: Floats, period: Period, horizon: int, reach: int, rows: int, seed: int
 ) -> bytes:
-    """Trains on rows drawn at random from a panel's last 15 months.
+    """Trains on rows drawn at random from a panel's last 15 months; where the shelf ran out, on what is expected then.
 
     Args:
         table: The panel's table.
@@ -114,7 +115,7 @@ def train_booster(
     step = rng.integers(1, horizon + 1, 2 * rows)
     told = (cutoff + step < periods) & (cutoff > table.begin[some] + SEASON[period])
     at = np.minimum(cutoff + step, periods - 1)
-    told &= (table.seen[some, at] > 0) & (table.censored[some, at] == 0)
+    told &= table.seen[some, at] > 0
     some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
     if len(some) < _LEAST_ROWS:
         return b""
@@ -122,9 +123,11 @@ def train_booster(
     read = _read(table, restated(table, effect), some, cutoff, step, reach=min(reach, REACH[period]))
     at = cutoff + step
     expected = np.maximum(np.exp(read.level + read.profile + effect[some, at]), 1e-3)
+    units = table.units[some, at]
+    units = np.where(table.censored[some, at] > 0, demand_above(units, mean=expected), units)
     data = lightgbm.Dataset(
         columns(read, period=period),
-        np.minimum(table.units[some, at] / expected, RATIO),
+        np.minimum(units / expected, RATIO),
         weight=expected / (1.0 + expected / SIZE),
         categorical_feature=[columns(_first(read), period=period).shape[1] - 1],
         free_raw_data=False,

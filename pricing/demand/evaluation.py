@@ -1,5 +1,7 @@
 """Where outcomes lie in their forecasts' distributions: one implementation for backtests and for monitoring."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
@@ -10,6 +12,9 @@ LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is a Poisson distributi
 LEAST_MEAN = 1e-6  # units a period
 _SPREAD = 1e-12  # a narrower transform is a point
 _NODE_STEP, _NODES = 0.3, 56  # of the quadrature in `half_mean_difference`: its relative error is below 1e-6
+_COUNTED = 512  # units on a shelf up to which its score is summed count by count; above, the sum is a smooth integral
+_NO_TAIL = 1e-7  # chance of selling out below which a shelf takes nothing off a score
+_BREAKS = (-10.0, 8.0, 40.0)  # standard deviations from the mean between which the tail is integrated
 
 
 def probability_transform(
@@ -147,3 +152,146 @@ def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floatin
         total += np.cosh(_NODE_STEP * node) * np.exp(-size * np.log1p(gap * square / far)) / ((1.0 + square) * far)
     integral: Floats = 4.0 / np.pi * _NODE_STEP * width * total
     return np.asarray(mean / (1.0 + rest) * integral)
+
+
+def sales_moments(
+    *, mean: NDArray[np.floating], size: NDArray[np.floating], shelf: NDArray[np.floating]
+) -> tuple[Floats, Floats]:
+    """Mean and variance of what sells, min(D, S), when demand D is negative binomial and S is on the shelf.
+
+    With D' and D'' negative binomials of sizes larger by one and two and the same p, and n the least count that empties
+    the shelf, E[D; D < n] = mean · P(D' ≤ n − 2) and E[D (D − 1); D < n] = mean² (1 + 1 / size) · P(D'' ≤ n − 3), since
+    k P(D = k) = mean · P(D' = k − 1).
+
+    Args:
+        mean: (row,) forecast of demand.
+        size: (row,) of its negative binomial.
+        shelf: (row,) units on the shelf, 0 or more; infinite where nothing limits sales.
+
+    Returns:
+        (row,) units and (row,) squared units; NaN where the forecast is unknown.
+    """
+    known, centre, r = _forecast(mean, size)
+    chance = r / (r + centre)
+    bound = np.isfinite(shelf)
+    stock = np.where(bound, shelf, 0.0).astype(np.float64)
+    least = np.ceil(stock)  # the least count that empties it
+    emptied = np.where(least > 0, special.betainc(np.maximum(least, 1.0), r, 1.0 - chance), 1.0)
+    first = centre * _at_most(least - 2.0, r + 1.0, chance)
+    second = centre**2 * (1.0 + 1.0 / r) * _at_most(least - 3.0, r + 2.0, chance) + first
+    sold = first + stock * emptied
+    spread = np.maximum(second + stock**2 * emptied - sold**2, 0.0)
+    expected = np.where(bound, np.minimum(sold, np.minimum(centre, stock)), centre)
+    variance = np.where(bound, spread, centre + centre**2 / r)
+    return np.where(known, expected, np.nan), np.where(known, variance, np.nan)
+
+
+def sales_transform(
+    units: NDArray[np.floating],
+    *,
+    mean: NDArray[np.floating],
+    size: NDArray[np.floating],
+    shelf: NDArray[np.floating],
+) -> tuple[Floats, Floats]:
+    """`probability_transform` of sales from a shelf: all demand that the shelf could not meet ends at its last unit.
+
+    A day that sold out lies between the probability of selling less and 1. The less likely it was to have anything
+    left, the less it says, and the more `share_inside` draws it towards what the interval promises.
+
+    Args:
+        units: (row,) sold.
+        mean: (row,) forecast of demand.
+        size: (row,) of its negative binomial.
+        shelf: (row,) units on the shelf; infinite where nothing limits sales.
+    """
+    below, at = probability_transform(units, mean=mean, size=size)
+    return below, np.where((units >= shelf) & ~np.isnan(at), 1.0, at)
+
+
+def sales_score(
+    units: NDArray[np.floating],
+    *,
+    mean: NDArray[np.floating],
+    size: NDArray[np.floating],
+    shelf: NDArray[np.floating],
+) -> Floats:
+    """The continuous ranked probability score of sales from a shelf, min(D, S), at what was sold.
+
+    Beyond the shelf the distribution of sales is 1, and so is the outcome's: the score is that of demand, from
+    `ranked_probability`, less ∫ (1 − F(z))² dz over z ≥ S. A point forecast's score is its absolute error.
+
+    Args:
+        units: (row,) sold, 0 to `shelf`; a row that sold more is scored as if it had sold all there was.
+        mean: (row,) forecast of demand.
+        size: (row,) of its negative binomial.
+        shelf: (row,) units on the shelf, 0 or more; infinite where nothing limits sales.
+
+    Returns:
+        (row,) scores in units, 0 or more, smaller is better; NaN where the forecast is unknown.
+    """
+    known, centre, r = _forecast(mean, size)
+    sold = np.minimum(np.asarray(units, np.float64), shelf)
+    score = ranked_probability(sold, mean=mean, size=size)
+    at = np.flatnonzero(known & np.isfinite(shelf))
+    stock, middle, spread = np.asarray(shelf, np.float64)[at], centre[at], r[at]
+    some = _above(np.maximum(np.ceil(stock) - 1.0, 0.0), middle, spread) > _NO_TAIL
+    for few in (True, False):
+        part = some & ((stock < _COUNTED) == few)
+        tail = _counted_tail if few else _integrated_tail
+        score[at[part]] -= tail(stock[part], mean=middle[part], size=spread[part])
+    return np.maximum(score, 0.0)
+
+
+def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
+    """∫ (1 − F)² over z ≥ shelf: the whole of it, mean − ½ E|X − X'|, less a sum over the counts below the shelf."""
+    order = np.argsort(-shelf, kind="stable")
+    stock, centre, r = shelf[order], mean[order], size[order]
+    odds = centre / (r + centre)  # 1 − p
+    mass = np.exp(-r * np.log1p(centre / r))
+    at_most, below = mass.copy(), np.zeros_like(mass)
+    active = len(stock)
+    for count in range(int(np.ceil(stock[0])) if active else 0):
+        active = int(np.searchsorted(-stock, -count, side="left"))  # shelves that hold more than `count`
+        rest = 1.0 - at_most[:active]
+        below[:active] += np.minimum(stock[:active] - count, 1.0) * rest * rest
+        mass[:active] *= odds[:active] * (count + r[:active]) / (count + 1.0)
+        at_most[:active] += mass[:active]
+    tail = np.empty_like(below)
+    tail[order] = centre - half_mean_difference(mean=centre, size=r) - below
+    return tail
+
+
+def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
+    """The same for shelves of many units, by the midpoint rule backwards: a sum over counts is close to an integral.
+
+    Gauss and Legendre's rule, between `_BREAKS`; below the first one nothing is ever left on the shelf.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(48)
+    least = np.ceil(shelf)
+    deviation = np.sqrt(mean + mean**2 / size)
+    begin = least - 0.5
+    edges = np.maximum(mean + np.asarray(_BREAKS)[:, None] * deviation, begin)  # (break, row)
+    total = edges[0] - begin + (least - shelf) * _above(least - 1.0, mean, size) ** 2
+    for low, high in pairwise(edges):
+        half = (high - low) / 2.0
+        for node, weight in zip(nodes, weights, strict=True):
+            total += weight * half * _above(low + half * (1.0 + node), mean, size) ** 2
+    slope = _above(least, mean, size) ** 2 - _above(least - 1.0, mean, size) ** 2
+    return np.asarray(total + slope / 24.0)  # the sum's next term (Euler and Maclaurin)
+
+
+def _forecast(mean: NDArray[np.floating], size: NDArray[np.floating]) -> tuple[NDArray[np.bool_], Floats, Floats]:
+    """(row,) whether the forecast is known, and its mean and size within what can be computed."""
+    known = np.isfinite(mean) & (size > 0)
+    centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0).astype(np.float64)
+    return np.asarray(known), centre, np.where(known, np.minimum(size, LARGEST_SIZE), 1.0).astype(np.float64)
+
+
+def _at_most(count: Floats, size: Floats, chance: Floats) -> Floats:
+    """P(D ≤ count) of a negative binomial; 0 for counts below 0."""
+    return np.where(count >= 0, special.betainc(size, np.maximum(count, 0.0) + 1.0, chance), 0.0)
+
+
+def _above(count: Floats, mean: Floats, size: Floats) -> Floats:
+    """P(D > count) of a negative binomial, smooth between counts, which are 0 or more."""
+    return np.asarray(special.betainc(count + 1.0, size, mean / (size + mean)))

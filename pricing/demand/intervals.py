@@ -7,8 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.data.units import in_steps
+from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES
-from pricing.demand.evaluation import probability_transform, quantile, ranked_probability
+from pricing.demand.evaluation import LEAST_MEAN, quantile, sales_moments, sales_score, sales_transform
 
 Floats = NDArray[np.floating]
 
@@ -17,6 +18,7 @@ LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
 LEAST_SUMS = 30  # sums below which the level's error is not measured
 SMOOTH = 2.0  # folds that no correction of the size counts for, and so many again all products beside a class
 MOST_ROWS = 10_000  # of a class that the size is measured on
+_NUDGE = 1e-3  # of the log level, by which it is measured how far sales follow demand
 _FACTORS = np.linspace(-1.5, 1.5, 13)  # log factors on the size that are tried
 
 
@@ -41,17 +43,21 @@ def default_width() -> Width:
 
 
 def with_quantiles(frame: pd.DataFrame, width: Width) -> pd.DataFrame:
-    """The frame with quantiles, probability transforms and CRPS: of negative binomials.
+    """The frame with what its forecasts say of demand and of sales.
 
-    Chance counts in each product's own unit, `unit`; the columns are in the units of `actual`.
+    Demand is negative binomial, counted in each product's own `unit`: `q025` to `q975` are its quantiles. Sales are the
+    demand that the shelf could meet: `expected` is their mean, `pit_low`, `pit_high` and `crps` score them. Where the
+    frame has no `shelf` nothing limits sales. All but the transform are in the units of `actual`.
     """
     unit, counted = frame["unit"].to_numpy(np.float64), frame["counted"].to_numpy(np.bool_)
-    mean = np.maximum(frame["forecast"].to_numpy(np.float64) / unit, 1e-6)
+    mean = np.maximum(frame["forecast"].to_numpy(np.float64) / unit, LEAST_MEAN)
     size = frame["size"].to_numpy(np.float64) * np.exp(width.dispersion[_rows(frame)])
     columns = {name: unit * quantile(q, mean=mean, size=size, counted=counted) for name, q in QUANTILES.items()}
-    sold = in_steps(frame["actual"].to_numpy(np.float64), unit)
-    columns["pit_low"], columns["pit_high"] = probability_transform(sold, mean=mean, size=size)
-    columns["crps"] = unit * ranked_probability(sold, mean=mean, size=size)
+    sold, shelf = in_steps(frame["actual"].to_numpy(np.float64), unit), in_steps(shelf_of(frame), unit)
+    given = {"mean": mean, "size": size, "shelf": shelf}
+    columns["expected"] = unit * sales_moments(**given)[0]
+    columns["pit_low"], columns["pit_high"] = sales_transform(sold, **given)
+    columns["crps"] = unit * sales_score(sold, **given)
     return frame.assign(**columns)
 
 
@@ -89,24 +95,42 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     """How far a product's level was off, beyond the noise of counts: at once, and growing with the step.
 
     Seven steps of a product are summed, counted in its own unit; the variance of log(actual / forecast) less what the
-    negative binomial explains is a² + b² × step, fitted by least squares without negative parts.
+    negative binomial explains is a² + b² × step, fitted by least squares without negative parts. Actual and forecast
+    are sales given the shelf. Where the shelf ran out, sales follow the level only in part, or not at all: by ε, their
+    elasticity to it, so that ε² (a² + b² × step) is expected there, and such sums count by ε⁴. Without a shelf ε is 1.
+
+    Args:
+        frame: `actual`, `forecast`, `size`, `unit`, `step`, `product_id`, `cutoff`, `censored` and, where it is
+            known, `shelf`.
     """
-    scored = frame[~frame["censored"]].assign(chunk=lambda f: (f["step"] - 1) // 7)
-    scored = scored.assign(actual=scored["actual"] / scored["unit"], forecast=scored["forecast"] / scored["unit"])
-    scored = scored.assign(spread=scored["forecast"] ** 2 / scored["size"])
+    scored = sales_rows(frame.assign(demand=frame["forecast"]))
+    unit = scored["unit"].to_numpy(np.float64)
+    demand = scored["demand"].to_numpy(np.float64) / unit
+    given = {"size": scored["size"].to_numpy(np.float64), "shelf": in_steps(shelf_of(scored), unit)}
+    expected, spread = sales_moments(mean=demand, **given)
+    more = sales_moments(mean=np.maximum(demand, LEAST_MEAN) * np.exp(_NUDGE), **given)[0]
+    scored = scored.assign(
+        chunk=(scored["step"] - 1) // 7,
+        actual=scored["actual"] / unit,
+        forecast=expected,
+        spread=spread,
+        follows=(more - expected) / np.expm1(_NUDGE),
+    )
     groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
-    sums = groups[["actual", "forecast", "spread"]].sum().reset_index()
+    sums = groups[["actual", "forecast", "spread", "follows"]].sum().reset_index()
     sums = sums[sums["forecast"] >= 5.0]
     if len(sums) < LEAST_SUMS:
         return LEVEL_ERROR
     error = np.log((sums["actual"] + 0.5) / (sums["forecast"] + 0.5))
-    noise = 1.0 / sums["forecast"] + sums["spread"] / sums["forecast"] ** 2
-    excess = np.clip(error**2 - noise, -1.0, 1.0)
+    excess = np.clip(error**2 - sums["spread"] / sums["forecast"] ** 2, -1.0, 1.0).to_numpy()
+    share = (sums["follows"] / sums["forecast"]).to_numpy() ** 2  # ε²
     step = sums["chunk"].to_numpy() * 7.0 + 4.0
-    growth, at_once = np.polyfit(step, excess, 1) if len(np.unique(step)) > 1 else (0.0, float(excess.mean()))
-    growth = max(float(growth), 0.0)
-    at_once = max(float(np.mean(excess - growth * step)), 0.0)
-    return float(np.sqrt(at_once)), float(np.sqrt(growth))
+    growth = 0.0
+    if len(np.unique(step)) > 1:
+        growth = float(np.linalg.lstsq(np.stack([share * step, share], axis=1), excess, rcond=None)[0][0])
+    growth = max(growth, 0.0)
+    at_once = share @ (excess - share * growth * step) / max(float(share @ share), 1e-12)
+    return float(np.sqrt(max(float(at_once), 0.0))), float(np.sqrt(growth))
 
 
 def measure_dispersion(frame: pd.DataFrame, *, folds: float) -> Floats:
@@ -115,10 +139,10 @@ def measure_dispersion(frame: pd.DataFrame, *, folds: float) -> Floats:
     Those of a class are drawn towards those of all products, and these towards none, as far as folds are few.
 
     Args:
-        frame: An evaluation frame; sold-out rows are left out.
+        frame: An evaluation frame.
         folds: What `folds_worth` says of the frame.
     """
-    scored = frame[~frame["censored"].astype(bool)]
+    scored = sales_rows(frame.assign(demand=frame["forecast"]))
     everything = folds * _sharpest(scored, otherwise=0.0) / (folds + SMOOTH)
     own = [_sharpest(scored[scored["volume_class"] == name], otherwise=everything) for name in CLASSES]
     return np.array([*((folds * one + SMOOTH * everything) / (folds + SMOOTH) for one in own), everything])
@@ -130,10 +154,12 @@ def _sharpest(scored: pd.DataFrame, *, otherwise: float) -> float:
         return otherwise
     some = scored.iloc[np.unique(np.linspace(0, len(scored) - 1, min(len(scored), MOST_ROWS)).astype(np.int64))]
     unit = some["unit"].to_numpy(np.float64)
-    sold = in_steps(some["actual"].to_numpy(np.float64), unit)
-    mean = np.maximum(some["forecast"].to_numpy(np.float64) / unit, 1e-6)
+    sold, shelf = in_steps(some["actual"].to_numpy(np.float64), unit), in_steps(shelf_of(some), unit)
+    mean = np.maximum(some["demand"].to_numpy(np.float64) / unit, LEAST_MEAN)
     size = some["size"].to_numpy(np.float64)
-    scores = [float((unit * ranked_probability(sold, mean=mean, size=size * np.exp(one))).sum()) for one in _FACTORS]
+    scores = [
+        float((unit * sales_score(sold, mean=mean, size=size * np.exp(one), shelf=shelf)).sum()) for one in _FACTORS
+    ]
     return float(_FACTORS[int(np.argmin(scores))])
 
 

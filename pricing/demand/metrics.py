@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.demand.baselines import FLAT, MIXED, NAIVE, baseline_forecast, better
+from pricing.demand.baselines import FLAT, MIXED, NAIVE, baseline_forecast, better, sales_rows
 from pricing.demand.combination import CLASSES, volume_rows
 from pricing.demand.evaluation import share_inside
 
 Floats = NDArray[np.floating]
 
 VOLUME_CLASSES = CLASSES
+TARGET = "sales given shelf"  # what is scored
 
 
 def wape(actual: Floats, forecast: Floats) -> float:
@@ -39,14 +40,16 @@ def volume_class(mean_units: Floats) -> NDArray[np.str_]:
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Any]:
-    """The scores of an evaluation frame; censored rows are left out, since their demand is not known.
+    """The scores of an evaluation frame: of sales given what was on the shelf; see `baselines.sales_rows`.
 
     Returns:
-        Those of `scores`, `rows`, `censored`, the same scores per fold in `folds` and per volume class in `by_volume`,
-        and `by_step` (a week of steps each). `baseline` says whether the baseline was `naive`, `flat` or, over folds,
-        `mixed`; `baseline_hindsight` and `wape_hindsight` which one had the smaller error in the end, known too late.
+        Those of `scores`, `rows` scored, `censored` (rows that sold out), `left_out` (rows not scored), the same scores
+        per fold in `folds` and per volume class in `by_volume`, and `by_step` (a week of steps each). `target`
+        names what is scored; versions from before sold-out rows counted have none. `baseline` says whether the baseline
+        was `naive`, `flat` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` which one had the smaller
+        error in the end, known too late.
     """
-    scored = frame[~frame["censored"]]
+    scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
     result: dict[str, Any] = scores(scored)
     result["baseline"] = MIXED if len(names) > 1 else names.pop()
@@ -54,6 +57,8 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     result["wape_hindsight"] = result[f"wape_{result['baseline_hindsight']}"]
     result["rows"] = len(scored)
     result["censored"] = int(frame["censored"].sum())
+    result["left_out"] = len(frame) - len(scored)
+    result["target"] = TARGET
     result["folds"] = [
         {
             "cutoff": str(pd.Timestamp(str(cutoff)).date()),
@@ -74,7 +79,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def scores(scored: pd.DataFrame) -> dict[str, float]:
-    """The scores of rows of an evaluation frame that did not sell out.
+    """The scores of rows from `baselines.sales_rows`.
 
     Errors are sums over the sum of actuals. A point forecast's CRPS is its absolute error, so `crps` compares with the
     baselines' WAPE as it stands.

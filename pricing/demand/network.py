@@ -32,6 +32,7 @@ Tensor = Any  # a backend tensor; Keras has no type for it
 HIDDEN = 32
 EMBEDDING = 4
 NO_DRAW = -20.0  # of the head, whose softplus is the lift
+_FAR = 1.0  # standard deviations from which on the tail is taken as geometric: slopes of the two differ least there
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,10 @@ def build_network(shape: Shape) -> keras.Model:
 def demand_loss(target: Tensor, output: Tensor) -> Tensor:
     """Negative log likelihood of the negative binomial, weighted; censored where the stock ran out.
 
-    `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known; its
-    probability is that of a gamma variable with the same mean and variance, by Wilson and Hilferty (1931).
+    `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known. Of a
+    single unit its probability is exact; of more it is that of a gamma variable with the same mean and variance, by
+    Wilson and Hilferty (1931), and from a standard deviation above the mean on the probability of just that much times
+    a geometric series of the odds of one more, so that a forecast far too low learns from what sold out as well.
     """
     actual, offset, censored, weight = (target[..., i] for i in range(4))
     log_mean = ops.clip(output[..., 0] + offset, -9.0, 14.0)
@@ -119,7 +122,11 @@ def demand_loss(target: Tensor, output: Tensor) -> Tensor:
     shape = mean * mean / variance
     ratio = ops.maximum(actual - 0.5, 1e-3) / mean
     score = (ratio ** (1.0 / 3.0) - 1.0 + 1.0 / (9.0 * shape)) * 3.0 * ops.sqrt(shape)
-    survival = ops.log(ops.clip(0.5 * ops.erfc(ops.clip(score, -6.0, 5.0) / np.sqrt(2.0)), 1e-7, 1.0))
+    near = ops.log(0.5 * ops.erfc(ops.clip(score, -6.0, _FAR + 1.0) / np.sqrt(2.0)))
+    one_more = (actual + size) / (actual + 1.0) * mean / (mean + size)
+    far = exact - ops.log(ops.maximum(1.0 - one_more, 1e-3))
+    any_at_all = ops.log(-ops.expm1(-size * ops.log1p(mean / size)))
+    survival = ops.where(actual > 1, ops.where(score > _FAR, far, near), any_at_all)
     survival = ops.where(actual > 0, survival, 0.0)
     likelihood = ops.where(censored > 0, survival, exact)
     return -ops.sum(weight * likelihood) / (ops.sum(weight) + 1e-6)

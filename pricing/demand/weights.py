@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.data.units import in_steps
+from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES, FORECASTERS, equal_weights
-from pricing.demand.evaluation import ranked_probability
+from pricing.demand.evaluation import sales_score
 from pricing.demand.intervals import folds_worth
 
 Floats = NDArray[np.floating]
@@ -38,7 +40,7 @@ def choose_weights(earlier: Sequence[pd.DataFrame]) -> Floats:
     if not earlier:
         return equal
     frame = pd.concat(earlier, ignore_index=True)
-    scored = frame[~frame["censored"].astype(bool)]
+    scored = sales_rows(frame)
     folds = folds_worth(frame)
     everything = _drawn(_best(scored, otherwise=equal[0]), towards=equal[0], folds=folds)
     own = [_best(scored[scored["volume_class"] == name], otherwise=everything) for name in CLASSES]
@@ -55,8 +57,8 @@ def _best(scored: pd.DataFrame, *, otherwise: Floats) -> Floats:
         return otherwise
     some = scored.iloc[np.unique(np.linspace(0, len(scored) - 1, min(len(scored), MOST_ROWS)).astype(np.int64))]
     unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
-    sold = some["actual"].to_numpy(np.float64) / unit
+    sold, shelf = in_steps(some["actual"].to_numpy(np.float64), unit), in_steps(shelf_of(some), unit)
     means = np.stack([some[name].to_numpy(np.float64) / unit for name in FORECASTERS])
-    scores = [float((unit * ranked_probability(sold, mean=each @ means, size=size)).sum()) for each in _TRIED]
+    scores = [float((unit * sales_score(sold, mean=each @ means, size=size, shelf=shelf)).sum()) for each in _TRIED]
     best: Floats = _TRIED[int(np.argmin(scores))]
     return best

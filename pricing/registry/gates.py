@@ -221,14 +221,14 @@ def unmeasured(name: str, threshold: float, why: str) -> Verdict:
 def comparable(
     one: Mapping[str, Any], other: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
 ) -> bool:
-    """Whether two versions' backtests were scored on the same data and folds, so that their figures compare.
+    """Whether two versions' backtests scored the same thing on the same data and folds, so that their figures compare.
 
     Args:
         one: A version's backtest: `Backtest.figures` with `data`, which holds the panel's `fingerprint`.
         other: The other version's.
         settings: Theirs, in this order: the same cutoffs say nothing of the periods scored after them.
     """
-    if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
+    if len({(demand.gap, demand.horizon) for demand in settings}) > 1 or one.get("target") != other.get("target"):
         return False
     prints = [(backtest.get("data") or {}).get("fingerprint") for backtest in (one, other)]
     return prints[0] is not None and prints[0] == prints[1] and _cutoffs(one) == _cutoffs(other)

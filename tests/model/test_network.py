@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import stats
 
 from pricing.config import load_config
@@ -63,6 +65,39 @@ def test_a_sold_out_day_is_scored_by_the_chance_of_at_least_that_demand(stock: i
     loss = float(demand_loss(target(stock, censored=1.0), output(mean, size)))
 
     assert np.exp(-loss) == pytest.approx(stats.nbinom.sf(stock - 1, size, size / (size + mean)), abs=0.03)
+
+
+def slope(actual: float, mean: float, size: float, *, column: int) -> float:
+    """How the loss of a sold-out day changes with the log mean (column 0) or the log size (column 1)."""
+    at = keras.ops.convert_to_tensor(output(mean, size))
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        loss = demand_loss(target(actual, censored=1.0), at)
+    return float(np.asarray(tape.gradient(loss, at))[0, 0, 0, column])
+
+
+@pytest.mark.parametrize(("mean", "size"), [(0.1, 2.7), (0.5, 0.5), (0.5, 10.0), (2.0, 2.7), (10.0, 10.0), (50.0, 2.7)])
+@pytest.mark.parametrize("times", [0.0, 0.5, 1.0, 1.5, 3.0, 10.0])
+def test_what_a_sold_out_day_teaches_is_the_slope_of_the_exact_likelihood(
+    mean: float, size: float, times: float
+) -> None:
+    stock = max(1.0, np.round(times * mean))
+
+    def chance(m: float, r: float) -> float:
+        return float(stats.nbinom.logsf(stock - 1, r, r / (r + m)))
+
+    exact = (chance(mean * 1.001, size) - chance(mean / 1.001, size)) / (2 * np.log(1.001))
+    spread = (chance(mean, size * 1.001) - chance(mean, size / 1.001)) / (2 * np.log(1.001))
+
+    assert -slope(stock, mean, size, column=0) == pytest.approx(exact, rel=0.2, abs=0.02)
+    assert -slope(stock, mean, size, column=1) == pytest.approx(spread, rel=0.2, abs=0.06)
+
+
+@pytest.mark.parametrize("mean", [0.01, 1.0, 10.0])
+def test_a_forecast_far_too_low_learns_from_what_sold_out(mean: float) -> None:
+    slopes = [-slope(stock, mean, 10.0, column=0) for stock in (3 * mean + 5, 10 * mean + 20, 40 * mean + 80)]
+
+    assert 0.5 < slopes[0] < slopes[1] < slopes[2] < np.inf
 
 
 def test_the_numpy_forward_pass_equals_keras() -> None:

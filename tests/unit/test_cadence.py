@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pricing.data.panel import Panel
 from pricing.decision.cadence import (
     AHEAD,
+    COUNTED,
     LONGEST,
     UNKNOWN,
     carry_jumps,
@@ -114,6 +115,40 @@ def test_a_product_of_too_few_deliveries_has_its_categorys() -> None:
     assert last[0] == np.datetime64("2025-01-31")
 
 
+@pytest.mark.parametrize("every", [2, 7])
+def test_a_stock_counted_on_some_days_only_tells_deliveries_all_the_same(every: int) -> None:
+    sold = np.full(365, 4.0)
+    stock = delivered(np.arange(3, 365, 14), sold=sold, fill=80.0)
+    stock[np.arange(365) % every != 0] = np.nan
+
+    gaps, _ = learnt(panel(days=365, units_sold=sold, stock=stock))
+
+    assert gaps[0] @ (np.arange(LONGEST) + 1) == pytest.approx(14.0, abs=0.2)
+
+
+def test_deliveries_after_a_closed_day_are_seen_and_closed_days_bring_none() -> None:
+    sold = np.where(np.arange(365) % 7 == 6, np.nan, 4.0)
+    stock = delivered(np.arange(0, 365, 7), sold=np.nan_to_num(sold), fill=60.0)
+    stock[np.isnan(sold)] = np.nan
+
+    gaps, last = learnt(panel(days=365, units_sold=sold, stock=stock))
+
+    assert gaps[0].argmax() + 1 == 7
+    assert gaps[0].max() == 1.0
+    assert last[0] == np.datetime64("2025-12-31")
+
+
+@pytest.mark.parametrize("hole", [COUNTED, COUNTED + 1])
+def test_after_a_long_hole_nobody_knows_whether_a_delivery_came(hole: int) -> None:
+    stock = np.full(60, 100.0) - np.arange(60)
+    stock[30 : 30 + hole] = np.nan
+    stock[30 + hole :] += 50.0
+
+    jumps = stock_jumps(panel(days=60, units_sold=np.full(60, 1.0), stock=stock))
+
+    assert jumps.sum() == (hole == COUNTED)
+
+
 def test_without_stock_nothing_is_known_of_deliveries() -> None:
     gaps, last = learnt(panel(units_sold=np.full(DAYS, 1.0)))
 
@@ -129,13 +164,15 @@ def test_a_history_of_two_days_does_not_fail() -> None:
     assert np.isnat(last[0])
 
 
-@given(data=st.data(), cut=st.integers(2, 500), days=st.integers(2, 500), overlap=st.integers(1, 40))
+@given(data=st.data(), cut=st.integers(2, 500), days=st.integers(2, 500), overlap=st.integers(COUNTED + 1, 40))
 def test_jumps_carried_forward_are_those_of_the_whole_history(
     data: st.DataObject, cut: int, days: int, overlap: int
 ) -> None:
     cut = min(cut, days)
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    stock = np.where(rng.random((3, days)) < 0.1, np.nan, rng.integers(0, 30, (3, days)))
+    stock = np.where(
+        rng.random((3, days)) < data.draw(st.sampled_from([0.1, 0.7])), np.nan, rng.integers(0, 30, (3, days))
+    )
     whole = panel(products=3, days=days, units_sold=rng.integers(0, 9, (3, days)), stock=stock)
     begin = max(cut - overlap, 0)
 

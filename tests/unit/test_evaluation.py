@@ -1,10 +1,20 @@
 """Where outcomes lie in their forecasts: coverage, as backtests and monitoring share it, and CRPS against sums."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import special, stats
 
-from pricing.demand.evaluation import half_mean_difference, probability_transform, ranked_probability, share_inside
+from pricing.demand.evaluation import (
+    half_mean_difference,
+    probability_transform,
+    ranked_probability,
+    sales_moments,
+    sales_score,
+    sales_transform,
+    share_inside,
+)
 
 SIZE = 6.0
 
@@ -106,3 +116,95 @@ def test_an_unknown_forecast_has_no_score() -> None:
     found = ranked_probability(np.full(4, 3.0), mean=mean, size=size)
 
     assert np.isnan(found).tolist() == [True, True, True, False]
+
+
+SHELVES = [0.5, 1.0, 2.0, 7.0, 7.3, 40.0, 511.0, 512.0, 700.0, 3000.5]
+FORECASTS = [(0.05, 0.3), (0.9, 2.0), (6.0, 0.5), (9.0, 6.0), (60.0, 1e6), (600.0, 0.4), (650.0, 80.0), (2000.0, 1e6)]
+
+
+def slow_score(units: float, shelf: float, truth: Any) -> float:
+    """The integral over the steps of the distribution of sales, which is 1 from the shelf on."""
+    edges = np.unique([*np.arange(np.ceil(shelf)), units, shelf])
+    at = np.floor(edges[:-1])
+    return float(np.where(edges[:-1] >= units, truth.sf(at), truth.cdf(at)) ** 2 @ np.diff(edges))
+
+
+@pytest.mark.parametrize(("mean", "size"), FORECASTS)
+@pytest.mark.parametrize("shelf", SHELVES)
+def test_the_score_of_sales_is_the_sum_up_to_the_shelf(mean: float, size: float, shelf: float) -> None:
+    truth = stats.nbinom(size, size / (size + mean))
+    units = np.asarray([0.0, min(1.0, shelf), min(np.ceil(mean), shelf), shelf / 3, shelf])
+    same = np.ones(len(units))
+
+    found = sales_score(units, mean=mean * same, size=size * same, shelf=shelf * same)
+
+    slow = [slow_score(one, shelf, truth) for one in units]
+    np.testing.assert_allclose(found, slow, rtol=2e-5, atol=2e-8 * mean)
+
+
+@pytest.mark.parametrize(("mean", "size"), FORECASTS)
+@pytest.mark.parametrize("shelf", SHELVES)
+def test_mean_and_variance_of_sales_are_sums_over_counts(mean: float, size: float, shelf: float) -> None:
+    truth = stats.nbinom(size, size / (size + mean))
+    sold = np.append(np.arange(np.ceil(shelf)), shelf)
+    chance = np.append(truth.pmf(sold[:-1]), truth.sf(np.ceil(shelf) - 1))
+
+    expected, variance = sales_moments(mean=np.asarray([mean]), size=np.asarray([size]), shelf=np.asarray([shelf]))
+
+    assert expected[0] == pytest.approx(chance @ sold, rel=1e-6)
+    assert variance[0] == pytest.approx(chance @ (sold - chance @ sold) ** 2, rel=1e-5, abs=1e-9 * mean**2)
+
+
+def test_where_nothing_limits_sales_they_are_scored_as_demand() -> None:
+    units, mean, size = np.arange(30.0), np.full(30, 9.0), np.full(30, SIZE)
+    shelf = np.full(30, np.inf)
+
+    expected, variance = sales_moments(mean=mean, size=size, shelf=shelf)
+    given = sales_transform(units, mean=mean, size=size, shelf=shelf)
+
+    np.testing.assert_array_equal(given, probability_transform(units, mean=mean, size=size))
+    np.testing.assert_array_equal(
+        sales_score(units, mean=mean, size=size, shelf=shelf), ranked_probability(units, mean=mean, size=size)
+    )
+    assert (expected[0], variance[0]) == (9.0, pytest.approx(9.0 + 81.0 / SIZE))
+
+
+@pytest.mark.parametrize("shelf", [1.0, 4.0, 9.0, 30.0])
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_a_true_interval_of_sales_holds_what_it_says_whatever_the_shelf(shelf: float, level: float) -> None:
+    truth = stats.nbinom(SIZE, SIZE / (SIZE + 9.0))
+    units = np.arange(shelf + 1)
+    chance = np.append(truth.pmf(units[:-1]), truth.sf(shelf - 1))
+    same = np.ones(len(units))
+
+    low, high = sales_transform(units, mean=9.0 * same, size=SIZE * same, shelf=shelf * same)
+
+    assert (low[-1], high[-1]) == (pytest.approx(truth.cdf(shelf - 1)), 1.0)
+    assert share_inside(low, high, level=level) @ chance == pytest.approx(level, abs=1e-9)
+
+
+@pytest.mark.parametrize("shelf", [2.0, 8.0, 12.0])
+def test_the_score_of_sales_is_least_in_expectation_for_the_true_forecast(shelf: float) -> None:
+    units = np.arange(shelf + 1)
+    truth = stats.nbinom(SIZE, SIZE / (SIZE + 8.0))
+    chance = np.append(truth.pmf(units[:-1]), truth.sf(shelf - 1))
+    same = np.ones(len(units))
+
+    expected = {
+        (mean, size): float(chance @ sales_score(units, mean=mean * same, size=size * same, shelf=shelf * same))
+        for mean in (5.0, 8.0, 12.0)
+        for size in (3.0, SIZE, 20.0)
+    }
+
+    assert min(expected, key=lambda key: expected[key]) == (8.0, SIZE)
+
+
+def test_sales_of_an_unknown_forecast_have_no_score() -> None:
+    mean, size, shelf = np.asarray([np.nan, 3.0, 3.0]), np.asarray([2.0, np.nan, 2.0]), np.asarray([2.0, 2.0, 2.0])
+
+    found = sales_score(np.full(3, 2.0), mean=mean, size=size, shelf=shelf)
+    expected, _ = sales_moments(mean=mean, size=size, shelf=shelf)
+    _, high = sales_transform(np.full(3, 2.0), mean=mean, size=size, shelf=shelf)
+
+    for values in (found, expected, high):
+        assert np.isnan(values).tolist() == [True, True, False]

@@ -305,3 +305,80 @@ def test_a_zero_that_was_sold_out_is_no_part_of_a_run_in_the_past_of_newer_rows_
 
     assert build_panel(frame, CONFIG).present.all()
     assert newer.present.all()
+
+
+def poisson(mean: float, days: int, *, seed: int = 0) -> list[float]:
+    return list(np.random.default_rng(seed).poisson(mean, days).astype(float))
+
+
+def unknown(units: list[float], **columns: object) -> np.ndarray:
+    """The days of one product's rows that are taken for unknown."""
+    panel = build_panel(rows(list(range(len(units))), units, **columns), CONFIG)
+    return np.flatnonzero(~panel.present[0])
+
+
+@pytest.mark.parametrize("after", [0, 50])
+def test_ten_days_without_a_sale_of_a_fast_seller_are_a_stock_out_also_at_the_end(after: int) -> None:
+    found = unknown([*poisson(6.0, 100), *[0.0] * 10, *poisson(6.0, after, seed=1)])
+
+    assert found.tolist() == list(range(102, 110))
+
+
+def test_a_second_stock_out_soon_after_the_first_is_one_too() -> None:
+    first = [*poisson(6.0, 100), *[0.0] * 10]
+
+    found = unknown([*first, *[5.0] * 15, *[0.0] * 10, *poisson(6.0, 50, seed=1)])
+
+    assert found[:8].tolist() == list(range(102, 110))
+    assert found[8:].tolist() == list(range(130, 134))  # fewer days are left in the window to compare with
+
+
+def test_a_delisted_product_is_unknown_for_a_window_at_most_and_then_sells_nothing() -> None:
+    found = unknown([*poisson(6.0, 100), *[0.0] * 150])
+
+    assert 10 < len(found) <= CONFIG.zero_window
+    assert found[-1] < 100 + CONFIG.zero_window
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        poisson(0.1, 400),
+        poisson(0.02, 700),
+        list(np.random.default_rng(0).negative_binomial(0.2, 0.2 / 0.7, 500).astype(float)),
+        list(np.where(np.random.default_rng(1).random(400) < 0.05, 50.0, 0.0)),  # lots of 50
+        list(np.random.default_rng(2).poisson(6.0 * np.exp(-np.arange(200) / 50)).astype(float)),  # fading out
+        list(np.where(np.arange(210) % 7 == 6, 0.0, 8.0)),  # closed on Sundays
+    ],
+)
+def test_slow_lumpy_fading_and_closed_products_have_no_stock_outs(units: list[float]) -> None:
+    assert not len(unknown(units))
+
+
+def test_what_never_sold_before_is_no_stock_out_at_the_beginning_of_a_history() -> None:
+    assert not len(unknown([*[0.0] * 60, *poisson(6.0, 100)]))
+
+
+def test_a_stock_that_is_counted_on_some_days_is_used_on_those_and_refuses_no_row() -> None:
+    days = np.arange(60)
+    stock = np.where(days % 3 == 0, 9.0, np.nan)
+    units = np.where(days == 30, 9.0, 4.0)
+    frame = pd.concat([rows(days.tolist(), units.tolist(), stock=stock), rows([0, 1], [1.0, 1.0], product="B")])
+
+    panel = build_panel(frame, CONFIG)
+
+    assert np.isfinite(panel.stock[0]).sum() == 20
+    assert np.flatnonzero(panel.censored[0]).tolist() == [30]
+    assert panel.present[0].all()
+    assert "stock is not given on 40 rows of products that have it on others: unknown there." in panel.notes
+
+
+@pytest.mark.parametrize(("left", "doubted"), [(500.0, 4), (0.0, 8)])
+def test_zeros_right_after_a_count_that_left_something_are_no_stock_out(left: float, doubted: int) -> None:
+    units = [*[6.0] * 100, *[0.0] * 10, *[6.0] * 20]
+    stock = [np.nan] * 130
+    stock[98] = 12.0 + left  # two days before the zeros: what is left of it tells of those up to seven days later
+
+    found = unknown(units, stock=stock)
+
+    assert len(found) == doubted

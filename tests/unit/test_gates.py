@@ -237,6 +237,7 @@ def test_only_the_same_data_and_folds_compare() -> None:
     assert not comparable(scored("a"), scored("a", cutoff="2024-04-02"), settings=same)
     assert not comparable(scored(None), scored(None), settings=same)
     assert not comparable(figures(), figures(), settings=same)
+    assert not comparable({**scored("a"), "target": "sales given shelf"}, scored("a"), settings=same)
 
 
 @pytest.mark.parametrize("name", ["gap", "horizon"])

@@ -127,13 +127,35 @@ def test_outcomes_are_inside_or_outside_the_interval_at_the_price_charged(tmp_pa
             assert np.isnan(row.inside)
             continue
         size = np.interp(np.log(row.charged), np.log(row.candidate_price), row.candidate_size)
-        truth = stats.nbinom(size, size / (size + row.forecast))
+        truth = stats.nbinom(size, size / (size + row.demand))
         low, high = truth.ppf(0.1), truth.ppf(0.9)
-        if row.units_sold in (low, high):
+        if row.censored or row.units_sold in (low, high):
             assert 0 <= row.inside <= 1
         else:
             assert row.inside == pytest.approx(float(low < row.units_sold < high))
     assert "interval_absent" not in counts(joined.findings)
+
+
+def test_a_sold_out_day_is_scored_by_what_the_shelf_could_give(tmp_path):
+    logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 56), noise=0.0))
+    rewritten(tmp_path, with_size)
+    decisions, _ = load_decisions(tmp_path, now=NOW)
+    shelves = {0: (3.0, 3.0), 1: (0.0, 0.0), 2: (3.0, 5.0), 3: (np.nan, 5.0)}  # row: stock, units sold
+    panel = PANEL
+    for row, (stock, units) in shelves.items():
+        panel = changed(changed(panel, "stock", stock, row=row, day=55), "units_sold", units, row=row, day=55)
+
+    joined = join(decisions, panel)
+
+    frame = joined.frame.set_index("product_id").loc[[f"SKU0000{row}" for row in shelves]]
+    sold_out, unlimited = frame.iloc[0], frame.iloc[3]
+    size = np.interp(np.log(sold_out["charged"]), np.log(sold_out["candidate_price"]), sold_out["candidate_size"])
+    truth = stats.nbinom(size, size / (size + sold_out["demand"]))
+    assert frame["scored"].tolist() == [True, False, False, True]
+    assert sold_out["demand"] > 5 > sold_out["forecast"] == pytest.approx(truth.sf([0, 1, 2]).sum())
+    assert sold_out["inside"] == pytest.approx((0.9 - max(truth.cdf(2), 0.1)) / truth.sf(2))
+    assert unlimited["forecast"] == unlimited["demand"]
+    assert counts(joined.findings)["shelf_unknown"] == 2
 
 
 def test_an_older_log_without_intervals_is_read_and_its_coverage_counted_as_not_judged(tmp_path):

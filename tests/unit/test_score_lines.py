@@ -41,6 +41,27 @@ def test_both_baselines_are_shown_and_the_chosen_one_is_named() -> None:
     assert lines[5] == "better baseline in hindsight: flat median, WAPE 0.360"
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"censored": 450, "rows": 990, "left_out": 10},
+            "45.0% of the rows sold out: scored is what the shelf could give; 10",
+        ),
+        (
+            {"censored": 450, "rows": 1000, "left_out": 0},
+            "45.0% of the rows sold out: scored is what the shelf could give",
+        ),
+        ({"censored": 0, "rows": 1000, "left_out": 0}, None),
+        ({"censored": 450, "rows": 550}, None),
+    ],
+)
+def test_what_sold_out_is_said(more: dict[str, int], said: str | None) -> None:
+    lines = score_lines({**FIGURES, **more, "folds": []})
+
+    assert any(line.startswith(said) for line in lines) if said else not any("sold out" in line for line in lines)
+
+
 def test_totals_carry_both_baselines_the_score_of_the_distribution_and_the_gain() -> None:
     gain = {"wape": -0.08, "wape_low": -0.1, "wape_high": float("nan")}
     more = {"wape_flat": 0.36, "wape_baseline": 0.375, "wape_hindsight": 0.36, "crps": 0.2, "against_baseline": gain}

@@ -1,0 +1,135 @@
+"""Scores of sales given the shelf: a perfect forecaster of products that sell out often looks perfect, as it should."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pricing.demand import metrics
+from pricing.demand.baselines import against_baseline, chosen, sales_rows
+from pricing.demand.intervals import Width, measure_level_error, with_quantiles
+
+EXACT = Width((0.0, 0.0), np.zeros(4))  # no error of the level
+SIZE = 5.0
+
+
+def market(*, products: int = 60, days: int = 56, level: float = 1.0, seed: int = 0) -> pd.DataFrame:
+    """Forecasts of products of which 45 % of the days sell out; `level` times the true mean."""
+    rng = np.random.default_rng(seed)
+    mean = np.repeat(rng.gamma(2.0, 5.0, products) + 0.5, days)
+    demand = rng.negative_binomial(SIZE, SIZE / (SIZE + mean)).astype(float)
+    shelf = np.maximum(np.round(mean * rng.gamma(6.0, 1.15 / 6.0, len(mean))), 1.0)
+    step = np.tile(np.arange(days) % 28 + 1, products)
+    cutoff = np.datetime64("2024-01-01") + np.tile(np.arange(days) // 28 * 28, products)
+    sold = np.minimum(demand, shelf)
+    return pd.DataFrame(
+        {
+            "product_id": np.repeat([f"p{i}" for i in range(products)], days),
+            "volume_class": "mid",
+            "cutoff": cutoff,
+            "date": cutoff + step.astype("timedelta64[D]"),
+            "step": step,
+            "actual": sold,
+            "censored": sold >= shelf,
+            "shelf": shelf,
+            "forecast": level * mean,
+            "size": SIZE,
+            "unit": 1.0,
+            "counted": True,
+            "naive": rng.negative_binomial(SIZE, SIZE / (SIZE + mean)).astype(float),
+            "flat": np.round(mean),
+            "baseline": "flat",
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def perfect() -> pd.DataFrame:
+    return with_quantiles(market(), EXACT)
+
+
+def test_a_perfect_forecaster_has_no_bias_and_holds_its_ranges_where_half_of_the_days_sell_out(
+    perfect: pd.DataFrame,
+) -> None:
+    figures = metrics.figures(perfect)
+
+    assert 0.40 < perfect["censored"].mean() < 0.50
+    assert figures["bias"] == pytest.approx(0.0, abs=0.015)
+    assert figures["coverage_80"] == pytest.approx(0.80, abs=0.015)
+    assert figures["coverage_95"] == pytest.approx(0.95, abs=0.01)
+    assert (figures["rows"], figures["left_out"]) == (len(perfect), 0)
+
+
+def test_scored_on_days_that_did_not_sell_out_alone_it_would_seem_to_forecast_far_too_much(
+    perfect: pd.DataFrame,
+) -> None:
+    unlimited = with_quantiles(perfect.drop(columns="shelf"), EXACT)
+
+    rows = sales_rows(unlimited)
+
+    assert metrics.figures(unlimited)["bias"] > 0.3
+    assert (rows["pit_low"] + rows["pit_high"]).mean() / 2 < 0.4
+    assert (perfect["pit_low"] + perfect["pit_high"]).mean() / 2 == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("level", [0.8, 1.25])
+def test_a_biased_forecaster_scores_worse(perfect: pd.DataFrame, level: float) -> None:
+    ours, theirs = metrics.figures(perfect), metrics.figures(with_quantiles(market(level=level), EXACT))
+
+    assert ours["crps"] < theirs["crps"]
+    assert abs(theirs["bias"]) > 0.08
+    assert np.sign(theirs["bias"]) == np.sign(level - 1.0)
+
+
+def test_point_forecasts_and_baselines_ask_for_no_more_than_the_shelf_holds(perfect: pd.DataFrame) -> None:
+    rows = sales_rows(perfect)
+
+    for name in ("forecast", "q10", "q50", "q90", "naive", "flat"):
+        assert (rows[name] <= rows["shelf"]).all()
+        assert (perfect[name] > perfect["shelf"]).any()
+    assert metrics.figures(perfect)["crps"] < metrics.figures(perfect)["wape"] < metrics.figures(perfect)["wape_flat"]
+    assert against_baseline(perfect, rng=np.random.default_rng(0))["wape"] == pytest.approx(
+        metrics.figures(perfect)["wape"] - metrics.figures(perfect)["wape_baseline"]
+    )
+    pd.testing.assert_frame_equal(sales_rows(rows), rows)
+
+
+def test_rows_that_say_nothing_of_the_shelf_are_left_out_and_counted(perfect: pd.DataFrame) -> None:
+    frame = perfect.copy()
+    frame.loc[0, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]  # opened empty
+    frame.loc[1, ["actual", "shelf", "censored"]] = [9.0, 4.0, True]  # a delivery during the day
+    frame.loc[2, "shelf"] = np.inf
+
+    figures = metrics.figures(frame)
+
+    assert (figures["left_out"], figures["rows"]) == (2, len(frame) - 2)
+    assert sales_rows(frame).index[0] == 2
+
+
+def test_a_baseline_is_chosen_by_what_it_would_have_sold() -> None:
+    frame = market(products=4).assign(actual=3.0, shelf=3.0, censored=True, naive=400.0, flat=2.0)
+
+    assert chosen([frame], cutoff=np.datetime64("2025-01-01")) == "naive"
+
+
+@pytest.mark.parametrize("error", [0.0, 0.3])
+def test_the_levels_error_is_found_again_where_half_of_the_days_sell_out(error: float) -> None:
+    frame = market(products=400, days=28)
+    rng = np.random.default_rng(1)
+    week = frame["product_id"] + "/" + ((frame["step"] - 1) // 7).astype(str)
+    codes = pd.factorize(week)[0]
+    off = np.exp(error * rng.standard_normal(codes.max() + 1))[codes]
+    demand = rng.negative_binomial(SIZE, SIZE / (SIZE + frame["forecast"] * off))
+    sold = np.minimum(demand, frame["shelf"])
+    frame = frame.assign(actual=sold, censored=sold >= frame["shelf"])
+
+    at_once, growth = measure_level_error(frame)
+
+    assert np.sqrt(at_once**2 + growth**2 * 14.0) == pytest.approx(error, abs=0.07)  # halfway
+
+
+def test_a_product_that_always_sells_out_says_nothing_of_the_levels_error() -> None:
+    frame = market(products=100, days=28).assign(shelf=2.0)
+    frame = frame[frame["forecast"] > 6.0]
+    frame = frame.assign(actual=2.0, censored=True)
+
+    assert measure_level_error(pd.concat([frame, market(products=200, days=28, seed=3)]))[0] < 0.07
