@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.forecast import read
+from benchmarks.forecast_data import SETS
 from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
@@ -68,7 +68,7 @@ def sales(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.Da
     yield "Complete Journey, weekly", completejourney_sales, changed(grocery["data"], grocery["demand"])
     for name, (title, data, demand) in PUBLIC.items():
         if path := getattr(options, name):
-            yield title, lambda name=name, path=path: read(name, path), changed(data, demand)
+            yield title, lambda name=name, path=path: SETS[name].read(path), changed(data, demand)
 
 
 def price_nights(pricer: Pricer, facts: ProductFacts) -> tuple[np.ndarray, list[Decision]]:

@@ -12,8 +12,8 @@ import pandas as pd
 from pipelines.calibration import coverage_by
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of, sales_rows
 
-_BASELINES = ("wape_naive", "wape_flat", "wape_baseline", "wape_hindsight")
-_COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat"}
+_BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
+_COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
 _TOTALS = ("wape", *_BASELINES, "crps", "bias", "coverage_80", "coverage_95")
 
 
@@ -63,6 +63,8 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for name, value in scores.items():
             if _is_number(value):
                 yield f"{name}{ending}", float(value)
+    for volume, weights in figures.get("weights", {}).items():
+        yield from ((f"weight_{name}_{volume}", float(value)) for name, value in weights.items())
     for part in ("against_baseline", "elasticity", "pit"):
         for name, value in figures.get(part, {}).items():
             if _is_number(value):
@@ -87,6 +89,7 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
         lines.append(_score_line(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
     lines.append(_score_line("all folds", figures, names=baselines_of(figures)))
     lines += gain_lines(figures)
+    lines += weight_lines(figures)
     lines += shelf_lines(figures)
     lines.append(
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held "
@@ -133,6 +136,18 @@ def gain_lines(figures: Mapping[str, Any]) -> list[str]:
         name = NAMES[figures["baseline_hindsight"]]
         lines.append(f"better baseline in hindsight: {name}, WAPE {shown(figures['wape_hindsight'], '.3f')}")
     return lines
+
+
+def weight_lines(figures: Mapping[str, Any]) -> list[str]:
+    """How much each forecaster weighs in the level, by volume; nothing in versions of the network alone."""
+    classes = [(name, weights) for name, weights in figures.get("weights", {}).items() if name != "all"]
+    if not classes:
+        return []
+    parts = [
+        f"{name} volume " + ", ".join(f"{forecaster} {weight:.0%}" for forecaster, weight in weights.items())
+        for name, weights in classes
+    ]
+    return [f"the level is a mean of forecasters, weighed by earlier folds: {'; '.join(parts)}"]
 
 
 def shelf_lines(figures: Mapping[str, Any]) -> list[str]:

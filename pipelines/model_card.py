@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown
+from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown, weight_lines
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
 from pricing.registry.version import LoadedVersion
 
 _NAMED = 10  # products that a line names
-_COLUMNS = "WAPE | CRPS | seasonal naive | flat median | baseline | error saved"
+_COLUMNS = "WAPE | CRPS | seasonal naive | flat median | direct LightGBM | baseline | error saved"
 
 
 def model_card(version: LoadedVersion, *, model: str) -> str:
@@ -28,46 +28,68 @@ def _head(version: LoadedVersion) -> str:
     facts = version.facts
     return (
         f"# Demand and price model, {meta['products']} products\n\n"
-        f"A global LSTM demand model over {meta['products']} products in {len(version.demand.categories)} categories, "
+        "A global LSTM demand model, combined with boosted trees for the level, over "
+        f"{meta['products']} products in {len(version.demand.categories)} categories, "
         f"one row a {meta['period']}, with an elasticity and its uncertainty per product. It forecasts up to "
         f"{meta['horizon']} {meta['period']}s after {meta['state_date']}, and beyond that with wider ranges. Prices "
         "are chosen from it under the configured strategy and guardrails.\n\n"
         f"Unit costs: {int((~facts.cost_assumed).sum())} products given, {int(facts.cost_assumed.sum())} assumed "
         f"from the configured margin. Stock known for {int(np.isfinite(facts.stock).sum())}, a competitor's price "
-        f"for {int(np.isfinite(facts.comp_price).sum())}."
+        f"for {int(np.isfinite(facts.comp_price).sum())}. {_units(version)}"
     )
 
 
+def _units(version: LoadedVersion) -> str:
+    """What counts as one, which decides the likelihood."""
+    demand = version.demand
+    count, products = int(demand.counted.sum()), len(demand.counted)
+    steps, numbers = np.unique(demand.norms.unit[demand.counted], return_counts=True)
+    said = []
+    if count:
+        step = f"{steps[np.argmax(numbers)]:g}"
+        said.append(f"{count} are counted, most in steps of {step}: their units are negative binomial")
+    if count < products:
+        purchases = np.quantile(demand.norms.unit[~demand.counted], [0.1, 0.9])
+        said.append(
+            f"{products - count} are sold by weight: their units count in small purchases of {purchases[0]:.3g} to "
+            f"{purchases[1]:.3g}, negative binomial and interpolated between two"
+        )
+    return f"Of the products {'; '.join(said)}."
+
+
 def _scores(figures: Mapping[str, Any]) -> str:
-    rows = [f"| known until | {_COLUMNS} |", f"|{'---|' * 7}"]
+    rows = [f"| known until | {_COLUMNS} |", f"|{'---|' * 8}"]
     for fold in figures["folds"]:
         rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
     rows.append(_score_row("**all folds**", figures, names=baselines_of(figures)))
-    gains = [f"{line[0].upper()}{line[1:]}." for line in [*gain_lines(figures), *shelf_lines(figures)]]
+    lines = [*gain_lines(figures), *weight_lines(figures), *shelf_lines(figures)]
+    gains = [f"{line[0].upper()}{line[1:]}." for line in lines]
     return (
         "## How good the forecast is\n\n"
         "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it. The baseline is the "
-        "better one, in the folds before, of the seasonal naive forecast and the flat median of a product's last "
-        f"{FLAT_PERIODS} periods; the first fold takes the seasonal naive one. CRPS scores the whole distribution, on "
+        "best one, in the folds before, of the seasonal naive forecast, the flat median of a product's last "
+        f"{FLAT_PERIODS} periods and LightGBM alone, which reads price as a feature; the first fold takes the seasonal "
+        "naive one. CRPS scores the whole distribution, on "
         "the scale of the WAPE: of a forecast of one number it is the WAPE.\n\n" + "\n".join([*rows, "", *gains])
     ).rstrip()
 
 
 def _score_row(label: str, scores: Mapping[str, Any], *, names: Sequence[str] = ()) -> str:
-    errors = " | ".join(shown(scores.get(name), ".3f") for name in ("wape", "crps", "wape_naive", "wape_flat"))
+    keys = ("wape", "crps", "wape_naive", "wape_flat", "wape_direct")
+    errors = " | ".join(shown(scores.get(name), ".3f") for name in keys)
     base = f"{shown(baseline_error(scores), '.3f')}{f' ({baseline_words(names)})' if names else ''}"
     return f"| {label} | {errors} | {base} | {shown(saved(scores), '.1%')} |"
 
 
 def _by_step(figures: Mapping[str, Any], *, period: str) -> str:
     steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
-    rows = [f"| {period}s ahead | {_COLUMNS} | 80 % range held |", f"|{'---|' * 8}"]
+    rows = [f"| {period}s ahead | {_COLUMNS} | 80 % range held |", f"|{'---|' * 9}"]
     rows += [f"{_score_row(name, scores)} {shown(scores.get('coverage_80'), '.0%')} |" for name, scores in steps]
     return "By how far ahead:\n\n" + "\n".join(rows) if steps else ""
 
 
 def _by_class(figures: Mapping[str, Any]) -> str:
-    rows = [f"| products | {_COLUMNS} | 80 % range held |", f"|{'---|' * 8}"]
+    rows = [f"| products | {_COLUMNS} | 80 % range held |", f"|{'---|' * 9}"]
     for kind in ("volume", "volatility"):
         groups = figures.get(f"by_{kind}", {})
         for name in ("low", "mid", "high"):

@@ -13,7 +13,7 @@ from pipelines.calibration import BINS, CLASSES, coverage_by, transform_figures,
 from pipelines.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
 from pipelines.evaluation import error_by
 from pricing.demand import metrics
-from pricing.demand.baselines import FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
+from pricing.demand.baselines import DIRECT, FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
 
 Floats = NDArray[np.float64]
 
@@ -115,9 +115,12 @@ def draw_by_step(frame: pd.DataFrame) -> Figure:
     for column, style, colour, label in (
         (NAIVE, ":", GREY, NAMES[NAIVE]),
         (FLAT, "--", GREY, NAMES[FLAT]),
+        (DIRECT, "-.", GREY, NAMES[DIRECT]),
         ("chosen", ".-", GREY, _baseline_label(frame)),
         ("q50", ".-", BLUE, "model"),
     ):
+        if column not in held:
+            continue
         errors = error_by(held, "step", forecast=column)
         left.plot(errors.index, errors.to_numpy(), style, color=colour, label=label)
     left.set_ylim(bottom=0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, metrics
+from pricing.demand.booster import direct_forecast
 from pricing.demand.combination import CLASSES, FORECASTERS
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, walk_forward
@@ -17,6 +18,7 @@ from pricing.demand.grades import AT_LIMIT
 from pricing.demand.intervals import default_width, known_before, measure_width, widened, with_quantiles
 from pricing.demand.model import DemandModel, admit
 from pricing.demand.paths import Levels
+from pricing.demand.state import span
 from pricing.demand.training import Calendar, OutOfFold, Start, fit
 from pricing.demand.weights import choose_weights
 from pricing.sections import DemandConfig
@@ -37,8 +39,8 @@ class Backtest:
             actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level,
             booster (what each forecaster alone expected), size, unit (what counts as one), counted (whether sales are
             counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high, crps (of sales given the
-            shelf, their mean first), naive, flat, baseline (which of the last two was the better one in the folds
-            before).
+            shelf, their mean first), naive, flat, direct, baseline (which of the last three was the best one in the
+            folds before).
         figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, and the
             forecasters' `weights` by volume class.
         out_of_fold: What the folds teach the model that is trained on everything.
@@ -88,6 +90,8 @@ def backtest(
         start, model = trained.start, trained.model
         model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
         frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
+        if config.booster_rows:
+            frame = _with_direct(frame, past=past, panel=panel, fold=fold, config=config)
         frame["baseline"] = baselines.chosen(frames, cutoff=fold.cutoff)
         frames.append(frame)
         if on_fold is not None:
@@ -164,6 +168,19 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, level
             )[seen]
         )
     return with_quantiles(pd.concat(parts, ignore_index=True), default_width())
+
+
+def _with_direct(frame: pd.DataFrame, *, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> pd.DataFrame:
+    """The frame with the column of the direct LightGBM; the flat median's forecasts where it has too few rows."""
+    rows = np.searchsorted(panel.product_ids, past.product_ids)
+    begin, end = int(np.searchsorted(panel.dates, fold.first)), int(np.searchsorted(panel.dates, fold.last))
+    ahead = span(panel.select(rows), begin, end + 1)
+    forecast = direct_forecast(past, ahead, rows=config.booster_rows, seed=config.seed)
+    if forecast is None:
+        return frame.assign(**{baselines.DIRECT: frame[baselines.FLAT]})
+    row = np.searchsorted(past.product_ids, frame["product_id"].to_numpy(dtype=str))
+    column = np.searchsorted(ahead.dates, frame["date"].to_numpy())
+    return frame.assign(**{baselines.DIRECT: forecast[row, column]})
 
 
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Forecasts without a model: what they are, which of them a forecaster would have taken, what the model gains on them.
+"""Forecasts to beat: what they are, which of them a forecaster would have taken, what the model gains on them.
 
 No pandas at run time: the gates read names from here, and serving does without it.
 """
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-NAIVE, FLAT = "naive", "flat"  # columns of the evaluation frame
-NAMES = {NAIVE: "seasonal naive", FLAT: "flat median"}
+NAIVE, FLAT, DIRECT = "naive", "flat", "direct"  # columns of the evaluation frame
+NAMES = {NAIVE: "seasonal naive", FLAT: "flat median", DIRECT: "direct LightGBM"}
 MIXED = "mixed"  # not the same baseline in every fold
 FLAT_PERIODS = 28
 _DEMAND = ("q025", "q10", "q50", "q90", "q975")  # columns of the evaluation frame that say what demand may be
 RESAMPLES = 1000
-LEVEL = 0.90  # of the interval of `against_baseline`
+LEVEL = 0.90  # of the interval of `paired_difference`
 
 
 def seasonal_naive(past: Panel, *, steps: int, skip: int) -> Floats:
@@ -88,50 +88,58 @@ def sales_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
     return rows.assign(**capped, **({"forecast": rows["expected"]} if "expected" in rows else {}))
 
 
-def better(scored: "pd.DataFrame | Mapping[str, Floats]") -> str:
-    """The baseline with the smaller absolute error, in total; seasonal naive where they are equal.
+def better(scored: "pd.DataFrame | Mapping[str, Floats]", *, names: Sequence[str] = tuple(NAMES)) -> str:
+    """The baseline with the smallest absolute error, in total; the first of them where they are equal.
 
     Args:
-        scored: `actual`, `naive` and `flat` of the rows that count, as an evaluation frame has them.
+        scored: `actual` and the forecasts of the rows that count, as an evaluation frame has them.
+        names: The columns of the forecasts to choose from.
     """
     actual = np.asarray(scored["actual"])
-    errors = {name: float(np.abs(actual - np.asarray(scored[name])).sum()) for name in NAMES}
-    return FLAT if errors[FLAT] < errors[NAIVE] else NAIVE
+    names = [name for name in names if name in scored]
+    return min(names, key=lambda name: float(np.abs(actual - np.asarray(scored[name])).sum()))
 
 
-def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64) -> str:
-    """The baseline that a forecaster would have taken at a cutoff: the better one in the folds before.
+def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64, names: Sequence[str] = tuple(NAMES)) -> str:
+    """The baseline that a forecaster would have taken at a cutoff: the best one in the folds before.
 
-    Only outcomes known by then count, also where folds overlap. Seasonal naive where there are none.
+    Only outcomes known by then count, also where folds overlap. The first of the names where there are none.
 
     Args:
         earlier: The earlier folds' evaluation frames.
         cutoff: Last day whose outcome is known.
+        names: The columns of the forecasts to choose from.
     """
-    name = NAIVE
-    if earlier:
-        scored = [sales_rows(frame) for frame in earlier]
-        columns = {column: np.concatenate([frame[column] for frame in scored]) for column in ("actual", *NAMES)}
-        known = np.concatenate([frame["date"].to_numpy() for frame in scored]) <= cutoff
-        name = better({column: values[known] for column, values in columns.items()})
-    return name
+    if not earlier:
+        return names[0]
+    scored = [sales_rows(frame) for frame in earlier]
+    there = [name for name in names if all(name in frame for frame in scored)]
+    columns = {column: np.concatenate([frame[column] for frame in scored]) for column in ("actual", *there)}
+    known = np.concatenate([frame["date"].to_numpy() for frame in scored]) <= cutoff
+    return better({column: values[known] for column, values in columns.items()}, names=there)
 
 
 def baseline_forecast(frame: "pd.DataFrame") -> Floats:
     """(row,) what the baseline that was chosen at each row's cutoff forecast."""
-    flat = frame["baseline"].to_numpy() == FLAT
-    return np.where(flat, frame[FLAT].to_numpy(np.float64), frame[NAIVE].to_numpy(np.float64))
+    taken = frame["baseline"].to_numpy()
+    forecast = np.full(len(frame), np.nan)
+    for name in (name for name in NAMES if name in frame):
+        forecast = np.where(taken == name, frame[name].to_numpy(np.float64), forecast)
+    return forecast
 
 
 def baseline_words(names: Sequence[str]) -> str:
     """Which baseline was chosen, such as "seasonal naive in 1 of 5 folds, else flat median".
 
     Args:
-        names: One of each fold, `naive` or `flat`.
+        names: One of each fold: keys of NAMES.
     """
     if len(set(names)) == 1:
         return NAMES[names[0]]
-    return f"{NAMES[NAIVE]} in {names.count(NAIVE)} of {len(names)} folds, else {NAMES[FLAT]}"
+    counts = {name: names.count(name) for name in NAMES if name in names}
+    *rarer, (last, _) = sorted(counts.items(), key=lambda item: item[1])
+    said = ", ".join(f"{NAMES[name]} in {count}" for name, count in rarer)
+    return f"{said} of {len(names)} folds, else {NAMES[last]}"
 
 
 def baselines_of(figures: Mapping[str, Any]) -> list[str]:
@@ -142,23 +150,43 @@ def baselines_of(figures: Mapping[str, Any]) -> list[str]:
 def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict[str, float]:
     """How much larger the model's error is than the chosen baseline's on the same rows, with a 90 % interval.
 
+    Args:
+        frame: An evaluation frame.
+        rng: Draws products and folds.
+
+    Returns:
+        `wape` (the median's) and `crps`, as `paired_difference` has them.
+    """
+    scored = sales_rows(frame)
+    actual = scored["actual"].to_numpy(np.float64)
+    theirs = np.abs(actual - baseline_forecast(scored))
+    more = {
+        "wape": np.abs(actual - scored["q50"].to_numpy()) - theirs,
+        "crps": scored["crps"].to_numpy() - theirs,
+    }
+    return paired_difference(scored, more=more, rng=rng)
+
+
+def paired_difference(
+    scored: "pd.DataFrame", *, more: Mapping[str, Floats], rng: np.random.Generator
+) -> dict[str, float]:
+    """Sums of paired differences over the sum of actuals, with 90 % intervals.
+
     Rows are paired, so what both find hard cancels out. Both products and folds are drawn with replacement, each on
     its own (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122): a product's days are not independent, nor
     are products on the same days, and drawing products alone would take what befell all of them in a fold for certain.
     With these two ways crossed it errs towards intervals that are too wide; with one fold it draws products alone.
 
     Args:
-        frame: An evaluation frame.
+        scored: `product_id`, `cutoff` and `actual` of the rows that count.
+        more: (row,) by name, how much larger one error is than the other.
         rng: Draws products and folds.
 
     Returns:
-        `wape` (the median's) and `crps`, each as the sum of differences over the sum of actuals, below 0 where the
-        model is better, and `…_low`, `…_high`. NaN where nothing was sold; no interval of fewer than two products.
+        By name the sum of differences over the sum of actuals, below 0 where the first is better, and `…_low`,
+        `…_high`. NaN where nothing was sold; no interval of fewer than two products.
     """
-    scored = sales_rows(frame)
     actual = scored["actual"].to_numpy(np.float64)
-    theirs = np.abs(actual - baseline_forecast(scored))
-    ours = {"wape": np.abs(actual - scored["q50"].to_numpy()), "crps": scored["crps"].to_numpy()}
     product, fold = (np.unique(scored[name].to_numpy(), return_inverse=True)[1] for name in ("product_id", "cutoff"))
     shape = (int(product.max(initial=-1)) + 1, int(fold.max(initial=-1)) + 1)
     drawn = [_draws(count, rng=rng) for count in shape]
@@ -167,10 +195,10 @@ def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict
     below = ((drawn[0] @ sold) * drawn[1]).sum(axis=1)
     total = float(sold.sum())
     found: dict[str, float] = {}
-    for name, error in ours.items():
-        more = np.bincount(cell, error - theirs, shape[0] * shape[1]).reshape(shape)
-        found[name] = float(more.sum()) / total if total > 0 else float("nan")
-        above = ((drawn[0] @ more) * drawn[1]).sum(axis=1)
+    for name, difference in more.items():
+        summed = np.bincount(cell, difference, shape[0] * shape[1]).reshape(shape)
+        found[name] = float(summed.sum()) / total if total > 0 else float("nan")
+        above = ((drawn[0] @ summed) * drawn[1]).sum(axis=1)
         some = below > 0
         known = shape[0] > 1 and some.any()
         tails = np.array([(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data import features
 from pricing.data.memory import demand_above
-from pricing.data.panel import Period
+from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ LIMIT = 3.0  # log units that trees may move a level by
 RATIO = 20.0  # times what the level expects, beyond which a period's units count as so many
 SIZE = 2.0  # of the negative binomial whose weights rows get: what its variance leaves of them
 _ROUNDS, _LEAST_ROWS = 120, 500
+_SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.05,
+    "num_leaves": 31,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
 
 
 @dataclass(frozen=True)
@@ -132,19 +143,11 @@ def train_booster(
         categorical_feature=[columns(_first(read), period=period).shape[1] - 1],
         free_raw_data=False,
     )
-    settings = {
+    settings = _SETTINGS | {
         "objective": "poisson",
-        "learning_rate": 0.05,
-        "num_leaves": 31,
-        "min_data_in_leaf": max(20, len(some) // 500),
-        "feature_fraction": 0.8,
-        "bagging_fraction": 0.8,
-        "bagging_freq": 1,
         "lambda_l2": 5.0,
+        "min_data_in_leaf": max(20, len(some) // 500),
         "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
     }
     trees = lightgbm.train(settings, data, num_boost_round=_ROUNDS)
     text: str = trees.model_to_string()
@@ -169,6 +172,117 @@ def predict_booster(text: bytes, read: Read, *, period: Period) -> Floats:
     factor = np.asarray(trees.predict(columns(read, period=period)))
     moved: Floats = np.clip(np.log(np.maximum(factor, 1e-9)), -LIMIT, LIMIT)
     return moved
+
+
+def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Floats | None:
+    """(product, step) units by trees alone: what somebody would try first who has never heard of this library.
+
+    Their own recent units, calendar, price, promotion and competitor are features, and the absolute error is minimised,
+    so that forecasts are medians. A baseline to beat, which says nothing that can be used of how demand answers to
+    price: trees are flat outside the prices that they have seen.
+
+    Args:
+        past: The history up to the cutoff.
+        known: The same products in the periods to forecast, of which everything but units and stock is read; it may
+            begin some periods after the cutoff.
+        rows: Largest number of rows to train on.
+        seed: Of their draw and of the trees.
+
+    Returns:
+        None where there are too few rows.
+
+    Raises:
+        TrainingError: LightGBM cannot be loaded.
+    """
+    lightgbm = _library()
+    period = past.period
+    days = np.timedelta64(STEP_DAYS[period], "D")
+    skip = int((known.dates[0] - past.dates[-1]) // days) - 1
+    horizon = skip + len(known.dates)
+    sales = _Sales.of(past, known, skip=skip)
+    rng = np.random.default_rng([seed, horizon])
+    products, periods = past.present.shape
+    some = rng.integers(0, products, 2 * rows)
+    cutoff = rng.integers(min(REACH[period] // 2, periods - 2), periods - 1, 2 * rows)
+    step = rng.integers(1, horizon + 1, 2 * rows)
+    at = np.minimum(cutoff + step, periods - 1)
+    told = (cutoff + step < periods) & past.present[some, at] & ~past.censored[some, at]
+    some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
+    if len(some) < _LEAST_ROWS:
+        return None
+    inputs, level = sales.features(some, cutoff, step)
+    data = lightgbm.Dataset(inputs, sales.units[some, cutoff + step] / level, weight=level)
+    settings = _SETTINGS | {"objective": "l1", "min_data_in_leaf": max(20, len(some) // 1000), "seed": seed}
+    trees = lightgbm.train(settings, data, num_boost_round=2 * _ROUNDS)
+    who = np.repeat(np.arange(products), len(known.dates))
+    ahead = np.tile(np.arange(skip + 1, horizon + 1), products)
+    inputs, level = sales.features(who, np.full(len(who), periods - 1), ahead)
+    forecast = np.maximum(np.asarray(trees.predict(inputs)), 0.0) * level
+    return np.asarray(forecast.reshape(products, -1))
+
+
+@dataclass(frozen=True)
+class _Sales:
+    """What `direct_forecast` reads, (product, period) of the history, a gap and the periods to forecast."""
+
+    period: Period
+    units: Floats
+    log_price: Floats
+    promo: Floats
+    common: Floats
+    weekday: Ints
+    category: Ints
+
+    @classmethod
+    def of(cls, past: Panel, known: Panel, *, skip: int) -> "_Sales":
+        def joined(name: str) -> Floats:
+            gap = np.full((len(past.product_ids), skip), np.nan)
+            return np.concatenate([getattr(past, name), gap, getattr(known, name)], axis=1)
+
+        price, comp = joined("price"), joined("comp_price")
+        with np.errstate(invalid="ignore"):
+            gaps = features.competitor_gap(comp, price)
+        days = np.timedelta64(STEP_DAYS[past.period], "D")
+        dates = past.dates[0] + np.arange(price.shape[1]) * days
+        common = features.known_features(
+            np.broadcast_to(dates, price.shape),
+            holiday=features.holiday_window(np.nan_to_num(joined("is_holiday"))),
+            gap=gaps[0],
+            gap_known=gaps[1],
+            step=np.ones(price.shape, np.float32),
+        )
+        return cls(
+            period=past.period,
+            units=np.where(past.present & ~past.censored, past.units_sold, np.nan).astype(np.float64),
+            log_price=np.log(np.where(price > 0, price, np.nan)),
+            promo=joined("is_promo"),
+            common=common,
+            weekday=features.weekdays(dates, period=past.period),
+            category=np.unique(past.categories, return_inverse=True)[1],
+        )
+
+    def features(self, rows: Ints, cutoff: Ints, step: Ints) -> tuple[Floats, Floats]:
+        """(row, feature) what the trees read, and (row,) the mean of recent units that they multiply."""
+        back = cutoff[:, None] + np.arange(1 - REACH[self.period], 1)
+        recent = np.where(back >= 0, self.units[rows[:, None], np.maximum(back, 0)], np.nan)
+        there = np.isfinite(recent)
+        mean = np.where(there, recent, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+        least = np.nanmean(self.units) * 1e-2
+        level = np.maximum(mean, least)
+        at = cutoff + step
+        read = Read(
+            level=np.zeros(len(rows)),
+            profile=np.zeros(len(rows)),
+            summary=np.zeros((len(rows), 0)),
+            recent=recent / level[:, None],
+            step=step,
+            common=self.common[rows, at],
+            weekday=self.weekday[at],
+            category=self.category[rows],
+        )
+        now = self.log_price[rows, cutoff]
+        own = [self.log_price[rows, at] - now, self.log_price[rows, at], self.promo[rows, at], np.log(level / least)]
+        return np.concatenate([columns(read, period=self.period), np.stack(own, axis=-1)], axis=-1), level
 
 
 def _read(table: "Table", units: Floats, rows: Ints, cutoff: Ints, step: Ints, *, reach: int) -> Read:

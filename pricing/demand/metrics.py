@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.demand.baselines import FLAT, MIXED, NAIVE, baseline_forecast, better, sales_rows
+from pricing.demand.baselines import DIRECT, FLAT, MIXED, NAIVE, baseline_forecast, better, sales_rows
 from pricing.demand.combination import CLASSES, volume_rows
 from pricing.demand.evaluation import share_inside
 
@@ -85,8 +85,9 @@ def scores(scored: pd.DataFrame) -> dict[str, float]:
     baselines' WAPE as it stands.
 
     Returns:
-        `wape` (of the median), `wape_mean`, `wape_naive`, `wape_flat`, `wape_baseline` (of the one chosen on earlier
-        folds), `crps`, `bias`, `coverage_80`, `coverage_95`; NaN where nothing was sold.
+        `wape` (of the median), `wape_mean`, `wape_naive`, `wape_flat`, `wape_direct` (NaN without it),
+        `wape_baseline` (of the one chosen on earlier folds), `crps`, `bias`, `coverage_80`, `coverage_95`; NaN where
+        nothing was sold.
     """
     actual = scored["actual"].to_numpy()
     total = float(np.abs(actual).sum())
@@ -95,6 +96,7 @@ def scores(scored: pd.DataFrame) -> dict[str, float]:
         "wape_mean": wape(actual, scored["forecast"].to_numpy()),
         "wape_naive": wape(actual, scored[NAIVE].to_numpy()),
         "wape_flat": wape(actual, scored[FLAT].to_numpy()),
+        "wape_direct": wape(actual, scored[DIRECT].to_numpy()) if DIRECT in scored else float("nan"),
         "wape_baseline": wape(actual, baseline_forecast(scored)),
         "crps": float(scored["crps"].sum() / total) if total > 0 else float("nan"),
         "bias": bias(actual, scored["forecast"].to_numpy()),

@@ -160,3 +160,34 @@ def test_amounts_by_weight_have_intervals_between_whole_units() -> None:
     assert len(scored) > 0.5 * len(found.frame)
     assert scored["q50"].nunique() > 0.5 * len(scored)
     assert found.figures["coverage_80"] == pytest.approx(0.8, abs=0.12)
+
+
+def test_the_direct_baseline_reads_nothing_of_what_it_forecasts() -> None:
+    sales, rows = panel(), np.arange(12)
+    past, ahead = span(sales, 0, 130), span(sales.select(rows), 130, 144)
+    hidden = replace(ahead, units_sold=np.full_like(ahead.units_sold, 99.0), stock=np.zeros_like(ahead.stock))
+
+    forecast = booster.direct_forecast(past, ahead, rows=4000, seed=1)
+    again = booster.direct_forecast(past, hidden, rows=4000, seed=1)
+
+    assert forecast is not None
+    assert forecast.shape == (12, 14)
+    np.testing.assert_array_equal(forecast, again)
+
+
+def test_the_direct_baseline_learns_levels_and_weekdays() -> None:
+    sales = panel()
+    weekday = (np.arange(150) % 7 < 2) * 1.0
+    units = np.float32(10.0) * np.arange(1, 13)[:, None] * (1.0 + weekday).astype(np.float32)
+    steady = replace(sales, units_sold=np.where(sales.present, units, np.nan), stock=np.full_like(sales.stock, np.nan))
+
+    forecast = booster.direct_forecast(span(steady, 0, 130), span(steady, 130, 144), rows=4000, seed=1)
+
+    actual = steady.units_sold[:, 130:144]
+    assert np.nansum(np.abs(forecast - actual)) < 0.1 * np.nansum(actual)
+
+
+def test_too_few_rows_make_no_direct_baseline() -> None:
+    short = span(panel(), 0, 20)
+
+    assert booster.direct_forecast(span(short, 0, 14), span(short, 14, 20), rows=100, seed=1) is None

@@ -87,6 +87,20 @@ def test_a_model_must_beat_the_baseline_that_was_better_in_earlier_folds() -> No
     assert "the baseline's (seasonal naive in 1 of 3 folds, else flat median): 1.143" in verdicts[0].sentence
 
 
+@pytest.mark.parametrize(
+    ("wape", "low", "passed"), [(0.42, -0.01, True), (0.42, 0.005, False), (0.42, None, False), (0.5, -0.02, False)]
+)
+def test_an_error_a_little_above_the_baselines_passes_where_it_may_be_chance(
+    wape: float, low: float | None, passed: bool
+) -> None:
+    backtest = held_against(0.4) | {"wape": wape, "against_baseline": {"wape_low": low}}
+
+    verdict = baseline_gates(backtest, LIMITS)[0]
+
+    assert verdict.passed == passed
+    assert ("may be chance" in verdict.sentence) == passed
+
+
 def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one() -> None:
     (verdict, *_) = failed(baseline_gates(held_against(None), LIMITS))
 

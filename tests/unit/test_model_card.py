@@ -44,14 +44,14 @@ def test_steps_stand_in_the_order_of_time() -> None:
 def test_the_card_tells_of_volume_volatility_and_calibration() -> None:
     text = card(NEW)
 
-    assert "| low volume | 0.300 | – | 0.400 | – | 0.400 | 25.0% | 80% |" in text
-    assert "| mid volatility | 0.300 | – | 0.400 | – | 0.400 | 25.0% | 80% |" in text
+    assert "| low volume | 0.300 | – | 0.400 | – | – | 0.400 | 25.0% | 80% |" in text
+    assert "| mid volatility | 0.300 | – | 0.400 | – | – | 0.400 | 25.0% | 80% |" in text
     assert "mean 0.51" in text
     assert "spread 0.97" in text
 
 
 def test_the_card_names_the_chosen_baseline_the_better_one_in_hindsight_and_the_gain() -> None:
-    scores = {**SCORES, "wape_flat": 0.36, "wape_baseline": 0.36, "crps": 0.21}
+    scores = {**SCORES, "wape_flat": 0.36, "wape_direct": 0.31, "wape_baseline": 0.36, "crps": 0.21}
     gain = {"wape": -0.06, "wape_low": -0.08, "wape_high": -0.04, "crps": -0.15, "crps_low": -0.17, "crps_high": -0.13}
     fold = {"cutoff": "2024-01-01", **scores, "wape_baseline": 0.4}
 
@@ -63,10 +63,10 @@ def test_the_card_names_the_chosen_baseline_the_better_one_in_hindsight_and_the_
         }
     )
 
-    assert "| 2024-01-01 | 0.300 | 0.210 | 0.400 | 0.360 | 0.400 (seasonal naive) | 25.0% |" in text
-    assert "| 2024-02-01 | 0.300 | 0.210 | 0.400 | 0.360 | 0.360 (flat median) | 16.7% |" in text
+    assert "| 2024-01-01 | 0.300 | 0.210 | 0.400 | 0.360 | 0.310 | 0.400 (seasonal naive) | 25.0% |" in text
+    assert "| 2024-02-01 | 0.300 | 0.210 | 0.400 | 0.360 | 0.310 | 0.360 (flat median) | 16.7% |" in text
     assert "0.360 (seasonal naive in 1 of 2 folds, else flat median)" in text
-    assert "| low volume | 0.300 | 0.210 | 0.400 | 0.360 | 0.360 | 16.7% | 80% |" in text
+    assert "| low volume | 0.300 | 0.210 | 0.400 | 0.360 | 0.310 | 0.360 | 16.7% | 80% |" in text
     assert "WAPE -0.060 (90 % interval -0.080 to -0.040), CRPS -0.150 (90 % interval -0.170 to -0.130)." in text
     assert "Better baseline in hindsight: flat median, WAPE 0.360." in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]

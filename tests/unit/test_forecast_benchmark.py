@@ -1,0 +1,307 @@
+"""The benchmark of forecasts of real sales: what it reads, who is held against whom, and what nobody is told."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import forecast_page
+from benchmarks.forecast_data import CHOOSING, SETS, complete_journey, configured, history
+from benchmarks.forecast_scores import (
+    ATOMS,
+    CANDIDATES,
+    LEVELS,
+    QUANTILES,
+    Forecasts,
+    atoms,
+    joined,
+    judge,
+    ranked_probability,
+)
+from benchmarks.forecasters import SEARCH, _History
+from benchmarks.provenance import Provenance
+from pricing.data.contract import check
+from pricing.data.panel import STEP_DAYS
+from pricing.demand.baselines import chosen
+from pricing.demand.folds import walk_forward
+from tests.demand_fakes import make_panel
+
+LENGTHS = {"m5": 1913, "oj": 121, "cj": 52, "cjday": 364, "tafeng": 120}  # periods of the data sets
+
+
+def receipts(folder: Path) -> str:
+    """A year of a grocer: `early` sells most in the first weeks, `late` in the whole year, `fuel` is no product."""
+    days = pd.date_range("2017-01-01", "2017-12-31", freq="D")
+    lines = [
+        pd.DataFrame(
+            {
+                "product_id": product,
+                "quantity": quantity,
+                "sales_value": [6.0 * q for q in quantity],
+                "retail_disc": [1.0 * q for q in quantity],
+                "coupon_match_disc": [0.5 * q for q in quantity],
+                "transaction_timestamp": days + pd.Timedelta(hours=9),
+            }
+        )
+        for product, quantity in ((1, [2] * 365), (2, [1] * 200 + [50] * 165), (3, [90] * 365))
+    ]
+    pd.concat(lines).to_parquet(folder / "transactions.parquet")
+    catalogue = {
+        "product_id": [1, 2, 3],
+        "department": ["GROCERY", "GROCERY", "FUEL"],
+        "product_category": ["A", None, "C"],
+    }
+    pd.DataFrame(catalogue).to_parquet(folder / "products.parquet")
+    return str(folder)
+
+
+def test_products_are_chosen_by_what_they_sold_in_the_first_part(tmp_path: Path) -> None:
+    frame = complete_journey(receipts(tmp_path), products=1)
+
+    assert frame["product_id"].unique().tolist() == ["1"]
+
+
+def test_receipts_become_rows_that_keep_the_contract(tmp_path: Path) -> None:
+    frame = complete_journey(receipts(tmp_path), products=5)
+
+    row = frame[frame["product_id"] == "1"].iloc[0]
+    assert not check(frame, where="receipts", period="week").violations
+    assert (row["date"], row["units_sold"]) == (pd.Timestamp("2017-01-02"), 14.0)
+    assert (row["price"], row["list_price"]) == (6.5, 7.5)  # before coupons; before the loyalty discount
+    assert set(frame["category"]) == {"A", "GROCERY"}
+
+
+def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
+    lines = {
+        "TRANSACTION_DT": ["11/1/2000", "11/1/2000", "11/3/2000", "11/4/2000", "11/4/2000"],
+        "PRODUCT_SUBCLASS": [110217] * 5,
+        "PRODUCT_ID": [7] * 5,
+        "AMOUNT": [2, 1, 1, 0, 1],
+        "ASSET": [40, 20, 0, 5, 20],
+        "SALES_PRICE": [60, 30, 28, 5, 30],
+    }
+    pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
+
+    frame = SETS["tafeng"].read(str(tmp_path / "lines.csv"))
+    panel = history(frame, configured(SETS["tafeng"], short=False, own={}), periods=None, back=0, factor=10.0)
+
+    assert not check(frame, where="lines", period="day").violations
+    assert frame["price"].tolist() == [30.0, 28.0, 30.0]
+    assert frame["unit_cost"].iloc[0] == 20.0
+    assert panel.units_sold[0].tolist() == [30.0, 0.0, 10.0, 10.0]  # a day without a line is a zero
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products(name: str, short: bool) -> None:
+    sales, length = SETS[name], LENGTHS[name]
+    dates = np.datetime64("2020-01-06") + STEP_DAYS[sales.period] * np.arange(length)
+    own = dates[-sales.short_periods :] if short else dates
+
+    folds = walk_forward(own, config=configured(sales, short=short, own={}).demand, period=sales.period)
+
+    assert len(folds) == 8
+    assert folds[0].first > dates[int(CHOOSING * length) - 1]
+    assert folds[-1].last == dates[-1]
+
+
+def test_the_short_history_is_the_end_alone_and_back_ends_it_earlier() -> None:
+    dates = pd.date_range("2024-01-01", periods=100, freq="D")
+    frame = pd.DataFrame({"date": dates, "product_id": "a", "units_sold": 3.0, "price": 2.0})
+
+    panel = history(frame, configured(SETS["m5"], short=True, own={}), periods=60, back=5, factor=0.1)
+
+    assert (panel.dates[0], panel.dates[-1]) == (np.datetime64("2024-02-05"), np.datetime64("2024-04-04"))
+    assert panel.units_sold[0, 0] == pytest.approx(0.3)
+
+
+def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
+    """Evaluation rows of a backtest with made-up forecasts."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for number in range(folds):
+        cutoff = np.datetime64("2024-03-01") + 7 * number
+        rows = pd.MultiIndex.from_product([[f"P{i}" for i in range(products)], cutoff + np.arange(1, 8)]).to_frame(
+            False
+        )
+        actual = rng.poisson(5, len(rows)).astype(float)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "product_id": rows[0],
+                    "date": rows[1].astype("datetime64[s]"),
+                    "cutoff": cutoff.astype("datetime64[s]"),
+                    "volume_class": "mid",
+                    "actual": actual,
+                    "censored": False,
+                    "forecast": 5.0,
+                    "q50": 5.0,
+                    "crps": 1.5,
+                    "pit_low": 0.3,
+                    "pit_high": 0.4,
+                    "naive": actual + 1.0,
+                    "flat": actual + 2.0,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def forecasts(frame: pd.DataFrame, quantiles: Any, *, point: bool = False) -> Forecasts:
+    """A competitor that forecasts the given quantiles of every row, in another order of rows."""
+    values = np.broadcast_to(np.asarray(quantiles, float), (len(frame), len(LEVELS)))
+    keys = frame[["product_id", "cutoff", "date"]]
+    whole = keys.assign(**dict(zip(QUANTILES, values.T, strict=True)), point=point)
+    return Forecasts(whole.sample(frac=1.0, random_state=1), {"seconds": 1})
+
+
+def block(frame: pd.DataFrame, *, lightgbm: float) -> pd.DataFrame:
+    """The block before the first cutoff, on which LightGBM is off by so much."""
+    first = frame[frame["cutoff"] == frame["cutoff"].min()]
+    moved = first.assign(date=first["date"] - pd.Timedelta(days=7), lightgbm=first["actual"] + lightgbm)
+    return moved[["date", "actual", "censored", *CANDIDATES]]
+
+
+def test_a_row_that_a_competitor_did_not_forecast_is_an_error() -> None:
+    frame = judged()
+    others = forecasts(frame, range(7))
+
+    with pytest.raises(ValueError, match="1 of 126 have none, first product"):
+        joined(frame, replace(others, frame=others.frame.iloc[1:]), name="lightgbm", factor=1.0)
+
+
+def test_forecasts_are_multiplied_with_the_units() -> None:
+    frame, quantiles = judged(), [1.0, 2.0, 4.0, 5.0, 7.0, 9.0, 12.0]
+    tenfold = frame.assign(actual=10.0 * frame["actual"])
+
+    once = joined(frame, forecasts(frame, quantiles), name="lightgbm", factor=1.0)
+    ten = joined(tenfold, forecasts(frame, quantiles), name="lightgbm", factor=10.0)
+
+    for column in ("lightgbm", "lightgbm_mean", "lightgbm_crps"):
+        np.testing.assert_allclose(ten[column], 10.0 * once[column])
+    np.testing.assert_allclose(ten["lightgbm_inside"], once["lightgbm_inside"])
+
+
+def test_a_point_forecast_scores_its_absolute_error_and_has_no_interval() -> None:
+    frame = judged()
+
+    found = joined(frame, forecasts(frame, [4.0] * 7, point=True), name="ets", factor=1.0)
+
+    np.testing.assert_allclose(found["ets_crps"], np.abs(frame["actual"] - 4.0), atol=1e-9)
+    assert found["ets_inside"].isna().all()
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=7, max_size=7), st.floats(0, 2e4))
+def test_the_crps_of_a_distribution_is_that_of_its_equally_likely_units(quantiles: list[float], actual: float) -> None:
+    units = atoms(np.sort(np.array([quantiles])))
+
+    found = ranked_probability(units, np.array([actual]))[0]
+
+    slow = np.abs(units[0] - actual).mean() - np.abs(units[0][:, None] - units[0]).sum() / (2 * ATOMS**2)
+    assert (np.diff(units[0]) >= -1e-9).all()
+    assert units.min() >= 0
+    assert found == pytest.approx(slow, abs=1e-6)
+
+
+def test_who_forecasts_alike_differs_by_nothing_and_a_better_one_by_the_mean_of_its_gain() -> None:
+    frame = judged()
+    alike = frame.assign(lightgbm=frame["q50"], lightgbm_mean=5.0, lightgbm_crps=frame["crps"], lightgbm_inside=0.8)
+
+    found = judge(alike, block(alike, lightgbm=9.0))
+
+    more = found["differences"]
+    assert more["lightgbm"]["wape"] == more["lightgbm"]["crps_low"] == more["lightgbm"]["crps_high"] == 0.0
+    assert found["chosen"] == {"naive": 3, "flat": 0, "lightgbm": 0}
+    assert more["chosen"] == more["naive"]
+    expected = (np.abs(frame["actual"] - 5.0) - 1.0).sum() / frame["actual"].sum()
+    assert more["naive"]["wape"] == pytest.approx(expected)
+    assert more["naive"]["crps"] == pytest.approx(0.5 * len(frame) / frame["actual"].sum())
+    assert found["scores"]["ours"]["coverage_80"] == 1.0
+    assert found["scores"]["naive"]["coverage_80"] is None
+
+
+def test_the_baseline_of_a_fold_knows_no_outcome_after_its_cutoff() -> None:
+    frame = judged()
+    known = frame["cutoff"] < frame["cutoff"].max()
+    bad = frame.assign(lightgbm=frame["actual"] + np.where(known, 3.0, 0.0))  # right in the last fold alone
+    bad = bad.assign(lightgbm_mean=bad["lightgbm"], lightgbm_crps=0.0, lightgbm_inside=1.0)
+
+    found = judge(bad, block(bad, lightgbm=0.5))
+
+    assert found["chosen"] == {"naive": 2, "flat": 0, "lightgbm": 1}  # the first by the block, on which it was right
+
+
+def test_a_sold_out_row_is_not_scored() -> None:
+    frame = judged().assign(lightgbm=5.0, lightgbm_mean=5.0, lightgbm_crps=1.5, lightgbm_inside=0.8)
+    frame.loc[0, ["censored", "q50", "crps"]] = [True, 1e6, 1e6]
+
+    found = judge(frame, block(frame, lightgbm=1.0))
+
+    assert (found["rows"], found["censored"]) == (125, 1)
+    assert found["scores"]["ours"]["wape"] < 1.0
+
+
+def test_a_baseline_can_be_chosen_among_others_than_the_two() -> None:
+    frame = judged().assign(lightgbm=lambda f: f["actual"] + 0.5)
+    cutoff = np.datetime64("2024-06-01")
+
+    assert chosen([frame], cutoff=cutoff, names=CANDIDATES) == "lightgbm"
+    assert chosen([frame], cutoff=cutoff) == "naive"
+    assert chosen([], cutoff=cutoff, names=("lightgbm", "flat")) == "lightgbm"
+
+
+@pytest.mark.parametrize("relative", SEARCH["relative"])
+def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool) -> None:
+    panel, end = make_panel(periods=120), 80
+    units = panel.units_sold.copy()
+    units[:, end + 1 :] = 1e6
+    other = replace(panel, units_sold=units, present=panel.present & (np.arange(120) <= end))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        told = [_History(each).table(end, range(1, 15))[0] for each in (panel, other)]
+        learnt = [_History(each).training(end, 14, relative=relative) for each in (panel, other)]
+
+    pd.testing.assert_frame_equal(*told)
+    pd.testing.assert_frame_equal(*(data.data for data in learnt))
+    np.testing.assert_array_equal(*(data.get_label() for data in learnt))
+
+
+def document() -> dict[str, Any]:
+    """What one run finds."""
+    frame = judged().assign(lightgbm=5.0, lightgbm_mean=5.0, lightgbm_crps=1.2, lightgbm_inside=0.8)
+    settings = {"horizon": 7, "step": 7, "folds": 3, "min_history": 50}
+    about = {"lightgbm": {"seconds": 3}}
+    own = {"data": "tafeng", "variant": "x10", "settings": settings, "products": 6, "seconds": 5, "about": about}
+    return own | judge(frame, block(frame, lightgbm=9.0))
+
+
+def test_a_run_writes_its_rows_leaves_others_and_counts_how_often_it_was_scored(tmp_path: Path) -> None:
+    made = Provenance("abc1234", {})
+    forecast_page.write(document() | {"data": "m5"}, made, folder=tmp_path)
+
+    for _ in range(2):
+        forecast_page.write(document(), made, folder=tmp_path)
+
+    page = (tmp_path / "forecast.md").read_text(encoding="utf-8")
+    assert page.count("| Walmart store-items, daily (M5) | units × 10 | 6 × 3 × 7 (7) |") == 1
+    assert page.count("| Ta Feng grocer, daily | units × 10 | 6 × 3 × 7 (7) |") == 1
+    assert "| 1 × |" in page
+    assert "| 2 × |" in page
+    assert "who may use the data is not clear" in page
+    assert "AutoETS" in page
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"), [(-0.2, -0.1, "better"), (0.1, 0.2, "worse"), (-0.1, 0.1, "not told apart")]
+)
+def test_a_verdict_needs_an_interval_on_one_side_of_zero(low: float, high: float, words: str) -> None:
+    more = {"wape": 0.0, "wape_low": low, "wape_high": high, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
+
+    assert forecast_page.verdict(more) == f"WAPE {words}, CRPS not told apart"
