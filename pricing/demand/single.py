@@ -144,10 +144,11 @@ class SingleDemand:
         heads += self._bias
         # Some periods ahead are few numbers, with which Python is faster than NumPy.
         level, (least, most) = reader.sheet.level.item(product), LOG_SIZE_LIMITS
+        known = profile if reader.lifts is None else profile + reader.lifts[reader.group.item(product), start:end]
         logs, total, squares, on_weekend, sizes, sums = [], 0.0, 0.0, 0.0, [], []
         so_far = 0.0
         for (mean, size, _), bump, weekend in zip(
-            heads.tolist(), profile.tolist(), self._weekend[start:end], strict=True
+            heads.tolist(), known.tolist(), self._weekend[start:end], strict=True
         ):
             logs.append(level + bump + mean)
             units = math.exp(logs[-1])

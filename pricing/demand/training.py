@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
+from pricing.demand.calendar_lifts import learn_lifts
 from pricing.demand.elasticity import Shrunk
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
@@ -113,10 +114,14 @@ def fit(
     identified = start.identified if start is not None else None
     if identified is None:
         norms = initial_norms(panel, category=category, config=config)
+        norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS))
         own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
         identified = identify(
             panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
         )
+    # Again, now that elasticities are known: what prices did to the days of an event is no lift of it.
+    lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS, passes=1)
+    identified = replace(identified, norms=replace(identified.norms, lifts=lifts))
     table = build_table(panel, norms=identified.norms, category=category)
     periods = len(panel.dates)
     horizon = min(config.horizon, periods // 3)
