@@ -66,6 +66,11 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
     return tuple(event for event in events if event.last >= low and event.first <= high)
 
 
+def event_files(config: DataConfig) -> tuple[str, ...]:
+    """The files that `named_events` reads."""
+    return tuple(where for where in (config.events, config.school_holidays) if isinstance(where, str))
+
+
 def _event(name: str, span: Span, category: str, *, around: tuple[int, int], overlay: bool) -> Event:
     return Event(name, np.datetime64(span[0]), np.datetime64(span[1]), category, *around, overlay)
 

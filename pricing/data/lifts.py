@@ -32,6 +32,18 @@ class Lift(NamedTuple):
     position: int
     value: float
     sd: float
+    period: Period
+
+    def words(self) -> str:
+        """The event, the distance from it, and the lift, such as "2 days before Thanksgiving Day: +38 % ± 9 %"."""
+        count = abs(self.position)
+        when = f"{count} {self.period}{'s' if count > 1 else ''} {'before' if self.position < 0 else 'after'} "
+        return f"{when if count else ''}{self.name}: {percent(self.value, self.sd)}"
+
+
+def percent(value: float, sd: float) -> str:
+    """A lift in log units and its standard deviation as per cent of demand (delta method)."""
+    return f"{100 * np.expm1(value):+.0f} % ± {100 * np.exp(value) * sd:.0f} %"
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ class EventLifts:
             column = int(np.searchsorted(self.positions, position))
             value, sd = (float(table[row, event, column]) for table in (self.value, self.sd))
             if sd > 0:
-                found.append(Lift(str(self.names[event]), position, value, sd))
+                found.append(Lift(str(self.names[event]), position, value, sd, period))
         return sorted(found, key=lambda lift: -abs(lift.value))
 
     def events(self) -> tuple[Event, ...]:
@@ -132,7 +144,7 @@ class EventLifts:
             until: The last period to be worked out.
             period: The grain.
         """
-        events = tuple(events) or self.events()
+        events = self._joined(events, since=since)
         known = set(self.names.tolist())
         names = np.concatenate([self.names, np.array(sorted({event.name for event in events} - known), np.str_)])
         width = ((0, 0), (0, len(names) - len(self.names)), (0, 0))
@@ -152,6 +164,14 @@ class EventLifts:
             by_period=by_period,
             **calendar_columns(events, names.tolist()),
         )
+
+    def _joined(self, events: Sequence[Event], *, since: np.datetime64) -> tuple[Event, ...]:
+        """The own calendar up to a day, and what a newer one says of the days after it."""
+        own = self.events()
+        coming = [event for event in events if event.first > since]
+        if not events or set(coming) == {event for event in own if event.first > since}:
+            return own
+        return (*(event for event in own if event.first <= since), *coming)
 
 
 def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str, NDArray[np.generic]]:

@@ -61,7 +61,8 @@ def load_panel_from(
     if sales == DEMO:
         frame = completejourney_sales()
         return _noted(
-            build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events), frame.attrs["notes"]
+            build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events),
+            frame.attrs["notes"],
         )
     if is_panel(sales):
         return load_panel(sales)

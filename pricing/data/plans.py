@@ -1,44 +1,13 @@
 """Calendars that a user brings along: events, school holidays, promotions. Read and checked, with nothing assumed."""
 
 import difflib
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from pricing.data.panel import STEP_DAYS, Bools, Days, Panel, Period, Strings
+from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales, without_secrets
 from pricing.errors import ContractError, Violation
-
-
-@dataclass(frozen=True)
-class Promotions:
-    """Planned promotions, one entry each.
-
-    Attributes:
-        product_id: Whose.
-        first: First day of each.
-        last: Last day of each.
-    """
-
-    product_id: Strings
-    first: Days
-    last: Days
-
-    def on(self, product_ids: Strings, dates: Days, *, period: Period) -> Bools:
-        """(product, date) whether a promotion is planned for a day of the period; `product_ids` are sorted."""
-        planned = np.zeros((len(product_ids), len(dates)), np.bool_)
-        if not len(product_ids):
-            return planned
-        row = np.minimum(np.searchsorted(product_ids, self.product_id), len(product_ids) - 1)
-        ends = dates + np.timedelta64(STEP_DAYS[period] - 1, "D")
-        for place in np.flatnonzero(product_ids[row] == self.product_id):
-            planned[row[place]] |= (ends >= self.first[place]) & (dates <= self.last[place])
-        return planned
-
-    def strangers(self, panel: Panel) -> int:
-        """How many of the plan's products the panel does not know."""
-        return int((~np.isin(np.unique(self.product_id), panel.product_ids)).sum())
 
 
 def read_promotions(where: str) -> Promotions:

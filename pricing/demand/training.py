@@ -114,13 +114,13 @@ def fit(
     identified = start.identified if start is not None else None
     if identified is None:
         norms = initial_norms(panel, category=category, config=config)
-        norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS))
+        norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1))
         own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
         identified = identify(
             panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
         )
     # Again, now that elasticities are known: what prices did to the days of an event is no lift of it.
-    lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS, passes=1)
+    lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
     identified = replace(identified, norms=replace(identified.norms, lifts=lifts))
     table = build_table(panel, norms=identified.norms, category=category)
     periods = len(panel.dates)
