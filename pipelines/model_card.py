@@ -141,10 +141,9 @@ def _events(version: LoadedVersion) -> str:
     if not chosen:
         return f"## Events\n\nNo named event changes demand by more than {_CLEAR} standard deviations.{more}"
     return (
-        "## Events\n\nWhat named events add to demand beside level, weekday and price, over all categories: means over "
-        "the periods before and after, ± one standard deviation. Most: the category and the period that answer most.\n\n"
-        + "\n".join(rows)
-        + more
+        "## Events\n\nWhat named events add to demand beside level, weekday and price, over all categories: means "
+        "over the periods before and after, ± one standard deviation. Most: the category and period that answer most.\n"
+        "\n" + "\n".join(rows) + more
     )
 
 

@@ -65,9 +65,9 @@ def _price(argv: Sequence[str] | None) -> int:
     output: Path = options.output
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
-    with tracked_run("price", config=config), _opened(options.version, options.config) as (loaded, name):
-        plan = config.data if options.config else loaded.config.data
-        loaded = replace(loaded, facts=with_plan(loaded.facts, plan))
+    with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
+        plan = config.data if options.config else found.config.data
+        loaded = replace(found, facts=with_plan(found.facts, plan))
         pricer = loaded.pricer(version=name, config=config if options.config else None)
         if options.requests is None:
             bad: list[Bad] = []

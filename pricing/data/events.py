@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
 from pricing.data.calendar import easter
 from pricing.data.panel import STEP_DAYS, Event, Period
@@ -77,15 +78,20 @@ def _event(name: str, span: Span, category: str, *, around: tuple[int, int], ove
 
 def _own_events(where: str) -> Iterator[tuple[str, Span, str]]:
     frame = read_plan(where, key="data.events", needed=("date", "name"), optional=("last_date", "category"))
-    for row in frame.sort_values("date", kind="stable").itertuples(index=False):
-        yield str(row.name), (row.date.date(), row.last_date.date()), str(row.category)
+    frame = frame.sort_values("date", kind="stable")
+    yield from zip(frame["name"], _days(frame, "date", "last_date"), frame["category"], strict=True)
 
 
 def _school_holidays(config: DataConfig) -> list[Span]:
     if not isinstance(config.school_holidays, str):
         return sorted(config.school_holidays)
     frame = read_plan(config.school_holidays, key="data.school_holidays", needed=("first", "last"))
-    return sorted((row.first.date(), row.last.date()) for row in frame.itertuples(index=False))
+    return sorted(_days(frame, "first", "last"))
+
+
+def _days(frame: pd.DataFrame, first: str, last: str) -> list[Span]:
+    columns = (frame[name].to_numpy().astype("datetime64[D]").tolist() for name in (first, last))
+    return list(zip(*columns, strict=True))
 
 
 def _pay_days(days: list[int], years: range) -> Iterator[dt.date]:
@@ -185,7 +191,9 @@ def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:
 
 def _lunar(kind: str, year: int) -> list[dt.date]:
     """Feasts of other calendars by the tables of the `holidays` library, which hold what was proclaimed where known."""
-    from holidays.calendars import _ChineseLunisolar, _HinduLunisolar, _IslamicLunar  # noqa: PLC0415 - a large library
+    from holidays.calendars.chinese import _ChineseLunisolar  # noqa: PLC0415 - a large library
+    from holidays.calendars.hindu import _HinduLunisolar  # noqa: PLC0415
+    from holidays.calendars.islamic import _IslamicLunar  # noqa: PLC0415
 
     if kind == "lunar_new_year":
         found = [_ChineseLunisolar().lunar_new_year_date(year)]

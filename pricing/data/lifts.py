@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +174,7 @@ class EventLifts:
         return (*(event for event in own if event.first <= since), *coming)
 
 
-def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str, Any]:
     """A calendar as the columns of `EventLifts`."""
     row = {name: number for number, name in enumerate(names)}
     return {

@@ -161,7 +161,7 @@ def explain(
 
 
 def _on_events(pricer: Pricer, decided: Detailed) -> str:
-    """The named events that lift demand on the day, each with its learnt lift, in brackets; empty on an ordinary one."""
+    """The named events whose lifts the day has, each with its lift, in brackets; empty on an ordinary day."""
     said = [lift.words() for lift in pricer.events_on(decided.date, category=decided.category)]
     return f" ({'; '.join(said)})" if said else ""
 

@@ -216,8 +216,8 @@ class Pricer:
         """
         if self._demand is None:
             return ()
-        found = np.flatnonzero(self._demand.categories == category) if category else ()
-        return self._demand.events_on(date, category=int(found[0]) if len(found) else -1)
+        names = self._demand.categories.tolist()
+        return self._demand.events_on(date, category=names.index(category) if category in names else -1)
 
     def _ask(self, columns: Columns) -> Ask:
         """Demand of the requests, by the model where it knows them all, or by belief.

@@ -188,13 +188,13 @@ def _windows(past: Sequence[Placed], rows: Ints, *, categories: Strings, positio
             periods.setdefault((event, position, group), []).append(at)
     found: list[tuple[int, int, int, int, int]] = []
     of: list[Floats] = []
-    for (event, position, group), at in periods.items():
-        seen = 1 + int((np.diff(np.sort(at)) > 1).sum())  # periods in a row are one event that lasts
-        if seen > 1 or rows[at].sum() >= LEAST_ROWS:
+    for (event, position, group), those in periods.items():
+        seen = 1 + int((np.diff(np.sort(those)) > 1).sum())  # periods in a row are one event that lasts
+        if seen > 1 or rows[those].sum() >= LEAST_ROWS:
             found.append((event, column[position], int(np.sign(position)) + 1, group, seen))
-            of.append(np.bincount(at, minlength=len(rows)).astype(np.float64))
-    columns = np.array(found, np.int64).reshape(-1, 5).T
-    return _Windows(*columns, of=np.array(of).reshape(-1, len(rows)).T)
+            of.append(np.bincount(those, minlength=len(rows)).astype(np.float64))
+    events, columns, kinds, groups, times = np.array(found, np.int64).reshape(-1, 5).T
+    return _Windows(events, columns, kinds, groups, times, of=np.array(of).reshape(-1, len(rows)).T)
 
 
 def _fit(
@@ -249,7 +249,7 @@ def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -
 
 
 def _spreads(evidence: Sequence[_Evidence]) -> Floats:
-    """(kind,) variance of lifts around 0: Morris's estimate, from the means of slots, beside one exact lift of PRIOR_SD."""
+    """(kind,) variance of lifts around 0: Morris's estimate from slots' means, beside one exact lift of PRIOR_SD."""
     kinds = np.concatenate([each.windows.kind for each in evidence]) if evidence else np.zeros(0, np.int64)
     means = np.concatenate([each.mean for each in evidence]) if evidence else np.zeros(0)
     noise = [each.noise / each.windows.of.sum(axis=0) for each in evidence]
