@@ -39,7 +39,7 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
     """The facts with the promotions that are planned by now; where the plan is gone, with the one that they have.
 
     Raises:
-        ContractError: The plan is there and holds something else.
+        PlanError: The plan is there and holds something else.
     """
     if config.promotions is None:
         return facts

@@ -42,7 +42,7 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
     Raises:
         ConfigError: The country has no calendar.
         SourceError: A file that the configuration names cannot be read.
-        ContractError: It holds something else than a calendar of events.
+        PlanError: It holds something else than a calendar of events.
     """
     end = last + np.timedelta64(AHEAD * STEP_DAYS[period], "D")
     begin: dt.date = first.astype("datetime64[D]").astype(dt.date) - dt.timedelta(days=31)
@@ -153,13 +153,14 @@ def _spans(days: Iterable[dt.date]) -> Iterator[Span]:
 
 
 def _feasts(config: DataConfig, years: range) -> Iterator[tuple[str, Span]]:
-    """The feasts that the country's calendar does not have already, on the same first day in every year."""
-    listed = {span[0] for _, span in _country_events(config.country, years)} if config.named_holidays else set()
+    """The feasts that the country's calendar does not have already, by that name or on the same day in every year."""
+    country = _country_events(config.country, years) if config.named_holidays else ()
+    names, listed = {name for name, _ in country}, {span[0] for _, span in country}
     chosen = config.feasts if config.feasts is not None else list(_usual_feasts(config, years))
     for feast in chosen:
         name, spans_of = FEASTS[feast]
         spans = sorted({span for year in years for span in spans_of(year)})
-        if not all(first in listed for first, _ in spans):
+        if name not in names and not all(first in listed for first, _ in spans):
             yield from ((name, span) for span in spans)
 
 
@@ -173,8 +174,10 @@ def _usual_feasts(config: DataConfig, years: range) -> Iterator[Feast]:
     days = {day for _, (first, last) in _country_events(config.country, years) for day in (first, last)}
     if any((day.month, day.day) == (12, 25) for day in days):
         yield from ("easter", "black_friday", "cyber_monday")
-    eid = [first in days for year in years for first, _ in FEASTS["eid_al_fitr"][1](year)]
-    if 2 * sum(eid) > len(eid):  # now and then it falls on another country's holiday
+    # The moon is seen a day later in some countries; now and then Eid falls on another holiday.
+    eids = [first for year in years for first, _ in FEASTS["eid_al_fitr"][1](year)]
+    found = [not days.isdisjoint({first, first + dt.timedelta(days=1)}) for first in eids]
+    if 2 * sum(found) > len(found):
         yield from ("ramadan", "eid_al_fitr", "eid_al_adha")
 
 
@@ -198,7 +201,7 @@ def _lunar(kind: str, year: int) -> list[dt.date]:
     if kind == "lunar_new_year":
         found = [_ChineseLunisolar().lunar_new_year_date(year)]
     elif kind == "diwali":
-        found = [_HinduLunisolar().diwali_date(year)]
+        found = [_HinduLunisolar().diwali_india_date(year)]
     else:
         found = list(getattr(_IslamicLunar(), f"{kind}_dates")(year))
     return sorted(day for day, _ in found if day is not None and day.year == year)

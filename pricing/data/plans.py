@@ -7,7 +7,7 @@ import pandas as pd
 
 from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales, without_secrets
-from pricing.errors import ContractError, Violation
+from pricing.errors import PlanError, Violation
 
 
 def read_promotions(where: str) -> Promotions:
@@ -18,7 +18,7 @@ def read_promotions(where: str) -> Promotions:
 
     Raises:
         SourceError: There is nothing there, or it cannot be read.
-        ContractError: A column is missing, or rows without a product or a usable date; each is counted.
+        PlanError: A column is missing, or rows without a product or a usable date; each is counted.
     """
     frame = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
     return Promotions(
@@ -39,11 +39,11 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
 
     Raises:
         SourceError: There is nothing there, or it cannot be read.
-        ContractError: A column is missing, or rows hold what they must not; each rule is counted.
+        PlanError: A column is missing, or rows hold what they must not; each rule is counted.
     """
     raw = read_sales(where)
-    shown = f"{without_secrets(where)} ({key})"
-    _check_columns(raw, needed, shown)
+    shown = without_secrets(where)
+    _check_columns(raw, needed, where=shown, key=key)
     columns: dict[str, pd.Series] = {}
     faults: list[Violation] = []
     for name in (*needed, *optional):
@@ -65,18 +65,21 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
             if (late := columns[last] < columns[first]).any():
                 faults.append(_fault(f"{last} must not come before {first}", late, raw, column=last))
     if faults:
-        raise ContractError(shown, faults)
+        raise PlanError(shown, key=key, violations=faults)
     return pd.DataFrame(columns)
 
 
-def _check_columns(raw: pd.DataFrame, needed: tuple[str, ...], shown: str) -> None:
+def _check_columns(raw: pd.DataFrame, needed: tuple[str, ...], *, where: str, key: str) -> None:
     names = [str(name) for name in raw.columns]
-    missing = [name for name in needed if name not in names]
-    if missing:
-        near = difflib.get_close_matches(missing[0], names, n=1, cutoff=0.5)
+    faults = []
+    for name in needed:
+        if name in names:
+            continue
+        near = difflib.get_close_matches(name, [other for other in names if other not in needed], n=1, cutoff=0.5)
         hint = f"; rename {near[0]!r} if that is it" if near else ""
-        found = f"found {', '.join(names) or 'none'}{hint}"
-        raise ContractError(shown, [Violation(f"column {name} must be there", 0, found) for name in missing])
+        faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
+    if faults:
+        raise PlanError(where, key=key, violations=faults)
 
 
 def _fault(rule: str, broken: "pd.Series[bool]", raw: pd.DataFrame, *, column: str = "") -> Violation:

@@ -34,7 +34,8 @@ LEAST_ROWS = 30  # product-periods that an event which came only once must show:
 LEAST_PAIRS = 5  # repetitions without which nobody knows how one year's event differs from the next one's
 LIMIT = 3.0  # log units beyond which sales were no answer to an event, and are read as if at the limit
 CLOSED = 1.5  # log units from which a shop was closed: that says nothing of how large other lifts are
-PRIOR_SD = 0.1  # log units: what lifts are expected to spread by before any was seen; weighs as much as one exact lift
+PRIOR_SD = 0.1  # log units: what lifts are expected to spread by before any was seen; weighs as one lift of that size
+MOST_SHRUNK = 2.0  # standard errors: as far as noise carries a lift in one case of twenty
 ROUNDS = 20  # of Morris's estimate of a spread
 KINDS = 3  # before an event, on it, after it: lifts of one kind share a spread
 
@@ -211,19 +212,17 @@ def _fit(
         return _as_stored(mean, variance)
     # Of a category the difference to all is read: a day's weather that all have in common is not in it.
     apart, both = value[:-1] - value[-1], known[:-1] & known[-1]
-    each = [
-        _evidence(apart[row], both[row], ordinary, windows.take(np.isin(windows.group, (-1, row))))
-        for row in range(len(apart))
-    ]
+    rows = range(len(apart))
+    each = [_evidence(apart[row], both[row], ordinary, windows.take(windows.group < 0)) for row in rows]
     differing = _spreads([evidence for evidence in each if evidence is not None])
-    for row, evidence in enumerate(each):
-        if evidence is None:
-            continue
-        own = evidence.windows.group == row  # nothing is known of it from all
-        prior = differing[evidence.windows.kind] + np.where(own, spreads[evidence.windows.kind], 0.0)
-        more, doubt = _posterior(evidence, prior)
-        mean[row, evidence.windows.event, evidence.windows.column] += more
-        variance[row, evidence.windows.event, evidence.windows.column] += doubt
+    # What concerns one category alone is read from its own sales: it lifts the sales of all as well.
+    alone = [_evidence(value[row], known[row], ordinary, windows.take(windows.group == row)) for row in rows]
+    for prior, found in ((differing, each), (spreads + differing, alone)):
+        for row, evidence in enumerate(found):
+            if evidence is not None:
+                more, doubt = _posterior(evidence, prior[evidence.windows.kind])
+                mean[row, evidence.windows.event, evidence.windows.column] += more
+                variance[row, evidence.windows.event, evidence.windows.column] += doubt
     return _as_stored(mean, variance)
 
 
@@ -249,7 +248,7 @@ def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -
 
 
 def _spreads(evidence: Sequence[_Evidence]) -> Floats:
-    """(kind,) variance of lifts around 0: Morris's estimate from slots' means, beside one exact lift of PRIOR_SD."""
+    """(kind,) variance of lifts around 0: Morris's estimate from the means of slots, beside one lift of PRIOR_SD."""
     kinds = np.concatenate([each.windows.kind for each in evidence]) if evidence else np.zeros(0, np.int64)
     means = np.concatenate([each.mean for each in evidence]) if evidence else np.zeros(0)
     noise = [each.noise / each.windows.of.sum(axis=0) for each in evidence]
@@ -259,14 +258,24 @@ def _spreads(evidence: Sequence[_Evidence]) -> Floats:
         chosen = (kinds == kind) & (np.abs(means) < CLOSED)
         for _ in range(ROUNDS):
             weight = 1.0 / (found[kind] + errors[chosen])
-            exact = 1.0 / max(found[kind], 1e-6)
-            told = (weight * (means[chosen] ** 2 - errors[chosen])).sum() + exact * PRIOR_SD**2
-            found[kind] = max(told / (weight.sum() + exact), 1e-6)
+            told = (weight * (means[chosen] ** 2 - errors[chosen])).sum() + 1.0  # PRIOR_SD² by its own weight
+            found[kind] = max(told / (weight.sum() + PRIOR_SD**-2), 1e-6)
     return found
 
 
 def _posterior(evidence: _Evidence, prior: Floats) -> tuple[Floats, Floats]:
-    """(slot,) means and variances of lifts that are normal around 0 with (slot,) variances `prior`."""
+    """(slot,) means and variances of lifts that are normal around 0 with (slot,) variances `prior`.
+
+    A lift that stands out is no child of that normal: none is moved by more than MOST_SHRUNK standard errors away from
+    what its own periods say (limited translation: Efron and Morris 1972, doi:10.1080/01621459.1972.10481215). Where
+    windows overlap nothing is said by one event's periods alone.
+    """
     of = evidence.windows.of
     covariance = np.linalg.inv(of.T @ of / evidence.noise + np.diag(1.0 / prior))
-    return covariance @ (of.T @ evidence.value) / evidence.noise, np.diagonal(covariance)
+    mean, variance = covariance @ (of.T @ evidence.value) / evidence.noise, np.diagonal(covariance)
+    error = np.sqrt(evidence.noise / of.sum(axis=0))
+    reach = MOST_SHRUNK * error
+    limited = np.clip(mean, evidence.mean - reach, evidence.mean + reach)
+    apart = (of * (of.sum(axis=1, keepdims=True) > 1)).sum(axis=0) == 0
+    moved = apart & (limited != mean)
+    return np.where(moved, limited, mean), np.where(moved, error**2, variance)
