@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from demand_fakes import make_model, make_panel
 from pricing.data.features import past_features
 from pricing.data.lifts import EventLifts, Lift, calendar_columns, place, spread
 from pricing.data.panel import Event
@@ -19,6 +18,7 @@ from pricing.demand.curve import Offers
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
 from pricing.registry.parity import parity
+from tests.demand_fakes import make_model, make_panel
 
 START = np.datetime64("2024-01-01")
 DATES = START + np.arange(60)
@@ -98,7 +98,7 @@ def test_no_day_has_two_events_that_give_way_to_each_other(drawn: list[tuple[int
     with_overlays = list(place(events, NAMES, DATES, period="day"))
 
     assert max(Counter(each.at for each in found).values(), default=0) <= 1
-    assert {each for each in with_overlays} >= {*found}
+    assert set(with_overlays) >= {*found}
     assert all(0 <= each.at < len(DATES) and -2 <= each.position <= 1 for each in with_overlays)
 
 
