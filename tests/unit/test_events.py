@@ -1,19 +1,25 @@
 """Named events of a history and of the time after it: which they are, on which days, and what a user may add."""
 
 import datetime as dt
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.calendar import known_events
 from pricing.config import load_config
 from pricing.data.events import PAY_DAY, SCHOOL, named_events, plain_name
 from pricing.data.panel import Event, Period
 from pricing.data.plans import read_promotions
+from pricing.data.store import load_panel, save_panel
 from pricing.errors import ConfigError, PlanError, SourceError
 from pricing.sections import DataConfig
+from tests.feasts import CALENDAR, event, make_panel
 
 DATA = load_config().data
 
@@ -220,3 +226,42 @@ def test_a_plan_of_promotions_names_its_faults(tmp_path: Path) -> None:
 
     assert "product_id must not be missing" in str(caught.value)
     assert "last must not come before first" in str(caught.value)
+
+
+def test_events_whose_file_is_gone_go_on_as_the_version_knows_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("date,name\n2024-01-01,Fair\n")
+    known = (Event("Fair", np.datetime64("2024-01-01"), np.datetime64("2024-01-01")),)
+    version: Any = SimpleNamespace(
+        config=SimpleNamespace(data=DATA.model_copy(update={"events": str(path)})),
+        demand=SimpleNamespace(norms=SimpleNamespace(lifts=SimpleNamespace(events=lambda: known))),
+    )
+
+    there = known_events(version)
+    path.unlink()
+    gone = known_events(version)
+
+    assert there is None, "they are read anew"
+    assert gone == known
+    assert "events.csv: does not exist" in capsys.readouterr().out
+
+
+def test_a_saved_panel_keeps_its_events(tmp_path: Path) -> None:
+    panel = replace(
+        make_panel(products=2, periods=60), events=(*CALENDAR, event("Fair", 3, category="b", overlay=True))
+    )
+
+    save_panel(panel, tmp_path / "panel")
+
+    assert load_panel(tmp_path / "panel").events == panel.events
+
+
+def test_a_panel_that_was_saved_by_an_earlier_release_has_no_events(tmp_path: Path) -> None:
+    save_panel(make_panel(products=2, periods=60), tmp_path / "panel")
+    header = json.loads((tmp_path / "panel" / "panel.json").read_text())
+    del header["events"]
+    (tmp_path / "panel" / "panel.json").write_text(json.dumps(header))
+
+    assert load_panel(tmp_path / "panel").events == ()
