@@ -35,7 +35,7 @@ LEAST_PAIRS = 5  # repetitions without which nobody knows how one year's event d
 LIMIT = 3.0  # log units beyond which sales were no answer to an event, and are read as if at the limit
 CLOSED = 1.5  # log units from which a shop was closed: that says nothing of how large other lifts are
 PRIOR_SD = 0.1  # log units: what lifts are expected to spread by before any was seen; weighs as one lift of that size
-MOST_SHRUNK = 2.0  # standard errors: as far as noise carries a lift in one case of twenty
+MOST_SHRUNK = 3.0  # standard errors: as far as noise hardly ever carries a lift
 ROUNDS = 20  # of Morris's estimate of a spread
 KINDS = 3  # before an event, on it, after it: lifts of one kind share a spread
 

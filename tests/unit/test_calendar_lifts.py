@@ -80,16 +80,11 @@ def test_without_a_calendar_there_are_no_lifts() -> None:
     assert learn_lifts(panel, norms=None, category=np.zeros(2, int), ahead=10) is None  # type: ignore[arg-type]
 
 
-@settings(max_examples=4, deadline=None)
-@given(st.integers(0, 1000))
-def test_what_few_sales_show_is_shrunk(seed: int) -> None:
-    """A day of a product that sells 0.7 a day is off by about 1 log unit, and the mean of two of them by 0.7."""
-    panel = make_panel(products=2, mean=0.7, seed=seed, lift={}, periods=500)
+def test_what_few_sales_show_is_shrunk() -> None:
+    """A day of two products that sell 0.7 a day is off by about 0.7 log units, and the mean of two of them by 0.5."""
+    found = [learn(make_panel(products=2, mean=0.7, seed=seed, lift={}, periods=500)) for seed in range(6)]
 
-    found = learn(panel)
-
-    assert np.abs(found.value).max() < 0.35
-    assert found.sd.max() > 0.05
+    assert np.sqrt(np.mean([np.square(of(lifts, "Feast", 0)) for lifts in found])) < 0.15
 
 
 def test_more_history_is_believed_more() -> None:
