@@ -155,6 +155,15 @@ def test_a_sold_out_feast_is_lifted_no_less_than_it_sold() -> None:
     assert of(found, "Feast", 0).min() > -0.1
 
 
+def test_a_season_that_the_level_lags_behind_is_no_lift() -> None:
+    panel = make_panel(lift={})
+    season = np.exp(0.8 * np.sin(2 * np.pi * np.arange(1095) / 365))  # falls fastest around the Quiet days
+
+    found = learn(replace(panel, units_sold=np.round(panel.units_sold * season).astype(np.float32)))
+
+    assert np.abs(found.value[:, found.names.tolist().index("Quiet")]).max() < 0.12
+
+
 def test_a_closed_day_does_not_make_other_events_believed_more() -> None:
     panel = make_panel(lift={})
     events = (*CALENDAR, *(event("Closed", day) for day in (300, 665, 1030)))
