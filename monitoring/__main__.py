@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors | None) -> Panel:
-    panel = load_panel_from(options.sales, config, quarantine=options.quarantine, anchors=anchors)
+    panel = load_panel_from(options.sales, config, quarantine=options.quarantine, anchors=anchors, events=())
     if options.until:
         panel = panel.through(_day(options.until))
     if not len(panel.dates):

@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse(argv)
     if not 0 <= options.share <= 0.5:
         raise PricingError(f"--share {options.share}: expected a fraction from 0 to 0.5")
-    panel = load_panel_from(options.sales, load_config(options.config).data)
+    panel = load_panel_from(options.sales, load_config(options.config).data, events=())
     volumes = volume_classes(mean_units(panel.units_sold))
     path = cli.home() / "monitoring" / "holdout.json"
     strata = strata_of(panel.product_ids.tolist(), panel.categories.tolist(), volumes.tolist())

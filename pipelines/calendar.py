@@ -1,9 +1,16 @@
-"""The holidays that a training may assume of days to come: those that recur in the history, else the country's."""
+"""What jobs know of days to come: holidays, named events, planned promotions."""
 
+import hashlib
 from collections.abc import Callable
 
 from pricing.data.calendar import holidays_for, recurring_holidays
-from pricing.data.panel import Bools, Days, Panel
+from pricing.data.events import event_files
+from pricing.data.panel import Bools, Days, Event, Panel
+from pricing.data.plans import read_promotions
+from pricing.data.source import read_sales
+from pricing.decision.facts import ProductFacts
+from pricing.errors import SourceError
+from pricing.registry.version import LoadedVersion
 from pricing.sections import DataConfig
 
 
@@ -15,3 +22,35 @@ def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools
         return holidays_for(dates, recurring=recurring, country=config.country, period=panel.period)
 
     return calendar
+
+
+def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
+    """The events of a version whose files are gone, as its training read them; None where they can be read anew."""
+    for where in event_files(version.config.data):
+        try:
+            read_sales(where)
+        except SourceError as error:
+            print(f"note: {error}; the events that the version knows go on, no newer ones are learnt of")
+            return version.demand.norms.lifts.events() if version.demand.norms.lifts else ()
+    return None
+
+
+def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
+    """The facts with the promotions that are planned by now; where the plan is gone, with the one that they have.
+
+    Raises:
+        PlanError: The plan is there and holds something else.
+    """
+    if config.promotions is None:
+        return facts
+    try:
+        return facts.planned(read_promotions(config.promotions))
+    except SourceError as error:
+        print(f"note: {error}; the promotions that the version knows stay planned")
+        return facts
+
+
+def calendar_digest(panel: Panel, facts: ProductFacts) -> str:
+    """Tells one calendar of events and plan of promotions from another."""
+    known = [tuple(map(str, vars(event).values())) for event in panel.events]
+    return hashlib.sha256(repr((known, sorted(facts.promotions.spans().items()))).encode()).hexdigest()[:16]

@@ -1,10 +1,12 @@
 """True elasticities behind the protocol that decisions see: everything else is read off the history, plainly."""
 
+import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.lifts import Lift
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES, DemandGrid, Offers
@@ -78,6 +80,10 @@ class TrueElasticityDemand:
             source=np.where(known, SOURCES.index("model"), SOURCES.index("category")),
             grade=np.where(known, TESTED, CATEGORY),
         )
+
+    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
+        """No event lifts it."""
+        return ()
 
     def single(self, *, candidates: int) -> None:
         """Every request is a batch."""

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown, weight_lines
+from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
 from pricing.registry.version import LoadedVersion
 
 _NAMED = 10  # products that a line names
+_EVENTS = 15  # events that a table names
+_CLEAR = 2.0  # standard deviations beyond which a lift is worth naming
 _COLUMNS = "WAPE | CRPS | seasonal naive | flat median | direct LightGBM | baseline | error saved"
 
 
@@ -19,7 +22,15 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
     """Writes the card of a version of the registered model `model` in Markdown, from what the version carries."""
     figures = version.backtest
     parts = [_head(version), _scores(figures), _by_step(figures, period=version.meta["period"]), _by_class(figures)]
-    parts += [_calibration(figures), _price(version), _known(version), _limits(version), _data(version), _use(model)]
+    parts += [
+        _calibration(figures),
+        _price(version),
+        _events(version),
+        _known(version),
+        _limits(version),
+        _data(version),
+        _use(model),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -129,6 +140,47 @@ def _price(version: LoadedVersion) -> str:
         "days:\n\n" + "\n".join(rows) + "\n\nBy product, context and price level, with curves of demand, revenue and "
         "profit: `sensitivity/sensitivity.html` of the run."
     )
+
+
+def _events(version: LoadedVersion) -> str:
+    """What named events add to demand, the largest first, each with the category that answers most."""
+    lifts = version.demand.norms.lifts
+    if lifts is None or not (lifts.sd > 0).any():
+        return ""
+    clear = np.where(lifts.sd > 0, np.abs(lifts.value) > _CLEAR * lifts.sd, False)
+    order = np.argsort(-np.abs(lifts.value * clear).max(axis=(0, 2)), kind="stable")
+    chosen = [event for event in order if clear[:, event].any()]
+    rows = ["| event | seen | before | on it | after | most |", "|---|---|---|---|---|---|"]
+    for event in chosen[:_EVENTS]:
+        parts = [_lift(lifts, -1, event, where) for where in (-1, 0, 1)]
+        most = int(np.argmax(np.abs(lifts.value[:-1, event] * clear[:-1, event]).max(axis=1)))
+        peak = int(np.argmax(np.abs(lifts.value[most, event] * clear[most, event])))
+        strongest = percent(float(lifts.value[most, event, peak]), float(lifts.sd[most, event, peak]))
+        name = f"{lifts.categories[most]} {strongest}{_from(int(lifts.positions[peak]), version.meta['period'])}"
+        rows.append(f"| {lifts.names[event]} | {lifts.seen[event]} × | {' | '.join(parts)} | {name} |")
+    others = sorted(str(lifts.names[event]) for event in order if event not in chosen)
+    more = f"\n\nNothing clear was found of: {', '.join(others)}." if others else ""
+    if not chosen:
+        return f"## Events\n\nNo named event changes demand by more than {_CLEAR} standard deviations.{more}"
+    return (
+        "## Events\n\nWhat named events add to demand beside level, weekday and price, over all categories: means "
+        "over the periods before and after, ± one standard deviation. Most: the category and period that answer most.\n"
+        "\n" + "\n".join(rows) + more
+    )
+
+
+def _lift(lifts: EventLifts, row: int, event: int, where: int) -> str:
+    """The mean lift before (−1), on (0) or after (1) an event."""
+    column = (np.sign(lifts.positions) == where) & (lifts.sd[row, event] > 0)
+    if not column.any():
+        return "–"
+    sd = np.sqrt((lifts.sd[row, event, column] ** 2).sum()) / column.sum()
+    return percent(float(lifts.value[row, event, column].mean()), float(sd))
+
+
+def _from(position: int, period: str) -> str:
+    count = abs(position)
+    return f", {count} {period}{'s' if count > 1 else ''} {'before' if position < 0 else 'after'}" if count else ""
 
 
 def _known(version: LoadedVersion) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from pipelines.calendar import with_plan
 from pipelines.cli import job_options, run_main
 from pipelines.production import production
 from pipelines.tracking import tracked_run
@@ -63,7 +65,9 @@ def _price(argv: Sequence[str] | None) -> int:
     output: Path = options.output
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
-    with tracked_run("price", config=config), _opened(options.version, options.config) as (loaded, name):
+    with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
+        plan = config.data if options.config else found.config.data
+        loaded = replace(found, facts=with_plan(found.facts, plan))
         pricer = loaded.pricer(version=name, config=config if options.config else None)
         if options.requests is None:
             bad: list[Bad] = []

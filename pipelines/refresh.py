@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.calendar import calendar_digest, known_events, with_plan
 from pipelines.cli import job_options, run_main
 from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING, Production, production
@@ -33,7 +34,7 @@ from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
 
 Array = NDArray[Any]
-_FINGERPRINT, _REBUILT, _ANCHORS = "data_fingerprint", "rebuilt", "anchors"
+_FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 quarantine=options.quarantine,
                 past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
                 anchors=anchors,
+                events=known_events(version),
             )
             carried = refreshed(
                 doors,
@@ -141,20 +143,29 @@ def refreshed(
     """
     started = time.perf_counter()
     anchors = anchors.extended(panel)
-    tags = {_FINGERPRINT: log_data(panel, sales=sales), _REBUILT: str(rebuild).lower(), _ANCHORS: anchors.digest()}
+    planned = with_plan(version.facts, version.config.data)
+    tags = {
+        _FINGERPRINT: log_data(panel, sales=sales),
+        _REBUILT: str(rebuild).lower(),
+        _ANCHORS: anchors.digest(),
+        _CALENDAR: calendar_digest(panel, planned),
+    }
     earlier = _registered(doors, version, panel, parent=parent, tags=tags)
     if earlier is not None:
         mlflow.set_tag("version", earlier)
         return Refreshed(earlier, found=True)
     demand = version.demand.refresh(panel, rebuild=rebuild)
-    if _same(demand.to_arrays(), version.demand.to_arrays()) and not version.anchors.differing(anchors):
+    unchanged = _same(demand.to_arrays(), version.demand.to_arrays()) and _same(
+        planned.to_arrays(), version.facts.to_arrays()
+    )
+    if unchanged and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING)
         return None
     # The rows since the checkpoint: newer rows alone do not show that their prices are in another unit than before.
     report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
     checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
-    facts = carry_facts(version.facts, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
+    facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     demand = _with_coming_holidays(demand, facts, country=version.config.data.country).with_levels()
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
@@ -233,7 +244,8 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
         columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
     columns["product_ids"] = ids
     columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
-    carried = replace(new, recurring=new.recurring if whole else old.recurring, **columns)
+    recurring = new.recurring if whole else old.recurring
+    carried = replace(new, recurring=recurring, promotions=old.promotions.after(new.state_date), **columns)
     remembered = old.jumps()
     if remembered is None and not whole:  # an earlier release packed it: its gaps go on as they are
         return carried.with_deliveries()

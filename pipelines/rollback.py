@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import mlflow
 
 from pipelines.anchor import reanchored
+from pipelines.calendar import known_events
 from pipelines.cli import job_options, run_main
 from pipelines.production import NOTHING, Production, now, production
 from pipelines.refresh import refreshed
@@ -48,6 +49,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     quarantine=options.quarantine,
                     past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
                     anchors=anchors,
+                    events=known_events(version),
                 )
                 states = str(panel.dates[-1])
                 carried = refreshed(doors, version, panel, anchors=anchors, parent=target.number, sales=options.sales)

@@ -30,6 +30,7 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
+from pricing.data.plans import read_promotions
 from pricing.decision.facts import ProductFacts
 from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import find_draws
@@ -120,6 +121,8 @@ def _learn(
         progress=say,
     )
     facts = ProductFacts.from_panel(panel, anchors=anchors)
+    if config.data.promotions is not None:
+        facts = facts.planned(read_promotions(config.data.promotions))
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(
             Path(scratch) / "version",

@@ -57,6 +57,18 @@ class ContractError(PricingError):
         super().__init__("\n".join(lines))
 
 
+class PlanError(PricingError):
+    """A calendar that a user brings along holds something else; lists every fault with its count and first offender."""
+
+    def __init__(self, where: str, *, key: str, violations: Sequence[Violation]) -> None:
+        lines = [f"{where}, which {key} names, cannot be used:"]
+        for violation in violations:
+            rows = f"{violation.count} row(s), first: " if violation.count else ""
+            lines.append(f"  - {violation.rule}: {rows}{violation.first}")
+        lines.append(f"Mend the file (docs/calendar.md shows its columns), or take {key} out of the configuration.")
+        super().__init__("\n".join(lines))
+
+
 class MissingRowsError(PricingError):
     """Periods without a row, where the configuration does not say what they mean or refuses them."""
 

@@ -1,5 +1,6 @@
 """What a person may tune: the sections of the configuration, and the bounds of their values."""
 
+import datetime as dt
 import difflib
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -32,6 +33,25 @@ class PlausibilityConfig(Section):
     renamed_days: PositiveInt = 7
 
 
+Feast = Literal[
+    "easter",
+    "thanksgiving",
+    "black_friday",
+    "cyber_monday",
+    "lunar_new_year",
+    "ramadan",
+    "eid_al_fitr",
+    "eid_al_adha",
+    "diwali",
+    "valentines_day",
+    "mothers_day",
+    "fathers_day",
+    "halloween",
+]
+Around = Annotated[int, Field(ge=0, le=14)]
+DayOfMonth = Annotated[int, Field(ge=-28, le=31)]
+
+
 class DataConfig(Section):
     """How raw rows become a panel. Units stand beside the numbers in config/default.yaml."""
 
@@ -46,6 +66,22 @@ class DataConfig(Section):
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
     zero_window: PositiveInt = 35
     plausibility: PlausibilityConfig = PlausibilityConfig()
+    named_holidays: bool = True
+    feasts: list[Feast] | None = None
+    events: str | None = None
+    event_window: tuple[Around, Around] = (3, 1)
+    school_holidays: list[tuple[dt.date, dt.date]] | str = []
+    pay_days: list[DayOfMonth] = []
+    promotions: str | None = None
+
+    @model_validator(mode="after")
+    def _days_are_days(self) -> "DataConfig":
+        if 0 in self.pay_days:
+            raise ValueError("pay_days: 0 is no day of a month; give 1 to 31, or −1 for the last day")
+        for first, last in () if isinstance(self.school_holidays, str) else self.school_holidays:
+            if last < first:
+                raise ValueError(f"school_holidays: [{first}, {last}] ends before it begins; give [first, last]")
+        return self
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":

@@ -1,5 +1,6 @@
 """A shop whose prices come back as its sales: nights of refresh, price and sell, with what they really earn."""
 
+import datetime as dt
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import get_args
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
+from pricing.data.lifts import Lift
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
@@ -229,6 +231,10 @@ class KnownExactly:
             source=np.zeros(len(product), dtype=np.int64),
             grade=np.full(len(product), GRADES.index("tested")),
         )
+
+    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
+        """No event lifts it."""
+        return ()
 
     def single(self, *, candidates: int) -> None:
         """Every request is a batch."""

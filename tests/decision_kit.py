@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pricing.config import Config, load_config, parse_config
+from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.facts import ProductFacts
@@ -59,6 +60,10 @@ class ConstantElasticity:
         source = np.where(offers.product >= 0, 0, 1)
         grade = np.where(offers.product >= 0, OWN_HISTORY, CATEGORY)
         return DemandGrid(first, first * offers.periods[:, None, None], size, size, self.weight, source, grade)
+
+    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
+        """No event lifts it."""
+        return ()
 
     def single(self, *, candidates: int) -> None:
         """Every request is a batch."""

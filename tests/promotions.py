@@ -8,6 +8,7 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
+from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError
 from pricing.registry.version import LoadedVersion, Origin, pack
 from tests.versions import make_demand, make_panel
@@ -44,15 +45,16 @@ def packed(
     anchors: Anchors | None = None,
     holds_only: bool = False,
     config: Config | None = None,
+    demand: DemandModel | None = None,
     **changes: Any,
 ) -> LoadedVersion:
-    """A version whose weights depend on the seed."""
+    """A version whose weights depend on the seed, where none are given."""
     panel = panel or make_panel()
     anchors = anchors or persons_anchors(panel)
     about = {"fingerprint": "f1", "source": "sales.csv", "last_date": str(panel.dates[-1]), **(data or {})}
     return pack(
         folder,
-        demand=make_demand(panel, seed=seed),
+        demand=demand or make_demand(panel, seed=seed),
         facts=ProductFacts.from_panel(panel, anchors=anchors),
         config=config or load_config(),
         backtest={**figures(**changes), "data": about},

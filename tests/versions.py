@@ -12,10 +12,11 @@ import numpy as np
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.features import KNOWN, PAST
+from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.market import simulate
 from pricing.data.market_config import MarketConfig
 from pricing.data.memory import Norms
-from pricing.data.panel import Panel
+from pricing.data.panel import Event, Panel
 from pricing.decision.facts import ProductFacts
 from pricing.demand.combination import network_alone
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
@@ -120,3 +121,29 @@ def make_version(
         origin=Origin(kind="train", data={"source": "simulated", "seed": seed}),
         holds_only=holds_only,
     )
+
+
+def with_feast(demand: DemandModel, *, date: str, lift: float = 0.3, sd: float = 0.06) -> DemandModel:
+    """The model with one event, the Feast on `date`, that lifts the demand of all categories on it and the day before.
+
+    States stay as they are: they have read no day of it.
+    """
+    day, start = np.datetime64(date), demand.encoded.tail.dates[0].astype("datetime64[D]")
+    dates = start + np.arange(len(demand.encoded.tail.dates) + len(demand.holidays) - 1)
+    events = (Event("Feast", day, day, before=1, after=1),)
+    positions = np.array([-1, 0, 1])
+    value = np.full((len(demand.categories) + 1, 1, 3), [lift / 2, lift, 0.0], np.float32)
+    placed = list(place(events, ["Feast"], dates, period="day"))
+    lifts = EventLifts(
+        category=demand.category,
+        categories=demand.categories,
+        names=np.array(["Feast"]),
+        positions=positions,
+        value=value,
+        sd=np.full(value.shape, sd, np.float32),
+        seen=np.array([3], np.int32),
+        dates=dates,
+        by_period=spread(placed, value, positions, categories=demand.categories, periods=len(dates)),
+        **calendar_columns(events, ["Feast"]),
+    )
+    return replace(demand, norms=replace(demand.norms, lifts=lifts))

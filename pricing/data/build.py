@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from pricing.data.anchors import Anchors, inherited
 from pricing.data.calendar import holidays_for
+from pricing.data.events import named_events
 from pricing.data.gaps import Settled, settle
-from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Floats, Panel, Strings
+from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Event, Floats, Panel, Strings
 from pricing.errors import ContractError, Violation
 from pricing.sections import DataConfig
 
@@ -19,7 +20,12 @@ Ints = NDArray[np.int64]
 
 
 def build_panel(
-    frame: pd.DataFrame, config: DataConfig, *, past: Panel | None = None, anchors: Anchors | None = None
+    frame: pd.DataFrame,
+    config: DataConfig,
+    *,
+    past: Panel | None = None,
+    anchors: Anchors | None = None,
+    events: tuple[Event, ...] | None = None,
 ) -> Panel:
     """Spreads rows over products × periods, carries prices over gaps, and derives what is absent.
 
@@ -34,6 +40,7 @@ def build_panel(
         anchors: The regular prices from the day on that prices may be the platform's own: a list price that is not
             given is then the anchor's, or for a product launched later its first price. Anchors that know none of the
             products are of another history, and are not applied.
+        events: Named events; read as `config` says when absent.
 
     Returns:
         The products and periods of `frame`; with a past, and absent rows as zeros, all products of the past.
@@ -41,6 +48,7 @@ def build_panel(
     Raises:
         ContractError: No rows, a repeated (product, date), or a date off the week's first day.
         MissingRowsError: Periods without a row, as `config.missing` says.
+        SourceError: A calendar of events that `config` names cannot be read.
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])
@@ -84,6 +92,7 @@ def build_panel(
         cost_assumed=cost_assumed,
         notes=(*grid.notes, *rows.notes),
         holidays_given=holidays_given,
+        events=named_events(config, grid.dates[0], grid.dates[-1], period=config.period) if events is None else events,
     )
     own = grid.own
     return replace(panel, dates=panel.dates[own], **{name: getattr(panel, name)[:, own] for name in SERIES})

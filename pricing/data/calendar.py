@@ -129,7 +129,7 @@ def _rules_of(day: dt.date) -> Iterator[str]:
     """The rules that a day is an instance of, the simplest kind first; empty where a kind does not apply."""
     nth = (day.day - 1) // 7 + 1
     last = (day + dt.timedelta(days=7)).month != day.month
-    away = (day - _easter(day.year)).days
+    away = (day - easter(day.year)).days
     yield f"date:{day.month}:{day.day}"
     yield f"nth:{day.month}:{nth}:{day.isoweekday()}" if nth < 5 else ""  # a fifth one is the last one
     yield f"last:{day.month}:{day.isoweekday()}" if last else ""
@@ -141,7 +141,7 @@ def _occurrences(rule: str, first_year: int, last_year: int) -> Iterator[dt.date
     values = [int(value) for value in rest]
     for year in range(first_year, last_year + 1):
         if kind == "easter":
-            yield _easter(year) + dt.timedelta(days=values[0])
+            yield easter(year) + dt.timedelta(days=values[0])
         elif kind == "date":
             month, number = values
             if (month, number) != (2, 29) or _leap(year):
@@ -164,7 +164,7 @@ def _leap(year: int) -> bool:
     return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
 
 
-def _easter(year: int) -> dt.date:
+def easter(year: int) -> dt.date:
     """Easter Sunday of the Gregorian calendar; the anonymous computus, after Meeus, Astronomical Algorithms, ch. 8."""
     golden, (century, rest) = year % 19, divmod(year, 100)
     epact = (19 * golden + century - century // 4 - (century - (century + 8) // 25 + 1) // 3 + 15) % 30

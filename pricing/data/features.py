@@ -185,13 +185,24 @@ def price_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period
     return effect
 
 
+def known_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
+    """(product, period) log units that the price charged and the named events make of those of an ordinary day."""
+    effect = price_effect(log_price, norms, dates=dates, period=period)
+    return effect if norms.lifts is None else (effect + norms.lifts.of(dates)).astype(np.float32)
+
+
+def restated_units(panel: Panel, norms: Norms) -> Floats:
+    """(product, period) units at usual price on a day without events; 0 where there is no row."""
+    return restated_columns(panel, norms)["restated"]
+
+
 def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     """(product, period) what one period brings, by the names of `memory.Today`."""
     usual = norms.usual_price[:, None]
     with np.errstate(invalid="ignore"):
         log_price = relative_price(panel.price, usual)
         promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
-    effect = price_effect(log_price, norms, dates=panel.dates, period=panel.period)
+    effect = known_effect(log_price, norms, dates=panel.dates, period=panel.period)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {

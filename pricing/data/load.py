@@ -13,7 +13,7 @@ from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.market import MarketConfig, simulate
-from pricing.data.panel import STEP_DAYS, Bools, Panel
+from pricing.data.panel import STEP_DAYS, Bools, Event, Panel
 from pricing.data.plausibility import mistyped
 from pricing.data.source import read_sales, without_secrets
 from pricing.data.store import is_panel, load_panel
@@ -31,6 +31,7 @@ def load_panel_from(
     quarantine: str | Path | None = None,
     past: Panel | None = None,
     anchors: Anchors | None = None,
+    events: tuple[Event, ...] | None = None,
 ) -> Panel:
     """Reads, checks and builds.
 
@@ -44,6 +45,7 @@ def load_panel_from(
         past: What `build_panel` takes it for: the end of the history that the sales go on from, when they hold only
             newer rows.
         anchors: The regular prices in force, for `build_panel`; a saved panel is as it was built.
+        events: Named events, for `build_panel`; read as `config` says when absent.
 
     Raises:
         SourceError: No sales are named, they cannot be read, or the quarantine cannot be written.
@@ -53,13 +55,14 @@ def load_panel_from(
         raise SourceError(NO_SALES)
     if sales == SIMULATED:
         return _noted(
-            build_panel(simulate(MarketConfig()).frame(), config, anchors=anchors),
+            build_panel(simulate(MarketConfig()).frame(), config, anchors=anchors, events=events),
             ["the sales are those of the simulated market."],
         )
     if sales == DEMO:
         frame = completejourney_sales()
         return _noted(
-            build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors), frame.attrs["notes"]
+            build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events),
+            frame.attrs["notes"],
         )
     if is_panel(sales):
         return load_panel(sales)
@@ -67,12 +70,12 @@ def load_panel_from(
     checked = check(read_sales(sales, columns=tuple(COLUMNS)), where=where, period=config.period)
     if checked.violations and (quarantine is None or checked.clean.empty):
         raise ContractError(where, checked.violations)
-    panel = build_panel(checked.clean, config, past=past, anchors=anchors)
+    panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events)
     if quarantine is None:
         return _noted(panel, checked.notes)
     if config.plausibility.refuse and (typed := mistyped(panel)).any():
         checked = checked.without(_rows(checked.clean, panel, typed), rule=TYPED)
-        panel = build_panel(checked.clean, config, past=past, anchors=anchors)
+        panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events)
     if not checked.violations:
         return _noted(panel, checked.notes)
     path = _set_aside(checked, Path(quarantine))

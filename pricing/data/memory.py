@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.lifts import EventLifts
 from pricing.data.panel import Period
 
 Floats = NDArray[np.float32]
@@ -37,6 +38,7 @@ class Norms:
         prior_level: (product,) units a period expected before anything was sold.
         elasticity: (product,) elasticity at the usual price, not on a weekend, below 0; past sales are restated by it.
         weekend: (product,) its relative growth on a weekend.
+        lifts: What named events add; None where nothing was learnt of any. Past sales are restated by them as well.
     """
 
     usual_price: Floats
@@ -44,6 +46,12 @@ class Norms:
     prior_level: Floats
     elasticity: Floats
     weekend: Floats
+    lifts: EventLifts | None = None
+
+    def take(self, rows: Ints) -> "Norms":
+        """The scales of some products."""
+        each = {name: values[rows] for name, values in vars(self).items() if name != "lifts"}
+        return replace(self, **each, lifts=None if self.lifts is None else self.lifts.take(rows))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,30 @@ STATICS = ("product_ids", "categories", "cost_assumed")
 
 
 @dataclass(frozen=True)
+class Event:
+    """One occurrence of a named event that was known beforehand: a holiday, a feast, a campaign of one's own.
+
+    Attributes:
+        name: The same for every occurrence.
+        first: Its first day.
+        last: Its last day.
+        category: The category that alone it concerns; empty for all.
+        before: Periods before it that it may change too.
+        after: Periods after it.
+        overlay: Whether it adds to other events instead of giving way to nearer ones: what lasts for weeks does, what
+            concerns one category, and pay days.
+    """
+
+    name: str
+    first: np.datetime64
+    last: np.datetime64
+    category: str = ""
+    before: int = 0
+    after: int = 0
+    overlay: bool = False
+
+
+@dataclass(frozen=True)
 class Panel:
     """Sales of every product on every period between the first and the last date.
 
@@ -53,6 +77,7 @@ class Panel:
         holidays_given: True when the history itself says which periods are holidays, so that their
             recurrence can be learnt from it; False when a calendar said so.
         notes: What was derived, filled or counted on the way, one sentence each.
+        events: Named events of its periods and of those to come; those of one day in order of precedence.
     """
 
     period: Period
@@ -71,6 +96,7 @@ class Panel:
     cost_assumed: Bools
     notes: tuple[str, ...] = ()
     holidays_given: bool = False
+    events: tuple[Event, ...] = ()
 
     @property
     def censored(self) -> Bools:

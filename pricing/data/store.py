@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pricing.data.panel import CONTRACT_VERSION, SERIES, STATICS, Panel
+from pricing.data.panel import CONTRACT_VERSION, SERIES, STATICS, Event, Panel
 from pricing.errors import SourceError
 
 FORMAT = 1
@@ -39,6 +39,7 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
             "period": panel.period,
             "holidays_given": panel.holidays_given,
             "notes": list(panel.notes),
+            "events": [[str(value) for value in vars(event).values()] for event in panel.events],
         }
         (draft / HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
         draft.chmod(0o755)
@@ -58,6 +59,12 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
 def is_panel(folder: str | Path) -> bool:
     """Whether the folder looks like a saved panel."""
     return (Path(folder) / HEADER).is_file()
+
+
+def _event(name: str, first: str, last: str, category: str, *numbers: str) -> Event:
+    before, after, overlay = numbers
+    days = np.datetime64(first, "D"), np.datetime64(last, "D")
+    return Event(name, *days, category, int(before), int(after), overlay == "True")
 
 
 def load_panel(folder: str | Path) -> Panel:
@@ -81,6 +88,7 @@ def load_panel(folder: str | Path) -> Panel:
             period=header["period"],
             notes=tuple(header["notes"]),
             holidays_given=header["holidays_given"],
+            events=tuple(_event(*values) for values in header.get("events", ())),  # panels saved before had none
             **arrays,
         )
     except FileNotFoundError as error:

@@ -122,6 +122,7 @@ class Desk:
         self._state_date: dt.date | None = facts.state_date.astype(dt.date) if facts else None
         self._recurring = facts.recurring if facts else None
         self._deliveries = facts.deliveries if facts else None
+        self._planned = facts.promotions.spans() if facts else {}
         self._products = known_products(demand, facts)
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = typical(facts)
@@ -205,6 +206,9 @@ class Desk:
         group = self._groups.get(category, -1)
         if known.row < 0:
             reasons |= BIT["unknown_product"] if group >= 0 else self._stranger
+        is_promo = request.is_promo
+        if self._planned and "is_promo" not in request.model_fields_set and self._promoted(request.product_id, date):
+            is_promo, reasons = True, reasons | BIT["promotion_planned"]
         strategy = self._strategy_of(request)
         deliveries = self._periods(request, known, date, self._policy.days[strategy])
         horizon = self._config.demand.horizon
@@ -220,7 +224,7 @@ class Desk:
             cost,
             request.comp_price or _NAN,
             request.current_stock,
-            request.is_promo,
+            is_promo,
             self._days_since_change(known, date, price),
             self._policy.config.target_margin.get(category, _NAN),
             strategy,
@@ -288,6 +292,12 @@ class Desk:
         if abs(price - known.price) > 1e-6 * price:
             return 0.0
         return _INF if known.last_change is None else (date - known.last_change).days
+
+    def _promoted(self, product_id: str, date: dt.date) -> bool:
+        """Whether a promotion is planned on a day of the period that begins on `date`."""
+        day = date.toordinal() - _UNIX
+        end = day + self._step_days - 1
+        return any(first <= end and day <= last for first, last in self._planned.get(product_id, ()))
 
     def _periods(self, request: PriceRequest, known: Known, date: dt.date, days: int | None) -> tuple[int, ...]:
         """Periods to look ahead: to the delivery named, as the strategy says, as history tells, or to the next review.

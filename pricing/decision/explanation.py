@@ -145,10 +145,11 @@ def explain(
         answers = pricer.price_detailed(mixtures, today=today, held=held, tests=before)
         return [answer.decision.recommended_price for answer in answers]
 
+    events = _on_events(pricer, decided)
     names = [name for name, fields in GROUPS.items() if _part(whole, fields) != _part(baseline, fields)]
     values = _coalition_values(whole, baseline, names, value)
     drivers = [
-        Driver(name, effect, _sentence(name, effect, quantity=quantity, request=whole, baseline=baseline))
+        Driver(name, effect, _sentence(name, effect, events, quantity=quantity, request=whole, baseline=baseline))
         for name, effect in zip(names, shapley(values), strict=True)
     ]
     result = float(values[-1])
@@ -157,6 +158,12 @@ def explain(
         result = price
     drivers.sort(key=lambda driver: -abs(driver.effect))
     return Explanation(quantity, decided, baseline, float(values[0]), result, tuple(drivers))
+
+
+def _on_events(pricer: Pricer, decided: Detailed) -> str:
+    """The named events whose lifts the day has, each with its lift, in brackets; empty on an ordinary day."""
+    said = [lift.words() for lift in pricer.events_on(decided.date, category=decided.category)]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _by_lot(test: str, effect: float) -> Driver:
@@ -225,6 +232,8 @@ def _ordinary(request: PriceRequest, decided: Detailed, history: Detailed) -> tu
             ordinary[field] = _word(history, field)
         whole["category"] = decided.category
         ordinary |= {"category": decided.category, "product_id": TWIN}
+    if "promotion_planned" in decided.decision.reasons:
+        whole["is_promo"] = True
     written = request.model_copy(update=whole)
     if written.is_holiday is None:
         ordinary["is_holiday"] = None  # the calendar's holidays come and go with the day
@@ -246,18 +255,20 @@ def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
     return {field: getattr(request, field) for field in fields}
 
 
-def _sentence(name: str, effect: float, *, quantity: Quantity, request: PriceRequest, baseline: PriceRequest) -> str:
+def _sentence(
+    name: str, effect: float, events: str, *, quantity: Quantity, request: PriceRequest, baseline: PriceRequest
+) -> str:
     unit = "the price" if quantity == "price" else "demand"
     amount = f"{abs(effect):.2f}" + ("" if quantity == "price" else " units")
     if abs(effect) < 0.005:
-        return f"{_subject(name, request, baseline)} leaves {unit} as it is."
+        return f"{_subject(name, events, request, baseline)} leaves {unit} as it is."
     verb = "raises" if effect > 0 else "lowers"
-    return f"{_subject(name, request, baseline)} {verb} {unit} by {amount}."
+    return f"{_subject(name, events, request, baseline)} {verb} {unit} by {amount}."
 
 
-def _subject(name: str, request: PriceRequest, baseline: PriceRequest) -> str:
+def _subject(name: str, events: str, request: PriceRequest, baseline: PriceRequest) -> str:
     if name == "day":
-        return f"{request.day_of_week}, {request.date}, rather than {baseline.day_of_week}, {baseline.date},"
+        return f"{request.day_of_week}, {request.date}{events}, rather than {baseline.day_of_week}, {baseline.date},"
     if name == "holiday":
         return "The holiday" if request.is_holiday else "A day without a holiday"
     if name == "promotion":

@@ -1,7 +1,7 @@
 """What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
 from pricing.data.panel import STEP_DAYS, Panel, Period
+from pricing.data.promotions import Promotions
 from pricing.decision.cadence import (
     AHEAD,
     LONGEST,
@@ -49,6 +50,7 @@ _ARRAYS = (
     "typical_units",
     "anchor_price",
 )
+_PLANNED = "promotions/"
 _ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
 
@@ -80,6 +82,7 @@ class ProductFacts:
         anchor_price: Regular price as a person set it last, which no price of the platform's own moves; NaN in a
             version that was packed without.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
+        promotions: Planned promotions of these products that were not over.
     """
 
     period: Period
@@ -102,6 +105,7 @@ class ProductFacts:
     typical_units: Floats
     anchor_price: Floats
     recurring: tuple[str, ...] | None = None
+    promotions: Promotions = field(default_factory=Promotions.none)
 
     @classmethod
     def from_panel(cls, panel: Panel, *, anchors: Anchors | None = None) -> "ProductFacts":
@@ -149,7 +153,9 @@ class ProductFacts:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
-        return {name: getattr(self, name) for name in _ARRAYS}
+        return {name: getattr(self, name) for name in _ARRAYS} | {
+            f"{_PLANNED}{name}": values for name, values in vars(self.promotions).items() if len(values)
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
@@ -163,8 +169,13 @@ class ProductFacts:
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
+            promotions=_planned(arrays),
             **{**_unknown(len(arrays["product_ids"])), **{n: arrays[n] for n in _ARRAYS if n in arrays}},
         )
+
+    def planned(self, promotions: Promotions) -> "ProductFacts":
+        """The facts with a plan of promotions, of which those that are over are left out."""
+        return replace(self, promotions=promotions.after(self.state_date))
 
     def with_deliveries(self) -> "ProductFacts":
         """The facts with `deliveries` worked out anew from the gaps and the last delivery."""
@@ -190,6 +201,12 @@ def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
     """(product,) periods from each date to `now`; NaN where there is none."""
     days = (now - last) / np.timedelta64(STEP_DAYS[period], "D")
     return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
+
+
+def _planned(arrays: Mapping[str, NDArray[Any]]) -> Promotions:
+    """The plan of promotions; versions without one, as those of earlier releases, have none."""
+    found = {name.removeprefix(_PLANNED): values for name, values in arrays.items() if name.startswith(_PLANNED)}
+    return Promotions(**found) if found else Promotions.none()
 
 
 def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.config import ModelConfig
+from pricing.data.lifts import Lift
 from pricing.decision.alone import Alone
 from pricing.decision.choose import Ask, Choices, Policy, choose
 from pricing.decision.cold_start import believed_demand, believed_elasticity
@@ -206,6 +207,18 @@ class Pricer:
         grid = self._ask(self._desk.lay_out(requests, today=today))(np.asarray(prices, dtype=np.float64)[:, None])
         units: list[float] = (grid.first[:, :, 0] @ grid.weight).tolist()
         return units
+
+    def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
+        """The named events whose learnt lifts the model's demand of a category has in a period, the largest first.
+
+        Args:
+            date: The period's first day.
+            category: None or unknown: what they add for all categories.
+        """
+        if self._demand is None:
+            return ()
+        names = self._demand.categories.tolist()
+        return self._demand.events_on(date, category=names.index(category) if category in names else -1)
 
     def _ask(self, columns: Columns) -> Ask:
         """Demand of the requests, by the model where it knows them all, or by belief.

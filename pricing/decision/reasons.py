@@ -26,6 +26,7 @@ REASONS: dict[str, str] = {
     "holdout": "the product is held out to measure by; its price is kept inside the guardrails",
     "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "
     "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
+    "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
     "stock_short": "stock is expected to run out before the next delivery, and the price allows for it",
     "no_stock": "there is no stock; priced as it will be once there is",
     "no_model": "no model version is loaded; a rule answered",

@@ -1,10 +1,14 @@
 """What the optimiser sees of demand: prices in, a demand distribution out. No network in sight."""
 
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pricing.data.lifts import Lift
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -175,6 +179,13 @@ class Demand(Protocol):
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
         """Demand at `prices`, shape (request, candidate), each row ascending, in currency units."""
+        ...
+
+    def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
+        """The named events that lift demand of a category (a row, −1 when unknown) in the period that begins on `date`.
+
+        The largest lift comes first.
+        """
         ...
 
     def single(self, *, candidates: int) -> Single | None:

@@ -52,6 +52,9 @@ class Frame:
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         products: Number of products in the sheet.
         elasticity_limits: Lowest and highest elasticity that a node may have.
+        lifts: (group, step) log units that named events add from `start` on, a group being a category, the last one
+            unknown; None where nothing was learnt of any event.
+        group: (row,) row of `lifts` of each row of the sheet.
     """
 
     weights: Weights
@@ -62,6 +65,8 @@ class Frame:
     level_error: tuple[float, float]
     products: int
     elasticity_limits: tuple[float, float]
+    lifts: Floats | None
+    group: Ints
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,19 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
     mean, lift, size = forward.heads(reader.weights, hidden)
     mean += reader.factor[rows[:, None], np.minimum(np.maximum(step, 0), reader.factor.shape[1] - 1)]
     size += reader.narrow[rows, None]
-    return sheet.level[rows][:, None] + profile + mean, lift, size
+    base = sheet.level[rows][:, None] + profile + mean
+    if reader.lifts is not None:
+        base += event_lifts(reader.lifts, reader.group[rows], step)
+    return base, lift, size
+
+
+def event_lifts(lifts: Floats, group: Ints, step: Ints) -> Floats:
+    """(request, ahead) what named events add; 0 beyond the calendar."""
+    last = lifts.shape[1] - 1
+    if step.min(initial=0) >= 0 and step.max(initial=0) <= last:
+        return np.asarray(lifts[group[:, None], step])
+    inside = (step >= 0) & (step <= last)
+    return np.where(inside, lifts[group[:, None], np.clip(step, 0, last)], 0.0)
 
 
 def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:

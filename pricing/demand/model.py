@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.lifts import EventLifts, Lift
 from pricing.data.memory import Memory, Norms, speaks_for_itself
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
@@ -118,6 +119,8 @@ class DemandModel:
             level_error=self.level_error,
             products=len(self.product_ids),
             elasticity_limits=self.elasticity_limits,
+            lifts=self._lifts_ahead(),
+            group=np.concatenate([self.category, np.arange(len(self.priors.level))]),
         )
         factor, narrow = self.combination.factor, self.combination.narrow
         return open_reader(sheet, frame, factor=np.asarray(factor, np.float32), narrow=np.asarray(narrow, np.float32))
@@ -147,6 +150,21 @@ class DemandModel:
             ),
         )
         return replace(self, combination=combination)
+
+    def _lifts_ahead(self) -> Floats | None:
+        if self.norms.lifts is None or not self.norms.lifts.by_period.any():
+            return None
+        return self.norms.lifts.rows(self._dates_ahead(self.encoded.tail.dates[-1]))
+
+    def _dates_ahead(self, start: np.datetime64) -> NDArray[np.datetime64]:
+        """The periods of `holidays` for states as of `start`."""
+        return start + np.arange(len(self.holidays)) * np.timedelta64(STEP_DAYS[self.period], "D")
+
+    def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
+        """The named events that lift demand of a category in a period, by `date`, its first day; see `curve.Demand`."""
+        lifts = self.norms.lifts
+        row = category if category >= 0 else len(self.categories)
+        return [] if lifts is None else lifts.on(np.datetime64(date), row=row, period=self.period)
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
         """Demand at candidate prices; see `curve.DemandGrid`."""
@@ -194,7 +212,7 @@ class DemandModel:
             raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
         if panel.dates[-1].astype(dt.date) < self.state_date:
             raise HistoryError(f"the panel ends on {panel.dates[-1]}, before the state's date {self.state_date}")
-        grown = admit(self, panel)
+        grown = _with_calendar(admit(self, panel), panel)
         aligned = expand(panel, grown.product_ids)
         tail = len(self.encoded.tail.dates)
         if rebuild:
@@ -288,6 +306,17 @@ class DemandModel:
             raise VersionError(f"the demand model's arrays are not complete: {error}") from error
 
 
+def _with_calendar(model: DemandModel, panel: Panel) -> DemandModel:
+    """The model with the events of the days to come as the panel knows them, or else as it knew them itself."""
+    if model.norms.lifts is None:
+        return model
+    ahead = model._dates_ahead(panel.dates[-1])
+    lifts = model.norms.lifts.with_calendar(
+        panel.events, since=np.datetime64(model.state_date), until=ahead[-1], period=model.period
+    )
+    return replace(model, norms=replace(model.norms, lifts=lifts))
+
+
 def admit(model: DemandModel, panel: Panel) -> DemandModel:
     """The model with blank states for the panel's products that it does not know, priced by their category."""
     known = np.isin(panel.product_ids, model.product_ids)
@@ -311,7 +340,9 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
     }
     norms = Norms(
-        **{n: np.concatenate([getattr(model.norms, n), v])[order].astype(np.float32) for n, v in added.items()}
+        **{n: np.concatenate([getattr(model.norms, n), v])[order].astype(np.float32) for n, v in added.items()},
+        lifts=model.norms.lifts
+        and model.norms.lifts.with_products(np.concatenate([model.norms.lifts.category, category])[order]),
     )
     sd = np.concatenate([model.elasticity_sd, model.priors.elasticity_sd[category]])[order].astype(np.float32)
     grade = np.concatenate([model.grade, np.minimum(model.priors.grade[category], CATEGORY)])[order].astype(np.int8)
@@ -348,8 +379,11 @@ def _combination(arrays: dict[str, Any], products: int) -> Combination:
 
 
 def _norms(arrays: dict[str, Any]) -> Norms:
-    # Versions packed before units had a size count in ones.
-    return Norms(**{"unit": np.ones(len(arrays["prior_level"]), np.float32)} | arrays)
+    # Versions packed before units had a size count in ones, those before events were named have no lifts.
+    lifts = below(arrays, "lifts")
+    own = {name: values for name, values in arrays.items() if not name.startswith("lifts/")}
+    former: dict[str, Any] = {"unit": np.ones(len(arrays["prior_level"]), np.float32)}
+    return Norms(**former | own, lifts=EventLifts(**lifts) if lifts else None)
 
 
 def _priors(arrays: dict[str, Any]) -> Priors:

@@ -40,8 +40,8 @@ class Levels(NamedTuple):
 def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Ints, combination: Combination) -> Levels:
     """Each forecaster's level, under the circumstances that are known when the states end.
 
-    These are the calendar's holidays, no promotion, and the competitor's last price; what a request says otherwise
-    the network answers to, whichever forecaster's level it is.
+    These are the calendar's holidays and named events, no promotion, and the competitor's last price; what a request
+    says otherwise the network answers to, whichever forecaster's level it is.
 
     Args:
         reader: Of the model; its own factor and narrowing are not used.
@@ -61,6 +61,8 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
         rows = np.arange(begin, min(begin + CHUNK, len(level)))
         base, drawn, size = forecast.outlook(plain, _ordinary(plain, encoded, category, rows), rows, np.ones_like(rows),
                                           _usual(reader, rows))  # fmt: skip
+        if reader.lifts is not None:  # of all forecasters alike
+            base = base - forecast.event_lifts(reader.lifts, reader.group[rows], np.broadcast_to(steps, base.shape))
         network[rows] = base - reader.sheet.level[rows][:, None] - profile[rows][:, weekday]
         lift[rows], log_size[rows] = drawn[:, :WEEK].mean(axis=1), size[:, :WEEK].mean(axis=1)
     paths = np.zeros((3, *network.shape), np.float32)

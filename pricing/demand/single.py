@@ -144,13 +144,14 @@ class SingleDemand:
         heads += self._bias
         # Some periods ahead are few numbers, with which Python is faster than NumPy.
         level, (least, most) = reader.sheet.level.item(product), LOG_SIZE_LIMITS
+        known = profile if reader.lifts is None else profile + reader.lifts[reader.group.item(product), start:end]
         furthest = reader.factor.shape[1]
         factor = reader.factor[product, start:end].tolist()
         factor += [reader.factor.item(product, -1)] * (end - max(start, furthest))
         logs, total, squares, on_weekend, sizes, sums = [], 0.0, 0.0, 0.0, [], []
         so_far, narrow = 0.0, reader.narrow.item(product)
         for (mean, size, _), bump, weekend, more in zip(
-            heads.tolist(), profile.tolist(), self._weekend[start:end], factor, strict=True
+            heads.tolist(), known.tolist(), self._weekend[start:end], factor, strict=True
         ):
             logs.append(level + bump + mean + more)
             units = math.exp(logs[-1])

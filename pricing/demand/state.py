@@ -63,7 +63,7 @@ def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> St
 
 def _advance_some(weights: Weights, panel: Panel, *, norms: Norms, state: State, rows: Ints) -> State:
     """`advance` for some products: the features of a long past of every product at once would fill the memory."""
-    theirs = Norms(**{name: values[rows] for name, values in vars(norms).items()})
+    theirs = norms.take(rows)
     own = State(select_memory(state.memory, rows), state.hidden[rows], state.cell[rows])
     return advance(weights, panel.select(rows), norms=theirs, state=own)
 
@@ -157,7 +157,7 @@ def encode_unread(
     if not len(rows):
         return encoded.checkpoint, encoded.digest
     theirs = before.select(rows)
-    scales = Norms(**{name: values[rows] for name, values in vars(norms).items()})
+    scales = norms.take(rows)
     fresh = advance(weights, theirs, norms=scales, state=blank(weights, len(rows), theirs))
 
     def put(old: Floats, new: Floats) -> Floats:

@@ -12,6 +12,7 @@ from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.data.units import Units, find_units, in_steps, typical_unit
 from pricing.demand.booster import train_booster
+from pricing.demand.calendar_lifts import learn_lifts
 from pricing.demand.combination import equal_weights, network_alone, volume_rows
 from pricing.demand.elasticity import Shrunk
 from pricing.demand.grades import PRIOR_ONLY
@@ -141,10 +142,14 @@ def fit(
     units = find_units(panel.units_sold, panel.categories)
     if identified is None:
         norms = initial_norms(panel, category=category, units=units, config=config)
+        norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1))
         own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
         identified = identify(
             panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
         )
+    # Again, now that elasticities are known: what prices did to the days of an event is no lift of it.
+    lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
+    identified = replace(identified, norms=replace(identified.norms, lifts=lifts))
     table = build_table(panel, norms=identified.norms, category=category)
     periods = len(panel.dates)
     horizon = min(config.horizon, periods // 3)

@@ -1,6 +1,6 @@
 """How far a model's states lie from those that its rows give when they are encoded anew: what gates a refresh."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
     """
     count = len(model.product_ids)
     rows = np.unique(np.linspace(0, count - 1, num=min(sample, count)).astype(np.int64))
-    norms = replace(model.norms, **{part.name: getattr(model.norms, part.name)[rows] for part in fields(model.norms)})
+    norms = model.norms.take(rows)
     encoded, ids = model.encoded, model.product_ids[rows]
     whole = covers(panel, model)
     if whole:

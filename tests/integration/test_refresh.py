@@ -1,5 +1,6 @@
 """refresh as a job: new products, late corrections, a rewritten past. The small cases are in test_promote.py."""
 
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -15,12 +16,15 @@ from pipelines import promote, refresh, rollback
 from pipelines.cli import EXIT_REFUSED
 from pipelines.retrain import trained_already
 from pricing.config import load_config
-from pricing.data.panel import SERIES, Panel
+from pricing.data.calendar import WEEKDAYS
+from pricing.data.panel import SERIES, Event, Panel
 from pricing.decision.facts import ProductFacts
+from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
+from pricing.registry.version import LoadedVersion
 from tests.experiments import ROOT, cut_off_before
 from tests.integration.test_promote import Shop, shop, whole
-from tests.versions import make_demand
+from tests.versions import make_demand, with_feast
 
 __all__ = ["shop", "whole"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
@@ -295,6 +299,58 @@ def test_the_holidays_of_the_days_ahead_are_known_after_a_refresh(shop: Shop) ->
     version = shop.fetch("challenger")
     assert len(version.demand.holidays) == 420
     assert 8 <= version.demand.holidays.sum() <= 20, "a year's holidays of the configured country"
+
+
+def test_a_refresh_takes_the_promotions_that_are_planned_by_then(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, product = tmp_path / "plan.csv", str(shop.whole.product_ids[0])
+    days = [str(day) for day in shop.panel(165).dates[-1] + np.array([-30, -20, 3, 9])]
+    config = load_config()
+    config = config.model_copy(update={"data": config.data.model_copy(update={"promotions": str(plan)})})
+    plan.write_text(f"product_id,first,last\n{product},{days[0]},{days[1]}\n{product},{days[2]},{days[3]}\n")
+    shop.add(days=150, alias="champion", config=config)
+    sales = shop.sales(165)
+
+    assert refresh.main(["--sales", sales]) == 0
+    planned = shop.fetch("challenger")
+    plan.write_text(f"product_id,first,last\n{product},{days[2]},{days[2]}\n")
+    assert refresh.main(["--sales", sales]) == 0
+    changed = shop.fetch("challenger")
+    plan.unlink()
+    assert refresh.main(["--version", "3", "--sales", shop.sales(166)]) == 0
+    gone = shop.fetch("4")
+
+    assert [str(day) for day in planned.facts.promotions.last] == [days[3]], "what is over is left out"
+    assert [str(day) for day in changed.facts.promotions.last] == [days[2]]
+    assert gone.facts.promotions.spans() == changed.facts.promotions.spans()
+    assert "the promotions that the version knows stay planned" in capsys.readouterr().out
+    assert "promotion_planned" in reasons_of(changed, product, days[2])
+
+
+def reasons_of(version: LoadedVersion, product: str, day: str) -> list[str]:
+    """The reasons of a silent request for a day."""
+    date = dt.date.fromisoformat(day)
+    ask = PriceRequest(product_id=product, current_stock=10, day_of_week=WEEKDAYS[date.weekday()], date=date)
+    return version.pricer(version="3").price([ask], today=date)[0].reasons
+
+
+def test_the_lifts_of_coming_events_are_known_after_a_refresh(shop: Shop) -> None:
+    before, panel = shop.panel(150), shop.panel(160)
+    past, coming = (panel.dates[-1] + away for away in (-5, 30))
+    lifted = with_feast(make_demand(before), date=str(past))
+    shop.add(panel=before, alias="champion", demand=lifted)
+    feasts = tuple(Event("Feast", day, day, before=1, after=1) for day in (past, coming))
+
+    assert refresh.main(["--sales", shop.sales(160, panel=replace(panel, events=feasts))]) == 0
+
+    version = shop.fetch("challenger")
+    lifts = version.demand.norms.lifts
+    assert lifts.rows(np.array([coming - 1, coming, coming + 1]))[0] == pytest.approx([0.15, 0.3, 0.0])
+    assert len(lifts.dates) - 1 == int((panel.dates[-1] - lifts.dates[0]) // np.timedelta64(1, "D")) + 419
+    assert version.meta["checks"]["parity"] < 1e-5
+    assert version.meta["checks"]["parity_from_scratch"]
+    assert promote.main([]) == 0
 
 
 def test_a_refresh_is_no_training_on_the_sales_it_read(shop: Shop) -> None:

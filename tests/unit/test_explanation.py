@@ -2,6 +2,7 @@ import datetime as dt
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pricing.data.promotions import Promotions
 from pricing.decision.explanation import GROUPS, explain, shapley
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -19,7 +21,7 @@ from pricing.registry.version import load
 from tests.decision_kit import TODAY as KIT_TODAY
 from tests.decision_kit import ConstantElasticity, config, facts
 from tests.serving_kit import REQUEST, Shop, open_shop
-from tests.versions import shared_version
+from tests.versions import shared_version, with_feast
 
 TODAY = dt.date(2023, 8, 1)
 
@@ -127,6 +129,58 @@ def test_the_price_of_a_product_whose_cost_is_assumed_is_the_one_explained(curre
     assert "cost_assumed" in explanation.decision.decision.reasons
     assert explanation.value == explanation.decision.decision.recommended_price
     assert "cost" not in {driver.name for driver in explanation.drivers}
+
+
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        ("2023-08-03", "2023-08-03 (1 day before Feast: +16 % ± 7 %), rather than"),
+        ("2023-08-04", "2023-08-04 (Feast: +35 % ± 8 %), rather than"),
+        ("2023-08-08", "2023-08-08, rather than"),
+    ],
+)
+def test_a_named_event_of_the_day_is_said_with_its_lift(day: str, said: str) -> None:
+    version = load(shared_version())
+    pricer = replace(version, demand=with_feast(version.demand, date="2023-08-04")).pricer(version="7")
+    weekday = dt.date.fromisoformat(day).strftime("%A")
+
+    explanation = explain(request(date=day, day_of_week=weekday), pricer, today=TODAY, quantity="demand")
+
+    (driver,) = [driver for driver in explanation.drivers if driver.name == "day"]
+    assert said in driver.sentence
+
+
+def test_the_lift_of_an_event_is_the_days_doing(pricer: Pricer) -> None:
+    version = load(shared_version())
+    lifted = replace(version, demand=with_feast(version.demand, date="2023-08-04")).pricer(version="7")
+    asked = request(date="2023-08-04", day_of_week="Friday")
+
+    plain, found = (explain(asked, each, today=TODAY, quantity="demand") for each in (pricer, lifted))
+
+    effects = {driver.name: driver.effect for driver in found.drivers}
+    assert sum(effects.values()) == pytest.approx(found.value - found.baseline_value, abs=1e-9)
+    assert effects["day"] > {driver.name: driver.effect for driver in plain.drivers}["day"]
+
+
+def test_a_request_that_denies_the_holiday_keeps_the_lift_of_the_calendar() -> None:
+    version = load(shared_version())
+    lifted = replace(version, demand=with_feast(version.demand, date="2023-08-04"))
+    ask = request(date="2023-08-04", day_of_week="Friday", is_holiday=False)
+
+    with_it, without = (each.pricer(version="7").demand_at([ask], [10.0], today=TODAY)[0] for each in (lifted, version))
+
+    assert with_it / without == pytest.approx(np.exp(0.3), rel=1e-4)
+
+
+def test_a_planned_promotion_is_explained_as_one() -> None:
+    plan = Promotions(np.array(["apple"]), np.array(["2025-03-07"], "M8[D]"), np.array(["2025-03-07"], "M8[D]"))
+    pricer = Pricer(ConstantElasticity(), facts().planned(plan), config(), version="1")
+    asked = PriceRequest(product_id="apple", current_stock=100, day_of_week="Friday", date=dt.date(2025, 3, 7))
+
+    explanation = explain(asked, pricer, today=KIT_TODAY)
+
+    assert "promotion_planned" in explanation.decision.decision.reasons
+    assert "promotion" in {driver.name for driver in explanation.drivers}
 
 
 def test_an_unknown_product_is_explained_too(pricer: Pricer) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
+from pricing.data.promotions import Promotions
 from pricing.decision.cadence import UNKNOWN
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
@@ -144,6 +145,19 @@ def test_facts_survive_being_taken_apart_and_put_together() -> None:
     for name, array in facts.to_arrays().items():
         np.testing.assert_array_equal(getattr(again, name), array)
         assert array.dtype != object
+
+
+def test_a_plan_of_promotions_comes_along_and_what_is_over_does_not() -> None:
+    days = np.array(["2020-01-01", "2090-01-01"], "M8[D]")
+    plan = Promotions(np.array(["A", "B"]), days, days + 3)
+    plain = ProductFacts.from_panel(panel())
+    facts = plain.planned(plan)
+
+    again = ProductFacts.from_arrays(facts.to_arrays(), facts.meta())
+
+    assert again.promotions.product_id.tolist() == ["B"]
+    assert again.promotions.spans() == facts.promotions.spans()
+    assert plain.to_arrays().keys() == facts.to_arrays().keys() - {f"promotions/{n}" for n in vars(plan)}
 
 
 def test_the_prices_seen_are_those_of_rows() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.model_card import model_card
 from pricing.demand.grades import AT_LIMIT, OWN_HISTORY, PRIOR_ONLY, TREND
 from pricing.registry.version import LoadedVersion, load
-from tests.versions import shared_version
+from tests.versions import shared_version, with_feast
 
 SCORES = {"wape": 0.3, "wape_naive": 0.4, "coverage_80": 0.8, "coverage_95": 0.95}
 OLD: dict[str, Any] = {
@@ -109,6 +109,18 @@ def test_the_card_names_estimates_at_a_limit() -> None:
     text = model_card(replace(version(), demand=limited, backtest=OLD), model="pricing")
 
     assert f"no finding: {demand.product_ids[2]}, {demand.product_ids[5]}." in text
+
+
+def test_the_card_names_events_with_what_they_add_to_demand() -> None:
+    feast = replace(version(), demand=with_feast(version().demand, date="2023-08-04"), backtest=OLD)
+    weak = replace(version(), demand=with_feast(version().demand, date="2023-08-04", lift=0.01), backtest=OLD)
+    first = version().demand.categories[0]
+
+    assert f"| Feast | 3 × | +16 % ± 7 % | +35 % ± 8 % | +0 % ± 6 % | {first} +35 % ± 8 % |" in model_card(
+        feast, model="pricing"
+    )
+    assert "No named event changes demand" in model_card(weak, model="pricing")
+    assert "## Events" not in card(OLD)
 
 
 def test_the_card_of_a_version_that_holds_only_says_so() -> None:

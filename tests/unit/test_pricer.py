@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pricing.data.promotions import Promotions
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.cold_start import believed_demand
 from pricing.decision.columns import Desk
@@ -107,6 +108,58 @@ def test_a_requests_cost_governs_profit_even_where_the_facts_assume_one() -> Non
 
     assert "cost_assumed" not in decision.reasons
     assert decision.expected_margin == pytest.approx(decision.expected_units * (decision.recommended_price - 5.0))
+
+
+PLAN = Promotions(np.array(["apple"]), np.array(["2025-03-07"], "M8[D]"), np.array(["2025-03-09"], "M8[D]"))
+
+
+@pytest.mark.parametrize(
+    ("product", "said", "day", "planned"),
+    [
+        ("apple", {}, 7, True),
+        ("apple", {}, 9, True),
+        ("apple", {}, 10, False),
+        ("apple", {}, 6, False),
+        ("bread", {}, 7, False),
+        ("apple", {"is_promo": False}, 7, False),
+        ("apple", {"is_promo": True}, 7, False),
+    ],
+)
+def test_a_request_that_is_silent_takes_the_planned_promotion(
+    product: str, said: dict[str, Any], day: int, planned: bool
+) -> None:
+    date = dt.date(2025, 3, day)
+    asked = ask(product, date=date, day_of_week=date.strftime("%A"), **said)
+    by = pricer(known=facts().planned(PLAN), guardrails={"min_advertised": 1.2, "max_move": None})
+
+    decision = answer(asked, by)
+
+    assert ("promotion_planned" in decision.reasons) == planned
+    advertised = planned or said.get("is_promo", False)
+    assert (decision.recommended_price >= 12.0) == advertised, "the minimum advertised price tells whether it counts"
+
+
+def test_without_a_plan_a_silent_request_is_one_without_promotion() -> None:
+    silent, loud = answer(ask()), answer(ask(is_promo=False))
+
+    assert silent.model_dump(exclude={"decision_id"}) == loud.model_dump(exclude={"decision_id"})
+
+
+def test_a_planned_promotion_is_priced_alike_alone_and_in_a_batch() -> None:
+    panel = make_panel()
+    day = (panel.dates[-1] + 3).astype("M8[D]")
+    plan = Promotions(np.array(["P0"]), np.array([day]), np.array([day]))
+    known = ProductFacts.from_panel(panel).planned(plan)
+    by = Pricer(make_model(panel), known, config(), version="1")
+    asked = ask("P0", date=day.astype(dt.date), day_of_week=day.astype(dt.date).strftime("%A"))
+
+    (alone,) = by.price([asked], today=panel.dates[-1].astype(dt.date))
+    batch = by.price([asked] * 6, today=panel.dates[-1].astype(dt.date))
+    written = by.price([asked.model_copy(update={"is_promo": True})], today=panel.dates[-1].astype(dt.date))[0]
+
+    assert "promotion_planned" in alone.reasons
+    assert {decision.recommended_price for decision in batch} == {alone.recommended_price}
+    assert written.recommended_price == alone.recommended_price
 
 
 def test_product_then_category_then_rule_each_labelled() -> None:

@@ -1,0 +1,237 @@
+"""What named events add to demand: learnt log units by event, day of its window and category. NumPy only."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data.panel import STEP_DAYS, Event, Period
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Bools = NDArray[np.bool_]
+Days = NDArray[np.datetime64]
+Strings = NDArray[np.str_]
+
+
+class Placed(NamedTuple):
+    """A period inside the window of an event; `event` is a row of names, `position` periods from the event itself."""
+
+    event: int
+    position: int
+    at: int
+    category: str
+
+
+class Lift(NamedTuple):
+    """What one event adds to one period's demand: `value` and `sd` in log units, `position` periods from the event."""
+
+    name: str
+    position: int
+    value: float
+    sd: float
+    period: Period
+
+    def words(self) -> str:
+        """The event, the distance from it, and the lift, such as "2 days before Thanksgiving Day: +38 % ± 9 %"."""
+        count = abs(self.position)
+        when = f"{count} {self.period}{'s' if count > 1 else ''} {'before' if self.position < 0 else 'after'} "
+        return f"{when if count else ''}{self.name}: {percent(self.value, self.sd)}"
+
+
+def percent(value: float, sd: float) -> str:
+    """A lift in log units and its standard deviation as per cent of demand (delta method)."""
+    return f"{100 * np.expm1(value):+.0f} % ± {100 * np.exp(value) * sd:.0f} %"
+
+
+@dataclass(frozen=True)
+class EventLifts:
+    """Learnt lifts, the calendar of events that they stand in, and what both make of each period.
+
+    A row is a category, the last one an unknown category. Nothing here changes after training but the calendar of
+    the periods to come.
+
+    Attributes:
+        category: (product,) row of each product's category.
+        categories: (category,) their names.
+        names: (event,) names of events.
+        positions: (position,) ascending: periods from the event, 0 on it, below 0 before it.
+        value: (row, event, position) log units added; 0 where nothing was learnt.
+        sd: (row, event, position) standard deviation of the value; 0 where nothing was learnt.
+        seen: (event,) occurrences in the history.
+        dates: (period,) evenly spaced, from the first period of the history on.
+        by_period: (row, period) log units that the events of each period add.
+        event: (span,) row of names of each occurrence in the calendar.
+        first: (span,) its first day.
+        last: (span,) its last day.
+        only: (span,) the category that alone it lifts; empty for all.
+        before: (span,) periods of its window before it.
+        after: (span,) periods of its window after it.
+        overlay: (span,) whether it adds to other events of the period instead of giving way to nearer ones.
+    """
+
+    category: Ints
+    categories: Strings
+    names: Strings
+    positions: Ints
+    value: Floats
+    sd: Floats
+    seen: Ints
+    dates: Days
+    by_period: Floats
+    event: Ints
+    first: Days
+    last: Days
+    only: Strings
+    before: Ints
+    after: Ints
+    overlay: Bools
+
+    def take(self, rows: Ints | Bools) -> "EventLifts":
+        """The lifts of some products."""
+        return replace(self, category=self.category[rows])
+
+    def of(self, dates: Days) -> Floats:
+        """(product, date) log units that the events of each period add to each product's demand; 0 off the calendar."""
+        return self.rows(dates)[self.category]
+
+    def rows(self, dates: Days) -> Floats:
+        """(row, date) the same for each category, the last row for an unknown one."""
+        step = self.dates[1] - self.dates[0]
+        at = (dates.astype(self.dates.dtype) - self.dates[0]) // step
+        inside = (at >= 0) & (at < len(self.dates))
+        return np.where(inside, self.by_period[:, np.clip(at, 0, len(self.dates) - 1)], np.float32(0.0))
+
+    def on(self, date: np.datetime64, *, row: int, period: Period) -> list[Lift]:
+        """The events whose windows hold a period and what each of them adds, the largest first; row −1 is unknown."""
+        dates = np.asarray([date], self.dates.dtype)
+        category = str(self.categories[row]) if 0 <= row < len(self.categories) else ""
+        found = []
+        for event, position, _, only in place(self.events(), self.names.tolist(), dates, period=period):
+            if only not in ("", category) or position not in self.positions:
+                continue
+            column = int(np.searchsorted(self.positions, position))
+            value, sd = (float(table[row, event, column]) for table in (self.value, self.sd))
+            if sd > 0:
+                found.append(Lift(str(self.names[event]), position, value, sd, period))
+        return sorted(found, key=lambda lift: -abs(lift.value))
+
+    def events(self) -> tuple[Event, ...]:
+        """The calendar, in the order in which events of one day have the word."""
+        columns = (self.event, self.first, self.last, self.only, self.before, self.after, self.overlay)
+        return tuple(
+            Event(str(self.names[event]), first, last, str(only), int(before), int(after), bool(overlay))
+            for event, first, last, only, before, after, overlay in zip(*columns, strict=True)
+        )
+
+    def with_products(self, category: Ints) -> "EventLifts":
+        """The same lifts for other products, given by the rows of their categories."""
+        return replace(self, category=np.asarray(category, np.int32))
+
+    def with_calendar(
+        self, events: Sequence[Event], *, since: np.datetime64, until: np.datetime64, period: Period
+    ) -> "EventLifts":
+        """The same lifts in a newer calendar.
+
+        Periods up to `since` stay as they were encoded, whatever the calendar says of them now. An event that was
+        not in the calendar when lifts were learnt lifts nothing.
+
+        Args:
+            events: The calendar; empty keeps the one that there is.
+            since: The last period that states have read.
+            until: The last period to be worked out.
+            period: The grain.
+        """
+        events = self._joined(events, since=since)
+        known = set(self.names.tolist())
+        names = np.concatenate([self.names, np.array(sorted({event.name for event in events} - known), np.str_)])
+        width = ((0, 0), (0, len(names) - len(self.names)), (0, 0))
+        value, sd = np.pad(self.value, width), np.pad(self.sd, width)
+        dates = np.arange(self.dates[0], until + np.timedelta64(1, "D"), STEP_DAYS[period], dtype="datetime64[D]")
+        placed = list(place(events, names.tolist(), dates, period=period))
+        by_period = spread(placed, value, self.positions, categories=self.categories, periods=len(dates))
+        kept = int((self.dates[: len(dates)] <= since).sum())
+        by_period[:, :kept] = self.by_period[:, :kept]
+        return replace(
+            self,
+            names=names,
+            value=value,
+            sd=sd,
+            seen=np.pad(self.seen, (0, len(names) - len(self.seen))),
+            dates=dates,
+            by_period=by_period,
+            **calendar_columns(events, names.tolist()),
+        )
+
+    def _joined(self, events: Sequence[Event], *, since: np.datetime64) -> tuple[Event, ...]:
+        """The own calendar up to a day, and what a newer one says of the days after it."""
+        own = self.events()
+        coming = [event for event in events if event.first > since]
+        if not events or set(coming) == {event for event in own if event.first > since}:
+            return own
+        return (*(event for event in own if event.first <= since), *coming)
+
+
+def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str, Any]:
+    """A calendar as the columns of `EventLifts`."""
+    row = {name: number for number, name in enumerate(names)}
+    return {
+        "event": np.array([row[event.name] for event in events], np.int32),
+        "first": np.array([event.first for event in events], "datetime64[D]"),
+        "last": np.array([event.last for event in events], "datetime64[D]"),
+        "only": np.array([event.category for event in events], np.str_),
+        "before": np.array([event.before for event in events], np.int32),
+        "after": np.array([event.after for event in events], np.int32),
+        "overlay": np.array([event.overlay for event in events], np.bool_),
+    }
+
+
+def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period: Period) -> Iterator[Placed]:
+    """The periods of each event's window, in no order.
+
+    A period belongs to the nearest event that is no overlay; of two as near, to the one ahead, then to the shorter,
+    then to the earlier in the calendar. Overlays take every period of their windows besides.
+
+    Args:
+        events: The calendar.
+        names: Names in the order of their rows; events of other names still keep periods from others.
+        dates: (period,) first days of periods, evenly spaced.
+        period: The grain.
+    """
+    row = {name: number for number, name in enumerate(names)}
+    step = STEP_DAYS[period]
+    start, count = int(dates[0].astype("datetime64[D]").astype(np.int64)), len(dates)
+    best: dict[int, tuple[tuple[int, bool, int, int], str, int]] = {}
+    for order, event in enumerate(events):
+        first, last = ((int(day.astype(np.int64)) - start) // step for day in (event.first, event.last))
+        for at in range(max(first - event.before, 0), min(last + event.after, count - 1) + 1):
+            position = min(at - first, 0) + max(at - last, 0)
+            if event.overlay:
+                if event.name in row:
+                    yield Placed(row[event.name], position, at, event.category)
+                continue
+            rank = (abs(position), position > 0, last - first, order)
+            if at not in best or rank < best[at][0]:
+                best[at] = (rank, event.name, position)
+    for at, (_, name, position) in best.items():
+        if name in row:
+            yield Placed(row[name], position, at, "")
+
+
+def spread(
+    placed: Sequence[Placed], value: Floats, positions: Ints, *, categories: Strings, periods: int
+) -> NDArray[np.float32]:
+    """(row, period) what the events of each period add, from (row, event, position) values."""
+    by_period = np.zeros((len(value), periods), np.float32)
+    group = {str(name): row for row, name in enumerate(categories)}
+    column = {int(position): number for number, position in enumerate(positions)}
+    for event, position, at, only in placed:
+        if position not in column:
+            continue  # a longer window than the one that lifts were learnt in
+        if not only:
+            by_period[:, at] += value[:, event, column[position]]
+        elif only in group:
+            by_period[group[only], at] += value[group[only], event, column[position]]
+    return by_period

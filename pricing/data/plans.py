@@ -1,0 +1,88 @@
+"""Calendars that a user brings along: events, school holidays, promotions. Read and checked, with nothing assumed."""
+
+import difflib
+
+import numpy as np
+import pandas as pd
+
+from pricing.data.promotions import Promotions
+from pricing.data.source import read_sales, without_secrets
+from pricing.errors import PlanError, Violation
+
+
+def read_promotions(where: str) -> Promotions:
+    """Reads planned promotions: product_id, first, last.
+
+    Args:
+        where: A file, folder or URL that `pricing.data.source.read_sales` takes.
+
+    Raises:
+        SourceError: There is nothing there, or it cannot be read.
+        PlanError: A column is missing, or rows without a product or a usable date; each is counted.
+    """
+    frame = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
+    return Promotions(
+        frame["product_id"].to_numpy(np.str_),
+        frame["first"].to_numpy().astype("datetime64[D]"),
+        frame["last"].to_numpy().astype("datetime64[D]"),
+    )
+
+
+def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Reads a table whose columns date, first, last and last_date are days and whose others are texts.
+
+    Args:
+        where: A file, folder or URL that `read_sales` takes.
+        key: The setting that names it, for messages.
+        needed: Columns that must be there and filled, the first day before the last one.
+        optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
+
+    Raises:
+        SourceError: There is nothing there, or it cannot be read.
+        PlanError: A column is missing, or rows hold what they must not; each rule is counted.
+    """
+    raw = read_sales(where)
+    shown = without_secrets(where)
+    _check_columns(raw, needed, where=shown, key=key)
+    columns: dict[str, pd.Series] = {}
+    faults: list[Violation] = []
+    for name in (*needed, *optional):
+        cells = raw[name] if name in raw else pd.Series(None, index=raw.index, dtype=object)
+        empty = cells.isna() | (cells.astype(str).str.strip() == "")
+        if name in needed and empty.any():
+            faults.append(_fault(f"{name} must not be missing", empty, raw))
+        if name not in ("date", "first", "last", "last_date"):
+            columns[name] = cells.astype(str).str.strip().where(~empty, "")
+            continue
+        days = pd.to_datetime(cells.where(~empty).astype(str).where(~empty), format="ISO8601", errors="coerce")
+        wrong = days.isna() & ~empty
+        if wrong.any():
+            faults.append(_fault(f"{name} must be an ISO day such as 2026-11-27", wrong, raw, column=name))
+        columns[name] = days.dt.normalize()
+    for first, last in (("date", "last_date"), ("first", "last")):
+        if last in columns:
+            columns[last] = columns[last].fillna(columns[first])
+            if (late := columns[last] < columns[first]).any():
+                faults.append(_fault(f"{last} must not come before {first}", late, raw, column=last))
+    if faults:
+        raise PlanError(shown, key=key, violations=faults)
+    return pd.DataFrame(columns)
+
+
+def _check_columns(raw: pd.DataFrame, needed: tuple[str, ...], *, where: str, key: str) -> None:
+    names = [str(name) for name in raw.columns]
+    faults = []
+    for name in needed:
+        if name in names:
+            continue
+        near = difflib.get_close_matches(name, [other for other in names if other not in needed], n=1, cutoff=0.5)
+        hint = f"; rename {near[0]!r} if that is it" if near else ""
+        faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
+    if faults:
+        raise PlanError(where, key=key, violations=faults)
+
+
+def _fault(rule: str, broken: "pd.Series[bool]", raw: pd.DataFrame, *, column: str = "") -> Violation:
+    row = int(np.argmax(broken.to_numpy()))
+    found = f" ({column} {raw[column].iloc[row]!r})" if column else ""
+    return Violation(rule, int(broken.sum()), f"row {row + 1}{found}")

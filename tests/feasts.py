@@ -1,0 +1,66 @@
+"""Sales of two categories whose only event is known to the decimal: what learnt lifts are held to."""
+
+import numpy as np
+
+from pricing.data.panel import Event, Panel, Period
+
+START = np.datetime64("2021-01-04")  # a Monday
+FEAST = (60, 415, 790, 1180)  # day of the Feast in each of three years, and of the one to come
+QUIET = (200, 570, 935)
+TRUE = {"a": {-1: 0.3, 0: 0.6, 1: -0.2}, "b": {-1: 0.3, 0: 1.0, 1: -0.2}}  # log units by category and position
+PERIODS = 1095
+
+
+def event(name: str, day: int, *, last: int | None = None, **more: object) -> Event:
+    around = {"before": 1, "after": 1} | more
+    return Event(name, START + day, START + (day if last is None else last), **around)  # type: ignore[arg-type]
+
+
+CALENDAR = (
+    *(event("Feast", day) for day in FEAST),
+    *(event("Quiet", day) for day in QUIET),
+    event("Never", 1200),
+)
+
+
+def make_panel(
+    *,
+    events: tuple[Event, ...] = CALENDAR,
+    products: int = 24,
+    mean: float = 20.0,
+    periods: int = PERIODS,
+    period: Period = "day",
+    lift: object = TRUE,
+    shock: float = 0.05,
+    seed: int = 0,
+) -> Panel:
+    """Poisson sales in two categories with a week, prices that move, a day's shock, and lifts of the Feast."""
+    rng = np.random.default_rng(seed)
+    shape = (products, periods)
+    step = 1 if period == "day" else 7
+    categories = np.array(["a", "b"])[np.arange(products) % 2]
+    price = (10.0 * np.exp(rng.choice([0.0, -0.1, 0.1], shape))).astype(np.float32)
+    week = np.tile([0.0, -0.1, -0.1, 0.0, 0.1, 0.4, 0.3], periods // 7 + 1)[:periods] if period == "day" else 0.0
+    log = np.log(mean) + week + rng.normal(0, shock, periods) - 2.0 * np.log(price / 10.0)
+    for row, category in enumerate(categories):
+        for day in FEAST:
+            for position, value in lift.get(category, {}).items():  # type: ignore[attr-defined]
+                if 0 <= day // step + position < periods:
+                    log[row, day // step + position] += value
+    return Panel(
+        period=period,
+        product_ids=np.array([f"P{row:03d}" for row in range(products)]),
+        categories=categories,
+        dates=START + step * np.arange(periods),
+        present=np.ones(shape, bool),
+        units_sold=rng.poisson(np.exp(log)).astype(np.float32),
+        price=price,
+        list_price=np.full(shape, 10.0, np.float32),
+        unit_cost=np.full(shape, 6.0, np.float32),
+        stock=np.full(shape, np.nan, np.float32),
+        comp_price=np.full(shape, np.nan, np.float32),
+        is_promo=np.zeros(shape, np.float32),
+        is_holiday=np.zeros(shape, np.float32),
+        cost_assumed=np.zeros(products, bool),
+        events=events,
+    )

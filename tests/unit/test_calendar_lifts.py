@@ -1,0 +1,207 @@
+"""Lifts learnt from sales whose true lifts are known: recovered, shrunk, and blind to what came later."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from pricing.data.lifts import EventLifts
+from pricing.data.memory import Norms
+from pricing.data.panel import Panel
+from pricing.demand.calendar_lifts import learn_lifts
+from tests.feasts import CALENDAR, FEAST, START, TRUE, event, make_panel
+
+
+def learn(panel: Panel, **more: object) -> EventLifts:
+    categories, category = np.unique(panel.categories, return_inverse=True)
+    products = len(category)
+    norms = Norms(
+        usual_price=np.full(products, 10.0, np.float32),
+        unit=np.ones(products, np.float32),
+        prior_level=np.full(products, 15.0, np.float32),
+        elasticity=np.full(products, -2.0, np.float32),
+        weekend=np.zeros(products, np.float32),
+    )
+    found = learn_lifts(panel, norms=norms, category=category, ahead=120, **more)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.by_period.shape == (len(categories) + 1, len(panel.dates) + 120)
+    return found
+
+
+def of(lifts: EventLifts, name: str, position: int, *, sd: bool = False) -> np.ndarray:
+    """(row,) of one event's position."""
+    table = lifts.sd if sd else lifts.value
+    return table[:, lifts.names.tolist().index(name), lifts.positions.tolist().index(position)]
+
+
+LEARNT = learn(make_panel())
+
+
+def test_known_lifts_are_found_by_category_and_day() -> None:
+    for row, category in enumerate(("a", "b")):
+        for position, true in TRUE[category].items():
+            value, sd = of(LEARNT, "Feast", position)[row], of(LEARNT, "Feast", position, sd=True)[row]
+
+            assert value == pytest.approx(true, abs=0.08)
+            assert abs(value - true) < 3 * sd
+
+
+def test_a_category_nobody_knows_has_what_all_have_in_common() -> None:
+    together = of(LEARNT, "Feast", 0)
+
+    assert together[0] < together[2] < together[1]
+
+
+def test_days_without_an_effect_are_lifted_by_next_to_nothing() -> None:
+    for position in (-1, 0, 1):
+        value, sd = of(LEARNT, "Quiet", position), of(LEARNT, "Quiet", position, sd=True)
+
+        assert np.abs(value).max() < 0.1
+        assert (np.abs(value) < 3 * sd).all()
+
+
+def test_an_event_never_seen_lifts_nothing_and_is_known_to_be_unknown() -> None:
+    assert (of(LEARNT, "Never", 0) == 0).all()
+    assert (of(LEARNT, "Never", 0, sd=True) == 0).all()
+    assert LEARNT.seen[LEARNT.names.tolist().index("Never")] == 0
+    assert LEARNT.seen[LEARNT.names.tolist().index("Feast")] == 3
+
+
+def test_the_lift_stands_on_the_coming_day_of_the_event() -> None:
+    assert_array_equal(LEARNT.by_period[:, 1180], of(LEARNT, "Feast", 0))
+    assert (LEARNT.by_period[:, 1100:1179] == 0).all()
+
+
+def test_without_a_calendar_there_are_no_lifts() -> None:
+    panel = replace(make_panel(products=2, periods=100), events=())
+
+    assert learn_lifts(panel, norms=None, category=np.zeros(2, int), ahead=10) is None  # type: ignore[arg-type]
+
+
+def test_what_few_sales_show_is_shrunk() -> None:
+    """A day of two products that sell 0.7 a day is off by about 0.7 log units, and the mean of two of them by 0.5."""
+    found = [learn(make_panel(products=2, mean=0.7, seed=seed, lift={}, periods=500)) for seed in range(6)]
+
+    assert np.sqrt(np.mean([np.square(of(lifts, "Feast", 0)) for lifts in found])) < 0.15
+
+
+def test_more_history_is_believed_more() -> None:
+    once = learn(make_panel(products=40, periods=400))
+    thrice = LEARNT
+
+    assert (of(once, "Feast", 0, sd=True) > of(thrice, "Feast", 0, sd=True)).all()
+    assert (np.abs(of(once, "Feast", 0)) < np.abs(of(thrice, "Feast", 0)) + 0.1).all()
+    assert of(once, "Feast", 0)[2] > 0.4
+
+
+def test_an_event_that_came_once_to_few_products_counts_for_nothing() -> None:
+    panel = make_panel(products=4, periods=400)
+
+    found = learn(panel)
+
+    assert (of(found, "Feast", 0) == 0).all()
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(450, 600), st.integers(0, 100))
+def test_no_fold_sees_what_came_after_its_cutoff(cutoff: int, seed: int) -> None:
+    panel = make_panel(products=6, seed=3, periods=700)
+    later = np.arange(700) > cutoff
+    other = replace(
+        panel,
+        units_sold=np.where(later, np.random.default_rng(seed).poisson(99, panel.present.shape), panel.units_sold),
+        price=np.where(later, 3.0, panel.price).astype(np.float32),
+        present=panel.present & ~(later & (np.arange(700) % 3 == 0)),
+    )
+
+    ours, theirs = (learn(each.through(START + cutoff)) for each in (panel, other))
+
+    for name, values in vars(ours).items():
+        assert_array_equal(values, getattr(theirs, name))
+
+
+def test_units_on_another_scale_show_the_same_lifts() -> None:
+    panel = make_panel(products=8, mean=200.0)
+    found = learn(panel)
+    norms_scale = replace(panel, units_sold=panel.units_sold * 4)
+
+    assert np.abs(learn(norms_scale).value - found.value).max() < 0.01
+
+
+def test_what_a_promotion_draws_is_no_lift_of_the_event() -> None:
+    panel = make_panel(lift={})
+    promo, units, price = panel.is_promo.copy(), panel.units_sold.copy(), panel.price.copy()
+    for day in FEAST[:3]:
+        promo[::4, day], price[::4, day] = 1.0, 8.0
+        units[::4, day] *= 6.0
+
+    found = learn(replace(panel, is_promo=promo, units_sold=units, price=price))
+
+    assert np.abs(of(found, "Feast", 0)).max() < 0.06
+
+
+def test_a_sold_out_feast_is_lifted_no_less_than_it_sold() -> None:
+    panel = make_panel()
+    stock = np.full(panel.stock.shape, np.nan, np.float32)
+    units = panel.units_sold.copy()
+    for day in FEAST[:3]:
+        stock[:, day] = 1.0  # opened all but empty
+        units[:, day] = 1.0
+
+    found = learn(replace(panel, stock=stock, units_sold=units))
+
+    assert of(found, "Feast", 0).min() > -0.1
+
+
+def test_a_season_that_the_level_lags_behind_is_no_lift() -> None:
+    panel = make_panel(lift={})
+    season = np.exp(0.8 * np.sin(2 * np.pi * np.arange(1095) / 365))  # falls fastest around the Quiet days
+
+    found = learn(replace(panel, units_sold=np.round(panel.units_sold * season).astype(np.float32)))
+
+    assert np.abs(found.value[:, found.names.tolist().index("Quiet")]).max() < 0.12
+
+
+def test_a_closed_day_does_not_make_other_events_believed_more() -> None:
+    panel = make_panel(lift={})
+    events = (*CALENDAR, *(event("Closed", day) for day in (300, 665, 1030)))
+    units = panel.units_sold.copy()
+    units[:, [300, 665, 1030]] = 0.0
+
+    plain = learn(panel)
+    closed = learn(replace(panel, events=events, units_sold=units))
+
+    assert of(closed, "Closed", 0).max() < -2.0
+    assert np.abs(of(closed, "Quiet", 0)).max() < np.abs(of(plain, "Quiet", 0)).max() + 0.03
+
+
+def test_on_weekly_sales_the_weeks_before_and_of_an_event_are_found() -> None:
+    panel = make_panel(period="week", periods=156, mean=100.0)
+
+    found = learn(panel)
+
+    assert of(found, "Feast", 0)[:2] == pytest.approx([0.6, 1.0], abs=0.12)
+    assert of(found, "Feast", -1)[:2] == pytest.approx([0.3, 0.3], abs=0.12)
+
+
+def test_an_event_of_one_category_lifts_no_other() -> None:
+    own = tuple(event("Garden", day, category="b", overlay=True) for day in FEAST)
+    panel = make_panel(events=own, lift={"b": TRUE["b"]})
+
+    found = learn(panel)
+
+    assert of(found, "Garden", 0)[1] == pytest.approx(1.0, abs=0.25)
+    assert (found.by_period[[0, 2]] == 0).all()
+
+
+def test_nothing_of_the_panel_is_changed() -> None:
+    panel = make_panel(products=4, periods=500)
+    before = panel.units_sold.copy(), panel.price.copy()
+
+    learn(panel)
+
+    assert_array_equal(panel.units_sold, before[0])
+    assert_array_equal(panel.price, before[1])

@@ -1,0 +1,309 @@
+"""Where events stand and what their lifts make of each period: placing, the calendar to come, what serves."""
+
+import datetime as dt
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from pricing.data.features import past_features
+from pricing.data.lifts import EventLifts, Lift, calendar_columns, place, spread
+from pricing.data.panel import Event
+from pricing.demand.curve import Offers
+from pricing.demand.model import DemandModel
+from pricing.demand.state import encode_panel, span
+from pricing.registry.parity import parity
+from tests.demand_fakes import make_model, make_panel
+
+START = np.datetime64("2024-01-01")
+DATES = START + np.arange(60)
+NAMES = ["Feast", "Fair", "School"]
+
+
+def event(name: str, first: int, last: int | None = None, **more: object) -> Event:
+    around = {"before": 2, "after": 1} | more
+    return Event(name, START + first, START + (first if last is None else last), **around)  # type: ignore[arg-type]
+
+
+def make_lifts(panel_dates: np.ndarray = DATES, *, events: tuple[Event, ...], products: int = 5) -> EventLifts:
+    """Lifts of two categories, all different, for windows of two days before and one after."""
+    positions = np.array([-2, -1, 0, 1])
+    value = np.random.default_rng(5).normal(0, 0.4, (3, len(NAMES), 4)).astype(np.float32)
+    categories = np.array(["a", "b"])
+    placed = list(place(events, NAMES, panel_dates, period="day"))
+    return EventLifts(
+        category=np.arange(products) % 2,
+        categories=categories,
+        names=np.array(NAMES),
+        positions=positions,
+        value=value,
+        sd=np.full(value.shape, 0.1, np.float32),
+        seen=np.full(len(NAMES), 2),
+        dates=panel_dates,
+        by_period=spread(placed, value, positions, categories=categories, periods=len(panel_dates)),
+        **calendar_columns(events, NAMES),
+    )
+
+
+def placed(*events: Event) -> dict[int, tuple[str, int]]:
+    return {each.at: (NAMES[each.event], each.position) for each in place(events, NAMES, DATES, period="day")}
+
+
+def test_a_window_counts_the_days_before_on_and_after() -> None:
+    found = placed(event("Feast", 10, 12))
+
+    assert found == {
+        8: ("Feast", -2),
+        9: ("Feast", -1),
+        10: ("Feast", 0),
+        11: ("Feast", 0),
+        12: ("Feast", 0),
+        13: ("Feast", 1),
+    }
+
+
+def test_a_day_belongs_to_the_nearest_event_and_rather_to_the_one_ahead() -> None:
+    found = placed(event("Feast", 10), event("Fair", 12))
+
+    assert found[10] == ("Feast", 0)
+    assert found[11] == ("Fair", -1)  # a day after one, a day before the other
+    assert found[12] == ("Fair", 0)
+
+
+def test_a_weeks_event_is_on_where_a_day_of_the_week_is() -> None:
+    weeks = START + 7 * np.arange(8)
+    found = {
+        each.at: each.position for each in place([event("Feast", 17, before=1, after=1)], NAMES, weeks, period="week")
+    }
+
+    assert found == {1: -1, 2: 0, 3: 1}
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-5, 65), st.integers(0, 5), st.sampled_from(NAMES), st.booleans()),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_no_day_has_two_events_that_give_way_to_each_other(drawn: list[tuple[int, int, str, bool]]) -> None:
+    events = [event(name, first, first + length, overlay=overlay) for first, length, name, overlay in drawn]
+
+    found = list(place([each for each in events if not each.overlay], NAMES, DATES, period="day"))
+    with_overlays = list(place(events, NAMES, DATES, period="day"))
+
+    assert max(Counter(each.at for each in found).values(), default=0) <= 1
+    assert set(with_overlays) >= {*found}
+    assert all(0 <= each.at < len(DATES) and -2 <= each.position <= 1 for each in with_overlays)
+
+
+def test_overlays_add_up_and_one_category_has_its_own() -> None:
+    events = (event("Feast", 10), event("School", 5, 20, overlay=True), event("Fair", 10, category="b", overlay=True))
+    lifts = make_lifts(events=events)
+    on = lifts.positions.tolist().index(0)
+
+    of_a, of_b, unknown = lifts.by_period[:, 10]
+
+    assert of_a == pytest.approx(lifts.value[0, 0, on] + lifts.value[0, 2, on])
+    assert of_b == pytest.approx(lifts.value[1, :, on].sum())
+    assert unknown == pytest.approx(lifts.value[2, 0, on] + lifts.value[2, 2, on])
+
+
+def test_days_off_the_calendar_are_lifted_by_nothing() -> None:
+    lifts = make_lifts(events=(event("Feast", 0), event("Feast", 59)))
+
+    found = lifts.of(np.array(["2023-12-31", "2024-01-01", "2024-02-29", "2024-03-01"], "datetime64[D]"))
+
+    assert (found[:, [0, 3]] == 0).all()
+    assert (found[:, [1, 2]] != 0).all()
+
+
+def test_the_events_of_a_day_are_named_with_their_lifts() -> None:
+    lifts = make_lifts(events=(event("Feast", 10), event("Fair", 10, category="b", overlay=True)))
+
+    of_a = lifts.on(START + 9, row=0, period="day")
+    of_b = lifts.on(START + 9, row=1, period="day")
+
+    assert [lift.name for lift in of_a] == ["Feast"]
+    assert {lift.name for lift in of_b} == {"Feast", "Fair"}
+    assert lifts.on(START + 30, row=0, period="day") == []
+    assert Lift("Feast", -2, np.log(1.38), 0.0652, "day").words() == "2 days before Feast: +38 % ± 9 %"
+    assert Lift("Feast", 0, np.log(0.9), 0.0, "week").words() == "Feast: -10 % ± 0 %"
+
+
+def test_a_newer_calendar_changes_nothing_that_was_encoded() -> None:
+    lifts = make_lifts(events=(event("Feast", 10), event("Feast", 50)))
+    moved = (event("Feast", 12), event("Fair", 32), event("Feast", 55), event("Parade", 70))
+
+    newer = lifts.with_calendar(moved, since=START + 30, until=START + 90, period="day")
+
+    assert_array_equal(newer.by_period[:, :31], lifts.by_period[:, :31])
+    assert (newer.by_period[:, 31] != 0).all(), "the day before the Fair, of which no state has read"
+    assert (newer.by_period[:, 50] == 0).all()
+    assert_array_equal(newer.by_period[:, 55], lifts.by_period[:, 50])
+    assert (newer.by_period[:, 70] == 0).all(), "an event that was never seen lifts nothing"
+    assert [each.name for each in newer.events()] == ["Feast", "Fair", "Feast", "Parade"]
+    again = newer.with_calendar((), since=START + 30, until=START + 90, period="day")
+    assert_array_equal(again.by_period, newer.by_period)
+
+
+# ------------------------------------------------------------------------------------------------ the demand model
+
+PANEL = make_panel()
+EVENTS = (event("Feast", 30), event("Feast", 95), event("Fair", 85, 86), event("School", 80, 120, overlay=True))
+
+
+def lifted(model: DemandModel, *, panel: object = PANEL, tail: int = 20) -> DemandModel:
+    """The model with lifts, its states encoded by them."""
+    lifts = make_lifts(PANEL.dates[0] + np.arange(90 + 99), events=EVENTS)
+    norms = replace(model.norms, lifts=lifts)
+    return replace(model, norms=norms, encoded=encode_panel(model.weights, panel, norms=norms, tail=tail))  # type: ignore[arg-type]
+
+
+PLAIN = make_model(PANEL)
+MODEL = lifted(PLAIN)
+
+
+def offers(row: int, *, category: int = -1, days: int = 1, periods: int = 1) -> Offers:
+    return Offers(
+        product=np.array([row]),
+        category=np.array([category]),
+        date=np.array([PANEL.dates[-1] + days]),
+        list_price=np.array([10.0]),
+        comp_price=np.array([np.nan]),
+        is_promo=np.zeros(1),
+        is_holiday=np.zeros(1),
+        periods=np.array([periods]),
+    )
+
+
+def units(model: DemandModel, row: int, *, days: int, category: int = -1) -> float:
+    grid = model.grid(offers(row, category=category, days=days), np.array([[10.0]]))
+    return float((grid.first[0, :, 0] * grid.weight).sum())
+
+
+@pytest.mark.parametrize(("row", "category", "group"), [(0, -1, 0), (1, -1, 1), (-1, 0, 0), (-1, 1, 1), (-1, -1, 2)])
+def test_a_forecast_has_the_lift_of_its_day_and_category(row: int, category: int, group: int) -> None:
+    silent = replace(MODEL.norms.lifts, by_period=np.zeros_like(MODEL.norms.lifts.by_period))
+    without = replace(MODEL, norms=replace(MODEL.norms, lifts=silent))
+
+    for days in (1, 5, 6, 7, 40):
+        ratio = units(MODEL, row, days=days, category=category) / units(without, row, days=days, category=category)
+
+        assert np.log(ratio) == pytest.approx(MODEL.norms.lifts.by_period[group, 89 + days], abs=1e-4)
+
+
+def test_beyond_the_calendar_and_before_the_state_nothing_is_lifted() -> None:
+    silent = replace(MODEL.norms.lifts, by_period=np.zeros_like(MODEL.norms.lifts.by_period))
+    without = replace(MODEL, norms=replace(MODEL.norms, lifts=silent))
+
+    for days in (200, -3):
+        assert units(MODEL, 0, days=days) == pytest.approx(units(without, 0, days=days), rel=1e-6)
+
+
+@pytest.mark.parametrize("days", [1, 2, 4, 6, 30, 60])
+@pytest.mark.parametrize("deliveries", [(), (1, 3, 5, 9)])
+@pytest.mark.parametrize("promo", [False, True])
+def test_one_request_alone_is_lifted_as_a_batch_is(days: int, deliveries: tuple[int, ...], promo: bool) -> None:
+    prices = np.linspace(8.0, 11.0, 16)
+    one = MODEL.single(candidates=16)
+    for row in range(5):
+        batch = replace(
+            offers(row, days=days, periods=3),
+            is_promo=np.array([float(promo)]),
+            deliveries=np.array([deliveries]) if deliveries else None,
+        )
+        alone = SimpleNamespace(
+            product=row,
+            day=int((PANEL.dates[-1] + days).astype("datetime64[D]").astype(int)),
+            periods=3,
+            deliveries=deliveries,
+            list_price=10.0,
+            comp_price=float("nan"),
+            is_promo=promo,
+            is_holiday=False,
+        )
+
+        grid, curve = MODEL.grid(batch, prices[None]), one.curve(alone, prices)
+
+        assert curve is not None
+        assert_allclose(np.exp(curve.first), grid.first[0], rtol=1e-4)
+        assert_allclose(np.exp(curve.until), grid.until[0], rtol=1e-4)
+
+
+def test_an_event_pulls_no_level_up() -> None:
+    norms = MODEL.norms
+    busy = replace(PANEL, units_sold=(PANEL.units_sold * np.exp(norms.lifts.of(PANEL.dates))).astype(np.float32))
+
+    plain, _ = past_features(PANEL, norms=replace(norms, lifts=None))
+    restated, _ = past_features(busy, norms=norms)
+
+    assert_allclose(restated.level, plain.level, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_comes_back_from_its_arrays_with_its_lifts() -> None:
+    again = DemandModel.from_arrays(MODEL.to_arrays(), MODEL.meta())
+
+    assert again.norms.lifts is not None
+    for name, values in vars(MODEL.norms.lifts).items():
+        assert_array_equal(getattr(again.norms.lifts, name), values)
+    assert units(again, 0, days=6) == units(MODEL, 0, days=6)
+
+
+def test_a_model_of_an_earlier_release_has_no_lifts() -> None:
+    arrays = {name: values for name, values in MODEL.to_arrays().items() if "/lifts/" not in name}
+
+    again = DemandModel.from_arrays(arrays, MODEL.meta())
+
+    assert again.norms.lifts is None
+    assert again.refresh(PANEL).norms.lifts is None
+    assert again.events_on(dt.date(2024, 4, 5), category=0) == []
+
+
+def test_states_carried_forward_across_events_equal_those_encoded_from_scratch() -> None:
+    longer = make_panel(periods=130)
+    longer = replace(longer, events=(event("Feast", 99), event("Fair", 110)))
+    until = lifted(PLAIN, panel=span(longer, 0, 90))
+
+    carried = until.refresh(longer)
+
+    assert parity(carried, longer).from_scratch
+    assert parity(carried, longer).difference < 1e-5
+    assert carried.norms.lifts.by_period.shape[1] == 130 + 99
+    fair_in_school = carried.norms.lifts.value[0, 1:, 2].sum()  # which had begun before the newer calendar did
+    assert carried.norms.lifts.by_period[0, 110] == pytest.approx(fair_in_school)
+
+
+def test_without_a_newer_calendar_a_refresh_goes_on_with_its_own() -> None:
+    longer = make_panel(periods=100)
+    until = lifted(PLAIN, panel=span(longer, 0, 90))
+
+    carried = until.refresh(longer)
+
+    assert_array_equal(carried.norms.lifts.by_period[:, :189], until.norms.lifts.by_period)
+    assert carried.norms.lifts.by_period[0, 95] != 0
+
+
+def test_new_products_get_the_lifts_of_their_category() -> None:
+    rows = np.array([0, 0, 1, 2, 3, 4, 4])
+    names = np.array(["P0", "P00", "P1", "P2", "P3", "P4", "Q"])
+    longer = replace(PANEL.select(rows), product_ids=names, categories=np.array(["a", "b", "b", "a", "b", "a", "new"]))
+
+    grown = MODEL.refresh(longer)
+
+    assert grown.norms.lifts.category.tolist() == [0, 1, 1, 0, 1, 0, 2]
+    assert grown.category.tolist() == grown.norms.lifts.category.tolist()
+
+
+def test_the_model_names_the_events_of_a_day() -> None:
+    day = (PANEL.dates[0] + 95).astype(dt.date)
+
+    found = MODEL.events_on(day, category=0)
+
+    assert {lift.name for lift in found} == {"Feast", "School"}
+    assert MODEL.events_on(day, category=-1)[0].value in MODEL.norms.lifts.value[2]
