@@ -79,9 +79,15 @@ def m5(path: str) -> pd.DataFrame:
     return frame[frame["price"] > 0]
 
 
-def orange_juice(path: str) -> pd.DataFrame:
-    """Brands of orange juice in Dominick's stores, week by week; prices of 64 ounces, that of rivals their mean."""
+def orange_juice(path: str, *, every: int = 1) -> pd.DataFrame:
+    """Brands of orange juice in Dominick's stores, week by week; prices of 64 ounces, that of rivals their mean.
+
+    Args:
+        path: The Parquet file.
+        every: Which stores, by their numbers in order: each, or every second, third, ….
+    """
     raw = pd.read_parquet(path)
+    raw = raw[raw["store"].isin(np.sort(raw["store"].unique())[::every])]
     frame = pd.DataFrame(
         {
             "date": pd.Timestamp("1989-09-14") + pd.to_timedelta(7 * (raw["week"].astype(int) - 1), unit="D"),
@@ -181,10 +187,10 @@ SETS = {
         title="Dominick's orange juice, weekly",
         period="week",
         missing="unknown",
-        read=orange_juice,
+        read=lambda path: orange_juice(path, every=3),
         whole=Folds(horizon=4, step=4, min_history=60),
         short=Folds(horizon=4, step=1, min_history=19),
-        source="11 brands in 83 stores (Montgomery 1997; bayesm in R), for academic use",
+        source="11 brands in every third of 83 stores, by number (Montgomery 1997; bayesm in R); for academic use",
     ),
     "cj": Sales(
         title="Complete Journey grocer, weekly",

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.forecast_data import SETS
+from benchmarks.forecast_data import m5, orange_juice
 from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
@@ -39,6 +39,7 @@ GROCERY = Path(__file__).parent.parent / "config" / "grocery.yaml"
 NIGHTS = 60
 AMPLE = 1e9  # units: what no product sells, so that stock moves nothing
 LIMITS = ("at_band", "at_seen", "at_cost")
+READERS = {"m5": m5, "oj": orange_juice}
 SAME = 0.006  # relative; a price this near the one before is the same but for rounding
 PUBLIC = {
     "m5": ("M5, Walmart, daily", {"missing": "unknown"}, {}),
@@ -68,7 +69,7 @@ def sales(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.Da
     yield "Complete Journey, weekly", completejourney_sales, changed(grocery["data"], grocery["demand"])
     for name, (title, data, demand) in PUBLIC.items():
         if path := getattr(options, name):
-            yield title, lambda name=name, path=path: SETS[name].read(path), changed(data, demand)
+            yield title, lambda name=name, path=path: READERS[name](path), changed(data, demand)
 
 
 def price_nights(pricer: Pricer, facts: ProductFacts) -> tuple[np.ndarray, list[Decision]]:

@@ -97,6 +97,19 @@ def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
     assert panel.units_sold[0].tolist() == [30.0, 0.0, 10.0, 10.0]  # a day without a line is a zero
 
 
+def test_orange_juice_is_of_every_third_store_and_its_prices_of_64_ounces(tmp_path: Path) -> None:
+    stores = np.repeat([9, 2, 5, 7], 2)
+    columns = {"store": stores, "brand": 1, "week": [40, 41] * 4, "units": 64.0, "price": 0.05, "comp_price": 0.04}
+    pd.DataFrame(columns | {"deal": [0.0, 1.0] * 4, "feat": 0.0}).to_parquet(tmp_path / "oj.parquet")
+
+    frame = SETS["oj"].read(str(tmp_path / "oj.parquet"))
+
+    assert not check(frame, where="oj", period="week").violations
+    assert set(frame["product_id"]) == {"1@2", "1@9"}
+    assert frame["price"].iloc[0] == pytest.approx(3.2)
+    assert frame["is_promo"].tolist() == [0, 1] * 2
+
+
 @pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize("name", sorted(SETS))
 def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products(name: str, short: bool) -> None:
