@@ -90,6 +90,7 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
     lines.append(_score_line("all folds", figures, names=baselines_of(figures)))
     lines += gain_lines(figures)
     lines += weight_lines(figures)
+    lines += figures.get("history", [])
     lines += shelf_lines(figures)
     lines.append(
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held "

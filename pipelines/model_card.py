@@ -73,7 +73,7 @@ def _scores(figures: Mapping[str, Any]) -> str:
     for fold in figures["folds"]:
         rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
     rows.append(_score_row("**all folds**", figures, names=baselines_of(figures)))
-    lines = [*gain_lines(figures), *weight_lines(figures), *shelf_lines(figures)]
+    lines = [*gain_lines(figures), *weight_lines(figures), *shelf_lines(figures), *figures.get("history", [])]
     gains = [f"{line[0].upper()}{line[1:]}." for line in lines]
     return (
         "## How good the forecast is\n\n"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, metrics
 from pricing.demand.booster import direct_forecast
-from pricing.demand.combination import CLASSES, FORECASTERS
+from pricing.demand.combination import CLASSES, FORECASTERS, prior_weights
 from pricing.demand.curve import Offers
-from pricing.demand.folds import Fold, walk_forward
+from pricing.demand.folds import Fold, fitting, walk_forward
 from pricing.demand.grades import AT_LIMIT
 from pricing.demand.intervals import default_width, known_before, measure_width, widened, with_quantiles
 from pricing.demand.model import DemandModel, admit
@@ -42,7 +42,7 @@ class Backtest:
             shelf, their mean first), naive, flat, direct, baseline (which of the last three was the best one in the
             folds before).
         figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, and the
-            forecasters' `weights` by volume class.
+            forecasters' `weights` by volume class; `history` says what one too short does without.
         out_of_fold: What the folds teach the model that is trained on everything.
     """
 
@@ -62,6 +62,8 @@ def backtest(
 ) -> Backtest:
     """Refits and scores every fold; a later fold starts from the earlier one's weights and elasticities.
 
+    A history that has no room for a fold as configured is scored in shorter ones.
+
     What a later fold inherits was learnt on older data only, so no fold sees the days it is scored on.
 
     Args:
@@ -73,9 +75,12 @@ def backtest(
         on_fold: Called after each fold with its number (0 first) and its figures; may raise to stop early.
 
     Raises:
-        HistoryError: Not even one fold fits.
+        HistoryError: The history is too short to tell a level, or nothing was sold.
     """
     say = progress or (lambda _: None)
+    config, short = fitting(config, len(panel.dates), period=panel.period)
+    for words in short:
+        say(words)
     folds = walk_forward(panel.dates, config=config, period=panel.period)
     frames: list[pd.DataFrame] = []
     start: Start | None = None
@@ -86,7 +91,8 @@ def backtest(
         past = past.select(np.flatnonzero(past.present.any(axis=1)))
         warm = None if start is None or model is None else _carried(start, model, past)
         trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
-        weights = choose_weights(known_before(frames, fold.cutoff))
+        prior = prior_weights(len(past.dates), context=config.context)
+        weights = choose_weights(known_before(frames, fold.cutoff), prior=prior)
         start, model = trained.start, trained.model
         model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
         frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
@@ -96,7 +102,9 @@ def backtest(
         frames.append(frame)
         if on_fold is not None:
             on_fold(number, metrics.figures(frame))
-    found = OutOfFold(measure_width(frames), choose_weights(frames))
+    found = OutOfFold(
+        measure_width(frames), choose_weights(frames, prior=prior_weights(len(panel.dates), context=config.context))
+    )
     frame = pd.concat(widened(frames), ignore_index=True)
     figures = metrics.figures(frame)
     figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
@@ -106,6 +114,7 @@ def backtest(
         name: dict(zip(FORECASTERS, row, strict=True))
         for name, row in zip((*CLASSES, "all"), found.weights.tolist(), strict=True)
     }
+    figures["history"] = short
     return Backtest(frame, figures, found)
 
 

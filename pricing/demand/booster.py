@@ -39,6 +39,7 @@ _SETTINGS: dict[str, Any] = {
     "bagging_freq": 1,
     "deterministic": True,
     "force_row_wise": True,
+    "num_threads": 1,  # OpenMP's threads wait by spinning: on a busy machine two are many times slower than one
     "verbosity": -1,
 }
 

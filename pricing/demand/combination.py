@@ -50,9 +50,16 @@ def volume_rows(mean_units: Floats) -> NDArray[np.int8]:
     return np.minimum(rank * len(CLASSES) // max(len(mean_units), 1), len(CLASSES) - 1).astype(np.int8)
 
 
-def equal_weights() -> Floats:
-    """(class, forecaster) what is taken where nothing was scored yet."""
-    return np.full((len(CLASSES) + 1, len(FORECASTERS)), 1.0 / len(FORECASTERS))
+def prior_weights(periods: int, *, context: int) -> Floats:
+    """(class, forecaster) what is taken where nothing was scored: equal weights, less for a network that saw little.
+
+    Args:
+        periods: That the history covers.
+        context: Periods of past that the network reads; one that has never seen so many counts in proportion.
+    """
+    own = np.ones(len(FORECASTERS))
+    own[0] = min(periods / context, 1.0)
+    return np.tile(own / own.sum(), (len(CLASSES) + 1, 1))
 
 
 def network_alone(products: int) -> Combination:

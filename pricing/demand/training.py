@@ -13,8 +13,9 @@ from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.data.units import Units, find_units, in_steps, typical_unit
 from pricing.demand.booster import train_booster
 from pricing.demand.calendar_lifts import learn_lifts
-from pricing.demand.combination import equal_weights, network_alone, volume_rows
+from pricing.demand.combination import network_alone, prior_weights, volume_rows
 from pricing.demand.elasticity import Shrunk
+from pricing.demand.folds import check_length
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
 from pricing.demand.intervals import LEVEL_ERROR, Width
@@ -93,7 +94,7 @@ def train(
     """Trains on the whole panel.
 
     Args:
-        panel: At least `config.min_history` periods.
+        panel: The whole history.
         config: The demand section.
         calendar: Holidays of the periods after the panel; none when absent.
         out_of_fold: What a backtest found; the default level error and forecasters that weigh alike when absent.
@@ -135,7 +136,7 @@ def fit(
         TrainingError: As `train`.
     """
     say = progress or (lambda _: None)
-    check_history(panel, config)
+    check_history(panel)
     categories, category = np.unique(panel.categories, return_inverse=True)
     weights = with_draw(start.weights) if start is not None and start.weights is not None else None
     identified = start.identified if start is not None else None
@@ -229,21 +230,17 @@ def _with_forecasters(
     )
     model = replace(model, combination=combination)
     levels = model.levels()
-    return model.combined(levels, weights=equal_weights(), dispersion=combination.dispersion), levels
+    weights = prior_weights(len(panel.dates), context=config.context)
+    return model.combined(levels, weights=weights, dispersion=combination.dispersion), levels
 
 
-def check_history(panel: Panel, config: DemandConfig) -> None:
+def check_history(panel: Panel) -> None:
     """Refuses a panel from which nothing can be learnt.
 
     Raises:
-        HistoryError: It has fewer periods than `min_history`, or no units were sold.
+        HistoryError: It has fewer periods than a level needs, or no units were sold.
     """
-    periods = len(panel.dates)
-    if periods < config.min_history:
-        raise HistoryError(
-            f"the panel has {periods} {panel.period}s ({panel.dates[0]} to {panel.dates[-1]}), training needs at least "
-            f"demand.min_history = {config.min_history}; give more history or lower the setting"
-        )
+    check_length(len(panel.dates), period=panel.period)
     if not (np.where(panel.present, panel.units_sold, 0.0) > 0).any():
         raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pricing.data.units import in_steps
 from pricing.demand.baselines import sales_rows, shelf_of
-from pricing.demand.combination import CLASSES, FORECASTERS, equal_weights
+from pricing.demand.combination import CLASSES, FORECASTERS
 from pricing.demand.evaluation import sales_score
 from pricing.demand.intervals import folds_worth
 
@@ -26,23 +26,23 @@ MOST_ROWS = 10_000  # of a class that are scored
 _TRIED = np.array([p for p in product(range(PARTS + 1), repeat=len(FORECASTERS)) if sum(p) == PARTS]) / PARTS
 
 
-def choose_weights(earlier: Sequence[pd.DataFrame]) -> Floats:
+def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
     """(class, forecaster) the weights that a forecaster would have taken.
 
     For each volume class, and for all products, the quarters with the smallest CRPS over the folds before; a class's
-    own are drawn towards those of all products, and these towards equal weights, as far as folds are few.
+    own are drawn towards those of all products, and these towards the prior ones, as far as folds are few.
 
     Args:
         earlier: The earlier folds' evaluation frames, with a column for each forecaster; only rows whose outcome is
             known by then.
+        prior: (class, forecaster) from `combination.prior_weights`.
     """
-    equal = equal_weights()
     if not earlier:
-        return equal
+        return prior
     frame = pd.concat(earlier, ignore_index=True)
     scored = sales_rows(frame)
     folds = folds_worth(frame)
-    everything = _drawn(_best(scored, otherwise=equal[0]), towards=equal[0], folds=folds)
+    everything = _drawn(_best(scored, otherwise=prior[0]), towards=prior[0], folds=folds)
     own = [_best(scored[scored["volume_class"] == name], otherwise=everything) for name in CLASSES]
     return np.array([*(_drawn(one, towards=everything, folds=folds) for one in own), everything])
 

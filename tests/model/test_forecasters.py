@@ -191,3 +191,18 @@ def test_too_few_rows_make_no_direct_baseline() -> None:
     short = span(panel(), 0, 20)
 
     assert booster.direct_forecast(span(short, 0, 14), span(short, 14, 20), rows=100, seed=1) is None
+
+
+@pytest.mark.parametrize("days", [28, 60, 90])
+def test_a_short_history_is_scored_and_trained_on(days: int) -> None:
+    sales, said = span(panel(), 0, days), list[str]()
+    sales = sales.select(np.flatnonzero(sales.present.any(axis=1)))
+
+    found = backtest(sales, tiny(horizon=28, step=28, folds=3, min_history=120), progress=said.append)
+    model = train(sales, tiny(), out_of_fold=found.out_of_fold)
+
+    assert f"{days} days of history are {148 - days} too few" in said[0]
+    assert found.figures["history"] == said[:2]
+    assert np.isfinite(found.frame["forecast"]).all()
+    assert found.out_of_fold.weights[:, 0].max() < 0.75  # a network that has seen so little never decides alone
+    assert model.horizon == min(days // 3, 14)

@@ -13,14 +13,16 @@ from pricing.demand.combination import (
     FORECASTERS,
     admit_combination,
     combined_factor,
-    equal_weights,
     network_alone,
     own_noise,
+    prior_weights,
     volume_rows,
 )
 from pricing.demand.curve import Offers
 from pricing.demand.weights import choose_weights
 from tests.demand_fakes import make_model, make_panel
+
+EQUAL = prior_weights(200, context=120)
 
 
 def fold(number: int, *, right: str, products: int = 60, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
@@ -45,14 +47,22 @@ def fold(number: int, *, right: str, products: int = 60, classes: tuple[str, ...
 
 
 def test_where_nothing_was_scored_all_forecasters_weigh_alike() -> None:
-    np.testing.assert_allclose(choose_weights([]), equal_weights())
+    np.testing.assert_allclose(choose_weights([], prior=EQUAL), EQUAL)
+
+
+def test_a_network_that_has_seen_little_counts_for_less() -> None:
+    shares = [prior_weights(periods, context=120)[0, 0] for periods in (30, 60, 120, 700)]
+
+    assert shares == pytest.approx([1 / 9, 1 / 5, 1 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize("right", FORECASTERS)
 def test_the_forecaster_that_was_right_weighs_more_with_every_fold(right: str) -> None:
     place = FORECASTERS.index(right)
 
-    shares = [choose_weights([fold(n, right=right) for n in range(folds)])[:, place] for folds in (1, 3, 12)]
+    shares = [
+        choose_weights([fold(n, right=right) for n in range(folds)], prior=EQUAL)[:, place] for folds in (1, 3, 12)
+    ]
 
     assert (shares[0] > 1 / 3).all()
     assert (shares[1] > shares[0]).all()
@@ -63,7 +73,7 @@ def test_a_volume_class_has_weights_of_its_own() -> None:
     low = [fold(n, right="level", classes=("low",)) for n in range(12)]
     high = [fold(n, right="network", classes=("high",), products=200) for n in range(12)]
 
-    weights = choose_weights([pd.concat(pair, ignore_index=True) for pair in zip(low, high, strict=True)])
+    weights = choose_weights([pd.concat(pair, ignore_index=True) for pair in zip(low, high, strict=True)], prior=EQUAL)
 
     assert weights[CLASSES.index("low"), FORECASTERS.index("level")] > 0.6
     assert weights[CLASSES.index("high"), FORECASTERS.index("network")] > 0.8
@@ -71,8 +81,8 @@ def test_a_volume_class_has_weights_of_its_own() -> None:
 
 
 def test_folds_that_overlap_count_for_the_days_that_they_add() -> None:
-    apart = choose_weights([fold(n, right="booster") for n in range(2)])
-    twice = choose_weights([fold(0, right="booster"), fold(0, right="booster")])
+    apart = choose_weights([fold(n, right="booster") for n in range(2)], prior=EQUAL)
+    twice = choose_weights([fold(0, right="booster"), fold(0, right="booster")], prior=EQUAL)
 
     assert twice[0, 2] < apart[0, 2]
 

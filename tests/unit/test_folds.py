@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.config import load_config
+from pricing.data.panel import Period
 from pricing.demand import metrics
-from pricing.demand.folds import walk_forward
+from pricing.demand.folds import fitting, walk_forward
 from pricing.errors import HistoryError
 
 CONFIG = load_config().demand
@@ -45,6 +46,44 @@ def test_no_fold_sees_the_days_it_is_scored_on(horizon: int, step: int, gap: int
 def test_too_little_history_says_how_much_is_needed() -> None:
     with pytest.raises(HistoryError, match=r"= 148 days for one fold, the panel has 100"):
         walk_forward(DATES[:100], config=CONFIG, period="day")
+
+
+@pytest.mark.parametrize(
+    ("days", "horizon", "folds", "first"),
+    [(28, 7, 2, 14), (30, 7, 2, 16), (60, 15, 2, 30), (90, 22, 2, 46), (147, 28, 2, 91)],
+)
+def test_a_short_history_has_shorter_folds_that_end_with_it(days: int, horizon: int, folds: int, first: int) -> None:
+    config, said = fitting(CONFIG, days, period="day")
+
+    made = walk_forward(DATES[:days], config=config, period="day")
+
+    assert (config.horizon, len(made), config.min_history) == (horizon, folds, first)
+    assert made[-1].last == DATES[days - 1]
+    assert f"{days} days of history are {148 - days} too few" in said[0]
+    assert f"{2 * 365 - days} less than 2 years" in said[1]
+
+
+@given(days=st.integers(28, 800), horizon=st.integers(1, 60), gap=st.integers(0, 7), folds=st.integers(1, 8))
+def test_every_history_that_tells_a_level_has_a_fold(days: int, horizon: int, gap: int, folds: int) -> None:
+    asked = CONFIG.model_copy(update={"horizon": horizon, "step": horizon, "gap": gap, "folds": folds})
+
+    config, _ = fitting(asked, days, period="day")
+
+    made = walk_forward(np.datetime64("2022-01-01") + np.arange(days), config=config, period="day")
+    assert 1 <= len(made) <= folds
+    assert config.min_history >= min(asked.min_history, days // 2 - horizon)
+
+
+def test_a_long_history_keeps_the_folds_that_are_asked_for() -> None:
+    assert fitting(CONFIG, 800, period="day") == (CONFIG, [])
+
+
+@pytest.mark.parametrize(("period", "periods", "missing"), [("day", 27, "1 more"), ("week", 5, "3 more")])
+def test_a_history_without_a_level_says_what_is_missing_and_what_prices_until_then(
+    period: Period, periods: int, missing: str
+) -> None:
+    with pytest.raises(HistoryError, match=f"{missing} are missing.*serving prices by rule"):
+        fitting(CONFIG, periods, period=period)
 
 
 def test_folds_of_weeks_are_weeks_apart() -> None:
