@@ -107,6 +107,7 @@ def train(
         HistoryError: The panel is too short, or nothing was sold.
         TrainingError: The network did not converge.
     """
+    check_length(len(panel.dates), period=panel.period)
     trained = fit(
         panel, config, calendar=calendar, start=start, tested=tested, live_since=live_since, progress=progress
     )
@@ -132,7 +133,7 @@ def fit(
     model's own forecasts and teach nothing of elasticities, but for those draws.
 
     Raises:
-        HistoryError: As `train`.
+        HistoryError: Nothing was sold.
         TrainingError: As `train`.
     """
     say = progress or (lambda _: None)
@@ -238,9 +239,8 @@ def check_history(panel: Panel) -> None:
     """Refuses a panel from which nothing can be learnt.
 
     Raises:
-        HistoryError: It has fewer periods than a level needs, or no units were sold.
+        HistoryError: No units were sold.
     """
-    check_length(len(panel.dates), period=panel.period)
     if not (np.where(panel.present, panel.units_sold, 0.0) > 0).any():
         raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
 
