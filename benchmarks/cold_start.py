@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.demand import LEVEL_ERROR
 from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
@@ -57,8 +56,7 @@ class Late:
         self._ids = market.product_ids[self.new]
         self._frame = market.frame()
         panel = build_panel(self.seen(days=0), config.data)
-        trained = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data))
-        self.model: DemandModel = replace(trained.model, level_error=LEVEL_ERROR)
+        self.model: DemandModel = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data)).model
 
     def seen(self, *, days: int) -> pd.DataFrame:
         """The history with only the last `days` days of the new products."""

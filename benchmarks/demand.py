@@ -77,8 +77,7 @@ class Plan:
 
 def learn(panel: Panel, config: Config) -> Trained:
     """The platform's own training, without the backtest."""
-    trained = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data))
-    return Trained(replace(trained.model, level_error=LEVEL_ERROR), trained.start)
+    return fit(panel, config.demand, calendar=holiday_calendar(panel, config.data))
 
 
 def learnt_elasticities(trained: Trained) -> Identified:
@@ -97,7 +96,7 @@ def with_elasticities(trained: Trained, panel: Panel, config: Config, elasticity
     norms = replace(identified.norms, elasticity=own.astype(np.float32), weekend=flat)
     start = Start(None, replace(identified, shrunk=shrunk, norms=norms))
     calendar = holiday_calendar(panel, config.data)
-    return replace(fit(panel, config.demand, calendar=calendar, start=start).model, level_error=LEVEL_ERROR)
+    return fit(panel, config.demand, calendar=calendar, start=start).model
 
 
 def carried(
