@@ -168,13 +168,15 @@ def _add_sales(out: pd.DataFrame, *, size: NDArray[np.floating]) -> NDArray[np.b
         (row,) whether the outcome tells nothing of the forecast: see `pricing.demand.baselines.sales_rows`.
     """
     unit = out["unit"].to_numpy(dtype=float)
-    units, demand = in_steps(out["units_sold"].to_numpy(), unit), out["demand"].to_numpy() / unit
-    shelf = in_steps(out["opening_stock"].fillna(np.inf).to_numpy(), unit)
+    opening = out["opening_stock"].fillna(np.inf).to_numpy()
+    sold = np.minimum(out["units_sold"].to_numpy(), np.where(opening > 0, opening, np.inf))
+    units, demand = in_steps(sold, unit), out["demand"].to_numpy() / unit
+    shelf = in_steps(opening, unit)
     expected, _ = sales_moments(mean=demand, size=size, shelf=shelf)
     out["forecast"] = unit * np.where(np.isfinite(expected), expected, demand)
     low, high = sales_transform(units, mean=demand, size=size, shelf=shelf)
     out["inside"] = share_inside(low, high, level=INTERVAL)
-    unsure = np.where(np.isfinite(size), (units > shelf) | (shelf <= 0), out["censored"].to_numpy())
+    unsure = np.where(np.isfinite(size), shelf <= 0, out["censored"].to_numpy())
     return np.asarray(unsure, dtype=np.bool_)
 
 

@@ -33,7 +33,7 @@ from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
-from pricing.demand.folds import walk_forward
+from pricing.demand.folds import fitting
 from pricing.errors import HistoryError
 from pricing.options import at_least, not_negative
 from pricing.places import pricing_home
@@ -175,7 +175,7 @@ def before_the_last_fold(panel: Panel, config: DemandConfig) -> Panel:
         raise HistoryError(f"the sales span {len(panel.dates)} {panel.period}s; tuning holds the last {held} back")
     past = panel.through(panel.dates[-1 - held])
     try:
-        walk_forward(past.dates, config=config, period=panel.period)
+        fitting(config, len(past.dates), period=panel.period)
     except HistoryError as error:
         raise HistoryError(f"tuning holds the last {held} {panel.period}s back, and on the others {error}") from error
     return past.select(np.flatnonzero(past.present.any(axis=1)))

@@ -97,7 +97,9 @@ def make_model(
         evidence=blank_evidence(products),
         list_price=np.full(products, 10.0, np.float32),
         priors=Priors(
-            *(np.full(3, value, np.float32) for value in (5.0, 1.0, -2.0, 0.8)), np.full(3, CATEGORY, np.int8)
+            *(np.full(3, value, np.float32) for value in (5.0, 1.0, -2.0, 0.8)),
+            np.full(3, CATEGORY, np.int8),
+            np.ones(3, np.bool_),
         ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(100, np.float32),

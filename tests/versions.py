@@ -91,6 +91,7 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
             elasticity=np.full(rows, elasticity, np.float32),
             elasticity_sd=np.full(rows, 0.5, np.float32),
             grade=np.full(rows, CATEGORY, np.int8),
+            counted=np.ones(rows, np.bool_),
         ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(420, np.float32),

@@ -98,7 +98,7 @@ def common_steps(sold: Floats) -> Floats:
         candidates = np.flatnonzero(packs)
         found[largest == number] = proposed[candidates[np.argmax(common[candidates])]]
     alone = np.flatnonzero((largest < 0) & np.isfinite(sold).any(axis=1))
-    for row in alone[:SAMPLED]:
+    for row in alone:
         found[row] = _own_step(sold[row][np.isfinite(sold[row])])
     return found
 
@@ -110,10 +110,35 @@ def _own_step(sold: Floats) -> float:
     gaps = gaps[gaps > 1e-5 * values[-1] / 2] if len(gaps) else gaps
     first = [values[0], *([gaps.min(), np.median(gaps)] if len(gaps) else [])]
     candidates = np.unique(np.concatenate([value / _PARTS for value in first]))[::-1]
-    for step in candidates:
+    for candidate in candidates:
+        step = _refined(candidate, values, gaps)
         if _share_whole(sold[None], step)[0] >= SHARE:
-            return float(values[0] / max(round(values[0] / step), 1)) if values[0] / step > 0.5 else float(step)
+            return step
     return float("nan")
+
+
+def _refined(step: float, values: Floats, gaps: Floats) -> float:
+    """A step as exact as its multiples are: one difference of single precision is off by far more than their mean.
+
+    Least squares over the amounts that are few steps, of which it is plain how many; then over those of four times as
+    many, until all are in.
+
+    Args:
+        step: About right.
+        values: (amount,) distinct, ascending.
+        gaps: (amount,) differences of neighbours.
+    """
+    amounts = np.concatenate([gaps, values - values[0], values])
+    furthest, most = 16.0, float(values[-1] / step)
+    while True:
+        steps = amounts / step
+        whole = np.round(steps)
+        use = (whole >= 1) & (whole <= furthest) & (np.abs(steps - whole) < 0.25)
+        if use.any():
+            step = float((amounts[use] * whole[use]).sum() / (whole[use] ** 2).sum())
+        if furthest > most:
+            return step
+        furthest *= 4.0
 
 
 def _clusters(steps: Floats) -> tuple[Floats, NDArray[np.integer]]:
@@ -186,9 +211,12 @@ def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
     return Units(size.astype(np.float64), counted)
 
 
-def typical_unit(units: Units, members: Bools) -> float:
-    """The size of what counts as one for most of some products (product,), given by a mask; 1 where there are none."""
-    return _typical(units, members)[0]
+def typical_unit(units: Units, members: Bools) -> tuple[float, bool]:
+    """The size of what counts as one for most of some products (product,), given by a mask, and whether it is a count.
+
+    1 and a count where there are none.
+    """
+    return _typical(units, members)
 
 
 def _typical(own: Units, members: Bools) -> tuple[float, bool]:
@@ -196,4 +224,5 @@ def _typical(own: Units, members: Bools) -> tuple[float, bool]:
     if not members.any():
         return 1.0, True
     counted = bool(own.counted[members].mean() >= 0.5)
-    return float(np.median(own.size[members & (own.counted == counted)])), counted
+    sizes = np.sort(own.size[members & (own.counted == counted)])
+    return float(sizes[(len(sizes) - 1) // 2]), counted  # the lower median: between two steps lies none

@@ -11,6 +11,7 @@ Floats = NDArray[np.floating]
 RULE = SOURCES.index("rule")
 LEAST_ELASTICITY = 1.2  # below about 1 no price would be high enough
 STEEPEST = 6.0
+LUMP = 0.1  # of a period's sales that counts as one: nothing says how it is sold, and sales may be in any unit
 SIZE = 2.0  # of the negative binomial of one period: the level is little more than a guess
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 FURTHEST = 5.0  # log of price over list price; beyond it nobody believes anything, and powers would overflow
@@ -46,6 +47,7 @@ def believed_demand(
         weight=WEIGHT,
         source=np.full(len(prices), RULE),
         grade=np.full(len(prices), PRIOR_ONLY),
+        unit=LUMP * level,
     )
 
 

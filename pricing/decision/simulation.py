@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from pricing.data.units import in_steps
 from pricing.decision.choose import Ask
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales
@@ -117,7 +118,7 @@ def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float
     low, high = (unit * _quantile(mean, size, grid.weight, level) for level in INTERVAL)
     sold, gone = np.zeros(len(prices)), np.ones(len(prices))
     if stock > 0:
-        there = np.full_like(mean, stock / unit)
+        there = np.full_like(mean, in_steps(np.array([stock]), np.array([unit]))[0])
         sold = np.minimum(unit * (grid.weight @ expected_sales(mean, size=size, stock=there)), stock)
         last = np.maximum(np.ceil(there) - 1, 0.0)  # gone means that the last unit, too, was asked for
         gone = grid.weight @ chance_above(mean, size=size, units=last)

@@ -34,7 +34,7 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     Args:
         mean: Expected demand, above 0, in units.
         size: Of the negative binomial, above 0; broadcasts against `mean`.
-        stock: Units on hand, finite, in the shape of `size`; below 1 it is taken as 1.
+        stock: Units on hand, finite, in the shape of `size`; of less than 1 all is sold as soon as one is asked for.
 
     Returns:
         Expected units sold, in the shape of `mean`, never above `mean` nor `stock`.
@@ -46,7 +46,7 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     mass *= q
     mass *= size + units
     above -= mass
-    return np.asarray(np.minimum(np.maximum(above, 0.0), np.minimum(mean, units)))
+    return np.asarray(np.minimum(np.maximum(above, 0.0), np.minimum(mean, units)) * np.minimum(stock, 1.0))
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:

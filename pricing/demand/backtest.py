@@ -91,7 +91,8 @@ def backtest(
         past = past.select(np.flatnonzero(past.present.any(axis=1)))
         warm = None if start is None or model is None else _carried(start, model, past)
         trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
-        prior = prior_weights(len(past.dates), context=config.context)
+        trees = trained.model.combination.booster.size > 0
+        prior = prior_weights(len(past.dates), context=config.context, trees=trees)
         weights = choose_weights(known_before(frames, fold.cutoff), prior=prior)
         start, model = trained.start, trained.model
         model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
@@ -102,9 +103,7 @@ def backtest(
         frames.append(frame)
         if on_fold is not None:
             on_fold(number, metrics.figures(frame))
-    found = OutOfFold(
-        measure_width(frames), choose_weights(frames, prior=prior_weights(len(panel.dates), context=config.context))
-    )
+    found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
     frame = pd.concat(widened(frames), ignore_index=True)
     figures = metrics.figures(frame)
     figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
@@ -180,13 +179,13 @@ def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, level
 
 
 def _with_direct(frame: pd.DataFrame, *, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> pd.DataFrame:
-    """The frame with the column of the direct LightGBM; the flat median's forecasts where it has too few rows."""
+    """The frame with the column of the direct LightGBM; without it where there are too few rows to train on."""
     rows = np.searchsorted(panel.product_ids, past.product_ids)
     begin, end = int(np.searchsorted(panel.dates, fold.first)), int(np.searchsorted(panel.dates, fold.last))
     ahead = span(panel.select(rows), begin, end + 1)
     forecast = direct_forecast(past, ahead, rows=config.booster_rows, seed=config.seed)
     if forecast is None:
-        return frame.assign(**{baselines.DIRECT: frame[baselines.FLAT]})
+        return frame
     row = np.searchsorted(past.product_ids, frame["product_id"].to_numpy(dtype=str))
     column = np.searchsorted(ahead.dates, frame["date"].to_numpy())
     return frame.assign(**{baselines.DIRECT: forecast[row, column]})

@@ -71,8 +71,9 @@ def sales_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     Days that did not sell out are those with little demand: scored alone, they make a perfect forecast look too high.
     So every day counts, and what is forecast is min(demand, shelf): its mean is `expected`, its quantiles and what
-    point forecasts say of it are theirs, at most the shelf. Left out are rows that say nothing or of which it is not
-    known what was on the shelf: an empty one, and sales above the opening stock (a delivery during the day).
+    point forecasts say of it are theirs, at most the shelf. Of sales above the opening stock (a delivery during the
+    day) as much counts as the shelf held: to leave them out would be to leave out days of much demand. Left out are
+    shelves that opened empty, which say nothing.
 
     Args:
         frame: An evaluation frame; not modified. One without `shelf`, where that is unknown, loses what sold out.
@@ -82,7 +83,8 @@ def sales_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
     """
     if "shelf" not in frame:
         return frame[~frame["censored"].astype(bool)]
-    rows = frame[(frame["actual"] <= frame["shelf"]) & (frame["shelf"] > 0)]
+    rows = frame[frame["shelf"] > 0]
+    rows = rows.assign(actual=np.minimum(rows["actual"], rows["shelf"]))
     names = [name for name in (*_DEMAND, *NAMES) if name in rows]
     capped = {name: np.minimum(rows[name], rows["shelf"]) for name in names}
     return rows.assign(**capped, **({"forecast": rows["expected"]} if "expected" in rows else {}))
@@ -97,7 +99,8 @@ def better(scored: "pd.DataFrame | Mapping[str, Floats]", *, names: Sequence[str
     """
     actual = np.asarray(scored["actual"])
     names = [name for name in names if name in scored]
-    return min(names, key=lambda name: float(np.abs(actual - np.asarray(scored[name])).sum()))
+    errors = {name: float(np.abs(actual - np.asarray(scored[name])).sum()) for name in names}
+    return min(names, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
 
 
 def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64, names: Sequence[str] = tuple(NAMES)) -> str:
@@ -143,7 +146,7 @@ def baseline_words(names: Sequence[str]) -> str:
 
 
 def baselines_of(figures: Mapping[str, Any]) -> list[str]:
-    """The baseline of each fold of `Backtest.figures`; seasonal naive in versions from before there were two."""
+    """The baseline of each fold of `Backtest.figures`; seasonal naive in versions from before there was another."""
     return [fold.get("baseline", NAIVE) for fold in figures.get("folds") or []] or [NAIVE]
 
 

@@ -28,9 +28,11 @@ MEANS = {"day": (7, 14, 28), "week": (2, 4, 8)}
 SEASON = {"day": 7, "week": 1}
 SAME = 4  # last periods of the same weekday
 LIMIT = 3.0  # log units that trees may move a level by
-RATIO = 20.0  # times what the level expects, beyond which a period's units count as so many
+RATIO = 20.0  # times what the level expects, and units, beyond which a period's units count as so many
+MOST_ROWS_AN_OUTCOME = 8  # one product-period seen from more cutoffs tells hardly more
 SIZE = 2.0  # of the negative binomial whose weights rows get: what its variance leaves of them
-_ROUNDS, _LEAST_ROWS = 120, 500
+_ROUNDS, _LEAST_OUTCOMES = 120, 500
+_LEAST_IN_LEAF = 20  # outcomes
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 0.05,
     "num_leaves": 31,
@@ -113,7 +115,7 @@ def train_booster(
         seed: Of the draw and of the trees.
 
     Returns:
-        The trees as LightGBM's own text; empty where there are too few rows to tell anything.
+        The trees as LightGBM's own text; empty where there are too few product-periods to tell anything.
 
     Raises:
         TrainingError: LightGBM cannot be loaded.
@@ -128,9 +130,11 @@ def train_booster(
     told = (cutoff + step < periods) & (cutoff > table.begin[some] + SEASON[period])
     at = np.minimum(cutoff + step, periods - 1)
     told &= table.seen[some, at] > 0
-    some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
-    if len(some) < _LEAST_ROWS:
+    outcomes = len(np.unique(some[told] * periods + at[told]))
+    if outcomes < _LEAST_OUTCOMES:
         return b""
+    rows = min(rows, MOST_ROWS_AN_OUTCOME * outcomes)
+    some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
     effect = table.offset + table.draw * lift[:, None]
     read = _read(table, restated(table, effect), some, cutoff, step, reach=min(reach, REACH[period]))
     at = cutoff + step
@@ -139,7 +143,7 @@ def train_booster(
     units = np.where(table.censored[some, at] > 0, demand_above(units, mean=expected), units)
     data = lightgbm.Dataset(
         columns(read, period=period),
-        np.minimum(units / expected, RATIO),
+        np.minimum(units, np.maximum(RATIO * expected, RATIO)) / expected,
         weight=expected / (1.0 + expected / SIZE),
         categorical_feature=[columns(_first(read), period=period).shape[1] - 1],
         free_raw_data=False,
@@ -147,7 +151,7 @@ def train_booster(
     settings = _SETTINGS | {
         "objective": "poisson",
         "lambda_l2": 5.0,
-        "min_data_in_leaf": max(20, len(some) // 500),
+        "min_data_in_leaf": max(_LEAST_IN_LEAF * len(some) // outcomes, len(some) // 500, _LEAST_IN_LEAF),
         "seed": seed,
     }
     trees = lightgbm.train(settings, data, num_boost_round=_ROUNDS)
@@ -190,7 +194,7 @@ def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Float
         seed: Of their draw and of the trees.
 
     Returns:
-        None where there are too few rows.
+        None where there are too few product-periods, or nothing was sold.
 
     Raises:
         TrainingError: LightGBM cannot be loaded.
@@ -208,12 +212,15 @@ def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Float
     step = rng.integers(1, horizon + 1, 2 * rows)
     at = np.minimum(cutoff + step, periods - 1)
     told = (cutoff + step < periods) & past.present[some, at] & ~past.censored[some, at]
-    some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
-    if len(some) < _LEAST_ROWS:
+    outcomes = len(np.unique(some[told] * periods + at[told]))
+    if outcomes < _LEAST_OUTCOMES or not np.nansum(sales.units) > 0:
         return None
+    rows = min(rows, MOST_ROWS_AN_OUTCOME * outcomes)
+    some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
     inputs, level = sales.features(some, cutoff, step)
     data = lightgbm.Dataset(inputs, sales.units[some, cutoff + step] / level, weight=level)
-    settings = _SETTINGS | {"objective": "l1", "min_data_in_leaf": max(20, len(some) // 1000), "seed": seed}
+    leaf = max(_LEAST_IN_LEAF * len(some) // outcomes, len(some) // 1000, _LEAST_IN_LEAF)
+    settings = _SETTINGS | {"objective": "l1", "min_data_in_leaf": leaf, "seed": seed}
     trees = lightgbm.train(settings, data, num_boost_round=2 * _ROUNDS)
     who = np.repeat(np.arange(products), len(known.dates))
     ahead = np.tile(np.arange(skip + 1, horizon + 1), products)

@@ -22,9 +22,7 @@ Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 Strings = NDArray[np.str_]
 
-PASSES = (
-    2  # a level that an event has pulled up hides a part of the event; the second pass knows of the first one's lifts
-)
+PASSES = 2  # a level that an event pulled up hides a part of it; the second pass knows of the first one's lifts
 CHUNK = 500  # products whose features are held at a time
 WARM: dict[Period, int] = {"day": 28, "week": 8}  # rows of a product after which its level can be relied on
 NEAR: dict[Period, float] = {"day": 7.0, "week": 3.0}  # half-life of how much a period says of the ones beside it

@@ -50,15 +50,17 @@ def volume_rows(mean_units: Floats) -> NDArray[np.int8]:
     return np.minimum(rank * len(CLASSES) // max(len(mean_units), 1), len(CLASSES) - 1).astype(np.int8)
 
 
-def prior_weights(periods: int, *, context: int) -> Floats:
+def prior_weights(periods: int, *, context: int, trees: bool = True) -> Floats:
     """(class, forecaster) what is taken where nothing was scored: equal weights, less for a network that saw little.
 
     Args:
         periods: That the history covers.
         context: Periods of past that the network reads; one that has never seen so many counts in proportion.
+        trees: Whether there are any; else they weigh nothing.
     """
     own = np.ones(len(FORECASTERS))
-    own[0] = min(periods / context, 1.0)
+    own[FORECASTERS.index("network")] = min(periods / context, 1.0)
+    own[FORECASTERS.index("booster")] = float(trees)
     return np.tile(own / own.sum(), (len(CLASSES) + 1, 1))
 
 

@@ -52,16 +52,18 @@ def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[F
     return folds[::-1]
 
 
-def check_length(periods: int, *, period: Period) -> None:
+def check_length(periods: int, *, period: Period, gap: int = 0) -> None:
     """Refuses a history of which nothing can be said.
 
     Raises:
-        HistoryError: It has fewer periods than `LEAST`.
+        HistoryError: It has fewer periods than `LEAST`, those of a gap before what is scored not counted.
     """
-    if periods < LEAST[period]:
+    need = LEAST[period] + gap
+    if periods < need:
+        beside = f", beside the gap of demand.gap = {gap}," if gap else ""
         raise HistoryError(
-            f"the sales cover {periods} {period}s, a model needs at least {LEAST[period]} to tell a product's level: "
-            f"{LEAST[period] - periods} more are missing: give more history, or wait for it. Until then serving prices "
+            f"the sales cover {periods} {period}s, a model needs at least {LEAST[period]}{beside} to tell a product's "
+            f"level: {need - periods} more are missing; give more history, or wait for it. Until then serving prices "
             "by rule, from list price, cost and stock, without any model"
         )
 
@@ -69,39 +71,44 @@ def check_length(periods: int, *, period: Period) -> None:
 def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[DemandConfig, list[str]]:
     """The configuration with folds that a history has room for, and what such a short one does without.
 
+    Where not all folds fit, the first one trains on as little as half of the history, and each scores at most a
+    quarter of it.
+
     Args:
         config: `horizon`, `step`, `gap`, `folds`, `min_history`, all in periods.
         periods: That the history covers.
         period: The grain.
 
     Returns:
-        The configuration as it is where one of its folds fits; else with shorter ones. And sentences, none for a
-        history that is long enough for everything.
+        The configuration, as it is where all of its folds fit; and sentences, none for a history that is long enough
+        for everything.
 
     Raises:
         HistoryError: As `check_length`.
     """
-    check_length(periods, period=period)
+    check_length(periods, period=period, gap=config.gap)
+    room = periods - config.gap
     said = []
-    need = config.min_history + config.gap + config.horizon
-    if periods < need:
-        horizon = min(config.horizon, max(periods // QUARTER, SHORTEST[period]))
-        room = periods - config.gap - max(periods // 2, LEAST[period] // 2)
-        folds = max(min(config.folds, room // horizon), 1)
-        first = periods - config.gap - folds * horizon
-        config = config.model_copy(
-            update={"horizon": horizon, "step": horizon, "folds": folds, "min_history": max(first, 1)}
+    if config.min_history + config.horizon + (config.folds - 1) * config.step > room:
+        horizon = min(config.horizon, max(room // QUARTER, SHORTEST[period]))
+        least = min(config.min_history, room // 2)
+        step = min(config.step, horizon)
+        folds = min(config.folds, 1 + (room - least - horizon) // step)
+        first = room - horizon - (folds - 1) * step
+        shorter = config.model_copy(
+            update={"horizon": horizon, "step": step, "folds": folds, "min_history": min(config.min_history, first)}
         )
-        said.append(
-            f"{periods} {period}s of history are {need - periods} too few for a fold as configured: scored are {folds} "
-            f"fold(s) of {horizon} {period}s instead, the first after {first}. The scores say less of forecasts "
-            "further ahead, and the network counts for less beside each product's level"
-        )
+        if shorter != config:
+            said.append(
+                f"{periods} {period}s of history have no room for {config.folds} folds of {config.horizon} {period}s "
+                f"after {config.min_history}: scored are {folds} of {horizon}, the first after {first}. The scores "
+                "say less of forecasts further ahead, and the network counts for less beside each product's level"
+            )
+        config = shorter
     days = periods * STEP_DAYS[period]
     if days < 365 * YEARS:
-        missing = 365 * YEARS - days
         said.append(
-            f"{days} days of history, {missing} less than {YEARS} years: what a yearly event such as Christmas adds is "
-            "learnt from one year or not at all, and the season of the year cannot be told from a trend"
+            f"{days} days of history are {365 * YEARS - days} less than {YEARS} years: what a yearly event such as "
+            "Christmas adds is learnt from one year or not at all, and the season cannot be told from a trend"
         )
     return config, said

@@ -88,7 +88,7 @@ def measure_width(frames: list[pd.DataFrame]) -> Width:
 
 def folds_worth(frame: pd.DataFrame) -> float:
     """How many folds without overlap an evaluation frame is worth: periods scored, in horizons."""
-    return float(frame["date"].nunique() / max(int(frame["step"].max()), 1))
+    return float(frame["date"].nunique() / (int(frame["step"].max()) - int(frame["step"].min()) + 1))
 
 
 def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
@@ -117,12 +117,15 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
         follows=(more - expected) / np.expm1(_NUDGE),
     )
     groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
-    sums = groups[["actual", "forecast", "spread", "follows"]].sum().reset_index()
+    sums = groups[["actual", "forecast", "spread", "follows"]].sum().assign(rows=groups.size()).reset_index()
+    # The size of a period holds the shared error, too, which n periods' independent noise counts as one nth of.
+    sums = sums[sums["rows"] > 1]
     sums = sums[sums["forecast"] >= 5.0]
     if len(sums) < LEAST_SUMS:
         return LEVEL_ERROR
     error = np.log((sums["actual"] + 0.5) / (sums["forecast"] + 0.5))
-    excess = np.clip(error**2 - sums["spread"] / sums["forecast"] ** 2, -1.0, 1.0).to_numpy()
+    excess = (error**2 - sums["spread"] / sums["forecast"] ** 2) / (1.0 - 1.0 / sums["rows"])
+    excess = np.clip(excess, -1.0, 1.0).to_numpy()
     share = (sums["follows"] / sums["forecast"]).to_numpy() ** 2  # ε²
     step = sums["chunk"].to_numpy() * 7.0 + 4.0
     growth = 0.0

@@ -46,8 +46,8 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
         Those of `scores`, `rows` scored, `censored` (rows that sold out), `left_out` (rows not scored), the same scores
         per fold in `folds` and per volume class in `by_volume`, and `by_step` (a week of steps each). `target`
         names what is scored; versions from before sold-out rows counted have none. `baseline` says whether the baseline
-        was `naive`, `flat` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` which one had the smaller
-        error in the end, known too late.
+        was `naive`, `flat`, `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` which one had
+        the smallest error in the end, known too late.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])

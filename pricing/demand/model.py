@@ -237,6 +237,27 @@ class DemandModel:
             return self
         return self.combined(self.levels(), weights=mix.weights, dispersion=mix.dispersion)
 
+    def factor_of(self, rows: Ints, state: State) -> Floats:
+        """(row, step) what `combination.factor` of products `rows` is with other states of theirs."""
+        evidence = Evidence(**{name: values[rows] for name, values in vars(self.evidence).items()})
+        encoded = self.encoded
+        some = replace(
+            self,
+            product_ids=self.product_ids[rows],
+            category=self.category[rows],
+            norms=self.norms.take(rows),
+            counted=self.counted[rows],
+            elasticity_sd=self.elasticity_sd[rows],
+            grade=self.grade[rows],
+            evidence=evidence,
+            list_price=self.list_price[rows],
+            combination=admit_combination(self.combination, rows),
+            encoded=replace(
+                encoded, state=state, checkpoint=state, tail=encoded.tail.select(rows), digest=encoded.digest[rows]
+            ),
+        )
+        return some.with_levels().combination.factor
+
     def _check_whole(self, panel: Panel) -> None:
         """Refuses to encode from scratch what is not the whole history.
 
@@ -340,7 +361,10 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
     }
     norms = Norms(
-        **{n: np.concatenate([getattr(model.norms, n), v])[order].astype(np.float32) for n, v in added.items()},
+        **{
+            name: np.concatenate([own := getattr(model.norms, name), more])[order].astype(own.dtype)
+            for name, more in added.items()
+        },
         lifts=model.norms.lifts
         and model.norms.lifts.with_products(np.concatenate([model.norms.lifts.category, category])[order]),
     )
@@ -350,7 +374,6 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
     evidence = Evidence(
         **{n: np.concatenate([v, getattr(nothing, n)])[order].astype(v.dtype) for n, v in vars(model.evidence).items()}
     )
-    majority = np.full(len(category), 2 * model.counted.sum() >= len(model.counted))
     listed = np.concatenate([model.list_price, new.list_price[:, -1]])[order].astype(np.float32)
     rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
     return replace(
@@ -358,7 +381,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         product_ids=ids[order],
         category=np.concatenate([model.category, category])[order],
         norms=norms,
-        counted=np.concatenate([model.counted, majority])[order],
+        counted=np.concatenate([model.counted, model.priors.counted[category]])[order],
         combination=admit_combination(model.combination, rows),
         elasticity_sd=sd,
         grade=grade,
@@ -382,14 +405,15 @@ def _norms(arrays: dict[str, Any]) -> Norms:
     # Versions packed before units had a size count in ones, those before events were named have no lifts.
     lifts = below(arrays, "lifts")
     own = {name: values for name, values in arrays.items() if not name.startswith("lifts/")}
-    former: dict[str, Any] = {"unit": np.ones(len(arrays["prior_level"]), np.float32)}
+    former: dict[str, Any] = {"unit": np.ones(len(arrays["prior_level"]))}
     return Norms(**former | own, lifts=EventLifts(**lifts) if lifts else None)
 
 
 def _priors(arrays: dict[str, Any]) -> Priors:
     # Versions packed before elasticities were graded know nothing of how well theirs are identified.
     grade = np.full(len(arrays["elasticity"]), PRIOR_ONLY, np.int8)
-    former: dict[str, Any] = {"grade": grade, "unit": np.ones(len(arrays["level"]), np.float32)}  # and units in ones
+    ones = np.ones(len(arrays["level"]))  # and those from before units had a size count in ones
+    former: dict[str, Any] = {"grade": grade, "unit": ones, "counted": ones.astype(np.bool_)}
     return Priors(**former | arrays)
 
 

@@ -19,7 +19,8 @@ Ints = NDArray[np.integer]
 class Priors:
     """What is said of a product that has no history: one entry a category, the last for an unknown category.
 
-    `level` is in units of the category's own `unit`, which is what counts as one there, in the units of `units_sold`.
+    `level` is in units of the category's own `unit`, which is what counts as one there, in the units of `units_sold`;
+    `counted` says whether that is a piece.
     """
 
     level: Floats
@@ -27,6 +28,7 @@ class Priors:
     elasticity: Floats
     elasticity_sd: Floats
     grade: Ints
+    counted: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,13 @@ def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standin
     def stack(own: Floats, category: Floats) -> Floats:
         return np.concatenate([own, category], dtype=np.float32)
 
+    unit = np.concatenate([norms.unit, priors.unit]).astype(np.float64)
     nothing = np.full(count, np.nan, np.float32)
     return Sheet(
         usual_price=stack(norms.usual_price, nothing),
         list_price=stack(standing.list_price, nothing),
-        unit=stack(norms.unit, priors.unit),
-        level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(stack(norms.unit, priors.unit)),
+        unit=unit,
+        level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(unit).astype(np.float32),
         profile=stack(profile, typical(profile)),
         summary=stack(summary, typical(summary)),
         prepared=stack(prepared, typical(prepared)),

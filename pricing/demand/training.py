@@ -142,8 +142,11 @@ def fit(
     weights = with_draw(start.weights) if start is not None and start.weights is not None else None
     identified = start.identified if start is not None else None
     units = find_units(panel.units_sold, panel.categories)
-    if identified is None:
-        norms = initial_norms(panel, category=category, units=units, config=config)
+    norms = initial_norms(panel, category=category, units=units, config=config)
+    if identified is not None:  # what counts as one is of this panel, whatever an earlier one found
+        scales = replace(identified.norms, unit=norms.unit, prior_level=norms.prior_level)
+        identified = replace(identified, norms=scales)
+    else:
         norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1))
         own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
         identified = identify(
@@ -231,7 +234,7 @@ def _with_forecasters(
     )
     model = replace(model, combination=combination)
     levels = model.levels()
-    weights = prior_weights(len(panel.dates), context=config.context)
+    weights = prior_weights(len(panel.dates), context=config.context, trees=bool(trees))
     return model.combined(levels, weights=weights, dispersion=combination.dispersion), levels
 
 
@@ -254,7 +257,7 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
     products = len(category)
     return Norms(
         usual_price=usual.astype(np.float32),
-        unit=units.size.astype(np.float32),
+        unit=units.size,
         prior_level=level[category].astype(np.float32),
         elasticity=np.full(products, config.elasticity_start, np.float32),
         weekend=np.zeros(products, np.float32),
@@ -277,10 +280,12 @@ def _priors(panel: Panel, identified: Identified, category: Ints, *, counted: Bo
     overall = float(np.average(shrunk.category_mean))
     spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
     sold = Units(identified.norms.unit, counted)
-    unit = [typical_unit(sold, category == number) for number in range(len(level))]
+    members = [*(category == number for number in range(len(level))), np.ones(len(category), bool)]
+    unit, pieces = zip(*(typical_unit(sold, each) for each in members), strict=True)
     return Priors(
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
-        unit=np.array([*unit, typical_unit(sold, np.ones(len(category), bool))], np.float32),
+        unit=np.array(unit),
+        counted=np.array(pieces),
         elasticity=np.append(shrunk.category_mean, overall).astype(np.float32),
         elasticity_sd=np.append(shrunk.category_sd, spread).astype(np.float32),
         grade=np.append(identified.category_grade, PRIOR_ONLY).astype(np.int8),

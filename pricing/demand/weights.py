@@ -35,15 +35,16 @@ def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
     Args:
         earlier: The earlier folds' evaluation frames, with a column for each forecaster; only rows whose outcome is
             known by then.
-        prior: (class, forecaster) from `combination.prior_weights`.
+        prior: (class, forecaster) from `combination.prior_weights`; who weighs nothing there is no forecaster.
     """
     if not earlier:
         return prior
     frame = pd.concat(earlier, ignore_index=True)
     scored = sales_rows(frame)
     folds = folds_worth(frame)
-    everything = _drawn(_best(scored, otherwise=prior[0]), towards=prior[0], folds=folds)
-    own = [_best(scored[scored["volume_class"] == name], otherwise=everything) for name in CLASSES]
+    tried = _TRIED[(_TRIED[:, prior[0] == 0] == 0).all(axis=1)]
+    everything = _drawn(_best(scored, tried, otherwise=prior[0]), towards=prior[0], folds=folds)
+    own = [_best(scored[scored["volume_class"] == name], tried, otherwise=everything) for name in CLASSES]
     return np.array([*(_drawn(one, towards=everything, folds=folds) for one in own), everything])
 
 
@@ -51,14 +52,14 @@ def _drawn(found: Floats, *, towards: Floats, folds: float) -> Floats:
     return (folds * found + EQUAL * towards) / (folds + EQUAL)
 
 
-def _best(scored: pd.DataFrame, *, otherwise: Floats) -> Floats:
-    """(forecaster,) the quarters with the smallest CRPS in total; `otherwise` without rows."""
+def _best(scored: pd.DataFrame, tried: Floats, *, otherwise: Floats) -> Floats:
+    """(forecaster,) of the weights tried those with the smallest CRPS in total; `otherwise` without rows."""
     if scored.empty:
         return otherwise
     some = scored.iloc[np.unique(np.linspace(0, len(scored) - 1, min(len(scored), MOST_ROWS)).astype(np.int64))]
     unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
     sold, shelf = in_steps(some["actual"].to_numpy(np.float64), unit), in_steps(shelf_of(some), unit)
     means = np.stack([some[name].to_numpy(np.float64) / unit for name in FORECASTERS])
-    scores = [float((unit * sales_score(sold, mean=each @ means, size=size, shelf=shelf)).sum()) for each in _TRIED]
-    best: Floats = _TRIED[int(np.argmin(scores))]
+    scores = [float((unit * sales_score(sold, mean=each @ means, size=size, shelf=shelf)).sum()) for each in tried]
+    best: Floats = tried[int(np.argmin(scores))]
     return best

@@ -89,14 +89,14 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
 
 
 def _unless_chance(verdict: Verdict, figures: Mapping[str, Any], limits: GatesConfig) -> Verdict:
-    """Passes an error somewhat above the baseline's where the interval of the difference reaches 0.
+    """Passes an error somewhat above the limit where the interval of the difference reaches down to it.
 
     The baseline may be LightGBM alone, which forecasts well and says nothing of prices: a model that may be as good and
     says something is worth having.
     """
-    low = _number((figures.get("against_baseline") or {}).get("wape_low"))
+    low, base = _number((figures.get("against_baseline") or {}).get("wape_low")), _number(figures.get("wape_baseline"))
     little = verdict.figure is not None and verdict.figure <= limits.naive_ratio_by_volume
-    if verdict.passed or low is None or low > 0 or not little:
+    if verdict.passed or not little or low is None or base is None or low > (limits.naive_ratio - 1.0) * base:
         return verdict
     said = f"{verdict.sentence}; the difference may be chance: the 90 % interval of it begins at {low:+.3f}"
     return replace(verdict, passed=True, sentence=said)

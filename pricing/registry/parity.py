@@ -18,7 +18,8 @@ class Parity:
     """The result of encoding a sample of products anew.
 
     Attributes:
-        difference: Largest difference of any unit's state, relative where the state is above 1.
+        difference: Largest difference of any unit's state and of any step's log factor of the forecasters beside the
+            network, relative where it is above 1.
         from_scratch: True when the whole history was encoded; False when only the rows since the checkpoint were,
             because the panel does not reach back further.
         products: Products compared.
@@ -54,7 +55,8 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
     else:
         anew = advance(model.weights, encoded.tail.select(rows), norms=norms, state=_select(encoded.checkpoint, rows))
     pairs = ((encoded.state.hidden[rows], anew.hidden), (encoded.state.cell[rows], anew.cell))
-    worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in pairs)
+    levels = model.combination.factor[rows], model.factor_of(rows, anew)
+    worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in (*pairs, levels))
     return Parity(difference=worst, from_scratch=whole, products=len(rows))
 
 

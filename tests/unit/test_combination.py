@@ -56,6 +56,16 @@ def test_a_network_that_has_seen_little_counts_for_less() -> None:
     assert shares == pytest.approx([1 / 9, 1 / 5, 1 / 3, 1 / 3])
 
 
+def test_without_trees_nothing_weighs_on_them() -> None:
+    prior = prior_weights(200, context=120, trees=False)
+
+    weights = choose_weights([fold(n, right="level").assign(booster=1.0) for n in range(3)], prior=prior)
+
+    assert prior[0].tolist() == [0.5, 0.5, 0.0]
+    assert (weights[:, 2] == 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+
+
 @pytest.mark.parametrize("right", FORECASTERS)
 def test_the_forecaster_that_was_right_weighs_more_with_every_fold(right: str) -> None:
     place = FORECASTERS.index(right)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pricing.config import load_config
@@ -50,7 +50,7 @@ def test_too_little_history_says_how_much_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("days", "horizon", "folds", "first"),
-    [(28, 7, 2, 14), (30, 7, 2, 16), (60, 15, 2, 30), (90, 22, 2, 46), (147, 28, 2, 91)],
+    [(28, 7, 2, 14), (30, 7, 2, 16), (60, 15, 2, 30), (90, 22, 2, 46), (147, 28, 2, 91), (175, 28, 3, 91)],
 )
 def test_a_short_history_has_shorter_folds_that_end_with_it(days: int, horizon: int, folds: int, first: int) -> None:
     config, said = fitting(CONFIG, days, period="day")
@@ -59,19 +59,28 @@ def test_a_short_history_has_shorter_folds_that_end_with_it(days: int, horizon: 
 
     assert (config.horizon, len(made), config.min_history) == (horizon, folds, first)
     assert made[-1].last == DATES[days - 1]
-    assert f"{days} days of history are {148 - days} too few" in said[0]
-    assert f"{2 * 365 - days} less than 2 years" in said[1]
+    assert f"{days} days of history have no room for 3 folds of 28 days after 120" in said[0]
+    assert f"{days} days of history are {2 * 365 - days} less than 2 years" in said[1]
 
 
-@given(days=st.integers(28, 800), horizon=st.integers(1, 60), gap=st.integers(0, 7), folds=st.integers(1, 8))
+@given(days=st.integers(28, 800), horizon=st.integers(1, 60), gap=st.integers(0, 60), folds=st.integers(1, 8))
 def test_every_history_that_tells_a_level_has_a_fold(days: int, horizon: int, gap: int, folds: int) -> None:
     asked = CONFIG.model_copy(update={"horizon": horizon, "step": horizon, "gap": gap, "folds": folds})
+    assume(days - gap >= 28)
 
     config, _ = fitting(asked, days, period="day")
 
     made = walk_forward(np.datetime64("2022-01-01") + np.arange(days), config=config, period="day")
     assert 1 <= len(made) <= folds
-    assert config.min_history >= min(asked.min_history, days // 2 - horizon)
+    assert config.min_history >= min(asked.min_history, (days - gap) // 2)
+    assert config == asked or config.horizon <= max((days - gap) // 4, 7)
+
+
+@given(days=st.integers(60, 400))
+def test_a_longer_history_never_has_fewer_folds(days: int) -> None:
+    shorter, longer = (fitting(CONFIG, length, period="day")[0] for length in (days, days + 1))
+
+    assert longer.folds * longer.horizon >= shorter.folds * shorter.horizon - shorter.folds
 
 
 def test_a_long_history_keeps_the_folds_that_are_asked_for() -> None:
@@ -158,3 +167,8 @@ def test_volume_classes_are_thirds() -> None:
     classes = metrics.volume_class(np.arange(9.0)[::-1])
 
     assert list(classes) == ["high"] * 3 + ["mid"] * 3 + ["low"] * 3
+
+
+def test_a_gap_before_what_is_scored_is_no_history() -> None:
+    with pytest.raises(HistoryError, match=r"at least 28, beside the gap of demand.gap = 20,.*: 8 more are missing"):
+        fitting(CONFIG.model_copy(update={"gap": 20}), 40, period="day")

@@ -101,6 +101,14 @@ def test_an_error_a_little_above_the_baselines_passes_where_it_may_be_chance(
     assert ("may be chance" in verdict.sentence) == passed
 
 
+def test_chance_is_counted_from_the_limit_and_not_from_equality() -> None:
+    strict = LIMITS.model_copy(update={"naive_ratio": 0.8})
+    backtest = held_against(0.42) | {"wape": 0.4, "against_baseline": {"wape_low": -0.04}}
+
+    assert not baseline_gates(backtest, strict)[0].passed
+    assert baseline_gates(backtest | {"against_baseline": {"wape_low": -0.09}}, strict)[0].passed
+
+
 def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one() -> None:
     (verdict, *_) = failed(baseline_gates(held_against(None), LIMITS))
 

@@ -96,13 +96,28 @@ def test_point_forecasts_and_baselines_ask_for_no_more_than_the_shelf_holds(perf
 def test_rows_that_say_nothing_of_the_shelf_are_left_out_and_counted(perfect: pd.DataFrame) -> None:
     frame = perfect.copy()
     frame.loc[0, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]  # opened empty
-    frame.loc[1, ["actual", "shelf", "censored"]] = [9.0, 4.0, True]  # a delivery during the day
+    frame.loc[1, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]
     frame.loc[2, "shelf"] = np.inf
 
     figures = metrics.figures(frame)
 
     assert (figures["left_out"], figures["rows"]) == (2, len(frame) - 2)
     assert sales_rows(frame).index[0] == 2
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_a_delivery_during_the_day_makes_no_perfect_forecaster_look_biased(share: float) -> None:
+    frame = market(products=200)
+    rng = np.random.default_rng(4)
+    demand = rng.negative_binomial(SIZE, SIZE / (SIZE + frame["forecast"].to_numpy())).astype(float)
+    delivered = rng.random(len(frame)) < share
+    frame["actual"] = np.where(delivered, demand, np.minimum(demand, frame["shelf"]))
+
+    figures = metrics.figures(with_quantiles(frame, EXACT))
+
+    assert (frame["actual"] > frame["shelf"]).any()
+    assert figures["left_out"] == 0
+    assert figures["bias"] == pytest.approx(0.0, abs=0.015)
 
 
 def test_a_baseline_is_chosen_by_what_it_would_have_sold() -> None:

@@ -126,3 +126,12 @@ def test_the_largest_demand_of_a_request_is_served_as_exactly_as_any_point_of_th
     assert served[[0, 2]] == pytest.approx(
         expected_sales(ends, size=np.full(2, 4.0), stock=np.full(2, stock)), rel=5e-6
     )
+
+
+def test_of_less_than_one_all_is_sold_as_soon_as_one_is_asked_for() -> None:
+    size, mean = np.array([[3.0]]), np.array([[2.0]])
+
+    sold = expected_sales(mean, size=size, stock=np.array([[0.3]]))
+
+    asked = 1 - stats.nbinom(3.0, 3.0 / 5.0).pmf(0)
+    assert sold.item() == pytest.approx(0.3 * asked, rel=0.01)

@@ -44,6 +44,40 @@ def test_counts_are_counted_in_the_step_that_they_are_written_in(scale: float, m
 
 
 @pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("mean", [200.0, 500.0, 5000.0, 1e5])
+@pytest.mark.parametrize("size", [5.0, 50.0, 1e9])
+def test_what_counts_as_one_is_the_same_in_every_unit_however_much_sells(
+    scale: float, mean: float, size: float
+) -> None:
+    rng = np.random.default_rng(1)
+    sold = rng.poisson(rng.gamma(size, mean / size, (30, 400))).astype(float)
+    plain = find_units(sold.astype(np.float32), ONE[:30])
+
+    units = find_units((scale * sold).astype(np.float32), ONE[:30])
+
+    np.testing.assert_array_equal(units.counted, plain.counted)
+    np.testing.assert_allclose(units.size, scale * plain.size, rtol=1e-4)
+
+
+def test_products_in_packs_of_their_own_are_all_counted() -> None:
+    packs = np.exp(np.random.default_rng(0).normal(0, 1, (400, 1)))
+
+    units = find_units((packs * counts(400, 60)).astype(np.float32), ONE)
+
+    assert units.counted.mean() > 0.95
+
+
+def test_between_two_steps_lies_no_unit() -> None:
+    sold = counts(4, 60)
+    sold[2:] *= 0.1
+    sold[0, 5:] = np.nan
+
+    units = find_units(sold.astype(np.float32), ONE[:4])
+
+    assert units.size[0] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_amounts_by_weight_count_in_purchases(scale: float) -> None:
     plain = find_units(weights(40, 200).astype(np.float32), ONE[:40])
 
