@@ -117,14 +117,16 @@ def backtest(
     return Backtest(frame, figures, found)
 
 
-def evaluate(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: Levels) -> pd.DataFrame:
+def evaluate(
+    model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: Levels | None = None
+) -> pd.DataFrame:
     """The evaluation frame of one fold: forecasts given what a request will carry on the day.
 
     That is the price that was really charged, the promotion, the holiday, the competitor's price, and the stock at
     opening, which bounds what could be sold and is no input of the forecast; nothing else of the scored days is read.
-    `levels` are what the forecasters say, whose own forecasts stand beside the combined one.
+    `levels` are what the forecasters say, whose own forecasts stand beside the combined one; worked out where absent.
     """
-    paths = levels.paths
+    paths = (levels or model.levels()).paths
     begin = int(np.searchsorted(panel.dates, fold.first))
     end = int(np.searchsorted(panel.dates, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -215,12 +216,15 @@ print(codes, [name for name in ("tensorflow", "keras") if name in sys.modules])
 
 @pytest.mark.slow
 def test_too_little_history_says_how_much_is_needed(here: Place) -> None:
-    sales, settings = write_sales(here.folder / "sales.csv", days=60), write_config(here.folder / "tiny.yaml")
+    sales, settings = write_sales(here.folder / "sales.csv", days=28), write_config(here.folder / "tiny.yaml")
+    frame = pd.read_csv(sales)
+    frame[frame["date"] < "2023-03-21"].to_csv(sales, index=False)
 
     done = _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings))
 
     assert done.returncode != 0
-    assert "84 + 0 + 14 = 98 days" in done.stderr
+    assert "the sales cover 20 days, a model needs at least 28" in done.stderr
+    assert "8 more are missing" in done.stderr
     assert here.aliases() == {}
 
 
