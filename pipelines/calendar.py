@@ -13,6 +13,8 @@ from pricing.errors import SourceError
 from pricing.registry.version import LoadedVersion
 from pricing.sections import DataConfig
 
+_NAMED = 3  # names that a note gives
+
 
 def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
     """Returns the function from dates to holiday flags that training and validation take."""
@@ -44,7 +46,12 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
     if config.promotions is None:
         return facts
     try:
-        return facts.planned(read_promotions(config.promotions))
+        promotions = read_promotions(config.promotions)
+        strangers = sorted(set(promotions.spans()) - set(facts.product_ids.tolist()))
+        if strangers:
+            named = ", ".join(repr(name) for name in strangers[:_NAMED])
+            print(f"note: data.promotions names {len(strangers)} products that the sales do not have, first {named}")
+        return facts.planned(promotions)
     except SourceError as error:
         print(f"note: {error}; the promotions that the version knows stay planned")
         return facts

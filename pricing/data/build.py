@@ -15,6 +15,7 @@ from pricing.errors import ContractError, Violation
 from pricing.sections import DataConfig
 
 ONE_CATEGORY = "all"
+_NAMED = 3  # names that a note gives
 _BLOCK = 256  # products whose sliding windows are sorted at once: keeps them in tens of MB
 Ints = NDArray[np.int64]
 
@@ -75,6 +76,15 @@ def build_panel(
     units_sold = rows.units
     with np.errstate(invalid="ignore"):
         grid.note(units_sold > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
+    if events is None:
+        events = named_events(config, grid.dates[0], grid.dates[-1], period=config.period)
+    strangers = sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()})
+    if strangers:
+        named = ", ".join(repr(name) for name in strangers[:_NAMED])
+        grid.notes.append(
+            f"data.events names {len(strangers)} categories that no product has, first {named}: "
+            "their events add nothing."
+        )
     panel = Panel(
         period=config.period,
         product_ids=grid.ids,
@@ -92,7 +102,7 @@ def build_panel(
         cost_assumed=cost_assumed,
         notes=(*grid.notes, *rows.notes),
         holidays_given=holidays_given,
-        events=named_events(config, grid.dates[0], grid.dates[-1], period=config.period) if events is None else events,
+        events=events,
     )
     own = grid.own
     return replace(panel, dates=panel.dates[own], **{name: getattr(panel, name)[:, own] for name in SERIES})

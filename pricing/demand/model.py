@@ -32,7 +32,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Strings = NDArray[np.str_]
 
-NOISE_STEP = 4.0  # periods after the state's date at which the level's error is taken from a period's noise
+NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # periods ahead at which the level's error leaves the noise
 FORMER_LIMITS = (-20.0, -0.2)  # of versions that do not name theirs
 
 ARRAYS = (
@@ -146,7 +146,10 @@ class DemandModel:
             dispersion=dispersion,
             factor=combined_factor(levels.paths, weights=weights, volume=volume),
             narrow=own_noise(
-                levels.log_size, dispersion=dispersion[volume], level_error=self.level_error, step=NOISE_STEP
+                levels.log_size,
+                dispersion=dispersion[volume],
+                level_error=self.level_error,
+                step=NOISE_STEP[self.period],
             ),
         )
         return replace(self, combination=combination)

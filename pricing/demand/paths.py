@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pricing.data import features
 from pricing.data.memory import Norms, recall
-from pricing.data.panel import STEP_DAYS, Panel
+from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import booster, forecast
 from pricing.demand.combination import Combination
 from pricing.demand.curve import Offers
@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 CHUNK = 5000  # products read at a time
-WEEK = 7  # first periods that a promotion's lift and the noise are taken from
+FIRST: dict[Period, int] = {"day": 7, "week": 2}  # periods ahead that a promotion's lift and the noise are taken from
 
 
 class Levels(NamedTuple):
@@ -53,7 +53,7 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
     steps = np.arange(1, reader.horizon + 1)
     plain = replace(reader, factor=np.zeros_like(reader.factor), narrow=np.zeros_like(reader.narrow))
     level, profile, summary, _ = recall(encoded.state.memory, norms=norms)
-    weekday = reader.weekday[steps]
+    weekday, first = reader.weekday[steps], FIRST[reader.period]
     network = np.empty((len(level), len(steps)), np.float32)
     lift, log_size = np.empty(len(level), np.float32), np.empty(len(level), np.float32)
     gap = features.competitor_gap(encoded.tail.comp_price[:, -1], norms.usual_price)
@@ -64,7 +64,7 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
         if reader.lifts is not None:  # of all forecasters alike
             base = base - forecast.event_lifts(reader.lifts, reader.group[rows], np.broadcast_to(steps, base.shape))
         network[rows] = base - reader.sheet.level[rows][:, None] - profile[rows][:, weekday]
-        lift[rows], log_size[rows] = drawn[:, :WEEK].mean(axis=1), size[:, :WEEK].mean(axis=1)
+        lift[rows], log_size[rows] = drawn[:, :first].mean(axis=1), size[:, :first].mean(axis=1)
     paths = np.zeros((3, *network.shape), np.float32)
     paths[0] = network
     if combination.booster.size:

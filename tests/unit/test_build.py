@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -167,6 +168,18 @@ def test_repeated_pairs_and_empty_tables_are_refused() -> None:
         build_panel(rows([0, 0], price=1.0), CONFIG)
     with pytest.raises(ContractError, match="there must be rows"):
         build_panel(rows([], price=[]), CONFIG)
+
+
+def test_events_of_a_category_that_no_product_has_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("date,name,category\n2024-03-02,Fair,Toyz\n2024-03-02,Fair,tea\n")
+    config = UNASKED.model_copy(update={"events": str(path)})
+
+    panel = build_panel(rows([0, 1, 2], price=5.0, category="tea"), config)
+
+    assert [note for note in panel.notes if "data.events" in note] == [
+        "data.events names 1 categories that no product has, first 'Toyz': their events add nothing."
+    ]
 
 
 def test_a_panel_becomes_its_rows_again() -> None:
