@@ -57,7 +57,7 @@ def weigh(
     figures = {}
     for name, demand in ways.items():
         trained = fit(past, demand, calendar=calendar, progress=progress)
-        scores = metrics.figures(evaluate(trained.model, past=past, panel=panel, fold=fold, levels=trained.levels))
+        scores = metrics.figures(evaluate(trained.model, past=past, panel=panel, fold=fold))
         figures[f"{name}_wape"] = float(scores["wape"])
     said = (
         f"WAPE {figures['recent_wape']:.4f} with a half-life of {half_life:g} {panel.period}s, "

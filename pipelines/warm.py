@@ -65,7 +65,7 @@ def choose_start(
     warm = fit(past, config, calendar=calendar, start=Start(weights, cold.start.identified), progress=progress)
     figures = {}
     for name, one in (("warm", warm), ("cold", cold)):
-        frame = evaluate(one.model, past=past, panel=panel, fold=fold, levels=one.levels)
+        frame = evaluate(one.model, past=past, panel=panel, fold=fold)
         figures[f"{name}_wape"] = float(metrics.figures(frame)["wape"])
     said = f"WAPE {figures['warm_wape']:.4f} warm, {figures['cold_wape']:.4f} cold, {fold.first} to {fold.last}"
     if figures["warm_wape"] <= figures["cold_wape"]:

@@ -224,8 +224,8 @@ def test_the_search_never_sees_the_newest_fold(config: Config) -> None:
     [
         (10, "10 days; tuning holds the last 14 back"),
         (
-            111,
-            "tuning holds the last 14 days back, and on the others walk-forward validation needs .* the panel has 97",
+            30,
+            "tuning holds the last 14 days back, and on the others the sales cover 16 days, a model needs at least 28",
         ),
     ],
 )

@@ -60,7 +60,7 @@ class Fits:
     def fit(self, past: Panel, config: DemandConfig, *, start: Start | None = None, **_: Any) -> Trained:
         self.asked.append((past, start))
         model = make_demand(past, seed=9 if start is None else 8, units=UNITS * 2 if self.widen else UNITS)
-        return Trained(model, Start(model.weights, self.identified))
+        return Trained(model, Start(model.weights, self.identified), model.levels())
 
     def evaluate(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
         self.scored.append(fold)
