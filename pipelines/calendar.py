@@ -7,6 +7,7 @@ from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.events import event_files
 from pricing.data.panel import Bools, Days, Event, Panel
 from pricing.data.plans import read_promotions
+from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales
 from pricing.decision.facts import ProductFacts
 from pricing.errors import SourceError
@@ -46,15 +47,21 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
     if config.promotions is None:
         return facts
     try:
-        promotions = read_promotions(config.promotions)
-        strangers = sorted(set(promotions.spans()) - set(facts.product_ids.tolist()))
-        if strangers:
-            named = ", ".join(repr(name) for name in strangers[:_NAMED])
-            print(f"note: data.promotions names {len(strangers)} products that the sales do not have, first {named}")
-        return facts.planned(promotions)
+        return with_promotions(facts, read_promotions(config.promotions))
     except SourceError as error:
         print(f"note: {error}; the promotions that the version knows stay planned")
         return facts
+
+
+def with_promotions(facts: ProductFacts, promotions: Promotions | None) -> ProductFacts:
+    """The facts with a plan of promotions, None for none; products that they do not have are named."""
+    if promotions is None:
+        return facts
+    strangers = sorted(set(promotions.spans()) - set(facts.product_ids.tolist()))
+    if strangers:
+        named = ", ".join(repr(name) for name in strangers[:_NAMED])
+        print(f"note: data.promotions names {len(strangers)} products that the sales do not have, first {named}")
+    return facts.planned(promotions)
 
 
 def calendar_digest(panel: Panel, facts: ProductFacts) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.data.units import find_units
 from pricing.demand import metrics
 from pricing.demand.baselines import sales_rows
 
@@ -101,7 +102,8 @@ def volatility(panel: Panel) -> Floats:
     """
     length = 1 if panel.period == "week" else 7
     weeks = min(len(panel.dates) // length, WEEKS)
-    units = np.where(panel.present, panel.units_sold, np.nan).astype(np.float64)
+    size = find_units(panel.units_sold, panel.categories).size  # counting is in what counts as one
+    units = np.where(panel.present, panel.units_sold / size[:, None], np.nan).astype(np.float64)
     units = units[:, units.shape[1] - weeks * length :].reshape(len(units), weeks, length)
     seen = np.isfinite(units).sum(axis=2) >= min(WHOLE_WEEK, length)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):

@@ -141,7 +141,8 @@ def gain_lines(figures: Mapping[str, Any]) -> list[str]:
 
 def weight_lines(figures: Mapping[str, Any]) -> list[str]:
     """How much each forecaster weighs in the level, by volume; nothing in versions of the network alone."""
-    classes = [(name, weights) for name, weights in figures.get("weights", {}).items() if name != "all"]
+    there = figures.get("by_volume", {})
+    classes = [(name, weights) for name, weights in figures.get("weights", {}).items() if name in there]
     if not classes:
         return []
     parts = [

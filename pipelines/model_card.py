@@ -37,9 +37,10 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
 def _head(version: LoadedVersion) -> str:
     meta = version.meta
     facts = version.facts
+    trees = ", combined with boosted trees for the level," if version.demand.combination.booster.size else ""
     return (
         f"# Demand and price model, {meta['products']} products\n\n"
-        "A global LSTM demand model, combined with boosted trees for the level, over "
+        f"A global LSTM demand model{trees} over "
         f"{meta['products']} products in {len(version.demand.categories)} categories, "
         f"one row a {meta['period']}, with an elasticity and its uncertainty per product. It forecasts up to "
         f"{meta['horizon']} {meta['period']}s after {meta['state_date']}, and beyond that with wider ranges. Prices "

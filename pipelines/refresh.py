@@ -92,7 +92,9 @@ def _refresh(argv: Sequence[str] | None) -> int:
         did = "nothing new to register: it is" if carried.found else "registered"
         print(f"{did} {config.registry.model_name} version {number} {bears}: the weights of version")
         print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
-        if waiting is not None:
+        if waiting is None:
+            print("promote it, and prices rest on the new states")
+        else:
             print(f"version {waiting} waits as {CHALLENGER} and stays it; version={number} promotes the new states")
     return 0
 

@@ -16,7 +16,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from pipelines.calendar import holiday_calendar
+from pipelines.calendar import holiday_calendar, with_promotions
 from pipelines.calibration import described
 from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
@@ -31,6 +31,7 @@ from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.plans import read_promotions
+from pricing.data.promotions import Promotions
 from pricing.decision.facts import ProductFacts
 from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import find_draws
@@ -60,6 +61,8 @@ def _train(argv: Sequence[str] | None) -> int:
     started = time.monotonic()
     with tracked_run("train", config=config, reason=options.reason) as run:
         earlier = _registry(config).find(options.warm_start) if options.warm_start else None
+        plan = config.data.promotions
+        promotions = None if plan is None else read_promotions(plan)  # a bad plan is to cost no training
         _say(started, "reading sales")
         anchors = sales_anchors(config)
         panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
@@ -76,7 +79,16 @@ def _train(argv: Sequence[str] | None) -> int:
             config = _weighed(panel, config, half_life=options.recency_half_life, say=say)
         anchors = version_anchors(anchors, panel)
         tested = _tested(panel, options.decisions, say=say)
-        number, scores = _learn(panel, config, anchors=anchors, data=data, earlier=earlier, tested=tested, say=say)
+        number, scores = _learn(
+            panel,
+            config,
+            anchors=anchors,
+            data=data,
+            earlier=earlier,
+            tested=tested,
+            promotions=promotions,
+            say=say,
+        )
         name_run(f"train v{number}")
         write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
@@ -94,6 +106,7 @@ def _learn(
     data: Mapping[str, object],
     earlier: RegisteredVersion | None,
     tested: "NDArray[np.floating] | None",
+    promotions: Promotions | None,
     say: Callable[[str], None],
 ) -> tuple[str, str]:
     """Scores, fits and registers; returns the version's number and its scores in lines."""
@@ -121,8 +134,7 @@ def _learn(
         progress=say,
     )
     facts = ProductFacts.from_panel(panel, anchors=anchors)
-    if config.data.promotions is not None:
-        facts = facts.planned(read_promotions(config.data.promotions))
+    facts = with_promotions(facts, promotions)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(
             Path(scratch) / "version",

@@ -82,7 +82,11 @@ def common_steps(sold: Floats) -> Floats:
     """
     rows = np.flatnonzero(np.isfinite(sold).any(axis=1))
     some = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int))] if len(rows) else rows
-    own = np.array([_own_step(sold[row][np.isfinite(sold[row])]) for row in some])
+    amounts = [sold[row][np.isfinite(sold[row])] for row in some]
+    telling = [each for each in amounts if each.min() < each.max()]  # what never sells but one amount tells no step
+    if amounts and not telling:
+        telling = [np.concatenate(amounts)]
+    own = np.array([_own_step(each) for each in telling])
     proposed, support = _clusters(own[np.isfinite(own)])
     if not len(proposed):
         return np.full(len(sold), np.nan)

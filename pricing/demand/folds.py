@@ -102,7 +102,7 @@ def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[Dema
             said.append(
                 f"{periods} {period}s of history have no room for {config.folds} folds of {config.horizon} {period}s "
                 f"after {config.min_history}: scored are {folds} of {horizon}, the first after {first}. The scores "
-                "say less of forecasts further ahead, and the network counts for less beside each product's level"
+                "say less of forecasts further ahead, and until scores speak for it the network counts for less"
             )
         config = shorter
     days = periods * STEP_DAYS[period]

@@ -87,15 +87,16 @@ def test_where_nothing_was_scored_there_is_no_figure() -> None:
 
 
 def panel_of(weekly: list[list[float]], **changes: Any) -> Any:
-    """A panel whose products sell a seventh of a week's units each day."""
-    units = np.repeat(np.asarray(weekly, np.float32) / 7, 7, axis=1)
+    """A panel whose products sell a week's units on its first day, in whole numbers."""
+    units = np.repeat(np.asarray(weekly, np.float32), 7, axis=1)
+    units[:, np.arange(units.shape[1]) % 7 > 0] = 0.0
     panel = make_panel(products=len(weekly), periods=units.shape[1])
     values = {"units_sold": units, "present": np.ones(units.shape, bool), **changes}
     return type(panel)(**{**vars(panel), **values})
 
 
 def test_volatility_is_the_spread_beyond_that_of_counts() -> None:
-    weeks = [100.0, 140.0, 60.0, 100.0, 120.0, 80.0]
+    weeks = [101.0, 139.0, 60.0, 100.0, 121.0, 79.0]
 
     (found,) = volatility(panel_of([weeks]))
 
@@ -109,6 +110,15 @@ def test_the_luck_of_counts_alone_is_no_volatility() -> None:
 
     assert small < 0.25
     assert large < 0.25
+
+
+@pytest.mark.parametrize("scale", [0.1, 1000.0])
+def test_volatility_does_not_depend_on_the_unit_of_sales(scale: float) -> None:
+    weekly = np.random.default_rng(1).poisson(8.0, (3, 20)) + np.arange(20) % 3
+
+    plain, other = (volatility(panel_of((factor * weekly).tolist())) for factor in (1.0, scale))
+
+    np.testing.assert_allclose(other, plain, rtol=1e-3)
 
 
 def test_a_product_of_a_few_weeks_or_without_sales_counts_as_the_middle_one() -> None:

@@ -183,3 +183,11 @@ def price(scale: float, *, stock: float, together: bool) -> list[Decision]:
         for name in panel.product_ids
     ]
     return pricer.price(asked * 20, today=day)[:3] if together else [pricer.price([one], today=day)[0] for one in asked]
+
+
+def test_products_that_only_ever_sell_one_amount_tell_a_step_together() -> None:
+    sold = np.repeat(np.arange(3.0, 9.0)[:, None], 60, axis=1)
+
+    units = find_units(sold.astype(np.float32), ONE[:6])
+
+    np.testing.assert_allclose(units.size, 1.0)
