@@ -55,7 +55,7 @@ def find_units(units_sold: Floats, categories: Strings) -> Units:
     sold = np.where(seen & (units_sold > 0), units_sold, np.nan).astype(np.float64)
     step = common_steps(sold)
     lump = _lumps(units_sold, seen)
-    small = _low_quantile(sold)
+    small = _ranked(sold, part=10)
     with np.errstate(invalid="ignore"):
         counted = np.isfinite(step) & ~(lump > LUMPS * step)
         size = np.where(counted, step, np.fmin(lump, small))
@@ -171,35 +171,29 @@ def _lumps(units_sold: Floats, seen: Bools) -> Floats:
     The variance is that of the middle half of the differences, as of a normal variable, so that price cuts and feasts
     do not count; of a product that sells on less than half of its periods it is the plain one.
     """
-    products = len(units_sold)
     order = np.argsort(~seen, axis=1, kind="stable")  # periods with a row first, in time
     amounts = np.take_along_axis(np.where(seen, units_sold, np.nan), order, axis=1).astype(np.float64)
     number = seen.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.nansum(amounts, axis=1) / np.maximum(number, 1)
         plain = np.nansum((amounts - mean[:, None]) ** 2, axis=1) / np.maximum(number - 1, 1)
-        steady = _median(np.abs(np.diff(amounts, axis=1))) / 0.6745  # of a normal variable's differences
-        middle = _median(amounts)
+        steady = _ranked(np.abs(np.diff(amounts, axis=1)), part=2) / 0.6745  # of a normal variable's differences
+        middle = _ranked(amounts, part=2)
         often = (middle > 0) & (steady > 0)
         lump = BY_PURCHASE * np.where(often, 0.5 * steady**2 / np.where(often, middle, 1.0), plain / mean)
-    return np.where((mean > 0) & (lump > 0), lump, np.full(products, np.nan))
+    return np.where((mean > 0) & (lump > 0), lump, np.nan)
 
 
-def _median(values: Floats) -> Floats:
-    """(product,) median of what is known, the lower one of two; NaN where nothing is."""
-    number = np.isfinite(values).sum(axis=1)
-    ordered = np.sort(values, axis=1)  # NaN last
+def _ranked(values: Floats, *, part: int) -> Floats:
+    """(product,) the value that one `part` of the known ones stay below; NaN where nothing is known.
+
+    As `numpy.nanquantile` with the method "lower", which goes through thousands of products one by one.
+    """
     if not values.shape[1]:
         return np.full(len(values), np.nan)
-    found: Floats = np.take_along_axis(ordered, np.maximum(number - 1, 0)[:, None] // 2, axis=1)[:, 0]
-    return found
-
-
-def _low_quantile(sold: Floats) -> Floats:
-    """(product,) the amount that one sale in ten stays below; NaN where nothing was sold."""
-    number = np.isfinite(sold).sum(axis=1)
-    ordered = np.sort(sold, axis=1)
-    found: Floats = np.take_along_axis(ordered, (np.maximum(number - 1, 0) // 10)[:, None], axis=1)[:, 0]
+    number = np.isfinite(values).sum(axis=1)
+    ordered = np.sort(values, axis=1)  # NaN last
+    found: Floats = np.take_along_axis(ordered, (np.maximum(number - 1, 0) // part)[:, None], axis=1)[:, 0]
     return found
 
 
@@ -207,26 +201,21 @@ def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
     """The units with those of its category, or of all products, for a product that does not say enough."""
     size, counted = own.size.copy(), own.counted.copy()
     names, category = np.unique(categories, return_inverse=True)
-    everybody = _typical(own, known)
+    everybody = typical_unit(own, known)
     for number in range(len(names)):
         members = category == number
-        theirs = _typical(own, known & members) if (known & members).any() else everybody
+        theirs = typical_unit(own, known & members) if (known & members).any() else everybody
         size[members & ~known], counted[members & ~known] = theirs
     return Units(size.astype(np.float64), counted)
 
 
 def typical_unit(units: Units, members: Bools) -> tuple[float, bool]:
-    """The size of what counts as one for most of some products (product,), given by a mask, and whether it is a count.
+    """The size of what counts as one for most of some products, a mask (product,), and whether it is a count.
 
     1 and a count where there are none.
     """
-    return _typical(units, members)
-
-
-def _typical(own: Units, members: Bools) -> tuple[float, bool]:
-    """The size and the kind of most of some products; 1 and counted where there are none."""
     if not members.any():
         return 1.0, True
-    counted = bool(own.counted[members].mean() >= 0.5)
-    sizes = np.sort(own.size[members & (own.counted == counted)])
+    counted = bool(units.counted[members].mean() >= 0.5)
+    sizes = np.sort(units.size[members & (units.counted == counted)])
     return float(sizes[(len(sizes) - 1) // 2]), counted  # the lower median: between two steps lies none

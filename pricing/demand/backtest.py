@@ -91,10 +91,8 @@ def backtest(
         past = past.select(np.flatnonzero(past.present.any(axis=1)))
         warm = None if start is None or model is None else _carried(start, model, past)
         trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
-        trees = trained.model.combination.booster.size > 0
-        prior = prior_weights(len(past.dates), context=config.context, trees=trees)
-        weights = choose_weights(known_before(frames, fold.cutoff), prior=prior)
         start, model = trained.start, trained.model
+        weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
         model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
         frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
         if config.booster_rows:
@@ -103,6 +101,8 @@ def backtest(
         frames.append(frame)
         if on_fold is not None:
             on_fold(number, metrics.figures(frame))
+    trees = model is not None and model.combination.booster.size > 0
+    prior = prior_weights(len(panel.dates), context=config.context, trees=trees)
     found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
     frame = pd.concat(widened(frames), ignore_index=True)
     figures = metrics.figures(frame)

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
-REACH = {"day": 28, "week": 8}  # periods whose own units trees read; older ones are in the levels
+REACH: dict[Period, int] = {"day": 28, "week": 8}  # periods whose own units trees read; older ones are in the levels
 MEANS = {"day": (7, 14, 28), "week": (2, 4, 8)}
 SEASON = {"day": 7, "week": 1}
+HISTORY = {"day": 455, "week": 65}  # periods back that trees are trained on: a year and what comes before it
 SAME = 4  # last periods of the same weekday
 LIMIT = 3.0  # log units that trees may move a level by
 RATIO = 20.0  # times what the level expects, and units, beyond which a period's units count as so many
@@ -123,7 +124,7 @@ def train_booster(
     lightgbm = _library()
     rng = np.random.default_rng([seed, horizon])
     products, periods = table.seen.shape
-    first = max(periods - 13 * 35 // (1 if period == "day" else 7), REACH[period] // 2, 1)
+    first = max(periods - HISTORY[period], REACH[period] // 2)
     some = rng.integers(0, products, 2 * rows)
     cutoff = rng.integers(min(first, periods - 2), periods - 1, 2 * rows)
     step = rng.integers(1, horizon + 1, 2 * rows)
@@ -141,22 +142,23 @@ def train_booster(
     expected = np.maximum(np.exp(read.level + read.profile + effect[some, at]), 1e-3)
     units = table.units[some, at]
     units = np.where(table.censored[some, at] > 0, demand_above(units, mean=expected), units)
+    inputs = columns(read, period=period)
     data = lightgbm.Dataset(
-        columns(read, period=period),
-        np.minimum(units, np.maximum(RATIO * expected, RATIO)) / expected,
+        inputs,
+        np.minimum(units, RATIO * np.maximum(expected, 1.0)) / expected,
         weight=expected / (1.0 + expected / SIZE),
-        categorical_feature=[columns(_first(read), period=period).shape[1] - 1],
-        free_raw_data=False,
+        categorical_feature=[inputs.shape[1] - 1],
     )
-    settings = _SETTINGS | {
-        "objective": "poisson",
-        "lambda_l2": 5.0,
-        "min_data_in_leaf": max(_LEAST_IN_LEAF * len(some) // outcomes, len(some) // 500, _LEAST_IN_LEAF),
-        "seed": seed,
-    }
+    leaf = _least_in_leaf(len(some), outcomes, parts=500)
+    settings = _SETTINGS | {"objective": "poisson", "lambda_l2": 5.0, "min_data_in_leaf": leaf, "seed": seed}
     trees = lightgbm.train(settings, data, num_boost_round=_ROUNDS)
     text: str = trees.model_to_string()
     return text.encode()
+
+
+def _least_in_leaf(rows: int, outcomes: int, *, parts: int) -> int:
+    """Rows in a leaf: one in `parts`, and as many as rest on enough outcomes, each of which stands in several rows."""
+    return max(_LEAST_IN_LEAF * rows // outcomes, rows // parts, _LEAST_IN_LEAF)
 
 
 def restated(table: "Table", effect: Floats) -> Floats:
@@ -219,7 +221,7 @@ def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Float
     some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
     inputs, level = sales.features(some, cutoff, step)
     data = lightgbm.Dataset(inputs, sales.units[some, cutoff + step] / level, weight=level)
-    leaf = max(_LEAST_IN_LEAF * len(some) // outcomes, len(some) // 1000, _LEAST_IN_LEAF)
+    leaf = _least_in_leaf(len(some), outcomes, parts=1000)
     settings = _SETTINGS | {"objective": "l1", "min_data_in_leaf": leaf, "seed": seed}
     trees = lightgbm.train(settings, data, num_boost_round=2 * _ROUNDS)
     who = np.repeat(np.arange(products), len(known.dates))
@@ -307,10 +309,6 @@ def _read(table: "Table", units: Floats, rows: Ints, cutoff: Ints, step: Ints, *
         weekday=table.weekday[at],
         category=table.category[rows],
     )
-
-
-def _first(read: Read) -> Read:
-    return Read(**{name: values[:1] for name, values in vars(read).items()})
 
 
 def _library() -> Any:

@@ -1,6 +1,7 @@
 """How wide a forecast's intervals are: what is measured on folds that are over, and the quantiles that follow."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,13 @@ from pricing.demand.combination import CLASSES
 from pricing.demand.evaluation import LEAST_MEAN, quantile, sales_moments, sales_score, sales_transform
 
 Floats = NDArray[np.floating]
+Found = TypeVar("Found", float, Floats)
 
 QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
 LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
 LEAST_SUMS = 30  # sums below which the level's error is not measured
-SMOOTH = 2.0  # folds that no correction of the size counts for, and so many again all products beside a class
-MOST_ROWS = 10_000  # of a class that the size is measured on
+PRIOR_FOLDS = 2.0  # folds without overlap that what is taken without any counts for, and all products beside a class
+MOST_ROWS = 10_000  # of a class that are scored for what is measured on it
 _NUDGE = 1e-3  # of the log level, by which it is measured how far sales follow demand
 _FACTORS = np.linspace(-1.5, 1.5, 13)  # log factors on the size that are tried
 
@@ -119,8 +121,7 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
     sums = groups[["actual", "forecast", "spread", "follows"]].sum().assign(rows=groups.size()).reset_index()
     # The size of a period holds the shared error, too, which n periods' independent noise counts as one nth of.
-    sums = sums[sums["rows"] > 1]
-    sums = sums[sums["forecast"] >= 5.0]
+    sums = sums[(sums["rows"] > 1) & (sums["forecast"] >= 5.0)]
     if len(sums) < LEAST_SUMS:
         return LEVEL_ERROR
     error = np.log((sums["actual"] + 0.5) / (sums["forecast"] + 0.5))
@@ -146,16 +147,27 @@ def measure_dispersion(frame: pd.DataFrame, *, folds: float) -> Floats:
         folds: What `folds_worth` says of the frame.
     """
     scored = sales_rows(frame.assign(demand=frame["forecast"]))
-    everything = folds * _sharpest(scored, otherwise=0.0) / (folds + SMOOTH)
+    everything = drawn(_sharpest(scored, otherwise=0.0), towards=0.0, folds=folds)
     own = [_sharpest(scored[scored["volume_class"] == name], otherwise=everything) for name in CLASSES]
-    return np.array([*((folds * one + SMOOTH * everything) / (folds + SMOOTH) for one in own), everything])
+    return np.array([*(drawn(one, towards=everything, folds=folds) for one in own), everything])
+
+
+def drawn(found: Found, *, towards: Found, folds: float) -> Found:
+    """What so many folds found, drawn towards what is taken without them."""
+    return (folds * found + PRIOR_FOLDS * towards) / (folds + PRIOR_FOLDS)
+
+
+def spread_rows(scored: pd.DataFrame) -> pd.DataFrame:
+    """At most MOST_ROWS of the rows, evenly spaced."""
+    count = len(scored)
+    return scored.iloc[np.unique(np.linspace(0, count - 1, min(count, MOST_ROWS)).astype(np.int64))]
 
 
 def _sharpest(scored: pd.DataFrame, *, otherwise: float) -> float:
     """The log factor with the smallest CRPS in total; `otherwise` without rows."""
     if scored.empty:
         return otherwise
-    some = scored.iloc[np.unique(np.linspace(0, len(scored) - 1, min(len(scored), MOST_ROWS)).astype(np.int64))]
+    some = spread_rows(scored)
     unit = some["unit"].to_numpy(np.float64)
     sold, shelf = in_steps(some["actual"].to_numpy(np.float64), unit), in_steps(shelf_of(some), unit)
     mean = np.maximum(some["demand"].to_numpy(np.float64) / unit, LEAST_MEAN)

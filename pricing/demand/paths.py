@@ -10,7 +10,7 @@ from pricing.data import features
 from pricing.data.memory import Norms, recall
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import booster, forecast
-from pricing.demand.combination import Combination
+from pricing.demand.combination import FORECASTERS, Combination
 from pricing.demand.curve import Offers
 from pricing.demand.forecast import Reader
 from pricing.demand.state import Encoded
@@ -65,8 +65,8 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
             base = base - forecast.event_lifts(reader.lifts, reader.group[rows], np.broadcast_to(steps, base.shape))
         network[rows] = base - reader.sheet.level[rows][:, None] - profile[rows][:, weekday]
         lift[rows], log_size[rows] = drawn[:, :first].mean(axis=1), size[:, :first].mean(axis=1)
-    paths = np.zeros((3, *network.shape), np.float32)
-    paths[0] = network
+    paths = np.zeros((len(FORECASTERS), *network.shape), np.float32)
+    paths[FORECASTERS.index("network")] = network
     if combination.booster.size:
         recent = _recent(encoded.tail, norms, combination.lift)
         text = combination.booster.tobytes()
@@ -74,7 +74,9 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
             rows = np.arange(begin, min(begin + CHUNK, len(level)))
             read = _read(reader, rows, level=level, profile=profile, summary=summary, recent=recent, gap=gap)
             read = replace(read, category=np.repeat(category[rows], len(steps)))
-            paths[2, rows] = booster.predict_booster(text, read, period=reader.period).reshape(len(rows), -1)
+            paths[FORECASTERS.index("booster"), rows] = booster.predict_booster(
+                text, read, period=reader.period
+            ).reshape(len(rows), -1)
     return Levels(paths, lift, log_size)
 
 

@@ -16,13 +16,11 @@ from pricing.data.units import in_steps
 from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES, FORECASTERS
 from pricing.demand.evaluation import sales_score
-from pricing.demand.intervals import folds_worth
+from pricing.demand.intervals import drawn, folds_worth, spread_rows
 
 Floats = NDArray[np.floating]
 
-EQUAL = 2.0  # folds without overlap that equal weights count for, and as many those of all products beside a class's
 PARTS = 4  # weights are tried in quarters
-MOST_ROWS = 10_000  # of a class that are scored
 _TRIED = np.array([p for p in product(range(PARTS + 1), repeat=len(FORECASTERS)) if sum(p) == PARTS]) / PARTS
 
 
@@ -43,20 +41,16 @@ def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
     scored = sales_rows(frame)
     folds = folds_worth(frame)
     tried = _TRIED[(_TRIED[:, prior[0] == 0] == 0).all(axis=1)]
-    everything = _drawn(_best(scored, tried, otherwise=prior[0]), towards=prior[0], folds=folds)
+    everything = drawn(_best(scored, tried, otherwise=prior[0]), towards=prior[0], folds=folds)
     own = [_best(scored[scored["volume_class"] == name], tried, otherwise=everything) for name in CLASSES]
-    return np.array([*(_drawn(one, towards=everything, folds=folds) for one in own), everything])
-
-
-def _drawn(found: Floats, *, towards: Floats, folds: float) -> Floats:
-    return (folds * found + EQUAL * towards) / (folds + EQUAL)
+    return np.array([*(drawn(one, towards=everything, folds=folds) for one in own), everything])
 
 
 def _best(scored: pd.DataFrame, tried: Floats, *, otherwise: Floats) -> Floats:
     """(forecaster,) of the weights tried those with the smallest CRPS in total; `otherwise` without rows."""
     if scored.empty:
         return otherwise
-    some = scored.iloc[np.unique(np.linspace(0, len(scored) - 1, min(len(scored), MOST_ROWS)).astype(np.int64))]
+    some = spread_rows(scored)
     unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
     sold, shelf = in_steps(some["actual"].to_numpy(np.float64), unit), in_steps(shelf_of(some), unit)
     means = np.stack([some[name].to_numpy(np.float64) / unit for name in FORECASTERS])
