@@ -29,8 +29,8 @@ TEXTS: dict[str, tuple[Level, str]] = {
     "censored": ("note", "{count} day(s) ended sold out"),
     "shelf_unknown": (
         "note",
-        "{count} day(s) opened with nothing on the shelf, sold more than it held, or sold out with no interval in the "
-        "log; they count for no error",
+        "{count} day(s) opened with nothing on the shelf, or sold out with no interval in the log; they count for no "
+        "error",
     ),
     "hindsight": ("note", "{count} decision(s) price a day that their model had already seen; they count for no error"),
     "no_forecast": (

@@ -210,7 +210,7 @@ def _summary(
     league: Sequence[str],
 ) -> Iterator[str]:
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in world.settings.items())
-    yield "Walk-forward scores (smaller is better), beside the seasonal naive forecast and the flat median:"
+    yield "Walk-forward scores (smaller is better), beside the baselines:"
     yield from (f"   {line}" for line in score_lines(model["backtest"]))
     yield f"\nRegistered and promoted: version {model['model_version']} of `pricing`. Its gates:"
     yield from (f"   {line}" for line in promotion if line.startswith("|"))

@@ -17,6 +17,7 @@ from pipelines.tracking import tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
+from pricing.data.plans import read_promotions
 from pricing.data.store import save_panel
 from pricing.places import pricing_home
 
@@ -31,6 +32,8 @@ def _etl(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     started = time.monotonic()
     with tracked_run("etl", config=config):
+        if config.data.promotions is not None:
+            read_promotions(config.data.promotions)  # what etl passes is to stop no later job
         anchors = sales_anchors(config)
         panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
         log_data(panel, sales=options.sales)

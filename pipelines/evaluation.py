@@ -120,9 +120,9 @@ def baseline_error(scores: Mapping[str, Any]) -> float | None:
 
 
 def gain_lines(figures: Mapping[str, Any]) -> list[str]:
-    """What the model gains on the chosen baseline, with its interval, and which baseline was better in hindsight.
+    """What the model gains on the chosen baseline, with its interval, and which baseline was best in hindsight.
 
-    Nothing in versions from before there were two baselines.
+    Nothing in versions from before another than seasonal naive could be chosen.
     """
     lines = []
     gain = figures.get("against_baseline")
@@ -135,7 +135,7 @@ def gain_lines(figures: Mapping[str, Any]) -> list[str]:
         lines.append(f"the model's error less the baseline's: {', '.join(parts)}")
     if "baseline_hindsight" in figures:
         name = NAMES[figures["baseline_hindsight"]]
-        lines.append(f"better baseline in hindsight: {name}, WAPE {shown(figures['wape_hindsight'], '.3f')}")
+        lines.append(f"best baseline in hindsight: {name}, WAPE {shown(figures['wape_hindsight'], '.3f')}")
     return lines
 
 
@@ -158,7 +158,7 @@ def shelf_lines(figures: Mapping[str, Any]) -> list[str]:
         return []
     rows, left_out = figures["rows"] + figures["left_out"], figures["left_out"]
     said = f"{figures['censored'] / rows:.1%} of the rows sold out: scored is what the shelf could give"
-    why = f"; {left_out:,} are not, since they opened empty or sold more than the opening stock" if left_out else ""
+    why = f"; {left_out:,} that opened empty are not" if left_out else ""
     return [said + why]
 
 

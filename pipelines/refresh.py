@@ -168,7 +168,7 @@ def refreshed(
     checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
-    demand = _with_coming_holidays(demand, facts, country=version.config.data.country).with_levels()
+    demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
     print(f"{len(demand.product_ids)} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
@@ -209,7 +209,7 @@ def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: 
     step = np.timedelta64(STEP_DAYS[demand.period], "D")
     dates = facts.state_date + np.arange(1, len(demand.holidays)) * step
     flags = holidays_for(dates, recurring=facts.recurring, country=country, period=demand.period)
-    return replace(demand, holidays=np.concatenate([demand.holidays[:1], flags.astype(np.float32)]))
+    return demand.with_holidays(flags.astype(np.float32))
 
 
 # What a few weeks say too little of: the older facts go on where they know it.

@@ -13,7 +13,7 @@ from pricing.sections import DataConfig
 
 LEAST_IMPLIED = 20  # periods without a sale that a verdict rests on: by chance fewer than 2 come where 20 are due once
 LARGEST_GIVEN = 0.1  # in 20 million times; that share of them, given as rows, shows that zeros are kept
-COUNTED = 7  # periods over which what a count of stock left says that a zero was none of an empty shelf
+COUNTED = 7  # periods over which a count of stock is carried by sales: closed days, or a count once a week
 _ITERATIONS = 100
 _NAMED = 3  # products that a sentence names
 
@@ -91,7 +91,8 @@ def settle(
     filled = launched & ~present & (config.missing == "zero")
     zero = (present & (units == 0) & ~(stock <= 0)) | filled  # a row that was sold out from the start says nothing
     doubted = np.zeros_like(present)
-    unsure = np.isnan(stock) & ~_left_over(stock, units, limit=min(COUNTED, config.zero_window))
+    with np.errstate(invalid="ignore"):
+        unsure = np.isnan(stock) & ~(left_over(stock, units, limit=min(COUNTED, config.zero_window)) > 1e-6)
     if config.zero_run is not None and (zero & unsure)[:, own].any():
         # Where all that is absent is filled in, what a settled past still lacks was doubted then.
         doubted[:, : own.start] = filled[:, : own.start]
@@ -111,20 +112,27 @@ def settle(
     )
 
 
-def _left_over(stock: Floats, units: Floats, *, limit: int) -> Bools:
-    """(product, period) True where the last count, at most `limit` periods ago, less what sold since leaves something.
+def left_over(stock: Floats, units: Floats, *, limit: int) -> Counts:
+    """(product, period) what the last count before a period, at most `limit` periods ago, less what sold since leaves.
 
     A count that is missing on some days says this much on those; deliveries since can only have added to it.
+
+    Args:
+        stock: (product, period) opening stock; NaN where unknown.
+        units: (product, period) units sold; NaN where unknown.
+        limit: Periods.
+
+    Returns:
+        Units, below 0 where more was sold than counted; NaN where there was no such count.
     """
     periods = np.arange(stock.shape[1])
     counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)
+    counted = np.concatenate([np.full((len(stock), 1), -1), counted[:, :-1]], axis=1)  # before each period
     sold = np.cumsum(np.nan_to_num(units).astype(np.float64), axis=1)
     before = np.concatenate([np.zeros((len(sold), 1)), sold[:, :-1]], axis=1)  # up to each period's opening
     at = np.maximum(counted, 0)
     left = np.take_along_axis(stock, at, axis=1) - (before - np.take_along_axis(before, at, axis=1))
-    with np.errstate(invalid="ignore"):
-        found: Bools = (counted >= np.maximum(periods - limit, 0)) & (left > 1e-6)
-    return found
+    return np.where(counted >= np.maximum(periods - limit, 0), left, np.nan)
 
 
 def between_rows(present: Bools) -> Bools:

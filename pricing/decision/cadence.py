@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.gaps import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.curve import DELIVERIES
 
@@ -14,7 +15,6 @@ LONGEST = 63  # periods between two deliveries that are told apart; longer gaps 
 LEAST_GAPS = 2  # of a product, below which its category's gaps count
 LOOK_BACK = 365  # periods of history in which deliveries count
 AHEAD = 28  # periods after the state's date for which the next delivery is worked out; later ones are as the last
-COUNTED = 7  # periods over which the last count of stock is carried by sales: closed days, or a count once a week
 UNKNOWN = 0  # where nothing tells when a delivery comes
 
 
@@ -29,7 +29,7 @@ def stock_jumps(panel: Panel) -> Bools:
     """
     first = max(0, len(panel.dates) - LOOK_BACK - COUNTED)
     stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    found = _jumps(stock, np.nan_to_num(units))[:, -LOOK_BACK:]
+    found = _jumps(stock, units)[:, -LOOK_BACK:]
     jumps = np.zeros((len(panel.product_ids), LOOK_BACK), dtype=np.bool_)
     jumps[:, LOOK_BACK - found.shape[1] :] = found
     jumps[:, 0] = False  # the first period looked at has none before it
@@ -121,16 +121,9 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
 
 def _jumps(stock: Floats, units: Floats) -> Bools:
     """(product, period) whether a period opened with more stock than was left at the last count before it."""
-    periods = np.arange(stock.shape[1])
-    counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)[:, :-1]
-    known, at = counted >= np.maximum(periods[:-1] - COUNTED, 0), np.maximum(counted, 0)
-    sold = np.cumsum(units, axis=1)  # up to and with each period
-    since = sold[:, :-1] - np.take_along_axis(sold - units, at, axis=1)
-    left = np.maximum(np.take_along_axis(stock, at, axis=1) - since, 0.0)
-    jumps = np.zeros(stock.shape, dtype=np.bool_)
+    left = np.maximum(left_over(stock, units, limit=COUNTED + 1), 0.0)
     with np.errstate(invalid="ignore"):
-        jumps[:, 1:] = known & (stock[:, 1:] > left + 1e-6 + 0.02 * np.abs(left))
-    return jumps
+        return np.asarray(stock > left + 1e-6 + 0.02 * left)
 
 
 def _remaining(chance: Floats, since: Floats) -> Floats:

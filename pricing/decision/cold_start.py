@@ -47,7 +47,7 @@ def believed_demand(
         weight=WEIGHT,
         source=np.full(len(prices), RULE),
         grade=np.full(len(prices), PRIOR_ONLY),
-        unit=LUMP * level,
+        unit=LUMP * np.where(level > 0, level, 1.0),
     )
 
 

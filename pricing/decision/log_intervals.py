@@ -31,10 +31,11 @@ def add_intervals(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _whole(candidates: Any) -> bool:
-    """Whether there is a size for every price, and all are numbers; older lines have none."""
+    """Whether there is a size for every price, and all are numbers; older lines have none, and count in ones."""
     if not isinstance(candidates, dict) or "q10" in candidates:
         return False
     units, size = candidates.get("units"), candidates.get("size")
     if not isinstance(units, list) or not isinstance(size, list) or not units or len(units) != len(size):
         return False
-    return all(isinstance(value, int | float) for value in (*units, *size))
+    unit = candidates.get("unit", 1.0)
+    return all(isinstance(value, int | float) for value in (*units, *size, unit)) and unit > 0

@@ -240,6 +240,15 @@ class DemandModel:
             return self
         return self.combined(self.levels(), weights=mix.weights, dispersion=mix.dispersion)
 
+    def with_holidays(self, flags: Floats) -> "DemandModel":
+        """The model with other flags (period,) of the periods after its state's date.
+
+        The forecasters' levels, which see two periods beyond the horizon, are worked out anew where those change.
+        """
+        moved = replace(self, holidays=np.concatenate([self.holidays[:1], flags]).astype(np.float32))
+        seen = slice(self.horizon + 3)
+        return moved if np.array_equal(moved.holidays[seen], self.holidays[seen]) else moved.with_levels()
+
     def factor_of(self, rows: Ints, state: State) -> Floats:
         """(row, step) what `combination.factor` of products `rows` is with other states of theirs."""
         evidence = Evidence(**{name: values[rows] for name, values in vars(self.evidence).items()})

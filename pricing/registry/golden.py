@@ -14,7 +14,6 @@ from pricing.demand.curve import Demand
 from pricing.errors import VersionError
 
 TOLERANCE = 1e-4
-ROUNDED = 1.5e-4  # confidences have four digits: the last one may fall to either side of a half
 PRODUCTS = 6
 TRIES = 5
 _NUMBERS = ("recommended_price", "confidence", "expected_units", "expected_margin")
@@ -135,7 +134,8 @@ def _same(found: Any, expected: Any) -> bool:
         return bool(found == expected)
     if found is None or expected is None:
         return found is expected
-    return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=ROUNDED)
+    # Confidences have four digits: one step of the last is no more than the tolerance, but for binary rounding.
+    return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE * (1 + 1e-9))
 
 
 def _weekday(day: dt.date) -> Weekday:

@@ -52,6 +52,23 @@ def test_the_panel_is_saved_and_told_of(tmp_path: Path, capsys: pytest.CaptureFi
     assert "note: list_price is derived" in said
 
 
+@pytest.mark.parametrize("job", [etl, train])
+def test_a_plan_that_cannot_be_used_stops_a_job_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: ModuleType
+) -> None:
+    (tmp_path / "sales.csv").write_text(GOOD)
+    (tmp_path / "plan.csv").write_text("product_id,first\nA,2024-02-01\n")
+    (tmp_path / "own.yaml").write_text("data: {promotions: plan.csv}\n")
+
+    code = job.main(["--sales", "sales.csv", "--config", "own.yaml"])
+
+    said = capsys.readouterr()
+    assert code != 0
+    assert "plan.csv, which data.promotions names, cannot be used" in said.err
+    assert "reading sales" not in said.out
+    assert not (tmp_path / "home" / "panel").exists()
+
+
 def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sales.csv").write_text(GOOD.replace(",0,", ",-4,"))
 

@@ -84,6 +84,21 @@ def test_a_refreshed_version_has_the_levels_of_one_encoded_from_scratch() -> Non
     assert np.abs(carried.combination.factor - model.combination.factor).max() > 1e-3
 
 
+def test_levels_are_worked_out_anew_where_holidays_ahead_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = trained().model, []
+    flags = np.zeros(len(model.holidays) - 1)
+    flags[3] = 1.0
+    monkeypatch.setattr(DemandModel, "levels", lambda self, levels=DemandModel.levels: asked.append(1) or levels(self))
+    expected = replace(model, holidays=np.append(model.holidays[:1], flags).astype(np.float32)).with_levels()
+    asked.clear()
+
+    moved, same = model.with_holidays(flags), model.with_holidays(model.holidays[1:])
+
+    assert len(asked) == 1
+    np.testing.assert_array_equal(moved.combination.factor, expected.combination.factor)
+    assert same.combination is model.combination
+
+
 def test_a_version_keeps_its_forecasters_when_it_is_packed() -> None:
     model = trained().model
 

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.cold_start import LEAST_ELASTICITY, STEEPEST, believed_elasticity
+from pricing.decision.cold_start import LEAST_ELASTICITY, STEEPEST, believed_demand, believed_elasticity
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
+from pricing.decision.stock import Shelf
 from tests.decision_kit import TODAY, config
 
 USUAL = (2.5, 0.8)
@@ -31,3 +32,25 @@ def test_a_rule_keeps_the_price_whatever_the_margin(cost: float) -> None:
 
     assert answer.recommended_price == 11.5
     assert {"elasticity_unidentified", "held"} <= set(answer.reasons)
+
+
+@pytest.mark.parametrize("scale", [0.1, 100.0])
+def test_what_a_rule_believes_sells_does_not_depend_on_the_unit_of_sales(scale: float) -> None:
+    plain, other = (sold(level=3.0 * factor, stock=5.0 * factor) for factor in (1.0, scale))
+
+    np.testing.assert_allclose(other, scale * plain, rtol=1e-5)
+
+
+def test_of_a_product_that_sells_nothing_nothing_is_believed_to_sell() -> None:
+    assert (sold(level=0.0, stock=5.0) == 0).all()
+
+
+def sold(*, level: float, stock: float) -> np.ndarray:
+    belief = believed_demand(
+        np.array([[9.0, 10.0, 12.0]]),
+        list_price=np.array([10.0]),
+        level=np.array([level]),
+        periods=np.array([3]),
+        elasticity=np.array([[2.5], [0.8]]),
+    )
+    return Shelf(belief, np.array([stock])).until

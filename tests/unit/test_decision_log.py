@@ -89,7 +89,9 @@ def test_every_number_is_strict_json_and_close_to_what_it_was(numbers: list[floa
 
 
 @pytest.mark.parametrize("candidates", [{"price": [20, 25], "units": [6, 3.5]}, {"price": [], "units": [], "size": []},
-    {"price": [20], "units": [6], "size": [None]}, {"price": [20], "units": [6], "size": [1, 2]}])  # fmt: skip
+    {"price": [20], "units": [6], "size": [None]}, {"price": [20], "units": [6], "size": [1, 2]},
+    {"price": [20], "units": [6], "size": [1], "unit": None},
+    {"price": [20], "units": [6], "size": [1], "unit": 0}])  # fmt: skip
 def test_lines_without_whole_sizes_stay_readable_and_have_no_interval(tmp_path: Path, candidates: Any) -> None:
     log = writer(tmp_path)
     log.append([entry()])

@@ -68,7 +68,7 @@ def test_the_card_names_the_chosen_baseline_the_better_one_in_hindsight_and_the_
     assert "0.360 (seasonal naive in 1 of 2 folds, else flat median)" in text
     assert "| low volume | 0.300 | 0.210 | 0.400 | 0.360 | 0.310 | 0.360 | 16.7% | 80% |" in text
     assert "WAPE -0.060 (90 % interval -0.080 to -0.040), CRPS -0.150 (90 % interval -0.170 to -0.130)." in text
-    assert "Better baseline in hindsight: flat median, WAPE 0.360." in text
+    assert "Best baseline in hindsight: flat median, WAPE 0.360." in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert all(len({line.count("|") for line in table}) == 1 for table in tables)
 

@@ -43,7 +43,7 @@ def test_both_baselines_are_shown_and_the_chosen_one_is_named() -> None:
     ]
     assert lines[3].endswith("20.0%  0.375 seasonal naive in 1 of 2 folds, else flat median")
     assert "WAPE -0.080 (90 % interval -0.100 to -0.050), CRPS -0.180 (90 % interval – to –)" in lines[4]
-    assert lines[5] == "better baseline in hindsight: flat median, WAPE 0.360"
+    assert lines[5] == "best baseline in hindsight: flat median, WAPE 0.360"
 
 
 @pytest.mark.parametrize(
