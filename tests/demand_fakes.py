@@ -73,6 +73,7 @@ def make_norms(panel: Panel) -> Norms:
         prior_level=np.full(products, 5.0, np.float32),
         elasticity=np.full(products, -2.0, np.float32),
         weekend=np.full(products, 0.1, np.float32),
+        promotion=np.zeros(products, np.float32),
     )
 
 

@@ -69,6 +69,7 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         prior_level=np.maximum(np.nanmean(panel.units_sold, axis=1), 0.5).astype(np.float32),
         elasticity=(elasticity + 0.3 * rng.standard_normal(count)).astype(np.float32),
         weekend=np.full(count, 0.05, np.float32),
+        promotion=np.zeros(count, np.float32),
     )
     rows = len(categories) + 1
     return DemandModel(

@@ -39,8 +39,8 @@ class Past:
 
     Attributes:
         inputs: (product, period, PAST) what the network reads, the period's own outcome included.
-        level: (product, period) log units a period at usual price, known after the period; what promotions
-            drew is in it.
+        level: (product, period) log units a period at usual price, without promotion and named events, known
+            after the period.
         profile: (product, period, weekday) log factor of each weekday, known after the period; one weekday on weeks.
         summary: (product, period, SUMMARY) slow features known after the period.
     """
@@ -203,6 +203,7 @@ def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
         log_price = relative_price(panel.price, usual)
         promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
     effect = known_effect(log_price, norms, dates=panel.dates, period=panel.period)
+    effect = (effect + promo * norms.promotion[:, None]).astype(np.float32)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {

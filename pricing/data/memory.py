@@ -38,6 +38,7 @@ class Norms:
         prior_level: (product,) units a period expected before anything was sold.
         elasticity: (product,) elasticity at the usual price, not on a weekend, below 0; past sales are restated by it.
         weekend: (product,) its relative growth on a weekend.
+        promotion: (product,) log units that a full promotion adds; past sales are restated by it.
         lifts: What named events add; None where nothing was learnt of any. Past sales are restated by them as well.
     """
 
@@ -46,6 +47,7 @@ class Norms:
     prior_level: Floats
     elasticity: Floats
     weekend: Floats
+    promotion: Floats
     lifts: EventLifts | None = None
 
     def take(self, rows: Ints) -> "Norms":

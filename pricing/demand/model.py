@@ -371,6 +371,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         "prior_level": model.priors.level[category],
         "elasticity": model.priors.elasticity[category],
         "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
+        "promotion": np.full(len(category), model.norms.promotion.mean() if len(model.norms.promotion) else 0.0),
     }
     norms = Norms(
         **{
@@ -414,10 +415,12 @@ def _combination(arrays: dict[str, Any], products: int) -> Combination:
 
 
 def _norms(arrays: dict[str, Any]) -> Norms:
-    # Versions packed before units had a size count in ones, those before events were named have no lifts.
+    # Versions packed before units had a size count in ones, those before events were named have no lifts,
+    # those before promotions were kept out of levels restate nothing by them.
     lifts = below(arrays, "lifts")
     own = {name: values for name, values in arrays.items() if not name.startswith("lifts/")}
-    former: dict[str, Any] = {"unit": np.ones(len(arrays["prior_level"]))}
+    products = len(arrays["prior_level"])
+    former: dict[str, Any] = {"unit": np.ones(products), "promotion": np.zeros(products, np.float32)}
     return Norms(**former | own, lifts=EventLifts(**lifts) if lifts else None)
 
 

@@ -106,7 +106,7 @@ def _recent(tail: Panel, norms: Norms, lift: Floats) -> Floats:
     reach = min(booster.REACH[tail.period], len(tail.dates))
     columns = features.restated_columns(tail, norms)
     known = tail.present & (tail.censored == 0)
-    units = np.where(known, columns["restated"] * np.exp(-columns["promo"] * lift[:, None]), np.nan)
+    units = np.where(known, columns["restated"] * np.exp(columns["promo"] * (norms.promotion - lift)[:, None]), np.nan)
     return units[:, -reach:]
 
 

@@ -22,6 +22,7 @@ from pricing.demand.intervals import LEVEL_ERROR, Width
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.paths import Levels
+from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.sampling import Plan, Table, build_table, draw_batches
 from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
@@ -152,6 +153,8 @@ def fit(
         identified = identify(
             panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
         )
+    promotion = learn_promotion_lift(panel, norms=identified.norms, category=category)
+    identified = replace(identified, norms=replace(identified.norms, promotion=promotion))
     # Again, now that elasticities are known: what prices did to the days of an event is no lift of it.
     lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
     identified = replace(identified, norms=replace(identified.norms, lifts=lifts))
@@ -225,7 +228,8 @@ def _with_forecasters(
             rows=config.booster_rows,
             seed=config.seed,
         )
-    mean_units = np.nanmean(np.where(panel.present, panel.units_sold, np.nan), axis=1)
+    rows = panel.present.sum(axis=1)
+    mean_units = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1) / np.maximum(rows, 1)
     combination = replace(
         model.combination,
         volume=volume_rows(mean_units),
@@ -261,6 +265,7 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
         prior_level=level[category].astype(np.float32),
         elasticity=np.full(products, config.elasticity_start, np.float32),
         weekend=np.zeros(products, np.float32),
+        promotion=np.zeros(products, np.float32),
     )
 
 

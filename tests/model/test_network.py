@@ -179,8 +179,19 @@ def test_every_product_gets_a_state_and_an_elasticity(panel: Panel) -> None:
 
 
 def test_too_little_history_is_refused_with_the_number_needed(panel: Panel) -> None:
-    with pytest.raises(HistoryError, match="min_history = 120"):
-        train(panel.through(panel.dates[60]), TINY)
+    with pytest.raises(HistoryError, match="cover 21 days, a model needs at least 28"):
+        train(panel.through(panel.dates[20]), TINY)
+
+
+def test_products_without_a_row_yet_are_trained_around(panel: Panel) -> None:
+    early = panel.through(panel.dates[60])
+    none = ~early.present.any(axis=1)
+
+    model = train(early, TINY)
+
+    assert none.any()
+    assert (model.combination.volume[none] == 0).all()
+    assert np.isfinite(model.norms.promotion).all()
 
 
 def test_a_panel_without_sales_is_refused(panel: Panel) -> None:

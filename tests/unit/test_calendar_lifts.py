@@ -24,6 +24,7 @@ def learn(panel: Panel, **more: object) -> EventLifts:
         prior_level=np.full(products, 15.0, np.float32),
         elasticity=np.full(products, -2.0, np.float32),
         weekend=np.zeros(products, np.float32),
+        promotion=np.zeros(products, np.float32),
     )
     found = learn_lifts(panel, norms=norms, category=category, ahead=120, **more)  # type: ignore[arg-type]
     assert found is not None

@@ -60,7 +60,7 @@ def test_the_level_is_stated_at_usual_price() -> None:
         is_promo=np.zeros_like(panel.is_promo),
         present=np.ones_like(panel.present),
     )
-    norms = Norms(*(np.asarray([value], np.float32) for value in (10.0, 1.0, 2.0, -2.0, 0.0)))
+    norms = Norms(*(np.asarray([value], np.float32) for value in (10.0, 1.0, 2.0, -2.0, 0.0, 0.0)))
 
     past, _ = past_features(half, norms=norms)
 

@@ -1,0 +1,111 @@
+"""How much a promotion adds to demand beyond its price: what past sales are restated by. NumPy only.
+
+A level that held promoted sales would expect them on ordinary days as well, and twice of them on the next promotion.
+Promoted sales are compared with what ordinary periods alone let expect, and categories are shrunk towards all together:
+empirical Bayes (Morris 1983, doi:10.1080/01621459.1983.10477920).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.data import features
+from pricing.data.memory import Norms, demand_above
+from pricing.data.panel import Panel
+from pricing.demand.clustered import cluster_spread, normal_factor
+from pricing.demand.study import FORTNIGHT
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
+
+CHUNK = 500  # products whose features are held at a time
+LEAST = 4  # ordinary rows before a promotion without which nothing tells what would have been sold
+SIZE = 2.0  # of the negative binomial whose weights rows get: what its variance leaves of them
+RATIO = 20.0  # times what is expected, and units, beyond which sales count as so many
+PRIOR_SD = 0.3  # log units: what categories are expected to differ by before any was seen; weighs as one of them
+LIMIT = 3.0  # log units
+ROUNDS, SETTLED = 20, 1e-4
+
+
+def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArray[np.float32]:
+    """(product,) log units that a full promotion draws beyond its price, one figure a category.
+
+    Args:
+        panel: The history.
+        norms: The products' scales, whose elasticities say what the price alone does.
+        category: (product,) row of the category.
+
+    Returns:
+        0 where the history shows no promotion, or no ordinary period beside one.
+    """
+    count = int(category.max(initial=-1)) + 1
+    rows = np.flatnonzero((panel.present & (panel.is_promo > 0)).any(axis=1))
+    if not len(rows):
+        return np.zeros(len(category), np.float32)
+    events = [
+        _promoted(panel.select(some), norms.take(some), category[some])
+        for some in np.array_split(rows, -(-len(rows) // CHUNK))
+    ]
+    group, period, draw, units, mean = (np.concatenate(each) for each in zip(*events, strict=True))
+    lift, error = np.zeros(count), np.full(count, np.inf)
+    for row in np.unique(group):
+        own = group == row
+        lift[row], error[row] = _fit(period[own] // FORTNIGHT[panel.period], draw[own], units[own], mean[own])
+    return _shrunk(lift, error)[category].astype(np.float32)
+
+
+def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, Floats, Floats, Floats]:
+    """Of each promoted product-period: category, period, draw, units and what was expected at that price without it."""
+    columns = features.restated_columns(panel, replace(norms, promotion=np.zeros_like(norms.promotion)))
+    promoted = panel.present & (panel.is_promo > 0)
+    ordinary = replace(panel, present=panel.present & ~promoted)
+    past, _ = features.past_features(ordinary, norms=norms)
+    weekday = features.weekdays(panel.dates, period=panel.period)
+    profile = np.take_along_axis(past.profile[:, :-1], weekday[None, 1:, None], axis=2)[:, :, 0]
+    level = np.concatenate([np.zeros((len(category), 1)), past.level[:, :-1] + profile], axis=1)
+    seen = np.cumsum(ordinary.present, axis=1) >= LEAST
+    product, period = np.nonzero(promoted & seen & (columns["promo"] > 0))
+    effect = columns["effect"][product, period].astype(np.float64)
+    mean = np.maximum(np.exp(level[product, period] + effect), 1e-3)
+    units = columns["restated"][product, period] * np.exp(effect)
+    units = np.where(columns["censored"][product, period] > 0, demand_above(units, mean=mean), units)
+    units = np.minimum(units, RATIO * np.maximum(mean, 1.0))
+    draw = columns["promo"][product, period].astype(np.float64)
+    return category[product], period.astype(np.int64), draw, units.astype(np.float64), mean
+
+
+def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats) -> tuple[float, float]:
+    """Quasi-likelihood estimate of one lift, and its error: CR2 over clusters, since all shoppers hear at once."""
+    lift, information, score = 0.0, np.zeros(len(mean)), np.zeros(len(mean))
+    for _ in range(ROUNDS):
+        expected = mean * np.exp(lift * draw)
+        weight = 1.0 / (1.0 + expected / SIZE)
+        information = weight * draw**2 * expected
+        score = weight * draw * (units - expected)
+        step = float(np.clip(score.sum() / max(float(information.sum()), 1e-9), -1.0, 1.0))
+        lift = float(np.clip(lift + step, -LIMIT, LIMIT))
+        if abs(step) < SETTLED:
+            break
+    row = np.unique(cluster, return_inverse=True)[1]
+    total = max(float(information.sum()), 1e-9)
+    inside, outer = (np.bincount(row, values).astype(np.float64) for values in (information, score))
+    found = cluster_spread(inside[:, None, None], outer[:, None])
+    return lift, float(np.sqrt(max(float(found.variance[0]), 1.0 / total)) * normal_factor(found.degrees)[0])
+
+
+def _shrunk(lift: Floats, error: Floats) -> Floats:
+    """(category,) posterior means around what all have in common; that itself where a category shows nothing."""
+    known = np.isfinite(error)
+    if not known.any():
+        return np.zeros_like(lift)
+    precision = np.where(known, 1.0 / np.where(known, error, 1.0) ** 2, 0.0)
+    value, noise = lift[known], error[known] ** 2
+    spread = PRIOR_SD**2
+    for _ in range(ROUNDS):
+        weight = 1.0 / (spread + noise)
+        centre = float(weight @ value / weight.sum())
+        told = float(weight @ ((value - centre) ** 2 - noise)) + 1.0  # PRIOR_SD² by its own weight
+        spread = max(told / (float(weight.sum()) + PRIOR_SD**-2), 1e-6)
+    share = precision / (precision + 1.0 / spread)
+    return np.asarray(share * lift + (1.0 - share) * centre)

@@ -1,0 +1,115 @@
+"""What promotions draw, learnt from sales whose true draw is known, and kept out of levels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pricing.data.features import past_features
+from pricing.data.memory import Norms
+from pricing.data.panel import Panel
+from pricing.demand.promotion_lift import learn_promotion_lift
+from tests.feasts import make_panel
+
+TRUE = {"a": 0.4, "b": 1.2}
+USUAL = 10.0
+CUT = 8.0  # deep enough for a full draw
+
+
+def promoted_panel(*, weeks: int = 6, periods: int = 400, products: int = 24, seed: int = 3) -> Panel:
+    """Every product is promoted on a third of all spells of `weeks` weeks, at CUT, and sells as TRUE says."""
+    rng = np.random.default_rng(seed)
+    plain = make_panel(events=(), products=products, periods=periods, lift={}, seed=seed)
+    spells = rng.random((products, periods // (7 * weeks) + 1)) < 1 / 3
+    promo = np.repeat(spells, 7 * weeks, axis=1)[:, :periods].astype(np.float32)
+    promo[:, :28] = 0.0
+    draw = np.array([TRUE[category] for category in plain.categories])[:, None] * promo
+    sold = rng.poisson(plain.units_sold * np.exp(draw) * np.where(promo > 0, (CUT / plain.price) ** -2.0, 1.0))
+    price = np.where(promo > 0, CUT, plain.price).astype(np.float32)
+    return replace(plain, units_sold=sold.astype(np.float32), price=price, is_promo=promo)
+
+
+def make_norms(panel: Panel, promotion: float = 0.0) -> Norms:
+    products = len(panel.product_ids)
+    values = {"usual_price": USUAL, "unit": 1.0, "prior_level": 15.0, "elasticity": -2.0, "weekend": 0.0}
+    each = {name: np.full(products, value, np.float32) for name, value in values.items()}
+    return Norms(**each, promotion=np.full(products, promotion, np.float32))
+
+
+def learn(panel: Panel, norms: Norms | None = None) -> np.ndarray:
+    category = np.unique(panel.categories, return_inverse=True)[1]
+    return learn_promotion_lift(panel, norms=norms or make_norms(panel), category=category)
+
+
+@pytest.mark.parametrize("believed", [0.0, 2.0])
+def test_a_known_draw_is_found_by_category_whatever_was_believed(believed: float) -> None:
+    panel = promoted_panel()
+
+    lift = learn(panel, make_norms(panel, promotion=believed))
+
+    for category, true in TRUE.items():
+        np.testing.assert_allclose(lift[panel.categories == category], true, atol=0.08)
+
+
+def test_a_draw_at_a_tenth_of_the_cut_is_a_tenth_of_the_draw() -> None:
+    panel = promoted_panel()
+    small = np.where(panel.is_promo > 0, 9.9, panel.price).astype(np.float32)
+    true = np.array([TRUE[category] for category in panel.categories])[:, None]
+    back = np.where(panel.is_promo > 0, (9.9 / CUT) ** -2.0 * np.exp(-0.9 * true), 1.0)
+
+    lift = learn(replace(panel, price=small, units_sold=(panel.units_sold * back).astype(np.float32)))
+
+    np.testing.assert_allclose(lift, true[:, 0], atol=0.3)  # the draw is small beside the noise
+
+
+def test_a_category_with_few_promotions_leans_on_the_others() -> None:
+    panel = promoted_panel()
+    promo = panel.is_promo.copy()
+    rows = np.flatnonzero(panel.categories == "b")
+    first = int(np.flatnonzero(promo[rows[0]])[0])
+    promo[rows] = 0.0
+    promo[rows[0], first : first + 28] = 1.0
+    units = np.where((panel.is_promo > 0) & (promo == 0), 20.0, panel.units_sold).astype(np.float32)
+    few = replace(panel, is_promo=promo, units_sold=units, price=np.where(promo > 0, CUT, USUAL).astype(np.float32))
+
+    lift = learn(few)
+
+    own, other = lift[rows[0]], lift[panel.categories == "a"][0]
+    assert other < own < TRUE["b"]
+
+
+@pytest.mark.parametrize("share", ["none", "all"])
+def test_without_promotions_or_without_ordinary_days_nothing_is_restated(share: str) -> None:
+    panel = promoted_panel()
+    promo = np.full_like(panel.is_promo, float(share == "all"))
+
+    assert (learn(replace(panel, is_promo=promo)) == 0).all()
+
+
+def test_a_sold_out_promotion_counts_with_the_demand_beyond_the_shelf() -> None:
+    panel = promoted_panel()
+    shelf = np.where(panel.is_promo > 0, 40.0, 1e4).astype(np.float32)
+    short = replace(panel, stock=shelf, units_sold=np.minimum(panel.units_sold, shelf))
+    cut_off = replace(short, stock=np.full_like(shelf, np.nan))
+
+    known, unknown = learn(short), learn(cut_off)
+
+    rows = panel.categories == "b"
+    assert (unknown[rows] < known[rows]).all()
+    assert (known[rows] < TRUE["b"]).all()
+
+
+def test_a_promotion_does_not_raise_the_level_of_the_days_after_it() -> None:
+    panel = promoted_panel(weeks=2, periods=200)
+    ordinary = np.log(20.0)
+    last = panel.is_promo.copy()
+    last[:, -14:] = 1.0
+    units = np.where(last > 0, 20.0 * np.exp(1.2) * (CUT / USUAL) ** -2.0, 20.0).astype(np.float32)
+    price = np.where(last > 0, CUT, USUAL).astype(np.float32)
+    ended = replace(panel, is_promo=last, units_sold=units, price=price)
+
+    kept, _ = past_features(ended, norms=make_norms(panel, promotion=1.2))
+    raised, _ = past_features(ended, norms=make_norms(panel))
+
+    np.testing.assert_allclose(kept.level[:, -1], ordinary, atol=0.02)
+    assert (raised.level[:, -1] > ordinary + 0.3).all()
