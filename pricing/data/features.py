@@ -12,10 +12,8 @@ from pricing.data.memory import (
     Norms,
     Today,
     blank_memory,
-    log_level,
-    log_profile,
+    describe,
     observe,
-    slow_features,
 )
 from pricing.data.panel import Panel, Period
 from pricing.data.units import in_steps
@@ -108,13 +106,12 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
     profile = np.zeros((products, periods, state.profile_sums.shape[1]), np.float32)
     summary = np.zeros((products, periods, SUMMARY), np.float32)
     columns = restated_columns(panel, norms)
+    now = describe(state, norms)
     for t in range(periods):
-        before = log_level(state, norms) + log_profile(state)[:, weekday[t]]  # (product,)
         today = Today(**{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t]))
-        state, surprise = observe(state, norms, today, expected=np.exp(before), period=panel.period)
-        level[:, t] = log_level(state, norms)
-        profile[:, t] = log_profile(state)
-        summary[:, t] = slow_features(state, norms)
+        state, surprise = observe(state, today, level=now[0], profile=now[1], period=panel.period)
+        now = describe(state, norms)
+        level[:, t], profile[:, t], summary[:, t] = now
         inputs[:, t, 0] = surprise
         inputs[:, t, 1] = today.seen
         inputs[:, t, 2] = today.censored

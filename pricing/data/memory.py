@@ -124,8 +124,14 @@ def recall(memory: Memory, *, norms: Norms) -> tuple[Floats, Floats, Floats, Flo
         (product,) log level, (product, weekday) log profile, (product, SUMMARY) slow features, and (product,) the slow
         mean of log price over usual price.
     """
-    recent = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
-    return log_level(memory, norms), log_profile(memory), slow_features(memory, norms), recent
+    level, profile, summary = describe(memory, norms)
+    return level, profile, summary, memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
+
+
+def describe(memory: Memory, norms: Norms) -> tuple[Floats, Floats, Floats]:
+    """(product,) log level, (product, weekday) log profile, and (product, SUMMARY) slow features."""
+    levels = _log_levels(memory, norms)
+    return levels[:, 1], _log_profile(memory), _slow_features(memory, levels)
 
 
 def speaks_for_itself(memory: Memory, *, periods: int, period: Period) -> NDArray[np.bool_]:
@@ -136,31 +142,31 @@ def speaks_for_itself(memory: Memory, *, periods: int, period: Period) -> NDArra
     return seen
 
 
-def observe(memory: Memory, norms: Norms, today: Today, *, expected: Floats, period: Period) -> tuple[Memory, Floats]:
+def observe(memory: Memory, today: Today, *, level: Floats, profile: Floats, period: Period) -> tuple[Memory, Floats]:
     """The memory after one more period.
 
     Args:
         memory: Before it.
-        norms: The scale of each product.
         today: What the period brought.
-        expected: (product,) restated units that were expected of it.
+        level: (product,) log level before it.
+        profile: (product, weekday) log profile before it.
         period: The grain.
 
     Returns:
         The memory, and (product,) log of units over expected, half a unit added to both; 0 where there is no row.
     """
+    weekday = profile[:, today.weekday]
+    expected = np.exp(level + weekday)
     units = _completed(today, expected)
     surprise = np.where(today.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
     decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
-    factor = np.exp(log_profile(memory)[:, today.weekday])
-    flat = np.exp(log_level(memory, norms))
     keep = np.where(today.seen[:, None] > 0, decay, 1.0)  # a gap in the history neither adds nor forgets
-    sums = keep * memory.sums + today.seen[:, None] * (units / factor)[:, None]
+    sums = keep * memory.sums + today.seen[:, None] * (units / np.exp(weekday))[:, None]
     counts = keep * memory.counts + today.seen[:, None]
     profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
     fade = np.where(today.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
     profile_sums[:, today.weekday] = fade * profile_sums[:, today.weekday] + today.seen * units
-    profile_counts[:, today.weekday] = fade * profile_counts[:, today.weekday] + today.seen * flat
+    profile_counts[:, today.weekday] = fade * profile_counts[:, today.weekday] + today.seen * np.exp(level)
     slow = np.where(today.seen > 0, decay[1], 1.0)
     after = Memory(
         sums=sums.astype(np.float32),
@@ -224,18 +230,14 @@ def _hazard(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _log_levels(memory: Memory, norms: Norms) -> Floats:
+    """(product, half-life) log units a period at usual price; the middle one is the level."""
     prior = np.maximum(norms.prior_level, 1e-3)[:, None]
     mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
     levels: Floats = np.log(np.maximum(mean, 1e-3))
     return levels
 
 
-def log_level(memory: Memory, norms: Norms) -> Floats:
-    """(product,) log units a period at usual price, over the middle half-life."""
-    return _log_levels(memory, norms)[:, 1]
-
-
-def log_profile(memory: Memory) -> Floats:
+def _log_profile(memory: Memory) -> Floats:
     """(product, weekday) log factor of each weekday, 0 on average."""
     if memory.profile_sums.shape[1] == 1:
         return np.zeros_like(memory.profile_sums)
@@ -248,9 +250,8 @@ def log_profile(memory: Memory) -> Floats:
     return centred
 
 
-def slow_features(memory: Memory, norms: Norms) -> Floats:
+def _slow_features(memory: Memory, levels: Floats) -> Floats:
     """(product, SUMMARY) level, its trends, recent price, age, and how often nothing sells, scaled for a network."""
-    levels = _log_levels(memory, norms)
     price = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
     return np.stack(
         [

@@ -1,6 +1,7 @@
 """Walk-forward validation: refit at each cutoff, forecast what followed through the code that serves, score it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,22 +86,24 @@ def backtest(
     frames: list[pd.DataFrame] = []
     start: Start | None = None
     model: DemandModel | None = None
-    for number, fold in enumerate(folds):
-        say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
-        past = panel.through(fold.cutoff)
-        past = past.select(np.flatnonzero(past.present.any(axis=1)))
-        warm = None if start is None or model is None else _carried(start, model, past)
-        trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
-        start, model = trained.start, trained.model
-        weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
-        model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
-        frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
-        if config.booster_rows:
-            frame = _with_direct(frame, past=past, panel=panel, fold=fold, config=config)
-        frame["baseline"] = baselines.chosen(frames, cutoff=fold.cutoff)
-        frames.append(frame)
-        if on_fold is not None:
-            on_fold(number, metrics.figures(frame))
+    # LightGBM alone needs nothing of the fit: it is trained beside the networks, which leave a part of the cores free.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        for number, fold in enumerate(folds):
+            say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
+            past = panel.through(fold.cutoff)
+            past = past.select(np.flatnonzero(past.present.any(axis=1)))
+            warm = None if start is None or model is None else _carried(start, model, past)
+            direct = beside.submit(_direct, past=past, panel=panel, fold=fold, config=config)
+            trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
+            start, model = trained.start, trained.model
+            weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
+            model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
+            frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
+            frame = _with_direct(frame, direct.result(), past=past, fold=fold)
+            frame["baseline"] = baselines.chosen(frames, cutoff=fold.cutoff)
+            frames.append(frame)
+            if on_fold is not None:
+                on_fold(number, metrics.figures(frame))
     trees = model is not None and model.combination.booster.size > 0
     prior = prior_weights(len(panel.dates), context=config.context, trees=trees)
     found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
@@ -180,16 +183,25 @@ def evaluate(
     return with_quantiles(pd.concat(parts, ignore_index=True), default_width())
 
 
-def _with_direct(frame: pd.DataFrame, *, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> pd.DataFrame:
-    """The frame with the column of the direct LightGBM; without it where there are too few rows to train on."""
+def _direct(*, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> NDArray[np.floating] | None:
+    """(product, scored period) forecasts of LightGBM alone; None without trees, or with too few rows to train on."""
+    if not config.booster_rows:
+        return None
     rows = np.searchsorted(panel.product_ids, past.product_ids)
     begin, end = int(np.searchsorted(panel.dates, fold.first)), int(np.searchsorted(panel.dates, fold.last))
     ahead = span(panel.select(rows), begin, end + 1)
-    forecast = direct_forecast(past, ahead, rows=config.booster_rows, seed=config.seed)
+    return direct_forecast(past, ahead, rows=config.booster_rows, seed=config.seed)
+
+
+def _with_direct(
+    frame: pd.DataFrame, forecast: NDArray[np.floating] | None, *, past: Panel, fold: Fold
+) -> pd.DataFrame:
+    """The frame with the column of the direct LightGBM, where there is one."""
     if forecast is None:
         return frame
     row = np.searchsorted(past.product_ids, frame["product_id"].to_numpy(dtype=str))
-    column = np.searchsorted(ahead.dates, frame["date"].to_numpy())
+    days = np.timedelta64(STEP_DAYS[past.period], "D")
+    column = (frame["date"].to_numpy() - np.datetime64(fold.first)) // days
     return frame.assign(**{baselines.DIRECT: forecast[row, column]})
 
 

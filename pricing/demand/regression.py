@@ -18,7 +18,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 MAX_NEWTON = 40
-SETTLED = 1e-5
+SETTLED = 1e-4
 # Standard deviations of the control's and the weekend's coefficient around none: what two years of one shop's moves say
 # of either is hardly surer than that.
 CONTROL_SD, WEEKEND_SD = 0.2, 0.15
