@@ -1,7 +1,7 @@
 """How well demand is forecast on real sales, beside naive forecasts, LightGBM and AutoETS on the same rows.
 
     python -m benchmarks.forecast m5 PATH [--variant x0.1|x10|short]     the judged folds; writes forecast.json and .md
-    python -m benchmarks.forecast m5 PATH --back 56 [--set KEY=VALUE …]  earlier folds, to choose on; prints only
+    python -m benchmarks.forecast m5 PATH --back 224 [--set KEY=VALUE …]  earlier folds, to choose on; prints only
 
 The data sets are not part of the project (`benchmarks/forecast_data.py` reads them). A variant multiplies all units, or
 leaves the end of the history alone. `--back` ends the history that many periods earlier, so that settings are chosen on
@@ -58,6 +58,9 @@ def main() -> None:
     own = {key: yaml.safe_load(value) for key, value in (item.split("=", 1) for item in options.set)}
     periods = sales.short_periods if options.variant == "short" else None
     config = configured(sales, short=periods is not None, own=own)
+    judged = (config.demand.folds - 1) * config.demand.step + config.demand.horizon
+    if 0 < options.back < judged:
+        parser.error(f"--back {options.back}: the judged folds take {judged} periods, so earlier ones begin there")
     rows = sales.read(options.path)
     others = competitors(
         rows, config, periods=periods, back=options.back, cache=options.cache, python=options.statsforecast

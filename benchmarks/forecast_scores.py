@@ -63,9 +63,11 @@ def joined(frame: pd.DataFrame, forecasts: Forecasts, *, name: str, factor: floa
             f"{first['product_id']}, cutoff {first['cutoff']:%Y-%m-%d}, date {first['date']:%Y-%m-%d}"
         )
     quantiles = factor * found[list(QUANTILES)].to_numpy(np.float64)
-    units = atoms(quantiles)
-    actual = frame["actual"].to_numpy(np.float64)
     point = found["point"].to_numpy(bool)
+    # What is sold by the piece has quantiles of whole pieces, theirs as ours; a point is a mean, and stays one.
+    step = np.where(frame["counted"].to_numpy(bool) & ~point, frame["unit"].to_numpy(np.float64), 0.0)[:, None]
+    units, quantiles = whole(atoms(quantiles), step), whole(quantiles, step)
+    actual = frame["actual"].to_numpy(np.float64)
     # A tolerance: ×0.1 and the panel's single precision leave equal numbers apart.
     near = 1e-6 * np.maximum(actual, 1.0)[:, None]
     below = (units < actual[:, None] - near).mean(axis=1)
@@ -87,6 +89,13 @@ def atoms(quantiles: Floats) -> Floats:
     left = np.clip(np.searchsorted(levels, at) - 1, 0, len(levels) - 2)
     share = (at - levels[left]) / (levels[left + 1] - levels[left])
     found: Floats = np.maximum(quantiles[:, left] * (1.0 - share) + quantiles[:, left + 1] * share, 0.0)
+    return found
+
+
+def whole(units: Floats, step: Floats) -> Floats:
+    """(row, …) units rounded to multiples of each row's (row, 1) step; as they are where that is 0."""
+    safe = np.where(step > 0, step, 1.0)
+    found: Floats = np.where(step > 0, safe * np.rint(units / safe), units)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.events import event_files
@@ -15,6 +16,7 @@ from pricing.registry.version import LoadedVersion
 from pricing.sections import DataConfig
 
 _NAMED = 3  # names that a note gives
+_CALENDARS = ("events", "school_holidays", "pay_days", "promotions")  # settings that may be named after training
 
 
 def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
@@ -36,6 +38,13 @@ def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
             print(f"note: {error}; the events that the version knows go on, no newer ones are learnt of")
             return version.demand.norms.lifts.events() if version.demand.norms.lifts else ()
     return None
+
+
+def with_calendars(version: LoadedVersion, config: DataConfig) -> LoadedVersion:
+    """The version with the calendars and the plan that a configuration names; those that it leaves out stay."""
+    named = {key: value for key in _CALENDARS if (value := getattr(config, key))}
+    changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=named)})
+    return version if changed == version.config else replace(version, config=changed)
 
 
 def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:

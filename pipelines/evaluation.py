@@ -92,6 +92,8 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
     lines += weight_lines(figures)
     lines += figures.get("history", [])
     lines += shelf_lines(figures)
+    if any(not _is_number(scores.get("wape_direct")) for scores in figures["folds"] if "wape_direct" in scores):
+        lines.append("direct –: LightGBM alone had too few product-periods to train on, or they all sold out")
     lines.append(
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held "
         f"{shown(figures['coverage_80'], '.1%')} of the sales, the 95 % range {shown(figures['coverage_95'], '.1%')}"
@@ -159,7 +161,9 @@ def shelf_lines(figures: Mapping[str, Any]) -> list[str]:
     rows, left_out = figures["rows"] + figures["left_out"], figures["left_out"]
     said = f"{figures['censored'] / rows:.1%} of the rows sold out: scored is what the shelf could give"
     why = f"; {left_out:,} that opened empty are not" if left_out else ""
-    return [said + why]
+    always = figures.get("always_sold_out", 0)
+    never = f"; {always:,} product(s) sold out every time, and nothing judges what is forecast of their demand"
+    return [said + why + (never if always else "")]
 
 
 def _score_line(label: str, scores: Mapping[str, Any], *, names: list[str]) -> str:

@@ -38,6 +38,7 @@ from pricing.registry.version import LoadedVersion, load
 BATCH = 1000
 SHOWN = 5  # bad rows that an error names
 AMPLE = 1e9  # units; stands for a stock that nobody knows
+STALE = 2  # periods of age above which the job says how to mend it
 _PROGRESS_SECONDS = 5.0
 _SUFFIXES = (".csv", ".parquet")
 
@@ -63,6 +64,7 @@ def _price(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
     output: Path = options.output
+    today = options.today or dt.date.today()
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
@@ -72,17 +74,23 @@ def _price(argv: Sequence[str] | None) -> int:
         if options.requests is None:
             bad: list[Bad] = []
             requests, gone = everything(loaded.facts)
+            if empty := sum(request.current_stock <= 0 for _, request in requests):
+                print(
+                    f"{empty:,} products had nothing left at the end of {loaded.facts.state_date} and are priced so; "
+                    "where a delivery came since, give the stock with --requests"
+                )
             if gone:
                 print(f"{gone:,} products left out: not sold in the last {RECENT} periods")
         else:
             requests, bad = read_requests(read_sales(options.requests))
-        answers, refused = decide(pricer, requests, today=options.today or dt.date.today())
+        answers, refused = decide(pricer, requests, today=today)
         bad = sorted([*bad, *refused])
         _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
         decisions = as_frame(answers)
         write(decisions, output)
         _record(decisions, refused=len(bad), version=name)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
+    print(f"its states end on {loaded.facts.state_date}, {_age(loaded.facts, today=today)}")
     print("\n".join(_summary(decisions)))
     return 0
 
@@ -144,6 +152,16 @@ def everything(facts: ProductFacts) -> tuple[list[Asked], int]:
         for number, (product_id, stock, comp_price) in enumerate(zip(*map(np.ndarray.tolist, columns), strict=True), 1)
     ]
     return requests, len(known) - len(requests)
+
+
+def _age(facts: ProductFacts, *, today: dt.date) -> str:
+    """How old the states are on the day that answers."""
+    days = (today - facts.state_date.astype("datetime64[D]").item()).days
+    if days <= 0:
+        return "not before the day that answers"
+    return f"{days:,} day{'s' if days > 1 else ''} before the day that answers" + (
+        ": refresh carries them forward" if days > STALE * STEP_DAYS[facts.period] else ""
+    )
 
 
 def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:

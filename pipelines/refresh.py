@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.calendar import calendar_digest, known_events, with_plan
+from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
 from pipelines.cli import job_options, run_main
 from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING, Production, production
@@ -61,7 +61,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
     with tracked_run("refresh", config=config) as run, production(config) as doors:
         base = doors.registry.find(options.version or CHAMPION)
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = doors.fetch(base.number, scratch)
+            version = with_calendars(doors.fetch(base.number, scratch), config.data)
             anchors = doors.anchors_for(version)
             panel = load_panel_from(
                 options.sales,
@@ -132,8 +132,9 @@ def refreshed(
 ) -> Refreshed | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
-    It keeps the configuration that its weights came with, and holds the anchors in force with those of the products
-    launched since. Where an earlier refresh of the same version read the same panel, what that one registered is taken.
+    It keeps the configuration of the given one, which is that of its weights but for calendars, and holds the anchors
+    in force with those of the products launched since. Where an earlier refresh of the same version read the same
+    panel, what that one registered is taken.
     Must be called inside a run.
 
     Returns:

@@ -11,6 +11,7 @@ from pricing.data.calendar import holidays_for
 from pricing.data.events import named_events
 from pricing.data.gaps import Settled, settle
 from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Event, Floats, Panel, Strings
+from pricing.data.plans import read_promotions
 from pricing.errors import ContractError, Violation
 from pricing.sections import DataConfig
 
@@ -49,7 +50,7 @@ def build_panel(
     Raises:
         ContractError: No rows, a repeated (product, date), or a date off the week's first day.
         MissingRowsError: Periods without a row, as `config.missing` says.
-        SourceError: A calendar of events that `config` names cannot be read.
+        SourceError: A calendar of events or a plan of promotions that `config` names cannot be read.
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])
@@ -325,6 +326,11 @@ def _unit_cost(grid: _Grid, list_price: Floats, margins: Floats) -> tuple[Floats
 def _promotions(grid: _Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:
     given = grid.spread("is_promo")
     missing = grid.present & np.isnan(given)
+    if config.promotions is not None and missing.any():
+        planned = missing & read_promotions(config.promotions).on(grid.ids, grid.dates, period=config.period)
+        grid.note(planned, "is_promo is taken from data.promotions on {} rows.")
+        given = np.where(planned, 1.0, given)
+        missing &= ~planned
     if config.promo_cut is None:
         grid.note(missing, "is_promo is not given on {} rows: a cut there is a price, not a promotion.")
         return np.nan_to_num(given).astype(np.float32)

@@ -1,13 +1,17 @@
 """Calendars that a user brings along: events, school holidays, promotions. Read and checked, with nothing assumed."""
 
 import difflib
+import re
 
 import numpy as np
 import pandas as pd
 
 from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales, without_secrets
-from pricing.errors import PlanError, Violation
+from pricing.errors import PlanError, SourceError, Violation
+
+_DAYS = ("date", "first", "last", "last_date")  # columns
+_DAY = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?$")
 
 
 def read_promotions(where: str) -> Promotions:
@@ -41,9 +45,12 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
         SourceError: There is nothing there, or it cannot be read.
         PlanError: A column is missing, or rows hold what they must not; each rule is counted.
     """
-    raw = read_sales(where)
+    try:
+        raw = read_sales(where, texts=_DAYS)
+    except SourceError as error:
+        raise SourceError(f"{key}: {error}") from error
     shown = without_secrets(where)
-    _check_columns(raw, needed, where=shown, key=key)
+    _check_columns(raw, needed, optional, where=shown, key=key)
     columns: dict[str, pd.Series] = {}
     faults: list[Violation] = []
     for name in (*needed, *optional):
@@ -51,14 +58,16 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
         empty = cells.isna() | (cells.astype(str).str.strip() == "")
         if name in needed and empty.any():
             faults.append(_fault(f"{name} must not be missing", empty, raw))
-        if name not in ("date", "first", "last", "last_date"):
+        if name not in _DAYS:
             columns[name] = cells.astype(str).str.strip().where(~empty, "")
             continue
-        days = pd.to_datetime(cells.where(~empty).astype(str).where(~empty), format="ISO8601", errors="coerce")
+        # With a time or an offset the day is the one that is written, in whatever zone that was.
+        written = cells.astype(str).str.strip().str.extract(_DAY, expand=False)
+        days = pd.to_datetime(written.where(~empty), format="%Y-%m-%d", errors="coerce")
         wrong = days.isna() & ~empty
         if wrong.any():
             faults.append(_fault(f"{name} must be an ISO day such as 2026-11-27", wrong, raw, column=name))
-        columns[name] = days.dt.normalize()
+        columns[name] = days
     for first, last in (("date", "last_date"), ("first", "last")):
         if last in columns:
             columns[last] = columns[last].fillna(columns[first])
@@ -69,7 +78,9 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
     return pd.DataFrame(columns)
 
 
-def _check_columns(raw: pd.DataFrame, needed: tuple[str, ...], *, where: str, key: str) -> None:
+def _check_columns(
+    raw: pd.DataFrame, needed: tuple[str, ...], optional: tuple[str, ...], *, where: str, key: str
+) -> None:
     names = [str(name) for name in raw.columns]
     faults = []
     for name in needed:
@@ -78,11 +89,17 @@ def _check_columns(raw: pd.DataFrame, needed: tuple[str, ...], *, where: str, ke
         near = difflib.get_close_matches(name, [other for other in names if other not in needed], n=1, cutoff=0.5)
         hint = f"; rename {near[0]!r} if that is it" if near else ""
         faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
+    for name in optional:
+        if name in names:
+            continue
+        near = difflib.get_close_matches(name, [other for other in names if other not in needed], n=1, cutoff=0.8)
+        if near:
+            faults.append(Violation(f"column {near[0]} is none that is read", 0, f"rename it {name!r} if that is it"))
     if faults:
         raise PlanError(where, key=key, violations=faults)
 
 
 def _fault(rule: str, broken: "pd.Series[bool]", raw: pd.DataFrame, *, column: str = "") -> Violation:
     row = int(np.argmax(broken.to_numpy()))
-    found = f" ({column} {raw[column].iloc[row]!r})" if column else ""
+    found = f" ({column} {str(raw[column].iloc[row])!r})" if column else ""
     return Violation(rule, int(broken.sum()), f"row {row + 1}{found}")

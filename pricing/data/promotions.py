@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.panel import Days, Strings
+from pricing.data.panel import STEP_DAYS, Days, Period, Strings
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,24 @@ class Promotions:
         """Those that end after a day."""
         coming: NDArray[np.bool_] = self.last > date
         return Promotions(self.product_id[coming], self.first[coming], self.last[coming])
+
+    def on(self, product_ids: Strings, dates: Days, *, period: Period) -> NDArray[np.bool_]:
+        """(product, period) whether a promotion runs on any day of a period.
+
+        Args:
+            product_ids: (product,) sorted.
+            dates: (period,) first day of each period, ascending.
+            period: The grain.
+        """
+        running = np.zeros((len(product_ids), len(dates)), np.bool_)
+        row = np.searchsorted(product_ids, self.product_id)
+        known = (row < len(product_ids)) & (product_ids[np.minimum(row, len(product_ids) - 1)] == self.product_id)
+        days = dates.astype("datetime64[D]")
+        last_day = days + np.timedelta64(STEP_DAYS[period] - 1, "D")
+        begin, end = np.searchsorted(last_day, self.first), np.searchsorted(days, self.last, side="right")
+        for place, start, stop in zip(row[known], begin[known], end[known], strict=True):
+            running[place, start:stop] = True
+        return running
 
     def spans(self) -> dict[str, list[tuple[int, int]]]:
         """First and last day of each promotion, in days since 1970, by product."""

@@ -39,7 +39,7 @@ _MAGIC = (
 )
 
 
-def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_sales(where: str, *, columns: Sequence[str] | None = None, texts: Sequence[str] = ()) -> pd.DataFrame:
     """Reads raw rows.
 
     Args:
@@ -47,6 +47,7 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFr
             (endpoint, region and keys from the usual AWS_ variables); or an SQLAlchemy URL, to which `#table`,
             `#schema.table` or `#SELECT …` may be added (without it, the table `sales`).
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
+        texts: Further columns of a CSV file that are read as they are written, whatever they look like.
 
     Raises:
         SourceError: There is nothing there, it is not what its name says, or it cannot be read.
@@ -63,7 +64,7 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFr
         elif info.size == 0:
             raise SourceError(f"{where}: is empty (0 bytes)")
         elif path.endswith((".csv", ".csv.gz")):
-            return _read_csv(filesystem, path, where=where, columns=columns)
+            return _read_csv(filesystem, path, where=where, columns=columns, texts=(*_TEXTS, *texts))
         elif path.endswith(".parquet"):
             table = _read_parquet(filesystem, path, where=where, columns=columns)
         else:
@@ -100,14 +101,16 @@ def _open(where: str) -> tuple[Any, str]:
     return store, path
 
 
-def _read_csv(filesystem: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
+def _read_csv(
+    filesystem: Any, path: str, *, where: str, columns: Sequence[str] | None, texts: Sequence[str]
+) -> pd.DataFrame:
     compression = "gzip" if path.endswith(".gz") else None
     with filesystem.open_input_stream(path, compression=compression) as stream:
         head = stream.read(_HEAD)
     header = _csv_header(head, where)
     wanted, left_out = _wanted(header, columns)
     convert = pa.csv.ConvertOptions(
-        column_types={name: pa.string() for name in _TEXTS},
+        column_types={name: pa.string() for name in texts},
         include_columns=wanted if left_out and len(set(header)) == len(header) else None,
     )
     damaged: list[tuple[int, str]] = []

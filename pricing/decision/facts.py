@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
+from pricing.data.gaps import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import (
@@ -243,9 +244,11 @@ def _as_written(values: NDArray[np.floating]) -> Floats:
 
 
 def _left(panel: Panel) -> Floats:
-    """(product,) the last opening stock without that period's sales, not below 0."""
-    opening, sold = panel.stock[:, -1].astype(np.float64), np.nan_to_num(panel.units_sold[:, -1], nan=0.0)
-    return np.maximum(opening - sold, 0.0)
+    """(product,) what the last count, at most COUNTED periods ago, less what sold since leaves, not below 0."""
+    stock, units = (values[:, -COUNTED:].astype(np.float64) for values in (panel.stock, panel.units_sold))
+    unknown = np.full((len(stock), 1), np.nan)  # the period to come
+    left = left_over(np.hstack([stock, unknown]), np.hstack([units, unknown]), limit=COUNTED)
+    return np.maximum(left[:, -1], 0.0)
 
 
 def _last_known(values: NDArray[np.floating]) -> Floats:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, metrics
 from pricing.demand.booster import direct_forecast
-from pricing.demand.combination import CLASSES, FORECASTERS, prior_weights
+from pricing.demand.combination import CLASSES, FORECASTERS, bounded, prior_weights
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, fitting, walk_forward
 from pricing.demand.grades import AT_LIMIT
@@ -38,10 +38,10 @@ class Backtest:
     Attributes:
         frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
             actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level,
-            booster (what each forecaster alone expected), size, unit (what counts as one), counted (whether sales are
-            counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high, crps (of sales given the
-            shelf, their mean first), naive, flat, direct, baseline (which of the last three was the best one in the
-            folds before).
+            booster (what each forecaster alone expected; the last NaN in a fold without trees), size, unit (what counts
+            as one), counted (whether sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low,
+            pit_high, crps (of sales given the shelf, their mean first), naive, flat, direct, baseline (which of the
+            last three was the best one before the fold).
         figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, and the
             forecasters' `weights` by volume class; `history` says what one too short does without.
         out_of_fold: What the folds teach the model that is trained on everything.
@@ -88,6 +88,7 @@ def backtest(
     model: DemandModel | None = None
     # LightGBM alone needs nothing of the fit: it is trained beside the networks, which leave a part of the cores free.
     with ThreadPoolExecutor(max_workers=1) as beside:
+        block = beside.submit(_block_before, panel, folds[0], config)
         for number, fold in enumerate(folds):
             say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
             past = panel.through(fold.cutoff)
@@ -100,7 +101,7 @@ def backtest(
             model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
             frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
             frame = _with_direct(frame, direct.result(), past=past, fold=fold)
-            frame["baseline"] = baselines.chosen(frames, cutoff=fold.cutoff)
+            frame["baseline"] = baselines.chosen(frames or block.result(), cutoff=fold.cutoff)
             frames.append(frame)
             if on_fold is not None:
                 on_fold(number, metrics.figures(frame))
@@ -155,7 +156,7 @@ def evaluate(
         forecast = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
         ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(days, "D"))
         there = min(ahead, model.horizon) - 1
-        others = paths[:, :, there] - paths[0, :, there] - model.combination.factor[:, there + 1]
+        others = bounded(paths[:, :, there]) - paths[0, :, there] - model.combination.factor[:, there + 1]
         parts.append(
             pd.DataFrame(
                 {
@@ -171,6 +172,7 @@ def evaluate(
                     "shelf": np.nan_to_num(panel.stock[rows, at].astype(np.float64), nan=np.inf),
                     "forecast": forecast,
                     **{name: forecast * np.exp(other) for name, other in zip(FORECASTERS, others, strict=True)},
+                    **({} if model.combination.booster.size else {"booster": np.nan}),
                     "size": grid.first_size * np.exp(-model.combination.narrow),
                     "unit": grid.unit,
                     "counted": model.counted,
@@ -193,6 +195,39 @@ def _direct(*, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> N
     return direct_forecast(past, ahead, rows=config.booster_rows, seed=config.seed)
 
 
+def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.DataFrame]:
+    """The baselines in the horizon up to a fold's cutoff, in one frame: what the first fold's is chosen by.
+
+    None where the history before that is shorter than a horizon.
+    """
+    period = np.timedelta64(STEP_DAYS[panel.period], "D")
+    first = fold.cutoff - (config.horizon - 1) * period
+    block = Fold(cutoff=first - (config.gap + 1) * period, first=first, last=fold.cutoff)
+    past = panel.through(block.cutoff)
+    if len(past.dates) < config.horizon:
+        return []
+    past = past.select(np.flatnonzero(past.present.any(axis=1)))
+    rows = np.searchsorted(panel.product_ids, past.product_ids)
+    begin = int(np.searchsorted(panel.dates, block.first))
+    ahead = span(panel.select(rows), begin, begin + config.horizon)
+    seen = ahead.present
+    every = {
+        baselines.NAIVE: baselines.seasonal_naive(past, steps=config.horizon, skip=config.gap),
+        baselines.FLAT: np.broadcast_to(baselines.flat_median(past)[:, None], seen.shape),
+        baselines.DIRECT: _direct(past=past, panel=panel, fold=block, config=config),
+    }
+    frame = pd.DataFrame(
+        {
+            "date": np.broadcast_to(ahead.dates, seen.shape)[seen],
+            "actual": ahead.units_sold[seen].astype(np.float64),
+            "censored": ahead.censored[seen],
+            "shelf": np.nan_to_num(ahead.stock[seen].astype(np.float64), nan=np.inf),
+            **{name: forecast[seen] for name, forecast in every.items() if forecast is not None},
+        }
+    )
+    return [frame]
+
+
 def _with_direct(
     frame: pd.DataFrame, forecast: NDArray[np.floating] | None, *, past: Panel, fold: Fold
 ) -> pd.DataFrame:
@@ -202,7 +237,10 @@ def _with_direct(
     row = np.searchsorted(past.product_ids, frame["product_id"].to_numpy(dtype=str))
     days = np.timedelta64(STEP_DAYS[past.period], "D")
     column = (frame["date"].to_numpy() - np.datetime64(fold.first)) // days
-    return frame.assign(**{baselines.DIRECT: forecast[row, column]})
+    unit = frame["unit"].to_numpy(np.float64)
+    direct = forecast[row, column]
+    direct = np.where(frame["counted"], unit * np.rint(direct / unit), direct)  # a median of counts is a count
+    return frame.assign(**{baselines.DIRECT: direct})
 
 
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:

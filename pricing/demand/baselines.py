@@ -106,17 +106,22 @@ def better(scored: "pd.DataFrame | Mapping[str, Floats]", *, names: Sequence[str
 def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64, names: Sequence[str] = tuple(NAMES)) -> str:
     """The baseline that a forecaster would have taken at a cutoff: the best one in the folds before.
 
-    Only outcomes known by then count, also where folds overlap. The first of the names where there are none.
+    Only outcomes known by then count, also where folds overlap. The first of the names where there are none. One that
+    some folds lack is compared on those that have it.
 
     Args:
-        earlier: The earlier folds' evaluation frames.
+        earlier: The earlier folds' evaluation frames, or one of the block before the first.
         cutoff: Last day whose outcome is known.
         names: The columns of the forecasts to choose from.
     """
     if not earlier:
         return names[0]
     scored = [sales_rows(frame) for frame in earlier]
-    there = [name for name in names if all(name in frame for frame in scored)]
+    there = [name for name in names if any(name in frame for frame in scored)]
+    with_all = [frame for frame in scored if all(name in frame for name in there)]
+    if not any((frame["date"].to_numpy() <= cutoff).any() for frame in with_all):
+        there, with_all = [name for name in names if all(name in frame for frame in scored)], scored
+    scored = with_all
     columns = {column: np.concatenate([frame[column] for frame in scored]) for column in ("actual", *there)}
     known = np.concatenate([frame["date"].to_numpy() for frame in scored]) <= cutoff
     return better({column: values[known] for column, values in columns.items()}, names=there)

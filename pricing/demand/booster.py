@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pricing.data import features
 from pricing.data.memory import demand_above
 from pricing.data.panel import STEP_DAYS, Panel, Period
+from pricing.demand.combination import LIMIT
 from pricing.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ MEANS = {"day": (7, 14, 28), "week": (2, 4, 8)}
 SEASON = {"day": 7, "week": 1}
 HISTORY = {"day": 455, "week": 65}  # periods back that trees are trained on: a year and what comes before it
 SAME = 4  # last periods of the same weekday
-LIMIT = 3.0  # log units that trees may move a level by
 RATIO = 20.0  # times what the level expects, and units, beyond which a period's units count as so many
 MOST_ROWS_AN_OUTCOME = 8  # one product-period seen from more cutoffs tells hardly more
 SIZE = 2.0  # of the negative binomial whose weights rows get: what its variance leaves of them
@@ -108,7 +108,7 @@ def train_booster(
 
     Args:
         table: The panel's table.
-        lift: (product,) log units that a promotion draws fully.
+        lift: (product,) log units that a coming promotion draws fully, by the network.
         period: The grain.
         horizon: Periods forecast.
         reach: Periods of their own units that trees may read, at most REACH: as many as a version keeps.
@@ -137,7 +137,7 @@ def train_booster(
     rows = min(rows, MOST_ROWS_AN_OUTCOME * outcomes)
     some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
     effect = table.offset + table.draw * lift[:, None]
-    read = _read(table, restated(table, effect), some, cutoff, step, reach=min(reach, REACH[period]))
+    read = _read(table, restated(table), some, cutoff, step, reach=min(reach, REACH[period]))
     at = cutoff + step
     expected = np.maximum(np.exp(read.level + read.profile + effect[some, at]), 1e-3)
     units = table.units[some, at]
@@ -161,10 +161,10 @@ def _least_in_leaf(rows: int, outcomes: int, *, parts: int) -> int:
     return max(_LEAST_IN_LEAF * rows // outcomes, rows // parts, _LEAST_IN_LEAF)
 
 
-def restated(table: "Table", effect: Floats) -> Floats:
-    """(product, period) units at usual price and without promotion; NaN where demand is not known."""
+def restated(table: "Table") -> Floats:
+    """(product, period) units at usual price, without promotion and events; NaN where demand is not known."""
     known = (table.seen > 0) & (table.censored == 0)
-    return np.where(known, table.units * np.exp(-effect), np.nan)
+    return np.where(known, table.restated, np.nan)
 
 
 def predict_booster(text: bytes, read: Read, *, period: Period) -> Floats:

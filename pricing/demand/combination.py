@@ -16,6 +16,7 @@ Ints = NDArray[np.integer]
 FORECASTERS = ("network", "level", "booster")  # columns of the evaluation frame
 CLASSES = ("low", "mid", "high")  # thirds of the products by volume; after them, those of which it is not known
 UNKNOWN_VOLUME = len(CLASSES)
+LIMIT = 3.0  # log units that a forecaster may move a level by
 LEAST_NOISE = 0.2  # of the variance beyond counting that a period's own noise has at least, beside the level's error
 
 
@@ -29,7 +30,6 @@ class Combination:
         dispersion: (class,) log factor on the negative binomial's size, which holds all that a period may be off by.
         narrow: (product,) log factor on it that leaves, besides, what the level's own error does not explain.
         volume: (product,) row of `weights` and `dispersion`.
-        lift: (product,) log units that a promotion draws fully: what past promotions are restated by for the trees.
         booster: (byte,) the trees as text; empty without any.
         factor: (product, horizon + 1) log units to add to the network's, by steps after the state's date; the first
             column is that of the second.
@@ -39,7 +39,6 @@ class Combination:
     dispersion: Floats
     narrow: Floats
     volume: Ints
-    lift: Floats
     booster: NDArray[np.uint8]
     factor: Floats
 
@@ -73,7 +72,6 @@ def network_alone(products: int) -> Combination:
         dispersion=np.zeros(len(weights)),
         narrow=np.zeros(products, np.float32),
         volume=np.full(products, UNKNOWN_VOLUME, np.int8),
-        lift=np.zeros(products, np.float32),
         booster=np.zeros(0, np.uint8),
         factor=np.zeros((products, 2), np.float32),
     )
@@ -87,13 +85,11 @@ def admit_combination(combination: Combination, rows: Ints) -> Combination:
         rows: (product,) row of each in it; -1 where it is new.
     """
     new, at = rows < 0, np.maximum(rows, 0)
-    typical = combination.lift.mean() if len(combination.lift) else 0.0
     return Combination(
         weights=combination.weights,
         dispersion=combination.dispersion,
         narrow=np.where(new, 0.0, combination.narrow[at]).astype(np.float32),
         volume=np.where(new, UNKNOWN_VOLUME, combination.volume[at]).astype(np.int8),
-        lift=np.where(new, typical, combination.lift[at]).astype(np.float32),
         booster=combination.booster,
         factor=np.where(new[:, None], 0.0, combination.factor[at]).astype(np.float32),
     )
@@ -117,6 +113,11 @@ def own_noise(log_size: Floats, *, dispersion: Floats, level_error: tuple[float,
     return np.asarray(-np.log(rest) - log_size, np.float32)
 
 
+def bounded(paths: Floats) -> Floats:
+    """Log factors on the level within LIMIT: beyond it a forecaster has run away, as where every row sold out."""
+    return np.clip(paths, -LIMIT, LIMIT)
+
+
 def combined_factor(paths: Floats, *, weights: Floats, volume: Ints) -> Floats:
     """(product, horizon + 1) log of the combined level over the network's.
 
@@ -126,5 +127,5 @@ def combined_factor(paths: Floats, *, weights: Floats, volume: Ints) -> Floats:
         volume: (product,) row of `weights`.
     """
     shares = weights[volume].T[:, :, None]  # (forecaster, product, 1)
-    factor = np.log((shares * np.exp(paths)).sum(axis=0)) - paths[0]
+    factor = np.log((shares * np.exp(bounded(paths))).sum(axis=0)) - paths[0]
     return np.concatenate([factor[:, :1], factor], axis=1).astype(np.float32)

@@ -99,10 +99,12 @@ def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[Dema
             update={"horizon": horizon, "step": step, "folds": folds, "min_history": min(config.min_history, first)}
         )
         if shorter != config:
+            weekly = "; config/weekly.yaml has settings for weekly sales" if period == "week" else ""
             said.append(
                 f"{periods} {period}s of history have no room for {config.folds} folds of {config.horizon} {period}s "
-                f"after {config.min_history}: scored are {folds} of {horizon}, the first after {first}. The scores "
-                "say less of forecasts further ahead, and until scores speak for it the network counts for less"
+                f"after {config.min_history}: scored are {folds} folds of {horizon} {period}s, the first after "
+                f"{first}. The scores say less of forecasts further ahead, and until scores speak for it the network "
+                "counts for less" + weekly
             )
         config = shorter
     days = periods * STEP_DAYS[period]

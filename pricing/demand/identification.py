@@ -94,7 +94,10 @@ def identify(
     study = plan_study(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
     known = Known.nothing(len(category), level=prior.mean)
     if not len(study.everything):
-        say("no price ever moved: elasticities stay where they begin, as unsure as before")
+        say(
+            "no price change to learn from (none at all, or none with periods enough around it): elasticities stay at "
+            f"demand.elasticity_start, {prior.mean:g} ± {prior.sd:g}"
+        )
         return _identified(study, table, current, known, category=category, prior=prior)
     nuisances = Nuisances(panel, category=category, config=config)
     residual, foreseen = nuisances.price_residual(table, study.moves)

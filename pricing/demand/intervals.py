@@ -19,6 +19,7 @@ QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975
 LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
 LEAST_SUMS = 30  # sums below which the level's error is not measured
 PRIOR_FOLDS = 2.0  # folds without overlap that what is taken without any counts for, and all products beside a class
+WEEKLY = 3.5  # days a step from which steps are weeks
 MOST_ROWS = 10_000  # of a class that are scored for what is measured on it
 _NUDGE = 1e-3  # of the log level, by which it is measured how far sales follow demand
 _FACTORS = np.linspace(-1.5, 1.5, 13)  # log factors on the size that are tried
@@ -96,13 +97,15 @@ def folds_worth(frame: pd.DataFrame) -> float:
 def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     """How far a product's level was off, beyond the noise of counts: at once, and growing with the step.
 
-    Seven steps of a product are summed, counted in its own unit; the variance of log(actual / forecast) less what the
-    negative binomial explains is a² + b² × step, fitted by least squares without negative parts. Actual and forecast
-    are sales given the shelf. Where the shelf ran out, sales follow the level only in part, or not at all: by ε, their
-    elasticity to it, so that ε² (a² + b² × step) is expected there, and such sums count by ε⁴. Without a shelf ε is 1.
+    A week of steps of a product (on weeks a fortnight) are summed, counted in its own unit; the variance of
+    log(actual / forecast) less what the negative binomial explains is a² + b² × step, fitted by least squares without
+    negative parts. Actual and forecast are sales given the shelf. Where the shelf ran out, sales follow the level only
+    in part, or not at all: by ε, their elasticity to it, so that ε² (a² + b² × step) is expected there, and such sums
+    count by ε⁴. Without a shelf ε is 1. Where all steps are in one such sum nothing tells of the growth, and it is
+    taken to be as without folds.
 
     Args:
-        frame: `actual`, `forecast`, `size`, `unit`, `step`, `product_id`, `cutoff`, `censored` and, where it is
+        frame: `actual`, `forecast`, `size`, `unit`, `step`, `date`, `product_id`, `cutoff`, `censored` and, where it is
             known, `shelf`.
     """
     scored = sales_rows(frame.assign(demand=frame["forecast"]))
@@ -112,14 +115,15 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     expected, spread = sales_moments(mean=demand, **given)
     more = sales_moments(mean=np.maximum(demand, LEAST_MEAN) * np.exp(_NUDGE), **given)[0]
     scored = scored.assign(
-        chunk=(scored["step"] - 1) // 7,
+        chunk=(scored["step"] - 1) // _summed(scored),
         actual=scored["actual"] / unit,
         forecast=expected,
         spread=spread,
         follows=(more - expected) / np.expm1(_NUDGE),
     )
     groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
-    sums = groups[["actual", "forecast", "spread", "follows"]].sum().assign(rows=groups.size()).reset_index()
+    sums = groups[["actual", "forecast", "spread", "follows"]].sum()
+    sums = sums.assign(rows=groups.size(), step=groups["step"].mean()).reset_index()
     # The size of a period holds the shared error, too, which n periods' independent noise counts as one nth of.
     sums = sums[(sums["rows"] > 1) & (sums["forecast"] >= 5.0)]
     if len(sums) < LEAST_SUMS:
@@ -128,13 +132,20 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     excess = (error**2 - sums["spread"] / sums["forecast"] ** 2) / (1.0 - 1.0 / sums["rows"])
     excess = np.clip(excess, -1.0, 1.0).to_numpy()
     share = (sums["follows"] / sums["forecast"]).to_numpy() ** 2  # ε²
-    step = sums["chunk"].to_numpy() * 7.0 + 4.0
-    growth = 0.0
-    if len(np.unique(step)) > 1:
+    step = sums["step"].to_numpy()
+    growth = LEVEL_ERROR[1] ** 2
+    if sums["chunk"].nunique() > 1:
         growth = float(np.linalg.lstsq(np.stack([share * step, share], axis=1), excess, rcond=None)[0][0])
     growth = max(growth, 0.0)
     at_once = share @ (excess - share * growth * step) / max(float(share @ share), 1e-12)
     return float(np.sqrt(max(float(at_once), 0.0))), float(np.sqrt(growth))
+
+
+def _summed(scored: pd.DataFrame) -> int:
+    """Steps that are summed: a week of days, or a fortnight of weeks."""
+    days = (scored["date"].to_numpy() - scored["cutoff"].to_numpy()) / np.timedelta64(1, "D")
+    weekly = len(scored) > 0 and bool(np.median(days / scored["step"].to_numpy()) > WEEKLY)
+    return 2 if weekly else 7
 
 
 def measure_dispersion(frame: pd.DataFrame, *, folds: float) -> Floats:

@@ -43,11 +43,12 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     """The scores of an evaluation frame: of sales given what was on the shelf; see `baselines.sales_rows`.
 
     Returns:
-        Those of `scores`, `rows` scored, `censored` (rows that sold out), `left_out` (rows not scored), the same scores
-        per fold in `folds` and per volume class in `by_volume`, and `by_step` (a week of steps each). `target`
-        names what is scored; versions from before sold-out rows counted have none. `baseline` says whether the baseline
-        was `naive`, `flat`, `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` which one had
-        the smallest error in the end, known too late.
+        Those of `scores`, `rows` scored, `censored` (rows that sold out), `left_out` (rows not scored),
+        `always_sold_out` (products that sold out in every row: nothing judges their demand), the same scores per fold
+        in `folds` and per volume class in `by_volume`, and `by_step` (a week of steps each). `target` names what is
+        scored; versions from before sold-out rows counted have none. `baseline` says whether the baseline was `naive`,
+        `flat`, `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` which one had the smallest
+        error in the end, known too late.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
@@ -58,6 +59,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     result["rows"] = len(scored)
     result["censored"] = int(frame["censored"].sum())
     result["left_out"] = len(frame) - len(scored)
+    result["always_sold_out"] = int(frame.groupby("product_id")["censored"].all().sum())
     result["target"] = TARGET
     result["folds"] = [
         {
@@ -86,7 +88,7 @@ def scores(scored: pd.DataFrame) -> dict[str, float]:
 
     Returns:
         `wape` (of the median), `wape_mean`, `wape_naive`, `wape_flat`, `wape_direct` (NaN without it),
-        `wape_baseline` (of the one chosen on earlier folds), `crps`, `bias`, `coverage_80`, `coverage_95`; NaN where
+        `wape_baseline` (of the one chosen before each fold), `crps`, `bias`, `coverage_80`, `coverage_95`; NaN where
         nothing was sold.
     """
     actual = scored["actual"].to_numpy()

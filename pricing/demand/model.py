@@ -371,7 +371,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         "prior_level": model.priors.level[category],
         "elasticity": model.priors.elasticity[category],
         "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
-        "promotion": np.full(len(category), model.norms.promotion.mean() if len(model.norms.promotion) else 0.0),
+        "promotion": _typical(model.norms.promotion, model.category, count=len(model.categories))[category],
     }
     norms = Norms(
         **{
@@ -404,14 +404,24 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
     )
 
 
+def _typical(values: Floats, category: Ints, *, count: int) -> Floats:
+    """(category + 1,) mean of each category's products; of all products where it has none, and last."""
+    known = category < count
+    members = np.bincount(category[known], minlength=count + 1)
+    total = np.bincount(category[known], values[known], count + 1)
+    overall = float(values.mean()) if len(values) else 0.0
+    return np.where(members > 0, total / np.maximum(members, 1), overall)
+
+
 def _evidence(arrays: dict[str, Any], products: int) -> Evidence:
     # Versions packed before evidence was kept have none to show.
     return Evidence(**vars(blank_evidence(products)) | arrays)
 
 
 def _combination(arrays: dict[str, Any], products: int) -> Combination:
-    # Versions packed before there were others forecast by the network alone.
-    return Combination(**arrays) if arrays else network_alone(products)
+    # Versions packed before there were others forecast by the network alone; `lift` is what trees of some read.
+    own = {name: values for name, values in arrays.items() if name != "lift"}
+    return Combination(**own) if own else network_alone(products)
 
 
 def _norms(arrays: dict[str, Any]) -> Norms:

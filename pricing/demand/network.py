@@ -32,6 +32,8 @@ Tensor = Any  # a backend tensor; Keras has no type for it
 HIDDEN = 32
 EMBEDDING = 4
 NO_DRAW = -20.0  # of the head, whose softplus is the lift
+SEEN = 4.0  # times what was sold out: a mean from which demand is hardly ever less than that
+RIDGE = 1e-4  # weight of the squared log mean over the level and offset in the loss
 _FAR = 1.0  # standard deviations from which on the tail is taken as geometric: slopes of the two differ least there
 
 
@@ -106,7 +108,9 @@ def demand_loss(target: Tensor, output: Tensor) -> Tensor:
     `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known. Of a
     single unit its probability is exact; of more it is that of a gamma variable with the same mean and variance, by
     Wilson and Hilferty (1931), and from a standard deviation above the mean on the probability of just that much times
-    a geometric series of the odds of one more, so that a forecast far too low learns from what sold out as well.
+    a geometric series of the odds of one more, so that a forecast far too low learns from what sold out as well. It
+    teaches nothing beyond SEEN times the stock. Where every row sold out, nothing else would bound a forecast but
+    RIDGE, which draws it to the level so weakly that any other row overrules it.
     """
     actual, offset, censored, weight = (target[..., i] for i in range(4))
     log_mean = ops.clip(output[..., 0] + offset, -9.0, 14.0)
@@ -128,8 +132,11 @@ def demand_loss(target: Tensor, output: Tensor) -> Tensor:
     any_at_all = ops.log(-ops.expm1(-size * ops.log1p(mean / size)))
     survival = ops.where(actual > 1, ops.where(score > _FAR, far, near), any_at_all)
     survival = ops.where(actual > 0, survival, 0.0)
+    beyond = mean > SEEN * ops.maximum(actual, 1.0)
+    survival = ops.where(beyond, ops.stop_gradient(survival), survival)
     likelihood = ops.where(censored > 0, survival, exact)
-    return -ops.sum(weight * likelihood) / (ops.sum(weight) + 1e-6)
+    from_level = output[..., 0] * output[..., 0]
+    return ops.sum(weight * (RIDGE * from_level - likelihood)) / (ops.sum(weight) + 1e-6)
 
 
 def price_loss(target: Tensor, output: Tensor) -> Tensor:

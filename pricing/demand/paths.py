@@ -48,7 +48,7 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
         encoded: The states, and the rows since the checkpoint.
         norms: The products' scales.
         category: (product,) row of the category.
-        combination: Promotions' lift and the trees.
+        combination: The trees.
     """
     steps = np.arange(1, reader.horizon + 1)
     plain = replace(reader, factor=np.zeros_like(reader.factor), narrow=np.zeros_like(reader.narrow))
@@ -68,7 +68,7 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
     paths = np.zeros((len(FORECASTERS), *network.shape), np.float32)
     paths[FORECASTERS.index("network")] = network
     if combination.booster.size:
-        recent = _recent(encoded.tail, norms, combination.lift)
+        recent = _recent(encoded.tail, norms)
         text = combination.booster.tobytes()
         for begin in range(0, len(level), CHUNK):
             rows = np.arange(begin, min(begin + CHUNK, len(level)))
@@ -101,13 +101,12 @@ def _usual(reader: Reader, rows: Ints) -> Floats:
     return np.where(np.isfinite(usual), usual, listed)
 
 
-def _recent(tail: Panel, norms: Norms, lift: Floats) -> Floats:
+def _recent(tail: Panel, norms: Norms) -> Floats:
     """(product, reach) restated units of the last periods, NaN where demand is not known."""
     reach = min(booster.REACH[tail.period], len(tail.dates))
     columns = features.restated_columns(tail, norms)
     known = tail.present & (tail.censored == 0)
-    units = np.where(known, columns["restated"] * np.exp(columns["promo"] * (norms.promotion - lift)[:, None]), np.nan)
-    return units[:, -reach:]
+    return np.where(known, columns["restated"], np.nan)[:, -reach:]
 
 
 def _read(

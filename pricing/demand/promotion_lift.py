@@ -11,21 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.data import features
-from pricing.data.memory import Norms, demand_above
+from pricing.data.memory import HALF_LIVES, Norms, demand_above
 from pricing.data.panel import Panel
 from pricing.demand.clustered import cluster_spread, normal_factor
 from pricing.demand.study import FORTNIGHT
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
+Bools = NDArray[np.bool_]
 
 CHUNK = 500  # products whose features are held at a time
-LEAST = 4  # ordinary rows before a promotion without which nothing tells what would have been sold
+LEAST = 4  # ordinary rows, within a half-life of the level, without which nothing tells what would have been sold
 SIZE = 2.0  # of the negative binomial whose weights rows get: what its variance leaves of them
 RATIO = 20.0  # times what is expected, and units, beyond which sales count as so many
 PRIOR_SD = 0.3  # log units: what categories are expected to differ by before any was seen; weighs as one of them
+CENTRE_SD = 1.0  # log units: what categories together are expected to lie at, around none
 LIMIT = 3.0  # log units
-ROUNDS, SETTLED = 20, 1e-4
+ROUNDS, SETTLED = 50, 1e-4
 
 
 def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArray[np.float32]:
@@ -37,7 +39,8 @@ def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArr
         category: (product,) row of the category.
 
     Returns:
-        0 where the history shows no promotion, or no ordinary period beside one.
+        At least 0, as a coming promotion draws. A category of which the history shows none, or none of two fortnights
+        with ordinary periods just before, has what all have in common; 0 where no category shows any.
     """
     count = int(category.max(initial=-1)) + 1
     rows = np.flatnonzero((panel.present & (panel.is_promo > 0)).any(axis=1))
@@ -47,16 +50,21 @@ def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArr
         _promoted(panel.select(some), norms.take(some), category[some])
         for some in np.array_split(rows, -(-len(rows) // CHUNK))
     ]
-    group, period, draw, units, mean = (np.concatenate(each) for each in zip(*events, strict=True))
+    group, cluster, draw, units, mean, censored = (np.concatenate(each) for each in zip(*events, strict=True))
     lift, error = np.zeros(count), np.full(count, np.inf)
     for row in np.unique(group):
         own = group == row
-        lift[row], error[row] = _fit(period[own] // FORTNIGHT[panel.period], draw[own], units[own], mean[own])
-    return _shrunk(lift, error)[category].astype(np.float32)
+        lift[row], error[row] = _fit(cluster[own], draw[own], units[own], mean[own], censored[own])
+    return np.maximum(_shrunk(lift, error), 0.0)[category].astype(np.float32)
 
 
-def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, Floats, Floats, Floats]:
-    """Of each promoted product-period: category, period, draw, units and what was expected at that price without it."""
+def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, Floats, Floats, Floats, Bools]:
+    """The promoted product-periods beside which there are ordinary ones.
+
+    Returns:
+        (event,) category, fortnight, draw, units, those expected at that price without promotion, and whether the shelf
+        ran out.
+    """
     columns = features.restated_columns(panel, replace(norms, promotion=np.zeros_like(norms.promotion)))
     promoted = panel.present & (panel.is_promo > 0)
     ordinary = replace(panel, present=panel.present & ~promoted)
@@ -64,25 +72,32 @@ def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, F
     weekday = features.weekdays(panel.dates, period=panel.period)
     profile = np.take_along_axis(past.profile[:, :-1], weekday[None, 1:, None], axis=2)[:, :, 0]
     level = np.concatenate([np.zeros((len(category), 1)), past.level[:, :-1] + profile], axis=1)
-    seen = np.cumsum(ordinary.present, axis=1) >= LEAST
-    product, period = np.nonzero(promoted & seen & (columns["promo"] > 0))
+    seen = np.cumsum(ordinary.present, axis=1)
+    window = HALF_LIVES[panel.period][1]
+    before = np.concatenate([np.zeros((len(seen), window), seen.dtype), seen[:, :-window]], axis=1)[:, : seen.shape[1]]
+    near = seen - before >= LEAST  # a long promotion outlives what ordinary periods say
+    product, period = np.nonzero(promoted & near & (columns["promo"] > 0))
     effect = columns["effect"][product, period].astype(np.float64)
     mean = np.maximum(np.exp(level[product, period] + effect), 1e-3)
     units = columns["restated"][product, period] * np.exp(effect)
-    units = np.where(columns["censored"][product, period] > 0, demand_above(units, mean=mean), units)
-    units = np.minimum(units, RATIO * np.maximum(mean, 1.0))
     draw = columns["promo"][product, period].astype(np.float64)
-    return category[product], period.astype(np.int64), draw, units.astype(np.float64), mean
+    cluster = period.astype(np.int64) // FORTNIGHT[panel.period]
+    return category[product], cluster, draw, units.astype(np.float64), mean, panel.censored[product, period]
 
 
-def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats) -> tuple[float, float]:
-    """Quasi-likelihood estimate of one lift, and its error: CR2 over clusters, since all shoppers hear at once."""
+def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats, censored: Bools) -> tuple[float, float]:
+    """Quasi-likelihood estimate of one lift, and its error: CR2 over clusters, since all shoppers hear at once.
+
+    Of a sold-out promotion counts what is expected beyond its shelf, by the lift as it is found (the EM algorithm).
+    """
     lift, information, score = 0.0, np.zeros(len(mean)), np.zeros(len(mean))
+    most = RATIO * np.maximum(mean, 1.0)
     for _ in range(ROUNDS):
         expected = mean * np.exp(lift * draw)
+        wanted = np.where(censored, demand_above(units, mean=expected), units)
         weight = 1.0 / (1.0 + expected / SIZE)
         information = weight * draw**2 * expected
-        score = weight * draw * (units - expected)
+        score = weight * draw * (np.minimum(wanted, most) - expected)
         step = float(np.clip(score.sum() / max(float(information.sum()), 1e-9), -1.0, 1.0))
         lift = float(np.clip(lift + step, -LIMIT, LIMIT))
         if abs(step) < SETTLED:
@@ -95,7 +110,7 @@ def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats) -> tuple[floa
 
 
 def _shrunk(lift: Floats, error: Floats) -> Floats:
-    """(category,) posterior means around what all have in common; that itself where a category shows nothing."""
+    """(category,) posterior means around what all have in common, itself around none; that where one shows nothing."""
     known = np.isfinite(error)
     if not known.any():
         return np.zeros_like(lift)
@@ -104,7 +119,7 @@ def _shrunk(lift: Floats, error: Floats) -> Floats:
     spread = PRIOR_SD**2
     for _ in range(ROUNDS):
         weight = 1.0 / (spread + noise)
-        centre = float(weight @ value / weight.sum())
+        centre = float(weight @ value / (weight.sum() + CENTRE_SD**-2))
         told = float(weight @ ((value - centre) ** 2 - noise)) + 1.0  # PRIOR_SD² by its own weight
         spread = max(told / (float(weight.sum()) + PRIOR_SD**-2), 1e-6)
     share = precision / (precision + 1.0 / spread)

@@ -33,6 +33,7 @@ class Table:
         draw: (product, period) the flag times the draw at the price charged.
         log_price: (product, period) log price over usual price; 0 where there is no row.
         offset: (product, period) what the price charged and the named events do to log units.
+        restated: (product, period) units at usual price, without promotion and events; 0 where there is no row.
         units: (product, period) units sold, in each product's own `Norms.unit`; 0 where there is no row.
         seen: (product, period) 1.0 where the history has a row.
         censored: (product, period) 1.0 where sales met the stock.
@@ -47,6 +48,7 @@ class Table:
     draw: Floats
     log_price: Floats
     offset: Floats
+    restated: Floats
     units: Floats
     seen: Floats
     censored: Floats
@@ -77,6 +79,7 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
         draw=draw.astype(np.float32),
         log_price=log_price,
         offset=features.known_effect(log_price, norms, dates=panel.dates, period=panel.period),
+        restated=features.restated_units(panel, norms),
         units=in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None]),
         seen=panel.present.astype(np.float32),
         censored=panel.censored.astype(np.float32),

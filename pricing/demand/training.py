@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.features import KNOWN, PAST
+from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
 from pricing.data.units import Units, find_units, in_steps, typical_unit
@@ -157,7 +157,9 @@ def fit(
     identified = replace(identified, norms=replace(identified.norms, promotion=promotion))
     # Again, now that elasticities are known: what prices did to the days of an event is no lift of it.
     lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
-    identified = replace(identified, norms=replace(identified.norms, lifts=lifts))
+    level = _category_level(panel, category, len(categories), units=restated_units(panel, identified.norms))
+    prior_level = level[category].astype(np.float32)
+    identified = replace(identified, norms=replace(identified.norms, lifts=lifts, prior_level=prior_level))
     table = build_table(panel, norms=identified.norms, category=category)
     periods = len(panel.dates)
     horizon = min(config.horizon, periods // 3)
@@ -233,7 +235,6 @@ def _with_forecasters(
     combination = replace(
         model.combination,
         volume=volume_rows(mean_units),
-        lift=lift,
         booster=np.frombuffer(trees, np.uint8),
     )
     model = replace(model, combination=combination)
@@ -257,7 +258,8 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
         usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
-    level = _category_level(panel, category, int(category.max()) + 1, unit=units.size)
+    sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])
+    level = _category_level(panel, category, int(category.max()) + 1, units=sold)
     products = len(category)
     return Norms(
         usual_price=usual.astype(np.float32),
@@ -269,11 +271,9 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
     )
 
 
-def _category_level(panel: Panel, category: Ints, count: int, *, unit: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(category,) geometric mean of the products' units a period, counted in each product's own unit."""
-    units = in_steps(np.where(panel.present, panel.units_sold, 0.0), unit[:, None]).sum(axis=1)
-    rows = panel.present.sum(axis=1)
-    log_mean = np.log((units + 0.5) / (rows + 1.0))
+def _category_level(panel: Panel, category: Ints, count: int, *, units: Floats) -> NDArray[np.float64]:
+    """(category,) geometric mean of the products' units a period, (product, period) in each product's own unit."""
+    log_mean = np.log((units.sum(axis=1) + 0.5) / (panel.present.sum(axis=1) + 1.0))
     members = np.bincount(category, minlength=count)
     level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean, count) / np.maximum(members, 1))
     return level
@@ -281,7 +281,8 @@ def _category_level(panel: Panel, category: Ints, count: int, *, unit: NDArray[n
 
 def _priors(panel: Panel, identified: Identified, category: Ints, *, counted: Bools) -> Priors:
     shrunk: Shrunk = identified.shrunk
-    level = _category_level(panel, category, len(shrunk.category_mean), unit=identified.norms.unit)
+    units = restated_units(panel, identified.norms)
+    level = _category_level(panel, category, len(shrunk.category_mean), units=units)
     overall = float(np.average(shrunk.category_mean))
     spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
     sold = Units(identified.norms.unit, counted)

@@ -21,6 +21,7 @@ from pricing.demand.intervals import drawn, folds_worth, spread_rows
 Floats = NDArray[np.floating]
 
 PARTS = 4  # weights are tried in quarters
+ALIKE = 1e-9  # of the units sold: a difference of scores that says nothing
 _TRIED = np.array([p for p in product(range(PARTS + 1), repeat=len(FORECASTERS)) if sum(p) == PARTS]) / PARTS
 
 
@@ -31,8 +32,8 @@ def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
     own are drawn towards those of all products, and these towards the prior ones, as far as folds are few.
 
     Args:
-        earlier: The earlier folds' evaluation frames, with a column for each forecaster; only rows whose outcome is
-            known by then.
+        earlier: The earlier folds' evaluation frames, with a column for each forecaster, NaN where a fold had none;
+            only rows whose outcome is known by then.
         prior: (class, forecaster) from `combination.prior_weights`; who weighs nothing there is no forecaster.
     """
     if not earlier:
@@ -47,13 +48,22 @@ def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
 
 
 def _best(scored: pd.DataFrame, tried: Floats, *, otherwise: Floats) -> Floats:
-    """(forecaster,) of the weights tried those with the smallest CRPS in total; `otherwise` without rows."""
-    if scored.empty:
+    """(forecaster,) of the weights tried those with the smallest CRPS in total; `otherwise` without rows.
+
+    A forecaster that was never scored keeps its part of `otherwise`; one that some folds lacked is tried on the others.
+    Of weights that score alike those nearest to `otherwise` are taken.
+    """
+    known = scored[list(FORECASTERS)].notna().to_numpy()
+    there = known.any(axis=0)
+    some = spread_rows(scored.iloc[np.flatnonzero(known[:, there].all(axis=1))])
+    if some["censored"].all():  # without a row, or with shelves alone, which a forecast cannot be too high for
         return otherwise
-    some = spread_rows(scored)
+    tried = tried[(tried[:, ~there] == 0).all(axis=1)]
     unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
     sold, shelf = in_steps(some["actual"].to_numpy(np.float64), unit), in_steps(shelf_of(some), unit)
     means = np.stack([some[name].to_numpy(np.float64) / unit for name in FORECASTERS])
-    scores = [float((unit * sales_score(sold, mean=each @ means, size=size, shelf=shelf)).sum()) for each in tried]
-    best: Floats = tried[int(np.argmin(scores))]
-    return best
+    means[~there] = 0.0
+    scores = np.array([(unit * sales_score(sold, mean=each @ means, size=size, shelf=shelf)).sum() for each in tried])
+    alike = tried[scores <= scores.min() + ALIKE * float((unit * sold).sum())]
+    best = alike[int(np.argmin(np.abs(alike - otherwise).sum(axis=1)))]
+    return np.where(there, best * otherwise[there].sum(), otherwise)

@@ -12,6 +12,7 @@ from pricing.sections import DemandConfig, GatesConfig
 VOLUME_CLASSES = ("low", "mid", "high")
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
+MOSTLY = 0.5  # share of sold-out rows above which a verdict on errors says so
 _NAMED = 3  # products that a refusal names
 HOLDS_ONLY = "holds_only"
 
@@ -67,12 +68,12 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
         key, whose = "wape_naive", f"the {NAMES[NAIVE]} forecast's"
     beats = _at_most(
         "beats_naive",
-        _ratio(figures.get("wape"), figures.get(key)),
+        None if _nothing_left(figures) else _ratio(figures.get("wape"), figures.get(key)),
         limits.naive_ratio,
         f"error (WAPE) as a multiple of {whose}",
     )
     return [
-        _unless_chance(beats, figures, limits),
+        _with_shelves(_unless_chance(beats, figures, limits), figures),
         *_by_volume(
             "beats_naive",
             figures,
@@ -100,6 +101,27 @@ def _unless_chance(verdict: Verdict, figures: Mapping[str, Any], limits: GatesCo
         return verdict
     said = f"{verdict.sentence}; the difference may be chance: the 90 % interval of it begins at {low:+.3f}"
     return replace(verdict, passed=True, sentence=said)
+
+
+def _sold_out(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """Rows that sold out, and all rows, of a backtest; 0 and 0 in versions that did not count them."""
+    censored, rows, left_out = (_number(figures.get(name)) for name in ("censored", "rows", "left_out"))
+    return (0.0, 0.0) if censored is None or left_out is None else (censored, (rows or 0.0) + left_out)
+
+
+def _nothing_left(figures: Mapping[str, Any]) -> bool:
+    """Whether every product sold out in every scored row, so that no row judges what is forecast of demand."""
+    censored, everything = _sold_out(figures)
+    return 0.0 < everything <= censored
+
+
+def _with_shelves(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
+    """Says where most of what was scored says what a shelf held rather than what was wanted."""
+    censored, everything = _sold_out(figures)
+    if censored <= MOSTLY * everything:
+        return verdict
+    said = f"{verdict.sentence}; {censored / everything:.0%} of the rows sold out, which judge little of the demand"
+    return replace(verdict, sentence=said)
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:

@@ -61,13 +61,22 @@ def test_a_file_of_requests_becomes_a_file_of_decisions_in_the_same_order(tmp_pa
     assert decisions["model_version"].unique().tolist() == ["version"]
 
 
-def test_without_requests_every_product_is_priced_for_the_day_after_the_state(tmp_path: Path) -> None:
+def test_without_requests_every_product_is_priced_for_the_day_after_the_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "prices.csv"
+    panel = shared_panel()
+    later = panel.dates[-1] + np.timedelta64(9, "D")
 
-    code = run("--version", shared_version(), "--output", output)
+    code = run("--version", shared_version(), "--output", output, "--today", later)
 
     decisions = pd.read_csv(output)
-    panel = shared_panel()
+    left = ProductFacts.from_panel(panel).stock
+    said = capsys.readouterr().out
+    assert (
+        f"its states end on {panel.dates[-1]}, 9 days before the day that answers: refresh carries them forward" in said
+    )
+    assert ("had nothing left" in said) is bool((left == 0).any())
     assert code == 0
     assert set(decisions["product_id"]) == set(panel.product_ids[panel.price[:, -1] > 0].tolist())
     assert pd.to_datetime(decisions["date"]).unique().tolist() == [pd.Timestamp(panel.dates[-1]) + pd.Timedelta(days=1)]

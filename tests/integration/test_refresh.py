@@ -328,6 +328,21 @@ def test_a_refresh_takes_the_promotions_that_are_planned_by_then(
     assert "promotion_planned" in reasons_of(changed, product, days[2])
 
 
+def test_a_plan_that_is_named_after_training_reaches_the_version_and_those_after_it(shop: Shop, tmp_path: Path) -> None:
+    plan, product = tmp_path / "plan.csv", str(shop.whole.product_ids[0])
+    day = str(shop.panel(165).dates[-1] + 3)
+    plan.write_text(f"product_id,first,last\n{product},{day},{day}\n")
+    settings = tmp_path / "my.yaml"
+    settings.write_text(f"data: {{promotions: {plan}}}\n")
+    shop.add(days=150, alias="champion")
+
+    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
+    assert refresh.main(["--version", "2", "--sales", shop.sales(166)]) == 0
+
+    assert [str(last) for last in shop.fetch("2").facts.promotions.last] == [day]
+    assert shop.fetch("3").config.data.promotions == str(plan)
+
+
 def reasons_of(version: LoadedVersion, product: str, day: str) -> list[str]:
     """The reasons of a silent request for a day."""
     date = dt.date.fromisoformat(day)

@@ -46,7 +46,7 @@ def trained() -> Trained:
 
 def test_trees_read_of_a_version_what_they_read_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     model, past = trained().model, span(panel(), 0, 140)
-    mix, seen = model.combination, []
+    seen: list[booster.Read] = []
 
     def note(text: bytes, read: booster.Read, *, period: str) -> np.ndarray:
         seen.append(read)
@@ -56,12 +56,11 @@ def test_trees_read_of_a_version_what_they_read_in_training(monkeypatch: pytest.
     model.levels()
     served = seen[0]
     table = build_table(past, norms=model.norms, category=model.category)
-    effect = table.offset + table.draw * mix.lift[:, None]
     rows, steps = np.divmod(np.arange(12 * model.horizon), model.horizon)
     cutoff = np.full(len(rows), 139)
     last = np.minimum(cutoff, 139)
 
-    recent = booster.restated(table, effect)[:, -28:][rows]
+    recent = booster.restated(table)[:, -28:][rows]
 
     np.testing.assert_allclose(served.recent, recent, rtol=1e-5)
     np.testing.assert_allclose(served.level, table.past.level[rows, last], rtol=1e-6)

@@ -18,7 +18,7 @@ from pricing.demand.backtest import Backtest, backtest
 from pricing.demand.baselines import better
 from pricing.demand.curve import Offers
 from pricing.demand.folds import walk_forward
-from pricing.demand.network import Shape, build_network, demand_loss, named_weights
+from pricing.demand.network import RIDGE, Shape, build_network, demand_loss, named_weights
 from pricing.demand.training import train
 from pricing.errors import HistoryError
 
@@ -55,7 +55,7 @@ def output(mean: float, size: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("actual", "mean", "size"), [(0, 0.3, 1.0), (3, 2.0, 0.5), (40, 55.0, 8.0), (2, 9.0, 20.0)])
 def test_the_loss_is_the_negative_binomials_log_likelihood(actual: int, mean: float, size: float) -> None:
-    loss = float(demand_loss(target(actual, censored=0.0), output(mean, size)))
+    loss = float(demand_loss(target(actual, censored=0.0), output(mean, size))) - RIDGE * np.log(mean) ** 2
 
     assert loss == pytest.approx(-stats.nbinom.logpmf(actual, size, size / (size + mean)), rel=1e-3)
 
@@ -74,6 +74,12 @@ def slope(actual: float, mean: float, size: float, *, column: int) -> float:
         tape.watch(at)
         loss = demand_loss(target(actual, censored=1.0), at)
     return float(np.asarray(tape.gradient(loss, at))[0, 0, 0, column])
+
+
+def test_a_sold_out_day_speaks_for_no_mean_beyond_four_times_its_shelf() -> None:
+    assert slope(5.0, 19.9, 1.0, column=0) < -0.05
+    assert slope(5.0, 20.1, 1.0, column=0) == pytest.approx(2 * RIDGE * np.log(20.1), rel=1e-4)
+    assert slope(5.0, 20.1, 1.0, column=1) == 0
 
 
 @pytest.mark.parametrize(("mean", "size"), [(0.1, 2.7), (0.5, 0.5), (0.5, 10.0), (2.0, 2.7), (10.0, 10.0), (50.0, 2.7)])
@@ -160,7 +166,7 @@ def test_a_backtest_scores_every_fold_beside_the_baselines(tested: Backtest) -> 
     assert 0 < result.figures["crps"] < result.figures["wape"] < result.figures["wape_baseline"]
     assert result.figures["wape_baseline"] <= result.figures["wape_naive"]
     first, last = (part for _, part in result.frame.groupby("cutoff"))
-    assert set(first["baseline"]) == {"naive"}
+    assert set(first["baseline"]) <= {"naive", "flat", "direct"}
     assert set(last["baseline"]) == {better(first[~first["censored"]])}
     assert result.figures["against_baseline"]["wape"] == pytest.approx(
         result.figures["wape"] - result.figures["wape_baseline"]
@@ -207,7 +213,7 @@ def test_a_panel_without_a_price_move_keeps_the_configured_elasticity_and_says_h
 
     np.testing.assert_allclose(model.norms.elasticity, TINY.elasticity_start, rtol=1e-5)
     assert (model.elasticity_sd > 0.5).all()
-    assert any("no price ever moved" in words for words in told)
+    assert any("no price change to learn from" in words for words in told)
 
 
 def test_a_fold_with_a_new_product_starts_from_the_one_before(panel: Panel) -> None:

@@ -103,6 +103,14 @@ def test_a_baseline_is_not_chosen_by_what_was_not_known_or_sold_out() -> None:
     assert chosen([frame], cutoff=np.datetime64("2024-01-15")) == "flat"
 
 
+def test_a_baseline_that_one_fold_lacks_is_chosen_by_the_folds_that_have_it() -> None:
+    frames = [fold("2024-01-01", naive=5, flat=1), fold("2024-01-15", naive=5, flat=4)]
+    frames[1]["direct"] = frames[1]["actual"] + 2.0
+
+    assert chosen(frames, cutoff=np.datetime64("2024-01-14")) == "flat"
+    assert chosen(frames, cutoff=np.datetime64("2024-01-29")) == "direct"
+
+
 def test_equal_baselines_leave_seasonal_naive() -> None:
     assert chosen([fold("2024-01-01", naive=2, flat=2)], cutoff=np.datetime64("2024-02-01")) == "naive"
 

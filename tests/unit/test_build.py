@@ -13,6 +13,7 @@ from numpy.testing import assert_array_equal
 
 from pricing.data.build import build_panel, panel_frame
 from pricing.data.panel import SERIES, Panel
+from pricing.data.promotions import Promotions
 from pricing.errors import ContractError
 from pricing.sections import DataConfig
 
@@ -109,6 +110,30 @@ def test_without_a_configured_cut_an_absent_promotion_is_none() -> None:
 
     assert_array_equal(panel.is_promo, [[0, 0, 0]])
     assert any(note.startswith("is_promo is not given on 3 rows") for note in panel.notes)
+
+
+@pytest.mark.parametrize("cut", [None, 0.1])
+def test_an_absent_promotion_is_what_the_plan_says(tmp_path: Path, cut: float | None) -> None:
+    plan = tmp_path / "plan.csv"
+    plan.write_text("product_id,first,last\nA,2024-03-02,2024-03-03\nstranger,2024-03-01,2024-03-09\n")
+    planned = CONFIG.model_copy(update={"promo_cut": cut, "promotions": str(plan)})
+    sales = rows([0, 1, 2, 3], price=[10.0, 8.0, 8.0, 8.0], list_price=10.0, is_promo=[0, None, 0, None])
+
+    panel = build_panel(sales, planned)
+
+    assert_array_equal(panel.is_promo, [[0, 1, 0, 0 if cut is None else 1]])
+    assert "is_promo is taken from data.promotions on 1 rows." in panel.notes
+
+
+def test_a_week_is_promoted_where_any_of_its_days_is() -> None:
+    plan = Promotions(np.array(["b", "b"]), *(np.array(days, "datetime64[D]") for days in (["2024-01-07", "2024-01-29"],
+                      ["2024-01-08", "2024-01-29"])))  # fmt: skip
+    weeks = np.datetime64("2024-01-01") + 7 * np.arange(6)
+
+    running = plan.on(np.array(["a", "b", "c"]), weeks, period="week")
+
+    assert running[1].tolist() == [True, True, False, False, True, False]
+    assert not running[[0, 2]].any()
 
 
 def test_a_given_promotion_stands_whatever_the_price() -> None:

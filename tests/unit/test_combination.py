@@ -66,6 +66,40 @@ def test_without_trees_nothing_weighs_on_them() -> None:
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
 
 
+def test_trees_that_no_fold_had_keep_what_they_had_before() -> None:
+    folds = [fold(n, right="level").assign(booster=np.nan) for n in range(3)]
+
+    weights = choose_weights(folds, prior=EQUAL)
+
+    np.testing.assert_allclose(weights[:, 2], EQUAL[:, 2])
+    assert (weights[:, 1] > 0.5).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+
+
+def test_where_every_row_sold_out_no_forecaster_is_preferred() -> None:
+    emptied = [fold(n, right="level").assign(censored=True) for n in range(3)]
+    emptied = [frame.assign(shelf=frame["actual"]) for frame in emptied]
+
+    np.testing.assert_allclose(choose_weights(emptied, prior=EQUAL), EQUAL)
+
+
+def test_trees_that_some_folds_lacked_are_judged_on_the_others() -> None:
+    lacking = [fold(n, right="level").assign(booster=np.nan) for n in range(3)]
+
+    weights = choose_weights([*lacking, *(fold(n, right="booster") for n in range(3, 12))], prior=EQUAL)
+
+    assert (weights[:, 2] > 0.6).all()
+
+
+def test_of_forecasters_that_score_alike_none_is_preferred() -> None:
+    alike = [fold(n, right="level") for n in range(12)]
+    alike = [frame.assign(booster=frame["level"]) for frame in alike]
+
+    weights = choose_weights(alike, prior=EQUAL)
+
+    assert (np.abs(weights[:, 1] - weights[:, 2]) < 0.3).all()
+
+
 @pytest.mark.parametrize("right", FORECASTERS)
 def test_the_forecaster_that_was_right_weighs_more_with_every_fold(right: str) -> None:
     place = FORECASTERS.index(right)

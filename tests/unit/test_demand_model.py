@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pricing.demand.curve import Offers
 from pricing.demand.forecast import ELASTICITY_Z, LEVEL_Z
-from pricing.demand.model import DemandModel
+from pricing.demand.model import DemandModel, admit
+from pricing.demand.state import expand
 from pricing.errors import HistoryError, VersionError
 
 MODEL = make_model(make_panel())
@@ -205,6 +206,30 @@ def test_the_interval_of_an_elasticity_holds_its_mean() -> None:
     assert (low < mean).all()
     assert (mean < high).all()
     assert (high < 0).all()
+
+
+def test_a_version_from_before_promotions_were_restated_is_served_and_carried_on_as_it_was() -> None:
+    arrays = {name: values for name, values in MODEL.to_arrays().items() if name != "norms/promotion"}
+    prices = np.tile(np.geomspace(7, 13, 9), (2, 1))
+
+    former = DemandModel.from_arrays(arrays, MODEL.meta())
+    carried = former.refresh(make_panel(), rebuild=True)
+
+    assert (former.norms.promotion == 0).all()
+    np.testing.assert_array_equal(former.grid(offers([0, 1]), prices).until, MODEL.grid(offers([0, 1]), prices).until)
+    assert (carried.norms.promotion == 0).all()
+
+
+def test_new_products_have_what_promotions_draw_in_their_category() -> None:
+    panel = make_panel()
+    category = np.array([ord(name) for name in panel.categories])
+    drawn = replace(MODEL, norms=replace(MODEL.norms, promotion=np.where(category == category[0], 0.4, 1.2)))
+    ids = np.array([f"{product}x" for product in panel.product_ids])
+    more = np.concatenate([panel.product_ids, ids])
+
+    grown = admit(drawn, replace(expand(panel, more), categories=np.tile(panel.categories, 2)))
+
+    np.testing.assert_allclose(grown.norms.promotion, np.repeat(drawn.norms.promotion, 2), rtol=1e-6)
 
 
 def test_a_version_that_names_no_limits_keeps_those_of_its_time() -> None:

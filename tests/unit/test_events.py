@@ -196,7 +196,7 @@ def test_an_event_calendar_that_is_none_is_refused_with_what_is_wrong(
 
 
 def test_an_event_calendar_that_is_not_there_is_named() -> None:
-    with pytest.raises(SourceError, match=r"nowhere\.csv: does not exist"):
+    with pytest.raises(SourceError, match=r"data\.events: nowhere\.csv: does not exist"):
         events("2024-01-01", "2024-12-31", events="nowhere.csv")
 
 
@@ -265,3 +265,33 @@ def test_a_panel_that_was_saved_by_an_earlier_release_has_no_events(tmp_path: Pa
     (tmp_path / "panel" / "panel.json").write_text(json.dumps(header))
 
     assert load_panel(tmp_path / "panel").events == ()
+
+
+@pytest.mark.parametrize(
+    "day",
+    ["2026-03-27", "2026-03-27T00:00:00+01:00", "2026-03-27 23:30:00-08:00", "2026-03-27T00:00:00Z", " 2026-03-27 "],
+)
+def test_a_day_is_the_one_that_is_written_whatever_its_zone(tmp_path: Path, day: str) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text(f"product_id,first,last\na,{day},2026-03-27\n")
+
+    plan = read_promotions(str(path))
+
+    assert plan.first.tolist() == plan.last.tolist() == [np.datetime64("2026-03-27").astype(object)]
+
+
+@pytest.mark.parametrize("day", ["2026", "2026-06", "27.03.2026", "2026-02-30", "2026-03-27x"])
+def test_what_is_no_day_is_refused(tmp_path: Path, day: str) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text(f"product_id,first,last\na,{day},2026-12-31\n")
+
+    with pytest.raises(PlanError, match="first must be an ISO day"):
+        read_promotions(str(path))
+
+
+def test_a_misspelt_optional_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("date,name,catgory\n2024-03-01,Fair,dairy\n")
+
+    with pytest.raises(PlanError, match="column catgory is none that is read: rename it 'category'"):
+        events("2024-01-01", "2024-12-31", events=str(path))

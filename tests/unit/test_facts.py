@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pricing.data.anchors import Anchors
+from pricing.data.gaps import COUNTED
 from pricing.data.panel import Panel
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import UNKNOWN
@@ -80,6 +81,17 @@ def test_the_stock_is_what_the_last_day_left() -> None:
     found = ProductFacts.from_panel(panel(products=4, stock=stock, units_sold=units, present=present)).stock
 
     assert found.tolist() == pytest.approx([47.0, 0.0, np.nan, 8.0], nan_ok=True)
+
+
+def test_the_stock_is_what_a_recent_count_less_what_sold_since_leaves() -> None:
+    stock = np.full((3, DAYS), np.nan)
+    stock[0, -3] = 50.0
+    stock[1, -3] = 5.0
+    stock[2, -COUNTED - 1] = 50.0
+
+    found = ProductFacts.from_panel(panel(products=3, stock=stock, units_sold=np.full((3, DAYS), 3.0))).stock
+
+    assert found.tolist() == pytest.approx([41.0, 0.0, np.nan], nan_ok=True)
 
 
 def test_a_price_that_never_changed_has_no_last_change() -> None:

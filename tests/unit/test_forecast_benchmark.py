@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import forecast_page
+from benchmarks import forecast, forecast_page
 from benchmarks.forecast_data import CHOOSING, SETS, complete_journey, configured, history
 from benchmarks.forecast_scores import (
     ATOMS,
@@ -153,6 +153,8 @@ def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
                     "volume_class": "mid",
                     "actual": actual,
                     "censored": False,
+                    "unit": 1.0,
+                    "counted": True,
                     "forecast": 5.0,
                     "q50": 5.0,
                     "crps": 1.5,
@@ -191,7 +193,7 @@ def test_a_row_that_a_competitor_did_not_forecast_is_an_error() -> None:
 
 def test_forecasts_are_multiplied_with_the_units() -> None:
     frame, quantiles = judged(), [1.0, 2.0, 4.0, 5.0, 7.0, 9.0, 12.0]
-    tenfold = frame.assign(actual=10.0 * frame["actual"])
+    tenfold = frame.assign(actual=10.0 * frame["actual"], unit=10.0)
 
     once = joined(frame, forecasts(frame, quantiles), name="lightgbm", factor=1.0)
     ten = joined(tenfold, forecasts(frame, quantiles), name="lightgbm", factor=10.0)
@@ -208,6 +210,31 @@ def test_a_point_forecast_scores_its_absolute_error_and_has_no_interval() -> Non
 
     np.testing.assert_allclose(found["ets_crps"], np.abs(frame["actual"] - 4.0), atol=1e-9)
     assert found["ets_inside"].isna().all()
+
+
+def test_quantiles_of_pieces_are_whole_and_those_of_weights_are_not() -> None:
+    frame = judged().assign(actual=0.0)
+    few = forecasts(frame, [0.0, 0.0, 0.02, 0.04, 0.1, 0.3, 0.4])
+
+    pieces = joined(frame, few, name="lightgbm", factor=1.0)
+    weights = joined(frame.assign(counted=False), few, name="lightgbm", factor=1.0)
+
+    assert (pieces["lightgbm"] == 0).all()
+    assert (pieces["lightgbm_inside"] >= 0.8).all()
+    assert (pieces["lightgbm_crps"] < 1e-9).all()
+    assert (weights["lightgbm"] == 0.04).all()
+    assert (weights["lightgbm_crps"] > 0.01).all()
+
+
+def test_folds_to_choose_on_are_none_of_the_judged_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["forecast", "m5", "nowhere.parquet", "--back", "56"])
+
+    with pytest.raises(SystemExit):
+        forecast.main()
+
+    assert "--back 56: the judged folds take 224 periods" in capsys.readouterr().err
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=7, max_size=7), st.floats(0, 2e4))

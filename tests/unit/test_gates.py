@@ -55,6 +55,23 @@ def test_each_baseline_refuses_what_it_is_there_for(changes: dict[str, Any], gat
     assert names(baseline_gates(figures(**changes), LIMITS)) == [gate]
 
 
+@pytest.mark.parametrize(("censored", "told"), [(501, True), (499, False), (0, False)])
+def test_a_verdict_on_errors_says_where_most_of_them_are_those_of_shelves(censored: int, told: bool) -> None:
+    verdict = baseline_gates(figures(censored=censored, rows=900, left_out=100), LIMITS)[0]
+
+    assert verdict.passed
+    assert ("50% of the rows sold out" in verdict.sentence) is told
+
+
+def test_where_every_row_sold_out_nothing_was_measured() -> None:
+    everywhere = baseline_gates(figures(censored=1000, rows=900, left_out=100, wape=0.0), LIMITS)
+    elsewhere = baseline_gates(figures(censored=999, rows=900, left_out=100), LIMITS)
+
+    assert names(everywhere) == ["beats_naive"]
+    assert "not measured" in everywhere[0].sentence
+    assert names(elsewhere) == []
+
+
 @pytest.mark.parametrize("missing", ["wape", "wape_naive", "bias", "coverage_80", "coverage_95", "elasticity"])
 @pytest.mark.parametrize("how", ["absent", "null", "nan"])
 def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:

@@ -69,6 +69,42 @@ def test_the_levels_error_is_found_again(error: tuple[float, float]) -> None:
     assert found == (pytest.approx(error[0], abs=0.07), pytest.approx(error[1], abs=0.015))
 
 
+def test_one_week_of_days_says_nothing_of_how_the_error_grows() -> None:
+    first = pd.concat([fold(number, error=(0.3, 0.0)) for number in range(4)], ignore_index=True)
+
+    at_once, growth = measure_level_error(first[first["step"] <= 7])
+
+    assert growth == pytest.approx(LEVEL_ERROR[1])
+    assert at_once == pytest.approx(0.3, abs=0.07)
+
+
+def test_weeks_are_summed_by_the_fortnight_so_that_four_of_them_show_growth() -> None:
+    rng = np.random.default_rng(0)
+    products, steps = 4000, np.arange(1, 5)
+    off = 0.12 * np.sqrt(steps) * rng.standard_normal((products, 2))[:, (steps - 1) // 2]
+    mean = np.full(off.shape, 40.0)
+    cutoff = np.datetime64("2024-01-01")
+    frame = pd.DataFrame(
+        {
+            "product_id": np.repeat([f"p{i}" for i in range(products)], 4),
+            "cutoff": cutoff,
+            "date": np.tile(cutoff + 7 * steps, products),
+            "step": np.tile(steps, products),
+            "actual": rng.negative_binomial(50.0, 50.0 / (50.0 + mean * np.exp(off))).ravel().astype(float),
+            "censored": False,
+            "forecast": mean.ravel(),
+            "size": np.tile(1.0 / (1.0 / 50.0 + np.expm1(0.12**2 * steps)), products),  # all that a period may be off
+            "unit": 1.0,
+            "counted": True,
+        }
+    )
+
+    at_once, growth = measure_level_error(frame)
+
+    assert growth == pytest.approx(0.12, abs=0.03)
+    assert at_once < 0.08
+
+
 def test_a_handful_of_rows_measures_nothing() -> None:
     assert measure_level_error(fold(0, error=(0.9, 0.0), products=3)) == LEVEL_ERROR
 

@@ -88,15 +88,37 @@ def test_without_promotions_or_without_ordinary_days_nothing_is_restated(share: 
 
 def test_a_sold_out_promotion_counts_with_the_demand_beyond_the_shelf() -> None:
     panel = promoted_panel()
-    shelf = np.where(panel.is_promo > 0, 40.0, 1e4).astype(np.float32)
+    shelf = np.where(panel.is_promo > 0, 60.0, 1e4).astype(np.float32)
     short = replace(panel, stock=shelf, units_sold=np.minimum(panel.units_sold, shelf))
     cut_off = replace(short, stock=np.full_like(shelf, np.nan))
 
     known, unknown = learn(short), learn(cut_off)
 
     rows = panel.categories == "b"
-    assert (unknown[rows] < known[rows]).all()
-    assert (known[rows] < TRUE["b"]).all()
+    assert (panel.units_sold >= shelf)[rows][panel.is_promo[rows] > 0].mean() > 0.9
+    assert (unknown[rows] < 0.7).all()
+    np.testing.assert_allclose(known[rows], TRUE["b"], atol=0.3)
+
+
+def test_growth_during_a_long_promotion_is_no_draw_of_it() -> None:
+    rng = np.random.default_rng(0)
+    plain = make_panel(events=(), products=12, periods=400, lift={})
+    promo = np.zeros_like(plain.is_promo)
+    promo[:, 60:] = 1.0
+    growth = np.exp(np.maximum(np.arange(400) - 60, 0) / 340)
+    price = np.where(promo > 0, CUT, USUAL).astype(np.float32)
+    units = rng.poisson(20.0 * growth * (price / USUAL) ** -2.0).astype(np.float32)
+
+    lift = learn(replace(plain, is_promo=promo, price=price, units_sold=units))
+
+    assert (lift < 0.1).all()
+
+
+def test_what_a_promotion_seems_to_take_away_is_none() -> None:
+    panel = promoted_panel()
+    fewer = np.where(panel.is_promo > 0, np.floor(panel.units_sold / 6), panel.units_sold).astype(np.float32)
+
+    assert (learn(replace(panel, units_sold=fewer)) == 0).all()
 
 
 def test_a_promotion_does_not_raise_the_level_of_the_days_after_it() -> None:

@@ -57,6 +57,10 @@ def test_both_baselines_are_shown_and_the_chosen_one_is_named() -> None:
             {"censored": 450, "rows": 1000, "left_out": 0},
             "45.0% of the rows sold out: scored is what the shelf could give",
         ),
+        (
+            {"censored": 450, "rows": 1000, "left_out": 0, "always_sold_out": 12},
+            "45.0% of the rows sold out: scored is what the shelf could give; 12 product(s) sold out every time",
+        ),
         ({"censored": 0, "rows": 1000, "left_out": 0}, None),
         ({"censored": 450, "rows": 550}, None),
     ],
