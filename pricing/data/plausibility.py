@@ -20,6 +20,7 @@ VOLUME_PERIODS = 28  # periods before the end of one id and after the start of a
 SIMILAR_VOLUME = 2.0  # factor between those sales: counts of slow sellers vary by as much
 SAME_PRICE = 0.005  # fraction within which two prices are one price, rounded
 CLOSED_SHARE = 0.5  # a weekday of whose dates so many have no sale is the shop's closing day
+OVER_SHARE = 0.2  # share of rows that sell more than their stock which deliveries by day do not explain
 CHANCE = 1e-6  # a day without a sale is less likely than this to be lost if products sell as on other days
 _NEAR_TEN = 0.1, 0.15  # how far from 10 one move, and the mean of a stretch, may lie in log10: cuts of 90 % are real
 _NEAR_MORE = 0.5  # the same for 100 and 1000, which no cut and no rise comes near
@@ -54,7 +55,7 @@ class Finding:
 
 
 def findings(panel: Panel, config: PlausibilityConfig) -> tuple[Finding, ...]:
-    """Looks for seven faults that a single row does not show. Pure; the panel is not modified.
+    """Looks for eight faults that a single row does not show. Pure; the panel is not modified.
 
     Nothing depends on the currency: prices that are all multiplied by one number give the same findings.
 
@@ -74,6 +75,7 @@ def findings(panel: Panel, config: PlausibilityConfig) -> tuple[Finding, ...]:
         _lost_days(panel),
         _spellings(panel.categories),
         _outliers(panel, config),
+        _stock(panel),
     )
     return tuple(finding for finding in looked if finding is not None)
 
@@ -98,7 +100,7 @@ class _Runs:
         start: The first row, an index of `cells`.
         length: How many rows.
         power: The power of ten by which prices are off the unit of most of the product's rows.
-        unit: Whether it is another unit: longer than a slip of the pen, or shared by many products.
+        unit: Whether it is another unit: longer than a slip of the pen, or shared by many products and not over.
         typo: Whether it is a slip of the pen: a row or two between, before or after prices that agree.
         shared: Whether many products moved alike on the same day.
         day: The period of the move: of the first row, or of the row after a run that opens the history.
@@ -149,7 +151,8 @@ class _Runs:
         jump, by = cells[start], np.where(before, at - np.roll(at, 1), 0)
         many = before & _together(jump, by, before, on_sale=(~np.isnan(price)).sum(axis=0))
         shared = many | (after & np.roll(many, -1))
-        typo = off & agree & (length <= TYPED_ROWS) & ~shared
+        alone = ~shared | (before & after & (np.abs(power) >= 2))  # a bad day of all prices that is over by the next
+        typo = off & agree & (length <= TYPED_ROWS) & alone
         day = np.where(before, jump, np.where(after, np.roll(jump, -1), jump))
         products = rows[product]
         return cls(cells, products, start, length, power, off & ~typo, typo, off & shared, day, 10.0**mean, 10.0**usual)
@@ -416,6 +419,28 @@ def _outliers(panel: Panel, config: PlausibilityConfig) -> Finding | None:
         f"{len(index):,} rows sell at least {config.units_factor:g} times the median of their product",
         tuple(named),
         "Check them: a total, a number of another column or one large order would pass for demand",
+    )
+
+
+def _stock(panel: Panel) -> Finding | None:
+    known = panel.present & np.isfinite(panel.stock)
+    with np.errstate(invalid="ignore"):
+        over = known & (panel.units_sold > panel.stock)
+    count, rows = int(over.sum()), int(known.sum())
+    if count <= OVER_SHARE * rows:
+        return None
+    product, period = np.nonzero(over)
+    named = [
+        f"{_cell(panel, row, at)}: {panel.units_sold[row, at]:g} sold, {panel.stock[row, at]:g} in stock"
+        for row, at in zip(product[:NAMED], period[:NAMED], strict=True)
+    ]
+    return Finding(
+        "stock_not_at_opening",
+        count,
+        f"{count:,} rows, {count / rows:.0%} of those with a stock, sell more than it",
+        tuple(named),
+        "Such rows count as sold out. stock is what is there at opening: if this is what was left at closing, give the "
+        "day before's; where it is not counted, leave it out",
     )
 
 

@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 PRICE_TEST = "price_test"  # the driver that is no input, but a draw
 PLENTY = 1e9  # units that no product sells
 ORDINARY_WEEKDAY = 2  # Wednesday
+NEAR_WEEKS = 4  # before and after, in which a Wednesday without an event is looked for
 TWIN = "\N{WHITE SQUARE}"  # no product of a history is called so
 
 
@@ -116,7 +117,7 @@ def explain(
         request: What is to be explained.
         pricer: Prices every mixture of the two, at most 1,024 of them, in one batch.
         today: The day on which requests are answered.
-        against: The baseline; an ordinary day by default: a Wednesday without holiday or promotion, ample stock, no
+        against: The baseline; an ordinary day by default: a Wednesday without event or promotion, ample stock, no
             competitor known, the history's own prices and cost, the default strategy, and, where the model knows both,
             the product's category in place of its own history.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
@@ -133,7 +134,7 @@ def explain(
     before = NO_TESTS if decided.test is None else _Undrawn(tests.tests, request.product_id)
     whole = request.model_copy(update=_on(decided.date))
     if against is None:
-        whole, baseline = _ordinary(whole, decided, history)
+        whole, baseline = _ordinary(whole, decided, history, on=_eventless(pricer, decided, request))
     else:
         (other,) = pricer.price_detailed([against], today=today, held=held)
         baseline = against.model_copy(update=_on(other.date))
@@ -209,14 +210,26 @@ def _coalition_values(whole: PriceRequest, baseline: PriceRequest, names: Sequen
     return np.asarray(value(mixtures), dtype=np.float64)
 
 
-def _ordinary(request: PriceRequest, decided: Detailed, history: Detailed) -> tuple[PriceRequest, PriceRequest]:
-    """The request with what it leaves to the history written out, and the ordinary request it is compared with."""
+def _eventless(pricer: Pricer, decided: Detailed, request: PriceRequest) -> dt.date:
+    """The Wednesday of the same week, or the nearest one that is in no named event's window, if one is near."""
     wednesday = decided.date + dt.timedelta(days=ORDINARY_WEEKDAY - decided.date.weekday())
     if request.next_delivery and request.next_delivery < wednesday:
         wednesday -= dt.timedelta(days=7)
+    latest = request.next_delivery or dt.date.max
+    for weeks in sorted(range(-NEAR_WEEKS, NEAR_WEEKS + 1), key=lambda weeks: (abs(weeks), weeks)):
+        day = wednesday + dt.timedelta(days=7 * weeks)
+        if day <= latest and not pricer.events_on(day, category=decided.category):
+            return day
+    return wednesday
+
+
+def _ordinary(
+    request: PriceRequest, decided: Detailed, history: Detailed, *, on: dt.date
+) -> tuple[PriceRequest, PriceRequest]:
+    """The request with what it leaves to the history written out, and the ordinary one, of another day."""
     whole: dict[str, Any] = {}
     ordinary: dict[str, Any] = {
-        **_on(wednesday),
+        **_on(on),
         "is_holiday": False,
         "is_promo": False,
         "current_stock": max(PLENTY, request.current_stock),

@@ -150,6 +150,20 @@ def test_a_named_event_of_the_day_is_said_with_its_lift(day: str, said: str) -> 
     assert said in driver.sentence
 
 
+@pytest.mark.parametrize(("day", "ordinary"), [("2023-08-09", "2023-08-02"), ("2023-08-10", "2023-08-02")])
+def test_an_event_on_the_ordinary_day_itself_is_not_compared_with_itself(day: str, ordinary: str) -> None:
+    version = load(shared_version())
+    pricer = replace(version, demand=with_feast(version.demand, date=day)).pricer(version="7")
+    weekday = dt.date.fromisoformat(day).strftime("%A")
+
+    explanation = explain(request(date=day, day_of_week=weekday), pricer, today=TODAY, quantity="demand")
+
+    (driver,) = [driver for driver in explanation.drivers if driver.name == "day"]
+    assert str(explanation.baseline.date) == ordinary
+    assert "(Feast: +35 % ± 8 %)" in driver.sentence
+    assert driver.effect > 0
+
+
 def test_the_lift_of_an_event_is_the_days_doing(pricer: Pricer) -> None:
     version = load(shared_version())
     lifted = replace(version, demand=with_feast(version.demand, date="2023-08-04")).pricer(version="7")

@@ -49,6 +49,9 @@ def sound() -> pd.DataFrame:
     return opened
 
 
+STOCK_ROWS = int((sound()["units_sold"] > 6).sum())  # more than what is left of twelve
+
+
 def panel_of(change: Change | None = None) -> Panel:
     frame = sound().copy(deep=True)
     changed = change(frame) if change else None
@@ -75,6 +78,10 @@ def typo(frame: pd.DataFrame) -> None:
     frame.loc[(frame["date"] == day(60)) & (frame["product_id"] == "P07"), "price"] *= 100
 
 
+def one_day_in_cents(frame: pd.DataFrame) -> None:
+    frame.loc[frame["date"] == day(60), ["price", "list_price"]] *= 100
+
+
 def competitor_in_cents(frame: pd.DataFrame) -> None:
     frame["comp_price"] *= 100
 
@@ -92,6 +99,10 @@ def spelling(frame: pd.DataFrame) -> None:
     frame.loc[frame["product_id"] == "P04", "category"] = "Tea"
 
 
+def stock_at_closing(frame: pd.DataFrame) -> None:
+    frame["stock"] = (12.0 - frame["units_sold"]).clip(lower=0.0)
+
+
 def total_among_units(frame: pd.DataFrame) -> None:
     frame.loc[(frame["date"] == day(60)) & (frame["product_id"] == "P07"), "units_sold"] = 6500.0
 
@@ -100,10 +111,12 @@ FAULTS: dict[str, tuple[Change, str, int, bool]] = {
     "all in cents from a day on": (cents_for_all, "price_unit", PRODUCTS * 43, True),
     "one in cents from a day on": (cents_for_one, "price_unit", 43, True),
     "one price a hundredfold": (typo, "price_typo", 1, True),
+    "one day in cents": (one_day_in_cents, "price_typo", PRODUCTS, True),
     "competitor in cents": (competitor_in_cents, "competitor_price", PRODUCTS, True),
     "another id": (renamed, "renamed", 1, False),
     "a week is lost": (week_lost, "lost_days", 6, False),
     "another spelling": (spelling, "category_spelling", 2, False),
+    "stock at closing": (stock_at_closing, "stock_not_at_opening", STOCK_ROWS, False),
     "a total among units": (total_among_units, "units_outlier", 1, False),
 }
 
