@@ -345,3 +345,20 @@ def test_a_verdict_needs_an_interval_on_one_side_of_zero(low: float, high: float
     more = {"wape": 0.0, "wape_low": low, "wape_high": high, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
 
     assert forecast_page.verdict(more) == f"WAPE {words}, CRPS not told apart"
+
+
+def test_the_page_says_which_aims_are_missed_and_by_how_much() -> None:
+    more = {"wape": 0.0, "wape_low": -0.1, "wape_high": 0.1, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
+    good = {"data": "m5", "variant": "whole", "differences": {"chosen": more}}
+    good["scores"] = {"ours": {"bias": 0.01, "coverage_80": 0.8}}
+    bad = good | {"differences": {"chosen": more | {"wape_low": 0.014}}, "variant": "x10"}
+    bad["scores"] = {"ours": {"bias": -0.103, "coverage_80": 0.872}}
+
+    lines = forecast_page.missed([good, bad])
+
+    assert forecast_page.missed([good]) == ["Every aim is met."]
+    assert [line.split(" | ")[1:] for line in lines[2:]] == [
+        ["units × 10", "WAPE above the chosen baseline's, at the interval's lower end", "0.014 |"],
+        ["units × 10", "absolute bias above 3%", "0.073 |"],
+        ["units × 10", "80 % intervals hold more than 84%", "0.032 |"],
+    ]
