@@ -20,13 +20,13 @@ from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.market import Contestant
 from pipelines.market_platform import Platform
+from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.market import Market, MarketConfig, simulate
 from pricing.data.market_oracle import Oracle
 from pricing.data.market_policies import static
 from pricing.data.market_rollforward import Policy, Refresh, Requests, roll_forward
-from pricing.data.market_truth import Floats
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.demand.model import DemandModel

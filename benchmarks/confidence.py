@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
+from pricing.arrays import Bools, Floats
 from pricing.data.market_oracle import expected_share
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import Requests
@@ -21,8 +22,6 @@ from pricing.data.market_supply import Shelf
 from pricing.decision.confidence import NO_STEP
 from pricing.decision.request import Decision
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
 ENOUGH = 500  # decisions that a table is fitted to, at least

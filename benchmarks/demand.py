@@ -33,13 +33,13 @@ from pipelines.calendar import holiday_calendar
 from pipelines.cli import job_options, run_main
 from pipelines.market import PLATFORM, STATIC, Contestant, contestants, oracle_name, play, scores
 from pipelines.market_platform import OPTIONAL, Platform, without
+from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.market import BAND
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import MAX_MOVE, Requests, Run
 from pricing.data.market_supply import Shelf
-from pricing.data.market_truth import Floats
 from pricing.data.panel import Panel
 from pricing.demand.grades import GRADES
 from pricing.demand.identification import Identified

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.demand import metrics
 from pricing.demand.baselines import FLAT, NAIVE, better, chosen, paired_difference
 from pricing.demand.evaluation import share_inside
-
-Floats = NDArray[np.float64]
 
 OURS, CHOSEN, LIGHTGBM, ETS = "ours", "chosen", "lightgbm", "ets"
 CANDIDATES = (NAIVE, FLAT, LIGHTGBM)  # of which the baseline is chosen

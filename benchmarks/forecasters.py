@@ -18,13 +18,11 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from benchmarks.forecast_scores import ETS, LEVELS, LIGHTGBM, QUANTILES, Forecasts
+from pricing.arrays import Floats
 from pricing.data.panel import Panel
 from pricing.demand import baselines
-
-Floats = NDArray[np.float64]
 
 LAGS = (1, 2, 3, 4, 5, 6, 7, 8, 14, 21, 28)
 PAST, ORIGINS, ROWS = 400, 80, 80_000  # periods that training looks back, cutoffs in it, rows at most

@@ -3,11 +3,9 @@
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.data.market_rollforward import Requests
-
-Floats = NDArray[np.float64]
 
 LEAST_MEAN = 8.0  # units a day below which the log of a count says little
 CUT = 0.95  # of list price, below which an advertised price is really cut

@@ -26,12 +26,12 @@ from pipelines.calibration import described
 from pipelines.market_platform import price_requests
 from pipelines.recency import weigh
 from pipelines.refresh import carry_facts
+from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.build import build_panel
 from pricing.data.market import Market, MarketConfig, simulate
 from pricing.data.market_policies import static
 from pricing.data.market_rollforward import Requests, Run, roll_forward
-from pricing.data.market_truth import Floats
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.decision.log import SCHEMA, Entry, LogReading

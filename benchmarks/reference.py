@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.market_naive import Floats
+from pricing.arrays import Floats
 from pricing.data.market_policies import DeliveryGaps
 from pricing.data.market_rollforward import Requests
 

@@ -11,9 +11,7 @@ from scipy.stats import t as student
 from scipy.stats import wasserstein_distance
 
 from monitoring.samples import Watched
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from pricing.arrays import Bools, Floats
 
 METHODS = {"numerical": "wasserstein", "categorical": "jensenshannon"}
 MOST_BLOCKS = 48

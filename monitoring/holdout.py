@@ -20,6 +20,7 @@ from monitoring.scores import volume_classes
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import PricingError, SourceError
+from pricing.fileio import replace_json
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,10 @@ def read(path: Path) -> Holdout | None:
 
 def write(path: Path, holdout: Holdout) -> None:
     """Writes the assignment, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
     document: dict[str, object] = {"held": sorted(holdout.held), "priced": sorted(holdout.priced)}
     if holdout.began is not None:
         document["began"] = holdout.began.isoformat()
-    draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    replace_json(path, document, indent=1)
 
 
 def first_day(joined: pd.DataFrame) -> dt.date | None:

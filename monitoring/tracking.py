@@ -17,9 +17,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.rules import Past
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, first_line
+from pricing.fileio import redact_url
 from pricing.places import PARENT_VARIABLE, ROOT, tracking_uri
-from pricing.probe import first_line, probe, without_password
+from pricing.probe import probe
 
 EXPERIMENT = "pricing"
 
@@ -33,7 +34,7 @@ def monitoring_run() -> Iterator[Run]:
     """
     probe(tracking_uri())
     mlflow.set_tracking_uri(tracking_uri())
-    shown = without_password(tracking_uri())
+    shown = redact_url(tracking_uri())
     try:
         try:
             run = _open()

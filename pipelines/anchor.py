@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import difflib
 import math
 import sys
 import tempfile
@@ -12,21 +11,19 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.cli import job_options, run_main
 from pipelines.production import NOTHING, Production, now, production
 from pipelines.tracking import name_run, tracked_run, write_note
+from pricing.arrays import Floats, Strings
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
-from pricing.data.panel import STEP_DAYS, Strings
-from pricing.errors import RegistryError, SourceError
+from pricing.data.panel import STEP_DAYS
+from pricing.errors import RegistryError, SourceError, nearest
 from pricing.options import UsageError, positive
 from pricing.registry import CHAMPION
 from pricing.registry.promotion import Wish, because, move, notice
 from pricing.registry.version import LoadedVersion, Origin, pack
-
-Floats = NDArray[np.floating]
 
 _COLUMNS = ("product_id", "list_price")
 FURTHEST = 0.5  # fraction by which a regular price may move without --force: prices go where its band leads them
@@ -145,8 +142,8 @@ def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[flo
     known = set(anchors.product_ids.tolist())
     unknown = [name for name in wished if name not in known]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], sorted(known), n=1, cutoff=0.0)
-        hint = f"; the nearest known one is {near[0]!r}" if near else ""
+        near = nearest(unknown[0], sorted(known), cutoff=0.0)
+        hint = f"; the nearest known one is {near!r}" if near else ""
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise RegistryError(f"the {CHAMPION} has no anchor of product {unknown[0]!r}{more}{hint}")
     names = list(wished)

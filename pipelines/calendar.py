@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from pricing.arrays import Bools, Days
 from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.events import event_files
-from pricing.data.panel import Bools, Days, Event, Panel
+from pricing.data.panel import Event, Panel
 from pricing.data.plans import read_promotions
 from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.units import find_units
 from pricing.demand import metrics
 from pricing.demand.baselines import sales_rows
-
-Floats = NDArray[np.float64]
 
 CLASSES = metrics.VOLUME_CLASSES
 BINS = 10  # of the histogram of the probability transform

@@ -6,12 +6,12 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
+from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import MAX_MOVE, Requests
-from pricing.data.market_truth import Floats
 from pricing.data.panel import Panel
 from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer

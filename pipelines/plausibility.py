@@ -8,7 +8,7 @@ import mlflow
 from pricing.data.panel import Panel
 from pricing.data.plausibility import Finding, findings
 from pricing.errors import PlausibilityError
-from pricing.probe import without_password
+from pricing.fileio import redact_url
 from pricing.sections import DataConfig
 
 _TAG_CHARACTERS = 5000
@@ -40,7 +40,7 @@ def report_findings(panel: Panel, config: DataConfig, *, sales: str, may_refuse:
         mlflow.log_text("\n".join(lines) + "\n", "data_findings.txt")
     spoilt = [finding for finding in found if finding.spoils]
     if spoilt and may_refuse and config.plausibility.refuse:
-        raise PlausibilityError(_refusal(spoilt, without_password(sales)))
+        raise PlausibilityError(_refusal(spoilt, redact_url(sales)))
     return lines
 
 

@@ -7,15 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import NDArray
 
 from pipelines.calibration import BINS, CLASSES, coverage_by, transform_figures, transform_histogram
 from pipelines.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
 from pipelines.evaluation import error_by
+from pricing.arrays import Floats
 from pricing.demand import metrics
 from pricing.demand.baselines import DIRECT, FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
-
-Floats = NDArray[np.float64]
 
 FANS = 6
 TICKS = 5

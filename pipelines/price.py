@@ -4,7 +4,6 @@ import argparse
 import datetime as dt
 import logging
 import math
-import os
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from pricing.decision.facts import RECENT, ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
+from pricing.fileio import replacing
 from pricing.places import pricing_home
 from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
@@ -244,18 +244,14 @@ def write(frame: pd.DataFrame, output: Path) -> None:
     Raises:
         SourceError: It cannot be written there.
     """
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.suffix == ".parquet":
-            frame.to_parquet(partial, index=False)
-        else:
-            frame.to_csv(partial, index=False)
-        partial.replace(output)
+        with replacing(output) as draft:
+            if output.suffix == ".parquet":
+                frame.to_parquet(draft, index=False)
+            else:
+                frame.to_csv(draft, index=False)
     except OSError as error:
         raise SourceError(f"{output}: cannot be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _settle(bad: Sequence[Bad], *, of: int, options: argparse.Namespace) -> None:

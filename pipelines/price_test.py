@@ -2,7 +2,6 @@
 
 import argparse
 import datetime as dt
-import difflib
 import hashlib
 import html
 import os
@@ -14,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.cli import job_options, run_main
 from pipelines.price import everything
 from pipelines.production import production, sales_anchors
+from pricing.arrays import Floats
 from pricing.config import DEFAULT_PATH, ModelConfig, load_config
 from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
@@ -31,14 +30,12 @@ from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, re
 from pricing.decision.pricer import Pricer
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
-from pricing.errors import NO_SALES, ConfigError, HistoryError
+from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest
 from pricing.options import UsageError, at_least, positive
 from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.aliases import Registry
 from pricing.registry.version import load
-
-Floats = NDArray[np.float64]
 
 RECENT_WEEKS = 12  # of sales from which the shop's own figures are taken
 _ABOUT = (
@@ -205,7 +202,7 @@ def choose_products(options: argparse.Namespace, products: Sequence[str], model:
         names = _words(options.products)
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, products, n=1, cutoff=0.0)[0]
+                near = nearest(name, products, cutoff=0.0)
                 raise ConfigError(f"--products: {name!r} is not in the sales; the nearest is {near!r}")
         return sorted(set(names))
     if options.share:

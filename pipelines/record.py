@@ -17,7 +17,7 @@ from mlflow.data.meta_dataset import MetaDataset
 
 from pricing.config import Config
 from pricing.data.panel import Panel
-from pricing.probe import without_password
+from pricing.fileio import redact_url
 
 _PARAMETER_CHARACTERS = 6000
 _DIGEST_CHARACTERS = 36
@@ -71,7 +71,7 @@ def log_data(panel: Panel, *, sales: str) -> str:
         panel: What the job computes on.
         sales: Where it came from; passwords in it are left out.
     """
-    where = without_password(sales)
+    where = redact_url(sales)
     digest = fingerprint(panel)
     mlflow.log_input(_PanelDataset(panel, where=where, digest=digest), context="training")
     first, last = panel.dates[0], panel.dates[-1]
@@ -89,7 +89,7 @@ def describe_data(panel: Panel, *, sales: str, fingerprint: str) -> dict[str, ob
     """Says what a model version was computed on, as the version carries it; passwords are left out."""
     return {
         "fingerprint": fingerprint,
-        "source": without_password(sales),
+        "source": redact_url(sales),
         "rows": int(panel.present.sum()),
         "first_date": str(panel.dates[0]),
         "last_date": str(panel.dates[-1]),

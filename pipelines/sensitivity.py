@@ -7,15 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints, Strings
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
 from pricing.demand.sensitivity import ORDINARY, Context, Curves, Range, Shelf, contexts, read_curves
 from pricing.registry.knowledge import known_of
 from pricing.registry.version import LoadedVersion
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Strings = NDArray[np.str_]
 Columns = Mapping[str, Floats | NDArray[np.bool_]]
 
 CURVES = 200  # products with whole curves; more would make a table that nobody reads

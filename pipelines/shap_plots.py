@@ -12,15 +12,13 @@ from typing import Any, get_args
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from pipelines.canvas import DPI
 from pipelines.sensitivity import spread_over
+from pricing.arrays import Floats
 from pricing.decision.explanation import GROUPS, PLENTY, Explanation, Quantity, explain
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.registry.version import LoadedVersion
-
-Floats = NDArray[np.float64]
 
 SAMPLE = 24  # products explained; each takes some dozens of prices
 PROMOTED = 0.3  # share of the sample that is asked about as advertised

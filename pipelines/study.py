@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.tracking import explain_failure
-from pricing.errors import PricingError
+from pricing.errors import PricingError, first_line
+from pricing.fileio import redact_url
 from pricing.places import process_alive
-from pricing.probe import first_line, without_password
 from pricing.sections import TuningConfig
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
@@ -62,7 +62,7 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
                 load_if_exists=True,
             )
     except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
-        raise StudyError(f"tuning storage {without_password(storage)} cannot be opened: {first_line(error)}") from error
+        raise StudyError(f"tuning storage {redact_url(storage)} cannot be opened: {first_line(error)}") from error
 
 
 def _kept(storage: str, tuning: TuningConfig) -> optuna.storages.BaseStorage:

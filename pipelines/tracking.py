@@ -18,9 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.cli import Terminated
 from pipelines.record import code_tags, log_config, log_environment
 from pricing.config import Config
-from pricing.errors import PricingError, RegistryError
+from pricing.errors import PricingError, RegistryError, first_line
+from pricing.fileio import redact_url
 from pricing.places import PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
-from pricing.probe import first_line, probe, without_password
+from pricing.probe import probe
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
         try:
             run = _open(job, reason=reason)
         except (SQLAlchemyError, OSError) as error:
-            shown = without_password(tracking_uri())
+            shown = redact_url(tracking_uri())
             raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
         run_id = run.info.run_id
         try:
@@ -77,7 +78,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
             raise
         _end("FINISHED")
     except MlflowException as error:
-        raise RegistryError(f"{without_password(tracking_uri())}: {first_line(error)}") from error
+        raise RegistryError(f"{redact_url(tracking_uri())}: {first_line(error)}") from error
 
 
 def explain_failure(run_id: str, reason: str) -> None:

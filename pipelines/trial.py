@@ -27,10 +27,10 @@ from pipelines.tracking import connect, describe, explain_failure
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
-from pricing.errors import PricingError, RegistryError
+from pricing.errors import PricingError, RegistryError, first_line
+from pricing.fileio import redact_url
 from pricing.options import Options
 from pricing.places import tracking_uri
-from pricing.probe import first_line, without_password
 from pricing.sections import ChoicesConfig, DemandConfig, TuningConfig
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch
                 return
             _run(study, panel, config, parent=batch.parent, score=score)
     except MlflowException as error:
-        raise RegistryError(f"{without_password(tracking_uri())}: {first_line(error)}") from error
+        raise RegistryError(f"{redact_url(tracking_uri())}: {first_line(error)}") from error
 
 
 def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: Score) -> None:

@@ -1,6 +1,5 @@
 """The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -12,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from pricing.errors import ConfigError
+from pricing.errors import ConfigError, nearest
 from pricing.sections import (
     DataConfig,
     DecisionConfig,
@@ -183,5 +182,5 @@ def _explain(fault: dict[str, Any]) -> str:
         field = section.model_fields.get(part) if isinstance(section, type) and issubclass(section, BaseModel) else None
         section = field.annotation if field is not None else None
     known = list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
-    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.0)
-    return f"unknown key {where}" + (f"; the nearest known one is {near[0]}" if near else "")
+    near = nearest(str(fault["loc"][-1]), known, cutoff=0.0)
+    return f"unknown key {where}" + (f"; the nearest known one is {near}" if near else "")

@@ -1,6 +1,7 @@
 """The errors the library raises: few, typed, each saying what was expected, found, where, and what to do."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SIMULATED = "simulated"  # the name of the built-in simulated market, where sales are asked for
@@ -99,3 +100,13 @@ class RequestError(PricingError):
 
 class LockError(PricingError):
     """Another process holds the lock that this job needs."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none; libraries append whole responses."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known name that looks most like `name`; None where none is as much alike as `cutoff`, of 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)

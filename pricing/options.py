@@ -1,13 +1,12 @@
 """A command line as strict as `mlflow run` needs it: what is empty is absent, what is unknown is refused by name."""
 
 import argparse
-import difflib
 import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from pricing.errors import NO_SALES, PricingError
+from pricing.errors import NO_SALES, PricingError, nearest
 
 _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
@@ -90,8 +89,8 @@ class Options(argparse.ArgumentParser):
             return f"unexpected argument {unknown[0]!r}: every value follows an option; see {self.prog} --help"
         parts = []
         for name in names:
-            near = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.0)
-            parts.append(f"unknown option {name}" + (f", the nearest known one is {near[0]}" if near else ""))
+            near = nearest(name.replace("-", "_"), known, cutoff=0.0)
+            parts.append(f"unknown option {name}" + (f", the nearest known one is {near}" if near else ""))
         return "; ".join(parts) + f"; see {self.prog} --help"
 
 

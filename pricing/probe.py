@@ -1,4 +1,4 @@
-"""Whether the tracking store answers, asked within seconds where MLflow would try for minutes; and how to name it."""
+"""Whether the tracking store answers, asked within seconds where MLflow would try for minutes."""
 
 import http.client
 import urllib.error
@@ -9,7 +9,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, first_line
+from pricing.fileio import redact_url
 
 _SECONDS = 5
 _DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow knows, besides the file of sqlite
@@ -28,19 +29,6 @@ def probe(uri: str) -> None:
         _probe_database(uri)
 
 
-def without_password(where: str) -> str:
-    """Returns an address with its password left out; a path comes back as it is."""
-    parts = urlsplit(where)
-    if parts.password is None:
-        return where
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message; MLflow appends whole responses."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _probe_server(uri: str) -> None:
     parts = urlsplit(uri)
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # urllib takes no name and password
@@ -51,13 +39,13 @@ def _probe_server(uri: str) -> None:
         return  # it answers; whether it lets us in shows at the first call
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise RegistryError(
-            f"{without_password(uri)}: the tracking server does not answer ({error}); start it, or unset "
+            f"{redact_url(uri)}: the tracking server does not answer ({error}); start it, or unset "
             "MLFLOW_TRACKING_URI to work on this machine alone"
         ) from error
 
 
 def _probe_database(uri: str) -> None:
-    shown = without_password(uri)
+    shown = redact_url(uri)
     try:
         engine = create_engine(make_url(uri), connect_args={"connect_timeout": _SECONDS})
         engine.connect().close()

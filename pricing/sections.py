@@ -1,7 +1,6 @@
 """What a person may tune: the sections of the configuration, and the bounds of their values."""
 
 import datetime as dt
-import difflib
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,8 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+
+from pricing.errors import nearest
 
 
 class Section(BaseModel):
@@ -377,7 +378,7 @@ class TuningConfig(Section):
         for key in self.space:
             if key not in DemandConfig.model_fields or key in fixed:
                 free = sorted(set(DemandConfig.model_fields) - fixed)
-                near = difflib.get_close_matches(key, free, n=1, cutoff=0.0)[0]
+                near = nearest(key, free, cutoff=0.0)
                 raise ValueError(f"{key} is no key of demand that may be tuned; the nearest one is {near}")
         if not any(self.space.values()):
             raise ValueError("space holds nothing to search")

@@ -15,7 +15,7 @@ from pricing.registry.knowledge import known_of, shares_by_grade
 from pricing.registry.version import LoadedVersion
 from serving.api import Endpoint, encode
 from serving.champion import Served
-from serving.problems import ProblemError, nearest
+from serving.problems import ProblemError, did_you_mean
 from serving.schemas import Elasticity, ModelInfo, Product, Products, Strategies, Strategy
 from serving.service import Service
 
@@ -65,7 +65,7 @@ class Catalogue:
             raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
         if row is None:
             ids = served.version.demand.product_ids
-            near = nearest(product_id, map(str, ids)) if len(ids) <= 10_000 else ""
+            near = did_you_mean(product_id, map(str, ids)) if len(ids) <= 10_000 else ""
             text = f"version {served.name} does not know product {product_id[:200]!r}{near}"
             raise ProblemError(HTTPStatus.NOT_FOUND, text)
         return elasticity_of(served.name, served.version, row)

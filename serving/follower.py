@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from pricing.errors import PricingError, RegistryError, VersionError
+from pricing.fileio import replace_json
 from serving.admission import admit
 from serving.champion import FAULTS
 from serving.logs import configure_logging, without_secrets
-from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, replace_file, write_pointer
+from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, write_pointer
 from serving.settings import Settings, read_settings
 from serving.source import Entry, Orders, Registry
 
@@ -218,7 +219,7 @@ class Follower:
             _log.info("follower: %s%s", following.state, f" ({following.detail})" if following.detail else "")
         self.following = following
         try:
-            replace_file(self._status, asdict(following))
+            replace_json(self._status, asdict(following))
         except OSError as error:
             _log.error("%s cannot be written: %s", self._status, error)
         return following

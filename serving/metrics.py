@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from pricing.decision.request import Decision
+from pricing.fileio import replace_json
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -122,11 +123,8 @@ class Exchange:
         state = self._metrics.state()
         if state == self._told:
             return
-        partial = self._own.with_suffix(".partial")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(state), encoding="utf-8")
-            partial.replace(self._own)
+            replace_json(self._own, state, durable=False)
         except OSError:
             return
         self._told = state

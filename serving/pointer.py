@@ -1,13 +1,12 @@
 """What the follower tells the workers: which version to serve, and how following goes. Two small files."""
 
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pricing.errors import VersionError
+from pricing.fileio import replace_json
 
 State = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed"]
 BAKED = "baked"
@@ -109,7 +108,7 @@ def read_pointer(path: Path) -> Pointer | None:
 
 def write_pointer(path: Path, pointer: Pointer) -> None:
     """Switches to another version: readers find the old file or the new one, never a part."""
-    replace_file(path, asdict(pointer))
+    replace_json(path, asdict(pointer))
 
 
 def read_following(path: Path) -> Following | None:
@@ -119,17 +118,3 @@ def read_following(path: Path) -> Following | None:
         return Following(**values)
     except (OSError, ValueError, TypeError):
         return None
-
-
-def replace_file(path: Path, value: dict[str, Any]) -> None:
-    """Writes JSON so that a reader, or a machine that loses power, sees the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

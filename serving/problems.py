@@ -1,6 +1,5 @@
 """What an error looks like to a caller: `application/problem+json` (RFC 9457) that lists everything wrong at once."""
 
-import difflib
 import json
 import math
 import re
@@ -11,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from pricing.decision.request import PriceRequest
-from pricing.errors import RequestError
+from pricing.errors import RequestError, nearest
 
 CONTENT_TYPE = "application/problem+json"
 LISTED = 100  # faults of one request that are listed
@@ -122,16 +121,16 @@ def show(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like `name`, as the end of a sentence; empty when there is none."""
-    near = difflib.get_close_matches(name[:_LONGEST], list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = nearest(name[:_LONGEST], known)
+    return f"; did you mean {near}?" if near else ""
 
 
 def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
     location = ".".join(_plain(str(part)) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        near = nearest(str(fault["loc"][-1]), known)
+        near = did_you_mean(str(fault["loc"][-1]), known)
         return Fault(field=location, problem=f"is no field of this request{near}")
     if fault["type"] == "missing":
         return Fault(field=location, problem="is required and missing")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pricing.decision.facts import ProductFacts
+from pricing.fileio import replace_json
 from pricing.sections import TrialConfig
-from serving.pointer import replace_file
 
 OUTSIDE = ""
 CHALLENGER = "challenger"
@@ -73,7 +73,7 @@ def extend(path: Path, facts: ProductFacts, trial: TrialConfig) -> dict[str, str
     kept = read(path, trial)
     dealt = deal(strata_of(facts), trial, kept=kept)
     if dealt != kept:
-        replace_file(path, {"trial": trial.model_dump(mode="json"), "products": dealt})
+        replace_json(path, {"trial": trial.model_dump(mode="json"), "products": dealt})
     return dealt
 
 

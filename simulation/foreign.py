@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
+from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data.market import BAND, Ledger, record_day, rows
 from pricing.data.market_supply import Shelf
-from pricing.data.market_truth import Bools, Floats, Ints, Singles, Strings
 from simulation.foreign_config import HELD_DAYS, ForeignConfig
 from simulation.foreign_demand import ForeignTruth, Shoppers
 from simulation.foreign_world import BEYOND, ForeignWorld, draw_world, ending, stream
@@ -56,7 +56,7 @@ class ForeignSupply:
     span: Floats
     lead: Ints
     cover: Floats
-    order_error: Singles
+    order_error: Floats
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pricing.data.market_truth import Bools, Days, Floats, Ints, Singles, poisson_quantile
+from pricing.arrays import Bools, Days, Floats, Ints
+from pricing.data.market_truth import poisson_quantile
 from simulation.foreign_config import HELD_DAYS, Scenario
 
 FULL_CUT = 0.10  # the cut below list from which an advertisement draws fully
@@ -59,13 +60,13 @@ class ForeignTruth:
     potential: Floats
     cross: Floats
     lift: Floats
-    level: Singles
-    shock: Singles
+    level: Floats
+    shock: Floats
     list_price: Floats
     is_promo: Bools
     comp_price: Floats
-    uniform: Singles
-    crowd: Singles
+    uniform: Floats
+    crowd: Floats
     size: float
     history: int
     scenario: Scenario

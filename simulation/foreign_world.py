@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pricing.data.market_truth import Bools, Days, Floats, Ints, Singles, Strings, holidays_among, weekday
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.data.market_truth import holidays_among, weekday
 from simulation.foreign_config import FIRST_DAY, ForeignConfig
 from simulation.foreign_demand import ForeignTruth
 
@@ -49,8 +50,8 @@ class ForeignWorld:
     category_names: Strings
     truth: ForeignTruth
     unit_cost: Floats
-    promo_cut: Singles
-    markdown: Singles
+    promo_cut: Floats
+    markdown: Floats
     in_season: Bools
     opening: Bools
     is_holiday: Bools
@@ -69,8 +70,8 @@ class Seasons:
         opening: Whether a season begins.
     """
 
-    fall: Singles
-    markdown: Singles
+    fall: Floats
+    markdown: Floats
     buying: Bools
     opening: Bools
 
@@ -205,7 +206,7 @@ def _list_prices(config: ForeignConfig, category: Ints, unit_cost: Floats) -> Fl
     return ending(unit_cost[0] * markup * np.exp(path))
 
 
-def _levels(config: ForeignConfig, category: Ints, dates: Days) -> Singles:
+def _levels(config: ForeignConfig, category: Ints, dates: Days) -> Floats:
     """Week, paydays, the year's triangle, holidays and level shifts, on a log scale, around 0."""
     constants, rng = config.constants, stream(config, "calendar")
     strength = rng.uniform(0.5, 1.5, config.categories)
@@ -220,11 +221,11 @@ def _levels(config: ForeignConfig, category: Ints, dates: Days) -> Singles:
     spread, apart = constants.shift
     shifted = stream(config, "calendar", 1).random(level.shape) < 1 / apart
     shifts = np.cumsum(shifted * spread * stream(config, "calendar", 2).standard_normal(level.shape), axis=0)
-    summed: Singles = (level + shifts).astype(np.float32)
+    summed: Floats = (level + shifts).astype(np.float32)
     return summed
 
 
-def _shocks(config: ForeignConfig, category: Ints) -> Singles:
+def _shocks(config: ForeignConfig, category: Ints) -> Floats:
     """Hidden shocks: a product's autoregression, and a log-normal factor of each week that its category shares."""
     constants, rng = config.constants, stream(config, "shock")
     spread, persistence = constants.shock
@@ -248,7 +249,7 @@ def _comp_prices(config: ForeignConfig, list_price: Floats) -> Floats:
     return ending(list_price[fortnight * 14] * np.exp(level + noise[fortnight]))
 
 
-def _leaflets(config: ForeignConfig) -> tuple[Bools, Singles]:
+def _leaflets(config: ForeignConfig) -> tuple[Bools, Floats]:
     """Which products the fortnightly leaflet advertises for its first week, and at which cut."""
     constants, features = config.constants, config.features
     rate = constants.promo_rate if features.promo_rate is None else features.promo_rate
@@ -291,7 +292,7 @@ def _seasons(config: ForeignConfig) -> Seasons:
     return Seasons(fall, markdown, buying, opening)
 
 
-def _crowds(config: ForeignConfig) -> tuple[Singles, float]:
+def _crowds(config: ForeignConfig) -> tuple[Floats, float]:
     """Each day's factor on demand, log-normal, 0 where a product is off its shelf; and the size of its variance."""
     constants = config.constants
     shape = (config.total_days, config.products)

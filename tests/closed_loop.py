@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
@@ -19,8 +20,6 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.curve import Demand, DemandGrid, Offers
 from pricing.demand.grades import GRADES
-
-Floats = NDArray[np.float64]
 
 NEEDED = ("date", "product_id", "units_sold", "price")
 OPTIONAL = ("list_price", "unit_cost", "comp_price", "stock", "is_promo")

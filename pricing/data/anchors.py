@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.panel import STEP_DAYS, Bools, Days, Floats, Panel, Strings
+from pricing.arrays import Bools, Days, Floats, Strings
+from pricing.data.panel import STEP_DAYS, Panel
 
-Ints = NDArray[np.int64]
 _ARRAYS = ("product_ids", "dates", "list_price", "seen_low", "seen_high")
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data.anchors import Anchors, inherited
 from pricing.data.calendar import holidays_for
 from pricing.data.events import named_events
 from pricing.data.gaps import Settled, settle
-from pricing.data.panel import SERIES, STEP_DAYS, Bools, Days, Event, Floats, Panel, Strings
+from pricing.data.panel import SERIES, STEP_DAYS, Event, Panel
 from pricing.data.plans import read_promotions
 from pricing.errors import ContractError, Violation
 from pricing.sections import DataConfig
@@ -18,7 +19,6 @@ from pricing.sections import DataConfig
 ONE_CATEGORY = "all"
 _NAMED = 3  # names that a note gives
 _BLOCK = 256  # products whose sliding windows are sorted at once: keeps them in tens of MB
-Ints = NDArray[np.int64]
 
 
 def build_panel(

@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from pricing.data.panel import STEP_DAYS, Bools, Days, Panel, Period
+from pricing.arrays import Bools, Days
+from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.errors import ConfigError, RequestError
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

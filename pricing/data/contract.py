@@ -1,6 +1,5 @@
 """The data contract: what a row of sales must hold. Every breach is counted, none passes in silence."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools
 from pricing.data import coerce
-from pricing.data.panel import Bools, Period
-from pricing.errors import ContractError, Violation
+from pricing.data.panel import Period
+from pricing.errors import ContractError, Violation, nearest
 
 LARGEST = 1e9
 """The largest price, in currency units, and the most units a row may hold."""
@@ -191,8 +191,8 @@ def _check_table(frame: pd.DataFrame, where: str) -> None:
         if names.count(name) > 1:
             faults.append(Violation(f"column {name} must occur once", 0, f"it occurs {names.count(name)} times"))
         if column.needed and name not in names:
-            near = difflib.get_close_matches(name, [other for other in names if other not in COLUMNS], n=1, cutoff=0.5)
-            hint = f"; rename {near[0]!r} if that is it" if near else ""
+            near = nearest(name, (other for other in names if other not in COLUMNS), cutoff=0.5)
+            hint = f"; rename {near!r} if that is it" if near else ""
             faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
     if frame.empty and not faults:
         faults.append(Violation("there must be rows", 0, "found none"))

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Days, Floats, Ints
 from pricing.data.memory import (
     SUMMARY,
     Memory,
@@ -17,10 +17,6 @@ from pricing.data.memory import (
 )
 from pricing.data.panel import Panel, Period
 from pricing.data.units import in_steps
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.integer]
-Days = NDArray[np.datetime64]
 
 SATURDAY = 5
 PRICE_LIMIT = 1.5  # log price over usual price beyond which a price is taken for a slip, and read as if at the limit

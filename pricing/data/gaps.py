@@ -6,7 +6,7 @@ from math import lgamma, log
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.panel import Bools, Days, Floats, Strings
+from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.data.units import common_steps
 from pricing.errors import MissingRowsError
 from pricing.sections import DataConfig
@@ -16,8 +16,6 @@ LARGEST_GIVEN = 0.1  # in 20 million times; that share of them, given as rows, s
 COUNTED = 7  # periods over which a count of stock is carried by sales: closed days, or a count once a week
 _ITERATIONS = 100
 _NAMED = 3  # products that a sentence names
-
-Counts = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def settle(
     )
 
 
-def left_over(stock: Floats, units: Floats, *, limit: int) -> Counts:
+def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
     """(product, period) what the last count before a period, at most `limit` periods ago, less what sold since leaves.
 
     A count that is missing on some days says this much on those; deliveries since can only have added to it.
@@ -175,7 +173,7 @@ def dropped_zeros(units: Floats, *, gaps: Bools, own: slice) -> DroppedZeros | N
     return DroppedZeros(total, given, float(np.average(np.where(counted, mean, 0.0), weights=implied)))
 
 
-def _counts(sold: NDArray[np.floating]) -> tuple[Bools, Counts]:
+def _counts(sold: NDArray[np.floating]) -> tuple[Bools, Floats]:
     """(product,) whether its sales have a step in which they count, and the mean of those counts, at least 1."""
     step = common_steps(sold)
     counted = np.isfinite(step)

@@ -7,13 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data.panel import STEP_DAYS, Event, Period
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Bools = NDArray[np.bool_]
-Days = NDArray[np.datetime64]
-Strings = NDArray[np.str_]
 
 
 class Placed(NamedTuple):

@@ -1,6 +1,5 @@
 """The one door to sales: a path, an address or a name becomes a panel."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pricing.arrays import Bools
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.market import MarketConfig, simulate
-from pricing.data.panel import STEP_DAYS, Bools, Event, Panel
+from pricing.data.panel import STEP_DAYS, Event, Panel
 from pricing.data.plausibility import mistyped
-from pricing.data.source import read_sales, without_secrets
+from pricing.data.source import read_sales
 from pricing.data.store import is_panel, load_panel
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
+from pricing.fileio import redact_url, replacing
 from pricing.sections import DataConfig
 
 DEMO = "completejourney"
@@ -66,7 +67,7 @@ def load_panel_from(
         )
     if is_panel(sales):
         return load_panel(sales)
-    where = without_secrets(sales)
+    where = redact_url(sales)
     checked = check(read_sales(sales, columns=tuple(COLUMNS)), where=where, period=config.period)
     if checked.violations and (quarantine is None or checked.clean.empty):
         raise ContractError(where, checked.violations)
@@ -102,11 +103,8 @@ def _set_aside(checked: Checked, folder: Path) -> Path:
     """Writes the bad rows with their reasons, and a count of each rule; whole or not at all."""
     path = folder / "bad_rows.csv"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as draft:
-            written = Path(draft) / path.name
-            checked.bad_rows.to_csv(written, index=False)
-            written.replace(path)
+        with replacing(path) as draft:
+            checked.bad_rows.to_csv(draft, index=False)
     except OSError as error:
         raise SourceError(f"{folder}: the quarantine cannot be written ({error.strerror})") from error
     return path

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data.market_config import Calibration, MarketConfig
 from pricing.data.market_incumbent import BAND, Incumbent
 from pricing.data.market_protocol import MarketWorld, SimulatedMarket
 from pricing.data.market_supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
-from pricing.data.market_truth import Bools, Floats, Ints, Strings, Truth
+from pricing.data.market_truth import Truth
 from pricing.data.market_world import World, draw_world
 
 __all__ = ["BAND", "Calibration", "Ledger", "Market", "MarketConfig", "Truth", "simulate"]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from pricing.arrays import Floats
 from pricing.data.market_supply import Shelf, Supply
-from pricing.data.market_truth import Floats
 from pricing.data.market_world import World, stream
 
 BAND = (0.70, 1.35)  # of the list price; the incumbent's and everybody's

@@ -3,10 +3,10 @@
 import numpy as np
 from scipy import special
 
+from pricing.arrays import Floats, Ints
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import Requests
 from pricing.data.market_supply import Shelf
-from pricing.data.market_truth import Floats, Ints
 
 CANDIDATES = 64
 SHADOW_PRICES = 40

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from pricing.arrays import Floats
 from pricing.data.market_rollforward import Requests
-from pricing.data.market_truth import Floats
 
 RULE_ELASTICITY = 2.5  # what the rules take every product's to be, for running out
 USUAL_DAYS = 28

@@ -4,8 +4,8 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data.market_supply import Shelf
-from pricing.data.market_truth import Bools, Days, Floats, Ints, Strings
 
 
 class MarketOptions(Protocol):

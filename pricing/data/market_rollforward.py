@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data.market import BAND, Ledger, record_day, rows
 from pricing.data.market_protocol import Insider, SimulatedMarket
 from pricing.data.market_supply import Shelf
-from pricing.data.market_truth import Bools, Days, Floats, Ints, Strings
 from pricing.errors import ConfigError
 
 CENT = 0.005001  # a price may miss a bound by its own rounding to cents
@@ -56,12 +56,12 @@ class Requests:
     @property
     def floor(self) -> Floats:
         """(request,) the lowest price that may stand one day: the band's foot, and never below cost."""
-        return np.maximum(BAND[0] * self.list_price, self.unit_cost)
+        return np.asarray(np.maximum(BAND[0] * self.list_price, self.unit_cost))
 
     @property
     def ceiling(self) -> Floats:
         """(request,) the highest price that may stand one day: the band's head, or the cost where that is higher."""
-        return np.maximum(BAND[1] * self.list_price, self.floor)
+        return np.asarray(np.maximum(BAND[1] * self.list_price, self.floor))
 
     @property
     def lowest(self) -> Floats:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from pricing.arrays import Floats
 from pricing.data.market import Ledger, Market
 from pricing.data.market_rollforward import Run
-from pricing.data.market_truth import Floats
 
 RESAMPLES = 1000
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pricing.data.market_truth import Bools, Floats, Ints, Singles
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data.market_world import World, stream
 
 USUAL_WEIGHT = 1 / 21  # weight of a day's sales in the buyer's running mean
@@ -31,11 +31,11 @@ class Supply:
     phase: Ints
     lead: Ints
     cover: Floats
-    order_error: Singles
+    order_error: Floats
     first_guess: Floats
     rival_ratio: Floats
     rival_moves: Bools
-    rival_noise: Singles
+    rival_noise: Floats
 
     def next_delivery(self, day: int) -> Ints:
         """(product,) the first day after `day` on which a delivery is due."""

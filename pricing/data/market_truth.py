@@ -6,14 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data.market_config import HOLIDAYS
-
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Days = NDArray[np.datetime64]
-Strings = NDArray[np.str_]
 
 LOG_RANGE = 0.7  # beyond this distance from the anchor the elasticity stays what it is there
 FULL_CUT = 0.10  # the cut below list from which an advertisement draws fully
@@ -54,12 +48,12 @@ class Truth:
     curvature: Floats
     cross: Floats
     lift: Floats
-    level: Singles
-    shock: Singles
+    level: Floats
+    shock: Floats
     list_price: Floats
     is_promo: Bools
-    uniform: Singles
-    crowd: Singles
+    uniform: Floats
+    crowd: Floats
     size: float
     regime_day: int
     history: int

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data.market_config import FIRST_DAY, MarketConfig
-from pricing.data.market_truth import Bools, Floats, Ints, Singles, Strings, Truth, holidays_among, weekday
+from pricing.data.market_truth import Truth, holidays_among, weekday
 
 CATEGORY_NAMES = ("bakery", "beverages", "coffee", "dairy", "frozen", "household", "personal", "snacks")
 STREAMS = (
@@ -39,7 +40,7 @@ class World:
     category_names: Strings
     truth: Truth
     unit_cost: Floats
-    promo_cut: Singles
+    promo_cut: Floats
     is_holiday: Bools
     comp_seen: Bools
     recorded: Bools
@@ -122,7 +123,7 @@ def _category_names(config: MarketConfig) -> Strings:
     return np.array(names[: config.categories])
 
 
-def _crowds(config: MarketConfig, size: float) -> Singles:
+def _crowds(config: MarketConfig, size: float) -> Floats:
     shape = (config.total_days, config.total_products)
     if config.noise == 0:
         return np.ones(shape, dtype=np.float32)
@@ -181,7 +182,7 @@ def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, u
     return path
 
 
-def _shocks(config: MarketConfig, category: Ints) -> Singles:
+def _shocks(config: MarketConfig, category: Ints) -> Floats:
     """Hidden demand shocks: a stationary autoregression of the product, and one that its category shares."""
     rng = stream(config, "shock")
     (spread, persistence), (wide, lasting) = config.calibration.product_shock, config.calibration.category_shock
@@ -197,7 +198,7 @@ def _shocks(config: MarketConfig, category: Ints) -> Singles:
     return shock
 
 
-def _levels(config: MarketConfig, category: Ints, dates: NDArray[np.datetime64]) -> Singles:
+def _levels(config: MarketConfig, category: Ints, dates: NDArray[np.datetime64]) -> Floats:
     """Week, season, holidays, trends and level shifts, on a log scale, around 0."""
     constants, rng = config.calibration, stream(config, "calendar")
     products = config.total_products
@@ -229,7 +230,7 @@ def _holiday_nearness(dates: NDArray[np.datetime64]) -> Floats:
     return nearness
 
 
-def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: Singles) -> tuple[Floats, Floats]:
+def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: Floats) -> tuple[Floats, Floats]:
     """The slopes of both regimes and the competitor's log move; moves `level` from the new regime's first day."""
     rng = stream(config, "regime")
     hit = rng.permutation(config.categories) < max(1, config.categories // 2)
@@ -240,7 +241,7 @@ def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: S
     return np.stack([slope, np.maximum(slope * np.exp(turn[category]), 1.0)]), rival[category]
 
 
-def _promotions(config: MarketConfig) -> tuple[Bools, Singles]:
+def _promotions(config: MarketConfig) -> tuple[Bools, Floats]:
     """The advertising plan, in blocks of a week that start on a product's own weekday, and the cuts planned for it."""
     constants, rng = config.calibration, stream(config, "promo")
     products, weeks = config.total_products, config.total_days // 7 + 2

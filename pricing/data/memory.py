@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.data.lifts import EventLifts
 from pricing.data.panel import Period
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.integer]
 
 HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}
 PROFILE_HALF_LIFE = 20  # observations of one weekday

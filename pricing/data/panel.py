@@ -6,13 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Days, Floats, Strings
+
 CONTRACT_VERSION = 1  # of the columns and their meaning; a model version of another contract is refused
 
 Period = Literal["day", "week"]
-Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
-Days = NDArray[np.datetime64]
-Strings = NDArray[np.str_]
 
 STEP_DAYS = {"day": 1, "week": 7}
 SERIES = (

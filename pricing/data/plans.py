@@ -1,14 +1,14 @@
 """Calendars that a user brings along: events, school holidays, promotions. Read and checked, with nothing assumed."""
 
-import difflib
 import re
 
 import numpy as np
 import pandas as pd
 
 from pricing.data.promotions import Promotions
-from pricing.data.source import read_sales, without_secrets
-from pricing.errors import PlanError, SourceError, Violation
+from pricing.data.source import read_sales
+from pricing.errors import PlanError, SourceError, Violation, nearest
+from pricing.fileio import redact_url
 
 _DAYS = ("date", "first", "last", "last_date")  # columns
 _DAY = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?$")
@@ -49,7 +49,7 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
         raw = read_sales(where, texts=_DAYS)
     except SourceError as error:
         raise SourceError(f"{key}: {error}") from error
-    shown = without_secrets(where)
+    shown = redact_url(where)
     _check_columns(raw, needed, optional, where=shown, key=key)
     columns: dict[str, pd.Series] = {}
     faults: list[Violation] = []
@@ -86,15 +86,15 @@ def _check_columns(
     for name in needed:
         if name in names:
             continue
-        near = difflib.get_close_matches(name, [other for other in names if other not in needed], n=1, cutoff=0.5)
-        hint = f"; rename {near[0]!r} if that is it" if near else ""
+        near = nearest(name, (other for other in names if other not in needed), cutoff=0.5)
+        hint = f"; rename {near!r} if that is it" if near else ""
         faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
     for name in optional:
         if name in names:
             continue
-        near = difflib.get_close_matches(name, [other for other in names if other not in needed], n=1, cutoff=0.8)
+        near = nearest(name, (other for other in names if other not in needed), cutoff=0.8)
         if near:
-            faults.append(Violation(f"column {near[0]} is none that is read", 0, f"rename it {name!r} if that is it"))
+            faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {name!r} if that is it"))
     if faults:
         raise PlanError(where, key=key, violations=faults)
 

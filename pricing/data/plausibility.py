@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pricing.data.panel import STEP_DAYS, Bools, Panel, Strings
+from pricing.arrays import Bools, Floats, Ints, Strings
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.sections import PlausibilityConfig
 
 NAMED = 3  # offenders that a finding names
@@ -24,9 +24,6 @@ OVER_SHARE = 0.2  # share of rows that sell more than their stock which deliveri
 CHANCE = 1e-6  # a day without a sale is less likely than this to be lost if products sell as on other days
 _NEAR_TEN = 0.1, 0.15  # how far from 10 one move, and the mean of a stretch, may lie in log10: cuts of 90 % are real
 _NEAR_MORE = 0.5  # the same for 100 and 1000, which no cut and no rise comes near
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

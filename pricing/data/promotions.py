@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.panel import STEP_DAYS, Days, Period, Strings
+from pricing.arrays import Days, Strings
+from pricing.data.panel import STEP_DAYS, Period
 
 
 @dataclass(frozen=True)

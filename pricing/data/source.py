@@ -17,7 +17,8 @@ import pyarrow.dataset
 import pyarrow.fs
 import sqlalchemy as sa
 
-from pricing.errors import SourceError
+from pricing.errors import SourceError, first_line
+from pricing.fileio import redact_url
 
 DEFAULT_TABLE = "sales"
 POSTGRESQL = "postgresql+psycopg2"  # the driver that is installed; SQLAlchemy 2.1 would take psycopg 3
@@ -70,19 +71,8 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None, texts: Seque
         else:
             raise SourceError(f"{where}: expected a .csv, .csv.gz or .parquet file, a folder of Parquet, or a URL")
     except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{where}: cannot be read: {_first_line(error)}") from error
+        raise SourceError(f"{where}: cannot be read: {first_line(error)}") from error
     return table
-
-
-def without_secrets(where: str) -> str:
-    """A source's address as it may be shown: a password in it is hidden, a path stays as it is."""
-    if "://" not in where:
-        return where
-    address, mark, rest = where.partition("#")
-    try:
-        return sa.make_url(address).render_as_string(hide_password=True) + mark + rest
-    except (sa.exc.ArgumentError, ValueError):
-        return address.split("://")[0] + "://…"
 
 
 def _open(where: str) -> tuple[Any, str]:
@@ -97,7 +87,7 @@ def _open(where: str) -> tuple[Any, str]:
             region = "us-east-1" if host else pa.fs.resolve_s3_region(path.split("/")[0])
         store = pa.fs.S3FileSystem(endpoint_override=host or None, scheme=scheme or "https", region=region)
     except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{where}: cannot be reached: {_first_line(error)}") from error
+        raise SourceError(f"{where}: cannot be reached: {first_line(error)}") from error
     return store, path
 
 
@@ -210,7 +200,7 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     address, _, what = where.partition("#")
     try:
         url = sa.make_url(address)
-        shown = url.render_as_string(hide_password=True)
+        shown = redact_url(address)
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername=POSTGRESQL)
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
@@ -218,7 +208,7 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
         engine = sa.create_engine(url)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
         raise SourceError(
-            f"{address.split('://')[0]}://…: is no usable database URL: {_first_line(error)}; "
+            f"{address.split('://')[0]}://…: is no usable database URL: {first_line(error)}; "
             "expected for example postgresql://user:password@host/database#table"
         ) from error
     try:
@@ -232,7 +222,7 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
             ]
     except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
-        raise SourceError(f"{shown}: cannot be read: {_first_line(cause)}") from error
+        raise SourceError(f"{shown}: cannot be read: {first_line(cause)}") from error
     finally:
         engine.dispose()
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
@@ -271,7 +261,3 @@ def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[s
 def _to_frame(table: Any) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
     return frame
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
-Strings = NDArray[np.str_]
+from pricing.arrays import Bools, Floats, Strings
 
 SHARE = 0.99  # of a product's sales that must be whole multiples: a few odd rows change no step
 SAMPLED = 200  # products, evenly spaced, whose own steps are proposed for all

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.decision.alone_limits import Field, lay
 from pricing.decision.candidates import EDGE
 from pricing.decision.choose import COST_WIDTH, NOTHING, SHORT, UNIDENTIFIED, Policy
@@ -20,8 +21,6 @@ from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
 from pricing.demand.curve import Curve, Single
 from pricing.demand.grades import CATEGORY as FROM_CATEGORY
 from pricing.demand.grades import PRIOR_ONLY
-
-Floats = NDArray[np.floating]
 
 _POINTS = np.arange(TABLE)
 _NOTHING = math.log(1e-12)

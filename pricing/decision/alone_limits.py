@@ -5,16 +5,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.decision.candidates import EDGE, Lattice
 from pricing.decision.columns import Row
 from pricing.decision.guardrails import NUMBER
 from pricing.decision.reasons import AT, BIT, GAVE_WAY
 from pricing.decision.rungs import SLACK
 from pricing.sections import Guardrails
-
-Floats = NDArray[np.floating]
 
 _INF = math.inf
 _BAND = NUMBER["band"]

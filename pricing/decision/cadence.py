@@ -3,13 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Days, Floats
 from pricing.data.gaps import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.curve import DELIVERIES
-
-Floats = NDArray[np.floating]
-Days = NDArray[np.datetime64]
-Bools = NDArray[np.bool_]
 
 LONGEST = 63  # periods between two deliveries that are told apart; longer gaps count as this one
 LEAST_GAPS = 2  # of a product, below which its category's gaps count

@@ -3,17 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.guardrails import NUMBER, Limits, limits
 from pricing.decision.reasons import GAVE_WAY
 from pricing.decision.rungs import Steps, rungs_of
 from pricing.sections import DecisionConfig
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits
 EDGE = 1e-9  # relative; what floating point may lose at a limit

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.decision.candidates import EDGE, Candidates, Lattice
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.confidence import (
@@ -24,10 +25,6 @@ from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import CATEGORY as FROM_CATEGORY
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.sections import DecisionConfig
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 Ask = Callable[[Floats], DemandGrid]
 NOTHING = 1e-30  # an objective of which there is no log

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from pricing.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)

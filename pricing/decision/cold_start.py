@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.demand.curve import SOURCES, DemandGrid
 from pricing.demand.grades import PRIOR_ONLY
-
-Floats = NDArray[np.floating]
 
 RULE = SOURCES.index("rule")
 LEAST_ELASTICITY = 1.2  # below about 1 no price would be high enough

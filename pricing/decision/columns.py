@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import holidays_for, resolve_date
 from pricing.data.panel import STEP_DAYS
@@ -22,9 +22,6 @@ from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from pricing.arrays import Floats
 
 KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
 TINY = 1e-12

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.data.calendar import WEEKDAYS
 from pricing.decision.detailed import Detailed
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 
-Floats = NDArray[np.float64]
 Quantity = Literal["price", "demand"]
 Value = Callable[[Sequence[PriceRequest]], Sequence[float]]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
 from pricing.data.gaps import COUNTED, left_over
@@ -23,11 +24,6 @@ from pricing.decision.cadence import (
     stock_jumps,
 )
 from pricing.demand.curve import DELIVERIES
-
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
-Days = NDArray[np.datetime64]
-Strings = NDArray[np.str_]
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price

@@ -4,15 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.reasons import GAVE_WAY, GUARDRAILS
 from pricing.sections import Guardrails
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.decision.facts import ProductFacts
 from pricing.demand.curve import Demand
-
-Floats = NDArray[np.floating]
 
 
 class Known(NamedTuple):

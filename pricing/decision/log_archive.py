@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pricing.errors import SourceError
+from pricing.fileio import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,22 +145,5 @@ def _write(frame: "pd.DataFrame", folder: str, name: str) -> None:
     if "://" in folder:
         frame.to_parquet(f"{folder}/{name}", index=False, compression="zstd")
         return
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    draft = place / f".{name}.draft"  # a reader skips names that begin with a dot
-    try:
+    with replacing(Path(folder) / name) as draft:  # a reader skips names that begin with a dot
         frame.to_parquet(draft, index=False, compression="zstd")
-        _sync(draft)
-        draft.replace(place / name)
-        _sync(place)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Has the disk hold what was written: the segment is deleted next."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

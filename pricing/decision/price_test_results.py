@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.price_tests import NO_TESTS, Plan
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 CHARGED = 0.005  # log units; a price in the sales that is further from the one given was not charged
 Z80 = 1.2816  # standard deviations to either side that hold 80 % of a normal distribution

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pricing.errors import ConfigError, SourceError
+from pricing.fileio import replace_json
 
 LARGEST = 0.05  # fraction of the price that a test may add or take away
 ARMS = ("down", "stay", "up")
@@ -202,8 +203,6 @@ def read_plan(path: Path) -> Plan:
 
 def write_plan(path: Path, plan: Plan) -> None:
     """Writes the plan, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
     tests = [
         {
             "name": test.name,
@@ -215,8 +214,7 @@ def write_plan(path: Path, plan: Plan) -> None:
         }
         for test in plan.tests
     ]
-    draft.write_text(json.dumps({"tests": tests}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    replace_json(path, {"tests": tests}, indent=1)
 
 
 def _test(values: Mapping[str, Any]) -> PriceTest:

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
 from pricing.decision.alone import Alone
@@ -24,8 +25,6 @@ from pricing.decision.request import Decision, PriceRequest, Source
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
 from pricing.demand.curve import Demand
 from pricing.errors import RequestError
-
-Floats = NDArray[np.floating]
 
 PASS = 125  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 FEW = 4  # requests that are priced faster one after the other than in one pass

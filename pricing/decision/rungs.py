@@ -5,9 +5,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.sections import DecisionConfig
-
-Floats = NDArray[np.floating]
 
 SLACK = 1e-9  # rungs; what floating point may lose
 

@@ -5,16 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from pricing.arrays import Floats
 from pricing.data.units import in_steps
 from pricing.decision.choose import Ask
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales
 from pricing.errors import RequestError
-
-Floats = NDArray[np.floating]
 
 INTERVAL = (0.1, 0.9)
 REACH = 100.0  # times the list price, up or down, within which prices can be tried

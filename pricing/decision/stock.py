@@ -3,13 +3,10 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.decision.confidence import normal_chance
 from pricing.demand.curve import DemandGrid
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 LARGEST_SIZE = 1e6  # beyond it a negative binomial is Poisson to six digits
 TABLE = 40  # means at which a request's expected sales are worked out before interpolating

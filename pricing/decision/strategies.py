@@ -1,20 +1,15 @@
 """What a price is worth to the business: one small class for each kind of strategy."""
 
-import difflib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.decision.circumstances import Circumstances
 from pricing.decision.reasons import BIT
-from pricing.errors import ConfigError
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from pricing.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,5 +181,5 @@ def _make(name: str, parameters: dict[str, Any]) -> Strategy:
 
 
 def _nearest(kind: str, known: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(kind, known, n=1, cutoff=0.6)
-    return f"{near[0]} (the nearest), or one of {', '.join(known)}" if near else f"one of {', '.join(known)}"
+    near = nearest(kind, known)
+    return f"{near} (the nearest), or one of {', '.join(known)}" if near else f"one of {', '.join(known)}"

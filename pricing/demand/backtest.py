@@ -25,7 +25,6 @@ from pricing.demand.weights import choose_weights
 from pricing.sections import DemandConfig
 
 Progress = Callable[[str], None]
-Floats = NDArray[np.floating]
 OnFold = Callable[[int, dict[str, Any]], None]
 
 SEED = 0  # of the interval around what the model gains on the baseline: the same frame gives the same figures

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.data.panel import Panel
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 NAIVE, FLAT, DIRECT = "naive", "flat", "direct"  # columns of the evaluation frame
 NAMES = {NAIVE: "seasonal naive", FLAT: "flat median", DIRECT: "direct LightGBM"}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.data import features
 from pricing.data.memory import demand_above
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -21,8 +21,6 @@ from pricing.errors import TrainingError
 if TYPE_CHECKING:
     from pricing.demand.sampling import Table
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 REACH: dict[Period, int] = {"day": 28, "week": 8}  # periods whose own units trees read; older ones are in the levels
 MEANS = {"day": (7, 14, 28), "week": (2, 4, 8)}

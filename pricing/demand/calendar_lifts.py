@@ -12,15 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data import features
 from pricing.data.lifts import EventLifts, Placed, calendar_columns, place, spread
 from pricing.data.memory import Norms, demand_above
 from pricing.data.panel import STEP_DAYS, Panel, Period
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
-Bools = NDArray[np.bool_]
-Strings = NDArray[np.str_]
 
 PASSES = 2  # a level that an event pulled up hides a part of it; the second pass knows of the first one's lifts
 CHUNK = 500  # products whose features are held at a time

@@ -1,10 +1,9 @@
 """Demand behind a sold-out shelf: what the negative binomial expects where only a lower bound is known."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-Floats = NDArray[np.floating]
+from pricing.arrays import Floats
 
 STEP = 1e-3  # log units over which the expectation is differentiated
 FARTHEST = 50.0  # times the bound: where the tail has no mass left in double precision

@@ -8,10 +8,9 @@ information and its score, both as small as the number of coefficients: its rows
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Floats = NDArray[np.floating]
+from pricing.arrays import Floats
 
 SATURATED = 1e-9  # share of a cluster's information that no other cluster has: below it its residuals say nothing
 LEVEL = 0.9  # one-sided level at which a t quantile is turned into a normal one: the 80 % intervals in use

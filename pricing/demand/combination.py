@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+from pricing.arrays import Floats, Ints
 
 FORECASTERS = ("network", "level", "booster")  # columns of the evaluation frame
 CLASSES = ("low", "mid", "high")  # thirds of the products by volume; after them, those of which it is not known

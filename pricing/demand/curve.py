@@ -5,15 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pricing.arrays import Days, Floats, Ints, Strings
 from pricing.data.lifts import Lift
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Days = NDArray[np.datetime64]
-Strings = NDArray[np.str_]
 
 SOURCES = ("model", "category", "rule", "override")
 DELIVERIES = 4  # equally likely times of the next delivery

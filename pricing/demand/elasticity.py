@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+from pricing.arrays import Floats, Ints
 
 RAISED = 0.05  # what is added to all estimates to see how much of it each posterior takes
 # How the configured prior variance is split: products around their category, categories around the level; the level

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-Floats = NDArray[np.float64]
+from pricing.arrays import Floats
 
 LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is a Poisson distribution to all digits that matter
 LEAST_MEAN = 1e-6  # units a period

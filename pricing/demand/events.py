@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.demand.sampling import Table
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Bools = NDArray[np.bool_]
 
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a move
 YOUNG = 14  # rows of a product before its first move that is looked at: its level is a guess until then

@@ -4,9 +4,6 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.floating]
 
 CHANCE = 0.01  # share of true hypotheses that fail
 BIAS_SD = 0.5  # size of a bias, in units of an elasticity, that is expected before any test

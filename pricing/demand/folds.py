@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pricing.data.panel import STEP_DAYS, Days, Period
+from pricing.arrays import Days
+from pricing.data.panel import STEP_DAYS, Period
 from pricing.errors import HistoryError
 from pricing.sections import DemandConfig
 

@@ -4,17 +4,14 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import forward
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forward import Weights
 from pricing.demand.sheet import Sheet
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 # Rows of the network's `known` input as `features.known_features` lays them out: 8 waves, 4 holidays, gap, known,
 # step; then the profile and the summary.

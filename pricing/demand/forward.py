@@ -1,12 +1,10 @@
 """The network's forward pass in NumPy: what encodes states and serves prices without Keras."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.data import features
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.integer]
 Weights = dict[str, Floats]
 
 LOG_SIZE_LIMITS = (-2.5, 5.0)

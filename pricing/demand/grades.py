@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+from pricing.arrays import Floats, Ints
+
 Grades = NDArray[np.int8]
 
 GRADES = ("prior_only", "category", "own_history", "tested")

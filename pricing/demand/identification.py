@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import KNOWN, PAST
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
@@ -18,9 +18,6 @@ from pricing.demand.sampling import KNOWN_PRICES, Plan, Table, baseline, build_t
 from pricing.demand.study import Forecast, Known, Study, believe, gather_evidence, learn, plan_study
 from pricing.sections import DemandConfig
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Bools = NDArray[np.bool_]
 Progress = Callable[[str], None]
 
 SERIES = 64

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.data.units import in_steps
 from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES
 from pricing.demand.evaluation import LEAST_MEAN, quantile, sales_moments, sales_score, sales_transform
 
-Floats = NDArray[np.floating]
 Found = TypeVar("Found", float, Floats)
 
 QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.demand.baselines import DIRECT, FLAT, MIXED, NAIVE, baseline_forecast, better, sales_rows
 from pricing.demand.combination import CLASSES, volume_rows
 from pricing.demand.evaluation import share_inside
-
-Floats = NDArray[np.floating]
 
 VOLUME_CLASSES = CLASSES
 TARGET = "sales given shelf"  # what is scored

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints, Strings
 from pricing.data.lifts import EventLifts, Lift
 from pricing.data.memory import Memory, Norms, speaks_for_itself
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -27,10 +28,6 @@ from pricing.demand.sheet import Priors, Standing, build_sheet
 from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
 from pricing.errors import HistoryError, VersionError
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Strings = NDArray[np.str_]
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # periods ahead at which the level's error leaves the noise
 FORMER_LIMITS = (-20.0, -0.2)  # of versions that do not name theirs

@@ -11,9 +11,8 @@ distribution (heteroskedasticity identifies: Rigobon 2003, doi:10.1162/003465303
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from pricing.arrays import Floats
 
 ROUNDS = 60
 SAMPLE = 60_000

@@ -19,12 +19,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loade
 import keras
 from keras import ops
 
+from pricing.arrays import Floats
 from pricing.data.features import begun
 from pricing.demand.forward import LOG_SIZE_LIMITS
 from pricing.errors import TrainingError
 
 logger = logging.getLogger(__name__)
-Floats = NDArray[np.float32]
 Weights = dict[str, Floats]
 Progress = Callable[[str], None]
 Tensor = Any  # a backend tensor; Keras has no type for it

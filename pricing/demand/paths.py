@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.data import features
 from pricing.data.memory import Norms, recall
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -14,9 +14,6 @@ from pricing.demand.combination import FORECASTERS, Combination
 from pricing.demand.curve import Offers
 from pricing.demand.forecast import Reader
 from pricing.demand.state import Encoded
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 CHUNK = 5000  # products read at a time
 FIRST: dict[Period, int] = {"day": 7, "week": 2}  # periods ahead that a promotion's lift and the noise are taken from

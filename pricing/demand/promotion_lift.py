@@ -10,15 +10,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data import features
 from pricing.data.memory import HALF_LIVES, Norms, demand_above
 from pricing.data.panel import Panel
 from pricing.demand.clustered import cluster_spread, normal_factor
 from pricing.demand.study import FORTNIGHT
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
-Bools = NDArray[np.bool_]
 
 CHUNK = 500  # products whose features are held at a time
 LEAST = 4  # ordinary rows, within a half-life of the level, without which nothing tells what would have been sold

@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.demand.censoring import complete
 from pricing.demand.clustered import cluster_spread, normal_factor
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 MAX_NEWTON = 40
 SETTLED = 1e-4

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.data import features
 from pricing.data.features import Past
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.data.units import in_steps
 from pricing.demand.network import Batch
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.integer]
 
 # 1 samples steps ahead evenly, above 1 near ones more often: next days decide most prices, and even sampling makes
 # their error over the noise floor 1 % larger, while the far ones gain nothing.

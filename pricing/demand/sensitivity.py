@@ -4,14 +4,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Days, Floats, Ints
 from pricing.data.panel import STEP_DAYS, Period
-from pricing.demand.curve import Days, Demand, Offers
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Strings = NDArray[np.str_]
+from pricing.demand.curve import Demand, Offers
 
 CUT = 0.005  # log price; the cut that an elasticity is read from
 LEVEL = 0.80  # of every interval

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.data.memory import Norms, recall
 from pricing.demand import forward
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY
 from pricing.demand.state import State
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 
 @dataclass(frozen=True)

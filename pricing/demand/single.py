@@ -4,8 +4,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
 from pricing.demand.curve import Curve, Offer
@@ -21,8 +21,6 @@ from pricing.demand.forecast import (
     Reader,
 )
 from pricing.demand.forward import LOG_SIZE_LIMITS
-
-Floats = NDArray[np.floating]
 
 
 class _Outlook(NamedTuple):

@@ -6,16 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints, Strings
 from pricing.data import features
 from pricing.data.memory import Memory, Norms, blank_memory, select_memory
 from pricing.data.panel import SERIES, STEP_DAYS, Panel
 from pricing.demand import forward
 from pricing.demand.forward import Weights
 from pricing.errors import HistoryError
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.integer]
-Strings = NDArray[np.str_]
 
 CHUNK = 1000  # products encoded at a time where their past is long
 LONG = 100  # periods

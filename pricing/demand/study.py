@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import weekends
 from pricing.data.memory import Norms
 from pricing.data.panel import Panel
@@ -45,10 +46,6 @@ from pricing.demand.grades import (
 from pricing.demand.moves import fit_moves, routine_part
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.sampling import Table
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
-Bools = NDArray[np.bool_]
 
 LEAST_STAGE = 0.2  # of a draw that prices must show; below it a test tells nothing
 # What is left of a round's step in the next one: half at least, and no more than four fifths.

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.memory import Norms
-from pricing.data.panel import STEP_DAYS, Bools, Days, Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.units import Units, find_units, in_steps, typical_unit
 from pricing.demand.booster import train_booster
 from pricing.demand.calendar_lifts import learn_lifts
@@ -30,8 +31,6 @@ from pricing.demand.study import recency_weights
 from pricing.errors import HistoryError
 from pricing.sections import DemandConfig
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.integer]
 Progress = Callable[[str], None]
 Calendar = Callable[[Days], Bools]
 

@@ -10,15 +10,13 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.data.units import in_steps
 from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES, FORECASTERS
 from pricing.demand.evaluation import sales_score
 from pricing.demand.intervals import drawn, folds_worth, spread_rows
-
-Floats = NDArray[np.floating]
 
 PARTS = 4  # weights are tried in quarters
 ALIKE = 1e-9  # of the units sold: a difference of scores that says nothing

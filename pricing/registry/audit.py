@@ -26,6 +26,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pricing.errors import RegistryError
+from pricing.fileio import redact_url
 from pricing.registry.files import plain
 
 Action = Literal["promote", "rollback", "anchor", "by_hand"]
@@ -145,8 +146,7 @@ class Audit:
         """
         self._name = url
         with self._door():
-            parsed = make_url(url)
-            self._name = parsed.render_as_string(hide_password=True)
+            self._name = redact_url(url)
             self._engine = _engine(url)
             self._create()
 

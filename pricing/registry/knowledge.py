@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.arrays import Floats, Ints
 from pricing.decision.facts import ProductFacts
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names
 from pricing.demand.model import DemandModel
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in price tests tell how demand answers to price",

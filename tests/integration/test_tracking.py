@@ -16,8 +16,8 @@ from pipelines.record import flatten
 from pipelines.tracking import child_environment, connect, tracked_run
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
+from pricing.fileio import redact_url
 from pricing.places import ROOT, pricing_home
-from pricing.probe import without_password
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +226,8 @@ def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour
 
 
 def test_passwords_stay_out_of_the_record() -> None:
-    assert without_password("postgresql://shop:secret@db:5432/sales#rows") == "postgresql://shop:***@db:5432/sales#rows"
-    assert without_password("data/sales.csv") == "data/sales.csv"
+    assert redact_url("postgresql://shop:secret@db:5432/sales#rows") == "postgresql://shop:***@db:5432/sales#rows"
+    assert redact_url("data/sales.csv") == "data/sales.csv"
 
 
 def test_what_is_kept_locally_lies_at_the_root_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ PROGRAMS = ("pipelines", "serving", "monitoring")
 PACKAGES = ("pricing", *PROGRAMS, "simulation")
 # Each may import itself and those before it.
 INWARD = (
-    *("errors", "places", "probe", "options", "output", "sections", "config"),
+    *("errors", "arrays", "fileio", "places", "probe", "options", "output", "sections", "config"),
     *("data", "demand", "decision", "registry"),
 )
 FOLLOWER = "serving.follower"
@@ -137,13 +137,13 @@ def _library_inward(found: list[Import]) -> Iterator[str]:
 
 
 def _simulation_apart(found: list[Import]) -> Iterator[str]:
-    """Invented markets know data and errors alone, and nothing that is shipped knows them."""
+    """Invented markets know data, errors and arrays alone, and nothing that is shipped knows them."""
     for each in found:
         here, there = _top(each.module), _top(each.target)
         if there == "simulation" and here != there:
             yield f"{each.module} imports {each.target}: {here} must not know simulation"
-        if here == "simulation" and there == "pricing" and _layer(each.target) not in ("data", "errors"):
-            yield f"{each.module} imports {each.target}: simulation may know pricing's data and errors only"
+        if here == "simulation" and there == "pricing" and _layer(each.target) not in ("data", "errors", "arrays"):
+            yield f"{each.module} imports {each.target}: simulation may know pricing's data, errors and arrays only"
 
 
 def _doors(found: list[Import]) -> Iterator[str]:

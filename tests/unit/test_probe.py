@@ -3,7 +3,7 @@ import sqlalchemy
 
 from pricing import probe
 from pricing.errors import RegistryError
-from pricing.probe import without_password
+from pricing.fileio import redact_url
 
 
 @pytest.mark.parametrize(
@@ -37,5 +37,5 @@ def test_a_server_is_named_without_its_password() -> None:
 
 
 def test_a_password_is_left_out_of_an_address_and_a_path_stays() -> None:
-    assert without_password("mysql://me:secret@h:1/x?a=b") == "mysql://me:***@h:1/x?a=b"
-    assert without_password("mlruns/x") == "mlruns/x"
+    assert redact_url("mysql://me:secret@h:1/x?a=b") == "mysql://me:***@h:1/x?a=b"
+    assert redact_url("mlruns/x") == "mlruns/x"

@@ -18,9 +18,10 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision
 from pricing.demand.grades import CATEGORY
 from pricing.errors import ConfigError, RequestError
+from pricing.fileio import replace_json
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
-from serving.pointer import BAKED, Following, Pointer, replace_file, write_pointer
+from serving.pointer import BAKED, Following, Pointer, write_pointer
 from tests.serving_kit import REQUEST, Shop, open_shop, settings_in
 from tests.versions import make_version, shared_panel, shared_version
 
@@ -41,7 +42,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def tell(shop: Shop, following: Following) -> None:
-    replace_file(shop.settings.places.status, asdict(following))
+    replace_json(shop.settings.places.status, asdict(following))
 
 
 def test_ready_comes_only_after_the_first_attempt_to_load_a_champion(tmp_path: Path) -> None:

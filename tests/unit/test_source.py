@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pricing.data.source import read_sales, without_secrets
+from pricing.data.source import read_sales
 from pricing.errors import SourceError
+from pricing.fileio import redact_url
 
 CSV = "date,product_id,units_sold,price\n2024-01-01,00123,2,3.5\n2024-01-02,NA,1,\n"
 
@@ -140,9 +141,9 @@ def test_a_folder_of_anything_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_password_is_never_shown() -> None:
-    assert without_secrets("postgresql://me:secret@host/db#sales") == "postgresql://me:***@host/db#sales"
-    assert without_secrets("postgresql://me:secret@host:none/db") == "postgresql://…"
-    assert without_secrets("a/b.csv") == "a/b.csv"
+    assert redact_url("postgresql://me:secret@host/db#sales") == "postgresql://me:***@host/db#sales"
+    assert redact_url("postgresql://me:secret@host:none/db") == "postgresql://…"
+    assert redact_url("a/b.csv") == "a/b.csv"
 
 
 @pytest.mark.parametrize("url", ["nosuch://u:secret@h/d", "postgresql://u:secret@h:none/d", "oracle://u:secret@h/d"])

@@ -1,0 +1,70 @@
+"""Files that are replaced whole or not at all, and addresses without their passwords."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pricing.fileio import redact_url, replace_json, replace_text, replacing
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_replaced_and_its_folder_made(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "deep" / "a.txt"
+
+    replace_text(path, "old", durable=durable)
+    replace_text(path, "ärger", durable=durable)
+
+    assert path.read_text(encoding="utf-8") == "ärger"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_where_writing_fails_the_old_content_stays_and_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    replace_text(path, "old")
+
+    def fail() -> None:
+        with replacing(path) as draft:
+            draft.write_text("half of it")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_never_finds_a_draft_by_the_files_suffix(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.json") as draft:
+        draft.write_text("{}")
+
+        assert list(tmp_path.glob("*.json")) == []
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_document_is_read_back_as_it_was(tmp_path: Path, indent: int | None) -> None:
+    replace_json(tmp_path / "a.json", {"ä": [1, None]}, indent=indent)
+
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db#sales", "postgresql://me:***@host:5432/db#sales"),
+        ("mysql://me:secret@h:1/x?a=b", "mysql://me:***@h:1/x?a=b"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("http://host:5000", "http://host:5000"),
+        ("s3://bucket/a@b.csv", "s3://bucket/a@b.csv"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+        ("postgresql://me:secret@host:none/db", "postgresql://…"),
+        ("postgresql://me:se/cret@host/db", "postgresql://…"),
+        ("postgresql://me:se#cret@host/db", "postgresql://…"),
+        ("postgresql://me:se?cret@host/db", "postgresql://…"),
+        ("postgresql://me:s@cret@host/db", "postgresql://me:***@host/db"),
+        ("a/b.csv", "a/b.csv"),
+    ],
+)
+def test_no_address_shows_its_password(where: str, shown: str) -> None:
+    assert redact_url(where) == shown
+    assert "cret" not in redact_url(where)
