@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.provenance import stamp, take
-from pipelines.cli import job_options, run_main
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
+from pricing.runtime.cli import job_options, run_main
 from tests.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
 
 HERE = Path(__file__).parent

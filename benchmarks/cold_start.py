@@ -17,7 +17,6 @@ import pandas as pd
 
 from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import job_options, run_main
 from pipelines.market import Contestant
 from pipelines.market_platform import Platform
 from pricing.arrays import Floats
@@ -31,6 +30,7 @@ from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.demand.model import DemandModel
 from pricing.demand.training import fit
+from pricing.runtime.cli import job_options, run_main
 
 HERE = Path(__file__).parent
 FIRST_SEED = 120

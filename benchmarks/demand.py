@@ -30,7 +30,6 @@ from benchmarks.market_naive import log_log_elasticities
 from benchmarks.provenance import stamp, take
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import job_options, run_main
 from pipelines.market import PLATFORM, STATIC, Contestant, contestants, oracle_name, play, scores
 from pipelines.market_platform import OPTIONAL, Platform, without
 from pricing.arrays import Floats
@@ -45,6 +44,7 @@ from pricing.demand.grades import GRADES
 from pricing.demand.identification import Identified
 from pricing.demand.model import DemandModel
 from pricing.demand.training import Start, Trained, fit
+from pricing.runtime.cli import job_options, run_main
 
 HERE = Path(__file__).parent
 LEVEL_ERROR = (0.2, 0.025)  # what backtests of default markets measured; a backtest here would triple the time

@@ -22,7 +22,6 @@ import yaml
 from benchmarks.forecast_data import m5, orange_juice
 from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import job_options, run_main
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config, parse_config
 from pricing.data.build import build_panel
@@ -31,6 +30,7 @@ from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.grades import GRADES, PRIOR_ONLY
+from pricing.runtime.cli import job_options, run_main
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import HELD_OUT_SEEDS, ForeignConfig
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import job_options, run_main
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.market import Ledger, Market, MarketConfig, simulate
@@ -35,6 +34,7 @@ from pricing.demand.folds import Fold
 from pricing.demand.intervals import Width, with_quantiles
 from pricing.demand.model import DemandModel
 from pricing.demand.training import train
+from pricing.runtime.cli import job_options, run_main
 
 HERE = Path(__file__).parent
 DAYS = 28

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring import act, cli, decay, doors, holdout, watch
+from monitoring import act, decay, doors, holdout, watch
 from monitoring.alerts import DeliveryError
 from monitoring.champion import champion_number, find_champion
 from monitoring.decisions import load_decisions
@@ -22,7 +22,7 @@ from monitoring.drift import add_to_workspace, html
 from monitoring.memory import Memory
 from monitoring.rules import Action, Outcome, Past, decide
 from monitoring.summary import drift_head, page, weekly_page
-from monitoring.tracking import monitoring_run, record, refreshed_by_night, retrainings, with_recorded, within_a_night
+from monitoring.tracking import record, refreshed_by_night, retrainings, with_recorded, within_a_night
 from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
@@ -30,7 +30,9 @@ from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.errors import HistoryError, PricingError
-from pricing.places import ARCHIVE_VARIABLE, tracking_uri
+from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.runtime.cli import Options, run_main
+from pricing.runtime.mlflow_runs import tracked_run
 from pricing.sections import DataConfig, MonitoringConfig
 
 _log = logging.getLogger("monitoring")
@@ -40,13 +42,17 @@ EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one monitoring run and returns its exit code."""
-    options = cli.options().parse(argv)
+    """Runs one monitoring run; returns the exit code."""
+    return run_main(_monitor, argv)
+
+
+def _monitor(argv: Sequence[str] | None) -> int:
+    options = job_options().parse(argv)
     now = dt.datetime.now(dt.UTC)
     config = load_config(options.config)
-    home = cli.home()
+    home = pricing_home()
     given = {"sales": options.sales, "config": options.config, "quarantine": options.quarantine}
-    with monitoring_run() as run:
+    with tracked_run("monitor", config=config) as run:
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         panel = _panel(options, config.data, anchors=champion.anchors)
         archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
@@ -103,6 +109,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
 
 
+def job_options() -> Options:
+    """Makes the parser of `python -m monitoring`."""
+    parser = Options(
+        "python -m monitoring",
+        "Compares decisions with the sales that followed, reports drift and decay, and says what to do.",
+    )
+    parser.add_sales()
+    parser.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
+    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
+    parser.add_argument("--quarantine", type=Path, metavar="DIR", help="write bad rows of the sales here and go on")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
+    parser.add_argument("--until", metavar="DATE", help="look at the sales up to this day only, YYYY-MM-DD")
+    parser.add_argument("--act", default="true", choices=("true", "false"), help="false: send and start nothing")
+    parser.add_argument(
+        "--exit_code", default="false", choices=("true", "false"),
+        help="true: exit 10 when a refresh is due, 11 for a retraining, 12 when a person is needed",
+    )  # fmt: skip
+    return parser
+
+
 def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors | None) -> Panel:
     panel = load_panel_from(options.sales, config, quarantine=options.quarantine, anchors=anchors, events=())
     if options.until:
@@ -129,7 +155,7 @@ def _holdout(options: argparse.Namespace, seen: Watch) -> holdout.Holdout | None
     """Who is held out; the day that pricing began is kept only where this run acts, on the platform's own log."""
     own = options.act == "true" and options.decisions is None
     first = holdout.first_day(seen.joined.frame)
-    return holdout.since(cli.home() / "monitoring" / "holdout.json", first, keep=own)
+    return holdout.since(pricing_home() / "monitoring" / "holdout.json", first, keep=own)
 
 
 def _publish(figures: dict[str, float], config: Config) -> list[str]:
@@ -203,4 +229,4 @@ def _day(text: str) -> np.datetime64:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_main(main))
+    sys.exit(main())

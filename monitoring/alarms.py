@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monitoring import cli
 from pricing.config import Config, load_config
+from pricing.runtime.cli import Options, run_main
 from pricing.sections import AlarmConfig
 
 DIMENSION = "Model"
@@ -58,7 +58,7 @@ def template(alarms: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the template or puts the alarms."""
-    parser = cli.Options(prog="python -m monitoring.alarms", description=__doc__)
+    parser = Options(prog="python -m monitoring.alarms", description=__doc__)
     parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
     parser.add_argument("--put", default="false", choices=("true", "false"), help="true: put them into CloudWatch")
     parser.add_argument("--topics", metavar="ARN,…", help="who is told; absent: monitoring.doors.sns_topic")
@@ -95,4 +95,4 @@ def _logical(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_main(main))
+    sys.exit(run_main(main))

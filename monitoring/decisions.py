@@ -10,7 +10,7 @@ import pandas as pd
 
 from monitoring.findings import Finding, counted
 from pricing.decision.log import LogReading, read_decisions
-from pricing.places import ARCHIVE_VARIABLE
+from pricing.paths import ARCHIVE_VARIABLE
 
 COLUMNS = (
     *("decision_id", "at", "date", "product_id", "category", "worker", "sequence"),

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import AlertDoor, DeliveryError, LogDoor, WebhookDoor
-from pricing.places import ROOT, process_alive
+from pricing.paths import ROOT, process_alive
 from pricing.sections import MonitoringConfig
 
 _log = logging.getLogger(__name__)

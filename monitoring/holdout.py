@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from monitoring import cli
 from monitoring.samples import mean_units
 from monitoring.scores import volume_classes
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import PricingError, SourceError
 from pricing.fileio import replace_json
+from pricing.paths import pricing_home
+from pricing.runtime.cli import Options, run_main
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def since(path: Path, first: dt.date | None, *, keep: bool) -> Holdout | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the holdout, or adds new products to it, and says who is in it."""
-    parser = cli.Options(prog="python -m monitoring.holdout", description=__doc__)
+    parser = Options(prog="python -m monitoring.holdout", description=__doc__)
     parser.add_sales()
     parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
     parser.add_argument("--share", type=float, default=0.1, help="fraction of products to hold out, 0 to 0.5")
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise PricingError(f"--share {options.share}: expected a fraction from 0 to 0.5")
     panel = load_panel_from(options.sales, load_config(options.config).data, events=())
     volumes = volume_classes(mean_units(panel.units_sold))
-    path = cli.home() / "monitoring" / "holdout.json"
+    path = pricing_home() / "monitoring" / "holdout.json"
     strata = strata_of(panel.product_ids.tolist(), panel.categories.tolist(), volumes.tolist())
     drawn = assign(strata, share=options.share, before=read(path))
     write(path, drawn)
@@ -161,4 +162,4 @@ def _words(value: Collection[str]) -> Collection[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_main(main))
+    sys.exit(run_main(main))

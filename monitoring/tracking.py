@@ -3,52 +3,17 @@
 import datetime as dt
 import math
 import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from monitoring.rules import Past
-from pricing.errors import RegistryError, first_line
-from pricing.fileio import redact_url
-from pricing.places import PARENT_VARIABLE, ROOT, tracking_uri
-from pricing.probe import probe
-
-EXPERIMENT = "pricing"
-
-
-@contextmanager
-def monitoring_run() -> Iterator[Run]:
-    """Opens the run that `mlflow run` made, or a new one, and ends it FINISHED, or FAILED with the reason as a tag.
-
-    Raises:
-        RegistryError: The tracking store does not answer, or refuses.
-    """
-    probe(tracking_uri())
-    mlflow.set_tracking_uri(tracking_uri())
-    shown = redact_url(tracking_uri())
-    try:
-        try:
-            run = _open()
-        except (SQLAlchemyError, OSError) as error:
-            raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
-        try:
-            yield run
-        except BaseException as error:
-            mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:4000])
-            mlflow.end_run("FAILED")
-            raise
-        mlflow.end_run("FINISHED")
-    except MlflowException as error:
-        raise RegistryError(f"{shown}: {first_line(error)}") from error
+from pricing.paths import PARENT_VARIABLE
 
 
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
@@ -110,27 +75,3 @@ def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]], *, refres
 def within_a_night() -> bool:
     """Whether another job started this run, as the nightly one does, and acts on what it finds."""
     return PARENT_VARIABLE in os.environ
-
-
-def _open() -> Run:
-    given = os.environ.pop("MLFLOW_RUN_ID", None)
-    # With host and pid, the next job on this machine can close the run of one that was killed.
-    tags = {"job": "monitor", "host": socket.gethostname(), "pid": str(os.getpid())}
-    parent = os.environ.get(PARENT_VARIABLE)
-    if given:
-        return mlflow.start_run(run_id=given, tags={**tags, MLFLOW_RUN_NAME: "monitor"})
-    tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-    return mlflow.start_run(experiment_id=_experiment(), run_name="monitor", tags=tags)
-
-
-def _experiment() -> str:
-    given, name = os.environ.get("MLFLOW_EXPERIMENT_ID"), os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if given and not name:
-        return given
-    client = MlflowClient()
-    found = client.get_experiment_by_name(name or EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    local = tracking_uri() == f"sqlite:///{ROOT / 'mlflow.db'}"
-    # Without a location a local store writes artifacts below whatever folder the command was issued in.
-    return client.create_experiment(name or EXPERIMENT, (ROOT / "mlartifacts" / EXPERIMENT).as_uri() if local else None)

@@ -12,18 +12,17 @@ from pathlib import Path
 import mlflow
 import numpy as np
 
-from pipelines.cli import job_options, run_main
 from pipelines.production import NOTHING, Production, now, production
-from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.arrays import Floats, Strings
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
 from pricing.errors import RegistryError, SourceError, nearest
-from pricing.options import UsageError, positive
 from pricing.registry import CHAMPION
 from pricing.registry.promotion import Wish, because, move, notice
 from pricing.registry.version import LoadedVersion, Origin, pack
+from pricing.runtime.cli import UsageError, job_options, positive, run_main
+from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 
 _COLUMNS = ("product_id", "list_price")
 FURTHEST = 0.5  # fraction by which a regular price may move without --force: prices go where its band leads them

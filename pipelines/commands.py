@@ -8,9 +8,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipelines.tracking import child_environment
 from pricing.errors import PricingError
-from pricing.places import ROOT
+from pricing.paths import ROOT
+from pricing.runtime.mlflow_runs import child_environment
 
 _GRACE_SECONDS = 20
 

@@ -22,7 +22,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from pricing.errors import PricingError
-from pricing.places import ROOT, SQLITE
+from pricing.paths import ROOT, SQLITE
 
 READY_SECONDS = 120
 EXPERIMENT = "demo"

@@ -9,17 +9,17 @@ from pathlib import Path
 import mlflow
 import numpy as np
 
-from pipelines.cli import job_options, run_main
 from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
-from pipelines.record import log_data
-from pipelines.tracking import tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.plans import read_promotions
 from pricing.data.store import save_panel
-from pricing.places import pricing_home
+from pricing.paths import pricing_home
+from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.inputs import log_data
+from pricing.runtime.mlflow_runs import tracked_run, write_note
 
 
 def main(argv: Sequence[str] | None = None) -> int:

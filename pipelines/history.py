@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from pipelines.cli import job_options, run_main
 from pipelines.production import now, production
 from pipelines.promotion_report import history_lines
 from pricing.config import load_config
 from pricing.registry.promotion import notice
+from pricing.runtime.cli import job_options, run_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:

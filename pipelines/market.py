@@ -12,7 +12,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.cli import job_options, run_main
 from pipelines.market_platform import Platform
 from pipelines.market_truth import true_elasticity_demand
 from pricing.config import Config, load_config
@@ -23,8 +22,9 @@ from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import MAX_MOVE, Policy, Refresh, Run, roll_forward
 from pricing.data.market_scores import Score, score
 from pricing.errors import VersionError
-from pricing.places import pricing_home
+from pricing.paths import pricing_home
 from pricing.registry.version import LoadedVersion, load
+from pricing.runtime.cli import job_options, run_main
 
 STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
 HEADER = (

@@ -10,14 +10,14 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.commands import JobError, child_tags, run_job
 from pipelines.lock import only_one
-from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
-from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.aliases import Registry
+from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
+from pricing.runtime.mlflow_runs import tracked_run, write_note
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12

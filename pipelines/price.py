@@ -19,9 +19,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
-from pipelines.cli import job_options, run_main
 from pipelines.production import production
-from pipelines.tracking import tracked_run
 from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
@@ -31,9 +29,11 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replacing
-from pricing.places import pricing_home
+from pricing.paths import pricing_home
 from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
+from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.mlflow_runs import tracked_run
 
 BATCH = 1000
 SHOWN = 5  # bad rows that an error names

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.cli import job_options, run_main
 from pipelines.price import everything
 from pipelines.production import production, sales_anchors
 from pricing.arrays import Floats
@@ -31,11 +30,11 @@ from pricing.decision.pricer import Pricer
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest
-from pricing.options import UsageError, at_least, positive
-from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.aliases import Registry
 from pricing.registry.version import load
+from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
 
 RECENT_WEEKS = 12  # of sales from which the shop's own figures are taken
 _ABOUT = (

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.tracking import connect
 from pricing.config import Config
 from pricing.data.anchors import Anchors, inherited
 from pricing.errors import RegistryError, VersionError
-from pricing.places import pricing_home, tracking_uri
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.aliases import RegisteredVersion, Registry
 from pricing.registry.audit import Audit
 from pricing.registry.version import LoadedVersion, load, read_anchors
+from pricing.runtime.mlflow_runs import connect
 
 _log = logging.getLogger(__name__)
 

@@ -11,16 +11,12 @@ import mlflow
 import numpy as np
 
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.production import NOTHING, Production, now, production
 from pipelines.promotion_report import report
 from pipelines.quiet import import_tensorflow
-from pipelines.record import fingerprint
-from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError, SourceError, VersionError
-from pricing.options import UsageError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.gates import (
@@ -40,6 +36,9 @@ from pricing.registry.gates import (
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
 from pricing.registry.promotion import Wish, because, move, notice, refuse
 from pricing.registry.version import LoadedVersion
+from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
+from pricing.runtime.inputs import fingerprint
+from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 from pricing.sections import GatesConfig
 
 

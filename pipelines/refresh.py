@@ -14,11 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
-from pipelines.cli import job_options, run_main
 from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING, Production, production
-from pipelines.record import describe_data, log_data
-from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
@@ -32,6 +29,9 @@ from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
+from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.inputs import describe_data, log_data
+from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"

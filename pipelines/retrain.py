@@ -9,18 +9,17 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 
-from pipelines.cli import EXIT_REFUSED, job_options, run_main
 from pipelines.commands import child_tags, run_job
 from pipelines.lock import only_one
 from pipelines.production import NOTHING
-from pipelines.record import fingerprint, flatten
-from pipelines.tracking import tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.store import load_panel
-from pricing.options import positive
-from pricing.places import pricing_home, tracking_uri
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.aliases import Registry
+from pricing.runtime.cli import EXIT_REFUSED, job_options, positive, run_main
+from pricing.runtime.inputs import fingerprint, flatten
+from pricing.runtime.mlflow_runs import tracked_run, write_note
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,10 +9,8 @@ import mlflow
 
 from pipelines.anchor import reanchored
 from pipelines.calendar import known_events
-from pipelines.cli import job_options, run_main
 from pipelines.production import NOTHING, Production, now, production
 from pipelines.refresh import refreshed
-from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError
@@ -20,6 +18,8 @@ from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING
 from pricing.registry.promotion import Wish, because, earlier_champion, move, notice
+from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 
 
 def main(argv: Sequence[str] | None = None) -> int:

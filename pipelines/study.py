@@ -20,10 +20,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.tracking import explain_failure
 from pricing.errors import PricingError, first_line
 from pricing.fileio import redact_url
-from pricing.places import process_alive
+from pricing.paths import process_alive
+from pricing.runtime.mlflow_runs import explain_failure
 from pricing.sections import TuningConfig
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"

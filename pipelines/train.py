@@ -18,14 +18,11 @@ import pandas as pd
 
 from pipelines.calendar import holiday_calendar, with_promotions
 from pipelines.calibration import described
-from pipelines.cli import job_options, run_main
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
 from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
-from pipelines.record import describe_data, log_data
-from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.load import load_panel_from
@@ -37,12 +34,14 @@ from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import find_draws
 from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
 from pricing.errors import HistoryError, RegistryError, VersionError
-from pricing.options import positive
-from pricing.places import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.aliases import RegisteredVersion, Registry
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, knows_too_little
 from pricing.registry.version import LoadedVersion, Origin, load, pack
+from pricing.runtime.cli import job_options, positive, run_main
+from pricing.runtime.inputs import describe_data, log_data
+from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

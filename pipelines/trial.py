@@ -20,17 +20,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import run_main
 from pipelines.quiet import import_tensorflow
 from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, drawn, open_study
-from pipelines.tracking import connect, describe, explain_failure
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.options import Options
-from pricing.places import tracking_uri
+from pricing.paths import tracking_uri
+from pricing.runtime.cli import Options, run_main
+from pricing.runtime.mlflow_runs import connect, describe, explain_failure
 from pricing.sections import ChoicesConfig, DemandConfig, TuningConfig
 
 if TYPE_CHECKING:

@@ -21,22 +21,21 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.calendar import holiday_calendar
-from pipelines.cli import job_options, run_main
 from pipelines.commands import child_tags, run_job, start_job, stop
 from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
-from pipelines.record import log_data
 from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, conclusion, open_study, others, rescue
-from pipelines.tracking import name_run, tracked_run, write_note
 from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError
-from pricing.options import at_least, not_negative
-from pricing.places import pricing_home
+from pricing.paths import pricing_home
+from pricing.runtime.cli import at_least, job_options, not_negative, run_main
+from pricing.runtime.inputs import log_data
+from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 from pricing.sections import DemandConfig
 
 _POLL_SECONDS = 0.5

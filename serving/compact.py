@@ -12,7 +12,7 @@ from pathlib import Path
 from pricing.decision.log import closed_segments, read_segment
 from pricing.decision.log_archive import archive_of, note_archived, write_archive
 from pricing.errors import LockError, PricingError
-from pricing.places import ARCHIVE_VARIABLE
+from pricing.paths import ARCHIVE_VARIABLE
 from serving.logs import configure_logging
 from serving.settings import read_settings
 

@@ -13,7 +13,7 @@ from pricing.config import Config, load_config
 from pricing.decision.held_out import held_file
 from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
-from pricing.places import ROOT, SQLITE
+from pricing.paths import ROOT, SQLITE
 from pricing.sections import TrialConfig
 from serving.keys import ApiKey, read_keys
 from serving.pointer import Places

@@ -9,13 +9,13 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipelines import anchor, etl, promote, refresh, rollback, train
-from pipelines.cli import EXIT_REFUSED
 from pipelines.production import anchors_in_force
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel, panel_frame
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
+from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
 
 __all__ = ["shop", "whole"]

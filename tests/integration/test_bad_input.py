@@ -10,7 +10,6 @@ import pytest
 from mlflow import MlflowClient
 
 from monitoring import __main__ as monitoring
-from monitoring import cli
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
 from pipelines.study import open_study
 from pricing.registry.aliases import Registry
@@ -57,7 +56,7 @@ class monitor:  # noqa: N801 - stands beside the modules of the jobs
 
     @staticmethod
     def main(words: Sequence[str]) -> int:
-        return cli.run_main(monitoring.main, words)
+        return monitoring.main(words)
 
 
 def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -14,9 +14,9 @@ import pytest
 
 from monitoring import alarms, aws
 from monitoring.alerts import Alert, DeliveryError, WebhookDoor
-from monitoring.cli import run_main
 from monitoring.doors import LocalDoor, Order, alert_doors, job_door, send_metrics
 from pricing.config import load_config
+from pricing.runtime.cli import run_main
 
 NOW = dt.datetime.now(dt.UTC)
 GIVEN = {"sales": "s3://shop/sales.parquet", "config": "/etc/pricing/config.yaml"}

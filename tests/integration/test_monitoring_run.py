@@ -13,16 +13,16 @@ from mlflow import MlflowClient
 
 from benchmarks.monitoring_world import World, backtest_figures, build, entries, without
 from monitoring.__main__ import main
-from monitoring.cli import run_main
 from monitoring.holdout import Holdout, read, write
 from monitoring.memory import Memory
 from monitoring.rules import Past
-from monitoring.tracking import monitoring_run, refreshed_by_night, retrainings, with_recorded
+from monitoring.tracking import refreshed_by_night, retrainings, with_recorded
 from pricing.data.build import panel_frame
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.decision.log_writer import LogWriter
 from pricing.registry import files
+from pricing.runtime.mlflow_runs import tracked_run
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -69,7 +69,7 @@ def hold_out(home: Path) -> None:
 
 
 def monitor(home: Path, *more: str) -> int:
-    return run_main(main, ["--sales", str(home / "panel"), *more])
+    return main(["--sales", str(home / "panel"), *more])
 
 
 def report(home: Path) -> dict:
@@ -148,11 +148,11 @@ def test_days_that_arrive_twice_or_corrected_are_counted_and_scored_once(home, c
     corrected = sales.assign(units_sold=sales["units_sold"] + newest)
     pd.concat([corrected, corrected[newest]]).to_csv(twice, index=False)
 
-    assert run_main(main, ["--sales", str(first), "--act", "false"]) == 0
+    assert main(["--sales", str(first), "--act", "false"]) == 0
     before = last_run()
-    assert run_main(main, ["--sales", str(twice), "--act", "false"]) == 2
+    assert main(["--sales", str(twice), "--act", "false"]) == 2
     assert "must be unique" in capsys.readouterr().err
-    assert run_main(main, ["--sales", str(twice), "--act", "false", "--quarantine", str(home / "bad")]) == 0
+    assert main(["--sales", str(twice), "--act", "false", "--quarantine", str(home / "bad")]) == 0
 
     after = last_run()
     assert after.data.metrics["outcomes_new"] == 0
@@ -219,7 +219,7 @@ def test_sales_that_break_the_contract_end_the_run_failed_with_one_message(home,
     path = home / "sales.csv"
     pd.DataFrame({"date": ["2024-01-01"], "product_id": ["A"], "units_sold": [1]}).to_csv(path, index=False)
 
-    code = run_main(main, ["--sales", str(path)])
+    code = main(["--sales", str(path)])
 
     assert code == 2
     assert capsys.readouterr().err.startswith("error: ")
@@ -303,7 +303,7 @@ def test_retrainings_that_others_started_count(home, statuses, retrained, failed
         run = client.create_run(experiment, tags={"job": "retrain"})
         client.set_terminated(run.info.run_id, status)
 
-    with monitoring_run():
+    with tracked_run("monitor"):
         past = with_recorded(Past(), retrainings())
 
     assert (past.retrained is not None, past.failed) == (retrained, failed)
@@ -318,7 +318,7 @@ def test_a_refresh_that_a_night_made_against_decay_counts(home, within, counts):
     run = client.create_run(experiment, tags=tags)
     client.set_terminated(run.info.run_id, "FINISHED")
 
-    with monitoring_run():
+    with tracked_run("monitor"):
         past = with_recorded(Past(), retrainings(), refreshed=refreshed_by_night())
 
     assert (past.refreshed is not None) == counts

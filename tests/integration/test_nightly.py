@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import nightly
-from pipelines.cli import EXIT_REFUSED, Terminated
 from pipelines.commands import JobError
 from pipelines.lock import only_one
+from pricing.runtime.cli import EXIT_REFUSED, Terminated
 from tests.experiments import FOREIGN, place, write_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes

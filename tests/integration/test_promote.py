@@ -16,7 +16,6 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines import history, production, promote, refresh, rollback
-from pipelines.cli import EXIT_REFUSED
 from pricing.config import load_config
 from pricing.data.build import build_panel, panel_frame
 from pricing.data.panel import Panel
@@ -27,6 +26,7 @@ from pricing.demand.state import span
 from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit, Entry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
+from pricing.runtime.cli import EXIT_REFUSED
 from tests.experiments import ROOT, cut_off_before
 from tests.promotions import figures, packed, persons_anchors
 from tests.versions import make_demand, make_panel

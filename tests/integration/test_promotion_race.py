@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from pricing.places import ROOT
+from pricing.paths import ROOT
 from pricing.registry.audit import Audit
 from pricing.registry.promotion import notice, refuse
 from tests.integration.promotion_racer import FolderRegistry

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from pipelines import promote, refresh, rollback
-from pipelines.cli import EXIT_REFUSED
 from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
@@ -22,6 +21,7 @@ from pricing.decision.facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
 from pricing.registry.version import LoadedVersion
+from pricing.runtime.cli import EXIT_REFUSED
 from tests.experiments import ROOT, cut_off_before
 from tests.integration.test_promote import Shop, shop, whole
 from tests.versions import make_demand, with_feast

@@ -18,11 +18,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from pipelines import etl, history, promote, refresh, retrain, rollback, train, tune
-from pipelines.cli import EXIT_REFUSED
 from pricing.decision.request import PriceRequest
 from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit
 from pricing.registry.version import load
+from pricing.runtime.cli import EXIT_REFUSED
 from tests.experiments import FOREIGN, TINY, write_sales
 from tests.integration.test_promote import Shop, whole
 from tests.servers import free_port, object_store, postgres, python, running

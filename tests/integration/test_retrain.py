@@ -12,9 +12,9 @@ import pytest
 from mlflow.entities import Run
 
 from pipelines import nightly, retrain
-from pipelines.cli import EXIT_REFUSED
 from pipelines.lock import only_one
 from pricing.config import load_config
+from pricing.runtime.cli import EXIT_REFUSED
 from tests.experiments import Place, cut_off_before, moved, place, write_config, write_sales
 
 

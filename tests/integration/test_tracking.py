@@ -12,12 +12,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.record import flatten
-from pipelines.tracking import child_environment, connect, tracked_run
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.fileio import redact_url
-from pricing.places import ROOT, pricing_home
+from pricing.paths import ROOT, pricing_home
+from pricing.runtime.inputs import flatten
+from pricing.runtime.mlflow_runs import child_environment, connect, tracked_run
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +149,8 @@ def _start_job(body: str) -> "subprocess.Popen[str]":
     code = textwrap.dedent(
         f"""
         import sys, time
-        from pipelines.cli import run_main
-        from pipelines.tracking import tracked_run
+        from pricing.runtime.cli import run_main
+        from pricing.runtime.mlflow_runs import tracked_run
 
         def job(argv):
             with tracked_run("train") as run:

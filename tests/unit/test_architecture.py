@@ -16,8 +16,8 @@ PROGRAMS = ("pipelines", "serving", "monitoring")
 PACKAGES = ("pricing", *PROGRAMS, "simulation")
 # Each may import itself and those before it.
 INWARD = (
-    *("errors", "arrays", "fileio", "places", "probe", "options", "output", "sections", "config"),
-    *("data", "demand", "decision", "registry"),
+    *("errors", "arrays", "fileio", "paths", "sections", "config"),
+    *("data", "demand", "decision", "registry", "runtime"),
 )
 FOLLOWER = "serving.follower"
 # Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.
@@ -25,7 +25,7 @@ DOORS = {
     "keras": ("pricing.demand.network",),
     "tensorflow": ("pricing.demand.network",),
     "lightgbm": ("pricing.demand.booster",),
-    "mlflow": ("pricing.registry.aliases", "pricing.registry.pyfunc", "pipelines."),
+    "mlflow": ("pricing.registry.aliases", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
     "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
     "shap": ("pipelines.shap_plots",),
     "flask": ("serving.",),

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import configure_logging, job_options, run_main
 from pricing.errors import HistoryError
-from pricing.options import UsageError
+from pricing.runtime.cli import UsageError, configure_logging, job_options, run_main
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,15 @@ import pandas as pd
 import pytest
 
 from benchmarks.monitoring_world import World, build
-from monitoring.cli import UsageError, options
+from monitoring.__main__ import job_options
 from monitoring.decisions import in_force, period_start
 from monitoring.watch import prices_held, rules
 from pricing.config import load_config
+from pricing.runtime.cli import UsageError
 
 
 def test_an_empty_value_counts_as_not_given_in_both_spellings():
-    read = options().parse(["--sales", "sales.csv", "--config=", "--act", "false"])
+    read = job_options().parse(["--sales", "sales.csv", "--config=", "--act", "false"])
 
     assert (read.sales, read.config, read.act) == ("sales.csv", None, "false")
 
@@ -23,7 +24,7 @@ def test_an_empty_value_counts_as_not_given_in_both_spellings():
 )
 def test_an_unknown_option_names_the_nearest(words, near):
     with pytest.raises(UsageError, match=near):
-        options().parse(words)
+        job_options().parse(words)
 
 
 def test_the_rules_take_their_limits_from_the_configuration():

@@ -1,33 +1,40 @@
 """The MLflow run around a job: where it is recorded, under which parent, and how it ends, whatever happens."""
 
+import http.client
 import logging
 import os
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_TYPE
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.cli import Terminated
-from pipelines.record import code_tags, log_config, log_environment
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.places import PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
-from pricing.probe import probe
+from pricing.paths import PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
+from pricing.runtime.cli import Terminated
+from pricing.runtime.inputs import code_tags, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
 EXPERIMENT = "pricing"
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
+_SECONDS = 5
+_DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow knows, besides the file of sqlite
 
 
 def connect() -> str:
@@ -200,3 +207,42 @@ def _end(status: str) -> None:
         mlflow.end_run(status)
     except MlflowException as error:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
+
+
+def probe(uri: str) -> None:
+    """Asks a tracking server or database once; an address of another kind, which MLflow knows or refuses, passes.
+
+    Raises:
+        RegistryError: It does not answer within 5 seconds, or cannot be one.
+    """
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme in ("http", "https"):
+        _probe_server(uri)
+    elif separator and scheme.partition("+")[0] in _DATABASES:
+        _probe_database(uri)
+
+
+def _probe_server(uri: str) -> None:
+    parts = urlsplit(uri)
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # urllib takes no name and password
+    try:
+        with urllib.request.urlopen(f"{bare.rstrip('/')}/health", timeout=_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; whether it lets us in shows at the first call
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise RegistryError(
+            f"{redact_url(uri)}: the tracking server does not answer ({error}); start it, or unset "
+            "MLFLOW_TRACKING_URI to work on this machine alone"
+        ) from error
+
+
+def _probe_database(uri: str) -> None:
+    shown = redact_url(uri)
+    try:
+        engine = create_engine(make_url(uri), connect_args={"connect_timeout": _SECONDS})
+        engine.connect().close()
+        engine.dispose()
+    except (SQLAlchemyError, ImportError, TypeError) as error:
+        hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
+        raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}{hint}") from error

@@ -1,0 +1,1 @@
+"""What all three programs stand on: the command line, and the MLflow runs around jobs."""

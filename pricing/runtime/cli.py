@@ -1,0 +1,291 @@
+"""The command line that all programs share: strict options, one clear message for a known error, exit codes, signals.
+
+What is empty is absent and what is unknown is refused by name, as `mlflow run` needs it.
+"""
+
+import argparse
+import io
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, TextIO
+
+from pricing.errors import NO_SALES, PricingError, nearest
+from pricing.paths import pricing_home
+
+EXIT_KNOWN_ERROR = 2
+EXIT_REFUSED = 3  # promote: a gate refused the version
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+_TRUE = ("true", "yes", "1", "on")
+_FALSE = ("false", "no", "0", "off")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an Exception, so that no handler of ordinary errors swallows it."""
+
+
+class UsageError(PricingError):
+    """A command line that cannot be understood; names the option at fault and the nearest known one."""
+
+
+class Options(argparse.ArgumentParser):
+    """An argument parser as strict as `mlflow run` needs it.
+
+    `mlflow run` passes every declared parameter, an absent one as an empty string, and appends an undeclared
+    `-P key=value` as `--key value`. So an empty value counts as not given, and an unknown option is refused by name.
+    """
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        self._needs_sales = False
+
+    def add_sales(self, *, needed: bool = True) -> None:
+        """Adds --sales; where it is `needed`, a command line without it is refused: no job makes up its sales."""
+        self._needs_sales = needed
+        self.add_argument(
+            "--sales",
+            metavar="WHERE",
+            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, completejourney (grocery sales), or "
+            "simulated (the built-in market)",
+        )
+
+    def add_flag(self, name: str, *, help: str) -> None:
+        """Adds a switch that may stand alone or take true/false, since `mlflow run` always passes a value."""
+        self.add_argument(name, nargs="?", const=True, default=False, type=_switch, metavar="true|false", help=help)
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Reads the options; `argv` is sys.argv's tail when None.
+
+        Raises:
+            UsageError: An option is unknown, lacks its value, has one of the wrong kind, or a required one is absent.
+        """
+        given = self._without_empty_values(list(sys.argv[1:] if argv is None else argv))
+        options, unknown = self.parse_known_args(given)
+        if unknown:
+            raise UsageError(self._explain_unknown(unknown))
+        if self._needs_sales and options.sales is None:
+            raise UsageError(NO_SALES)
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage and leaving, so that a run can record why it failed.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+    def _without_empty_values(self, argv: list[str]) -> list[str]:
+        known = self._option_string_actions
+        kept: list[str] = []
+        position = 0
+        while position < len(argv):
+            word = argv[position]
+            if word in known and argv[position + 1 : position + 2] == [""]:
+                position += 2
+                continue
+            if not (word.endswith("=") and word[:-1] in known):
+                kept.append(word)
+            position += 1
+        return kept
+
+    def _explain_unknown(self, unknown: Sequence[str]) -> str:
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        if not names:
+            return f"unexpected argument {unknown[0]!r}: every value follows an option; see {self.prog} --help"
+        parts = []
+        for name in names:
+            near = nearest(name.replace("-", "_"), known, cutoff=0.0)
+            parts.append(f"unknown option {name}" + (f", the nearest known one is {near}" if near else ""))
+        return "; ".join(parts) + f"; see {self.prog} --help"
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Makes the type of an option that is a whole number of at least `least`."""
+
+    def read(word: str) -> int:
+        if not word.lstrip("-").isdigit() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {word!r}")
+        return int(word)
+
+    return read
+
+
+def positive(word: str) -> float:
+    """Reads an option that is a number above 0."""
+    return _number(word, zero=False)
+
+
+def not_negative(word: str) -> float:
+    """Reads an option that is a number of at least 0."""
+    return _number(word, zero=True)
+
+
+def _number(word: str, *, zero: bool) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf or (number == 0 and not zero):
+        raise argparse.ArgumentTypeError(f"expected a number {'of at least' if zero else 'above'} 0, found {word!r}")
+    return number
+
+
+def _switch(word: str) -> bool:
+    if word.lower() in _TRUE:
+        return True
+    if word.lower() in _FALSE:
+        return False
+    raise argparse.ArgumentTypeError(f"expected true or false, found {word!r}")
+
+
+def job_options(job: str, description: str, *, sales: bool = True, needs_sales: bool = True) -> Options:
+    """Makes the parser of one job with the options that all jobs share.
+
+    Args:
+        job: The module's name, as in `python -m pipelines.JOB`.
+        description: What the job does, one sentence.
+        sales: Whether the job reads sales, and so takes --sales and --quarantine.
+        needs_sales: Whether it cannot do without them.
+    """
+    options = Options(f"python -m pipelines.{job}", description)
+    options.add_argument("--config", default=None, metavar="FILE", help="YAML laid over config/default.yaml")
+    if sales:
+        options.add_sales(needed=needs_sales)
+        options.add_argument(
+            "--quarantine",
+            default=None,
+            type=Path,
+            metavar="DIR",
+            help="write bad rows with their reasons here and go on; absent: bad rows stop the job",
+        )
+    return options
+
+
+def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """Runs one job at the program's edge and returns the process's exit code.
+
+    A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
+    the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback.
+
+    Args:
+        job: Takes the options not yet parsed, returns the exit code.
+        argv: The command line after the program's name; sys.argv's when None.
+    """
+    configure_logging()
+    os.environ.setdefault("PRICING_HOME", str(pricing_home()))
+    with _sigterm_raises(), reader_may_leave():
+        try:
+            return job(argv)
+        except PricingError as error:
+            print(f"error: {error}", file=sys.stderr)
+            _record_failure(str(error))
+            return EXIT_KNOWN_ERROR
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except Terminated:
+            print("stopped by SIGTERM", file=sys.stderr)
+            return EXIT_TERMINATED
+
+
+def configure_logging() -> None:
+    """Sends our own log lines from INFO (or PRICING_LOG_LEVEL) and everyone else's warnings to standard error.
+
+    What TensorFlow and MLflow say of themselves at every start is left out, here and in the jobs that this one starts.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a missing GPU is an error to it
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("mlflow").setLevel(_level("MLFLOW_LOGGING_LEVEL", "WARNING"))  # it may be imported already
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # warns of each network that is compiled anew
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    level = _level("PRICING_LOG_LEVEL", "INFO")
+    for name in ("pricing", "pipelines", "monitoring"):
+        logging.getLogger(name).setLevel(level)
+
+
+def _level(variable: str, default: str) -> str:
+    level = os.environ.get(variable, default).upper()
+    return level if level in logging.getLevelNamesMapping() else default
+
+
+def _record_failure(reason: str) -> None:
+    # Only a job that `mlflow run` started has a run before it has opened one; mlflow's import takes a second.
+    if os.environ.get("MLFLOW_RUN_ID"):
+        from pricing.runtime.mlflow_runs import explain_failure  # noqa: PLC0415
+
+        explain_failure(os.environ["MLFLOW_RUN_ID"], reason)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: its owner decides about signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Patient(io.TextIOBase):
+    def __init__(self, outer: TextIO) -> None:
+        self._outer = outer
+
+    def write(self, text: str) -> int:
+        try:
+            return self._outer.write(text)
+        except BrokenPipeError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._outer.flush()
+        except BrokenPipeError:
+            self._let_go()
+
+    def fileno(self) -> int:
+        return self._outer.fileno()
+
+    def isatty(self) -> bool:
+        return self._outer.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._outer.encoding
+
+    def _let_go(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._outer.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Whatever is printed inside never ends the job for want of a reader."""
+    outer = sys.stdout
+    sys.stdout = patient = _Patient(outer)
+    try:
+        yield
+    finally:
+        patient.flush()
+        sys.stdout = outer
