@@ -1,4 +1,7 @@
-"""The MLflow run around a job: where it is recorded, under which parent, and how it ends, whatever happens."""
+"""The MLflow run around a job: where it is recorded, under which parent, and how it ends, whatever happens.
+
+Also whether the tracking store can be reached, asked within seconds where MLflow would retry for minutes.
+"""
 
 import http.client
 import logging
