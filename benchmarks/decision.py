@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks.provenance import reminder
 from pricing.config import load_config
 from pricing.decision.choose import choose
-from pricing.decision.columns import Desk
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.resolve import Desk
 from tests.versions import make_demand, make_panel
 
 BATCH = 1000

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.provenance import reminder
 from pricing.config import load_config
 from pricing.decision.explanation import GROUPS, Quantity, explain
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from tests.versions import make_demand, make_panel
 

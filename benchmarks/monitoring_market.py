@@ -33,9 +33,9 @@ from pricing.data.market import Market, MarketConfig, simulate
 from pricing.data.market_policies import static
 from pricing.data.market_rollforward import Requests, Run, roll_forward
 from pricing.data.panel import Panel
-from pricing.decision.facts import ProductFacts
 from pricing.decision.log import SCHEMA, Entry, LogReading
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.backtest import backtest
 from pricing.demand.intervals import Width
 from pricing.demand.model import DemandModel

@@ -23,9 +23,9 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.market import MarketConfig, simulate
 from pricing.data.store import save_panel
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.state import span
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import Origin, pack
 from tests.versions import make_demand
 

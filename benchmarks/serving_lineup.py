@@ -18,7 +18,7 @@ import mlflow
 import numpy as np
 
 from pricing.data.features import PAST
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from tests.servers import free_port
 from tests.versions import make_panel, make_version
 

@@ -12,7 +12,7 @@ import numpy as np
 from pricing.data.anchors import Anchors
 from pricing.errors import RegistryError, VersionError
 from pricing.registry import CHAMPION, files
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import read_anchors
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pricing.data.panel import Event, Panel
 from pricing.data.plans import read_promotions
 from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.errors import SourceError
 from pricing.registry.version import LoadedVersion
 from pricing.sections import DataConfig

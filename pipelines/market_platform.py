@@ -13,8 +13,8 @@ from pricing.data.build import build_panel
 from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.market_rollforward import MAX_MOVE, Requests
 from pricing.data.panel import Panel
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.curve import Demand
 from pricing.errors import ConfigError

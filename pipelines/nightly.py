@@ -15,7 +15,7 @@ from pipelines.lock import only_one
 from pricing.config import Config, load_config
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run, write_note
 

@@ -24,8 +24,8 @@ from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.detailed import Detailed
-from pricing.decision.facts import RECENT, ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replacing

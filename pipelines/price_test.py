@@ -21,18 +21,18 @@ from pricing.config import DEFAULT_PATH, ModelConfig, load_config
 from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.facts import ProductFacts
 from pricing.decision.held_out import held_file, read_held
 from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import Estimate, cost_of, elasticity_from, find_draws
 from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, read_plan, write_plan
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
 

@@ -16,8 +16,8 @@ from pricing.data.anchors import Anchors, inherited
 from pricing.errors import RegistryError, VersionError
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.aliases import RegisteredVersion, Registry
 from pricing.registry.audit import Audit
+from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.version import LoadedVersion, load, read_anchors
 from pricing.runtime.mlflow_runs import connect
 

@@ -18,7 +18,6 @@ from pricing.config import Config, load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError, SourceError, VersionError
 from pricing.registry import CHALLENGER, CHAMPION
-from pricing.registry.aliases import RegisteredVersion
 from pricing.registry.gates import (
     FOLDS,
     Verdict,
@@ -34,6 +33,7 @@ from pricing.registry.gates import (
     unmeasured,
 )
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
+from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import Wish, because, move, notice, refuse
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main

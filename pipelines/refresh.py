@@ -22,11 +22,11 @@ from pricing.data.calendar import holidays_for
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.demand.state import expand, overlay
 from pricing.registry import CHALLENGER, CHAMPION
-from pricing.registry.aliases import RegisteredVersion
+from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import job_options, run_main

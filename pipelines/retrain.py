@@ -16,7 +16,7 @@ from pricing.config import Config, load_config
 from pricing.data.store import load_panel
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from pricing.runtime.cli import EXIT_REFUSED, job_options, positive, run_main
 from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import tracked_run, write_note

@@ -29,15 +29,15 @@ from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.plans import read_promotions
 from pricing.data.promotions import Promotions
-from pricing.decision.facts import ProductFacts
 from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import find_draws
 from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
+from pricing.decision.product_facts import ProductFacts
 from pricing.errors import HistoryError, RegistryError, VersionError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
-from pricing.registry.aliases import RegisteredVersion, Registry
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, knows_too_little
+from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import job_options, positive, run_main
 from pricing.runtime.inputs import describe_data, log_data

@@ -250,7 +250,7 @@ class _Lazy:
         if self._open is None:
             for name, value in _PATIENCE.items():
                 os.environ.setdefault(name, value)
-            from pricing.registry.aliases import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
+            from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
 
             self._open = MlflowRegistry(self._settings.config.registry.model_name, uri=self._settings.registry_uri)
         return self._open

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.fileio import replace_json
 from pricing.sections import TrialConfig
 

@@ -15,8 +15,8 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.lifts import Lift
 from pricing.data.panel import Panel
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.curve import Demand, DemandGrid, Offers
 from pricing.demand.grades import GRADES

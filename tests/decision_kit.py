@@ -10,8 +10,8 @@ import numpy as np
 from pricing.config import Config, load_config, parse_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
-from pricing.decision.circumstances import Circumstances
-from pricing.decision.facts import ProductFacts
+from pricing.decision.context import Circumstances
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, OWN_HISTORY
 

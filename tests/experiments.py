@@ -131,7 +131,7 @@ def cut_off_before(alias: str, *, folder: Path) -> dict[str, str]:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import os, signal\n"
-        "from pricing.registry.aliases import Registry\n"
+        "from pricing.registry.mlflow_registry import Registry\n"
         "point = Registry.point\n"
         "def cut_off(self, alias, number):\n"
         f"    if alias == {alias!r}:\n"

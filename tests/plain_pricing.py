@@ -7,7 +7,7 @@ import numpy as np
 
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
-from pricing.decision.circumstances import Circumstances
+from pricing.decision.context import Circumstances
 from pricing.demand import forecast, forward
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import Reader

@@ -7,7 +7,7 @@ from typing import Any
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError
 from pricing.registry.version import LoadedVersion, Origin, pack

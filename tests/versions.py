@@ -11,17 +11,17 @@ import numpy as np
 
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
+from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.market import simulate
 from pricing.data.market_config import MarketConfig
-from pricing.data.memory import Norms
 from pricing.data.panel import Event, Panel
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.combination import network_alone
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.model import DemandModel
-from pricing.demand.sheet import Priors
+from pricing.demand.product_parameters import Priors
 from pricing.demand.state import encode_panel
 from pricing.registry.version import LoadedVersion, Origin, pack
 

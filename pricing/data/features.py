@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pricing.arrays import Days, Floats, Ints
-from pricing.data.memory import (
+from pricing.data.ewma import (
     SUMMARY,
     Memory,
     Norms,
@@ -190,7 +190,7 @@ def restated_units(panel: Panel, norms: Norms) -> Floats:
 
 
 def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
-    """(product, period) what one period brings, by the names of `memory.Today`."""
+    """(product, period) what one period brings, by the names of `ewma.Today`."""
     usual = norms.usual_price[:, None]
     with np.errstate(invalid="ignore"):
         log_price = relative_price(panel.price, usual)

@@ -14,9 +14,9 @@ from pricing.arrays import Floats
 from pricing.decision.alone_limits import Field, lay
 from pricing.decision.candidates import EDGE
 from pricing.decision.choose import COST_WIDTH, NOTHING, SHORT, UNIDENTIFIED, Policy
-from pricing.decision.columns import Row
 from pricing.decision.confidence import CERTAIN, NO_STEP, chance_alone
 from pricing.decision.reasons import BIT
+from pricing.decision.resolve import Row
 from pricing.decision.stock import AMPLE, LARGEST_SIZE, TABLE, expected_sales
 from pricing.demand.curve import Curve, Single
 from pricing.demand.grades import CATEGORY as FROM_CATEGORY

@@ -8,10 +8,10 @@ import numpy as np
 
 from pricing.arrays import Floats
 from pricing.decision.candidates import EDGE, Lattice
-from pricing.decision.columns import Row
 from pricing.decision.guardrails import NUMBER
+from pricing.decision.price_grid import SLACK
 from pricing.decision.reasons import AT, BIT, GAVE_WAY
-from pricing.decision.rungs import SLACK
+from pricing.decision.resolve import Row
 from pricing.sections import Guardrails
 
 _INF = math.inf

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.decision.circumstances import Circumstances
+from pricing.decision.context import Circumstances
 from pricing.decision.guardrails import NUMBER, Limits, limits
+from pricing.decision.price_grid import Steps, rungs_of
 from pricing.decision.reasons import GAVE_WAY
-from pricing.decision.rungs import Steps, rungs_of
 from pricing.sections import DecisionConfig
 
 NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.decision.candidates import EDGE, Candidates, Lattice
-from pricing.decision.circumstances import Circumstances
 from pricing.decision.confidence import (
     CERTAIN,
     NO_STEP,
@@ -18,6 +17,7 @@ from pricing.decision.confidence import (
     relative_gain,
     shortfall,
 )
+from pricing.decision.context import Circumstances
 from pricing.decision.reasons import AT, BIT
 from pricing.decision.stock import Shelf
 from pricing.decision.strategies import Strategy, Worth, make_strategies

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.decision.choose import Choices
-from pricing.decision.columns import Columns
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision
+from pricing.decision.resolve import Columns
 
 SUMMARY = 9  # candidates that the decision log keeps of each decision
 

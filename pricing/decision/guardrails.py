@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.decision.circumstances import Circumstances
+from pricing.decision.context import Circumstances
 from pricing.decision.reasons import GAVE_WAY, GUARDRAILS
 from pricing.sections import Guardrails
 

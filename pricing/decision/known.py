@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pricing.arrays import Floats
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.curve import Demand
 
 

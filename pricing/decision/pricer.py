@@ -16,12 +16,12 @@ from pricing.data.lifts import Lift
 from pricing.decision.alone import Alone
 from pricing.decision.choose import Ask, Choices, Policy, choose
 from pricing.decision.cold_start import believed_demand, believed_elasticity
-from pricing.decision.columns import Columns, Desk
 from pricing.decision.detailed import Detailed, details, summarised
-from pricing.decision.facts import ProductFacts
 from pricing.decision.price_tests import NO_TESTS, Plan
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
+from pricing.decision.resolve import Columns, Desk
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
 from pricing.demand.curve import Demand
 from pricing.errors import RequestError

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.decision.circumstances import Circumstances
+from pricing.decision.context import Circumstances
 from pricing.decision.reasons import BIT
 from pricing.errors import ConfigError, nearest
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from pricing.arrays import Floats, Ints
 from pricing.data import features
-from pricing.data.memory import demand_above
+from pricing.data.ewma import demand_above
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.combination import LIMIT
 from pricing.errors import TrainingError
 
 if TYPE_CHECKING:
-    from pricing.demand.sampling import Table
+    from pricing.demand.batches import Table
 
 
 REACH: dict[Period, int] = {"day": 28, "week": 8}  # periods whose own units trees read; older ones are in the levels

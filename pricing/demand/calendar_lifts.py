@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data import features
+from pricing.data.ewma import Norms, demand_above
 from pricing.data.lifts import EventLifts, Placed, calendar_columns, place, spread
-from pricing.data.memory import Norms, demand_above
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 PASSES = 2  # a level that an event pulled up hides a part of it; the second pass knows of the first one's lifts

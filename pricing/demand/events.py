@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.demand.sampling import Table
+from pricing.demand.batches import Table
 
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a move
 YOUNG = 14  # rows of a product before its first move that is looked at: its level is a guess until then

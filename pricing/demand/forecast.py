@@ -11,7 +11,7 @@ from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import forward
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forward import Weights
-from pricing.demand.sheet import Sheet
+from pricing.demand.product_parameters import Sheet
 
 # Rows of the network's `known` input as `features.known_features` lays them out: 8 waves, 4 holidays, gap, known,
 # step; then the profile and the summary.

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
-from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.demand import forward
+from pricing.demand.batches import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
 from pricing.demand.elasticity import BETWEEN, Prior, Shrunk
 from pricing.demand.events import SPELL, Events
 from pricing.demand.grades import Evidence, Grades, grade_categories, grade_products
 from pricing.demand.network import Shape, Trainer, Weights
-from pricing.demand.sampling import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
 from pricing.demand.study import Forecast, Known, Study, believe, gather_evidence, learn, plan_study
 from pricing.sections import DemandConfig
 
@@ -65,7 +65,7 @@ def identify(
        and stock stay out of it, so that what they do to price is variation to learn from.
     2. The demand network forecasts the periods of each move from the day before, with the current elasticities in its
        offset and past sales restated by them.
-    3. Residual on residual, with a control for what routine moves tell of hidden demand (`moves`), then shrinkage.
+    3. Residual on residual, with a control for what routine moves tell of hidden demand (`endogeneity`), then shrinkage.
     4. Steps 2 and 3 again from there, `config.rounds` times in all.
 
     Args:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints, Strings
+from pricing.data.ewma import Memory, Norms, speaks_for_itself
 from pricing.data.lifts import EventLifts, Lift
-from pricing.data.memory import Memory, Norms, speaks_for_itself
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
 from pricing.demand.arrays import below, flatten
@@ -24,7 +24,7 @@ from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Evidence, Grades, blank_evidence
 from pricing.demand.paths import Levels, level_paths
-from pricing.demand.sheet import Priors, Standing, build_sheet
+from pricing.demand.product_parameters import Priors, Standing, build_sheet
 from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
 from pricing.errors import HistoryError, VersionError

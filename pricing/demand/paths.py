@@ -7,7 +7,7 @@ import numpy as np
 
 from pricing.arrays import Floats, Ints
 from pricing.data import features
-from pricing.data.memory import Norms, recall
+from pricing.data.ewma import Norms, recall
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import booster, forecast
 from pricing.demand.combination import FORECASTERS, Combination

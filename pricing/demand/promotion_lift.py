@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data import features
-from pricing.data.memory import HALF_LIVES, Norms, demand_above
+from pricing.data.ewma import HALF_LIVES, Norms, demand_above
 from pricing.data.panel import Panel
 from pricing.demand.clustered import cluster_spread, normal_factor
 from pricing.demand.study import FORTNIGHT

@@ -35,7 +35,7 @@ class Residuals:
         mean: (event,) units that the demand network expected at the price charged, with the current elasticity in its
             offset.
         price: (event,) log price over usual price less what the price network expected.
-        routine: (event,) the part of it that may answer to hidden demand (`moves.routine_part`).
+        routine: (event,) the part of it that may answer to hidden demand (`endogeneity.routine_part`).
         weight: (event,) recency weight, 0 or more.
         size: (event,) size of the negative binomial.
         weekend: (event,) what a stronger answer on weekends does to log units there, per unit: 0 on other days.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints, Strings
 from pricing.data import features
-from pricing.data.memory import Memory, Norms, blank_memory, select_memory
+from pricing.data.ewma import Memory, Norms, blank_memory, select_memory
 from pricing.data.panel import SERIES, STEP_DAYS, Panel
 from pricing.demand import forward
 from pricing.demand.forward import Weights

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.data.ewma import Norms
 from pricing.data.features import weekends
-from pricing.data.memory import Norms
 from pricing.data.panel import Panel
+from pricing.demand.batches import Table
 from pricing.demand.elasticity import (
     RAISED,
     Prior,
@@ -19,6 +20,7 @@ from pricing.demand.elasticity import (
     shrink,
     within_limits,
 )
+from pricing.demand.endogeneity import fit_moves, routine_part
 from pricing.demand.events import (
     AFTER,
     LATER,
@@ -43,9 +45,7 @@ from pricing.demand.grades import (
     TREND,
     Evidence,
 )
-from pricing.demand.moves import fit_moves, routine_part
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
-from pricing.demand.sampling import Table
 
 LEAST_STAGE = 0.2  # of a draw that prices must show; below it a test tells nothing
 # What is left of a round's step in the next one: half at least, and no more than four fifths.

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints
+from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST, restated_units
-from pricing.data.memory import Norms
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.units import Units, find_units, in_steps, typical_unit
+from pricing.demand.batches import Plan, Table, build_table, draw_batches
 from pricing.demand.booster import train_booster
 from pricing.demand.calendar_lifts import learn_lifts
 from pricing.demand.combination import network_alone, prior_weights, volume_rows
@@ -23,9 +24,8 @@ from pricing.demand.intervals import LEVEL_ERROR, Width
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.paths import Levels
+from pricing.demand.product_parameters import Priors
 from pricing.demand.promotion_lift import learn_promotion_lift
-from pricing.demand.sampling import Plan, Table, build_table, draw_batches
-from pricing.demand.sheet import Priors
 from pricing.demand.state import encode_panel
 from pricing.demand.study import recency_weights
 from pricing.errors import HistoryError

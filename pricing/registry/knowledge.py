@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names
 from pricing.demand.model import DemandModel
 

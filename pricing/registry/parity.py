@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.data.memory import select_memory
+from pricing.data.ewma import select_memory
 from pricing.data.panel import Panel
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, span

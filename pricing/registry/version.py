@@ -13,8 +13,8 @@ import pricing
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import CONTRACT_VERSION, STEP_DAYS
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import ConfigError, VersionError
 from pricing.registry import files, golden

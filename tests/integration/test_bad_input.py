@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from monitoring import __main__ as monitoring
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
 from pipelines.study import open_study
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from tests.experiments import FOREIGN, write_config, write_sales
 from tests.versions import shared_version
 

@@ -16,7 +16,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from tests.versions import make_panel, make_version
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]

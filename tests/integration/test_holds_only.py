@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pricing.decision.request import PriceRequest
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from tests.experiments import TINY, Place, place, write_sales
 

@@ -25,7 +25,7 @@ from pricing.decision.log_writer import LogWriter
 from pricing.demand import metrics
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, load
 from tests.experiments import FOREIGN, TINY
 

@@ -20,11 +20,11 @@ from pricing.config import load_config
 from pricing.data.build import build_panel, panel_frame
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
-from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit, Entry
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.experiments import ROOT, cut_off_before

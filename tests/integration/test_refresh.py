@@ -17,7 +17,7 @@ from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import SERIES, Event, Panel
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
 from pricing.registry.version import LoadedVersion

@@ -19,8 +19,8 @@ from sqlalchemy.engine import make_url
 
 from pipelines import etl, history, promote, refresh, retrain, rollback, train, tune
 from pricing.decision.request import PriceRequest
-from pricing.registry.aliases import Registry
 from pricing.registry.audit import Audit
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.experiments import FOREIGN, TINY, write_sales

@@ -23,7 +23,7 @@ import pytest
 
 from pricing.config import load_config
 from pricing.decision.log import read_decisions
-from pricing.registry.aliases import Registry
+from pricing.registry.mlflow_registry import Registry
 from serving.champion import LOOK_SECONDS
 from tests.servers import free_port, python, running
 from tests.versions import shared_version

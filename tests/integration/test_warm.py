@@ -15,7 +15,7 @@ from pricing.demand.folds import Fold
 from pricing.demand.model import DemandModel
 from pricing.demand.training import Start, Trained
 from pricing.errors import RegistryError
-from pricing.registry.aliases import RegisteredVersion
+from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.version import LoadedVersion, load
 from pricing.sections import DemandConfig
 from tests.promotions import packed

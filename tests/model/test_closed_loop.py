@@ -8,7 +8,7 @@ import pytest
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
 from pricing.demand.training import train

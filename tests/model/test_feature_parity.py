@@ -7,8 +7,8 @@ import pytest
 from demand_fakes import make_model, make_panel
 
 from pricing.demand import forward
+from pricing.demand.batches import baseline, build_table, gather_known
 from pricing.demand.curve import Offers
-from pricing.demand.sampling import baseline, build_table, gather_known
 from pricing.demand.state import span
 
 

@@ -13,13 +13,13 @@ from pricing.data.build import build_panel
 from pricing.data.market import simulate
 from pricing.data.market_config import MarketConfig
 from pricing.data.panel import Panel
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
 from pricing.demand import booster
 from pricing.demand.backtest import backtest
+from pricing.demand.batches import build_table
 from pricing.demand.model import DemandModel
-from pricing.demand.sampling import build_table
 from pricing.demand.state import span
 from pricing.demand.training import Trained, fit, train
 from pricing.sections import DemandConfig

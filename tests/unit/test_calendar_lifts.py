@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts
-from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.demand.calendar_lifts import learn_lifts
 from tests.feasts import CALENDAR, FEAST, START, TRUE, event, make_panel

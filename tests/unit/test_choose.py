@@ -10,7 +10,7 @@ from scipy import stats
 
 from pricing.config import Config
 from pricing.decision.choose import Choices, Policy, choose
-from pricing.decision.circumstances import Circumstances
+from pricing.decision.context import Circumstances
 from pricing.decision.reasons import codes
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pricing.data.panel import SERIES, Panel
 from pricing.demand import identification, state
+from pricing.demand.batches import build_table
 from pricing.demand.events import after_moves, find_moves
-from pricing.demand.sampling import build_table
 from pricing.demand.state import State, encode_panel, span
 from pricing.errors import HistoryError
 

@@ -8,6 +8,7 @@ from demand_fakes import make_norms, make_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pricing.data.ewma import Norms, speaks_for_itself
 from pricing.data.features import (
     competitor_gap,
     holiday_window,
@@ -15,7 +16,6 @@ from pricing.data.features import (
     promo_draw,
     weekdays,
 )
-from pricing.data.memory import Norms, speaks_for_itself
 from pricing.data.panel import SERIES
 from pricing.demand.state import span
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pricing.config import load_config, parse_config
 from pricing.decision.candidates import Lattice
 from pricing.decision.guardrails import NUMBER, limits
+from pricing.decision.price_grid import Endings, Points, Steps
 from pricing.decision.reasons import codes
-from pricing.decision.rungs import Endings, Points, Steps
 from pricing.errors import ConfigError
 from tests.decision_kit import circumstances, config
 

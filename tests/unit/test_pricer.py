@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.cold_start import believed_demand
-from pricing.decision.columns import Desk
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.resolve import Desk
 from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
 from pricing.errors import ConfigError, RequestError
 from tests.decision_kit import TODAY, ConstantElasticity, config, facts

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pricing.data.ewma import Norms
 from pricing.data.features import past_features
-from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.demand.promotion_lift import learn_promotion_lift
 from tests.feasts import make_panel

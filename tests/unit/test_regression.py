@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.moves import Moves, fit_moves, routine_part
+from pricing.demand.endogeneity import Moves, fit_moves, routine_part
 from pricing.demand.regression import CONTROL_SD, Residuals, difference, placebo, regress
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from pricing.config import load_config
 from pricing.decision.choose import Choices, choose
-from pricing.decision.columns import Columns, Desk
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.resolve import Columns, Desk
 from pricing.registry.version import LoadedVersion, load
 from tests.plain_pricing import plain_grid, plain_worth
 from tests.versions import shared_version

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pricing.data.ewma import FARTHEST, TAIL_SIZE, Norms, demand_above
 from pricing.data.features import past_features
-from pricing.data.memory import FARTHEST, TAIL_SIZE, Norms, demand_above
 from pricing.data.panel import Panel
 from pricing.demand.censoring import expected_above
 from pricing.demand.state import encode_panel, span
@@ -41,7 +41,7 @@ def levels(panel: Panel, *, norms: Norms | None = None) -> np.ndarray:
 def without_the_tail(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """The level if a sold-out day said only that it must not fall."""
     with monkeypatch.context() as patched:
-        patched.setattr("pricing.data.memory.demand_above", lambda units, *, mean: np.maximum(units, mean))
+        patched.setattr("pricing.data.ewma.demand_above", lambda units, *, mean: np.maximum(units, mean))
         return levels(panel)
 
 
@@ -132,7 +132,7 @@ def test_sold_out_days_are_carried_forward_as_if_encoded_from_scratch(split: int
 
 
 def test_the_hazard_is_the_normals() -> None:
-    from pricing.data.memory import _hazard  # noqa: PLC0415
+    from pricing.data.ewma import _hazard  # noqa: PLC0415
 
     z = np.linspace(-8.0, 30.0, 77)
 

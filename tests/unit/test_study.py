@@ -8,11 +8,11 @@ from demand_fakes import make_norms, make_panel
 
 from pricing.data.panel import Panel
 from pricing.demand import study as of
+from pricing.demand.batches import Table, build_table
 from pricing.demand.elasticity import Prior
 from pricing.demand.events import PATIENT, SPELL, after_cuts, after_moves, around_moves, during_tests, find_moves
 from pricing.demand.falsification import Check
 from pricing.demand.regression import Shift
-from pricing.demand.sampling import Table, build_table
 from pricing.demand.study import (
     Forecast,
     Known,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pricing.config import load_config
 from pricing.data.features import past_features
 from pricing.data.units import find_units, in_steps
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.model import DemandModel
 from tests.demand_fakes import make_model, make_norms, make_panel

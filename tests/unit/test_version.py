@@ -13,7 +13,7 @@ import pytest
 
 import pricing
 from pricing.config import ModelConfig, load_config
-from pricing.decision.facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts
 from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.golden import FIELDS

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
-from pricing.data.memory import Norms, recall
+from pricing.data.ewma import Norms, recall
 from pricing.demand import forward
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY

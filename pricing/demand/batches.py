@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
 from pricing.data import features
+from pricing.data.ewma import Norms
 from pricing.data.features import Past
-from pricing.data.memory import Norms
 from pricing.data.panel import Panel
 from pricing.data.units import in_steps
 from pricing.demand.network import Batch

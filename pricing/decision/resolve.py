@@ -14,10 +14,10 @@ from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.candidates import NEAR
 from pricing.decision.choose import Policy
-from pricing.decision.circumstances import Circumstances
-from pricing.decision.facts import ProductFacts
+from pricing.decision.context import Circumstances
 from pricing.decision.known import STRANGER, Known, known_products, typical
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import DELIVERIES, Demand, Offers

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from pricing.errors import RegistryError
-from pricing.registry.aliases import DESCRIPTION_LIMIT, Registry, shortened
+from pricing.registry.mlflow_registry import DESCRIPTION_LIMIT, Registry, shortened
 from pricing.registry.version import load
 from tests.promotions import packed
 

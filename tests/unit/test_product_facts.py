@@ -11,8 +11,8 @@ from pricing.data.gaps import COUNTED
 from pricing.data.panel import Panel
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import UNKNOWN
-from pricing.decision.facts import ProductFacts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from tests.decision_kit import config
 
