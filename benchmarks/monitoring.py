@@ -22,9 +22,9 @@ from benchmarks.monitoring_world import Truth, World, backtest_figures, build
 from benchmarks.provenance import reminder
 from monitoring import decay, scores
 from monitoring.calibration import calibrate, distance
-from monitoring.rules import Past, Situation, decide
+from monitoring.evaluate import rules
+from monitoring.policy import Past, Situation, decide
 from monitoring.samples import WATCHED, take
-from monitoring.watch import rules
 from pricing.config import load_config
 from pricing.data.panel import Panel
 from pricing.sections import MonitoringConfig

@@ -19,9 +19,9 @@ from scipy.stats import t as student
 
 from monitoring import decay, scores
 from monitoring.decisions import tabulate
-from monitoring.join import join
-from monitoring.rules import Outcome, Past, Situation, decide
-from monitoring.watch import rules
+from monitoring.evaluate import rules
+from monitoring.outcomes import join
+from monitoring.policy import Outcome, Past, Situation, decide
 from pipelines.calibration import described
 from pipelines.market_platform import price_requests
 from pipelines.recency import weigh

@@ -271,7 +271,7 @@ def get_price():
 
 # What ours changes about gunicorn, without what is of our application alone.
 ALIKE = """
-from serving.hooks import logger_class, post_worker_init, worker_class
+from serving.gunicorn_config import logger_class, post_worker_init, worker_class
 """
 
 FASTAPI = """

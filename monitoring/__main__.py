@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring import act, decay, doors, holdout, watch
+from monitoring import act, decay, evaluate, holdout, launchers
 from monitoring.alerts import DeliveryError
 from monitoring.champion import champion_number, find_champion
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
-from monitoring.memory import Memory
-from monitoring.rules import Action, Outcome, Past, decide
+from monitoring.evaluate import Watch
+from monitoring.policy import Action, Outcome, Past, decide
+from monitoring.store import Memory
 from monitoring.summary import drift_head, page, weekly_page
 from monitoring.tracking import record, refreshed_by_night, retrainings, with_recorded, within_a_night
-from monitoring.watch import Watch
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
@@ -58,15 +58,15 @@ def _monitor(argv: Sequence[str] | None) -> int:
         archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now, archive=archive)
         memory = Memory(home / "monitoring" / "monitoring.db")
-        door = doors.job_door(
+        door = launchers.job_door(
             config.monitoring,
             parameters={name: str(value) for name, value in given.items() if value},
             folder=home / "monitoring" / "jobs",
             experiment=run.info.experiment_id,
         )
         log_findings += act.settle(memory, door, now=now, lock_hours=config.monitoring.lock_hours)
-        seen = watch.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
-        figures = watch.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))
+        seen = evaluate.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
+        figures = evaluate.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))
         written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
         figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
         acting = options.act == "true"
@@ -143,10 +143,10 @@ def _decide(
 ) -> tuple[Outcome, int | None]:
     """What is due, and the number of the job that this run alone may start then."""
     runs, night = retrainings(), refreshed_by_night()
-    situation = watch.situation(seen, now=now, config=config)
+    situation = evaluate.situation(seen, now=now, config=config)
 
     def ask(past: Past) -> Outcome:
-        return decide(situation, with_recorded(past, runs, refreshed=night), watch.rules(config))
+        return decide(situation, with_recorded(past, runs, refreshed=night), evaluate.rules(config))
 
     return memory.claim(ask, now=now) if claims else (ask(memory.past(now=now)), None)
 
@@ -161,7 +161,7 @@ def _holdout(options: argparse.Namespace, seen: Watch) -> holdout.Holdout | None
 def _publish(figures: dict[str, float], config: Config) -> list[str]:
     known = {name: value for name, value in figures.items() if np.isfinite(value)}
     try:
-        doors.send_metrics(known, config.monitoring, model=config.registry.model_name, now=dt.datetime.now(dt.UTC))
+        launchers.send_metrics(known, config.monitoring, model=config.registry.model_name, now=dt.datetime.now(dt.UTC))
     except DeliveryError as error:
         return [str(error)]
     return []
@@ -169,7 +169,7 @@ def _publish(figures: dict[str, float], config: Config) -> list[str]:
 
 def _tell(outcome: Outcome, deed: act.Deed, *, seen: Watch, config: Config, memory: Memory, link: str) -> list[str]:
     repeat = act.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
-    takers = doors.alert_doors(config.monitoring)
+    takers = launchers.alert_doors(config.monitoring)
     return act.tell(outcome, deed, watch=seen, doors=takers, memory=memory, repeat=repeat)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
 from monitoring.champion import UNKNOWN
-from monitoring.doors import JobDoor, Order
+from monitoring.evaluate import Watch
 from monitoring.findings import Finding
-from monitoring.memory import Memory
-from monitoring.rules import Outcome
-from monitoring.watch import Watch
+from monitoring.launchers import JobDoor, Order
+from monitoring.policy import Outcome
+from monitoring.store import Memory
 
 MEND_SALES = (
     "Mend the source that is named; until then nothing is retrained and no states are carried forward. Prices go on "

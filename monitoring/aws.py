@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import Alert, DeliveryError
-from monitoring.doors import Order
+from monitoring.launchers import Order
 from pricing.sections import DoorsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})

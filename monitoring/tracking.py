@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from monitoring.rules import Past
+from monitoring.policy import Past
 from pricing.paths import PARENT_VARIABLE
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from monitoring.business import effect, line, weeks
+from monitoring.evaluate import SEED, Watch
 from monitoring.holdout import Holdout
 from monitoring.summary import Week
-from monitoring.watch import SEED, Watch
 from pricing.data.panel import STEP_DAYS, Panel
 
 WINDOW_DAYS = 28

@@ -53,7 +53,7 @@ def web_command(settings: Settings) -> list[str]:
     serving = settings.config.serving
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return [
-        *(sys.executable, "-m", "gunicorn", "--config", "python:serving.hooks"),
+        *(sys.executable, "-m", "gunicorn", "--config", "python:serving.gunicorn_config"),
         *("--bind", f"{host}:{settings.port}", "--workers", str(serving.workers)),
         *("--threads", str(serving.threads), "--keep-alive", "75"),
         *("--worker-tmp-dir", shared_memory(), "--graceful-timeout", "15", "--no-control-socket"),

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from pricing.registry.version import load
-from serving import trials
+from serving import price_tests
 from serving.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -21,11 +21,11 @@ def admit(folder: Path, *, settings: Settings | None = None) -> int:
     version = load(folder)
     requests = version.verify().requests
     if settings is not None:
-        share = trials.canary(settings.config.serving.challenger_share)
+        share = price_tests.canary(settings.config.serving.challenger_share)
         for path, trial in ((settings.trial_file, settings.config.serving.trial), (settings.canary_file, share)):
             try:
                 if trial is not None:
-                    trials.extend(path, version.facts, trial)
+                    price_tests.extend(path, version.facts, trial)
             except OSError as error:
                 _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
     return requests

@@ -12,18 +12,18 @@ from werkzeug.exceptions import HTTPException
 
 from pricing.decision.log_writer import LogWriter
 from pricing.decision.price_tests import NO_TESTS, read_plan
-from serving import analysis, catalogue, health, prices
+from serving import catalogue, explain_routes, health, prices
 from serving.api import Endpoint, endpoint_name, register
+from serving.authentication import Guard
 from serving.champion import Champion, Watch
 from serving.documents import endpoints as document_endpoints
-from serving.edge import HEADERS, count, problem_bytes, request_id
 from serving.embedded import Embedded
-from serving.express import Express
-from serving.guard import Guard
 from serving.holdout import Holdout
+from serving.hot_path import Express
 from serving.metrics import Exchange, Metrics
 from serving.prices import Desk
 from serving.problems import CONTENT_TYPE, ProblemError
+from serving.response_headers import HEADERS, count, problem_bytes, request_id
 from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
 from serving.watched import Watched
@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     app.extensions["pricing_shadow"] = desk.shadow
     table = [
         *prices.endpoints(desk),
-        *analysis.endpoints(service),
+        *explain_routes.endpoints(service),
         *catalogue.endpoints(service),
         *health.endpoints(service),
     ]

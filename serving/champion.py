@@ -14,9 +14,9 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
-from serving.pointer import Following, Pointer, read_following, read_pointer
+from serving.current_version import Following, Pointer, read_following, read_pointer
+from serving.price_tests import canary, deal, read, strata_of
 from serving.settings import Settings, check_trial
-from serving.trials import canary, deal, read, strata_of
 
 NO_VERSION = "none"
 LOOK_SECONDS = 0.2

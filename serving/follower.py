@@ -17,8 +17,8 @@ from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import replace_json
 from serving.admission import admit
 from serving.champion import FAULTS
+from serving.current_version import BAKED, Following, Places, Pointer, read_pointer, write_pointer
 from serving.logs import configure_logging, without_secrets
-from serving.pointer import BAKED, Following, Places, Pointer, read_pointer, write_pointer
 from serving.settings import Settings, read_settings
 from serving.source import Entry, Orders, Registry
 

@@ -11,15 +11,15 @@ from pricing.decision.detailed import Detailed
 from pricing.decision.log import Entry
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import RequestError
-from serving.answers import Answers
 from serving.api import Endpoint, encode, parse
 from serving.challenger import Shadow
 from serving.champion import Served
+from serving.fallback_chain import Answers
 from serving.items import one_by_one, sent_in
+from serving.price_tests import CHALLENGER
 from serving.problems import ProblemError, from_request_error, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
-from serving.trials import CHALLENGER
 
 EXAMPLE = {
     "product_id": "SKU12345",

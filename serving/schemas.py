@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
-from serving.pointer import Following
+from serving.current_version import Following
 from serving.problems import ProblemBody
 
 

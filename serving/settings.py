@@ -15,8 +15,8 @@ from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
 from pricing.paths import ROOT, SQLITE
 from pricing.sections import TrialConfig
+from serving.current_version import Places
 from serving.keys import ApiKey, read_keys
-from serving.pointer import Places
 
 
 @dataclass(frozen=True)

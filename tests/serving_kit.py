@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from serving.app import close_app, create_app
-from serving.pointer import Pointer, write_pointer
+from serving.current_version import Pointer, write_pointer
 from serving.service import Service
 from serving.settings import Settings, read_settings
 

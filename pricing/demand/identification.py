@@ -65,7 +65,8 @@ def identify(
        and stock stay out of it, so that what they do to price is variation to learn from.
     2. The demand network forecasts the periods of each move from the day before, with the current elasticities in its
        offset and past sales restated by them.
-    3. Residual on residual, with a control for what routine moves tell of hidden demand (`endogeneity`), then shrinkage.
+    3. Residual on residual, with what routine moves tell of hidden demand as a control (`endogeneity`); then
+       shrinkage.
     4. Steps 2 and 3 again from there, `config.rounds` times in all.
 
     Args:

@@ -14,7 +14,7 @@ import pytest
 
 from monitoring import alarms, aws
 from monitoring.alerts import Alert, DeliveryError, WebhookDoor
-from monitoring.doors import LocalDoor, Order, alert_doors, job_door, send_metrics
+from monitoring.launchers import LocalDoor, Order, alert_doors, job_door, send_metrics
 from pricing.config import load_config
 from pricing.runtime.cli import run_main
 

@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from benchmarks.monitoring_world import World, backtest_figures, build, entries, without
 from monitoring.__main__ import main
 from monitoring.holdout import Holdout, read, write
-from monitoring.memory import Memory
-from monitoring.rules import Past
+from monitoring.policy import Past
+from monitoring.store import Memory
 from monitoring.tracking import refreshed_by_night, retrainings, with_recorded
 from pricing.data.build import panel_frame
 from pricing.data.panel import Panel

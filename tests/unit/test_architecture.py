@@ -286,7 +286,11 @@ def test_serving_needs_nothing_outside_its_lock() -> None:
         ("monitoring/__init__.py", "import evidently", "one module of monitoring may"),
         ("monitoring/__init__.py", "import boto3", "one module of monitoring may"),
         ("serving/__init__.py", "import tensorflow", "only pricing.demand.network may"),
-        ("serving/__init__.py", "from pricing.registry import aliases", "only the follower's process talks to MLflow"),
+        (
+            "serving/__init__.py",
+            "from pricing.registry import mlflow_registry",
+            "only the follower's process talks to MLflow",
+        ),
         ("pricing/errors.py", "import pandas as pd", "serving must not load pandas"),
         ("pricing/__init__.py", "from scipy import stats", "serving must not load scipy"),
     ],

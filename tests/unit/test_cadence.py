@@ -19,7 +19,7 @@ from pricing.decision.cadence import (
 )
 from pricing.demand.curve import DELIVERIES
 from pricing.demand.state import span
-from tests.unit.test_facts import DAYS, panel
+from tests.unit.test_product_facts import DAYS, panel
 
 
 def delivered(days: np.ndarray, *, sold: np.ndarray, fill: float = 50.0) -> np.ndarray:

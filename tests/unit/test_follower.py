@@ -7,8 +7,8 @@ import pytest
 from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
+from serving.current_version import Following, Places, Pointer, read_following, read_pointer
 from serving.follower import RETRY_SECONDS, Follower, _bake
-from serving.pointer import Following, Places, Pointer, read_following, read_pointer
 from serving.source import Orders
 from tests.serving_kit import settings_in
 

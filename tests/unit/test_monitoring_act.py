@@ -14,14 +14,14 @@ from monitoring.calibration import Threshold
 from monitoring.champion import NOBODY, Champion
 from monitoring.decay import Breach
 from monitoring.decisions import load_decisions, tabulate
-from monitoring.doors import alert_doors, embedded, job_door
 from monitoring.drift import ColumnDrift, Drift
+from monitoring.evaluate import look, metrics, situation
 from monitoring.findings import Finding
-from monitoring.memory import Memory
-from monitoring.rules import Outcome
+from monitoring.launchers import alert_doors, embedded, job_door
+from monitoring.policy import Outcome
 from monitoring.samples import WATCHED
+from monitoring.store import Memory
 from monitoring.summary import Week, drift_head, weekly_page
-from monitoring.watch import look, metrics, situation
 from monitoring.week import tell_week
 from pricing.config import load_config, parse_config
 from pricing.decision.log import LogReading

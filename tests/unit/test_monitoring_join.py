@@ -11,7 +11,7 @@ from scipy import stats
 
 from benchmarks.monitoring_world import World, build, entries
 from monitoring.decisions import load_decisions, tabulate
-from monitoring.join import forecast_at, join
+from monitoring.outcomes import forecast_at, join
 from pricing.data.panel import Panel
 from pricing.decision.log import Entry, LogReading
 from pricing.decision.log_writer import LogWriter

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-from monitoring.memory import Memory
-from monitoring.rules import Outcome, Rules, Situation, decide
+from monitoring.policy import Outcome, Rules, Situation, decide
+from monitoring.store import Memory
 from pricing.errors import SourceError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)

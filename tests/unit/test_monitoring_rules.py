@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.rules import Past, Rules, Situation, decide
+from monitoring.policy import Past, Rules, Situation, decide
 
 RULES = Rules(
     windows=3,

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.monitoring_world import World, build
 from monitoring.__main__ import job_options
 from monitoring.decisions import in_force, period_start
-from monitoring.watch import prices_held, rules
+from monitoring.evaluate import prices_held, rules
 from pricing.config import load_config
 from pricing.runtime.cli import UsageError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.champion import Champion
-from serving.pointer import Pointer, write_pointer
+from serving.current_version import Pointer, write_pointer
 from tests.serving_kit import point_at, settings_in
 from tests.unit.test_follower import Entry, FakeRegistry, follower, places, pointed
 from tests.versions import shared_version

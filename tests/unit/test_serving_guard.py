@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pricing.errors import ConfigError
-from serving.guard import RateLimit
+from serving.authentication import RateLimit
 from serving.keys import find, read_keys
 from serving.settings import is_loopback
 from tests.serving_kit import REQUEST, open_shop, settings_in

@@ -19,9 +19,9 @@ from pricing.decision.request import Decision
 from pricing.demand.grades import CATEGORY
 from pricing.errors import ConfigError, RequestError
 from pricing.fileio import replace_json
+from serving.current_version import BAKED, Following, Pointer, write_pointer
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
-from serving.pointer import BAKED, Following, Pointer, write_pointer
 from tests.serving_kit import REQUEST, Shop, open_shop, settings_in
 from tests.versions import make_version, shared_panel, shared_version
 

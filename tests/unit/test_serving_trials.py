@@ -12,7 +12,7 @@ from pricing.errors import ConfigError
 from pricing.registry.version import load
 from pricing.sections import TrialConfig
 from serving.follower import admit
-from serving.trials import OUTSIDE, deal, extend, read, strata_of
+from serving.price_tests import OUTSIDE, deal, extend, read, strata_of
 from tests.serving_kit import REQUEST, open_shop, settings_in
 from tests.versions import shared_version
 

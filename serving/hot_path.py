@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from serving.edge import HEADERS, count, problem_bytes, request_id
-from serving.guard import Guard
+from serving.authentication import Guard
 from serving.metrics import Metrics
 from serving.problems import CONTENT_TYPE, ProblemError
+from serving.response_headers import HEADERS, count, problem_bytes, request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

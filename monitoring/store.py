@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from monitoring.rules import Outcome, Past
+from monitoring.policy import Outcome, Past
 from pricing.errors import SourceError
 
 _TABLES = """

@@ -12,8 +12,8 @@ from monitoring.champion import Champion
 from monitoring.decay import Verdict
 from monitoring.drift import Drift, compare
 from monitoring.findings import Finding, Level, counted
-from monitoring.join import Joined, join
-from monitoring.rules import Rules, Situation
+from monitoring.outcomes import Joined, join
+from monitoring.policy import Rules, Situation
 from monitoring.scores import Score
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.sections import MonitoringConfig
