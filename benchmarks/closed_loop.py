@@ -23,7 +23,7 @@ from pricing.data.panel import Panel
 from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
 from pricing.runtime.cli import job_options, run_main
-from tests.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
+from tests.kit.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
 
 HERE = Path(__file__).parent
 HISTORY, NIGHTS, LAST = 364, 60, 10

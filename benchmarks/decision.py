@@ -21,7 +21,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.decision.resolve import Desk
-from tests.versions import make_demand, make_panel
+from tests.kit.versions import make_demand, make_panel
 
 BATCH = 1000
 

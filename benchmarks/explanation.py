@@ -19,7 +19,7 @@ from pricing.decision.explanation import GROUPS, Quantity, explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
-from tests.versions import make_demand, make_panel
+from tests.kit.versions import make_demand, make_panel
 
 ORDINARY = {"current_stock": 5.0, "is_promo": True, "comp_price": 9.5}
 EVERYTHING: dict[str, Any] = {

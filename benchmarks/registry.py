@@ -27,7 +27,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.demand.state import span
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import Origin, pack
-from tests.versions import make_demand
+from tests.kit.versions import make_demand
 
 GOOD = {"wape": 0.4, "wape_naive": 0.5, "bias": 0.0, "coverage_80": 0.8, "coverage_95": 0.95}
 

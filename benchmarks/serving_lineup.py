@@ -19,8 +19,8 @@ import numpy as np
 
 from pricing.data.features import PAST
 from pricing.registry.mlflow_registry import Registry
-from tests.servers import free_port
-from tests.versions import make_panel, make_version
+from tests.kit.servers import free_port
+from tests.kit.versions import make_panel, make_version
 
 ROOT = Path(__file__).parent.parent
 MODEL, NETWORK = "pricing", "network"

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from tests.servers import free_port, python, running
+from tests.kit.servers import free_port, python, running
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = {"width": 1360, "height": 800}

@@ -109,21 +109,6 @@ def build_panel(
     return replace(panel, dates=panel.dates[own], **{name: getattr(panel, name)[:, own] for name in SERIES})
 
 
-def panel_frame(panel: Panel) -> pd.DataFrame:
-    """The panel as contract rows again, ordered by product and date; periods without a row are left out."""
-    row, column = np.nonzero(panel.present)
-    frame = pd.DataFrame(
-        {
-            "date": panel.dates[column].astype("datetime64[s]"),
-            "product_id": panel.product_ids[row],
-            "category": panel.categories[row],
-        }
-    )
-    for name in ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "is_promo", "is_holiday"):
-        frame[name] = getattr(panel, name)[row, column]
-    return frame
-
-
 def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     """The past of the frame's products as rows, with what was given then and not what was derived.
 

@@ -86,19 +86,3 @@ class Rules:
         short = usual * self._gaps.days_left(requests) / np.maximum(requests.stock, 0.5)
         dearer = price * np.maximum(short, 1.0) ** (1 / RULE_ELASTICITY)
         return np.clip(dearer, requests.lowest, requests.highest)
-
-
-class Randomised:
-    """Draws each product's price anew every week, uniformly within a fifth of list: what no confounder can reach."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
-        factor = np.empty(len(requests))
-        for row, product in enumerate(requests.product_id):
-            number = int(product[1:])
-            week = (requests.day + number) // 7
-            factor[row] = np.random.default_rng([self._seed, week, number]).uniform(0.8, 1.2)
-        return np.clip(np.round(factor * requests.list_price, 2), requests.lowest, requests.highest)

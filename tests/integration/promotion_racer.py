@@ -9,7 +9,7 @@ from pathlib import Path
 from pricing.errors import RegistryError
 from pricing.registry.audit import Audit
 from pricing.registry.promotion import Wish, move
-from tests.promotions import FakeRegistry, FakeVersion
+from tests.kit.promotions import FakeRegistry, FakeVersion
 
 
 class FolderRegistry(FakeRegistry):

@@ -13,8 +13,8 @@ from monitoring import __main__ as monitoring
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
 from pipelines.study import open_study
 from pricing.registry.mlflow_registry import Registry
-from tests.experiments import FOREIGN, write_config, write_sales
-from tests.versions import shared_version
+from tests.kit.experiments import FOREIGN, write_config, write_sales
+from tests.kit.versions import shared_version
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 DEAD = "http://127.0.0.1:9"

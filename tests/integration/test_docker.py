@@ -17,7 +17,7 @@ import mlflow
 import pytest
 
 from pricing.registry.mlflow_registry import Registry
-from tests.versions import make_panel, make_version
+from tests.kit.versions import make_panel, make_version
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

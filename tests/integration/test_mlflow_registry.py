@@ -9,7 +9,7 @@ import pytest
 from pricing.errors import RegistryError
 from pricing.registry.mlflow_registry import DESCRIPTION_LIMIT, Registry, shortened
 from pricing.registry.version import load
-from tests.promotions import packed
+from tests.kit.promotions import packed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 

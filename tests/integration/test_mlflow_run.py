@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.experiments import ROOT, Place, place, write_config, write_sales
-from tests.servers import free_port
+from tests.kit.experiments import ROOT, Place, place, write_config, write_sales
+from tests.kit.servers import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())

@@ -27,7 +27,7 @@ from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, load
-from tests.experiments import FOREIGN, TINY
+from tests.kit.experiments import FOREIGN, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

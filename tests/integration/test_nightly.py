@@ -14,7 +14,7 @@ from pipelines import nightly
 from pipelines.commands import JobError
 from pipelines.lock import only_one
 from pricing.runtime.cli import EXIT_REFUSED, Terminated
-from tests.experiments import FOREIGN, place, write_config
+from tests.kit.experiments import FOREIGN, place, write_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 STAGES = ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")

@@ -12,7 +12,7 @@ from pipelines.plots import FANS, draw_fans, forecast_plots
 from pipelines.price_plots import CATEGORIES, PRODUCTS, price_plots
 from pipelines.sensitivity import Sensitivity, analyse
 from pricing.registry.version import load
-from tests.versions import shared_panel, shared_version
+from tests.kit.versions import shared_panel, shared_version
 
 NAMES = ["forecast_fans", "calibration", "error_by_step", "error_by_class"]
 

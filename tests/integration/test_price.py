@@ -12,7 +12,7 @@ from pipelines.price import everything, main
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from tests.versions import shared_panel, shared_version
+from tests.kit.versions import shared_panel, shared_version
 
 PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
 

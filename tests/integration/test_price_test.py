@@ -9,9 +9,9 @@ import pytest
 from pipelines import train
 from pipelines.price_test import main
 from pricing.decision.price_tests import Plan, plan_file, read_plan, write_plan
-from tests.decision_kit import config
 from tests.integration.test_promote import Shop, whole
 from tests.integration.test_promote import shop as champion
+from tests.kit.decision import config
 from tests.unit.test_price_test_results import MONDAY, logged, panel_of
 
 __all__ = ["champion", "whole"]

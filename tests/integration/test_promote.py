@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from pipelines import history, production, promote, refresh, rollback
 from pricing.config import load_config
-from pricing.data.build import build_panel, panel_frame
+from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
 from pricing.decision.product_facts import ProductFacts
@@ -27,9 +27,10 @@ from pricing.registry.audit import Audit, Entry
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
-from tests.experiments import ROOT, cut_off_before
-from tests.promotions import figures, packed, persons_anchors
-from tests.versions import make_demand, make_panel
+from tests.kit.experiments import ROOT, cut_off_before
+from tests.kit.panels import panel_frame
+from tests.kit.promotions import figures, packed, persons_anchors
+from tests.kit.versions import make_demand, make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 

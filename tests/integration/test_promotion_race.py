@@ -12,8 +12,8 @@ from pricing.paths import ROOT
 from pricing.registry.audit import Audit
 from pricing.registry.promotion import notice, refuse
 from tests.integration.promotion_racer import FolderRegistry
-from tests.promotions import FakeRegistry
-from tests.servers import postgres as postgres_server
+from tests.kit.promotions import FakeRegistry
+from tests.kit.servers import postgres as postgres_server
 from tests.unit.test_promotion import wish
 
 RACERS, ROUNDS = 4, 12

@@ -12,7 +12,7 @@ from pricing.config import load_config
 from pricing.data.panel import Panel
 from pricing.demand.folds import Fold
 from pricing.sections import DemandConfig
-from tests.versions import make_panel
+from tests.kit.versions import make_panel
 
 CONFIG = load_config().demand.model_copy(update={"horizon": 28, "min_history": 60})
 WHOLE = make_panel(days=150)

@@ -22,9 +22,9 @@ from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED
-from tests.experiments import ROOT, cut_off_before
 from tests.integration.test_promote import Shop, shop, whole
-from tests.versions import make_demand, with_feast
+from tests.kit.experiments import ROOT, cut_off_before
+from tests.kit.versions import make_demand, with_feast
 
 __all__ = ["shop", "whole"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes

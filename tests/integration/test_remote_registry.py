@@ -23,9 +23,9 @@ from pricing.registry.audit import Audit
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import EXIT_REFUSED
-from tests.experiments import FOREIGN, TINY, write_sales
 from tests.integration.test_promote import Shop, whole
-from tests.servers import free_port, object_store, postgres, python, running
+from tests.kit.experiments import FOREIGN, TINY, write_sales
+from tests.kit.servers import free_port, object_store, postgres, python, running
 
 __all__ = ["whole"]
 GATES: dict[str, Any] = TINY["registry"]["gates"]

@@ -25,8 +25,8 @@ from pricing.config import load_config
 from pricing.decision.log import read_decisions
 from pricing.registry.mlflow_registry import Registry
 from serving.champion import LOOK_SECONDS
-from tests.servers import free_port, python, running
-from tests.versions import shared_version
+from tests.kit.servers import free_port, python, running
+from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
 MODEL = "pricing"

@@ -7,8 +7,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from tests.serving_kit import open_shop
-from tests.versions import shared_version
+from tests.kit.serving import open_shop
+from tests.kit.versions import shared_version
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])

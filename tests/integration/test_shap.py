@@ -23,7 +23,7 @@ from pricing.decision.explanation import GROUPS, Explanation, explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.registry.version import LoadedVersion, load
-from tests.versions import make_version, shared_version
+from tests.kit.versions import make_version, shared_version
 
 TODAY = dt.date(2023, 8, 1)
 REQUESTS: dict[str, dict[str, Any]] = {

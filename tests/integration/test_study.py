@@ -23,9 +23,9 @@ from pipelines.study import DEFAULT, RETRIES, begun, conclusion, drawn, open_stu
 from pipelines.trial import Batch, run_batch
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
-from tests.experiments import ROOT, Place, place, write_config
-from tests.servers import postgres
-from tests.versions import shared_panel
+from tests.kit.experiments import ROOT, Place, place, write_config
+from tests.kit.servers import postgres
+from tests.kit.versions import shared_panel
 
 SILENT = 4  # seconds after which a machine is taken for lost
 
@@ -284,7 +284,7 @@ def test_two_processes_share_one_study(study: optuna.Study, config: Config, here
     from pipelines.trial import Batch, run_batch
     from pricing.config import load_config
     from types import SimpleNamespace
-    from tests.versions import shared_panel
+    from tests.kit.versions import shared_panel
     config = load_config({str(here.folder / "tiny.yaml")!r})
     study = open_study({url!r}, name="s", tuning=config.tuning)
     def score(panel, demand, *, calendar, on_fold):

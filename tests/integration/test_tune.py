@@ -20,8 +20,8 @@ from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError
 from pricing.sections import DemandConfig
-from tests.experiments import Place, place, write_config, write_sales
-from tests.versions import shared_panel
+from tests.kit.experiments import Place, place, write_config, write_sales
+from tests.kit.versions import shared_panel
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(
     from pipelines.study import open_study
     from pipelines.trial import Batch, run_batch
     from pricing.config import load_config
-    from tests.versions import shared_panel
+    from tests.kit.versions import shared_panel
     config = load_config({str(here.folder / "tiny.yaml")!r})
     study = open_study({str(here.folder / "journal.log")!r}, name="s", tuning=config.tuning)
     def score(*_, **__):

@@ -18,8 +18,8 @@ from pricing.errors import RegistryError
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.version import LoadedVersion, load
 from pricing.sections import DemandConfig
-from tests.promotions import packed
-from tests.versions import UNITS, make_demand, make_panel
+from tests.kit.promotions import packed
+from tests.kit.versions import UNITS, make_demand, make_panel
 
 CONFIG = load_config().demand.model_copy(update={"units": UNITS, "horizon": 28, "min_history": 60})
 

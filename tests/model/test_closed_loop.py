@@ -13,7 +13,7 @@ from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
 from pricing.demand.training import train
 from pricing.registry.version import Origin, load, pack
-from tests.closed_loop import Nights, Shop, run_nights
+from tests.kit.closed_loop import Nights, Shop, run_nights
 from tests.model.test_network import TINY
 
 PRODUCTS = 10

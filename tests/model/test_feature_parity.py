@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from demand_fakes import make_model, make_panel
 
 from pricing.demand import forward
 from pricing.demand.batches import baseline, build_table, gather_known
 from pricing.demand.curve import Offers
 from pricing.demand.state import span
+from tests.kit.demand_fakes import make_model, make_panel
 
 
 @pytest.mark.parametrize("step", [1, 2, 9, 28])

@@ -23,7 +23,7 @@ from pricing.demand.model import DemandModel
 from pricing.demand.state import span
 from pricing.demand.training import Trained, fit, train
 from pricing.sections import DemandConfig
-from tests.experiments import TINY
+from tests.kit.experiments import TINY
 
 
 def tiny(**changes: object) -> DemandConfig:

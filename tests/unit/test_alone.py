@@ -18,8 +18,8 @@ from pricing.decision.pricer import FEW, Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.model import DemandModel
 from pricing.registry.version import LoadedVersion, load
-from tests.decision_kit import config
-from tests.versions import shared_version
+from tests.kit.decision import config
+from tests.kit.versions import shared_version
 
 STRATEGIES = ("margin", "revenue", "clearance", "match")
 GUARDRAILS: list[dict[str, Any]] = [

@@ -15,7 +15,7 @@ from pricing.demand.baselines import (
     flat_median,
     seasonal_naive,
 )
-from tests.demand_fakes import make_panel
+from tests.kit.demand_fakes import make_panel
 
 
 def slow_naive(units: np.ndarray, present: np.ndarray, *, season: int, at: int) -> float:

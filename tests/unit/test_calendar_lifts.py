@@ -12,7 +12,7 @@ from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts
 from pricing.data.panel import Panel
 from pricing.demand.calendar_lifts import learn_lifts
-from tests.feasts import CALENDAR, FEAST, START, TRUE, event, make_panel
+from tests.kit.feasts import CALENDAR, FEAST, START, TRUE, event, make_panel
 
 
 def learn(panel: Panel, **more: object) -> EventLifts:

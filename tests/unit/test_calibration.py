@@ -21,7 +21,7 @@ from pipelines.calibration import (
     volatility_class,
     weekly,
 )
-from tests.demand_fakes import make_panel
+from tests.kit.demand_fakes import make_panel
 
 
 def scored(actual: np.ndarray, *, mean: float, size: float) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pricing.decision.context import Circumstances
 from pricing.decision.reasons import codes
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
-from tests.decision_kit import circumstances, config
+from tests.kit.decision import circumstances, config
 
 NEXT_DELIVERY = 7
 

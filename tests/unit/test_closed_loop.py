@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pricing.config import Config, load_config
-from tests.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
+from tests.kit.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
 
 ELASTICITIES = (1.5, 2.0, 2.5, 3.5)
 MARGINS = (0.25, 0.30, 0.35, 0.40, 0.45)  # within 0.10 of the one assumed

@@ -9,7 +9,7 @@ from pricing.decision.cold_start import LEAST_ELASTICITY, STEEPEST, believed_dem
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.stock import Shelf
-from tests.decision_kit import TODAY, config
+from tests.kit.decision import TODAY, config
 
 USUAL = (2.5, 0.8)
 

@@ -20,7 +20,7 @@ from pricing.demand.combination import (
 )
 from pricing.demand.curve import Offers
 from pricing.demand.weights import choose_weights
-from tests.demand_fakes import make_model, make_panel
+from tests.kit.demand_fakes import make_model, make_panel
 
 EQUAL = prior_weights(200, context=120)
 

@@ -7,7 +7,7 @@ from scipy import stats
 from pricing.decision.choose import Policy, choose
 from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, normal_chance, relative_gain
 from pricing.demand.curve import DemandGrid
-from tests.decision_kit import circumstances, config
+from tests.kit.decision import circumstances, config
 
 Z = np.array([stats.norm.ppf((place + 0.5) / 8) for place in range(8)])  # eight equally likely nodes
 EVEN = np.full(8, 1 / 8)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from demand_fakes import make_model, make_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from pricing.demand.forecast import ELASTICITY_Z, LEVEL_Z
 from pricing.demand.model import DemandModel, admit
 from pricing.demand.state import expand
 from pricing.errors import HistoryError, VersionError
+from tests.kit.demand_fakes import make_model, make_panel
 
 MODEL = make_model(make_panel())
 

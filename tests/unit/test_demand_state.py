@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from demand_fakes import make_model, make_norms, make_panel, make_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from pricing.demand.batches import build_table
 from pricing.demand.events import after_moves, find_moves
 from pricing.demand.state import State, encode_panel, span
 from pricing.errors import HistoryError
+from tests.kit.demand_fakes import make_model, make_norms, make_panel, make_weights
 
 
 def leaves(state: State) -> list[np.ndarray]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.serving_kit import open_shop
-from tests.versions import shared_version
+from tests.kit.serving import open_shop
+from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = yaml.safe_load((ROOT / "config" / "default.yaml").read_text(encoding="utf-8"))

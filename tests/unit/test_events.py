@@ -19,7 +19,7 @@ from pricing.data.plans import read_promotions
 from pricing.data.store import load_panel, save_panel
 from pricing.errors import ConfigError, PlanError, SourceError
 from pricing.sections import DataConfig
-from tests.feasts import CALENDAR, event, make_panel
+from tests.kit.feasts import CALENDAR, event, make_panel
 
 DATA = load_config().data
 

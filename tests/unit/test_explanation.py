@@ -18,10 +18,10 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.registry.knowledge import MEANINGS
 from pricing.registry.version import load
-from tests.decision_kit import TODAY as KIT_TODAY
-from tests.decision_kit import ConstantElasticity, config, facts
-from tests.serving_kit import REQUEST, Shop, open_shop
-from tests.versions import shared_version, with_feast
+from tests.kit.decision import TODAY as KIT_TODAY
+from tests.kit.decision import ConstantElasticity, config, facts
+from tests.kit.serving import REQUEST, Shop, open_shop
+from tests.kit.versions import shared_version, with_feast
 
 TODAY = dt.date(2023, 8, 1)
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from demand_fakes import make_norms, make_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from pricing.data.features import (
 )
 from pricing.data.panel import SERIES
 from pricing.demand.state import span
+from tests.kit.demand_fakes import make_norms, make_panel
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,7 +10,7 @@ pytest.importorskip("pricing.decision.pricer")
 from serving.current_version import Following, Places, Pointer, read_following, read_pointer
 from serving.follower import RETRY_SECONDS, Follower, _bake
 from serving.source import Orders
-from tests.serving_kit import settings_in
+from tests.kit.serving import settings_in
 
 
 @dataclass(frozen=True)

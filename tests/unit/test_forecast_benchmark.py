@@ -30,7 +30,7 @@ from pricing.data.contract import check
 from pricing.data.panel import STEP_DAYS
 from pricing.demand.baselines import chosen
 from pricing.demand.folds import walk_forward
-from tests.demand_fakes import make_panel
+from tests.kit.demand_fakes import make_panel
 
 LENGTHS = {"m5": 1913, "oj": 121, "cj": 52, "cjday": 364, "tafeng": 120}  # periods of the data sets
 

@@ -17,7 +17,7 @@ from pricing.registry.gates import (
     state_gates,
 )
 from pricing.sections import DemandConfig, GatesConfig
-from tests.promotions import figures, without
+from tests.kit.promotions import figures, without
 
 LIMITS: GatesConfig = load_config().registry.gates
 DEMAND: DemandConfig = load_config().demand

@@ -13,7 +13,7 @@ from pricing.decision.guardrails import NUMBER, limits
 from pricing.decision.price_grid import Endings, Points, Steps
 from pricing.decision.reasons import codes
 from pricing.errors import ConfigError
-from tests.decision_kit import circumstances, config
+from tests.kit.decision import circumstances, config
 
 money = st.floats(0.02, 1e6)
 

@@ -12,7 +12,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from serving import gunicorn_config
 from serving.__main__ import web_command
-from tests.serving_kit import settings_in
+from tests.kit.serving import settings_in
 
 
 def test_the_busier_worker_hesitates_longer_but_never_long(monkeypatch: pytest.MonkeyPatch) -> None:

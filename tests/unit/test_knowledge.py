@@ -33,7 +33,7 @@ from pricing.registry.knowledge import (
     unit_shares,
 )
 from pricing.registry.version import LoadedVersion, load
-from tests.versions import make_demand, make_version, shared_panel
+from tests.kit.versions import make_demand, make_version, shared_panel
 
 TODAY = dt.date(2023, 8, 1)
 

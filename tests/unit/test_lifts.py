@@ -18,7 +18,7 @@ from pricing.demand.curve import Offers
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
 from pricing.registry.parity import parity
-from tests.demand_fakes import make_model, make_panel
+from tests.kit.demand_fakes import make_model, make_panel
 
 START = np.datetime64("2024-01-01")
 DATES = START + np.arange(60)

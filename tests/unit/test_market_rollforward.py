@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pricing.arrays import Floats
 from pricing.data.market import BAND, Market, MarketConfig, simulate
-from pricing.data.market_policies import CostPlus, Randomised, Rules, match_competitor, static
+from pricing.data.market_policies import CostPlus, Rules, match_competitor, static
 from pricing.data.market_rollforward import Requests, roll_forward
 from pricing.data.market_supply import Shelf
 from pricing.errors import ConfigError
@@ -18,6 +19,22 @@ CONFIG = MarketConfig(products=24, days=200, future=40, seed=6, unseen=0.1)
 @pytest.fixture(scope="module")
 def market() -> Market:
     return simulate(CONFIG)
+
+
+class Randomised:
+    """Draws each product's price anew every week, uniformly within a fifth of list: what no confounder can reach."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, requests: Requests) -> Floats:
+        """Prices a morning."""
+        factor = np.empty(len(requests))
+        for row, product in enumerate(requests.product_id):
+            number = int(product[1:])
+            week = (requests.day + number) // 7
+            factor[row] = np.random.default_rng([self._seed, week, number]).uniform(0.8, 1.2)
+        return np.clip(np.round(factor * requests.list_price, 2), requests.lowest, requests.highest)
 
 
 def dearer(share: float) -> object:

@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.model_card import model_card
 from pricing.demand.grades import AT_LIMIT, OWN_HISTORY, PRIOR_ONLY, TREND
 from pricing.registry.version import LoadedVersion, load
-from tests.versions import shared_version, with_feast
+from tests.kit.versions import shared_version, with_feast
 
 SCORES = {"wape": 0.3, "wape_naive": 0.4, "coverage_80": 0.8, "coverage_95": 0.95}
 OLD: dict[str, Any] = {

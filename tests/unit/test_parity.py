@@ -12,7 +12,7 @@ from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
 from pricing.registry.gates import failed, state_gates
 from pricing.registry.parity import covers, parity
-from tests.versions import make_demand, make_panel
+from tests.kit.versions import make_demand, make_panel
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pricing.decision.price_tests import NO_TESTS, Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from serving.prices import entry
-from tests.decision_kit import TODAY, ConstantElasticity, config, facts
+from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
 MONDAY = dt.date(2025, 3, 3)
 WEEKS = 8

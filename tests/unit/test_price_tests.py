@@ -18,7 +18,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, SourceError
-from tests.decision_kit import TODAY, ConstantElasticity, config, facts
+from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
 MONDAY = dt.date(2025, 3, 3)
 DAYS = [MONDAY + dt.timedelta(days=day) for day in range(21)]

@@ -20,8 +20,8 @@ from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.resolve import Desk
 from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
 from pricing.errors import ConfigError, RequestError
-from tests.decision_kit import TODAY, ConstantElasticity, config, facts
-from tests.demand_fakes import make_model, make_panel
+from tests.kit.decision import TODAY, ConstantElasticity, config, facts
+from tests.kit.demand_fakes import make_model, make_panel
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NODES = (2.0, 2.3, 2.7, 3.0)

@@ -14,7 +14,7 @@ from pricing.decision.cadence import UNKNOWN
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
-from tests.decision_kit import config
+from tests.kit.decision import config
 
 DAYS = 120
 

@@ -11,7 +11,7 @@ from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit, Entry
 from pricing.registry.promotion import Wish, earlier_champion, move, notice, refuse
-from tests.promotions import FakeRegistry
+from tests.kit.promotions import FakeRegistry
 
 
 @pytest.fixture

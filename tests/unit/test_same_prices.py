@@ -13,8 +13,8 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.decision.resolve import Columns, Desk
 from pricing.registry.version import LoadedVersion, load
-from tests.plain_pricing import plain_grid, plain_worth
-from tests.versions import shared_version
+from tests.kit.plain_pricing import plain_grid, plain_worth
+from tests.kit.versions import shared_version
 
 CONFIG = load_config()
 

@@ -22,8 +22,8 @@ from pricing.demand.sensitivity import (
     contexts,
     read_curves,
 )
-from tests.decision_kit import ConstantElasticity
-from tests.demand_fakes import make_model, make_panel
+from tests.kit.decision import ConstantElasticity
+from tests.kit.demand_fakes import make_model, make_panel
 
 RATIOS = np.array([0.7, 0.85, 0.95, 1.0, 1.2, 1.35])
 SUNDAY = np.datetime64("2024-03-31")

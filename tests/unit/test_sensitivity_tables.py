@@ -14,7 +14,7 @@ from pipelines.sensitivity import Sensitivity, analyse, price_levels, seen_ratio
 from pipelines.sensitivity_page import dependence, sensitivity_page
 from pricing.demand.sensitivity import CONTEXTS, ORDINARY
 from pricing.registry.version import LoadedVersion, load
-from tests.versions import shared_panel, shared_version
+from tests.kit.versions import shared_panel, shared_version
 
 LISTED = 1.0
 

@@ -16,8 +16,8 @@ from pricing.decision.pricer import Pricer
 from pricing.errors import RequestError, VersionError
 from serving import champion
 from serving.champion import RETRY_SECONDS, Watch
-from tests.serving_kit import REQUEST, Shop, challenge, open_shop
-from tests.versions import shared_version
+from tests.kit.serving import REQUEST, Shop, challenge, open_shop
+from tests.kit.versions import shared_version
 
 PRODUCTS = [f"P{number:05d}" for number in range(1, 13)]
 

@@ -7,9 +7,9 @@ import pytest
 
 from serving.champion import Champion
 from serving.current_version import Pointer, write_pointer
-from tests.serving_kit import point_at, settings_in
+from tests.kit.serving import point_at, settings_in
+from tests.kit.versions import shared_version
 from tests.unit.test_follower import Entry, FakeRegistry, follower, places, pointed
-from tests.versions import shared_version
 
 
 def test_a_version_damaged_since_it_was_verified_is_fetched_anew(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from serving.embedded import Embedded
 from serving.metrics import Metrics
-from tests.serving_kit import open_shop
-from tests.versions import shared_version
+from tests.kit.serving import open_shop
+from tests.kit.versions import shared_version
 
 
 class Clock:

@@ -7,8 +7,8 @@ from pricing.errors import ConfigError
 from serving.authentication import RateLimit
 from serving.keys import find, read_keys
 from serving.settings import is_loopback
-from tests.serving_kit import REQUEST, open_shop, settings_in
-from tests.versions import shared_version
+from tests.kit.serving import REQUEST, open_shop, settings_in
+from tests.kit.versions import shared_version
 
 SHOP_KEY, ADMIN_KEY = "shop-0123456789abcdef", "admin-0123456789abcdef"
 KEYS = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pricing.decision.alone import Alone
-from tests.serving_kit import REQUEST, Shop, open_shop
-from tests.versions import shared_version
+from tests.kit.serving import REQUEST, Shop, open_shop
+from tests.kit.versions import shared_version
 
 DEAR = {"current_price": 1.3, "list_price": 1.2, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
 

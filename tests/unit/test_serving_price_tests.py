@@ -8,8 +8,8 @@ import pytest
 
 from pricing.decision.log import read_decisions
 from pricing.decision.price_tests import Plan, PriceTest, write_plan
-from tests.serving_kit import NOW, REQUEST, Shop, open_shop
-from tests.versions import shared_version
+from tests.kit.serving import NOW, REQUEST, Shop, open_shop
+from tests.kit.versions import shared_version
 
 MONDAY = NOW.date() - dt.timedelta(days=NOW.date().weekday())
 ASKED = {"is_promo": False, "current_price": 1.2, "list_price": 1.2, "unit_cost": 0.5, "comp_price": ...}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pricing.decision.alone import Alone
 from pricing.decision.log import read_decisions
 from serving import items, problems
-from tests.serving_kit import REQUEST, Shop, open_shop
-from tests.versions import shared_version
+from tests.kit.serving import REQUEST, Shop, open_shop
+from tests.kit.versions import shared_version
 
 
 @pytest.fixture

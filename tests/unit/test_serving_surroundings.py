@@ -22,8 +22,8 @@ from pricing.fileio import replace_json
 from serving.current_version import BAKED, Following, Pointer, write_pointer
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
-from tests.serving_kit import REQUEST, Shop, open_shop, settings_in
-from tests.versions import make_version, shared_panel, shared_version
+from tests.kit.serving import REQUEST, Shop, open_shop, settings_in
+from tests.kit.versions import make_version, shared_panel, shared_version
 
 OURS = {"PRICING_RUN_ID": "now"}
 

@@ -13,8 +13,8 @@ from pricing.registry.version import load
 from pricing.sections import TrialConfig
 from serving.follower import admit
 from serving.price_tests import OUTSIDE, deal, extend, read, strata_of
-from tests.serving_kit import REQUEST, open_shop, settings_in
-from tests.versions import shared_version
+from tests.kit.serving import REQUEST, open_shop, settings_in
+from tests.kit.versions import shared_version
 
 TRIAL = TrialConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
 STRATA = st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from(["a", "b", "c"]), max_size=80)

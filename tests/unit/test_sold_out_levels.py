@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from demand_fakes import make_norms, make_panel, make_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -14,6 +13,7 @@ from pricing.data.features import past_features
 from pricing.data.panel import Panel
 from pricing.demand.censoring import expected_above
 from pricing.demand.state import encode_panel, span
+from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 
 
 def shelves(mean: float, shelf: float, *, size: float = 1e6, products: int = 30, periods: int = 300) -> Panel:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from demand_fakes import make_norms, make_panel
 
 from pricing.data.panel import Panel
 from pricing.demand import study as of
@@ -23,6 +22,7 @@ from pricing.demand.study import (
     still_to_go,
     with_price_tests,
 )
+from tests.kit.demand_fakes import make_norms, make_panel
 
 PRODUCTS, DAYS = 12, 240
 PRIOR = Prior(-2.0, 1.0)

@@ -15,7 +15,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.model import DemandModel
-from tests.demand_fakes import make_model, make_norms, make_panel
+from tests.kit.demand_fakes import make_model, make_norms, make_panel
 
 SCALES = (1e-3, 0.1, 1 / 3, 10.0, 64.0, 1e4)
 ONE = np.full(400, "a")

@@ -19,8 +19,8 @@ from pricing.registry import files
 from pricing.registry.golden import FIELDS
 from pricing.registry.version import FORMAT, LoadedVersion, Origin, load, pack, read_anchors
 from pricing.sections import DemandConfig
-from tests.promotions import figures, packed, persons_anchors
-from tests.versions import make_demand, make_panel
+from tests.kit.promotions import figures, packed, persons_anchors
+from tests.kit.versions import make_demand, make_panel
 
 LIBRARY = pricing.__version__.replace(".", r"\.")
 

@@ -11,7 +11,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError
 from pricing.registry.version import LoadedVersion, Origin, pack
-from tests.versions import make_demand, make_panel
+from tests.kit.versions import make_demand, make_panel
 
 PERSONS = 100  # periods that persons priced, of every history
 

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from pricing.data.market import simulate
 from pricing.data.market_config import MarketConfig
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "demand": {
         **{"folds": 2, "horizon": 14, "step": 14, "min_history": 84, "context": 40, "units": 4},

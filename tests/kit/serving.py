@@ -1,4 +1,4 @@
-"""An application for tests: a version from tests/versions.py, a PRICING_HOME of its own, a clock that stands."""
+"""An application for tests: a version from tests/kit/versions.py, a PRICING_HOME of its own, a clock that stands."""
 
 import datetime as dt
 import shutil
