@@ -26,8 +26,8 @@ from monitoring.evaluate import rules
 from monitoring.policy import Past, Situation, decide
 from monitoring.samples import WATCHED, take
 from pricing.config import load_config
+from pricing.config_models import MonitoringConfig
 from pricing.data.panel import Panel
-from pricing.sections import MonitoringConfig
 
 ROOT = Path(__file__).parents[1]
 FIRST_SEED = 200  # of markets; no setting was chosen on these

@@ -26,6 +26,7 @@ from monitoring.summary import drift_head, page, weekly_page
 from monitoring.tracking import record, refreshed_by_night, retrainings, with_recorded, within_a_night
 from monitoring.week import tell_week
 from pricing.config import Config, load_config
+from pricing.config_models import DataConfig, MonitoringConfig
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
@@ -33,7 +34,6 @@ from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.sections import DataConfig, MonitoringConfig
 
 _log = logging.getLogger("monitoring")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pricing.config import Config, load_config
+from pricing.config_models import AlarmConfig
 from pricing.runtime.cli import Options, run_main
-from pricing.sections import AlarmConfig
 
 DIMENSION = "Model"
 DAY_SECONDS = 86_400

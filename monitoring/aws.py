@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import Alert, DeliveryError
 from monitoring.launchers import Order
-from pricing.sections import DoorsConfig
+from pricing.config_models import DoorsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
 # CloudWatch takes at most 1,000 figures in one call.

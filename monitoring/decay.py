@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.scores import Score
-from pricing.sections import MonitoringConfig
+from pricing.config_models import MonitoringConfig
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from monitoring.findings import Finding, Level, counted
 from monitoring.outcomes import Joined, join
 from monitoring.policy import Rules, Situation
 from monitoring.scores import Score
+from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.sections import MonitoringConfig
 
 SEED = 20240229
 UNIDENTIFIED = (

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import AlertDoor, DeliveryError, LogDoor, WebhookDoor
+from pricing.config_models import MonitoringConfig
 from pricing.paths import ROOT, process_alive
-from pricing.sections import MonitoringConfig
 
 _log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pricing.arrays import Bools, Days
+from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.events import event_files
 from pricing.data.panel import Event, Panel
@@ -14,7 +15,6 @@ from pricing.data.source import read_sales
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import SourceError
 from pricing.registry.version import LoadedVersion
-from pricing.sections import DataConfig
 
 _NAMED = 3  # names that a note gives
 _CALENDARS = ("events", "school_holidays", "pay_days", "promotions")  # settings that may be named after training

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import mlflow
 
+from pricing.config_models import DataConfig
 from pricing.data.panel import Panel
 from pricing.data.plausibility import Finding, findings
 from pricing.errors import PlausibilityError
 from pricing.fileio import redact_url
-from pricing.sections import DataConfig
 
 _TAG_CHARACTERS = 5000
 _log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from pipelines.production import NOTHING, Production, now, production
 from pipelines.promotion_report import report
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
+from pricing.config_models import GatesConfig
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError, SourceError, VersionError
 from pricing.registry import CHALLENGER, CHAMPION
@@ -39,7 +40,6 @@ from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.inputs import fingerprint
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
-from pricing.sections import GatesConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

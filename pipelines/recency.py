@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import metrics
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
 from pricing.demand.training import Calendar, fit
-from pricing.sections import DemandConfig
 
 Progress = Callable[[str], None]
 

@@ -20,11 +20,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from pricing.config_models import TuningConfig
 from pricing.errors import PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import process_alive
 from pricing.runtime.mlflow_runs import explain_failure
-from pricing.sections import TuningConfig
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"

@@ -23,6 +23,7 @@ from pipelines.calendar import holiday_calendar
 from pipelines.quiet import import_tensorflow
 from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, drawn, open_study
 from pricing.config import Config, load_config
+from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
 from pricing.errors import PricingError, RegistryError, first_line
@@ -30,7 +31,6 @@ from pricing.fileio import redact_url
 from pricing.paths import tracking_uri
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import connect, describe, explain_failure
-from pricing.sections import ChoicesConfig, DemandConfig, TuningConfig
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest

@@ -27,6 +27,7 @@ from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
 from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, conclusion, open_study, others, rescue
 from pricing.config import Config, load_config
+from pricing.config_models import DemandConfig
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.store import save_panel
@@ -36,7 +37,6 @@ from pricing.paths import pricing_home
 from pricing.runtime.cli import at_least, job_options, not_negative, run_main
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
-from pricing.sections import DemandConfig
 
 _POLL_SECONDS = 0.5
 _PLOTS = ("optimization_history", "intermediate_values", "param_importances", "parallel_coordinate", "slice")

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.demand import metrics
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
 from pricing.demand.training import Calendar, Start, fit
 from pricing.registry.version import LoadedVersion
-from pricing.sections import DemandConfig
 
 SHARE = 4  # with fewer periods to score than a horizon over this, nothing is said of either way
 

@@ -11,8 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from pricing.errors import ConfigError, nearest
-from pricing.sections import (
+from pricing.config_models import (
     DataConfig,
     DecisionConfig,
     DemandConfig,
@@ -22,6 +21,7 @@ from pricing.sections import (
     ServingConfig,
     TuningConfig,
 )
+from pricing.errors import ConfigError, nearest
 
 # Keys that versions packed by earlier releases carry, and what does their work now.
 RETIRED = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HIDDEN = "***"
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of an address
 
 
 @contextmanager
@@ -65,6 +67,11 @@ def redact_url(where: str) -> str:
     if not at and "@" in rest and ":" in parts.netloc:
         return f"{scheme}://…"
     return where.replace(parts.netloc, f"{user}:{HIDDEN}@{host}", 1) if colon else where
+
+
+def redact_text(text: str) -> str:
+    """A text, such as an error's, in which no address names a user or a password."""
+    return _LOGIN.sub(f"{HIDDEN}@", text) if "://" in text else text
 
 
 def _sync(path: Path) -> None:

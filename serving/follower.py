@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from pricing.errors import PricingError, RegistryError, VersionError
-from pricing.fileio import replace_json
+from pricing.fileio import redact_text, replace_json
 from serving.admission import admit
 from serving.champion import FAULTS
 from serving.current_version import BAKED, Following, Places, Pointer, read_pointer, write_pointer
-from serving.logs import configure_logging, without_secrets
+from serving.logs import configure_logging
 from serving.settings import Settings, read_settings
 from serving.source import Entry, Orders, Registry
 
@@ -75,7 +75,7 @@ class Follower:
         try:
             challenger = self._registry.at("challenger")
         except RegistryError as error:
-            _log.error("nobody knows which version is the challenger: %s", without_secrets(str(error)))
+            _log.error("nobody knows which version is the challenger: %s", redact_text(str(error)))
             return self._tell(replace(following, challenger_faults=following.challenger_faults + 1))
         return self._tell(self._follow_challenger(challenger, following))
 
@@ -192,7 +192,7 @@ class Follower:
             _log.error("%s cannot be verified: %s", path, error)
             return pointer
         except FAULTS as error:
-            _log.error("the version on disk cannot be served: %s", without_secrets(str(error)))
+            _log.error("the version on disk cannot be served: %s", redact_text(str(error)))
         if pointer is not None:
             shutil.rmtree(path.parent / pointer.folder, ignore_errors=True)
         path.unlink(missing_ok=True)
@@ -214,7 +214,7 @@ class Follower:
 
     def _tell(self, following: Following) -> Following:
         if following.detail:
-            following = replace(following, detail=without_secrets(following.detail))
+            following = replace(following, detail=redact_text(following.detail))
         if following.state != self.following.state or following.detail != self.following.detail:
             _log.info("follower: %s%s", following.state, f" ({following.detail})" if following.detail else "")
         self.following = following
@@ -299,7 +299,7 @@ def _bake(settings: Settings) -> int:
         print(f"error: no champion to bake in: {following.state} {following.detail or ''}", file=sys.stderr)  # noqa: T201
         return 2
     places.status.unlink(missing_ok=True)
-    print(f"version {following.served} of {without_secrets(settings.registry_uri)} lies in {places.versions}")  # noqa: T201
+    print(f"version {following.served} of {redact_text(settings.registry_uri)} lies in {places.versions}")  # noqa: T201
     return 0
 
 

@@ -5,16 +5,11 @@ import json
 import logging
 import logging.config
 import os
-import re
 from typing import Any
 
-_SECRET = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of an address
+from pricing.fileio import redact_text
+
 _EXTRA = ("request_id", "route", "status", "caller", "latency_ms")
-
-
-def without_secrets(text: str) -> str:
-    """Text in which no address names a user or a password."""
-    return _SECRET.sub("***@", text) if "://" in text else text
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,11 +22,11 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
-            "message": without_secrets(record.getMessage()),
+            "message": redact_text(record.getMessage()),
         }
         line.update({name: getattr(record, name) for name in _EXTRA if hasattr(record, name)})
         if record.exc_info:
-            line["traceback"] = without_secrets(self.formatException(record.exc_info))
+            line["traceback"] = redact_text(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pricing.config_models import TrialConfig
 from pricing.decision.product_facts import ProductFacts
 from pricing.fileio import replace_json
-from pricing.sections import TrialConfig
 
 OUTSIDE = ""
 CHALLENGER = "challenger"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from pricing.config import Config, load_config
+from pricing.config_models import TrialConfig
 from pricing.decision.held_out import held_file
 from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
 from pricing.paths import ROOT, SQLITE
-from pricing.sections import TrialConfig
 from serving.current_version import Places
 from serving.keys import ApiKey, read_keys
 

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors, inherited
 from pricing.data.calendar import holidays_for
 from pricing.data.events import named_events
@@ -14,7 +15,6 @@ from pricing.data.gaps import Settled, settle
 from pricing.data.panel import SERIES, STEP_DAYS, Event, Panel
 from pricing.data.plans import read_promotions
 from pricing.errors import ContractError, Violation
-from pricing.sections import DataConfig
 
 ONE_CATEGORY = "all"
 _NAMED = 3  # names that a note gives

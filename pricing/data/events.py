@@ -9,11 +9,11 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from pricing.config_models import DataConfig, Feast
 from pricing.data.calendar import easter
 from pricing.data.panel import STEP_DAYS, Event, Period
 from pricing.data.plans import read_plan
 from pricing.errors import ConfigError
-from pricing.sections import DataConfig, Feast
 
 AHEAD = 430  # periods after the history that the calendar reaches; a model's states are carried on with a newer one
 LONG = 7  # days beyond which an event is a time of the year: other events go on in it

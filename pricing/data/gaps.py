@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Strings
+from pricing.config_models import DataConfig
 from pricing.data.units import common_steps
 from pricing.errors import MissingRowsError
-from pricing.sections import DataConfig
 
 LEAST_IMPLIED = 20  # periods without a sale that a verdict rests on: by chance fewer than 2 come where 20 are due once
 LARGEST_GIVEN = 0.1  # in 20 million times; that share of them, given as rows, shows that zeros are kept

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pricing.arrays import Bools
+from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
@@ -19,7 +20,6 @@ from pricing.data.source import read_sales
 from pricing.data.store import is_panel, load_panel
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replacing
-from pricing.sections import DataConfig
 
 DEMO = "completejourney"
 TYPED = "price must not be 100 or 1000 times, or that fraction, of the prices around it"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints, Strings
+from pricing.config_models import PlausibilityConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.sections import PlausibilityConfig
 
 NAMED = 3  # offenders that a finding names
 TYPED_ROWS = 2  # a price this many rows long, between others, is a slip of the pen; a longer one is another unit

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from pricing.arrays import Floats
+from pricing.config_models import Guardrails
 from pricing.decision.candidates import EDGE, Lattice
 from pricing.decision.guardrails import NUMBER
 from pricing.decision.price_grid import SLACK
 from pricing.decision.reasons import AT, BIT, GAVE_WAY
 from pricing.decision.resolve import Row
-from pricing.sections import Guardrails
 
 _INF = math.inf
 _BAND = NUMBER["band"]

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.config_models import DecisionConfig
 from pricing.decision.context import Circumstances
 from pricing.decision.guardrails import NUMBER, Limits, limits
 from pricing.decision.price_grid import Steps, rungs_of
 from pricing.decision.reasons import GAVE_WAY
-from pricing.sections import DecisionConfig
 
 NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits
 EDGE = 1e-9  # relative; what floating point may lose at a limit

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.config_models import DecisionConfig
 from pricing.decision.candidates import EDGE, Candidates, Lattice
 from pricing.decision.confidence import (
     CERTAIN,
@@ -24,7 +25,6 @@ from pricing.decision.strategies import Strategy, Worth, make_strategies
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import CATEGORY as FROM_CATEGORY
 from pricing.demand.grades import PRIOR_ONLY
-from pricing.sections import DecisionConfig
 
 Ask = Callable[[Floats], DemandGrid]
 NOTHING = 1e-30  # an objective of which there is no log

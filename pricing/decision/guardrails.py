@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.config_models import Guardrails
 from pricing.decision.context import Circumstances
 from pricing.decision.reasons import GAVE_WAY, GUARDRAILS
-from pricing.sections import Guardrails
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
-from pricing.sections import DecisionConfig
+from pricing.config_models import DecisionConfig
 
 SLACK = 1e-9  # rungs; what floating point may lose
 

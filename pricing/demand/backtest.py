@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, metrics
 from pricing.demand.booster import direct_forecast
@@ -22,7 +23,6 @@ from pricing.demand.paths import Levels
 from pricing.demand.state import span
 from pricing.demand.training import Calendar, OutOfFold, Start, fit
 from pricing.demand.weights import choose_weights
-from pricing.sections import DemandConfig
 
 Progress = Callable[[str], None]
 OnFold = Callable[[int, dict[str, Any]], None]

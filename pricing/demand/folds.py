@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Days
+from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.errors import HistoryError
-from pricing.sections import DemandConfig
 
 LEAST: dict[Period, int] = {"day": 28, "week": 8}  # periods below which there is no level to speak of
 SHORTEST: dict[Period, int] = {"day": 7, "week": 2}  # periods that a fold scores at least

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.panel import Panel
@@ -16,7 +17,6 @@ from pricing.demand.events import SPELL, Events
 from pricing.demand.grades import Evidence, Grades, grade_categories, grade_products
 from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.study import Forecast, Known, Study, believe, gather_evidence, learn, plan_study
-from pricing.sections import DemandConfig
 
 Progress = Callable[[str], None]
 

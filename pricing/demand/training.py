@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints
+from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.panel import STEP_DAYS, Panel
@@ -29,7 +30,6 @@ from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.state import encode_panel
 from pricing.demand.study import recency_weights
 from pricing.errors import HistoryError
-from pricing.sections import DemandConfig
 
 Progress = Callable[[str], None]
 Calendar = Callable[[Days], Bools]

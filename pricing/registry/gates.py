@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pricing.config_models import DemandConfig, GatesConfig
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
-from pricing.sections import DemandConfig, GatesConfig
 
 VOLUME_CLASSES = ("low", "mid", "high")
 # The settings that say which periods a backtest trains on and scores.

@@ -9,9 +9,9 @@ import pytest
 from pipelines import recency, train
 from pipelines.recency import Weighing, weigh
 from pricing.config import load_config
+from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.demand.folds import Fold
-from pricing.sections import DemandConfig
 from tests.kit.versions import make_panel
 
 CONFIG = load_config().demand.model_copy(update={"horizon": 28, "min_history": 60})

@@ -17,9 +17,9 @@ from pipelines.study import DEFAULT, StudyError, open_study, rescue
 from pipelines.trial import Batch, run_batch
 from pipelines.tune import before_the_last_fold
 from pricing.config import Config, load_config
+from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError
-from pricing.sections import DemandConfig
 from tests.kit.experiments import Place, place, write_config, write_sales
 from tests.kit.versions import shared_panel
 

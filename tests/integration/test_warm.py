@@ -10,6 +10,7 @@ import pytest
 from pipelines import train, warm
 from pipelines.warm import Choice, choose_start
 from pricing.config import load_config
+from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.demand.folds import Fold
 from pricing.demand.model import DemandModel
@@ -17,7 +18,6 @@ from pricing.demand.training import Start, Trained
 from pricing.errors import RegistryError
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.version import LoadedVersion, load
-from pricing.sections import DemandConfig
 from tests.kit.promotions import packed
 from tests.kit.versions import UNITS, make_demand, make_panel
 

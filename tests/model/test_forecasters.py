@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pricing.config import load_config
+from pricing.config_models import DemandConfig
 from pricing.data.build import build_panel
 from pricing.data.market import simulate
 from pricing.data.market_config import MarketConfig
@@ -22,7 +23,6 @@ from pricing.demand.batches import build_table
 from pricing.demand.model import DemandModel
 from pricing.demand.state import span
 from pricing.demand.training import Trained, fit, train
-from pricing.sections import DemandConfig
 from tests.kit.experiments import TINY
 
 

@@ -16,7 +16,7 @@ PROGRAMS = ("pipelines", "serving", "monitoring")
 PACKAGES = ("pricing", *PROGRAMS, "simulation")
 # Each may import itself and those before it.
 INWARD = (
-    *("errors", "arrays", "fileio", "paths", "sections", "config"),
+    *("errors", "arrays", "fileio", "paths", "config_models", "config"),
     *("data", "demand", "decision", "registry", "runtime"),
 )
 FOLLOWER = "serving.follower"

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
 from pricing.data.promotions import Promotions
 from pricing.errors import ContractError
-from pricing.sections import DataConfig
 from tests.kit.panels import panel_frame
 
 CONFIG = DataConfig(

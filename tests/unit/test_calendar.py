@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.calendar import WEEKDAYS, holidays_for, recurring_holidays, resolve_date
 from pricing.data.panel import Panel
 from pricing.errors import ConfigError, RequestError
-from pricing.sections import DataConfig
 
 MONDAY = dt.date(2024, 1, 1)
 

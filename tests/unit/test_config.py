@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from pricing.config import DEFAULT_PATH, load_config
+from pricing.config_models import ChoicesConfig, RangeConfig
 from pricing.errors import ConfigError
-from pricing.sections import ChoicesConfig, RangeConfig
 
 
 @pytest.mark.parametrize("path", sorted(DEFAULT_PATH.parent.glob("*.yaml")), ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from pricing.config import load_config
+from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.market import simulate
@@ -15,7 +16,6 @@ from pricing.data.market_config import MarketConfig
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.state import span
 from pricing.errors import MissingRowsError, SourceError
-from pricing.sections import DataConfig
 
 CONFIG = load_config().data
 START = pd.Timestamp("2024-03-01")

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.config import load_config
+from pricing.config_models import DemandConfig, GatesConfig
 from pricing.registry.gates import (
     anchors_gate,
     baseline_gates,
@@ -16,7 +17,6 @@ from pricing.registry.gates import (
     products_gate,
     state_gates,
 )
-from pricing.sections import DemandConfig, GatesConfig
 from tests.kit.promotions import figures, without
 
 LIMITS: GatesConfig = load_config().registry.gates

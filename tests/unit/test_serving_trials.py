@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricing.config_models import TrialConfig
 from pricing.decision.log import read_decisions
 from pricing.errors import ConfigError
 from pricing.registry.version import load
-from pricing.sections import TrialConfig
 from serving.follower import admit
 from serving.price_tests import OUTSIDE, deal, extend, read, strata_of
 from tests.kit.serving import REQUEST, open_shop, settings_in

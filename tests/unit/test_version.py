@@ -13,12 +13,12 @@ import pytest
 
 import pricing
 from pricing.config import ModelConfig, load_config
+from pricing.config_models import DemandConfig
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.golden import FIELDS
 from pricing.registry.version import FORMAT, LoadedVersion, Origin, load, pack, read_anchors
-from pricing.sections import DemandConfig
 from tests.kit.promotions import figures, packed, persons_anchors
 from tests.kit.versions import make_demand, make_panel
 
