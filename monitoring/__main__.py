@@ -16,15 +16,16 @@ import numpy as np
 
 from monitoring import act, decay, evaluate, holdout, launchers
 from monitoring.alerts import DeliveryError
+from monitoring.business import effect, line, weeks
 from monitoring.champion import champion_number, find_champion
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
-from monitoring.evaluate import Watch
+from monitoring.evaluate import SEED, Watch
+from monitoring.holdout import Holdout
 from monitoring.policy import Action, Outcome, Past, decide
 from monitoring.store import Memory
-from monitoring.summary import drift_head, page, weekly_page
+from monitoring.summary import Week, drift_head, page, weekly_page
 from monitoring.tracking import record, refreshed_by_night, retrainings, with_recorded, within_a_night
-from monitoring.week import tell_week
 from pricing.config import Config, load_config
 from pricing.config_models import DataConfig, MonitoringConfig
 from pricing.data.anchors import Anchors
@@ -230,3 +231,28 @@ def _day(text: str) -> np.datetime64:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+WINDOW_DAYS = 28
+MOST_CATEGORIES = 15
+
+
+def tell_week(panel: Panel, seen: Watch, *, holdout: Holdout | None) -> Week:
+    """Adds up the newest week, the one before, each category, and what pricing earned in the newest four weeks."""
+    everything = np.ones(len(panel.product_ids), dtype=bool)
+    spans = weeks(panel)
+    name, newest = spans[-1]
+    before = line(panel, name="all", rows=everything, periods=spans[-2][1]) if len(spans) > 1 else None
+    categories = [
+        line(panel, name=str(category), rows=panel.categories == category, periods=newest)
+        for category in np.unique(panel.categories)
+    ]
+    window = max(1, WINDOW_DAYS // STEP_DAYS[panel.period])
+    rng = np.random.default_rng(SEED)
+    return Week(
+        name=name,
+        now=line(panel, name="all", rows=everything, periods=newest),
+        before=before,
+        categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
+        effect=effect(panel, seen.joined.frame, holdout, window=window, rng=rng),
+    )

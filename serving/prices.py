@@ -3,9 +3,12 @@
 import datetime as dt
 import json
 import threading
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from flask import request
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import Detailed
 from pricing.decision.log import Entry
@@ -15,9 +18,8 @@ from serving.api import Endpoint, encode, parse
 from serving.challenger import Shadow
 from serving.champion import Served
 from serving.fallback_chain import Answers
-from serving.items import one_by_one, sent_in
 from serving.price_tests import CHALLENGER
-from serving.problems import ProblemError, from_request_error, refused
+from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
 
@@ -259,3 +261,51 @@ def entry(
 
 def _as_item(problem: ProblemError) -> bytes:
     return json.dumps({"error": problem.body()}).encode()
+
+
+_FAULTS = 1000  # of a batch that are listed, besides the first of each item
+
+
+def sent_in(body: bytes) -> Sequence[object]:
+    """The items of a batch: requests, or where some are bad, all as they were sent.
+
+    Raises:
+        ProblemError: The body as a whole is no batch.
+    """
+    try:
+        return PriceRequests.model_validate_json(body, strict=True).requests
+    except ValidationError as error:
+        return _as_sent(body, error)
+
+
+def one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:
+    """Reads the items of a batch one by one, where they were not read together."""
+    room = _FAULTS
+    items: list[PriceRequest | ProblemError] = []
+    for item in sent:
+        if isinstance(item, PriceRequest):
+            items.append(item)
+            continue
+        try:
+            items.append(PriceRequest.model_validate_json(to_json(item, inf_nan_mode="constants"), strict=True))
+        except ValidationError as fault:
+            problem = from_validation(fault, model=PriceRequest, listed=max(min(room, LISTED), 1))
+            room -= len(problem.errors)
+            items.append(problem)
+    return items
+
+
+def _as_sent(body: bytes, error: ValidationError) -> list[object]:
+    """The items of a batch of which some are bad, as they were sent.
+
+    Raises:
+        ProblemError: The body as a whole is no batch.
+    """
+    try:
+        whole = from_json(body)
+    except ValueError:
+        whole = None
+    items = whole.get("requests") if isinstance(whole, dict) and whole.keys() == {"requests"} else None
+    if not isinstance(items, list) or not items:
+        raise from_validation(error, model=PriceRequests) from error
+    return items

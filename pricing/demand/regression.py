@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from pricing.arrays import Floats, Ints
-from pricing.demand.censoring import complete
 from pricing.demand.clustered import cluster_spread, normal_factor
 
 MAX_NEWTON = 40
@@ -342,3 +342,44 @@ def _own_error(
     pooled = float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
     moderated = np.maximum((degrees * ratio + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES), 1.0)
     return np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES), active
+
+
+STEP = 1e-3  # log units over which the expectation is differentiated
+FARTHEST = 50.0  # times the bound: where the tail has no mass left in double precision
+
+
+def expected_above(units: Floats, mean: Floats, size: Floats) -> Floats:
+    """E[demand | demand ≥ units] of negative binomials with (event,) mean and size.
+
+    k · p(k; size) = mean · p(k − 1; size + 1) at the same odds, so that the partial mean is a survival probability too.
+    Units need not be whole.
+    """
+    odds = mean / (mean + size)
+    above = np.where(units > 0, special.betainc(np.maximum(units, 1e-9), size, odds), 1.0)
+    partial = np.where(units > 1, special.betainc(np.maximum(units - 1.0, 1e-9), size + 1.0, odds), 1.0)
+    expected = mean * partial / np.maximum(above, 1e-300)
+    return np.clip(expected, np.maximum(units, mean), FARTHEST * np.maximum(units, mean) + 1.0)
+
+
+def complete(units: Floats, mean: Floats, size: Floats, *, censored: Floats) -> tuple[Floats, Floats]:
+    """Units with sold-out events at their expected demand, and the information of log mean in each event.
+
+    Completed so, the score of the negative binomial is that of the censored likelihood (Dempster, Laird, Rubin 1977).
+
+    Args:
+        units: (event,) units sold.
+        mean: (event,) expected units.
+        size: (event,) size of the negative binomial.
+        censored: (event,) above 0 where the stock ran out: demand was at least that much.
+
+    Returns:
+        (event,) completed units and (event,) minus the slope of (units − mean) in log mean, at least 0.
+    """
+    at = np.flatnonzero(censored > 0)
+    full, information = units.astype(np.float64), np.asarray(mean, np.float64).copy()
+    if len(at):
+        bound, middle, spread = units[at], mean[at], size[at]
+        full[at] = expected_above(bound, middle, spread)
+        slope = (expected_above(bound, middle * np.exp(STEP), spread) - full[at]) / STEP
+        information[at] = np.clip(middle - slope, 0.0, middle)
+    return full, information

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pricing.demand.censoring import complete, expected_above
+from pricing.demand.regression import complete, expected_above
 
 
 @pytest.mark.parametrize("units", [1, 2, 7, 30])

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.monitoring_world import World, build, entries
 from monitoring import act, alarms
+from monitoring.__main__ import tell_week
 from monitoring.alerts import Alert, DeliveryError, LogDoor
 from monitoring.calibration import Threshold
 from monitoring.champion import NOBODY, Champion
@@ -22,7 +23,6 @@ from monitoring.policy import Outcome
 from monitoring.samples import WATCHED
 from monitoring.store import Memory
 from monitoring.summary import Week, drift_head, weekly_page
-from monitoring.week import tell_week
 from pricing.config import load_config, parse_config
 from pricing.decision.log import LogReading
 from pricing.decision.log_writer import LogWriter

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pricing.decision.alone import Alone
 from pricing.decision.log import read_decisions
-from serving import items, problems
+from serving import prices, problems
 from tests.kit.serving import REQUEST, Shop, open_shop
 from tests.kit.versions import shared_version
 
@@ -211,7 +211,7 @@ def test_a_batch_over_the_limit_is_refused_whole(shop: Shop) -> None:
 def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
     shop: Shop, item: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(items, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
+    monkeypatch.setattr(prices, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
     body = f'{{"requests":[{",".join([item] * 100_000)}]}}'
 
     answer = shop.client.post("/get_prices", data=body, content_type="application/json")

@@ -11,7 +11,7 @@ from scipy import stats
 from pricing.data.ewma import FARTHEST, TAIL_SIZE, Norms, demand_above
 from pricing.data.features import past_features
 from pricing.data.panel import Panel
-from pricing.demand.censoring import expected_above
+from pricing.demand.regression import expected_above
 from pricing.demand.state import encode_panel, span
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 
