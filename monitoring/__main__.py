@@ -229,10 +229,6 @@ def _day(text: str) -> np.datetime64:
         raise PricingError(f"--until {text}: expected a day such as 2024-06-30") from error
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 WINDOW_DAYS = 28
 MOST_CATEGORIES = 15
 
@@ -256,3 +252,7 @@ def tell_week(panel: Panel, seen: Watch, *, holdout: Holdout | None) -> Week:
         categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
         effect=effect(panel, seen.joined.frame, holdout, window=window, rng=rng),
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

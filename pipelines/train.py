@@ -267,10 +267,6 @@ def _say(started: float, words: str) -> None:
     print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, panel: Panel) -> None:
     """Writes `plots/` and `sensitivity/` of the active run: some seconds, and half a second for each 1,000 products.
 
@@ -304,3 +300,7 @@ def _png(figure: Figure) -> bytes:
     written = io.BytesIO()
     figure.savefig(written, format="png")
     return written.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
