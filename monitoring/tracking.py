@@ -1,4 +1,4 @@
-"""The MLflow run of a monitoring run. The only module here that imports mlflow."""
+"""What a monitoring run writes to MLflow, and reads of other runs there. The only module here that imports mlflow."""
 
 import datetime as dt
 import math

@@ -79,7 +79,7 @@ def _scores(figures: Mapping[str, Any]) -> str:
     return (
         "## How good the forecast is\n\n"
         "Walk-forward: refitted at each cutoff on the days up to it, scored on the days after it. The baseline is the "
-        "best one, in the folds before, of the seasonal naive forecast, the flat median of a product's last "
+        "best one, before each fold, of the seasonal naive forecast, the flat median of a product's last "
         f"{FLAT_PERIODS} periods and LightGBM alone, which reads price as a feature; the first fold takes the seasonal "
         "naive one. CRPS scores the whole distribution, on "
         "the scale of the WAPE: of a forecast of one number it is the WAPE.\n\n" + "\n".join([*rows, "", *gains])

@@ -237,8 +237,8 @@ def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, model
         for verdict in failed(verdicts):
             print(f"- {verdict.name}: {verdict.sentence}", file=sys.stderr)
         until = "the champion goes on" if wish.expected else "serving prices by rule until there is a champion"
-        print(f"{until}; more history or another training may pass, and --force true --reason WORDS promotes it "
-              "all the same", file=sys.stderr)  # fmt: skip
+        instead = "more history or another training may pass, and --force true --reason WORDS promotes it all the same"
+        print(f"{until}; {instead}", file=sys.stderr)
         return EXIT_REFUSED
     try:
         entry = move(doors.registry, doors.audit, wish)

@@ -2,7 +2,6 @@
 
 import argparse
 import datetime as dt
-import io
 import math
 import os
 import sys
@@ -16,20 +15,14 @@ from typing import TYPE_CHECKING
 import mlflow
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipelines.calendar import holiday_calendar, with_promotions
 from pipelines.calibration import described
 from pipelines.evaluation import log_backtest, score_lines
 from pipelines.model_card import model_card
 from pipelines.plausibility import report_findings
-from pipelines.plots import forecast_plots
-from pipelines.price_plots import price_plots
 from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
-from pipelines.sensitivity import analyse
-from pipelines.sensitivity_page import sensitivity_page
-from pipelines.shap_plots import shap_plots
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.load import load_panel_from
@@ -247,7 +240,7 @@ def _until(panel: Panel, until: dt.date) -> Panel:
 
 def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, config: Config) -> str:
     if config.registry.plots:
-        from pipelines.train import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
+        from pipelines.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
         log_artifacts(frame, version, panel)
     card = model_card(version, model=config.registry.model_name)
@@ -265,41 +258,6 @@ def _registry(config: Config) -> Registry:
 
 def _say(started: float, words: str) -> None:
     print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
-
-
-def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, panel: Panel) -> None:
-    """Writes `plots/` and `sensitivity/` of the active run: some seconds, and half a second for each 1,000 products.
-
-    Args:
-        frame: The evaluation frame, as `calibration.described` leaves it.
-        version: The fitted version.
-        panel: The history it was trained on.
-    """
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        write_artifacts(Path(scratch), frame, version=version, panel=panel)
-        mlflow.log_artifacts(scratch)
-
-
-def write_artifacts(folder: Path, frame: pd.DataFrame, *, version: LoadedVersion, panel: Panel) -> None:
-    """Writes the same into a folder."""
-    plots, tables = folder / "plots", folder / "sensitivity"
-    plots.mkdir(parents=True)
-    tables.mkdir()
-    found = analyse(version, panel)
-    curves = {name: _png(figure) for name, figure in price_plots(found)}
-    drawn = {**{name: _png(figure) for name, figure in forecast_plots(frame)}, **curves, **dict(shap_plots(version))}
-    for name, image in drawn.items():
-        (plots / f"{name}.png").write_bytes(image)
-    for name in ("summary", "products", "categories"):
-        getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
-    title = f"How demand answers to price, as of {version.demand.state_date}"
-    (tables / "sensitivity.html").write_text(sensitivity_page(found, curves, title=title), encoding="utf-8")
-
-
-def _png(figure: Figure) -> bytes:
-    written = io.BytesIO()
-    figure.savefig(written, format="png")
-    return written.getvalue()
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ class ProductFacts:
         list_price: Regular price.
         unit_cost: Cost of a unit, given or assumed.
         cost_assumed: True where the configured margin stands in for a cost.
-        stock: Units left when the last period ended: its opening stock without its sales; NaN where unknown.
+        stock: Units left when the last period ended: the last count, at most COUNTED periods ago, less what sold since;
+            NaN where there is none.
         comp_price: The competitor's last known price; NaN where unknown.
         seen_low: Lowest price that a person ever charged or set; NaN where unknown.
         seen_high: Highest such price; NaN where unknown.

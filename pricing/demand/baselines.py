@@ -14,7 +14,6 @@ from pricing.data.panel import Panel
 if TYPE_CHECKING:
     import pandas as pd
 
-
 NAIVE, FLAT, DIRECT = "naive", "flat", "direct"  # columns of the evaluation frame
 NAMES = {NAIVE: "seasonal naive", FLAT: "flat median", DIRECT: "direct LightGBM"}
 MIXED = "mixed"  # not the same baseline in every fold
@@ -103,7 +102,7 @@ def better(scored: "pd.DataFrame | Mapping[str, Floats]", *, names: Sequence[str
 
 
 def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64, names: Sequence[str] = tuple(NAMES)) -> str:
-    """The baseline that a forecaster would have taken at a cutoff: the best one in the folds before.
+    """The baseline that a forecaster would have taken at a cutoff: the best one so far.
 
     Only outcomes known by then count, also where folds overlap. The first of the names where there are none. One that
     some folds lack is compared on those that have it.

@@ -24,7 +24,7 @@ from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Evidence, Grades, blank_evidence
 from pricing.demand.paths import Levels, level_paths
-from pricing.demand.product_parameters import Priors, Standing, build_sheet
+from pricing.demand.product_parameters import Priors, Standing, build_sheet, typical
 from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
 from pricing.errors import HistoryError, VersionError
@@ -368,7 +368,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         "prior_level": model.priors.level[category],
         "elasticity": model.priors.elasticity[category],
         "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
-        "promotion": _typical(model.norms.promotion, model.category, count=len(model.categories))[category],
+        "promotion": typical(model.norms.promotion, model.category, count=len(model.priors.level))[category],
     }
     norms = Norms(
         **{
@@ -399,15 +399,6 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         list_price=listed,
         encoded=admit_states(model.encoded, ids[order], rows),
     )
-
-
-def _typical(values: Floats, category: Ints, *, count: int) -> Floats:
-    """(category + 1,) mean of each category's products; of all products where it has none, and last."""
-    known = category < count
-    members = np.bincount(category[known], minlength=count + 1)
-    total = np.bincount(category[known], values[known], count + 1)
-    overall = float(values.mean()) if len(values) else 0.0
-    return np.where(members > 0, total / np.maximum(members, 1), overall)
 
 
 def _evidence(arrays: dict[str, Any], products: int) -> Evidence:

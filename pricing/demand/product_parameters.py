@@ -70,17 +70,18 @@ class Sheet:
     grade: Ints
 
 
+def typical(values: Floats, category: Ints, *, count: int) -> Floats:
+    """(count, …) mean over each category's products of (product, …) values; over all products where it has none."""
+    everyone = values.mean(axis=0) if len(values) else np.zeros(values.shape[1:], values.dtype)
+    rows = [values[category == c] for c in range(count)]
+    return np.stack([row.mean(axis=0) if len(row) else everyone for row in rows])
+
+
 def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standing, weights: Weights) -> Sheet:
     """Lays out what forecasts read, once for a version."""
     level, profile, summary, recent = recall(state.memory, norms=norms)
     prepared = forward.prepare(weights, state.hidden, standing.category)
-    count = len(priors.level)
-
-    def typical(values: Floats) -> Floats:
-        """Mean over each category's products; over all products where a category has none."""
-        everyone = values.mean(axis=0) if len(values) else np.zeros(values.shape[1:], values.dtype)
-        rows = [values[standing.category == c] for c in range(count)]
-        return np.stack([row.mean(axis=0) if len(row) else everyone for row in rows])
+    category, count = standing.category, len(priors.level)
 
     def stack(own: Floats, category: Floats) -> Floats:
         return np.concatenate([own, category], dtype=np.float32)
@@ -92,12 +93,12 @@ def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standin
         list_price=stack(standing.list_price, nothing),
         unit=unit,
         level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(unit).astype(np.float32),
-        profile=stack(profile, typical(profile)),
-        summary=stack(summary, typical(summary)),
-        prepared=stack(prepared, typical(prepared)),
+        profile=stack(profile, typical(profile, category, count=count)),
+        summary=stack(summary, typical(summary, category, count=count)),
+        prepared=stack(prepared, typical(prepared, category, count=count)),
         elasticity=stack(norms.elasticity, priors.elasticity),
         elasticity_sd=stack(standing.elasticity_sd, priors.elasticity_sd),
-        weekend=stack(norms.weekend, typical(norms.weekend)),
+        weekend=stack(norms.weekend, typical(norms.weekend, category, count=count)),
         recent_price=stack(recent, np.zeros(count)),
         own=np.concatenate([standing.own, np.zeros(count, bool)]),
         grade=np.concatenate([standing.grade, np.minimum(priors.grade, CATEGORY)]),

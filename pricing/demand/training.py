@@ -202,7 +202,7 @@ def fit(
         grade=identified.grade,
         evidence=identified.evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
-        priors=_priors(panel, identified, category, counted=units.counted),
+        priors=_priors(identified, category, level=level, counted=units.counted),
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         elasticity_limits=config.elasticity_limits,
@@ -278,10 +278,8 @@ def _category_level(panel: Panel, category: Ints, count: int, *, units: Floats) 
     return level
 
 
-def _priors(panel: Panel, identified: Identified, category: Ints, *, counted: Bools) -> Priors:
+def _priors(identified: Identified, category: Ints, *, level: Floats, counted: Bools) -> Priors:
     shrunk: Shrunk = identified.shrunk
-    units = restated_units(panel, identified.norms)
-    level = _category_level(panel, category, len(shrunk.category_mean), units=units)
     overall = float(np.average(shrunk.category_mean))
     spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
     sold = Units(identified.norms.unit, counted)

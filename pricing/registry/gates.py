@@ -50,7 +50,7 @@ class Verdict:
 def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
     """Whether a backtest is better than no model: what a first promotion needs, and every later one too.
 
-    No model is the baseline that was the best one in the folds before each fold, as a forecaster could have known;
+    No model is the baseline that was the best one before each fold, as a forecaster could have known;
     the best one in hindsight would be held against the model with knowledge that nobody had.
 
     Args:
