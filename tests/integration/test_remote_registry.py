@@ -129,6 +129,8 @@ def test_every_job_works_against_a_server_from_raw_sales_to_history(
         everything[everything["date"] <= last].to_csv(remote / f"{name}.csv", index=False)
     settings = _settings(remote / "fair.yaml", champion_ratio=9.0)
     strict = _settings(remote / "strict.yaml", champion_ratio=0.01)
+    # Other weights than the champion's, whichever trial wins: the same weights are not judged against themselves.
+    searched = _settings(remote / "searched.yaml", champion_ratio=9.0, recency_half_life=90)
     panel = str(remote / "panel")
     registry = Registry("remote", uri=os.environ["MLFLOW_TRACKING_URI"])
 
@@ -137,7 +139,7 @@ def test_every_job_works_against_a_server_from_raw_sales_to_history(
     assert promote.main(["--config", settings]) == 0
     assert registry.aliases() == {"challenger": "1", "champion": "1"}
 
-    assert tune.main(["--config", settings, "--sales", panel, "--trials", "2", "--workers", "2"]) == 0
+    assert tune.main(["--config", searched, "--sales", panel, "--trials", "2", "--workers", "2"]) == 0
     assert {run.info.status for run in _runs("trial")} <= {"FINISHED", "KILLED"}
     assert len({run.data.tags["pid"] for run in _runs("trial")}) == 2, "two workers shared the study"
     assert registry.aliases() == {"challenger": "2", "champion": "1"}
@@ -146,7 +148,7 @@ def test_every_job_works_against_a_server_from_raw_sales_to_history(
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRICING_HOME", str(remote / "another machine"))
-        assert tune.main(["--config", settings, "--sales", panel, "--trials", "2"]) == 0
+        assert tune.main(["--config", searched, "--sales", panel, "--trials", "2"]) == 0
     assert f"concluded by {os.uname().nodename} (run {_runs('tune')[-1].info.run_id})" in capsys.readouterr().out
     assert registry.aliases() == {"challenger": "2", "champion": "1"}
 
