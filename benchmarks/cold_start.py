@@ -22,15 +22,14 @@ from pipelines.market_platform import Platform
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
-from pricing.data.market import Market, MarketConfig, simulate
-from pricing.data.market_oracle import Oracle
-from pricing.data.market_policies import static
-from pricing.data.market_rollforward import Policy, Refresh, Requests, roll_forward
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.demand.model import DemandModel
 from pricing.demand.training import fit
 from pricing.runtime.cli import job_options, run_main
+from simulation.market import Market, MarketConfig, simulate
+from simulation.policies import Oracle, static
+from simulation.rollforward import Policy, Refresh, Requests, roll_forward
 
 HERE = Path(__file__).parent
 FIRST_SEED = 120

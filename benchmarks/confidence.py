@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from pricing.arrays import Bools, Floats
-from pricing.data.market_oracle import expected_share
-from pricing.data.market_protocol import SimulatedMarket
-from pricing.data.market_rollforward import Requests
-from pricing.data.market_supply import Shelf
 from pricing.decision.confidence import NO_STEP
 from pricing.decision.request import Decision
+from simulation.policies import expected_share
+from simulation.protocol import SimulatedMarket
+from simulation.rollforward import Requests
+from simulation.supply import Shelf
 
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10

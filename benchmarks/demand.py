@@ -35,16 +35,16 @@ from pipelines.market_platform import OPTIONAL, Platform, without
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
-from pricing.data.market import BAND
-from pricing.data.market_protocol import SimulatedMarket
-from pricing.data.market_rollforward import MAX_MOVE, Requests, Run
-from pricing.data.market_supply import Shelf
 from pricing.data.panel import Panel
 from pricing.demand.grades import GRADES
 from pricing.demand.identification import Identified
 from pricing.demand.model import DemandModel
 from pricing.demand.training import Start, Trained, fit
 from pricing.runtime.cli import job_options, run_main
+from simulation.market import BAND
+from simulation.protocol import SimulatedMarket
+from simulation.rollforward import MAX_MOVE, Requests, Run
+from simulation.supply import Shelf
 
 HERE = Path(__file__).parent
 LEVEL_ERROR = (0.2, 0.025)  # what backtests of default markets measured; a backtest here would triple the time

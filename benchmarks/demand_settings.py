@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pricing.data.market import MarketConfig, simulate
-from pricing.data.market_config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
-from pricing.data.market_protocol import SimulatedMarket
 from simulation import foreign_config
+from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import SCENARIOS, ForeignConfig
+from simulation.market import MarketConfig, simulate
+from simulation.protocol import SimulatedMarket
 
 Family = Literal["default", "foreign"]
 

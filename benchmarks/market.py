@@ -19,9 +19,9 @@ from benchmarks.market_naive import GridSearch, LogLog
 from benchmarks.provenance import Provenance, stamp, take
 from pipelines.market import Contestant, contestants, play, scores
 from pricing.config import Config, load_config
-from pricing.data.market import Market, MarketConfig, simulate
-from pricing.data.market_config import HELD_OUT_SEEDS
 from pricing.runtime.cli import job_options, run_main
+from simulation.config import HELD_OUT_SEEDS
+from simulation.market import Market, MarketConfig, simulate
 
 HERE = Path(__file__).parent
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from pricing.arrays import Floats
-from pricing.data.market_rollforward import Requests
+from simulation.rollforward import Requests
 
 LEAST_MEAN = 8.0  # units a day below which the log of a count says little
 CUT = 0.95  # of list price, below which an advertised price is really cut

@@ -10,10 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from pricing.data.market import MarketConfig, simulate
-from pricing.data.market_oracle import Oracle
-from pricing.data.market_policies import static
-from pricing.data.market_rollforward import roll_forward
+from simulation.market import MarketConfig, simulate
+from simulation.policies import Oracle, static
+from simulation.rollforward import roll_forward
 
 CASES = ("simulate 60", "simulate 1000", "simulate 10000", "static 1000", "oracle 1000")
 

@@ -29,9 +29,6 @@ from pipelines.refresh import carry_facts
 from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.build import build_panel
-from pricing.data.market import Market, MarketConfig, simulate
-from pricing.data.market_policies import static
-from pricing.data.market_rollforward import Requests, Run, roll_forward
 from pricing.data.panel import Panel
 from pricing.decision.log import SCHEMA, Entry, LogReading
 from pricing.decision.pricer import Pricer
@@ -40,6 +37,9 @@ from pricing.demand.backtest import backtest
 from pricing.demand.intervals import Width
 from pricing.demand.model import DemandModel
 from pricing.demand.training import OutOfFold, train
+from simulation.market import Market, MarketConfig, simulate
+from simulation.policies import static
+from simulation.rollforward import Requests, Run, roll_forward
 
 PRODUCTS, HISTORY, AHEAD, CHANGE = 16, 540, 84, 21
 RECENT = np.timedelta64(70, "D")  # enough for states' tail, the join's four weeks before and the windows looked at

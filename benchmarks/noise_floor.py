@@ -23,10 +23,6 @@ from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.market import Ledger, Market, MarketConfig, simulate
-from pricing.data.market_config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
-from pricing.data.market_rollforward import Policy, Requests, roll_forward
-from pricing.data.market_scores import best_forecast
 from pricing.data.panel import Panel
 from pricing.demand import metrics
 from pricing.demand.backtest import backtest, evaluate
@@ -35,6 +31,9 @@ from pricing.demand.intervals import Width, with_quantiles
 from pricing.demand.model import DemandModel
 from pricing.demand.training import train
 from pricing.runtime.cli import job_options, run_main
+from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
+from simulation.market import Ledger, Market, MarketConfig, simulate
+from simulation.rollforward import Policy, Requests, best_forecast, roll_forward
 
 HERE = Path(__file__).parent
 DAYS = 28

@@ -6,8 +6,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
-from pricing.data.market_policies import DeliveryGaps
-from pricing.data.market_rollforward import Requests
+from simulation.policies import DeliveryGaps
+from simulation.rollforward import Requests
 
 BLOCK_DAYS, FOLDS = 28, 4
 START = -2.5

@@ -21,12 +21,12 @@ from benchmarks.provenance import reminder
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.market import MarketConfig, simulate
 from pricing.data.store import save_panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.state import span
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import Origin, pack
+from simulation.market import MarketConfig, simulate
 from tests.kit.versions import make_demand
 
 GOOD = {"wape": 0.4, "wape_naive": 0.5, "bias": 0.0, "coverage_80": 0.8, "coverage_95": 0.95}

@@ -26,10 +26,10 @@ import numpy as np
 from benchmarks.provenance import stamp, take
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.market import MarketConfig, simulate
 from pricing.data.store import load_panel, save_panel
 from pricing.demand.backtest import backtest
 from pricing.demand.training import fit
+from simulation.market import MarketConfig, simulate
 
 HERE = Path(__file__).parent
 SEED = 50

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from pricing.data.market import simulate
-from pricing.data.market_config import MarketConfig
+from simulation.config import MarketConfig
+from simulation.market import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "walkthrough.md"

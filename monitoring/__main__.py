@@ -35,6 +35,7 @@ from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
+from simulation.market import simulated_sales
 
 _log = logging.getLogger("monitoring")
 
@@ -131,7 +132,9 @@ def job_options() -> Options:
 
 
 def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors | None) -> Panel:
-    panel = load_panel_from(options.sales, config, quarantine=options.quarantine, anchors=anchors, events=())
+    panel = load_panel_from(
+        options.sales, config, quarantine=options.quarantine, anchors=anchors, events=(), simulated=simulated_sales
+    )
     if options.until:
         panel = panel.through(_day(options.until))
     if not len(panel.dates):

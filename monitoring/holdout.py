@@ -22,6 +22,7 @@ from pricing.errors import PricingError, SourceError
 from pricing.fileio import replace_json
 from pricing.paths import pricing_home
 from pricing.runtime.cli import Options, run_main
+from simulation.market import simulated_sales
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse(argv)
     if not 0 <= options.share <= 0.5:
         raise PricingError(f"--share {options.share}: expected a fraction from 0 to 0.5")
-    panel = load_panel_from(options.sales, load_config(options.config).data, events=())
+    panel = load_panel_from(options.sales, load_config(options.config).data, events=(), simulated=simulated_sales)
     volumes = volume_classes(mean_units(panel.units_sold))
     path = pricing_home() / "monitoring" / "holdout.json"
     strata = strata_of(panel.product_ids.tolist(), panel.categories.tolist(), volumes.tolist())

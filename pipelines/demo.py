@@ -16,11 +16,11 @@ from pipelines.demo_world import StageError, World, call, next_folder
 from pipelines.evaluation import score_lines
 from pipelines.lock import only_one
 from pricing.data.calendar import WEEKDAYS
-from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
 from pricing.paths import ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
+from simulation.market import MarketConfig, simulate
 
 AMPLE = 10_000.0  # units; what a request says where the sales do not know the stock
 BATCH = 1000

@@ -20,6 +20,7 @@ from pricing.paths import pricing_home
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import tracked_run, write_note
+from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,9 @@ def _etl(argv: Sequence[str] | None) -> int:
         if config.data.promotions is not None:
             read_promotions(config.data.promotions)  # what etl passes is to stop no later job
         anchors = sales_anchors(config)
-        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
+        panel = load_panel_from(
+            options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+        )
         log_data(panel, sales=options.sales)
         found = report_findings(panel, config.data, sales=options.sales)
         save_panel(panel, options.output)

@@ -15,16 +15,14 @@ from matplotlib.figure import Figure
 from pipelines.market_platform import Platform
 from pipelines.market_truth import true_elasticity_demand
 from pricing.config import Config, load_config
-from pricing.data.market import MarketConfig, simulate
-from pricing.data.market_oracle import Oracle
-from pricing.data.market_policies import CostPlus, Rules, match_competitor, static
-from pricing.data.market_protocol import SimulatedMarket
-from pricing.data.market_rollforward import MAX_MOVE, Policy, Refresh, Run, roll_forward
-from pricing.data.market_scores import Score, score
 from pricing.errors import VersionError
 from pricing.paths import pricing_home
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import job_options, run_main
+from simulation.market import MarketConfig, simulate
+from simulation.policies import CostPlus, Oracle, Rules, match_competitor, static
+from simulation.protocol import SimulatedMarket
+from simulation.rollforward import MAX_MOVE, Policy, Refresh, Run, Score, roll_forward, score
 
 STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
 HEADER = (

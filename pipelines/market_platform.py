@@ -10,14 +10,14 @@ from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
-from pricing.data.market_protocol import SimulatedMarket
-from pricing.data.market_rollforward import MAX_MOVE, Requests
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.curve import Demand
 from pricing.errors import ConfigError
+from simulation.protocol import SimulatedMarket
+from simulation.rollforward import MAX_MOVE, Requests
 
 Learn = Callable[[Panel], Demand | None]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)

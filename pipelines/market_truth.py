@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Strings
 from pricing.data.lifts import Lift
-from pricing.data.market_protocol import SimulatedMarket
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
+from simulation.protocol import SimulatedMarket
 
 FAST, SLOW = 10.0, 60.0  # half-lives, in days, of what sells now and of what usually sells
 NOW_PRIOR = 12.0  # how many sales' worth the usual level weighs against the present one

@@ -35,6 +35,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
+from simulation.market import simulated_sales
 
 RECENT_WEEKS = 12  # of sales from which the shop's own figures are taken
 _ABOUT = (
@@ -369,7 +370,9 @@ def _sales(options: argparse.Namespace, config: ModelConfig) -> tuple[Panel, Pro
     if options.sales is None:
         raise UsageError(NO_SALES)
     anchors = sales_anchors(load_config(options.config))
-    panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
+    panel = load_panel_from(
+        options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+    )
     return panel, ProductFacts.from_panel(panel, anchors=version_anchors(anchors, panel))
 
 

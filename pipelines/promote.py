@@ -40,6 +40,7 @@ from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.inputs import fingerprint
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -201,7 +202,11 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
     if options.sales is None:
         raise SourceError(asked)
     panel = load_panel_from(
-        options.sales, challenger.config.data, quarantine=options.quarantine, anchors=challenger.anchors
+        options.sales,
+        challenger.config.data,
+        quarantine=options.quarantine,
+        anchors=challenger.anchors,
+        simulated=simulated_sales,
     )
     if str(panel.dates[-1]) > str(scored.get("last_date")):
         panel = panel.through(np.datetime64(scored["last_date"], "D"))

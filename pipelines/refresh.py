@@ -32,6 +32,7 @@ from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from simulation.market import simulated_sales
 
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
@@ -70,6 +71,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
                 anchors=anchors,
                 events=known_events(version),
+                simulated=simulated_sales,
             )
             carried = refreshed(
                 doors,

@@ -20,6 +20,7 @@ from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import Wish, because, earlier_champion, move, notice
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +51,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
                     anchors=anchors,
                     events=known_events(version),
+                    simulated=simulated_sales,
                 )
                 states = str(panel.dates[-1])
                 carried = refreshed(doors, version, panel, anchors=anchors, parent=target.number, sales=options.sales)

@@ -42,6 +42,7 @@ from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import job_options, positive, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from simulation.market import simulated_sales
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +65,9 @@ def _train(argv: Sequence[str] | None) -> int:
         promotions = None if plan is None else read_promotions(plan)  # a bad plan is to cost no training
         _say(started, "reading sales")
         anchors = sales_anchors(config)
-        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
+        panel = load_panel_from(
+            options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+        )
         if options.until is not None:
             panel = _until(panel, options.until)
         fingerprint = log_data(panel, sales=options.source or options.sales)

@@ -37,6 +37,7 @@ from pricing.paths import pricing_home
 from pricing.runtime.cli import at_least, job_options, not_negative, run_main
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from simulation.market import simulated_sales
 
 _POLL_SECONDS = 0.5
 _PLOTS = ("optimization_history", "intermediate_values", "param_importances", "parallel_coordinate", "slice")
@@ -73,7 +74,9 @@ def _tune(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     with tracked_run("tune", config=config, reason=options.reason) as run:
         anchors = sales_anchors(config)
-        panel = load_panel_from(options.sales, config.data, quarantine=options.quarantine, anchors=anchors)
+        panel = load_panel_from(
+            options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+        )
         digest = log_data(panel, sales=options.sales)
         report_findings(panel, config.data, sales=options.sales)
         search = _search(options, config, digest=digest)

@@ -1,1 +1,1 @@
-"""Markets with known truth that are unlike the default one of `pricing.data.market`, and satisfy the same protocol."""
+"""Markets whose truth is known, to measure pricing on: the default one and others unlike it. No part of the product."""

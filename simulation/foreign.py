@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from pricing.arrays import Bools, Floats, Ints, Strings
-from pricing.data.market import BAND, Ledger, record_day, rows
-from pricing.data.market_supply import Shelf
 from simulation.foreign_config import HELD_DAYS, ForeignConfig
 from simulation.foreign_demand import ForeignTruth, Shoppers
 from simulation.foreign_world import BEYOND, ForeignWorld, draw_world, ending, stream
+from simulation.market import BAND, Ledger, record_day, rows
+from simulation.supply import Shelf
 
 USUAL_WEIGHT = 1 / 28  # weight of a day's sales in the buyer's running mean
 LAST_BUY = 0.7  # what the buyer expects of a season's end, in the season's usual sales
@@ -61,7 +61,7 @@ class ForeignSupply:
 
 @dataclass(frozen=True)
 class ForeignMarket:
-    """A foreign market with its history; satisfies `pricing.data.market_protocol.SimulatedMarket`.
+    """A foreign market with its history; satisfies `simulation.protocol.SimulatedMarket`.
 
     Attributes:
         world: Products, costs, list prices, plans; and, in `world.truth`, what nobody sees.

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pricing.arrays import Bools, Days, Floats, Ints
-from pricing.data.market_truth import poisson_quantile
 from simulation.foreign_config import HELD_DAYS, Scenario
+from simulation.truth import poisson_quantile
 
 FULL_CUT = 0.10  # the cut below list from which an advertisement draws fully
 NUDGE = 0.01  # how far, a share of the price, a finite difference goes up and down

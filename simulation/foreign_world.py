@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
-from pricing.data.market_truth import holidays_among, weekday
 from simulation.foreign_config import FIRST_DAY, ForeignConfig
 from simulation.foreign_demand import ForeignTruth
+from simulation.truth import holidays_among, weekday
 
 CATEGORY_NAMES = ("bath", "garden", "kitchen", "lighting", "office", "toys")
 STREAMS = (

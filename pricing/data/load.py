@@ -1,6 +1,6 @@
 """The one door to sales: a path, an address or a name becomes a panel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
-from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import STEP_DAYS, Event, Panel
 from pricing.data.plausibility import mistyped
 from pricing.data.source import read_sales
@@ -33,6 +32,7 @@ def load_panel_from(
     past: Panel | None = None,
     anchors: Anchors | None = None,
     events: tuple[Event, ...] | None = None,
+    simulated: Callable[[], pd.DataFrame] | None = None,
 ) -> Panel:
     """Reads, checks and builds.
 
@@ -47,16 +47,20 @@ def load_panel_from(
             newer rows.
         anchors: The regular prices in force, for `build_panel`; a saved panel is as it was built.
         events: Named events, for `build_panel`; read as `config` says when absent.
+        simulated: What makes the sales of the simulated market, which the library itself does not know.
 
     Raises:
-        SourceError: No sales are named, they cannot be read, or the quarantine cannot be written.
+        SourceError: No sales are named, the simulated market is and the caller has none, they cannot be read, or
+            the quarantine cannot be written.
         ContractError: They break the contract and there is no quarantine, or no row keeps it.
     """
     if not sales:
         raise SourceError(NO_SALES)
     if sales == SIMULATED:
+        if simulated is None:
+            raise SourceError(f"there is no simulated market here: name sales of your own instead of {SIMULATED}")
         return _noted(
-            build_panel(simulate(MarketConfig()).frame(), config, anchors=anchors, events=events),
+            build_panel(simulated(), config, anchors=anchors, events=events),
             ["the sales are those of the simulated market."],
         )
     if sales == DEMO:

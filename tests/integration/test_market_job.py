@@ -14,8 +14,6 @@ from pipelines.market_platform import OPTIONAL, Platform, limited
 from pipelines.market_truth import true_elasticity_demand
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.market import MarketConfig, simulate
-from pricing.data.market_rollforward import roll_forward
 from pricing.data.panel import Panel
 from pricing.decision.detailed import Detailed
 from pricing.decision.pricer import Pricer
@@ -24,6 +22,8 @@ from pricing.demand.curve import Offers
 from pricing.errors import ConfigError
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import ForeignConfig
+from simulation.market import MarketConfig, simulate
+from simulation.rollforward import roll_forward
 
 
 def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

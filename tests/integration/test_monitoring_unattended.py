@@ -18,8 +18,6 @@ from monitoring.__main__ import main as monitor
 from pipelines import promote, refresh, train
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.market import MarketConfig, simulate
-from pricing.data.market_rollforward import roll_forward
 from pricing.data.panel import Panel
 from pricing.decision.log_writer import LogWriter
 from pricing.demand import metrics
@@ -27,6 +25,8 @@ from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, load
+from simulation.market import MarketConfig, simulate
+from simulation.rollforward import roll_forward
 from tests.kit.experiments import FOREIGN, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -18,11 +18,11 @@ from pipelines.sensitivity import analyse
 from pipelines.shap_plots import LABELS, SAMPLE, explain_sample, load_shap, most_telling, sample_requests, shap_plots
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.market import MarketConfig, simulate
 from pricing.decision.explanation import GROUPS, Explanation, explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.registry.version import LoadedVersion, load
+from simulation.market import MarketConfig, simulate
 from tests.kit.versions import make_version, shared_version
 
 TODAY = dt.date(2023, 8, 1)

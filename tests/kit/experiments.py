@@ -14,8 +14,8 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pricing.data.market import simulate
-from pricing.data.market_config import MarketConfig
+from simulation.config import MarketConfig
+from simulation.market import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {

@@ -14,8 +14,6 @@ from pricing.data.build import build_panel
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.lifts import EventLifts, calendar_columns, place, spread
-from pricing.data.market import simulate
-from pricing.data.market_config import MarketConfig
 from pricing.data.panel import Event, Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.combination import network_alone
@@ -24,6 +22,8 @@ from pricing.demand.model import DemandModel
 from pricing.demand.product_parameters import Priors
 from pricing.demand.state import encode_panel
 from pricing.registry.version import LoadedVersion, Origin, pack
+from simulation.config import MarketConfig
+from simulation.market import simulate
 
 UNITS, HIDDEN, EMBEDDING = 8, 32, 4
 

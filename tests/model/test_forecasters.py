@@ -11,8 +11,6 @@ import pytest
 from pricing.config import load_config
 from pricing.config_models import DemandConfig
 from pricing.data.build import build_panel
-from pricing.data.market import simulate
-from pricing.data.market_config import MarketConfig
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -23,6 +21,8 @@ from pricing.demand.batches import build_table
 from pricing.demand.model import DemandModel
 from pricing.demand.state import span
 from pricing.demand.training import Trained, fit, train
+from simulation.config import MarketConfig
+from simulation.market import simulate
 from tests.kit.experiments import TINY
 
 

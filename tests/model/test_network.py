@@ -11,7 +11,6 @@ from scipy import stats
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.features import AGE, KNOWN, PAST
-from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import Panel
 from pricing.demand import forward
 from pricing.demand.backtest import Backtest, backtest
@@ -21,6 +20,7 @@ from pricing.demand.folds import walk_forward
 from pricing.demand.network import RIDGE, Shape, build_network, demand_loss, named_weights
 from pricing.demand.training import train
 from pricing.errors import HistoryError
+from simulation.market import MarketConfig, simulate
 
 CONFIG = load_config()
 TINY = CONFIG.demand.model_copy(

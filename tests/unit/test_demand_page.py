@@ -11,9 +11,9 @@ from benchmarks.confidence import BINS
 from benchmarks.demand_page import HELD_OUT, PLAIN, REFERENCE, difference, report
 from benchmarks.demand_settings import SETTINGS
 from pipelines.market import PLATFORM, STATIC
-from pricing.data.market_config import HELD_OUT_SEEDS
-from pricing.data.market_scores import Score
 from simulation import foreign_config
+from simulation.config import HELD_OUT_SEEDS
+from simulation.rollforward import Score
 
 ORACLE = "oracle (held prices)"
 

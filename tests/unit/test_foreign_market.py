@@ -10,16 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reference import MarkUp
-from pricing.data import market_config
 from pricing.data.contract import check
-from pricing.data.market import BAND
-from pricing.data.market_oracle import Oracle
-from pricing.data.market_policies import DeliveryGaps, Rules, static
-from pricing.data.market_rollforward import Requests, roll_forward
 from pricing.errors import ConfigError
+from simulation import config
 from simulation.foreign import ForeignMarket, simulate_foreign
 from simulation.foreign_config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, SCENARIOS, ForeignConfig
 from simulation.foreign_demand import Shoppers
+from simulation.market import BAND
+from simulation.policies import DeliveryGaps, Oracle, Rules, static
+from simulation.rollforward import Requests, roll_forward
 
 EVERY = tuple(SCENARIOS)
 WITHOUT_MEMORY = ("clearance", "informed", "few_prices", "no_prices", "heavy_tail")
@@ -86,7 +85,7 @@ def test_the_history_keeps_the_data_contract(scenario: str) -> None:
 
 
 def test_no_seed_is_for_looking_and_for_judging_or_of_the_other_family() -> None:
-    pools = [DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, market_config.DEVELOPMENT_SEEDS, market_config.HELD_OUT_SEEDS]
+    pools = [DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, config.DEVELOPMENT_SEEDS, config.HELD_OUT_SEEDS]
 
     assert len(set().union(*pools)) == sum(len(pool) for pool in pools)
 

@@ -11,11 +11,11 @@ from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
-from pricing.data.market import simulate
-from pricing.data.market_config import MarketConfig
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.state import span
 from pricing.errors import MissingRowsError, SourceError
+from simulation.config import MarketConfig
+from simulation.market import simulate
 
 CONFIG = load_config().data
 START = pd.Timestamp("2024-03-01")

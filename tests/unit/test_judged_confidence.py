@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.confidence import BINS, Judged, brier_skill, calibration_error, fitted, steps_beside, table
-from pricing.data.market_rollforward import Requests
+from simulation.rollforward import Requests
 
 CENTRE = (np.arange(BINS) + 0.5) / BINS
 

@@ -10,6 +10,7 @@ from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.data.store import save_panel
 from pricing.errors import ContractError, SourceError
+from simulation.market import simulated_sales
 
 CONFIG = load_config().data
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,1,3.0\n"
@@ -21,10 +22,15 @@ def write(path: Path, text: str) -> str:
 
 
 def test_the_simulated_market_is_loaded_by_its_name() -> None:
-    panel = load_panel_from("simulated", CONFIG)
+    panel = load_panel_from("simulated", CONFIG, simulated=simulated_sales)
 
     assert panel.period == "day"
     assert "simulated market" in panel.notes[0]
+
+
+def test_a_caller_without_the_simulated_market_says_so() -> None:
+    with pytest.raises(SourceError, match="no simulated market here"):
+        load_panel_from("simulated", CONFIG)
 
 
 def test_sales_without_a_name_are_refused() -> None:

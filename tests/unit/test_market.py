@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pricing.data.contract import check
-from pricing.data.market import Market, MarketConfig, simulate
-from pricing.data.market_truth import is_weekend_day, poisson_quantile
-from pricing.data.market_world import draw_world
 from pricing.errors import ConfigError
+from simulation.market import Market, MarketConfig, simulate
+from simulation.truth import is_weekend_day, poisson_quantile
+from simulation.world import draw_world
 
 SMALL = MarketConfig(products=24, days=240, future=40, seed=3)
 

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pricing.data.market import MarketConfig, simulate
-from pricing.data.market_oracle import Oracle, best_first_price, expected_share
-from pricing.data.market_policies import static
-from pricing.data.market_rollforward import roll_forward
-from pricing.data.market_scores import best_forecast, score
+from simulation.market import MarketConfig, simulate
+from simulation.policies import Oracle, best_first_price, expected_share, static
+from simulation.rollforward import best_forecast, roll_forward, score
 
 PRICES = np.linspace(0.8, 1.4, 13)
 COST = 0.6

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from pricing.arrays import Floats
-from pricing.data.market import BAND, Market, MarketConfig, simulate
-from pricing.data.market_policies import CostPlus, Rules, match_competitor, static
-from pricing.data.market_rollforward import Requests, roll_forward
-from pricing.data.market_supply import Shelf
 from pricing.errors import ConfigError
+from simulation.market import BAND, Market, MarketConfig, simulate
+from simulation.policies import CostPlus, Rules, match_competitor, static
+from simulation.rollforward import Requests, roll_forward
+from simulation.supply import Shelf
 
 CONFIG = MarketConfig(products=24, days=200, future=40, seed=6, unseen=0.1)
 

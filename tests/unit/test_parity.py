@@ -5,13 +5,13 @@ import pytest
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.market import simulate
-from pricing.data.market_config import MarketConfig
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
 from pricing.registry.gates import failed, state_gates
 from pricing.registry.parity import covers, parity
+from simulation.config import MarketConfig
+from simulation.market import simulate
 from tests.kit.versions import make_demand, make_panel
 
 

@@ -15,11 +15,11 @@ from numpy.testing import assert_array_equal
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.load import load_panel_from
-from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import SERIES, Panel
 from pricing.data.plausibility import Finding, findings, mistyped
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import SCENARIOS, ForeignConfig
+from simulation.market import MarketConfig, simulate
 
 CONFIG = load_config().data.model_copy(update={"missing": "unknown"})
 PRODUCTS, DAYS = 40, 120

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.data.market_world import World, stream
+from simulation.world import World, stream
 
 USUAL_WEIGHT = 1 / 21  # weight of a day's sales in the buyer's running mean
 USUAL_ERROR = 0.2  # sd of the log of what the buyer expects of a new product

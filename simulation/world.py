@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints, Strings
-from pricing.data.market_config import FIRST_DAY, MarketConfig
-from pricing.data.market_truth import Truth, holidays_among, weekday
+from simulation.config import FIRST_DAY, MarketConfig
+from simulation.truth import Truth, holidays_among, weekday
 
 CATEGORY_NAMES = ("bakery", "beverages", "coffee", "dairy", "frozen", "household", "personal", "snacks")
 STREAMS = (

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import pandas as pd
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
-from pricing.data.market_supply import Shelf
+from simulation.supply import Shelf
 
 
 class MarketOptions(Protocol):

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from pricing.arrays import Bools, Days, Floats, Ints
-from pricing.data.market_config import HOLIDAYS
+from simulation.config import HOLIDAYS
 
 LOG_RANGE = 0.7  # beyond this distance from the anchor the elasticity stays what it is there
 FULL_CUT = 0.10  # the cut below list from which an advertisement draws fully

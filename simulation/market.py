@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pricing.arrays import Bools, Floats, Ints, Strings
-from pricing.data.market_config import Calibration, MarketConfig
-from pricing.data.market_protocol import MarketWorld, SimulatedMarket
-from pricing.data.market_supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
-from pricing.data.market_truth import Truth
-from pricing.data.market_world import World, draw_world, stream
+from simulation.config import Calibration, MarketConfig
+from simulation.protocol import MarketWorld, SimulatedMarket
+from simulation.supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
+from simulation.truth import Truth
+from simulation.world import World, draw_world, stream
 
 __all__ = ["BAND", "Calibration", "Ledger", "Market", "MarketConfig", "Truth", "simulate"]
 
@@ -159,6 +159,11 @@ class Market:
         """
         comp_price = self.ledger.comp_price[np.asarray(day), np.asarray(product)]
         return self.truth.expected_demand(product, day, price, comp_price=np.where(comp_price > 0, comp_price, 1.0))
+
+
+def simulated_sales() -> pd.DataFrame:
+    """Sales of the default market, as `--sales simulated` names them: one row per product and day, in the contract."""
+    return simulate(MarketConfig()).frame()
 
 
 def simulate(config: MarketConfig | None = None) -> Market:
