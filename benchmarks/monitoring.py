@@ -20,8 +20,8 @@ import pandas as pd
 from benchmarks.monitoring_market import measure, table
 from benchmarks.monitoring_world import Truth, World, backtest_figures, build
 from benchmarks.provenance import reminder
-from monitoring import decay, scores
-from monitoring.calibration import calibrate, distance
+from monitoring import performance
+from monitoring.drift import calibrate, distance
 from monitoring.evaluate import rules
 from monitoring.policy import Past, Situation, decide
 from monitoring.samples import WATCHED, take
@@ -126,16 +126,16 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
     noise = np.exp(rng.normal(0, 0.1, truth.mean.shape))
     frame = joined(panel, truth.old * noise)
     retrained: list[int] = []
-    cache: dict[int, decay.Verdict] = {}
-    promised = decay.band(figures, config)
+    cache: dict[int, performance.Verdict] = {}
+    promised = performance.band(figures, config)
     start = np.datetime64(panel.dates[0])
     for today in range(120, world.days):
         ends = [today - config.score_window * back for back in range(config.windows - 1, -1, -1)]
         for end in ends:
             if end not in cache:
                 rows = frame[frame["day"].between(end - config.score_window + 1, end)]
-                score = scores.score(rows, name=str(start + end), rng=np.random.default_rng(end))
-                cache[end] = decay.judge(score, promised, min_rows=config.min_rows)
+                score = performance.score(rows, name=str(start + end), rng=np.random.default_rng(end))
+                cache[end] = performance.judge(score, promised, min_rows=config.min_rows)
         newest = [cache[end] for end in ends]
         now = pd.Timestamp(start + today).to_pydatetime().replace(tzinfo=dt.UTC)
         last = pd.Timestamp(start + retrained[-1]).to_pydatetime().replace(tzinfo=dt.UTC) if retrained else None

@@ -15,24 +15,24 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pipelines.recency import weigh
 from scipy.stats import t as student
 
-from monitoring import decay, scores
+from monitoring import performance
 from monitoring.decisions import tabulate
 from monitoring.evaluate import rules
 from monitoring.outcomes import join
 from monitoring.policy import Outcome, Past, Situation, decide
-from pipelines.calibration import described
+from pipelines.evaluation import described
 from pipelines.market_platform import price_requests
-from pipelines.recency import weigh
 from pipelines.refresh import carry_facts
 from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
-from pricing.decision.log import SCHEMA, Entry, LogReading
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision_log.format import SCHEMA, Entry, LogReading
 from pricing.demand.backtest import backtest
 from pricing.demand.intervals import Width
 from pricing.demand.model import DemandModel
@@ -140,17 +140,17 @@ class Shop:
         """What the rules say tonight."""
         monitoring = self._config.monitoring
         joined = join(_table(self._records, after=panel.dates[0]), panel).frame
-        promised = decay.band(self._serving.figures, monitoring)
+        promised = performance.band(self._serving.figures, monitoring)
         last = panel.dates[-1]
         days, count = monitoring.score_window, monitoring.windows + BEFORE
         everything = [
-            decay.judge(
-                scores.score(rows, name=name, rng=np.random.default_rng(self._night)), promised, min_rows=MIN_ROWS
+            performance.judge(
+                performance.score(rows, name=name, rng=np.random.default_rng(self._night)), promised, min_rows=MIN_ROWS
             )
-            for name, rows in scores.windows(joined, last=last, days=days, count=count)
+            for name, rows in performance.windows(joined, last=last, days=days, count=count)
         ]
         verdicts = everything[BEFORE:]
-        row = decay.row_of_breaches(verdicts, reversed(everything[:BEFORE]))
+        row = performance.row_of_breaches(verdicts, reversed(everything[:BEFORE]))
         now = pd.Timestamp(last).to_pydatetime().replace(tzinfo=dt.UTC)
         retrained = now - dt.timedelta(days=self._night - self.seen.retrained[-1]) if self.seen.retrained else None
         situation = Situation(

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.calibration import ratio_error
+from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
-from pricing.decision.log import Entry
 from pricing.decision.request import Decision, PriceRequest
+from pricing.decision_log.format import Entry
 
 FIRST = np.datetime64("2024-01-01")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -21,7 +21,7 @@ from benchmarks.provenance import reminder
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.store import save_panel
+from pricing.data.panel import save_panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.state import span
 from pricing.registry.mlflow_registry import Registry

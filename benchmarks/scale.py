@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.provenance import stamp, take
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.store import load_panel, save_panel
+from pricing.data.panel import load_panel, save_panel
 from pricing.demand.backtest import backtest
 from pricing.demand.training import fit
 from simulation.market import MarketConfig, simulate

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring import act, decay, evaluate, holdout, launchers
+from monitoring import actions, evaluate, holdout, launchers, performance
 from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
 from monitoring.champion import champion_number, find_champion
@@ -23,8 +23,8 @@ from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Watch
 from monitoring.holdout import Holdout
 from monitoring.policy import Action, Outcome, Past, decide
+from monitoring.report import Week, drift_head, page, weekly_page
 from monitoring.store import Memory
-from monitoring.summary import Week, drift_head, page, weekly_page
 from monitoring.tracking import record, refreshed_by_night, retrainings, with_recorded, within_a_night
 from pricing.config import Config, load_config
 from pricing.config_models import DataConfig, MonitoringConfig
@@ -66,21 +66,21 @@ def _monitor(argv: Sequence[str] | None) -> int:
             folder=home / "monitoring" / "jobs",
             experiment=run.info.experiment_id,
         )
-        log_findings += act.settle(memory, door, now=now, lock_hours=config.monitoring.lock_hours)
+        log_findings += actions.settle(memory, door, now=now, lock_hours=config.monitoring.lock_hours)
         seen = evaluate.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
-        figures = evaluate.metrics(seen, backtest_wape=decay.promised_error(champion.backtest))
+        figures = evaluate.metrics(seen, backtest_wape=performance.promised_error(champion.backtest))
         written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
         figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
         acting = options.act == "true"
         outcome, job = _decide(seen, memory, config.monitoring, now=now, claims=acting and door is not None)
         out = options.out or home / "monitoring" / "latest"
-        step, deed = STEP_DAYS[panel.period], act.Deed(IDLE)
+        step, deed = STEP_DAYS[panel.period], actions.Deed(IDLE)
         if acting and door is None and within_a_night() and outcome.action in ("refresh", "retrain"):
-            deed = act.left_to_the_night(outcome)
+            deed = actions.left_to_the_night(outcome)
         elif acting:
-            deed = act.start(outcome, door=door, memory=memory, now=now, step_days=step, job=job)
+            deed = actions.start(outcome, door=door, memory=memory, now=now, step_days=step, job=job)
         after = champion_number(config.registry.model_name, uri=tracking_uri())
-        deed = act.with_champion(deed, before=champion.number, after=after)
+        deed = actions.with_champion(deed, before=champion.number, after=after)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             week = tell_week(panel, seen, holdout=_holdout(options, seen))
             figures |= {
@@ -95,7 +95,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
                 add_to_workspace(seen.drift, home / "monitoring" / "evidently")
             tags = {"outcome": outcome.action, "reason": outcome.reason, "done": deed.text, "champion": champion.number}
             tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
-            half_life = act.half_life(outcome, step_days=step)
+            half_life = actions.half_life(outcome, step_days=step)
             tags |= {} if half_life is None else {"recency_half_life": f"{half_life:g}"}
             record(metrics=figures, tags=tags, folder=Path(folder))
             _replace(out, Path(folder))
@@ -171,10 +171,10 @@ def _publish(figures: dict[str, float], config: Config) -> list[str]:
     return []
 
 
-def _tell(outcome: Outcome, deed: act.Deed, *, seen: Watch, config: Config, memory: Memory, link: str) -> list[str]:
-    repeat = act.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
+def _tell(outcome: Outcome, deed: actions.Deed, *, seen: Watch, config: Config, memory: Memory, link: str) -> list[str]:
+    repeat = actions.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
     takers = launchers.alert_doors(config.monitoring)
-    return act.tell(outcome, deed, watch=seen, doors=takers, memory=memory, repeat=repeat)
+    return actions.tell(outcome, deed, watch=seen, doors=takers, memory=memory, repeat=repeat)
 
 
 def _replace(out: Path, folder: Path) -> None:

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from monitoring.holdout import Holdout, first_day
+from monitoring.performance import Interval, volume_classes
 from monitoring.samples import mean_units
-from monitoring.scores import Interval, volume_classes
 from pricing.data.panel import STEP_DAYS, Panel
 
 RESAMPLES = 2000

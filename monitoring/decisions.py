@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from monitoring.findings import Finding, counted
-from pricing.decision.log import LogReading, read_decisions
+from monitoring.policy import Finding, counted
+from pricing.decision_log.format import LogReading, read_decisions
 from pricing.paths import ARCHIVE_VARIABLE
 
 COLUMNS = (

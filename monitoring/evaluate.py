@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from monitoring import decay, samples, scores
+from monitoring import performance, samples
 from monitoring.champion import Champion
-from monitoring.decay import Verdict
 from monitoring.drift import Drift, compare
-from monitoring.findings import Finding, Level, counted
 from monitoring.outcomes import Joined, join
-from monitoring.policy import Rules, Situation
-from monitoring.scores import Score
+from monitoring.performance import Score, Verdict
+from monitoring.policy import Finding, Level, Rules, Situation, counted
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
 
@@ -89,20 +87,20 @@ def look(
     joined = join(decisions, panel, state_dates=champion.seen)
     frame = joined.frame.assign(volume=_volume(panel, joined.frame, config))
     last = panel.dates[-1]
-    ((name, recent),) = scores.windows(frame, last=last, days=window * step, count=1)
-    promised = decay.band(champion.backtest, config)
+    ((name, recent),) = performance.windows(frame, last=last, days=window * step, count=1)
+    promised = performance.band(champion.backtest, config)
     elders = frame["model_version"].isin(champion.others)
     days = max(step, config.score_window // step * step)
     verdicts = [
-        decay.judge(scores.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
-        for name, rows in scores.windows(frame[~elders], last=last, days=days, count=config.windows)
+        performance.judge(performance.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
+        for name, rows in performance.windows(frame[~elders], last=last, days=days, count=config.windows)
     ]
-    longer = scores.windows(frame[~elders], last=last, days=days, count=config.windows + MOST_BEFORE)
-    row = decay.row_of_breaches(
+    longer = performance.windows(frame[~elders], last=last, days=days, count=config.windows + MOST_BEFORE)
+    row = performance.row_of_breaches(
         verdicts,
         (
-            decay.judge(
-                scores.score(rows, name=name, rng=np.random.default_rng(SEED)), promised, min_rows=config.min_rows
+            performance.judge(
+                performance.score(rows, name=name, rng=np.random.default_rng(SEED)), promised, min_rows=config.min_rows
             )
             for name, rows in reversed(list(longer)[:MOST_BEFORE])
         ),
@@ -129,24 +127,24 @@ def look(
     if joined.frame.empty and len(decisions) and not joined.waiting:
         findings.append(Finding("nothing_joined", "breach", "no decision has met its sales: nothing can be scored"))
     order = {"breach": 0, "warning": 1, "note": 2}
-    newest = scores.score(recent, name=name, rng=rng)
+    newest = performance.score(recent, name=name, rng=rng)
     findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
     return Watch(
         joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
         newest=newest,
-        own=newest if len(own) == len(recent) else scores.score(own, name=name, rng=np.random.default_rng(SEED)),
+        own=newest if len(own) == len(recent) else performance.score(own, name=name, rng=np.random.default_rng(SEED)),
         by_maturity={
-            age: scores.score(recent[recent["age"] >= age], name=f"{age} or more days old", rng=rng)
+            age: performance.score(recent[recent["age"] >= age], name=f"{age} or more days old", rng=rng)
             for age in config.maturities
         },
-        by_category=scores.groups(recent, "category", rng=rng),
-        by_volume=scores.groups(recent, "volume", rng=rng),
+        by_category=performance.groups(recent, "category", rng=rng),
+        by_volume=performance.groups(recent, "volume", rng=rng),
         verdicts=verdicts,
         drift=drift,
         span=taken.span,
         findings=sorted(findings, key=lambda finding: order[finding.level]),
-        explanation=decay.explain(verdicts, drift.drifted("input")),
+        explanation=performance.explain(verdicts, drift.drifted("input")),
         silent=max(0, _days(today - last) - step + 1),
         idle=idle,
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
@@ -231,7 +229,7 @@ def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.
     step = STEP_DAYS[panel.period]
     start = max(1, len(panel.dates) - config.window // step)
     past = slice(max(0, start - config.reference // step), start)
-    classes = scores.volume_classes(samples.mean_units(panel.units_sold[:, past]))
+    classes = performance.volume_classes(samples.mean_units(panel.units_sold[:, past]))
     return frame["product_id"].map(dict(zip(panel.product_ids.tolist(), classes.tolist(), strict=True)))
 
 

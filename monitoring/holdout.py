@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from monitoring.performance import volume_classes
 from monitoring.samples import mean_units
-from monitoring.scores import volume_classes
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import PricingError, SourceError

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from monitoring.decisions import in_force, period_start
-from monitoring.findings import Finding, Level, counted
+from monitoring.policy import Finding, Level, counted
 from pricing.data.panel import Panel
 from pricing.data.units import in_steps
 from pricing.demand.evaluation import sales_moments, sales_transform, share_inside

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from monitoring.findings import Finding
+from monitoring.policy import Finding
 from pricing.data.panel import Panel
 
 Role = Literal["input", "target", "error"]

@@ -1,14 +1,20 @@
 """Starts another job by command, as a child run of this one's, and takes it along when this one is stopped."""
 
+import contextlib
+import datetime as dt
+import fcntl
+import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pricing.errors import PricingError
+from pricing.errors import LockError, PricingError
 from pricing.paths import ROOT
 from pricing.runtime.mlflow_runs import child_environment
 
@@ -93,3 +99,34 @@ def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def only_one(job: str, *, home: Path) -> Iterator[int]:
+    """Holds the lock HOME/locks/JOB meanwhile and yields its file descriptor.
+
+    The kernel releases it when the process ends, even by kill -9; a job started with the descriptor holds it too, so
+    that what an earlier holder left running is waited for.
+
+    Raises:
+        LockError: Another process holds it; names its process and since when.
+    """
+    path = home / "locks" / job
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise LockError(
+                f"{job} is running already: {holder}, or a job that it started, holds {path}; wait for it to end"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} since {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC\n")
+        file.flush()
+        try:
+            yield file.fileno()
+        finally:
+            with contextlib.suppress(OSError):
+                file.truncate(0)

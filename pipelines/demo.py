@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.commands import only_one
 from pipelines.demo_world import StageError, World, call, next_folder
 from pipelines.evaluation import score_lines
-from pipelines.lock import only_one
 from pricing.data.calendar import WEEKDAYS
-from pricing.data.panel import Panel
-from pricing.data.store import load_panel
+from pricing.data.panel import Panel, load_panel
 from pricing.paths import ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 from simulation.market import MarketConfig, simulate

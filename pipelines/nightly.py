@@ -10,8 +10,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.commands import JobError, child_tags, run_job
-from pipelines.lock import only_one
+from pipelines.commands import JobError, child_tags, only_one, run_job
 from pricing.config import Config, load_config
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION

@@ -22,11 +22,11 @@ from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.held_out import held_file, read_held
-from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import Estimate, cost_of, elasticity_from, find_draws
 from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, read_plan, write_plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision_log.format import read_decisions
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest

@@ -11,8 +11,8 @@ import mlflow
 import numpy as np
 
 from pipelines.calendar import holiday_calendar
+from pipelines.history import report
 from pipelines.production import NOTHING, Production, now, production
-from pipelines.promotion_report import report
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.config_models import GatesConfig

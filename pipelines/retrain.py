@@ -9,11 +9,10 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 
-from pipelines.commands import child_tags, run_job
-from pipelines.lock import only_one
+from pipelines.commands import child_tags, only_one, run_job
 from pipelines.production import NOTHING
 from pricing.config import Config, load_config
-from pricing.data.store import load_panel
+from pricing.data.panel import load_panel
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import Registry

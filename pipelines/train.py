@@ -17,22 +17,21 @@ import numpy as np
 import pandas as pd
 
 from pipelines.calendar import holiday_calendar, with_promotions
-from pipelines.calibration import described
-from pipelines.evaluation import log_backtest, score_lines
-from pipelines.model_card import model_card
+from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
+from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.plans import read_promotions
 from pricing.data.promotions import Promotions
-from pricing.decision.log import read_decisions
 from pricing.decision.price_test_results import find_draws
 from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision_log.format import read_decisions
 from pricing.errors import HistoryError, RegistryError, VersionError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
@@ -47,7 +46,8 @@ from simulation.market import simulated_sales
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.warm import Choice
+    from pipelines.compare_fits import Choice
+    from pricing.demand.training import Start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,7 +130,7 @@ def _learn(
         config.demand,
         calendar=calendar,
         out_of_fold=evaluated.out_of_fold,
-        start=choice.start if choice else None,
+        start=choice.taken if choice else None,
         tested=tested,
         live_since=anchors.since,
         progress=say,
@@ -176,21 +176,21 @@ def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) ->
     return draws.deviation if draws.used else None
 
 
-def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]) -> "Choice":
+def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]) -> "Choice[Start]":
     """Whether to start from a registered version's weights; recorded in the active run."""
-    from pipelines.warm import Choice, choose_start  # noqa: PLC0415 - imports TensorFlow
+    from pipelines.compare_fits import Choice, choose_start  # noqa: PLC0415 - imports TensorFlow
 
     say(f"comparing a start from version {entry.number} with a blank one")
     calendar = holiday_calendar(panel, config.data)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         try:
             folder = _registry(config).download(entry.number, Path(scratch) / "version")
-            choice = choose_start(panel, load(folder), config.demand, calendar=calendar, progress=say)
+            choice: Choice[Start] = choose_start(panel, load(folder), config.demand, calendar=calendar, progress=say)
         # Of another library, or its files are gone: nothing to start from, and no reason to fail.
         except (RegistryError, VersionError) as error:
             choice = Choice(None, f"cold: {error}")
     mlflow.log_metrics({name: value for name, value in choice.figures.items() if math.isfinite(value)})
-    mlflow.set_tags({"start": choice.why, "start_version": entry.number if choice.start else "none"})
+    mlflow.set_tags({"start": choice.why, "start_version": entry.number if choice.taken else "none"})
     say(choice.why)
     return choice
 
@@ -198,15 +198,15 @@ def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Calla
 def _weighed(panel: Panel, config: Config, *, half_life: float, say: Callable[[str], None]) -> Config:
     """The configuration with a half-life where that scores no worse on the newest days; recorded in the active run."""
     import_tensorflow()
-    from pipelines.recency import weigh  # noqa: PLC0415
+    from pipelines.compare_fits import choose_half_life  # noqa: PLC0415
 
     say(f"comparing a half-life of {half_life:g} {panel.period}s with days that all count alike")
     calendar = holiday_calendar(panel, config.data)
-    found = weigh(panel, config.demand, half_life=half_life, calendar=calendar, progress=say)
+    found = choose_half_life(panel, config.demand, half_life=half_life, calendar=calendar, progress=say)
     mlflow.log_metrics({name: value for name, value in found.figures.items() if math.isfinite(value)})
     mlflow.set_tags({"recency": found.why, "recency_asked": f"{half_life:g}"})
     say(found.why)
-    if found.half_life is None:
+    if found.taken is None:
         return config
     return config.model_copy(update={"demand": config.demand.model_copy(update={"recency_half_life": half_life})})
 
@@ -243,7 +243,7 @@ def _until(panel: Panel, until: dt.date) -> Panel:
 
 def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, config: Config) -> str:
     if config.registry.plots:
-        from pipelines.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
+        from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
         log_artifacts(frame, version, panel)
     card = model_card(version, model=config.registry.model_name)

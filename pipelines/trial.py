@@ -24,8 +24,7 @@ from pipelines.quiet import import_tensorflow
 from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, drawn, open_study
 from pricing.config import Config, load_config
 from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
-from pricing.data.panel import Panel
-from pricing.data.store import load_panel
+from pricing.data.panel import Panel, load_panel
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import tracking_uri

@@ -29,8 +29,7 @@ from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, conclu
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.load import load_panel_from
-from pricing.data.panel import Panel
-from pricing.data.store import save_panel
+from pricing.data.panel import Panel, save_panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError
 from pricing.paths import pricing_home

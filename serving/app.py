@@ -10,23 +10,21 @@ from http import HTTPStatus
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from pricing.decision.log_writer import LogWriter
 from pricing.decision.price_tests import NO_TESTS, read_plan
-from serving import catalogue, explain_routes, health, prices
+from pricing.decision_log.writer import LogWriter
 from serving.api import Endpoint, endpoint_name, register
 from serving.authentication import Guard
 from serving.champion import Champion, Watch
-from serving.documents import endpoints as document_endpoints
 from serving.embedded import Embedded
-from serving.holdout import Holdout
-from serving.hot_path import Express
+from serving.hot_path import HEADERS, Express, count, problem_bytes, request_id
 from serving.metrics import Exchange, Metrics
-from serving.prices import Desk
+from serving.openapi import endpoints as document_endpoints
 from serving.problems import CONTENT_TYPE, ProblemError
-from serving.response_headers import HEADERS, count, problem_bytes, request_id
+from serving.routes import catalogue, explain, health, pricing
+from serving.routes.pricing import Desk
 from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
-from serving.watched import Watched
+from serving.state_files import Holdout, Watched
 
 _DRAIN_BYTES = 64_000_000
 
@@ -63,8 +61,8 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     desk = Desk(service)
     app.extensions["pricing_shadow"] = desk.shadow
     table = [
-        *prices.endpoints(desk),
-        *explain_routes.endpoints(service),
+        *pricing.endpoints(desk),
+        *explain.endpoints(service),
         *catalogue.endpoints(service),
         *health.endpoints(service),
     ]

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pricing.decision.log import closed_segments, read_segment
-from pricing.decision.log_archive import archive_of, note_archived, write_archive
+from pricing.decision_log.archive import archive_of, note_archived, write_archive
+from pricing.decision_log.format import closed_segments, read_segment
 from pricing.errors import LockError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE
 from serving.logs import configure_logging

@@ -12,15 +12,79 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
-from serving.admission import admit
+from pricing.registry.version import load
+from serving import price_tests
 from serving.champion import FAULTS
 from serving.current_version import BAKED, Following, Places, Pointer, read_pointer, write_pointer
 from serving.logs import configure_logging
 from serving.settings import Settings, read_settings
-from serving.source import Entry, Orders, Registry
+
+
+class Entry(Protocol):
+    """A version as the registry lists it."""
+
+    @property
+    def number(self) -> str:
+        """Its number."""
+        ...
+
+    @property
+    def created_ms(self) -> int:
+        """When it was registered."""
+        ...
+
+
+class Registry(Protocol):
+    """What the follower needs of a registry; every method may raise RegistryError."""
+
+    def at(self, alias: str) -> Entry | None:
+        """The version that bears an alias."""
+        ...
+
+    def download(self, reference: str, to: Path) -> Path:
+        """Fetches a version's folder into the new folder `to`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Orders:
+    """How to follow.
+
+    Attributes:
+        run_id: The run of the service that the follower belongs to.
+        keep: Versions kept on disk.
+        tries_challenger: Whether to fetch the challenger too.
+    """
+
+    run_id: str
+    keep: int
+    tries_challenger: bool = False
+
+
+def admit(folder: Path, *, settings: Settings | None = None) -> int:
+    """Loads a version, checksums and all, lets it answer its golden requests, and returns how many they were.
+
+    Where a trial is configured, its new products are dealt.
+
+    Raises:
+        VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
+    """
+    version = load(folder)
+    requests = version.verify().requests
+    if settings is not None:
+        share = price_tests.canary(settings.config.serving.challenger_share)
+        for path, trial in ((settings.trial_file, settings.config.serving.trial), (settings.canary_file, share)):
+            try:
+                if trial is not None:
+                    price_tests.extend(path, version.facts, trial)
+            except OSError as error:
+                _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
+    return requests
+
 
 RETRY_SECONDS = 600.0  # a refused version is fetched anew after this long: the fault may have been the network's
 

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pricing.decision.log_writer import LogWriter
 from pricing.decision.price_tests import Plan
+from pricing.decision_log.writer import LogWriter
 from serving.champion import Champion
 from serving.embedded import Embedded
-from serving.holdout import Holdout
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.watched import Watched
+from serving.state_files import Holdout, Watched
 
 PATIENCE_SECONDS = 0.1  # that a request waits for another thread's tick
 

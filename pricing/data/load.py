@@ -13,10 +13,9 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
-from pricing.data.panel import STEP_DAYS, Event, Panel
+from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
 from pricing.data.plausibility import mistyped
 from pricing.data.source import read_sales
-from pricing.data.store import is_panel, load_panel
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replacing
 

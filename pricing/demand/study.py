@@ -20,7 +20,7 @@ from pricing.demand.elasticity import (
     shrink,
     within_limits,
 )
-from pricing.demand.endogeneity import fit_moves, routine_part
+from pricing.demand.endogeneity import SILENT, Check, Checks, fit_moves, routine_part
 from pricing.demand.events import (
     AFTER,
     LATER,
@@ -34,7 +34,6 @@ from pricing.demand.events import (
     find_moves,
     join,
 )
-from pricing.demand.falsification import SILENT, Check, Checks
 from pricing.demand.grades import (
     AT_LIMIT,
     DIP_AFTER_CUT,

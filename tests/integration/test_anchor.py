@@ -13,8 +13,7 @@ from pipelines.production import anchors_in_force
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
-from pricing.data.panel import Panel
-from pricing.data.store import load_panel
+from pricing.data.panel import Panel, load_panel
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.panels import panel_frame

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pricing.decision.log import read_decisions
+from pricing.decision_log.format import read_decisions
 from serving.compact import compact
 from tests.unit.test_decision_log import entry, writer
 

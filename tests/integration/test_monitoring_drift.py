@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.monitoring_world import World, build
-from monitoring.calibration import distance
-from monitoring.drift import add_to_workspace, compare, html
+from monitoring.drift import add_to_workspace, compare, distance, html
 from monitoring.samples import Samples, take
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -17,9 +17,8 @@ from monitoring.holdout import Holdout, read, write
 from monitoring.policy import Past
 from monitoring.store import Memory
 from monitoring.tracking import refreshed_by_night, retrainings, with_recorded
-from pricing.data.panel import Panel
-from pricing.data.store import save_panel
-from pricing.decision.log_writer import LogWriter
+from pricing.data.panel import Panel, save_panel
+from pricing.decision_log.writer import LogWriter
 from pricing.registry import files
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.panels import panel_frame

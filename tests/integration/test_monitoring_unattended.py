@@ -19,7 +19,7 @@ from pipelines import promote, refresh, train
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
-from pricing.decision.log_writer import LogWriter
+from pricing.decision_log.writer import LogWriter
 from pricing.demand import metrics
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold

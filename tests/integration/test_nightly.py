@@ -11,8 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import nightly
-from pipelines.commands import JobError
-from pipelines.lock import only_one
+from pipelines.commands import JobError, only_one
 from pricing.runtime.cli import EXIT_REFUSED, Terminated
 from tests.kit.experiments import FOREIGN, place, write_config
 

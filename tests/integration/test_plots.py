@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.plots import FANS, draw_fans, forecast_plots
-from pipelines.price_plots import CATEGORIES, PRODUCTS, price_plots
-from pipelines.sensitivity import Sensitivity, analyse
+from pipelines.reports.forecast_plots import FANS, draw_fans, forecast_plots
+from pipelines.reports.price_plots import CATEGORIES, PRODUCTS, price_plots
+from pipelines.reports.sensitivity import Sensitivity, analyse
 from pricing.registry.version import load
 from tests.kit.versions import shared_panel, shared_version
 

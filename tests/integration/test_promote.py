@@ -18,8 +18,7 @@ from mlflow import MlflowClient
 from pipelines import history, production, promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.panel import Panel
-from pricing.data.store import save_panel
+from pricing.data.panel import Panel, save_panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span

@@ -12,7 +12,7 @@ import pytest
 from mlflow.entities import Run
 
 from pipelines import nightly, retrain
-from pipelines.lock import only_one
+from pipelines.commands import only_one
 from pricing.config import load_config
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.kit.experiments import Place, cut_off_before, moved, place, write_config, write_sales

@@ -14,8 +14,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipelines.sensitivity import analyse
-from pipelines.shap_plots import LABELS, SAMPLE, explain_sample, load_shap, most_telling, sample_requests, shap_plots
+from pipelines.reports.sensitivity import analyse
+from pipelines.reports.shap_plots import (
+    LABELS,
+    SAMPLE,
+    explain_sample,
+    load_shap,
+    most_telling,
+    sample_requests,
+    shap_plots,
+)
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.decision.explanation import GROUPS, Explanation, explain

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipelines.calibration import (
+from pipelines.evaluation import (
     BINS,
     coverage_by,
     described,

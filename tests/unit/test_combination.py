@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricing.demand.backtest import choose_weights
 from pricing.demand.combination import (
     CLASSES,
     FORECASTERS,
@@ -19,7 +20,6 @@ from pricing.demand.combination import (
     volume_rows,
 )
 from pricing.demand.curve import Offers
-from pricing.demand.weights import choose_weights
 from tests.kit.demand_fakes import make_model, make_panel
 
 EQUAL = prior_weights(200, context=120)

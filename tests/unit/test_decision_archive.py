@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from monitoring.decisions import load_decisions
-from pricing.decision import log, log_archive
-from pricing.decision.log import read_decisions
-from pricing.decision.log_archive import archive_of
+from pricing.decision_log import archive, format
+from pricing.decision_log.archive import archive_of
+from pricing.decision_log.format import read_decisions
 from pricing.errors import LockError, SourceError
 from serving.compact import compact, main
 from tests.unit.test_decision_log import NOON, entry, writer
@@ -118,15 +118,15 @@ def test_the_command_says_what_it_did_or_what_is_missing(
 def test_compaction_under_a_reader_loses_it_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "decisions"
     filled(folder)
-    workers = log._workers
+    workers = format._workers
 
     def overtaken(where: Path) -> Any:
         found = workers(where)
-        monkeypatch.setattr(log, "_workers", workers)
+        monkeypatch.setattr(format, "_workers", workers)
         compact(folder, to=str(archive_of(folder)))
         return found
 
-    monkeypatch.setattr(log, "_workers", overtaken)
+    monkeypatch.setattr(format, "_workers", overtaken)
 
     reading = read_decisions(folder, shadow=True)
 
@@ -240,7 +240,7 @@ def test_what_was_lost_before_an_archive_was_made_stays_lost(tmp_path: Path) -> 
 def test_a_segment_whose_move_cannot_be_noted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "decisions"
     filled(folder)
-    monkeypatch.setattr(log_archive, "_note", lambda folder, _: folder / "no such folder" / "note")
+    monkeypatch.setattr(archive, "_note", lambda folder, _: folder / "no such folder" / "note")
 
     with pytest.raises(SourceError, match="cannot be written"):
         compact(folder, to=str(archive_of(folder)))

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import nbinom
 
-from pricing.decision.log import REQUIRED, Entry, read_decisions
-from pricing.decision.log_writer import LATE, LogStatus, LogWriter
 from pricing.decision.request import Decision, PriceRequest
+from pricing.decision_log.format import REQUIRED, Entry, read_decisions
+from pricing.decision_log.writer import LATE, LogStatus, LogWriter
 from pricing.errors import SourceError
 
 NOON = dt.datetime(2026, 3, 6, 12, tzinfo=dt.UTC)

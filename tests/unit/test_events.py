@@ -15,9 +15,8 @@ from pipelines.calendar import known_events
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.events import PAY_DAY, SCHOOL, named_events, plain_name
-from pricing.data.panel import Event, Period
+from pricing.data.panel import Event, Period, load_panel, save_panel
 from pricing.data.plans import read_promotions
-from pricing.data.store import load_panel, save_panel
 from pricing.errors import ConfigError, PlanError, SourceError
 from tests.kit.feasts import CALENDAR, event, make_panel
 

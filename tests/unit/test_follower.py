@@ -8,8 +8,7 @@ from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
 from serving.current_version import Following, Places, Pointer, read_following, read_pointer
-from serving.follower import RETRY_SECONDS, Follower, _bake
-from serving.source import Orders
+from serving.follower import RETRY_SECONDS, Follower, Orders, _bake
 from tests.kit.serving import settings_in
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.falsification import SILENT, Check, Checks
+from pricing.demand.endogeneity import SILENT, Check, Checks
 from pricing.demand.grades import (
     AT_LIMIT,
     CATEGORY,

@@ -8,7 +8,7 @@ import pytest
 
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
-from pricing.data.store import save_panel
+from pricing.data.panel import save_panel
 from pricing.errors import ContractError, SourceError
 from simulation.market import simulated_sales
 

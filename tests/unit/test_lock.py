@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.lock import only_one
+from pipelines.commands import only_one
 from pricing.errors import LockError
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipelines.lock import only_one
+from pipelines.commands import only_one
 with only_one("retrain", home=Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

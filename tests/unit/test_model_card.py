@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.model_card import model_card
+from pipelines.reports.model_card import model_card
 from pricing.demand.grades import AT_LIMIT, OWN_HISTORY, PRIOR_ONLY, TREND
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.versions import shared_version, with_feast

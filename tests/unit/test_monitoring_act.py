@@ -8,24 +8,22 @@ import pandas as pd
 import pytest
 
 from benchmarks.monitoring_world import World, build, entries
-from monitoring import act, alarms
+from monitoring import actions, alarms
 from monitoring.__main__ import tell_week
 from monitoring.alerts import Alert, DeliveryError, LogDoor
-from monitoring.calibration import Threshold
 from monitoring.champion import NOBODY, Champion
-from monitoring.decay import Breach
 from monitoring.decisions import load_decisions, tabulate
-from monitoring.drift import ColumnDrift, Drift
+from monitoring.drift import ColumnDrift, Drift, Threshold
 from monitoring.evaluate import look, metrics, situation
-from monitoring.findings import Finding
 from monitoring.launchers import alert_doors, embedded, job_door
-from monitoring.policy import Outcome
+from monitoring.performance import Breach
+from monitoring.policy import Finding, Outcome
+from monitoring.report import Week, drift_head, weekly_page
 from monitoring.samples import WATCHED
 from monitoring.store import Memory
-from monitoring.summary import Week, drift_head, weekly_page
 from pricing.config import load_config, parse_config
-from pricing.decision.log import LogReading
-from pricing.decision.log_writer import LogWriter
+from pricing.decision_log.format import LogReading
+from pricing.decision_log.writer import LogWriter
 from pricing.errors import ConfigError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -74,14 +72,14 @@ class Mailbox:
 
 
 def repeat(hours=0):
-    return act.Repeat(NOW + dt.timedelta(hours=hours), 24, "page.html")
+    return actions.Repeat(NOW + dt.timedelta(hours=hours), 24, "page.html")
 
 
 @pytest.mark.parametrize("action", ["none", "page"])
 def test_nothing_is_started_unless_it_is_due(memory, action):
     door = Door()
 
-    act.start(Outcome(action, "", "nothing"), door=door, memory=memory, now=NOW)
+    actions.start(Outcome(action, "", "nothing"), door=door, memory=memory, now=NOW)
 
     assert door.started == []
 
@@ -90,7 +88,7 @@ def test_nothing_is_started_unless_it_is_due(memory, action):
 def test_a_half_life_is_handed_over_in_periods_and_only_to_a_retraining(memory, step_days, periods):
     door = Door()
 
-    act.start(replace(RETRAIN, half_life_days=42), door=door, memory=memory, now=NOW, step_days=step_days)
+    actions.start(replace(RETRAIN, half_life_days=42), door=door, memory=memory, now=NOW, step_days=step_days)
 
     assert door.order.half_life == periods
     assert door.order.parameters == {"reason": RETRAIN.reason, "recency_half_life": f"{periods:g}"}
@@ -101,7 +99,7 @@ def test_a_half_life_is_handed_over_in_periods_and_only_to_a_retraining(memory, 
 def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
     door = Door()
 
-    deed = act.start(RETRAIN, door=door, memory=memory, now=NOW)
+    deed = actions.start(RETRAIN, door=door, memory=memory, now=NOW)
 
     assert door.started == [("retrain", RETRAIN.reason)]
     assert "ended well" in deed.text
@@ -119,22 +117,22 @@ def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
     ],
 )
 def test_a_job_that_ended_tells_which_version_serves_now(memory, before, after, says):
-    ended = act.start(RETRAIN, door=Door(), memory=memory, now=NOW)
-    going = act.start(RETRAIN, door=Door(ended=None), memory=memory, now=NOW)
+    ended = actions.start(RETRAIN, door=Door(), memory=memory, now=NOW)
+    going = actions.start(RETRAIN, door=Door(ended=None), memory=memory, now=NOW)
 
-    assert act.with_champion(ended, before=before, after=after).text.endswith(says)
-    assert act.with_champion(going, before=before, after=after) == going
+    assert actions.with_champion(ended, before=before, after=after).text.endswith(says)
+    assert actions.with_champion(going, before=before, after=after) == going
 
 
 def test_a_job_that_goes_on_is_settled_later(memory):
     door = Door(ended=None)
-    act.start(RETRAIN, door=door, memory=memory, now=NOW)
+    actions.start(RETRAIN, door=door, memory=memory, now=NOW)
 
-    act.settle(memory, door, now=NOW, lock_hours=6)
+    actions.settle(memory, door, now=NOW, lock_hours=6)
     assert memory.past(now=NOW).running_since == NOW
 
     door.end = True
-    act.settle(memory, door, now=NOW, lock_hours=6)
+    actions.settle(memory, door, now=NOW, lock_hours=6)
     assert memory.past(now=NOW).running_since is None
     assert memory.past(now=NOW).retrained == NOW
 
@@ -160,7 +158,7 @@ def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_expires(memory, door,
     memory.started(action="retrain", cause="decay", reason="", handle=handle, now=NOW)
     later = NOW + dt.timedelta(hours=hours)
 
-    findings = act.settle(memory, door, now=later, lock_hours=6)
+    findings = actions.settle(memory, door, now=later, lock_hours=6)
 
     assert [(finding.code, finding.level) for finding in findings] == ([(code, "warning")] if code else [])
     assert (memory.past(now=later).running_since is not None) is running
@@ -168,7 +166,7 @@ def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_expires(memory, door,
 
 
 def test_a_job_that_failed_is_a_failure(memory):
-    deed = act.start(RETRAIN, door=Door(ended=False), memory=memory, now=NOW)
+    deed = actions.start(RETRAIN, door=Door(ended=False), memory=memory, now=NOW)
 
     assert deed.failures
     assert memory.past(now=NOW).failed == 1
@@ -179,30 +177,30 @@ def test_a_job_is_noted_before_its_door_is_opened_and_not_settled_while_it_is(me
 
     class Watched(Door):
         def start(self, order):
-            act.settle(memory, Door(ended=False), now=NOW, lock_hours=6)  # as another run would just now
+            actions.settle(memory, Door(ended=False), now=NOW, lock_hours=6)  # as another run would just now
             noted.append(memory.past(now=NOW).running_since)
             return super().start(order)
 
     outcome, job = memory.claim(lambda _: RETRAIN, now=NOW)
-    act.start(outcome, door=Watched(ended=None), memory=memory, now=NOW, job=job)
+    actions.start(outcome, door=Watched(ended=None), memory=memory, now=NOW, job=job)
 
     assert noted == [NOW]
     assert memory.running() == [(job, "handle", NOW)]
 
 
 def test_a_door_that_refuses_leaves_nothing_running(memory):
-    deed = act.start(RETRAIN, door=Door(refuses=True), memory=memory, now=NOW)
+    deed = actions.start(RETRAIN, door=Door(refuses=True), memory=memory, now=NOW)
 
     assert deed.failures == ("no machine",)
     assert memory.running() == []
 
 
 def test_without_a_trigger_the_deed_says_that_a_person_must_do_it(memory):
-    assert "by hand" in act.start(RETRAIN, door=None, memory=memory, now=NOW).text
+    assert "by hand" in actions.start(RETRAIN, door=None, memory=memory, now=NOW).text
 
 
 def test_an_alert_says_what_since_when_how_bad_what_was_done_and_what_to_do(seen):
-    alert = act.compose(RETRAIN, act.Deed("a retrain was started"), watch=seen, link="page.html")
+    alert = actions.compose(RETRAIN, actions.Deed("a retrain was started"), watch=seen, link="page.html")
 
     for part in ("What: ", "Since: 2024-02-", "How bad: ", "What the platform did: a retrain", "What to do: "):
         assert part in alert.text
@@ -222,7 +220,7 @@ def test_an_alert_says_what_since_when_how_bad_what_was_done_and_what_to_do(seen
     ],
 )
 def test_severity_follows_what_a_person_must_do(seen, outcome, failures, severity):
-    alert = act.compose(outcome, act.Deed("", failures), watch=seen, link="")
+    alert = actions.compose(outcome, actions.Deed("", failures), watch=seen, link="")
 
     assert (alert and alert.severity) == severity
 
@@ -231,7 +229,7 @@ def test_the_same_alert_goes_out_once_a_day(seen, memory):
     box = Mailbox()
 
     for hours in (0, 5, 23, 25):
-        act.tell(RETRAIN, act.Deed("done"), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
+        actions.tell(RETRAIN, actions.Deed("done"), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
 
     assert len(box.alerts) == 2
 
@@ -242,18 +240,18 @@ def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, 
     stopped = Outcome("page", "sales stopped", "fault", fault="sales_stopped")
 
     for hours, fault in enumerate((empty, stopped, replace(empty, reason="comp_gap has no values, 901 …"))):
-        act.tell(fault, act.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
+        actions.tell(fault, actions.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
 
     assert [alert.what for alert in box.alerts] == [empty.reason, stopped.reason]
 
 
 def test_a_nightly_run_that_is_earlier_than_yesterdays_skips_no_alert(seen, memory):
     box = Mailbox()
-    yesterday = act.Repeat(NOW, CONFIG.repeat_hours, "")
+    yesterday = actions.Repeat(NOW, CONFIG.repeat_hours, "")
     earlier = replace(yesterday, now=NOW + dt.timedelta(hours=23, minutes=59, seconds=30))
 
     for when in (yesterday, earlier):
-        act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[box], memory=memory, repeat=when)
+        actions.tell(RETRAIN, actions.Deed(""), watch=seen, doors=[box], memory=memory, repeat=when)
 
     assert len(box.alerts) == 2
 
@@ -265,8 +263,8 @@ def test_an_alert_counts_as_sent_only_after_it_was(seen, memory):
 
     box = Mailbox()
     with pytest.raises(KeyboardInterrupt):
-        act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[Killed()], memory=memory, repeat=repeat())
-    act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat())
+        actions.tell(RETRAIN, actions.Deed(""), watch=seen, doors=[Killed()], memory=memory, repeat=repeat())
+    actions.tell(RETRAIN, actions.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat())
 
     assert len(box.alerts) == 1
 
@@ -274,9 +272,11 @@ def test_an_alert_counts_as_sent_only_after_it_was(seen, memory):
 def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(seen, memory):
     box = Mailbox()
 
-    alone = act.tell(RETRAIN, act.Deed(""), watch=seen, doors=[Mailbox(refuses=True)], memory=memory, repeat=repeat())
-    both = act.tell(
-        RETRAIN, act.Deed(""), watch=seen, doors=[Mailbox(refuses=True), box], memory=memory, repeat=repeat()
+    alone = actions.tell(
+        RETRAIN, actions.Deed(""), watch=seen, doors=[Mailbox(refuses=True)], memory=memory, repeat=repeat()
+    )
+    both = actions.tell(
+        RETRAIN, actions.Deed(""), watch=seen, doors=[Mailbox(refuses=True), box], memory=memory, repeat=repeat()
     )
 
     assert (alone, both) == (["no post"], ["no post"])
@@ -480,6 +480,6 @@ def test_an_alert_dates_the_matter_from_its_first_unbroken_window(seen, breached
         for day, bad in zip(days, breached, strict=True)
     ]
 
-    alert = act.compose(RETRAIN, act.Deed(""), watch=replace(seen, verdicts=verdicts), link="")
+    alert = actions.compose(RETRAIN, actions.Deed(""), watch=replace(seen, verdicts=verdicts), link="")
 
     assert str(alert.since) == since

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.monitoring_world import World, build, without
-from monitoring.calibration import LEAST_DISTANCE, METHODS, _jensen_shannon, _wasserstein, calibrate, distance
+from monitoring.drift import LEAST_DISTANCE, METHODS, _jensen_shannon, _wasserstein, calibrate, distance
 from monitoring.samples import WATCHED, take
 
 NOTHING = pd.DataFrame({"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": []}).assign(

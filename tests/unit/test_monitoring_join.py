@@ -13,8 +13,8 @@ from benchmarks.monitoring_world import World, build, entries
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.outcomes import forecast_at, join
 from pricing.data.panel import Panel
-from pricing.decision.log import Entry, LogReading
-from pricing.decision.log_writer import LogWriter
+from pricing.decision_log.format import Entry, LogReading
+from pricing.decision_log.writer import LogWriter
 from pricing.demand import metrics
 from pricing.demand.intervals import Width, with_quantiles
 

@@ -4,8 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.decay import Breach, Verdict, band, explain, judge, row_of_breaches
-from monitoring.scores import Interval, Score, groups, score, volume_classes, windows
+from monitoring.performance import (
+    Breach,
+    Interval,
+    Score,
+    Verdict,
+    band,
+    explain,
+    groups,
+    judge,
+    row_of_breaches,
+    score,
+    volume_classes,
+    windows,
+)
 from pricing.config import load_config
 
 CONFIG = load_config().monitoring

@@ -9,13 +9,13 @@ import pytest
 
 from pipelines.price_test import report
 from pricing.data.panel import Panel, Period
-from pricing.decision.log import read_decisions
-from pricing.decision.log_writer import LogWriter
 from pricing.decision.price_test_results import Draws, cost_of, elasticity_from, find_draws
 from pricing.decision.price_tests import NO_TESTS, Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from serving.prices import entry
+from pricing.decision_log.format import read_decisions
+from pricing.decision_log.writer import LogWriter
+from serving.routes.pricing import entry
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
 MONDAY = dt.date(2025, 3, 3)

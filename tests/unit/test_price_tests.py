@@ -249,7 +249,7 @@ def test_an_explanation_attributes_to_the_draw_what_the_arm_that_stays_lacks(
 
 
 def test_the_log_keeps_the_draw_with_its_odds() -> None:
-    from serving.prices import entry  # noqa: PLC0415
+    from serving.routes.pricing import entry  # noqa: PLC0415
 
     given = answer(request())
 

@@ -8,10 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import sensitivity
-from pipelines.price_plots import price_plots
-from pipelines.sensitivity import Sensitivity, analyse, price_levels, seen_ratios, spread_over
-from pipelines.sensitivity_page import dependence, sensitivity_page
+from pipelines.reports import sensitivity
+from pipelines.reports.price_plots import price_plots
+from pipelines.reports.sensitivity import (
+    Sensitivity,
+    analyse,
+    dependence,
+    price_levels,
+    seen_ratios,
+    sensitivity_page,
+    spread_over,
+)
 from pricing.demand.sensitivity import CONTEXTS, ORDINARY
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.versions import shared_panel, shared_version

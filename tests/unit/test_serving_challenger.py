@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pricing.decision.log import read_decisions
 from pricing.decision.pricer import Pricer
+from pricing.decision_log.format import read_decisions
 from pricing.errors import RequestError, VersionError
 from serving import champion
 from serving.champion import RETRY_SECONDS, Watch

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pricing.decision.log import read_decisions
 from pricing.decision.price_tests import Plan, PriceTest, write_plan
+from pricing.decision_log.format import read_decisions
 from tests.kit.serving import NOW, REQUEST, Shop, open_shop
 from tests.kit.versions import shared_version
 

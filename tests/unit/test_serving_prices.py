@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pricing.decision.alone import Alone
-from pricing.decision.log import read_decisions
-from serving import prices, problems
+from pricing.decision_log.format import read_decisions
+from serving import problems
+from serving.routes import pricing
 from tests.kit.serving import REQUEST, Shop, open_shop
 from tests.kit.versions import shared_version
 
@@ -211,7 +212,7 @@ def test_a_batch_over_the_limit_is_refused_whole(shop: Shop) -> None:
 def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
     shop: Shop, item: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prices, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
+    monkeypatch.setattr(pricing, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
     body = f'{{"requests":[{",".join([item] * 100_000)}]}}'
 
     answer = shop.client.post("/get_prices", data=body, content_type="application/json")

@@ -263,7 +263,7 @@ def test_wrong_addresses_are_problems_too(shop: Shop, path: str, method: str, st
 
 
 def test_a_bug_shows_no_trace_to_the_caller(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.catalogue._products", lambda *_: 1 / 0)
+    monkeypatch.setattr("serving.routes.catalogue._products", lambda *_: 1 / 0)
 
     answer = shop.client.get("/products")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.config_models import TrialConfig
-from pricing.decision.log import read_decisions
+from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
 from pricing.registry.version import load
 from serving.follower import admit

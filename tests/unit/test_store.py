@@ -11,10 +11,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from pricing.config import load_config
-from pricing.data import store
 from pricing.data.build import build_panel
-from pricing.data.panel import Panel
-from pricing.data.store import load_panel, save_panel
+from pricing.data.panel import Panel, load_panel, save_panel
 from pricing.errors import SourceError
 
 
@@ -70,7 +68,7 @@ def test_an_interrupted_save_leaves_the_old_panel(
             raise KeyboardInterrupt
         path.touch()
 
-    monkeypatch.setattr(store.np, "save", break_off)
+    monkeypatch.setattr(np, "save", break_off)
     with pytest.raises(KeyboardInterrupt):
         save_panel(panel.through(np.datetime64("2024-03-02")), tmp_path / "panel")
 

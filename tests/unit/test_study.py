@@ -9,8 +9,8 @@ from pricing.data.panel import Panel
 from pricing.demand import study as of
 from pricing.demand.batches import Table, build_table
 from pricing.demand.elasticity import Prior
+from pricing.demand.endogeneity import Check
 from pricing.demand.events import PATIENT, SPELL, after_cuts, after_moves, around_moves, during_tests, find_moves
-from pricing.demand.falsification import Check
 from pricing.demand.regression import Shift
 from pricing.demand.study import (
     Forecast,

@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipelines.calibration import BINS, CLASSES, coverage_by, transform_figures, transform_histogram
-from pipelines.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
-from pipelines.evaluation import error_by
+from pipelines.evaluation import BINS, CLASSES, coverage_by, error_by, transform_figures, transform_histogram
+from pipelines.reports.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
 from pricing.arrays import Floats
 from pricing.demand import metrics
 from pricing.demand.baselines import DIRECT, FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows

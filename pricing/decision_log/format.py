@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from pricing.decision.log_archive import archive_of, read_archive, read_note
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision, PriceRequest
+from pricing.decision_log.archive import archive_of, read_archive, read_note
 from pricing.errors import SourceError
 
 SCHEMA = 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
+from pricing.decision.held_out import read_held
 from pricing.errors import SourceError
 
 State = Literal["none", "read", "unreadable"]
@@ -55,3 +56,19 @@ class Watched(Generic[Content]):
             self.content, self.state = self._empty, "unreadable"
             self.faults += 1
             _log.error("%s is no %s (%s); it counts as empty", self._path, self._what, error)
+
+
+class Holdout(Watched[frozenset[str]]):
+    """The products that keep their prices.
+
+    A list that is missing holds nobody out. One that cannot be read does not either: a shop must not be left with
+    static prices because of a bad file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, read=read_held, empty=frozenset(), what="list of held-out products")
+
+    @property
+    def products(self) -> frozenset[str]:
+        """The products of this moment."""
+        return self.content

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricing.decision.log import SCHEMA, Entry
+from pricing.decision_log.format import SCHEMA, Entry
 
 LATE = 10  # flush intervals after which a decision that is not on the disk says that the log fails
 

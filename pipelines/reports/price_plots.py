@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipelines.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, grid, titled
-from pipelines.sensitivity import Sensitivity
+from pipelines.reports.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, grid, titled
+from pipelines.reports.sensitivity import Sensitivity
 from pricing.demand.sensitivity import ORDINARY
 
 CATEGORIES = 20  # drawn at most: those that earn most

@@ -7,9 +7,9 @@ from flask import Response
 
 from serving import metrics
 from serving.api import Endpoint
-from serving.catalogue import state_age
 from serving.champion import FAULTS, golden_requests
 from serving.problems import ProblemError
+from serving.routes.catalogue import state_age
 from serving.schemas import Live, Ready
 from serving.service import PATIENCE_SECONDS, Service
 

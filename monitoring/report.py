@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from html import escape
 
 from monitoring.business import Effect, Line, signed
-from monitoring.decay import explain
 from monitoring.evaluate import Watch
+from monitoring.performance import Interval, Score, explain
 from monitoring.policy import Outcome
-from monitoring.scores import Interval, Score
 
 _COLOURS = """--ink:#1c2733;--soft:#5b6b7b;--line:#dfe5ea;--good:#1f7a4d;--bad:#b3261e;--warn:#8a5a00;--fill:#f5f7f9"""
 STYLE = f"""

@@ -13,11 +13,11 @@ from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
-from serving.catalogue import elasticity_of, find_row
 from serving.champion import FAULTS, Served
 from serving.fallback_chain import dealt
-from serving.prices import EXAMPLE
 from serving.problems import from_request_error
+from serving.routes.catalogue import elasticity_of, find_row
+from serving.routes.pricing import EXAMPLE
 from serving.schemas import Elasticity, Meaning, Strict
 from serving.service import Service
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
 from monitoring.champion import UNKNOWN
 from monitoring.evaluate import Watch
-from monitoring.findings import Finding
 from monitoring.launchers import JobDoor, Order
-from monitoring.policy import Outcome
+from monitoring.policy import Finding, Outcome
 from monitoring.store import Memory
 
 MEND_SALES = (

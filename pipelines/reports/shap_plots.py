@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.canvas import DPI
-from pipelines.sensitivity import spread_over
+from pipelines.reports.canvas import DPI
+from pipelines.reports.sensitivity import spread_over
 from pricing.arrays import Floats
 from pricing.decision.explanation import GROUPS, PLENTY, Explanation, Quantity, explain
 from pricing.decision.request import PriceRequest, Weekday

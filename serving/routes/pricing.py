@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import Detailed
-from pricing.decision.log import Entry
 from pricing.decision.request import Decision, PriceRequest
+from pricing.decision_log.format import Entry
 from pricing.errors import RequestError
 from serving.api import Endpoint, encode, parse
 from serving.challenger import Shadow

@@ -8,11 +8,10 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipelines.plots import forecast_plots
-from pipelines.price_plots import price_plots
-from pipelines.sensitivity import analyse
-from pipelines.sensitivity_page import sensitivity_page
-from pipelines.shap_plots import shap_plots
+from pipelines.reports.forecast_plots import forecast_plots
+from pipelines.reports.price_plots import price_plots
+from pipelines.reports.sensitivity import analyse, sensitivity_page
+from pipelines.reports.shap_plots import shap_plots
 from pricing.data.panel import Panel
 from pricing.registry.version import LoadedVersion
 

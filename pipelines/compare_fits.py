@@ -1,0 +1,191 @@
+"""Compare two ways to fit a model on one fold, and take the unusual one only where it scores no worse.
+
+Two questions are answered so: whether training starts at an earlier version's weights (warm start), and whether older
+days count less (recency half-life).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.config_models import DemandConfig
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.demand import metrics
+from pricing.demand.backtest import evaluate
+from pricing.demand.folds import Fold
+from pricing.demand.model import DemandModel
+from pricing.demand.training import Calendar, Start, Trained, fit
+from pricing.registry.version import LoadedVersion
+
+LEAST_SCORED = 4  # fewer periods to score than a horizon over this say nothing of either way
+SCORED_SHARE = 4  # a half-life is twice the days since a change: half of these days are scored, the others learnt from
+
+Progress = Callable[[str], None]
+Taken = TypeVar("Taken")
+
+
+class Fit(Protocol):
+    """Fits a model: `training.fit`, or a fake."""
+
+    def __call__(
+        self,
+        panel: Panel,
+        config: DemandConfig,
+        *,
+        calendar: Calendar,
+        start: Start | None = None,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Fits on every period of the panel."""
+        ...
+
+
+class Score(Protocol):
+    """Scores a fitted model on a fold."""
+
+    def __call__(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
+        """WAPE of the fold's scored periods."""
+        ...
+
+
+def wape(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
+    """WAPE of a model on the scored periods of a fold, as a fraction."""
+    return float(metrics.figures(evaluate(model, past=past, panel=panel, fold=fold))["wape"])
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Taken]):
+    """What a comparison chose.
+
+    Attributes:
+        taken: The unusual way where it is taken; None for the usual one.
+        why: The reason in a sentence.
+        figures: The WAPE of each way on the same fold, such as `warm_wape` and `cold_wape`; empty where nothing was
+            compared.
+    """
+
+    taken: Taken | None
+    why: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def choose_start(
+    panel: Panel,
+    earlier: LoadedVersion,
+    config: DemandConfig,
+    *,
+    calendar: Calendar,
+    progress: Progress | None = None,
+    fit: Fit = fit,
+    score: Score = wape,
+) -> Choice[Start]:
+    """Chooses between a start from an earlier version's weights (warm) and from blank ones (cold).
+
+    Only periods after those that the earlier version was trained on are scored: on the others it would win by memory.
+    Both fits share the fold's elasticities. The training that follows learns them anew.
+
+    Args:
+        panel: What the training will be on.
+        earlier: The version whose weights it may start from.
+        config: The settings of the training.
+        calendar: Holidays of the periods after the fold's cutoff.
+        progress: Told in a sentence what is going on.
+        fit: Fits a model.
+        score: Scores it.
+    """
+    fold = _unseen_fold(panel, earlier, config)
+    if isinstance(fold, str):
+        return Choice(None, f"cold: {fold}")
+    if config.units != earlier.config.demand.units:
+        return Choice(None, f"cold: the earlier network has {earlier.config.demand.units} units, not {config.units}")
+    if not np.array_equal(np.unique(panel.categories), earlier.demand.categories):
+        return Choice(None, "cold: the sales have other categories than those that the earlier network knows")
+    past = _past(panel, fold)
+    cold = fit(past, config, calendar=calendar, progress=progress)
+    weights = {name: np.array(value) for name, value in earlier.demand.weights.items()}
+    if _shapes(weights) != _shapes(cold.model.weights):
+        return Choice(None, "cold: the earlier network has another shape")
+    warm = fit(past, config, calendar=calendar, start=Start(weights, cold.start.identified), progress=progress)
+    warm_wape, cold_wape = (score(one.model, past=past, panel=panel, fold=fold) for one in (warm, cold))
+    figures = {"warm_wape": warm_wape, "cold_wape": cold_wape}
+    said = f"WAPE {warm_wape:.4f} warm, {cold_wape:.4f} cold, {fold.first} to {fold.last}"
+    if warm_wape <= cold_wape:
+        return Choice(Start(weights, None), f"warm: {said}", figures)
+    return Choice(None, f"cold: {said}", figures)
+
+
+def choose_half_life(
+    panel: Panel,
+    config: DemandConfig,
+    *,
+    half_life: float,
+    calendar: Calendar,
+    progress: Progress | None = None,
+    fit: Fit = fit,
+    score: Score = wape,
+) -> Choice[float]:
+    """Chooses between a recency half-life and days that all count as configured, by the newest periods.
+
+    Args:
+        panel: What the training will be on.
+        config: The settings of the training.
+        half_life: What is asked for, periods: twice those since the change that is to be learnt.
+        calendar: Holidays of the periods after the fold's cutoff.
+        progress: Told in a sentence what is going on.
+        fit: Fits a model.
+        score: Scores it.
+    """
+    week = max(7 // STEP_DAYS[panel.period], 1)
+    scored = min(max(round(half_life / SCORED_SHARE), week), config.horizon)
+    cutoff = len(panel.dates) - 1 - scored - config.gap
+    if cutoff + 1 < config.min_history:
+        return Choice(None, f"alike: {_too_short(panel, config)}")
+    fold = Fold(panel.dates[cutoff], panel.dates[cutoff + config.gap + 1], panel.dates[-1])
+    past = _past(panel, fold)
+    weighed = config.model_copy(update={"recency_half_life": half_life})
+    recent, alike = (
+        score(fit(past, demand, calendar=calendar, progress=progress).model, past=past, panel=panel, fold=fold)
+        for demand in (weighed, config)
+    )
+    figures = {"recent_wape": recent, "alike_wape": alike}
+    said = (
+        f"WAPE {recent:.4f} with a half-life of {half_life:g} {panel.period}s, {alike:.4f} without, "
+        f"{fold.first} to {fold.last}"
+    )
+    if recent <= alike:
+        return Choice(half_life, f"recent: {said}", figures)
+    return Choice(None, f"alike: {said}", figures)
+
+
+def _past(panel: Panel, fold: Fold) -> Panel:
+    """The panel up to a fold's cutoff, with the products that were on sale by then."""
+    past = panel.through(fold.cutoff)
+    return past.select(np.flatnonzero(past.present.any(axis=1)))
+
+
+def _unseen_fold(panel: Panel, earlier: LoadedVersion, config: DemandConfig) -> Fold | str:
+    """The newest fold whose scored periods the earlier version has not seen, or why there is none."""
+    trained_to = (earlier.backtest.get("data") or {}).get("last_date")
+    if trained_to is None:
+        return "the earlier version does not say until when it was trained"
+    dates = panel.dates
+    end = len(dates) - 1
+    known = int(np.searchsorted(dates, np.datetime64(trained_to, "D"), side="right")) - 1
+    cutoff = max(end - config.gap - config.horizon, known)
+    scored, least = max(end - config.gap - cutoff, 0), max(config.horizon // LEAST_SCORED, 1)
+    if scored < least:
+        return f"{scored} {panel.period}s since the earlier training are too few to compare on (at least {least})"
+    if cutoff + 1 < config.min_history:
+        return _too_short(panel, config)
+    return Fold(dates[cutoff], dates[cutoff + config.gap + 1], dates[end])
+
+
+def _too_short(panel: Panel, config: DemandConfig) -> str:
+    return f"less than demand.min_history ({config.min_history}) {panel.period}s come before those to compare on"
+
+
+def _shapes(weights: Mapping[str, NDArray[np.floating]]) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape for name, value in weights.items()}
