@@ -17,7 +17,6 @@ import numpy as np
 from monitoring import actions, evaluate, holdout, launchers, performance
 from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
-from monitoring.champion import champion_number, find_champion
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Watch
@@ -25,7 +24,15 @@ from monitoring.holdout import Holdout
 from monitoring.policy import Action, Outcome, Past, decide
 from monitoring.report import Week, drift_head, page, weekly_page
 from monitoring.store import Memory
-from monitoring.tracking import record, refreshed_by_night, retrainings, with_recorded, within_a_night
+from monitoring.tracking import (
+    champion_number,
+    find_champion,
+    record,
+    refreshed_by_night,
+    retrainings,
+    with_recorded,
+    within_a_night,
+)
 from pricing.config import Config, load_config
 from pricing.config_models import DataConfig, MonitoringConfig
 from pricing.data.anchors import Anchors

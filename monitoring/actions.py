@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
-from monitoring.champion import UNKNOWN
 from monitoring.evaluate import Watch
 from monitoring.launchers import JobDoor, Order
 from monitoring.policy import Finding, Outcome
 from monitoring.store import Memory
+from monitoring.tracking import UNKNOWN
 
 MEND_SALES = (
     "Mend the source that is named; until then nothing is retrained and no states are carried forward. Prices go on "

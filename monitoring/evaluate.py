@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from monitoring import performance, samples
-from monitoring.champion import Champion
 from monitoring.drift import Drift, compare
 from monitoring.outcomes import Joined, join
 from monitoring.performance import Score, Verdict
 from monitoring.policy import Finding, Level, Rules, Situation, counted
+from monitoring.tracking import Champion
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
 

@@ -12,8 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.market_platform import Platform
-from pipelines.market_truth import true_elasticity_demand
+from pipelines.market_platform import Platform, true_elasticity_demand
 from pricing.config import Config, load_config
 from pricing.errors import VersionError
 from pricing.paths import pricing_home

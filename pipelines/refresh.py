@@ -19,15 +19,15 @@ from pipelines.production import NOTHING, Production, production
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
+from pricing.data.ewma import select_memory
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
-from pricing.demand.state import expand, overlay
+from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.parity import covers, parity
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
@@ -284,6 +284,60 @@ def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
     return some.keys() == others.keys() and all(
         np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in some.items()
     )
+
+
+SAMPLE = 200
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The result of encoding a sample of products anew.
+
+    Attributes:
+        difference: Largest difference of any unit's state and of any step's log factor of the forecasters beside the
+            network, relative where it is above 1.
+        from_scratch: True when the whole history was encoded; False when only the rows since the checkpoint were,
+            because the panel does not reach back further.
+        products: Products compared.
+    """
+
+    difference: float
+    from_scratch: bool
+    products: int
+
+
+def covers(panel: Panel, model: DemandModel) -> bool:
+    """Whether a panel reaches back over the whole past that the model has read."""
+    encoded = model.encoded
+    before = span(panel, 0, int(np.searchsorted(panel.dates, encoded.tail.dates[0])))
+    return bool(digest(before)[:, 0].sum() >= encoded.digest[:, 0].sum())
+
+
+def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
+    """Encodes up to `sample` products, spread over the list, anew and compares.
+
+    Args:
+        model: As it is after the refresh.
+        panel: What it was refreshed with; the whole history for a comparison from scratch.
+        sample: Most products to compare; a sample, because encoding all of a long history takes minutes.
+    """
+    count = len(model.product_ids)
+    rows = np.unique(np.linspace(0, count - 1, num=min(sample, count)).astype(np.int64))
+    norms = model.norms.take(rows)
+    encoded, ids = model.encoded, model.product_ids[rows]
+    whole = covers(panel, model)
+    if whole:
+        anew = encode_panel(model.weights, expand(panel, ids), norms=norms, tail=len(encoded.tail.dates)).state
+    else:
+        anew = advance(model.weights, encoded.tail.select(rows), norms=norms, state=_select(encoded.checkpoint, rows))
+    pairs = ((encoded.state.hidden[rows], anew.hidden), (encoded.state.cell[rows], anew.cell))
+    levels = model.combination.factor[rows], model.factor_of(rows, anew)
+    worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in (*pairs, levels))
+    return Parity(difference=worst, from_scratch=whole, products=len(rows))
+
+
+def _select(state: State, rows: NDArray[np.int64]) -> State:
+    return State(memory=select_memory(state.memory, rows), hidden=state.hidden[rows], cell=state.cell[rows])
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.market import contestants, main, oracle_name
-from pipelines.market_platform import OPTIONAL, Platform, limited
-from pipelines.market_truth import true_elasticity_demand
+from pipelines.market_platform import OPTIONAL, Platform, limited, true_elasticity_demand
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel

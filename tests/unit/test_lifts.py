@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from pipelines.refresh import parity
 from pricing.data.features import past_features
 from pricing.data.lifts import EventLifts, Lift, calendar_columns, place, spread
 from pricing.data.panel import Event
 from pricing.demand.curve import Offers
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
-from pricing.registry.parity import parity
 from tests.kit.demand_fakes import make_model, make_panel
 
 START = np.datetime64("2024-01-01")

@@ -11,7 +11,6 @@ from benchmarks.monitoring_world import World, build, entries
 from monitoring import actions, alarms
 from monitoring.__main__ import tell_week
 from monitoring.alerts import Alert, DeliveryError, LogDoor
-from monitoring.champion import NOBODY, Champion
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.drift import ColumnDrift, Drift, Threshold
 from monitoring.evaluate import look, metrics, situation
@@ -21,6 +20,7 @@ from monitoring.policy import Finding, Outcome
 from monitoring.report import Week, drift_head, weekly_page
 from monitoring.samples import WATCHED
 from monitoring.store import Memory
+from monitoring.tracking import NOBODY, Champion
 from pricing.config import load_config, parse_config
 from pricing.decision_log.format import LogReading
 from pricing.decision_log.writer import LogWriter

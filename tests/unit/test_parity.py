@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipelines.refresh import covers, parity
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
 from pricing.registry.gates import failed, state_gates
-from pricing.registry.parity import covers, parity
 from simulation.config import MarketConfig
 from simulation.market import simulate
 from tests.kit.versions import make_demand, make_panel
