@@ -28,6 +28,10 @@ REQUESTS = 5000  # different ones; servers get them in turn
 UNITS, CONTEXT, HIDDEN, CANDIDATES = 32, 120, 32, 64
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 GUNICORN = ("-m", "gunicorn", "--workers", "2", "--threads", "4", "--keep-alive", "75", "--bind", "127.0.0.1:{port}")
+GRANIAN = (
+    *("-m", "granian", "--interface", "wsgi", "--http", "1", "--no-ws", "--workers", "2", "--blocking-threads", "4"),
+    *("--host", "127.0.0.1", "--port", "{port}"),
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,6 @@ def line_up(folder: Path) -> dict[str, Contender]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     (folder / "bare.py").write_text(BARE_FLASK)
-    (folder / "alike.py").write_text(ALIKE)
     (folder / "fast.py").write_text(FASTAPI)
     serve = (sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "2")
 
@@ -130,15 +133,15 @@ def line_up(folder: Path) -> dict[str, Contender]:
             follows=True,
         ),
         "bare": Contender(
-            "bare Flask, two fields, no pricing, gunicorn's own worker and log",
+            "bare Flask, two fields, no pricing, under gunicorn",
             (sys.executable, *GUNICORN, "--worker-class", "gthread", "bare:app"),
             "/get_price",
             dict,
             environment,
         ),
         "alike": Contender(
-            "bare Flask, two fields, no pricing, under our worker and log",
-            (sys.executable, *GUNICORN, "--config", "python:alike", "bare:app"),
+            "bare Flask, two fields, no pricing, under granian as ours is",
+            (sys.executable, *GRANIAN, "bare:app"),
             "/get_price",
             dict,
             environment,
@@ -267,11 +270,6 @@ app = Flask(__name__)
 def get_price():
     asked = request.get_json()
     return jsonify(recommended_price=asked["comp_price"], confidence=0.5)
-"""
-
-# What ours changes about gunicorn, without what is of our application alone.
-ALIKE = """
-from serving.gunicorn_config import logger_class, post_worker_init, worker_class
 """
 
 FASTAPI = """

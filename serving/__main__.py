@@ -48,17 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         shutil.rmtree(run_folder, ignore_errors=True)
 
 
-def web_command(settings: Settings) -> list[str]:
+def web_command() -> list[str]:
     """The command line of the web server."""
-    serving = settings.config.serving
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return [
-        *(sys.executable, "-m", "gunicorn", "--config", "python:serving.gunicorn_config"),
-        *("--bind", f"{host}:{settings.port}", "--workers", str(serving.workers)),
-        *("--threads", str(serving.threads), "--keep-alive", "75"),
-        *("--worker-tmp-dir", shared_memory(), "--graceful-timeout", "15", "--no-control-socket"),
-        "serving.app:create_app()",
-    ]
+    return [sys.executable, "-m", "serving.web_server"]
 
 
 def _options(argv: Sequence[str] | None) -> dict[str, str | None]:
@@ -102,7 +94,7 @@ def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    web = _start(web_command(settings), environment)
+    web = _start(web_command(), environment)
     follower = _start(follower_command(), environment)
     born = time.monotonic()
     print(  # noqa: T201

@@ -30,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-DICT_CONFIG: dict[str, Any] = {
+LOG_CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": "serving.logs.JsonFormatter"}},
@@ -39,15 +39,14 @@ DICT_CONFIG: dict[str, Any] = {
     "loggers": {
         "serving": {"level": "INFO"},
         "pricing": {"level": "INFO"},
-        "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
-        "gunicorn.access": {"level": "WARNING", "handlers": [], "propagate": True},
+        "_granian": {"level": "INFO", "handlers": [], "propagate": True},
     },
 }
 
 
 def configure_logging() -> None:
     """Sends our own lines from INFO (or PRICING_LOG_LEVEL) and everyone else's warnings to standard error."""
-    logging.config.dictConfig(DICT_CONFIG)
+    logging.config.dictConfig(LOG_CONFIG)
     level = os.environ.get("PRICING_LOG_LEVEL", "INFO").upper()
     if level in logging.getLevelNamesMapping():
         for name in ("pricing", "serving"):

@@ -1,4 +1,4 @@
-"""The running service: real gunicorn, real follower, real registry, real faults."""
+"""The running service: a real web server, real follower, real registry, real faults."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -357,6 +358,30 @@ def test_no_process_outlives_the_service_even_when_it_is_killed(service: Service
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
 
 
+def test_no_worker_outlives_the_web_server(service: Service) -> None:
+    service.start().ready()
+    (web,) = web_servers(service)
+    workers = [pid for pid, _ in children(web)]
+
+    os.kill(web, signal.SIGKILL)
+
+    assert len(workers) >= 2
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def test_a_client_that_sends_nothing_keeps_nobody_waiting(service: Service) -> None:
+    service.start().ready()
+    head = b"POST /get_price HTTP/1.1\r\nHost: shop\r\nContent-Ty"
+
+    with contextlib.ExitStack() as open_connections:
+        for sent in (b"", head) * 40:
+            connection = open_connections.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            connection.sendall(sent)
+
+        assert service.call("/health/live")[0] == 200
+        assert service.call("/get_price", REQUEST)[0] == 200
+
+
 def test_a_service_that_others_can_reach_needs_keys(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PRICING_HOME": str(tmp_path), "HOST": "0.0.0.0"}
 
@@ -384,7 +409,7 @@ def test_a_taken_port_is_named(service: Service) -> None:
 
 def web_servers(service: Service) -> list[int]:
     assert service.process is not None
-    return [pid for pid, command in children(service.process.pid) if "gunicorn" in command]
+    return [pid for pid, command in children(service.process.pid) if "serving.web_server" in command]
 
 
 def children(pid: int) -> list[tuple[int, str]]:

@@ -29,7 +29,7 @@ DOORS = {
     "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
     "shap": ("pipelines.reports.shap_plots",),
     "flask": ("serving.",),
-    "gunicorn": ("serving.",),
+    "granian": ("serving.web_server",),
 }
 # In these programs any one module may be the door, but no second one.
 ONE_DOOR = {"evidently": "monitoring", "boto3": "monitoring", "mlflow": "monitoring"}

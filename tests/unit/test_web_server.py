@@ -1,0 +1,31 @@
+"""The web server's configuration: what granian is told, and what must agree with it elsewhere."""
+
+from pathlib import Path
+
+import yaml
+
+from serving.web_server import GRACE_SECONDS, KEEP_ALIVE_SECONDS, web_server
+from tests.kit.serving import settings_in
+
+
+def test_workers_and_threads_are_the_configured_ones(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    server = web_server(settings)
+
+    assert (server.workers, server.blocking_threads) == (
+        settings.config.serving.workers,
+        settings.config.serving.threads,
+    )
+
+
+def test_a_load_balancer_closes_an_idle_connection_first(tmp_path: Path) -> None:
+    http = web_server(settings_in(tmp_path)).http1_settings
+
+    assert http is not None
+    assert http.header_read_timeout == 1000 * KEEP_ALIVE_SECONDS > 60_000
+
+
+def test_docker_waits_longer_than_open_requests_have_time_to_end() -> None:
+    service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["serving"]
+
+    assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS + 5
