@@ -22,7 +22,8 @@ class Band:
         bias: Bias of the backtest.
         bias_least: Lower end of what the bias may be.
         bias_most: Upper end.
-        skill_most: The same as `wape_most` for error as a fraction of the naive forecast's; NaN when unknown.
+        skill_most: The same as `wape_most` for error as a fraction of the naive forecast's: what seasonal naive
+            is over a horizon, the same weekday one to four weeks earlier is in monitoring. NaN when unknown.
         coverage: Fraction of outcomes in the backtest's 80 % intervals; NaN when unknown.
         coverage_least: Below this the intervals are narrower than the backtest's; NaN when unknown.
     """
@@ -128,7 +129,7 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
         few = f"scored decisions of {score.products} product(s) that sold {score.units:,.0f} units give no interval"
         return Verdict(score, False, (), few)
     if band is None:
-        return _against_naive(score)
+        return _against_earlier_weeks(score)
     breaches = []
     note = ""
     if score.wape.low > band.wape_most:
@@ -147,17 +148,18 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     return Verdict(score, True, tuple(breaches), note)
 
 
-def _against_naive(score: Score) -> Verdict:
+def _against_earlier_weeks(score: Score) -> Verdict:
     """Without a backtest all that can be asked is that a model beats the simplest forecast."""
     unknown = "the serving version carries no backtest to compare with"
-    if not math.isfinite(score.naive):
+    if not math.isfinite(score.earlier_weeks):
         return Verdict(score, False, (), unknown)
-    if score.wape.low <= score.naive:
+    if score.wape.low <= score.earlier_weeks:
         return Verdict(
-            score, True, (), f"{unknown}; error {score.wape.value:.3f}, the naive forecast's {score.naive:.3f}"
+            score, True, (), f"{unknown}; error {score.wape.value:.3f}, the naive forecast's {score.earlier_weeks:.3f}"
         )
     text = (
-        f"error {score.wape.value:.3f}, while the naive forecast's is {score.naive:.3f}: the model is worse than none"
+        f"error {score.wape.value:.3f}, while the naive forecast's is {score.earlier_weeks:.3f}: "
+        "the model is worse than none"
     )
     return Verdict(score, True, (Breach("error", text),), unknown)
 

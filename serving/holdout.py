@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pricing.decision.held_out import read_held
+from pricing.decision.assignment import read_held
 from serving.watched import Watched
 
 
