@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.monitoring_market import measure, table
-from benchmarks.monitoring_world import Truth, World, backtest_figures, build
+from benchmarks.monitoring_world import Truth, World, backtest_figures, build, earlier_weeks_error
 from benchmarks.provenance import reminder
 from monitoring import performance
 from monitoring.drift import calibrate, distance
@@ -92,16 +92,13 @@ def drift(worlds: int, config: MonitoringConfig) -> None:
 def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
     """What the join would give when every day is priced by these forecasts."""
     product, day = np.indices(forecast.shape)
-    naive = np.full(forecast.shape, np.nan)
-    past = [np.abs(panel.units_sold[:, 28:] - panel.units_sold[:, 28 - 7 * lag : -7 * lag]) for lag in range(1, 5)]
-    naive[:, 28:] = np.mean(past, axis=0)
     frame = pd.DataFrame(
         {
             "product_id": panel.product_ids[product.ravel()],
             "day": day.ravel(),
             "forecast": forecast.ravel(),
             "units_sold": panel.units_sold.ravel().astype(float),
-            "naive": naive.ravel(),
+            "earlier_weeks_error": earlier_weeks_error(panel).ravel(),
             "scored": ~panel.censored.ravel(),
             "inside": np.nan,
             "charged": panel.price.ravel(),

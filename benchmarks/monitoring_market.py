@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pipelines.recency import weigh
 from scipy.stats import t as student
 
 from monitoring import performance
@@ -23,6 +22,7 @@ from monitoring.decisions import tabulate
 from monitoring.evaluate import rules
 from monitoring.outcomes import join
 from monitoring.policy import Outcome, Past, Situation, decide
+from pipelines.compare_fits import weigh
 from pipelines.evaluation import described
 from pipelines.market_platform import price_requests
 from pipelines.refresh import carry_facts

@@ -161,15 +161,20 @@ def entries(
     return made
 
 
+def earlier_weeks_error(panel: Panel) -> NDArray[np.float64]:
+    """(product, day) mean difference to the same weekday one to four weeks earlier; NaN in the first four weeks."""
+    error = np.full(panel.units_sold.shape, np.nan)
+    past = [np.abs(panel.units_sold[:, 28:] - panel.units_sold[:, 28 - 7 * lag : -7 * lag]) for lag in range(1, 5)]
+    error[:, 28:] = np.mean(past, axis=0)
+    return error
+
+
 def backtest_figures(
     panel: Panel, truth: Truth, *, folds: int = 3, noise: float = 0.1, seed: int = 2
 ) -> dict[str, object]:
     """The walk-forward figures that such a model would have had on the last 28-day folds before the panel's end."""
     rng = np.random.default_rng(seed)
-    naive = np.full(panel.units_sold.shape, np.nan)
-    naive[:, 28:] = np.mean(
-        [np.abs(panel.units_sold[:, 28:] - panel.units_sold[:, 28 - 7 * lag : -7 * lag]) for lag in range(1, 5)], axis=0
-    )
+    naive = earlier_weeks_error(panel)
     figures, weeks = [], []
     for fold in range(folds, 0, -1):
         window = slice(len(panel.dates) - 28 * fold, len(panel.dates) - 28 * (fold - 1))

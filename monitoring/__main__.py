@@ -20,7 +20,6 @@ from monitoring.business import effect, line, weeks
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Watch
-from monitoring.holdout import Holdout
 from monitoring.policy import Action, Outcome, Past, decide
 from monitoring.report import Week, drift_head, page, weekly_page
 from monitoring.store import Memory
@@ -38,6 +37,7 @@ from pricing.config_models import DataConfig, MonitoringConfig
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.decision.assignment import Holdout, holdout_file
 from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.runtime.cli import Options, run_main
@@ -162,11 +162,11 @@ def _decide(
     return memory.claim(ask, now=now) if claims else (ask(memory.past(now=now)), None)
 
 
-def _holdout(options: argparse.Namespace, seen: Watch) -> holdout.Holdout | None:
+def _holdout(options: argparse.Namespace, seen: Watch) -> Holdout | None:
     """Who is held out; the day that pricing began is kept only where this run acts, on the platform's own log."""
     own = options.act == "true" and options.decisions is None
     first = holdout.first_day(seen.joined.frame)
-    return holdout.since(pricing_home() / "monitoring" / "holdout.json", first, keep=own)
+    return holdout.since(holdout_file(pricing_home()), first, keep=own)
 
 
 def _publish(figures: dict[str, float], config: Config) -> list[str]:
@@ -216,7 +216,7 @@ def _say(seen: Watch, *, outcome: Outcome, out: Path, run: str) -> None:
     if score.rows:
         print(
             f"WAPE {score.wape.value:.3f} [{score.wape.low:.3f}, {score.wape.high:.3f}], same weekday before "
-            f"{score.naive:.3f}; bias {score.bias.value:+.1%}; profit {score.profit.value:.0%} of expected"
+            f"{score.earlier_weeks:.3f}; bias {score.bias.value:+.1%}; profit {score.profit.value:.0%} of expected"
         )
         held = f"held {score.coverage.value:.0%}" if np.isfinite(score.coverage.value) else "not judged, not in the log"
         print(f"80 % intervals: {held}")

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring.holdout import Holdout, first_day
-from monitoring.performance import Interval, volume_classes
+from monitoring.holdout import first_day
+from monitoring.performance import Interval
 from monitoring.samples import mean_units
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.decision.assignment import Holdout
+from pricing.demand.combination import volume_rows
 
 RESAMPLES = 2000
 LEAST_PRODUCTS = 5
@@ -131,8 +133,7 @@ def effect(
         text = f"{int(held.sum())} held-out and {int(priced.sum())} priced products sold before and after: too few."
         return Effect(nothing, int(priced.sum()), int(held.sum()), text)
     earned_before, earned_after = _margin(panel, before), _margin(panel, after)
-    volume = volume_classes(mean_units(panel.units_sold[:, before]))
-    classes = np.searchsorted(np.unique(volume), volume)
+    classes = volume_rows(mean_units(panel.units_sold[:, before])).astype(np.intp)
 
     def gain(rows_priced: NDArray[np.intp], rows_held: NDArray[np.intp]) -> float:
         pooled = _ratio(earned_after[rows_held].sum(), earned_before[rows_held].sum())

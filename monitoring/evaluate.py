@@ -15,6 +15,7 @@ from monitoring.policy import Finding, Level, Rules, Situation, counted
 from monitoring.tracking import Champion
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.demand.metrics import volume_class
 
 SEED = 20240229
 UNIDENTIFIED = (
@@ -201,7 +202,7 @@ def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
         "wape": own.wape.value,
         "wape_low": own.wape.low,
         "wape_high": own.wape.high,
-        "wape_naive": own.naive,
+        "wape_naive": own.earlier_weeks,
         "wape_to_backtest": own.wape.value / backtest_wape if backtest_wape > 0 else float("nan"),
         "bias": own.bias.value,
         "bias_size": abs(own.bias.value),
@@ -229,7 +230,7 @@ def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.
     step = STEP_DAYS[panel.period]
     start = max(1, len(panel.dates) - config.window // step)
     past = slice(max(0, start - config.reference // step), start)
-    classes = performance.volume_classes(samples.mean_units(panel.units_sold[:, past]))
+    classes = volume_class(samples.mean_units(panel.units_sold[:, past]))
     return frame["product_id"].map(dict(zip(panel.product_ids.tolist(), classes.tolist(), strict=True)))
 
 

@@ -4,100 +4,21 @@
 """
 
 import datetime as dt
-import hashlib
-import json
 import sys
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from monitoring.performance import volume_classes
 from monitoring.samples import mean_units
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
-from pricing.errors import PricingError, SourceError
-from pricing.fileio import replace_json
+from pricing.decision.assignment import Holdout, hold_out, holdout_file, read_holdout, strata_of, write_holdout
+from pricing.errors import PricingError
 from pricing.paths import pricing_home
 from pricing.runtime.cli import Options, run_main
 from simulation.market import simulated_sales
-
-
-@dataclass(frozen=True)
-class Holdout:
-    """Who is held out and who was asked.
-
-    Attributes:
-        held: Products kept on static prices.
-        priced: All other products that were there at the last assignment.
-        began: The first day that was priced, as far as any log has shown it; None before the first.
-    """
-
-    held: frozenset[str]
-    priced: frozenset[str]
-    began: dt.date | None = None
-
-
-def assign(strata: Mapping[str, str], *, share: float, before: Holdout | None = None, salt: str = "pricing") -> Holdout:
-    """Holds out a share of the products of each stratum.
-
-    Sticky: whoever was assigned before stays where they were; new products fill up their stratum's share. Which ones
-    is decided by a hash of their ids, so that it depends on nobody and on no order.
-
-    Args:
-        strata: product_id → stratum, such as its category and volume class.
-        share: 0…1; each stratum holds out this fraction, rounded at random where it is not whole.
-        before: The earlier assignment.
-        salt: Another salt gives another draw.
-    """
-    members: dict[str, list[str]] = defaultdict(list)
-    for product, stratum in strata.items():
-        members[stratum].append(product)
-    held = set(before.held if before else ())
-    known = held | set(before.priced if before else ())
-    for stratum, products in members.items():
-        wanted = int(share * len(products) + _unit(f"{salt}/{stratum}"))
-        missing = wanted - sum(product in held for product in products)
-        fresh = sorted(
-            (product for product in products if product not in known), key=lambda one: _unit(f"{salt}|{one}")
-        )
-        held.update(fresh[: max(0, missing)])
-    return Holdout(frozenset(held), frozenset((known | set(strata)) - held), before.began if before else None)
-
-
-def strata_of(product_ids: Sequence[str], categories: Sequence[str], volumes: Sequence[str]) -> dict[str, str]:
-    """product_id → category and volume class."""
-    return {one: f"{category}/{volume}" for one, category, volume in zip(product_ids, categories, volumes, strict=True)}
-
-
-def read(path: Path) -> Holdout | None:
-    """The assignment in a file; None when there is none.
-
-    Raises:
-        SourceError: The file is no such assignment.
-    """
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        began = document.get("began")
-        return Holdout(
-            frozenset(_words(document["held"])),
-            frozenset(_words(document["priced"])),
-            None if began is None else dt.date.fromisoformat(began),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path}: is no list of held-out products ({error}); remove it to draw a new one") from error
-
-
-def write(path: Path, holdout: Holdout) -> None:
-    """Writes the assignment, whole or not at all."""
-    document: dict[str, object] = {"held": sorted(holdout.held), "priced": sorted(holdout.priced)}
-    if holdout.began is not None:
-        document["began"] = holdout.began.isoformat()
-    replace_json(path, document, indent=1)
 
 
 def first_day(joined: pd.DataFrame) -> dt.date | None:
@@ -121,14 +42,14 @@ def since(path: Path, first: dt.date | None, *, keep: bool) -> Holdout | None:
         keep: Whether it is written down: the log is the platform's own, and this run may leave traces.
 
     Raises:
-        SourceError: As `read`.
+        SourceError: As `read_holdout`.
     """
-    found = read(path)
+    found = read_holdout(path)
     if found is None or first is None or (found.began is not None and found.began <= first):
         return found
     known = replace(found, began=first)
     if keep:
-        write(path, known)
+        write_holdout(path, known)
     return known
 
 
@@ -142,24 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 <= options.share <= 0.5:
         raise PricingError(f"--share {options.share}: expected a fraction from 0 to 0.5")
     panel = load_panel_from(options.sales, load_config(options.config).data, events=(), simulated=simulated_sales)
-    volumes = volume_classes(mean_units(panel.units_sold))
-    path = pricing_home() / "monitoring" / "holdout.json"
-    strata = strata_of(panel.product_ids.tolist(), panel.categories.tolist(), volumes.tolist())
-    drawn = assign(strata, share=options.share, before=read(path))
-    write(path, drawn)
+    path = holdout_file(pricing_home())
+    strata = strata_of(panel.product_ids, categories=panel.categories, mean_units=mean_units(panel.units_sold))
+    drawn = hold_out(strata, share=options.share, before=read_holdout(path))
+    write_holdout(path, drawn)
     print(f"{len(drawn.held):,} of {len(strata):,} products are held out; keep their prices as they are: {path}")
     return 0
-
-
-def _unit(text: str) -> float:
-    """A number in [0, 1) that looks random and always is the same for the same text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
-
-
-def _words(value: Collection[str]) -> Collection[str]:
-    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise TypeError("expected a list of product ids")
-    return value
 
 
 if __name__ == "__main__":

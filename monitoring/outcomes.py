@@ -58,9 +58,9 @@ class Joined:
             sell, given what was on the shelf at opening; the demand where that or the width of the forecast is not
             known), `inside` (how much of the outcome lies in the 80 % interval, 0…1; NaN where it counts for no error
             or the log has no interval), `pricing` ("followed", "kept" the old price, or "overridden"), `held_out` (kept
-            on its price to measure by), `unidentified` (held by a model that does not know the elasticity), `naive`
-            (mean absolute error of same-weekday forecasts of 1 to 4 weeks ago, at most the shelf) and `scored` (counts
-            for the error).
+            on its price to measure by), `unidentified` (held by a model that does not know the elasticity),
+            `earlier_weeks_error` (mean absolute difference to what sold on the same weekday 1 to 4 weeks ago, at most
+            the shelf) and `scored` (counts for the error).
         findings: What was left out or looks wrong, counted.
         decisions: Decisions in the log.
         waiting: Decisions whose sales are not in yet.
@@ -198,7 +198,7 @@ def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer],
     stack = np.stack(errors)  # (lag, row)
     known = np.isfinite(stack)
     total = np.where(known, stack, 0.0).sum(axis=0)
-    out["naive"] = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+    out["earlier_weeks_error"] = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
 def _says(out: pd.DataFrame, reason: str) -> NDArray[np.bool_]:

@@ -14,7 +14,6 @@ from pricing.config_models import MonitoringConfig
 
 RESAMPLES = 500
 INTERVAL = (2.5, 97.5)
-VOLUME_CLASSES = ("low", "mid", "high")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Score:
         bias: Forecast minus actual as a fraction of units sold.
         coverage: Fraction of outcomes inside their 80 % interval; NaN where the log has none.
         rows_known: Decisions among the scored whose interval the log has, which coverage speaks of.
-        naive: WAPE of the same weekday one to four weeks earlier, on the same rows.
+        earlier_weeks: WAPE of sales on the same weekday one to four weeks earlier, on the same rows.
         profit: Realised profit as a fraction of what was expected, where the recommendation was followed.
         realised: That profit in currency units.
         confidence: Mean confidence of the answers, held-out products apart, as in all that follows.
@@ -58,7 +57,7 @@ class Score:
     wape: Interval
     bias: Interval
     coverage: Interval
-    naive: float
+    earlier_weeks: float
     profit: Interval
     realised: float
     confidence: float
@@ -69,8 +68,8 @@ class Score:
 
     @property
     def skill(self) -> float:
-        """WAPE as a fraction of the naive forecast's; NaN where that is unknown."""
-        return self.wape.value / self.naive if self.naive > 0 else float("nan")
+        """WAPE as a fraction of that of the same weekday in earlier weeks; NaN where that is unknown."""
+        return self.wape.value / self.earlier_weeks if self.earlier_weeks > 0 else float("nan")
 
 
 def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
@@ -84,8 +83,8 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
     sold = scored["units_sold"].to_numpy()
     group = pd.factorize(scored["product_id"])[0]
     weights = _weights(group, rng=rng)
-    with_naive = scored["naive"].notna().to_numpy()
-    naive = _quotient(scored["naive"].to_numpy()[with_naive].sum(), sold[with_naive].sum())
+    known = scored["earlier_weeks_error"].notna().to_numpy()
+    earlier_weeks = _quotient(scored["earlier_weeks_error"].to_numpy()[known].sum(), sold[known].sum())
     # A held-out product keeps its price by rule: its forecast counts, its answer says nothing about pricing.
     priced = frame[~frame["held_out"]]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
@@ -105,7 +104,7 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
             group=group,
             weights=weights,
         ),
-        naive=naive,
+        earlier_weeks=earlier_weeks,
         profit=_interval(
             profit, followed["expected_margin"].to_numpy(), group=by_product, weights=_weights(by_product, rng=rng)
         ),
@@ -130,17 +129,6 @@ def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: 
     """Scores each value of a column, the largest by units first, at most `most` of them."""
     order = frame.groupby(column, observed=True)["units_sold"].sum().sort_values(ascending=False).index[:most]
     return [score(frame[frame[column] == value], name=f"{column} {value}", rng=rng) for value in order]
-
-
-def volume_classes(mean_units: NDArray[np.floating]) -> NDArray[np.str_]:
-    """(product,) which third each product's mean sales fall in; equal sales fall in the same class."""
-    known = mean_units[np.isfinite(mean_units)]
-    if not len(known):
-        return np.full(len(mean_units), VOLUME_CLASSES[0])
-    cuts = np.quantile(known, [1 / 3, 2 / 3])
-    place = np.searchsorted(cuts, np.nan_to_num(mean_units), side="right")
-    classes: NDArray[np.str_] = np.array(VOLUME_CLASSES)[place]
-    return classes
 
 
 def _weights(group: NDArray[np.integer], *, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -184,7 +172,8 @@ class Band:
         bias: Bias of the backtest.
         bias_least: Lower end of what the bias may be.
         bias_most: Upper end.
-        skill_most: The same as `wape_most` for error as a fraction of the naive forecast's; NaN when unknown.
+        skill_most: The same as `wape_most` for error as a fraction of the naive forecast's: what seasonal naive
+            is over a horizon, the same weekday one to four weeks earlier is in monitoring. NaN when unknown.
         coverage: Fraction of outcomes in the backtest's 80 % intervals; NaN when unknown.
         coverage_least: Below this the intervals are narrower than the backtest's; NaN when unknown.
     """
@@ -290,7 +279,7 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
         few = f"scored decisions of {score.products} product(s) that sold {score.units:,.0f} units give no interval"
         return Verdict(score, False, (), few)
     if band is None:
-        return _against_naive(score)
+        return _against_earlier_weeks(score)
     breaches = []
     note = ""
     if score.wape.low > band.wape_most:
@@ -309,17 +298,18 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     return Verdict(score, True, tuple(breaches), note)
 
 
-def _against_naive(score: Score) -> Verdict:
+def _against_earlier_weeks(score: Score) -> Verdict:
     """Without a backtest all that can be asked is that a model beats the simplest forecast."""
     unknown = "the serving version carries no backtest to compare with"
-    if not math.isfinite(score.naive):
+    if not math.isfinite(score.earlier_weeks):
         return Verdict(score, False, (), unknown)
-    if score.wape.low <= score.naive:
+    if score.wape.low <= score.earlier_weeks:
         return Verdict(
-            score, True, (), f"{unknown}; error {score.wape.value:.3f}, the naive forecast's {score.naive:.3f}"
+            score, True, (), f"{unknown}; error {score.wape.value:.3f}, the naive forecast's {score.earlier_weeks:.3f}"
         )
     text = (
-        f"error {score.wape.value:.3f}, while the naive forecast's is {score.naive:.3f}: the model is worse than none"
+        f"error {score.wape.value:.3f}, while the naive forecast's is {score.earlier_weeks:.3f}: "
+        "the model is worse than none"
     )
     return Verdict(score, True, (Breach("error", text),), unknown)
 

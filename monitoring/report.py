@@ -184,7 +184,7 @@ def _trust_table(score: Score) -> str:
         ("Mean confidence of the answers", _share(score.confidence)),
         ("Profit earned, of what was expected where the price was charged", _band(score.profit)),
         ("Forecast error, of units sold", _band(score.wape)),
-        ("The same for ‘as on this weekday in earlier weeks’", _share(score.naive)),
+        ("The same for ‘as on this weekday in earlier weeks’", _share(score.earlier_weeks)),
         ("Forecasts too high (+) or too low (−), of units sold", _band(score.bias, sign=True)),
         ("Outcomes inside the range that was to hold four of five", _covered(score.coverage)),
     ]
@@ -196,7 +196,7 @@ def _trust_table(score: Score) -> str:
 def _score_table(title: str, scores: Sequence[Score]) -> str:
     rows = "".join(
         f"<tr><td>{escape(score.name)}</td><td class='number'>{score.rows:,}</td>"
-        f"<td class='number'>{_band(score.wape)}</td><td class='number'>{_share(score.naive)}</td>"
+        f"<td class='number'>{_band(score.wape)}</td><td class='number'>{_share(score.earlier_weeks)}</td>"
         f"<td class='number'>{_band(score.bias, sign=True)}</td></tr>"
         for score in scores
         if score.rows

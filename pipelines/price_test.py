@@ -21,7 +21,7 @@ from pricing.config import DEFAULT_PATH, ModelConfig, load_config
 from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.held_out import held_file, read_held
+from pricing.decision.assignment import holdout_file, read_held
 from pricing.decision.price_test_results import Estimate, cost_of, elasticity_from, find_draws
 from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, read_plan, write_plan
 from pricing.decision.pricer import Pricer
@@ -156,7 +156,7 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
     day = facts.state_date.astype(dt.date)
     requests = [request for _, request in asked]
     room = pricer.room(requests, size=options.size, today=day) if requests else np.zeros(0, bool)
-    held = read_held(held_file(pricing_home()))
+    held = read_held(holdout_file(pricing_home()))
     price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
     ready = {one.product_id for one, free in zip(requests, room, strict=True) if free} - held
     chosen = choose_products(options, panel.product_ids.tolist(), model)

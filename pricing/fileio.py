@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and addresses as they may be shown."""
+"""Files that are written whole or not at all, and addresses as they may be opened and shown."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HIDDEN = "***"
+POSTGRESQL = "postgresql+psycopg2"
 _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of an address
 
 
@@ -47,6 +48,12 @@ def replace_json(path: Path, document: Any, *, indent: int | None = None, durabl
     """Writes a JSON document whole or not at all; see `replacing`."""
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     replace_text(path, text + "\n" if indent is not None else text, durable=durable)
+
+
+def with_driver(url: str) -> str:
+    """A database URL whose PostgreSQL driver is the one that is installed; SQLAlchemy 2.1 would take psycopg 3."""
+    scheme, separator, rest = url.partition("://")
+    return f"{POSTGRESQL}://{rest}" if separator and scheme in ("postgres", "postgresql") else url
 
 
 def redact_url(where: str) -> str:

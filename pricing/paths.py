@@ -5,6 +5,7 @@ Environment variables by which one program tells another are named here, so that
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,23 +14,23 @@ PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that star
 ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address
 
 
-def tracking_uri() -> str:
+def tracking_uri(environment: Mapping[str, str] = os.environ) -> str:
     """Says where runs are recorded: MLFLOW_TRACKING_URI, or mlflow.db at the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{ROOT / 'mlflow.db'}"
+    return environment.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{ROOT / 'mlflow.db'}"
 
 
-def pricing_home() -> Path:
+def pricing_home(environment: Mapping[str, str] = os.environ) -> Path:
     """Says where everything else local is kept: PRICING_HOME, or .pricing at the project's root.
 
     `mlflow run GIT-URL` executes in a temporary clone, whose .pricing would be lost with it; there the home lies
     beside the local tracking database, which is in the folder that the command was issued from.
     """
-    given = os.environ.get("PRICING_HOME")
+    given = environment.get("PRICING_HOME")
     if given:
         return Path(given)
-    in_clone = "MLFLOW_RUN_ID" in os.environ and ROOT.is_relative_to(Path(tempfile.gettempdir()).resolve())
-    if in_clone and tracking_uri().startswith(f"{SQLITE}/"):
-        return Path(tracking_uri().removeprefix(SQLITE)).parent / ".pricing"
+    in_clone = "MLFLOW_RUN_ID" in environment and ROOT.is_relative_to(Path(tempfile.gettempdir()).resolve())
+    if in_clone and tracking_uri(environment).startswith(f"{SQLITE}/"):
+        return Path(tracking_uri(environment).removeprefix(SQLITE)).parent / ".pricing"
     return ROOT / ".pricing"
 
 

@@ -15,7 +15,7 @@ from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from serving.current_version import Following, Pointer, read_following, read_pointer
-from serving.price_tests import canary, deal, read, strata_of
+from serving.price_tests import arms_of, canary
 from serving.settings import Settings, check_trial
 
 NO_VERSION = "none"
@@ -192,7 +192,7 @@ class Champion:
         trial = canary(self._settings.config.serving.challenger_share)
         if trial is None:
             return frozenset()
-        dealt = deal(strata_of(version.facts), trial, kept=read(self._settings.canary_file, trial))
+        dealt = arms_of(self._settings.canary_file, version.facts, trial)
         return frozenset(product for product, arm in dealt.items() if arm)
 
     def _arms(self, version: LoadedVersion, config: ModelConfig) -> dict[str, str]:
@@ -205,8 +205,7 @@ class Champion:
         except ConfigError as error:
             _log.error("%s; version %s is served without the trial", error, version.folder.name)
             return {}
-        dealt = read(self._settings.trial_file, trial)
-        return deal(strata_of(version.facts), trial, kept=dealt)
+        return arms_of(self._settings.trial_file, version.facts, trial)
 
 
 class Watch:

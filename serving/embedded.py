@@ -17,19 +17,19 @@ from typing import Any, TextIO
 
 State = Iterable[tuple[str, tuple[str, ...], Any]]
 
-# What is told: its name → (the metric it is summed from, which labels count, its unit).
-TOLD: dict[str, tuple[str, Callable[[tuple[str, ...]], bool], str]] = {
-    "Requests": ("pricing_requests", lambda labels: True, "Count"),
-    "ServerErrors": ("pricing_requests", lambda labels: labels[1].startswith("5"), "Count"),
-    "Refused": ("pricing_requests", lambda labels: labels[1].startswith("4"), "Count"),
-    "Decisions": ("pricing_decisions", lambda labels: True, "Count"),
-    "DecisionsByRule": ("pricing_decisions", lambda labels: labels[0] == "rule", "Count"),
-    "DecisionsByCategory": ("pricing_decisions", lambda labels: labels[0] == "category", "Count"),
-    "LowConfidence": ("pricing_reasons", lambda labels: labels[0] == "low_confidence", "Count"),
-    "Clamped": ("pricing_reasons", lambda labels: labels[0].startswith("at_"), "Count"),
-    "EdgeFallbacks": ("pricing_edge_fallbacks", lambda labels: True, "Count"),
-    "ChallengerFailures": ("pricing_challenger_failures", lambda labels: True, "Count"),
-    "DecisionsDropped": ("pricing_log_dropped", lambda labels: True, "Count"),
+# The counts that are told: name → (the metric it is summed from, which labels count).
+TOLD: dict[str, tuple[str, Callable[[tuple[str, ...]], bool]]] = {
+    "Requests": ("pricing_requests", lambda labels: True),
+    "ServerErrors": ("pricing_requests", lambda labels: labels[1].startswith("5")),
+    "Refused": ("pricing_requests", lambda labels: labels[1].startswith("4")),
+    "Decisions": ("pricing_decisions", lambda labels: True),
+    "DecisionsByRule": ("pricing_decisions", lambda labels: labels[0] == "rule"),
+    "DecisionsByCategory": ("pricing_decisions", lambda labels: labels[0] == "category"),
+    "LowConfidence": ("pricing_reasons", lambda labels: labels[0] == "low_confidence"),
+    "Clamped": ("pricing_reasons", lambda labels: labels[0].startswith("at_")),
+    "EdgeFallbacks": ("pricing_edge_fallbacks", lambda labels: True),
+    "ChallengerFailures": ("pricing_challenger_failures", lambda labels: True),
+    "DecisionsDropped": ("pricing_log_dropped", lambda labels: True),
 }
 
 
@@ -81,8 +81,7 @@ class Embedded:
         self, now: float, state: list[tuple[str, tuple[str, ...], Any]], *, version: str, gauges: dict[str, float]
     ) -> None:
         values = {**self._added(state), **gauges}
-        units = {name: TOLD[name][2] if name in TOLD else "None" for name in values}
-        units |= {"LatencyMs": "Milliseconds"} if "LatencyMs" in values else {}
+        units = dict.fromkeys(TOLD, "Count") | {"LatencyMs": "Milliseconds"}
         line = {
             "_aws": {
                 "Timestamp": int(now * 1000),
@@ -90,7 +89,7 @@ class Embedded:
                     {
                         "Namespace": self._namespace,
                         "Dimensions": [["Service"]],
-                        "Metrics": [{"Name": name, "Unit": units[name]} for name in values],
+                        "Metrics": [{"Name": name, "Unit": units.get(name, "None")} for name in values],
                     }
                 ],
             },
@@ -128,7 +127,7 @@ class Embedded:
         """What was added to each count since the line before, and the mean latency and confidence of it."""
         found = {
             name: sum(value for other, labels, value in state if other == metric and counts(labels))
-            for name, (metric, counts, _) in TOLD.items()
+            for name, (metric, counts) in TOLD.items()
         }
         for name, metric in (("LatencyMs", "pricing_request_seconds"), ("Confidence", "pricing_confidence")):
             bins = [value for other, _, value in state if other == metric]

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from pricing.decision.request import Decision
 from pricing.fileio import replace_json
+from pricing.paths import process_alive
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -200,5 +201,4 @@ def _histograms(bins: dict[Key, list[float]]) -> Iterable[Metric]:
 
 def _lives(path: Path) -> bool:
     """Whether the process that its worker's name carries is there; the name is start-PID-random."""
-    pid = path.stem.split("-")[-2]
-    return Path(f"/proc/{pid}").exists() or not Path("/proc/self").exists()
+    return process_alive(int(path.stem.split("-")[-2]))

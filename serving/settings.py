@@ -11,10 +11,10 @@ from typing import Literal
 
 from pricing.config import Config, load_config
 from pricing.config_models import TrialConfig
-from pricing.decision.held_out import held_file
+from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
-from pricing.paths import ROOT, SQLITE
+from pricing.paths import SQLITE, pricing_home, tracking_uri
 from serving.current_version import Places
 from serving.keys import ApiKey, read_keys
 
@@ -66,7 +66,7 @@ class Settings:
     @property
     def holdout_file(self) -> Path:
         """Where monitoring keeps the list of the products that are held out."""
-        return held_file(self.home)
+        return holdout_file(self.home)
 
     @property
     def price_tests_file(self) -> Path:
@@ -107,7 +107,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
     check_trial(config.serving.trial, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
-    home = Path(environment.get("PRICING_HOME") or ROOT / ".pricing").absolute()
+    home = pricing_home(environment).absolute()
     run_folder = environment.get("PRICING_RUN_FOLDER")
     return Settings(
         config=config,
@@ -151,7 +151,7 @@ def shared_memory() -> str:
 
 
 def _registry_uri(environment: Mapping[str, str]) -> str:
-    uri = environment.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{ROOT / 'mlflow.db'}"
+    uri = tracking_uri(environment)
     if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
         return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}"
     return uri

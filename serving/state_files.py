@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from pricing.decision.held_out import read_held
+from pricing.decision.assignment import read_held
 from pricing.errors import SourceError
 
 State = Literal["none", "read", "unreadable"]

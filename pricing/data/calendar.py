@@ -1,10 +1,14 @@
 """Days: holidays that recur, periods between dates, and which day a request means. No clock: `today` is passed."""
 
+import calendar
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
+from dateutil.easter import easter
+from dateutil.relativedelta import relativedelta
+from dateutil.relativedelta import weekday as dateutil_weekday
 
 from pricing.arrays import Bools, Days
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -145,34 +149,21 @@ def _occurrences(rule: str, first_year: int, last_year: int) -> Iterator[dt.date
             yield easter(year) + dt.timedelta(days=values[0])
         elif kind == "date":
             month, number = values
-            if (month, number) != (2, 29) or _leap(year):
+            if (month, number) != (2, 29) or calendar.isleap(year):
                 yield dt.date(year, month, number)
         elif kind == "nth":
-            month, nth, weekday = values
-            first = dt.date(year, month, 1)
-            day = first + dt.timedelta(days=(weekday - first.isoweekday()) % 7 + 7 * (nth - 1))
-            if day.month == month:
-                yield day
+            month, nth, isoweekday = values
+            yield nth_weekday(year, month, nth, isoweekday - 1)
         elif kind == "last":
-            month, weekday = values
-            end = dt.date(year + month // 12, month % 12 + 1, 1) - dt.timedelta(days=1)
-            yield end - dt.timedelta(days=(end.isoweekday() - weekday) % 7)
+            month, isoweekday = values
+            yield nth_weekday(year, month, -1, isoweekday - 1)
         else:
             raise ConfigError(f"{rule!r} is no rule of a recurring holiday")
 
 
-def _leap(year: int) -> bool:
-    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-
-
-def easter(year: int) -> dt.date:
-    """Easter Sunday of the Gregorian calendar; the anonymous computus, after Meeus, Astronomical Algorithms, ch. 8."""
-    golden, (century, rest) = year % 19, divmod(year, 100)
-    epact = (19 * golden + century - century // 4 - (century - (century + 8) // 25 + 1) // 3 + 15) % 30
-    weekday = (32 + 2 * (century % 4) + 2 * (rest // 4) - epact - rest % 4) % 7
-    correction = (golden + 11 * epact + 22 * weekday) // 451
-    month, day = divmod(epact + weekday - 7 * correction + 114, 31)
-    return dt.date(year, month, day + 1)
+def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:
+    """The nth such weekday of a month, Monday 0; its last one for -1."""
+    return dt.date(year, month, 1) + relativedelta(day=31 if nth < 0 else 1, weekday=dateutil_weekday(weekday)(nth))
 
 
 @lru_cache(maxsize=32)

@@ -8,9 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from dateutil.easter import easter
 
 from pricing.config_models import DataConfig, Feast
-from pricing.data.calendar import easter
+from pricing.data.calendar import nth_weekday
 from pricing.data.panel import STEP_DAYS, Event, Period
 from pricing.data.plans import read_plan
 from pricing.errors import ConfigError
@@ -184,12 +185,6 @@ def _usual_feasts(config: DataConfig, years: range) -> Iterator[Feast]:
 def _day(day: dt.date, *, away: int = 0) -> list[Span]:
     day += dt.timedelta(days=away)
     return [(day, day)]
-
-
-def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:
-    """The nth such weekday of a month, Monday 0."""
-    first = dt.date(year, month, 1)
-    return first + dt.timedelta(days=(weekday - first.weekday()) % 7 + 7 * (nth - 1))
 
 
 def _lunar(kind: str, year: int) -> list[dt.date]:

@@ -18,10 +18,9 @@ import pyarrow.fs
 import sqlalchemy as sa
 
 from pricing.errors import SourceError, first_line
-from pricing.fileio import redact_url
+from pricing.fileio import redact_url, with_driver
 
 DEFAULT_TABLE = "sales"
-POSTGRESQL = "postgresql+psycopg2"  # the driver that is installed; SQLAlchemy 2.1 would take psycopg 3
 _HEAD = 1 << 16  # bytes that tell what a file is
 _SQL_ROWS = 100_000  # rows fetched at once
 _TEXTS = ("product_id", "category")  # never numbers, whatever they look like: 00123 is not 123
@@ -199,10 +198,8 @@ def _scan(dataset: Any, columns: Sequence[str] | None) -> pd.DataFrame:
 def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     address, _, what = where.partition("#")
     try:
-        url = sa.make_url(address)
+        url = sa.make_url(with_driver(address))
         shown = redact_url(address)
-        if url.drivername in ("postgres", "postgresql"):
-            url = url.set(drivername=POSTGRESQL)
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
             raise SourceError(f"{shown}: the file {url.database or ''} does not exist")
         engine = sa.create_engine(url)

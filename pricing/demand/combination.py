@@ -43,8 +43,11 @@ class Combination:
 
 
 def volume_rows(mean_units: Floats) -> NDArray[np.int8]:
-    """(product,) thirds of the products by mean units, as rows of `Combination.weights`."""
-    rank = np.argsort(np.argsort(mean_units, kind="stable"), kind="stable")
+    """(product,) thirds of the products by mean units, as rows of `Combination.weights`; unknown units count as none.
+
+    The thirds are equally large: where equal sales straddle two of them, the order of the products parts them.
+    """
+    rank = np.argsort(np.argsort(np.nan_to_num(mean_units), kind="stable"), kind="stable")
     return np.minimum(rank * len(CLASSES) // max(len(mean_units), 1), len(CLASSES) - 1).astype(np.int8)
 
 

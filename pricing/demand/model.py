@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Ints, Strings
+from pricing.arrays import Floats, Ints, Strings, below, flatten
 from pricing.data.ewma import Memory, Norms, speaks_for_itself
 from pricing.data.lifts import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
-from pricing.demand.arrays import below, flatten
 from pricing.demand.combination import Combination, admit_combination, combined_factor, network_alone, own_noise
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import Frame, Reader, open_reader

@@ -26,7 +26,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pricing.errors import RegistryError
-from pricing.fileio import redact_url
+from pricing.fileio import redact_url, with_driver
 from pricing.registry.files import plain
 
 Action = Literal["promote", "rollback", "anchor", "by_hand"]
@@ -203,10 +203,7 @@ def _entries(connection: Connection, registry: str) -> list[Entry]:
 
 
 def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.drivername in ("postgresql", "postgres"):
-        # SQLAlchemy 2.1 would take psycopg 3; this is the driver that the requirements bring.
-        parsed = parsed.set(drivername="postgresql+psycopg2")
+    parsed = make_url(with_driver(url))
     kind = parsed.get_backend_name()
     if kind != "sqlite":
         return create_engine(parsed, connect_args={"connect_timeout": 5} if kind == "postgresql" else {})

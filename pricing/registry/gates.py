@@ -8,8 +8,8 @@ from typing import Any
 
 from pricing.config_models import DemandConfig, GatesConfig
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
+from pricing.demand.combination import CLASSES
 
-VOLUME_CLASSES = ("low", "mid", "high")
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
 MOSTLY = 0.5  # share of sold-out rows above which a verdict on errors says so
@@ -290,7 +290,7 @@ def _by_volume(
     words: str,
 ) -> Iterator[Verdict]:
     mine, theirs = figures.get("by_volume") or {}, others.get("by_volume") or {}
-    for volume in VOLUME_CLASSES:
+    for volume in CLASSES:
         if volume in mine or volume in theirs:
             ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key))
             yield _at_most(f"{name}_{volume}", ratio, limit, f"{volume}-volume products: {words}")

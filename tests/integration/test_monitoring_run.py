@@ -13,11 +13,11 @@ from mlflow import MlflowClient
 
 from benchmarks.monitoring_world import World, backtest_figures, build, entries, without
 from monitoring.__main__ import main
-from monitoring.holdout import Holdout, read, write
 from monitoring.policy import Past
 from monitoring.store import Memory
 from monitoring.tracking import refreshed_by_night, retrainings, with_recorded
 from pricing.data.panel import Panel, save_panel
+from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 from pricing.decision_log.writer import LogWriter
 from pricing.registry import files
 from pricing.runtime.mlflow_runs import tracked_run
@@ -64,7 +64,7 @@ def crown(home: Path, world: World, *, state_date: str) -> None:
 
 
 def hold_out(home: Path) -> None:
-    write(home / "monitoring" / "holdout.json", Holdout(frozenset({"P0"}), frozenset({"P1"})))
+    write_holdout(home / "monitoring" / "holdout.json", Holdout(frozenset({"P0"}), frozenset({"P1"})))
 
 
 def monitor(home: Path, *more: str) -> int:
@@ -93,7 +93,7 @@ def test_an_unchanged_world_is_reported_and_nothing_is_done(home):
 
     assert monitor(home, "--exit_code", "true") in (0, 10)
 
-    assert read(home / "monitoring" / "holdout.json").began is not None
+    assert read_holdout(home / "monitoring" / "holdout.json").began is not None
 
     run = last_run()
     assert run.info.status == "FINISHED"
@@ -134,7 +134,7 @@ def test_running_twice_writes_no_outcome_twice(home):
     assert (first[0], again[0]) == (0, 0)
     assert first[1].data.metrics["outcomes_new"] == 20 * (20 + 14)
     assert again[1].data.metrics["outcomes_new"] == 0
-    assert read(home / "monitoring" / "holdout.json").began is None  # with --act false
+    assert read_holdout(home / "monitoring" / "holdout.json").began is None  # with --act false
     assert again[1].data.metrics["wape"] == first[1].data.metrics["wape"]
 
 

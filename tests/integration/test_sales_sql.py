@@ -14,8 +14,9 @@ from numpy.testing import assert_array_equal
 from pricing.config import load_config
 from pricing.data.contract import COLUMNS, check
 from pricing.data.load import load_panel_from
-from pricing.data.source import POSTGRESQL, read_sales
+from pricing.data.source import read_sales
 from pricing.errors import ContractError, SourceError
+from pricing.fileio import POSTGRESQL
 
 TABLE = """
 CREATE TABLE sales (

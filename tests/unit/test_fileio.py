@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.fileio import redact_url, replace_json, replace_text, replacing
+from pricing.fileio import redact_url, replace_json, replace_text, replacing, with_driver
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -68,3 +68,17 @@ def test_a_document_is_read_back_as_it_was(tmp_path: Path, indent: int | None) -
 def test_no_address_shows_its_password(where: str, shown: str) -> None:
     assert redact_url(where) == shown
     assert "cret" not in redact_url(where)
+
+
+@pytest.mark.parametrize(
+    ("url", "opened"),
+    [
+        ("postgresql://me:p:%2F@host/db", "postgresql+psycopg2://me:p:%2F@host/db"),
+        ("postgres://host/db#table", "postgresql+psycopg2://host/db#table"),
+        ("postgresql+psycopg://host/db", "postgresql+psycopg://host/db"),
+        ("sqlite:////tmp/postgres.db", "sqlite:////tmp/postgres.db"),
+        ("postgres", "postgres"),
+    ],
+)
+def test_postgresql_is_opened_with_the_driver_that_is_installed(url: str, opened: str) -> None:
+    assert with_driver(url) == opened

@@ -163,6 +163,12 @@ def test_wape_of_nothing_sold_is_not_a_number() -> None:
     assert np.isnan(metrics.wape(np.zeros(3), np.ones(3)))
 
 
+def test_unknown_sales_count_as_none() -> None:
+    classes = metrics.volume_class(np.array([3.0, np.nan, 1.0]))
+
+    assert classes.tolist() == ["high", "low", "mid"]
+
+
 def test_volume_classes_are_thirds() -> None:
     classes = metrics.volume_class(np.arange(9.0)[::-1])
 

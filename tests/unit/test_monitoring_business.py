@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.monitoring_world import World, build, without
 from monitoring.business import effect, line, weeks
-from monitoring.holdout import Holdout, assign, first_day, read, since, strata_of, write
+from monitoring.holdout import first_day, since
+from pricing.decision.assignment import Holdout, hold_out, read_holdout, write_holdout
 from pricing.errors import SourceError
 
 PANEL, _ = build(World(products=40, days=140))
@@ -25,7 +26,7 @@ def joined(products):
 
 
 def halves():
-    held = frozenset(PANEL.product_ids[::4].tolist())
+    held = frozenset(PANEL.product_ids[3::4].tolist())
     return held, frozenset(PANEL.product_ids.tolist()) - held
 
 
@@ -94,13 +95,13 @@ def test_the_gain_is_that_since_pricing_began_although_the_logs_first_days_are_g
 def test_the_day_that_pricing_began_is_kept_and_only_moves_back(tmp_path):
     path = tmp_path / "holdout.json"
     assert since(path, dt.date(2024, 3, 1), keep=True) is None, "nobody is held out"
-    write(path, assign({"A": "x", "B": "x"}, share=0.5))
+    write_holdout(path, hold_out({"A": "x", "B": "x"}, share=0.5))
     assert since(path, None, keep=True).began is None
 
     days = [since(path, dt.date(2024, 3, day), keep=True).began for day in (5, 9, 2)]
 
     assert [day.day for day in days] == [5, 5, 2]
-    assert assign({"A": "x", "B": "x", "C": "x"}, share=0.5, before=read(path)).began == dt.date(2024, 3, 2)
+    assert hold_out({"A": "x", "B": "x", "C": "x"}, share=0.5, before=read_holdout(path)).began == dt.date(2024, 3, 2)
 
 
 @pytest.mark.parametrize("began", ["soon", 5])
@@ -114,10 +115,10 @@ def test_a_beginning_that_is_no_day_is_an_error(tmp_path, began):
 
 def test_a_run_that_may_leave_no_trace_keeps_no_beginning(tmp_path):
     path = tmp_path / "holdout.json"
-    write(path, assign({"A": "x", "B": "x"}, share=0.5))
+    write_holdout(path, hold_out({"A": "x", "B": "x"}, share=0.5))
 
     assert since(path, dt.date(2024, 3, 1), keep=False).began == dt.date(2024, 3, 1)
-    assert read(path).began is None
+    assert read_holdout(path).began is None
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ STRATA = {f"P{number}": f"c{number % 3}" for number in range(300)}
 
 
 def test_each_stratum_gives_its_share():
-    drawn = assign(STRATA, share=0.1)
+    drawn = hold_out(STRATA, share=0.1)
 
     per_stratum = pd.Series(STRATA)[sorted(drawn.held)].value_counts()
     assert per_stratum.between(10, 11).all()
@@ -195,9 +196,9 @@ def test_each_stratum_gives_its_share():
 
 @given(st.sets(st.sampled_from(sorted(STRATA)), min_size=1), st.floats(0, 0.5))
 def test_whoever_was_assigned_stays_where_it_was(first, share):
-    early = assign({one: STRATA[one] for one in first}, share=share)
+    early = hold_out({one: STRATA[one] for one in first}, share=share)
 
-    late = assign(STRATA, share=share, before=early)
+    late = hold_out(STRATA, share=share, before=early)
 
     assert early.held <= late.held
     assert early.priced <= late.priced
@@ -205,20 +206,42 @@ def test_whoever_was_assigned_stays_where_it_was(first, share):
     assert not late.held & late.priced
 
 
+def test_the_holdout_is_drawn_the_same_for_ever():
+    drawn = hold_out({f"P{number}": "ab"[number % 2] for number in range(8)}, share=0.25)
+
+    assert sorted(drawn.held) == ["P0", "P5"]
+
+
 def test_the_draw_depends_on_no_order():
     backwards = dict(reversed(STRATA.items()))
 
-    assert assign(STRATA, share=0.2) == assign(backwards, share=0.2)
+    assert hold_out(STRATA, share=0.2) == hold_out(backwards, share=0.2)
 
 
 def test_an_assignment_survives_writing_and_a_damaged_file_is_an_error(tmp_path):
     path = tmp_path / "monitoring" / "holdout.json"
-    drawn = assign(strata_of(["a", "b"], ["x", "x"], ["low", "high"]), share=0.5)
+    drawn = hold_out({"a": "x/0", "b": "x/1"}, share=0.5)
 
-    assert read(path) is None
-    write(path, drawn)
-    assert read(path) == drawn
+    assert read_holdout(path) is None
+    write_holdout(path, drawn)
+    assert read_holdout(path) == drawn
 
-    path.write_text('{"held": "a"}')
-    with pytest.raises(SourceError, match=r"holdout\.json"):
-        read(path)
+    for damaged in ('{"held": "a"}', '{"held": [], "priced": [1]}', "[]", "{half"):
+        path.write_text(damaged)
+        with pytest.raises(SourceError, match=r"holdout\.json"):
+            read_holdout(path)
+
+
+def test_a_list_by_hand_need_only_name_who_is_held(tmp_path):
+    path = tmp_path / "holdout.json"
+    path.write_text('{"held": ["a"]}')
+
+    assert read_holdout(path) == Holdout(frozenset({"a"}), frozenset())
+
+
+def test_small_strata_hold_out_the_share_in_total():
+    strata = {f"P{number}": f"c{number % 1000}" for number in range(4000)}
+
+    drawn = hold_out(strata, share=0.1)
+
+    assert 350 <= len(drawn.held) <= 450

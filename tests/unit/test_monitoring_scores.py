@@ -15,7 +15,6 @@ from monitoring.performance import (
     judge,
     row_of_breaches,
     score,
-    volume_classes,
     windows,
 )
 from pricing.config import load_config
@@ -44,7 +43,7 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "period": pd.Timestamp("2024-06-01") + pd.to_timedelta(day, unit="D"),
             "forecast": forecast * bias,
             "units_sold": rng.poisson(forecast).astype(float),
-            "naive": rng.gamma(2, 2, products * days),
+            "earlier_weeks_error": rng.gamma(2, 2, products * days),
             "scored": True,
             "inside": (np.arange(len(forecast)) % 5 > 0).astype(float),
             "pricing": "followed",
@@ -63,10 +62,10 @@ def frame(products=30, days=28, seed=0, bias=1.0):
 UNKNOWN = (float("nan"),) * 3
 
 
-def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), naive=0.6, rows=500, coverage=(0.8, 0.77, 0.83)):
+def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), earlier_weeks=0.6, rows=500, coverage=(0.8, 0.77, 0.83)):
     score_ = score(frame(), name="2024-06-01 to 2024-06-28", rng=np.random.default_rng(0))
     promises = {"wape": Interval(*wape), "bias": Interval(*bias), "coverage": Interval(*coverage)}
-    return replace(score_, naive=naive, rows=rows, **promises)
+    return replace(score_, earlier_weeks=earlier_weeks, rows=rows, **promises)
 
 
 def test_error_and_bias_are_those_of_a_slow_loop():
@@ -204,13 +203,6 @@ def test_groups_come_largest_first():
     assert groups(rows, "category", rng=np.random.default_rng(0))[0].name == "category c2"
 
 
-def test_volume_classes_are_thirds_and_take_unknown_sales():
-    classes = volume_classes(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, np.nan]))
-
-    assert classes.tolist()[:6] == ["low", "low", "mid", "mid", "high", "high"]
-    assert len(classes) == 7
-
-
 def test_error_inside_the_band_is_no_breach():
     verdict = judge(rated(), band(FIGURES, CONFIG), min_rows=100)
 
@@ -241,7 +233,7 @@ def test_error_perhaps_above_the_band_is_no_breach():
 
 
 def test_demand_that_became_noisier_for_everyone_is_no_decay():
-    verdict = judge(rated(wape=(0.6, 0.52, 0.68), naive=0.9), band(FIGURES, CONFIG), min_rows=100)
+    verdict = judge(rated(wape=(0.6, 0.52, 0.68), earlier_weeks=0.9), band(FIGURES, CONFIG), min_rows=100)
 
     assert not verdict.breaches
     assert "noisier" in verdict.text
@@ -263,9 +255,9 @@ def test_few_rows_are_not_judged():
 
 
 @pytest.mark.parametrize("figures", [{}, {"wape": None}, {"wape": float("nan")}])
-@pytest.mark.parametrize(("naive", "judged", "breaches"), [(0.6, True, 0), (0.3, True, 1), (float("nan"), False, 0)])
-def test_a_version_without_a_backtest_need_only_beat_the_naive_forecast(figures, naive, judged, breaches):
-    verdict = judge(rated(naive=naive), band(figures, CONFIG), min_rows=100)
+@pytest.mark.parametrize(("weeks", "judged", "breaches"), [(0.6, True, 0), (0.3, True, 1), (float("nan"), False, 0)])
+def test_a_version_without_a_backtest_need_only_beat_the_naive_forecast(figures, weeks, judged, breaches):
+    verdict = judge(rated(earlier_weeks=weeks), band(figures, CONFIG), min_rows=100)
 
     assert (verdict.judged, len(verdict.breaches)) == (judged, breaches)
     assert "no backtest" in verdict.text

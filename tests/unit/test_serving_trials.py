@@ -3,16 +3,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.config_models import TrialConfig
+from pricing.decision.assignment import OUTSIDE, deal, strata_of
 from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
 from pricing.registry.version import load
 from serving.follower import admit
-from serving.price_tests import OUTSIDE, deal, extend, read, strata_of
+from serving.price_tests import extend, read
 from tests.kit.serving import REQUEST, open_shop, settings_in
 from tests.kit.versions import shared_version
 
@@ -43,6 +45,23 @@ def test_whoever_was_dealt_once_keeps_its_place(strata: dict[str, str], more: di
     assert after.keys() == more.keys() | strata.keys()
 
 
+def test_a_trial_deals_the_same_for_ever() -> None:
+    strata = {f"P{number}": "ab"[number % 2] for number in range(8)}
+
+    dealt = deal(strata, TRIAL, kept={})
+
+    assert [dealt[product] for product in strata] == ["", "", "clearance", "clearance", "", "", "margin", "margin"]
+
+
+def test_thirds_of_a_category_hold_equal_volumes_together() -> None:
+    units = np.array([1, 1, 1, 1, 5, 9, np.nan, 2, 3], np.float32)
+    categories = np.array([*"aaaaaa", *"bbb"])
+
+    strata = strata_of(np.array([*"ABCDEFGHI"]), categories=categories, mean_units=units)
+
+    assert "".join(stratum[-1] for stratum in strata.values()) == "111122012"
+
+
 def test_two_trials_deal_differently() -> None:
     strata = {f"P{number}": "a" for number in range(100)}
 
@@ -54,7 +73,7 @@ def test_two_trials_deal_differently() -> None:
 def test_strata_are_category_and_class_of_volume() -> None:
     facts = load(shared_version()).facts
 
-    strata = strata_of(facts)
+    strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
 
     assert strata.keys() == set(facts.product_ids.tolist())
     assert {stratum.split("/")[0] for stratum in strata.values()} == set(facts.categories.tolist())
