@@ -1,4 +1,4 @@
-"""What gunicorn calls and reads: how its workers log, and what they finish before they leave."""
+"""gunicorn's configuration: logging, balanced connections, and hooks at the start and end of workers."""
 
 import ctypes
 import gc
@@ -13,32 +13,32 @@ from gunicorn.workers.gthread import ThreadWorker
 from serving.app import close_app
 from serving.logs import configure_logging
 
-HESITATE_SECONDS = 0.0001  # for each connection that is open
+HESITATE_SECONDS = 0.0001  # delay of an accept per open connection
 LONGEST_SECONDS = 0.002
 _PARENT_DIED = 1  # PR_SET_PDEATHSIG of Linux
 
 
 class Log(Logger):  # type: ignore[misc]
-    """gunicorn's own log, written as ours is."""
+    """gunicorn's logger with the service's log format."""
 
     def setup(self, cfg: Any) -> None:
-        """See gunicorn; `logconfig_dict` would do as well, but turns the lines for each request on."""
+        """See gunicorn; `logconfig_dict` would do as well, but turns access logs on."""
         super().setup(cfg)
         configure_logging()
 
     def access(self, *_: object) -> None:
-        """Nothing: gathering what gunicorn would say of a request takes it longer than Flask takes to answer."""
+        """Logs nothing: formatting gunicorn's access log takes longer than Flask takes to answer."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's own worker, but the busier one hesitates to take a connection, so that the idler one does.
+    """gunicorn's threaded worker, which delays an accept by its open connections, so that an idler one is faster.
 
-    All wait at one socket, and whoever wakes first would take every connection that came: one worker then answers
-    everything, and the others nothing.
+    All workers wait on one socket. Without the delay, the first to wake would accept every connection and leave the
+    others idle.
     """
 
     def accept(self, listener: Any) -> None:
-        """See gunicorn; finds nothing where another worker was faster, which is no error."""
+        """See gunicorn; accepts nothing where another worker was faster, which is no error."""
         time.sleep(min(self.nr_conns * HESITATE_SECONDS, LONGEST_SECONDS))
         super().accept(listener)
 
@@ -47,20 +47,20 @@ logger_class, worker_class = Log, Worker
 
 
 def on_starting(_server: Any) -> None:
-    """Ends the web server in order when whoever started it dies without a word."""
+    """Has Linux end the web server with SIGTERM when its parent process dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DIED, signal.SIGTERM)
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Spares what lives as long as the worker from garbage collection, which cost a third of a batch's time."""
+    """Exempts long-lived objects from garbage collection, which cost a third of a batch's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
-    """Writes out the worker's decision log."""
+    """Stops the worker's threads and flushes its decision log."""
     app = getattr(worker, "wsgi", None)
     if app is not None:
         close_app(app)
