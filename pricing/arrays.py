@@ -1,4 +1,4 @@
-"""The kinds of NumPy arrays that signatures name, once; shapes and units are in the docstrings.
+"""Type aliases of NumPy arrays, for signatures; shapes and units are in the docstrings.
 
 `Floats` is of any precision: features, states and network weights are float32, statistics float64.
 """
