@@ -11,7 +11,7 @@ from serving.problems import ProblemBody
 
 
 class Strict(BaseModel):
-    """Base of every body that is taken: it refuses fields that it does not know."""
+    """Base of request bodies; refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
