@@ -1,3 +1,3 @@
-"""The library: what stays true without Flask, a scheduler or a clock."""
+"""The pricing library: sales data, demand, price decisions, model registry. Needs no web server or scheduler."""
 
 __version__ = "0.1.0"

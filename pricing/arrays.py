@@ -1,4 +1,4 @@
-"""The kinds of NumPy arrays that signatures name, and nested arrays as one flat mapping, which is how models are saved.
+"""Type aliases of NumPy arrays, and nested arrays as one flat mapping, which is how models are saved.
 
 `Floats` is of any precision: features, states and network weights are float32, statistics float64.
 """

@@ -1,10 +1,10 @@
-"""The errors the library raises: few, typed, each saying what was expected, found, where, and what to do."""
+"""The library's typed errors. Each message says what was expected, what was found, where, and what to do."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-SIMULATED = "simulated"  # the name of the built-in simulated market, where sales are asked for
+SIMULATED = "simulated"  # the name of the built-in simulated market as an option's value
 NO_SALES = (
     "no sales are named: give --sales WHERE (under mlflow run -P sales=WHERE, under make SALES=WHERE): a CSV or "
     "Parquet file or folder, an s3:// address or an SQLAlchemy URL; "
@@ -13,7 +13,7 @@ NO_SALES = (
 
 
 class PricingError(Exception):
-    """Base of every error a person can do something about; a program prints it as one line and exits 2."""
+    """Base of every error that a user can fix; a program prints it as one line and exits 2."""
 
 
 class ConfigError(PricingError):
@@ -59,7 +59,7 @@ class ContractError(PricingError):
 
 
 class PlanError(PricingError):
-    """A calendar that a user brings along holds something else; lists every fault with its count and first offender."""
+    """A user's calendar file that cannot be used; lists every fault with its count and first offender."""
 
     def __init__(self, where: str, *, key: str, violations: Sequence[Violation]) -> None:
         lines = [f"{where}, which {key} names, cannot be used:"]
@@ -75,7 +75,7 @@ class MissingRowsError(PricingError):
 
 
 class PlausibilityError(PricingError):
-    """Sales that keep the data contract but are so wrong elsewhere that a model trained on them would be spoilt."""
+    """Sales that satisfy the data contract but are too implausible to train a model on."""
 
 
 class HistoryError(PricingError):
@@ -108,5 +108,5 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The known name that looks most like `name`; None where none is as much alike as `cutoff`, of 0 to 1."""
+    """The known name most similar to `name`; None where no similarity reaches `cutoff`, 0 to 1."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)

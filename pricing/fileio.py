@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and addresses as they may be opened and shown."""
+"""Write files atomically; set database drivers of URLs, and hide their passwords."""
 
 import json
 import os
@@ -12,18 +12,18 @@ from urllib.parse import urlsplit
 
 HIDDEN = "***"
 POSTGRESQL = "postgresql+psycopg2"
-_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of an address
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Gives a draft beside a file to write, which takes the file's place at the end; where writing fails it is removed.
+    """Yields a draft beside a file, which replaces the file at the end, or is removed where writing fails.
 
     A reader finds the old content or the new one, never a part.
 
     Args:
         path: The file, whose folder is made.
-        durable: Whether a machine that loses power finds one of them, too, which waits for the disk.
+        durable: Whether that also holds after a power cut, which waits for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
@@ -39,13 +39,13 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Writes a text file whole or not at all; see `replacing`."""
+    """Writes a text file atomically; see `replacing`."""
     with replacing(path, durable=durable) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def replace_json(path: Path, document: Any, *, indent: int | None = None, durable: bool = True) -> None:
-    """Writes a JSON document whole or not at all; see `replacing`."""
+    """Writes a JSON document atomically; see `replacing`."""
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     replace_text(path, text + "\n" if indent is not None else text, durable=durable)
 
@@ -57,9 +57,9 @@ def with_driver(url: str) -> str:
 
 
 def redact_url(where: str) -> str:
-    """An address as it may be shown: a password in it is hidden, and a path stays as it is.
+    """Hides the password in a URL; a path stays as it is.
 
-    One that cannot be taken apart, such as one whose password has characters that must be escaped, is its scheme alone.
+    Of a URL that cannot be parsed, such as one with unescaped characters in the password, only the scheme is left.
     """
     scheme, separator, rest = where.partition("://")
     if not separator:
@@ -77,7 +77,7 @@ def redact_url(where: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """A text, such as an error's, in which no address names a user or a password."""
+    """Hides user and password of every URL in a text, such as an error message."""
     return _LOGIN.sub(f"{HIDDEN}@", text) if "://" in text else text
 
 

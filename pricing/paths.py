@@ -1,6 +1,6 @@
-"""Where programs keep things on this machine: the tracking store, PRICING_HOME, and whose process is alive there.
+"""Local paths that all programs share: the tracking store and PRICING_HOME. Also whether a process is alive.
 
-Environment variables by which one program tells another are named here, so that both mean the same.
+Environment variables that one program sets for another are named here.
 """
 
 import os
@@ -15,12 +15,12 @@ ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: 
 
 
 def tracking_uri(environment: Mapping[str, str] = os.environ) -> str:
-    """Says where runs are recorded: MLFLOW_TRACKING_URI, or mlflow.db at the project's root."""
+    """The URI of MLflow's tracking store: MLFLOW_TRACKING_URI, or mlflow.db at the project's root."""
     return environment.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{ROOT / 'mlflow.db'}"
 
 
 def pricing_home(environment: Mapping[str, str] = os.environ) -> Path:
-    """Says where everything else local is kept: PRICING_HOME, or .pricing at the project's root.
+    """The folder of all other local files: PRICING_HOME, or .pricing at the project's root.
 
     `mlflow run GIT-URL` executes in a temporary clone, whose .pricing would be lost with it; there the home lies
     beside the local tracking database, which is in the folder that the command was issued from.

@@ -1,1 +1,1 @@
-"""The program that answers requests."""
+"""The HTTP service: answers price requests with the champion version."""

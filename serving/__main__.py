@@ -25,11 +25,11 @@ _log = logging.getLogger("serving")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serves until a signal; the program's exit code."""
+    """Serves until a signal arrives and returns the exit code."""
     options = _options(argv)
     configure_logging()
     run_folder = Path(tempfile.mkdtemp(prefix="pricing-", dir=shared_memory()))
-    # One thread of linear algebra a worker: the matrices are small, and the workers are many already.
+    # One BLAS thread per worker: the matrices are small, and there are many workers already.
     environment = {
         **os.environ,
         **{name: value for name, value in options.items() if value},
@@ -63,7 +63,7 @@ def _options(argv: Sequence[str] | None) -> dict[str, str | None]:
 
 
 def _check(settings: Settings) -> None:
-    """Refuses what would only fail later.
+    """Checks at the start that API keys are given where needed and that the port is free.
 
     Raises:
         PricingError: Keys are needed and none are given, or the port is taken.
@@ -127,7 +127,7 @@ def follower_command() -> list[str]:
 
 
 def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # A group of its own: Ctrl-C in a terminal reaches this process alone, which then ends both in order.
+    # A process group of its own: Ctrl-C in a terminal reaches only this process, which then ends both in order.
     return subprocess.Popen(command, env=dict(environment), process_group=0)
 
 

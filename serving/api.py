@@ -1,4 +1,4 @@
-"""The table of endpoints: each row gives a route, its validation, its scope and its part of the OpenAPI document."""
+"""Endpoint definitions: each gives a route, its validation, its scope and its part of the OpenAPI document."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -23,15 +23,15 @@ class Endpoint:
     Attributes:
         method: GET or POST.
         path: As OpenAPI writes it, such as /products/{product_id}/elasticity.
-        view: Answers with a model, with JSON already encoded, or with a whole response.
+        view: Returns a model, JSON already encoded, or a whole response.
         summary: What it does, one sentence.
-        gives: The answer's model; None when it is no JSON.
-        takes: The body's model.
+        gives: The response's model; None when the response is not JSON.
+        takes: The request body's model.
         query: Name → (JSON schema, description) of each query parameter.
-        scope: What a key must open; None for everyone.
-        problems: The statuses it may answer with besides 200, beyond those of every route.
-        media: The answer's media type.
-        example: A body that works.
+        scope: The scope that an API key must have; None needs no key.
+        problems: Error statuses of this route, besides those of every route.
+        media: The response's media type.
+        example: A valid request body.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Endpoint:
 
 
 def register(app: Flask, endpoints: list[Endpoint]) -> None:
-    """Routes every endpoint; its scope is kept under its name for whoever checks keys."""
+    """Adds a URL rule for every endpoint to the application."""
     for endpoint in endpoints:
         name = endpoint_name(endpoint)
         rule = re.sub(r"\{(\w+)\}", r"<path:\1>", endpoint.path)
@@ -61,15 +61,15 @@ def endpoint_name(endpoint: Endpoint) -> str:
 
 
 def body_of(model: type[Model]) -> Model:
-    """The body of Flask's current request, validated; as `parse`."""
+    """Validates the body of Flask's current request; see `parse`."""
     return parse(model, request.get_data(cache=False))
 
 
 def parse(model: type[Model], body: bytes) -> Model:
-    """A body, validated by its JSON types as they stand: true is no 1, "150" no 150; whole numbers are numbers.
+    """Validates a body strictly by JSON type: true is not 1 and "150" is not 150, but a whole number is a float.
 
     Raises:
-        ProblemError: 400 when it is no JSON, 422 with every fault when it does not fit the model.
+        ProblemError: 400 when it is not JSON, 422 with every fault when it does not fit the model.
     """
     try:
         return model.model_validate_json(body, strict=True)
@@ -78,7 +78,7 @@ def parse(model: type[Model], body: bytes) -> Model:
 
 
 def encode(model: BaseModel) -> bytes:
-    """The model as JSON; numbers that are not finite become null."""
+    """Encodes a model as JSON; numbers that are not finite become null."""
     return model.__pydantic_serializer__.to_json(model)
 
 

@@ -1,4 +1,4 @@
-"""The Flask application of one worker: what it consists of, and what surrounds every route."""
+"""Create the Flask application of one worker: its parts, its routes, and the handlers around every route."""
 
 import datetime as dt
 import logging
@@ -32,10 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetime] = local_now) -> Flask:
-    """Makes one worker's application: maps the champion, opens its decision log, starts its watch.
+    """Creates one worker's application: maps the champion, opens a decision log, starts the background threads.
 
     Args:
-        settings: What the environment says when None.
+        settings: Read from the environment when None.
         now: The clock.
 
     Raises:
@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
 
 
 def close_app(app: Flask) -> None:
-    """Ends the threads of an application and writes out its decision log."""
+    """Stops an application's threads and flushes its decision log."""
     app.extensions["pricing_watch"].close()
     app.extensions["pricing_shadow"].close()
     service: Service = app.extensions["pricing"]
@@ -138,7 +138,7 @@ def _problem(problem: ProblemError) -> Response:
 
 
 def _drain() -> None:
-    """Reads a body that is too large, so that its sender reads the answer instead of finding the line cut."""
+    """Reads a body that is too large, so that the client gets the response instead of a reset connection."""
     left = _DRAIN_BYTES
     while left > 0:
         chunk = request.environ["wsgi.input"].read(65536)

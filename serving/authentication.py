@@ -1,4 +1,4 @@
-"""Who gets in: keys, scopes and rate limits, checked before a route runs."""
+"""Check API keys, scopes and rate limits before a route runs."""
 
 import hashlib
 import math
@@ -20,7 +20,7 @@ _DOUBLE = struct.Struct("d")
 
 
 class Guard:
-    """Admits or refuses requests."""
+    """Admits or refuses requests by key, scope and rate."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = settings.keys
@@ -33,14 +33,14 @@ class Guard:
         )
 
     def admit(self, environ: Mapping[str, Any], scope: str | None) -> None:
-        """Lets a request pass.
+        """Checks that a request may proceed.
 
         Args:
-            environ: What came in, as WSGI puts it.
-            scope: What its route needs; None for routes that are open to everyone and never limited.
+            environ: The request's WSGI environment.
+            scope: The scope that its route needs; None for routes without key and rate limit.
 
         Raises:
-            ProblemError: 401 without a valid key, 403 when the key does not open the route, 429 over the limit.
+            ProblemError: 401 without a valid key, 403 when the key lacks the scope, 429 over the limit.
         """
         if scope is None or not (self._needed or self._limit):
             return
@@ -69,7 +69,7 @@ class RateLimit:
     """A token bucket per caller, shared by the workers of one machine.
 
     Each bucket is one number in a shared file: the moment at which it will be full again (the generic cell rate
-    algorithm). Callers whose names fall on the same of 4096 places share a bucket; two workers that take from one at
+    algorithm). Callers whose names hash to the same of 4096 slots share a bucket; two workers that take from one at
     the same instant may both get the same token. Either is harmless.
     """
 
@@ -84,7 +84,7 @@ class RateLimit:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if os.fstat(descriptor).st_size < size:
-                # Written, not only lengthened: a page that has no place on a full disk would kill the worker later.
+                # Zeros are written to reserve the space: a hole in the file on a full disk would kill the worker later.
                 os.pwrite(descriptor, bytes(size), 0)
             self._slots = mmap.mmap(descriptor, size)
         finally:

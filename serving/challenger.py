@@ -1,4 +1,4 @@
-"""What the challenger may do: answer for a share of the products, and price others' requests where nobody waits."""
+"""Shadow pricing: the challenger prices requests that the champion has answered, in a background thread."""
 
 import random
 import threading
@@ -9,12 +9,12 @@ from typing import Any
 from pricing.decision.request import PriceRequest
 from serving.champion import Served
 
-LONGEST_QUEUE = 2000  # requests that may wait; more are left out and counted
+LONGEST_QUEUE = 2000  # requests that may be queued; more are left out and counted
 AT_ONCE = 100
 
 
 class Shadow:
-    """Prices requests by the challenger in a thread of its own, after they have been answered."""
+    """Prices requests with the challenger in a background thread, after they have been answered."""
 
     def __init__(
         self, price: Callable[[Served, list[PriceRequest]], None], *, share: float, left_out: Callable[[int], None]
@@ -24,7 +24,7 @@ class Shadow:
         Args:
             price: Prices and logs; must not raise.
             share: Share of the requests that are priced.
-            left_out: Is told how many requests found no room.
+            left_out: Called with the number of requests for which the queue had no room.
         """
         self._price, self._share, self._left_out = price, share, left_out
         self._queue: deque[tuple[Served, PriceRequest]] = deque()
@@ -36,7 +36,7 @@ class Shadow:
             self._thread.start()
 
     def follow(self, challenger: Served | None, asked: Sequence[PriceRequest]) -> None:
-        """Hands over what was answered."""
+        """Queues requests that were answered."""
         if challenger is None or not self._share:
             return
         drawn = [one for one in asked if self._share >= 1 or self._draw.random() < self._share]
@@ -47,7 +47,7 @@ class Shadow:
         self._wake.set()
 
     def close(self) -> None:
-        """Ends the thread once it has priced what waits."""
+        """Ends the thread once it has priced what is queued."""
         self._closed = True
         self._wake.set()
         if self._share:

@@ -1,4 +1,4 @@
-"""A worker's side of following: maps the version that the pointer names, warms it, and swaps it in between requests."""
+"""Load the served version in a worker: map the files that the pointer names, warm up, swap between requests."""
 
 import datetime as dt
 import logging
@@ -20,26 +20,26 @@ from serving.settings import Settings, check_trial
 
 NO_VERSION = "none"
 LOOK_SECONDS = 0.2
-SETTLED_SECONDS = 120.0  # a follower that says nothing for so long will not say anything
-RETRY_SECONDS = 10.0  # a version that the disk did not give is tried again after this long
+SETTLED_SECONDS = 120.0  # after this long, readiness no longer waits for the follower's first report
+RETRY_SECONDS = 10.0  # a version that could not be read from disk is tried again after this long
 
-FAULTS = (PricingError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a version or a file
+FAULTS = (PricingError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a bad version or file
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """What answers a request, from its first line to its last: one version, or the rules when there is none.
+    """The version that prices a request from start to end, or the rules when there is none.
 
     Attributes:
         name: The version's number, as decisions carry it; "none" without one.
         pricer: Prices by it.
-        config: The configuration that its pricer follows.
+        config: The configuration that its pricer uses.
         version: The version itself; None without one.
-        arms: Product → the strategy that a trial dealt it; "" and absent products are outside.
-        canary: The products that it answers for as the challenger.
-        rules: What answers where it fails: rules that know its facts, costs and list prices; None without facts.
-        memory: Answers about it that never change, by what was asked.
+        arms: Product → the strategy that a strategy test assigned to it; "" or absent where it takes part in none.
+        canary: The products that it prices as the challenger.
+        rules: Prices where it fails: rules with its facts, costs and list prices; None without facts.
+        memory: Cache of response bodies that depend only on the version, by name.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Served:
 
 
 class Champion:
-    """Holds what is served now; reading `served` is safe at any time, and is done once per request."""
+    """Holds what is served now. Any thread may read `served`; a request reads it once."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -68,19 +68,19 @@ class Champion:
         self.served = self.rules
         self.challenger: Served | None = None
         self._seen: dict[Path, tuple[int, int]] = {}
-        self._again: dict[Path, float] = {}  # a pointer whose version failed for the moment → when to try anew
-        self._beside: str | None = None  # what was served when the challenger was looked at last
+        self._again: dict[Path, float] = {}  # pointer file → when to retry a version that could not be read
+        self._beside: str | None = None  # the champion's name at the last check of the challenger
         self.look()
 
     @property
     def following(self) -> Following | None:
-        """How the follower of this run fares; None before it has said anything, or when there is none."""
+        """The status of this run's follower; None before its first report, or when there is no follower."""
         following = read_following(self._settings.places.status)
         return following if following is not None and following.run_id == self._settings.run_id else None
 
     @property
     def settled(self) -> bool:
-        """Whether the first attempt to load a champion has ended, and its outcome is what is served here."""
+        """Whether the first attempt to load a champion has ended, and this worker serves its outcome."""
         if not self._settings.follows or self._clock() - self._started > SETTLED_SECONDS:
             return True
         following = self.following
@@ -89,25 +89,25 @@ class Champion:
         return following.state != "following" or following.served == self.served.name
 
     def answers(self, product_id: str) -> Served:
-        """What answers for a product: the champion, or the challenger where the product is one of its share."""
+        """Returns what prices a product: the challenger where the product is in its share, else the champion."""
         challenger = self.challenger
         return challenger if challenger is not None and product_id in challenger.canary else self.served
 
     def look(self) -> bool:
-        """Looks for another champion and another challenger; says whether the champion was swapped."""
+        """Checks for a new champion and a new challenger; returns whether the champion changed."""
         swapped = self._look_for_champion()
         if self._settings.tries_challenger:
             self._look_for_challenger()
         return swapped
 
     def _look_for_challenger(self) -> None:
-        """Takes the challenger that is pointed at; none where that is no other version, or cannot be loaded."""
+        """Loads the challenger that its pointer names; none where that is the champion, or cannot be loaded."""
         path = self._settings.places.challenger
         mark = _mark(path)
         if mark is None or (self.challenger is not None and self.challenger.name == self.served.name):
             self.challenger = None
         if self.challenger is None and self._beside != self.served.name:
-            self._seen.pop(path, None)  # the version that it names was the champion, or could not be tried beside it
+            self._seen.pop(path, None)  # its version was the champion, or could not be loaded beside it
         self._beside = self.served.name
         if mark is None or not self._is_new(path, mark):
             return
@@ -122,9 +122,9 @@ class Champion:
             self._failed(path, error)
 
     def _look_for_champion(self) -> bool:
-        """Swaps the pointed version in if it is another one than before; says whether it did.
+        """Loads the version that the pointer names, if it is a new one; returns whether it did.
 
-        A version that cannot be loaded changes nothing: what was served goes on.
+        A version that cannot be loaded changes nothing: the current one stays in service.
         """
         places = self._settings.places
         for path in (places.pointer, places.baked):
@@ -147,7 +147,7 @@ class Champion:
         return False
 
     def _is_new(self, path: Path, mark: tuple[int, int]) -> bool:
-        """Whether a pointer is to be followed: it is another one than before, or the disk failed it some time ago."""
+        """Whether to load a pointer's version: the pointer has changed, or a retry after a disk error is due."""
         if mark == self._seen.get(path) and self._clock() < self._again.get(path, math.inf):
             return False
         self._seen[path] = mark
@@ -159,11 +159,11 @@ class Champion:
             self._again[path] = self._clock() + RETRY_SECONDS
 
     def _serve(self, pointer: Pointer, *, folder: Path, challenger: bool = False) -> Served:
-        """Opens a version and lets it answer its golden requests.
+        """Opens a version and prices its golden requests once, to warm it up.
 
         Raises:
-            VersionError: It cannot be opened, or cannot answer with this configuration.
-            OSError: The disk refuses.
+            VersionError: It cannot be opened, or cannot price with this configuration.
+            OSError: A file cannot be read.
         """
         try:
             return self._opened(pointer, folder=folder, challenger=challenger)
@@ -188,7 +188,7 @@ class Champion:
         return served
 
     def _canary(self, version: LoadedVersion) -> frozenset[str]:
-        """The products that the challenger answers for: as the follower dealt them, or as it would."""
+        """The products that the challenger prices: as the follower assigned them, or as it would."""
         trial = canary(self._settings.config.serving.challenger_share)
         if trial is None:
             return frozenset()
@@ -196,7 +196,7 @@ class Champion:
         return frozenset(product for product, arm in dealt.items() if arm)
 
     def _arms(self, version: LoadedVersion, config: ModelConfig) -> dict[str, str]:
-        """The products of the trial: as the follower dealt them, and where it has not, as it would."""
+        """Product → strategy in the strategy test: as the follower assigned them, or as it would."""
         trial = self._settings.config.serving.trial
         if trial is None:
             return {}
@@ -209,7 +209,7 @@ class Champion:
 
 
 class Watch:
-    """A thread that looks for another champion, and does whatever else a worker does regularly."""
+    """A background thread that runs a worker's periodic tasks, such as the check for a new champion."""
 
     def __init__(self, tasks: Sequence[Callable[[], object]], *, every: float = LOOK_SECONDS) -> None:
         self._tasks = tasks
@@ -224,24 +224,24 @@ class Watch:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        said: dict[Callable[[], object], str] = {}  # a fault that stays is logged once
+        said: dict[Callable[[], object], str] = {}  # a repeated error is logged once
         while not self._stop.wait(self._every):
             for task in self._tasks:
                 try:
                     task()
-                except (*FAULTS, OSError, RuntimeError) as error:  # the next look may fare better
+                except (*FAULTS, OSError, RuntimeError) as error:  # the next run may succeed
                     if said.get(task) != str(error):
                         _log.exception("what a worker does regularly failed")
                     said[task] = str(error)
 
 
 def open_version(folder: Path) -> LoadedVersion:
-    """Maps a version, its checksums compared: the disk may have lost what the follower once verified."""
+    """Maps a version and compares its checksums: its files may have been damaged since the follower verified them."""
     return load(folder)
 
 
 def golden_requests(served: Served) -> tuple[list[PriceRequest], dt.date]:
-    """The requests that a version carries for its own verification, and the day they count from."""
+    """Returns a version's golden requests and the day on which they are priced."""
     if served.version is None:
         strangers = [PriceRequest(product_id="health-check", current_stock=1, day_of_week="Monday", list_price=10.0)]
         return strangers, dt.date(2026, 1, 1)

@@ -1,4 +1,4 @@
-"""`python -m serving.compact`: closed segments of the decision log become partitioned Parquet, here or in S3."""
+"""Archive closed segments of the decision log as partitioned Parquet, in a folder or in S3."""
 
 import argparse
 import fcntl
@@ -23,7 +23,7 @@ def compact(folder: Path, *, to: str, keep: bool = False) -> tuple[int, int]:
     """Archives every segment in `folder` that no worker writes to any more.
 
     A segment is deleted only once all of it is in the archive; one that holds a damaged line stays, for the reader to
-    count. A run that is cut off is simply run again.
+    count. A run that was interrupted can simply be repeated.
 
     Args:
         folder: Where the workers write.
@@ -35,9 +35,9 @@ def compact(folder: Path, *, to: str, keep: bool = False) -> tuple[int, int]:
 
     Raises:
         SourceError: A segment cannot be read, or the archive cannot be written.
-        LockError: Another compaction of the same folder goes on.
+        LockError: Another compaction of the same folder is running.
     """
-    closed_segments(folder)  # refuses what is no folder
+    closed_segments(folder)  # raises where it is no folder
     with _alone(folder):
         return _archive(closed_segments(folder), to=to, keep=keep)
 
@@ -69,7 +69,7 @@ def _archive(closed: Sequence[Path], *, to: str, keep: bool) -> tuple[int, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compacts once; the program's exit code."""
+    """Compacts once and returns the exit code."""
     parser = argparse.ArgumentParser("python -m serving.compact", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--to",

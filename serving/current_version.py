@@ -1,4 +1,4 @@
-"""What the follower tells the workers: which version to serve, and how following goes. Two small files."""
+"""The follower's two files for the workers: the pointer to the version to serve, and the follower's status."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -18,8 +18,8 @@ class Pointer:
 
     Attributes:
         version: Its number in the registry.
-        created_ms: When it was registered there; tells it from one of the same number in a registry made anew.
-        folder: Where its files lie, relative to the pointer's own folder.
+        created_ms: When it was registered, ms since 1970; differs for the same number in a recreated registry.
+        folder: Its folder, relative to the pointer's.
     """
 
     version: str
@@ -29,17 +29,17 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Following:
-    """How the follower fares.
+    """The follower's status.
 
     Attributes:
         run_id: The run of the service that it belongs to.
-        state: Where it stands.
-        attempted: Whether its first attempt to load a champion has ended, well or not.
-        champion: The number that the alias names in the registry; None when nothing bears it or nobody knows.
-        served: The number that the pointer names.
-        challenger: The number that is tried beside it; None when none is.
-        challenger_faults: Times that the registry did not say which version the challenger is.
-        detail: What went wrong last, in one line.
+        state: The outcome of its last poll.
+        attempted: Whether its first attempt to load a champion has ended, in success or failure.
+        champion: The version number that the alias names; None where it is not set or not known.
+        served: The version number that the pointer names.
+        challenger: The version number that is served as the challenger; None without one.
+        challenger_faults: Number of failed look-ups of the challenger alias.
+        detail: The last error, in one line.
         refused: Number → why that version is not served.
         polled_at: When the registry last answered, seconds since 1970.
     """
@@ -58,12 +58,12 @@ class Following:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the follower keeps what it tells and fetches.
+    """Paths of the follower's files.
 
     Attributes:
         home: PRICING_HOME.
-        registry: A short name of the registry and model, so that two registries never share a number.
-        status: The file that says how following goes.
+        registry: A short name of the registry and model, so that two registries never share a folder.
+        status: The follower's status file.
     """
 
     home: Path
@@ -72,7 +72,7 @@ class Places:
 
     @property
     def versions(self) -> Path:
-        """The folder of everything fetched from this registry, the pointer among it."""
+        """The folder of all versions downloaded from this registry, and of the pointers."""
         return self.home / "versions" / self.registry
 
     @property
@@ -82,12 +82,12 @@ class Places:
 
     @property
     def challenger(self) -> Path:
-        """The file that names the version to try beside the champion; absent when there is none to try."""
+        """The file that names the challenger to serve beside the champion; absent without one."""
         return self.versions / "challenger.json"
 
     @property
     def baked(self) -> Path:
-        """The pointer that an image was built with; serves until there is another."""
+        """The pointer that an image was built with; used until there is another."""
         return self.home / "versions" / BAKED / "champion.json"
 
 
@@ -107,12 +107,12 @@ def read_pointer(path: Path) -> Pointer | None:
 
 
 def write_pointer(path: Path, pointer: Pointer) -> None:
-    """Switches to another version: readers find the old file or the new one, never a part."""
+    """Switches to another version atomically: readers find the old pointer or the new one."""
     replace_json(path, asdict(pointer))
 
 
 def read_following(path: Path) -> Following | None:
-    """Reads how the follower fares; None when nothing legible is there."""
+    """Reads the follower's status; None when the file is missing or unreadable."""
     try:
         values: dict[str, Any] = json.loads(path.read_bytes())
         return Following(**values)

@@ -1,4 +1,4 @@
-"""By what a request is decided: a version, and where that fails, what is safer. The only broad except is here."""
+"""Price with fallbacks: challenger, champion, its rules, rules without facts. Holds the service's only broad except."""
 
 import logging
 from collections.abc import Container, Mapping
@@ -14,21 +14,21 @@ _log = logging.getLogger(__name__)
 
 
 class Answers:
-    """Decides requests. Safe from several threads."""
+    """Prices requests along the fallback chain. Thread-safe."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def price(self, served: Served, asked: list[PriceRequest], *, held: Container[str] | None = None) -> list[Detailed]:
-        """Decides by `served`, or where that fails for a reason that no caller can mend, by what is safer.
+        """Prices by `served`, or by its fallback where that fails for a reason that the caller cannot fix.
 
-        A challenger that fails, or refuses what the champion takes, leaves the answer to the champion, and a champion
-        that fails to the rules.
+        A challenger that fails, or refuses what the champion accepts, falls back to the champion, and a champion that
+        fails to the rules.
 
         Args:
             served: The version, or the rules.
-            asked: Priced in one pass.
-            held: Products that are held out; those of this moment by default.
+            asked: The requests, priced in one pass.
+            held: Products that are held out; the current list by default.
 
         Raises:
             RequestError: A request contradicts itself or names an unknown strategy.
@@ -47,13 +47,13 @@ class Answers:
         held: Container[str] | None = None,
         arms: Mapping[str, str] | None = None,
     ) -> list[Detailed] | None:
-        """Decides by `served`; None where that fails for a reason that no caller can mend.
+        """Prices by `served`; returns None where that fails for a reason that the caller cannot fix.
 
         Args:
             served: The version, or the rules.
-            asked: Priced in one pass.
-            held: Products that are held out; those of this moment by default.
-            arms: Product → strategy that a trial dealt it; those of `served` by default.
+            asked: The requests, priced in one pass.
+            held: Products that are held out; the current list by default.
+            arms: Product → strategy that a strategy test assigned to it; those of `served` by default.
 
         Raises:
             RequestError: A request contradicts itself or names an unknown strategy.
@@ -72,12 +72,12 @@ class Answers:
             return pricer.price_detailed(asked, today=today, held=held, tests=tests)
         except RequestError:
             raise
-        except Exception:  # noqa: BLE001 - the one broad except: whatever ails a version, a shop gets its price
+        except Exception:  # noqa: BLE001 - the one broad except: whatever fails in a version, a price is answered
             _log.exception("%s could not price %d request(s)", name, len(asked))
             return None
 
     def _by_challenger(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
-        """Decides by the challenger; counts what it owed and the champion gave, and no caller's error."""
+        """Prices by the challenger; counts requests that the champion answers instead, but no errors of the caller."""
         champion = self._service.champion.served
         try:
             tried = self.attempt(served, asked, held=held)
@@ -102,7 +102,7 @@ class Answers:
             return None
 
     def _by_rule(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
-        """Decides by the rules with the costs and prices of the version's facts; bare rules where even those fail."""
+        """Prices by rules with the version's costs and prices; by rules without any facts where those fail, too."""
         self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
         if served.rules is not None:
             answers = self._tried(served.rules, asked, held, name=f"the rules of version {served.name}")
@@ -112,6 +112,6 @@ class Answers:
 
 
 def dealt(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
-    """The request under the strategy that a trial dealt its product."""
+    """Returns the request with the strategy that a strategy test assigned to its product."""
     arm = arms.get(asked.product_id) if asked.strategy is None else None
     return asked.model_copy(update={"strategy": arm}) if arm else asked

@@ -1,4 +1,4 @@
-"""The one process that talks to MLflow: fetches the champion, verifies it, and switches the workers' pointer to it."""
+"""Download the champion from MLflow, verify it, and point the workers at it. The only process that loads MLflow."""
 
 import argparse
 import logging
@@ -34,30 +34,30 @@ class Entry(Protocol):
 
     @property
     def created_ms(self) -> int:
-        """When it was registered."""
+        """When it was registered, milliseconds since 1970."""
         ...
 
 
 class Registry(Protocol):
-    """What the follower needs of a registry; every method may raise RegistryError."""
+    """The methods of a registry that the follower needs; each may raise RegistryError."""
 
     def at(self, alias: str) -> Entry | None:
-        """The version that bears an alias."""
+        """The version that an alias names; None where it is not set."""
         ...
 
     def download(self, reference: str, to: Path) -> Path:
-        """Fetches a version's folder into the new folder `to`."""
+        """Downloads a version's folder into the new folder `to`."""
         ...
 
 
 @dataclass(frozen=True)
 class Orders:
-    """How to follow.
+    """The follower's options.
 
     Attributes:
         run_id: The run of the service that the follower belongs to.
         keep: Versions kept on disk.
-        tries_challenger: Whether to fetch the challenger too.
+        tries_challenger: Whether to download the challenger too.
     """
 
     run_id: str
@@ -66,9 +66,9 @@ class Orders:
 
 
 def admit(folder: Path, *, settings: Settings | None = None) -> int:
-    """Loads a version, checksums and all, lets it answer its golden requests, and returns how many they were.
+    """Loads a version, verifies checksums and golden requests, and returns the number of golden requests.
 
-    Where a trial is configured, its new products are dealt.
+    Assigns its new products to the configured strategy test and to the challenger's share.
 
     Raises:
         VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
@@ -86,11 +86,11 @@ def admit(folder: Path, *, settings: Settings | None = None) -> int:
     return requests
 
 
-RETRY_SECONDS = 600.0  # a refused version is fetched anew after this long: the fault may have been the network's
+RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
 
 _log = logging.getLogger(__name__)
 _PATIENCE = {
-    # The first attempt decides when the service calls itself ready, so a dead server must be given up soon.
+    # The service is ready only after the first attempt, so that must fail soon where the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
@@ -128,7 +128,7 @@ class Follower:
         self._tell(self.following)
 
     def poll(self) -> Following:
-        """Looks at the aliases once and does what they ask for; never raises for a fault of registry or version."""
+        """Reads the aliases once and updates the pointers; never raises for a fault of registry or version."""
         try:
             entry = self._registry.at("champion")
         except RegistryError as error:
@@ -144,7 +144,7 @@ class Follower:
         return self._tell(self._follow_challenger(challenger, following))
 
     def _follow_challenger(self, entry: Entry | None, now: Following) -> Following:
-        """Points at the challenger where there is one that can be tried; its faults change nothing for the champion."""
+        """Points at the challenger where there is one that can be served; its faults do not affect the champion."""
         champion = self._pointer
         if entry is None or (champion and _identity(entry) == (champion.version, champion.created_ms)):
             return self._no_challenger(now)
@@ -200,7 +200,7 @@ class Follower:
         return replace(now, state="refused", detail=refusal.why, refused=self._reasons())
 
     def _refusal(self, entry: Entry) -> _Refusal | None:
-        """Why a version is refused at present; None once it may be fetched anew."""
+        """Why a version is refused at present; None once it may be downloaded again."""
         refusal = self._refused.get(_identity(entry))
         return refusal if refusal is not None and self._clock() - refusal.at < RETRY_SECONDS else None
 
@@ -217,12 +217,12 @@ class Follower:
         self._sweep()
 
     def _fetch(self, entry: Entry) -> Pointer:
-        """Downloads and verifies a version, unless it lies there already; deletes it where it fails.
+        """Downloads a version, unless it is on disk already, and verifies it; deletes it where that fails.
 
         Raises:
-            RegistryError: It cannot be fetched.
+            RegistryError: It cannot be downloaded.
             VersionError: It must not be served.
-            OSError: The disk refuses.
+            OSError: A file cannot be read or written.
         """
         name = f"{entry.number}-{entry.created_ms}"
         folder = self._places.versions / name
@@ -243,7 +243,7 @@ class Follower:
         return {number: refusal.why for (number, _), refusal in self._refused.items()}
 
     def _last_good(self, path: Path) -> Pointer | None:
-        """The version that was pointed at before, verified once more; a damaged one is deleted, to be fetched anew."""
+        """Verifies the version of an earlier run's pointer; deletes a damaged one, to be downloaded again."""
         pointer = None
         try:
             pointer = read_pointer(path)
@@ -263,13 +263,13 @@ class Follower:
         return None
 
     def _sweep(self) -> None:
-        """Deletes the oldest fetched versions; a worker that still maps one keeps it until it lets go."""
+        """Deletes the oldest downloaded versions; a worker that still maps one can go on using it."""
         try:
             folders = [
                 path for path in self._places.versions.iterdir() if path.is_dir() and not path.name.startswith(".")
             ]
             newest_first = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
-        except OSError as error:  # what was switched to stands, swept or not
+        except OSError as error:  # the switch is valid all the same
             _log.error("%s cannot be swept: %s", self._places.versions, error)
             return
         pointed = {pointer.folder for pointer in (self._pointer, self._challenger) if pointer}
@@ -294,14 +294,14 @@ def _identity(entry: Entry) -> tuple[str, int]:
 
 
 class _Lazy:
-    """The real registry, opened when it is first needed: importing MLflow takes longer than the first answers."""
+    """The MLflow registry, opened on first use: importing MLflow takes longer than the first responses."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open: Registry | None = None
 
     def at(self, alias: str) -> Entry | None:
-        # MLflow would create the database that it does not find, and take seconds over it.
+        # MLflow would create a missing database, which takes seconds.
         uri = self._settings.registry_uri
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             return None
@@ -321,7 +321,7 @@ class _Lazy:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Follows the champion until a signal or the death of whoever started this; the program's exit code."""
+    """Follows the champion until a signal or the end of the parent process, and returns the exit code."""
     parser = argparse.ArgumentParser("python -m serving.follower", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--bake",
@@ -346,7 +346,7 @@ def main(argv: list[str] | None = None) -> int:
         orders=Orders(settings.run_id, settings.config.serving.keep_versions, settings.tries_challenger),
         verify=partial(admit, settings=settings),
     )
-    os.nice(5)  # answers go before what is fetched for later ones
+    os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
         follower.poll()

@@ -1,6 +1,6 @@
-"""The short way for the routes that price: plain WSGI in front of Flask, which takes half of the time for one price.
+"""Answer pricing requests in plain WSGI, in front of Flask, which halves the time for one price.
 
-It answers an ordinary POST to them exactly as Flask would, by the same functions; everything else goes on to Flask.
+An ordinary POST to a pricing route is answered exactly as by Flask, with the same functions; all else goes to Flask.
 """
 
 import time
@@ -27,12 +27,12 @@ _HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 
 
 def request_id(sent: str | None) -> str:
-    """The caller's own name for its request, where it is harmless, else a new one."""
+    """The X-Request-ID that the caller sent, where it is harmless, else a new one."""
     return sent if sent and _HARMLESS.fullmatch(sent) else secrets.token_hex(8)
 
 
 def problem_bytes(problem: ProblemError, name: str) -> bytes:
-    """The body of an error about the request called `name`."""
+    """Encodes the body of an error response to the request with ID `name`."""
     return json.dumps(problem.body(name), ensure_ascii=False).encode()
 
 
@@ -48,18 +48,18 @@ _FIXED = list(HEADERS.items())
 
 
 class Express:
-    """A WSGI application around another one."""
+    """WSGI middleware that answers the pricing routes."""
 
     def __init__(
         self, app: "WSGIApplication", answers: Mapping[str, Answer], *, guard: Guard, metrics: Metrics, limit: int
     ) -> None:
-        """Puts itself before `app`.
+        """Wraps `app`.
 
         Args:
-            app: What answers everything else.
-            answers: Path → what turns its body into its answer, or raises a ProblemError.
-            guard: Who gets in.
-            metrics: What is counted.
+            app: Answers everything else.
+            answers: Path → function from request body to response body, which may raise ProblemError.
+            guard: Checks keys and rate limits.
+            metrics: Counts requests.
             limit: Bytes above which a body is left to `app`, which refuses it.
         """
         self._app = app

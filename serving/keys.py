@@ -1,4 +1,4 @@
-"""Who may call what: API keys, their scopes, and how they are compared."""
+"""Read API keys with their scopes, and compare a sent key with them."""
 
 import hashlib
 import hmac
@@ -15,12 +15,12 @@ SHORTEST = 16
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One caller. The key itself is not kept, so that no log or error can show it.
+    """One caller's API key, kept as a digest only, so that no log or error can show it.
 
     Attributes:
-        name: How logs call whoever holds the key.
+        name: The caller's name in logs.
         digest: The key's sha256.
-        scopes: What it opens.
+        scopes: The scopes that it grants.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ApiKey:
 
 
 def read_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
-    """Reads PRICING_API_KEYS_FILE, lines of `name key scope,scope`, or PRICING_API_KEYS, the same parted by `;`.
+    """Reads PRICING_API_KEYS_FILE, lines of `name key scope,scope`, or PRICING_API_KEYS, the same separated by `;`.
 
     Raises:
         ConfigError: An entry cannot be used; says which and why, without showing the key.
@@ -54,7 +54,7 @@ def read_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
 
 
 def find(keys: Sequence[ApiKey], *, sent: str) -> ApiKey | None:
-    """The entry that a sent key belongs to; takes as long for a wrong key as for a right one."""
+    """Finds the entry of a sent key, in constant time; None for a wrong key."""
     digest = hashlib.sha256(sent.encode()).digest()
     found = None
     for key in keys:

@@ -1,4 +1,4 @@
-"""How the service's processes write their log: one JSON object per line on standard error, without secrets."""
+"""Log format of the service's processes: one JSON object per line on standard error, without secrets."""
 
 import datetime as dt
 import json
@@ -13,10 +13,10 @@ _EXTRA = ("request_id", "route", "status", "caller", "latency_ms")
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; a traceback is one field of it."""
+    """Formats a record as one line of JSON, a traceback as one field of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Returns the line without its newline."""
         line: dict[str, object] = {
             "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -45,7 +45,7 @@ LOG_CONFIG: dict[str, Any] = {
 
 
 def configure_logging() -> None:
-    """Sends our own lines from INFO (or PRICING_LOG_LEVEL) and everyone else's warnings to standard error."""
+    """Logs our own packages from INFO (or PRICING_LOG_LEVEL) and all others from WARNING to standard error."""
     logging.config.dictConfig(LOG_CONFIG)
     level = os.environ.get("PRICING_LOG_LEVEL", "INFO").upper()
     if level in logging.getLevelNamesMapping():

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of endpoints and the models that validate, and its page for people."""
+"""Generate the OpenAPI 3.1 document from the endpoints and their pydantic models, and an HTML page that shows it."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ _WITH_BODY = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPS
 
 
 def endpoints(table: list[Endpoint]) -> list[Endpoint]:
-    """The routes of the documents themselves, which describe `table` and themselves."""
+    """The routes /openapi.json and /docs, which describe `table` and themselves."""
     own: list[Endpoint] = []
     page: list[bytes] = []
 
@@ -42,7 +42,7 @@ def endpoints(table: list[Endpoint]) -> list[Endpoint]:
 
 
 def describe(table: list[Endpoint]) -> dict[str, Any]:
-    """The OpenAPI document of a table."""
+    """Builds the OpenAPI document of a table of endpoints."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ProblemBody, "serialization")]
     wanted += [(endpoint.takes, "validation") for endpoint in table if endpoint.takes]
     wanted += [(endpoint.gives, "serialization") for endpoint in table if endpoint.gives]
@@ -88,7 +88,7 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
 
 
 def _plain(schema: Any) -> Any:
-    """The schema with pairs of one kind written as arrays of two, which more tools understand than `prefixItems`."""
+    """Rewrites tuples of one type as arrays: more tools understand `items` than `prefixItems`."""
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict):
@@ -182,7 +182,7 @@ CSP = (
 
 
 def render(document: dict[str, Any]) -> str:
-    """The page of an OpenAPI document."""
+    """Renders an OpenAPI document as an HTML page."""
     schemas = document["components"]["schemas"]
     operations = [
         _operation(method, path, operation)

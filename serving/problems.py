@@ -1,4 +1,4 @@
-"""What an error looks like to a caller: `application/problem+json` (RFC 9457) that lists everything wrong at once."""
+"""Error responses: `application/problem+json` (RFC 9457) that lists every fault of a request at once."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from pricing.errors import RequestError, nearest
 CONTENT_TYPE = "application/problem+json"
 LISTED = 100  # faults of one request that are listed
 _LONGEST = 100  # characters of a found value that are shown
-_UNTOLD = 10_000  # faults of which none is listed: telling them apart would take seconds
+_UNTOLD = 10_000  # of more faults none is listed: describing them would take seconds
 
 
 class Fault(BaseModel):
@@ -38,7 +38,7 @@ class ProblemBody(BaseModel):
 
 
 class ProblemError(Exception):
-    """An answer that is an error: raised anywhere below a route."""
+    """An error response, raised anywhere below a route."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class ProblemError(Exception):
 
 
 def from_validation(error: ValidationError, *, model: type[BaseModel], listed: int = LISTED) -> ProblemError:
-    """The problem behind a body that `model` refuses: 400 when it is no JSON, else 422 with its faults.
+    """Converts a validation error to a response: 400 when the body is not JSON, else 422 with its faults.
 
     Args:
-        error: What pydantic says.
-        model: What the body should have been.
-        listed: How many faults are listed; of more, the number is told.
+        error: Pydantic's error.
+        model: The model that refused the body.
+        listed: How many faults are listed; further ones are only counted.
     """
     number = error.error_count()
     if number > _UNTOLD:
@@ -95,13 +95,13 @@ def from_validation(error: ValidationError, *, model: type[BaseModel], listed: i
 
 
 def refused(field: str, problem: str, *, found: object = None) -> ProblemError:
-    """A 422 about one field."""
+    """Makes a 422 about one field."""
     fault = Fault(field=field, problem=problem, found=None if found is None else show(found))
     return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field} {problem}".strip(), errors=[fault])
 
 
 def from_request_error(error: RequestError) -> ProblemError:
-    """The problem behind a request that only the pricer could refuse; its message begins with the field's name."""
+    """Converts a refusal by the pricer, whose message begins with the field's name, to a response."""
     text = str(error)
     name = re.split(r"\W", text, maxsplit=1)[0]
     rest = text.removeprefix(name)
@@ -111,7 +111,7 @@ def from_request_error(error: RequestError) -> ProblemError:
 
 
 def show(value: object) -> str:
-    """A found value as short text that is always valid in JSON."""
+    """Formats a value that was found as short text that is always valid in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     try:
@@ -122,7 +122,7 @@ def show(value: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The known name that looks most like `name`, as the end of a sentence; empty when there is none."""
+    """Suggests the known name most similar to `name`, as the end of a sentence; empty when there is none."""
     near = nearest(name[:_LONGEST], known)
     return f"; did you mean {near}?" if near else ""
 
@@ -145,5 +145,5 @@ def _summary(errors: list[Fault], *, of: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text from a caller, shortened, without halves of characters that no UTF-8 can carry."""
+    """Shortens text from a caller and replaces lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()[:_LONGEST]

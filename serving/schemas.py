@@ -1,4 +1,4 @@
-"""The bodies of the REST interface that are not the library's own: they validate, document and encode."""
+"""Request and response bodies of the REST API, besides those that the library defines."""
 
 import datetime as dt
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from serving.problems import ProblemBody
 
 
 class Strict(BaseModel):
-    """Base of every body that is taken: it refuses fields that it does not know."""
+    """Base of request bodies; refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,7 +19,7 @@ class Strict(BaseModel):
 class PriceRequests(Strict):
     """Several requests at once, answered by one model version."""
 
-    # At the first bad item, all are read one by one: the faults of a million items would fill the memory.
+    # Fails at the first bad item; then all are read one by one: the faults of a million items would fill the memory.
     requests: Annotated[list[PriceRequest], FailFast(), Field(min_length=1)]
 
 
@@ -107,7 +107,7 @@ class Follow(BaseModel):
 
     @classmethod
     def of(cls, following: Following | None, *, expected: bool) -> "Follow":
-        """What the follower tells, or what its silence means: it has not begun, or there is none."""
+        """Converts the follower's status; without one, the follower has not begun (`expected`) or there is none."""
         if following is None:
             return cls(state="starting" if expected else "off", champion=None, detail=None, refused={})
         return cls(

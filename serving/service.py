@@ -1,4 +1,4 @@
-"""What one worker consists of: its settings, what it serves, its log and its counts."""
+"""The parts of one worker that its routes share: settings, served version, decision log, metrics."""
 
 import datetime as dt
 import threading
@@ -15,7 +15,7 @@ from serving.schemas import Follow
 from serving.settings import Settings
 from serving.state_files import Holdout, Watched
 
-PATIENCE_SECONDS = 0.1  # that a request waits for another thread's tick
+PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Service:
     """Everything that the routes share.
 
     Attributes:
-        settings: What the service was told.
+        settings: The service's settings.
         champion: What it serves.
-        log: Where its decisions go.
+        log: Writes its decisions.
         metrics: What it counts.
-        exchange: How it learns what the other workers counted.
+        exchange: Shares the counts between the workers.
         now: The clock: the present moment with a time zone.
-        holdout: Which products keep their prices.
-        price_tests: Which prices are moved by lot, and when.
-        embedded: Tells CloudWatch, where that is asked for.
+        holdout: Products that keep their prices.
+        price_tests: The plan of price tests.
+        embedded: Writes metrics for CloudWatch, where configured.
     """
 
     settings: Settings
@@ -47,7 +47,7 @@ class Service:
     _ticking: threading.Lock = field(default_factory=threading.Lock)
 
     def settled(self) -> bool:
-        """Whether the first attempt to load a champion has ended in every worker of this run, once and for all."""
+        """Whether the first attempt to load a champion has ended in every worker of this run; stays true."""
         if self._settled.is_set():
             return True
         if not self.champion.settled:
@@ -60,17 +60,17 @@ class Service:
         return self._settled.is_set()
 
     def follow(self) -> Follow:
-        """How following goes, as callers are told."""
+        """The follower's status, as responses show it."""
         return Follow.of(self.champion.following, expected=self.settings.follows)
 
     def tick(self, *, patience: float = -1) -> None:
-        """What is done several times a second, between requests: looks for another champion and tells the counts.
+        """Runs the periodic work: checks for a new champion and for changed files, publishes metrics.
 
         One thread does it at a time: two that loaded versions would undo each other's choice.
 
         Args:
-            patience: Seconds to wait for a thread that is at it, whose work then stands for this one's; for ever below
-                0. No request should wait for a version that is being loaded.
+            patience: Seconds to wait for another thread that is doing it, whose work then counts for this call; without
+                limit below 0. No request should wait for a version that is being loaded.
         """
         if not self._ticking.acquire(timeout=patience):
             return
@@ -103,7 +103,7 @@ class Service:
         self.embedded.tell(self.counts, version=served.name, gauges=gauges)
 
     def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
-        """What all workers of this run have counted."""
+        """The metrics of all workers of this run."""
         return [*self.metrics.state(), *(self.exchange.others() if self.settings.follows else [])]
 
 

@@ -1,4 +1,4 @@
-"""What the service is told from outside: the configuration file and the environment, read once."""
+"""Read the service's settings from the configuration file and the environment."""
 
 import hashlib
 import os
@@ -21,19 +21,19 @@ from serving.keys import ApiKey, read_keys
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything one run of the service needs to know.
+    """The settings of one run of the service.
 
     Attributes:
         config: The defaults, with the file in `config_path` over them.
         config_path: The user's file; its `decision` section then replaces the one a version was built with.
-        home: Where versions, the decision log and the pointer live; survives restarts.
-        run_folder: What the processes of one run share; gone with it.
-        run_id: Names this run, so that its processes tell their own traces from an earlier run's.
+        home: Folder of versions, decision log and pointers; survives restarts.
+        run_folder: Folder that the processes of one run share; deleted at its end.
+        run_id: Names this run, so that its files are not taken for an earlier run's.
         host: Address to bind.
         port: Port to bind.
         registry_uri: The MLflow registry that the follower watches.
-        follows: Whether a follower runs beside this; without one there is no first attempt to wait for.
-        keys: Who may call; empty when no keys are given.
+        follows: Whether a follower runs, too; without one there is no first attempt to wait for.
+        keys: The API keys; empty when none are given.
     """
 
     config: Config
@@ -54,33 +54,33 @@ class Settings:
 
     @property
     def trial_file(self) -> Path:
-        """Where the products of a trial are kept for good."""
+        """The file that keeps which products take part in the strategy test, and under which strategy."""
         trial = self.config.serving.trial
         return self.home / "trials" / f"{trial.name if trial else 'none'}.json"
 
     @property
     def canary_file(self) -> Path:
-        """Where the products that the challenger answers for are kept for good."""
+        """The file that keeps which products the challenger prices."""
         return self.home / "trials" / "challenger.json"
 
     @property
     def holdout_file(self) -> Path:
-        """Where monitoring keeps the list of the products that are held out."""
+        """The file where monitoring keeps the list of held-out products."""
         return holdout_file(self.home)
 
     @property
     def price_tests_file(self) -> Path:
-        """Where `pipelines.price_test` keeps the plan of price tests."""
+        """The file where `pipelines.price_test` keeps the plan of price tests."""
         return plan_file(self.home)
 
     @property
     def tries_challenger(self) -> bool:
-        """Whether the challenger answers for anything, or is priced in the shadow."""
+        """Whether the challenger prices a share of the products, or shadows the champion."""
         return self.config.serving.challenger_share > 0 or self.config.serving.challenger_shadow > 0
 
     @property
     def places(self) -> Places:
-        """Where the follower keeps what it fetches from this registry."""
+        """Paths of the follower's files for this registry."""
         text = f"{self.registry_uri}\n{self.config.registry.model_name}"
         name = hashlib.sha256(text.encode()).hexdigest()[:12]
         return Places(home=self.home, registry=name, status=self.run_folder / "follower.json")
@@ -124,10 +124,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def check_trial(trial: TrialConfig | None, strategies: Sequence[str]) -> None:
-    """Refuses a trial of strategies that are not configured.
+    """Checks that a strategy test names only configured strategies.
 
     Raises:
-        ConfigError: Names the strategy.
+        ConfigError: It does not; names the strategy.
     """
     for name in trial.strategies if trial else ():
         if name not in strategies:
@@ -145,7 +145,7 @@ def is_loopback(host: str) -> bool:
 
 
 def shared_memory() -> str:
-    """A folder for short-lived files that a full disk cannot touch, where the system has one."""
+    """The folder for short-lived files: /dev/shm, which a full disk does not affect, or a temporary folder."""
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else tempfile.gettempdir()
 

@@ -1,4 +1,4 @@
-"""A small file that somebody else writes, such as the list of held-out products: read again whenever it changes."""
+"""Read a small file of another program, such as the list of held-out products, again whenever it changes."""
 
 import logging
 from collections.abc import Callable
@@ -15,18 +15,18 @@ _log = logging.getLogger(__name__)
 
 
 class Watched(Generic[Content]):
-    """What the file says. Reading `content` is safe at any time, and is done once per request.
+    """The content of a file. Any thread may read `content`; a request reads it once.
 
-    A missing file, and one that cannot be read, count as empty; the latter is logged, counted, and said in the metrics.
+    A missing file, and one that cannot be read, count as empty; the latter is logged and counted in the metrics.
     """
 
     def __init__(self, path: Path, *, read: Callable[[Path], Content], empty: Content, what: str) -> None:
         """Reads the file for the first time.
 
         Args:
-            path: Where it lies.
+            path: The file.
             read: Reads it; raises SourceError, OSError, ValueError, KeyError or TypeError where it cannot.
-            empty: What a missing or an unreadable file stands for.
+            empty: The content of a missing or unreadable file.
             what: What the file is, for the log.
         """
         self._path, self._read, self._empty, self._what = path, read, empty, what
@@ -37,7 +37,7 @@ class Watched(Generic[Content]):
         self.look()
 
     def look(self) -> None:
-        """Reads the file if it is another one than before."""
+        """Reads the file again if it has changed."""
         try:
             status = self._path.stat()
         except OSError:
@@ -59,10 +59,10 @@ class Watched(Generic[Content]):
 
 
 class Holdout(Watched[frozenset[str]]):
-    """The products that keep their prices.
+    """The held-out products, which keep their prices.
 
-    A list that is missing holds nobody out. One that cannot be read does not either: a shop must not be left with
-    static prices because of a bad file.
+    A missing list holds none out, nor does one that cannot be read: a shop must not be left with static prices because
+    of a bad file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,5 +70,5 @@ class Holdout(Watched[frozenset[str]]):
 
     @property
     def products(self) -> frozenset[str]:
-        """The products of this moment."""
+        """The products that are held out now."""
         return self.content

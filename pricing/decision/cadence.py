@@ -1,4 +1,4 @@
-"""When the next delivery comes: a distribution, learnt from a history's stock jumps. No request and no price."""
+"""Estimate the distribution of the time to the next delivery from jumps of the stock. Reads no request, no price."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,18 +8,18 @@ from pricing.data.gaps import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.curve import DELIVERIES
 
-LONGEST = 63  # periods between two deliveries that are told apart; longer gaps count as this one
-LEAST_GAPS = 2  # of a product, below which its category's gaps count
+LONGEST = 63  # longest gap between two deliveries, periods; longer ones count as this
+LEAST_GAPS = 2  # with fewer gaps, a product has its category's
 LOOK_BACK = 365  # periods of history in which deliveries count
-AHEAD = 28  # periods after the state's date for which the next delivery is worked out; later ones are as the last
-UNKNOWN = 0  # where nothing tells when a delivery comes
+AHEAD = 28  # periods after the state's date for which the next delivery is computed; later ones are as the last
+UNKNOWN = 0  # where no delivery was seen
 
 
 def stock_jumps(panel: Panel) -> Bools:
-    """Finds the deliveries of a history: periods that open with more stock than the ones before left.
+    """Finds the deliveries of a history: periods that open with more stock than the period before left.
 
-    Where stock is not counted in between, on up to COUNTED periods, what was left is the last count less what sold
-    since, and the delivery is taken to have come where it shows first. After longer holes nothing tells of one.
+    Where up to COUNTED periods have no stock count, what was left is the last count less the units sold since, and the
+    delivery is dated to where it first shows. After longer gaps in the counts none is found.
 
     Returns:
         (product, LOOK_BACK) for the panel's last periods, the last one at the end; False before its first one.
@@ -34,14 +34,14 @@ def stock_jumps(panel: Panel) -> Bools:
 
 
 def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime64) -> Bools:
-    """The deliveries of a history that goes on, as if all of it were there.
+    """Carries `stock_jumps` forward over new rows; the result is as from the whole history.
 
     Args:
         before: (product, LOOK_BACK) from `stock_jumps`, up to some date.
-        rows: Of the same products, from `since` or earlier up to the new end.
-        periods: From that date to the end of `rows`.
-        since: First period whose rows are known; what `before` says up to it stands, and for as long after it as an
-            earlier count of stock may matter.
+        rows: New rows of the same products, from `since` or earlier on.
+        periods: Number of periods from that date to the end of `rows`.
+        since: First period whose rows are known; `before` holds up to it, and for COUNTED periods after it, in which an
+            earlier stock count may matter.
     """
     jumps = np.zeros_like(before)
     if periods < LOOK_BACK:
@@ -53,9 +53,9 @@ def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime6
 
 
 def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.float32]:
-    """(product, LONGEST) share of each gap between two deliveries in a row, of one period first.
+    """(product, LONGEST) distribution of the gap between consecutive deliveries: shares of 1, 2, … periods.
 
-    A product of fewer than two gaps has those of its category, and NaN where that has none.
+    A product with fewer than two gaps has those of its category, and NaN where that has none.
 
     Args:
         jumps: (product, LOOK_BACK) from `stock_jumps`.
@@ -81,7 +81,7 @@ def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) 
     Args:
         jumps: (product, LOOK_BACK) from `stock_jumps`.
         state_date: First day of its last period.
-        period: Its grain.
+        period: Length of a period.
     """
     ago = np.argmax(jumps[:, ::-1], axis=1)
     dates: Days = state_date - ago * np.timedelta64(STEP_DAYS[period], "D")
@@ -89,19 +89,18 @@ def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) 
 
 
 def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
-    """Works out how long the next delivery may be in coming, for each of the AHEAD periods after the state's date.
+    """Computes the distribution of the time to the next delivery, for each of the AHEAD periods after the state's date.
 
-    Gaps follow one another independently (a renewal process); that no delivery has come since the last one rules out
-    the gaps that would be over by now. One that is overdue, or of which nothing is known, is as likely on any day as
-    seen from a random one.
+    Gaps are independent (a renewal process), conditional on no delivery since the last one. A delivery that is overdue,
+    or whose predecessor is unknown, has the forward recurrence time from a random period.
 
     Args:
         gaps: (product, LONGEST) from `delivery_gaps`.
         since: (product,) periods from the last delivery to the state's date; NaN where unknown.
 
     Returns:
-        (product, AHEAD, DELIVERIES) equally likely values, ascending, of the periods from each one priced, counted, to
-        the next delivery, not counted. UNKNOWN where no gap was seen.
+        (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of periods from the one priced (included) to the
+        next delivery (excluded). UNKNOWN where no gap was seen.
     """
     unknown: Bools = np.asarray(np.isnan(gaps).any(axis=1))
     chance = np.where(unknown[:, None], 1.0 / LONGEST, gaps).astype(np.float64)
@@ -124,7 +123,7 @@ def _jumps(stock: Floats, units: Floats) -> Bools:
 
 
 def _remaining(chance: Floats, since: Floats) -> Floats:
-    """(product, LONGEST) chance that the next delivery opens the 2nd, 3rd, … period after the state's date.
+    """(product, LONGEST) probability that the next delivery opens the 2nd, 3rd, … period after the state's date.
 
     A gap of g that began `since` periods before that date ends g − since periods after it.
     """
@@ -139,7 +138,7 @@ def _remaining(chance: Floats, since: Floats) -> Floats:
 
 
 def _a_period_later(remaining: Floats, chance: Floats) -> Floats:
-    """What was to come in the first period has come, and begins a gap of its own."""
+    """Shifts the distribution by a period: a delivery due in the first one has come and starts a new gap."""
     later = np.zeros_like(remaining)
     later[:, :-1] = remaining[:, 1:]
     later += remaining[:, :1] * chance

@@ -1,4 +1,4 @@
-"""What is believed of demand where no model answers: one elasticity for all, a level from the facts, and doubt."""
+"""Prior demand where no model answers: one distribution of elasticity, a level from the facts, a wide variance."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,19 +8,19 @@ from pricing.demand.curve import SOURCES, DemandGrid
 from pricing.demand.grades import PRIOR_ONLY
 
 RULE = SOURCES.index("rule")
-LEAST_ELASTICITY = 1.2  # below about 1 no price would be high enough
+LEAST_ELASTICITY = 1.2  # at 1 and below, profit grows with every price
 STEEPEST = 6.0
-LUMP = 0.1  # of a period's sales that counts as one: nothing says how it is sold, and sales may be in any unit
+LUMP = 0.1  # share of a period's sales that counts as one unit, since sales may be in any unit
 SIZE = 2.0  # of the negative binomial of one period: the level is little more than a guess
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-FURTHEST = 5.0  # log of price over list price; beyond it nobody believes anything, and powers would overflow
+FURTHEST = 5.0  # largest |log(price / list price)|; beyond it powers would overflow
 WEIGHT = _WEIGHTS / _WEIGHTS.sum()
 
 
 def believed_demand(
     prices: Floats, *, list_price: Floats, level: Floats, periods: NDArray[np.integer], elasticity: Floats
 ) -> DemandGrid:
-    """Demand of constant elasticity around the list price, over a normal belief about that elasticity.
+    """Demand of constant elasticity around the list price, with a normal prior of that elasticity.
 
     Maximised, it gives the classic rules: a mark-up on cost (Lerner's) where stock is ample, and a higher price where
     the usual sales would empty the shelf before the next delivery.
@@ -53,11 +53,11 @@ def believed_demand(
 def believed_elasticity(margin: Floats, *, usual: tuple[float, float]) -> Floats:
     """(2, request) mean and standard deviation of the elasticity's size where no model answers.
 
-    Whoever set the list prices believed something: a usual margin m is the best one at an elasticity of 1 / m (Lerner).
+    Inferred from the usual margin m, which is optimal at an elasticity of 1 / m (Lerner).
 
     Args:
-        margin: (request,) the usual margin, fraction of list price; NaN where nothing says.
-        usual: Mean and standard deviation of what is believed where the usual margin is not known.
+        margin: (request,) the usual margin, fraction of list price; NaN where unknown.
+        usual: Mean and standard deviation where the usual margin is not known.
     """
     mean, sd = usual
     size = np.where(np.isnan(margin), mean, 1 / np.clip(margin, 1 / STEEPEST, 1 / LEAST_ELASTICITY))

@@ -1,4 +1,4 @@
-"""A decision and what it rested on: what the decision log keeps of each price."""
+"""A decision with the figures behind it, as the decision log stores them."""
 
 import datetime as dt
 from functools import cache
@@ -16,7 +16,7 @@ SUMMARY = 9  # candidates that the decision log keeps of each decision
 
 
 class Detailed(NamedTuple):
-    """A decision and what it rested on, for the decision log.
+    """A decision with the figures behind it, for the decision log.
 
     Attributes:
         decision: The answer.
@@ -29,7 +29,7 @@ class Detailed(NamedTuple):
         candidate_units: Demand expected at each over the requested period, stock apart.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
         test: What a price test drew; None outside tests.
-        unit: What counts as one in the negative binomials, in the units of `candidate_units`.
+        unit: The amount that the negative binomials count as one, in the units of `candidate_units`.
     """
 
     decision: Decision
@@ -47,17 +47,17 @@ class Detailed(NamedTuple):
 
 @cache
 def summarised(candidates: int) -> NDArray[np.intp]:
-    """The columns of the candidates that the log keeps."""
+    """The indices of the candidates that the log keeps."""
     return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
 
 
 def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:
-    """What each decision of a batch rested on."""
+    """Adds to each decision of a batch the figures behind it."""
     prices = choices.candidates.prices
     chosen = summarised(prices.shape[1])
     first, weight = choices.grid.first[:, :, chosen].astype(np.float64), choices.grid.weight
     units = weight @ first
-    # The nodes together have the variance E[m + m² / r] + Var(m); one negative binomial of their mean has this size.
+    # The mixture of nodes has variance E[m + m² / r] + Var(m); one negative binomial of its mean has this size.
     with np.errstate(all="ignore"):
         beyond = weight @ (first * first) / (units * units)
         sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])

@@ -1,4 +1,4 @@
-"""Why a price is what it is: exact Shapley values of at most ten groups of inputs, against an ordinary day."""
+"""Explain a price or demand by exact Shapley values of at most ten groups of inputs, against a baseline request."""
 
 import datetime as dt
 import math
@@ -30,16 +30,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "strategy": ("strategy",),
     "history": ("product_id", "category"),
 }
-PRICE_TEST = "price_test"  # the driver that is no input, but a draw
+PRICE_TEST = "price_test"  # the driver that is no input, but a random draw
 PLENTY = 1e9  # units that no product sells
 ORDINARY_WEEKDAY = 2  # Wednesday
 NEAR_WEEKS = 4  # before and after, in which a Wednesday without an event is looked for
-TWIN = "\N{WHITE SQUARE}"  # no product of a history is called so
+TWIN = "\N{WHITE SQUARE}"  # product ID of the baseline's stand-in; no real product has it
 
 
 @dataclass(frozen=True)
 class Driver:
-    """One group of inputs and what it does.
+    """One group of inputs and its effect.
 
     Attributes:
         name: A key of GROUPS, or PRICE_TEST.
@@ -54,11 +54,11 @@ class Driver:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How an ordinary day's price, or demand, becomes that of a request. The effects add up to the difference.
+    """The difference of a request's price, or demand, from a baseline's, as effects that add up to it.
 
     Attributes:
         quantity: What is explained.
-        decision: The request's decision and what it rested on.
+        decision: The request's decision and the figures behind it.
         baseline: The ordinary request that it is compared with.
         baseline_value: The price or demand of the baseline.
         value: The price or demand of the request.
@@ -74,7 +74,7 @@ class Explanation:
 
 
 class _Held(Container[str]):
-    """The products that are held out, and perhaps the twin."""
+    """The held-out products, and TWIN where `twin` is set."""
 
     def __init__(self, held: Container[str], *, twin: bool) -> None:
         self._held, self._twin = held, twin
@@ -85,17 +85,16 @@ class _Held(Container[str]):
 
 @dataclass(frozen=True)
 class _Undrawn(Plan):
-    """The same tests with every product in the arm that stays.
+    """The same price tests with every product in the arm `stay`, so without deviations.
 
-    Prices are chosen from the test's base price all the same, that of the twin from the base of the product that it
-    stands for.
+    Prices are still chosen from the test's base price, the twin's from the base of the product that it stands for.
     """
 
     tests: tuple[PriceTest, ...] = ()
     original: str = ""
 
     def draw(self, product_id: str, date: dt.date) -> Draw | None:
-        """As of the plan, without a deviation."""
+        """The plan's draw, without its deviation."""
         found = super().draw(self.original if product_id == TWIN else product_id, date)
         return None if found is None else found._replace(arm="stay", deviation=0.0)
 
@@ -121,8 +120,8 @@ def explain(
             the product's category in place of its own history.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
         held: Products that are held out of pricing; the twin of one of them, which stands for its category, is too.
-        tests: Price tests. What one drew is a driver of its own: the price given less that of the arm that stays, which
-            is the price that the other drivers explain.
+        tests: Price tests. A draw is a driver of its own: the price given less that of the arm `stay`, which the other
+            drivers explain.
 
     Raises:
         RequestError: A request cannot be priced, or for demand, nothing says how much sells.
@@ -161,7 +160,7 @@ def explain(
 
 
 def _on_events(pricer: Pricer, decided: Detailed) -> str:
-    """The named events whose lifts the day has, each with its lift, in brackets; empty on an ordinary day."""
+    """The named events that lift the day's demand, each with its lift, in brackets; empty without any."""
     said = [lift.words() for lift in pricer.events_on(decided.date, category=decided.category)]
     return f" ({'; '.join(said)})" if said else ""
 
@@ -203,14 +202,14 @@ def _coalition_values(whole: PriceRequest, baseline: PriceRequest, names: Sequen
             if coalition >> place & 1:
                 update.update(part)
         mixture = baseline.model_copy(update=update)
-        if mixture.next_delivery and mixture.date and mixture.next_delivery < mixture.date:  # one's day, the other's
+        if mixture.next_delivery and mixture.date and mixture.next_delivery < mixture.date:  # from two requests
             mixture = mixture.model_copy(update={"next_delivery": mixture.date})
         mixtures.append(mixture)
     return np.asarray(value(mixtures), dtype=np.float64)
 
 
 def _eventless(pricer: Pricer, decided: Detailed, request: PriceRequest) -> dt.date:
-    """The Wednesday of the same week, or the nearest one that is in no named event's window, if one is near."""
+    """The nearest Wednesday outside every event's window; the week's own where none is within NEAR_WEEKS."""
     wednesday = decided.date + dt.timedelta(days=ORDINARY_WEEKDAY - decided.date.weekday())
     if request.next_delivery and request.next_delivery < wednesday:
         wednesday -= dt.timedelta(days=7)
@@ -225,7 +224,7 @@ def _eventless(pricer: Pricer, decided: Detailed, request: PriceRequest) -> dt.d
 def _ordinary(
     request: PriceRequest, decided: Detailed, history: Detailed, *, on: dt.date
 ) -> tuple[PriceRequest, PriceRequest]:
-    """The request with what it leaves to the history written out, and the ordinary one, of another day."""
+    """The request with the history's values filled in, and the baseline: an ordinary day."""
     whole: dict[str, Any] = {}
     ordinary: dict[str, Any] = {
         **_on(on),
@@ -238,7 +237,7 @@ def _ordinary(
     for field in ("current_price", "list_price", "unit_cost"):
         ordinary[field] = _word(history, field) if getattr(request, field) is not None else None
     if decided.decision.source == "model" and decided.category is not None:
-        # The twin is a stranger of the same category, so both must say what only the product's own history knows.
+        # The twin is an unknown product of the category, so both must state what the product's own history gives.
         for field in ("current_price", "list_price", "unit_cost"):
             whole[field] = _word(decided, field)
             ordinary[field] = _word(history, field)
@@ -248,12 +247,12 @@ def _ordinary(
         whole["is_promo"] = True
     written = request.model_copy(update=whole)
     if written.is_holiday is None:
-        ordinary["is_holiday"] = None  # the calendar's holidays come and go with the day
+        ordinary["is_holiday"] = None  # it follows from the date, by the calendar
     return written, written.model_copy(update=ordinary)
 
 
 def _word(answer: Detailed, field: str) -> float | None:
-    """A number that a decision rested on, as a request would say it; None for an assumed cost, which nobody said."""
+    """A figure behind a decision as a field of a request; None for an assumed cost, which was not given."""
     assumed = field == "unit_cost" and "cost_assumed" in answer.decision.reasons
     number: float | None = None if assumed else getattr(answer, field)
     return number

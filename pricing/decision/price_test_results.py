@@ -1,4 +1,4 @@
-"""What price tests taught and cost: the draws that were really charged, and what they say by themselves."""
+"""Evaluate price tests: the draws that were really charged, the elasticity that they identify, and their cost."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.price_tests import NO_TESTS, Plan
 
-CHARGED = 0.005  # log units; a price in the sales that is further from the one given was not charged
+CHARGED = 0.005  # log units; where sales show a price further from the one given, that was not charged
 Z80 = 1.2816  # standard deviations to either side that hold 80 % of a normal distribution
 FEWEST = 5  # products without which resampling them says nothing
 RESAMPLES = 1000
@@ -23,14 +23,14 @@ _HALVINGS = 60
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of price tests that are usable.
+    """The usable draws of price tests.
 
     Attributes:
         deviation: (product, period) log of the price asked over the one that would have been charged; NaN where nothing
             was drawn, or another price was charged than was given.
         name: (product, period) the test that drew; "" where `deviation` is NaN.
         week: (product, period) number of the week, from Monday on, that was drawn for; -1 where `deviation` is NaN.
-        logged: Periods of the panel in which a draw was in force, by the log.
+        logged: Periods of the panel in which a draw was in force, according to the log.
     """
 
     deviation: Floats
@@ -44,7 +44,7 @@ class Draws:
         return int(np.isfinite(self.deviation).sum())
 
     def of(self, name: str) -> "Draws":
-        """Those of one test."""
+        """The draws of one test."""
         mine = self.name == name
         return Draws(
             np.where(mine, self.deviation, np.nan),
@@ -56,7 +56,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its standard error; NaN where nothing tells it."""
+    """A figure and its standard error; NaN where it cannot be estimated."""
 
     value: float
     error: float
@@ -68,17 +68,17 @@ class Estimate:
 
 
 def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]], *, plan: Plan = NO_TESTS) -> Draws:
-    """The draws in a decision log whose prices were charged.
+    """Finds the draws in a decision log whose prices were charged.
 
-    A decision belongs to the period of the panel that its date lies in, on a weekly panel to that week, and counts if
-    it was made before that period was over, be it in the middle of a week; of several the last one counts. It is in
-    force from there until the next period with a decision, or the end of its test. A period in which it is in force has
-    its draw if the sales show the price that was given; so a week in whose middle the price changed has none.
+    A decision belongs to the panel's period (day or week) that contains its date, and counts if it was made before that
+    period ended; the last of several counts. It is in force from there until the next period with a decision, or the
+    end of its test. Such a period has the decision's draw if the sales show the price that was given; a week in whose
+    middle the price changed has none.
 
     Args:
         panel: The sales.
         records: `decision.log.LogReading.records`, in the order of `at`.
-        plan: Says when tests ended that were stopped; of one that it does not know the log says when it was to end.
+        plan: Gives the end of tests that were stopped; for a test that it lacks, the log's planned end counts.
     """
     row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
     first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
@@ -120,7 +120,7 @@ def _day(moment: str) -> dt.date:
 
 
 def _end(record: Mapping[str, Any], plan: Plan) -> dt.date:
-    """The first day after a record's test; of a log that does not say it, after the week that was drawn for."""
+    """The first day after a record's test; where the log lacks it, the first day after the week of the draw."""
     test = record["test"]
     planned = plan.find(str(test["name"]))
     if planned is not None:
@@ -135,13 +135,13 @@ def _week(day: dt.date) -> int:
 
 
 def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
-    """The common elasticity that the draws alone tell.
+    """Estimates the common elasticity with the draws as instrument for the price.
 
-    The moment that an exponential demand with multiplicative errors has with an instrument (Mullahy 1997,
-    doi:10.1162/003465397557169): sales restated by the elasticity, units · exp(−e · log price), do not go along with
-    the draws. What else moved the price may go along with demand: the draws were not asked. A product's mean and each
-    period's share of all sales are taken out, which is for precision only. Errors are clustered by product and draw.
-    Sold-out periods are left out.
+    The moment condition of an exponential demand with multiplicative errors and an instrument (Mullahy 1997,
+    doi:10.1162/003465397557169): sales restated by the elasticity, units · exp(−e · log price), are uncorrelated with
+    the draws. The price itself may be endogenous; the draws are random. A product's mean and each period's share of all
+    sales are taken out, for precision only. Standard errors are clustered by product and draw. Sold-out periods are
+    left out.
     """
     mask = np.isfinite(draws.deviation) & ~panel.censored
     rows = mask.sum(axis=1) > 1
@@ -178,10 +178,10 @@ def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
 
 
 def cost_of(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> Estimate:
-    """What the moved prices cost, as a fraction of the profit that the untested arm would have earned.
+    """Estimates what the moved prices cost, as a fraction of the profit without price tests; below 0 they earned more.
 
-    Each product's moved periods are set against its own at the chosen price; the error is that of resampled products.
-    Below 0 they earned more.
+    Each product's moved periods are compared with its own at the chosen price; the standard error is from a bootstrap
+    over products.
     """
     mask = np.isfinite(draws.deviation)
     moved = mask & (np.abs(np.where(mask, draws.deviation, 0.0)) > 0)

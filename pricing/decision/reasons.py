@@ -1,4 +1,4 @@
-"""Why a price is what it is: every reason code a decision can carry, and what it means."""
+"""Every reason code that a decision can carry, and its meaning."""
 
 from functools import lru_cache
 

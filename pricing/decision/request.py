@@ -12,7 +12,7 @@ Money = Annotated[float, Field(ge=1e-4, le=1e9, allow_inf_nan=False)]
 
 
 def _written_out(value: object) -> object:
-    """Refuses what would be read as seconds since 1970; reads a date's own form, which is how strict JSON has it."""
+    """Refuses numbers, which would be read as seconds since 1970; parses ISO dates, as strict JSON validation does."""
     if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value[1:]):
         raise ValueError("should be a date such as 2026-03-06")
     if isinstance(value, str) and len(value) == 10 and value[4] == value[7] == "-":

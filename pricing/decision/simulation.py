@@ -1,4 +1,4 @@
-"""What would follow from a price: demand, sales, revenue, profit and the risk of running out, each with an interval."""
+"""Simulate the outcomes of a price: demand, sales, revenue and profit with intervals, and the risk of a stock-out."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ class Tried:
 
 
 def check_prices(prices: Sequence[float], *, list_price: float) -> None:
-    """Refuses prices that nobody could say anything about.
+    """Refuses prices too far from the list price to simulate.
 
     Raises:
         RequestError: A price is no number, or lies further from the list price than a hundred times.
@@ -97,10 +97,10 @@ def check_prices(prices: Sequence[float], *, list_price: float) -> None:
 
 
 def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float) -> list[Outcome]:
-    """What follows from each of the prices, in order.
+    """Computes the outcome of each price, in order.
 
-    The intervals cover the model's uncertainty and chance together: they are those of the mixture of the nodes'
-    negative binomials.
+    The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
+    binomials.
 
     Args:
         tried: The prices.
@@ -110,7 +110,7 @@ def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float
     """
     prices = np.unique([one.price for one in tried])
     grid = ask(prices[None])
-    unit = float(np.broadcast_to(grid.unit, 1)[0])  # chance counts in what counts as one
+    unit = float(np.broadcast_to(grid.unit, 1)[0])  # the amount that the negative binomial counts as one
     mean = np.maximum(grid.until[0] / unit, 1e-9)  # (node, candidate)
     size = np.broadcast_to(grid.until_size[0], mean.shape)
     low, high = (unit * _quantile(mean, size, grid.weight, level) for level in INTERVAL)
@@ -118,7 +118,7 @@ def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float
     if stock > 0:
         there = np.full_like(mean, in_steps(np.array([stock]), np.array([unit]))[0])
         sold = np.minimum(unit * (grid.weight @ expected_sales(mean, size=size, stock=there)), stock)
-        last = np.maximum(np.ceil(there) - 1, 0.0)  # gone means that the last unit, too, was asked for
+        last = np.maximum(np.ceil(there) - 1, 0.0)  # sold out: demand exceeds all units but the last
         gone = grid.weight @ chance_above(mean, size=size, units=last)
     made = []
     for one in tried:
@@ -146,7 +146,7 @@ def _times(units: Spread, worth: float) -> Spread:
 
 
 def _quantile(mean: Floats, size: Floats, weight: Floats, level: float) -> Floats:
-    """(candidate,) the whole number of units that demand exceeds with a chance of at most 1 − level; by bisection."""
+    """(candidate,) the least whole number of units that demand exceeds with probability ≤ 1 − level; by bisection."""
     below = np.full(mean.shape[1], -1.0)
     above = np.ceil(mean.max(axis=0) * 20 + 60 / np.minimum(size[0], 1.0))
     for _ in range(_HALVINGS):

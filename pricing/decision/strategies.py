@@ -1,4 +1,4 @@
-"""What a price is worth to the business: one small class for each kind of strategy."""
+"""The objectives of pricing: one class for each kind of strategy."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
@@ -14,13 +14,13 @@ from pricing.errors import ConfigError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """The objective as a line in units sold: `per_unit` × units + `fixed`, per request and candidate.
+    """The objective, linear in units sold: `per_unit` × units + `fixed`, per request and candidate.
 
     Attributes:
         per_unit: (request, candidate) worth of a unit sold, in currency units.
         fixed: (request, candidate) worth of the price itself; 0.0 where it has none.
-        reasons: (request,) reason bits; 0 where there is nothing to say.
-        kept: (request,) what a unit of cost takes from `per_unit`.
+        reasons: (request,) reason bits; 0 for none.
+        kept: (request,) by how much `per_unit` falls per unit of cost.
     """
 
     per_unit: Floats
@@ -35,7 +35,7 @@ class Strategy(ABC):
 
     Attributes:
         kind: Its name in the configuration.
-        days: Days it looks ahead where no delivery is given; None leaves that to what history tells of deliveries.
+        days: Days it looks ahead where no delivery is given; None uses the deliveries learnt from history.
     """
 
     kind: ClassVar[str]
@@ -43,7 +43,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
-        """What each of `prices` (request, candidate) is worth under its circumstances."""
+        """The objective at each of `prices` (request, candidate)."""
 
     def anchor(self, these: Circumstances) -> Floats:
         """(request,) a price that must be among the candidates; NaN for none."""
@@ -52,12 +52,12 @@ class Strategy(ABC):
     needs_elasticity: ClassVar[bool] = True
 
     def rests_on_elasticity(self, these: Circumstances) -> Bools:
-        """(request,) whether the direction of a move depends on how demand answers to price."""
+        """(request,) whether the direction of a price change depends on the elasticity."""
         return np.full(len(these), self.needs_elasticity)
 
     @property
     def kept(self) -> float | None:
-        """What a kept unit is worth, fraction of its cost, where a sold one is worth its price less that; else None."""
+        """Value of an unsold unit, fraction of its cost, where a sold one is worth its price less that; else None."""
         return None
 
 
@@ -65,7 +65,7 @@ class Strategy(ABC):
 class Margin(Strategy):
     """Profit: price less what a kept unit is worth, drawn to the category's target margin where there is one.
 
-    Profit of a price p with S units at hand is p · sold + kept_value · cost · (S − sold), less what S cost: a line in
+    Profit of a price p with S units at hand is p · sold + kept_value · cost · (S − sold), less what S cost: linear in
     `sold`. A gap g between the margin and its target costs target_weight · g² of revenue.
     """
 
@@ -74,7 +74,7 @@ class Margin(Strategy):
 
     @property
     def kept(self) -> float | None:
-        """See Strategy; true where no target margin draws the price."""
+        """See Strategy; holds where there is no target margin."""
         return self.kept_value
 
     def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
@@ -109,7 +109,7 @@ class Clearance(Strategy):
     """Getting rid of stock by a day: profit when what is left over then is worth a fraction of its cost."""
 
     kind: ClassVar[str] = "clearance"
-    needs_elasticity: ClassVar[bool] = False  # whoever clears stock cuts prices because they want it gone
+    needs_elasticity: ClassVar[bool] = False  # prices are cut to clear stock, whatever the elasticity
     days: int | None = 14
     kept_value: float = 0.3
 

@@ -1,7 +1,7 @@
 """The decision log's archive: closed segments as partitioned Parquet, one file for each segment and day.
 
 Its columns are for people and `pandas.read_parquet`; `line` is the log's own line, whole, for the log's reader. pandas
-is loaded only when there is something to archive or to read, never by the processes that answer.
+is loaded only when there is something to archive or to read, never by the serving workers.
 """
 
 import json
@@ -24,23 +24,23 @@ _NUMBERS = (
 
 
 def archive_of(folder: Path) -> Path:
-    """Where the archive of the log in `folder` lies, unless it is told otherwise."""
+    """The default archive folder of the log in `folder`."""
     return folder.with_name(f"{folder.name}-parquet")
 
 
 def write_archive(records: Sequence[dict[str, Any]], *, to: str, name: str) -> int:
-    """Writes records as one file for each day they were decided on; the same records give the same files again.
+    """Writes records as one file per day of decision; the same records give the same files again.
 
     Args:
         records: As the log's reader decodes them.
         to: A folder, or an s3:// address.
-        name: Of the segment, without its suffix.
+        name: The segment's name without suffix.
 
     Returns:
         How many files were written.
 
     Raises:
-        SourceError: pandas or what it needs is missing, or the place cannot be written.
+        SourceError: pandas or what it needs is missing, or `to` cannot be written.
     """
     days: dict[str, list[dict[str, Any]]] = {}
     for record in records:
@@ -54,9 +54,9 @@ def write_archive(records: Sequence[dict[str, Any]], *, to: str, name: str) -> i
 
 
 def note_archived(folder: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Notes beside the log in `folder` that a segment's records are in an archive, so that nobody takes them for lost.
+    """Notes in `folder` that a segment's records are archived, so that the reader does not count them as lost.
 
-    One line for each run of numbers, so that a gap between two stays a loss: its ends, and the segment's first number.
+    One line per run of consecutive numbers, so that gaps still count as lost: first, last, the segment's first number.
 
     Raises:
         SourceError: The note cannot be written.
@@ -77,7 +77,7 @@ def note_archived(folder: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 def read_note(folder: Path, worker: str) -> set[tuple[int, int, int]]:
-    """What of a worker was archived and deleted, or is about to be.
+    """Reads which records of a worker were archived; their segment is deleted or about to be.
 
     Returns:
         First and last number of each run, and the first number of the segment that it was in.
@@ -90,7 +90,7 @@ def read_note(folder: Path, worker: str) -> set[tuple[int, int, int]]:
         raise SourceError(f"{_note(folder, worker)}: cannot be read ({error.strerror})") from error
     parts = (line.split() for line in lines)
     sound = [[int(word) for word in part] for part in parts if len(part) in (2, 3) and all(map(str.isdigit, part))]
-    return {(part[0], part[1], part[2] if len(part) == 3 else part[0]) for part in sound}  # of old, a line had two
+    return {(part[0], part[1], part[2] if len(part) == 3 else part[0]) for part in sound}  # older lines have two
 
 
 def _note(folder: Path, worker: str) -> Path:
@@ -98,10 +98,10 @@ def _note(folder: Path, worker: str) -> Path:
 
 
 def read_archive(where: str | Path) -> Iterator[bytes]:
-    """The lines of every record in an archive; none where there is no Parquet yet.
+    """Reads the log lines in an archive; none where there is no Parquet yet.
 
     Raises:
-        SourceError: A file there is no part of an archive, or pandas is missing.
+        SourceError: A file there does not belong to an archive, or pandas is missing.
     """
     if "://" not in str(where) and next(Path(where).rglob("[!.]*.parquet"), None) is None:
         return iter(())

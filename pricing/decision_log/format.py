@@ -1,18 +1,17 @@
 """The decision log: the schema of its lines and its reader. Serving writes it, monitoring reads it.
 
 JSON lines, one per decision, in append-only segments, `decisions-<worker>-<first sequence>.jsonl`. A worker is one
-life of one process. It numbers its decisions from 1 and keeps the last number given out in
-`decisions-<worker>.issued` (8 bytes, little endian, locked while the worker lives), so that a reader can say how many
-decisions never reached the disk.
+run of one process. It numbers its decisions from 1 and keeps the last number issued in `decisions-<worker>.issued`
+(8 bytes, little endian, locked while the worker runs), so that a reader can say how many decisions never reached the
+disk.
 
 A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
-`units` expected at each over the requested period; since the size was added, `size` of the negative binomial that has
-the forecast's mean and variance at each; since sales may be by weight, `unit`, what counts as one in it), `shadow`
-(priced, never answered), `trial` (the strategies on trial and their arm, or null) and, since there are price tests,
-`test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for this price, whatever the
-guardrails left of it, and, since decisions are held to be in force until the next one, the test's `end`, the first day
-after it.
+`units` expected at each over the requested period; in newer lines also `size` of the negative binomial that has the
+forecast's mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, not answered),
+`trial` (strategy test and arm, or null) and, in newer lines, `test`: null, or the `name`, `arm`, `odds` and log
+`deviation` that a price test drew for this price, before the guardrails, and in still newer ones the test's `end`, the
+first day after it.
 """
 
 import datetime as dt
@@ -42,7 +41,7 @@ SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One decision and what it rested on.
+    """One decision and the figures behind it.
 
     Attributes:
         at: When it was decided, with a time zone.
@@ -50,9 +49,9 @@ class Entry:
         candidate_prices: A summary of the candidates, ascending.
         candidate_units: Units expected at each of them over the requested period.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
-        unit: What counts as one in them, in the units of `candidate_units`.
-        shadow: True when the answer was only logged, as the challenger's is.
-        trial: The trial and arm that chose the strategy, such as "spring/clearance".
+        unit: The amount that these count as one, in the units of `candidate_units`.
+        shadow: True when the decision was only logged, not answered.
+        trial: The strategy test and arm, such as "spring/clearance".
         test: What a price test drew; None outside tests.
         answer: The decision as JSON, where it was encoded already.
     """
@@ -76,7 +75,7 @@ class Entry:
 
     def encode(self) -> bytes:
         """The line without its worker and sequence number, which the writer puts before it."""
-        # Put together by hand: it is done for every price, and three times as fast as encoding a dictionary.
+        # Formatted by hand, since it is done for every price: three times as fast as encoding a dictionary.
         head = (
             f'{{"at":"{_stamp(self.at)}","date":"{self.date}",'
             f'"product_id":{_text(self.request.product_id)},"category":{_text(self.category)},'
@@ -93,15 +92,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class LogReading:
-    """What a folder of segments holds.
+    """The content of a folder of segments.
 
     Attributes:
         records: Decisions in the order of `at`; their `candidates` have the ends of the 80 % interval, `q10` and `q90`,
             where the segment carries sizes and SciPy is installed.
         damaged: Lines that are no whole record of a known schema.
-        lost: Decisions that were numbered and cannot be read, the damaged ones among them.
-        pending: Decisions of living workers that have not reached the disk yet.
-        elsewhere: Decisions that were moved to an archive which this reader was not told of, or deleted from one.
+        lost: Decisions that were numbered and cannot be read, including damaged ones.
+        pending: Decisions of running workers that have not reached the disk yet.
+        elsewhere: Decisions that were archived, but are not in the archive that was read.
     """
 
     records: list[dict[str, Any]]
@@ -112,7 +111,7 @@ class LogReading:
 
 
 class _VanishedError(SourceError):
-    """A segment that was listed and is there no more."""
+    """A segment that was deleted after it was listed."""
 
 
 @dataclass
@@ -123,7 +122,7 @@ class _Worker:
     segments: list[Path] = field(default_factory=list)
 
     def take_away(self, moved: set[tuple[int, int, int]], *, archived: set[int]) -> int:
-        """Counts as read what lies in an archive that is not read here, and returns how many that are.
+        """Counts as read what was archived but is not in the archive read here, and returns how many that are.
 
         Args:
             moved: First and last number of each run that was archived, and its segment's first.
@@ -142,12 +141,12 @@ class _Worker:
 def read_decisions(
     folder: Path, *, since: dt.datetime | None = None, shadow: bool = False, archive: str | Path | None = None
 ) -> LogReading:
-    """Reads every segment in `folder`, damaged lines and all, and its archive.
+    """Reads every segment in `folder` and its archive; counts damaged and lost lines.
 
     Args:
         folder: Where the workers write.
-        since: Leaves out what was decided earlier; needs a time zone. Losses are counted over all segments there.
-        shadow: Also returns decisions that were logged and never answered.
+        since: Leaves out earlier decisions; needs a time zone. Losses are counted over all segments.
+        shadow: Also returns decisions that were logged but not answered.
         archive: Where `serving.compact` put older segments; beside `folder` by default.
 
     Raises:
@@ -204,7 +203,7 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
 
 
 def closed_segments(folder: Path) -> list[Path]:
-    """The segments that nobody writes to any more: their worker has ended, or has gone on to another one.
+    """The segments that are complete: their worker has ended, or writes to a newer one.
 
     Raises:
         SourceError: The folder does not exist.
@@ -219,7 +218,7 @@ def closed_segments(folder: Path) -> list[Path]:
 
 
 def read_segment(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records of one segment, and how many of its lines are damaged.
+    """Reads the records of one segment, and how many of its lines are damaged.
 
     Raises:
         SourceError: It cannot be opened.
@@ -240,7 +239,7 @@ def _workers(folder: Path) -> dict[str, _Worker]:
 
 
 def _issued(path: Path) -> tuple[int, bool]:
-    """The last number given out, and whether the worker still lives."""
+    """The last number issued, and whether the worker still runs."""
     try:
         with path.open("rb") as counter:
             try:
@@ -275,7 +274,7 @@ def _decode(line: bytes) -> dict[str, Any] | None:
 
 @lru_cache(maxsize=8)
 def _stamp(at: dt.datetime) -> str:
-    """The moment as the log writes it; a batch has one for all its lines."""
+    """Formats a time; cached, since all lines of a batch share one."""
     return at.astimezone(dt.UTC).isoformat(timespec="milliseconds")
 
 
@@ -311,9 +310,9 @@ LEVELS = {"q10": 0.1, "q90": 0.9}
 
 
 def add_intervals(records: Sequence[dict[str, Any]]) -> None:
-    """Adds `q10` and `q90`, whole multiples of what counts as one, to candidates that have a size for every price.
+    """Adds the quantiles `q10` and `q90`, whole multiples of `unit`, to candidates that have a size for every price.
 
-    SciPy does the arithmetic; where it is not installed, as in the serving image, records stay as they are.
+    Needs SciPy; where it is not installed, as in the serving image, records stay as they are.
     """
     counted = [record["candidates"] for record in records if _whole(record["candidates"])]
     if not counted:
@@ -333,7 +332,7 @@ def add_intervals(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _whole(candidates: Any) -> bool:
-    """Whether there is a size for every price, and all are numbers; older lines have none, and count in ones."""
+    """Whether there is a size for every price, and all are numbers; older lines have none, and a unit of 1."""
     if not isinstance(candidates, dict) or "q10" in candidates:
         return False
     units, size = candidates.get("units"), candidates.get("size")

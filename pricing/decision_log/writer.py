@@ -1,4 +1,4 @@
-"""The decision log's writer: hands decisions over to a thread of its own, so that no answer waits for a disk."""
+"""Write the decision log in a background thread, so that no response waits for the disk."""
 
 import contextlib
 import datetime as dt
@@ -14,20 +14,20 @@ from pathlib import Path
 
 from pricing.decision_log.format import SCHEMA, Entry
 
-LATE = 10  # flush intervals after which a decision that is not on the disk says that the log fails
+LATE = 10  # flush intervals after which a decision that is not on the disk counts as a failure
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LogStatus:
-    """How a writer is doing.
+    """The counts of a writer, and its failure.
 
     Attributes:
-        issued: Decisions handed over since the worker began.
+        issued: Decisions appended since the worker began.
         written: Decisions on the disk.
-        dropped: Decisions given up because the disk took none for too long.
-        failure: Why the last write failed, or that one takes too long; None while all is well.
+        dropped: Decisions given up because the disk accepted none for too long.
+        failure: Why the last write failed, or that one takes too long; None otherwise.
     """
 
     issued: int
@@ -37,10 +37,10 @@ class LogStatus:
 
 
 class LogWriter:
-    """Appends decisions without making the answer wait: a thread of its own writes them out.
+    """Appends decisions to the log through a background thread.
 
-    Handing over takes microseconds. Decisions reach the disk at most `flush_seconds` later. When the disk refuses
-    them, or hangs, they wait in memory, up to `pending_bytes`; then the oldest are dropped and counted.
+    Appending takes microseconds. Decisions reach the disk at most `flush_seconds` later. When the disk fails or hangs,
+    they wait in memory, up to `pending_bytes`; then the oldest are dropped and counted.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LogWriter:
         self._write = write
         self._clock = clock
         self._oldest: float | None = None  # since when the oldest line waits in memory
-        self._under_way: float | None = None  # and the oldest of those that are being written
+        self._under_way: float | None = None  # the same for lines that are being written
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._wake = threading.Event()
@@ -79,7 +79,7 @@ class LogWriter:
         self._thread.start()
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Hands decisions over; never raises for a fault of the disk."""
+        """Queues decisions; never raises for a disk error."""
         self.append_encoded([entry.encode() for entry in entries])
 
     def append_encoded(self, bodies: Sequence[bytes]) -> None:
@@ -102,7 +102,7 @@ class LogWriter:
             self._wake.set()
 
     def status(self) -> LogStatus:
-        """Counts since the worker began."""
+        """Returns the counts since the worker began."""
         with self._lock:
             since = self._oldest if self._under_way is None else self._under_way
             late = since is not None and self._clock() - since > LATE * self._flush_seconds
@@ -110,7 +110,7 @@ class LogWriter:
             return LogStatus(self._issued, self._written, self._dropped, self._failure or hung)
 
     def flush(self) -> None:
-        """Writes out what waits."""
+        """Writes out what is queued."""
         with self._flushing:
             with self._lock:
                 lines, self._lines, self._pending = self._lines, [], 0
@@ -120,7 +120,7 @@ class LogWriter:
                 self._store(lines, first)
 
     def close(self) -> None:
-        """Writes out what waits and ends the thread; decisions handed over later stay unwritten."""
+        """Writes out what is queued and ends the thread; later decisions are not written."""
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=10)
@@ -145,7 +145,7 @@ class LogWriter:
                 if self._failure is None:
                     _log.error("decision log in %s cannot be written: %s; prices go on", self._folder, error)
                 self._failure = str(error)
-                # Where newer ones had to be dropped meanwhile, none of these is kept: what waits has no gap.
+                # Where newer lines had to be dropped meanwhile, these are dropped too: the queue must have no gap.
                 kept = self._trim(lines) if self._first_pending == first + len(lines) else []
                 self._dropped += len(lines) - len(kept)
                 self._first_pending -= len(kept)
@@ -195,7 +195,7 @@ class LogWriter:
                 done += self._write(self._segment, block[done:] if done else block)
             os.fdatasync(self._segment)
         except OSError:
-            # What came through is taken back, so that the next attempt neither doubles a line nor leaves half of one.
+            # Partial output is truncated, so that the next attempt neither repeats a line nor leaves half of one.
             try:
                 os.ftruncate(self._segment, self._offset)
             except OSError:
@@ -220,7 +220,7 @@ class LogWriter:
             _log.error("decision log in %s cannot be written: %s; prices go on", self._folder, error)
 
     def _note_issued(self) -> None:
-        # A system call survives the worker's sudden death and a full disk; a memory map of a full disk would kill it.
+        # pwrite survives a killed worker and a full disk; a memory map on a full disk would kill the worker.
         if self._counter is not None:
             with contextlib.suppress(OSError):
                 os.pwrite(self._counter, self._issued.to_bytes(8, "little"), 0)

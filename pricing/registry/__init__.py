@@ -1,4 +1,4 @@
-"""A model version: packed, loaded, as a pyfunc, its aliases and its audit trail."""
+"""Model versions: packing, loading, MLflow pyfunc, aliases, promotion and its audit trail."""
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

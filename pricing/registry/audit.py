@@ -1,4 +1,4 @@
-"""The record of what was in production when, by whom and why: appended to, never changed, and who decides in a race."""
+"""The append-only promotion record: what was in production when, by whom and why. Its lock orders promotions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,10 +51,10 @@ _RECORD = Table(
     Column("weights", String(80)),
     Column("run_id", String(80)),
     Column("gates", JSON, nullable=False),
-    # Two that both believe to be the next cannot both be written, whatever the database's own locks do.
+    # Two concurrent entries cannot take the same place, whatever the database's own locks do.
     UniqueConstraint("registry", "sequence", name="pricing_promotions_in_order"),
 )
-_TAKEN = ("pricing_promotions_in_order", "pricing_promotions.sequence")  # how PostgreSQL and SQLite name it
+_TAKEN = ("pricing_promotions_in_order", "pricing_promotions.sequence")  # that constraint in PostgreSQL and SQLite
 _GUARDS = {
     "sqlite": (
         "CREATE TRIGGER IF NOT EXISTS pricing_promotions_no_update BEFORE UPDATE ON pricing_promotions "
@@ -80,13 +80,13 @@ class Entry:
 
     Attributes:
         at: When, UTC, ISO 8601.
-        who: The person or job that acted, or that noticed a move made by hand.
-        action: "promote", "rollback", "anchor" for anchors that were moved, or "by_hand" for an alias that was moved
-            past this record.
+        who: The person or job that acted, or that detected a change by hand.
+        action: "promote", "rollback", "anchor" for anchors that were moved, or "by_hand" for an alias that was changed
+            without this record.
         outcome: "done"; "refused" by the gates; or "lost" to another promotion at the same time.
         why: The reason, in words.
         from_version: The champion before; None when there was none.
-        to_version: The champion after (or that was wished for); None when the alias was taken away.
+        to_version: The champion after it, or the one requested; None when the alias was removed.
         weights: The hash of the weights of `to_version`.
         forced: Whether it was done although a gate had failed.
         run_id: The MLflow run that acted.
@@ -109,7 +109,7 @@ class Entry:
 
 
 class Turn:
-    """The record while this process alone may append to it."""
+    """The record while this process holds its lock."""
 
     def __init__(self, connection: Connection, registry: str) -> None:
         self._connection = connection
@@ -120,11 +120,11 @@ class Turn:
         return _entries(self._connection, self._registry)
 
     def champion(self) -> str | None:
-        """The version that the record believes to be the champion."""
+        """The champion according to the record."""
         return champion_of(self.entries())
 
     def append(self, entry: Entry) -> Entry:
-        """Writes an entry; it counts once the turn ends well."""
+        """Writes an entry; it is committed when the turn ends without an error."""
         last = max((known.sequence for known in self.entries()), default=0)
         placed = replace(entry, sequence=last + 1)
         values = {**asdict(placed), "registry": self._registry, "gates": plain(placed.gates)}
@@ -139,7 +139,7 @@ class Audit:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens the database and makes the table where it is absent.
+        """Opens the database and creates the table where it is missing.
 
         Args:
             url: An SQLAlchemy URL, PostgreSQL or SQLite.
@@ -157,7 +157,7 @@ class Audit:
 
     @contextmanager
     def turn(self, registry: str) -> Iterator[Turn]:
-        """Waits until no other process appends, and holds the record meanwhile: a transaction, undone by any error."""
+        """Locks the record against other processes, waiting if need be: a transaction, rolled back by any error."""
         with self._door(), self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
@@ -174,7 +174,7 @@ class Audit:
         try:
             _METADATA.create_all(self._engine)
         except SQLAlchemyError:
-            # Another process made it between the two looks; anything else shows at the second one.
+            # Another process may have created it meanwhile; anything else is an error.
             if not inspect(self._engine).has_table(_RECORD.name):
                 raise
 
@@ -190,7 +190,7 @@ class Audit:
 
 
 def champion_of(entries: list[Entry]) -> str | None:
-    """The champion after the last entry that was done."""
+    """The champion after the last entry with outcome "done"."""
     done = [entry for entry in entries if entry.outcome == "done"]
     return done[-1].to_version if done else None
 

@@ -1,4 +1,4 @@
-"""What a challenger must show before it may set prices. Pure rules: figures in, verdicts out."""
+"""Promotion gates: what a challenger must pass before it sets prices. Pure rules: figures in, verdicts out."""
 
 import datetime as dt
 import math
@@ -19,13 +19,13 @@ HOLDS_ONLY = "holds_only"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one gate says.
+    """The result of one gate.
 
     Attributes:
         name: The gate, such as "beats_naive".
         figure: What was measured; None where nothing was.
-        threshold: What it is held against; a pair is a band.
-        passed: Whether it holds. What was not measured does not.
+        threshold: The limit; a pair is a lower and an upper one.
+        passed: Whether the gate passed; False where nothing was measured.
         sentence: The same in words.
     """
 
@@ -36,7 +36,7 @@ class Verdict:
     sentence: str
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict as the record and the report keep it."""
+        """The verdict as the record and the report store it."""
         threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
         return {
             "name": self.name,
@@ -48,10 +48,10 @@ class Verdict:
 
 
 def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
-    """Whether a backtest is better than no model: what a first promotion needs, and every later one too.
+    """Judges whether a backtest beats the baseline, for a first promotion and every later one.
 
-    No model is the baseline that was the best one before each fold, as a forecaster could have known;
-    the best one in hindsight would be held against the model with knowledge that nobody had.
+    The baseline of each fold is the one that was best before it, as a forecaster could have known; choosing the best in
+    hindsight would use knowledge that nobody had.
 
     Args:
         figures: `Backtest.figures`: `wape`, `wape_baseline`, `bias`, `coverage_80`, `coverage_95`, `by_volume`,
@@ -90,10 +90,10 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
 
 
 def _unless_chance(verdict: Verdict, figures: Mapping[str, Any], limits: GatesConfig) -> Verdict:
-    """Passes an error somewhat above the limit where the interval of the difference reaches down to it.
+    """Passes an error slightly above the limit where the confidence interval of the difference includes the limit.
 
-    The baseline may be LightGBM alone, which forecasts well and says nothing of prices: a model that may be as good and
-    says something is worth having.
+    The baseline may be LightGBM alone, which forecasts well but has no price response: a model that may be as good and
+    has one is worth having.
     """
     low, base = _number((figures.get("against_baseline") or {}).get("wape_low")), _number(figures.get("wape_baseline"))
     little = verdict.figure is not None and verdict.figure <= limits.naive_ratio_by_volume
@@ -110,13 +110,13 @@ def _sold_out(figures: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _nothing_left(figures: Mapping[str, Any]) -> bool:
-    """Whether every product sold out in every scored row, so that no row judges what is forecast of demand."""
+    """Whether every scored row sold out, so that no row can judge the demand forecast."""
     censored, everything = _sold_out(figures)
     return 0.0 < everything <= censored
 
 
 def _with_shelves(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
-    """Says where most of what was scored says what a shelf held rather than what was wanted."""
+    """Adds a note where most scored rows sold out, and so show the stock rather than demand."""
     censored, everything = _sold_out(figures)
     if censored <= MOSTLY * everything:
         return verdict
@@ -125,12 +125,12 @@ def _with_shelves(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    """Says whether prices may rest on the elasticities; refuses nothing, since a version that holds prices is of use.
+    """Reports whether prices may rest on the elasticities; never fails: a version that holds prices is useful, too.
 
     Args:
         share: Share of the units whose elasticity is known from more than a prior.
         limits: The thresholds.
-        holds_only: Whether the version was packed as one of which no price rests on an elasticity.
+        holds_only: Whether the version was packed as holds_only: no price rests on an elasticity.
     """
     verdict = _at_least("identified", share, limits.identified, "share of units whose elasticity is identified")
     if holds_only:
@@ -143,7 +143,7 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
 
 
 def champion_gates(challenger: Mapping[str, Any], champion: Mapping[str, Any], limits: GatesConfig) -> list[Verdict]:
-    """Whether a challenger is no worse than the champion, both refitted on the same folds of the same data.
+    """Judges whether a challenger is no worse than the champion, both refitted on the same folds and data.
 
     Args:
         challenger: Its backtest's figures.
@@ -171,10 +171,10 @@ def champion_gates(challenger: Mapping[str, Any], champion: Mapping[str, Any], l
 def state_gates(
     *, number: str, challenger: str, champion: str | None, parity: float | None, limits: GatesConfig
 ) -> list[Verdict]:
-    """Whether a version's states are as fresh as the champion's, and right.
+    """Judges whether a version's states are as recent as the champion's, and correct.
 
     Args:
-        number: The challenger's, for what to do about states that lie behind.
+        number: The challenger's version number, for the advice about older states.
         challenger: Its state's date, ISO 8601.
         champion: The champion's; None at the first promotion.
         parity: For a refresh, the largest difference, relative, between states carried forward and states
@@ -201,12 +201,12 @@ def state_gates(
 
 
 def products_gate(known: Collection[str], champion: Mapping[str, float], limits: GatesConfig) -> Verdict:
-    """Whether a challenger knows what the champion knows: on the rest it would fall back to its category's demand.
+    """Judges whether a challenger knows the champion's products; on others it would use their category's demand.
 
     Args:
         known: Product ids that the challenger knows.
         champion: Units a period of each product that the champion knows. One whose units are unknown (NaN) has not been
-            on sale of late and weighs nothing; where all weigh nothing, each counts alike.
+            on sale recently and weighs 0; where all weigh 0, all count the same.
         limits: The thresholds.
     """
     units = {product: 0.0 if math.isnan(amount) else amount for product, amount in champion.items()}
@@ -226,11 +226,11 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
 
 
 def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
-    """Whether a challenger stands on the champion's anchors: no promotion may move a regular price unrecorded.
+    """Judges whether a challenger has the champion's anchors: no promotion may change a regular price unrecorded.
 
     Args:
-        products: Ids of the products that both know and whose anchors are not the champion's.
-        number: The challenger's, for what to do about it.
+        products: Ids of the products that both know and whose anchors differ.
+        number: The challenger's version number, for the advice.
     """
     words = "products whose anchors are not the champion's"
     verdict = _at_most("anchors", float(len(products)), 0.0, words)
@@ -243,7 +243,7 @@ def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
 
 
 def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
-    """Whether the golden requests, which have been compared already, are priced fast enough, each alone."""
+    """Judges whether golden requests, whose answers have been compared already, are priced fast enough one by one."""
     slowest = max(latency_ms) if latency_ms else None
     return _at_most(
         "golden", slowest, limits.golden_latency_ms, f"milliseconds of the slowest of {len(latency_ms)} golden requests"
@@ -251,7 +251,7 @@ def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
 
 
 def unmeasured(name: str, threshold: float, why: str) -> Verdict:
-    """A gate that could not be measured, and so does not hold."""
+    """Makes the failed verdict of a gate that could not be measured."""
     return Verdict(name, None, threshold, False, f"not measured: {why}")
 
 
@@ -263,7 +263,7 @@ def comparable(
     Args:
         one: A version's backtest: `Backtest.figures` with `data`, which holds the panel's `fingerprint`.
         other: The other version's.
-        settings: Theirs, in this order: the same cutoffs say nothing of the periods scored after them.
+        settings: Theirs, in this order: equal cutoffs do not imply equal scored periods.
     """
     if len({(demand.gap, demand.horizon) for demand in settings}) > 1 or one.get("target") != other.get("target"):
         return False
@@ -272,7 +272,7 @@ def comparable(
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Those that do not hold."""
+    """The verdicts that did not pass."""
     return [verdict for verdict in verdicts if not verdict.passed]
 
 

@@ -1,4 +1,4 @@
-"""Golden requests: a few real requests whose answers travel with a version, and are compared wherever it is loaded."""
+"""Golden requests: a few requests whose answers are stored in a version and compared wherever it is loaded."""
 
 import datetime as dt
 import math
@@ -22,7 +22,7 @@ FIELDS = (*_NUMBERS, *_WORDS, "price_range")
 
 
 class Prices(Protocol):
-    """Whatever answers requests: the pricer."""
+    """The pricer's interface."""
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
         """One decision per request, in order."""
@@ -31,12 +31,12 @@ class Prices(Protocol):
 
 @dataclass(frozen=True)
 class Verification:
-    """That a version answers as it did when it was packed.
+    """The successful check that a version answers as it did when it was packed.
 
     Attributes:
         requests: Golden requests that were compared.
-        latency_ms: (request,) milliseconds that each took alone, the fastest of five tries: the others tell how busy
-            the machine was, not how slow the version is.
+        latency_ms: (request,) milliseconds of each, priced alone, the fastest of five tries: the others measure the
+            machine's load.
     """
 
     requests: int
@@ -44,7 +44,7 @@ class Verification:
 
 
 def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
-    """Requests that walk through a version: products over the whole list, a stock-out, a category, a stranger."""
+    """Chooses requests that cover a version: products over the whole list, a stock-out, unknown products."""
     rows = np.unique(np.linspace(0, len(demand.product_ids) - 1, num=PRODUCTS).astype(int))
     category = str(demand.categories[0])
     requests = [
@@ -71,7 +71,7 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
 
 
 def record(prices: Prices, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
-    """The requests with their answers, as JSON, for a version to carry."""
+    """Prices the requests and returns both as JSON, for a version to store."""
     decisions = prices.price(requests, today=today)
     return {
         "today": today.isoformat(),
@@ -86,7 +86,7 @@ def record(prices: Prices, requests: Sequence[PriceRequest], *, today: dt.date) 
 
 
 def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verification:
-    """Prices every golden request, alone, and compares the answer with the recorded one.
+    """Prices the golden requests one by one and compares the answers with the recorded ones.
 
     Raises:
         VersionError: An answer differs by more than one part in 10,000 (names the request and the field), none was

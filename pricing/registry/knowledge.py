@@ -1,4 +1,4 @@
-"""What a version knows of elasticities: each product's grade, shares of units, whether prices may rest on it."""
+"""How well a version's elasticities are known: grades, shares of units, whether prices may rest on them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ HOLDS_ONLY_MEANING = (
 
 
 def known_of(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
-    """What is known of the elasticities of products `rows`, as columns (row,), for all places that show it.
+    """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 
     `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
     from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas). A row of −1 is a product that the
@@ -42,9 +42,9 @@ def known_of(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
 
 
 def unit_shares(demand: DemandModel, facts: ProductFacts) -> Floats:
-    """(product,) share of the units sold of late, in the demand model's order.
+    """(product,) share of the units sold recently, in the demand model's order.
 
-    A product that has not been on sale of late counts nothing; where all count nothing, each counts alike.
+    A product that has not been on sale recently weighs 0; where all weigh 0, all count the same.
     """
     ids = facts.product_ids
     units = np.zeros(len(demand.product_ids))
@@ -69,12 +69,12 @@ def identified_share(demand: DemandModel, facts: ProductFacts) -> float:
 
 
 def knows_too_little(demand: DemandModel, facts: ProductFacts, *, least: float) -> bool:
-    """Whether a version of these parts must be `holds_only`: no price is to rest on its elasticities.
+    """Whether a version of these parts must be `holds_only`: no price may rest on its elasticities.
 
     Args:
         demand: The demand model.
-        facts: What is known of its products.
-        least: Identified share of the units from which on prices may move (`registry.gates.identified`).
+        facts: Facts about its products.
+        least: Least identified share of the units at which prices may move (`registry.gates.identified`).
     """
     return identified_share(demand, facts) < least
 

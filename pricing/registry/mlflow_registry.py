@@ -1,4 +1,4 @@
-"""The door to the MLflow registry: versions logged, found and fetched, aliases read and moved. Nothing decides here."""
+"""Client of the MLflow model registry: log, find and download versions, read and set aliases. Decides nothing."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from pricing.registry import files
 ARTIFACT = "version"
 
 _MANNERS = {
-    # MLflow's own defaults keep a caller of a dead server waiting for minutes, and draw a bar for each download.
+    # MLflow's own defaults wait minutes for a server that is down, and show a progress bar for each download.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -43,14 +43,14 @@ _TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticitie
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """What the registry says of one version.
+    """One version as the registry lists it.
 
     Attributes:
         number: The version's number, as MLflow names it.
         run_id: The run that logged it.
         created_ms: When it was registered, milliseconds since 1970 UTC.
         aliases: The aliases that point at it.
-        tags: What it carries: `kind`, `weights`, `backtest`, `state_date`, `products`, ….
+        tags: Its tags: `kind`, `weights`, `backtest`, `state_date`, `products`, ….
     """
 
     number: str
@@ -66,7 +66,7 @@ class RegisteredVersion:
 
     @property
     def holds_only(self) -> bool:
-        """Whether it keeps every price but for stock and guardrails, as far as its tags say."""
+        """Whether its tags say that it keeps every price, but for stock and guardrails."""
         return self.tags.get("holds_only") == "true"
 
 
@@ -74,7 +74,7 @@ class Registry:
     """One registered model on one MLflow server or database.
 
     Every method raises RegistryError, in one line, when the registry does not answer or lacks what was asked for.
-    A server that is down is reported within seconds; MLflow's own environment variables may ask for more patience.
+    A server that is down is reported within seconds; MLflow's own environment variables may extend that.
     """
 
     def __init__(self, model_name: str, *, uri: str) -> None:
@@ -91,7 +91,7 @@ class Registry:
         """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
 
         Args:
-            folder: What `pricing.registry.version.pack` wrote.
+            folder: The folder that `pricing.registry.version.pack` wrote.
             tags: Set on the registered version besides its own kind, hashes and dates.
             description: Shown with the version, in Markdown; cut at a paragraph where the registry has no room for all.
 
@@ -131,7 +131,7 @@ class Registry:
         return str(created.version)
 
     def identity(self) -> str:
-        """Tells this registry's model from one of the same name elsewhere, by whatever address it is reached.
+        """Distinguishes this registry's model from others of its name, whatever the registry's address.
 
         Raises:
             RegistryError: The model does not exist yet, or the registry does not answer.
@@ -164,7 +164,7 @@ class Registry:
             raise
 
     def at(self, alias: str) -> RegisteredVersion | None:
-        """The version that an alias names, or None when nothing bears it."""
+        """The version that an alias names; None when it is not set."""
         return self.find(alias) if alias in self.aliases() else None
 
     def aliases(self) -> dict[str, str]:
@@ -193,12 +193,12 @@ class Registry:
         return sorted((_registered(entry, numbers) for entry in found), key=lambda entry: int(entry.number))
 
     def point(self, alias: str, number: str) -> None:
-        """Lets an alias name a version, whatever it named before."""
+        """Sets an alias to a version, whatever it named before."""
         with self._door():
             self._client.set_registered_model_alias(self.model_name, alias, number)
 
     def unpoint(self, alias: str) -> None:
-        """Takes an alias away; nothing happens when nothing bears it."""
+        """Removes an alias; does nothing where it is not set."""
         with self._door():
             self._client.delete_registered_model_alias(self.model_name, alias)
 
@@ -209,12 +209,12 @@ class Registry:
                 self._client.set_model_version_tag(self.model_name, number, name, value)
 
     def download(self, reference: str, to: str | Path) -> Path:
-        """Fetches a version's folder into the new folder `to`, which appears only when it is complete.
+        """Downloads a version's folder into the new folder `to`, which appears only when it is complete.
 
-        Checksums are compared by whoever loads it.
+        Checksums are compared when it is loaded.
 
         Raises:
-            RegistryError: The version is unknown, its files are gone, or `to` is in the way.
+            RegistryError: The version is unknown, its files are gone, or `to` exists.
         """
         to = Path(to)
         entry = self.find(reference)
@@ -285,14 +285,14 @@ def _named(folder: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def _quiet_about_hints() -> Iterator[None]:
-    # MLflow wants types it can infer a schema from; ours is given, and its own classes lack them too.
+    # MLflow asks for type hints to infer a schema from; ours is given, and its own classes lack them too.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
         yield
 
 
 def shortened(text: str, *, limit: int = DESCRIPTION_LIMIT) -> str:
-    """The paragraphs of a Markdown text that fit into `limit` characters; a last one says so where any do not."""
+    """Cuts a Markdown text to whole paragraphs within `limit` characters; a last one says so where any are cut."""
     if len(text) <= limit:
         return text
     end = text[: limit - len(_CUT)].rfind("\n\n")

@@ -1,4 +1,4 @@
-"""Moving the champion: the record's transaction decides, the alias follows, and a hand-made move is noticed."""
+"""Change the champion and record it in one transaction; detect an alias that was changed by hand."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class Version(Protocol):
-    """What a move needs to know of a registered version."""
+    """The fields of a registered version that a promotion needs."""
 
     @property
     def number(self) -> str:
@@ -28,10 +28,10 @@ class Version(Protocol):
 
 
 class Aliases(Protocol):
-    """What a move needs of the registry."""
+    """The methods of the registry that a promotion needs."""
 
     def identity(self) -> str:
-        """Tells this registry's model from others of its name."""
+        """Distinguishes this registry's model from others of its name."""
         ...
 
     def aliases(self) -> dict[str, str]:
@@ -47,22 +47,22 @@ class Aliases(Protocol):
         ...
 
     def point(self, alias: str, number: str) -> None:
-        """Lets an alias name a version."""
+        """Sets an alias to a version."""
         ...
 
     def unpoint(self, alias: str) -> None:
-        """Takes an alias away."""
+        """Removes an alias."""
         ...
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A move of the champion that somebody wants.
+    """A requested change of the champion.
 
     Attributes:
         action: "promote", "rollback" or "anchor".
-        to: The version that shall be champion.
-        expected: The champion that the wish was formed against; another one meanwhile, and the wish is lost.
+        to: The version that is to become champion.
+        expected: The champion that it was judged against; where another is champion by now, the request is lost.
         who: The person or job.
         at: When, UTC, ISO 8601.
         why: The reason, in words.
@@ -83,7 +83,7 @@ class Wish:
 
 
 def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
-    """Makes a version the champion and writes it down; `previous` becomes the last champion with other weights.
+    """Makes a version the champion and records it; `previous` becomes the last champion with other weights.
 
     Raises:
         RegistryError: The version is unknown; the registry or the record does not answer; or the champion is no
@@ -101,10 +101,10 @@ def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
                 entry = turn.append(replace(entry, outcome="lost"))
             else:
                 previous = _previous(registry, turn, aliases, target=target)
-                # Written first: a record that refuses must do so before anything has moved.
+                # Recorded first: where that fails, no alias must have changed.
                 entry = turn.append(entry)
                 before = aliases
-                # Champion last: it is what serving follows, so that everything else is in place by then.
+                # Champion last, since serving follows it: everything else is in place by then.
                 if previous is not None and previous != aliases.get(PREVIOUS):
                     registry.point(PREVIOUS, previous)
                 registry.point(CHAMPION, target.number)
@@ -121,7 +121,7 @@ def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
 
 
 def because(why: str, *, holds_only: bool) -> str:
-    """The reason for the record; of a version that is holds_only it says so, whoever gave the reason."""
+    """The reason to record, with a note where the version is holds_only."""
     return f"{why}; {HOLDS_ONLY}: prices stay" if holds_only else why
 
 
@@ -131,14 +131,14 @@ def earlier_champion(entries: Sequence[Entry], versions: Mapping[str, str], *, w
     Args:
         entries: The record, oldest first.
         versions: The weights of every version that exists, by number.
-        weights: Of the champion.
+        weights: The champion's.
     """
     done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
 
 
 def refuse(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
-    """Writes down that the gates refused a wish."""
+    """Records that the gates refused a request."""
     target = registry.find(wish.to)
     with audit.turn(registry.identity()) as turn:
         _notice(turn, registry.aliases(), who=wish.who, at=wish.at)
@@ -146,10 +146,10 @@ def refuse(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
 
 
 def notice(registry: Aliases, audit: Audit, *, who: str, at: str) -> Entry | None:
-    """Compares the champion with the record, and writes down a move that was made by hand.
+    """Compares the champion with the record, and records a change that was made by hand.
 
     Returns:
-        The entry that was written, or None when the record is right.
+        The entry that was written, or None when the record agrees.
     """
     with audit.turn(registry.identity()) as turn:
         return _notice(turn, registry.aliases(), who=who, at=at)
@@ -190,7 +190,7 @@ def _entry(wish: Wish, champion: str | None, target: Version) -> Entry:
 
 
 def _previous(registry: Aliases, turn: Turn, aliases: dict[str, str], *, target: Version) -> str | None:
-    """What the alias previous shall name once the target is champion; None where nothing can be said."""
+    """The version for the alias `previous` once the target is champion; None where there is none."""
     for alias in (CHAMPION, PREVIOUS):
         number = aliases.get(alias)
         if number is not None and registry.find(number).weights != target.weights:

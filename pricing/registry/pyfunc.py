@@ -1,4 +1,4 @@
-"""A version as an ordinary MLflow pyfunc: the model-from-code file, which MLflow runs. It only imports `pricing`."""
+"""A version as an ordinary MLflow pyfunc: the models-from-code file, which MLflow runs. It only imports `pricing`."""
 
 import datetime as dt
 import math
@@ -21,7 +21,7 @@ ARTIFACT = "version"
 
 
 class PricingModel(PythonModel):
-    """Answers a frame of requests with a frame of decisions, one row for one row."""
+    """Turns a DataFrame of requests into one of decisions, row by row."""
 
     _pricer: Pricer
 
@@ -51,7 +51,7 @@ class PricingModel(PythonModel):
 
 
 def signature() -> ModelSignature:
-    """What goes in and comes out: a request's fields as columns, five of them needed or usual; a decision's fields."""
+    """The model signature: a request's fields, three of them required, as input, a decision's fields as output."""
     needed = {"product_id": "string", "current_stock": "double", "day_of_week": "string"}
     optional = {
         **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), "double"),
@@ -70,7 +70,7 @@ def signature() -> ModelSignature:
 
 
 def example(header: Mapping[str, Any]) -> pd.DataFrame:
-    """One request, from the golden ones of a version's header, with all five usual fields."""
+    """The input example: a golden request of a version's header, always with a competitor's price."""
     request = header["golden"]["cases"][0]["request"]
     return pd.DataFrame([{"comp_price": 21.5, **{name: request[name] for name in request if name != "comp_price"}}])
 

@@ -1,1 +1,1 @@
-"""What all three programs stand on: the command line, and the MLflow runs around jobs."""
+"""Shared by all programs: the command line, and the MLflow run around a job."""

@@ -1,6 +1,6 @@
 """The command line that all programs share: strict options, one clear message for a known error, exit codes, signals.
 
-What is empty is absent and what is unknown is refused by name, as `mlflow run` needs it.
+An empty value counts as absent and an unknown option is refused by name, as `mlflow run` needs it.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Options(argparse.ArgumentParser):
         self._needs_sales = False
 
     def add_sales(self, *, needed: bool = True) -> None:
-        """Adds --sales; where it is `needed`, a command line without it is refused: no job makes up its sales."""
+        """Adds --sales; where it is `needed`, a command line without it is refused: no job invents its sales."""
         self._needs_sales = needed
         self.add_argument(
             "--sales",
@@ -176,7 +176,7 @@ def job_options(job: str, description: str, *, sales: bool = True, needs_sales: 
 
 
 def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Runs one job at the program's edge and returns the process's exit code.
+    """Runs one job, turns errors and signals into exit codes, and returns the exit code.
 
     A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
     the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback.
@@ -203,11 +203,11 @@ def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
 
 
 def configure_logging() -> None:
-    """Sends our own log lines from INFO (or PRICING_LOG_LEVEL) and everyone else's warnings to standard error.
+    """Logs our own packages from INFO (or PRICING_LOG_LEVEL) and all others from WARNING to standard error.
 
-    What TensorFlow and MLflow say of themselves at every start is left out, here and in the jobs that this one starts.
+    Start-up messages of TensorFlow and MLflow are left out, here and in the jobs that this one starts.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a missing GPU is an error to it
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it logs a missing GPU as an error
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("mlflow").setLevel(_level("MLFLOW_LOGGING_LEVEL", "WARNING"))  # it may be imported already
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # warns of each network that is compiled anew
@@ -281,7 +281,7 @@ class _Patient(io.TextIOBase):
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Whatever is printed inside never ends the job for want of a reader."""
+    """Discards standard output once its reader has closed the pipe, instead of ending the job."""
     outer = sys.stdout
     sys.stdout = patient = _Patient(outer)
     try:

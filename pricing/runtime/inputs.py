@@ -1,4 +1,4 @@
-"""What every run carries besides its result: configuration, data, code version and environment."""
+"""Record the inputs of an MLflow run: configuration, data, code version and environment."""
 
 import hashlib
 import importlib.metadata
@@ -56,7 +56,7 @@ def log_config(config: Config) -> None:
 
 
 def flatten(values: Mapping[str, object], *, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields each leaf of nested mappings as its dotted key and its value in words, cut to what MLflow stores."""
+    """Yields each leaf of nested mappings as its dotted key and its value as text, cut to what MLflow stores."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, prefix=f"{prefix}{key}.")
@@ -86,7 +86,7 @@ def log_data(panel: Panel, *, sales: str) -> str:
 
 
 def describe_data(panel: Panel, *, sales: str, fingerprint: str) -> dict[str, object]:
-    """Says what a model version was computed on, as the version carries it; passwords are left out."""
+    """Describes the data of a model version, as stored in the version; passwords are left out."""
     return {
         "fingerprint": fingerprint,
         "source": redact_url(sales),
@@ -108,7 +108,7 @@ def fingerprint(panel: Panel) -> str:
 
 
 def code_tags(root: Path) -> dict[str, str]:
-    """Names the code that runs: the commit, and whether files differ from it; the package's version without git."""
+    """Identifies the running code: commit, and whether files differ from it; without git, the package's version."""
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"code_version": importlib.metadata.version("pricing") if _installed("pricing") else "unknown"}

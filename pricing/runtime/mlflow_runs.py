@@ -1,6 +1,6 @@
-"""The MLflow run around a job: where it is recorded, under which parent, and how it ends, whatever happens.
+"""Open the MLflow run around a job, under its experiment and parent, and always end it, FINISHED or FAILED.
 
-Also whether the tracking store can be reached, asked within seconds where MLflow would retry for minutes.
+Also check that the tracking store is reachable (fails in seconds; MLflow itself retries for minutes).
 """
 
 import http.client
@@ -37,11 +37,11 @@ EXPERIMENT = "pricing"
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
 _SECONDS = 5
-_DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow knows, besides the file of sqlite
+_DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow supports, besides SQLite
 
 
 def connect() -> str:
-    """Points MLflow at the tracking store, for this process and those it starts, and returns its address.
+    """Checks the tracking store, sets it in MLflow for this process and those it starts, and returns its URI.
 
     Raises:
         RegistryError: A tracking server or database is named and does not answer within 5 seconds, or cannot be one.
@@ -92,7 +92,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
 
 
 def explain_failure(run_id: str, reason: str) -> None:
-    """Writes into a run why it failed. A store that does not answer is only logged: the first error stays visible."""
+    """Records in a run why it failed. A store that does not answer is only logged: the first error stays visible."""
     try:
         mlflow.set_tracking_uri(tracking_uri())
         client = MlflowClient()
@@ -103,19 +103,19 @@ def explain_failure(run_id: str, reason: str) -> None:
 
 
 def write_note(words: str) -> None:
-    """Writes what came of the active run where the run's page shows it first."""
+    """Sets the active run's description, which MLflow shows first."""
     mlflow.set_tag(MLFLOW_RUN_NOTE, words)
 
 
 def name_run(words: str) -> None:
-    """Names the active run after what came of it, so that a list of runs reads as a history."""
+    """Names the active run after its outcome, so that a list of runs reads as a history."""
     run = mlflow.active_run()
     if run is not None:
         MlflowClient().update_run(run.info.run_id, name=words)
 
 
 def child_environment(run: Run) -> dict[str, str]:
-    """Makes the environment for a job that this run's job starts by command: its run becomes a child of this one."""
+    """Makes the environment for a job that is started as a subprocess: its run becomes a child of this one."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
     environment["MLFLOW_TRACKING_URI"] = tracking_uri()
     environment["MLFLOW_EXPERIMENT_ID"] = run.info.experiment_id
@@ -126,7 +126,7 @@ def child_environment(run: Run) -> dict[str, str]:
 
 
 def describe(error: BaseException) -> str:
-    """Says in one sentence why a job ended."""
+    """Describes in one sentence why a job ended."""
     if isinstance(error, Terminated):
         return "stopped by SIGTERM"
     if isinstance(error, KeyboardInterrupt):
@@ -172,7 +172,7 @@ def _experiment() -> str:
 
 
 def _artifacts(experiment: str) -> str | None:
-    """Puts artifacts beside a local database, which would have them under ./mlruns of the folder a job starts in."""
+    """The artifact folder beside a local database; MLflow would use ./mlruns of the working directory."""
     uri = tracking_uri()
     if not uri.startswith(SQLITE):
         return None
@@ -181,10 +181,10 @@ def _artifacts(experiment: str) -> str | None:
 
 
 def _close_abandoned(experiment_id: str) -> None:
-    """Ends runs that nobody is left to end.
+    """Marks runs as FAILED whose process is gone.
 
-    After a kill -9 or a power cut no process remains; and `mlflow run` leaves a run for ever in RUNNING when it
-    cannot build the environment.
+    That happens after a kill -9 or a power cut; and `mlflow run` leaves a run in RUNNING for ever when it cannot
+    build the environment.
     """
     client = MlflowClient()
     for run in client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=100):
@@ -213,7 +213,7 @@ def _end(status: str) -> None:
 
 
 def probe(uri: str) -> None:
-    """Asks a tracking server or database once; an address of another kind, which MLflow knows or refuses, passes.
+    """Checks that a tracking server or database is reachable; a URI of another kind is left to MLflow.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.

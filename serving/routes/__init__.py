@@ -1,1 +1,1 @@
-"""The routes of the service, one module for each kind of question."""
+"""The routes of the service: pricing, explain and simulate, catalogue, health."""

@@ -1,4 +1,4 @@
-"""The routes that say what is served: products, their elasticity, the model, the strategies."""
+"""Routes that describe what is served: products, their elasticity, the model, the strategies."""
 
 import datetime as dt
 import math
@@ -23,7 +23,7 @@ _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")
 
 
 def endpoints(service: Service) -> list[Endpoint]:
-    """The routes that say what is served."""
+    """The endpoints that describe what is served."""
     shelf = Catalogue(service)
     return [
         Endpoint("GET", "/products", shelf.products, "Every product the model knows.", Products, query=_CATEGORY),
@@ -42,13 +42,13 @@ def endpoints(service: Service) -> list[Endpoint]:
 
 
 class Catalogue:
-    """Answers questions about what is served."""
+    """Handlers of these routes."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def products(self) -> bytes:
-        """Every product, or those of one category."""
+        """Lists every product, or those of one category."""
         served = self._service.champion.served
         category = request.args.get("category")
         if served.version is None or category is not None:
@@ -58,7 +58,7 @@ class Catalogue:
         return served.memory["products"]
 
     def elasticity(self, product_id: str) -> Elasticity:
-        """The elasticity of one product."""
+        """Returns the elasticity of one product."""
         served = self._service.champion.served
         row = find_row(served, product_id)
         if served.version is None:
@@ -71,7 +71,7 @@ class Catalogue:
         return elasticity_of(served.name, served.version, row)
 
     def model(self) -> ModelInfo:
-        """What answers now."""
+        """Describes the served version and the follower's status."""
         served = self._service.champion.served
         version = served.version
         return ModelInfo(
@@ -90,7 +90,7 @@ class Catalogue:
         )
 
     def strategies(self) -> Strategies:
-        """The configured strategies."""
+        """Lists the configured strategies."""
         decision = self._service.champion.served.config.decision
         found = []
         for name, settings in decision.strategies.items():
@@ -128,7 +128,7 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
 
 
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
-    """What is known of the elasticity of each of the products `rows`, by the fields' names."""
+    """How well the elasticity of each product in `rows` is known: one dict of fields per product."""
     columns = known_of(version.demand, rows)
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
@@ -140,7 +140,7 @@ def _rounded_shares(version: LoadedVersion) -> dict[str, float]:
 
 
 def _source(version: LoadedVersion, row: int) -> Literal["model", "category"]:
-    """Whose history stands behind a product's elasticity: its own, or while that is short, its category's."""
+    """Whether an elasticity comes from the product's own history or, while that is short, its category's."""
     listed = np.array([float(version.facts.list_price[row])])
     day = np.array([version.demand.state_date], dtype="datetime64[D]")
     one, nothing = np.ones(1), np.zeros(1)
@@ -158,7 +158,7 @@ def _source(version: LoadedVersion, row: int) -> Literal["model", "category"]:
 
 
 def state_age(served: Served, today: dt.date) -> int | None:
-    """Days since the last day that the served model has read."""
+    """Days since the last day that the served model has read; None without a model."""
     return None if served.version is None else (today - served.version.demand.state_date).days
 
 

@@ -1,4 +1,4 @@
-"""The routes for people who ask why and what if: /explain and /simulate. Nothing they price is logged."""
+"""Routes that explain prices and simulate others: /explain and /simulate. Nothing they price is logged."""
 
 import contextlib
 from collections.abc import Callable
@@ -75,7 +75,7 @@ class SimulateRequest(Strict):
 
 
 def endpoints(service: Service) -> list[Endpoint]:
-    """The routes for people."""
+    """The endpoints /explain and /simulate."""
     study = Study(service)
     return [
         Endpoint(
@@ -101,7 +101,7 @@ def endpoints(service: Service) -> list[Endpoint]:
 
 
 class Study:
-    """Answers why and what if."""
+    """Handlers of /explain and /simulate."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -123,7 +123,7 @@ class Study:
         return _answer(explanation, served, asked)
 
     def simulate(self) -> Simulation:
-        """Tries prices and strategies."""
+        """Simulates given prices and strategies."""
         asked = body_of(SimulateRequest)
         today = self._service.now().date()
 
@@ -136,7 +136,7 @@ class Study:
         return simulation.model_copy(update={"held_out": held, "price_test": draw is not None and not held})
 
     def _as_priced(self, product_id: str, study: Callable[[Served], Studied]) -> tuple[Served, Studied]:
-        """Studies a product by the version that prices it; where the challenger fails, the champion answers.
+        """Applies `study` to the version that prices a product; to the champion where the challenger fails.
 
         Raises:
             ProblemError: The request cannot be priced.
@@ -173,6 +173,6 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
 
 
 def _grade(elasticity: Elasticity, *, holds_only: bool) -> Meaning:
-    """The grade of an elasticity in words, and that the version holds all prices where it does."""
+    """The grade of an elasticity in words, with a note where the version holds all prices."""
     meaning = MEANINGS[elasticity.grade]
     return Meaning(code=elasticity.grade, meaning=f"{meaning}; {HOLDS_ONLY_MEANING}" if holds_only else meaning)

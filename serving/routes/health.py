@@ -1,4 +1,4 @@
-"""The routes that orchestrators and Prometheus call: alive, ready, metrics."""
+"""Routes for orchestrators and Prometheus: liveness, readiness, metrics."""
 
 import math
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from serving.service import PATIENCE_SECONDS, Service
 
 
 def endpoints(service: Service) -> list[Endpoint]:
-    """The routes that watch over the service."""
+    """The endpoints for health and metrics."""
     nurse = Nurse(service)
     return [
         Endpoint("GET", "/health/live", nurse.live, "Whether the process answers at all.", Live, scope=None),
@@ -41,13 +41,13 @@ def endpoints(service: Service) -> list[Endpoint]:
 
 
 class Nurse:
-    """Says how the service is."""
+    """Handlers of the health and metrics routes."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def live(self) -> Live:
-        """Answers."""
+        """Returns ok: the process answers."""
         return Live(status="ok")
 
     def ready(self) -> Ready:
@@ -71,7 +71,7 @@ class Nurse:
         return Ready(status="ok", model_version=served.name, following=self._service.follow())
 
     def metrics(self) -> Response:
-        """The counts of all workers, this one's at this moment."""
+        """Returns the metrics of all workers; this worker's are up to date."""
         service = self._service
         service.tick(patience=PATIENCE_SECONDS)
         following = service.champion.following

@@ -1,4 +1,4 @@
-"""The routes that price: one request, or a batch answered by one version. A price always comes."""
+"""Routes that price: /get_price one request, /get_prices a batch. Every valid request gets a price."""
 
 import datetime as dt
 import json
@@ -39,7 +39,7 @@ DRY_RUN = {
 
 
 def endpoints(desk: "Desk") -> list[Endpoint]:
-    """The routes that price."""
+    """The endpoints /get_price and /get_prices."""
     return [
         Endpoint(
             "POST",
@@ -65,7 +65,7 @@ def endpoints(desk: "Desk") -> list[Endpoint]:
 
 
 class Desk:
-    """Answers requests for prices."""
+    """Handlers of the pricing routes."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -91,12 +91,12 @@ class Desk:
         """Prices the request in a body.
 
         Raises:
-            ProblemError: The body is no such request.
+            ProblemError: The body is no valid request.
         """
         asked = parse(PriceRequest, sent)
         served = self._service.champion.answers(asked.product_id)
         try:
-            with self._turn:  # NumPy lets go of Python's lock again and again, and threads would hand it to and fro
+            with self._turn:  # NumPy releases the GIL often, and threads would lose time in switching
                 (answer,) = self._answers.price(served, [asked])
         except RequestError as error:
             raise from_request_error(error) from error
@@ -108,7 +108,7 @@ class Desk:
     def many(self, body: bytes, *, dry: bool = False) -> bytes:
         """Prices every request in a body, in order, by one version; a bad item becomes an error in its place.
 
-        The items whose products are the challenger's are priced by that one, all of them.
+        All items whose products are in the challenger's share are priced by the challenger.
 
         Raises:
             ProblemError: The body is no batch, or too large a one.
@@ -153,7 +153,7 @@ class Desk:
     def record(
         self, served: Served, asked: list[PriceRequest], detailed: list[Detailed], *, bodies: list[bytes]
     ) -> None:
-        """Logs and counts what was decided, and lets the challenger's shadow follow; `bodies` are the answers."""
+        """Logs and counts decisions, and queues the requests for shadow pricing; `bodies` are the responses."""
         at = self._service.now()
         trials = [self._trial(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
         lines = zip(asked, detailed, trials, bodies, strict=True)
@@ -168,11 +168,11 @@ class Desk:
             self.shadow.follow(challenger, asked)
 
     def _in_the_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
-        """Prices by the challenger for the log alone, under the strategies that the champion's trial dealt."""
+        """Prices by the challenger for the log only, with the strategies that the champion's strategy test assigned."""
         arms = self._service.champion.served.arms
         try:
             answers = self._answers.attempt(challenger, asked, arms=arms)
-        except RequestError:  # the challenger's configuration may know less than the champion's
+        except RequestError:  # the challenger's configuration may lack a strategy
             if len(asked) > 1:
                 for item in asked:
                     self._in_the_shadow(challenger, [item])
@@ -188,11 +188,11 @@ class Desk:
         metrics.count("pricing_shadow", challenger.name, by=len(asked))
 
     def _trial(self, served: Served, asked: PriceRequest, answer: Detailed) -> str | None:
-        """The trial and arm that answered a request: a challenger's number, or a strategy.
+        """The test and arm that priced a request; the arm is a challenger's number or a strategy.
 
-        None when it named a strategy itself, or its product is outside every trial or held out of pricing.
+        None when it named a strategy itself, or its product is in no test or held out of pricing.
         """
-        if "holdout" in answer.decision.reasons:  # the list may be another one by now
+        if "holdout" in answer.decision.reasons:  # the list may have changed since
             return None
         if served.canary:
             return f"{CHALLENGER}/{served.name}" if answer.decision.model_version == served.name else None
@@ -207,10 +207,10 @@ class Desk:
             return from_request_error(error)
 
     def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
-        """The body's requests; an item that cannot be read is the problem that its place will show."""
+        """Reads the body's requests; an invalid item becomes the error to return in its place."""
         limit = self._service.settings.config.serving.batch_limit
         items = sent_in(body)
-        if len(items) > limit:  # before anyone looks for what is wrong with each of them
+        if len(items) > limit:  # before items are validated one by one
             raise ProblemError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(items)} requests in one batch, and {limit} is the most"
             )
@@ -238,7 +238,7 @@ def entry(
     body: bytes | None = None,
     shadow: bool = False,
 ) -> Entry:
-    """The line of the decision log for an answer; `body` is its decision as JSON, where that was encoded already."""
+    """Makes the log entry of an answer; `body` is its decision as JSON, where that was encoded already."""
     return Entry(
         request=asked,
         decision=answer.decision,
@@ -263,11 +263,11 @@ def _as_item(problem: ProblemError) -> bytes:
     return json.dumps({"error": problem.body()}).encode()
 
 
-_FAULTS = 1000  # of a batch that are listed, besides the first of each item
+_FAULTS = 1000  # listed for a whole batch, besides the first of each item
 
 
 def sent_in(body: bytes) -> Sequence[object]:
-    """The items of a batch: requests, or where some are bad, all as they were sent.
+    """Reads the items of a batch: requests, or where any is invalid, all as plain JSON values.
 
     Raises:
         ProblemError: The body as a whole is no batch.
@@ -279,7 +279,7 @@ def sent_in(body: bytes) -> Sequence[object]:
 
 
 def one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:
-    """Reads the items of a batch one by one, where they were not read together."""
+    """Validates the items of a batch one by one, where they were not read together."""
     room = _FAULTS
     items: list[PriceRequest | ProblemError] = []
     for item in sent:
@@ -296,7 +296,7 @@ def one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:
 
 
 def _as_sent(body: bytes, error: ValidationError) -> list[object]:
-    """The items of a batch of which some are bad, as they were sent.
+    """Reads the items of a batch with invalid ones, as plain JSON values.
 
     Raises:
         ProblemError: The body as a whole is no batch.

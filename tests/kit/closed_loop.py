@@ -1,4 +1,4 @@
-"""A shop whose prices come back as its sales: nights of refresh, price and sell, with what they really earn."""
+"""A closed loop on a shop with known demand: nights of refresh, price and sell, and the profit really earned."""
 
 import datetime as dt
 from collections.abc import Callable, Collection
@@ -25,7 +25,7 @@ NEEDED = ("date", "product_id", "units_sold", "price")
 OPTIONAL = ("list_price", "unit_cost", "comp_price", "stock", "is_promo")
 START = np.datetime64("2024-01-01")  # a Monday
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
-LADDER = (0.85, 0.9, 0.95, 1.0, 1.0)  # what persons charge in an ordinary week, × list price
+LADDER = (0.85, 0.9, 0.95, 1.0, 1.0)  # prices that people charge in an ordinary week, × list price
 RECENT = 60  # days of rows that a night reads
 WEEK = np.array([0.9, 0.9, 0.9, 1.0, 1.1, 1.2, 1.0])  # demand by weekday
 AMPLE = 1e6
@@ -33,12 +33,12 @@ AMPLE = 1e6
 
 @dataclass(frozen=True)
 class Shop:
-    """Products whose demand is known to the last unit: level × (price / list price) ^ −elasticity × weekday.
+    """Products with known demand: level × (price / list price) ^ −elasticity × weekday.
 
     Attributes:
         elasticity: (product,) size of the elasticity.
         margin: (product,) true margin at list price, fraction of it.
-        list_price: (product,) what persons take for the regular price, currency units.
+        list_price: (product,) regular price as people set it, currency units.
         level: (product,) mean units a day at list price.
         size: Size of the negative binomial of what is sold; None sells the mean itself.
     """
@@ -71,7 +71,7 @@ class Shop:
         return earned
 
     def persons_prices(self, days: int, rng: np.random.Generator) -> Floats:
-        """(day, product) what persons charged: another rung in most weeks, in the last week the list price."""
+        """(day, product) prices that people charged: drawn from LADDER each week, in the last week the list price."""
         weeks = rng.choice(LADDER, size=(-(-days // 7), len(self.level)))
         weeks[-1] = 1.0
         prices: Floats = np.round(np.repeat(weeks, 7, axis=0)[:days] * self.list_price, 2)
@@ -98,12 +98,12 @@ class Shop:
 
 @dataclass(frozen=True)
 class Nights:
-    """What a loop did. Arrays are (night, product) unless said otherwise.
+    """The result of a loop. Arrays are (night, product) unless said otherwise.
 
     Attributes:
         price: Prices charged.
         earned: Money expected over the true cost.
-        held: (product,) what the last price of persons would have earned over all nights.
+        held: (product,) what the last price of the history would have earned over all nights.
         anchor: (product,) the anchor that the prices started with.
         decisions: Every night's decisions.
     """
@@ -150,19 +150,19 @@ def run_nights(
     echo: bool = False,
     seed: int = 0,
 ) -> Nights:
-    """A history that persons priced, then nights of refresh, price and sell.
+    """Runs a history that people priced, then nights of refresh, price and sell.
 
     Args:
-        shop: Whose prices come back as its sales.
+        shop: The shop that charges the prices.
         config: The platform's configuration.
-        learn: Makes a demand of the persons' history and its anchors.
+        learn: Makes a demand model from the history and its anchors.
         refresh: Carries it forward over a panel of recent days.
         columns: Optional columns that the sales have.
-        history: Days that persons priced.
+        history: Days that people priced.
         nights: Days that the platform prices.
-        anchored: Whether panels are built with anchors; without them the platform feeds on its own prices.
-        echo: Whether the shop's system fills `list_price` with the price that it was told.
-        seed: Of the persons' prices and the sales.
+        anchored: Whether panels are built with anchors; without them the platform learns from its own prices.
+        echo: Whether the shop's system fills `list_price` with the platform's price.
+        seed: Of the history's prices and the sales.
     """
     rng = np.random.default_rng(seed)
     known = [*NEEDED, *columns]
@@ -205,7 +205,7 @@ def _requests(shop: Shop, day: int, *, stocked: bool) -> list[PriceRequest]:
 
 
 class KnownExactly:
-    """The shop's own demand: one possible truth, which is the truth, whatever the platform takes for the list price."""
+    """The shop's true demand without uncertainty, whatever the platform takes for the list price."""
 
     def __init__(self, shop: Shop) -> None:
         self.product_ids = shop.product_ids
@@ -213,7 +213,7 @@ class KnownExactly:
         self._shop = shop
 
     def grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
-        """Demand at candidate prices, without doubt."""
+        """Demand at candidate prices."""
         shop, product = self._shop, offers.product
         relative = prices / shop.list_price[product, None]
         usual = shop.level[product, None] * relative ** -shop.elasticity[product, None]
@@ -232,8 +232,8 @@ class KnownExactly:
         )
 
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
-        """No event lifts it."""
+        """Returns no event."""
         return ()
 
     def single(self, *, candidates: int) -> None:
-        """Every request is a batch."""
+        """Offers no single-request fast path."""

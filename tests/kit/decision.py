@@ -1,4 +1,4 @@
-"""What the tests of decisions share: demand of constant elasticity, facts of a few products, a configuration."""
+"""Fixtures for tests of decisions: demand of constant elasticity, facts of a few products, a configuration."""
 
 import copy
 import datetime as dt
@@ -27,7 +27,7 @@ def _defaults() -> dict[str, Any]:
 def config(**decision: Any) -> Config:
     """The default configuration with some keys of its decision section replaced; `guardrails` are merged.
 
-    Prices are free to move as far as the band, so that a test sees what a decision wants.
+    The largest move and the range of past prices are off, so that a test sees the decision itself.
     """
     values = copy.deepcopy(_defaults())
     guardrails = decision.pop("guardrails", {})
@@ -62,11 +62,11 @@ class ConstantElasticity:
         return DemandGrid(first, first * offers.periods[:, None, None], size, size, self.weight, source, grade)
 
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
-        """No event lifts it."""
+        """Returns no event."""
         return ()
 
     def single(self, *, candidates: int) -> None:
-        """Every request is a batch."""
+        """Offers no single-request fast path."""
 
 
 def facts(**columns: Any) -> ProductFacts:

@@ -65,7 +65,7 @@ def make_weights(*, units: int = 8, categories: int = 2, seed: int = 1) -> dict[
 
 
 def make_norms(panel: Panel) -> Norms:
-    """Elasticity −2 for everyone."""
+    """Norms with elasticity −2 for all products."""
     products = len(panel.product_ids)
     return Norms(
         usual_price=np.full(products, 10.0, np.float32),

@@ -1,4 +1,4 @@
-"""What tests of experiments share: small sales, settings that train in seconds, and a place of their own."""
+"""Fixtures for tests of MLflow jobs: small sales, settings that train in seconds, a folder of their own."""
 
 import os
 import shutil
@@ -48,9 +48,9 @@ FOREIGN = (
 
 
 def write_sales(path: Path, *, products: int = 6, days: int = 130, seed: int = 3, moves: bool = True) -> Path:
-    """Sales of a simulated market; without moves of prices there are no elasticities to learn, which halves a training.
+    """Writes sales of a simulated market; without `moves` of prices there are no elasticities to learn.
 
-    For tests of what jobs do to each other, which no elasticity has a say in.
+    That halves a training, for tests of how jobs interact, where elasticities do not matter.
     """
     frame = simulate(MarketConfig(products=products, days=days, seed=seed)).frame()
     if not moves:
@@ -110,7 +110,7 @@ class Place:
 
 
 def moved(template: Path, folder: Path) -> Place:
-    """A place with all that happened in another one, whose folder every address in the database names."""
+    """Copies a place to another folder and rewrites that folder's path throughout the database."""
     shutil.copytree(template, folder, dirs_exist_ok=True)
     with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
         tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]
@@ -123,7 +123,7 @@ def moved(template: Path, folder: Path) -> Place:
 
 
 def cut_off_before(alias: str, *, folder: Path) -> dict[str, str]:
-    """Environment of a job that is killed, with its process group, when it is about to move an alias.
+    """Environment of a job that is killed, with its process group, just before it sets an alias.
 
     It must be started in a session of its own. Python itself runs `sitecustomize` at each start, in the jobs that a job
     starts, too.

@@ -1,4 +1,4 @@
-"""Sales of two categories whose only event is known to the decimal: what learnt lifts are held to."""
+"""Sales of two categories with an event whose true lift is known, to compare learnt lifts with."""
 
 import numpy as np
 

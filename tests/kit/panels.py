@@ -1,4 +1,4 @@
-"""Panels as the rows that they were built from."""
+"""Convert a panel back to the rows that it was built from."""
 
 import numpy as np
 import pandas as pd

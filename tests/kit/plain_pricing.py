@@ -1,4 +1,4 @@
-"""The slow, straightforward way to a price, request by request and node by node: what the fast way is compared with."""
+"""Reference implementation of pricing, slow and simple, request by request: the oracle for the fast one."""
 
 import math
 from statistics import NormalDist
@@ -16,7 +16,7 @@ POINTS = 40
 
 
 def plain_grid(reader: Reader, offers: Offers, prices: np.ndarray) -> DemandGrid:
-    """`forecast.grid`, worked out for one request after the other."""
+    """`forecast.grid`, computed for one request after the other."""
     parts = [_one(reader, offers, row, prices[row]) for row in range(len(prices))]
     first, until, first_size, until_size, source, grade = map(np.array, zip(*parts, strict=True))
     return DemandGrid(first, until, first_size, until_size, forecast.WEIGHT, source, grade)
@@ -81,7 +81,7 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
 
 
 def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:
-    """(node, candidate) expected sales of one request, interpolated between points worked out one by one."""
+    """(node, candidate) expected sales of one request, interpolated between points computed one by one."""
     top = math.log(max(mean[:, 0].max(), 1e-12))
     bottom = min(max(math.log(max(mean[:, -1].min(), 1e-12)), top - 9.0), top - 0.01)
     points = np.linspace(bottom, top, POINTS)
@@ -117,10 +117,10 @@ def _normal(z: float) -> float:
 
 
 def plain_worth(these: Circumstances, grid: DemandGrid, prices: np.ndarray, *, row: int, level: float) -> np.ndarray:
-    """(candidate,) what each price counts under the strategy margin, kept units worth their cost.
+    """(candidate,) the objective of each price under the strategy margin, unsold units worth their cost.
 
-    The mean of the worst part `level` of the log of its profit over that of the price nearest list, taken as normal; of
-    two costs that are as likely the worse.
+    The expected shortfall at `level` of half the log of its profit over that of the price nearest list, taken as
+    normal; the worse one of two equally likely costs.
     """
     stock = float(these.stock[row])
     sold = grid.until[row].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Promotions for tests: versions whose backtests pass or fail on purpose, and a registry that is a dictionary."""
+"""Fixtures for tests of promotions: versions whose backtests pass or fail on purpose, an in-memory registry."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pricing.errors import RegistryError
 from pricing.registry.version import LoadedVersion, Origin, pack
 from tests.kit.versions import make_demand, make_panel
 
-PERSONS = 100  # periods that persons priced, of every history
+PERSONS = 100  # first periods of every history, which people priced
 
 
 def figures(**changes: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def figures(**changes: Any) -> dict[str, Any]:
 
 
 def persons_anchors(panel: Panel) -> Anchors:
-    """The anchors of every version of one history, whenever it was packed: the platform was live from a day on."""
+    """The anchors of one history, the same for all its versions: the platform went live after PERSONS periods."""
     return Anchors.from_panel(panel.through(panel.dates[PERSONS - 1])).extended(panel)
 
 
@@ -48,7 +48,7 @@ def packed(
     demand: DemandModel | None = None,
     **changes: Any,
 ) -> LoadedVersion:
-    """A version whose weights depend on the seed, where none are given."""
+    """Packs a version; its weights depend on the seed unless `demand` is given."""
     panel = panel or make_panel()
     anchors = anchors or persons_anchors(panel)
     about = {"fingerprint": "f1", "source": "sales.csv", "last_date": str(panel.dates[-1]), **(data or {})}
@@ -72,7 +72,7 @@ class FakeVersion:
 
 @dataclass
 class FakeRegistry:
-    """Versions 1 to 9, three to a set of weights; fails on demand."""
+    """Versions 1 to 9, three to a set of weights; setting the alias `fails_at` fails once."""
 
     pointed: dict[str, str] = field(default_factory=dict)
     fails_at: str | None = None

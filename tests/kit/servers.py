@@ -72,7 +72,7 @@ def object_store(folder: Path, *, bucket: str) -> Iterator[dict[str, str]]:
             aws_secret_access_key="any",
             region_name="us-east-1",
         )
-        for _ in range(50):  # the volume server joins a moment after the door opens
+        for _ in range(50):  # the volume server joins shortly after the port opens
             try:
                 client.create_bucket(Bucket=bucket)
                 client.put_object(Bucket=bucket, Key="hello", Body=b"1")
@@ -92,7 +92,7 @@ def running(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Iterator[None]:
-    """A server process started in `folder`, once `ready` answers, and until the end of the block."""
+    """Runs a server process in `folder`: waits until `ready` answers, ends it after the block."""
     # `mlflow models serve` looks its own server program up there, also when the environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     values = {**os.environ, "PATH": path, **(environment or {})}

@@ -1,4 +1,4 @@
-"""An application for tests: a version from tests/kit/versions.py, a PRICING_HOME of its own, a clock that stands."""
+"""An application for tests: a version from tests/kit/versions.py, a PRICING_HOME of its own, a fixed clock."""
 
 import datetime as dt
 import shutil
@@ -37,7 +37,7 @@ class Shop:
         return self.client.post("/get_price", json=asked)
 
     def point_at(self, folder: Path, *, version: str) -> None:
-        """Does the follower's work: puts a version where the workers look for it."""
+        """Points the workers at a version, as the follower does."""
         point_at(self.settings, folder, version=version)
         self.service.tick()
 
@@ -67,7 +67,7 @@ def open_shop(
 
 
 def challenge(settings: Settings, folder: Path, *, version: str) -> None:
-    """Does the follower's work for a challenger."""
+    """Points the workers at a challenger, as the follower does."""
     name = f"{version}-1"
     shutil.copytree(folder, settings.places.versions / name, dirs_exist_ok=True)
     write_pointer(settings.places.challenger, Pointer(version, 1, name))

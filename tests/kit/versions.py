@@ -128,7 +128,7 @@ def make_version(
 def with_feast(demand: DemandModel, *, date: str, lift: float = 0.3, sd: float = 0.06) -> DemandModel:
     """The model with one event, the Feast on `date`, that lifts the demand of all categories on it and the day before.
 
-    States stay as they are: they have read no day of it.
+    States stay as they are: they contain no day of it.
     """
     day, start = np.datetime64(date), demand.encoded.tail.dates[0].astype("datetime64[D]")
     dates = start + np.arange(len(demand.encoded.tail.dates) + len(demand.holidays) - 1)
