@@ -215,7 +215,7 @@ class Breach:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict on one score window.
+    """Result of judging one score window.
 
     Attributes:
         score: Its scores.
