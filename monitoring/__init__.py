@@ -1,1 +1,1 @@
-"""The program that watches decisions and outcomes."""
+"""Monitor decisions and outcomes: scores, drift, alerts, retraining."""

@@ -1,4 +1,4 @@
-"""The entry point `monitor`: reads, looks, writes pages and an MLflow run, then does what the rules say."""
+"""Entry point `monitor`: evaluate decisions, write reports and an MLflow run, then start jobs and send alerts."""
 
 import argparse
 import datetime as dt
@@ -51,7 +51,7 @@ EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one monitoring run; returns the exit code."""
+    """Runs monitoring once; returns the exit code."""
     return run_main(_monitor, argv)
 
 
@@ -109,7 +109,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         _say(seen, outcome=outcome, out=out, run=run.info.run_id)
         print(f"done: {deed.text}")
         if acting:
-            # The report is written by now, so a door that fails costs nothing but itself.
+            # The report is written by now, so a failed delivery loses nothing else.
             failures = [*deed.failures, *_publish(figures, config)]
             link = str(out / "summary.html")
             failures += _tell(outcome, deed, seen=seen, config=config, memory=memory, link=link)
@@ -119,7 +119,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
 
 
 def job_options() -> Options:
-    """Makes the parser of `python -m monitoring`."""
+    """Builds the parser of `python -m monitoring`."""
     parser = Options(
         "python -m monitoring",
         "Compares decisions with the sales that followed, reports drift and decay, and says what to do.",
@@ -152,7 +152,7 @@ def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors 
 def _decide(
     seen: Watch, memory: Memory, config: MonitoringConfig, *, now: dt.datetime, claims: bool
 ) -> tuple[Outcome, int | None]:
-    """What is due, and the number of the job that this run alone may start then."""
+    """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
     runs, night = retrainings(), refreshed_by_night()
     situation = evaluate.situation(seen, now=now, config=config)
 
@@ -163,7 +163,7 @@ def _decide(
 
 
 def _holdout(options: argparse.Namespace, seen: Watch) -> Holdout | None:
-    """Who is held out; the day that pricing began is kept only where this run acts, on the platform's own log."""
+    """Returns the holdout; stores the first day of pricing only when this run acts, on the platform's own log."""
     own = options.act == "true" and options.decisions is None
     first = holdout.first_day(seen.joined.frame)
     return holdout.since(holdout_file(pricing_home()), first, keep=own)
@@ -244,7 +244,7 @@ MOST_CATEGORIES = 15
 
 
 def tell_week(panel: Panel, seen: Watch, *, holdout: Holdout | None) -> Week:
-    """Adds up the newest week, the one before, each category, and what pricing earned in the newest four weeks."""
+    """Computes business figures of the newest week, the week before and each category, and the gain over 28 days."""
     everything = np.ones(len(panel.product_ids), dtype=bool)
     spans = weeks(panel)
     name, newest = spans[-1]

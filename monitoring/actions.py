@@ -1,4 +1,4 @@
-"""Doing what the rules decided: the job is started once, and people are told what was found and what was done."""
+"""Carry out the monitoring decision: start the due job once, track how it ended, and send alerts."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ TODO = {
 
 @dataclass(frozen=True)
 class Deed:
-    """What was done, in words, whether all of it worked, and whether a job that was started has ended well."""
+    """Result of an action: description, failures, and whether a started job ended successfully."""
 
     text: str
     failures: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Deed:
 
 @dataclass(frozen=True)
 class Repeat:
-    """When the same alert may go out again, and what it links to."""
+    """Current time, hours before the same alert is repeated, and the link in the alert."""
 
     now: dt.datetime
     hours: float
@@ -43,19 +43,19 @@ class Repeat:
 
 
 def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime, lock_hours: float) -> list[Finding]:
-    """Learns how jobs ended that an earlier monitoring run started.
+    """Records how jobs ended that earlier monitoring runs started.
 
-    A job whose end nobody can tell, since its door does not answer or never gave a handle, counts as failed once it is
-    older than `lock_hours`, so that it stands in the way of no other for good.
+    A job whose status cannot be read (launcher unreachable, or no handle) counts as failed once it is older than
+    `lock_hours`, so that it does not block other jobs forever.
 
     Returns:
-        Jobs whose end is not known.
+        Findings on jobs whose status is unknown.
     """
     findings = []
     for job, handle, started in memory.running():
         hours = (now - started).total_seconds() / 3600
         try:
-            # Without a handle another run is just opening the door.
+            # Without a handle, another run may be starting this job right now.
             known = door is not None and bool(handle)
             ended = door.ended(handle) if door is not None and handle else None
             trouble = "it has no handle" if door is not None else "monitoring.trigger is none"
@@ -74,7 +74,7 @@ def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime, lock_hours
 
 
 def left_to_the_night(outcome: Outcome) -> Deed:
-    """What is said within a nightly job without a trigger: that job itself does what is due."""
+    """Returns the result of a run inside the nightly job, which itself starts what is due."""
     return Deed(f"a {outcome.action} is due, and the nightly job that this run belongs to does it next")
 
 
@@ -87,15 +87,15 @@ def start(
     step_days: int = 1,
     job: int | None = None,
 ) -> Deed:
-    """Starts the job that the outcome asks for and, on this machine, waits for its end.
+    """Starts the job that the outcome requires; waits for it when it runs on this machine.
 
     Args:
-        outcome: What the rules say.
-        door: What starts jobs; None for none.
-        memory: Keeps that it was started.
-        now: This moment.
-        step_days: Days in a period of the sales, in which a job takes its half-life.
-        job: Its number in the memory, where it is noted there already.
+        outcome: Decision of the rules.
+        door: Launcher; None starts nothing.
+        memory: Store that records the job.
+        now: Current time.
+        step_days: Days per period of the sales; converts the half-life to periods.
+        job: The job's number in the store, when it is recorded there already.
     """
     if outcome.action in ("none", "page"):
         return Deed("nothing was started")
@@ -120,12 +120,12 @@ def start(
 
 
 def half_life(outcome: Outcome, *, step_days: int) -> float | None:
-    """The half-life that the outcome asks for, in periods of the sales."""
+    """Returns the outcome's recency half-life, in periods of the sales."""
     return None if outcome.half_life_days is None else outcome.half_life_days / step_days
 
 
 def with_champion(deed: Deed, *, before: str, after: str) -> Deed:
-    """The deed with what came of it: the version that serves now, when a job of this run has ended."""
+    """Adds the champion before and after to the result text, when a job of this run has ended."""
     if not deed.ended:
         return deed
     if UNKNOWN in (before, after):
@@ -137,7 +137,7 @@ def with_champion(deed: Deed, *, before: str, after: str) -> Deed:
 def tell(
     outcome: Outcome, deed: Deed, *, watch: Watch, doors: Sequence[AlertDoor], memory: Memory, repeat: Repeat
 ) -> list[str]:
-    """Sends an alert unless all is well or the same one went out lately. Returns what could not be delivered."""
+    """Sends an alert if one is due and was not sent recently; returns the errors of notifiers that failed."""
     alert = compose(outcome, deed, watch=watch, link=repeat.link)
     if alert is None or not memory.due(alert.key, every_hours=repeat.hours, now=repeat.now):
         return []
@@ -148,7 +148,7 @@ def tell(
 
 
 def compose(outcome: Outcome, deed: Deed, *, watch: Watch, link: str) -> Alert | None:
-    """Puts an outcome into an alert; None when there is nothing that anybody should know."""
+    """Builds the alert for an outcome; None when there is nothing to report."""
     if outcome.action == "none" and outcome.cause == "nothing" and not deed.failures:
         return None
     severity: Severity = "critical" if outcome.action == "page" or deed.failures else "warning"
@@ -167,7 +167,7 @@ def compose(outcome: Outcome, deed: Deed, *, watch: Watch, link: str) -> Alert |
 
 
 def _since(watch: Watch) -> dt.date:
-    """First day of the oldest window of the unbroken row of breaches that ends now; else of the newest window."""
+    """Returns the first day of the current run of consecutive windows in breach, or else of the newest window."""
     name = watch.verdicts[-1].score.name
     for verdict in reversed(watch.verdicts):
         if not verdict.breaches:

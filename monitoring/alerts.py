@@ -1,4 +1,4 @@
-"""An alert: what, since when, how bad, what the platform did, what to do; and the doors it may leave by."""
+"""Alert messages and notifiers that deliver them: log and webhook."""
 
 import datetime as dt
 import json
@@ -19,22 +19,22 @@ ATTEMPTS = 3
 
 
 class DeliveryError(PricingError):
-    """A door that took no alert, no metric or no command."""
+    """An alert, metric or job command that could not be delivered."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One message to people.
+    """A message to the operators.
 
     Attributes:
-        key: What it is about; the same key is not sent again for a while.
-        severity: How soon somebody should look.
-        what: What is the matter.
-        since: The day since which it has been so, or is known to be.
+        key: Identifies the problem; a key is not sent again for a configured time.
+        severity: Urgency.
+        what: The problem.
+        since: First day on which it is known to exist.
         how_bad: The figures.
-        done: What the platform did about it.
-        todo: What the reader should do.
-        link: Where more is to be read.
+        done: Action taken by the platform.
+        todo: Action required of the reader.
+        link: Link to the report.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Alert:
 
     @property
     def subject(self) -> str:
-        """One line, at most 100 characters: SNS takes no longer subject."""
+        """Subject line, at most 100 characters (the limit of SNS)."""
         line = f"[{self.severity}] {self.what}"
         return line if len(line) <= 100 else line[:99] + "…"
 
@@ -66,34 +66,34 @@ class Alert:
 
 
 class AlertDoor(Protocol):
-    """Somewhere that an alert goes."""
+    """Notifier: delivers alerts."""
 
     def send(self, alert: Alert) -> None:
-        """Sends it.
+        """Sends the alert.
 
         Raises:
-            DeliveryError: It did not get there.
+            DeliveryError: It was not delivered.
         """
         ...
 
 
 class LogDoor:
-    """The program's own log."""
+    """Notifier that writes to the program's log."""
 
     def send(self, alert: Alert) -> None:
-        """Logs the alert; always works."""
+        """Logs the alert; never fails."""
         level = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}[alert.severity]
         _log.log(level, "%s", alert.text.replace("\n", " | "))
 
 
 class WebhookDoor:
-    """Any address that takes a POST of one JSON object: the alert's fields, and `text` for chat programs."""
+    """Notifier that POSTs one JSON object to a webhook: the alert's fields, and `text` for chat programs."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def send(self, alert: Alert) -> None:
-        """Posts the alert, three times at most; a refusal (4xx) is not repeated."""
+        """Posts the alert, at most three times; a 4xx answer is not retried."""
         body = json.dumps({**asdict(alert), "text": f"{alert.subject}\n{alert.text}"}, default=str).encode()
         request = urllib.request.Request(self._url, data=body, headers={"Content-Type": "application/json"})
         trouble = ""
@@ -111,7 +111,7 @@ class WebhookDoor:
 
 
 def send_everywhere(alert: Alert, doors: Sequence[AlertDoor]) -> list[str]:
-    """Sends an alert through every door; one that fails hinders no other. Returns what failed, in words."""
+    """Sends an alert through every notifier, whether or not others fail; returns the error messages."""
     failures = []
     for door in doors:
         try:

@@ -1,4 +1,4 @@
-"""What pricing means for the shop: sales, margin, discounts, stock, and the gain over products on static prices."""
+"""Compute business figures: sales, margin, discounts, stock turns, and the gain over held-out products."""
 
 from dataclasses import dataclass
 
@@ -20,16 +20,16 @@ BEFORE_WINDOWS = 3
 
 @dataclass(frozen=True)
 class Line:
-    """The figures of one week, of the whole shop or of a category.
+    """Business figures of one week, of the whole shop or of a category.
 
     Attributes:
-        name: Whose.
+        name: "all", or the category.
         units: Units sold.
         revenue: In currency units.
         margin: Revenue less the cost of what was sold, in currency units.
         discount: How far prices paid lay below list prices, as a fraction of list.
         turns: Units sold as a fraction of the mean stock at opening; NaN where stock is unknown.
-        sold_out: Fraction of product days with a known stock that ended sold out.
+        sold_out: Fraction of product-days with a known stock that ended sold out.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Effect:
-    """What pricing earned against static prices.
+    """Effect of pricing on margin, against static prices.
 
     Attributes:
-        margin: Change of margin that is due to pricing, as a fraction, with its 95 % interval over products.
-        priced: Products priced.
-        held: Products held out.
-        text: The same in a sentence, or why nothing can be said.
+        margin: Change of margin due to pricing, as a fraction, with its 95 % interval over products.
+        priced: Number of products priced.
+        held: Number of products held out.
+        text: The same in a sentence, or why there is no estimate.
     """
 
     margin: Interval
@@ -83,7 +83,7 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
 
 
 def weeks(panel: Panel, *, count: int = 2) -> list[tuple[str, slice]]:
-    """The newest weeks, oldest first: their dates in words, and their periods."""
+    """Returns the newest weeks, oldest first: their dates as text, and their periods."""
     step = 7 // STEP_DAYS[panel.period]
     total = len(panel.dates)
     spans = [slice(max(0, total - step * back), total - step * (back - 1)) for back in range(count, 0, -1)]
@@ -96,17 +96,17 @@ def weeks(panel: Panel, *, count: int = 2) -> list[tuple[str, slice]]:
 def effect(
     panel: Panel, joined: pd.DataFrame, holdout: Holdout | None, *, window: int, rng: np.random.Generator
 ) -> Effect:
-    """Compares how margin changed for priced products with how it changed for held-out ones.
+    """Estimates the effect of pricing as a ratio of changes in margin: priced against held-out products.
 
-    Margin of the newest window against the time just before pricing began, per product. What priced products would
-    have earned at static prices is their margin before, times the change that the held-out products of the same volume
-    class saw. The interval comes from drawing products with replacement within groups and classes.
+    Margin per product in the newest window is compared with that just before pricing began. The margin of priced
+    products at static prices is estimated as their margin before, times the change of held-out products of the same
+    volume class. The interval is a bootstrap over products, stratified by group and class.
 
     Args:
         panel: Actual sales.
-        joined: `Joined.frame`; pricing began with its first day that was priced live, or where the holdout knows an
-            earlier one. In a replay of the past nothing is live, and its first day counts.
-        holdout: Who is held out, and since when anything was priced.
+        joined: `Joined.frame`; pricing began on its first live day, or earlier if the holdout says so. A replay of the
+            past has no live day; its first day counts.
+        holdout: The held-out products and the first day of pricing.
         window: Periods of the newest window.
         rng: Draws the products.
     """
@@ -158,7 +158,7 @@ def effect(
 
 
 def _margin(panel: Panel, periods: slice) -> NDArray[np.float64]:
-    """(product,) margin per period that has a row."""
+    """(product,) mean margin over the periods with a row."""
     seen = panel.present[:, periods]
     units = np.where(seen, panel.units_sold[:, periods], 0.0)
     each = units * np.nan_to_num(panel.price[:, periods] - panel.unit_cost[:, periods])
@@ -167,7 +167,7 @@ def _margin(panel: Panel, periods: slice) -> NDArray[np.float64]:
 
 
 def signed(value: float) -> str:
-    """A change in percent with its sign, a minus and no hyphen."""
+    """Formats a change in per cent with its sign; minus, not hyphen."""
     return f"{value:+.1%}".replace("-", "−")
 
 

@@ -1,4 +1,4 @@
-"""The decision log as a table: one row per decision that counts, and what was wrong with the others."""
+"""Read the decision log into a table: one row per valid decision, and findings on the others."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ def load_decisions(folder: Path, *, now: dt.datetime, archive: str | None = None
     """Reads the decision log in `folder`.
 
     Args:
-        folder: Where serving's workers write.
-        now: With a time zone; decisions from later than this come from a clock that is wrong.
-        archive: Where `serving.compact` puts older segments; beside `folder` by default.
+        folder: The serving workers' log folder.
+        now: Current time, with a time zone; later decisions come from a wrong clock.
+        archive: Where `serving.compact` moves older segments; beside `folder` by default.
 
     Raises:
         SourceError: There is no such folder, or a file in it cannot be opened.
@@ -40,12 +40,11 @@ def load_decisions(folder: Path, *, now: dt.datetime, archive: str | None = None
 
 
 def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, list[Finding]]:
-    """Makes the table of decisions, with the columns COLUMNS, in the order of the log.
+    """Builds the table of decisions, with the columns COLUMNS, in log order, and findings.
 
-    `date` is a timestamp, `at` has UTC, `reasons` are joined by a blank, the candidates are arrays; that of the
-    forecasts' sizes (of negative binomials) is empty in a log from before they were kept. A decision that stands in the
-    log twice, as when a segment was copied, comes once. Those with a wrong clock are counted and stay, but are not
-    `live`: made before the day they are for was over, by a clock that is not ahead of `now`.
+    `date` is a timestamp, `at` is in UTC, `reasons` are joined by spaces, candidates are arrays; the negative binomial
+    sizes are empty in logs of earlier releases. A decision logged twice, as when a segment was copied, appears once.
+    `live` marks decisions made before the end of the day they price, by a clock that is not ahead of `now`.
     """
     rows = []
     broken = 0
@@ -125,7 +124,7 @@ def _number(value: float | None) -> float:
 
 
 def _clocks(frame: pd.DataFrame, *, now: dt.datetime) -> list[Finding]:
-    """Clocks that disagree: with this machine's, with themselves, and with the day that is priced."""
+    """Finds clock problems: ahead of this machine, set back, or later than the day priced."""
     ahead = int(_ahead(frame, now=now).sum())
     ordered = frame.sort_values(["worker", "sequence"])
     back = ordered.groupby("worker")["at"].diff() < -pd.Timedelta(seconds=CLOCK_SECONDS)
@@ -159,9 +158,9 @@ def period_start(dates: "pd.Series[pd.Timestamp]", *, first: np.datetime64, days
 
 
 def in_force(frame: pd.DataFrame, *, by: Sequence[str] = ("product_id", "period")) -> "pd.Series[bool]":
-    """Marks, of several decisions for one product and period, the one that counted.
+    """Marks the decision in force among several for one product and period.
 
-    That is the last one made before the priced day ended; where all were made later, the last of them.
+    It is the last one made before the priced day ended; where all were made later, the last of them.
     """
     order = frame.assign(_late=_late(frame)).sort_values(
         ["_late", "at", "worker", "sequence"], ascending=[False, True, True, True]

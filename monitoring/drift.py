@@ -1,4 +1,4 @@
-"""The door to Evidently: compares two samples column by column, and writes the report. Nothing else imports it."""
+"""Detect drift column by column with Evidently and render its report. The only module that imports Evidently."""
 
 import json
 import logging
@@ -21,21 +21,21 @@ from pricing.arrays import Bools, Floats
 
 METHODS = {"numerical": "wasserstein", "categorical": "jensenshannon"}
 MOST_BLOCKS = 48
-# Below this distance nobody needs to care, however still the reference was (Evidently's own default is 0.1).
+# Smaller distances are ignored, however stable the reference (Evidently's default threshold is 0.1).
 LEAST_DISTANCE = 0.05
 LEAST_BLOCKS = 4
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where drift of one column begins.
+    """Drift threshold of one column.
 
     Attributes:
         column: The column.
         method: Evidently's name of the distance.
-        value: Distances above this are drift.
-        blocks: Blocks of the reference it was calibrated on.
-        typical: The median distance between such a block and the rest.
+        value: Distances above this count as drift.
+        blocks: Number of reference blocks that it was estimated from.
+        typical: Median distance between such a block and the rest.
     """
 
     column: str
@@ -48,20 +48,20 @@ class Threshold:
 def calibrate(
     reference: pd.DataFrame, watched: Watched, *, window: int, step_days: int, false_alarm: float
 ) -> Threshold | None:
-    """Finds the distance that a window without drift passes with probability `false_alarm`.
+    """Estimates the distance that a window without drift exceeds with probability `false_alarm`.
 
-    Blocks of `window` consecutive periods are taken out of the reference, each is compared with what is left, and the
-    upper prediction limit of these distances is the threshold: Student's t with half as many degrees of freedom as
-    there are blocks that do not overlap, since distances are skewed and neighbouring blocks alike. Consecutive periods
-    keep what samples of single rows would lose: that neighbouring days, and a product's own, resemble each other.
-    benchmarks/monitoring.md shows the false alarms and the power that come of it.
+    Blocks of `window` consecutive periods are taken out of the reference and each is compared with the rest. The
+    threshold is the upper prediction limit of these distances: Student's t with half as many degrees of freedom as
+    there are non-overlapping blocks, since distances are skewed and neighbouring blocks correlated. Blocks of
+    consecutive periods preserve the autocorrelation that sampling single rows would lose. False alarm rates and power
+    are measured in benchmarks/monitoring.md.
 
     Args:
         reference: From `samples.take`; rows without a value in the column are left out.
-        watched: Which column.
-        window: Periods of the window that will be judged.
-        step_days: Days in a period.
-        false_alarm: For this column alone.
+        watched: The column.
+        window: Periods of the window to be judged.
+        step_days: Days per period.
+        false_alarm: False alarm probability of this column alone.
 
     Returns:
         None when the reference holds fewer than four windows.
@@ -85,7 +85,7 @@ def calibrate(
 
 
 def distance(reference: "pd.Series[float]", current: "pd.Series[float]", *, kind: str) -> float:
-    """The distance as Evidently defines it.
+    """Computes the distance between two samples as Evidently defines it.
 
     Numerical: Wasserstein distance in standard deviations of the reference. Categorical: Jensen-Shannon distance,
     base e.
@@ -100,7 +100,7 @@ def distance(reference: "pd.Series[float]", current: "pd.Series[float]", *, kind
 
 
 def _wasserstein(values: Floats, inside: Sequence[Bools]) -> Floats:
-    """`distance` of each block from the rest, with one sort for all of them."""
+    """Returns the `distance` of each block from the rest, sorting only once."""
     order = np.argsort(values, kind="stable")
     ascending = values[order]
     steps = np.diff(ascending)
@@ -116,7 +116,7 @@ def _wasserstein(values: Floats, inside: Sequence[Bools]) -> Floats:
 
 
 def _jensen_shannon(codes: NDArray[np.integer], inside: Sequence[Bools]) -> Floats:
-    """`distance` of each block from the rest, over codes from 0."""
+    """Returns the `distance` of each block from the rest, for category codes from 0."""
     size = int(codes.max()) + 1
     distances = []
     for block in inside:
@@ -134,12 +134,12 @@ MISSING_RISE = 0.1
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """How far one column has moved.
+    """Drift result of one column.
 
     Attributes:
-        watched: The column and what it measures.
-        threshold: The method and where drift begins.
-        value: The distance between reference and current sample.
+        watched: The column and its definition.
+        threshold: Method and threshold.
+        value: Distance between reference and current sample.
     """
 
     watched: Watched
@@ -148,12 +148,12 @@ class ColumnDrift:
 
     @property
     def drifted(self) -> bool:
-        """True when the distance passes the threshold."""
+        """True when the distance exceeds the threshold."""
         return self.value > self.threshold.value
 
     @property
     def text(self) -> str:
-        """One line for people: what moved, by which method, how far beyond which threshold."""
+        """Result in one line: column, method, distance and threshold."""
         moved = "drifted" if self.drifted else "did not drift"
         return (
             f"{self.watched.column} ({self.watched.says}) {moved}: {self.threshold.method} distance {self.value:.3f}, "
@@ -163,12 +163,12 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """The outcome of one comparison.
+    """Result of a drift comparison.
 
     Attributes:
-        columns: What was compared.
-        findings: What was not, and why.
-        snapshot: Evidently's own result; None when nothing could be compared.
+        columns: Columns that were compared.
+        findings: Columns that were not, and why.
+        snapshot: Evidently's result; None when nothing could be compared.
     """
 
     columns: list[ColumnDrift]
@@ -176,22 +176,22 @@ class Drift:
     snapshot: Any
 
     def drifted(self, role: Role) -> list[str] | None:
-        """Names of the columns of a role that drifted; None when none of them could be compared."""
+        """Returns the drifted columns of a role; None when none of that role could be compared."""
         compared = [column for column in self.columns if column.watched.role == role]
         return [column.watched.column for column in compared if column.drifted] if compared else None
 
 
 def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float, min_rows: int) -> Drift:
-    """Compares the samples with Evidently, each column by its named method at its calibrated threshold.
+    """Compares the samples with Evidently, each column by its own method and estimated threshold.
 
-    A column without values, with too few of them, or without a reference long enough is a finding and is left out of
-    the report: Evidently cannot be asked about it, and silence would look like a pass.
+    A column with no or too few values, or with too short a reference, is left out of the report and becomes a finding,
+    since its absence would look like a pass.
 
     Args:
         samples: From `samples.take`.
         window: Periods of the current sample.
-        step_days: Days in a period.
-        false_alarm: Chance aimed at that any column alarms on one window without drift; shared out evenly.
+        step_days: Days per period.
+        false_alarm: Target probability of any false alarm in one window; split evenly over the columns.
         min_rows: Values below which a column is not judged.
     """
     findings: list[Finding] = []
@@ -224,11 +224,11 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
 
 
 def html(drift: Drift, *, head: str) -> str:
-    """Evidently's report as one page that needs no network, with `head` above it; there must be a snapshot.
+    """Renders Evidently's report as one self-contained HTML page with `head` above it; needs a snapshot.
 
     Args:
-        drift: What was compared.
-        head: HTML that says in words and one table what the plots below show.
+        drift: Result with a snapshot.
+        head: HTML fragment that summarises the plots below it.
     """
     with _quiet():
         page: str = drift.snapshot.get_html_str(as_iframe=False)
@@ -237,7 +237,7 @@ def html(drift: Drift, *, head: str) -> str:
 
 
 def add_to_workspace(drift: Drift, folder: Path) -> None:
-    """Adds the result to the Evidently workspace in `folder`, which is made when absent."""
+    """Adds the result to the Evidently workspace in `folder`, which is created when absent."""
     with _quiet():
         from evidently.ui.workspace import Workspace  # noqa: PLC0415 - takes seconds, and only runs that report need it
 
@@ -248,7 +248,7 @@ def add_to_workspace(drift: Drift, folder: Path) -> None:
 
 
 def _unfit(samples: Samples, watched: Watched, *, min_rows: int) -> Finding | None:
-    """Why a column cannot be compared; None when it can."""
+    """Returns the finding that says why a column cannot be compared; None when it can."""
     name = watched.column
     before, now = int(samples.reference[name].notna().sum()), int(samples.current[name].notna().sum())
     if before == 0 and now == 0:
@@ -314,5 +314,5 @@ def _dataset(frame: pd.DataFrame, names: list[str], definition: Any) -> Any:
 
 
 def _quiet() -> warnings.catch_warnings:
-    """Evidently's own imports and calls warn of NumPy's, pandas' and litestar's changes; none concerns our data."""
+    """Suppresses deprecation warnings about NumPy, pandas and litestar from Evidently's own code."""
     return warnings.catch_warnings(action="ignore")

@@ -1,4 +1,4 @@
-"""One look at decisions and sales: joined, scored, compared, judged. No MLflow, nothing is written or sent."""
+"""Evaluate decisions against sales: join, score, compare for drift, judge decay. Writes and sends nothing."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -22,30 +22,30 @@ UNIDENTIFIED = (
     "{share:.0%} of answers keep their price because the history does not tell how demand answers to it: test prices "
     "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
 )
-MOST_BEFORE = 12  # windows looked at beyond those of the rules, for when a breach began
+MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyond those of the rules
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Everything that was seen.
+    """Result of one evaluation.
 
     Attributes:
         joined: Decisions and outcomes.
         newest: Scores of the newest drift window.
-        own: The same of the champion's weights alone, which is what its backtest can be held against.
-        by_maturity: Days since the priced one → scores of the decisions that old or older, in the same window.
+        own: The same for decisions by the champion's weights only, comparable with its backtest.
+        by_maturity: Age in days → scores of the decisions at least that old, in the same window.
         by_category: Scores per category in the newest window.
         by_volume: Scores per volume class in it.
         verdicts: Decay in each score window, oldest first.
         drift: Drift of the newest window.
-        span: The dates that drift compares, in words.
+        span: The dates that drift compares, as text.
         findings: All findings, breaches first.
-        explanation: What is decay and what is drift, in one or two sentences.
-        silent: Days for which decisions were made and no sales came.
-        idle: Days for which sales came and nothing was decided; None when the log has no live decision.
-        state_age: Days since the last one that the champion's states have seen; None when unknown.
-        breach_days: Days since the unbroken row of windows with error or bias in breach began; None where there is
-            none, or no calm window before it shows its beginning.
+        explanation: Decay and drift, in one or two sentences.
+        silent: Days with decisions but without sales.
+        idle: Days with sales but without decisions; None when the log has no live decision.
+        state_age: Days since the last day in the champion's states; None when unknown.
+        breach_days: Days since the current run of windows with error or bias in breach began; None where there is
+            none, or its beginning is not covered by judged windows.
     """
 
     joined: Joined
@@ -73,12 +73,12 @@ def look(
     champion: Champion,
     config: MonitoringConfig,
 ) -> Watch:
-    """Takes one look. The same input gives the same figures: the bootstrap has a seed of its own.
+    """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed.
 
     Args:
         panel: Actual sales up to today.
         decisions: The decision log as a table.
-        log_findings: What was wrong with the log.
+        log_findings: Findings from reading the log.
         champion: The serving version, as far as known.
         config: Windows and limits.
     """
@@ -154,7 +154,7 @@ def look(
 
 
 def prices_held(share: float, *, warn_above: float) -> list[Finding]:
-    """What to do about prices that stay for want of an elasticity: no fault of serving, so no person is called."""
+    """Returns a finding on prices kept because the elasticity is not identified; never a breach."""
     if not share > 0:  # NaN where nothing was decided
         return []
     level: Level = "warning" if share > warn_above else "note"
@@ -162,7 +162,7 @@ def prices_held(share: float, *, warn_above: float) -> list[Finding]:
 
 
 def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
-    """What the rules are asked about."""
+    """Extracts the facts that the rules decide on."""
     newest, drifted = watch.verdicts[-1], watch.drift.drifted("input")
     return Situation(
         now=now,
@@ -181,7 +181,7 @@ def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Si
 
 
 def rules(config: MonitoringConfig) -> Rules:
-    """The rules' limits."""
+    """Takes the rules' limits from the configuration."""
     return Rules(
         windows=config.windows,
         breaches=config.breaches,
@@ -196,7 +196,7 @@ def rules(config: MonitoringConfig) -> Rules:
 
 
 def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
-    """The figures of one look, by the names that MLflow, CloudWatch and the alarms know; unknown ones are NaN."""
+    """Returns the metrics of an evaluation under their names in MLflow, CloudWatch and alarms; unknown ones are NaN."""
     score, own = watch.newest, watch.own
     return {
         "wape": own.wape.value,
@@ -235,7 +235,7 @@ def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.
 
 
 def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:
-    """The newest day on which somebody decided, by the log's own clock; a replay of the past tells nothing about it."""
+    """Returns the newest day on which a live decision was made; the panel's last day without any."""
     live = decisions[decisions["live"]]
     if live.empty:
         return np.datetime64(panel.dates[-1], "D")
@@ -243,9 +243,9 @@ def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:
 
 
 def _idle(decisions: pd.DataFrame, panel: Panel) -> int | None:
-    """Days between the newest day that somebody decided for and the newest sales, beyond the panel's own grain.
+    """Returns the days from the newest day decided for to the newest sales, less the panel's period.
 
-    A decision made ahead counts for the day it was made on, so that a price for next month hides no outage.
+    A decision made in advance counts for the day it was made on, so that a price for next month hides no outage.
     """
     live = decisions[decisions["live"]]
     if live.empty:

@@ -1,4 +1,4 @@
-"""Which doors the configuration names: what starts jobs, where alerts and metrics go."""
+"""Start jobs, and build the configured launcher, alert notifiers and metric outputs."""
 
 import datetime as dt
 import json
@@ -21,12 +21,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Order:
-    """A job that is asked for.
+    """A request to run a job.
 
     Attributes:
-        action: Its entry point, "refresh" or "retrain".
-        reason: Why it should run, in words.
-        half_life: Periods after which a day should count half in a retraining; None where all should count alike.
+        action: Its MLproject entry point, "refresh" or "retrain".
+        reason: Why it should run, as text.
+        half_life: Recency half-life of a retraining, periods; None for equal weights.
     """
 
     action: str
@@ -35,7 +35,7 @@ class Order:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The job's parameters: carrying states forward needs no reason and takes none."""
+        """Parameters passed to the job; empty for a refresh."""
         if self.action != "retrain":
             return {}
         weighed = {} if self.half_life is None else {"recency_half_life": f"{self.half_life:g}"}
@@ -43,10 +43,10 @@ class Order:
 
 
 class JobDoor(Protocol):
-    """Something that starts a job by its entry point's name."""
+    """Launcher: starts a job by the name of its MLproject entry point."""
 
     def start(self, order: Order) -> str:
-        """Starts it and returns a handle to ask about it.
+        """Starts the job and returns a handle for the other methods.
 
         Raises:
             DeliveryError: It was not started.
@@ -54,24 +54,24 @@ class JobDoor(Protocol):
         ...
 
     def ended(self, handle: str) -> bool | None:
-        """Says whether the job ended well (True) or badly (False); None while it runs."""
+        """Returns True when the job succeeded, False when it failed, None while it runs."""
         ...
 
     def wait(self, handle: str) -> bool | None:
-        """As `ended`, after waiting for the end where the job runs on this machine."""
+        """Returns what `ended` does; a job on this machine is waited for first."""
         ...
 
 
 class LocalDoor:
     """Runs `mlflow run . -e ACTION -P reason=…` on this machine.
 
-    The job outlives a monitoring run that is killed; its exit code goes to a file, so that the next run learns it.
+    The job survives the monitoring run being killed. Its exit code goes to a file, which the next run reads.
 
     Args:
-        parameters: Passed on as -P name=value, such as sales and config.
-        experiment: The MLflow experiment that the job's run belongs to; MLflow's own default when None.
-        folder: What the job prints, and its exit code, go to files here.
-        root: Where MLproject lies.
+        parameters: Passed as -P name=value, such as sales and config.
+        experiment: ID of the MLflow experiment for the job's run; None for MLflow's default.
+        folder: Folder for the job's output and exit code.
+        root: Folder that holds MLproject.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LocalDoor:
         command = [sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"]
         for name, value in {**self._parameters, **order.parameters}.items():
             command += ["-P", f"{name}={value}"]
-        # The job is a run of its own; with this run's id it would write into the monitoring run.
+        # With MLFLOW_RUN_ID set, the job would write into the monitoring run instead of a new one.
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
         if self._experiment is not None:
@@ -109,7 +109,7 @@ class LocalDoor:
         return handle
 
     def ended(self, handle: str) -> bool | None:
-        """Reads the exit code; a job that is gone without one was killed."""
+        """Reads the exit code file; without it, a process that no longer exists counts as failed."""
         pid, _, log = handle.partition(" ")
         try:
             return Path(log).with_suffix(".code").read_text(encoding="ascii").strip() == "0"
@@ -117,7 +117,7 @@ class LocalDoor:
             return None if pid.isdigit() and process_alive(int(pid)) else False
 
     def wait(self, handle: str) -> bool | None:
-        """Waits for a job of this process."""
+        """Waits for a job started by this process, then returns what `ended` does."""
         child = self._children.get(handle)
         if child is not None:
             child.wait()
@@ -127,7 +127,7 @@ class LocalDoor:
 def job_door(
     config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
 ) -> JobDoor | None:
-    """The door that `trigger` names; None for "none". Folder and experiment are for the local one."""
+    """Builds the launcher set by `monitoring.trigger`; None for "none". Folder and experiment are for local jobs."""
     if config.trigger == "none":
         return None
     if config.trigger == "local":
@@ -140,7 +140,7 @@ def job_door(
 
 
 def alert_doors(config: MonitoringConfig) -> list[AlertDoor]:
-    """The doors that `alerts` names."""
+    """Builds the notifiers listed in `monitoring.alerts`."""
     doors: list[AlertDoor] = []
     for name in config.alerts:
         if name == "log":
@@ -155,10 +155,10 @@ def alert_doors(config: MonitoringConfig) -> list[AlertDoor]:
 
 
 def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> None:
-    """Sends figures wherever `metrics` names, besides MLflow.
+    """Sends metrics to the outputs listed in `monitoring.metrics`, besides MLflow.
 
     Raises:
-        DeliveryError: They were not taken.
+        DeliveryError: CloudWatch did not accept them.
     """
     if "embedded" in config.metrics:
         print(embedded(metrics, namespace=config.doors.namespace, model=model, now=now), flush=True)
@@ -169,7 +169,7 @@ def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, mode
 
 
 def embedded(metrics: Mapping[str, float], *, namespace: str, model: str, now: dt.datetime) -> str:
-    """One line in CloudWatch's embedded metric format: the log agent turns it into metrics, without any call."""
+    """Formats metrics as one line of CloudWatch's embedded metric format, which the log agent turns into metrics."""
     directive = {
         "Namespace": namespace,
         "Dimensions": [[DIMENSION]],

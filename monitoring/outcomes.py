@@ -1,4 +1,4 @@
-"""Decisions meet the sales that followed: one row per decision in force, with what was charged and what sold."""
+"""Join decisions with the sales that followed: one row per decision in force, with price charged and units sold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from pricing.data.panel import Panel
 from pricing.data.units import in_steps
 from pricing.demand.evaluation import sales_moments, sales_transform, share_inside
 
-# The log keeps prices to six digits and the panel single precision; shops round to a cent.
+# The log has prices to six digits, the panel in single precision; shops round to a cent.
 PRICE_TOLERANCE = 0.0051
 RANGE_TOLERANCE = 0.01
-INTERVAL = 0.80  # probability that the interval promises whose coverage is watched
+INTERVAL = 0.80  # nominal level of the intervals whose coverage is monitored
 
 TEXTS: dict[str, tuple[Level, str]] = {
     "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
@@ -52,18 +52,17 @@ class Joined:
 
     Attributes:
         frame: One row per decision in force whose sales are known, sorted by date and product. Besides the log's
-            columns: `period` (its first day), `age` (days of sales since it began, those of the period itself among
-            them), `units_sold`, `charged` (price charged), `cost` (per unit), `censored`, `demand` (units that were
-            expected to be asked for at the price charged; NaN where the log cannot tell), `forecast` (units expected to
-            sell, given what was on the shelf at opening; the demand where that or the width of the forecast is not
-            known), `inside` (how much of the outcome lies in the 80 % interval, 0…1; NaN where it counts for no error
-            or the log has no interval), `pricing` ("followed", "kept" the old price, or "overridden"), `held_out` (kept
-            on its price to measure by), `unidentified` (held by a model that does not know the elasticity),
-            `earlier_weeks_error` (mean absolute difference to what sold on the same weekday 1 to 4 weeks ago, at most
-            the shelf) and `scored` (counts for the error).
-        findings: What was left out or looks wrong, counted.
-        decisions: Decisions in the log.
-        waiting: Decisions whose sales are not in yet.
+            columns: `period` (its first day), `age` (days of sales since it began, its own included), `units_sold`,
+            `charged` (price charged), `cost` (per unit), `censored`, `demand` (expected units of demand at the price
+            charged; NaN where the log has no forecast there), `forecast` (expected sales given the opening stock;
+            equals `demand` where stock or forecast variance is unknown), `inside` (probability mass of the outcome
+            inside the 80 % interval, 0…1; NaN where not scored or not logged), `pricing` ("followed", "kept" the old
+            price, or "overridden"), `held_out` (fixed price, control group), `unidentified` (price kept because the
+            elasticity is not identified), `earlier_weeks_error` (mean absolute error of the sales of the same weekday 1 to 4 weeks
+            earlier, capped by the stock) and `scored` (enters the error).
+        findings: What was left out or looks wrong, with counts.
+        decisions: Number of decisions in the log.
+        waiting: Number of decisions whose sales are not known yet.
     """
 
     frame: pd.DataFrame
@@ -78,8 +77,8 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     Args:
         decisions: From `load_decisions`.
         panel: Sales up to today, as corrected up to today.
-        state_dates: The last day that each model version has seen, as far as it is known. A decision for such a day
-            was made in hindsight and counts for no error.
+        state_dates: Last day of data in each model version's states, where known. Decisions for days up to it were
+            made in hindsight and are not scored.
     """
     days = 7 if panel.period == "week" else 1
     frame = decisions.assign(period=period_start(decisions["date"], first=panel.dates[0], days=days))
@@ -99,7 +98,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     out["age"] = (len(panel.dates) - column[present]) * days
     charged = out["charged"].to_numpy()
     out["demand"] = forecast_at(out["candidate_price"], out["candidate_units"], price=charged)
-    # Where nobody knows what sells, the rule still gives a price; its zero units are no forecast.
+    # For unknown demand the rule gives a price with zero expected units, which is no forecast.
     out.loc[_says(out, "demand_unknown"), "demand"] = np.nan
     out["held_out"] = _says(out, "holdout")
     out["unidentified"] = _unidentified(out)
@@ -133,12 +132,12 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
 def forecast_at(
     prices: "pd.Series[Any]", units: "pd.Series[Any]", *, price: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Reads the forecast at the price charged off each decision's candidates, log-log between them.
+    """Interpolates each decision's forecast at the price charged, log-log between its candidate prices.
 
     Args:
         prices: An ascending array of candidate prices per row.
         units: The expected units at each of them.
-        price: (row,) what was charged.
+        price: (row,) price charged.
 
     Returns:
         (row,) units; NaN without candidates, or more than 1 % outside them.
@@ -148,7 +147,7 @@ def forecast_at(
 
 
 def _between(prices: "pd.Series[Any]", values: "pd.Series[Any]", *, price: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(row,) the values at the price charged, linear in log price; NaN without values or outside the candidates."""
+    """(row,) values at the price charged, linear in log price; NaN without values or outside the candidates."""
     result = np.full(len(price), np.nan)
     for row, (x, y, at) in enumerate(zip(prices, values, price, strict=True)):
         x = np.asarray(x, dtype=float)  # noqa: PLW2901
@@ -158,14 +157,14 @@ def _between(prices: "pd.Series[Any]", values: "pd.Series[Any]", *, price: NDArr
 
 
 def _add_sales(out: pd.DataFrame, *, size: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Adds `forecast` and `inside`, of sales given the shelf, as backtests score them.
+    """Adds `forecast` and `inside`: expected sales given the stock, as in backtests.
 
     Args:
-        out: With the demand that was expected and what sold; modified.
-        size: (row,) of the demand's negative binomial; NaN where the log has none, in decisions of earlier releases.
+        out: With expected demand and units sold; modified.
+        size: (row,) dispersion of the demand's negative binomial; NaN where not logged (earlier releases).
 
     Returns:
-        (row,) whether the outcome tells nothing of the forecast: see `pricing.demand.baselines.sales_rows`.
+        (row,) True where the outcome cannot score the forecast: see `pricing.demand.baselines.sales_rows`.
     """
     unit = out["unit"].to_numpy(dtype=float)
     opening = out["opening_stock"].fillna(np.inf).to_numpy()
@@ -202,16 +201,16 @@ def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer],
 
 
 def _says(out: pd.DataFrame, reason: str) -> NDArray[np.bool_]:
-    """(row,) whether the answer gave this reason."""
+    """(row,) True where the decision has this reason code."""
     return np.array([reason in codes.split() for codes in out["reasons"]], dtype=bool)
 
 
-# A rule that answers for one of these reasons says nothing of any elasticity, though it keeps prices as well.
+# With one of these reasons the rule keeps prices because of a missing model, not of an unidentified elasticity.
 _NO_MODEL = ("no_model", "model_failed", "unknown_category")
 
 
 def _unidentified(out: pd.DataFrame) -> NDArray[np.bool_]:
-    """(row,) whether a model kept the price because its history does not tell the elasticity."""
+    """(row,) True where the price was kept because the elasticity is not identified."""
     held = _says(out, "elasticity_unidentified") & (out["source"] == "rule").to_numpy()
     for reason in _NO_MODEL:
         held &= ~_says(out, reason)
@@ -219,7 +218,7 @@ def _unidentified(out: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _locate(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Rows of `wanted` among the sorted `ids`, -1 where absent."""
+    """Returns the row of each of `wanted` in the sorted `ids`, -1 where absent."""
     if not len(wanted):
         return np.zeros(0, dtype=np.intp)
     place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
@@ -240,7 +239,7 @@ def _hindsight(out: pd.DataFrame, state_dates: Mapping[str, np.datetime64]) -> N
 
 
 def _partial(out: pd.DataFrame, due: pd.DataFrame, panel: Panel) -> list[Finding]:
-    """The newest period may be half in: compares its share of known outcomes with that of the month before."""
+    """Finds a newest period with incomplete sales: its share of known outcomes is well below the month before."""
     newest = pd.Timestamp(panel.dates[-1])
     asked = due.groupby("period").size()
     share = (out.groupby("period").size() / asked).fillna(0.0)

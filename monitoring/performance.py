@@ -1,4 +1,4 @@
-"""Whether forecasts have become worse than their backtest promised. Decay is grown error, whatever the inputs did."""
+"""Detect decay: forecast errors significantly larger than in the backtest, whether or not inputs drifted."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval over products; NaN where it cannot be said."""
+    """A figure with its 95 % bootstrap interval over products; NaN where it cannot be computed."""
 
     value: float
     low: float
@@ -27,25 +27,24 @@ class Interval:
 
 @dataclass(frozen=True)
 class Score:
-    """The figures of one set of decisions.
+    """Scores of a set of decisions. From `confidence` on, held-out products are excluded.
 
     Attributes:
-        name: Which set, such as "2024-06-03 to 2024-06-09" or "category dairy".
-        rows: Decisions that count for the error.
+        name: Name of the set, such as "2024-06-03 to 2024-06-09" or "category dairy".
+        rows: Scored decisions.
         products: Products among them.
         decisions: Decisions with a known outcome, scored or not.
-        units: Units sold, of the scored ones.
+        units: Units sold in the scored rows.
         wape: Absolute error as a fraction of units sold.
         bias: Forecast minus actual as a fraction of units sold.
-        coverage: Fraction of outcomes inside their 80 % interval; NaN where the log has none.
-        rows_known: Decisions among the scored whose interval the log has, which coverage speaks of.
-        earlier_weeks: WAPE of sales on the same weekday one to four weeks earlier, on the same rows.
-        profit: Realised profit as a fraction of what was expected, where the recommendation was followed.
+        coverage: Fraction of outcomes inside their 80 % interval; NaN where none is logged.
+        rows_known: Scored decisions with a logged interval, the base of `coverage`.
+        earlier_weeks: WAPE of the sales of the same weekday one to four weeks earlier, on the same rows.
+        profit: Realised profit as a fraction of expected profit, where the recommendation was followed.
         realised: That profit in currency units.
-        confidence: Mean confidence of the answers, held-out products apart, as in all that follows.
-        share_rule: Fraction of answers by rule instead of by model, those that hold a price apart since the history
-            does not tell the elasticity.
-        share_unidentified: The fraction of the latter.
+        confidence: Mean confidence of the answers.
+        share_rule: Fraction of answers by rule instead of by model, without those of `share_unidentified`.
+        share_unidentified: Fraction of answers that keep a price because its elasticity is not identified.
         share_followed: Fraction of days on which the recommended price was charged.
     """
 
@@ -75,8 +74,7 @@ class Score:
 def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
     """Scores joined decisions (`Joined.frame`, or rows of it).
 
-    The interval comes from drawing whole products with replacement, so that a product's days are not taken as
-    independent.
+    Intervals come from a bootstrap clustered by product, since a product's days are not independent.
     """
     scored = frame[frame["scored"]]
     error = (scored["forecast"] - scored["units_sold"]).to_numpy()
@@ -85,7 +83,7 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
     weights = _weights(group, rng=rng)
     known = scored["earlier_weeks_error"].notna().to_numpy()
     earlier_weeks = _quotient(scored["earlier_weeks_error"].to_numpy()[known].sum(), sold[known].sum())
-    # A held-out product keeps its price by rule: its forecast counts, its answer says nothing about pricing.
+    # A held-out product keeps its price by rule: only its forecast is scored, not its price.
     priced = frame[~frame["held_out"]]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = ((followed["charged"] - followed["cost"]) * followed["units_sold"]).to_numpy()
@@ -132,7 +130,7 @@ def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: 
 
 
 def _weights(group: NDArray[np.integer], *, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(resample, group) how often each group is drawn."""
+    """(resample, group) number of times that each group is drawn."""
     count = int(group.max()) + 1 if len(group) else 0
     if not count:
         return np.zeros((RESAMPLES, 0))
@@ -146,7 +144,7 @@ def _interval(
     group: NDArray[np.integer],
     weights: NDArray[np.floating],
 ) -> Interval:
-    """Ratio of two sums and its interval."""
+    """Computes the ratio of two sums with its bootstrap interval."""
     value = _quotient(above.sum(), below.sum())
     if weights.shape[1] < 2 or not np.isfinite(value):
         return Interval(value, float("nan"), float("nan"))
@@ -164,18 +162,18 @@ def _quotient(above: float, below: float) -> float:
 
 @dataclass(frozen=True)
 class Band:
-    """What the backtest promises of a window.
+    """Tolerance band around the backtest's figures.
 
     Attributes:
-        wape: Error of the backtest's mean forecasts, which is what the log holds; not of its medians, which is smaller.
-        wape_most: Error above this is not the backtest's any more.
+        wape: WAPE of the backtest's mean forecasts, as logged; not of its medians, which is smaller.
+        wape_most: Upper limit of the WAPE.
         bias: Bias of the backtest.
-        bias_least: Lower end of what the bias may be.
-        bias_most: Upper end.
-        skill_most: The same as `wape_most` for error as a fraction of the naive forecast's: what seasonal naive
-            is over a horizon, the same weekday one to four weeks earlier is in monitoring. NaN when unknown.
+        bias_least: Lower limit of the bias.
+        bias_most: Upper limit of the bias.
+        skill_most: Upper limit of the WAPE as a fraction of the naive forecast's: the backtest's seasonal naive,
+            monitoring's same weekday one to four weeks earlier. NaN when unknown.
         coverage: Fraction of outcomes in the backtest's 80 % intervals; NaN when unknown.
-        coverage_least: Below this the intervals are narrower than the backtest's; NaN when unknown.
+        coverage_least: Lower limit of the coverage; NaN when unknown.
     """
 
     wape: float
@@ -198,7 +196,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Breach:
-    """One promise that a window broke: `code` is "error", "bias" or "coverage"; `text` tells how badly."""
+    """A limit that a window exceeds: `code` is "error", "bias" or "coverage"; `text` gives the figures."""
 
     code: str
     text: str
@@ -206,13 +204,13 @@ class Breach:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one score window says.
+    """Result of judging one score window.
 
     Attributes:
-        score: Its figures.
+        score: Its scores.
         judged: False when it has too few rows, or there is no backtest to compare with.
-        breaches: Promises broken.
-        note: What else should be said, such as that demand became noisier for everyone.
+        breaches: Limits exceeded.
+        note: A remark, such as that the naive forecast's error grew as well.
     """
 
     score: Score
@@ -231,16 +229,16 @@ class Verdict:
 
 
 def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
-    """Makes the band from a backtest's figures; None when they hold no error.
+    """Builds the tolerance band from a backtest's figures; None when they hold no error.
 
-    Its upper end is the mean over folds plus the configured tolerance, or two standard errors of prediction where the
-    weeks of the folds themselves vary by more. Folds alone are too few to tell: two may differ by chance, or agree.
-    What varies by the luck of the products is taken off, since a window's own interval allows for it.
+    The half-width is the configured tolerance, or two standard errors of prediction where the weeks of the folds vary
+    by more; folds alone are too few to estimate that. The sampling variance over products is subtracted, since a
+    window's own interval includes it.
 
     Args:
         figures: `Backtest.figures`: `wape_mean` (`wape` where it is absent), `bias`, `wape_naive`, `coverage_80` and
-            `weeks` with the same per week of each fold; `folds`, with the same per fold, in versions that lack it.
-        config: For the tolerances.
+            `weeks` with the same per week of each fold; versions without it have `folds`, with the same per fold.
+        config: Supplies the tolerances.
     """
     wape = promised_error(figures)
     if not math.isfinite(wape) or wape <= 0:
@@ -261,7 +259,7 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
 
 
 def promised_error(figures: Mapping[str, Any]) -> float:
-    """WAPE of a backtest's mean forecasts; NaN when it holds none. Older versions knew that of the medians only."""
+    """Returns the WAPE of a backtest's mean forecasts (of its medians in older versions); NaN when it holds none."""
     error = _number(figures.get("wape_mean"))
     return error if math.isfinite(error) else _number(figures.get("wape"))
 
@@ -269,9 +267,9 @@ def promised_error(figures: Mapping[str, Any]) -> float:
 def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     """Compares one window with the band.
 
-    A promise is broken when even the interval of the window's figure lies outside the band. Error that grew for the
-    naive forecast just as much is no decay: demand became noisier, and a new model would not help. Without an interval,
-    as of a single product, nothing is judged: that is no pass.
+    A limit is breached when the whole interval of the window's figure lies outside the band. Error that grew as much
+    for the naive forecast is no decay: demand became noisier, and a new model would not help. Without an interval, as
+    with a single product, the window is not judged, which is not a pass.
     """
     if score.rows < min_rows:
         return Verdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")
@@ -299,7 +297,7 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
 
 
 def _against_earlier_weeks(score: Score) -> Verdict:
-    """Without a backtest all that can be asked is that a model beats the simplest forecast."""
+    """Judges a window without a backtest: the model must beat the mean of the same weekdays in earlier weeks."""
     unknown = "the serving version carries no backtest to compare with"
     if not math.isfinite(score.earlier_weeks):
         return Verdict(score, False, (), unknown)
@@ -315,15 +313,14 @@ def _against_earlier_weeks(score: Score) -> Verdict:
 
 
 def row_of_breaches(newest: Sequence[Verdict], before: Iterable[Verdict]) -> int | None:
-    """How many windows the unbroken row of breaches of error or bias holds that ends with the newest window.
+    """Counts the consecutive windows with error or bias in breach, up to the newest one.
 
     Args:
-        newest: The windows looked at, newest last.
-        before: Those before them, newest first; read only as far as needed.
+        newest: The score windows, newest last.
+        before: Earlier windows, newest first; read only as far as needed.
 
     Returns:
-        None where the newest window is not in breach, or nothing shows a beginning: the row reaches back to windows
-        that could not be judged.
+        None where the newest window is not in breach, or no judged window without a breach comes before the run.
     """
     for length, verdict in enumerate(chain(reversed(newest), before)):
         if not _off(verdict):
@@ -336,7 +333,7 @@ def _off(verdict: Verdict) -> bool:
 
 
 def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
-    """Says in one or two sentences what is decay and what is drift.
+    """Describes decay and drift in one or two sentences.
 
     Args:
         verdicts: Of the score windows, newest last.
@@ -362,11 +359,11 @@ def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
 
 
 def _spread(values: Sequence[float], luck: Sequence[float] = ()) -> float:
-    """Two standard errors of predicting one more value; 0 when fewer than two are known.
+    """Computes two standard errors of predicting one more value; 0 when fewer than two are known.
 
     Args:
-        values: What varies.
-        luck: The standard error of each; their mean variance is no part of how the values themselves vary.
+        values: Observed values.
+        luck: Standard error of each; their mean variance is subtracted from the variance of the values.
     """
     known = np.array([value for value in values if math.isfinite(value)])
     errors = np.array([error for error in luck if math.isfinite(error)])

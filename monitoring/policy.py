@@ -1,4 +1,4 @@
-"""When to retrain. Pure rules: no clock, no files, no MLflow."""
+"""Decide when to refresh, retrain or call a person. Pure rules: no clock, no files, no MLflow."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ Level = Literal["note", "warning", "breach"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """An observation about the data, the log or the model.
 
     Attributes:
-        code: What kind of thing, for machines, such as "log_damaged".
-        level: "note" is counted only, "warning" deserves a look, "breach" counts as a failed check.
-        text: The same in one sentence for people.
-        count: How many rows, lines or products it concerns; 0 where that says nothing.
-        about: The one column it speaks of; empty where it speaks of more.
+        code: Machine-readable kind, such as "log_damaged".
+        level: "note" for information, "warning" to be checked, "breach" for a failed check.
+        text: Description in one sentence.
+        count: Rows, lines or products affected; 0 where not applicable.
+        about: Name of the affected column; empty where not exactly one.
     """
 
     code: str
@@ -27,36 +27,36 @@ class Finding:
 
     @property
     def kind(self) -> str:
-        """What is so and of what, without figures that change from day to day."""
+        """Code and column, without figures that change from day to day."""
         return f"{self.code}-{self.about}" if self.about else self.code
 
 
 def counted(code: str, level: Level, text: str, count: int) -> list[Finding]:
-    """Makes a finding where anything was counted; `{count}` in the text is filled in."""
+    """Returns a finding with `{count}` filled in, or an empty list when the count is 0."""
     return [Finding(code, level, text.format(count=f"{count:,}"), int(count))] if count else []
 
 
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
-# Faults that leave the sales beyond doubt, so that states may go on over them. Any other fault casts doubt.
+# Faults that do not put the sales in doubt: states may still be refreshed with them.
 SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", "log_empty"})
-RECENCY = 2  # half-life of the days that a retraining learns from, over the days since a change
+RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a person may tune.
+    """Configurable limits of the rules.
 
     Attributes:
-        windows: Score windows looked at.
-        breaches: Of which this many, the newest among them, must be in breach.
+        windows: Number of score windows considered.
+        breaches: How many of them, the newest included, must be in breach.
         cooldown: Days after a retraining before the next one.
-        daily_budget: Refreshes and retrainings started in a day, at most.
-        lock_hours: Hours after which a job still running is a matter for a person.
+        daily_budget: Most refreshes and retrainings started per day.
+        lock_hours: Hours after which a job still running calls a person.
         max_state_age: Days after which the champion's states are stale.
         silent_days: Days without new sales, or without a decision, after which a person is called.
         fallback_share: Share of answers by rule above which a person is called.
-        recency_least: Least half-life, days, that a retraining after a change is given; 0 gives none.
+        recency_least: Least recency half-life of a retraining against decay, days; 0 for equal weights.
     """
 
     windows: int
@@ -72,14 +72,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Past:
-    """What was done before.
+    """Earlier refreshes and retrainings.
 
     Attributes:
-        started_today: Refreshes and retrainings started today.
-        retrained: When the last retraining that ended well was started; None when there was none.
-        refreshed: When the last refresh against decay was started; None when there was none.
-        running_since: Start of a refresh or retraining that still runs.
-        failed: How many retrainings failed since the last that ended well.
+        started_today: Number started today.
+        retrained: Start of the last successful retraining; None when there was none.
+        refreshed: Start of the last refresh against decay; None when there was none.
+        running_since: Start of a job that still runs.
+        failed: Retrainings that failed since the last success.
         failures: Start and end of those of them that monitoring started.
     """
 
@@ -93,21 +93,21 @@ class Past:
 
 @dataclass(frozen=True)
 class Situation:
-    """What monitoring sees.
+    """Current facts that the rules decide on.
 
     Attributes:
-        now: With a time zone.
-        decayed: One per score window, oldest first, the newest last: True in breach, False not, None not judged.
-        why: In words, what the newest breach is.
-        window_days: Days in a score window.
+        now: Current time, with a time zone.
+        decayed: One per score window, newest last: True in breach, False not, None not judged.
+        why: Description of the newest breach.
+        window_days: Days per score window.
         drifted: Names of drifted inputs; None when no input could be compared.
-        state_age: Days since the last day that the champion's states have seen; None without a champion.
-        silent_days: Days for which decisions were made and no sales came.
-        share_rule: Share of answers by rule in the newest window; NaN when nothing was decided.
-        broken: Faults of the data in words, such as a column that is suddenly empty.
-        idle_days: Days for which sales came and nothing was decided.
-        breach_days: Days since error or bias began to be in breach without a break; None where it is not known.
-        broken_kinds: The same faults as words for machines, such as "column_empty-comp_gap".
+        state_age: Days since the last day in the champion's states; None without a champion.
+        silent_days: Days with decisions but without sales.
+        share_rule: Share of answers by rule in the newest window; NaN without decisions.
+        broken: Descriptions of data faults, such as a column that is suddenly empty.
+        idle_days: Days with sales but without decisions.
+        breach_days: Days since error or bias came into breach, without a break; None where unknown.
+        broken_kinds: The same faults, machine-readable, such as "column_empty-comp_gap".
     """
 
     now: dt.datetime
@@ -126,11 +126,11 @@ class Situation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What should be done, and why: in a sentence for people, and as one word for what was the matter.
+    """Decision of the rules: action, reason as text, and cause as a code.
 
     Attributes:
-        half_life_days: Days after which a day should count half in the retraining; None where all should count alike.
-        fault: Which fault it is, as a word for machines; empty unless the cause is one.
+        half_life_days: Recency half-life of the retraining, days; None for equal weights.
+        fault: Code of the fault; empty unless the cause is "fault".
     """
 
     action: Action
@@ -141,20 +141,20 @@ class Outcome:
 
     @property
     def doubts_sales(self) -> bool:
-        """Whether the sales themselves may be at fault, so that neither states nor weights should read them."""
+        """True when the sales may be wrong, so that neither states nor weights should be updated with them."""
         return self.cause == "fault" and self.fault not in SALES_ARE_FINE
 
 
 def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
     """Decides on one action. The first rule that applies wins, in this order.
 
-    1. Faults of data or serving call a person: a model trained on them would be worse, not better.
+    1. Faults of data or serving call a person: retraining on faulty data would make the model worse.
     2. While a job runs nothing is started; one that runs for too long calls a person.
-    3. Lasting decay: a refresh when the states have not seen the decayed days, then a window's wait, else, or when
-       they are still old after it, a retraining. Within the cooldown of a retraining nothing; when a retraining did
-       not help, or two failed, a person.
-    4. Stale states, or inputs that drifted while the forecasts hold: a refresh.
-    Whatever is started stays inside the daily budget.
+    3. Lasting decay: a refresh when the states do not include the decayed days, then a wait of one window; otherwise,
+       or when the states are still old after it, a retraining. Within the cooldown of a retraining nothing; when a
+       retraining did not help, or two failed, a person.
+    4. Stale states, or drifted inputs without decay: a refresh.
+    Starts are limited by the daily budget.
     """
     fault, words = _fault(now, rules)
     if fault:
@@ -178,7 +178,7 @@ def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
 
 
 def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
-    """The first fault: a word for machines, empty when there is none, and a sentence."""
+    """Returns the code of the first fault, empty when there is none, and its description."""
     if now.silent_days > rules.silent_days:
         stopped = f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
         return "sales_stopped", stopped
@@ -212,7 +212,7 @@ def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> O
         wait = f"{what}; states were carried forward on {past.refreshed:%Y-%m-%d}, a whole window since then is needed"
         return Outcome("none", wait, "decay")
     old = now.state_age is not None and now.state_age >= now.window_days
-    # States as old as the refresh or older: nobody promotes it, or they have aged again. Either way it did not help.
+    # States at least as old as the refresh: it was not promoted, or they have aged again. It did not help.
     tried = past.refreshed is not None and (now.now - past.refreshed).days <= (now.state_age or 0)
     if old and not tried:
         return Outcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")

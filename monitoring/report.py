@@ -1,4 +1,4 @@
-"""The pages that people read: plain HTML without scripts, styles inside, nothing fetched."""
+"""Render the weekly summary page and the head of the drift report as self-contained HTML, without scripts."""
 
 import math
 from collections.abc import Sequence
@@ -42,14 +42,14 @@ LEVEL_WORDS = {"breach": "problem", "warning": "look", "note": "note"}
 
 @dataclass(frozen=True)
 class Week:
-    """What the summary page tells of the shop.
+    """Business figures shown on the summary page.
 
     Attributes:
         name: The week's dates.
-        now: The whole shop in that week.
-        before: The week before; None when there is none.
-        categories: Each category in that week, the largest first.
-        effect: What pricing earned against static prices.
+        now: Totals of the shop in that week.
+        before: Totals of the week before; None when there is none.
+        categories: Figures per category in that week, by descending margin.
+        effect: Gain over static prices.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Week:
 
 
 def page(title: str, body: str) -> str:
-    """A whole page around a body made by the functions here."""
+    """Returns a complete HTML page around a body fragment."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -69,7 +69,7 @@ def page(title: str, body: str) -> str:
 
 
 def drift_head(seen: Watch, *, outcome: Outcome, span: str) -> str:
-    """What stands above Evidently's plots: the verdict in words, one row per column, what could not be looked at."""
+    """Returns the HTML shown above Evidently's plots: verdict in words, a table with a row per column, and findings."""
     rows = "".join(
         f"<tr><td>{escape(column.watched.column)}<br><span class='soft'>{escape(column.watched.says)}</span></td>"
         f"<td>{column.watched.role}</td><td>{column.threshold.method}</td>"
@@ -94,7 +94,7 @@ def drift_head(seen: Watch, *, outcome: Outcome, span: str) -> str:
 
 
 def weekly_page(seen: Watch, week: Week, *, outcome: Outcome, done: str) -> str:
-    """The week for a category manager: what was sold and earned, what pricing did, and whether it can be trusted."""
+    """Returns the weekly page for category managers: sales and margin, gain from pricing, and forecast quality."""
     score = seen.newest
     body = (
         f"<style>{STYLE}</style><div class='pm'><h1>Pricing, week of {escape(week.name)}</h1>"
@@ -238,6 +238,6 @@ def _band(interval: Interval, *, sign: bool = False) -> str:
 
 
 def _rounded(value: float, *, sign: bool) -> str:
-    """Whole per cent, with a true minus, and never a zero with a sign."""
+    """Formats a fraction in whole per cent, with a minus sign (not a hyphen) and no sign on zero."""
     text = f"{value:{'+' if sign else ''}.0%}".replace("-", "−")
     return "0%" if text in ("+0%", "−0%") else text

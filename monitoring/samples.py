@@ -1,4 +1,4 @@
-"""The two samples that drift compares: what is looked at in each row, and which periods are reference and current."""
+"""Build the reference and current samples for drift detection: columns derived per product and period."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,14 +15,14 @@ Kind = Literal["numerical", "categorical"]
 
 @dataclass(frozen=True)
 class Watched:
-    """One thing that is watched for drift.
+    """A column monitored for drift.
 
     Attributes:
         column: Its name in the samples.
         role: Input of the model, its target, or its error.
-        kind: Which methods apply.
-        plain: What a category manager would call it.
-        says: What it measures, exactly.
+        kind: Decides the distance measure.
+        plain: Name for category managers.
+        says: Exact definition.
     """
 
     column: str
@@ -32,8 +32,8 @@ class Watched:
     says: str
 
 
-# Prices, stock and sales are taken relative to each product's own, so that a large product does not drown a small one.
-# product_id is never among them: with 50 products it always looks drifted.
+# Prices, stock and sales are scaled per product, so that large products do not dominate the distance.
+# product_id is left out: with 50 products it always appears to drift.
 WATCHED = (
     Watched(
         "price_level",
@@ -62,19 +62,19 @@ WATCHED = (
         "forecast minus actual, as a multiple of the product's own mean sales",
     ),
 )
-# A few extreme ratios of near-zero sales would decide every distance by themselves.
+# Without clipping, a few extreme ratios over near-zero sales would dominate every distance.
 CLIP = {"price_level": (0.0, 5.0), "stock_cover": (0.0, 100.0), "demand_level": (0.0, 10.0), "error": (-10.0, 10.0)}
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What drift compares.
+    """The two samples compared by drift detection.
 
     Attributes:
         reference: One row per product and period of the reference; columns of WATCHED, `period` and `product`.
         current: The same for the newest window.
-        findings: What cannot be compared and why.
-        span: The dates of both, in words.
+        findings: Notes on the sampling.
+        span: The dates of both, as text.
     """
 
     reference: pd.DataFrame
@@ -86,15 +86,15 @@ class Samples:
 def take(
     panel: Panel, joined: pd.DataFrame, *, window: int, reference: int, rows: int, rng: np.random.Generator
 ) -> Samples:
-    """Takes the samples from the end of the panel.
+    """Takes the reference and current samples from the end of the panel.
 
     Args:
         panel: Actual sales.
-        joined: `Joined.frame`, for the errors.
-        window: Periods of the current sample, the newest.
-        reference: Periods before them, at most.
-        rows: Rows of the reference, at most; whole products are left out, the same in both samples.
-        rng: Chooses those products.
+        joined: `Joined.frame`, for the forecast errors.
+        window: Number of newest periods in the current sample.
+        reference: Most periods before them in the reference.
+        rows: Most rows of the reference; beyond it whole products are left out, the same in both samples.
+        rng: Draws the products to keep.
     """
     total = len(panel.dates)
     start = max(0, total - window)
@@ -152,12 +152,12 @@ def _rows(
     frame = frame.replace([np.inf, -np.inf], np.nan)
     for column, (low, high) in CLIP.items():
         frame[column] = frame[column].clip(low, high)
-    # Evidently plots rows in their order: it shall be time's.
+    # Evidently plots rows in the given order, so sort by time.
     return frame.drop(columns="product_id").sort_values(["period", "product"], ignore_index=True)
 
 
 def mean_units(values: np.ndarray) -> np.ndarray:
-    """(product,) the mean over known periods; NaN where none is known."""
+    """(product,) mean over known periods; NaN where none is known."""
     known = np.isfinite(values)
     return np.where(
         known.any(axis=1), np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.nan

@@ -1,4 +1,4 @@
-"""What monitoring remembers between two runs: outcomes written down, jobs started, alerts sent. One SQLite file."""
+"""Store monitoring's state between runs in one SQLite file: outcomes, jobs started, alerts sent."""
 
 import datetime as dt
 import sqlite3
@@ -27,12 +27,12 @@ create table if not exists alert (key text primary key, sent_at text);
 
 @dataclass(frozen=True)
 class Written:
-    """What writing outcomes down came to.
+    """Result of storing outcomes.
 
     Attributes:
         new: Outcomes that reached a maturity for the first time.
-        corrected: Outcomes of a day that were known already and have changed since.
-        moved: Units by which the oldest maturity differs from the first, as a fraction of the units of both.
+        corrected: Outcomes that were stored before and have changed since.
+        moved: Absolute difference in units between the last and the first maturity, as a fraction of the first's units.
     """
 
     new: int
@@ -41,7 +41,7 @@ class Written:
 
 
 class Memory:
-    """The file `monitoring.db`. Every method is one transaction; two runs at once wait for each other."""
+    """The database `monitoring.db`. Every method is one transaction; concurrent runs wait for each other."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,15 +50,15 @@ class Memory:
             store.executescript(_TABLES)
 
     def write_outcomes(self, joined: pd.DataFrame, *, maturities: Sequence[int], now: dt.datetime) -> Written:
-        """Writes each decision's outcome down once for each maturity that it has reached.
+        """Stores each decision's outcome once for each maturity that it has reached.
 
-        An outcome at an early maturity stays as it was first known. A day that changes later is corrected at the
-        latest maturity that it has reached, and never counts twice.
+        An outcome at an earlier maturity stays as first known. Later changes are stored at the latest maturity
+        reached, without a second row.
 
         Args:
             joined: `Joined.frame`.
-            maturities: Days after which an outcome is written down, rising.
-            now: With a time zone.
+            maturities: Days after which an outcome is stored, ascending.
+            now: Current time, with a time zone.
         """
         new = corrected = 0
         with self._open() as store:
@@ -92,14 +92,14 @@ class Memory:
         return Written(new, corrected, float(changed / total) if total else 0.0)
 
     def claim(self, decide: Callable[[Past], Outcome], *, now: dt.datetime) -> tuple[Outcome, int | None]:
-        """Decides on what was done before and notes the job that is due, at once: of two runs only one may start it.
+        """Decides and records the due job in one transaction, so that only one of two runs can start it.
 
         Args:
-            decide: The rules; another run waits meanwhile, so it must be quick.
-            now: This moment.
+            decide: The rules; must be quick, since other runs wait meanwhile.
+            now: Current time.
 
         Returns:
-            What is due, and the number of its job here; None when no job is due.
+            The outcome and the number of the recorded job; None when no job is due.
         """
         with self._open() as store:
             store.execute("begin immediate")
@@ -109,29 +109,29 @@ class Memory:
             return outcome, _note(store, (outcome.action, outcome.cause, outcome.reason, now.isoformat(), ""))
 
     def started(self, *, action: str, cause: str, reason: str, handle: str, now: dt.datetime) -> int:
-        """Notes a job that is started, before or after its door gave a handle, and returns its number here."""
+        """Records a started job, with or without a handle yet, and returns its number."""
         with self._open() as store:
             return _note(store, (action, cause, reason, now.isoformat(), handle))
 
     def handed(self, job: int, handle: str) -> None:
-        """Notes the handle that a job's door gave."""
+        """Records the handle that the launcher returned for a job."""
         with self._open() as store:
             store.execute("update job set handle = ? where id = ?", (handle, job))
 
     def dropped(self, job: int) -> None:
-        """Forgets a job that its door did not start."""
+        """Deletes a job that the launcher did not start."""
         with self._open() as store:
             store.execute("delete from job where id = ?", (job,))
 
     def ended(self, job: int, *, succeeded: bool, now: dt.datetime) -> None:
-        """Notes how a job ended."""
+        """Records how a job ended."""
         with self._open() as store:
             store.execute(
                 "update job set ended_at = ?, succeeded = ? where id = ?", (now.isoformat(), int(succeeded), job)
             )
 
     def running(self) -> list[tuple[int, str, dt.datetime]]:
-        """Jobs without an end: their numbers, the handles their door gave, empty before it did, and their starts."""
+        """Returns number, handle (empty when not known yet) and start of each job without a recorded end."""
         with self._open() as store:
             return [
                 (int(job), str(handle or ""), dt.datetime.fromisoformat(started))
@@ -141,18 +141,18 @@ class Memory:
             ]
 
     def past(self, *, now: dt.datetime) -> Past:
-        """What the rules need to know."""
+        """Returns the job history that the rules need."""
         with self._open() as store:
             return _past(store, now=now)
 
     def due(self, key: str, *, every_hours: float, now: dt.datetime) -> bool:
-        """Says whether an alert was not sent within `every_hours`."""
+        """Returns True when the alert was not sent within the last `every_hours`."""
         with self._open() as store:
             row = store.execute("select sent_at from alert where key = ?", (key,)).fetchone()
         return row is None or now - dt.datetime.fromisoformat(row[0]) >= dt.timedelta(hours=every_hours)
 
     def sent(self, key: str, *, now: dt.datetime) -> None:
-        """Notes that a door took an alert."""
+        """Records that an alert was delivered."""
         with self._open() as store:
             store.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
 

@@ -1,4 +1,4 @@
-"""What a monitoring run writes to MLflow, and reads of other runs there. The only module here that imports mlflow."""
+"""Read and write MLflow runs and the registry for monitoring. The only module here that imports mlflow."""
 
 import datetime as dt
 import logging
@@ -29,16 +29,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Champion:
-    """The serving version, as far as it is known.
+    """The serving version, as far as known.
 
     Attributes:
         number: Its number in the registry.
         backtest: The figures of its walk-forward backtest; empty when unknown.
-        state_date: The last day that its states have seen.
+        state_date: Last day of data in its states.
         seen: The same for every version in the registry.
         others: Versions with other weights than the champion's.
         trouble: Why something is missing; empty when nothing is.
-        anchors: The regular prices that no price of the platform's own moves; None when unknown.
+        anchors: Regular prices, unaffected by the platform's own prices; None when unknown.
     """
 
     number: str
@@ -55,7 +55,7 @@ NOBODY = Champion(number="none", trouble="no champion is set in the registry")
 
 
 def champion_number(model_name: str, *, uri: str) -> str:
-    """The champion's number alone, in the words of `Champion.number`."""
+    """Returns the champion's number as `Champion.number` does, without its files."""
     try:
         champion = Registry(model_name, uri=uri).at(CHAMPION)
     except RegistryError:
@@ -64,9 +64,9 @@ def champion_number(model_name: str, *, uri: str) -> str:
 
 
 def find_champion(model_name: str, *, uri: str) -> Champion:
-    """Asks the registry for the champion.
+    """Reads the champion from the registry.
 
-    A registry that does not answer or has no champion is told in `trouble`: drift can be judged without one.
+    A registry that is unreachable or has no champion is reported in `trouble`: drift can be judged without one.
     """
     try:
         registry = Registry(model_name, uri=uri)
@@ -89,7 +89,7 @@ def find_champion(model_name: str, *, uri: str) -> Champion:
 
 
 def _anchors(version: Path) -> Anchors | None:
-    """The version's anchors; None where it has none to read, since its backtest counts for more here."""
+    """Reads the version's anchors; None where they cannot be read, so that its backtest is still used."""
     try:
         return read_anchors(version)
     except VersionError as error:
@@ -98,24 +98,21 @@ def _anchors(version: Path) -> Anchors | None:
 
 
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
-    """Writes figures, tags and every file of `folder` to the active run; figures that are not finite are left out."""
+    """Logs finite metrics, tags and every file of `folder` to the active run."""
     mlflow.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)})
     mlflow.set_tags(dict(tags))
     mlflow.log_artifacts(str(folder))
 
 
 def retrainings() -> list[tuple[dt.datetime, str]]:
-    """The newest retrainings that anybody started, a person or the nightly job too, newest first: start and status.
-
-    Every one is a run beside this one.
-    """
+    """Returns start and status of recent retrainings in this experiment, newest first, whoever started them."""
     return [(_start(run), run.info.status) for run in _newest("tags.job = 'retrain'")]
 
 
 def refreshed_by_night() -> dt.datetime | None:
-    """When a night last carried states forward because its monitoring run asked for it against decay; None if never.
+    """Returns the start of the last monitoring run inside a nightly job whose outcome was a refresh; None if none.
 
-    The nightly job acts on what the run inside it found, of which monitoring's own memory knows nothing.
+    The nightly job itself acts on such a run, so monitoring's store has no record of the refresh.
     """
     asked = _newest("tags.job = 'monitor' and tags.outcome = 'refresh'")
     nights = [_start(run) for run in asked if MLFLOW_PARENT_RUN_ID in run.data.tags and run.info.status == "FINISHED"]
@@ -135,10 +132,10 @@ def _start(run: Run) -> dt.datetime:
 
 
 def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]], *, refreshed: dt.datetime | None = None) -> Past:
-    """Adds what others started: retrainings, as `retrainings` gives them, and a night's refresh against decay.
+    """Adds jobs started elsewhere: retrainings, as from `retrainings`, and a nightly refresh.
 
-    A job that monitoring started and that failed before its run was opened is known to its memory alone, one that a
-    person started to MLflow alone; one that both know counts once.
+    A job of monitoring that failed before opening its run is only in the store, one that a person started only in
+    MLflow; a job in both counts once.
     """
     well = [start for start, status in runs if status == "FINISHED"] + [past.retrained]
     latest = max((start for start in well if start is not None), default=None)
@@ -154,5 +151,5 @@ def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]], *, refres
 
 
 def within_a_night() -> bool:
-    """Whether another job started this run, as the nightly one does, and acts on what it finds."""
+    """Returns True when a parent job, such as the nightly one, started this run and acts on its outcome."""
     return PARENT_VARIABLE in os.environ

@@ -1,1 +1,1 @@
-"""The programs that build models: one module per job, run as `python -m pipelines.JOB`."""
+"""Build, evaluate and promote models: one module per job, run as `python -m pipelines.JOB`."""

@@ -1,4 +1,4 @@
-"""Moves anchors: the regular prices that no price of the platform's own may move. By a person, and written down why."""
+"""Change anchors: regular prices that the platform's own prices never change, set by a person with a reason."""
 
 import argparse
 import csv
@@ -25,8 +25,8 @@ from pricing.runtime.cli import UsageError, job_options, positive, run_main
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 
 _COLUMNS = ("product_id", "list_price")
-FURTHEST = 0.5  # fraction by which a regular price may move without --force: prices go where its band leads them
-_NAMED = 5  # products whose old and new price the record names
+FURTHEST = 0.5  # largest relative change without --force, since the allowed price band moves along
+_NAMED = 5  # most products listed in the record
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def _anchor(argv: Sequence[str] | None) -> int:
     wished = _read(options.file) if options.file else {options.product_id: options.list_price}
     config = load_config(options.config)
     with tracked_run("anchor", config=config, reason=options.reason) as run, production(config) as doors:
-        if doors.registry.versions():  # a model that does not exist yet has no record to compare with
+        if doors.registry.versions():  # without versions there is no record to reconcile
             notice(doors.registry, doors.audit, who=doors.who, at=now())
         champion = doors.registry.at(CHAMPION)
         if champion is None:
@@ -98,10 +98,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _read(path: str) -> dict[str, float]:
-    """The regular prices that a file asks for.
+    """Reads product → regular price from a CSV file.
 
     Raises:
-        SourceError: It cannot be read, lacks a column, names a product twice, or holds what is no price above 0.
+        SourceError: It cannot be read, lacks a column, has a product twice, or a price that is not above 0.
     """
     wished: dict[str, float] = {}
     try:
@@ -133,7 +133,7 @@ def _number(word: str) -> float:
 
 
 def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Product → its anchor before and after, where they differ.
+    """Returns product → (old anchor, new anchor) where they differ.
 
     Raises:
         RegistryError: A product is unknown.
@@ -155,7 +155,7 @@ def _refuse_far(moves: Mapping[str, tuple[float, float]]) -> None:
     """Refuses regular prices that look like mistakes.
 
     Raises:
-        UsageError: A price moves by more than FURTHEST.
+        UsageError: A price changes by more than FURTHEST.
     """
     far = {name: pair for name, pair in moves.items() if abs(pair[1] / pair[0] - 1) > FURTHEST}
     if far:
@@ -172,14 +172,14 @@ def _said(moves: Mapping[str, tuple[float, float]]) -> str:
 
 
 def reanchored(version: LoadedVersion, anchors: Anchors, *, doors: Production, parent: str) -> str:
-    """Registers a version that differs from the given one in its anchors only, and in what rests on them.
+    """Registers a copy of a version with other anchors and the values derived from them.
 
-    A list price that is its product's anchor moves with it, and so does the cost assumed from it. Must be called
+    A list price equal to its product's anchor changes with it, and so does a cost assumed from it. Must be called
     inside a run.
 
     Args:
-        version: Whose weights and states are kept.
-        anchors: What the new version holds.
+        version: Supplies weights and states.
+        anchors: Anchors of the new version.
         doors: The registry.
         parent: The given version's number.
 
@@ -213,7 +213,7 @@ def reanchored(version: LoadedVersion, anchors: Anchors, *, doors: Production, p
 
 
 def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anchors) -> Floats:
-    """The list prices, and the new anchor in place of each one that was the old anchor."""
+    """(product,) list prices, with each one that equals the old anchor replaced by the new anchor."""
     old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
     exact = new.astype(np.str_).astype(np.float64)  # 0.94, not 0.93999999762
     return np.where(np.isclose(list_price, old, rtol=1e-6, atol=0) & (old != new), exact, list_price)

@@ -1,4 +1,4 @@
-"""What jobs know of days to come: holidays, named events, planned promotions."""
+"""Load calendars of future days for jobs: holidays, named events, planned promotions."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.errors import SourceError
 from pricing.registry.version import LoadedVersion
 
-_NAMED = 3  # names that a note gives
-_CALENDARS = ("events", "school_holidays", "pay_days", "promotions")  # settings that may be named after training
+_NAMED = 3  # most products listed in a note
+_CALENDARS = ("events", "school_holidays", "pay_days", "promotions")  # settings that may change after training
 
 
 def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
-    """Returns the function from dates to holiday flags that training and validation take."""
+    """Returns the function from dates to holiday flags that training and backtests take."""
     recurring = recurring_holidays(panel)
 
     def calendar(dates: Days) -> Bools:
@@ -31,7 +31,7 @@ def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools
 
 
 def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
-    """The events of a version whose files are gone, as its training read them; None where they can be read anew."""
+    """Returns the version's own events when an event file cannot be read; None where all can be read again."""
     for where in event_files(version.config.data):
         try:
             read_sales(where)
@@ -42,17 +42,17 @@ def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
 
 
 def with_calendars(version: LoadedVersion, config: DataConfig) -> LoadedVersion:
-    """The version with the calendars and the plan that a configuration names; those that it leaves out stay."""
+    """Returns the version with the calendars and promotion plan set in a configuration; others are unchanged."""
     named = {key: value for key in _CALENDARS if (value := getattr(config, key))}
     changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=named)})
     return version if changed == version.config else replace(version, config=changed)
 
 
 def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
-    """The facts with the promotions that are planned by now; where the plan is gone, with the one that they have.
+    """Returns the facts with the configured promotion plan; unchanged where the plan cannot be found.
 
     Raises:
-        PlanError: The plan is there and holds something else.
+        PlanError: The plan exists and is invalid.
     """
     if config.promotions is None:
         return facts
@@ -64,7 +64,7 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
 
 
 def with_promotions(facts: ProductFacts, promotions: Promotions | None) -> ProductFacts:
-    """The facts with a plan of promotions, None for none; products that they do not have are named."""
+    """Returns the facts with a promotion plan (None: unchanged); prints the plan's unknown products."""
     if promotions is None:
         return facts
     strangers = sorted(set(promotions.spans()) - set(facts.product_ids.tolist()))
@@ -75,6 +75,6 @@ def with_promotions(facts: ProductFacts, promotions: Promotions | None) -> Produ
 
 
 def calendar_digest(panel: Panel, facts: ProductFacts) -> str:
-    """Tells one calendar of events and plan of promotions from another."""
+    """Hashes the events and the promotion plan."""
     known = [tuple(map(str, vars(event).values())) for event in panel.events]
     return hashlib.sha256(repr((known, sorted(facts.promotions.spans().items()))).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Starts another job by command, as a child run of this one's, and takes it along when this one is stopped."""
+"""Start other jobs as subprocesses with child MLflow runs, stop them with the parent, and lock jobs."""
 
 import contextlib
 import datetime as dt
@@ -22,7 +22,7 @@ _GRACE_SECONDS = 20
 
 
 class JobError(PricingError):
-    """A job that another one started ended with an error."""
+    """A child job ended with an error."""
 
 
 def start_job(
@@ -33,13 +33,13 @@ def start_job(
     extra: Mapping[str, str] | None = None,
     keep: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Starts `python -m MODULE OPTIONS` at the root; its output goes where ours goes.
+    """Starts `python -m MODULE OPTIONS` in the project root, with inherited stdout and stderr.
 
     Args:
         module: Such as "pipelines.train".
         options: Its command line.
-        run: The run of which its own becomes a child.
-        extra: Environment variables for it alone, such as an address with a password.
+        run: Parent of its MLflow run.
+        extra: Additional environment variables, such as a URL with a password.
         keep: File descriptors that it inherits, such as a lock's.
     """
     command = [sys.executable, "-m", module, *options]
@@ -59,7 +59,7 @@ def run_job(
     Args:
         module: Such as "pipelines.train".
         options: Its command line.
-        run: The run of which its own becomes a child.
+        run: Parent of its MLflow run.
         fine: Exit codes that are no error.
         keep: File descriptors that it inherits.
 
@@ -78,10 +78,7 @@ def run_job(
 
 
 def child_tags(run: Run, job: str) -> dict[str, str]:
-    """The tags of the newest child run of a job that this run started; empty when it started none.
-
-    So a job learns what another one made: the tag `version`, `reason`, ….
-    """
+    """Returns the tags of the newest child run of a job, such as `version`; empty when there is none."""
     mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and tags.job = '{job}'"
     newest = ["attributes.start_time DESC"]
     found = MlflowClient().search_runs([run.info.experiment_id], filter_string=mine, order_by=newest, max_results=1)
@@ -89,7 +86,7 @@ def child_tags(run: Run, job: str) -> dict[str, str]:
 
 
 def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Asks jobs that still run to end, waits for them, and kills the one that does not listen."""
+    """Terminates running jobs and waits for them; kills those that do not end within the grace period."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -103,13 +100,13 @@ def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
 
 @contextmanager
 def only_one(job: str, *, home: Path) -> Iterator[int]:
-    """Holds the lock HOME/locks/JOB meanwhile and yields its file descriptor.
+    """Holds the lock HOME/locks/JOB and yields its file descriptor.
 
-    The kernel releases it when the process ends, even by kill -9; a job started with the descriptor holds it too, so
-    that what an earlier holder left running is waited for.
+    The kernel releases the lock when the process ends, even by kill -9. A child that inherits the descriptor holds it
+    too, so the lock is not free while an orphaned child runs.
 
     Raises:
-        LockError: Another process holds it; names its process and since when.
+        LockError: Another process holds it; gives its process id and start time.
     """
     path = home / "locks" / job
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""Compare two ways to fit a model on one fold, and take the unusual one only where it scores no worse.
+"""Compare two ways to fit a model on one fold, and choose the alternative only where it scores no worse.
 
-Two questions are answered so: whether training starts at an earlier version's weights (warm start), and whether older
-days count less (recency half-life).
+The alternatives are a warm start from an earlier version's weights, and a recency half-life (older days weigh less).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,15 +19,15 @@ from pricing.demand.model import DemandModel
 from pricing.demand.training import Calendar, Start, Trained, fit
 from pricing.registry.version import LoadedVersion
 
-LEAST_SCORED = 4  # fewer periods to score than a horizon over this say nothing of either way
-SCORED_SHARE = 4  # a half-life is twice the days since a change: half of these days are scored, the others learnt from
+LEAST_SCORED = 4  # least periods to score: the horizon over this
+SCORED_SHARE = 4  # a half-life is twice the days since a change: half of these days are scored, the rest trained on
 
 Progress = Callable[[str], None]
 Taken = TypeVar("Taken")
 
 
 class Fit(Protocol):
-    """Fits a model: `training.fit`, or a fake."""
+    """Signature of `training.fit`."""
 
     def __call__(
         self,
@@ -44,7 +43,7 @@ class Fit(Protocol):
 
 
 class Score(Protocol):
-    """Scores a fitted model on a fold."""
+    """Signature of `wape`."""
 
     def __call__(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
         """WAPE of the fold's scored periods."""
@@ -52,19 +51,18 @@ class Score(Protocol):
 
 
 def wape(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
-    """WAPE of a model on the scored periods of a fold, as a fraction."""
+    """Returns the WAPE of a model on the scored periods of a fold, as a fraction."""
     return float(metrics.figures(evaluate(model, past=past, panel=panel, fold=fold))["wape"])
 
 
 @dataclass(frozen=True)
 class Choice(Generic[Taken]):
-    """What a comparison chose.
+    """Result of a comparison.
 
     Attributes:
-        taken: The unusual way where it is taken; None for the usual one.
+        taken: The alternative if chosen; None for the standard fit.
         why: The reason in a sentence.
-        figures: The WAPE of each way on the same fold, such as `warm_wape` and `cold_wape`; empty where nothing was
-            compared.
+        figures: WAPE of both fits on the same fold, such as `warm_wape` and `cold_wape`; empty without a comparison.
     """
 
     taken: Taken | None
@@ -82,17 +80,17 @@ def choose_start(
     fit: Fit = fit,
     score: Score = wape,
 ) -> Choice[Start]:
-    """Chooses between a start from an earlier version's weights (warm) and from blank ones (cold).
+    """Chooses between a warm start from an earlier version's weights and a cold start.
 
-    Only periods after those that the earlier version was trained on are scored: on the others it would win by memory.
-    Both fits share the fold's elasticities. The training that follows learns them anew.
+    Only periods after the earlier version's training data are scored, since it has fitted the others. Both fits share
+    the fold's elasticities; the training that follows estimates them anew.
 
     Args:
-        panel: What the training will be on.
-        earlier: The version whose weights it may start from.
-        config: The settings of the training.
+        panel: The training data.
+        earlier: The version to start from.
+        config: The training settings.
         calendar: Holidays of the periods after the fold's cutoff.
-        progress: Told in a sentence what is going on.
+        progress: Called with progress messages.
         fit: Fits a model.
         score: Scores it.
     """
@@ -127,14 +125,14 @@ def choose_half_life(
     fit: Fit = fit,
     score: Score = wape,
 ) -> Choice[float]:
-    """Chooses between a recency half-life and days that all count as configured, by the newest periods.
+    """Chooses between a recency half-life and the configured weights, by the score on the newest periods.
 
     Args:
-        panel: What the training will be on.
-        config: The settings of the training.
-        half_life: What is asked for, periods: twice those since the change that is to be learnt.
+        panel: The training data.
+        config: The training settings.
+        half_life: Requested half-life, periods: twice the periods since the change to adapt to.
         calendar: Holidays of the periods after the fold's cutoff.
-        progress: Told in a sentence what is going on.
+        progress: Called with progress messages.
         fit: Fits a model.
         score: Scores it.
     """
@@ -161,13 +159,13 @@ def choose_half_life(
 
 
 def _past(panel: Panel, fold: Fold) -> Panel:
-    """The panel up to a fold's cutoff, with the products that were on sale by then."""
+    """Returns the panel up to a fold's cutoff, with the products that were on sale by then."""
     past = panel.through(fold.cutoff)
     return past.select(np.flatnonzero(past.present.any(axis=1)))
 
 
 def _unseen_fold(panel: Panel, earlier: LoadedVersion, config: DemandConfig) -> Fold | str:
-    """The newest fold whose scored periods the earlier version has not seen, or why there is none."""
+    """Returns the newest fold scored only after the earlier version's training data, or why there is none."""
     trained_to = (earlier.backtest.get("data") or {}).get("last_date")
     if trained_to is None:
         return "the earlier version does not say until when it was trained"

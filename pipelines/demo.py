@@ -1,4 +1,4 @@
-"""The whole loop on one machine, by the commands and requests that a person would type: `make demo`."""
+"""Run the whole platform on one machine with the same commands and requests that a user would type: `make demo`."""
 
 import argparse
 import json
@@ -21,20 +21,20 @@ from pricing.paths import ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 from simulation.market import MarketConfig, simulate
 
-AMPLE = 10_000.0  # units; what a request says where the sales do not know the stock
+AMPLE = 10_000.0  # units; stock in requests where the sales have none
 BATCH = 1000
 
 
 @dataclass(frozen=True)
 class Story:
-    """What one demo runs on.
+    """Scenario of a demo.
 
     Attributes:
-        title: Its input, in words.
-        config: File in config/ that all commands are given.
-        holdout: Last periods that the model does not see; the decisions meet their sales.
+        title: Description of its input.
+        config: File in config/ that all commands use.
+        holdout: Number of last periods not used for training; decisions on them are scored.
         market: The simulated market; None for the grocery sales.
-        ahead: Days after the history that the policies of the market price.
+        ahead: Days after the history that the market's policies price.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Story:
 
 
 def stories() -> dict[tuple[str, str], Story]:
-    """Every demo there is, by its data and size."""
+    """Returns all scenarios, by data and size."""
     ahead = 60
     full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
     return {
@@ -130,7 +130,7 @@ def _sales(story: Story, world: World) -> str:
 
 
 def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
-    """The five documented fields for a product that sells much, one in the middle and one that sells little."""
+    """Yields requests with the five documented fields for a high-, a mid- and a low-volume product."""
     sold = np.nansum(panel.units_sold[:, : cut + 1], axis=1)
     out = panel.stock[:, cut + 1] < 1
     order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
@@ -141,7 +141,7 @@ def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
 
 
 def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
-    """Asks for the price of every product on sale then, as a shop would have that morning; rows as `_told` takes."""
+    """Requests prices of every product on sale in a period; returns rows as for `_told`."""
     rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
     requests = [
         _request(panel, int(row), period - 1)
@@ -163,7 +163,7 @@ def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
 
 
 def _told(decided: NDArray[np.float64]) -> str:
-    """One line on decisions; `decided` is (decision, 2): price over the one before, 1 where a rule gave it."""
+    """Summarises decisions in a line; `decided` is (decision, 2): price over the previous one, 1 where by rule."""
     moved = np.abs(decided[:, 0] - 1) > 0.001
     middle = np.median(np.abs(decided[moved, 0] - 1)) if moved.any() else 0.0
     return (
@@ -174,7 +174,7 @@ def _told(decided: NDArray[np.float64]) -> str:
 
 
 def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
-    """What a shop knows in the morning after the period `known`: yesterday's price, today's stock and competitor."""
+    """Builds the request for the period after `known`: its stock and competitor price, and the previous price."""
     today = min(known + 1, len(panel.dates) - 1)
     stock, rival = panel.stock[row, today], panel.comp_price[row, today]
     return {

@@ -1,4 +1,4 @@
-"""Where a demo runs: a folder, a registry and a port of its own; whatever it starts there ends with it."""
+"""Isolated environment of a demo: its own folder, registry and port; processes end with the demo."""
 
 import json
 import logging
@@ -29,25 +29,25 @@ EXPERIMENT = "demo"
 FINISHED = "finished"
 PORT = 8080
 _GRACE_SECONDS = 25
-# Lines that say nothing to a newcomer: MLflow's and TensorFlow's own logs, and the training steps (they are logged).
+# Output not shown on screen: MLflow's and TensorFlow's logs, and training steps (they are in the log files).
 _NOISE = re.compile(
     r"^\d{4}[/-]\d\d[/-]\d\d .* (INFO|WARNING) (mlflow|alembic)|^\[[ \d.]+ s\] step \d+/|^[IWE]\d{4} |^WARNING: All log"
 )
 
 
 class StageError(PricingError):
-    """A stage of the demo that failed; what it printed stands above, all of it in the log that is named."""
+    """A stage of the demo failed."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The demo's own folder, and nothing outside it is touched: no registry, champion or log of the person's.
+    """A demo's environment. Writes only to its folder: the user's registry, champion and logs are untouched.
 
     Attributes:
-        folder: Everything the demo makes.
-        config: The configuration file that all its commands are given.
-        port: Where its service answers.
-        started: When the demo began, seconds of the monotonic clock.
+        folder: Holds everything the demo creates.
+        config: The configuration file of all its commands.
+        port: Port of its service.
+        started: Start of the demo, seconds of the monotonic clock.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class World:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The environment variables that put a command into this world."""
+        """The environment variables that make a command use this environment."""
         return {
             "PRICING_HOME": str(self.folder),
             "MLFLOW_TRACKING_URI": self.tracking_uri,
@@ -71,23 +71,23 @@ class World:
         }
 
     def begin(self) -> None:
-        """Makes the folder, and the experiment whose artifacts lie in it rather than in the project."""
+        """Creates the folder, and the MLflow experiment with its artifacts inside it."""
         (self.folder / "logs").mkdir(parents=True)
-        for name in ("mlflow", "alembic"):  # every migration of a new database is a line
+        for name in ("mlflow", "alembic"):  # each migration of a new database logs a line
             logging.getLogger(name).setLevel(logging.WARNING)
         client = MlflowClient(tracking_uri=self.tracking_uri)
         client.create_experiment(EXPERIMENT, (self.folder / "mlartifacts").as_uri())
 
     def finish(self) -> None:
-        """Marks the demo as whole: the next one leaves it, and whoever serves from it, alone."""
+        """Marks the demo as finished, so that the next one keeps its folder and a service may run from it."""
         (self.folder / FINISHED).touch()
 
     def stage(self, words: str) -> None:
-        """Announces a stage with the time since the demo began."""
+        """Prints the heading of a stage with the time since the demo began."""
         print(f"\n== {words}  ({time.monotonic() - self.started:.0f} s)", flush=True)
 
     def mlflow_run(self, entry: str, parameters: Mapping[str, str]) -> list[str]:
-        """Runs one entry point of MLproject, as a person would; what it printed, line by line.
+        """Runs one entry point of MLproject; returns its output lines.
 
         Raises:
             StageError: The run failed.
@@ -98,10 +98,10 @@ class World:
         return self.run(entry, [*command, *options])
 
     def run(self, name: str, command: Sequence[str]) -> list[str]:
-        """Runs a command to its end, shows what it prints and returns it; logs/NAME.log keeps the noise too.
+        """Runs a command to its end, prints and returns its output; logs/NAME.log has the full output.
 
         Args:
-            name: Of the stage.
+            name: The stage's name.
             command: Its first word is a program beside this Python, or a path.
 
         Raises:
@@ -123,10 +123,10 @@ class World:
 
     @contextmanager
     def serving(self) -> Iterator[str]:
-        """Runs the service meanwhile and yields its address, once it prices.
+        """Runs the service and yields its address once it is ready.
 
         Raises:
-            StageError: It ends at once, or is not ready in time.
+            StageError: It ends early, or is not ready in time.
         """
         address = f"http://127.0.0.1:{self.port}"
         log = self.folder / "logs" / "serving.log"
@@ -163,7 +163,7 @@ class World:
             stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # Ctrl-C reaches us alone; we end the whole group, `mlflow run`'s children too
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends the whole process group
         )
         try:
             yield process
@@ -172,9 +172,9 @@ class World:
 
 
 def next_folder(home: Path) -> Path:
-    """The folder of the next demo below `home`; of the earlier ones only the last that was finished is kept.
+    """Returns the next demo's folder below `home`, and deletes earlier ones except the last finished one.
 
-    So an interrupted demo costs nothing that an earlier one made, and a service that runs from there goes on.
+    An interrupted demo therefore loses no earlier results, and a service running from them is not disturbed.
     """
     made = sorted((folder for folder in home.glob("*") if folder.name.isdigit()), key=lambda folder: int(folder.name))
     whole = [folder for folder in made if (folder / FINISHED).exists()]
@@ -185,10 +185,10 @@ def next_folder(home: Path) -> Path:
 
 
 def call(url: str, body: object = None) -> Any:
-    """Sends one request and returns the JSON that answers it: a GET, or a POST where there is a body.
+    """Sends a GET, or a POST where there is a body, and returns the JSON response.
 
     Raises:
-        StageError: Nothing answers, or not with 2xx; shows what came.
+        StageError: No response, or not 2xx; includes the response.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
@@ -202,7 +202,7 @@ def call(url: str, body: object = None) -> Any:
 
 
 def free_port(wanted: int) -> int:
-    """The port that is wanted, or any other where it is taken."""
+    """Returns the wanted port, or any free one when it is taken."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -216,7 +216,7 @@ def free_port(wanted: int) -> int:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """Ends a process and its group: politely, then not."""
+    """Ends a process group with SIGTERM, then SIGKILL."""
     for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
         if process.poll() is not None:
             return

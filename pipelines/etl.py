@@ -1,4 +1,4 @@
-"""Reads sales, checks every row, builds the panel and saves it for the jobs that follow."""
+"""Read sales, check every row, build the panel and save it for other jobs."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def _etl(argv: Sequence[str] | None) -> int:
     started = time.monotonic()
     with tracked_run("etl", config=config):
         if config.data.promotions is not None:
-            read_promotions(config.data.promotions)  # what etl passes is to stop no later job
+            read_promotions(config.data.promotions)  # an invalid plan fails here, not in a later job
         anchors = sales_anchors(config)
         panel = load_panel_from(
             options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
@@ -50,7 +50,7 @@ def _etl(argv: Sequence[str] | None) -> int:
 
 
 def report(panel: Panel) -> list[str]:
-    """What a person wants to know of a panel, one fact a line: its size, how dense it is, and every note."""
+    """Summarises a panel, one fact per line: size, density, and every note."""
     rows, cells = int(panel.present.sum()), panel.present.size
     launched = np.logical_or.accumulate(panel.present, axis=1)
     gaps = int((launched & ~panel.present).sum())

@@ -1,4 +1,4 @@
-"""What a run says of a backtest: metrics with steps, the evaluation frame, and the lines that a person reads."""
+"""Report a backtest: diagnostics, MLflow metrics, the evaluation frame, and lines of text."""
 
 import math
 import tempfile
@@ -19,18 +19,18 @@ from pricing.demand import metrics
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of, sales_rows
 
 CLASSES = metrics.VOLUME_CLASSES
-BINS = 10  # of the histogram of the probability transform
-WEEKS = 52  # at most; before the cutoff
-LEAST_WEEKS = 4  # below which a product's volatility is not known
-SPAN = 7  # days scored together, as in one of monitoring's windows
-WHOLE_WEEK = 4  # days with a row that make a week count
+BINS = 10  # of the histogram of the probability integral transform (PIT)
+WEEKS = 52  # most weeks before the cutoff used for volatility
+LEAST_WEEKS = 4  # least weeks for volatility
+SPAN = 7  # days scored together, as in a monitoring window
+WHOLE_WEEK = 4  # least days with a row in a week
 
 
 def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Adds the column `volatility_class` to a frame, and `by_volatility`, `pit` and `weeks` to its figures; both anew.
+    """Returns a copy of a frame with `volatility_class`, and of its figures with `by_volatility`, `pit` and `weeks`.
 
-    A product's class at a cutoff is read from its sales until then. `weeks` holds the scores of each whole week
-    of each fold: how far such spans differ is what monitoring's windows are held against.
+    A product's class at a cutoff is computed from its sales until then. `weeks` holds the scores of each whole week of
+    each fold; monitoring derives its tolerances from their variance.
 
     Args:
         frame: As `Backtest.frame`.
@@ -54,15 +54,15 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
 
 
 def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
-    """The scores of each whole `span` steps of each fold, oldest first, of rows from `baselines.sales_rows`.
+    """Returns the scores of each complete block of `span` steps of each fold, oldest first.
 
-    `bias_se` and `wape_mean_se` are standard errors over products: what of the weeks' differences is the luck of which
-    products there are, which the interval of one of monitoring's windows allows for already.
+    `bias_se` and `wape_mean_se` are standard errors clustered by product: the sampling variation that the interval of
+    a monitoring window includes already. `scored` are rows from `baselines.sales_rows`.
     """
     found = []
     for (cutoff, number), part in scored.groupby(["cutoff", (scored["step"] - 1) // span], sort=True):
         if part["step"].nunique() < span:
-            continue  # the horizon's rest is no week
+            continue  # incomplete block at the end of the horizon
         actual, forecast = part["actual"].to_numpy(), part["forecast"].to_numpy()
         product = pd.factorize(part["product_id"])[0]
         found.append(
@@ -81,12 +81,12 @@ def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
 
 
 def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> float:
-    """Standard error of the ratio of two sums when whole groups are drawn (linearised, Cochran 1977, 6.4).
+    """Cluster-robust standard error of the ratio of two sums (linearised, Cochran 1977, 6.4).
 
     Args:
-        above: (row,) summed for the numerator.
-        below: (row,) summed for the denominator.
-        group: (row,) numbers from 0; each group's rows are drawn together.
+        above: (row,) summands of the numerator.
+        below: (row,) summands of the denominator.
+        group: (row,) cluster numbers from 0.
 
     Returns:
         NaN with fewer than two groups, or a denominator of 0.
@@ -99,18 +99,18 @@ def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> 
 
 
 def volatility(panel: Panel) -> Floats:
-    """(product,) how far weekly sales stray from their mean beyond what counting alone brings, a share of that mean.
+    """(product,) coefficient of variation of weekly sales beyond Poisson variance.
 
-    Without that correction whatever sells little would be volatile. NaN where fewer than four weeks are known.
+    Without the correction every slow seller would be volatile. NaN where fewer than four weeks are known.
     """
     length = 1 if panel.period == "week" else 7
     weeks = min(len(panel.dates) // length, WEEKS)
-    size = find_units(panel.units_sold, panel.categories).size  # counting is in what counts as one
+    size = find_units(panel.units_sold, panel.categories).size  # the Poisson variance is in counted units
     units = np.where(panel.present, panel.units_sold / size[:, None], np.nan).astype(np.float64)
     units = units[:, units.shape[1] - weeks * length :].reshape(len(units), weeks, length)
     seen = np.isfinite(units).sum(axis=2) >= min(WHOLE_WEEK, length)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # weeks and products without a row
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of weeks and products without a row
         weekly = np.where(seen, np.nanmean(units, axis=2) * length, np.nan)
         mean, variance = np.nanmean(weekly, axis=1), np.nanvar(weekly, axis=1)
         spread = np.sqrt(np.maximum(variance - mean, 0.0)) / mean
@@ -118,18 +118,18 @@ def volatility(panel: Panel) -> Floats:
 
 
 def volatility_class(spread: Floats) -> NDArray[np.str_]:
-    """Thirds of the products: low, mid, high; one whose volatility is not known counts as the middle one."""
+    """(product,) volatility tercile: low, mid, high; unknown volatility is replaced by the median."""
     known = spread[np.isfinite(spread)]
     return metrics.volume_class(np.where(np.isfinite(spread), spread, np.median(known) if len(known) else 0.0))
 
 
 def transform_figures(scored: pd.DataFrame) -> dict[str, float]:
-    """What the randomised probability transform should be uniform for, in expectation over its drawing.
+    """Summarises the randomised probability integral transform (PIT), in expectation over the randomisation.
 
     Returns:
-        `mean` (0.5 when forecasts are neither high nor low), `spread` (its standard deviation over a uniform's: below 1
-        when forecasts are too wide, above when too narrow), and `distance` (total variation of the histogram of ten
-        bins from a flat one, 0 to 0.9).
+        `mean` (0.5 for unbiased forecasts), `spread` (standard deviation over that of a uniform: below 1 for
+        overdispersed forecasts, above 1 for underdispersed ones), and `distance` (total variation distance of the
+        ten-bin histogram from uniform, 0 to 0.9).
     """
     low, high = scored["pit_low"].to_numpy(float), scored["pit_high"].to_numpy(float)
     if not len(scored):
@@ -144,16 +144,16 @@ def transform_figures(scored: pd.DataFrame) -> dict[str, float]:
 
 
 def transform_histogram(scored: pd.DataFrame) -> Floats:
-    """(bin,) share of the randomised transforms in ten even bins, in expectation (Czado, Gneiting, Held 2009)."""
+    """(bin,) expected share of the randomised PIT in ten equal bins (Czado, Gneiting, Held 2009)."""
     low = np.minimum(scored["pit_low"].to_numpy(float), 1.0 - 1e-9)[:, None]
-    high = np.maximum(scored["pit_high"].to_numpy(float)[:, None], low + 1e-9)  # an outcome all but impossible
+    high = np.maximum(scored["pit_high"].to_numpy(float)[:, None], low + 1e-9)  # outcomes of near-zero probability
     edges = np.linspace(0.0, 1.0, BINS + 1)
-    below = np.clip((edges - low) / (high - low), 0.0, 1.0).mean(axis=0)  # (edge,) share at or below each
+    below = np.clip((edges - low) / (high - low), 0.0, 1.0).mean(axis=0)  # (edge,) cumulative share
     return np.asarray(np.diff(below))
 
 
 def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series[float]":
-    """Share of outcomes inside the central interval of `level`, for each value of a column."""
+    """Returns the coverage of the central interval of `level`, for each value of a column."""
     scored = sales_rows(frame)
     shares: Mapping[Any, float] = {
         value: metrics.coverage(part, level=level) for value, part in scored.groupby(column, observed=True)
@@ -167,11 +167,10 @@ _TOTALS = ("wape", *_BASELINES, "crps", "bias", "coverage_80", "coverage_95")
 
 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
-    """Records a backtest in the active run.
+    """Logs a backtest to the active run.
 
-    Totals are metrics of their own; each fold's scores are one metric with the fold as its step; error and coverage by
-    days ahead are one metric each, with the forecast step as its step. The frame is the artifact
-    evaluation/frame.parquet.
+    Totals are single metrics; fold scores are metrics with the fold number as MLflow step; error and coverage by
+    horizon are metrics with the forecast step as MLflow step. The frame is the artifact evaluation/frame.parquet.
 
     Args:
         frame: One row per product, cutoff and step, as `Backtest.frame`.
@@ -193,13 +192,13 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
 
 
 def log_fold(fold: Mapping[str, Any], *, number: int) -> None:
-    """Records one fold's scores with the fold's number as their step."""
+    """Logs one fold's scores with the fold number as MLflow step."""
     scores = {f"fold_{name}": value for name, value in fold.items() if _is_number(value)}
     mlflow.log_metrics({name: float(value) for name, value in scores.items()}, step=number)
 
 
 def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the backtest's figures as flat names and finite numbers; `skill` is the error saved on the baseline."""
+    """Yields the backtest's finite figures under flat names; `skill` is from `saved`."""
     for name in _TOTALS:
         if _is_number(figures.get(name)):
             yield name, float(figures[name])
@@ -221,9 +220,9 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.Series[float]":
-    """Weighted absolute percentage error (sum of absolute errors over sum of actual) for each value of a column.
+    """Returns the WAPE (sum of absolute errors over sum of actuals) for each value of a column.
 
-    Of sales given the shelf: see `sales_rows`.
+    Scores sales given the stock: see `sales_rows`.
     """
     scored = sales_rows(frame)
     errors = (scored["actual"] - scored[forecast]).abs().groupby(scored[column], observed=True).sum()
@@ -232,7 +231,7 @@ def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.
 
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
-    """The walk-forward scores beside the baselines, one line per fold and one for all, to print."""
+    """Returns the walk-forward scores beside the baselines as text: a line per fold, one for all, and remarks."""
     lines = [f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline"]
     for fold in figures["folds"]:
         lines.append(_score_line(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
@@ -251,29 +250,29 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def shown(value: float | None, form: str) -> str:
-    """A figure as text; a dash where there is none, as in a fold or a class in which nothing was sold."""
+    """Formats a figure; a dash where there is none, as in a fold or class without sales."""
     return format(value, form) if _is_number(value) else "–"
 
 
 def saved(scores: Mapping[str, Any]) -> float | None:
-    """The share of the baseline's error that the model saved; None where an error is not known or the baseline's is 0.
+    """Returns the model's skill, 1 − WAPE / baseline WAPE; None where either is unknown or the baseline's is 0.
 
-    The baseline is the seasonal naive forecast in versions from before another could be chosen.
+    In older versions the baseline is always the seasonal naive forecast.
     """
     ours, base = scores["wape"], baseline_error(scores)
     return 1.0 - ours / base if _is_number(ours) and base is not None and base > 0 else None
 
 
 def baseline_error(scores: Mapping[str, Any]) -> float | None:
-    """WAPE of what the model is held against; None where it is not known."""
+    """Returns the baseline's WAPE; None where unknown."""
     base = scores["wape_baseline"] if "wape_baseline" in scores else scores["wape_naive"]
     return float(base) if _is_number(base) else None
 
 
 def gain_lines(figures: Mapping[str, Any]) -> list[str]:
-    """What the model gains on the chosen baseline, with its interval, and which baseline was best in hindsight.
+    """Describes the gain over the chosen baseline with its interval, and the best baseline in hindsight.
 
-    Nothing in versions from before another than seasonal naive could be chosen.
+    Empty for older versions, which have no choice of baselines.
     """
     lines = []
     gain = figures.get("against_baseline")
@@ -291,7 +290,7 @@ def gain_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def weight_lines(figures: Mapping[str, Any]) -> list[str]:
-    """How much each forecaster weighs in the level, by volume; nothing in versions of the network alone."""
+    """Describes the weight of each forecaster in the level, by volume class; empty for the network alone."""
     there = figures.get("by_volume", {})
     classes = [(name, weights) for name, weights in figures.get("weights", {}).items() if name in there]
     if not classes:
@@ -304,7 +303,7 @@ def weight_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def shelf_lines(figures: Mapping[str, Any]) -> list[str]:
-    """What sold-out rows do to the scores; nothing where none sold out, nor in versions that did not score them."""
+    """Describes how sold-out rows were scored; empty where none sold out, or for versions that did not score them."""
     if not figures.get("censored") or "left_out" not in figures:
         return []
     rows, left_out = figures["rows"] + figures["left_out"], figures["left_out"]

@@ -1,4 +1,4 @@
-"""Shows what was in production when, by whom and why."""
+"""Show the promotion history: which version was champion when, by whom and why."""
 
 import sys
 from collections.abc import Sequence
@@ -44,12 +44,12 @@ _AT_LEAST = ("elasticity_sane", "identified", "products")
 
 
 def report(model: str, wish: Wish, verdicts: Sequence[Verdict]) -> str:
-    """A promotion in Markdown.
+    """Returns a Markdown report on a requested promotion.
 
     Args:
         model: The registered model's name.
-        wish: What is promoted, by whom and why.
-        verdicts: What each gate says.
+        wish: The requested promotion, with actor and reason.
+        verdicts: Results of the gates.
     """
     missed = failed(verdicts)
     if not missed:
@@ -77,11 +77,11 @@ def report(model: str, wish: Wish, verdicts: Sequence[Verdict]) -> str:
 
 
 def history_lines(entries: Sequence[Entry], *, everything: bool) -> list[str]:
-    """The record, newest last: what was champion from when to when.
+    """Formats the audit record as a table, newest last: each champion with its period.
 
     Args:
         entries: The record, oldest first.
-        everything: Also what was refused or lost, which changed nothing.
+        everything: Include promotions that were refused or lost to a concurrent one.
     """
     shown = [entry for entry in entries if everything or entry.outcome == "done"]
     done = [entry for entry in entries if entry.outcome == "done"]

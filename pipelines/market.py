@@ -1,4 +1,4 @@
-"""Job: let pricing policies loose on the simulated market and print what each of them earns."""
+"""Compare the profit of pricing policies on the simulated market."""
 
 import argparse
 import json
@@ -32,11 +32,11 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Contestant:
-    """A policy and how it learns on the way.
+    """A pricing policy and its update.
 
     Attributes:
         policy: Requests in, prices out.
-        refresh: Told a fortnight's rows; None for a policy that learns nothing.
+        refresh: Called with each fortnight's new rows; None for a fixed policy.
     """
 
     policy: Policy
@@ -44,12 +44,12 @@ class Contestant:
 
 
 def contestants(market: SimulatedMarket, config: Config, *, max_move: float | None = MAX_MOVE) -> dict[str, Contestant]:
-    """The policies that come with the market, by name, made ready with its history.
+    """Builds the standard policies by name, initialised with the market's history.
 
     Args:
         market: The market.
         config: The platform's configuration.
-        max_move: The largest move that the market will take.
+        max_move: The largest price move that the market accepts.
     """
     history = market.frame()
     rules = Rules(history)
@@ -70,15 +70,15 @@ def contestants(market: SimulatedMarket, config: Config, *, max_move: float | No
 
 
 def oracle_name(market: SimulatedMarket) -> str:
-    """What the oracle's row is called: with what keeps it from being the best of all policies, where there is such."""
+    """Returns the oracle's name, with the reason why it may not be optimal, if any."""
     return f"{ORACLE} ({market.oracle_limit})" if market.oracle_limit else ORACLE
 
 
 def from_version(market: SimulatedMarket, version: LoadedVersion) -> Platform:
-    """A packed model version as a policy: same weights for the whole run, states carried forward at each refresh.
+    """Returns a packed model version as a policy: fixed weights, states advanced at each refresh.
 
     Raises:
-        VersionError: The version knows none of the market's products.
+        VersionError: The version has none of the market's products.
     """
     if not set(version.demand.product_ids) & set(market.product_ids):
         raise VersionError(f"{version.folder}: knows none of this market's products; train it on market.frame()")
@@ -88,7 +88,7 @@ def from_version(market: SimulatedMarket, version: LoadedVersion) -> Platform:
 def play(
     market: SimulatedMarket, entries: dict[str, Contestant], *, ahead: int, max_move: float | None = MAX_MOVE
 ) -> dict[str, Run]:
-    """Runs each contestant over the same `ahead` days, under the same largest move."""
+    """Runs each policy over the same `ahead` days, under the same largest move."""
     runs = {}
     for name, entry in entries.items():
         started = time.monotonic()
@@ -98,14 +98,14 @@ def play(
 
 
 def scores(runs: dict[str, Run]) -> list[Score]:
-    """The league table, least profit first; static and the oracle must be among the runs."""
+    """Returns the scores, least profit first; static and the oracle must be among the runs."""
     oracle = runs[oracle_name(runs[STATIC].market)]
     table = [score(name, run, static=runs[STATIC], oracle=oracle) for name, run in runs.items()]
     return sorted(table, key=lambda row: row.profit)
 
 
 def line(row: Score) -> str:
-    """One row of the table under `HEADER`."""
+    """Formats one row of the table under `HEADER`."""
     gain, share = row.gain_interval, row.share_interval
     return (
         f"{row.policy:<26}{row.profit:>12,.0f}{row.gain:>+13.1%}{f'({gain[0]:+.1%}, {gain[1]:+.1%})':>20}"
@@ -115,7 +115,7 @@ def line(row: Score) -> str:
 
 
 def plot(runs: dict[str, Run], path: Path) -> None:
-    """Draws what each policy has earned more than static, day by day."""
+    """Plots each policy's cumulative profit over that of static prices."""
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()

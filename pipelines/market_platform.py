@@ -1,4 +1,4 @@
-"""The platform as a policy of the simulated market: each morning's requests through the code that serves."""
+"""Run the platform as a policy on the simulated market, through the serving pricer."""
 
 import datetime as dt
 from collections.abc import Callable, Collection
@@ -32,11 +32,11 @@ OPTIONAL = ("category", "list_price", "unit_cost", "stock", "comp_price", "is_pr
 
 
 def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> list[PriceRequest]:
-    """A market's morning as a shop would ask for it, request by request.
+    """Converts a market's morning requests to price requests.
 
     Args:
-        requests: The morning.
-        withhold: Columns among `OPTIONAL` that the shop does not have; the stock of a request is always given.
+        requests: The market's requests of one day.
+        withhold: Columns among `OPTIONAL` to leave out; a request's stock is always given.
     """
     today = requests.date.astype("datetime64[D]").item()
     day = WEEKDAYS[today.weekday()]
@@ -50,7 +50,7 @@ def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> lis
         "unit_cost": requests.unit_cost,
         "list_price": requests.list_price,
         "is_holiday": np.full(len(requests), requests.is_holiday),
-        "next_delivery": requests.next_delivery.astype("datetime64[D]"),  # NaT becomes None: not known
+        "next_delivery": requests.next_delivery.astype("datetime64[D]"),  # NaT becomes None
     }
     columns = {name: column for name, column in columns.items() if name not in withhold}
     return [
@@ -60,16 +60,16 @@ def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> lis
 
 
 def without(frame: pd.DataFrame, withhold: Collection[str]) -> pd.DataFrame:
-    """A history of a shop that does not have some of the optional columns."""
+    """Returns a history without the withheld columns."""
     return frame.drop(columns=[name for name in withhold if name in frame])
 
 
 class Platform:
-    """Answers a market's requests with a `Pricer`, and learns again from the whole history at each refresh.
+    """Policy that prices with a `Pricer` and rebuilds it from the whole history at each refresh.
 
     Attributes:
         decisions: The decisions of the last morning.
-        allowed: (request, 2) the lowest and highest price that each of them considered, currency units.
+        allowed: (request, 2) lowest and highest candidate price of each of them, currency units.
     """
 
     def __init__(
@@ -82,18 +82,19 @@ class Platform:
         max_move: float | None = MAX_MOVE,
         withhold: Collection[str] = (),
     ) -> None:
-        """Learns from the market's history.
+        """Builds the first pricer from the market's history.
 
         Args:
-            market: Whose requests it will answer; only `market.frame()` is read.
+            market: The market to price; only `market.frame()` is read.
             config: The platform's configuration.
-            learn: Makes a demand from the panel so far; called now and at each refresh. None for the rules.
-            frame: `market.frame()`, where it is at hand.
-            max_move: The largest move that the market takes; the configuration's own counts where it is smaller.
-            withhold: Columns among `OPTIONAL` that history, newly recorded rows and requests lack.
+            learn: Returns a demand model for the panel so far, or None to price by rule; called now and at each
+                refresh.
+            frame: `market.frame()`, if already computed.
+            max_move: The largest price move that the market accepts; a smaller one in the configuration wins.
+            withhold: Columns among `OPTIONAL` removed from history, new rows and requests.
 
         Raises:
-            ConfigError: `withhold` names a column that no shop could do without.
+            ConfigError: `withhold` names a column that is not optional.
         """
         unknown = sorted(set(withhold) - set(OPTIONAL))
         if unknown:
@@ -101,18 +102,18 @@ class Platform:
         self._config, self._learn = limited(config, max_move=max_move), learn
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
-        self._anchors: Anchors | None = None  # the market's incumbent priced the whole history
+        self._anchors: Anchors | None = None  # no price of the history is the platform's own
         self.decisions: list[Decision] = []
         self.allowed: Floats = np.zeros((0, 2))
         self._pricer = self._learnt()
 
     def refresh(self, rows: pd.DataFrame) -> None:
-        """Adds newly recorded rows to the history and learns from it."""
+        """Adds new rows to the history and rebuilds the pricer."""
         self._frame = pd.concat([self._frame, without(rows, self._withhold)], ignore_index=True)
         self._pricer = self._learnt()
 
     def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
+        """Prices one morning's requests: (request,) prices, currency units."""
         today = requests.date.astype("datetime64[D]").item()
         asked = price_requests(requests, withhold=self._withhold)
         detailed = self._pricer.price_detailed(asked, today=today)
@@ -128,38 +129,38 @@ class Platform:
 
 
 def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:
-    """The configuration with `max_move` as its largest move, or its own where that is smaller."""
+    """Returns the configuration with the smaller of `max_move` and its own largest move."""
     own = config.decision.guardrails.max_move
     least = min((move for move in (own, max_move) if move is not None), default=None)
     guardrails = config.decision.guardrails.model_copy(update={"max_move": least})
     return config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
 
 
-FAST, SLOW = 10.0, 60.0  # half-lives, in days, of what sells now and of what usually sells
-NOW_PRIOR = 12.0  # how many sales' worth the usual level weighs against the present one
-FADE = 0.95  # a day's survival of what sets now apart from usual
-FULL_CUT = 0.10  # the cut from which an advertisement draws fully, as the data contract says
-DAY_SIZE, LEVEL_VARIANCE = 8.0, 0.08  # over-dispersion of one day, and what a forecast of the level leaves open
-ROUNDS = 4  # passes in which stocked-out days are filled with what was expected
+FAST, SLOW = 10.0, 60.0  # half-lives, days, of the current and of the usual level
+NOW_PRIOR = 12.0  # prior weight, in units sold, of the usual level in the current one
+FADE = 0.95  # factor per day by which the current level returns to the usual one
+FULL_CUT = 0.10  # discount from which an advertised promotion has its full effect, as in the data contract
+DAY_SIZE, LEVEL_VARIANCE = 8.0, 0.08  # negative binomial size of one day; variance of the level forecast
+ROUNDS = 4  # iterations that impute demand on stocked-out days
 
 
 @dataclass(frozen=True)
 class TrueElasticityDemand:
-    """Demand with the market's own elasticities and a plain forecast of everything else.
+    """Demand model with the market's true elasticities and a simple forecast of everything else.
 
-    Its level forecast is a trailing mean of restated sales with a weekly pattern per category; that is what a shop can
-    do without a model, so what a policy with this demand loses to the oracle is the price of not knowing tomorrow.
+    The level is a trailing mean of price-adjusted sales with a weekly pattern per category, as a shop could compute
+    without a model. So the gap between this policy and the oracle is the cost of uncertainty about the level.
 
     Attributes:
         product_ids: (product,) sorted.
         categories: (category,) sorted.
         elasticity: (product + category,) own-price elasticities, below 0; a category's is its products' mean.
-        anchor: (product + category,) the price at which `usual` is stated.
+        anchor: (product + category,) reference price of `usual`.
         usual: (product + category,) units on a mean day at the anchor price.
-        now: (product + category,) what sells now over what usually sells.
-        week: (category, weekday) factor on the mean day.
+        now: (product + category,) current level over the usual one.
+        week: (category, weekday) weekday factor, mean 1.
         category_of: (product + category,) row among the categories.
-        lift: Log lift of an advertised and really cut price, one for all.
+        lift: Log lift of an advertised discount, common to all products.
         state_date: Last day of the history read.
     """
 
@@ -175,7 +176,7 @@ class TrueElasticityDemand:
     state_date: np.datetime64
 
     def grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
-        """Demand at `prices`, shape (request, candidate), each row ascending, in currency units."""
+        """Returns demand at `prices`, (request, candidate), each row ascending, in currency units."""
         known = offers.product >= 0
         row = np.where(known, offers.product, len(self.product_ids) + offers.category)
         anchor = np.where(known, self.anchor[row], offers.list_price)
@@ -202,19 +203,19 @@ class TrueElasticityDemand:
         )
 
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
-        """No event lifts it."""
+        """Returns no lifts: events have no effect here."""
         return ()
 
     def single(self, *, candidates: int) -> None:
-        """Every request is a batch."""
+        """Returns None: there is no single-request fast path."""
 
 
 def true_elasticity_demand(market: SimulatedMarket, panel: Panel) -> TrueElasticityDemand:
-    """Reads everything but the elasticities off `panel`, which may go beyond the market's own history.
+    """Estimates everything but the elasticities from `panel`.
 
     Args:
-        market: Whose elasticities, as of the panel's last day, are injected.
-        panel: The history as far as it is known.
+        market: Supplies the true elasticities as of the panel's last day.
+        panel: The history so far; may extend beyond the market's own history.
     """
     day = int((panel.dates[-1] - market.truth.dates[0]) / np.timedelta64(1, "D"))
     where = np.searchsorted(market.product_ids, panel.product_ids)
@@ -237,7 +238,7 @@ def true_elasticity_demand(market: SimulatedMarket, panel: Panel) -> TrueElastic
     week, lift = np.ones((len(categories), 7)), 0.0
     filled = units
     for _ in range(ROUNDS):
-        unit_day = price_factor * week[group][:, weekday] * np.exp(lift * cut)  # sales of a product of level 1
+        unit_day = price_factor * week[group][:, weekday] * np.exp(lift * cut)  # expected sales at level 1
         usual = (filled * slow).sum(axis=1) / np.maximum((unit_day * slow).sum(axis=1), 1e-9)
         expected = usual[:, None] * unit_day
         filled = np.where(censored, np.maximum(units, expected), units)

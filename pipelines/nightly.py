@@ -1,4 +1,4 @@
-"""What runs every night: new sales in, monitoring looks, states go forward or the model is retrained, gates decide."""
+"""Run the nightly job: read sales, monitor, refresh or retrain, and promote what passes the gates."""
 
 import argparse
 import datetime as dt
@@ -20,7 +20,7 @@ from pricing.runtime.mlflow_runs import tracked_run, write_note
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
-# Its run's tag `outcome`, which stands although an alert or a figure could not be delivered afterwards.
+# The tag `outcome` of its run, set even when an alert or metric could not be delivered afterwards.
 OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
 
 
@@ -58,7 +58,7 @@ def _given(options: argparse.Namespace, *names: str) -> list[str]:
 
 
 class _Night:
-    """One night's jobs. Each can be repeated: a second night on the same sales finds nothing left to do."""
+    """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
     def __init__(self, config: Config, *, run: Run, held: int, common: list[str], panel: str) -> None:
         self._config = config
@@ -69,12 +69,12 @@ class _Night:
         self._registry = Registry(config.registry.model_name, uri=tracking_uri())
 
     def job(self, module: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
-        """Runs a job with the shared options, on the panel of this night unless `fresh`."""
+        """Runs a job with the shared options, on this night's panel unless `fresh`."""
         options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
         return run_job(module, options, run=self._run, fine=fine, keep=[self._held])
 
     def pass_over(self, *, source: str) -> tuple[str, JobError | None]:
-        """Does what is due and says it in a sentence, with the error of a monitoring run that failed."""
+        """Runs the jobs that are due; returns a summary and the error of a failed monitoring or compaction job."""
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
         decisions = pricing_home() / "decisions"
@@ -84,8 +84,7 @@ class _Night:
         try:
             outcome = self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
         except JobError as error:
-            # Prices must not grow stale because the watchman stumbled, nor may what he saw before he did be lost;
-            # the night still ends FAILED.
+            # States are still refreshed, and an outcome recorded before the failure still counts; the run ends FAILED.
             outcome = OUTCOMES.get(self._found().get("outcome", "none"), FINE)
             complaint = error
         parts = ["monitoring asks for a person; see its report"] if outcome == PAGE else []
@@ -102,11 +101,11 @@ class _Night:
         return "; ".join(parts), complaint
 
     def _found(self) -> dict[str, str]:
-        """What this night's monitoring run wrote down."""
+        """Returns the tags of this night's monitoring run."""
         return child_tags(self._run, "monitor")
 
     def _compact(self) -> list[str]:
-        """Moves the decision log's closed segments where old decisions are kept, if such a place is named."""
+        """Moves closed segments of the decision log to the archive, if one is configured."""
         archive = os.environ.get(ARCHIVE_VARIABLE)
         if not archive:
             return []
@@ -119,7 +118,7 @@ class _Night:
         days = self._config.monitoring.cooldown
         if self._retrained_within(days):
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
-        found = self._found()  # why to retrain, and how fast older days should fade
+        found = self._found()  # reason and recency half-life
         half_life = found.get("recency_half_life")
         words = ["--recency_half_life", half_life] if half_life else []
         return self._retrain(found.get("reason") or "monitoring found decay", *words, source=source)
@@ -133,7 +132,7 @@ class _Night:
         if self._registry.at(CHAMPION) is None:
             return "no champion, so nothing to carry forward"
         self.job("pipelines.refresh")
-        # By its number: the challenger may be a version that waits for a person.
+        # By number: the alias challenger may be on a version that waits for a person.
         number = child_tags(self._run, "refresh").get("version")
         if number is None:
             return "states were up to date already"

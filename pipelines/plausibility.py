@@ -1,4 +1,4 @@
-"""Says what a run's sales have wrong beyond the data contract, and stops the job where a training would be spoilt."""
+"""Report implausible sales beyond the data contract, and stop a job where they would spoil training."""
 
 import logging
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ def report_findings(panel: Panel, config: DataConfig, *, sales: str, may_refuse:
     """Logs each finding as a warning and in the active run: tag `data_findings`, and all in data_findings.txt.
 
     Args:
-        panel: What the job computes on.
-        config: Its `plausibility` says what is odd, and whether it may stop a job.
-        sales: Where the sales came from, for the message; passwords are left out.
-        may_refuse: Whether this job is one that stops.
+        panel: The job's sales.
+        config: Its `plausibility` holds the limits, and whether findings may stop a job.
+        sales: Source of the sales, for the message; passwords are removed.
+        may_refuse: True for jobs that findings may stop.
 
     Returns:
-        The findings, one a line.
+        One line per finding.
 
     Raises:
-        PlausibilityError: A finding spoils what is learnt, and the configuration lets it stop a job.
+        PlausibilityError: A finding would spoil training, and the configuration lets it stop a job.
     """
     found = findings(panel, config.plausibility)
     lines = [str(finding) for finding in found]

@@ -1,4 +1,4 @@
-"""Prices a file of requests, or every product, with a version of the registry or a folder; writes the decisions."""
+"""Price a file of requests, or every product, with a version from the registry or a folder; write the decisions."""
 
 import argparse
 import datetime as dt
@@ -36,9 +36,9 @@ from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 
 BATCH = 1000
-SHOWN = 5  # bad rows that an error names
-AMPLE = 1e9  # units; stands for a stock that nobody knows
-STALE = 2  # periods of age above which the job says how to mend it
+SHOWN = 5  # most bad rows listed in an error
+AMPLE = 1e9  # units; used where the stock is unknown
+STALE = 2  # state age in periods above which a refresh is advised
 _PROGRESS_SECONDS = 5.0
 _SUFFIXES = (".csv", ".parquet")
 
@@ -50,9 +50,9 @@ COLUMNS = (
 
 _log = logging.getLogger(__name__)
 
-Asked = tuple[int, PriceRequest]  # a row's number, counted from 1, and what it asks
+Asked = tuple[int, PriceRequest]  # row number from 1, request
 Answer = tuple[int, PriceRequest, Detailed]
-Bad = tuple[int, str]  # a row's number, and what is wrong with it
+Bad = tuple[int, str]  # row number, error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +119,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @contextmanager
 def _opened(version: str | None, config_path: str | None) -> Iterator[tuple[LoadedVersion, str]]:
-    """The version asked for and its name; one from the registry lies in a folder that goes away afterwards."""
+    """Yields the requested version and its name; one from the registry is in a folder that is deleted afterwards."""
     if version is not None and Path(version).is_dir():
         yield load(version), Path(version).resolve().name
         return
@@ -130,13 +130,13 @@ def _opened(version: str | None, config_path: str | None) -> Iterator[tuple[Load
 
 
 def everything(facts: ProductFacts) -> tuple[list[Asked], int]:
-    """A request for every product on sale, for the first period after the facts, at the stock that was left.
+    """Builds a request for every product on sale, for the first period after the facts, with the closing stock.
 
     Returns:
-        The requests, and how many products were left out because the last 28 periods hold no row of them.
+        The requests, and the number of products left out because they have no row in the last 28 periods.
     """
     day = facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
-    known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # the latter are those of the last 28 periods
+    known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # typical_units covers the last 28 periods
     columns = (facts.product_ids[known], facts.stock[known], facts.comp_price[known])
     requests = [
         (
@@ -155,7 +155,7 @@ def everything(facts: ProductFacts) -> tuple[list[Asked], int]:
 
 
 def _age(facts: ProductFacts, *, today: dt.date) -> str:
-    """How old the states are on the day that answers."""
+    """Describes the age of the states on the day of pricing."""
     days = (today - facts.state_date.astype("datetime64[D]").item()).days
     if days <= 0:
         return "not before the day that answers"
@@ -165,13 +165,13 @@ def _age(facts: ProductFacts, *, today: dt.date) -> str:
 
 
 def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:
-    """Turns rows into requests.
+    """Validates rows as price requests.
 
     Args:
         frame: A price request's fields as columns; an empty cell is an absent field.
 
     Returns:
-        Good rows and bad ones, each with its row number, counted from 1.
+        Requests, and errors of invalid rows, each with its row number from 1.
     """
     good: list[Asked] = []
     bad: list[Bad] = []
@@ -185,10 +185,10 @@ def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:
 
 
 def decide(pricer: Pricer, asked: Sequence[Asked], *, today: dt.date) -> tuple[list[Answer], list[Bad]]:
-    """Prices in batches; a request that contradicts itself fails alone.
+    """Prices requests in batches; an inconsistent request fails without its batch.
 
     Returns:
-        Answers, each with its request's row number, and what is wrong with the other rows.
+        Answers with their row numbers, and errors of the other rows.
     """
     answers: list[Answer] = []
     refused: list[Bad] = []
@@ -211,7 +211,7 @@ def decide(pricer: Pricer, asked: Sequence[Asked], *, today: dt.date) -> tuple[l
 
 
 def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
-    """One row per decision, in the order of the requests; reasons as one text, codes parted by a blank."""
+    """Returns a table with one row per decision, in request order; reason codes are joined by spaces."""
     rows = []
     for number, request, answer in answers:
         decision = answer.decision
@@ -235,11 +235,11 @@ def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, output: Path) -> None:
-    """Writes a table whole or not at all.
+    """Writes a table atomically.
 
     Args:
         frame: The table.
-        output: A .csv or .parquet file, whose folder is made.
+        output: A .csv or .parquet file; its folder is created.
 
     Raises:
         SourceError: It cannot be written there.
@@ -255,10 +255,10 @@ def write(frame: pd.DataFrame, output: Path) -> None:
 
 
 def _settle(bad: Sequence[Bad], *, of: int, options: argparse.Namespace) -> None:
-    """Sets the bad rows aside where that was asked for.
+    """Writes bad rows to --rejects.
 
     Raises:
-        RequestError: It was not; says how many there are and names the first.
+        RequestError: There are bad rows and no --rejects; gives their number and the first ones.
     """
     if not bad:
         return
@@ -282,7 +282,7 @@ def _record(decisions: pd.DataFrame, *, refused: int, version: str) -> None:
 
 
 def _summary(decisions: pd.DataFrame) -> Iterator[str]:
-    """What came out, one fact a line."""
+    """Yields summary lines on the decisions."""
     if decisions.empty:
         return
     known = decisions[decisions["current_price"].notna()]

@@ -1,4 +1,4 @@
-"""Plans price tests, stops them, shows them, and reports what they cost and taught."""
+"""Plan, stop, list and report price tests: randomised prices that identify elasticities."""
 
 import argparse
 import datetime as dt
@@ -37,7 +37,7 @@ from pricing.registry.version import load
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
 from simulation.market import simulated_sales
 
-RECENT_WEEKS = 12  # of sales from which the shop's own figures are taken
+RECENT_WEEKS = 12  # weeks of sales that the expected cost and precision are based on
 _ABOUT = (
     "Plans, stops, shows or reports price tests. Sales are read, and tests planned, with the configuration packed in "
     "the champion's version, since that one serves; --config names the registered model, and counts otherwise only "
@@ -47,12 +47,12 @@ _ABOUT = (
 
 @dataclass(frozen=True)
 class Weeks:
-    """What the candidates' last weeks say.
+    """Statistics of recent weekly sales.
 
     Attributes:
-        units: (product,) mean units a week.
-        profit: (product,) mean profit a week.
-        noise: (product,) variance of a week's units over the squared mean, from week to week.
+        units: (product,) mean units per week.
+        profit: (product,) mean profit per week.
+        noise: (product,) week-to-week variance of units over the squared mean.
     """
 
     units: Floats
@@ -62,13 +62,13 @@ class Weeks:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a test is expected to cost and to tell.
+    """Expected cost and precision of a price test.
 
     Attributes:
-        cost: Fraction of the tested products' profit that is lost while it lasts.
+        cost: Profit lost during the test, as a fraction of the tested products' profit.
         shop: The same as a fraction of the whole shop's profit.
-        common: Standard error of the elasticity that all tested products share.
-        own: Standard error of the median product's own elasticity.
+        common: Standard error of the tested products' common elasticity.
+        own: Median standard error of a single product's elasticity.
     """
 
     cost: float
@@ -135,13 +135,13 @@ def _named(options: argparse.Namespace) -> None:
 
 
 def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceTest:
-    """Checks what is asked, says what it will cost and tell, and returns the test."""
+    """Validates a requested test, prints its expected cost and precision, and returns it."""
     _named(options)
     start: dt.date = options.start or today + dt.timedelta(days=7 - today.weekday())
     if start < today:
         raise ConfigError(f"--start {start}: has passed; a price test is planned before it begins")
     _check_choice(options)
-    # What can be refused without the sales is refused before they are read.
+    # Fails early, before the sales are read.
     plan.with_test(PriceTest(options.name, {}, options.size, start, options.weeks))
     config, source = _serving(options)
     least = config.decision.guardrails.min_days
@@ -177,10 +177,10 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
 
 
 def _check_choice(options: argparse.Namespace) -> None:
-    """Refuses products that are asked for in no way, in two ways, or in a wrong one.
+    """Checks the options that choose products.
 
     Raises:
-        UsageError: Says which.
+        UsageError: None or several of them are given, or one is invalid.
     """
     if sum(bool(getattr(options, name)) for name in ("products", "share", "grade")) != 1:
         raise UsageError("expected one of --products, --share and --grade")
@@ -192,10 +192,10 @@ def _check_choice(options: argparse.Namespace) -> None:
 
 
 def choose_products(options: argparse.Namespace, products: Sequence[str], model: DemandModel | None) -> list[str]:
-    """The products that are asked for: named, drawn by lot, or of some grades of `model`.
+    """Returns the products to test: named, drawn at random, or of some grades of `model`.
 
     Raises:
-        ConfigError: A product is not in the sales; names the nearest one.
+        ConfigError: A product is not in the sales; suggests the nearest one.
     """
     known = set(products)
     if options.products:
@@ -220,7 +220,7 @@ def _words(text: str | None) -> list[str]:
 
 
 def weeks_of(panel: Panel) -> Weeks:
-    """What every product's last weeks say."""
+    """Computes statistics of every product's recent weeks."""
     days = STEP_DAYS[panel.period]
     length = min(RECENT_WEEKS * 7 // days, len(panel.dates)) // (7 // days) * (7 // days)
     if not length:
@@ -237,11 +237,11 @@ def weeks_of(panel: Panel) -> Weeks:
 
 
 def promise(panel: Panel, test: PriceTest, *, model: DemandModel | None, config: ModelConfig) -> Promise:
-    """What a test is expected to cost and to tell, from the shop's own figures.
+    """Computes the expected cost and precision of a test from recent sales.
 
-    A price moved at random by a standard deviation of d in logs costs ½ e (e − 1) d² of profit around the best price,
-    with e the size of the elasticity. A product's draws over n weeks tell its elasticity to √(v / n) / d, with v the
-    variance of a week's units over their squared mean; all products' together as the sum of their sales does.
+    Random log price changes with standard deviation d cost ½ e (e − 1) d² of profit around the best price, with e the
+    absolute elasticity. The standard error of a product's elasticity over n weeks is √(v / n) / d, with v the variance
+    of weekly units over their squared mean; the common elasticity is the sales-weighted mean.
     """
     recent = weeks_of(panel)
     rows = np.flatnonzero(np.isin(panel.product_ids, sorted(test.prices)) & (recent.units > 0))
@@ -293,7 +293,7 @@ def _report(options: argparse.Namespace, plan: Plan) -> None:
 
 
 def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, model: DemandModel | None) -> str:
-    """The page, in Markdown: what each test cost and taught."""
+    """Returns a Markdown report with the cost and the estimated elasticity of each test."""
     draws = find_draws(panel, records, plan=plan)
     rows = [
         "# Price tests",
@@ -326,7 +326,7 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
 
 
 def _by_model(model: DemandModel, test: PriceTest, panel: Panel) -> str:
-    """The model's mean elasticity of a test's products, weighted by what they sell."""
+    """Returns the model's mean elasticity of a test's products, weighted by units sold."""
     units = dict(zip(panel.product_ids.tolist(), weeks_of(panel).units.tolist(), strict=True))
     rows = [row for row, one in enumerate(model.product_ids.tolist()) if one in test.prices]
     weights = np.array([units.get(str(model.product_ids[row]), 0.0) for row in rows])
@@ -345,15 +345,15 @@ def _shown(estimate: Estimate, form: str) -> str:
 
 
 def _shown_name(name: str) -> str:
-    """A name as a table cell shows it, whatever it holds."""
+    """Escapes a name for a Markdown table cell."""
     return "".join(f"\\{sign}" if sign in "\\`*_[]()|#!~$" else sign for sign in html.escape(name))
 
 
 def _serving(options: argparse.Namespace) -> tuple[ModelConfig, str]:
-    """The configuration that prices, and where it is from: the champion's, else that of --config.
+    """Returns the serving configuration and its source: the champion's, or else --config.
 
     Raises:
-        RegistryError: The registry does not answer, or the champion's files are gone.
+        RegistryError: The registry is unreachable, or the champion's files are missing.
         VersionError: The champion is damaged, or belongs to another library.
     """
     config = load_config(options.config)
@@ -377,7 +377,7 @@ def _sales(options: argparse.Namespace, config: ModelConfig) -> tuple[Panel, Pro
 
 
 def _model(options: argparse.Namespace) -> DemandModel:
-    """The demand model of a version; the champion's when none is named."""
+    """Loads the demand model of --version, or else of the champion."""
     version: str | None = options.version
     if version is not None and Path(version).is_dir():
         return load(version).demand

@@ -1,4 +1,4 @@
-"""What the jobs that change production share: the registry, the record of promotions, anchors, and who acts."""
+"""Access to production for jobs: the registry, the audit record of promotions, anchors, and the actor."""
 
 import datetime as dt
 import getpass
@@ -28,7 +28,7 @@ NOTHING = "nothing to do"  # the verdict of a job that changed nothing
 
 @dataclass(frozen=True)
 class Production:
-    """The doors that a change of production goes through.
+    """Registry, audit record and actor of a change to production.
 
     Attributes:
         registry: The registered model.
@@ -44,14 +44,14 @@ class Production:
         """Downloads a version into the folder `scratch` and loads it.
 
         Raises:
-            RegistryError: The registry lacks it or does not answer.
+            RegistryError: The registry lacks it or is unreachable.
             VersionError: It is damaged, or belongs to another contract or library.
         """
         folder = Path(scratch) / number / "version"
         return load(self.registry.download(number, folder))
 
     def anchors_for(self, version: LoadedVersion) -> Anchors:
-        """The anchors that a version's states are carried forward with: those in force, else its own.
+        """Returns the anchors to refresh a version with: those in force, or else its own.
 
         Raises:
             RegistryError: See `anchors_in_force`.
@@ -62,10 +62,10 @@ class Production:
 
 @contextmanager
 def production(config: Config) -> Iterator[Production]:
-    """Opens the registry and the record.
+    """Opens the registry and the audit record.
 
     Raises:
-        RegistryError: One of them does not answer.
+        RegistryError: One of them is unreachable.
     """
     registry = Registry(config.registry.model_name, uri=connect())
     audit = Audit(database_url())
@@ -76,12 +76,12 @@ def production(config: Config) -> Iterator[Production]:
 
 
 def anchors_in_force(registry: Registry) -> Anchors | None:
-    """The regular prices that production stands on: the champion's, else the previous one's; None before any promotion.
+    """Returns the anchors in production: the champion's, or else the previous one's; None before any promotion.
 
-    Where neither can be read, those of the newest version that can be: all inherit the same.
+    Where neither can be read, those of the newest readable version are used: all versions inherit them.
 
     Raises:
-        RegistryError: There has been a champion and no version's anchors can be read, or the registry does not answer.
+        RegistryError: There has been a champion and no version's anchors can be read, or the registry is unreachable.
     """
     leading = [entry for entry in (registry.at(CHAMPION), registry.at(PREVIOUS)) if entry is not None]
     troubles: list[str] = []
@@ -103,7 +103,7 @@ def anchors_in_force(registry: Registry) -> Anchors | None:
 
 
 def sales_anchors(config: Config) -> Anchors | None:
-    """The anchors that a job builds its panel with: those in force in the registry; see `anchors_in_force`."""
+    """Returns the anchors that a job builds its panel with; see `anchors_in_force`."""
     return anchors_in_force(Registry(config.registry.model_name, uri=tracking_uri()))
 
 
@@ -113,7 +113,7 @@ def _anchors_of(registry: Registry, entry: RegisteredVersion) -> Anchors:
 
 
 def database_url() -> str:
-    """Says where promotions are recorded: PRICING_DATABASE_URL, or pricing.db under PRICING_HOME, which is made."""
+    """Returns the audit database: PRICING_DATABASE_URL, or pricing.db under PRICING_HOME, which is created."""
     given = os.environ.get("PRICING_DATABASE_URL")
     if given:
         return given
@@ -123,17 +123,17 @@ def database_url() -> str:
 
 
 def actor() -> str:
-    """Says who acts: PRICING_ACTOR, or the user of this machine."""
+    """Returns who acts: PRICING_ACTOR, or user@host."""
     given = os.environ.get("PRICING_ACTOR")
     if given:
         return given
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have a number and no name
+    except (OSError, KeyError):  # a container's user may have no name
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"
 
 
 def now() -> str:
-    """This moment as the record writes it: UTC, ISO 8601, to the second."""
+    """Returns the current time in UTC, ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

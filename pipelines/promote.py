@@ -1,4 +1,4 @@
-"""Lets a challenger that passes every gate set prices: moves the alias champion and writes down why."""
+"""Promote a version to champion if it passes every gate, and record the decision."""
 
 import argparse
 import math
@@ -44,7 +44,7 @@ from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job: 0 promoted or nothing to do, 3 refused by a gate, 2 a known error."""
+    """Runs the job; returns 0 when promoted or nothing to do, 3 when refused by a gate, 2 on a known error."""
     return run_main(_promote, argv)
 
 
@@ -132,7 +132,7 @@ def _judge(
         return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden]
     against = _against(doors, challenger, champion, number=number, options=options, limits=limits, scratch=scratch)
     if champion.weights == challenger.weights_hash:
-        # The same weights have passed their own gates; only the states are new.
+        # The same weights have passed the baseline gates before; only the states are new.
         return [known, *states, golden, *against]
     return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden, *against]
 
@@ -178,15 +178,15 @@ def _against(
 
 
 def _units(version: LoadedVersion) -> dict[str, float]:
-    """Units a period of each product that a version knows, NaN where it has not been on sale of late."""
+    """Returns product → typical units per period in a version; NaN where not on sale recently."""
     units = dict(zip(version.facts.product_ids.tolist(), version.facts.typical_units.tolist(), strict=True))
     return {product: units.get(product, math.nan) for product in version.demand.product_ids.tolist()}
 
 
 def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The champion's configuration, refitted and scored on the challenger's data and folds.
+    """Backtests the champion's configuration on the challenger's data and folds, refitted.
 
-    The champion's own figures come from other days, and its weights may have seen the challenger's.
+    The champion's own figures come from other days, and its weights may have been trained on the challenger's.
     """
     ours, theirs = challenger.config.demand, incumbent.config.demand
     same_folds = {name: getattr(ours, name) for name in FOLDS}
@@ -213,7 +213,7 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
         panel = panel.select(np.asarray(panel.present.any(axis=1)))
     if fingerprint(panel) != scored.get("fingerprint"):
         raise SourceError(f"{options.sales}: holds other sales than those; {asked}")
-    import_tensorflow()  # takes seconds, and few promotions need it
+    import_tensorflow()  # takes seconds; most promotions do not need it
     from pricing.demand.backtest import backtest  # noqa: PLC0415
 
     print(f"refitting the champion's configuration on {source}, {ours.folds} folds", flush=True)

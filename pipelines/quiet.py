@@ -1,4 +1,4 @@
-"""Imports TensorFlow without its words on missing GPUs: it writes them before anything can tell it not to."""
+"""Import TensorFlow without the messages that it writes to standard error on import (missing GPUs)."""
 
 import importlib
 import os
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 def import_tensorflow() -> None:
-    """Imports what trains, its first words left out; they come out after all when the import fails."""
+    """Imports `pricing.demand.network` with standard error suppressed, but shown when the import fails."""
     with _unsaid():
         importlib.import_module("pricing.demand.network")
 
 
 @contextmanager
 def _unsaid() -> Iterator[None]:
-    """Keeps back what is written to standard error meanwhile, by whatever library, unless an error ends the block."""
+    """Captures file descriptor 2, native libraries included; writes it out only when the block raises."""
     with tempfile.TemporaryFile() as said:
         sys.stderr.flush()
         kept = os.dup(2)

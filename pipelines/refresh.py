@@ -1,4 +1,4 @@
-"""Carries a version's states forward over new days, with the same weights, and registers it as the challenger."""
+"""Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
 import argparse
 import sys
@@ -40,11 +40,11 @@ _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "an
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What came of carrying a version's states forward.
+    """Result of a refresh.
 
     Attributes:
-        number: The version that has them.
-        found: Whether an earlier refresh had registered it, on the same version and the same sales.
+        number: The version with the new states.
+        found: True when an earlier refresh of the same version on the same sales had registered it.
     """
 
     number: str
@@ -68,7 +68,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 options.sales,
                 version.config.data,
                 quarantine=options.quarantine,
-                past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
+                past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
                 anchors=anchors,
                 events=known_events(version),
                 simulated=simulated_sales,
@@ -109,10 +109,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _waiting(doors: Production, base: RegisteredVersion) -> str | None:
-    """The challenger that somebody proposed and nobody has decided on; None when there is none.
+    """Returns the challenger that awaits a decision; None when there is none.
 
-    No carrying forward may push it aside. One with the weights that are carried forward, or the champion's, is nothing
-    but older states; one that the gates refused, or that has been champion, waits no more.
+    A refresh must not replace it. A challenger with the weights being refreshed, or the champion's, only has older
+    states; one that the gates refused, or that has been champion, is decided.
     """
     challenger, champion = doors.registry.at(CHALLENGER), doors.registry.at(CHAMPION)
     if challenger is None or challenger.weights in {base.weights, champion.weights if champion else ""}:
@@ -134,16 +134,15 @@ def refreshed(
 ) -> Refreshed | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
-    It keeps the configuration of the given one, which is that of its weights but for calendars, and holds the anchors
-    in force with those of the products launched since. Where an earlier refresh of the same version read the same
-    panel, what that one registered is taken.
-    Must be called inside a run.
+    Configuration is copied from the given version (calendars may differ from those of its training). Anchors are those
+    in force, extended by products launched since. If an earlier refresh of the same version read the same panel, its
+    version is returned. Must be called inside a run.
 
     Returns:
-        The version with the new states, or None when the version has read exactly this panel already.
+        The version with the new states, or None when the given version has read exactly this panel already.
 
     Raises:
-        HistoryError: The panel leaves a gap after the state or rewrites the past before the checkpoint.
+        HistoryError: The panel leaves a gap after the state or changes rows before the checkpoint.
         RegistryError: The registry refuses.
     """
     started = time.perf_counter()
@@ -166,7 +165,7 @@ def refreshed(
     if unchanged and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING)
         return None
-    # The rows since the checkpoint: newer rows alone do not show that their prices are in another unit than before.
+    # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
     report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
     checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
@@ -200,7 +199,7 @@ def refreshed(
 def _registered(
     doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, tags: Mapping[str, str]
 ) -> str | None:
-    """The newest version that an earlier refresh of the same version registered for the same sales, if there is one."""
+    """Returns the newest version registered by an earlier refresh of the same version on the same sales, or None."""
     about = {"kind": "refresh", "parent": parent, "weights": version.weights_hash, **tags}
     wanted = {**about, "state_date": str(panel.dates[-1])}
     found = [entry.number for entry in doors.registry.versions() if wanted.items() <= entry.tags.items()]
@@ -208,28 +207,28 @@ def _registered(
 
 
 def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: str) -> DemandModel:
-    """The model with the flags of the days ahead: carried forward alone, they would end a year after training."""
+    """Returns the model with holiday flags from the new state date on; otherwise they end a year after training."""
     step = np.timedelta64(STEP_DAYS[demand.period], "D")
     dates = facts.state_date + np.arange(1, len(demand.holidays)) * step
     flags = holidays_for(dates, recurring=facts.recurring, country=country, period=demand.period)
     return demand.with_holidays(flags.astype(np.float32))
 
 
-# What a few weeks say too little of: the older facts go on where they know it.
+# Facts that need a long history: older values are preferred over those from a few recent weeks.
 _OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
 
 
 def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, whole: bool) -> ProductFacts:
-    """The facts as of the panel's last date.
+    """Returns the product facts as of the panel's last date.
 
     Args:
-        old: As of the refreshed version's date.
-        tail: The rows since the checkpoint, new ones included, of every product.
-        panel: What the version is refreshed with.
-        kept: The rows since the checkpoint of the refreshed version.
-        whole: Whether the panel is the whole history. It then says everything of its products; else the older
-            facts stand in where the recent rows show nothing, and go on where a few weeks show too little. Deliveries
-            are learnt from those that the older facts remember and those since, as from the whole history.
+        old: Facts as of the refreshed version's date.
+        tail: Rows since the checkpoint, new ones included, of every product.
+        panel: The sales that the version is refreshed with.
+        kept: Rows since the checkpoint, of the version before the refresh.
+        whole: True when the panel is the whole history; facts of its products then come from it alone. Otherwise older
+            facts fill in what recent rows do not show, or show too briefly. Delivery cadence is estimated from older
+            and new stock jumps together, which equals an estimate from the whole history.
     """
     new = ProductFacts.from_panel(panel if whole else tail)
     ids = np.union1d(old.product_ids, new.product_ids)
@@ -252,7 +251,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     recurring = new.recurring if whole else old.recurring
     carried = replace(new, recurring=recurring, promotions=old.promotions.after(new.state_date), **columns)
     remembered = old.jumps()
-    if remembered is None and not whole:  # an earlier release packed it: its gaps go on as they are
+    if remembered is None and not whole:  # packed by an earlier release: its delivery gaps are copied
         return carried.with_deliveries()
     rows = expand(panel, ids)
     if not whole:
@@ -271,7 +270,7 @@ def _places(some: Array, wanted: Array) -> tuple[Array, Array]:
 
 
 def _known(values: Array, *, seen: Array) -> Array:
-    """Where a recent fact is known; a flag is where the product was seen at all."""
+    """Returns where a recent fact is known; flags are known where the product was seen."""
     kind = values.dtype.kind
     if kind == "f":
         return np.asarray(~np.isnan(values).reshape(len(values), -1).any(axis=1))
@@ -291,14 +290,14 @@ SAMPLE = 200
 
 @dataclass(frozen=True)
 class Parity:
-    """The result of encoding a sample of products anew.
+    """Result of comparing refreshed states with states encoded anew, on a sample of products.
 
     Attributes:
-        difference: Largest difference of any unit's state and of any step's log factor of the forecasters beside the
-            network, relative where it is above 1.
+        difference: Largest difference of any hidden or cell state and of any step's log factor of the other
+            forecasters; relative to values above 1.
         from_scratch: True when the whole history was encoded; False when only the rows since the checkpoint were,
             because the panel does not reach back further.
-        products: Products compared.
+        products: Number of products compared.
     """
 
     difference: float
@@ -307,19 +306,19 @@ class Parity:
 
 
 def covers(panel: Panel, model: DemandModel) -> bool:
-    """Whether a panel reaches back over the whole past that the model has read."""
+    """Returns True when a panel covers the whole history that the model has read."""
     encoded = model.encoded
     before = span(panel, 0, int(np.searchsorted(panel.dates, encoded.tail.dates[0])))
     return bool(digest(before)[:, 0].sum() >= encoded.digest[:, 0].sum())
 
 
 def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
-    """Encodes up to `sample` products, spread over the list, anew and compares.
+    """Encodes up to `sample` products, evenly spaced by row, anew and compares their states.
 
     Args:
-        model: As it is after the refresh.
-        panel: What it was refreshed with; the whole history for a comparison from scratch.
-        sample: Most products to compare; a sample, because encoding all of a long history takes minutes.
+        model: The model after the refresh.
+        panel: The sales it was refreshed with; the whole history for a comparison from scratch.
+        sample: Most products to compare (encoding all of a long history takes minutes).
     """
     count = len(model.product_ids)
     rows = np.unique(np.linspace(0, count - 1, num=min(sample, count)).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Trains on the newest sales and lets the gates decide: etl, train, promote or keep, under one lock and one run."""
+"""Retrain on the newest sales: run etl, train and promote under one lock and one MLflow run."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ from pricing.runtime.mlflow_runs import tracked_run, write_note
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code: 0 whether the champion changed or stayed."""
+    """Runs the job; returns the exit code: 0 whether or not the champion changed."""
     return run_main(_retrain, argv)
 
 
@@ -75,15 +75,15 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def trained_already(config: Config, panel: Path, *, half_life: str | None = None) -> str | None:
-    """Finds the version that was trained on just this panel with these settings: its number, or None.
+    """Returns the number of a version trained on exactly this panel with these settings, or None.
 
-    So a retraining that was cut off after training goes on with the gates, and a second trigger costs nothing. Looked
-    at are challenger, champion, and the newest version: it has no alias where its training was killed just before.
+    So a retraining interrupted after training continues with the gates, and a repeated trigger costs nothing. Checks
+    the challenger, the champion, and the newest version (without an alias if training was killed before setting it).
 
     Args:
         config: The settings.
-        panel: Where the panel is saved.
-        half_life: The half-life that was asked for beside them.
+        panel: Folder of the saved panel.
+        half_life: The requested recency half-life.
     """
     registry = Registry(config.registry.model_name, uri=tracking_uri())
     digest = fingerprint(load_panel(panel))
@@ -94,7 +94,7 @@ def trained_already(config: Config, panel: Path, *, half_life: str | None = None
     }
     for entry in (registry.at(CHALLENGER), registry.at(CHAMPION), *registry.versions()[-1:]):
         if entry is None or not entry.run_id or entry.tags.get("kind") != "train":
-            continue  # a refresh has read the sales, too, and learnt nothing from them
+            continue  # a refresh reads the sales without training on them
         run = MlflowClient().get_run(entry.run_id)
         tags = run.data.tags
         same = tags.get("data_fingerprint") == digest and tags.get("recency_asked") == half_life
@@ -104,7 +104,7 @@ def trained_already(config: Config, panel: Path, *, half_life: str | None = None
 
 
 def _propose(registry: Registry, number: str) -> None:
-    """Gives a version the alias that its training would have given it, had it not been killed before."""
+    """Sets the alias challenger on a version without one, as the end of its training would have done."""
     if not registry.find(number).aliases:
         registry.point(CHALLENGER, number)
 

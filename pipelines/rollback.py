@@ -1,4 +1,4 @@
-"""Goes back to an earlier champion, in one command, and writes down why."""
+"""Make an earlier version the champion again, and record the reason."""
 
 import argparse
 import sys
@@ -48,7 +48,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     options.sales,
                     version.config.data,
                     quarantine=options.quarantine,
-                    past=version.demand.encoded.tail,  # newer rows alone do not show what was a cut
+                    past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
                     anchors=anchors,
                     events=known_events(version),
                     simulated=simulated_sales,
@@ -86,9 +86,10 @@ def _rollback(argv: Sequence[str] | None) -> int:
 
 
 def _earlier(doors: Production, champion: RegisteredVersion | None) -> RegisteredVersion:
-    """The last champion with other weights, by the record: a promotion that was killed may have left the alias wrong.
+    """Returns the last champion with other weights, from the audit record.
 
-    The alias stands in where the record knows of none, such as in a new database.
+    The alias `previous` may be wrong after an interrupted promotion; it is used only where the record has no entry,
+    such as in a new database.
     """
     versions = {version.number: version.weights for version in doors.registry.versions()}
     record = doors.audit.entries(doors.registry.identity())

@@ -1,4 +1,4 @@
-"""A tuning study that machines share: opened, its lost trials found and tried again, its conclusion claimed by one."""
+"""Share an Optuna study between machines: retry lost trials, and let exactly one process conclude it."""
 
 import copy
 import datetime as dt
@@ -28,26 +28,26 @@ from pricing.runtime.mlflow_runs import explain_failure
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"
-RETRIES = 2  # settings that took three machines down are left alone
-UNSIGNED = dt.timedelta(minutes=5)  # after which a trial is lost that no process has signed
-_BEATS = 4  # signs of life within the time after which a machine is taken for lost
+RETRIES = 2  # settings whose trial was lost three times are not tried again
+UNSIGNED = dt.timedelta(minutes=5)  # a running trial without host and pid is lost after this time
+_BEATS = 4  # heartbeats within the time after which a machine counts as lost
 _CLAIM = "claim"
 
 
 class StudyError(PricingError):
-    """A tuning study that cannot be opened, belongs to other data, or came to nothing."""
+    """A tuning study that cannot be opened, belongs to other data, or has no scored trial."""
 
 
 def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study:
-    """Opens a study, or begins it: minimised, sampled by TPE, pruned by the median of the folds so far.
+    """Opens or creates a study: minimised, TPE sampler, median pruner over the folds so far.
 
     Args:
         storage: A database URL, or the path of a journal file on this machine.
         name: The study's name.
-        tuning: Decides when the sampler stops guessing, the pruner begins, and a silent machine is taken for lost.
+        tuning: Supplies the number of start-up trials of sampler and pruner, and the heartbeat timeout.
 
     Raises:
-        StudyError: The storage does not answer or is none.
+        StudyError: The storage is unreachable or invalid.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -56,7 +56,7 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
                 study_name=name,
                 storage=_kept(storage, tuning),
                 direction="minimize",
-                # Unseeded: processes in containers have equal numbers, and equal seeds would draw equal trials.
+                # Unseeded: with equal seeds, parallel processes would draw equal trials.
                 sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
                 load_if_exists=True,
@@ -79,7 +79,7 @@ def _kept(storage: str, tuning: TuningConfig) -> optuna.storages.BaseStorage:
 
 
 def begun(study: optuna.Study) -> int:
-    """Counts the study's trials on whatever machine, but those that wait and those that are tried again."""
+    """Counts the started trials on all machines, without those that were retried."""
     trials = study.get_trials(deepcopy=False)
     with _unexperimental():
         again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
@@ -87,9 +87,9 @@ def begun(study: optuna.Study) -> int:
 
 
 def rescue(study: optuna.Study) -> None:
-    """Ends trials that nobody works on any more, and queues their settings again.
+    """Fails lost trials and enqueues their settings again.
 
-    On this machine their process is gone; on another one that shares a database it has been silent for too long.
+    A trial is lost when its process on this machine is gone, or its heartbeat in a shared database has timed out.
     """
     with _unexperimental():
         optuna.storages.fail_stale_trials(study)
@@ -98,12 +98,12 @@ def rescue(study: optuna.Study) -> None:
             try:
                 study.tell(trial.number, state=TrialState.FAIL)
             except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                continue  # of several that find it, one ends it
+                continue  # another process has failed it already
             _try_again(study, trial)
 
 
 def _dead(trial: FrozenTrial) -> bool:
-    if "host" not in trial.user_attrs:  # its process has not got as far as to sign it
+    if "host" not in trial.user_attrs:  # its process ended, or has not yet set host and pid
         started = trial.datetime_start
         return started is not None and dt.datetime.now() - started > UNSIGNED
     here = trial.user_attrs["host"] == socket.gethostname()
@@ -132,23 +132,23 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def others(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that run somewhere and will end, or be found lost: those of living processes, and all on a database."""
+    """Returns the running trials: all of a database with heartbeats, those of this machine for a journal file."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     here, watched = socket.gethostname(), _interval(study) is not None
     return [trial for trial in running if watched or trial.user_attrs.get("host") == here]
 
 
 def _interval(study: optuna.Study) -> int | None:
-    """Seconds between two signs of life; None where the storage takes none, as a file on one machine."""
+    """Returns the heartbeat interval in seconds; None where the storage has no heartbeat (a journal file)."""
     storage: Any = study._storage
     return storage.get_heartbeat_interval() if hasattr(storage, "get_heartbeat_interval") else None
 
 
 @contextmanager
 def drawn(study: optuna.Study) -> Iterator[optuna.Trial]:
-    """Draws a trial, signs it as this process's, and tells a shared database meanwhile that it is being worked on."""
+    """Asks the study for a trial, stores this host and pid in it, and sends heartbeats while the block runs."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # which we give ourselves
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # sent below
         trial = study.ask()
     storage: Any = study._storage
     number, interval, done = trial._trial_id, _interval(study), threading.Event()
@@ -157,13 +157,13 @@ def drawn(study: optuna.Study) -> Iterator[optuna.Trial]:
         while not done.wait(interval):
             try:
                 storage.record_heartbeat(number)
-            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:  # the next one may pass
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:  # the next one may succeed
                 print(f"trial {trial.number}: no sign of life could be given: {first_line(error)}", flush=True)
 
     if interval is not None:
         storage.record_heartbeat(number)
     trial.set_user_attr("pid", os.getpid())
-    trial.set_user_attr("host", socket.gethostname())  # last: whoever sees it looks for the process
+    trial.set_user_attr("host", socket.gethostname())  # last: readers that find it expect the pid
     if interval is None:
         yield trial
         return
@@ -178,12 +178,12 @@ def drawn(study: optuna.Study) -> Iterator[optuna.Trial]:
 
 @dataclass
 class Claim:
-    """Who may conclude a study.
+    """A claim to conclude a study.
 
     Attributes:
-        mine: Whether it is this process.
-        who: In words, who concludes it or has done so, with the outcome; empty when it is this process.
-        outcome: To be set by who concludes: what came of it, in a sentence.
+        mine: True when this process may conclude it.
+        who: Description of the process that concludes or has concluded it; empty when it is this process.
+        outcome: Result in a sentence, set by the process that concludes.
     """
 
     mine: bool
@@ -193,16 +193,16 @@ class Claim:
 
 @contextmanager
 def conclusion(study: optuna.Study, *, run_id: str, tuning: TuningConfig, storage: str) -> Iterator[Claim]:
-    """Claims the conclusion of a study as it stands; one of all who ask at the same time gets it.
+    """Claims the right to conclude a study; exactly one of several concurrent processes gets it.
 
-    The claims are a study of their own beside it: its storage numbers trials one by one, and the lowest claim that
-    neither failed nor was lost holds. A claim whose block ends with an error is given up, so that a rerun concludes.
+    Claims are trials of a second study, whose storage numbers them in order: the lowest one that neither failed nor
+    was lost wins. A claim whose block raises is marked as failed, so that a rerun can conclude.
 
     Args:
         study: The study, all of whose trials have ended.
-        run_id: The claimant's tuning run, for the others to name.
+        run_id: The claimant's tuning run, shown to the others.
         tuning: As for `open_study`.
-        storage: Where the study is kept.
+        storage: The study's storage.
     """
     claims = open_study(storage, name=f"{study.study_name}: concluded after {begun(study)}", tuning=tuning)
     with drawn(claims) as trial:
@@ -235,7 +235,7 @@ def _said(holder: FrozenTrial) -> str:
 
 @contextmanager
 def _unexperimental() -> Iterator[None]:
-    """Signs of life are marked as experimental in Optuna; nobody who runs a search can do anything about it."""
+    """Suppresses Optuna's warning that its heartbeat is experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield

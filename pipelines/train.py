@@ -1,4 +1,4 @@
-"""Trains a model: sales become a panel, walk-forward scores, a fitted model, and a registered challenger."""
+"""Train a model: read sales, run the walk-forward backtest, fit on all data, and register the challenger."""
 
 import argparse
 import datetime as dt
@@ -62,7 +62,7 @@ def _train(argv: Sequence[str] | None) -> int:
     with tracked_run("train", config=config, reason=options.reason) as run:
         earlier = _registry(config).find(options.warm_start) if options.warm_start else None
         plan = config.data.promotions
-        promotions = None if plan is None else read_promotions(plan)  # a bad plan is to cost no training
+        promotions = None if plan is None else read_promotions(plan)  # an invalid plan fails before training
         _say(started, "reading sales")
         anchors = sales_anchors(config)
         panel = load_panel_from(
@@ -111,8 +111,8 @@ def _learn(
     promotions: Promotions | None,
     say: Callable[[str], None],
 ) -> tuple[str, str]:
-    """Scores, fits and registers; returns the version's number and its scores in lines."""
-    # Not before the sales are known to be good: TensorFlow's import takes longer than their check.
+    """Backtests, fits and registers; returns the version's number and its scores as text."""
+    # After the sales are checked: importing TensorFlow takes longer than the check.
     import_tensorflow()
     from pricing.demand.backtest import backtest, elasticity_figures  # noqa: PLC0415
     from pricing.demand.training import train  # noqa: PLC0415
@@ -143,7 +143,7 @@ def _learn(
             demand=demand,
             facts=facts,
             config=config,
-            # The elasticities that the gates look at are those that will price, not the last fold's.
+            # The gates check the elasticities that will price, not the last fold's.
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
             anchors=anchors,
@@ -156,7 +156,7 @@ def _learn(
 
 
 def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
-    """(product, period) the draws of price tests in a decision log; None without any. Recorded in the active run.
+    """(product, period) random price deviations of logged price tests; None without any. Logs their number.
 
     Raises:
         SourceError: The log or the plan of tests cannot be read.
@@ -166,7 +166,7 @@ def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) ->
         return None
     archive = None if folder else os.environ.get(ARCHIVE_VARIABLE) or None
     here = where.resolve() == (pricing_home() / "decisions").resolve()
-    plan = read_plan(plan_file(pricing_home())) if here else NO_TESTS  # another log's tests are in no plan here
+    plan = read_plan(plan_file(pricing_home())) if here else NO_TESTS  # the plan covers only this home's log
     draws = find_draws(panel, read_decisions(where, archive=archive).records, plan=plan)
     if not draws.logged:
         return None
@@ -177,7 +177,7 @@ def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) ->
 
 
 def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]) -> "Choice[Start]":
-    """Whether to start from a registered version's weights; recorded in the active run."""
+    """Chooses whether to start from a registered version's weights; logs the comparison to the active run."""
     from pipelines.compare_fits import Choice, choose_start  # noqa: PLC0415 - imports TensorFlow
 
     say(f"comparing a start from version {entry.number} with a blank one")
@@ -186,7 +186,7 @@ def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Calla
         try:
             folder = _registry(config).download(entry.number, Path(scratch) / "version")
             choice: Choice[Start] = choose_start(panel, load(folder), config.demand, calendar=calendar, progress=say)
-        # Of another library, or its files are gone: nothing to start from, and no reason to fail.
+        # Another library or missing files: a cold start is still possible.
         except (RegistryError, VersionError) as error:
             choice = Choice(None, f"cold: {error}")
     mlflow.log_metrics({name: value for name, value in choice.figures.items() if math.isfinite(value)})
@@ -196,7 +196,7 @@ def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Calla
 
 
 def _weighed(panel: Panel, config: Config, *, half_life: float, say: Callable[[str], None]) -> Config:
-    """The configuration with a half-life where that scores no worse on the newest days; recorded in the active run."""
+    """Returns the configuration, with the half-life where that scores no worse on the newest days; logs the choice."""
     import_tensorflow()
     from pipelines.compare_fits import choose_half_life  # noqa: PLC0415
 

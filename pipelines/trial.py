@@ -1,4 +1,4 @@
-"""Runs a batch of trials of a tuning study, each a child run in MLflow; started by tune, one process a batch."""
+"""Run a batch of trials of a tuning study, each as a child run in MLflow; started by tune, one process per batch."""
 
 import argparse
 import math
@@ -39,13 +39,13 @@ Score = Callable[..., "Backtest"]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one process is asked to do.
+    """Work of one process.
 
     Attributes:
-        parent: The tuning run, under which each trial becomes a child run.
-        count: Trials to run.
-        budget: Trials that the whole study may have; none is begun beyond it.
-        deadline: No trial is begun after this time, seconds since 1970.
+        parent: The tuning run, parent of each trial's run.
+        count: Number of trials to run.
+        budget: Total number of trials of the study.
+        deadline: No trial starts after this time, seconds since 1970.
     """
 
     parent: str
@@ -89,17 +89,17 @@ def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch
     """Runs trials until the batch, the study's budget or the time is used up.
 
     Args:
-        study: Where trials are drawn from and told to.
-        panel: What they are scored on, walk-forward.
-        config: What they depart from.
-        batch: How many.
+        study: The Optuna study.
+        panel: Sales to score on, walk-forward.
+        config: Settings that each trial modifies.
+        batch: Number of trials and limits.
         score: The walk-forward backtest.
 
     Raises:
         RegistryError: The tracking store refuses a child run.
     """
     try:
-        MlflowClient().get_run(batch.parent)  # before a trial is drawn that no run could tell of
+        MlflowClient().get_run(batch.parent)  # fails before a trial starts that could have no run
         for _ in range(batch.count):
             if time.time() >= batch.deadline or begun(study) >= batch.budget:
                 return
@@ -120,7 +120,7 @@ def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, scor
 def _tried(
     study: optuna.Study, trial: optuna.Trial, *, panel: Panel, config: Config, child: "_Child", score: Score
 ) -> None:
-    """Scores one trial's settings and tells the study and the trial's run what came of it."""
+    """Scores one trial's settings and reports the result to the study and to the trial's MLflow run."""
     scores: list[float] = []
 
     def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
@@ -143,11 +143,11 @@ def _tried(
     except optuna.TrialPruned as pruned:
         study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         child.end("KILLED", words=f"pruned: {pruned}")
-    except PricingError as error:  # this setting cannot be trained; another may
+    except PricingError as error:  # these settings cannot be trained; others may
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         child.end("FAILED", words=str(error))
     except BaseException as error:
-        # Told as failed by others, who heard nothing for too long: its settings are theirs now.
+        # Another process failed this trial after a heartbeat timeout and runs its settings now.
         lost = isinstance(error, UpdateFinishedTrialError | ValueError) and _ended(study, trial)
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         child.end("FAILED", words="taken for lost, and tried again elsewhere" if lost else describe(error))
@@ -161,7 +161,7 @@ def _ended(study: optuna.Study, trial: optuna.Trial) -> bool:
 
 
 def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
-    """Draws a value for every key of the search space; whole numbers where the key is one."""
+    """Suggests a value for every key of the search space; an integer where the setting is one."""
     values: dict[str, Any] = {}
     for key, space in tuning.space.items():
         if space is None:
@@ -177,7 +177,7 @@ def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
 
 
 class _Child:
-    """A trial's run. Made by the client: a fluent nested run would end FAILED when it is pruned."""
+    """A trial's MLflow run. Uses the client API: a fluent nested run would end FAILED when the trial is pruned."""
 
     def __init__(self, parent: str, *, number: int, values: Mapping[str, Any]) -> None:
         self._client = MlflowClient()

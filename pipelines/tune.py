@@ -1,4 +1,4 @@
-"""Searches for better settings of the demand model, and proposes the best, trained on everything, as challenger."""
+"""Tune the demand model's settings with Optuna, and train the best on all data as challenger."""
 
 import argparse
 import hashlib
@@ -44,15 +44,15 @@ _PLOTS = ("optimization_history", "intermediate_values", "param_importances", "p
 
 @dataclass(frozen=True)
 class Search:
-    """One search: where its study lies, what it scores on, and how much it may spend.
+    """Location and budget of a tuning study.
 
     Attributes:
         name: The study's name.
         storage: A database URL, or the path of a journal file.
-        folder: Where the panel, the configuration and the best settings of this study are kept.
-        trials: Trials that the study may have in all.
-        minutes: Minutes that this command may go on beginning trials; 0 for no limit.
-        workers: Processes at once.
+        folder: Folder for the panel, the configuration and the best settings of this study.
+        trials: Total number of trials of the study.
+        minutes: Minutes after which this command starts no more trials; 0 for no limit.
+        workers: Number of parallel processes.
     """
 
     name: str
@@ -148,7 +148,7 @@ def _search(options: argparse.Namespace, config: Config, *, digest: str) -> Sear
 
 
 def _question(config: Config) -> str:
-    """Hashes what a score depends on besides the data: only trials of one question can be compared."""
+    """Hashes the settings and search space: only trials with equal hashes can be compared."""
     asked = {"demand": config.demand.model_dump(mode="json"), "data": config.data.model_dump(mode="json")}
     space = {key: space.model_dump(mode="json") for key, space in config.tuning.space.items() if space}
     return hashlib.sha256(json.dumps({**asked, "space": space}, sort_keys=True).encode()).hexdigest()
@@ -166,10 +166,10 @@ def _same_question(study: optuna.Study, config: Config, *, digest: str) -> None:
 
 
 def before_the_last_fold(panel: Panel, config: DemandConfig) -> Panel:
-    """The panel without its newest fold: the search never sees the days on which its best is compared at the end.
+    """Returns the panel without its newest fold, which is held out for the final comparison.
 
     Raises:
-        HistoryError: What is left does not suffice for one fold.
+        HistoryError: The rest is too short for one fold.
     """
     held = config.horizon + config.gap
     if len(panel.dates) <= held:
@@ -183,9 +183,9 @@ def before_the_last_fold(panel: Panel, config: DemandConfig) -> Panel:
 
 
 def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> None:
-    """Keeps processes at work until the budget is spent: a fresh one for each batch, since every fit leaks memory.
+    """Runs worker processes until the budget is spent; a new process per batch, since every fit leaks memory.
 
-    Then waits for trials of other machines, and takes over what a lost one leaves.
+    Then waits for trials on other machines, and repeats those of machines that were lost.
     """
     deadline = time.time() + search.minutes * 60 if search.minutes else float("inf")
     common = [
@@ -220,7 +220,7 @@ def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> N
 
 
 def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandConfig, str]:
-    """Compares the best trial with the default settings on the fold that the search never saw.
+    """Compares the best trial with the default settings on the held-out newest fold.
 
     Returns:
         The better settings, and the verdict in a sentence.
@@ -280,12 +280,12 @@ def _write(path: Path, config: Config) -> None:
 
 
 def _log_plots(study: optuna.Study) -> None:
-    """Records Optuna's plots as one page that needs no network."""
+    """Logs Optuna's plots as one self-contained HTML page."""
     pages = []
     for name in _PLOTS:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # says that few trials make an importance unsure
+                warnings.simplefilter("ignore", UserWarning)  # importances from few trials are uncertain
                 figure = getattr(optuna.visualization, f"plot_{name}")(study)
         except (ValueError, RuntimeError) as error:  # too few trials for this one
             pages.append(f"<p>{name}: {error}</p>")

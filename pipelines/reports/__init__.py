@@ -1,1 +1,1 @@
-"""What a training run keeps for people to look at: plots, tables, explanations, the model card."""
+"""Reports of a training run: plots, tables, explanations, the model card."""

@@ -1,4 +1,4 @@
-"""What a training run keeps for people to look at: plots, the sensitivity analysis, explanations."""
+"""Write a training run's artifacts: plots, the sensitivity analysis, SHAP explanations."""
 
 import io
 import tempfile
@@ -17,10 +17,10 @@ from pricing.registry.version import LoadedVersion
 
 
 def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, panel: Panel) -> None:
-    """Writes `plots/` and `sensitivity/` of the active run: some seconds, and half a second for each 1,000 products.
+    """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
 
     Args:
-        frame: The evaluation frame, as `calibration.described` leaves it.
+        frame: The evaluation frame, from `evaluation.described`.
         version: The fitted version.
         panel: The history it was trained on.
     """
@@ -30,7 +30,7 @@ def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, panel: Panel) -> 
 
 
 def write_artifacts(folder: Path, frame: pd.DataFrame, *, version: LoadedVersion, panel: Panel) -> None:
-    """Writes the same into a folder."""
+    """Writes the artifacts of `log_artifacts` to a folder."""
     plots, tables = folder / "plots", folder / "sensitivity"
     plots.mkdir(parents=True)
     tables.mkdir()

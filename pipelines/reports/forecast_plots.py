@@ -1,4 +1,4 @@
-"""The plots of a backtest: how good the forecast is, how far ahead, for what, and how honest its ranges are."""
+"""Plot a backtest: forecast fans, calibration, and error by horizon and product class."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def forecast_plots(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Yields every plot of a backtest with its name.
 
     Args:
-        frame: One row per product, cutoff and step, as `calibration.described` leaves it.
+        frame: One row per product, cutoff and step, from `evaluation.described`.
     """
     yield "forecast_fans", draw_fans(frame)
     yield "calibration", draw_calibration(frame)
@@ -33,7 +33,7 @@ def forecast_plots(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_fans(frame: pd.DataFrame) -> Figure:
-    """Forecast ranges of the last fold over what was sold, for products from the most to the least sold."""
+    """Draws forecast intervals and sales of the last fold, for products from the most to the least sold."""
     last = frame[frame["cutoff"] == frame["cutoff"].max()]
     sold = last.groupby("product_id", observed=True)["actual"].sum().sort_values(ascending=False)
     chosen = sold.index[np.unique(np.linspace(0, len(sold) - 1, num=FANS).astype(int))]
@@ -67,7 +67,7 @@ def _fan(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def draw_calibration(frame: pd.DataFrame) -> Figure:
-    """The histogram of the randomised probability transform, and the coverage of intervals of every level."""
+    """Draws the histogram of the randomised PIT, and the coverage of central intervals over their level."""
     scored = sales_rows(frame)
     figure, (left, right) = grid(1, 2, height=4.4)
     shares = transform_histogram(scored) if len(scored) else np.zeros(BINS)
@@ -105,7 +105,7 @@ def _covered(scored: pd.DataFrame) -> Floats:
 
 
 def draw_by_step(frame: pd.DataFrame) -> Figure:
-    """Error and coverage by how far ahead the forecast looks; the error beside the baselines'."""
+    """Draws error and coverage by forecast step, with the baselines' errors."""
     figure, (left, right) = grid(1, 2, height=4.0)
     rows = sales_rows(frame)
     held = rows.assign(chosen=baseline_forecast(rows))
@@ -138,7 +138,7 @@ def draw_by_step(frame: pd.DataFrame) -> Figure:
 
 
 def draw_by_class(frame: pd.DataFrame) -> Figure:
-    """Error by how much a product sells and by how volatile its sales are, beside the chosen baseline."""
+    """Draws the error by volume class and by volatility class, beside the chosen baseline's."""
     figure, axes = grid(1, 2, height=4.0)
     rows = sales_rows(frame)
     held = rows.assign(chosen=baseline_forecast(rows))

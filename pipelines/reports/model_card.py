@@ -1,4 +1,4 @@
-"""The written card of a model version: what it is, how good it is, where it must not be trusted."""
+"""Write the model card of a version: description, accuracy, elasticities, limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
 from pricing.registry.version import LoadedVersion
 
-_NAMED = 10  # products that a line names
-_EVENTS = 15  # events that a table names
-_CLEAR = 2.0  # standard deviations beyond which a lift is worth naming
+_NAMED = 10  # most products listed in a line
+_EVENTS = 15  # most events in the table
+_CLEAR = 2.0  # standard deviations above which a lift is listed
 _COLUMNS = "WAPE | CRPS | seasonal naive | flat median | direct LightGBM | baseline | error saved"
 
 
 def model_card(version: LoadedVersion, *, model: str) -> str:
-    """Writes the card of a version of the registered model `model` in Markdown, from what the version carries."""
+    """Returns the model card of a version of the registered model `model`, in Markdown."""
     figures = version.backtest
     parts = [_head(version), _scores(figures), _by_step(figures, period=version.meta["period"]), _by_class(figures)]
     parts += [
@@ -52,7 +52,7 @@ def _head(version: LoadedVersion) -> str:
 
 
 def _units(version: LoadedVersion) -> str:
-    """What counts as one, which decides the likelihood."""
+    """Describes the sales units (counted or by weight), which decide the likelihood."""
     demand = version.demand
     count, products = int(demand.counted.sum()), len(demand.counted)
     steps, numbers = np.unique(demand.norms.unit[demand.counted], return_counts=True)
@@ -144,7 +144,7 @@ def _price(version: LoadedVersion) -> str:
 
 
 def _events(version: LoadedVersion) -> str:
-    """What named events add to demand, the largest first, each with the category that answers most."""
+    """Returns the table of event lifts, largest first, each with the category of the largest effect."""
     lifts = version.demand.norms.lifts
     if lifts is None or not (lifts.sd > 0).any():
         return ""
@@ -171,7 +171,7 @@ def _events(version: LoadedVersion) -> str:
 
 
 def _lift(lifts: EventLifts, row: int, event: int, where: int) -> str:
-    """The mean lift before (−1), on (0) or after (1) an event."""
+    """Formats the mean lift before (−1), on (0) or after (1) an event."""
     column = (np.sign(lifts.positions) == where) & (lifts.sd[row, event] > 0)
     if not column.any():
         return "–"
@@ -199,7 +199,7 @@ def _known(version: LoadedVersion) -> str:
 
 
 def _unknown(version: LoadedVersion) -> str:
-    """The products that sell most of those whose elasticity nothing tells."""
+    """Lists the best-selling products whose elasticity comes from the prior only."""
     shares = unit_shares(version.demand, version.facts)
     order = np.argsort(-shares, kind="stable")
     unknown = order[version.demand.grade[order] == PRIOR_ONLY]
@@ -211,7 +211,7 @@ def _unknown(version: LoadedVersion) -> str:
 
 
 def _at_limit(version: LoadedVersion) -> str:
-    """The products whose estimate ended where estimates are cut, which is no finding."""
+    """Lists the products whose elasticity estimate was clipped at a limit."""
     low, high = version.demand.elasticity_limits
     at_limit = (version.demand.evidence.flags & AT_LIMIT) > 0
     if not at_limit.any():

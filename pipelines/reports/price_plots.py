@@ -1,4 +1,4 @@
-"""The plots of how demand answers to price: elasticities by category and price, and the curves of a few products."""
+"""Plot price sensitivity: elasticities by category and price level, and demand curves of a few products."""
 
 from collections.abc import Iterator
 
@@ -12,21 +12,21 @@ from pipelines.reports.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, grid, tit
 from pipelines.reports.sensitivity import Sensitivity
 from pricing.demand.sensitivity import ORDINARY
 
-CATEGORIES = 20  # drawn at most: those that earn most
-DOTS = 60  # products of a category drawn at most
-FACETS = 6  # categories whose elasticity is drawn over price
-PRODUCTS = 4  # whose curves are drawn
+CATEGORIES = 20  # most categories drawn, by profit
+DOTS = 60  # most products drawn per category
+FACETS = 6  # most categories with elasticity over price
+PRODUCTS = 4  # most products with curves
 
 
 def price_plots(found: Sensitivity) -> Iterator[tuple[str, Figure]]:
-    """Yields every plot of a sensitivity analysis with its name; none of them grows with the number of products."""
+    """Yields every plot of a sensitivity analysis with its name; their size is bounded for any number of products."""
     yield "elasticity_by_category", draw_by_category(found)
     yield "elasticity_by_price", draw_by_price(found)
     yield "price_demand_profit", draw_curves(found)
 
 
 def draw_by_category(found: Sensitivity) -> Figure:
-    """Each category's elasticity with its interval, over those of its products with theirs."""
+    """Draws each category's elasticity with its interval, over those of its products."""
     table = found.categories
     rows = table[(table["context"] == ORDINARY.name) & np.isclose(table["ratio"], 1.0)]
     rows = rows.nlargest(CATEGORIES, "profit").sort_values("elasticity")
@@ -54,7 +54,7 @@ def draw_by_category(found: Sensitivity) -> Figure:
 
 
 def draw_by_price(found: Sensitivity) -> Figure:
-    """Each category's elasticity over the price level, on ordinary days and in a promotion."""
+    """Draws each category's elasticity over the price level: ordinary days, weekend and promotion."""
     table = found.categories
     biggest = table[table["context"] == ORDINARY.name].groupby("category")["profit"].max().nlargest(FACETS).index
     figure, axes = grid(-(-len(biggest) // 3), min(3, len(biggest)), height=2.7)
@@ -62,7 +62,7 @@ def draw_by_price(found: Sensitivity) -> Figure:
     for ax, category in zip(axes, biggest, strict=False):
         for context, (colour, line, width) in styles.items():
             rows = table[(table["category"] == category) & (table["context"] == context)]
-            # An elasticity is the slope towards lower prices, so a step holds from the level below to its own.
+            # The elasticity at a level is the slope from the level below to it.
             (drawn,) = ax.plot(rows["ratio"], rows["elasticity"], color=colour, linestyle=line, linewidth=width)
             drawn.set(drawstyle="steps-pre" if context == "promotion" else "default", label=context)
             if context == ORDINARY.name:
@@ -87,7 +87,7 @@ def draw_by_price(found: Sensitivity) -> Figure:
 
 
 def draw_curves(found: Sensitivity) -> Figure:
-    """Demand, revenue and profit of a few products over price, from the most to the least earning."""
+    """Draws demand, revenue and profit over price for a few products, from the most to the least profitable."""
     table = found.products[found.products["context"] == ORDINARY.name]
     earned = table.groupby("product_id")["profit"].max().sort_values(ascending=False)
     chosen = earned.index[np.unique(np.linspace(0, len(earned) - 1, num=PRODUCTS).astype(int))]

@@ -1,4 +1,4 @@
-"""The sensitivity analysis of a version as tables: elasticities, and demand, revenue and profit over price."""
+"""Analyse a version's price sensitivity: tables and an HTML page of elasticities and demand curves."""
 
 import base64
 from collections.abc import Mapping
@@ -18,22 +18,22 @@ from pricing.registry.version import LoadedVersion
 
 Columns = Mapping[str, Floats | NDArray[np.bool_]]
 
-CURVES = 200  # products with whole curves; more would make a table that nobody reads
-SEEN = (0.01, 0.99)  # quantiles of a product's past prices between which its curve has been seen
-RECENT = 365  # periods that count for it
-STEP = 0.05  # of list price, between two price levels
+CURVES = 200  # most products with full curves
+SEEN = (0.01, 0.99)  # quantiles of a product's past prices that bound the observed range
+RECENT = 365  # periods used for it
+STEP = 0.05  # distance of price levels, as a fraction of list price
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How demand answers to price. Prices and money in currency units, units and money a period.
+    """Price sensitivity of demand. Prices and money in currency units; units and money per period.
 
     Attributes:
-        summary: One row a product: its elasticity at list price on ordinary days with its interval, what it sells and
-            earns there, whether its own history speaks or its category's, and how well its elasticity is known.
-        products: One row a product, context and price level, for at most `CURVES` products.
-        categories: One row a category, context and price level, over all its products.
+        summary: One row per product: elasticity at list price on ordinary days with its interval, units and profit
+            there, whether it comes from the product's own history or its category's, and the elasticity's grade.
+        products: One row per product, context and price level, for at most `CURVES` products.
+        categories: One row per category, context and price level, over all its products.
     """
 
     summary: pd.DataFrame
@@ -42,11 +42,11 @@ class Sensitivity:
 
 
 def analyse(version: LoadedVersion, panel: Panel) -> Sensitivity:
-    """Reads every curve that the tables need, through what serves.
+    """Computes the tables from the version's demand curves.
 
     Args:
-        version: The model, and what is known of its products.
-        panel: The history it was trained on, which says where prices have been.
+        version: Demand model and product facts.
+        panel: The history it was trained on, for the observed price range.
     """
     facts = version.facts
     ratios = price_levels(version.config.decision.guardrails.band)
@@ -72,7 +72,7 @@ def analyse(version: LoadedVersion, panel: Panel) -> Sensitivity:
 
 
 def price_levels(band: tuple[float, float]) -> Floats:
-    """Prices over list price at which curves are read: the band's ends, list price, and every 5 % between."""
+    """Returns the price levels, as fractions of list price: the band's ends, list price, and steps of 5 % between."""
     low, high = min(band[0], 1.0), max(band[1], 1.0)
     between = 1.0 + STEP * np.arange(np.ceil((low - 1.0) / STEP), np.floor((high - 1.0) / STEP) + 1)
     inside = between[(between > low + STEP / 4) & (between < high - STEP / 4)]
@@ -80,7 +80,7 @@ def price_levels(band: tuple[float, float]) -> Floats:
 
 
 def shelf_of(version: LoadedVersion) -> Shelf:
-    """Every product of a version, in the order of its facts."""
+    """Returns every product of a version, in the order of its facts."""
     facts, demand = version.facts, version.demand
     return Shelf(
         product=_rows_of(demand.product_ids, facts.product_ids),
@@ -91,7 +91,7 @@ def shelf_of(version: LoadedVersion) -> Shelf:
 
 
 def seen_ratios(panel: Panel) -> tuple[Floats, Floats]:
-    """(product,) lowest and highest price over list price of the last year, one in a hundred periods apart."""
+    """(product,) 1 % and 99 % quantiles of price over list price in the last year, as (low, high)."""
     recent = slice(-RECENT, None)
     with np.errstate(invalid="ignore"):
         ratio = np.where(panel.present, panel.price / panel.list_price, np.nan)[:, recent].astype(np.float64)
@@ -102,7 +102,7 @@ def seen_ratios(panel: Panel) -> tuple[Floats, Floats]:
 
 
 def spread_over(size: Floats, *, count: int) -> Ints:
-    """Rows of at most `count` products, evenly over their order from the largest to the smallest."""
+    """Returns the rows of at most `count` products, evenly spaced by rank from the largest to the smallest."""
     order = np.argsort(-np.nan_to_num(size), kind="stable")
     chosen: Ints = order[np.unique(np.linspace(0, len(order) - 1, num=min(count, len(order))).round().astype(int))]
     return chosen
@@ -140,7 +140,7 @@ def _product_columns(curves: Curves, ratios: Floats, list_price: Floats, unit_co
 
 
 def _group_columns(curves: Curves, group: Ints, price: Floats, unit_cost: Floats) -> dict[str, Floats]:
-    """(group, price) columns; all prices of a group stand at the same share of their list prices."""
+    """Returns (group, price) columns; all prices of a group are at the same fraction of their list prices."""
     groups = int(group.max(initial=-1)) + 1
     together, units = curves.together(group, groups=groups), curves.demand().mean
     return {
@@ -158,7 +158,7 @@ def _sums(values: Floats, group: Ints, groups: int) -> Floats:
 
 
 def _table(keys: dict[str, Strings], context: Context, ratios: Floats, columns: Columns) -> pd.DataFrame:
-    """Arrays (curve, price) as rows."""
+    """Flattens arrays (curve, price) to a table with one row per element."""
     count = len(next(iter(keys.values())))
     return pd.DataFrame(
         {
@@ -179,7 +179,7 @@ def _at(figures: Range, place: int) -> Range:
 
 
 def _rows_of(sorted_names: Strings, wanted: Strings) -> Ints:
-    """Row of each wanted name among sorted ones; -1 where it is not among them."""
+    """Returns the row of each wanted name in the sorted names, -1 where absent."""
     if not len(sorted_names):
         return np.full(len(wanted), -1)
     place = np.minimum(np.searchsorted(sorted_names, wanted), len(sorted_names) - 1)
@@ -187,7 +187,7 @@ def _rows_of(sorted_names: Strings, wanted: Strings) -> Ints:
 
 
 ROWS = 100  # products shown; all are in summary.parquet
-NOTHING = 0.02  # a difference of elasticities below this is none
+NOTHING = 0.02  # smaller differences of elasticities are ignored
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } img { max-width: 100%; }
@@ -199,12 +199,12 @@ th { border-bottom: 2px solid #888; font-weight: 600; } th:first-child, td:first
 
 
 def sensitivity_page(found: Sensitivity, plots: Mapping[str, bytes], *, title: str) -> str:
-    """Writes the page.
+    """Returns the sensitivity report as self-contained HTML.
 
     Args:
         found: The tables.
         plots: PNG images by name, shown in order.
-        title: What the page is about.
+        title: Title of the page.
     """
     shown = min(ROWS, len(found.summary))
     parts = [
@@ -230,7 +230,7 @@ def sensitivity_page(found: Sensitivity, plots: Mapping[str, bytes], *, title: s
 
 
 def dependence(found: Sensitivity) -> list[str]:
-    """What the model's elasticity depends on and what it does not, as sentences, read from the tables themselves."""
+    """Describes in sentences what the elasticity depends on and what not, computed from the tables."""
     table = found.products
     plain = table[table["context"] == ORDINARY.name].set_index(["product_id", "ratio"])
     sentences, same = [], []

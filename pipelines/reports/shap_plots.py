@@ -1,4 +1,4 @@
-"""What moves prices and demand of a few products, drawn by shap from our own exact Shapley values."""
+"""Plot what drives prices and demand of a sample of products: exact Shapley values, drawn with shap."""
 
 import datetime as dt
 import importlib
@@ -20,10 +20,10 @@ from pricing.decision.explanation import GROUPS, PLENTY, Explanation, Quantity, 
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.registry.version import LoadedVersion
 
-SAMPLE = 24  # products explained; each takes some dozens of prices
-PROMOTED = 0.3  # share of the sample that is asked about as advertised
+SAMPLE = 24  # products explained; each needs dozens of pricing calls
+PROMOTED = 0.3  # share of the sample explained as on promotion
 SEED = 7
-LEAST = 0.005  # currency units or units; smaller effects are not drawn
+LEAST = 0.005  # currency units, or units; smaller effects are not drawn
 ORDINARY = (
     "An ordinary day: Wednesday, no promotion or holiday, ample stock,\n"
     "no competitor known, the category's history in place of the product's."
@@ -44,14 +44,14 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Explanations of a few requests, as shap lays them out.
+    """Explanations of a sample of requests, as arrays for shap.
 
     Attributes:
-        names: The groups of inputs that made a difference anywhere.
-        explained: One explanation a request.
-        effects: (request, group) Shapley values, 0 where a group did not differ.
-        inputs: (request, group) a number that stands for what the group held; it colours the plot.
-        scale: (request,) what effects are divided by to compare products: the larger of value and ordinary day's value.
+        names: Input groups with an effect in any request.
+        explained: One explanation per request.
+        effects: (request, group) Shapley values, 0 where a group equals its baseline.
+        inputs: (request, group) a number for the group's input, which colours the plot.
+        scale: (request,) divisor that makes effects comparable: the larger of value and baseline value.
     """
 
     names: tuple[str, ...]
@@ -64,10 +64,10 @@ class Sample:
 def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
     """Yields a summary and a waterfall plot of prices and of demand, as PNG images with their names.
 
-    The sample is of fixed size and seeded: its cost does not grow with the products.
+    The sample has a fixed size and seed, so the cost does not grow with the number of products.
 
     Args:
-        version: What is explained, through the pricer that serves.
+        version: The version to explain, through its pricer.
     """
     shap = load_shap()
     requests = sample_requests(version)
@@ -85,19 +85,19 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
         )
         yield f"shap_summary_{quantity}", _summary(shap, relative, quantity)
         chosen = most_telling(sample)
-        if any(driver.effect for driver in sample.explained[chosen].drivers):  # held prices have no drivers to draw
+        if any(driver.effect for driver in sample.explained[chosen].drivers):  # a price that is kept has no effects
             yield f"shap_waterfall_{quantity}", _waterfall(shap, sample.explained[chosen], request=requests[chosen])
 
 
 def load_shap() -> ModuleType:
-    """The library, imported when it is first needed: it brings numba and scikit-learn, seconds for every other job."""
+    """Imports shap lazily: with numba and scikit-learn it takes seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)  # shap 0.51's colour maps on matplotlib 3.11
         return importlib.import_module("shap")
 
 
 def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
-    """Requests for products from the most to the least sold, in the week after the state's date, as they stand then."""
+    """Builds requests for products from the most to the least sold, on random days of the week after the state date."""
     facts, rng = version.facts, np.random.default_rng(SEED)
     requests = []
     for row in spread_over(facts.typical_units, count=SAMPLE).tolist():
@@ -119,7 +119,7 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
 def explain_sample(
     version: LoadedVersion, requests: Sequence[PriceRequest], *, today: dt.date, quantity: Quantity
 ) -> Sample:
-    """Explains each request against its ordinary day."""
+    """Explains each request against its baseline, an ordinary day."""
     pricer = version.pricer(version="shap")
     explained = tuple(explain(request, pricer, today=today, quantity=quantity) for request in requests)
     found = [{driver.name: driver.effect for driver in one.drivers} for one in explained]
@@ -134,7 +134,7 @@ def explain_sample(
 
 
 def most_telling(sample: Sample) -> int:
-    """Row of a request that ends far from its ordinary day, and not by a single driver: its net and second effect."""
+    """Returns the row of the request with the largest sum of absolute net effect and second-largest effect."""
     relative = sample.effects / sample.scale[:, None]
     second = np.sort(np.abs(relative), axis=1)[:, -2:].min(axis=1)
     return int((second + np.abs(relative.sum(axis=1))).argmax())
@@ -204,7 +204,7 @@ def _waterfall(shap: ModuleType, one: Explanation, *, request: PriceRequest) -> 
 
 
 def _words(name: str, one: Explanation) -> str:
-    """A driver's name with what the request says of it."""
+    """Returns a driver's label with the request's value."""
     decided = one.decision
     held = {
         "day": f"{decided.date:%A}",
