@@ -240,7 +240,7 @@ class DemandModel:
     def with_holidays(self, flags: Floats) -> "DemandModel":
         """Return the model with other holiday flags (period,) after its state's date.
 
-        The forecasters' levels depend on flags up to two periods beyond the horizon; they are recomputed if those change.
+        The forecasters' levels depend on flags up to two periods beyond the horizon and are recomputed if needed.
         """
         moved = replace(self, holidays=np.concatenate([self.holidays[:1], flags]).astype(np.float32))
         seen = slice(self.horizon + 3)
