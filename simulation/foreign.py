@@ -12,7 +12,7 @@ from simulation.foreign_world import BEYOND, ForeignWorld, draw_world, ending, s
 from simulation.market import BAND, Ledger, record_day, rows
 from simulation.supply import Shelf
 
-USUAL_WEIGHT = 1 / 28  # weight of a day's sales in the buyer's running mean
+USUAL_WEIGHT = 1 / 28  # weight of a day's sales in the moving average for ordering
 LAST_BUY = 0.7  # sales the buyer expects at a season's end, relative to the season's usual ones
 
 

@@ -34,7 +34,7 @@ class CostPlus:
         self._otherwise = float(markup.median())
 
     def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
+        """Return prices for one morning's requests."""
         markup = np.array([self._markup.get(category, self._otherwise) for category in requests.category])
         price: Floats = np.clip(requests.unit_cost * markup, requests.lowest, requests.highest)
         return price
@@ -83,7 +83,7 @@ class Rules:
         self._usual |= served.groupby("product_id")["units_sold"].mean().to_dict()
 
     def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
+        """Return prices for one morning's requests."""
         price = self._cost_plus(requests)
         usual = np.array([self._usual.get(product, 0.0) for product in requests.product_id])
         short = usual * self._gaps.days_left(requests) / np.maximum(requests.stock, 0.5)
@@ -118,7 +118,7 @@ class Oracle:
         self._shelf = shelf
 
     def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
+        """Return prices for one morning's requests."""
         rows = np.array([self._row[product] for product in requests.product_id])
         days_left = self._market.next_delivery(requests.day)[rows] - requests.day
         span = requests.ceiling - requests.floor

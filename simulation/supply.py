@@ -7,7 +7,7 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from simulation.world import World, stream
 
-USUAL_WEIGHT = 1 / 21  # weight of a day's sales in the buyer's running mean
+USUAL_WEIGHT = 1 / 21  # weight of a day's sales in the moving average for ordering
 USUAL_ERROR = 0.2  # sd of the log error of a new product's expected sales
 
 

@@ -57,7 +57,7 @@ def build_panel(
     if past is not None and past.dates[0] < start:
         past = past.through(start - np.timedelta64(1, "D"))
         frame = pd.concat([_context(past, frame, config), frame], ignore_index=True)
-        ours = inherited(anchors, past.product_ids)  # newer rows may be of new products alone
+        ours = inherited(anchors, past.product_ids)  # newer rows may contain new products only
         ours = ours and ours.extended(past)
     grid = _Grid.of(frame, config, start)
     price = _carry(grid.spread("price"), grid.latest)

@@ -44,7 +44,7 @@ def probability_transform(
     between = (sold != count) & (count > 0)
     inside = below + (at - below) * (sold - count + 0.5)
     below, at = np.where(between, inside, below), np.where(between, inside, at)
-    nearly = (sold > 0) & (count == 0)  # more than nothing, and less than half of what counts as one
+    nearly = (sold > 0) & (count == 0)  # more than 0 and less than half a counting unit
     below = np.where(nearly, at, below)
     return np.where(known, below, np.nan), np.where(known, at, np.nan)
 

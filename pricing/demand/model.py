@@ -360,7 +360,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
     category = np.where(model.categories[place] == new.categories, place, len(model.categories))
     price = np.where(new.present, new.price, np.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a product without any row has no usual price yet
+        warnings.simplefilter("ignore", RuntimeWarning)  # a product without a row has no usual price
         usual = np.nanmedian(price, axis=1)
     added = {
         "usual_price": usual,
