@@ -50,7 +50,7 @@ class Constants:
         followers: Share of products for which the incumbent follows lower competitor prices at each review.
         review: Days between two reviews of a category's prices: monthly.
         tilt: Sd of the log of a reviewer's own adjustment.
-        felt: Log price per unit of the last four weeks' mean hidden shock: buyers charge more for what sold well.
+        felt: Log price per unit of the last four weeks' mean hidden shock: retailers charge more for what sold well.
         foresight_noise: Sd of the noise in an informed incumbent's demand signal.
         foresight_reaction: Log price per unit of that signal.
         cover: Lowest and highest order-up-to level, in usual sales over gap and lead time.

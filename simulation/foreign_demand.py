@@ -223,7 +223,7 @@ class ForeignTruth:
         return np.where(day >= self.launch[product], np.exp(self.level[day, product] - usual + log_units), 0.0)
 
     def _visits(self, product: Ints, total: Floats) -> Floats:
-        """Category's buyers per unit of its products' total attraction."""
+        """Shoppers who buy in a category, per unit of its products' total attraction."""
         inside = self.scenario.inside
         draw = inside / (1 - inside) * total ** (1 - (self.scenario.nest or 0.0))
         visits: Floats = self.potential[product] * draw / (1 + draw) / np.maximum(total, 1e-300)

@@ -255,7 +255,7 @@ class Score:
 
 
 def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> Score:
-    """Score one policy's run against static's and the oracle's in the same market."""
+    """Compute a policy's figures against static's and the oracle's runs in the same market."""
     gains = _gains(run.profit, static.profit, oracle.profit)
     drawn = np.random.default_rng(seed).integers(0, len(run.profit), (RESAMPLES, len(run.profit)))
     resampled = np.array([_gains(run.profit[pick], static.profit[pick], oracle.profit[pick]) for pick in drawn])

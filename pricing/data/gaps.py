@@ -187,7 +187,7 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
     The probability of a run of zeros since the last sale is the beta-binomial predictive under Jeffreys' prior, given
     the share of zeros in the product's other periods of the window. No distribution of units is assumed; with few
     other periods nothing is unlikely, so runs of slow sellers and weekly closing days pass. Without a sale in the
-    window zeros count as sales of 0. Where absent rows are zeros, a doubted run stays doubted until the next sale.
+    window zeros count as sales of 0. Where absent rows are zeros, a marked run stays marked until the next sale.
 
     Args:
         doubted: (product, period) modified; the periods before `own` hold earlier results.

@@ -442,7 +442,7 @@ def _stock(panel: Panel) -> Finding | None:
 
 
 def _share(panel: Panel, products: Ints) -> float:
-    """Return the share of rows of these products: one wrong price spoils the estimates of the whole product."""
+    """Return the share of rows of these products: one wrong price biases the estimates of the whole product."""
     rows = panel.present.sum(axis=1)
     return float(rows[np.unique(products)].sum() / max(int(rows.sum()), 1))
 

@@ -299,7 +299,7 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
 
 
 def _compare_kinds(study: Study, moves: Residuals, shift: Shift, *, products: int) -> dict[str, Check]:
-    """Test each kind's difference from the other price changes, with its share of the information."""
+    """Compare each kind with the other price changes, with its share of the information."""
     told = moves.weight * moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
     checks = {}
     for name, kind in study.kinds.items():
@@ -377,7 +377,7 @@ def _between_rounds(value: Floats, error: Floats, before: Known) -> float:
 def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
     """Correct estimates from observational price changes by those from randomised prices.
 
-    Where a product has both, their difference estimates the bias that all observational estimates share, which is
+    Where a product has both, the gap between them estimates the bias that all observational estimates share, which is
     subtracted; its remaining uncertainty bounds the shared bias. A product's two estimates are then combined by
     precision.
 
