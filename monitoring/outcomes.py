@@ -58,8 +58,8 @@ class Joined:
             equals `demand` where stock or forecast variance is unknown), `inside` (probability mass of the outcome
             inside the 80 % interval, 0…1; NaN where not scored or not logged), `pricing` ("followed", "kept" the old
             price, or "overridden"), `held_out` (fixed price, control group), `unidentified` (price kept because the
-            elasticity is not identified), `earlier_weeks_error` (mean absolute error of the sales of the same weekday 1 to 4 weeks
-            earlier, capped by the stock) and `scored` (enters the error).
+            elasticity is not identified), `earlier_weeks_error` (mean absolute error of the
+            same weekday 1 to 4 weeks earlier, capped by the stock) and `scored` (enters the error).
         findings: What was left out or looks wrong, with counts.
         decisions: Number of decisions in the log.
         waiting: Number of decisions whose sales are not known yet.

@@ -1,1 +1,1 @@
-"""Markets whose truth is known, to measure pricing on: the default one and others unlike it. No part of the product."""
+"""Simulated markets with known demand, to evaluate pricing policies: a default family and a second, different one."""

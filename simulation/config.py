@@ -1,4 +1,4 @@
-"""What a simulated market can be asked to be: its options, and the calibrated constants behind them."""
+"""Options of the default simulated market, and the constants of its equations."""
 
 from dataclasses import dataclass, field
 
@@ -6,8 +6,8 @@ from pricing.errors import ConfigError
 
 FIRST_DAY = "2023-03-01"
 HOLIDAYS = ("01-01", "02-14", "05-01", "07-04", "10-31", "11-11", "12-24", "12-25", "12-31")  # month-day, every year
-DEVELOPMENT_SEEDS = tuple(range(20))  # markets to look at, tune on and calibrate with
-# Markets to be judged on, and on nothing else; 120 to 124 are those of new products (benchmarks/cold_start.py).
+DEVELOPMENT_SEEDS = tuple(range(20))  # markets for development, tuning and calibration
+# Markets for evaluation only; 120 to 124 are used for new products (benchmarks/cold_start.py).
 HELD_OUT_SEEDS = (*range(100, 120), *range(125, 145))
 
 
@@ -15,7 +15,7 @@ HELD_OUT_SEEDS = (*range(100, 120), *range(125, 145))
 class Calibration:
     """The constants of the market's equations. Logs are natural; "sd" is a standard deviation.
 
-    Frozen with the held-out seeds above: to change one is to restate every figure that was measured on a market.
+    Frozen with the held-out seeds above: changing one invalidates every figure measured on a market.
 
     Attributes:
         volume: Median units a day at list price, and the sd of its log over products.
@@ -29,30 +29,30 @@ class Calibration:
         promo_lift: Lowest and highest log lift of an advertised and really cut price.
         season: Largest amplitude of the yearly wave of a category, log units.
         trend: Sd of a product's yearly trend, log units.
-        shift: Sd of a level shift, log units; a product meets one in `shift_days` days on average.
+        shift: Sd of a level shift, log units.
         shift_days: Mean days between two level shifts of a product.
-        product_shock: Stationary sd of a product's hidden demand shock, and its day-to-day persistence.
-        category_shock: The same for the shock that a category shares.
+        product_shock: Stationary sd of a product's hidden demand shock, and its AR(1) coefficient per day.
+        category_shock: The same for the shock shared within a category.
         size: Size of the negative binomial of daily demand when `noise` is 1; variance is mean + mean² / size.
-        belief: Sd of the incumbent's error about a category's elasticity (log), from which its mark-up follows.
+        belief: Sd of the incumbent's error about a category's elasticity (log), which determines its mark-up.
         list_error: Sd of the log of a product's list price around its category's mark-up.
-        list_review: Days between two looks at a list price.
-        list_trigger: Cost move since the list price was last set that makes the incumbent set it anew, log units.
-        category_cost: Sd of a supplier's cost move that hits a category, and the mean days between two.
+        list_review: Days between two reviews of a list price.
+        list_trigger: Cost change since the list price was last set, in log units, above which it is set again.
+        category_cost: Sd of a supplier's cost change for a category, log units, and the mean days between two.
         product_cost: The same for a single product.
-        fresh: Weight of today's hidden shock in what the incumbent sees; the rest is what it has felt for a while.
-        slowness: Days over which a shock is felt.
-        seen_noise: Sd of what it takes for a shock and is none.
-        reaction: Log price per unit of what it sees.
-        clear_cover: Cover, in delivery intervals of usual sales, above which it clears stock.
-        clear_cut: The log price cut when it clears.
-        mistake: Chance in a week that it misprices a product, and the sd of that error.
-        wobble: Sd of the log price noise of an ordinary week: a manager's hand.
-        promo_rate: Largest chance that a product is advertised in a week.
+        fresh: Weight of today's hidden shock in the incumbent's demand signal; the rest is its moving average.
+        slowness: Days of that exponential moving average.
+        seen_noise: Sd of the noise in the demand signal.
+        reaction: Log price per unit of the demand signal.
+        clear_cover: Cover, in delivery intervals of usual sales, above which the incumbent clears stock.
+        clear_cut: Log price cut in a clearance.
+        mistake: Probability per week that it misprices a product, and the sd of that error.
+        wobble: Sd of the log price noise of an ordinary week.
+        promo_rate: Largest probability that a product is advertised in a week.
         idle_promo: Share of advertised weeks in which the price is not cut at all.
         order_cover: Lowest and highest order-up-to level, in usual sales over interval and lead time.
         order_error: Sd of the log error of one order.
-        competitor_change: Chance in a day that the competitor reprices a product.
+        competitor_change: Probability per day that the competitor reprices a product.
         competitor_pull: Weight of the incumbent's charged price in the competitor's new one.
         competitor_noise: Sd of the log noise of a new competitor price.
     """
@@ -98,20 +98,20 @@ class Calibration:
 
 @dataclass(frozen=True)
 class MarketConfig:
-    """The options of a market. The same options give the same market, to the last unit.
+    """Options of a market. The same options give exactly the same market.
 
     Attributes:
         products: Products with a history.
         days: Days of history.
-        seed: Seed of everything that is drawn.
-        future: Days after the history that a roll-forward can use.
-        categories: Categories the products belong to.
-        mean_elasticity: About the mean of the products' own-price elasticities; below 0.
-        endogeneity: How strongly the incumbent reacts to shocks and to cover; 0 sets prices blind to demand.
-        noise: Scales the over-dispersion of daily demand; 0 leaves Poisson counts.
-        price_points: Prices the incumbent uses between 0.70 and 1.35 × list; few of them mean sparse prices.
-        regime_change: Whether elasticity, level and competitor move for half of the categories.
-        regime_lead: Days before the end of the history at which they move; below 0 for a day after the end.
+        seed: Seed of all random draws.
+        future: Days after the history available for a roll-forward.
+        categories: Number of categories.
+        mean_elasticity: Approximate mean of the products' own-price elasticities; below 0.
+        endogeneity: How strongly the incumbent reacts to shocks and cover; 0 makes prices independent of demand.
+        noise: Scales the over-dispersion of daily demand; 0 gives Poisson counts.
+        price_points: Number of prices the incumbent uses between 0.70 and 1.35 × list.
+        regime_change: Whether elasticity, level and competitor prices change for half of the categories.
+        regime_lead: Days before the end of the history at which they change; below 0 for a day after the end.
         unseen: Products that launch after the end of the history, as a share of `products`.
         calibration: The constants of the equations.
     """
@@ -131,10 +131,10 @@ class MarketConfig:
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be simulated.
+        """Validate the options.
 
         Raises:
-            ConfigError: An option is out of range; the message names every one.
+            ConfigError: Options are out of range; the message names all of them.
         """
         rules = {
             "products must be at least 1": self.products >= 1,
@@ -166,5 +166,5 @@ class MarketConfig:
 
     @property
     def regime_day(self) -> int:
-        """The first day of the new regime; past the last day where there is none."""
+        """First day of the new regime; past the last day without a regime change."""
         return self.days - self.regime_lead if self.regime_change else self.total_days

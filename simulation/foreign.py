@@ -1,4 +1,4 @@
-"""The second family of simulated markets, unlike the first in demand, incumbent and supply: `simulate_foreign`."""
+"""Second family of simulated markets, with different demand, incumbent and supply: `simulate_foreign`."""
 
 from dataclasses import dataclass, fields
 
@@ -12,18 +12,18 @@ from simulation.foreign_world import BEYOND, ForeignWorld, draw_world, ending, s
 from simulation.market import BAND, Ledger, record_day, rows
 from simulation.supply import Shelf
 
-USUAL_WEIGHT = 1 / 28  # weight of a day's sales in the buyer's running mean
-LAST_BUY = 0.7  # what the buyer expects of a season's end, in the season's usual sales
+USUAL_WEIGHT = 1 / 28  # weight of a day's sales in the moving average for ordering
+LAST_BUY = 0.7  # sales the buyer expects at a season's end, relative to the season's usual ones
 
 
 @dataclass
 class ForeignShelf(Shelf):
-    """What a foreign market remembers from one day to the next. Each array is (product,) but for `coming`.
+    """State of a foreign market between days. Each array is (product,) except `coming`.
 
     Attributes:
-        home: Days of use that shoppers have at home beyond the usual.
-        memory: The price that they remember; NaN before the launch.
-        coming: (day modulo its length, product) units that arrive on a day.
+        home: Shoppers' excess household stock, in days of use.
+        memory: Shoppers' reference price; NaN before the launch.
+        coming: (day modulo its length, product) units arriving on a day.
     """
 
     home: Floats
@@ -31,20 +31,20 @@ class ForeignShelf(Shelf):
     coming: Ints
 
     def copy(self) -> "ForeignShelf":
-        """A copy that shares no array."""
+        """Return a deep copy."""
         return ForeignShelf(**{field.name: getattr(self, field.name).copy() for field in fields(self)})
 
 
 @dataclass(frozen=True)
 class ForeignSupply:
-    """How each product is bought: drawn once, moved by no policy.
+    """Purchasing of each product: drawn once, independent of the policy.
 
     Attributes:
-        delivers: (day, product) whether a delivery is due; goes beyond the future.
-        next_day: (day, product) the first day after each one on which a delivery is due.
+        delivers: (day, product) whether a delivery is due; extends beyond the future.
+        next_day: (day, product) first day after each one on which a delivery is due.
         gap: (product,) mean days between two deliveries.
-        span: (day, product) days that a delivery of the day is meant to last: the mean gap, and before a season's end
-            what is left of the season, at the pace that the buyer expects of its end.
+        span: (day, product) days of usual sales that a delivery on that day has to cover: the mean gap; for a season's
+            last delivery the rest of the season, at the sales expected then.
         lead: (product,) days from an order to its delivery.
         cover: (product,) order-up-to level in usual sales over gap and lead time.
         order_error: (day, product) factor on the order-up-to level.
@@ -61,12 +61,12 @@ class ForeignSupply:
 
 @dataclass(frozen=True)
 class ForeignMarket:
-    """A foreign market with its history; satisfies `simulation.protocol.SimulatedMarket`.
+    """Market of the second family with its history; satisfies `simulation.protocol.SimulatedMarket`.
 
     Attributes:
-        world: Products, costs, list prices, plans; and, in `world.truth`, what nobody sees.
-        supply: Buyers.
-        ledger: The history as the incumbent made it.
+        world: Products, costs, list prices, plans, and the hidden truth in `world.truth`.
+        supply: Purchasing.
+        ledger: The history under the incumbent.
         shelf: Stock, prices and the shoppers' state at the end of the history.
     """
 
@@ -77,12 +77,12 @@ class ForeignMarket:
 
     @property
     def config(self) -> ForeignConfig:
-        """The options the market was made with."""
+        """Options of the market."""
         return self.world.config
 
     @property
     def truth(self) -> ForeignTruth:
-        """What no policy but the oracle may know."""
+        """Hidden truth, for the oracle only."""
         return self.world.truth
 
     @property
@@ -103,20 +103,20 @@ class ForeignMarket:
 
     @property
     def oracle_limit(self) -> str:
-        """What keeps the oracle from being the best of all policies."""
+        """Why the oracle may not be the best policy."""
         return self.config.features.oracle_limit
 
     def frame(self) -> pd.DataFrame:
-        """The history as rows of the data contract, sorted by product and date."""
+        """Return the history as rows of the data contract, sorted by product and date."""
         return rows(self.world, self.ledger)
 
     def next_delivery(self, day: int) -> Ints:
-        """(product,) the first day after `day` on which a delivery is due."""
+        """(product,) first day after `day` on which a delivery is due."""
         day_after: Ints = self.supply.next_day[day]
         return day_after
 
     def open_day(self, shelf: Shelf, *, day: int) -> None:
-        """The morning: launches, deliveries, the competitor's new prices. Changes `shelf`."""
+        """Start a day: launches, deliveries, the competitor's new prices. Modifies `shelf`."""
         state, truth, supply = _own(shelf), self.truth, self.supply
         new = np.flatnonzero(truth.launch == day)
         if len(new):
@@ -131,7 +131,7 @@ class ForeignMarket:
         state.comp_price = np.where(truth.launch <= day, truth.comp_price[day], np.nan)
 
     def trade(self, shelf: Shelf, *, day: int, price: Floats) -> tuple[Ints, Ints]:
-        """The day and its evening at `price`, (product,): units sold, units demanded. Changes `shelf`."""
+        """Simulate sales and orders of a day at `price`, (product,); returns units sold, demanded. Modifies `shelf`."""
         state, truth = _own(shelf), self.truth
         active = truth.launch <= day
         price = np.where(active, price, truth.list_price[day])
@@ -155,9 +155,9 @@ class ForeignMarket:
     def outlook(
         self, product: Ints, prices: Floats, *, day: int, days: int, comp_price: Floats, shelf: Shelf
     ) -> Floats:
-        """(request, day, price) expected units on each of `days` days from `day`, as `SimulatedMarket.outlook`.
+        """(request, day, price) expected units on each of `days` days from `day`; see `SimulatedMarket.outlook`.
 
-        A price is held, and what shoppers lay in and remember goes its way; the competitor's prices are the true ones.
+        Each price is held, with its effect on household stock and reference price; competitor prices are the true ones.
         """
         state = _own(shelf)
         active = self.truth.launch <= day
@@ -172,12 +172,12 @@ class ForeignMarket:
 
     @property
     def held_days(self) -> int:
-        """Days that a price must be taken to stand to see what it is worth; 0 where shoppers remember nothing."""
+        """Days for which a price must be held to evaluate it; 0 if shoppers have no state."""
         features = self.config.features
         return HELD_DAYS if features.pantry or features.gain or features.loss else 0
 
     def spill(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
-        """(request, day, price) what the other products earn, as `SimulatedMarket.spill`."""
+        """(request, day, price) profit of the other products; see `SimulatedMarket.spill`."""
         if self.config.features.nest is None:
             return np.zeros((1, 1, 1))
         truth = self.truth
@@ -193,7 +193,7 @@ class ForeignMarket:
         )
 
     def _order(self, state: ForeignShelf, *, day: int, active: Bools) -> None:
-        """The evening's orders, for the deliveries that are a lead time ahead."""
+        """Place the day's orders, for the deliveries a lead time ahead."""
         supply, everyone = self.supply, np.arange(len(active))
         span = supply.span[day + supply.lead, everyone]
         level = supply.cover * supply.order_error[day] * state.usual * (span + supply.lead)
@@ -204,9 +204,9 @@ class ForeignMarket:
 
 
 class ForeignIncumbent:
-    """Whoever set the prices of the history: reviews whole categories once a month, by hand and after the competitor.
+    """Pricing policy of the history: monthly reviews of whole categories, by judgement and the competitor's prices.
 
-    Leaflets and clearances take precedence; labels end in 9 cents.
+    Leaflets and clearances take precedence; prices end in 9 cents.
     """
 
     def __init__(self, world: ForeignWorld) -> None:
@@ -219,7 +219,7 @@ class ForeignIncumbent:
         self._factor = np.ones(config.products)
 
     def prices(self, day: int) -> Floats:
-        """(product,) the prices of the day, called once for each day in turn."""
+        """(product,) prices of the day; must be called once for each day in order."""
         world, truth, constants = self._world, self._world.truth, self._world.config.constants
         list_price: Floats = truth.list_price[day]
         if world.config.features.price_changes is not None:
@@ -234,7 +234,7 @@ class ForeignIncumbent:
         return charged
 
     def _reviewed(self, day: int) -> Floats:
-        """(product,) what a review today would charge over list."""
+        """(product,) price over list price that a review today would set."""
         world, truth, constants = self._world, self._world.truth, self._world.config.constants
         foresight = world.config.features.foresight
         hand, noise = self._rng.standard_normal((2, len(self._factor)))
@@ -248,7 +248,7 @@ class ForeignIncumbent:
 
 
 def simulate_foreign(config: ForeignConfig) -> ForeignMarket:
-    """Draws a foreign market and trades its history under its incumbent."""
+    """Draw a market of the second family and simulate its history under its incumbent."""
     world = draw_world(config)
     supply = _draw_supply(world)
     incumbent = ForeignIncumbent(world)
@@ -282,7 +282,7 @@ def _empty_shelf(config: ForeignConfig, supply: ForeignSupply) -> ForeignShelf:
 
 
 def _draw_supply(world: ForeignWorld) -> ForeignSupply:
-    """Draws the buyers: irregular gaps around a product's own mean, and a delivery at each season's beginning."""
+    """Draw deliveries, with irregular gaps around each product's mean and one at each season's start, and orders."""
     config, constants, features = world.config, world.config.constants, world.config.features
     rng, products = stream(config, "supply"), config.products
     days = config.total_days + BEYOND
@@ -315,7 +315,7 @@ def _draw_supply(world: ForeignWorld) -> ForeignSupply:
 
 
 def _next_day(delivers: Bools) -> Ints:
-    """(day, product) the first day after each one with a delivery."""
+    """(day, product) first day after each one with a delivery."""
     days = len(delivers)
     day = np.where(delivers, np.arange(days)[:, None], days)
     ahead: Ints = np.minimum.accumulate(day[::-1], axis=0)[::-1].astype(np.int64)

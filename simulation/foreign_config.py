@@ -1,63 +1,62 @@
-"""The foreign markets' options: scenarios by name, the constants behind them, and the seeds that are sealed."""
+"""Options of the second market family: scenarios by name, shared constants, development and held-out seeds."""
 
 from dataclasses import dataclass, field
 
 from pricing.errors import ConfigError
 
 FIRST_DAY = "2022-01-03"  # a Monday, so that weeks of 7 days are weeks of the calendar
-DEVELOPMENT_SEEDS = tuple(range(200, 220))  # markets to look at
-HELD_OUT_SEEDS = tuple(range(300, 320))  # markets to be judged on, and on nothing else
+DEVELOPMENT_SEEDS = tuple(range(200, 220))  # markets for development
+HELD_OUT_SEEDS = tuple(range(300, 320))  # markets for evaluation only
 HELD_DAYS = 28  # days that a price is held for an elasticity to count as long-run
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What all scenarios share. Logs are natural; "sd" is a standard deviation.
+    """Constants shared by all scenarios. Logs are natural; "sd" is a standard deviation.
 
-    They come from literature or plausibility, one by one, and from no model's results.
+    Each is taken from the literature or plausibility, none from a model's results.
 
     Attributes:
-        slope: Median size of a product's elasticity at its first list price; the mean over categories that a
-            meta-analysis of 1,851 elasticities found is 2.6, the median 2.2 (Bijmolt, van Heerde & Pieters 2005).
+        slope: Median size of a product's elasticity at its first list price; a meta-analysis of 1,851 elasticities has
+            a mean of 2.6 and a median of 2.2 (Bijmolt, van Heerde & Pieters 2005).
         category_spread: Sd of the log elasticity between categories.
-        product_spread: Sd of the log elasticity between the products of a category; with the former it spreads
-            elasticities as far as the middle half of that meta-analysis.
+        product_spread: Sd of the log elasticity between the products of a category; together they match the
+            interquartile range of that meta-analysis.
         slope_bounds: Smallest and largest size of an elasticity at the first list price.
-        volume: Median units a day: that of a shop's, not of a chain's shelf.
+        volume: Median units a day: of a single shop, not a chain.
         cost: Median unit cost in currency units, and the sd of its log: general merchandise.
-        keystone: Mark-up factor on cost; doubling the cost is retail's rule of thumb, whatever demand answers.
+        keystone: Mark-up factor on cost; doubling the cost is a retail rule of thumb, whatever the elasticity.
         keystone_error: Sd of the log of a product's own mark-up.
-        list_review: Days between two looks at a list price: once a quarter.
-        category_cost: Chance that a month moves a category's costs, and the sd of the log move.
+        list_review: Days between two reviews of a list price: quarterly.
+        category_cost: Probability per month of a change in a category's costs, and the sd of the log change.
         product_cost: The same for a product.
-        cross: Lowest and highest response of log demand to the competitor's price over the first list price, less 1:
-            cross elasticities between shops are mostly below 0.7.
-        lift: Lowest and highest log lift of an advertised and really cut price beyond the price's own.
-        promo_rate: Share of products in a fortnight's leaflet.
-        promo_cuts: Cuts below list that a leaflet prints.
-        week: Log factor of each weekday, Monday first: shopping at the end of the week.
+        cross: Lowest and highest response of log demand to (competitor's price / first list price − 1): cross
+            elasticities between shops are mostly below 0.7.
+        lift: Lowest and highest log lift of an advertised cut beyond the price effect.
+        promo_rate: Share of products in a fortnightly leaflet.
+        promo_cuts: Cuts below list in a leaflet.
+        week: Log factor of each weekday, Monday first: most shopping is at the end of the week.
         payday: Log factor of a month's first five days: demand follows wages (Stephens 2003).
-        year: Largest amplitude of a category's year, a triangle wave: stock-up seasons have kinks, not sines.
-        holiday: Mean and sd over categories of the log effect of a holiday, shops being shut for part of it.
-        shift: Sd of a level shift (a shelf move, a rival's listing), log units, and the mean days between two.
-        shock: Stationary sd of a product's hidden shock, and its day-to-day persistence: about three weeks.
-        category_week: Sd of the log shock that a category shares for one week.
+        year: Largest amplitude of a category's yearly season, a triangle wave: seasons have kinks, not sines.
+        holiday: Mean and sd over categories of the log effect of a holiday, with shops partly closed.
+        shift: Sd of a level shift (another shelf, a competing product), log units, and the mean days between two.
+        shock: Stationary sd of a product's hidden shock, and its AR(1) coefficient per day: lasts about three weeks.
+        category_week: Sd of the weekly log shock of a category.
         day_noise: Sd of the log-normal factor of a single day.
-        off_shelf: Chance that a product is not on its shelf for a day though the stock says so; audits of
-            shelves find a few per cent.
+        off_shelf: Probability per day that a product in stock is not on its shelf; audits find a few per cent.
         comp_level: Sd of the log of the competitor's own price level for a product.
-        comp_move: Sd of the log noise of the competitor's prices, which are new every fortnight.
-        comp_seen: Share of days on which a crawl gets the competitor's price.
-        followers: Share of products on which the incumbent follows the competitor down at each review.
+        comp_move: Sd of the log noise of the competitor's prices, drawn anew every fortnight.
+        comp_seen: Share of days on which the competitor's price is observed.
+        followers: Share of products for which the incumbent follows lower competitor prices at each review.
         review: Days between two reviews of a category's prices: monthly.
-        tilt: Sd of the log of what a reviewer adds by hand.
-        felt: Log price per unit of the last four weeks' hidden shock: a buyer charges more for what went well.
-        foresight_noise: Sd of what an informed incumbent takes for a coming shock and is none.
-        foresight_reaction: Log price per unit of a shock that it sees coming.
+        tilt: Sd of the log of a reviewer's own adjustment.
+        felt: Log price per unit of the last four weeks' mean hidden shock: retailers charge more for what sold well.
+        foresight_noise: Sd of the noise in an informed incumbent's demand signal.
+        foresight_reaction: Log price per unit of that signal.
         cover: Lowest and highest order-up-to level, in usual sales over gap and lead time.
         order_error: Sd of the log error of one order.
-        gap_spread: Shortest and longest gap between two deliveries, in a product's own mean gap.
-        late_launch: Share of products that launch in the first half of the history.
+        gap_spread: Shortest and longest gap between two deliveries, relative to a product's mean gap.
+        late_launch: Share of products that launch during the first half of the history.
     """
 
     slope: float = 2.3
@@ -101,29 +100,29 @@ class Constants:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What one scenario does differently.
+    """Deviations of one scenario from the defaults.
 
     Attributes:
         title: One line for tables.
-        bend: Power of price with which the elasticity grows; 1 is demand exponential in price.
-        pantry: Days of use that shoppers lay in per log unit of cut below list; 0: they lay in nothing.
-        trip: Days over which they reach what they want at home: a fortnight's trips.
-        gain: Pull of a price below the remembered one, in shares of the elasticity.
-        loss: The same above it; shoppers mind a loss about twice as much (Hardie, Johnson & Fader 1993).
-        memory: What is left of a remembered price after a day; 0.93 is 0.6 a week, between the values that have been
-            estimated (Greenleaf 1995; Briesch et al. 1997).
-        nest: Correlation of tastes inside a category, 0 to 1; None where products do not substitute each other.
-        inside: Share of a category's shoppers who buy anything at first list prices; the rest take the outside option.
-        seasons: Whether products live seasons, at whose ends demand falls and prices are cut in steps.
-        foresight: Share of the coming four weeks' hidden shock that the incumbent sees.
-        price_changes: Most changes of price in the whole history; None for an incumbent who reviews monthly.
-        promo_rate: Share of products in a leaflet; None for the usual.
+        bend: Power of price to which the elasticity is proportional; 1 is demand exponential in price.
+        pantry: Days of use that shoppers stockpile per log unit of cut below list; 0 for none.
+        trip: Days over which they adjust to the desired household stock: two weeks of shopping trips.
+        gain: Reference-price effect below the reference price, as a share of the elasticity.
+        loss: The same above it; losses weigh about twice as much (Hardie, Johnson & Fader 1993).
+        memory: Daily carry-over of the reference price; 0.93 is 0.6 a week, within published estimates
+            (Greenleaf 1995; Briesch et al. 1997).
+        nest: Nest correlation within a category, 0 to 1; None if products are no substitutes.
+        inside: Share of a category's shoppers who buy at first list prices; the rest take the outside option.
+        seasons: Whether products have seasons, at whose ends demand falls and prices are cut in steps.
+        foresight: Share of the coming four weeks' hidden shock in the incumbent's demand signal.
+        price_changes: Largest number of price changes in the history; None for an incumbent with monthly reviews.
+        promo_rate: Share of products in a leaflet; None for the default.
         volume_spread: Sd of the log volume over products.
         gap: Shortest and longest mean gap between deliveries, days.
         lead: Shortest and longest lead time, days.
         tells_deliveries: Whether requests carry the date of the next delivery.
-        oracle_limit: What keeps the oracle from being the best of all policies: where shoppers remember, it plans as
-            if each price were held; where products substitute, it moves each one as if the others stood.
+        oracle_limit: Why the oracle may not be the best policy: with household stock or reference prices it assumes
+            held prices; with substitutes it optimises each product given the others' prices.
     """
 
     title: str
@@ -150,16 +149,16 @@ SCENARIOS: dict[str, Scenario] = {
     "clearance": Scenario(
         "Seasons: demand falls towards their end, and prices are cut in steps", seasons=True, promo_rate=0.0
     ),
-    # 18 days of use per log unit: a cut of 20 % lays in four days, so that about a third of a week's extra sales come
-    # from later weeks (van Heerde, Leeflang & Wittink 2004), and the first week overstates the elasticity by about
+    # 18 days of use per log unit: a cut of 20 % stockpiles four days, so that about a third of a week's extra sales are
+    # taken from later weeks (van Heerde, Leeflang & Wittink 2004) and the first week overstates the elasticity by about
     # that third (Hendel & Nevo 2006). Such goods are promoted twice as often as others.
     "stockpiling": Scenario("Shoppers lay in what is cheap", pantry=18.0, promo_rate=0.16, oracle_limit="held prices"),
     "reference_price": Scenario(
         "Shoppers compare with the price they remember", gain=0.25, loss=0.5, oracle_limit="held prices"
     ),
     "informed": Scenario("The incumbent sees most of the coming shock", foresight=0.8),
-    # The correlation of tastes and the outside option make a category as a whole about unit elastic, as studies of
-    # grocery categories find, while its products' own elasticities are those of the other scenarios.
+    # Nest correlation and outside option make a category's total demand about unit elastic, as found for groceries; the
+    # products' own elasticities are those of the other scenarios.
     "logit": Scenario(
         "Nested logit: products of a category substitute each other", nest=0.4, oracle_limit="product by product"
     ),
@@ -178,16 +177,16 @@ SCENARIOS: dict[str, Scenario] = {
 
 @dataclass(frozen=True)
 class ForeignConfig:
-    """The options of a foreign market. The same options give the same market, to the last unit.
+    """Options of a market of the second family. The same options give exactly the same market.
 
     Attributes:
         scenario: A key of `SCENARIOS`.
-        products: Products.
+        products: Number of products.
         days: Days of history.
-        seed: Seed of everything that is drawn.
-        future: Days after the history that a roll-forward can use.
-        categories: Categories the products belong to.
-        constants: The constants that all scenarios share.
+        seed: Seed of all random draws.
+        future: Days after the history available for a roll-forward.
+        categories: Number of categories.
+        constants: Constants shared by all scenarios.
     """
 
     scenario: str
@@ -199,10 +198,10 @@ class ForeignConfig:
     constants: Constants = field(default_factory=Constants)
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be simulated.
+        """Validate the options.
 
         Raises:
-            ConfigError: An option is out of range, or the scenario is unknown; the message names every one.
+            ConfigError: Options are out of range or the scenario is unknown; the message names all of them.
         """
         rules = {
             f"scenario must be one of {', '.join(SCENARIOS)}, not {self.scenario!r}": self.scenario in SCENARIOS,
@@ -218,7 +217,7 @@ class ForeignConfig:
 
     @property
     def features(self) -> Scenario:
-        """What the scenario does differently."""
+        """Deviations of the scenario."""
         return SCENARIOS[self.scenario]
 
     @property
@@ -228,5 +227,5 @@ class ForeignConfig:
 
     @property
     def total_products(self) -> int:
-        """Products; none launches after the history."""
+        """Number of products; none launches after the history."""
         return self.products

@@ -1,4 +1,4 @@
-"""The foreign markets' hidden truth: demand that bends in price, shoppers who remember, products that substitute."""
+"""True demand of the second family: variable elasticity, stockpiling, reference prices and substitution."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from pricing.arrays import Bools, Days, Floats, Ints
 from simulation.foreign_config import HELD_DAYS, Scenario
 from simulation.truth import poisson_quantile
 
-FULL_CUT = 0.10  # the cut below list from which an advertisement draws fully
-NUDGE = 0.01  # how far, a share of the price, a finite difference goes up and down
+FULL_CUT = 0.10  # cut below list from which an advertisement has its full effect
+NUDGE = 0.01  # relative price step of finite differences
 
 
 @dataclass(frozen=True)
 class Shoppers:
-    """What shoppers carry from one day to the next; arrays of one shape, or of shapes that broadcast.
+    """Shoppers' state between days; arrays that broadcast against each other.
 
     Attributes:
-        home: Days of use that they have at home beyond the usual.
-        memory: The price that they remember, currency units.
+        home: Excess household stock, in days of use.
+        memory: Reference price, currency units.
     """
 
     home: Floats
@@ -28,28 +28,28 @@ class Shoppers:
 
 @dataclass(frozen=True)
 class ForeignTruth:
-    """Everything about demand that no policy but the oracle may know.
+    """True demand, hidden from all policies but the oracle.
 
     Attributes:
         dates: (day,) history and future.
         category: (product,) row among the categories.
         launch: (product,) first day on sale.
         anchor: (product,) first list price, at which `level` is stated.
-        slope: (product,) size of the elasticity at the anchor; in a nest, of what it would be with no other product
-            there and nobody staying away.
-        potential: (product,) shoppers a day who consider its category; of no matter outside nests.
-        cross: (product,) response of log demand to the competitor's price over the anchor, less 1.
-        lift: (product,) log lift of an advertised price that is really cut.
-        level: (day, product) log of expected units at the anchor, the competitor there too, shocks included.
-        shock: (day, product) the part of `level` that is hidden and passes.
-        list_price: (day, product) regular price; no policy moves it.
-        is_promo: (day, product) the advertising plan; no policy moves it.
-        comp_price: (day, product) the competitor's price, which does not answer to anybody.
-        uniform: (day, product) the shoppers: one uniform for each product and day, whatever the price.
-        crowd: (day, product) the day's own factor, mean 1; 0 where the product is off its shelf.
-        size: Size of the negative binomial whose variance the crowd has.
+        slope: (product,) size of the elasticity at the anchor; in a nest, of the product's utility: without substitutes
+            and outside option.
+        potential: (product,) shoppers a day who consider its category; not used outside nests.
+        cross: (product,) response of log demand to (competitor's price / anchor − 1).
+        lift: (product,) log lift of an advertised cut.
+        level: (day, product) log expected units with own and competitor's price at the anchor, shocks included.
+        shock: (day, product) the hidden, transitory part of `level`.
+        list_price: (day, product) regular price; independent of the policy.
+        is_promo: (day, product) advertising plan; independent of the policy.
+        comp_price: (day, product) competitor's price, exogenous.
+        uniform: (day, product) uniform random number for demand, common to all prices.
+        crowd: (day, product) the day's random factor, mean 1; 0 where the product is off its shelf.
+        size: Negative binomial size with the variance of `crowd`.
         history: Days of history; later days are the future.
-        scenario: What is different here.
+        scenario: Deviations of the scenario.
     """
 
     dates: Days
@@ -77,11 +77,11 @@ class ForeignTruth:
         return self.elasticity_on(self.history - 1)
 
     def elasticity_on(self, day: int) -> Floats:
-        """(product,) own-price elasticity in the long run, below 0: units of the 28 days from `day` on.
+        """(product,) long-run own-price elasticity, below 0, from total units of the 28 days from `day` on.
 
-        The price is held 1 % above and 1 % below that day's list price, at which it stood before and at which all
-        other prices stand; what shoppers lay in and remember goes its way, and nothing is advertised. Days past the
-        end of the future are like the last one.
+        The price is held 1 % above and 1 % below that day's list price, which is also the earlier price and the other
+        products' price; household stock and reference price adjust, and nothing is advertised. Days past the end of the
+        future are like the last one.
         """
         everyone = np.arange(len(self.anchor))
         list_price = self.list_price[day]
@@ -107,15 +107,15 @@ class ForeignTruth:
         others: Floats,
         advertised: bool = True,
     ) -> Floats:
-        """Expected units on each of some days in a row, were each price held, nothing else moved and no shelf empty.
+        """Expected units on consecutive days if each price is held, all else is constant and stock is unlimited.
 
         Args:
             product: (request,) products.
             prices: (request, price) in currency units.
             days: (day,) the days.
-            shoppers: (request,) as they are at the first day's opening.
-            others: (every product,) what all products cost meanwhile, for those that substitute each other.
-            advertised: Whether the advertising plan is kept to.
+            shoppers: (request,) state at the first day's opening.
+            others: (all products,) prices of all products, for substitution.
+            advertised: Whether the advertising plan applies.
 
         Returns:
             (request, day, price) units.
@@ -141,15 +141,15 @@ class ForeignTruth:
         others: Floats,
         advertised: bool = True,
     ) -> Floats:
-        """Expected units of one day, shoppers turned away by empty shelves included.
+        """Expected demand of one day in units, not limited by stock.
 
         Args:
             product: Products; broadcasts against `price` and `shoppers`.
             day: The day.
             price: Prices in currency units.
-            shoppers: As they are at the day's opening.
-            others: (every product,) what all products cost, for those that substitute each other.
-            advertised: Whether the advertising plan is kept to.
+            shoppers: State at the day's opening.
+            others: (all products,) prices of all products, for substitution.
+            advertised: Whether the advertising plan applies.
         """
         price = np.asarray(price, dtype=np.float64)
         list_price = self.list_price[day, product]
@@ -164,22 +164,22 @@ class ForeignTruth:
         return np.where(day >= self.launch[product], units, 0.0)
 
     def laid_in(self, price: Floats, *, list_price: Floats, home: Floats) -> Floats:
-        """Days of use by which a day's purchases pass its use; below 0 where shoppers live on what they have."""
+        """Change of household stock on a day, in days of use; below 0 where shoppers use up stock."""
         wanted = self.scenario.pantry * np.maximum(np.log(list_price / price), 0.0)
         moved: Floats = (wanted - home) / self.scenario.trip
         return np.maximum(moved, -1.0)
 
     def remembered(self, memory: Floats, price: Floats) -> Floats:
-        """The price that shoppers remember after a day on which they saw `price`."""
+        """Update the reference price after a day at `price`."""
         kept: Floats = self.scenario.memory * memory + (1 - self.scenario.memory) * price
         return kept
 
     def buyers(self, day: int, expected: Floats) -> Ints:
-        """(product,) units demanded on a day, given what is expected; never falls when `expected` rises."""
+        """(product,) demand of a day in units, given expected units; nondecreasing in `expected`."""
         return poisson_quantile(expected * self.crowd[day], self.uniform[day])
 
     def _drawn(self, product: Ints, day: int, price: Floats, *, advertised: bool) -> Floats:
-        """What price, competitor and advertisement do to log demand, against the anchor."""
+        """Effect of price, competitor and advertisement on log demand, relative to the anchor."""
         bend = self.scenario.bend
         anchor = self.anchor[product]
         answer: Floats = self.slope[product] / bend * (1 - (price / anchor) ** bend)
@@ -191,21 +191,21 @@ class ForeignTruth:
         return drawn
 
     def _felt(self, product: Ints, price: Floats, memory: Floats) -> Floats:
-        """What a price dearer or cheaper than the remembered one does to log demand."""
+        """Reference-price effect on log demand."""
         gap = np.log(memory / price)
         pull = self.scenario.gain * np.maximum(gap, 0) + self.scenario.loss * np.minimum(gap, 0)
         felt: Floats = self.slope[product] * pull
         return felt
 
     def earned_beside(self, product: Ints, day: int, price: Floats, *, others: Floats, unit_cost: Floats) -> Floats:
-        """Money over cost that a day's other products of the category earn in a nest, at prices of one product.
+        """Expected profit of the category's other products on a day, at prices of one product (nested logit).
 
         Args:
             product: Products; broadcasts against `price`.
             day: The day.
             price: Prices in currency units.
-            others: (every product,) what all products cost.
-            unit_cost: (every product,) the day's costs.
+            others: (all products,) prices of all products.
+            unit_cost: (all products,) the day's costs.
         """
         everyone = np.arange(len(self.anchor))
         weight = self._weight(everyone, day, self._drawn(everyone, day, others, advertised=True))
@@ -218,19 +218,19 @@ class ForeignTruth:
         return beside
 
     def _weight(self, product: Ints, day: int, log_units: Floats) -> Floats:
-        """A product's pull inside its nest: its share of the category's units at the anchors, and what moves it."""
+        """A product's attraction in its nest: its share of the category's units at the anchors times exp(log_units)."""
         usual = np.log(self.potential * self.scenario.inside)[product]
         return np.where(day >= self.launch[product], np.exp(self.level[day, product] - usual + log_units), 0.0)
 
     def _visits(self, product: Ints, total: Floats) -> Floats:
-        """Shoppers of a category who buy in it, per unit of its products' pull together."""
+        """Shoppers who buy in a category, per unit of its products' total attraction."""
         inside = self.scenario.inside
         draw = inside / (1 - inside) * total ** (1 - (self.scenario.nest or 0.0))
         visits: Floats = self.potential[product] * draw / (1 + draw) / np.maximum(total, 1e-300)
         return visits
 
     def _chosen(self, product: Ints, day: int, log_units: Floats, others: Floats, *, advertised: bool) -> Floats:
-        """Units where a category is a nest beside the outside option, the other products at `others`."""
+        """Expected units in a nested logit with outside option, the other products at prices `others`."""
         everyone = np.arange(len(self.anchor))
         theirs = self._weight(everyone, day, self._drawn(everyone, day, others, advertised=advertised))
         rest = (np.bincount(self.category, theirs)[self.category] - theirs)[product]

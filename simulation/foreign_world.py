@@ -1,4 +1,4 @@
-"""How a foreign market is drawn: products, shocks, costs, list prices, seasons and plans, before anyone trades."""
+"""Draw a market of the second family: products, shocks, costs, list prices, seasons and plans, before any sales."""
 
 from dataclasses import dataclass
 
@@ -14,35 +14,35 @@ STREAMS = (
     *("product", "cost", "list", "calendar", "shock", "rival", "leaflet", "season", "shopper", "crowd", "supply"),
     *("incumbent", "record", "sighting"),
 )
-FAMILY = 12021  # keeps these draws apart from the default markets' of the same seed
-BEYOND = 70  # days past the future of which deliveries and seasons are drawn, so that the last day has a next one
-BUY_STOP = 42  # days before a season's end from which nothing more is delivered
-SEASON = (112, 168)  # shortest and longest season, days: two or three collections a year
+FAMILY = 12021  # separates these random streams from the default markets' of the same seed
+BEYOND = 70  # days past the future for which deliveries and seasons are drawn, so that every day has a next delivery
+BUY_STOP = 42  # days before a season's end from which deliveries stop
+SEASON = (112, 168)  # shortest and longest season, days: two or three a year
 FALL = (35, 56)  # days over which demand falls at a season's end, shortest and longest
-DEPTH = (0.8, 1.4)  # log units by which it has fallen by the end, least and most
+DEPTH = (0.8, 1.4)  # log units by which it falls, least and most
 MARKDOWNS = ((42, 0.10), (28, 0.20), (14, 0.30))  # days before the end and cut below list: steps of a clearance
-SKIPPED = 0.15  # chance that a step of a clearance is left out
-LEAST_CHANGE = 0.04  # log size of a price change that is worth a new label
+SKIPPED = 0.15  # probability that a step of a clearance is left out
+LEAST_CHANGE = 0.04  # least log size of a price change
 
 
 @dataclass(frozen=True)
 class ForeignWorld:
-    """A foreign market before trade: the truth, and what everybody may see of it.
+    """Market of the second family before any sales: hidden truth and observable data.
 
     Attributes:
-        config: The options it was drawn with.
+        config: Options of the market.
         product_ids: (product,) sorted.
-        category_names: (product,) the category in words.
-        truth: What only the oracle knows.
+        category_names: (product,) category name.
+        truth: Hidden truth, for the oracle only.
         unit_cost: (day, product) cost of a unit.
-        promo_cut: (day, product) cut below list that the leaflet prints, a share; 0 outside leaflets.
-        markdown: (day, product) cut below list of a season's end, a share; 0 outside. This and the two that follow
-            go `BEYOND` days past the future.
-        in_season: (day, product) whether the buyer buys: all days but those before a season's end.
+        promo_cut: (day, product) advertised cut as a share of list; 0 outside leaflets.
+        markdown: (day, product) end-of-season cut as a share of list; else 0. This and the next two extend `BEYOND`
+            days past the future.
+        in_season: (day, product) whether deliveries take place: not at a season's end.
         opening: (day, product) first day of a season.
         is_holiday: (day,) whether the day is a holiday.
         comp_seen: (day, product) whether the competitor's price was observed.
-        recorded: (day, product) whether the day's row reached the history.
+        recorded: (day, product) whether the day's row was recorded in the history.
     """
 
     config: ForeignConfig
@@ -61,12 +61,12 @@ class ForeignWorld:
 
 @dataclass(frozen=True)
 class Seasons:
-    """What seasons do. Arrays are (day, product); without seasons they do nothing.
+    """Effects of seasons. Arrays are (day, product); neutral without seasons.
 
     Attributes:
         fall: Log units by which demand has fallen.
-        markdown: Cut below list, a share.
-        buying: Whether deliveries come.
+        markdown: Cut as a share of list.
+        buying: Whether deliveries take place.
         opening: Whether a season begins.
     """
 
@@ -77,21 +77,21 @@ class Seasons:
 
 
 def stream(config: ForeignConfig, name: str, part: int = 0) -> np.random.Generator:
-    """The generator of one kind of draw, and of one array of it, whose rows are days.
+    """Return the random generator for one kind of draw and one of its arrays (rows are days).
 
-    So a scenario changes only what it is about, and a longer future changes no earlier day.
+    Separate streams ensure that scenarios change nothing else, and that a longer future changes no earlier day.
     """
     return np.random.default_rng([FAMILY, config.seed, STREAMS.index(name), part])
 
 
 def ending(price: Floats) -> Floats:
-    """The price as a label has it: ending in 9 cents, and at least 9 cents."""
+    """Round prices to end in 9 cents, at least 9 cents."""
     label: Floats = np.maximum(np.round(price, 1) - 0.01, 0.09).round(2)
     return label
 
 
 def draw_world(config: ForeignConfig) -> ForeignWorld:
-    """Draws the market that `config` describes."""
+    """Draw the market that `config` describes."""
     constants, features, products = config.constants, config.features, config.products
     dates = np.datetime64(FIRST_DAY, "D") + np.arange(config.total_days)
     rng = stream(config, "product")
@@ -156,10 +156,10 @@ def draw_world(config: ForeignConfig) -> ForeignWorld:
 
 
 def _nested_slope(config: ForeignConfig, slope: Floats) -> Floats:
-    """The slope inside a nest that gives `slope` as the elasticity of a product of mean share; elsewhere `slope`.
+    """Slope within a nest that gives a product of mean share the elasticity `slope`; `slope` without nests.
 
-    d log units / d log price = −slope in nest × (1 − share × (1 − (1 − nest) × (1 − inside))), so that a product that
-    dominates its category is less elastic than that.
+    d log units / d log price = −nested slope × (1 − share × (1 − (1 − nest) × (1 − inside))), so a product that
+    dominates its category is less elastic.
     """
     nest = config.features.nest
     if nest is None:
@@ -170,7 +170,7 @@ def _nested_slope(config: ForeignConfig, slope: Floats) -> Floats:
 
 
 def _unit_costs(config: ForeignConfig, category: Ints, base_cost: Floats) -> Floats:
-    """Costs that move at the beginning of months of 28 days."""
+    """(day, product) costs, which change at the start of 28-day months."""
     constants, months = config.constants, config.total_days // 28 + 1
 
     def steps(rate: tuple[float, float], columns: int, part: int) -> Floats:
@@ -187,7 +187,7 @@ def _unit_costs(config: ForeignConfig, category: Ints, base_cost: Floats) -> Flo
 
 
 def _list_prices(config: ForeignConfig, category: Ints, unit_cost: Floats) -> Floats:
-    """Keystone: cost times a mark-up that knows no elasticity, looked at once a quarter; or as seldom as asked for."""
+    """(day, product) cost times a mark-up independent of elasticity, reviewed quarterly, or `price_changes` changes."""
     constants, rng = config.constants, stream(config, "list")
     markup = constants.keystone * np.exp(constants.keystone_error * rng.standard_normal(config.products))
     markup = np.maximum(markup, 1.15)
@@ -201,13 +201,13 @@ def _list_prices(config: ForeignConfig, category: Ints, unit_cost: Floats) -> Fl
         when = rng.integers(config.days // 6, config.days - config.days // 6, config.products)
         size = constants.keystone_error * rng.standard_normal(config.products)
         size = np.where(np.abs(size) < LEAST_CHANGE, LEAST_CHANGE * np.where(size < 0, -1, 1), size)
-        happens = (number == 0) | (rng.random(config.products) < 0.5)  # one change for certain, a second for half
+        happens = (number == 0) | (rng.random(config.products) < 0.5)  # each further change for half of the products
         path += np.where(happens & (days[:, None] >= when), size, 0.0)
     return ending(unit_cost[0] * markup * np.exp(path))
 
 
 def _levels(config: ForeignConfig, category: Ints, dates: Days) -> Floats:
-    """Week, paydays, the year's triangle, holidays and level shifts, on a log scale, around 0."""
+    """(day, product) log effects of weekday, paydays, triangular yearly season, holidays and level shifts, around 0."""
     constants, rng = config.constants, stream(config, "calendar")
     strength = rng.uniform(0.5, 1.5, config.categories)
     week = np.array(constants.week)[weekday(dates)][:, None] * strength
@@ -226,7 +226,7 @@ def _levels(config: ForeignConfig, category: Ints, dates: Days) -> Floats:
 
 
 def _shocks(config: ForeignConfig, category: Ints) -> Floats:
-    """Hidden shocks: a product's autoregression, and a log-normal factor of each week that its category shares."""
+    """(day, product) hidden log shocks: AR(1) per product plus a weekly normal shock per category."""
     constants, rng = config.constants, stream(config, "shock")
     spread, persistence = constants.shock
     own = np.empty((config.total_days, config.products))
@@ -241,7 +241,7 @@ def _shocks(config: ForeignConfig, category: Ints) -> Floats:
 
 
 def _comp_prices(config: ForeignConfig, list_price: Floats) -> Floats:
-    """The competitor's prices: its own level around the market's list prices, new every fortnight for everything."""
+    """(day, product) competitor's prices: its own level around list prices, drawn anew every fortnight."""
     constants, rng = config.constants, stream(config, "rival")
     level = constants.comp_level * rng.standard_normal(config.products)
     fortnight = np.arange(config.total_days) // 14
@@ -250,7 +250,7 @@ def _comp_prices(config: ForeignConfig, list_price: Floats) -> Floats:
 
 
 def _leaflets(config: ForeignConfig) -> tuple[Bools, Floats]:
-    """Which products the fortnightly leaflet advertises for its first week, and at which cut."""
+    """(day, product) whether a fortnightly leaflet advertises the product (first week only), and its cut."""
     constants, features = config.constants, config.features
     rate = constants.promo_rate if features.promo_rate is None else features.promo_rate
     if features.price_changes is not None:
@@ -264,7 +264,7 @@ def _leaflets(config: ForeignConfig) -> tuple[Bools, Floats]:
 
 
 def _seasons(config: ForeignConfig) -> Seasons:
-    """Seasons one after the other, each product's own; demand falls at their ends, and clearance answers in steps."""
+    """Draw consecutive seasons for each product, with falling demand and stepwise markdowns at their ends."""
     days = np.arange(config.total_days + BEYOND)
     shape = (len(days), config.products)
     fall, markdown = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
@@ -278,7 +278,7 @@ def _seasons(config: ForeignConfig) -> Seasons:
         while start < len(days):
             end = start + int(rng.integers(*SEASON))
             season = slice(max(start, 0), max(end, 0))
-            left = (end - days)[season]  # days to the end, today's counted
+            left = (end - days)[season]  # days to the end, today included
             lasting, deep = rng.integers(*FALL), rng.uniform(*DEPTH)
             fall[season, product] = deep * np.clip(1 - left / lasting, 0, 1)
             late = rng.integers(-7, 8, len(MARKDOWNS))
@@ -293,7 +293,7 @@ def _seasons(config: ForeignConfig) -> Seasons:
 
 
 def _crowds(config: ForeignConfig) -> tuple[Floats, float]:
-    """Each day's factor on demand, log-normal, 0 where a product is off its shelf; and the size of its variance."""
+    """(day, product) log-normal factor on demand, 0 where off shelf; and the negative binomial size of its variance."""
     constants = config.constants
     shape = (config.total_days, config.products)
     noise = constants.day_noise

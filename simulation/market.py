@@ -1,4 +1,4 @@
-"""The simulated market with known truth: `simulate` trades a history under the incumbent, `Market` holds it."""
+"""The default simulated market with known demand: `simulate` runs a history under the incumbent's prices."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +19,15 @@ __all__ = ["BAND", "Calibration", "Ledger", "Market", "MarketConfig", "Truth", "
 
 @dataclass(frozen=True)
 class Ledger:
-    """What happened on some days in a row. Arrays are (day, product); before a launch they hold 0 or NaN.
+    """Record of consecutive days. Arrays are (day, product); 0 or NaN before a product's launch.
 
     Attributes:
-        first_day: The market's day of the first row.
+        first_day: Day number of the first row.
         price: Price charged.
         units: Units sold.
-        demand: Units demanded; hidden from everybody.
+        demand: Units demanded; hidden from policies.
         stock: Units on hand at opening.
-        comp_price: The competitor's price, whether or not it was observed.
+        comp_price: Competitor's price, observed or not.
     """
 
     first_day: int
@@ -39,7 +39,7 @@ class Ledger:
 
     @classmethod
     def blank(cls, first_day: int, days: int, products: int) -> "Ledger":
-        """A ledger to be filled by `write`."""
+        """Return an empty ledger, to be filled by `record_day`."""
         shape = (days, products)
         return cls(
             first_day,
@@ -51,7 +51,7 @@ class Ledger:
         )
 
     def part(self, start: int, stop: int) -> "Ledger":
-        """The rows from `start` to `stop`, not counted, as views."""
+        """Select the rows `start` … `stop` − 1, as views."""
         cut = slice(start, stop)
         return Ledger(
             self.first_day + start,
@@ -68,10 +68,10 @@ class Market:
     """A market with its history.
 
     Attributes:
-        world: Products, costs, list prices, the advertising plan; and, in `world.truth`, what nobody sees.
-        supply: Buyers and the competitor.
-        ledger: The history as the incumbent made it.
-        shelf: Stock and prices at the end of the history, from where a roll-forward goes on.
+        world: Products, costs, list prices, the advertising plan, and the hidden truth in `world.truth`.
+        supply: Purchasing and the competitor.
+        ledger: The history under the incumbent.
+        shelf: Stock and prices at the end of the history, where a roll-forward starts.
     """
 
     world: World
@@ -81,17 +81,17 @@ class Market:
 
     @property
     def config(self) -> MarketConfig:
-        """The options the market was made with."""
+        """Options of the market."""
         return self.world.config
 
     @property
     def truth(self) -> Truth:
-        """What no policy but the oracle may know."""
+        """Hidden truth, for the oracle only."""
         return self.world.truth
 
     @property
     def product_ids(self) -> Strings:
-        """(product,) the products with a history first, then those that launch after it."""
+        """(product,) products with a history first, then those that launch after it."""
         return self.world.product_ids
 
     @property
@@ -101,47 +101,47 @@ class Market:
         return known
 
     def frame(self) -> pd.DataFrame:
-        """The history as rows of the data contract, sorted by product and date."""
+        """Return the history as rows of the data contract, sorted by product and date."""
         return rows(self.world, self.ledger)
 
     @property
     def tells_deliveries(self) -> bool:
-        """Requests carry the date of the next delivery."""
+        """True: requests carry the date of the next delivery."""
         return True
 
     @property
     def oracle_limit(self) -> str:
-        """Nothing: demand has no memory, so that what an oracle plans until the delivery is what there is to plan."""
+        """Empty: demand has no state, so the oracle's plan until the delivery is optimal."""
         return ""
 
     @property
     def held_days(self) -> int:
-        """Shoppers remember nothing."""
+        """0: shoppers have no state."""
         return 0
 
     def spill(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
-        """Nothing, of shape (1, 1, 1): products do not substitute each other."""
+        """Return 0 of shape (1, 1, 1): products are no substitutes."""
         return np.zeros((1, 1, 1))
 
     def next_delivery(self, day: int) -> Ints:
-        """(product,) the first day after `day` on which a delivery is due."""
+        """(product,) first day after `day` on which a delivery is due."""
         return self.supply.next_delivery(day)
 
     def open_day(self, shelf: Shelf, *, day: int) -> None:
-        """The morning: launches, deliveries, the competitor's move. Changes `shelf`."""
+        """Start a day: launches, deliveries, the competitor's new prices. Modifies `shelf`."""
         open_day(self.world, self.supply, shelf, day=day)
 
     def trade(self, shelf: Shelf, *, day: int, price: Floats) -> tuple[Ints, Ints]:
-        """The day and its evening at `price`, (product,): units sold, units demanded. Changes `shelf`."""
+        """Simulate sales and orders of a day at `price`, (product,); returns units sold, demanded. Modifies `shelf`."""
         return trade(self.world, self.supply, shelf, day=day, price=price)
 
     def outlook(
         self, product: Ints, prices: Floats, *, day: int, days: int, comp_price: Floats, shelf: Shelf
     ) -> Floats:
-        """(request, day, price) expected units on each of `days` days from `day`, as `SimulatedMarket.outlook`.
+        """(request, day, price) expected units on each of `days` days from `day`; see `SimulatedMarket.outlook`.
 
-        A competitor's price that nobody saw is the one it would set now; `shelf` is of no matter, since this market's
-        shoppers remember nothing.
+        An unobserved competitor price is replaced by the one it would set now without noise; `shelf` is not used, since
+        shoppers have no state.
         """
         guess = self.truth.list_price[day, product] * self.supply.rival_ratio[product]
         guess *= np.exp(self.world.rival_move[product] * (day >= self.truth.regime_day))
@@ -152,22 +152,22 @@ class Market:
         )
 
     def expected_demand(self, product: ArrayLike, day: ArrayLike, price: ArrayLike) -> Floats:
-        """Expected units at other prices than those charged, on days of the history.
+        """Expected units at given prices on days of the history.
 
         The arguments broadcast against each other; `day` counts from 0, `product` is a row of `product_ids`.
-        The competitor's price is the one of that day. For other days see `Truth.expected_demand`.
+        The competitor's price is that of the day. For other days see `Truth.expected_demand`.
         """
         comp_price = self.ledger.comp_price[np.asarray(day), np.asarray(product)]
         return self.truth.expected_demand(product, day, price, comp_price=np.where(comp_price > 0, comp_price, 1.0))
 
 
 def simulated_sales() -> pd.DataFrame:
-    """Sales of the default market, as `--sales simulated` names them: one row per product and day, in the contract."""
+    """Return the default market's sales for `--sales simulated`: one contract row per product and day."""
     return simulate(MarketConfig()).frame()
 
 
 def simulate(config: MarketConfig | None = None) -> Market:
-    """Draws a market and trades its history under the incumbent.
+    """Draw a market and simulate its history under the incumbent.
 
     Args:
         config: The options; 60 products over 730 days when absent.
@@ -185,7 +185,7 @@ def simulate(config: MarketConfig | None = None) -> Market:
 
 
 def record_day(market: SimulatedMarket, shelf: Shelf, *, ledger: Ledger, day: int, price: Floats) -> None:
-    """Trades one opened day at `price` and writes it down. Changes `shelf` and `ledger`."""
+    """Simulate one day, after `open_day`, at `price` and record it. Modifies `shelf` and `ledger`."""
     row = day - ledger.first_day
     active = market.truth.launch <= day
     ledger.price[row] = np.where(active, price, np.nan)
@@ -195,7 +195,7 @@ def record_day(market: SimulatedMarket, shelf: Shelf, *, ledger: Ledger, day: in
 
 
 def rows(world: MarketWorld, ledger: Ledger) -> pd.DataFrame:
-    """A ledger as rows of the data contract, as a shop's systems would have recorded them."""
+    """Convert a ledger to rows of the data contract, with unrecorded rows and competitor prices left out."""
     days = slice(ledger.first_day, ledger.first_day + len(ledger.price))
     there = world.recorded[days] & (world.truth.launch <= np.arange(days.start, days.stop)[:, None])
     product, day = np.nonzero(there.T)
@@ -223,11 +223,11 @@ def rows(world: MarketWorld, ledger: Ledger) -> pd.DataFrame:
     )
 
 
-BAND = (0.70, 1.35)  # of the list price; the incumbent's and everybody's
+BAND = (0.70, 1.35)  # of the list price; for the incumbent and all policies
 
 
 class Incumbent:
-    """Reprices each product once a week, on the product's own weekday, and lets advertised weeks take precedence."""
+    """Pricing policy of the history: reprices each product weekly on its own weekday; advertised cuts come first."""
 
     def __init__(self, world: World, supply: Supply) -> None:
         config = world.config
@@ -241,7 +241,7 @@ class Incumbent:
         self._steps = steps
 
     def prices(self, day: int, shelf: Shelf) -> Floats:
-        """(product,) the prices of the day, called once for each day in turn."""
+        """(product,) prices of the day; must be called once for each day in order."""
         world, truth = self._world, self._world.truth
         self._felt += (truth.shock[day] - self._felt) / world.config.calibration.slowness
         todays = day % 7 == self._weekday
@@ -252,7 +252,7 @@ class Incumbent:
         return price
 
     def _new_hand(self, day: int, shelf: Shelf) -> Floats:
-        """What it lays on the list price: demand it sees, stock it wants gone, its own errors; a log factor."""
+        """(product,) log factor on the list price: reaction to demand and excess stock, noise and errors."""
         world, constants = self._world, self._world.config.calibration
         products = len(self._hand)
         noise, wobble, error = self._rng.standard_normal((3, products))

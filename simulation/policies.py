@@ -1,4 +1,4 @@
-"""Policies that know no more than a shop: hold list prices, cost-plus, follow the competitor, rules, and random."""
+"""Reference pricing policies: list prices, cost-plus, competitor matching, rules, and the oracle."""
 
 import numpy as np
 import pandas as pd
@@ -9,24 +9,24 @@ from simulation.protocol import SimulatedMarket
 from simulation.rollforward import Requests
 from simulation.supply import Shelf
 
-RULE_ELASTICITY = 2.5  # what the rules take every product's to be, for running out
+RULE_ELASTICITY = 2.5  # elasticity that the rules assume for every product
 USUAL_DAYS = 28
-USUAL_GAP = 7.0  # days between deliveries where a history shows none
+USUAL_GAP = 7.0  # days between deliveries if the history shows none
 
 
 def static(requests: Requests) -> Floats:
-    """Holds list prices."""
+    """Charge list prices."""
     return requests.list_price
 
 
 def match_competitor(requests: Requests) -> Floats:
-    """Charges what the competitor charges, inside the bounds; list price where that is not known."""
+    """Charge the competitor's price within the bounds; the list price where it is unknown."""
     price = np.where(np.isnan(requests.comp_price), requests.list_price, requests.comp_price)
     return np.clip(price, requests.lowest, requests.highest)
 
 
 class CostPlus:
-    """Cost times the usual mark-up of the product's category in the history."""
+    """Cost times the median mark-up of the product's category in the history."""
 
     def __init__(self, history: pd.DataFrame) -> None:
         markup = (history["list_price"] / history["unit_cost"]).groupby(history["category"]).median()
@@ -34,16 +34,16 @@ class CostPlus:
         self._otherwise = float(markup.median())
 
     def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
+        """Return prices for one morning's requests."""
         markup = np.array([self._markup.get(category, self._otherwise) for category in requests.category])
         price: Floats = np.clip(requests.unit_cost * markup, requests.lowest, requests.highest)
         return price
 
 
 class DeliveryGaps:
-    """How long stock has to last: until the delivery that is announced, else a product's median gap between deliveries.
+    """Days that stock has to last: to the announced delivery, else a product's median gap between deliveries.
 
-    A delivery is a day that opens with more stock than the recorded day before it left.
+    A delivery is detected where a day opens with more stock than the previous recorded day left.
     """
 
     def __init__(self, history: pd.DataFrame) -> None:
@@ -56,16 +56,16 @@ class DeliveryGaps:
         self._otherwise = float(np.median(list(self._gap.values()))) if self._gap else USUAL_GAP
 
     def days_left(self, requests: Requests) -> Floats:
-        """(request,) days from today, counted, that the stock has to last."""
+        """(request,) days that the stock has to last, today included."""
         if not np.isnat(requests.next_delivery).any():
             return requests.days_left.astype(np.float64)
         return np.array([self._gap.get(product, self._otherwise) for product in requests.product_id])
 
 
 class Rules:
-    """Cost-plus, and dearer when stock would run out before the next delivery.
+    """Cost-plus, with higher prices where stock would run out before the next delivery.
 
-    What would sell until then is the product's mean day over the last four weeks, stocked-out days left out.
+    Expected daily sales are the product's mean over the last four weeks, without sold-out days.
     """
 
     def __init__(self, history: pd.DataFrame) -> None:
@@ -75,7 +75,7 @@ class Rules:
         self.refresh(history)
 
     def refresh(self, rows: pd.DataFrame) -> None:
-        """Learns what usually sells from newly recorded rows."""
+        """Update mean daily sales from newly recorded rows."""
         recent = pd.concat([self._recent, rows]) if len(self._recent) else rows
         recent = recent[recent["date"] > recent["date"].max() - pd.Timedelta(days=USUAL_DAYS)]
         self._recent = recent
@@ -83,7 +83,7 @@ class Rules:
         self._usual |= served.groupby("product_id")["units_sold"].mean().to_dict()
 
     def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
+        """Return prices for one morning's requests."""
         price = self._cost_plus(requests)
         usual = np.array([self._usual.get(product, 0.0) for product in requests.product_id])
         short = usual * self._gaps.days_left(requests) / np.maximum(requests.stock, 0.5)
@@ -96,17 +96,16 @@ SHADOW_PRICES = 40
 
 
 class Oracle:
-    """Prices for the best expected profit until the next delivery, knowing each day's expected demand.
+    """Maximise expected profit until the next delivery, given the true expected demand of each day.
 
-    One shadow price for a unit of stock holds until the delivery: on each day the price earns the most over cost
-    and shadow price. Of a ladder of shadow prices it takes the one whose plan earns the most in expectation, the
-    chance of running out counted, charges the plan's first price as far as today's bounds let it, and plans anew the
-    next morning. It takes the competitor's, the list and other products' prices for constant until the delivery. Where
-    shoppers remember, it judges a price by what it sells when held for `market.held_days`.
+    With one shadow price of stock until the delivery, each day's price maximises profit over cost plus shadow price.
+    Of a grid of shadow prices it takes the plan with the highest expected profit, allowing for stock-outs, charges its
+    first price within today's bounds, and plans again the next morning. Competitor, list and other products' prices
+    are taken as constant. Where shoppers have state, a price is evaluated as if held for `market.held_days`.
 
     Args:
-        market: The market whose truth it knows.
-        heed_stock: False for a planner who takes stock for endless: what knowing demand alone is worth.
+        market: The market, with its truth.
+        heed_stock: False to assume unlimited stock, which shows the value of knowing demand alone.
     """
 
     def __init__(self, market: SimulatedMarket, *, heed_stock: bool = True) -> None:
@@ -115,11 +114,11 @@ class Oracle:
         self._shelf = market.shelf
 
     def see(self, shelf: Shelf) -> None:
-        """Shown the morning's shelf, with what shoppers remember."""
+        """Receive the morning's shelf, including the shoppers' state."""
         self._shelf = shelf
 
     def __call__(self, requests: Requests) -> Floats:
-        """Prices a morning."""
+        """Return prices for one morning's requests."""
         rows = np.array([self._row[product] for product in requests.product_id])
         days_left = self._market.next_delivery(requests.day)[rows] - requests.day
         span = requests.ceiling - requests.floor
@@ -137,7 +136,7 @@ class Oracle:
             rows, ladder, day=requests.day, days=ahead, comp_price=requests.comp_price[some], shelf=shelf
         )  # (request, day, candidate)
         spill = market.spill(rows, ladder, day=requests.day, days=ahead, shelf=shelf)
-        if market.held_days:  # the mean of all days of a held price, so that its first day's rush counts for no more
+        if market.held_days:  # mean over all days of a held price, so as not to over-weight stockpiling at first
             units = np.repeat(units.mean(axis=1, keepdims=True), days, axis=1)
             spill = np.repeat(spill.mean(axis=1, keepdims=True), days, axis=1)
         return best_first_price(
@@ -153,7 +152,7 @@ class Oracle:
 def best_first_price(
     ladder: Floats, *, margin: Floats, units: Floats, stock: Ints, size: float, spill: Floats | None = None
 ) -> Floats:
-    """The first day's price of the best plan with one shadow price for stock.
+    """(request,) first day's price of the best plan over a grid of shadow prices of stock.
 
     Args:
         ladder: (request, candidate) candidate prices.
@@ -161,7 +160,7 @@ def best_first_price(
         units: (request, day, candidate) expected units on each day until the delivery.
         stock: (request,) units on hand.
         size: Size of a day's negative binomial; inf for Poisson.
-        spill: (request, day, candidate) what other products earn at a candidate; None for nothing.
+        spill: (request, day, candidate) other products' profit at a candidate; None for 0.
     """
     spill = np.broadcast_to(0.0 if spill is None else spill, units.shape)
     first, total, value, beside = _plan_at(
@@ -185,7 +184,7 @@ def best_first_price(
 def _plan_at(
     ladder: Floats, *, margin: Floats, units: Floats, shadow: Floats, spill: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Of the plan at a shadow price: first price, expected units, its value were stock endless, others' earnings."""
+    """Plan at a shadow price: first price, expected units, profit with unlimited stock, other products' profit."""
     requests, days = np.arange(len(ladder))[:, None], np.arange(units.shape[1])
     choice = np.argmax((margin - shadow[:, None])[:, None, :] * units + spill, axis=2)  # (request, day)
     sold = units[requests, days, choice]
@@ -195,7 +194,7 @@ def _plan_at(
 
 
 def expected_share(mean: Floats, *, stock: Ints, size: float) -> Floats:
-    """Expected sales, E[min(demand, stock)], over expected demand, for a negative binomial; Poisson at size inf."""
+    """E[min(demand, stock)] / E[demand] for negative binomial demand; Poisson at size inf."""
     stock = np.asarray(stock, dtype=np.float64)
     if np.isinf(size):
         inner = np.where(stock >= 2, special.pdtr(np.maximum(stock - 2, 0), mean), 0.0)

@@ -1,4 +1,4 @@
-"""What a simulated market has to offer so that any policy can be played on it, scored and judged."""
+"""Protocols of a simulated market, as needed to run and score pricing policies."""
 
 from typing import Protocol, runtime_checkable
 
@@ -9,11 +9,11 @@ from simulation.supply import Shelf
 
 
 class MarketOptions(Protocol):
-    """The size of a market and the seed it was drawn with."""
+    """Size and seed of a market."""
 
     @property
     def seed(self) -> int:
-        """Seed of everything that is drawn."""
+        """Seed of all random draws."""
 
     @property
     def days(self) -> int:
@@ -21,7 +21,7 @@ class MarketOptions(Protocol):
 
     @property
     def future(self) -> int:
-        """Days after the history that a roll-forward can use."""
+        """Days after the history available for a roll-forward."""
 
     @property
     def total_days(self) -> int:
@@ -33,7 +33,7 @@ class MarketOptions(Protocol):
 
 
 class HiddenTruth(Protocol):
-    """What only the oracle and the judge know, and the plans that no policy moves."""
+    """Hidden truth for oracle and scoring, and exogenous plans."""
 
     @property
     def dates(self) -> Days:
@@ -49,11 +49,11 @@ class HiddenTruth(Protocol):
 
     @property
     def is_promo(self) -> Bools:
-        """(day, product) the advertising plan."""
+        """(day, product) advertising plan."""
 
     @property
     def size(self) -> float:
-        """Size of the negative binomial that a day's demand is close to; inf for Poisson."""
+        """Size of the negative binomial approximating a day's demand; inf for Poisson."""
 
     @property
     def elasticity(self) -> Floats:
@@ -64,11 +64,11 @@ class HiddenTruth(Protocol):
 
 
 class MarketWorld(Protocol):
-    """A market before trade."""
+    """A market before any sales."""
 
     @property
     def truth(self) -> HiddenTruth:
-        """What nobody sees."""
+        """Hidden truth."""
 
     @property
     def product_ids(self) -> Strings:
@@ -76,7 +76,7 @@ class MarketWorld(Protocol):
 
     @property
     def category_names(self) -> Strings:
-        """(product,) the category in words."""
+        """(product,) category name."""
 
     @property
     def unit_cost(self) -> Floats:
@@ -92,11 +92,11 @@ class MarketWorld(Protocol):
 
     @property
     def recorded(self) -> Bools:
-        """(day, product) whether the day's row reached the history."""
+        """(day, product) whether the day's row was recorded in the history."""
 
 
 class SimulatedMarket(Protocol):
-    """A market at the end of its history. `Market` is one; a family of another making satisfies this too."""
+    """A market at the end of its history, such as `Market` or `ForeignMarket`."""
 
     @property
     def config(self) -> MarketOptions:
@@ -108,7 +108,7 @@ class SimulatedMarket(Protocol):
 
     @property
     def truth(self) -> HiddenTruth:
-        """What no policy but the oracle may know."""
+        """Hidden truth, for the oracle only."""
 
     @property
     def product_ids(self) -> Strings:
@@ -128,52 +128,52 @@ class SimulatedMarket(Protocol):
 
     @property
     def oracle_limit(self) -> str:
-        """What keeps the oracle from being the best of all policies, such as "held prices"; empty where nothing."""
+        """Why the oracle may not be the best policy, such as "held prices"; empty if it is."""
 
     @property
     def held_days(self) -> int:
-        """Days that a price must be taken to stand to see what it is worth; 0 where shoppers remember nothing."""
+        """Days for which a price must be held to evaluate it; 0 if shoppers have no state."""
 
     def frame(self) -> pd.DataFrame:
-        """The history as rows of the data contract."""
+        """Return the history as rows of the data contract."""
 
     def next_delivery(self, day: int) -> Ints:
-        """(product,) the first day after `day` on which a delivery is due."""
+        """(product,) first day after `day` on which a delivery is due."""
 
     def open_day(self, shelf: Shelf, *, day: int) -> None:
-        """The morning: launches, deliveries, the competitor's move. Changes `shelf`."""
+        """Start a day: launches, deliveries, the competitor's new prices. Modifies `shelf`."""
 
     def trade(self, shelf: Shelf, *, day: int, price: Floats) -> tuple[Ints, Ints]:
-        """The day and its evening at `price`, (product,): units sold, units demanded. Changes `shelf`."""
+        """Simulate sales and orders of a day at `price`, (product,); returns units sold, demanded. Modifies `shelf`."""
 
     def outlook(
         self, product: Ints, prices: Floats, *, day: int, days: int, comp_price: Floats, shelf: Shelf
     ) -> Floats:
-        """Expected units on each of `days` days from `day`, were a product sold at a price and nothing else moved.
+        """Expected units on each of `days` days from `day` if a product's price is held and all else is constant.
 
         Args:
             product: (request,) rows of `product_ids`.
             prices: (request, price) in currency units.
-            day: The first of the days; days past the end of the future are like the last one.
-            days: How many.
-            comp_price: (request,) the competitor's price as seen that morning; NaN where nobody saw it.
-            shelf: The morning's shelf, with whatever shoppers remember.
+            day: The first day; days past the end of the future are like the last one.
+            days: Number of days.
+            comp_price: (request,) competitor's price observed that morning; NaN if not observed.
+            shelf: The morning's shelf, including the shoppers' state.
 
         Returns:
-            (request, day, price) units, shoppers turned away by empty shelves included.
+            (request, day, price) units demanded, not limited by stock.
         """
 
     def spill(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
-        """What the other products are expected to earn on each day at these prices of one, (request, day, price).
+        """(request, day, price) expected profit of the other products at candidate prices of one product.
 
-        Money over cost, others' prices standing and no shelf empty; zeros, of a shape that broadcasts, where products
-        do not substitute each other. Arguments as those of `outlook`.
+        Other prices are held and stock is unlimited; zeros of a broadcastable shape if products are no substitutes.
+        Arguments as in `outlook`.
         """
 
 
 @runtime_checkable
 class Insider(Protocol):
-    """A policy that is shown what no shop sees: the oracle, and whoever judges decisions."""
+    """A policy with access to hidden state: the oracle, and code that scores decisions."""
 
     def see(self, shelf: Shelf) -> None:
-        """Shown each morning before the requests; must not change `shelf`."""
+        """Called each morning before the requests; must not modify `shelf`."""

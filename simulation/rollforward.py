@@ -1,4 +1,4 @@
-"""What any pricing policy would have earned: the market goes on after its history under the policy's prices."""
+"""Roll a simulated market forward under a pricing policy's prices, and score the policy's profit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from simulation.market import BAND, Ledger, Market, record_day, rows
 from simulation.protocol import Insider, SimulatedMarket
 from simulation.supply import Shelf
 
-CENT = 0.005001  # a price may miss a bound by its own rounding to cents
-MAX_MOVE = 0.10  # largest move from the price charged yesterday, a fraction of it: one rule for every policy
+CENT = 0.005001  # tolerance of bounds, for rounding to cents
+MAX_MOVE = 0.10  # largest change from yesterday's price, as a fraction of it; the same for all policies
 
 
 @dataclass(frozen=True)
 class Requests:
-    """The price requests of one morning, one for each product on sale, as columns of one length.
+    """Price requests of one morning, one for each product on sale, as columns of one length.
 
     Attributes:
-        day: The market's day; the history ended the day before `config.days`.
+        day: Day number in the market; the future starts at `config.days`.
         date: The day's date, datetime64[D].
         product_id: (request,) the product.
-        category: (request,) its category in words.
+        category: (request,) category name.
         stock: (request,) units on hand, today's delivery included.
-        comp_price: (request,) the competitor's price; NaN when nobody saw it.
+        comp_price: (request,) the competitor's price; NaN if not observed.
         is_promo: (request,) whether the product is advertised today.
-        current_price: (request,) the price charged yesterday; the list price of a product that launches today.
+        current_price: (request,) yesterday's price; the list price of a product that launches today.
         list_price: (request,) regular price.
         unit_cost: (request,) cost of a unit.
         is_holiday: Whether today is a holiday.
-        next_delivery: (request,) date of the next delivery that is due after today; NaT where the market does not say.
-        max_move: Largest move from `current_price` that is taken, a fraction of it; None for any.
+        next_delivery: (request,) date of the next delivery due after today; NaT where not announced.
+        max_move: Largest accepted change from `current_price`, as a fraction of it; None for no limit.
     """
 
     day: int
@@ -56,25 +56,25 @@ class Requests:
 
     @property
     def floor(self) -> Floats:
-        """(request,) the lowest price that may stand one day: the band's foot, and never below cost."""
+        """(request,) lower end of the price band, at least cost."""
         return np.asarray(np.maximum(BAND[0] * self.list_price, self.unit_cost))
 
     @property
     def ceiling(self) -> Floats:
-        """(request,) the highest price that may stand one day: the band's head, or the cost where that is higher."""
+        """(request,) upper end of the price band, at least `floor`."""
         return np.asarray(np.maximum(BAND[1] * self.list_price, self.floor))
 
     @property
     def lowest(self) -> Floats:
-        """(request,) the lowest price the market takes today: `floor`, and no deeper move than allowed.
+        """(request,) lowest price accepted today: `floor`, within the largest allowed change.
 
-        Where no allowed move reaches the band, the band's nearest end is the only price beside the list price.
+        If no allowed change reaches the band, its nearest end is the only price accepted besides the list price.
         """
         return self.floor if self.max_move is None else self._reach(1 - self.max_move)
 
     @property
     def highest(self) -> Floats:
-        """(request,) the highest price the market takes today: `ceiling`, and no larger move than allowed."""
+        """(request,) highest price accepted today: `ceiling`, within the largest allowed change."""
         return self.ceiling if self.max_move is None else self._reach(1 + self.max_move)
 
     def _reach(self, factor: float) -> Floats:
@@ -83,10 +83,10 @@ class Requests:
 
     @property
     def days_left(self) -> Ints:
-        """(request,) days from today, counted, until the next delivery, not counted.
+        """(request,) days until the next delivery: today included, the delivery's day excluded.
 
         Raises:
-            ConfigError: The market does not say when deliveries come.
+            ConfigError: The market does not announce deliveries.
         """
         if np.isnat(self.next_delivery).any():
             raise ConfigError("this market does not say when deliveries come; estimate it, as DeliveryGaps does")
@@ -99,12 +99,12 @@ Refresh = Callable[[pd.DataFrame], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A policy's days in a market.
+    """Result of a policy in a market.
 
     Attributes:
         market: The market.
-        ledger: What happened; its first day is the first after the history.
-        refused: (day, product) prices that broke a bound or were no number; the list price was charged instead.
+        ledger: Record of the days after the history.
+        refused: (day, product) prices out of bounds or not finite; the list price was charged instead.
     """
 
     market: SimulatedMarket
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def earned(self) -> Floats:
-        """(day, product) money earned over cost; a unit left over is worth its cost."""
+        """(day, product) profit over unit cost; unsold units are valued at cost."""
         days = slice(self.ledger.first_day, self.ledger.first_day + len(self.ledger.price))
         margin = np.where(self.on_sale, self.ledger.price - self.market.world.unit_cost[days], 0.0)
         earned: Floats = margin * self.ledger.units
@@ -126,12 +126,12 @@ class Run:
 
     @property
     def profit(self) -> Floats:
-        """(product,) money earned over cost on all days."""
+        """(product,) profit over all days."""
         profit: Floats = self.earned.sum(axis=0)
         return profit
 
     def frame(self) -> pd.DataFrame:
-        """The days as rows of the data contract."""
+        """Return the days as rows of the data contract."""
         return rows(self.market.world, self.ledger)
 
 
@@ -144,20 +144,20 @@ def roll_forward(
     every: int = 14,
     max_move: float | None = MAX_MOVE,
 ) -> Run:
-    """Lets a policy price every product on every day after the history.
+    """Let a policy price every product on every day after the history.
 
-    Every policy meets the same shoppers, list prices, costs, advertising plan and luck. The market is not changed.
+    All policies face the same shoppers, list prices, costs, advertising and random draws. The market is not modified.
 
     Args:
         market: The market, at the end of its history.
-        policy: Requests in, prices out; NaN, or a price outside the requests' bounds, is refused. An `Insider` is
-            shown the shelf first.
-        days: Days to go on.
+        policy: Maps requests to prices; NaN, or a price outside the requests' bounds, is refused. An `Insider` gets
+            the shelf first.
+        days: Number of days.
         refresh: Called every `every` days, before that morning's requests, with the rows recorded since its last
-            call, so that a policy can learn; it has the history from `market.frame()` already.
+            call, so that a policy can be updated; the history is in `market.frame()`.
         every: Days between two refreshes.
-        max_move: Largest move from the price charged yesterday, a fraction of it; None for any within band and cost.
-            The list price always passes.
+        max_move: Largest change from yesterday's price, as a fraction of it; None for no limit besides band and cost.
+            The list price is always accepted.
 
     Raises:
         ConfigError: The market's future is shorter than `days`.
@@ -211,7 +211,7 @@ def _requests(market: SimulatedMarket, shelf: Shelf, *, day: int, max_move: floa
 
 
 def _accept(requests: Requests, price: Floats) -> tuple[Floats, Bools]:
-    """The prices charged, to the cent, and which of the asked ones were refused; the list price always passes."""
+    """(request,) prices charged, to the cent, and whether the policy's was refused; list prices are always accepted."""
     if price.shape != (len(requests),):
         raise ConfigError(f"a policy must answer {len(requests)} prices, one a request; found shape {price.shape}")
     with np.errstate(invalid="ignore"):
@@ -229,16 +229,16 @@ class Score:
 
     Attributes:
         policy: Its name.
-        profit: Money earned over cost.
-        gain: Profit over static's, less 1.
+        profit: Total profit over unit cost.
+        gain: Profit relative to static's, less 1.
         gain_interval: 95 % interval of `gain`, by a bootstrap over products, paired with static.
-        share: Part of the oracle's gain over static.
-        share_interval: 95 % interval of `share`, products resampled for the three policies together.
-        stock_turns: Cost of what was sold in a year over the mean stock at cost.
-        discount_depth: Mean cut below list, a share, a sold unit counting once; prices above list count 0.
-        price_changes: Price changes a week and product.
+        share: Gain over static as a share of the oracle's.
+        share_interval: 95 % interval of `share`, products resampled jointly for the three policies.
+        stock_turns: Annualised cost of goods sold over mean stock at cost.
+        discount_depth: Mean cut below list, as a share, weighted by units sold; prices above list count as 0.
+        price_changes: Price changes per week and product.
         stock_outs: Share of product-days that opened without stock or sold out.
-        refused: Prices the market refused.
+        refused: Number of refused prices.
     """
 
     policy: str
@@ -255,7 +255,7 @@ class Score:
 
 
 def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> Score:
-    """Scores one policy's run against static's and the oracle's in the same market."""
+    """Compute a policy's figures against static's and the oracle's runs in the same market."""
     gains = _gains(run.profit, static.profit, oracle.profit)
     drawn = np.random.default_rng(seed).integers(0, len(run.profit), (RESAMPLES, len(run.profit)))
     resampled = np.array([_gains(run.profit[pick], static.profit[pick], oracle.profit[pick]) for pick in drawn])
@@ -282,10 +282,10 @@ def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> 
 
 
 def best_forecast(market: Market, ledger: Ledger) -> Floats:
-    """(day, product) the median of true demand at the prices charged: no forecast has a smaller absolute error.
+    """(day, product) median of true demand at the prices charged, the forecast with the least expected absolute error.
 
-    What it misses is the noise floor: `abs(ledger.demand - best_forecast(...))`, summed over the cells that a forecast
-    is scored on, over the demand there. NaN before a launch.
+    Its error is the noise floor: `abs(ledger.demand - best_forecast(...))`, summed over the scored cells, over the
+    demand there. NaN before a launch.
     """
     truth, products = market.truth, np.arange(ledger.price.shape[1])
     days = ledger.first_day + np.arange(len(ledger.price))[:, None]
@@ -300,7 +300,7 @@ def best_forecast(market: Market, ledger: Ledger) -> Floats:
 
 
 def _gains(policy: Floats, static: Floats, oracle: Floats) -> tuple[float, float]:
-    """Gain over static, and share of the oracle's gain; NaN where there is nothing to divide by."""
+    """Relative gain over static, and share of the oracle's gain; NaN if the denominator is not positive."""
     base, best = float(static.sum()), float(oracle.sum() - static.sum())
     gain = float(policy.sum() - base)
     return (gain / base if base > 0 else np.nan, gain / best if best > 0 else np.nan)

@@ -1,4 +1,4 @@
-"""A market's day: deliveries, the competitor's move, the sale, the order. One step, whoever sets the price."""
+"""One day of the default market under any pricing policy: deliveries, competitor's prices, sales, orders."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,24 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from simulation.world import World, stream
 
-USUAL_WEIGHT = 1 / 21  # weight of a day's sales in the buyer's running mean
-USUAL_ERROR = 0.2  # sd of the log of what the buyer expects of a new product
+USUAL_WEIGHT = 1 / 21  # weight of a day's sales in the moving average for ordering
+USUAL_ERROR = 0.2  # sd of the log error of a new product's expected sales
 
 
 @dataclass(frozen=True)
 class Supply:
-    """How each product is bought and what its competitor does: drawn once, moved by no policy.
+    """Purchasing and competitor of each product: drawn once, independent of the policy.
 
     Attributes:
         interval: (product,) days between two deliveries.
-        phase: (product,) deliveries arrive on days whose remainder by `interval` this is.
+        phase: (product,) remainder by `interval` of the days with a delivery.
         lead: (product,) days from an order to its delivery.
         cover: (product,) order-up-to level in usual sales over interval and lead time.
         order_error: (week, product) factor on the order-up-to level.
-        first_guess: (product,) factor on what the buyer expects of a new product.
-        rival_ratio: (product,) the competitor's own price level over the incumbent's list price.
+        first_guess: (product,) error factor on a new product's expected sales.
+        rival_ratio: (product,) competitor's price level over the incumbent's list price.
         rival_moves: (day, product) whether the competitor reprices.
-        rival_noise: (day, product) factor on the competitor's new price.
+        rival_noise: (day, product) random factor on the competitor's new price.
     """
 
     interval: Ints
@@ -38,25 +38,25 @@ class Supply:
     rival_noise: Floats
 
     def next_delivery(self, day: int) -> Ints:
-        """(product,) the first day after `day` on which a delivery is due."""
+        """(product,) first day after `day` on which a delivery is due."""
         return day + self.interval - (day - self.phase) % self.interval
 
     def due(self, day: int | Ints) -> Bools:
-        """(product,) whether a delivery is due in the morning of `day`."""
+        """(product,) whether a delivery is due on the morning of `day`."""
         arriving: Bools = (day - self.phase) % self.interval == 0
         return arriving
 
 
 @dataclass
 class Shelf:
-    """What a market remembers from one day to the next. Each array is (product,).
+    """State of a market between days. Each array is (product,).
 
     Attributes:
         stock: Units on hand.
         on_order: Units ordered and not delivered.
-        usual: The buyer's running mean of a day's sales.
-        price: The price charged last; NaN before the launch.
-        comp_price: The competitor's price; NaN before the launch.
+        usual: Exponential moving average of daily sales, for ordering.
+        price: Last price charged; NaN before the launch.
+        comp_price: Competitor's price; NaN before the launch.
     """
 
     stock: Ints
@@ -66,14 +66,14 @@ class Shelf:
     comp_price: Floats
 
     def copy(self) -> "Shelf":
-        """A copy that shares no array."""
+        """Return a deep copy."""
         return Shelf(
             self.stock.copy(), self.on_order.copy(), self.usual.copy(), self.price.copy(), self.comp_price.copy()
         )
 
 
 def draw_supply(world: World) -> Supply:
-    """Draws the buyers and the competitor of a market."""
+    """Draw purchasing and competitor of a market."""
     config, constants = world.config, world.config.calibration
     days, products = config.total_days, config.total_products
     rng, rival = stream(config, "supply"), stream(config, "rival")
@@ -98,14 +98,14 @@ def draw_supply(world: World) -> Supply:
 
 
 def empty_shelf(world: World) -> Shelf:
-    """The shelf before the first day."""
+    """Return the state before the first day."""
     products = world.config.total_products
     nothing, unknown = np.zeros(products, dtype=np.int64), np.full(products, np.nan)
     return Shelf(nothing, nothing.copy(), np.zeros(products), unknown, unknown.copy())
 
 
 def open_day(world: World, supply: Supply, shelf: Shelf, *, day: int) -> None:
-    """The morning: launches, deliveries, the competitor's move. Changes `shelf`."""
+    """Start a day: launches, deliveries, the competitor's new prices. Modifies `shelf`."""
     truth = world.truth
     list_price = truth.list_price[day]
     ratio = supply.rival_ratio * np.exp(world.rival_move * (day >= truth.regime_day))
@@ -126,14 +126,14 @@ def open_day(world: World, supply: Supply, shelf: Shelf, *, day: int) -> None:
 
 
 def trade(world: World, supply: Supply, shelf: Shelf, *, day: int, price: Floats) -> tuple[Ints, Ints]:
-    """The day and its evening: shoppers, sales, the buyer's mean, the order. Changes `shelf`.
+    """Simulate a day's demand, sales and orders. Modifies `shelf`.
 
     Args:
         world: The market.
-        supply: Its buyers and its competitor.
+        supply: Its purchasing and competitor.
         shelf: As `open_day` left it.
         day: The day.
-        price: (product,) the price charged; of no matter before the launch.
+        price: (product,) the price charged; ignored before the launch.
 
     Returns:
         (product,) units sold, and units demanded.

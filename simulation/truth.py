@@ -1,4 +1,4 @@
-"""The market's hidden truth: what is drawn once per market, and the demand equation."""
+"""True demand of the default market: its parameters, drawn once per market, and the demand equation."""
 
 from dataclasses import dataclass
 
@@ -9,31 +9,31 @@ from scipy import special
 from pricing.arrays import Bools, Days, Floats, Ints
 from simulation.config import HOLIDAYS
 
-LOG_RANGE = 0.7  # beyond this distance from the anchor the elasticity stays what it is there
-FULL_CUT = 0.10  # the cut below list from which an advertisement draws fully
-EXACT_BELOW = 30.0  # Poisson means below this are inverted exactly
+LOG_RANGE = 0.7  # log price distance from the anchor beyond which the elasticity is constant
+FULL_CUT = 0.10  # cut below list from which an advertisement has its full effect
+EXACT_BELOW = 30.0  # Poisson quantiles are exact for means below this
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Everything about demand that no policy but the oracle may know.
+    """True demand, hidden from all policies but the oracle.
 
     Attributes:
         dates: (day,) history and future.
         category: (product,) row among the categories.
         launch: (product,) first day on sale.
-        anchor: (product,) price at which `level` is stated.
+        anchor: (product,) reference price of `level`.
         slope: (regime, product) size of the weekday elasticity at the anchor, before and after a regime change.
-        weekend: (product,) share by which a weekend changes the elasticity.
+        weekend: (product,) relative change of the elasticity on weekends.
         curvature: (product,) growth of the elasticity per log unit of price.
         cross: (product,) elasticity of demand in the competitor's price.
-        lift: (product,) log lift of an advertised price that is really cut.
-        level: (day, product) log of expected units at the anchor price, the competitor there too, shocks included.
-        shock: (day, product) the part of `level` that is hidden and passes: the product's and its category's shock.
-        list_price: (day, product) regular price; no policy moves it.
-        is_promo: (day, product) the advertising plan; no policy moves it.
-        uniform: (day, product) the shoppers: one uniform for each product and day, whatever the price.
-        crowd: (day, product) over-dispersion of the day, mean 1.
+        lift: (product,) log lift of an advertised cut.
+        level: (day, product) log expected units with own and competitor's price at the anchor, shocks included.
+        shock: (day, product) hidden, transitory part of `level`: the product's and its category's shock.
+        list_price: (day, product) regular price; independent of the policy.
+        is_promo: (day, product) advertising plan; independent of the policy.
+        uniform: (day, product) uniform random number for demand, common to all prices.
+        crowd: (day, product) over-dispersion factor of the day, mean 1.
         size: Size of the negative binomial; inf for Poisson.
         regime_day: First day of the new regime.
         history: Days of history; later days are the future.
@@ -71,7 +71,7 @@ class Truth:
         return elasticity
 
     def expected_demand(self, product: ArrayLike, day: ArrayLike, price: ArrayLike, *, comp_price: ArrayLike) -> Floats:
-        """Expected units, shoppers turned away by empty shelves included.
+        """Expected demand in units, not limited by stock.
 
         The arguments broadcast against each other; prices and competitor prices are in currency units.
         """
@@ -96,28 +96,28 @@ class Truth:
         return units
 
     def shoppers(self, day: int, expected: Floats) -> Ints:
-        """(product,) units demanded on a day, given what is expected; never falls when `expected` rises."""
+        """(product,) demand of a day in units, given expected units; nondecreasing in `expected`."""
         return poisson_quantile(expected * self.crowd[day], self.uniform[day])
 
 
 def is_weekend_day(dates: Days) -> Bools:
-    """Whether a date is a Saturday or a Sunday."""
+    """(date,) whether it is a Saturday or a Sunday."""
     return weekday(dates) >= 5
 
 
 def weekday(dates: Days) -> Ints:
-    """0 for Monday to 6 for Sunday."""
+    """(date,) 0 for Monday to 6 for Sunday."""
     return (dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
 
 
 def holidays_among(dates: Days) -> Bools:
-    """Whether a date is one of the market's holidays, which recur every year."""
+    """(date,) whether it is one of the market's holidays, which are on the same day every year."""
     month_day = np.array([str(date)[5:] for date in dates.astype("datetime64[D]")])
     return np.isin(month_day, HOLIDAYS)
 
 
 def poisson_quantile(mean: Floats, uniform: NDArray[np.floating]) -> Ints:
-    """The Poisson quantile at `uniform`: exact below a mean of 30, Cornish-Fisher above; it never falls in the mean."""
+    """Poisson quantile at `uniform`: exact below a mean of 30, Cornish–Fisher above; nondecreasing in the mean."""
     mean, chance = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(uniform, dtype=np.float64))
     count = _count_up(np.minimum(mean, EXACT_BELOW), chance)
     large = np.flatnonzero(mean > EXACT_BELOW)

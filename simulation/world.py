@@ -1,4 +1,4 @@
-"""How a market is drawn: products, hidden shocks, costs, list prices and the advertising plan, before anyone trades."""
+"""Draw a default market: products, hidden shocks, costs, list prices and advertising plan, before any sales."""
 
 from dataclasses import dataclass
 
@@ -14,25 +14,25 @@ STREAMS = (
     *("product", "calendar", "shock", "supplier", "cost", "list", "promo", "shopper", "crowd", "supply", "rival"),
     *("incumbent", "record", "sighting", "regime"),
 )
-MARKUP_BOUNDS = (1.25, 3.0)  # what any category manager would call plausible
+MARKUP_BOUNDS = (1.25, 3.0)  # plausible mark-up factors
 BELIEF_BOUNDS = (1.5, 5.0)
 
 
 @dataclass(frozen=True)
 class World:
-    """A market before trade: the truth, and what everybody may see of it.
+    """A market before any sales: hidden truth and observable data.
 
     Attributes:
-        config: The options it was drawn with.
+        config: Options of the market.
         product_ids: (product,) sorted; those that launch after the history come last.
-        category_names: (product,) the category in words.
-        truth: What only the oracle knows.
+        category_names: (product,) category name.
+        truth: Hidden truth, for the oracle only.
         unit_cost: (day, product) cost of a unit.
-        promo_cut: (day, product) cut below list that the incumbent plans for an advertised day, a share.
+        promo_cut: (day, product) incumbent's planned cut on an advertised day, as a share of list.
         is_holiday: (day,) whether the day is a holiday.
         comp_seen: (day, product) whether the competitor's price was observed.
-        recorded: (day, product) whether the day's row reached the history.
-        rival_move: (product,) log move of the competitor's price level in the new regime.
+        recorded: (day, product) whether the day's row was recorded in the history.
+        rival_move: (product,) log change of the competitor's price level in the new regime.
     """
 
     config: MarketConfig
@@ -48,12 +48,12 @@ class World:
 
 
 def stream(config: MarketConfig, name: str) -> np.random.Generator:
-    """The generator of one kind of draw, so that an option changes only what it is about."""
+    """Return the random generator for one kind of draw; separate streams keep the others unchanged by an option."""
     return np.random.default_rng([config.seed, STREAMS.index(name)])
 
 
 def draw_world(config: MarketConfig) -> World:
-    """Draws the market that `config` describes. Days are drawn in order: a longer future changes no earlier day."""
+    """Draw the market that `config` describes. Days are drawn in order: a longer future changes no earlier day."""
     constants = config.calibration
     days, products = config.total_days, config.total_products
     dates = np.datetime64(FIRST_DAY, "D") + np.arange(days)
@@ -131,7 +131,7 @@ def _crowds(config: MarketConfig, size: float) -> Floats:
 
 
 def _launch_days(config: MarketConfig, rng: np.random.Generator) -> Ints:
-    """Most products are there from the start, an eighth launch during the history, the unseen ones after it."""
+    """(product,) launch day: mostly 0, for about an eighth during the history, for unseen products after it."""
     launch = np.zeros(config.total_products, dtype=np.int64)
     late = rng.random(config.products) < 0.12
     when = rng.integers(config.days // 8, max(config.days // 8 + 1, config.days - 45), config.products)
@@ -142,7 +142,7 @@ def _launch_days(config: MarketConfig, rng: np.random.Generator) -> Ints:
 
 
 def _unit_costs(config: MarketConfig, category: Ints, base_cost: Floats) -> Floats:
-    """Costs that move by steps: the supplier's hit a whole category, others a single product."""
+    """(day, product) costs that change in steps, by category (supplier) and by product."""
     constants, days = config.calibration, config.total_days
     supplier = _steps(stream(config, "supplier"), (days, config.categories), constants.category_cost)
     own = _steps(stream(config, "cost"), (days, config.total_products), constants.product_cost)
@@ -151,7 +151,7 @@ def _unit_costs(config: MarketConfig, category: Ints, base_cost: Floats) -> Floa
 
 
 def _steps(rng: np.random.Generator, shape: tuple[int, int], rate: tuple[float, float]) -> Floats:
-    """Random walks, shape (day, walk), that move by `rate[0]` once in `rate[1]` days on average."""
+    """(day, walk) random walks with steps of sd `rate[0]`, every `rate[1]` days on average."""
     path = np.empty(shape)
     position = np.zeros(shape[1])
     for day in range(shape[0]):
@@ -162,7 +162,7 @@ def _steps(rng: np.random.Generator, shape: tuple[int, int], rate: tuple[float, 
 
 
 def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, unit_cost: Floats) -> Floats:
-    """The incumbent's regular prices: its category's mark-up, its own errors, cost moves passed on late."""
+    """(day, product) incumbent's list prices: category mark-up with errors, cost changes passed on with delay."""
     constants, rng = config.calibration, stream(config, "list")
     believed = category_slope * np.exp(constants.belief * rng.standard_normal(config.categories))
     believed = np.clip(believed, *BELIEF_BOUNDS)
@@ -183,7 +183,7 @@ def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, u
 
 
 def _shocks(config: MarketConfig, category: Ints) -> Floats:
-    """Hidden demand shocks: a stationary autoregression of the product, and one that its category shares."""
+    """(day, product) hidden demand shocks: a stationary AR(1) per product plus one per category."""
     rng = stream(config, "shock")
     (spread, persistence), (wide, lasting) = config.calibration.product_shock, config.calibration.category_shock
     shock = np.empty((config.total_days, config.total_products), dtype=np.float32)
@@ -199,7 +199,7 @@ def _shocks(config: MarketConfig, category: Ints) -> Floats:
 
 
 def _levels(config: MarketConfig, category: Ints, dates: NDArray[np.datetime64]) -> Floats:
-    """Week, season, holidays, trends and level shifts, on a log scale, around 0."""
+    """(day, product) log effects of weekday, season, holidays, trends and level shifts, around 0."""
     constants, rng = config.calibration, stream(config, "calendar")
     products = config.total_products
     week = 0.10 * rng.standard_normal((7, config.categories)) + rng.uniform(0.05, 0.45) * np.array(
@@ -223,7 +223,7 @@ def _levels(config: MarketConfig, category: Ints, dates: NDArray[np.datetime64])
 
 
 def _holiday_nearness(dates: NDArray[np.datetime64]) -> Floats:
-    """1 on a holiday, less on each of the three days before it."""
+    """(date,) 1 on a holiday, less on each of the three days before it."""
     nearness = np.zeros(len(dates))
     for before, weight in enumerate((1.0, 0.8, 0.5, 0.25)):
         nearness = np.maximum(nearness, weight * holidays_among(dates + before))
@@ -231,7 +231,7 @@ def _holiday_nearness(dates: NDArray[np.datetime64]) -> Floats:
 
 
 def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: Floats) -> tuple[Floats, Floats]:
-    """The slopes of both regimes and the competitor's log move; moves `level` from the new regime's first day."""
+    """Draw slopes of both regimes and the competitor's log change; modifies `level` from the regime change on."""
     rng = stream(config, "regime")
     hit = rng.permutation(config.categories) < max(1, config.categories // 2)
     turn = np.where(hit, rng.choice([-1.0, 1.0], config.categories) * rng.uniform(0.2, 0.4, config.categories), 0.0)
@@ -242,7 +242,7 @@ def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: F
 
 
 def _promotions(config: MarketConfig) -> tuple[Bools, Floats]:
-    """The advertising plan, in blocks of a week that start on a product's own weekday, and the cuts planned for it."""
+    """(day, product) advertising plan, in weeks that start on a product's own weekday, and planned cuts."""
     constants, rng = config.calibration, stream(config, "promo")
     products, weeks = config.total_products, config.total_days // 7 + 2
     rate = rng.uniform(0, constants.promo_rate, products)

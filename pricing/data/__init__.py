@@ -1,1 +1,1 @@
-"""From raw rows to a panel: the contract, the calendar, features, the simulated market."""
+"""Sales data: reading and checking rows, building the panel, calendars and events, features."""

@@ -1,8 +1,8 @@
-"""Anchors: each product's regular price as persons set it, which no price of the platform's own may ever move.
+"""List-price anchors: each product's regular price as people set it, never derived from the platform's own prices.
 
-A shop that gives no list price has it derived from the prices that it charged. Once the platform sets those prices, its
-list price, the cost assumed from it, and every limit around it would follow the platform's own decisions. So what was
-derived on the day that the first promoted version had seen is kept from then on.
+When the sales have no list price, it is derived from the prices charged. Once the platform sets those prices, the list
+price, the cost assumed from it and every limit around it would follow the platform's own decisions. The list prices
+derived on the last day of the first promoted version's panel are therefore fixed from then on.
 """
 
 import hashlib
@@ -21,16 +21,16 @@ _ARRAYS = ("product_ids", "dates", "list_price", "seen_low", "seen_high")
 
 @dataclass(frozen=True)
 class Anchors:
-    """Regular prices that hold whatever the platform charges. Arrays are (anchor,), by product id and then by date.
+    """Regular prices that do not depend on what the platform charges. Arrays are (anchor,), by product id, then date.
 
-    A product has one anchor, and one more for each time that a person moved it.
+    A product has one anchor, and one more for each manual change of it.
 
     Attributes:
         since: First day whose prices may be the platform's own.
-        product_ids: The product of each anchor; sorted.
-        dates: First day of the period from which it holds; the first one of a product holds from `since` on as well.
+        product_ids: Product of each anchor; sorted.
+        dates: First day of the period from which it applies; a product's first anchor applies from `since` on as well.
         list_price: Regular price, currency units.
-        seen_low: Lowest price that a person charged or set, currency units; NaN where unknown.
+        seen_low: Lowest price that people charged or set, currency units; NaN where unknown.
         seen_high: Highest such price; NaN where unknown.
     """
 
@@ -43,7 +43,7 @@ class Anchors:
 
     @classmethod
     def from_panel(cls, panel: Panel) -> "Anchors":
-        """The anchors of a history that persons priced to its end; the platform's prices begin the period after."""
+        """Derive anchors from a history priced by people to its end; the platform's prices begin in the next period."""
         blank = cls(
             since=panel.dates[-1].astype("datetime64[D]") + np.timedelta64(STEP_DAYS[panel.period], "D"),
             product_ids=panel.product_ids[:0],
@@ -55,10 +55,10 @@ class Anchors:
         return blank.extended(panel)
 
     def extended(self, panel: Panel) -> "Anchors":
-        """These anchors with those of the panel's other products.
+        """Return these anchors plus anchors for the panel's products that have none.
 
-        A product sold before `since` is anchored on what its list price was then, one launched later on its first list
-        price: its first price, where none is given.
+        A product sold before `since` gets its last list price before that day, one launched later its first list price,
+        which is its first price where none is given.
         """
         return self.with_products(
             panel.product_ids,
@@ -71,14 +71,14 @@ class Anchors:
     def with_products(
         self, product_ids: Strings, *, dates: Days, present: Bools, price: Floats, list_price: Floats
     ) -> "Anchors":
-        """As `extended`, of a panel's arrays: prices (product, period) are NaN before a product's first period only."""
+        """`extended` for a panel's arrays: prices (product, period) are NaN only before a product's first period."""
         known = np.isfinite(price)
         known_so_far = self._with_seen(product_ids, present & (dates < self.since), price)
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
         if not len(rows):
             return known_so_far
         theirs, before = price[rows], int((dates < self.since).sum()) - 1
-        column = np.maximum(np.argmax(known[rows], axis=1), before)  # the last period of persons', or its first
+        column = np.maximum(np.argmax(known[rows], axis=1), before)  # last period before `since`, or the first
         charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
         low = np.where(charged, theirs, np.inf).min(axis=1)
         high = np.where(charged, theirs, -np.inf).max(axis=1)
@@ -86,13 +86,13 @@ class Anchors:
             product_ids=product_ids[rows],
             dates=dates[column].astype("datetime64[D]"),
             list_price=list_price[rows, column].astype(np.float32),
-            # A panel of recent days may hold a carried price and no row.
+            # A panel of recent days may have a carried-forward price but no row.
             seen_low=np.where(np.isfinite(low), low, np.nan).astype(np.float32),
             seen_high=np.where(np.isfinite(high), high, np.nan).astype(np.float32),
         )
 
     def _with_seen(self, product_ids: Strings, charged: Bools, price: Floats) -> "Anchors":
-        """These anchors with the prices that persons charged where those are not known: in versions packed before."""
+        """Fill in the price range that people charged where it is unknown (versions packed before it was stored)."""
         unknown = np.isnan(self.seen_low) | np.isnan(self.seen_high)
         if not unknown.any() or not charged.any():
             return self
@@ -107,16 +107,16 @@ class Anchors:
         )
 
     def moved(self, product_ids: Strings, list_price: Floats, *, date: np.datetime64) -> "Anchors":
-        """These anchors with others for some products from `date` on; what a person sets counts as seen.
+        """Return these anchors with new ones for some products from `date` on; the new prices count as seen.
 
         Args:
-            product_ids: (move,) products that have an anchor, each once.
-            list_price: (move,) their new regular prices, currency units.
-            date: First day of the period from which they hold.
+            product_ids: (change,) products that have an anchor, each once.
+            list_price: (change,) their new regular prices, currency units.
+            date: First day of the period from which they apply.
         """
         now = self.columns(product_ids)
         new = list_price.astype(np.float32)
-        replaced = (self.dates == date) & np.isin(self.product_ids, product_ids)  # moved twice on one day
+        replaced = (self.dates == date) & np.isin(self.product_ids, product_ids)  # changed twice on one day
         return self._joined(
             keep=~replaced,
             product_ids=product_ids,
@@ -127,7 +127,7 @@ class Anchors:
         )
 
     def columns(self, product_ids: Strings) -> dict[str, Floats]:
-        """The newest `list_price`, `seen_low` and `seen_high` of each product, (product,); NaN where it has none."""
+        """Latest `list_price`, `seen_low` and `seen_high` of each product, (product,); NaN where it has no anchor."""
         if not len(self.product_ids):
             return {name: np.full(len(product_ids), np.nan, np.float32) for name in _ARRAYS[2:]}
         last = np.maximum(np.searchsorted(self.product_ids, product_ids, side="right") - 1, 0)
@@ -135,14 +135,14 @@ class Anchors:
         return {name: np.where(found, getattr(self, name)[last], np.nan).astype(np.float32) for name in _ARRAYS[2:]}
 
     def list_prices(self, product_ids: Strings, dates: Days) -> Floats:
-        """(product, period) the regular price that holds then; NaN before `since` and where there is no anchor."""
+        """(product, period) regular price in force; NaN before `since` and where there is no anchor."""
         prices = np.full((len(product_ids), len(dates)), np.nan, np.float32)
         if not len(self.product_ids):
             return prices
         first = np.minimum(np.searchsorted(self.product_ids, product_ids), len(self.product_ids) - 1)
         found = self.product_ids[first] == product_ids
         prices[found] = self.list_price[first[found], None]
-        for anchor in np.flatnonzero(self.product_ids[1:] == self.product_ids[:-1]) + 1:  # those that were moved
+        for anchor in np.flatnonzero(self.product_ids[1:] == self.product_ids[:-1]) + 1:  # changed anchors
             prices[np.ix_(product_ids == self.product_ids[anchor], dates >= self.dates[anchor])] = self.list_price[
                 anchor
             ]
@@ -150,36 +150,36 @@ class Anchors:
         return prices
 
     def knows(self, product_ids: Strings) -> bool:
-        """Whether any of the products has an anchor; where none has, they are those of another history."""
+        """Whether any of the products has an anchor; if none has, the anchors belong to another history."""
         return bool(np.isin(product_ids, self.product_ids).any())
 
     def differing(self, other: "Anchors") -> list[str]:
-        """Products that both know and whose anchors are not the same, or not since the same day; sorted."""
+        """Products in both whose anchors differ, or all products in both where `since` differs; sorted."""
         common = set(self.product_ids.tolist()) & set(other.product_ids.tolist())
         if self.since != other.since:
             return sorted(common)
         return sorted({name for name, _, _ in self._moves() ^ other._moves()} & common)
 
     def same(self, other: "Anchors") -> bool:
-        """Whether both hold the same anchors since the same day."""
+        """Whether both have the same anchors and the same `since`."""
         return self.digest() == other.digest()
 
     def digest(self) -> str:
-        """The SHA-256 of the anchors, in hexadecimal: equal anchors, equal digest."""
+        """SHA-256 of the anchors, in hexadecimal."""
         digest = hashlib.sha256("\n".join([str(self.since), *self.product_ids.tolist()]).encode())
         for values in (self.dates.astype(np.int64), self.list_price, self.seen_low, self.seen_high):
             digest.update(values.tobytes())
         return digest.hexdigest()
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The anchors as plain arrays by name."""
+        """Return the anchors as plain arrays by name."""
         return {"since": np.array([self.since], dtype="datetime64[D]")} | {
             name: getattr(self, name) for name in _ARRAYS
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Anchors":
-        """Puts together again what `to_arrays` took apart; the arrays are copied.
+        """Rebuild anchors from the arrays of `to_arrays`; the arrays are copied.
 
         Raises:
             KeyError: An array is missing.
@@ -191,7 +191,7 @@ class Anchors:
         return set(zip(*(column.tolist() for column in columns), strict=True))
 
     def _joined(self, *, keep: Bools | None = None, **new: NDArray[Any]) -> "Anchors":
-        """The kept anchors and new ones, in order."""
+        """Merge the anchors marked by `keep` (all when absent) with new ones, sorted."""
         kept = {name: getattr(self, name) if keep is None else getattr(self, name)[keep] for name in _ARRAYS}
         every = {name: np.concatenate([kept[name], new[name]]) if new else kept[name] for name in _ARRAYS}
         order = np.lexsort((every["dates"], every["product_ids"]))
@@ -199,11 +199,11 @@ class Anchors:
 
 
 def inherited(anchors: Anchors | None, product_ids: Strings) -> Anchors | None:
-    """The anchors in force for these products; None where there are none, or they are of another history's products."""
+    """Return `anchors` if they have any of these products, else None: they belong to another history."""
     return anchors if anchors is not None and anchors.knows(product_ids) else None
 
 
 def version_anchors(anchors: Anchors | None, panel: Panel) -> Anchors:
-    """What a version that was made of a panel holds: the anchors in force with those of new products, else its own."""
+    """Anchors to store in a version made from a panel: those in force plus new products', else the panel's own."""
     known = inherited(anchors, panel.product_ids)
     return Anchors.from_panel(panel) if known is None else known.extended(panel)

@@ -1,4 +1,4 @@
-"""Checked rows become a panel: the one place where anything absent is derived. Nothing looks ahead."""
+"""Build the panel from checked rows and derive absent columns. Causal: no value depends on a later row."""
 
 from dataclasses import dataclass, field, replace
 
@@ -17,8 +17,8 @@ from pricing.data.plans import read_promotions
 from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"
-_NAMED = 3  # names that a note gives
-_BLOCK = 256  # products whose sliding windows are sorted at once: keeps them in tens of MB
+_NAMED = 3  # names listed in a note
+_BLOCK = 256  # products whose sliding windows are sorted at once, so that they take tens of MB
 
 
 def build_panel(
@@ -29,27 +29,26 @@ def build_panel(
     anchors: Anchors | None = None,
     events: tuple[Event, ...] | None = None,
 ) -> Panel:
-    """Spreads rows over products × periods, carries prices over gaps, and derives what is absent.
+    """Lay rows out over products × periods, carry prices over gaps and derive absent values.
 
-    Causal: a value at a period rests on rows of that period and earlier ones only. The per-product
-    attributes (`categories`, `cost_assumed`) are those at the end.
+    Causal: a value at a period depends only on rows of that period and earlier ones. The per-product attributes
+    (`categories`, `cost_assumed`) are those at the end.
 
     Args:
-        frame: Rows that keep the contract (see `pricing.data.contract.check`), in any order; not modified.
+        frame: Rows that satisfy the contract (see `pricing.data.contract.check`), in any order; not modified.
         config: The grain, and how absent columns are derived.
         past: The panel up to some earlier day, at least `list_price_window` periods of it, when `frame` holds only
-            newer rows of the same history: they are derived as if the whole history had been given.
-        anchors: The regular prices from the day on that prices may be the platform's own: a list price that is not
-            given is then the anchor's, or for a product launched later its first price. Anchors that know none of the
-            products are of another history, and are not applied.
+            newer rows of the same history; values are derived as if the whole history had been given.
+        anchors: Regular prices that replace an absent list price from `Anchors.since` on (a product launched later
+            gets its first price). Ignored if they have none of the products: they belong to another history.
         events: Named events; read as `config` says when absent.
 
     Returns:
-        The products and periods of `frame`; with a past, and absent rows as zeros, all products of the past.
+        The products and periods of `frame`; given a past and absent rows as zeros, all products of the past.
 
     Raises:
         ContractError: No rows, a repeated (product, date), or a date off the week's first day.
-        MissingRowsError: Periods without a row, as `config.missing` says.
+        MissingRowsError: Periods without a row that `config.missing` does not allow.
         SourceError: A calendar of events or a plan of promotions that `config` names cannot be read.
     """
     if frame.empty:
@@ -58,7 +57,7 @@ def build_panel(
     if past is not None and past.dates[0] < start:
         past = past.through(start - np.timedelta64(1, "D"))
         frame = pd.concat([_context(past, frame, config), frame], ignore_index=True)
-        ours = inherited(anchors, past.product_ids)  # newer rows may be of new products alone
+        ours = inherited(anchors, past.product_ids)  # newer rows may contain new products only
         ours = ours and ours.extended(past)
     grid = _Grid.of(frame, config, start)
     price = _carry(grid.spread("price"), grid.latest)
@@ -110,9 +109,9 @@ def build_panel(
 
 
 def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """The past of the frame's products as rows, with what was given then and not what was derived.
+    """Return the past of the frame's products as rows, without the values that were derived.
 
-    Where an absent row is a zero, of all products: one without any new row may have sold nothing.
+    If absent rows count as zeros, of all products: one without any new row may have sold nothing.
     """
     if config.missing != "zero":
         past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
@@ -136,7 +135,7 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
 
 
 def _settled(grid: "_Grid", stock: Floats, config: DataConfig) -> Settled:
-    """What the periods without a row mean; a context's row without units is the carried price of such a period."""
+    """Decide what periods without a row mean (`gaps.settle`); a past row without units is only a carried price."""
     units = grid.spread("units_sold")
     present = grid.present.copy()
     present[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])
@@ -148,16 +147,16 @@ def _settled(grid: "_Grid", stock: Floats, config: DataConfig) -> Settled:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The rows laid out over products × periods, and the notes taken while what they lack is derived.
+    """Rows laid out over products × periods, and notes on the values derived.
 
     Attributes:
         frame: The rows.
         ids: (product,) sorted.
         dates: (period,) without gaps.
-        cells: (row,) the flat index of each row's product and period.
+        cells: (row,) flat index of each row's product and period.
         present: (product, period) True where there is a row.
-        latest: (product, period) the last period with a row up to each one, -1 before the first.
-        own: The periods that were asked for; those before them are context, and nothing is noted of them.
+        latest: (product, period) last period with a row up to each one, -1 before the first.
+        own: The periods to build; earlier ones come from `past` and give no notes.
         notes: Sentences.
     """
 
@@ -183,14 +182,14 @@ class _Grid:
         return cls(frame, ids, dates, cells, present, _latest(present), own)
 
     def spread(self, name: str) -> Floats:
-        """(product, period) a column of numbers; NaN where there is no row or no value."""
+        """(product, period) values of a numeric column; NaN where there is no row or no value."""
         series = np.full(self.present.shape, np.nan, dtype=np.float32)
         if name in self.frame:
             series.flat[self.cells] = self.frame[name].to_numpy(dtype=np.float32, na_value=np.nan)
         return series
 
     def note(self, marked: Bools, sentence: str) -> None:
-        """Takes the sentence down with the number of marked entries of the own periods in place of {}."""
+        """Add a note with the number of marked entries in the own periods in place of {}, unless it is 0."""
         count = int(marked[..., self.own].sum())
         if count:
             self.notes.append(sentence.format(f"{count:,}"))
@@ -220,7 +219,7 @@ def _periods(days: Days, step: int) -> tuple[Days, Ints]:
 
 
 def _latest(known: Bools) -> NDArray[np.int32]:
-    """(product, period) the last period up to each one where `known`, -1 before the first."""
+    """(product, period) last period up to each one where `known`, -1 before the first."""
     columns = np.where(known, np.arange(known.shape[1], dtype=np.int32), np.int32(-1))
     return np.maximum.accumulate(columns, axis=1)
 
@@ -232,7 +231,7 @@ def _carry(series: Floats, latest: NDArray[np.int32]) -> Floats:
 
 
 def _categories(grid: _Grid) -> tuple[NDArray[np.int32], Strings]:
-    """The category that each product was last seen in, (product, period), as rows of the returned names."""
+    """Each product's latest category, (product, period), as rows of the returned names."""
     if "category" not in grid.frame:
         grid.notes.append(f"category is absent: every product is in the one category {ONE_CATEGORY!r}.")
         return np.zeros(grid.present.shape, dtype=np.int32), np.array([ONE_CATEGORY])
@@ -252,7 +251,7 @@ def _margins(codes: NDArray[np.int32], names: Strings, config: DataConfig) -> Fl
 
 
 def _list_price(grid: _Grid, price: Floats, config: DataConfig, anchors: Anchors | None) -> Floats:
-    """A row's own list price, carried over gaps; else its anchor, or before that date a high quantile of prices."""
+    """(product, period) given list price, carried over gaps; else the anchor, or before `since` a price quantile."""
     own = _carry(grid.spread("list_price"), grid.latest)
     missing = np.isnan(own) & (grid.latest >= 0)
     if not missing.any():
@@ -275,9 +274,9 @@ def _list_price(grid: _Grid, price: Floats, config: DataConfig, anchors: Anchors
 
 
 def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
-    """(product, period) the price that `quantile` of the last `window` known ones do not pass; a real price, no mean.
+    """(product, period) the `quantile` of the last `window` known prices; always one of them, not interpolated.
 
-    A series is NaN up to its first value and whole after it.
+    A series is NaN up to its first value and has no gaps after it.
     """
     result = np.empty_like(series)
     padding = np.full((1, window - 1), np.nan, dtype=np.float32)
@@ -292,7 +291,7 @@ def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
 
 
 def _unit_cost(grid: _Grid, list_price: Floats, margins: Floats) -> tuple[Floats, Bools]:
-    """The last cost given; before the first one, the list price less the assumed margin."""
+    """(product, period) last given cost, else list price × (1 − margin); (product,) whether no cost was given."""
     given = grid.spread("unit_cost")
     known = ~np.isnan(given)
     cost = _carry(given, _latest(known))
@@ -327,7 +326,7 @@ def _promotions(grid: _Grid, price: Floats, list_price: Floats, config: DataConf
 
 
 def _holidays(grid: _Grid, config: DataConfig) -> tuple[Floats, bool]:
-    """Each row's own flag, else what most rows of that period say, else the calendar of the configured country."""
+    """Each row's own flag, else the majority of that period's rows, else the configured country's calendar."""
     given = grid.spread("is_holiday")
     known = ~np.isnan(given)
     voters = known.sum(axis=0)

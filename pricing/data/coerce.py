@@ -1,4 +1,4 @@
-"""Raw cells become numbers, flags, days and names, or are marked as missing or as none of them. No rules here."""
+"""Convert raw cells to numbers, flags, days or names, and mark missing and unusable cells. Checks no rules."""
 
 import datetime as dt
 import re
@@ -21,9 +21,9 @@ class Coerced:
     Attributes:
         values: (row,) float64 numbers (NaN where unusable), datetime64[D] days (NaT), or codes of `names` (-1).
         missing: (row,) True where the cell is empty.
-        wrong: (row,) True where the cell holds something that is not of the wanted kind.
-        names: The distinct texts that `values` are codes of; empty for numbers and days.
-        changed: Rows whose meaning was narrowed on the way, such as a time of day dropped, by what was done.
+        wrong: (row,) True where the cell cannot be read as the wanted kind.
+        names: Distinct texts that `values` are codes of; empty for numbers and days.
+        changed: (what was done, number of rows) for lossy conversions, such as a time of day dropped.
     """
 
     values: NDArray[Any]
@@ -34,7 +34,7 @@ class Coerced:
 
 
 def numbers(column: "pd.Series[Any]") -> Coerced:
-    """Numbers as they are; text that spells a number; never a bool."""
+    """Read numbers and text that spells a number; bools are refused."""
     if pd.api.types.is_bool_dtype(column.dtype):
         missing = column.isna().to_numpy()
         return Coerced(np.full(len(column), np.nan), missing, ~missing)
@@ -45,7 +45,7 @@ def numbers(column: "pd.Series[Any]") -> Coerced:
 
 
 def flags(column: "pd.Series[Any]") -> Coerced:
-    """0 and 1, as numbers, bools, or the words true and false."""
+    """Read 0 and 1, given as numbers, bools, or the words true and false."""
     if pd.api.types.is_bool_dtype(column.dtype):
         values = column.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
@@ -55,9 +55,9 @@ def flags(column: "pd.Series[Any]") -> Coerced:
 
 
 def days(column: "pd.Series[Any]") -> Coerced:
-    """Days: dates, timestamps, ISO text, or numbers such as 20240131; never a guess at day-month order.
+    """Read days from dates, timestamps, ISO text, or numbers such as 20240131; day-month order is never guessed.
 
-    A time of day is dropped. A zone is dropped too: the day counts as it is written, so that zones may be mixed.
+    A time of day is dropped, and so is a zone: the day counts as written, so that zones may be mixed.
     """
     dtype = column.dtype
     if isinstance(dtype, pd.DatetimeTZDtype):
@@ -75,7 +75,7 @@ def days(column: "pd.Series[Any]") -> Coerced:
 
 
 def names(column: "pd.Series[Any]") -> Coerced:
-    """Texts, stripped; whole numbers without a decimal point, whatever type they came as."""
+    """Read texts, stripped; whole numbers lose their decimal point, whatever type they came as."""
     codes, distinct = _factorize(column)
     texts = [_name(value) for value in distinct]
     changed = []
@@ -131,7 +131,7 @@ def _factorize(column: "pd.Series[Any]") -> tuple[NDArray[np.int64], list[Any]]:
 
 
 def _take(values: NDArray[Any], codes: NDArray[np.int64], absent: Any) -> NDArray[Any]:
-    """`values` by code; `absent` where the code is -1."""
+    """Return `values` by code; `absent` where the code is -1."""
     return np.append(values, np.array([absent], dtype=values.dtype))[codes]
 
 

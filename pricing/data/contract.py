@@ -1,4 +1,4 @@
-"""The data contract: what a row of sales must hold. Every breach is counted, none passes in silence."""
+"""The data contract: check every row of sales against column types, ranges and uniqueness, and count violations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ LARGEST = 1e9
 LONGEST_ID = 200
 """The longest product_id, in characters."""
 FAR_DAYS = 1096
-"""A date this many days away from its nearest neighbour towards the bulk of the dates is a slip of the pen."""
+"""A gap of more than this many days between distinct dates; dates beyond it, away from the bulk, are typing errors."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What the cells of one column must be.
+    """Requirements on the cells of one column.
 
     Attributes:
         kind: How cells are read.
-        needed: Whether the column must be there and every cell filled.
+        needed: Whether the column is required and every cell must be filled.
         above_zero: For numbers, whether 0 is refused.
     """
 
@@ -60,14 +60,14 @@ _COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
 
 @dataclass(frozen=True)
 class Checked:
-    """Sales after the check.
+    """Result of the check.
 
     Attributes:
-        clean: The rows that keep the contract, its columns only, coerced; product_id and category are categoricals.
-        violations: What the other rows break.
-        bad_rows: Those rows as they came, with their number (`row`; the first one after a header is 1) and `reasons`.
-        notes: What was ignored or narrowed on the way, one sentence each.
-        numbers: (row,) the number of each clean row in the sales.
+        clean: Rows that satisfy the contract, its columns only, coerced; product_id and category are categoricals.
+        violations: Rules that the other rows break.
+        bad_rows: Those rows as read, with their number (`row`; the first after a header is 1) and `reasons`.
+        notes: What was ignored or converted with loss, one sentence each.
+        numbers: (row,) number of each clean row in the sales.
     """
 
     clean: pd.DataFrame
@@ -77,7 +77,7 @@ class Checked:
     numbers: NDArray[np.int64]
 
     def without(self, broken: Bools, *, rule: str) -> "Checked":
-        """Sets more of the clean rows aside, for a rule that needs the rows around them; `broken` is (row,)."""
+        """Move more clean rows to `bad_rows`, for a rule that compares rows with each other; `broken` is (row,)."""
         rows = self.clean[broken]
         bad = rows.assign(reasons=rule)
         bad.insert(0, "row", self.numbers[broken])
@@ -95,16 +95,16 @@ class Checked:
 
 
 def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked:
-    """Holds every row against the contract.
+    """Check every row against the contract.
 
     Args:
-        frame: Rows as they were read; not modified. Its `attrs` may say what was not: see `pricing.data.source`.
-        where: What the messages call these sales.
+        frame: Rows as read; not modified. Its `attrs` may list what could not be read: see `pricing.data.source`.
+        where: Name of these sales in messages.
         period: The grain that the rows should have.
 
     Raises:
-        ContractError: A fault of the whole table, which no row can be blamed for: no rows, a needed column that is
-            absent, a column that occurs twice, or a weekly table where a daily one was expected.
+        ContractError: The table as a whole is invalid: no rows, a required column absent, a column that occurs twice,
+            or a weekly table where a daily one was expected.
     """
     _check_table(frame, where)
     notes = _unknown(frame)
@@ -136,7 +136,7 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
 
 
 class _Faults:
-    """The rules that rows break, gathered rule by rule."""
+    """Collects violations rule by rule."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
@@ -209,7 +209,7 @@ def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str,
     values = cells.values
     if column.kind == "number":
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-            values = values.astype(np.float32)  # what the panel will hold: a price of 1e-60 is 0 there
+            values = values.astype(np.float32)  # as in the panel, where a price of 1e-60 is 0
             low = values <= 0 if column.above_zero else values < 0
             return [
                 (f"{name} must be {'above' if column.above_zero else 'at least'} 0", low),
@@ -218,7 +218,7 @@ def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str,
     if column.kind == "flag":
         return [(f"{name} must be 0 or 1", (values != 0) & (values != 1))]
     if column.kind == "name":
-        long = np.array([*(len(text) > LONGEST_ID for text in cells.names), False])  # code -1 finds the last
+        long = np.array([*(len(text) > LONGEST_ID for text in cells.names), False])  # code -1 takes the last
         return [(f"{name} must have at most {LONGEST_ID} characters", long[values])]
     return []
 
@@ -258,7 +258,7 @@ def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> li
 
 
 def _repeats(table: pd.DataFrame, good: Bools) -> Bools:
-    """Later copies of an identical row, and every row of a pair whose rows differ: nobody can say which is right."""
+    """Mark later copies of identical rows, and all rows of a (product, date) whose rows differ."""
     codes = table["product_id"].cat.codes.to_numpy().astype(np.int64)
     days = table["date"].to_numpy().astype("datetime64[D]").astype(np.int64)
     rows = np.flatnonzero(good)

@@ -1,4 +1,4 @@
-"""What the network reads: the one computation of features for training, refresh and serving. Causal, NumPy only."""
+"""Compute the network's features, for training, refresh and serving alike. Causal, NumPy only."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +19,10 @@ from pricing.data.panel import Panel, Period
 from pricing.data.units import in_steps
 
 SATURDAY = 5
-PRICE_LIMIT = 1.5  # log price over usual price beyond which a price is taken for a slip, and read as if at the limit
-FULL_DRAW_CUT = 0.10  # a promotion draws fully from this cut below list
+PRICE_LIMIT = 1.5  # log price over usual price is clipped to this: beyond, a typing error is assumed
+FULL_DRAW_CUT = 0.10  # cut below list from which a promotion has its full effect
 PAST = 12 + SUMMARY
-AGE = 12 + 4  # column of what the network reads that holds the age
+AGE = 12 + 4  # column of the network's inputs that holds the age
 BLANK_AGE = -0.99  # the age's feature is -1 before a product's first row, and -0.86 with it
 KNOWN = 16 + SUMMARY
 
@@ -32,7 +32,7 @@ class Past:
     """Features of every product after every period.
 
     Attributes:
-        inputs: (product, period, PAST) what the network reads, the period's own outcome included.
+        inputs: (product, period, PAST) the encoder's inputs, the period's own outcome included.
         level: (product, period) log units a period at usual price, without promotion and named events, known
             after the period.
         profile: (product, period, weekday) log factor of each weekday, known after the period; one weekday on weeks.
@@ -46,7 +46,7 @@ class Past:
 
 
 def weekends(dates: Days, *, period: Period) -> Floats:
-    """(date,) 1.0 on a Saturday or a Sunday; always 0.0 on weekly panels, whose elasticity is the whole week's."""
+    """(date,) 1.0 on a Saturday or a Sunday; always 0.0 on weekly panels."""
     if period == "week":
         return np.zeros(len(dates), np.float32)
     return (weekdays(dates, period=period) >= SATURDAY).astype(np.float32)
@@ -60,7 +60,7 @@ def weekdays(dates: Days, *, period: Period) -> Ints:
 
 
 def promo_draw(price: Floats, list_price: Floats) -> Floats:
-    """Fraction of a promotion's draw at this price: 0 at list price and above, 1 from a cut of 10 %."""
+    """Fraction of a promotion's full effect at this price: 0 at list price and above, 1 from a cut of 10 %."""
     cut = 1.0 - price / list_price
     draw: Floats = np.clip(cut / FULL_DRAW_CUT, 0.0, 1.0)
     return draw
@@ -83,15 +83,15 @@ def calendar_features(dates: Days) -> Floats:
 
 
 def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -> tuple[Past, Memory]:
-    """Walks over the panel's periods once, remembering only what came before each.
+    """Compute the features of every period in one causal pass.
 
     Args:
         panel: (product, period) history; its products are those of `norms`.
-        norms: The scale of each product.
-        memory: Where to start; nothing known when absent.
+        norms: The products' scales.
+        memory: EWMA state to start from; blank when absent.
 
     Returns:
-        The features of every period and the memory after the last one.
+        The features of every period and the state after the last one.
     """
     state = memory or blank_memory(len(panel.product_ids), period=panel.period)
     weekday = weekdays(panel.dates, period=panel.period)
@@ -123,16 +123,16 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
 
 
 def begun(inputs: Any) -> Any:
-    """(…,) whether a product's first row has come, from the network's (…, PAST) inputs: an array or a Keras tensor.
+    """(…,) whether a product has had its first row, from the network's (…, PAST) inputs: an array or a Keras tensor.
 
-    Before it there is nothing to read, and the network's state stays blank: the calendar alone would move it, so that
-    it depended on how long before the launch the reading began.
+    The encoder skips earlier periods and its state stays blank; otherwise the calendar features would change it, and it
+    would depend on how long before the launch encoding began.
     """
     return inputs[..., AGE] > BLANK_AGE
 
 
 def competitor_gap(comp_price: Floats, usual_price: Floats) -> tuple[Floats, Floats]:
-    """Log competitor's price over usual price, clipped to ±1, and whether it is known; 0 where it is not."""
+    """Log competitor's price over usual price, clipped to ±1 (0 where unknown), and 1.0 where it is known."""
     known = np.isfinite(comp_price) & np.isfinite(usual_price)
     ratio = np.where(known, comp_price, 1.0) / np.where(known, usual_price, 1.0)
     gap = np.clip(np.log(np.maximum(ratio, 1e-6)), -1.0, 1.0)
@@ -140,12 +140,12 @@ def competitor_gap(comp_price: Floats, usual_price: Floats) -> tuple[Floats, Flo
 
 
 def known_features(dates: Days, *, holiday: Floats, gap: Floats, gap_known: Floats, step: Floats) -> Floats:
-    """What is known of a period to come, the product's own profile and summary excepted.
+    """Compute the known covariates of a future period, without the product's own profile and summary.
 
     Args:
         dates: (…,) first day of the period.
-        holiday: (…, 4) holiday on the period before, the period, the next one and the one after.
-        gap: (…,) competitor's gap, from `competitor_gap`.
+        holiday: (…, 4) holiday flags of the period before, the period itself and the next two.
+        gap: (…,) competitor's price gap, from `competitor_gap`.
         gap_known: (…,) 1.0 where it is known.
         step: (…,) periods after the cutoff, at least 1.
 
@@ -162,7 +162,7 @@ def known_features(dates: Days, *, holiday: Floats, gap: Floats, gap_known: Floa
 
 
 def holiday_window(holiday: Floats) -> Floats:
-    """(…, period, 4) each period's holiday flag with the one before and the two after it; 0 beyond the ends."""
+    """(…, period, 4) holiday flags of the period before, the period itself and the next two; 0 beyond the ends."""
     padded = np.concatenate(
         [np.zeros_like(holiday[..., :1]), holiday, np.zeros_like(holiday[..., :1]), np.zeros_like(holiday[..., :1])],
         axis=-1,
@@ -172,25 +172,25 @@ def holiday_window(holiday: Floats) -> Floats:
 
 
 def price_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
-    """(product, period) log units that a price makes of those at usual price."""
+    """(product, period) log factor of the price on units at usual price."""
     weekend = 1.0 + norms.weekend[:, None] * weekends(dates, period=period)
     effect: Floats = (norms.elasticity[:, None] * weekend * log_price).astype(np.float32)
     return effect
 
 
 def known_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
-    """(product, period) log units that the price charged and the named events make of those of an ordinary day."""
+    """(product, period) log factor of price and named events on units at usual price without events."""
     effect = price_effect(log_price, norms, dates=dates, period=period)
     return effect if norms.lifts is None else (effect + norms.lifts.of(dates)).astype(np.float32)
 
 
 def restated_units(panel: Panel, norms: Norms) -> Floats:
-    """(product, period) units at usual price on a day without events; 0 where there is no row."""
+    """(product, period) units at usual price, without promotion and events; 0 where there is no row."""
     return restated_columns(panel, norms)["restated"]
 
 
 def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
-    """(product, period) what one period brings, by the names of `ewma.Today`."""
+    """(product, period) observations by the names of `ewma.Today`."""
     usual = norms.usual_price[:, None]
     with np.errstate(invalid="ignore"):
         log_price = relative_price(panel.price, usual)

@@ -1,4 +1,4 @@
-"""Periods without a row, and runs of zeros that may be stock-outs: counted, and settled as configured. Causal."""
+"""Handle periods without a row and runs of zeros that may be stock-outs, as configured. Causal."""
 
 from dataclasses import dataclass
 from math import lgamma, log
@@ -11,20 +11,20 @@ from pricing.config_models import DataConfig
 from pricing.data.units import common_steps
 from pricing.errors import MissingRowsError
 
-LEAST_IMPLIED = 20  # periods without a sale that a verdict rests on: by chance fewer than 2 come where 20 are due once
-LARGEST_GIVEN = 0.1  # in 20 million times; that share of them, given as rows, shows that zeros are kept
-COUNTED = 7  # periods over which a count of stock is carried by sales: closed days, or a count once a week
+LEAST_IMPLIED = 20  # expected zero-sale periods needed for a verdict: of 20 expected, fewer than 2 occur once
+LARGEST_GIVEN = 0.1  # in 20 million times; at least this share present as rows means zeros are recorded
+COUNTED = 7  # periods that a stock count is carried forward less sales: closed days, or weekly counts
 _ITERATIONS = 100
-_NAMED = 3  # products that a sentence names
+_NAMED = 3  # products named in a message
 
 
 @dataclass(frozen=True)
 class Settled:
-    """The rows once it is said what the periods without one mean.
+    """The panel's rows after absent ones were handled.
 
     Attributes:
-        present: (product, period) True where something is known: a row that counts, or a zero that was filled in.
-        units: (product, period) units sold; NaN where nothing is known.
+        present: (product, period) True where sales are known: a valid row, or a zero filled in.
+        units: (product, period) units sold; NaN where unknown.
         filled: (product, period) True where a zero was filled in.
         notes: What was found and done, one sentence each.
     """
@@ -37,12 +37,12 @@ class Settled:
 
 @dataclass(frozen=True)
 class DroppedZeros:
-    """What says that the rows of periods without a sale were left out.
+    """Evidence that rows of periods without a sale were left out.
 
     Attributes:
-        implied: Periods without a sale that the units of the others imply, as far as periods without a row have room.
-        given: Rows of 0 units that there are.
-        mean: Units sold on an average period with a sale, of the products that imply them.
+        implied: Zero-sale periods expected from the other periods' units, at most those without a row or with a zero.
+        given: Rows with 0 units.
+        mean: Mean units of periods with a sale, weighted by the products' implied zeros.
     """
 
     implied: float
@@ -61,24 +61,24 @@ def settle(
     dates: Days,
     config: DataConfig,
 ) -> Settled:
-    """Counts the periods without a row and the zeros that may be stock-outs, and does what the configuration says.
+    """Fill in or leave unknown the periods without a row, and mark zeros that may be stock-outs as unknown.
 
-    What is known of a period rests on that period and earlier ones, never on a later row: else a sale would change what
-    was known before it, and states that have read those periods could not be carried forward. So a zero is filled in
-    as long as a product is not seen to be gone, and not only up to its last row, which nobody knows at the time.
+    A period depends only on itself and earlier ones, never on a later row: otherwise a sale would change earlier
+    periods, and states that have encoded them could not be carried forward. So zeros are filled in from a product's
+    first row to the end of the panel, not only up to its last row, which is not known at the time.
 
     Args:
         units: (product, period) units sold; NaN where there is no row.
         stock: (product, period) opening stock; NaN where unknown.
         present: (product, period) True where there is a row.
         launched: (product, period) True from a product's first row on.
-        own: The periods in question; those before them are settled already and only looked back at.
+        own: The periods to handle; earlier ones are done already and only read.
         ids: (product,) names, for messages.
         dates: (period,) dates, for messages.
         config: `missing`, `zero_run` and `zero_window`.
 
     Raises:
-        MissingRowsError: `missing` is "error" and there is a gap, or it is None and zeros seem to be left out.
+        MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
     """
     gaps = between_rows(present)
     gaps[:, : own.start] = False
@@ -87,12 +87,12 @@ def settle(
     if config.missing is None and (dropped := dropped_zeros(units, gaps=gaps, own=own)) is not None:
         raise MissingRowsError(_ask(dropped, gaps, ids=ids))
     filled = launched & ~present & (config.missing == "zero")
-    zero = (present & (units == 0) & ~(stock <= 0)) | filled  # a row that was sold out from the start says nothing
+    zero = (present & (units == 0) & ~(stock <= 0)) | filled  # without opening stock a zero carries no information
     doubted = np.zeros_like(present)
     with np.errstate(invalid="ignore"):
         unsure = np.isnan(stock) & ~(left_over(stock, units, limit=min(COUNTED, config.zero_window)) > 1e-6)
     if config.zero_run is not None and (zero & unsure)[:, own].any():
-        # Where all that is absent is filled in, what a settled past still lacks was doubted then.
+        # In a past whose gaps were all filled in, periods still without a value were doubted.
         doubted[:, : own.start] = filled[:, : own.start]
         _doubt(doubted, zero, units > 0, unsure, own=own, config=config)
     filled[:, : own.start] = doubted[:, : own.start] = False
@@ -111,9 +111,9 @@ def settle(
 
 
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
-    """(product, period) what the last count before a period, at most `limit` periods ago, less what sold since leaves.
+    """(product, period) last stock count before a period, at most `limit` periods old, less the units sold since.
 
-    A count that is missing on some days says this much on those; deliveries since can only have added to it.
+    A lower bound of the stock where it was not counted, since deliveries only add to it.
 
     Args:
         stock: (product, period) opening stock; NaN where unknown.
@@ -121,7 +121,7 @@ def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
         limit: Periods.
 
     Returns:
-        Units, below 0 where more was sold than counted; NaN where there was no such count.
+        Units, below 0 where more was sold than counted; NaN without such a count.
     """
     periods = np.arange(stock.shape[1])
     counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)
@@ -134,27 +134,26 @@ def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
 
 
 def between_rows(present: Bools) -> Bools:
-    """(product, period) True where there is no row, and one before and one after it."""
+    """(product, period) True where a row is absent between a product's first and last row."""
     before = np.logical_or.accumulate(present, axis=1)
     after = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
     return np.asarray(~present & before & after)
 
 
 def dropped_zeros(units: Floats, *, gaps: Bools, own: slice) -> DroppedZeros | None:
-    """What says that periods without a sale were left out; None where nothing does.
+    """Test whether rows of periods without a sale were left out; None if there is no evidence.
 
-    Whoever sells 1.4 units on the days with a sale has days without one. By how few units are sold when something is
-    sold, the Poisson distribution cut off at zero (Plackett 1953, doi:10.2307/2333104) says how many those are: with
-    rate λ a sale's mean is λ / (1 − e^−λ), and 1 / (e^λ − 1) periods without a sale come with each one. Demand varies
-    more than that, so more are due; fewer than a tenth of them, given as rows, are not kept by chance. A product counts
-    for no more than it has periods without a row or with a zero, so gaps of another cause, which fast sellers have as
-    well as slow ones, imply nothing; nor do periods without any row, when the shop was closed, and goods by weight,
-    whose amounts are not counts.
+    The number of zero-sale periods is estimated from the units of the others by the zero-truncated Poisson distribution
+    (Plackett 1953, doi:10.2307/2333104): with rate λ the mean of a period with a sale is λ / (1 − e^−λ), and each comes
+    with 1 / (e^λ − 1) periods without one. Demand is over-dispersed, so more are to be expected; if fewer than a tenth
+    of them are present as rows, that is not by chance. A product counts for at most its periods without a row or with
+    a zero, so gaps of another cause, which fast sellers have as well, imply nothing. Left out are periods without
+    any row (shop closed) and goods sold by weight, whose amounts are not counts.
 
     Args:
         units: (product, period) units sold; NaN where there is no row.
         gaps: (product, period) from `between_rows`.
-        own: The periods looked at.
+        own: The periods to test.
     """
     room = gaps[:, own] & np.isfinite(units[:, own]).any(axis=0)
     sold = np.where(units[:, own] > 0, units[:, own], np.nan)
@@ -174,7 +173,7 @@ def dropped_zeros(units: Floats, *, gaps: Bools, own: slice) -> DroppedZeros | N
 
 
 def _counts(sold: NDArray[np.floating]) -> tuple[Bools, Floats]:
-    """(product,) whether its sales have a step in which they count, and the mean of those counts, at least 1."""
+    """(product,) whether its sales are counts of some step, and the mean of the positive counts, at least 1."""
     step = common_steps(sold)
     counted = np.isfinite(step)
     counts = np.where(np.isfinite(sold), sold / np.where(counted, step, 1.0)[:, None], 0.0).astype(np.float64)
@@ -183,26 +182,25 @@ def _counts(sold: NDArray[np.floating]) -> tuple[Bools, Floats]:
 
 
 def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slice, config: DataConfig) -> None:
-    """Marks zeros that chance does not explain, period by period.
+    """Mark zeros in runs that are too long for chance, period by period.
 
-    How likely so long a run of zeros since the last sale is, the product's other periods in the window say: the
-    beta-binomial predictive of their share of zeros from Jeffreys' prior. No distribution of units is assumed, and few
-    other periods make nothing unlikely, so slow sellers, and shops that are closed every week, have their runs. Without
-    a sale in the window nothing is left to compare with, and zeros count; where absent rows are zeros, too, a run that
-    was doubted stays so up to the next sale.
+    The probability of a run of zeros since the last sale is the beta-binomial predictive under Jeffreys' prior, given
+    the share of zeros in the product's other periods of the window. No distribution of units is assumed; with few
+    other periods nothing is unlikely, so runs of slow sellers and weekly closing days pass. Without a sale in the
+    window zeros count as sales of 0. Where absent rows are zeros, a marked run stays marked until the next sale.
 
     Args:
-        doubted: (product, period) modified; the periods before the own ones say what was doubted then.
+        doubted: (product, period) modified; the periods before `own` hold earlier results.
         zero: (product, period) periods without a sale.
         sale: (product, period) periods with one.
-        unsure: (product, period) periods without a known stock, and none left over from the last count.
+        unsure: (product, period) periods with neither a known stock nor stock left over from the last count.
         own: The periods to mark.
         config: `zero_run`, `zero_window` and `missing`.
     """
     limit, window = log(config.zero_run or 1.0), config.zero_window
     whole, half = (np.array([lgamma(k + add) for k in range(2 * window + 3)]) for add in (1.0, 0.5))
     zero = zero & ~doubted
-    sales, zeros, run = (np.zeros(len(zero), np.int64) for _ in range(3))  # both in the window; zeros since a sale
+    sales, zeros, run = (np.zeros(len(zero), np.int64) for _ in range(3))  # two within the window; zeros since a sale
     for t in range(zero.shape[1]):
         if t > window:
             sales -= sale[:, t - window - 1]
@@ -222,7 +220,7 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
 
 
 def _counted(marked: Bools, ids: Strings) -> str:
-    """How many product-periods are marked, of how many products, and of which most."""
+    """Tell how many product-periods are marked, of how many products, and which have most."""
     counts = marked.sum(axis=1)
     order = np.argsort(-counts, kind="stable")[:_NAMED]
     named = ", ".join(f"{str(ids[row])!r} {counts[row]:,}" for row in order if counts[row])

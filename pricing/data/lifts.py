@@ -1,4 +1,4 @@
-"""What named events add to demand: learnt log units by event, day of its window and category. NumPy only."""
+"""Event lifts: log units that named events add to demand, by event, day of its window and category. NumPy only."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from pricing.data.panel import STEP_DAYS, Event, Period
 
 
 class Placed(NamedTuple):
-    """A period inside the window of an event; `event` is a row of names, `position` periods from the event itself."""
+    """Period `at` in an event's window; `event` is a row of names, `position` its distance from the event."""
 
     event: int
     position: int
@@ -21,7 +21,7 @@ class Placed(NamedTuple):
 
 
 class Lift(NamedTuple):
-    """What one event adds to one period's demand: `value` and `sd` in log units, `position` periods from the event."""
+    """Lift of one event on one period: `value` and `sd` in log units, `position` its distance in periods."""
 
     name: str
     position: int
@@ -30,41 +30,40 @@ class Lift(NamedTuple):
     period: Period
 
     def words(self) -> str:
-        """The event, the distance from it, and the lift, such as "2 days before Thanksgiving Day: +38 % ± 9 %"."""
+        """Describe event, distance and lift, such as "2 days before Thanksgiving Day: +38 % ± 9 %"."""
         count = abs(self.position)
         when = f"{count} {self.period}{'s' if count > 1 else ''} {'before' if self.position < 0 else 'after'} "
         return f"{when if count else ''}{self.name}: {percent(self.value, self.sd)}"
 
 
 def percent(value: float, sd: float) -> str:
-    """A lift in log units and its standard deviation as per cent of demand (delta method)."""
+    """Format a lift in log units and its standard deviation as per cent of demand (delta method)."""
     return f"{100 * np.expm1(value):+.0f} % ± {100 * np.exp(value) * sd:.0f} %"
 
 
 @dataclass(frozen=True)
 class EventLifts:
-    """Learnt lifts, the calendar of events that they stand in, and what both make of each period.
+    """Estimated lifts, the event calendar, and the resulting log units of each period.
 
-    A row is a category, the last one an unknown category. Nothing here changes after training but the calendar of
-    the periods to come.
+    A row is a category, the last one an unknown category. After training only the calendar of future periods changes.
 
     Attributes:
         category: (product,) row of each product's category.
         categories: (category,) their names.
         names: (event,) names of events.
         positions: (position,) ascending: periods from the event, 0 on it, below 0 before it.
-        value: (row, event, position) log units added; 0 where nothing was learnt.
-        sd: (row, event, position) standard deviation of the value; 0 where nothing was learnt.
+        value: (row, event, position) log units added; 0 without an estimate.
+        sd: (row, event, position) standard deviation of the value; 0 without an estimate.
         seen: (event,) occurrences in the history.
         dates: (period,) evenly spaced, from the first period of the history on.
         by_period: (row, period) log units that the events of each period add.
         event: (span,) row of names of each occurrence in the calendar.
         first: (span,) its first day.
         last: (span,) its last day.
-        only: (span,) the category that alone it lifts; empty for all.
+        only: (span,) the only category it lifts; empty for all.
         before: (span,) periods of its window before it.
         after: (span,) periods of its window after it.
-        overlay: (span,) whether it adds to other events of the period instead of giving way to nearer ones.
+        overlay: (span,) whether it adds to other events' lifts instead of yielding to nearer events.
     """
 
     category: Ints
@@ -85,22 +84,22 @@ class EventLifts:
     overlay: Bools
 
     def take(self, rows: Ints | Bools) -> "EventLifts":
-        """The lifts of some products."""
+        """Return the lifts of some products."""
         return replace(self, category=self.category[rows])
 
     def of(self, dates: Days) -> Floats:
-        """(product, date) log units that the events of each period add to each product's demand; 0 off the calendar."""
+        """(product, date) log units that events add to each product's demand; 0 outside the calendar."""
         return self.rows(dates)[self.category]
 
     def rows(self, dates: Days) -> Floats:
-        """(row, date) the same for each category, the last row for an unknown one."""
+        """(row, date) the same by category, the last row for an unknown one."""
         step = self.dates[1] - self.dates[0]
         at = (dates.astype(self.dates.dtype) - self.dates[0]) // step
         inside = (at >= 0) & (at < len(self.dates))
         return np.where(inside, self.by_period[:, np.clip(at, 0, len(self.dates) - 1)], np.float32(0.0))
 
     def on(self, date: np.datetime64, *, row: int, period: Period) -> list[Lift]:
-        """The events whose windows hold a period and what each of them adds, the largest first; row −1 is unknown."""
+        """List the lifts of the events whose windows contain a period, largest first; row −1 is an unknown category."""
         dates = np.asarray([date], self.dates.dtype)
         category = str(self.categories[row]) if 0 <= row < len(self.categories) else ""
         found = []
@@ -114,7 +113,7 @@ class EventLifts:
         return sorted(found, key=lambda lift: -abs(lift.value))
 
     def events(self) -> tuple[Event, ...]:
-        """The calendar, in the order in which events of one day have the word."""
+        """Return the calendar, events of one day in order of precedence."""
         columns = (self.event, self.first, self.last, self.only, self.before, self.after, self.overlay)
         return tuple(
             Event(str(self.names[event]), first, last, str(only), int(before), int(after), bool(overlay))
@@ -122,21 +121,21 @@ class EventLifts:
         )
 
     def with_products(self, category: Ints) -> "EventLifts":
-        """The same lifts for other products, given by the rows of their categories."""
+        """Return the same lifts for other products, given by the rows of their categories."""
         return replace(self, category=np.asarray(category, np.int32))
 
     def with_calendar(
         self, events: Sequence[Event], *, since: np.datetime64, until: np.datetime64, period: Period
     ) -> "EventLifts":
-        """The same lifts in a newer calendar.
+        """Return the same lifts with a newer calendar.
 
-        Periods up to `since` stay as they were encoded, whatever the calendar says of them now. An event that was
-        not in the calendar when lifts were learnt lifts nothing.
+        Periods up to `since` stay as they were encoded, whatever the calendar says now. An event that was not in the
+        calendar when lifts were estimated has none.
 
         Args:
-            events: The calendar; empty keeps the one that there is.
-            since: The last period that states have read.
-            until: The last period to be worked out.
+            events: The calendar; empty keeps the present one.
+            since: The last period encoded in the states.
+            until: The last period to compute.
             period: The grain.
         """
         events = self._joined(events, since=since)
@@ -161,7 +160,7 @@ class EventLifts:
         )
 
     def _joined(self, events: Sequence[Event], *, since: np.datetime64) -> tuple[Event, ...]:
-        """The own calendar up to a day, and what a newer one says of the days after it."""
+        """Merge the present calendar up to a day with a newer one after it."""
         own = self.events()
         coming = [event for event in events if event.first > since]
         if not events or set(coming) == {event for event in own if event.first > since}:
@@ -170,7 +169,7 @@ class EventLifts:
 
 
 def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str, Any]:
-    """A calendar as the columns of `EventLifts`."""
+    """Convert a calendar to the columns of `EventLifts`."""
     row = {name: number for number, name in enumerate(names)}
     return {
         "event": np.array([row[event.name] for event in events], np.int32),
@@ -184,14 +183,14 @@ def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str,
 
 
 def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period: Period) -> Iterator[Placed]:
-    """The periods of each event's window, in no order.
+    """Assign periods to events' windows, in no order.
 
-    A period belongs to the nearest event that is no overlay; of two as near, to the one ahead, then to the shorter,
-    then to the earlier in the calendar. Overlays take every period of their windows besides.
+    A period belongs to the nearest event that is no overlay; ties go to the event ahead, then to the shorter one, then
+    to the earlier in the calendar. Overlays additionally take every period of their windows.
 
     Args:
         events: The calendar.
-        names: Names in the order of their rows; events of other names still keep periods from others.
+        names: Names in the order of their rows; events of other names still occupy their periods.
         dates: (period,) first days of periods, evenly spaced.
         period: The grain.
     """
@@ -218,13 +217,13 @@ def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period:
 def spread(
     placed: Sequence[Placed], value: Floats, positions: Ints, *, categories: Strings, periods: int
 ) -> NDArray[np.float32]:
-    """(row, period) what the events of each period add, from (row, event, position) values."""
+    """(row, period) log units that events add, from (row, event, position) values."""
     by_period = np.zeros((len(value), periods), np.float32)
     group = {str(name): row for row, name in enumerate(categories)}
     column = {int(position): number for number, position in enumerate(positions)}
     for event, position, at, only in placed:
         if position not in column:
-            continue  # a longer window than the one that lifts were learnt in
+            continue  # outside the windows of the estimation
         if not only:
             by_period[:, at] += value[:, event, column[position]]
         elif only in group:

@@ -1,4 +1,4 @@
-"""The one door to sales: a path, an address or a name becomes a panel."""
+"""Load a panel from what `--sales` names: a path, a URL, a saved panel, the demo data or the simulated market."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,25 +33,23 @@ def load_panel_from(
     events: tuple[Event, ...] | None = None,
     simulated: Callable[[], pd.DataFrame] | None = None,
 ) -> Panel:
-    """Reads, checks and builds.
+    """Read sales, check them against the contract and build the panel.
 
     Args:
-        sales: A file, folder or address that `read_sales` takes, a folder that `save_panel` wrote, the word
-            completejourney for the weekly grocery sales of that package, or simulated for the simulated market.
-        config: How the panel is built. The demo's sales are weekly whatever it says; a saved panel is as it was built.
-        quarantine: A folder for the rows that break the contract, and for those whose price alone is 100 or 1000
-            times that of the rows around them where `plausibility.refuse` is on; None lets one row that breaks the
-            contract fail the load.
-        past: What `build_panel` takes it for: the end of the history that the sales go on from, when they hold only
-            newer rows.
-        anchors: The regular prices in force, for `build_panel`; a saved panel is as it was built.
+        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `completejourney` for the
+            weekly grocery sales of that package, or `simulated` for the simulated market.
+        config: How the panel is built. The demo's sales are always weekly; a saved panel is returned as built.
+        quarantine: A folder for the rows that break the contract and, where `plausibility.refuse` is on, for rows
+            whose price is 100 or 1000 times that of the rows around them; None fails the load on any violation.
+        past: See `build_panel`: the end of the history, when the sales hold only newer rows.
+        anchors: The regular prices in force, for `build_panel`; not applied to a saved panel.
         events: Named events, for `build_panel`; read as `config` says when absent.
-        simulated: What makes the sales of the simulated market, which the library itself does not know.
+        simulated: Function that returns the simulated market's sales, which the library does not import.
 
     Raises:
-        SourceError: No sales are named, the simulated market is and the caller has none, they cannot be read, or
-            the quarantine cannot be written.
-        ContractError: They break the contract and there is no quarantine, or no row keeps it.
+        SourceError: No sales are named, `simulated` is named but not supplied, the sales cannot be read, or the
+            quarantine cannot be written.
+        ContractError: Rows break the contract and there is no quarantine, or no row satisfies it.
     """
     if not sales:
         raise SourceError(NO_SALES)
@@ -88,7 +86,7 @@ def load_panel_from(
 
 
 def _rows(frame: pd.DataFrame, panel: Panel, marked: Bools) -> Bools:
-    """(row,) the rows of a frame that are marked, (product, period), in the panel that was built from it."""
+    """(row,) whether a frame's row is marked, (product, period), in the panel built from it."""
     chosen = np.zeros(len(frame), dtype=np.bool_)
     places = np.flatnonzero(frame["product_id"].isin(panel.product_ids[marked.any(axis=1)]))
     rows = frame.iloc[places]
@@ -103,7 +101,7 @@ def _noted(panel: Panel, notes: Sequence[str]) -> Panel:
 
 
 def _set_aside(checked: Checked, folder: Path) -> Path:
-    """Writes the bad rows with their reasons, and a count of each rule; whole or not at all."""
+    """Write the bad rows with their reasons, atomically."""
     path = folder / "bad_rows.csv"
     try:
         with replacing(path) as draft:

@@ -1,4 +1,4 @@
-"""The panel: validated sales as dense arrays, products × periods. What every later stage computes on."""
+"""The panel: validated sales as dense arrays, products × periods, the input of all later stages."""
 
 import json
 import shutil
@@ -34,17 +34,17 @@ STATICS = ("product_ids", "categories", "cost_assumed")
 
 @dataclass(frozen=True)
 class Event:
-    """One occurrence of a named event that was known beforehand: a holiday, a feast, a campaign of one's own.
+    """One occurrence of a named event known in advance, such as a holiday or a campaign.
 
     Attributes:
         name: The same for every occurrence.
         first: Its first day.
         last: Its last day.
-        category: The category that alone it concerns; empty for all.
-        before: Periods before it that it may change too.
+        category: The only category it concerns; empty for all.
+        before: Periods before it that it may affect too.
         after: Periods after it.
-        overlay: Whether it adds to other events instead of giving way to nearer ones: what lasts for weeks does, what
-            concerns one category, and pay days.
+        overlay: Whether it adds to other events instead of yielding to nearer ones, as events that last for weeks or
+            concern one category and pay days do.
     """
 
     name: str
@@ -109,9 +109,9 @@ class Panel:
         return met
 
     def through(self, cutoff: np.datetime64) -> "Panel":
-        """The panel as it stood at the end of `cutoff`: the periods that begin on it or earlier; views, no copies.
+        """Return the periods that begin on `cutoff` or earlier; views, no copies.
 
-        Every product keeps its row, also one that had not been launched by then (`present` is all False there).
+        Every product keeps its row, even one not launched by then (`present` is all False there).
         """
         periods = int((self.dates <= cutoff).sum())
         return replace(
@@ -121,21 +121,21 @@ class Panel:
         )
 
     def select(self, rows: NDArray[np.integer] | Bools) -> "Panel":
-        """The panel of some products: ascending row numbers, or a mask, over the products."""
+        """Return the panel of some products, given by ascending row numbers or a mask."""
         return replace(self, **{name: getattr(self, name)[rows] for name in (*STATICS, *SERIES)})
 
 
 FORMAT = 1
-"""Raised when a folder that was saved before can no longer be read."""
+"""Increased whenever folders saved before can no longer be read."""
 HEADER = "panel.json"
 _ARRAYS = (*STATICS, "dates", *SERIES)
 
 
 def save_panel(panel: Panel, folder: str | Path) -> None:
-    """Writes the panel beside its place and renames it there; a panel that was there before is replaced.
+    """Write the panel to a draft folder and rename it into place; an existing panel is replaced.
 
     Raises:
-        SourceError: The place is taken by something that is no panel, or cannot be written.
+        SourceError: The folder exists and holds no panel, or cannot be written.
     """
     place = Path(folder)
     if place.exists() and not is_panel(place) and not (place.is_dir() and not any(place.iterdir())):
@@ -172,7 +172,7 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
 
 
 def is_panel(folder: str | Path) -> bool:
-    """Whether the folder looks like a saved panel."""
+    """Whether the folder holds a saved panel's header."""
     return (Path(folder) / HEADER).is_file()
 
 
@@ -183,10 +183,10 @@ def _event(name: str, first: str, last: str, category: str, *numbers: str) -> Ev
 
 
 def load_panel(folder: str | Path) -> Panel:
-    """Reads a saved panel; its arrays are mapped from the files and cannot be written to.
+    """Read a saved panel; its arrays are memory-mapped and read-only.
 
     Raises:
-        SourceError: The folder holds no panel, a damaged one, or one of another format.
+        SourceError: The folder holds no panel, a damaged one, or another format.
     """
     place = Path(folder)
     try:

@@ -1,4 +1,4 @@
-"""Calendars that a user brings along: events, school holidays, promotions. Read and checked, with nothing assumed."""
+"""Read and check the user's calendar tables: events, school holidays and planned promotions."""
 
 import re
 
@@ -15,14 +15,14 @@ _DAY = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?$")
 
 
 def read_promotions(where: str) -> Promotions:
-    """Reads planned promotions: product_id, first, last.
+    """Read planned promotions: product_id, first, last.
 
     Args:
         where: A file, folder or URL that `pricing.data.source.read_sales` takes.
 
     Raises:
-        SourceError: There is nothing there, or it cannot be read.
-        PlanError: A column is missing, or rows without a product or a usable date; each is counted.
+        SourceError: The table does not exist or cannot be read.
+        PlanError: A column is missing, or rows lack a product or a usable date; violations are counted.
     """
     frame = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
     return Promotions(
@@ -33,7 +33,7 @@ def read_promotions(where: str) -> Promotions:
 
 
 def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Reads a table whose columns date, first, last and last_date are days and whose others are texts.
+    """Read a table whose columns date, first, last and last_date are days and whose others are texts.
 
     Args:
         where: A file, folder or URL that `read_sales` takes.
@@ -42,8 +42,8 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
         optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
 
     Raises:
-        SourceError: There is nothing there, or it cannot be read.
-        PlanError: A column is missing, or rows hold what they must not; each rule is counted.
+        SourceError: The table does not exist or cannot be read.
+        PlanError: A column is missing or rows are invalid; violations are counted by rule.
     """
     try:
         raw = read_sales(where, texts=_DAYS)
@@ -61,7 +61,7 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
         if name not in _DAYS:
             columns[name] = cells.astype(str).str.strip().where(~empty, "")
             continue
-        # With a time or an offset the day is the one that is written, in whatever zone that was.
+        # A time or an offset is dropped: the day counts as written, whatever the zone.
         written = cells.astype(str).str.strip().str.extract(_DAY, expand=False)
         days = pd.to_datetime(written.where(~empty), format="%Y-%m-%d", errors="coerce")
         wrong = days.isna() & ~empty

@@ -1,4 +1,4 @@
-"""Finds what sales that keep the contract may still have wrong: prices in another unit, lost days, renamed products."""
+"""Find likely errors in sales that satisfy the contract: prices in another unit, lost days, renamed products."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.config_models import PlausibilityConfig
 from pricing.data.panel import STEP_DAYS, Panel
 
-NAMED = 3  # offenders that a finding names
-TYPED_ROWS = 2  # a price this many rows long, between others, is a slip of the pen; a longer one is another unit
+NAMED = 3  # offenders listed in a finding
+TYPED_ROWS = 2  # a deviating price for up to this many rows is a typing error; for longer it is another unit
 TOGETHER, TOGETHER_SHARE = (
     3,
     0.05,
-)  # products, and share of those on sale, whose prices jump alike on one day by no chance
-LEAST_ROWS = 7  # rows of a product that say what is usual for it
+)  # products, and share of those on sale, whose prices jump alike on one day: not by chance
+LEAST_ROWS = 7  # rows of a product needed to tell what is usual for it
 VOLUME_PERIODS = 28  # periods before the end of one id and after the start of another whose sales are compared
-SIMILAR_VOLUME = 2.0  # factor between those sales: counts of slow sellers vary by as much
-SAME_PRICE = 0.005  # fraction within which two prices are one price, rounded
-CLOSED_SHARE = 0.5  # a weekday of whose dates so many have no sale is the shop's closing day
-OVER_SHARE = 0.2  # share of rows that sell more than their stock which deliveries by day do not explain
-CHANCE = 1e-6  # a day without a sale is less likely than this to be lost if products sell as on other days
-_NEAR_TEN = 0.1, 0.15  # how far from 10 one move, and the mean of a stretch, may lie in log10: cuts of 90 % are real
-_NEAR_MORE = 0.5  # the same for 100 and 1000, which no cut and no rise comes near
+SIMILAR_VOLUME = 2.0  # largest factor between those sales: slow sellers' counts vary by as much
+SAME_PRICE = 0.005  # relative difference of prices that are equal but for rounding
+CLOSED_SHARE = 0.5  # a weekday with this share of dates without a sale is a closing day
+OVER_SHARE = 0.2  # share of rows with sales above stock that deliveries during the day do not explain
+CHANCE = 1e-6  # a day without a sale is lost if its probability, at the products' usual sales, is below this
+_NEAR_TEN = 0.1, 0.15  # log10 tolerance around 10 for one price change, and for a run's mean; cuts of 90 % occur
+_NEAR_MORE = 0.5  # the same for 100 and 1000, which no real price change comes near
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is probably wrong.
+    """One probable error.
 
     Attributes:
-        name: Which, such as "price_unit"; one word per kind of finding.
-        count: Rows, products, pairs, days or spellings, as `what` says.
+        name: Kind of finding, such as "price_unit".
+        count: Rows, products, pairs, days or spellings, as `what` tells.
         what: What was found, with the count.
         first: The first offenders: product, date and value.
         advice: What to do.
-        spoils: Whether what is learnt from these sales would be wrong, so that a training should not start.
+        spoils: Whether a model trained on these sales would be wrong, so that training should not start.
     """
 
     name: str
@@ -47,21 +47,21 @@ class Finding:
     spoils: bool = False
 
     def __str__(self) -> str:
-        """All of it in one sentence or two."""
+        """The finding, its first offenders and the advice in one or two sentences."""
         return f"{self.what}, first {'; '.join(self.first)}. {self.advice}"
 
 
 def findings(panel: Panel, config: PlausibilityConfig) -> tuple[Finding, ...]:
-    """Looks for eight faults that a single row does not show. Pure; the panel is not modified.
+    """Look for eight kinds of errors that a single row does not show. Pure; the panel is not modified.
 
-    Nothing depends on the currency: prices that are all multiplied by one number give the same findings.
+    Findings do not depend on the currency: multiplying all prices by one number changes nothing.
 
     Args:
-        panel: What would be learnt from.
-        config: The thresholds; `refuse` is for whoever acts on the findings and changes none.
+        panel: The history to check.
+        config: The thresholds; `refuse` is for the caller and changes no finding.
 
     Returns:
-        One finding per kind of fault that occurs, those of prices first; none where all is plausible.
+        One finding per kind of error found, those of prices first.
     """
     runs = _Runs.of(panel)
     looked = (
@@ -78,7 +78,7 @@ def findings(panel: Panel, config: PlausibilityConfig) -> tuple[Finding, ...]:
 
 
 def mistyped(panel: Panel) -> Bools:
-    """(product, period) True for rows whose price alone is 100 or 1000 times, or a fraction, of those around it."""
+    """(product, period) True for rows whose price is 100 or 1000 times, or that fraction of, the prices around it."""
     runs = _Runs.of(panel)
     marked = np.zeros(panel.present.shape, dtype=np.bool_)
     for run in np.flatnonzero(runs.typo & (np.abs(runs.power) >= 2)):
@@ -89,19 +89,19 @@ def mistyped(panel: Panel) -> Bools:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Stretches of rows with prices in one unit, of the products with a move by 10, 100 or 1000; (run,) each.
+    """Runs of rows with prices in one unit, of products with a price change by 10, 100 or 1000; (run,) each.
 
     Attributes:
-        cells: (row,) the periods of those products' rows, product by product.
+        cells: (row,) periods of those products' rows, product by product.
         product: The product, as a row of the panel.
-        start: The first row, an index of `cells`.
-        length: How many rows.
-        power: The power of ten by which prices are off the unit of most of the product's rows.
-        unit: Whether it is another unit: longer than a slip of the pen, or shared by many products and not over.
-        typo: Whether it is a slip of the pen: a row or two between, before or after prices that agree.
-        shared: Whether many products moved alike on the same day.
-        day: The period of the move: of the first row, or of the row after a run that opens the history.
-        price: The mean price of the run, and `usual` that of the product's rows in the other unit.
+        start: First row, an index of `cells`.
+        length: Number of rows.
+        power: Power of ten between the prices and those of most of the product's rows.
+        unit: Whether it is another unit: longer than a typing error, or shared by many products and not over.
+        typo: Whether it is a typing error: one or two rows between, before or after prices that agree.
+        shared: Whether many products' prices changed by the same factor on the same day.
+        day: Period of the change: the first row, or the row after a run that opens the history.
+        price: Mean price of the run, and `usual` that of most of the product's rows.
     """
 
     cells: Ints
@@ -144,11 +144,11 @@ class _Runs:
         before[1:] = np.diff(product) == 0
         after = np.append(before[1:], False)[: len(start)]
         agree = ~before | ~after | (np.roll(at, 1) == np.roll(at, -1))
-        # (run,) the period and the power of the move into a run, and out of it
+        # (run,) period and power of ten of the change into a run
         jump, by = cells[start], np.where(before, at - np.roll(at, 1), 0)
         many = before & _together(jump, by, before, on_sale=(~np.isnan(price)).sum(axis=0))
         shared = many | (after & np.roll(many, -1))
-        alone = ~shared | (before & after & (np.abs(power) >= 2))  # a bad day of all prices that is over by the next
+        alone = ~shared | (before & after & (np.abs(power) >= 2))  # or all prices wrong for a row or two
         typo = off & agree & (length <= TYPED_ROWS) & alone
         day = np.where(before, jump, np.where(after, np.roll(jump, -1), jump))
         products = rows[product]
@@ -156,7 +156,7 @@ class _Runs:
 
 
 def _most(product: Ints, level: Ints, length: Ints, total: Floats) -> tuple[Ints, Floats]:
-    """(run,) the level of most rows of the run's product, the earlier one of two alike, and its mean log10 price."""
+    """(run,) level of most rows of the run's product (the earlier on a tie), and its mean log10 price."""
     if not len(product):
         return level, total
     low = level.min()
@@ -172,7 +172,7 @@ def _most(product: Ints, level: Ints, length: Ints, total: Floats) -> tuple[Ints
 
 
 def _together(day: Ints, by: Ints, moved: Bools, *, on_sale: Ints) -> Bools:
-    """(run,) whether many products moved by the same power of ten on the same day."""
+    """(run,) whether many products' prices changed by the same power of ten on the same day."""
     if not len(day):
         return moved
     keys = np.where(moved, day * 64 + by + 32, -1)
@@ -185,7 +185,7 @@ def _units(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Finding | N
         return None
     products = np.unique(runs.product[runs.unit])
     count = int(runs.length[runs.unit].sum())
-    learnt = runs.unit & (runs.shared | (np.abs(runs.power) >= 2))  # one product's ÷ 10 may be a clearance
+    learnt = runs.unit & (runs.shared | (np.abs(runs.power) >= 2))  # a single product at a tenth may be a clearance
     return Finding(
         "price_unit",
         count,
@@ -214,8 +214,8 @@ def _typos(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Finding | N
 
 
 def _competitor(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Finding | None:
-    """Competitor's prices in another unit than the own ones, of products whose own ones are in one unit."""
-    if runs.shared.any():  # in which unit the own prices should be, and so the competitor's, is not known
+    """Find competitor prices in another unit, for products whose own prices are in one unit."""
+    if runs.shared.any():  # the right unit of own prices, so of the competitor's, is not known
         return None
     known = panel.present & ~np.isnan(panel.comp_price)
     known[runs.product[runs.unit | runs.typo]] = False
@@ -244,10 +244,10 @@ def _competitor(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Findin
 
 
 def _renamed(panel: Panel, config: PlausibilityConfig) -> Finding | None:
-    """Products that end where another begins: alike in category, list price, price and volume.
+    """Find products that end where another begins, alike in category, list price, price and volume.
 
-    By sales and not by rows: zeros may have been filled in after an end. A slow seller has not ended, or begun, before
-    it has sold nothing for longer than between two of its sales.
+    Based on sales, not rows: zeros may have been filled in after an end. A slow seller ends, or begins, only where it
+    sells nothing for longer than its longest gap between sales.
     """
     with np.errstate(invalid="ignore"):
         sold = panel.present & (panel.units_sold > 0)
@@ -282,14 +282,14 @@ def _renamed(panel: Panel, config: PlausibilityConfig) -> Finding | None:
 
 
 def _alike(panel: Panel, old: Ints, new: Ints, *, last: Ints, first: Ints, gaps: Iterable[int]) -> Ints:
-    """(pair, 2) an old and a new product that agree in all that is compared; of several, the nearest in volume."""
+    """(pair, 2) old and new products that match in everything compared; of several, the nearest in volume."""
     category = np.unique(panel.categories, return_inverse=True)[1].astype(np.int64)
     list_price = (np.log(panel.list_price[old, last[old]]), np.log(panel.list_price[new, first[new]]))
     price = (np.log(panel.price[old, last[old]]), np.log(panel.price[new, first[new]]))
     span = np.arange(VOLUME_PERIODS)
     ended = _volume(panel, old, last[old][:, None] - span)
     began = _volume(panel, new, first[new][:, None] + span)
-    # Sorted by category, day and list price, the new products that fit an old one are neighbours.
+    # Sorted by category, day and list price, the candidates for an old product are neighbours.
     order = np.lexsort((list_price[1], first[new], category[new]))
     groups = (category[new] * (panel.present.shape[1] + 1) + first[new])[order]
     free = np.ones(len(new), dtype=np.bool_)
@@ -313,7 +313,7 @@ def _alike(panel: Panel, old: Ints, new: Ints, *, last: Ints, first: Ints, gaps:
 
 
 def _volume(panel: Panel, products: Ints, periods: Ints) -> Floats:
-    """(product,) mean units of the rows on the periods, (product, period); those outside the panel are left out."""
+    """(product,) mean units of the rows on `periods`, (product, period); periods outside the panel are left out."""
     inside = (periods >= 0) & (periods < panel.present.shape[1])
     at = np.clip(periods, 0, panel.present.shape[1] - 1)
     there = inside & panel.present[products[:, None], at]
@@ -322,22 +322,22 @@ def _volume(panel: Panel, products: Ints, periods: Ints) -> Floats:
 
 
 def _ends(marked: Bools) -> tuple[Ints, Ints]:
-    """(product,) the first and the last period that is marked; the whole panel where none is."""
+    """(product,) first and last marked period; the whole panel where none is."""
     return np.argmax(marked, axis=1), marked.shape[1] - 1 - np.argmax(marked[:, ::-1], axis=1)
 
 
 def _longest_gap(marked: Bools) -> Ints:
-    """(product,) the longest distance from one marked period to the next."""
+    """(product,) longest distance from one marked period to the next."""
     latest = np.maximum.accumulate(np.where(marked, np.arange(marked.shape[1]), -1), axis=1)
     distance = np.where(marked[:, 1:] & (latest[:, :-1] >= 0), np.arange(1, marked.shape[1]) - latest[:, :-1], 0)
     return np.asarray(distance.max(axis=1, initial=0), dtype=np.int64)
 
 
 def _lost_days(panel: Panel) -> Finding | None:
-    """Periods on which nobody bought anything, so that their rows are lost or the shop was closed unannounced.
+    """Find periods without any sale, whose rows are probably lost (or the shop was closed).
 
-    Left out are holidays, weekdays that mostly have no sale, and periods on which few slow sellers may have sold
-    nothing by chance: each sells as often as on other periods between its first and its last row.
+    Left out are holidays, weekdays that mostly have no sale, and periods whose few slow sellers may have sold nothing
+    by chance, given how often each sells between its first and its last row.
     """
     with np.errstate(invalid="ignore"):
         sold = panel.present & (panel.units_sold > 0)
@@ -346,7 +346,7 @@ def _lost_days(panel: Panel) -> Finding | None:
         return None
     first, last = _ends(panel.present)
     open_until = np.concatenate([[0], np.cumsum(~empty)])
-    # Never certain: a product that always sold may once not have.
+    # Below 1: a product that always sold may once not have.
     share = np.minimum(sold.sum(axis=1) / (open_until[last + 1] - open_until[first] + 1), 1 - 1e-6)
     quiet = np.log1p(-share)
     lost: Bools = empty & (panel.is_holiday.mean(axis=0) < CLOSED_SHARE)
@@ -442,20 +442,20 @@ def _stock(panel: Panel) -> Finding | None:
 
 
 def _share(panel: Panel, products: Ints) -> float:
-    """The share of rows that are of these products: one such price spoils what is learnt of the whole product."""
+    """Return the share of rows of these products: one wrong price biases the estimates of the whole product."""
     rows = panel.present.sum(axis=1)
     return float(rows[np.unique(products)].sum() / max(int(rows.sum()), 1))
 
 
 def _prices(panel: Panel, runs: _Runs, marked: Bools) -> tuple[str, ...]:
-    """The first runs by date: where, and which price instead of which."""
+    """Describe the first runs by date: product, period and the two prices."""
     order = np.flatnonzero(marked)
     order = order[np.lexsort((runs.product[order], runs.day[order]))][:NAMED]
     return tuple(f"{_cell(panel, runs.product[run], runs.day[run])}: {_sides(runs, int(run))}" for run in order)
 
 
 def _sides(runs: _Runs, run: int) -> str:
-    """Both prices, that of the run second where it follows the other."""
+    """Describe both prices in order of time."""
     opens = runs.day[run] != runs.cells[runs.start[run]]
     pair: Sequence[float] = (runs.price[run], runs.usual[run]) if opens else (runs.usual[run], runs.price[run])
     return f"price from about {pair[0]:.4g} to {pair[1]:.4g}"

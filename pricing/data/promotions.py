@@ -1,4 +1,4 @@
-"""Planned promotions, as data that a version carries. NumPy only."""
+"""Planned promotions as arrays, stored in a model version. NumPy only."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class Promotions:
     """Planned promotions, one entry each.
 
     Attributes:
-        product_id: Whose.
-        first: First day of each.
-        last: Last day of each.
+        product_id: (promotion,) product.
+        first: (promotion,) first day.
+        last: (promotion,) last day.
     """
 
     product_id: Strings
@@ -25,11 +25,11 @@ class Promotions:
 
     @classmethod
     def none(cls) -> "Promotions":
-        """No plan."""
+        """Return an empty plan."""
         return cls(np.zeros(0, np.str_), np.zeros(0, "datetime64[D]"), np.zeros(0, "datetime64[D]"))
 
     def after(self, date: np.datetime64) -> "Promotions":
-        """Those that end after a day."""
+        """Return the promotions that end after a day."""
         coming: NDArray[np.bool_] = self.last > date
         return Promotions(self.product_id[coming], self.first[coming], self.last[coming])
 

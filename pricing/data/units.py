@@ -1,4 +1,4 @@
-"""What one unit is: the step in which each product's sales are counted, or the size of a purchase by weight."""
+"""Find each product's counting unit: the step of its sales, or the purchase size of goods sold by weight."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Strings
 
-SHARE = 0.99  # of a product's sales that must be whole multiples: a few odd rows change no step
-SAMPLED = 200  # products, evenly spaced, whose own steps are proposed for all
-PACKS = 6  # own steps up to so many times a commoner one are packs of it, or its few sales were even by chance
-BY_PURCHASE = 0.1  # share of the variance from one period to the next that is put down to the size of purchases
-LUMPS = 10.0  # steps in a purchase from which on sales are amounts and no counts
-LEAST_ROWS = 14  # periods with a row below which a product's category says how it is sold
-_NEAR = 1e-3  # steps that a multiple may be off, beside the single precision that amounts are kept in
+SHARE = 0.99  # of a product's sales must be whole multiples of its step; tolerates a few odd rows
+SAMPLED = 200  # products, evenly spaced, whose own steps are tried on all
+PACKS = 6  # own steps up to so many times a commoner one are packs of it, or even numbers by chance
+BY_PURCHASE = 0.1  # share of the period-to-period variance attributed to the size of purchases
+LUMPS = 10.0  # steps in a purchase from which sales are amounts, not counts
+LEAST_ROWS = 14  # periods with a row below which a product gets its category's unit
+_NEAR = 1e-3  # tolerance of a multiple in steps, plus the single precision of the amounts
 _PRECISION = 2e-7
-_FURTHEST = 1e6  # steps; of more single precision cannot tell one
-_PROPOSED = 12  # steps that are tried on every product
+_FURTHEST = 1e6  # steps; beyond, single precision cannot resolve one step
+_PROPOSED = 12  # steps tried on every product
 _PARTS = np.arange(1, 11)
 
 
@@ -25,8 +25,8 @@ class Units:
     """How each product's sales are counted.
 
     Attributes:
-        size: (product,) what counts as one, in the units of `units_sold`, above 0: the step of a product that is sold
-            by the piece, the size of a typical small purchase of one that is sold by weight.
+        size: (product,) counting unit, in the units of `units_sold`, above 0: the step of a product sold by the piece,
+            the size of a typical small purchase of one sold by weight.
         counted: (product,) whether it is sold by the piece.
     """
 
@@ -35,19 +35,19 @@ class Units:
 
 
 def find_units(units_sold: Floats, categories: Strings) -> Units:
-    """Finds what one unit is. Sales × a constant give `size` × that constant and are the same otherwise.
+    """Find each product's counting unit. Scaling sales by a constant scales `size` and changes nothing else.
 
-    A product's own step is the greatest of which all but 1 % of its sales are whole multiples. Of a small multiple of
-    a step that more products have, the latter is taken. Sales whose noise comes in lumps of many steps are amounts:
-    money's worth, grams, or counts so large that a single one tells nothing. Such a sum of independent purchases is a
-    compound Poisson variable (Jørgensen 1987, doi:10.1111/j.2517-6161.1987.tb01685.x), whose variance is its mean times
-    the size of a purchase. A negative binomial of such sizes has no less variance than that, and what else there is
-    the model finds: so a tenth of the variance from one period to the next is put down to purchases. What counts as
-    one is then that size, but no more than small sales are.
+    A product's own step is the largest of which all but 1 % of its sales are whole multiples; if it is a small multiple
+    of a step that more products have, that step is used. Sales whose noise comes in lumps of many steps are amounts
+    (money, grams, or counts so large that a single one is negligible). Such a sum of independent purchases is compound
+    Poisson (Jørgensen 1987, doi:10.1111/j.2517-6161.1987.tb01685.x), with variance mean × purchase size. A negative
+    binomial in units of that size has no less variance, and the model estimates the rest: so a tenth of the
+    period-to-period variance is attributed to purchases. The unit is then that size, but at most the lowest decile of
+    the product's sales.
 
     Args:
         units_sold: (product, period) net units; NaN where there is no row.
-        categories: (product,) names; a product of few rows is sold as its category is, else as all products are.
+        categories: (product,) names; a product with few rows gets its category's unit, else that of all products.
     """
     seen = np.isfinite(units_sold)
     sold = np.where(seen & (units_sold > 0), units_sold, np.nan).astype(np.float64)
@@ -57,23 +57,23 @@ def find_units(units_sold: Floats, categories: Strings) -> Units:
     with np.errstate(invalid="ignore"):
         counted = np.isfinite(step) & ~(lump > LUMPS * step)
         size = np.where(counted, step, np.fmin(lump, small))
-        steps = np.round(size / step)  # whole ones, so that the same sales in another unit are the same to the last bit
+        steps = np.round(size / step)  # whole steps, so that rescaled sales give bit-identical counts
         size = np.where(~counted & np.isfinite(step), np.maximum(steps, 1.0) * step, size)
     known = (seen.sum(axis=1) >= LEAST_ROWS) & (size > 0)
     return _shared(Units(size, counted), known=known, categories=categories)
 
 
 def in_steps(amounts: Floats, size: Floats) -> Floats:
-    """Amounts by `size`, which broadcasts; what is whole but for rounding is whole. Single precision."""
+    """Divide amounts by `size` (broadcast) and round what is whole but for rounding errors. Single precision."""
     steps = amounts.astype(np.float64) / size
     whole = np.round(steps)
-    with np.errstate(invalid="ignore"):  # what is infinite stays so
+    with np.errstate(invalid="ignore"):  # infinite values stay infinite
         near = np.abs(steps - whole) <= _NEAR + _PRECISION * np.abs(whole)
     return np.where(near, whole, steps).astype(np.float32)
 
 
 def common_steps(sold: Floats) -> Floats:
-    """(product,) the step in which each product's sales are counted; NaN where they have none.
+    """(product,) step of which each product's sales are whole multiples; NaN where there is none.
 
     Args:
         sold: (product, period) amounts above 0; NaN elsewhere.
@@ -81,7 +81,7 @@ def common_steps(sold: Floats) -> Floats:
     rows = np.flatnonzero(np.isfinite(sold).any(axis=1))
     some = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int))] if len(rows) else rows
     amounts = [sold[row][np.isfinite(sold[row])] for row in some]
-    telling = [each for each in amounts if each.min() < each.max()]  # what never sells but one amount tells no step
+    telling = [each for each in amounts if each.min() < each.max()]  # a single distinct amount tells no step
     if amounts and not telling:
         telling = [np.concatenate(amounts)]
     own = np.array([_own_step(each) for each in telling])
@@ -106,7 +106,7 @@ def common_steps(sold: Floats) -> Floats:
 
 
 def _own_step(sold: Floats) -> float:
-    """The greatest step of one product's amounts (row,), above 0; NaN where there is none."""
+    """Find the largest step of one product's amounts (row,), above 0; NaN where there is none."""
     values = np.unique(sold)
     gaps = np.diff(values)
     gaps = gaps[gaps > 1e-5 * values[-1] / 2] if len(gaps) else gaps
@@ -120,13 +120,13 @@ def _own_step(sold: Floats) -> float:
 
 
 def _refined(step: float, values: Floats, gaps: Floats) -> float:
-    """A step as exact as its multiples are: one difference of single precision is off by far more than their mean.
+    """Refine a step by least squares over its multiples, since one difference has the error of single precision.
 
-    Least squares over the amounts that are few steps, of which it is plain how many; then over those of four times as
-    many, until all are in.
+    Starts with amounts of few steps, whose number of steps is certain, and extends the range fourfold until all
+    amounts are used.
 
     Args:
-        step: About right.
+        step: Approximate step.
         values: (amount,) distinct, ascending.
         gaps: (amount,) differences of neighbours.
     """
@@ -144,7 +144,7 @@ def _refined(step: float, values: Floats, gaps: Floats) -> float:
 
 
 def _clusters(steps: Floats) -> tuple[Floats, NDArray[np.integer]]:
-    """Steps that agree but for rounding, as one, and how many agree on each."""
+    """Merge steps that agree but for rounding; returns the steps and how many agree on each."""
     ordered = np.sort(steps)
     if not len(ordered):
         return ordered, np.zeros(0, np.int64)
@@ -154,7 +154,7 @@ def _clusters(steps: Floats) -> tuple[Floats, NDArray[np.integer]]:
 
 
 def _share_whole(sold: Floats, step: float) -> Floats:
-    """(product,) share of the amounts that are whole multiples of a step; 0 where there is none."""
+    """(product,) share of the amounts that are whole multiples of a step; 0 without amounts."""
     steps = sold / step
     whole = np.round(steps)
     near = np.abs(steps - whole) <= _NEAR + _PRECISION * whole
@@ -164,10 +164,10 @@ def _share_whole(sold: Floats, step: float) -> Floats:
 
 
 def _lumps(units_sold: Floats, seen: Bools) -> Floats:
-    """(product,) the size of a purchase, from the variance of one period to the next; NaN where nothing was sold.
+    """(product,) purchase size, from the period-to-period variance; NaN where nothing was sold.
 
-    The variance is that of the middle half of the differences, as of a normal variable, so that price cuts and feasts
-    do not count; of a product that sells on less than half of its periods it is the plain one.
+    The variance is estimated robustly, from the median absolute difference as of a normal variable, so that price cuts
+    and holidays do not count; for a product that sells in less than half of its periods it is the sample variance.
     """
     order = np.argsort(~seen, axis=1, kind="stable")  # periods with a row first, in time
     amounts = np.take_along_axis(np.where(seen, units_sold, np.nan), order, axis=1).astype(np.float64)
@@ -183,9 +183,9 @@ def _lumps(units_sold: Floats, seen: Bools) -> Floats:
 
 
 def _ranked(values: Floats, *, part: int) -> Floats:
-    """(product,) the value that one `part` of the known ones stay below; NaN where nothing is known.
+    """(product,) lower 1/`part` quantile of the known values; NaN where nothing is known.
 
-    As `numpy.nanquantile` with the method "lower", which goes through thousands of products one by one.
+    Same as `numpy.nanquantile` with the method "lower", which loops over products and is slow for thousands.
     """
     if not values.shape[1]:
         return np.full(len(values), np.nan)
@@ -196,7 +196,7 @@ def _ranked(values: Floats, *, part: int) -> Floats:
 
 
 def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
-    """The units with those of its category, or of all products, for a product that does not say enough."""
+    """Give products that are not `known` the typical unit of their category, or of all products."""
     size, counted = own.size.copy(), own.counted.copy()
     names, category = np.unique(categories, return_inverse=True)
     everybody = typical_unit(own, known)
@@ -208,12 +208,12 @@ def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
 
 
 def typical_unit(units: Units, members: Bools) -> tuple[float, bool]:
-    """The size of what counts as one for most of some products, a mask (product,), and whether it is a count.
+    """Return the median unit size of the products in a mask (product,), and whether most are sold by the piece.
 
-    1 and a count where there are none.
+    (1.0, True) without products.
     """
     if not members.any():
         return 1.0, True
     counted = bool(units.counted[members].mean() >= 0.5)
     sizes = np.sort(units.size[members & (units.counted == counted)])
-    return float(sizes[(len(sizes) - 1) // 2]), counted  # the lower median: between two steps lies none
+    return float(sizes[(len(sizes) - 1) // 2]), counted  # lower median: always an existing step

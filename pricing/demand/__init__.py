@@ -1,1 +1,1 @@
-"""What sells at which price: network, training, folds, metrics, elasticity."""
+"""The demand model: LSTM forecasts, price elasticities by double machine learning, validation and metrics."""

@@ -1,4 +1,4 @@
-"""Walk-forward validation: refit at each cutoff, forecast what followed through the code that serves, score it."""
+"""Walk-forward validation: refit at each cutoff, forecast with the serving code, and score the forecasts."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,21 +37,21 @@ from pricing.demand.paths import Levels
 from pricing.demand.state import span
 from pricing.demand.training import Calendar, OutOfFold, Start, fit
 
-PARTS = 4  # weights are tried in quarters
-ALIKE = 1e-9  # of the units sold: a difference of scores that says nothing
+PARTS = 4  # candidate weights are multiples of a quarter
+ALIKE = 1e-9  # of the units sold: scores closer than this are ties
 _TRIED = np.array([p for p in product(range(PARTS + 1), repeat=len(FORECASTERS)) if sum(p) == PARTS]) / PARTS
 
 
 def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
-    """(class, forecaster) the weights that a forecaster would have taken.
+    """(class, forecaster) combination weights chosen from earlier folds, as in real time.
 
-    For each volume class, and for all products, the quarters with the smallest CRPS over the folds before; a class's
-    own are drawn towards those of all products, and these towards the prior ones, as far as folds are few.
+    For each volume class, and for all products, the quarters with the smallest CRPS over the earlier folds. A class's
+    weights are shrunk towards those of all products, and these towards the prior, the more the fewer folds there are.
 
     Args:
         earlier: The earlier folds' evaluation frames, with a column for each forecaster, NaN where a fold had none;
-            only rows whose outcome is known by then.
-        prior: (class, forecaster) from `combination.prior_weights`; who weighs nothing there is no forecaster.
+            only rows whose outcome is known at the cutoff.
+        prior: (class, forecaster) from `combination.prior_weights`; a forecaster with weight 0 there is left out.
     """
     if not earlier:
         return prior
@@ -65,15 +65,15 @@ def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
 
 
 def _best(scored: pd.DataFrame, tried: Floats, *, otherwise: Floats) -> Floats:
-    """(forecaster,) of the weights tried those with the smallest CRPS in total; `otherwise` without rows.
+    """(forecaster,) candidate weights with the smallest total CRPS; `otherwise` without rows.
 
-    A forecaster that was never scored keeps its part of `otherwise`; one that some folds lacked is tried on the others.
-    Of weights that score alike those nearest to `otherwise` are taken.
+    A forecaster that was never scored keeps its part of `otherwise`; rows of folds that lack one are not used. Ties go
+    to the weights nearest to `otherwise`.
     """
     known = scored[list(FORECASTERS)].notna().to_numpy()
     there = known.any(axis=0)
     some = spread_rows(scored.iloc[np.flatnonzero(known[:, there].all(axis=1))])
-    if some["censored"].all():  # without a row, or with shelves alone, which a forecast cannot be too high for
+    if some["censored"].all():  # no row, or only sold-out ones, which never penalise a high forecast
         return otherwise
     tried = tried[(tried[:, ~there] == 0).all(axis=1)]
     unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
@@ -89,23 +89,23 @@ def _best(scored: pd.DataFrame, tried: Floats, *, otherwise: Floats) -> Floats:
 Progress = Callable[[str], None]
 OnFold = Callable[[int, dict[str, Any]], None]
 
-SEED = 0  # of the interval around what the model gains on the baseline: the same frame gives the same figures
+SEED = 0  # of the bootstrap interval around the gain over the baseline: makes figures reproducible
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """What walk-forward validation found.
+    """Results of walk-forward validation.
 
     Attributes:
         frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
             actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level,
-            booster (what each forecaster alone expected; the last NaN in a fold without trees), size, unit (what counts
-            as one), counted (whether sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low,
-            pit_high, crps (of sales given the shelf, their mean first), naive, flat, direct, baseline (which of the
+            booster (each forecaster's own forecast; the last NaN in a fold without trees), size, unit (counting unit),
+            counted (whether sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high,
+            crps (of sales given the stock, `expected` being their mean), naive, flat, direct, baseline (which of the
             last three was the best one before the fold).
-        figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, and the
-            forecasters' `weights` by volume class; `history` says what one too short does without.
-        out_of_fold: What the folds teach the model that is trained on everything.
+        figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, the
+            forecasters' `weights` by volume class, and `history`: limitations of a short history.
+        out_of_fold: Interval widths and combination weights for the model trained on everything.
     """
 
     frame: pd.DataFrame
@@ -122,22 +122,21 @@ def backtest(
     progress: Progress | None = None,
     on_fold: OnFold | None = None,
 ) -> Backtest:
-    """Refits and scores every fold; a later fold starts from the earlier one's weights and elasticities.
+    """Refit and score every fold; a later fold is warm-started from the earlier one's weights and elasticities.
 
-    A history that has no room for a fold as configured is scored in shorter ones.
-
-    What a later fold inherits was learnt on older data only, so no fold sees the days it is scored on.
+    These were estimated on older data only, so no fold sees the days it is scored on. A history without room for a
+    fold as configured is scored in shorter ones.
 
     Args:
         panel: The history.
         config: The demand section.
         calendar: Holidays of periods after a cutoff; the panel's own flags are used for scored periods.
-        live_since: What `fit` takes it for.
-        progress: Told in a sentence what is going on.
+        live_since: See `fit`.
+        progress: Called with a sentence about each step.
         on_fold: Called after each fold with its number (0 first) and its figures; may raise to stop early.
 
     Raises:
-        HistoryError: The history is too short to tell a level, or nothing was sold.
+        HistoryError: The history is too short to estimate a level, or nothing was sold.
     """
     say = progress or (lambda _: None)
     config, short = fitting(config, len(panel.dates), period=panel.period)
@@ -147,7 +146,7 @@ def backtest(
     frames: list[pd.DataFrame] = []
     start: Start | None = None
     model: DemandModel | None = None
-    # LightGBM alone needs nothing of the fit: it is trained beside the networks, which leave a part of the cores free.
+    # The direct LightGBM baseline does not depend on the fit, so it trains in a thread while the networks train.
     with ThreadPoolExecutor(max_workers=1) as beside:
         block = beside.submit(_block_before, panel, folds[0], config)
         for number, fold in enumerate(folds):
@@ -185,11 +184,11 @@ def backtest(
 def evaluate(
     model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: Levels | None = None
 ) -> pd.DataFrame:
-    """The evaluation frame of one fold: forecasts given what a request will carry on the day.
+    """Build the evaluation frame of one fold: forecasts given what a request on that day would contain.
 
-    That is the price that was really charged, the promotion, the holiday, the competitor's price, and the stock at
-    opening, which bounds what could be sold and is no input of the forecast; nothing else of the scored days is read.
-    `levels` are what the forecasters say, whose own forecasts stand beside the combined one; worked out where absent.
+    That is the price really charged, the promotion, the holiday, the competitor's price, and the opening stock, which
+    bounds sales and is no input of the forecast; nothing else of the scored days is read. `levels` holds the
+    forecasters' own forecasts, shown beside the combined one; computed when absent.
     """
     paths = (levels or model.levels()).paths
     begin = int(np.searchsorted(panel.dates, fold.first))
@@ -247,7 +246,7 @@ def evaluate(
 
 
 def _direct(*, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> NDArray[np.floating] | None:
-    """(product, scored period) forecasts of LightGBM alone; None without trees, or with too few rows to train on."""
+    """(product, scored period) forecasts of the direct LightGBM baseline; None if trees are off or rows too few."""
     if not config.booster_rows:
         return None
     rows = np.searchsorted(panel.product_ids, past.product_ids)
@@ -257,9 +256,9 @@ def _direct(*, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> N
 
 
 def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.DataFrame]:
-    """The baselines in the horizon up to a fold's cutoff, in one frame: what the first fold's is chosen by.
+    """Score the baselines on the last horizon before a fold's cutoff, to choose the first fold's baseline.
 
-    None where the history before that is shorter than a horizon.
+    The list holds one frame; it is empty where the history before that is shorter than a horizon.
     """
     period = np.timedelta64(STEP_DAYS[panel.period], "D")
     first = fold.cutoff - (config.horizon - 1) * period
@@ -292,7 +291,7 @@ def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.Dat
 def _with_direct(
     frame: pd.DataFrame, forecast: NDArray[np.floating] | None, *, past: Panel, fold: Fold
 ) -> pd.DataFrame:
-    """The frame with the column of the direct LightGBM, where there is one."""
+    """Add the direct LightGBM's column, where there is one."""
     if forecast is None:
         return frame
     row = np.searchsorted(past.product_ids, frame["product_id"].to_numpy(dtype=str))
@@ -305,7 +304,7 @@ def _with_direct(
 
 
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:
-    """Mean, mean uncertainty, and the share of products whose estimate ends at none of the limits."""
+    """Return the elasticities' mean, mean standard deviation, and share of estimates not at a limit."""
     mean = model.elasticity(np.arange(len(model.product_ids)))[0]
     return {
         "mean": float(mean.mean()),
@@ -316,9 +315,9 @@ def elasticity_figures(model: DemandModel) -> dict[str, Any]:
 
 
 def _carried(start: Start, model: DemandModel, past: Panel) -> Start | None:
-    """An earlier fold's start for the products of a later one; those it did not know get their category's elasticity.
+    """Adapt an earlier fold's start to a later fold's products; new ones get their category's elasticity.
 
-    A category that it did not know asks for a new start: the network has no place for it.
+    None (start anew) if the categories differ, since the network has no embedding for a new one.
     """
     if start.identified is None or not np.array_equal(np.unique(past.categories), model.categories):
         return None

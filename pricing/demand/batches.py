@@ -1,4 +1,4 @@
-"""The training data of the networks: windows of the panel with cutoffs inside them, drawn at random."""
+"""Sample training batches for the networks: random windows of the panel, each with many cutoffs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from pricing.data.panel import Panel
 from pricing.data.units import in_steps
 from pricing.demand.network import Batch
 
-# 1 samples steps ahead evenly, above 1 near ones more often: next days decide most prices, and even sampling makes
-# their error over the noise floor 1 % larger, while the far ones gain nothing.
+# Exponent of step sampling: 1 is uniform, above 1 favours near steps, which decide most prices. Uniform sampling makes
+# their error over the noise floor 1 % larger without improving the far ones.
 NEARNESS = 2.0
-KNOWN_PRICES = 3  # past prices that the price network alone may see
+KNOWN_PRICES = 3  # past-price features of the price network
 
 
 @dataclass(frozen=True)
 class Table:
-    """Everything known about every (product, period) of a panel, ready to be gathered.
+    """Precomputed features of every (product, period) of a panel.
 
     Attributes:
         past: Features known after each period.
         common: (product, period, 15) `features.known_features` with step 1 in its last column.
-        promo: (product, period) the promotion flag, drawing or not.
-        draw: (product, period) the flag times the draw at the price charged.
+        promo: (product, period) promotion flag.
+        draw: (product, period) the flag times `features.promo_draw` at the price charged.
         log_price: (product, period) log price over usual price; 0 where there is no row.
-        offset: (product, period) what the price charged and the named events do to log units.
+        offset: (product, period) effect of the price charged and named events on log units.
         restated: (product, period) units at usual price, without promotion and events; 0 where there is no row.
         units: (product, period) units sold, in each product's own `Norms.unit`; 0 where there is no row.
         seen: (product, period) 1.0 where the history has a row.
@@ -56,7 +56,7 @@ class Table:
 
 
 def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
-    """Computes the features of the whole panel once."""
+    """Compute the features of the whole panel."""
     past, _ = features.past_features(panel, norms=norms)
     usual = norms.usual_price[:, None]
     gap, gap_known = features.competitor_gap(panel.comp_price, usual)
@@ -88,15 +88,15 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
 
 
 def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool, prices: bool = False) -> Floats:
-    """The network's `known` input for products `rows`, periods cutoff + step; all of one shape (…).
+    """Gather the network's `known` input for products `rows` at periods cutoff + step; all of one shape (…).
 
     Args:
         table: The panel's table.
         rows: Products.
         cutoff: Period index of the cutoff.
         step: Periods after it, at least 1.
-        flag: Adds the raw promotion flag, which only the nuisance networks may see.
-        prices: Adds the price at the cutoff, seven periods before it, and their difference, for the price network.
+        flag: Add the raw promotion flag, used by the nuisance networks only.
+        prices: Add the log price at the cutoff, seven periods before it, and their difference, for the price network.
 
     Returns:
         (…, KNOWN), one more with the flag, KNOWN_PRICES more with the prices.
@@ -116,10 +116,10 @@ def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bo
 
 @dataclass(frozen=True)
 class Plan:
-    """How windows are drawn: series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
+    """Sampling plan: series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
 
-    `horizon` is the furthest step; `keep` (period,) marks the periods whose outcome may be learnt from; `recency`
-    (period,) weighs them; `price` makes the move of the log price the target and `flag` shows the promotion flag.
+    `horizon` is the largest step; `keep` (period,) marks target periods that may be trained on (cross-fitting) and
+    `recency` (period,) weights them; `price` makes the log price change the target, `flag` adds the promotion flag.
     """
 
     series: int
@@ -134,7 +134,7 @@ class Plan:
 
 
 def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator[Batch]:
-    """Batches without end. One in ten series is shown with an unknown category, so that new ones can be met."""
+    """Yield batches forever. One series in ten gets the unknown category, to train its embedding."""
     products, periods = table.seen.shape
     unknown = int(table.category.max()) + 1
     active = np.maximum(periods - table.begin, 1).astype(np.float64)
@@ -177,7 +177,7 @@ def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator
 
 
 def baseline(table: Table, rows: Ints, cutoff: Ints, step: Ints) -> Floats:
-    """Log units expected at usual price before the network speaks: the level and the weekday's profile."""
+    """(…) log units expected at usual price without the network: level plus weekday profile."""
     profile = table.past.profile[rows, cutoff, table.weekday[cutoff + step]]
     total: Floats = table.past.level[rows, cutoff] + profile
     return total

@@ -1,9 +1,8 @@
-"""Gradient-boosted trees of a product's level in the periods to come: the only place that knows LightGBM.
+"""Gradient-boosted trees for future sales levels, and the direct LightGBM baseline. The only module using LightGBM.
 
 Ke et al. (2017), "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NeurIPS 30. One direct global model:
-the step is a feature, so that one set of trees forecasts every period of the horizon. Price and promotion are no
-features. They are in the offset, as for the network, so that trees decide on levels alone and demand falls in price as
-it did.
+the step is a feature, so that one set of trees forecasts every period of the horizon. Price and promotion are not
+features but part of the offset, as for the network: trees model levels alone, and the price response is unchanged.
 """
 
 from dataclasses import dataclass
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
     from pricing.demand.batches import Table
 
 
-REACH: dict[Period, int] = {"day": 28, "week": 8}  # periods whose own units trees read; older ones are in the levels
+REACH: dict[Period, int] = {"day": 28, "week": 8}  # periods whose units are features; older ones are in the levels
 MEANS = {"day": (7, 14, 28), "week": (2, 4, 8)}
 SEASON = {"day": 7, "week": 1}
-HISTORY = {"day": 455, "week": 65}  # periods back that trees are trained on: a year and what comes before it
-SAME = 4  # last periods of the same weekday
-RATIO = 20.0  # times what the level expects, and units, beyond which a period's units count as so many
-MOST_ROWS_AN_OUTCOME = 8  # one product-period seen from more cutoffs tells hardly more
-SIZE = 2.0  # of the negative binomial whose weights rows get: what its variance leaves of them
+HISTORY = {"day": 455, "week": 65}  # periods back that trees are trained on: a year and a quarter
+SAME = 4  # features of the last periods with the same weekday
+RATIO = 20.0  # units are capped at this many times the expectation, and at least this many units
+MOST_ROWS_AN_OUTCOME = 8  # more cutoffs of one product-period add hardly any information
+SIZE = 2.0  # negative binomial size behind the rows' inverse-variance weights
 _ROUNDS, _LEAST_OUTCOMES = 120, 500
 _LEAST_IN_LEAF = 20  # outcomes
 _SETTINGS: dict[str, Any] = {
@@ -40,20 +39,20 @@ _SETTINGS: dict[str, Any] = {
     "bagging_freq": 1,
     "deterministic": True,
     "force_row_wise": True,
-    "num_threads": 1,  # OpenMP's threads wait by spinning: on a busy machine two are many times slower than one
+    "num_threads": 1,  # OpenMP threads spin while waiting: on a busy machine two are many times slower than one
     "verbosity": -1,
 }
 
 
 @dataclass(frozen=True)
 class Read:
-    """What trees read of some (row,) products at their cutoffs, and of the period that each one forecasts.
+    """Inputs of the trees: a product at a cutoff and a period to forecast in each row.
 
     Attributes:
         level: (row,) log units a period at usual price, known at the cutoff.
         profile: (row,) log factor of the forecast period's weekday.
         summary: (row, SUMMARY) slow features known at the cutoff.
-        recent: (row, reach) restated units of the last periods up to the cutoff, the newest last; NaN where unknown.
+        recent: (row, reach) restated units of the last periods up to the cutoff, newest last; NaN where unknown.
         step: (row,) periods from the cutoff, at least 1.
         common: (row, 15) `features.known_features` of the forecast period.
         weekday: (row,) its column of the profile.
@@ -71,11 +70,11 @@ class Read:
 
 
 def columns(read: Read, *, period: Period) -> Floats:
-    """(row, feature) what trees read; log ratios to the level, so that one tree serves products of every size."""
+    """(row, feature) the trees' features; units enter as log ratios to the level, comparable across product sizes."""
     season, reach = SEASON[period], read.recent.shape[1]
     rows = np.arange(len(read.step))
     usual = np.exp(read.level)
-    first = -(-read.step // season) * season - read.step  # periods from the cutoff back to the same weekday
+    first = -(-read.step // season) * season - read.step  # periods back from the cutoff to the same weekday
     same = np.full((len(rows), SAME), np.nan)
     for number in range(SAME):
         back = first + number * season
@@ -102,19 +101,19 @@ def columns(read: Read, *, period: Period) -> Floats:
 def train_booster(
     table: "Table", *, lift: Floats, period: Period, horizon: int, reach: int, rows: int, seed: int
 ) -> bytes:
-    """Trains on rows drawn at random from a panel's last 15 months; where the shelf ran out, on what is expected then.
+    """Train trees on random rows of a panel's last 15 months; sold-out rows get their expected demand.
 
     Args:
         table: The panel's table.
-        lift: (product,) log units that a coming promotion draws fully, by the network.
+        lift: (product,) log units of a full promotion, from the network.
         period: The grain.
         horizon: Periods forecast.
-        reach: Periods of their own units that trees may read, at most REACH: as many as a version keeps.
+        reach: Periods of recent units used as features, at most REACH: as many as a version stores.
         rows: Largest number of rows.
-        seed: Of the draw and of the trees.
+        seed: Of the row sample and the trees.
 
     Returns:
-        The trees as LightGBM's own text; empty where there are too few product-periods to tell anything.
+        The trees in LightGBM's text format; empty if there are too few product-periods.
 
     Raises:
         TrainingError: LightGBM cannot be loaded.
@@ -155,18 +154,18 @@ def train_booster(
 
 
 def _least_in_leaf(rows: int, outcomes: int, *, parts: int) -> int:
-    """Rows in a leaf: one in `parts`, and as many as rest on enough outcomes, each of which stands in several rows."""
+    """Least rows in a leaf: rows / `parts`, and enough to cover _LEAST_IN_LEAF outcomes (each is in several rows)."""
     return max(_LEAST_IN_LEAF * rows // outcomes, rows // parts, _LEAST_IN_LEAF)
 
 
 def restated(table: "Table") -> Floats:
-    """(product, period) units at usual price, without promotion and events; NaN where demand is not known."""
+    """(product, period) units at usual price, without promotion and events; NaN where demand is unknown."""
     known = (table.seen > 0) & (table.censored == 0)
     return np.where(known, table.restated, np.nan)
 
 
 def predict_booster(text: bytes, read: Read, *, period: Period) -> Floats:
-    """(row,) log factor on level and profile.
+    """(row,) predicted log factor on level and profile; 0 without trees.
 
     Raises:
         TrainingError: LightGBM cannot be loaded.
@@ -180,21 +179,20 @@ def predict_booster(text: bytes, read: Read, *, period: Period) -> Floats:
 
 
 def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Floats | None:
-    """(product, step) units by trees alone: what somebody would try first who has never heard of this library.
+    """(product, step) units forecast by LightGBM alone: the baseline that a practitioner would try first.
 
-    Their own recent units, calendar, price, promotion and competitor are features, and the absolute error is minimised,
-    so that forecasts are medians. A baseline to beat, which says nothing that can be used of how demand answers to
-    price: trees are flat outside the prices that they have seen.
+    Recent units, calendar, price, promotion and competitor are features and the absolute error is minimised, so that
+    forecasts are medians. Its price response is unusable: trees are constant outside the observed prices.
 
     Args:
         past: The history up to the cutoff.
-        known: The same products in the periods to forecast, of which everything but units and stock is read; it may
-            begin some periods after the cutoff.
+        known: The same products in the periods to forecast, of which all but units and stock is read; it may begin
+            some periods after the cutoff.
         rows: Largest number of rows to train on.
-        seed: Of their draw and of the trees.
+        seed: Of the row sample and the trees.
 
     Returns:
-        None where there are too few product-periods, or nothing was sold.
+        None if there are too few product-periods or nothing was sold.
 
     Raises:
         TrainingError: LightGBM cannot be loaded.
@@ -231,7 +229,7 @@ def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Float
 
 @dataclass(frozen=True)
 class _Sales:
-    """What `direct_forecast` reads, (product, period) of the history, a gap and the periods to forecast."""
+    """Arrays for `direct_forecast`, (product, period) over the history, a gap and the periods to forecast."""
 
     period: Period
     units: Floats
@@ -270,7 +268,7 @@ class _Sales:
         )
 
     def features(self, rows: Ints, cutoff: Ints, step: Ints) -> tuple[Floats, Floats]:
-        """(row, feature) what the trees read, and (row,) the mean of recent units that they multiply."""
+        """(row, feature) features, and (row,) the mean of recent units that predictions are multiplied by."""
         back = cutoff[:, None] + np.arange(1 - REACH[self.period], 1)
         recent = np.where(back >= 0, self.units[rows[:, None], np.maximum(back, 0)], np.nan)
         there = np.isfinite(recent)

@@ -1,9 +1,9 @@
-"""How much named events add to demand, learnt from the history's own residuals and shrunk. NumPy only.
+"""Estimate how much named events add to demand, from the history's residuals with shrinkage. NumPy only.
 
-Log demand of a period is taken to be what its level, weekday and price let expect, plus the lift of the event in
-whose window the period lies. A lift is that of all categories together plus what a category differs by; both are
-normal around 0 with spreads that are estimated as well: parametric empirical Bayes (Morris 1983,
-doi:10.1080/01621459.1983.10477920). So an event of which the history shows little adds little.
+Log demand of a period is modelled as its expectation from level, weekday and price, plus the lift of the event in
+whose window the period lies. A lift is the sum of an effect of all categories and a deviation of the category; both are
+normal around 0 with estimated variances: parametric empirical Bayes (Morris 1983,
+doi:10.1080/01621459.1983.10477920). Events with little evidence thus get small lifts.
 """
 
 from collections.abc import Sequence
@@ -18,32 +18,32 @@ from pricing.data.ewma import Norms, demand_above
 from pricing.data.lifts import EventLifts, Placed, calendar_columns, place, spread
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
-PASSES = 2  # a level that an event pulled up hides a part of it; the second pass knows of the first one's lifts
+PASSES = 2  # events bias the levels they are measured against; the second pass corrects by the first one's lifts
 CHUNK = 500  # products whose features are held at a time
-WARM: dict[Period, int] = {"day": 28, "week": 8}  # rows of a product after which its level can be relied on
-NEAR: dict[Period, float] = {"day": 7.0, "week": 3.0}  # half-life of how much a period says of the ones beside it
-LEAST_NEAR = 1.0  # near ordinary periods, weighted so, without which nothing tells what a period would have sold
-LEAST_ORDINARY = 28  # ordinary periods without which nobody knows how much sales vary by themselves
-LEAST_ROWS = 30  # product-periods that an event which came only once must show: a month's worth of one product
-LEAST_PAIRS = 5  # repetitions without which nobody knows how one year's event differs from the next one's
-LIMIT = 3.0  # log units beyond which sales were no answer to an event, and are read as if at the limit
-CLOSED = 1.5  # log units from which a shop was closed: that says nothing of how large other lifts are
-PRIOR_SD = 0.1  # log units: what lifts are expected to spread by before any was seen; weighs as one lift of that size
-MOST_SHRUNK = 3.0  # standard errors: as far as noise hardly ever carries a lift
-ROUNDS = 20  # of Morris's estimate of a spread
-KINDS = 3  # before an event, on it, after it: lifts of one kind share a spread
+WARM: dict[Period, int] = {"day": 28, "week": 8}  # rows of a product after which its level is reliable
+NEAR: dict[Period, float] = {"day": 7.0, "week": 3.0}  # half-life of the weights of neighbouring ordinary periods
+LEAST_NEAR = 1.0  # weighted ordinary periods near by needed for a period's reference
+LEAST_ORDINARY = 28  # ordinary periods needed to estimate the noise variance
+LEAST_ROWS = 30  # product-periods needed for an event that occurred once: a month of one product
+LEAST_PAIRS = 5  # repetitions needed to estimate the variance between occurrences of an event
+LIMIT = 3.0  # log units at which lifts are clipped: more is no response to an event
+CLOSED = 1.5  # log units from which the shop was closed; left out of the variance of lifts
+PRIOR_SD = 0.1  # log units: prior standard deviation of lifts, with the weight of one lift of that size
+MOST_SHRUNK = 3.0  # standard errors: limit of the shrinkage of one lift
+ROUNDS = 20  # iterations of Morris's variance estimate
+KINDS = 3  # before an event, on it, after it: lifts of one kind share a variance
 
 
 @dataclass(frozen=True)
 class _Windows:
-    """Which periods lie in the window of which event; a slot is a position in the window of one event.
+    """Assignment of periods to slots; a slot is one position in the window of one event.
 
     Attributes:
         event: (slot,) row of the event's name.
         column: (slot,) column of the position.
         kind: (slot,) 0 before the event, 1 on it, 2 after it.
-        group: (slot,) row of the category that alone it concerns; −1 for all.
-        seen: (slot,) times it came while products sold.
+        group: (slot,) row of the only category it concerns; −1 for all.
+        seen: (slot,) occurrences while products were on sale.
         of: (period, slot) 1.0 where a period is in the slot.
     """
 
@@ -55,17 +55,17 @@ class _Windows:
     of: Floats
 
     def take(self, slots: Bools) -> "_Windows":
-        """Some of them."""
+        """Select slots."""
         columns = {name: values[..., slots] for name, values in vars(self).items()}
         return _Windows(**columns)
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What one series says of lifts.
+    """Sufficient statistics of one series for the lifts.
 
     Attributes:
-        windows: Its slots; their `of` has the periods of `value` alone.
+        windows: Its slots; their `of` has the periods of `value` only.
         value: (period,) the series in the windows.
         mean: (slot,) mean value.
         noise: Variance of a period's value around its lift.
@@ -78,18 +78,17 @@ class _Evidence:
 
 
 def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passes: int = PASSES) -> EventLifts | None:
-    """What each event of the panel's calendar adds to demand, as far as its sales show it.
+    """Estimate the lift of each event in the panel's calendar.
 
-    Product-periods with an advertised cut are left out: what a promotion draws is learnt elsewhere. Of a sold-out one
-    counts what is expected beyond its shelf. An event counts where it came twice, or once on LEAST_ROWS
-    product-periods.
+    Product-periods with an advertised cut are left out: the promotion lift is estimated elsewhere. Sold-out ones count
+    with their expected demand. An event needs two occurrences, or one with LEAST_ROWS product-periods.
 
     Args:
-        panel: The history; nothing after its last period is read but the calendar.
-        norms: The products' scales. Lifts in them are where the passes begin.
+        panel: The history; of later periods only the calendar is read.
+        norms: The products' scales; their lifts are the starting point.
         category: (product,) row of the category.
-        ahead: Periods after the history that the lifts are worked out for.
-        passes: Walks over the history, each with the lifts that the one before found.
+        ahead: Periods after the history to compute lifts for.
+        passes: Passes over the history, each starting from the previous one's lifts.
 
     Returns:
         None without a calendar.
@@ -136,7 +135,7 @@ def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passe
 def _sums(panel: Panel, norms: Norms, lifts: EventLifts) -> tuple[Floats, Floats, Ints]:
     """(group, period) units at usual price, the same expected without events, and (period,) product-periods.
 
-    The last group is all products.
+    The last group is all products. Units include the effects of events, expectations do not.
     """
     groups, periods = len(lifts.by_period), len(panel.dates)
     units, expected, rows = np.zeros((groups, periods)), np.zeros((groups, periods)), np.zeros(periods, np.int64)
@@ -146,7 +145,7 @@ def _sums(panel: Panel, norms: Norms, lifts: EventLifts) -> tuple[Floats, Floats
         theirs, own = panel.select(some), norms.take(some)
         past, _ = features.past_features(theirs, norms=own)
         profile = np.take_along_axis(past.profile[:, :-1], weekday[None, 1:, None], axis=2)[:, :, 0]
-        mean = np.exp(past.level[:, :-1] + profile)  # (product, period − 1): what the day before let expect
+        mean = np.exp(past.level[:, :-1] + profile)  # (product, period − 1): expected one period ahead
         sold = features.restated_units(theirs, own)[:, 1:]
         sold = np.where(theirs.censored[:, 1:], demand_above(sold, mean=mean), sold)
         with np.errstate(invalid="ignore"):
@@ -162,11 +161,11 @@ def _sums(panel: Panel, norms: Norms, lifts: EventLifts) -> tuple[Floats, Floats
 
 
 def _series(units: Floats, expected: Floats, ordinary: Bools, *, period: Period) -> tuple[Floats, Bools]:
-    """(group, period) log of units over expected less its mean over ordinary periods near by, and where it is known."""
+    """(group, period) log of units over expected, less its mean over near ordinary periods, and where it is known."""
     known = expected > 0
     value = np.log((units + 0.5) / (expected + 0.5))
     apart = np.abs(np.subtract.outer(np.arange(len(ordinary)), np.flatnonzero(ordinary)))
-    weight = np.where(apart > 0, 0.5 ** (apart / NEAR[period]), 0.0)  # a period says nothing of itself
+    weight = np.where(apart > 0, 0.5 ** (apart / NEAR[period]), 0.0)  # a period is not its own reference
     there = known[:, ordinary].astype(np.float64)  # (group, ordinary)
     total = there @ weight.T
     around = ((there * value[:, ordinary]) @ weight.T) / np.maximum(total, 1e-12)
@@ -174,18 +173,18 @@ def _series(units: Floats, expected: Floats, ordinary: Bools, *, period: Period)
 
 
 def _windows(past: Sequence[Placed], rows: Ints, *, categories: Strings, positions: Ints) -> _Windows:
-    """The slots of which the history shows enough."""
+    """Build the slots that have enough evidence in the history."""
     column = {int(position): number for number, position in enumerate(positions)}
     row = {str(name): number for number, name in enumerate(categories)}
     periods: dict[tuple[int, int, int], list[int]] = {}
     for event, position, at, only in past:
         if rows[at] > 0 and (not only or only in row):
-            group = row[only] if only and len(categories) > 1 else -1  # the only category is all there is
+            group = row[only] if only and len(categories) > 1 else -1  # a single category equals all products
             periods.setdefault((event, position, group), []).append(at)
     found: list[tuple[int, int, int, int, int]] = []
     of: list[Floats] = []
     for (event, position, group), those in periods.items():
-        seen = 1 + int((np.diff(np.sort(those)) > 1).sum())  # periods in a row are one event that lasts
+        seen = 1 + int((np.diff(np.sort(those)) > 1).sum())  # consecutive periods are one occurrence
         if seen > 1 or rows[those].sum() >= LEAST_ROWS:
             found.append((event, column[position], int(np.sign(position)) + 1, group, seen))
             of.append(np.bincount(those, minlength=len(rows)).astype(np.float64))
@@ -203,14 +202,14 @@ def _fit(
     if together is not None:
         at = together.windows.event, together.windows.column
         mean[:, *at], variance[:, *at] = _posterior(together, spreads[together.windows.kind])
-    if shape[0] == 2:  # one category, which is all there is
+    if shape[0] == 2:  # a single category equals all products
         return _as_stored(mean, variance)
-    # Of a category the difference to all is read: a day's weather that all have in common is not in it.
+    # Categories are estimated from their difference to all products, which removes common shocks such as weather.
     apart, both = value[:-1] - value[-1], known[:-1] & known[-1]
     rows = range(len(apart))
     each = [_evidence(apart[row], both[row], ordinary, windows.take(windows.group < 0)) for row in rows]
     differing = _spreads([evidence for evidence in each if evidence is not None])
-    # What concerns one category alone is read from its own sales: it lifts the sales of all as well.
+    # Events of one category are estimated from its own series, since they are in the sum over all products as well.
     alone = [_evidence(value[row], known[row], ordinary, windows.take(windows.group == row)) for row in rows]
     for prior, found in ((differing, each), (spreads + differing, alone)):
         for row, evidence in enumerate(found):
@@ -226,7 +225,7 @@ def _as_stored(mean: Floats, variance: Floats) -> tuple[NDArray[np.float32], NDA
 
 
 def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -> _Evidence | None:
-    """None where the series has too few ordinary periods, or no event."""
+    """Summarise a series; None where it has too few ordinary periods, or no event."""
     calm, inside = known & ordinary, known & (windows.of.sum(axis=1) > 0)
     if calm.sum() < LEAST_ORDINARY or not inside.any():
         return None
@@ -234,7 +233,7 @@ def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -
     windows = windows.take(windows.of.sum(axis=0) > 0)
     count = windows.of.sum(axis=0)
     mean = (windows.of.T @ value[inside]) / count
-    # One year's event is larger than another's: what repetitions differ by is noise of a lift as much as a day's is.
+    # The variance between repetitions of an event is noise of its lift, like that of ordinary periods.
     again = (count > 1) & (np.abs(mean) < CLOSED)
     apart = windows.of[:, again] * (value[inside][:, None] - mean[again])
     pairs = float((count[again] - 1).sum())
@@ -243,7 +242,7 @@ def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -
 
 
 def _spreads(evidence: Sequence[_Evidence]) -> Floats:
-    """(kind,) variance of lifts around 0: Morris's estimate from the means of slots, beside one lift of PRIOR_SD."""
+    """(kind,) variance of lifts around 0: Morris's estimate from the slots' means and one pseudo-lift of PRIOR_SD."""
     kinds = np.concatenate([each.windows.kind for each in evidence]) if evidence else np.zeros(0, np.int64)
     means = np.concatenate([each.mean for each in evidence]) if evidence else np.zeros(0)
     noise = [each.noise / each.windows.of.sum(axis=0) for each in evidence]
@@ -253,17 +252,17 @@ def _spreads(evidence: Sequence[_Evidence]) -> Floats:
         chosen = (kinds == kind) & (np.abs(means) < CLOSED)
         for _ in range(ROUNDS):
             weight = 1.0 / (found[kind] + errors[chosen])
-            told = (weight * (means[chosen] ** 2 - errors[chosen])).sum() + 1.0  # PRIOR_SD² by its own weight
+            told = (weight * (means[chosen] ** 2 - errors[chosen])).sum() + 1.0  # pseudo-observation PRIOR_SD²
             found[kind] = max(told / (weight.sum() + PRIOR_SD**-2), 1e-6)
     return found
 
 
 def _posterior(evidence: _Evidence, prior: Floats) -> tuple[Floats, Floats]:
-    """(slot,) means and variances of lifts that are normal around 0 with (slot,) variances `prior`.
+    """(slot,) posterior means and variances of lifts that are normal around 0 with (slot,) variances `prior`.
 
-    A lift that stands out is no child of that normal: none is moved by more than MOST_SHRUNK standard errors away from
-    what its own periods say (limited translation: Efron and Morris 1972, doi:10.1080/01621459.1972.10481215). Where
-    windows overlap nothing is said by one event's periods alone.
+    Large lifts do not fit that normal, so none is shrunk by more than MOST_SHRUNK standard errors from the mean of its
+    own periods (limited translation: Efron and Morris 1972, doi:10.1080/01621459.1972.10481215). This does not apply
+    to slots that overlap with others, whose periods' mean is not the event's alone.
     """
     of = evidence.windows.of
     covariance = np.linalg.inv(of.T @ of / evidence.noise + np.diag(1.0 / prior))

@@ -1,8 +1,8 @@
-"""Standard errors from few clusters: CR2 sandwich variances and their Satterthwaite degrees of freedom.
+"""Cluster-robust standard errors for few clusters: CR2 sandwich variances with Satterthwaite degrees of freedom.
 
 Bell and McCaffrey (2002), "Bias reduction in standard errors for linear regression with multi-stage samples", Survey
 Methodology 28; as worked out by Imbens and Kolesár (2016), doi:10.1162/REST_a_00552. A cluster enters only through its
-information and its score, both as small as the number of coefficients: its rows are never multiplied out.
+information matrix and score vector, whose size is the number of coefficients.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from scipy import stats
 
 from pricing.arrays import Floats
 
-SATURATED = 1e-9  # share of a cluster's information that no other cluster has: below it its residuals say nothing
-LEVEL = 0.9  # one-sided level at which a t quantile is turned into a normal one: the 80 % intervals in use
+SATURATED = 1e-9  # 1 − leverage of a cluster; below this its residuals carry no information
+LEVEL = 0.9  # one-sided level at which t and normal quantiles are matched (80 % intervals)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What clusters say of the coefficients' errors.
+    """Cluster-robust variances of coefficients.
 
     Attributes:
         variance: (…, p) CR2 variance of each coefficient.
@@ -30,20 +30,20 @@ class Spread:
 
 
 def cluster_spread(information: Floats, score: Floats) -> Spread:
-    """CR2 variances of coefficients that solve Σ score = 0, with independent clusters.
+    """Compute CR2 variances of coefficients that solve Σ score = 0, with independent clusters.
 
     Args:
         information: (…, cluster, p, p) each cluster's share of the information; their sum has an inverse.
         score: (…, cluster, p) each cluster's score at the solution.
     """
-    half = np.linalg.inv(np.linalg.cholesky(information.sum(axis=-3)))  # (…, p, p); half' half is the inverse
+    half = np.linalg.inv(np.linalg.cholesky(information.sum(axis=-3)))  # (…, p, p); half' half = inverse information
     wide = half[..., None, :, :]
     leverage, axes = np.linalg.eigh(wide @ information @ np.swapaxes(wide, -1, -2))  # (…, cluster, p)
     left = np.clip(1.0 - leverage, 0.0, 1.0)
     inverse = np.where(left > SATURATED, 1.0 / np.where(left > SATURATED, left, 1.0), 0.0)
     turned = np.swapaxes(axes, -1, -2) @ (wide @ score[..., None])  # (…, cluster, p, 1)
     adjusted = (axes @ (np.sqrt(inverse)[..., None] * turned))[..., 0]  # (…, cluster, p)
-    # Column j of `half` is the coefficient's direction in the whitened coordinates.
+    # Column j of `half` is coefficient j's direction in whitened coordinates.
     variance = ((adjusted @ half) ** 2).sum(axis=-2)
     along = np.swapaxes(axes, -1, -2) @ wide  # (…, cluster, p, coefficient)
     pull = axes @ ((np.sqrt(inverse) * leverage)[..., None] * along)  # (…, cluster, p, coefficient)
@@ -58,9 +58,9 @@ def cluster_spread(information: Floats, score: Floats) -> Spread:
 
 
 def normal_factor(degrees: Floats) -> Floats:
-    """What widens a standard error with so many degrees of freedom to that of a normal with the same 80 % interval.
+    """(…) factor that widens a standard error to a normal's with the same 80 % interval as t with these degrees.
 
-    Infinite at 0 degrees: nothing was left to tell an error from.
+    Infinite at 0 degrees, where the error cannot be estimated.
     """
     safe = np.maximum(degrees, 1e-3)
     with np.errstate(over="ignore"):

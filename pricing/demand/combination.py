@@ -1,8 +1,8 @@
-"""One level out of three forecasters: the network, the level that is remembered, and boosted trees.
+"""Combine three forecasters of the sales level: the network, the EWMA level and boosted trees.
 
-Which of them is best depends on how long and how regular a history is, and is not known beforehand; a combination is
-rarely far from the best of its parts (Bates and Granger 1969, doi:10.1057/jors.1969.103). How demand answers to price
-and promotion is the same in all three. NumPy only.
+Which is best depends on the length and regularity of the history and is not known beforehand; a combination is rarely
+far from its best part (Bates and Granger 1969, doi:10.1057/jors.1969.103). The response to price and promotion is the
+same in all three. NumPy only.
 """
 
 from dataclasses import dataclass
@@ -13,25 +13,24 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats, Ints
 
 FORECASTERS = ("network", "level", "booster")  # columns of the evaluation frame
-CLASSES = ("low", "mid", "high")  # thirds of the products by volume; after them, those of which it is not known
+CLASSES = ("low", "mid", "high")  # thirds of the products by volume; one more row: unknown volume
 UNKNOWN_VOLUME = len(CLASSES)
-LIMIT = 3.0  # log units that a forecaster may move a level by
-LEAST_NOISE = 0.2  # of the variance beyond counting that a period's own noise has at least, beside the level's error
+LIMIT = 3.0  # log units by which a forecaster may change a level
+LEAST_NOISE = 0.2  # least share of the over-dispersion that is a period's own noise and not the level's error
 
 
 @dataclass(frozen=True)
 class Combination:
-    """What makes one forecast of three.
+    """Weights and corrections that combine the three forecasters.
 
     Attributes:
-        weights: (class, forecaster) of the three volume classes and of products whose volume is not known; they sum to
-            1 in each class.
-        dispersion: (class,) log factor on the negative binomial's size, which holds all that a period may be off by.
-        narrow: (product,) log factor on it that leaves, besides, what the level's own error does not explain.
+        weights: (class, forecaster) of the three volume classes and of products of unknown volume; each row sums to 1.
+        dispersion: (class,) log factor on the negative binomial's size, so that it covers the whole forecast error.
+        narrow: (product,) log factor on the size that adds `dispersion` and removes the level's error (`own_noise`).
         volume: (product,) row of `weights` and `dispersion`.
         booster: (byte,) the trees as text; empty without any.
-        factor: (product, horizon + 1) log units to add to the network's, by steps after the state's date; the first
-            column is that of the second.
+        factor: (product, horizon + 1) log units to add to the network's, by steps after the state's date; column 0
+            repeats column 1.
     """
 
     weights: Floats
@@ -43,21 +42,21 @@ class Combination:
 
 
 def volume_rows(mean_units: Floats) -> NDArray[np.int8]:
-    """(product,) thirds of the products by mean units, as rows of `Combination.weights`; unknown units count as none.
+    """(product,) third of the products by mean units, as a row of `Combination.weights`; NaN counts as 0.
 
-    The thirds are equally large: where equal sales straddle two of them, the order of the products parts them.
+    The thirds are equally large; ties at a boundary are split by the order of the products.
     """
     rank = np.argsort(np.argsort(np.nan_to_num(mean_units), kind="stable"), kind="stable")
     return np.minimum(rank * len(CLASSES) // max(len(mean_units), 1), len(CLASSES) - 1).astype(np.int8)
 
 
 def prior_weights(periods: int, *, context: int, trees: bool = True) -> Floats:
-    """(class, forecaster) what is taken where nothing was scored: equal weights, less for a network that saw little.
+    """(class, forecaster) weights used before any fold is scored: equal, less for the network on a short history.
 
     Args:
-        periods: That the history covers.
-        context: Periods of past that the network reads; one that has never seen so many counts in proportion.
-        trees: Whether there are any; else they weigh nothing.
+        periods: Periods of history.
+        context: Periods of past that the network reads; with a shorter history its weight is reduced in proportion.
+        trees: Whether there are trees; else their weight is 0.
     """
     own = np.ones(len(FORECASTERS))
     own[FORECASTERS.index("network")] = min(periods / context, 1.0)
@@ -66,7 +65,7 @@ def prior_weights(periods: int, *, context: int, trees: bool = True) -> Floats:
 
 
 def network_alone(products: int) -> Combination:
-    """No combination: what versions were before there was one, and what a model without trees or folds may be."""
+    """Return a combination with all weight on the network, as in versions packed before combinations existed."""
     weights = np.zeros((len(CLASSES) + 1, len(FORECASTERS)))
     weights[:, 0] = 1.0
     return Combination(
@@ -80,11 +79,11 @@ def network_alone(products: int) -> Combination:
 
 
 def admit_combination(combination: Combination, rows: Ints) -> Combination:
-    """The combination with new products, of whose volume nothing is known.
+    """Extend the combination by new products of unknown volume.
 
     Args:
-        combination: Of the products known so far.
-        rows: (product,) row of each in it; -1 where it is new.
+        combination: Of the existing products.
+        rows: (product,) row of each in it; -1 for a new one.
     """
     new, at = rows < 0, np.maximum(rows, 0)
     return Combination(
@@ -98,14 +97,14 @@ def admit_combination(combination: Combination, rows: Ints) -> Combination:
 
 
 def own_noise(log_size: Floats, *, dispersion: Floats, level_error: tuple[float, float], step: float) -> Floats:
-    """(product,) log factor on the size that leaves a period's own noise.
+    """(product,) log factor on the size that leaves only a period's own noise.
 
-    Var = m + m²/r holds the error of the level, m² (e^(a² + b² step) − 1), which decisions count apart, since a
+    Var = m + m²/r includes the level's error, m² (e^(a² + b² step) − 1), which decisions treat separately since a
     product's periods share it.
 
     Args:
-        log_size: (product,) of r, as the network says.
-        dispersion: (product,) log factor on it that folds found.
+        log_size: (product,) log of r, from the network.
+        dispersion: (product,) log factor on it, estimated on folds.
         level_error: a and b.
         step: Periods from the state's date.
     """
@@ -116,7 +115,7 @@ def own_noise(log_size: Floats, *, dispersion: Floats, level_error: tuple[float,
 
 
 def bounded(paths: Floats) -> Floats:
-    """Log factors on the level within LIMIT: beyond it a forecaster has run away, as where every row sold out."""
+    """Clip log factors on the level to ±LIMIT: a forecaster may diverge, as where every row sold out."""
     return np.clip(paths, -LIMIT, LIMIT)
 
 

@@ -1,4 +1,4 @@
-"""What the optimiser sees of demand: prices in, a demand distribution out. No network in sight."""
+"""The interface between demand and pricing: candidate prices in, demand distributions out. No network code."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from pricing.arrays import Days, Floats, Ints, Strings
 from pricing.data.lifts import Lift
 
 SOURCES = ("model", "category", "rule", "override")
-DELIVERIES = 4  # equally likely times of the next delivery
+DELIVERIES = 4  # equally likely values of the time to the next delivery
 
 
 @dataclass(frozen=True)
 class Offers:
-    """The circumstances of a batch of requests, as columns of one length.
+    """Demand covariates of a batch of requests, as columns of one length.
 
     Attributes:
         product: (request,) row among the demand's products; -1 when the product is unknown.
         category: (request,) row among the demand's categories; -1 when the category is unknown.
         date: (request,) first day of the period to price, datetime64[D].
-        list_price: (request,) regular price in currency units; the anchor of a product without a history.
+        list_price: (request,) regular price in currency units; reference price of a product without a history.
         comp_price: (request,) the competitor's price; NaN when it is not known.
         is_promo: (request,) 1.0 when the offer is advertised, else 0.0.
         is_holiday: (request,) 1.0 on a holiday, else 0.0.
@@ -43,7 +43,7 @@ class Offers:
         return len(self.product)
 
     def take(self, rows: Ints) -> "Offers":
-        """The requests of some rows, in that order."""
+        """Select requests by row, in that order."""
         columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
         taken: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns.items()}
         return Offers(**taken)
@@ -51,11 +51,11 @@ class Offers:
 
 @dataclass(frozen=True)
 class DemandGrid:
-    """Demand at each candidate price, over the model's own uncertainty.
+    """Demand at each candidate price, given each node of a quadrature over the model's uncertainty.
 
-    The model's uncertainty is a quadrature: `node` numbers possible truths (an elasticity, a level),
-    `weight` their probabilities. Given a node, demand counted in the product's own `unit` is negative
-    binomial: with the mean below, its variance is mean × unit + mean² / size.
+    A node is a possible truth (an elasticity, a level); `weight` has the nodes' probabilities. Given a node, demand
+    counted in the product's own `unit` is negative binomial: with the mean below, its variance is
+    mean × unit + mean² / size.
 
     Attributes:
         first: (request, node, candidate) expected units in the requested period.
@@ -63,9 +63,9 @@ class DemandGrid:
         first_size: (request,) size of the negative binomial of `first`.
         until_size: (request,) size of the negative binomial of `until`.
         weight: (node,) probabilities that sum to 1.
-        source: (request,) index into SOURCES: whether the product's own model or its category answered.
+        source: (request,) index into SOURCES: whether the product's own model or its category was used.
         grade: (request,) index into `grades.GRADES`: how well the elasticity is identified.
-        unit: (request,) what counts as one, in the units of demand and stock; one number for all.
+        unit: (request,) counting unit, in the units of demand and stock; or one number for all.
     """
 
     first: Floats
@@ -79,7 +79,7 @@ class DemandGrid:
 
 
 class Offer(Protocol):
-    """The circumstances of one request, in plain numbers; see `Offers`."""
+    """Demand covariates of one request, as plain numbers; see `Offers`."""
 
     @property
     def product(self) -> int:
@@ -98,7 +98,7 @@ class Offer(Protocol):
 
     @property
     def deliveries(self) -> tuple[int, ...]:
-        """Equally likely values of `periods`, DELIVERIES of them, ascending; empty where it is certain."""
+        """DELIVERIES equally likely values of `periods`, ascending; empty where it is certain."""
         ...
 
     @property
@@ -123,7 +123,7 @@ class Offer(Protocol):
 
 
 class Curve(NamedTuple):
-    """Demand of one request at its candidates: as `DemandGrid`, but its logs.
+    """Log demand of one request at its candidates; see `DemandGrid`.
 
     Attributes:
         until: (node, candidate) log of the units expected until the next delivery.
@@ -132,7 +132,7 @@ class Curve(NamedTuple):
         first_size: Size of the negative binomial of `first`.
         source: Index into SOURCES.
         grade: Index into `grades.GRADES`.
-        unit: What counts as one, in the units of demand and stock.
+        unit: Counting unit, in the units of demand and stock.
     """
 
     until: Floats
@@ -145,7 +145,7 @@ class Curve(NamedTuple):
 
 
 class Single(Protocol):
-    """Demand of one known product at a time, where that is faster than a batch of one."""
+    """Demand of one known product at a time: the single-request fast path."""
 
     @property
     def weight(self) -> Floats:
@@ -153,21 +153,21 @@ class Single(Protocol):
         ...
 
     def curve(self, offer: Offer, prices: Floats) -> Curve | None:
-        """Demand at `prices` (candidate,), ascending, in currency units; None where only `Demand.grid` can say."""
+        """Demand at `prices` (candidate,), ascending, in currency units; None where `Demand.grid` must be used."""
         ...
 
 
 class Demand(Protocol):
-    """Anything that says how much would sell at which price."""
+    """A demand model: how much would sell at which price."""
 
     @property
     def product_ids(self) -> Strings:
-        """(product,) the products it knows, sorted."""
+        """(product,) its products, sorted."""
         ...
 
     @property
     def categories(self) -> Strings:
-        """(category,) the categories it knows, sorted."""
+        """(category,) its categories, sorted."""
         ...
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
@@ -175,12 +175,12 @@ class Demand(Protocol):
         ...
 
     def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
-        """The named events that lift demand of a category (a row, −1 when unknown) in the period that begins on `date`.
+        """Named events that lift demand of a category (a row, −1 when unknown) in the period that begins on `date`.
 
         The largest lift comes first.
         """
         ...
 
     def single(self, *, candidates: int) -> Single | None:
-        """The same demand for requests that come alone, at so many prices each; None where there is no shorter way."""
+        """Return the fast path for single requests at `candidates` prices each; None if there is none."""
         ...

@@ -1,4 +1,4 @@
-"""What is believed of each product's elasticity: shrinkage towards the category, doubt that all share, the limits."""
+"""Posterior elasticities: hierarchical shrinkage to categories and level, shared bias, and plausibility limits."""
 
 from dataclasses import dataclass, replace
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
 
-RAISED = 0.05  # what is added to all estimates to see how much of it each posterior takes
-# How the configured prior variance is split: products around their category, categories around the level; the level
-# has the rest.
+RAISED = 0.05  # shift added to all estimates to measure each posterior's sensitivity to it
+# Split of the configured prior standard deviation: products around their category, categories around the level; the
+# level's variance is the rest.
 BETWEEN, CATEGORIES = 0.6, 0.5
-SPREAD_DOUBT = 0.5  # standard deviation of the log of both spreads, before any estimate
-TAILS = 4.0  # degrees of freedom of the level's prior: a level far from what was believed is rather believed than not
-EDGE_Z = 1.2816  # of the 80 % interval that must end inside the limits
-WILD = 9.0  # squared standard errors beyond which one estimate no longer tells of the spread
+SPREAD_DOUBT = 0.5  # prior standard deviation of the log of both spreads
+TAILS = 4.0  # degrees of freedom of the level's Student t prior, which yields to a level far from it
+EDGE_Z = 1.2816  # normal quantile of the 80 % interval that must lie inside the limits
+WILD = 9.0  # cap on one estimate's squared standardised residual in the likelihood of the spreads
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Shrunk:
         category_mean: (category,) posterior mean of each category's mean.
         category_sd: (category,) spread of a new product of that category: between products and of the mean itself.
         between: Standard deviation of products around their category.
-        mean_sd: (category,) standard deviation of the category's mean alone.
-        at_limit: (product,) whether the estimate or its 80 % interval ends at a limit, where nothing is identified.
-        category_at_limit: (category,) the same of the category's mean.
+        mean_sd: (category,) posterior standard deviation of the category's mean.
+        at_limit: (product,) whether the 80 % interval reaches a limit, so that nothing is identified.
+        category_at_limit: (category,) the same for the category's mean.
     """
 
     mean: Floats
@@ -44,10 +44,10 @@ class Shrunk:
 
 @dataclass(frozen=True)
 class Prior:
-    """What is believed of an elasticity before any price moved: a normal distribution, split into three levels.
+    """Normal prior of an elasticity, its variance split over product, category and common level.
 
-    Standard errors of what is found later are multiplied by `widening`. What ends at one of `limits`, the lowest and
-    the highest elasticity, is no finding.
+    Standard errors of estimates are multiplied by `widening`. An estimate that reaches one of `limits`, the lowest and
+    the highest elasticity, counts as not identified.
     """
 
     mean: float
@@ -57,17 +57,17 @@ class Prior:
 
     @property
     def level_sd(self) -> float:
-        """Standard deviation of the level that all categories share."""
+        """Prior standard deviation of the level that all categories share."""
         return float(self.sd * np.sqrt(1.0 - BETWEEN**2 - CATEGORIES**2))
 
 
 def level_prior(level: float, error: float, *, start: tuple[float, float]) -> tuple[float, float]:
-    """The level that all categories share: what was found and what was believed, by their precisions.
+    """Combine the estimated level of all categories with its prior, weighted by precision.
 
     Args:
-        level: Mean elasticity of all products, as found.
-        error: Its standard error; infinite where nothing was found.
-        start: Mean and standard deviation of what is believed before.
+        level: Estimated mean elasticity of all products.
+        error: Its standard error; infinite without an estimate.
+        start: Mean and standard deviation of the prior.
 
     Returns:
         Posterior mean and standard deviation.
@@ -79,16 +79,16 @@ def level_prior(level: float, error: float, *, start: tuple[float, float]) -> tu
 
 
 def level_start(prior: Prior, *, level: float, error: float) -> tuple[float, float]:
-    """Mean and standard deviation of what is believed of the level, as seen from the level found.
+    """Mean and standard deviation of the normal prior of the level that represents its Student t prior here.
 
-    The belief is Student's t with TAILS degrees of freedom, which gives way to a level far from it (O'Hagan 1979): the
-    normal prior with the weight that one step of iterated least squares gives it (Lange, Little and Taylor 1989,
+    A t prior with TAILS degrees of freedom yields to a level far from it (O'Hagan 1979). It is replaced by a normal
+    with the weight of one step of iteratively reweighted least squares (Lange, Little and Taylor 1989,
     doi:10.2307/2290063), never narrower than configured.
 
     Args:
-        prior: What was believed before.
-        level: Level found.
-        error: Standard deviation of all errors in it; infinite where nothing was found.
+        prior: The configured prior.
+        level: Estimated level.
+        error: Standard deviation of all its errors; infinite without an estimate.
     """
     variance = prior.level_sd**2
     weight = (TAILS + (level - prior.mean) ** 2 / (variance + error**2)) / (TAILS + 1.0)
@@ -96,17 +96,17 @@ def level_start(prior: Prior, *, level: float, error: float) -> tuple[float, flo
 
 
 def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float], sd: float = 1.0) -> Shrunk:
-    """Hierarchical normal model: products around their category, categories around the level.
+    """Empirical-Bayes shrinkage (hierarchical normal model): products around categories, categories around the level.
 
-    Both spreads are averaged over their posterior on a grid (log-normal priors of median about BETWEEN and CATEGORIES
-    times `sd`), so that what is not known of them is in the deviations (Gelman 2006, doi:10.1214/06-BA117A).
+    Both spreads are integrated out on a grid (log-normal priors of median about BETWEEN and CATEGORIES times `sd`), so
+    that their uncertainty is in the posterior deviations (Gelman 2006, doi:10.1214/06-BA117A).
 
     Args:
-        estimate: (product,) elasticities as regressed.
-        error: (product,) their standard errors; infinite where nothing was learnt.
+        estimate: (product,) estimated elasticities.
+        error: (product,) their standard errors; infinite without an estimate.
         category: (product,) row of the category.
         prior: Mean and standard deviation of the level.
-        sd: Configured standard deviation of an elasticity before anything was learnt.
+        sd: Configured prior standard deviation of an elasticity.
     """
     usable = np.isfinite(error)
     noise, value = np.where(usable, error, 1.0) ** 2, np.where(usable, estimate, 0.0)
@@ -115,7 +115,7 @@ def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[floa
         weight = np.where(usable, 1.0 / (noise + between**2), 0.0)
         total: Floats = np.bincount(category, weight).astype(np.float64)
         centre = np.divide(np.bincount(category, weight * value), total, where=total > 0, out=np.zeros(len(total)))
-        # Huber-like: one wild estimate must not make all products strangers to their category.
+        # Capped like a Huber loss: one outlier must not inflate the spread of all products.
         wild = np.minimum(weight * (value - centre[category]) ** 2, WILD)
         within = 0.5 * (np.log(weight[usable]).sum() - wild.sum() - np.log(total[total > 0]).sum())
         for spread, odds in zip(*_grid(CATEGORIES * sd, known=(total > 0).sum() > 2), strict=True):
@@ -151,7 +151,7 @@ class _Given:
 
 
 def _grid(middle: float, *, known: bool) -> tuple[Floats, Floats]:
-    """Spreads and their prior chances; the mean square is the configured one. One point where nothing tells of them."""
+    """Grid of spreads with prior probabilities, whose root mean square is `middle`; one point unless identifiable."""
     if not known:
         return np.asarray([middle]), np.ones(1)
     z = np.linspace(-2.5, 2.5, 9)
@@ -217,20 +217,20 @@ def doubted(
     shared: float,
     start: tuple[float, float],
 ) -> Shrunk:
-    """Takes in errors that all products share: nuisances, confounding, the control.
+    """Account for a bias that all products share, from nuisances, confounding or the control function.
 
-    Such an error B adds to every estimate alike. The prior of the level says how large it may be: the larger B is
-    expected to be, the more of the distance between the level found and the prior is put down to it. Of B a posterior
-    mean holds what it takes of an amount that is added to all estimates; as much is taken off it.
+    Such a bias B shifts every estimate alike. The larger its standard deviation, the more of the distance between the
+    estimated level and its prior is attributed to it. Each posterior mean is corrected by the expected B times its
+    sensitivity to a shift of all estimates, and its deviation is widened accordingly.
 
     Args:
-        shrunk: Posterior that knows of no such error.
-        raised: The same, had every estimate and the level been RAISED higher.
-        level: Level found.
-        error: Its standard error; infinite where nothing was found.
-        own: (product,) standard deviation of the error in each product's estimate; at least `shared`.
-        shared: The same for what rests on the category alone.
-        start: Mean and standard deviation of what was believed of the level before.
+        shrunk: Posterior without such a bias.
+        raised: The same with every estimate and the level shifted by RAISED.
+        level: Estimated level.
+        error: Its standard error; infinite without an estimate.
+        own: (product,) standard deviation of the bias in each product's estimate; at least `shared`.
+        shared: The same for estimates of categories.
+        start: Mean and standard deviation of the level's prior.
     """
     if not np.isfinite(error):
         return shrunk
@@ -253,9 +253,9 @@ def doubted(
 
 
 def within_limits(shrunk: Shrunk, *, category: Ints, prior: Prior) -> Shrunk:
-    """Marks what ends at a limit; a product beyond one gets its category's mean, or the prior where that is no better.
+    """Flag estimates at a limit; a product beyond one gets its category's mean, or the prior if that is at one too.
 
-    An estimate beyond what an elasticity can be says that its history broke the assumptions, not that demand is
+    An estimate beyond the plausible range shows that the history violates the assumptions, not that demand is
     inelastic.
     """
     category_at_limit, category_beyond = _ends(shrunk.category_mean, shrunk.mean_sd, prior.limits)
@@ -276,6 +276,6 @@ def within_limits(shrunk: Shrunk, *, category: Ints, prior: Prior) -> Shrunk:
 
 
 def _ends(mean: Floats, sd: Floats, limits: tuple[float, float]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether the 80 % interval ends at a limit, and whether the mean itself lies there."""
+    """Whether the 80 % interval reaches a limit, and whether the mean itself does."""
     beyond = (mean <= limits[0]) | (mean >= limits[1])
     return beyond | (mean - EDGE_Z * sd < limits[0]) | (mean + EDGE_Z * sd > limits[1]), beyond

@@ -1,11 +1,11 @@
-"""Which price moves are routine and which deliberate: the part of a move that may answer to demand nobody else saw.
+"""Control function for price endogeneity, and falsification tests of the elasticity estimates.
 
-Whoever sets prices answers to demand they see, so a price a little above its expectation tells of demand above its
-own, and a regression takes that for a weak elasticity. Routine moves are small; large ones (clearances, campaigns,
-mistakes) have reasons of their own. With both kinds drawn from normal distributions of mean 0, what a move tells of
-hidden demand is proportional to the move times the chance that it is routine: a control function (Petrin and Train
-2010, doi:10.1509/jmkr.47.1.3) that fades for large moves. Its coefficient is identified by the shape of the
-distribution (heteroskedasticity identifies: Rigobon 2003, doi:10.1162/003465303772815727) and shared by all products.
+Whoever sets prices reacts to demand shocks that the model does not observe, so price residuals correlate with demand
+residuals and the regression is biased towards a weak elasticity. Routine price changes, which react, are small; large
+ones (clearances, campaigns, mistakes) have other reasons. With both drawn from normal distributions of mean 0, the
+expected demand shock given a change is proportional to the change times the probability that it is routine: a
+control function (Petrin and Train 2010, doi:10.1509/jmkr.47.1.3) that vanishes for large changes. Its coefficient is
+identified by heteroskedasticity (Rigobon 2003, doi:10.1162/003465303772815727) and shared by all products.
 """
 
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ SAMPLE = 60_000
 
 @dataclass(frozen=True)
 class Moves:
-    """A mixture of two normal distributions of mean 0 over price residuals, in log units.
+    """Mixture of two normal distributions of mean 0 for price residuals, in log units.
 
     Attributes:
-        routine: Standard deviation of routine moves.
-        deliberate: Standard deviation of deliberate moves, larger.
-        share: Share of deliberate moves.
+        routine: Standard deviation of routine price changes.
+        deliberate: Standard deviation of deliberate ones, larger.
+        share: Share of deliberate price changes.
     """
 
     routine: float
@@ -35,7 +35,7 @@ class Moves:
 
 
 def fit_moves(residual: Floats) -> Moves:
-    """Fits the mixture by expectation–maximisation (Dempster, Laird, Rubin 1977) to (move,) residuals."""
+    """Fit the mixture by expectation–maximisation (Dempster, Laird, Rubin 1977) to (event,) price residuals."""
     move = residual[:: max(len(residual) // SAMPLE, 1)].astype(np.float64)
     if not len(move):
         return Moves(1.0, 1.0, 0.0)
@@ -50,13 +50,13 @@ def fit_moves(residual: Floats) -> Moves:
 
 
 def routine_part(residual: Floats, moves: Moves) -> Floats:
-    """The control: each residual times the chance that it is a routine move; same shape."""
+    """Compute the control function: each residual times the probability that it is routine; same shape."""
     part: Floats = residual * (1.0 - _chance(residual, moves))
     return part
 
 
 def _chance(move: Floats, moves: Moves) -> Floats:
-    """Probability that a move is deliberate."""
+    """Posterior probability that a price change is deliberate."""
     with np.errstate(over="ignore", under="ignore"):
         odds = (
             (1.0 - moves.share)
@@ -70,20 +70,20 @@ def _chance(move: Floats, moves: Moves) -> Floats:
     return chance
 
 
-CHANCE = 0.01  # share of true hypotheses that fail
-BIAS_SD = 0.5  # size of a bias, in units of an elasticity, that is expected before any test
-EXPECTED = frozenset({"promoted"})  # kinds that ought to differ: advertising draws shoppers besides its price
+CHANCE = 0.01  # significance level of the tests
+BIAS_SD = 0.5  # prior standard deviation of a bias, in units of an elasticity
+EXPECTED = frozenset({"promoted"})  # kinds that should differ: advertising has an effect besides the price cut
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure that ought to be 0, in units of an elasticity.
+    """A falsification test: an estimate that should be 0, in units of an elasticity.
 
     Attributes:
-        value: The figure.
-        error: Its standard error; infinite where it is not known.
-        looks: How many figures it was chosen from.
-        share: Of a difference between two kinds of moves, the share of what all moves tell that is the first kind's.
+        value: The estimate.
+        error: Its standard error; infinite where unknown.
+        looks: Number of tests it was chosen from (multiple testing).
+        share: For a difference between two kinds of price changes, the first kind's share of the information.
     """
 
     value: float
@@ -93,7 +93,7 @@ class Check:
 
     @property
     def excess(self) -> float:
-        """Variance that it adds: its square beyond its noise, as far as so noisy a test can tell of a bias at all."""
+        """Variance of a bias implied by the test: square less noise, discounted by the test's power."""
         if not np.isfinite(self.error):
             return 0.0
         telling = 1.0 / (1.0 + (self.error / BIAS_SD) ** 2)
@@ -101,27 +101,27 @@ class Check:
 
     @property
     def misplaced(self) -> float:
-        """Mean square by which an estimate from both kinds lies off, either of them being equally likely the right one.
+        """Mean square error of an estimate from both kinds, if either is equally likely to be the right one.
 
-        The estimate lies between the kinds by their shares of what moves tell.
+        The estimate is the kinds' mean weighted by their information.
         """
         return self.excess * (self.share**2 + (1.0 - self.share) ** 2) / 2.0
 
     def failed(self, *, least: float) -> bool:
-        """Whether it differs from 0 by more than chance would have it in 1 % of cases, and by at least so much."""
+        """Whether it differs from 0 significantly (1 %, Bonferroni over `looks`), and by at least `least`."""
         critical = NormalDist().inv_cdf(1.0 - CHANCE / 2.0 / self.looks)
         return bool(abs(self.value) > max(critical * self.error, least))
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What was tested of a panel's moves.
+    """Falsification tests of a panel's price changes.
 
     Attributes:
-        before: Effect of a move on the window before it: prices follow a demand that forecasts do not.
-        later: Effect of a move on forecasts that have seen it: demand goes on where the price has stopped.
-        dip: What a passing cut takes from the sales after it, per unit sold more while it lasted.
-        kinds: How much more one kind of moves brings than the others, by the name of the kind.
+        before: Effect of a price change on demand before it (lead test): nonzero if prices follow unforecast demand.
+        later: Effect on demand some periods after it, when forecasts know it: nonzero if demand keeps trending.
+        dip: Demand after a temporary cut, relative to the extra units while it lasted (stockpiling).
+        kinds: Difference in elasticity between one kind of price changes and the others, by the kind's name.
     """
 
     before: Check
@@ -131,20 +131,20 @@ class Checks:
 
     @property
     def trend(self) -> Check:
-        """The worse of the tests before and after: both show the same, a demand that moves along with prices."""
+        """The worse of the tests before and after: both detect a demand trend correlated with prices."""
         tests = [Check(test.value, test.error, looks=2) for test in (self.before, self.later)]
         return max(tests, key=_excess)
 
     @property
     def disagreement(self) -> Check:
-        """The largest difference between kinds of moves."""
+        """The largest difference between kinds of price changes."""
         known = [test for name, test in self.kinds.items() if name not in EXPECTED and np.isfinite(test.error)]
         tests = [replace(test, looks=len(known)) for test in known]
         return max(tests, key=_excess, default=SILENT)
 
     @property
     def doubt(self) -> float:
-        """Standard deviation of the error of all elasticities that the tests speak of."""
+        """Standard deviation of the bias of all elasticities implied by the tests."""
         return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.misplaced))
 
 

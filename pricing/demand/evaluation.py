@@ -1,4 +1,4 @@
-"""Where outcomes lie in their forecasts' distributions: one implementation for backtests and for monitoring."""
+"""Probabilistic forecast evaluation: PIT, quantiles, coverage and CRPS, for backtests and monitoring."""
 
 from itertools import pairwise
 
@@ -8,27 +8,27 @@ from scipy import special, stats
 
 from pricing.arrays import Floats
 
-LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is a Poisson distribution to all digits that matter
+LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is numerically a Poisson distribution
 LEAST_MEAN = 1e-6  # units a period
-_SPREAD = 1e-12  # a narrower transform is a point
+_SPREAD = 1e-12  # a narrower PIT interval is a point
 _NODE_STEP, _NODES = 0.3, 56  # of the quadrature in `half_mean_difference`: its relative error is below 1e-6
-_COUNTED = 512  # units on a shelf up to which its score is summed count by count; above, the sum is a smooth integral
-_NO_TAIL = 1e-7  # chance of selling out below which a shelf takes nothing off a score
+_COUNTED = 512  # stock up to which the score is summed count by count; above, the sum is integrated
+_NO_TAIL = 1e-7  # probability of selling out below which the stock does not change the score
 _BREAKS = (-10.0, 8.0, 40.0)  # standard deviations from the mean between which the tail is integrated
 
 
 def probability_transform(
     units: NDArray[np.floating], *, mean: NDArray[np.floating], size: NDArray[np.floating]
 ) -> tuple[Floats, Floats]:
-    """The probability of selling less than what was sold, and of selling at most that.
+    """Probability integral transform (PIT) of count forecasts: P(sales < units) and P(sales ≤ units).
 
-    The two differ by the outcome's own probability. Amounts by weight lie between two counts: each count's probability
-    is spread evenly over the amounts that are nearer to it than to any other, so that both ends are the same there.
-    Nothing sold is no amount: its probability stays whole.
+    The two differ by the outcome's own probability. Amounts sold by weight lie between two counts: each count's
+    probability is spread evenly over the amounts nearest to it, so that both ends coincide there. The probability of 0
+    is not spread.
 
     Args:
-        units: (row,) sold, in what counts as one.
-        mean: (row,) forecast, likewise.
+        units: (row,) units sold, in counting units.
+        mean: (row,) forecast, in counting units.
         size: (row,) of its negative binomial.
 
     Returns:
@@ -44,7 +44,7 @@ def probability_transform(
     between = (sold != count) & (count > 0)
     inside = below + (at - below) * (sold - count + 0.5)
     below, at = np.where(between, inside, below), np.where(between, inside, at)
-    nearly = (sold > 0) & (count == 0)  # more than nothing, and less than half of what counts as one
+    nearly = (sold > 0) & (count == 0)  # more than 0 and less than half a counting unit
     below = np.where(nearly, at, below)
     return np.where(known, below, np.nan), np.where(known, at, np.nan)
 
@@ -52,13 +52,13 @@ def probability_transform(
 def quantile(
     level: float, *, mean: NDArray[np.floating], size: NDArray[np.floating], counted: NDArray[np.bool_]
 ) -> Floats:
-    """The demand that is exceeded with a chance of 1 − `level`, of the distribution of `probability_transform`.
+    """Quantile of demand at probability `level`, of the distribution of `probability_transform`.
 
     Args:
         level: Probability, 0…1.
-        mean: (row,) forecast in what counts as one, above 0.
+        mean: (row,) forecast in counting units, above 0.
         size: (row,) of its negative binomial.
-        counted: (row,) whether units are counts; else what lies between two counts is interpolated.
+        counted: (row,) whether units are counts; else the quantile is interpolated between counts.
 
     Returns:
         (row,) whole where counted.
@@ -71,21 +71,20 @@ def quantile(
 
 
 def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level: float) -> Floats:
-    """How much of each outcome lies inside the central interval of `level`, 0…1.
+    """Share of each outcome's probability inside the central interval of `level`, 0…1 (its mean is the coverage).
 
-    Counts are lumpy: a tenth of the probability rarely ends between two of them, and intervals whose ends count as
-    inside would seem to hold far more than they promise. So the probability transform is spread evenly over each
-    count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation rather
-    than by drawing, so that the figure does not depend on a seed. Where nothing is spread, as at the units of goods
-    by weight, the transform itself is inside or not.
+    For counts, intervals whose ends count as inside would cover far more than `level`. So the PIT is spread evenly over
+    each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation
+    rather than by random draws, so that the figure does not depend on a seed. Where nothing is spread, as for goods
+    sold by weight, the PIT itself is inside or not.
 
     Args:
-        below: (row,) lower end of the transform, from `probability_transform`.
+        below: (row,) lower end of the PIT, from `probability_transform`.
         at: (row,) its upper end.
-        level: Probability that the interval promises, 0…1.
+        level: Nominal coverage of the interval, 0…1.
 
     Returns:
-        (row,) shares; NaN where the transform is.
+        (row,) shares; NaN where the PIT is.
     """
     low, high = (1.0 - level) / 2.0, (1.0 + level) / 2.0
     width = np.asarray(at, np.float64) - below
@@ -98,14 +97,14 @@ def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level
 def ranked_probability(
     units: NDArray[np.floating], *, mean: NDArray[np.floating], size: NDArray[np.floating]
 ) -> Floats:
-    """The continuous ranked probability score of negative binomial forecasts: ∫ (F(z) − 1{z ≥ units})² dz.
+    """Continuous ranked probability score (CRPS) of negative binomial forecasts: ∫ (F(z) − 1{z ≥ units})² dz.
 
     E|X − units| − ½ E|X − X'| (Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation 21), in the closed
-    form for the negative binomial of Wei and Held 2014, doi:10.1007/s11749-014-0380-8. Also right for the units of
-    goods by weight, which lie between two counts. A point forecast's score is its absolute error.
+    form for the negative binomial of Wei and Held 2014, doi:10.1007/s11749-014-0380-8. Also valid for fractional units.
+    A point forecast's CRPS is its absolute error.
 
     Args:
-        units: (row,) sold, 0 or more.
+        units: (row,) units sold, 0 or more.
         mean: (row,) forecast.
         size: (row,) of its negative binomial.
 
@@ -127,11 +126,11 @@ def ranked_probability(
 
 
 def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floating]) -> Floats:
-    """½ E|X − X'| of two independent draws of a negative binomial: (mean / p) ₂F₁(size + 1, ½; 2; −4 (1 − p) / p²).
+    """½ E|X − X'| of two independent negative binomial draws: (mean / p) ₂F₁(size + 1, ½; 2; −4 (1 − p) / p²).
 
-    The hypergeometric series cancels itself out at large sizes, so its integral (Euler's, with sin² θ for the
-    variable, then u = tan θ) is taken: with e = p / (2 − p) it is
-    4 e / π ∫₀^∞ (1 + u²)^(−1 − size) (1 + e² u²)^(size − 1) du. That integrand is positive and even, and with u as a
+    The hypergeometric series suffers from cancellation at large sizes, so its Euler integral is used (substituting
+    sin² θ, then u = tan θ): with e = p / (2 − p) it is
+    4 e / π ∫₀^∞ (1 + u²)^(−1 − size) (1 + e² u²)^(size − 1) du. The integrand is positive and even, and with u a
     hyperbolic sine, scaled by the integrand's width, the trapezoidal rule converges geometrically.
 
     Args:
@@ -157,16 +156,16 @@ def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floatin
 def sales_moments(
     *, mean: NDArray[np.floating], size: NDArray[np.floating], shelf: NDArray[np.floating]
 ) -> tuple[Floats, Floats]:
-    """Mean and variance of what sells, min(D, S), when demand D is negative binomial and S is on the shelf.
+    """Mean and variance of sales min(D, S) for negative binomial demand D and opening stock S.
 
-    With D' and D'' negative binomials of sizes larger by one and two and the same p, and n the least count that empties
-    the shelf, E[D; D < n] = mean · P(D' ≤ n − 2) and E[D (D − 1); D < n] = mean² (1 + 1 / size) · P(D'' ≤ n − 3), since
+    With D' and D'' negative binomials of sizes larger by one and two and the same p, and n the least count that uses up
+    the stock, E[D; D < n] = mean · P(D' ≤ n − 2) and E[D (D − 1); D < n] = mean² (1 + 1 / size) · P(D'' ≤ n − 3), since
     k P(D = k) = mean · P(D' = k − 1).
 
     Args:
         mean: (row,) forecast of demand.
         size: (row,) of its negative binomial.
-        shelf: (row,) units on the shelf, 0 or more; infinite where nothing limits sales.
+        shelf: (row,) opening stock, 0 or more; infinite where sales are not limited.
 
     Returns:
         (row,) units and (row,) squared units; NaN where the forecast is unknown.
@@ -175,7 +174,7 @@ def sales_moments(
     chance = r / (r + centre)
     bound = np.isfinite(shelf)
     stock = np.where(bound, shelf, 0.0).astype(np.float64)
-    least = np.ceil(stock)  # the least count that empties it
+    least = np.ceil(stock)  # the least count that uses it up
     emptied = np.where(least > 0, special.betainc(np.maximum(least, 1.0), r, 1.0 - chance), 1.0)
     first = centre * _at_most(least - 2.0, r + 1.0, chance)
     second = centre**2 * (1.0 + 1.0 / r) * _at_most(least - 3.0, r + 2.0, chance) + first
@@ -193,16 +192,16 @@ def sales_transform(
     size: NDArray[np.floating],
     shelf: NDArray[np.floating],
 ) -> tuple[Floats, Floats]:
-    """`probability_transform` of sales from a shelf: all demand that the shelf could not meet ends at its last unit.
+    """`probability_transform` of sales limited by stock: all demand beyond the stock is sales of the whole stock.
 
-    A day that sold out lies between the probability of selling less and 1. The less likely it was to have anything
-    left, the less it says, and the more `share_inside` draws it towards what the interval promises.
+    The PIT interval of a sold-out day reaches from P(sales < units) to 1. The likelier it was to sell out, the wider
+    the interval, and the closer `share_inside` is to `level` whatever the forecast.
 
     Args:
-        units: (row,) sold.
+        units: (row,) units sold.
         mean: (row,) forecast of demand.
         size: (row,) of its negative binomial.
-        shelf: (row,) units on the shelf; infinite where nothing limits sales.
+        shelf: (row,) opening stock; infinite where sales are not limited.
     """
     below, at = probability_transform(units, mean=mean, size=size)
     return below, np.where((units >= shelf) & ~np.isnan(at), 1.0, at)
@@ -215,16 +214,16 @@ def sales_score(
     size: NDArray[np.floating],
     shelf: NDArray[np.floating],
 ) -> Floats:
-    """The continuous ranked probability score of sales from a shelf, min(D, S), at what was sold.
+    """CRPS of sales limited by stock, min(D, S).
 
-    Beyond the shelf the distribution of sales is 1, and so is the outcome's: the score is that of demand, from
-    `ranked_probability`, less ∫ (1 − F(z))² dz over z ≥ S. A point forecast's score is its absolute error.
+    At and beyond the stock both distribution functions are 1: the score is that of demand, from `ranked_probability`,
+    less ∫ (1 − F(z))² dz over z ≥ S. A point forecast's CRPS is its absolute error.
 
     Args:
-        units: (row,) sold, 0 to `shelf`; a row that sold more is scored as if it had sold all there was.
+        units: (row,) units sold, 0 to `shelf`; a row that sold more is scored as `shelf`.
         mean: (row,) forecast of demand.
         size: (row,) of its negative binomial.
-        shelf: (row,) units on the shelf, 0 or more; infinite where nothing limits sales.
+        shelf: (row,) opening stock, 0 or more; infinite where sales are not limited.
 
     Returns:
         (row,) scores in units, 0 or more, smaller is better; NaN where the forecast is unknown.
@@ -243,7 +242,7 @@ def sales_score(
 
 
 def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
-    """∫ (1 − F)² over z ≥ shelf: the whole of it, mean − ½ E|X − X'|, less a sum over the counts below the shelf."""
+    """∫ (1 − F)² over z ≥ shelf: the full integral, mean − ½ E|X − X'|, less a sum over the counts below the stock."""
     order = np.argsort(-shelf, kind="stable")
     stock, centre, r = shelf[order], mean[order], size[order]
     odds = centre / (r + centre)  # 1 − p
@@ -251,7 +250,7 @@ def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
     at_most, below = mass.copy(), np.zeros_like(mass)
     active = len(stock)
     for count in range(int(np.ceil(stock[0])) if active else 0):
-        active = int(np.searchsorted(-stock, -count, side="left"))  # shelves that hold more than `count`
+        active = int(np.searchsorted(-stock, -count, side="left"))  # rows with more than `count` in stock
         rest = 1.0 - at_most[:active]
         below[:active] += np.minimum(stock[:active] - count, 1.0) * rest * rest
         mass[:active] *= odds[:active] * (count + r[:active]) / (count + 1.0)
@@ -262,9 +261,9 @@ def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
 
 
 def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
-    """The same for shelves of many units, by the midpoint rule backwards: a sum over counts is close to an integral.
+    """The same for large stocks: the sum over counts as an integral (inverse midpoint rule).
 
-    Gauss and Legendre's rule, between `_BREAKS`; below the first one nothing is ever left on the shelf.
+    Gauss–Legendre quadrature between `_BREAKS`; below the first one 1 − F is 1.
     """
     nodes, weights = np.polynomial.legendre.leggauss(48)
     least = np.ceil(shelf)
@@ -277,11 +276,11 @@ def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
         for node, weight in zip(nodes, weights, strict=True):
             total += weight * half * _above(low + half * (1.0 + node), mean, size) ** 2
     slope = _above(least, mean, size) ** 2 - _above(least - 1.0, mean, size) ** 2
-    return np.asarray(total + slope / 24.0)  # the sum's next term (Euler and Maclaurin)
+    return np.asarray(total + slope / 24.0)  # next term of the Euler–Maclaurin expansion
 
 
 def _forecast(mean: NDArray[np.floating], size: NDArray[np.floating]) -> tuple[NDArray[np.bool_], Floats, Floats]:
-    """(row,) whether the forecast is known, and its mean and size within what can be computed."""
+    """(row,) whether the forecast is known, and its mean and size clipped to the computable range."""
     known = np.isfinite(mean) & (size > 0)
     centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0).astype(np.float64)
     return np.asarray(known), centre, np.where(known, np.minimum(size, LARGEST_SIZE), 1.0).astype(np.float64)
@@ -293,5 +292,5 @@ def _at_most(count: Floats, size: Floats, chance: Floats) -> Floats:
 
 
 def _above(count: Floats, mean: Floats, size: Floats) -> Floats:
-    """P(D > count) of a negative binomial, smooth between counts, which are 0 or more."""
+    """P(D > count) of a negative binomial for count ≥ 0, interpolated smoothly between counts."""
     return np.asarray(special.betainc(count + 1.0, size, mean / (size + mean)))

@@ -1,4 +1,4 @@
-"""Which periods of a history speak of prices: after a move, near one, after a cut, in price tests."""
+"""Select the product-periods that identify elasticities: after and near price changes, after cuts, in price tests."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.demand.batches import Table
 
-SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a move
-YOUNG = 14  # rows of a product before its first move that is looked at: its level is a guess until then
-SPELL = 3  # periods after a move that are scored, as long as the new price stands
-PATIENT = 14  # the same of a product that hardly ever moves: each of its moves must say more
-FEW = 10  # moves of a product below which it hardly ever moves
-CUT = 0.03  # log units below the price before that make a cut whose end is looked at
-BACK = 0.01  # log units around that price at which it is over
-LATER = 4  # periods after a move from which on forecasts have seen it
-AFTER = 7  # periods after a cut that are looked at
+SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a price change
+YOUNG = 14  # rows of a product before its first usable price change: until then its level is uncertain
+SPELL = 3  # periods scored from a price change on, as long as the new price holds
+PATIENT = 14  # the same for a product with few price changes: each must yield more data
+FEW = 10  # a product with fewer price changes than this has few
+CUT = 0.03  # least depth of a temporary cut, log units below the price before
+BACK = 0.01  # log units around that price within which the cut is over
+LATER = 4  # periods after a price change from which forecasts include its effect
+AFTER = 7  # periods scored after a cut
 
 
 @dataclass(frozen=True)
 class Events:
-    """Scored periods: (event,) product, cutoff before the move, and periods from the cutoff to the one scored."""
+    """Scored periods: (event,) product, cutoff before the price change, and step from cutoff to scored period."""
 
     product: Ints
     cutoff: Ints
@@ -35,18 +35,18 @@ class Events:
         return len(self.product)
 
     def select(self, rows: Bools) -> "Events":
-        """Some of the events."""
+        """Select events."""
         return Events(self.product[rows], self.cutoff[rows], self.step[rows])
 
 
 def find_moves(table: Table, *, own: Bools | None = None) -> Bools:
-    """(product, period) where a price moved from the period before.
+    """(product, period) True where the price changed from the period before.
 
-    Both periods have a row, and YOUNG rows of the product came before.
+    Both periods must have a row, and at least YOUNG rows of the product come before.
 
     Args:
         table: The panel's table.
-        own: (product, period) prices set by the platform: they answer to its own forecasts and are no moves here.
+        own: (product, period) prices set by the platform; left out, since they depend on its own forecasts.
     """
     price, seen = table.log_price, table.seen > 0
     age = np.cumsum(seen, axis=1)
@@ -57,7 +57,7 @@ def find_moves(table: Table, *, own: Bools | None = None) -> Bools:
 
 
 def after_moves(table: Table, moved: Bools) -> Events:
-    """Every period in which a price moved, and up to SPELL − 1 more while it stood; PATIENT − 1 where moves are few."""
+    """Periods of price changes and up to SPELL − 1 more at the new price; PATIENT − 1 where changes are few."""
     few = moved.sum(axis=1) < FEW
     price, seen = table.log_price, table.seen > 0
     products, periods = seen.shape
@@ -77,12 +77,12 @@ def after_moves(table: Table, moved: Bools) -> Events:
 
 
 def around_moves(table: Table, moved: Bools, *, first: int) -> tuple[Events, Ints]:
-    """Windows of SPELL periods that begin `first` periods after a move, or before it, forecast from the day before.
+    """Windows of SPELL periods that begin `first` periods after (or before) a price change; the cutoff is just before.
 
-    Only where the price stood from that day on: there is no move in the window, though there is one near it.
+    The price must be constant from the price change, or for windows before it from the cutoff, to the window's end.
 
     Returns:
-        The events, and (event,) the period of the move.
+        The events, and (event,) the period of the price change.
     """
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
@@ -98,10 +98,10 @@ def around_moves(table: Table, moved: Bools, *, first: int) -> tuple[Events, Int
 
 
 def after_cuts(table: Table, moved: Bools) -> tuple[Events, Floats, Floats]:
-    """Up to AFTER periods after a passing cut ended, forecast from the day before it began.
+    """Up to AFTER periods after the end of a temporary cut, forecast from the day before it began.
 
     Returns:
-        The events, (event,) depth of the cut in log units, below 0, and (event,) periods that it lasted.
+        The events, (event,) depth of the cut in log units, below 0, and (event,) its length in periods.
     """
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
@@ -126,11 +126,11 @@ def after_cuts(table: Table, moved: Bools) -> tuple[Events, Floats, Floats]:
 
 
 def during_tests(table: Table, tested: Floats) -> Events:
-    """Periods at prices drawn at random, forecast from the day before the draw, at most PATIENT periods earlier.
+    """Periods at randomised prices, forecast from the day before the draw, at most PATIENT periods earlier.
 
     Args:
         table: The panel's table.
-        tested: (product, period) log of the price over what it would have been without the draw; NaN outside tests.
+        tested: (product, period) log of the price over that without the draw; NaN outside price tests.
     """
     drawn = np.isfinite(tested)
     filled = np.where(drawn, tested, np.inf)
@@ -146,5 +146,5 @@ def during_tests(table: Table, tested: Floats) -> Events:
 
 
 def join(parts: list[Events]) -> Events:
-    """All events of several lists, in that order."""
+    """Concatenate events."""
     return Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("product", "cutoff", "step")))

@@ -1,4 +1,4 @@
-"""The folds of walk-forward validation: which periods are trained on, which are scored. Pure dates."""
+"""Folds of walk-forward validation: which periods to train on and which to score. Dates only."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.errors import HistoryError
 
-LEAST: dict[Period, int] = {"day": 28, "week": 8}  # periods below which there is no level to speak of
-SHORTEST: dict[Period, int] = {"day": 7, "week": 2}  # periods that a fold scores at least
-QUARTER = 4  # a fold of a short history scores no more than a quarter of it, and trains on half of it at least
-YEARS = 2  # that a yearly event must be seen in
+LEAST: dict[Period, int] = {"day": 28, "week": 8}  # least periods to estimate a level from
+SHORTEST: dict[Period, int] = {"day": 7, "week": 2}  # least periods that a fold scores
+QUARTER = 4  # of a short history, a fold scores at most a quarter and trains on at least half
+YEARS = 2  # of history needed to estimate yearly events
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Fold:
 
 
 def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[Fold]:
-    """The last `config.folds` folds that fit, oldest first: their cutoffs `config.step` periods apart.
+    """Return the last `config.folds` folds that fit, oldest first, with cutoffs `config.step` periods apart.
 
     Args:
         dates: (period,) of the panel, ascending, evenly spaced.
@@ -54,10 +54,10 @@ def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[F
 
 
 def check_length(periods: int, *, period: Period, gap: int = 0) -> None:
-    """Refuses a history of which nothing can be said.
+    """Refuse a history that is too short for a model.
 
     Raises:
-        HistoryError: It has fewer periods than `LEAST`, those of a gap before what is scored not counted.
+        HistoryError: It has fewer than `LEAST` periods, not counting `gap`.
     """
     need = LEAST[period] + gap
     if periods < need:
@@ -70,19 +70,18 @@ def check_length(periods: int, *, period: Period, gap: int = 0) -> None:
 
 
 def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[DemandConfig, list[str]]:
-    """The configuration with folds that a history has room for, and what such a short one does without.
+    """Shrink the configured folds to fit a short history, and describe the limitations.
 
     Where not all folds fit, the first one trains on as little as half of the history, and each scores at most a
     quarter of it.
 
     Args:
         config: `horizon`, `step`, `gap`, `folds`, `min_history`, all in periods.
-        periods: That the history covers.
+        periods: Periods of history.
         period: The grain.
 
     Returns:
-        The configuration, as it is where all of its folds fit; and sentences, none for a history that is long enough
-        for everything.
+        The configuration, unchanged where all folds fit, and sentences on limitations, none for a long history.
 
     Raises:
         HistoryError: As `check_length`.

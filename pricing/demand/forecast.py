@@ -1,4 +1,4 @@
-"""From states to demand at prices: what every forecast, of a backtest or of a request, is computed by. NumPy only."""
+"""Compute demand at candidate prices from the states, for backtests and requests alike. NumPy only."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -20,37 +20,37 @@ GAP_ROW = 12
 PROFILE_ROW = 15
 
 NODES = 8
-# Equally likely truths: normal quantiles of the elasticity, scaled to variance 1, each with a quantile of the level, a
-# form of the curve and a time of the next delivery. The orders make all four all but uncorrelated.
+# Quadrature with equally likely nodes: normal quantiles of the elasticity, scaled to variance 1, each paired with a
+# quantile of the level, a form of the curve and a time of the next delivery, ordered to be nearly uncorrelated.
 _QUANTILES = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(NODES)])
 ELASTICITY_Z = _QUANTILES / _QUANTILES.std()
 LEVEL_Z = ELASTICITY_Z[[5, 3, 0, 7, 1, 6, 2, 4]]
-# Powers of the price in the log of demand (Box and Cox 1964): 0 is constant elasticity, 1 exponential demand, whose
-# elasticity grows as the price does, as a logit's of a small share. The two forms that the field assumes most often.
+# Box–Cox powers of the price in log demand (Box and Cox 1964): 0 is constant elasticity, 1 exponential demand, whose
+# elasticity is proportional to the price, as in a logit with a small share. The two most common forms.
 FORMS = np.array([0.0, 1.0], np.float32)
 FORM = np.array([0, 0, 1, 1, 1, 1, 0, 0])  # (node,) row of FORMS
 DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.deliveries
 WEIGHT = np.full(NODES, 1.0 / NODES)
-WIDEST = 1.5  # standard deviation of the log elasticity beyond which nothing is known anyway
-POWER_LIMIT = 30.0  # log units; a price no shop would ask must not overflow
-STALE_HORIZONS = 4  # horizons after the state's date beyond which the level grows no less certain
+WIDEST = 1.5  # cap on the standard deviation of the log elasticity
+POWER_LIMIT = 30.0  # log units; keeps absurd prices from overflowing
+STALE_HORIZONS = 4  # horizons after the state's date beyond which the level's uncertainty stops growing
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The date a model stands for, and what its forecasts are computed with.
+    """Date and settings of a model's forecasts.
 
     Attributes:
         weights: The network's.
         period: The grain.
-        start: The last period that the states have read.
-        horizon: The furthest step that the network was trained for; later ones are read as that one.
+        start: The last period encoded in the states.
+        horizon: Largest step that the network was trained for; later steps are clipped to it.
         holidays: (period,) holiday flags from `start` on.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         products: Number of products in the sheet.
-        elasticity_limits: Lowest and highest elasticity that a node may have.
-        lifts: (group, step) log units that named events add from `start` on, a group being a category, the last one
-            unknown; None where nothing was learnt of any event.
+        elasticity_limits: Lowest and highest elasticity of a node.
+        lifts: (group, step) log units that named events add from `start` on; a group is a category, the last one
+            unknown. None without estimated lifts.
         group: (row,) row of `lifts` of each row of the sheet.
     """
 
@@ -68,19 +68,19 @@ class Frame:
 
 @dataclass(frozen=True)
 class Reader(Frame):
-    """A frame with the sheet, and with everything worked out that does not depend on the request.
+    """`Frame` with the product parameters (sheet) and everything precomputed that does not depend on the request.
 
     Attributes:
         sheet: Products, then categories, then the unknown category.
-        own: (row, HIDDEN) what the hidden layer gets from a product: state, category and slow features.
-        days: (step, HIDDEN) what it gets from the calendar, for each period of `holidays`.
+        own: (row, HIDDEN) hidden-layer input from a product: state, category and slow features.
+        days: (step, HIDDEN) hidden-layer input from the calendar, for each period of `holidays`.
         weekday: (step,) column of the profile.
         factor: (row, step) log units that other forecasters add to the network's, by steps after the state's date,
-            up to the horizon; nothing for categories.
-        narrow: (row,) log factor on the size that the network says.
-        answer: (row, node) elasticity of each node, at the price at which the product has lately been sold.
-        shift: (step, node) what the level's uncertainty adds at each node, for each step up to the last that counts.
-        first_day: The last period that the states have read, in days since 1970.
+            up to the horizon; 0 for categories.
+        narrow: (row,) log factor on the network's size.
+        answer: (row, node) elasticity of each node, at the product's recent price.
+        shift: (step, node) log units that the level's uncertainty adds at each node, up to the last step it grows.
+        first_day: `start` in days since 1970.
     """
 
     sheet: Sheet
@@ -95,13 +95,13 @@ class Reader(Frame):
 
 
 def open_reader(sheet: Sheet, frame: Frame, *, factor: Floats, narrow: Floats) -> Reader:
-    """Works out, once for a version, what its forecasts share.
+    """Precompute, once for a version, what its forecasts share.
 
     Args:
-        sheet: What is known of every row.
-        frame: Of the version.
-        factor: (product, step) as `Reader.factor`.
-        narrow: (product,) as `Reader.narrow`.
+        sheet: Parameters of every row.
+        frame: Settings of the version.
+        factor: (product, step) see `Reader.factor`.
+        narrow: (product,) see `Reader.narrow`.
     """
     others = len(sheet.level) - len(factor)
     kernel = frame.weights["from_known/kernel"]
@@ -123,14 +123,14 @@ def open_reader(sheet: Sheet, frame: Frame, *, factor: Floats, narrow: Floats) -
 
 
 def _nodes(elasticity: Floats, spread: Floats, *, limits: tuple[float, float]) -> Floats:
-    """(row, node) elasticities: log-normal around their mean, inside the limits."""
+    """(row, node) elasticities: log-normal with the given mean, clipped to the limits."""
     factor = np.exp(spread[:, None] * ELASTICITY_Z)
     factor /= factor.mean(axis=1, keepdims=True)
     return np.asarray(np.clip(elasticity[:, None] * factor, *limits), dtype=np.float32)
 
 
 def curve_forms(away: Floats) -> Floats:
-    """(…, form, candidate) Box and Cox's transform of price ratios, given by their logs (…, candidate)."""
+    """(…, form, candidate) Box–Cox transform of price ratios, given by their logs (…, candidate)."""
     forms = FORMS[1:, None] * away[..., None, :]
     np.expm1(forms, out=forms)
     forms /= FORMS[1:, None]
@@ -138,7 +138,7 @@ def curve_forms(away: Floats) -> Floats:
 
 
 def _level_shift(frame: Frame) -> Floats:
-    """(step, node) in log units; the mean over the nodes stays."""
+    """(step, node) level deviations in log units; the mean of demand over the nodes is unchanged."""
     step = np.arange(STALE_HORIZONS * frame.horizon + 1)
     level_sd = np.sqrt(frame.level_error[0] ** 2 + frame.level_error[1] ** 2 * step)
     shift = level_sd[:, None] * LEVEL_Z
@@ -146,7 +146,7 @@ def _level_shift(frame: Frame) -> Floats:
 
 
 def sheet_rows(reader: Reader, offers: Offers) -> Ints:
-    """(request,) row in the model's sheet: products first, then categories, last the unknown category."""
+    """(request,) row of the sheet: products first, then categories, last the unknown category."""
     product = offers.product
     if product.min(initial=0) >= 0:
         return product
@@ -155,7 +155,7 @@ def sheet_rows(reader: Reader, offers: Offers) -> Ints:
 
 
 def slopes(reader: Reader, rows: Ints) -> Floats:
-    """(row, node) elasticity at list price of each product and node, on a day that is no weekend."""
+    """(row, node) elasticity at list price of each product and node, on a weekday."""
     sheet = reader.sheet
     with np.errstate(invalid="ignore"):
         away = np.log(sheet.list_price[rows] / sheet.usual_price[rows]) - sheet.recent_price[rows]
@@ -164,16 +164,16 @@ def slopes(reader: Reader, rows: Ints) -> Floats:
 
 
 def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floats) -> tuple[Floats, Floats, Floats]:
-    """Demand at usual price: log units without promotion, the lift of a full draw, log size; (request, ahead).
+    """Demand at usual price: log units without promotion, log lift of a full promotion, log size; (request, ahead).
 
-    Periods ahead run from the requested one to the last before the delivery of the request that waits longest.
+    Periods ahead run from the requested one to the last before the latest delivery among the requests.
 
     Args:
-        reader: What is known.
-        offers: What is asked for.
+        reader: The model's reader.
+        offers: The requests.
         rows: (request,) from `sheet_rows`.
         first: (request,) periods from the state's date to the requested one.
-        usual: (request,) the price at which each product usually sells.
+        usual: (request,) each product's usual price.
     """
     sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
     last = offers.periods if offers.deliveries is None else offers.deliveries[:, -1]
@@ -190,7 +190,7 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
     profile = sheet.profile[rows[:, None], weekday]
     hidden = (reader.own[rows] + request)[:, None] + days
     hidden += profile[..., None] * kernel[PROFILE_ROW]
-    # The request's own word on its holiday replaces the calendar's, for the requested period alone.
+    # The request's holiday flag replaces the calendar's, for the requested period only.
     hidden[:, 0] += (offers.is_holiday - given)[:, None].astype(np.float32) * kernel[HOLIDAY_ROW]
     mean, lift, size = forward.heads(reader.weights, hidden)
     mean += reader.factor[rows[:, None], np.minimum(np.maximum(step, 0), reader.factor.shape[1] - 1)]
@@ -202,7 +202,7 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
 
 
 def event_lifts(lifts: Floats, group: Ints, step: Ints) -> Floats:
-    """(request, ahead) what named events add; 0 beyond the calendar."""
+    """(request, ahead) log units that named events add; 0 beyond the calendar."""
     last = lifts.shape[1] - 1
     if step.min(initial=0) >= 0 and step.max(initial=0) <= last:
         return np.asarray(lifts[group[:, None], step])
@@ -211,19 +211,19 @@ def event_lifts(lifts: Floats, group: Ints, step: Ints) -> Floats:
 
 
 def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
-    """Demand at candidate prices; see `curve.DemandGrid`.
+    """Compute demand at candidate prices; see `curve.DemandGrid`.
 
-    The elasticity's uncertainty turns the curve around the price at which the product has lately been sold, where
-    its level is known best. Until the delivery a price meets weekends for the share of demand that falls on them.
+    The nodes' curves intersect at the product's recent price, where its level is known best. Until the delivery, the
+    weekend elasticity applies to the share of demand on weekends.
     """
-    # What a single price costs is the number of NumPy calls, what a batch costs the number of passes over the grid.
+    # Time is spent on the number of NumPy calls for a single price, on passes over the grid for a batch.
     sheet, rows, first = reader.sheet, sheet_rows(reader, offers), _first_step(reader, offers)
     usual = _anchor(sheet.usual_price[rows], offers)
     base, lift, log_size = outlook(reader, offers, rows, first, usual)
     every, size = np.exp(base), np.exp(log_size)  # (request, ahead)
     plain = every
     waiting = None
-    if len(rows) > 1 or offers.deliveries is not None:  # one alone waits for all the periods that were worked out
+    if len(rows) > 1 or offers.deliveries is not None:  # a single request uses all computed periods
         waiting = np.arange(base.shape[1]) < np.maximum(offers.periods, 1)[:, None]
         now, plain = plain[:, :1], plain * waiting
     else:
@@ -261,7 +261,7 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
             total[drawn, 0] = units.sum(axis=1)
     else:
         total = total[:, :, None]
-    # Sizes add up through the variances: Σ m² / r = M² / R.
+    # Size of the sum, from its variance: Σ m² / r = M² / R.
     sum_of_squares = np.maximum((plain * plain / size).sum(axis=1), 1e-12)
     return DemandGrid(
         first=now[:, None, :] * (effect if of_today is None else of_today),
@@ -276,7 +276,7 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
 
 
 def _effect(power: Floats, shift: Floats) -> Floats:
-    """What price and node make of the units at usual price; changes `power`."""
+    """Factor of price and node on units at usual price; modifies `power`."""
     power += shift
     np.maximum(power, -POWER_LIMIT, out=power)
     np.minimum(power, POWER_LIMIT, out=power)
@@ -284,7 +284,7 @@ def _effect(power: Floats, shift: Floats) -> Floats:
 
 
 def _weekend_shares(reader: Reader, offers: Offers, plain: Floats, total: Floats) -> tuple[Floats, Floats]:
-    """(request,) whether the requested day is on a weekend, and the share of demand until the delivery that is."""
+    """(request,) 1.0 if the requested day is on a weekend, and the share of demand until the delivery on weekends."""
     if reader.period == "week":
         return np.zeros(len(plain), np.float32), np.zeros(len(plain), np.float32)
     days = offers.date.astype("datetime64[D]", copy=False).view(np.int64)
@@ -304,7 +304,7 @@ def _first_step(reader: Reader, offers: Offers) -> Ints:
 
 
 def _calendar_part(frame: Frame, step: Ints) -> tuple[Floats, Ints]:
-    """What the hidden layer gets from the calendar at steps (…), and the column of the profile."""
+    """Hidden-layer input from the calendar at steps (…), and the column of the profile."""
     dates = frame.start + (step * STEP_DAYS[frame.period]).astype("timedelta64[D]")
     window = step[..., None] + np.arange(-1, 3)
     inside = (window >= 0) & (window < len(frame.holidays))

@@ -1,4 +1,4 @@
-"""The network's forward pass in NumPy: what encodes states and serves prices without Keras."""
+"""The network's forward pass in NumPy, for encoding states and serving without Keras."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ LOG_SIZE_LIMITS = (-2.5, 5.0)
 
 
 def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) -> tuple[Floats, tuple[Floats, Floats]]:
-    """Runs the LSTM over every period; one before a product's first row leaves its state as it is.
+    """Run the LSTM over every period; periods before a product's first row leave its state unchanged.
 
     Args:
         weights: Of a trained network, by name.
@@ -44,13 +44,13 @@ def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) ->
 
 
 def blank_state(weights: Weights, series: int) -> tuple[Floats, Floats]:
-    """The LSTM's state before anything was read."""
+    """Return the LSTM's initial (zero) state."""
     units = weights["lstm_cell/recurrent_kernel"].shape[0]
     return np.zeros((series, units), np.float32), np.zeros((series, units), np.float32)
 
 
 def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
-    """The part of the hidden layer that does not depend on the period to come.
+    """Compute the part of the hidden layer that does not depend on the forecast period.
 
     Args:
         weights: Of a trained network, by name.
@@ -67,22 +67,22 @@ def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
 
 
 def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, Floats, Floats]:
-    """The heads.
+    """Compute the output heads.
 
     Args:
         weights: Of a trained network, by name.
         prepared: (…, HIDDEN) from `prepare`, broadcast against `known`.
-        known: (…, known) features of the period to come.
+        known: (…, known) features of the forecast period.
 
     Returns:
-        Log mean over the offset without a promotion's draw, the log units that a full draw adds, and the log of the
-        negative binomial's size, each (…).
+        Log mean over the offset without promotion, log units that a full promotion adds, and log size of the negative
+        binomial, each (…).
     """
     return heads(weights, prepared + known @ weights["from_known/kernel"])
 
 
 def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats, Floats]:
-    """The heads from the hidden layer before its activation, (…, HIDDEN); returns what `respond` returns."""
+    """Compute the heads from the hidden layer before its activation, (…, HIDDEN); returns the same as `respond`."""
     heads = np.maximum(hidden, 0.0) @ weights["heads/kernel"] + weights["heads/bias"]
     lift: Floats = np.logaddexp(0.0, heads[..., 2] - 1.0)
     size: Floats = np.minimum(np.maximum(heads[..., 1] + 1.0, LOG_SIZE_LIMITS[0]), LOG_SIZE_LIMITS[1])

@@ -1,4 +1,4 @@
-"""How well each product's elasticity is identified: from a prior alone to prices drawn at random."""
+"""Grade how well each product's elasticity is identified: by prior only, category, own history or price tests."""
 
 from dataclasses import dataclass
 
@@ -11,28 +11,28 @@ Grades = NDArray[np.int8]
 
 GRADES = ("prior_only", "category", "own_history", "tested")
 PRIOR_ONLY, CATEGORY, OWN_HISTORY, TESTED = range(4)
-IDENTIFIED = 0.5  # share of the prior variance that the data must have removed
-TELLS = 0.1  # share of it below which a product's own moves tell nothing worth lending
-LEAST_CLUSTERS = 4  # fortnights with moves below which a standard error is itself hardly known
+IDENTIFIED = 0.5  # share of the prior variance that the data must remove
+TELLS = 0.1  # share below which a product's own data do not support its category
+LEAST_CLUSTERS = 4  # least fortnights with price changes for a usable standard error
 
-# What speaks against an estimate; bit n of `Evidence.flags` is FLAGS[n].
+# Objections to an estimate; bit n of `Evidence.flags` is FLAGS[n].
 FLAGS = ("few_moves", "trend", "dip_after_cut", "kinds_disagree", "at_limit", "moved_together")
 FEW_MOVES, TREND, DIP_AFTER_CUT, KINDS_DISAGREE, AT_LIMIT, MOVED_TOGETHER = (1 << n for n in range(len(FLAGS)))
-FALSIFIED = TREND | DIP_AFTER_CUT | KINDS_DISAGREE  # tests of what the estimate rests on, which failed
+FALSIFIED = TREND | DIP_AFTER_CUT | KINDS_DISAGREE  # failed tests of the identifying assumptions
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What each product's history offers to learn its elasticity from; one entry a product.
+    """Evidence on each product's elasticity in its history; one entry a product.
 
     Attributes:
-        moves: Price moves in the history that were not the platform's own.
-        clusters: Fortnights in which they lie.
+        moves: Price changes in the history, without the platform's own.
+        clusters: Number of fortnights that contain them.
         prices: Distinct prices ever charged.
         left: Posterior over prior variance.
-        left_own: The same if the product's own moves were all there is: nothing borrowed from its category.
-        left_tested: The same if its price tests were all there is; 1 without any.
-        flags: What speaks against the estimate, as bits named by FLAGS.
+        left_own: The same from the product's own price changes only, without its category.
+        left_tested: The same from its price tests only; 1 without any.
+        flags: Objections to the estimate, as bits named by FLAGS.
     """
 
     moves: Ints
@@ -45,7 +45,7 @@ class Evidence:
 
 
 def blank_evidence(products: int) -> Evidence:
-    """The evidence of products that are not known to have any."""
+    """Return the evidence of products without any."""
     nothing, all_left = np.zeros(products, np.int32), np.ones(products, np.float32)
     return Evidence(nothing, nothing, nothing, all_left, all_left, all_left, nothing)
 
@@ -58,10 +58,10 @@ def flag_names(flags: int) -> tuple[str, ...]:
 def grade_products(evidence: Evidence, *, category_grade: Grades, category: Ints) -> Grades:
     """(product,) grades.
 
-    *tested*: price tests alone removed half of the prior variance. *Own history*: the product's own moves did, from
-    enough fortnights, and the estimate ends at no limit. Else what its category is, if another product of the category
-    tells anything: what a product says itself is no more for being called its category's. Where a test of the
-    assumptions failed, all but *tested* are one grade lower, and *prior only* where no other product tells anything.
+    *tested*: price tests alone removed half of the prior variance. *Own history*: the product's own price changes did,
+    in enough fortnights, and the estimate is at no limit. Else the category's grade, if another product of the category
+    has evidence: a product's own evidence does not count as its category's. Where a test of the identifying assumptions
+    failed, all but *tested* are one grade lower, and *prior only* if no other product has evidence.
 
     Args:
         evidence: Of the products.
@@ -82,11 +82,11 @@ def grade_products(evidence: Evidence, *, category_grade: Grades, category: Ints
 def grade_categories(left: Floats, *, at_limit: NDArray[np.bool_], evidence: Evidence, category: Ints) -> Grades:
     """(category,) *category* where the data removed half of the prior variance of the category's mean, else prior only.
 
-    What all categories have in common may do so as well, so at least one product of its own must tell anything.
+    The common level of all categories may suffice for that, so at least one of its own products must have evidence.
 
     Args:
         left: (category,) posterior over prior variance of the category's mean.
-        at_limit: (category,) whether its mean ends at a limit.
+        at_limit: (category,) whether its mean is at a limit.
         evidence: Of the products.
         category: (product,) row of each product's category.
     """
@@ -95,11 +95,11 @@ def grade_categories(left: Floats, *, at_limit: NDArray[np.bool_], evidence: Evi
 
 
 def _tells(evidence: Evidence) -> NDArray[np.bool_]:
-    """(product,) whether its own moves or price tests tell anything worth lending."""
+    """(product,) whether its own price changes or price tests are evidence for its category."""
     return np.asarray(evidence.left_own <= 1.0 - TELLS)
 
 
 def _others_tell(evidence: Evidence, *, category: Ints) -> NDArray[np.bool_]:
-    """(product,) whether the moves or price tests of another product in its category tell anything."""
+    """(product,) whether another product of its category has evidence."""
     tells = _tells(evidence)
     return np.asarray(np.bincount(category, tells)[category] > tells)

@@ -1,4 +1,8 @@
-"""How elasticities are learnt from endogenous history: two cross-fitted networks, then residual on residual."""
+"""Estimate elasticities from endogenous price history by double machine learning with LSTM nuisance networks.
+
+Partially linear model, estimated by residual-on-residual regression (Robinson 1988) with cross-fitted nuisances
+(Chernozhukov et al. 2018, doi:10.1111/ectj.12097).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,23 +25,23 @@ from pricing.demand.study import Forecast, Known, Study, believe, gather_evidenc
 Progress = Callable[[str], None]
 
 SERIES = 64
-CHUNK = 1000  # products whose states are held at a time
-WEEKEND_LIMIT = 0.5  # relative
-NAMED = 5  # products that a message names
+CHUNK = 1000  # products encoded at a time
+WEEKEND_LIMIT = 0.5  # of the relative change of the elasticity on weekends
+NAMED = 5  # products named in a message
 
 
 @dataclass(frozen=True)
 class Identified:
-    """Elasticities, and the figures that say how they came about.
+    """Estimated elasticities with diagnostics.
 
     Attributes:
-        norms: The products' scales with the elasticities in them.
-        shrunk: Posterior elasticities; their deviations hold every error that is known of.
-        events: Scored periods of price moves.
-        control: Coefficient of the routine part of moves; near 0 it does not say that prices ignored demand.
-        evidence: What each product's history offers.
+        norms: The products' scales, elasticities included.
+        shrunk: Posterior elasticities; their deviations include all estimated errors.
+        events: Number of scored periods of price changes.
+        control: Coefficient of the control function; near 0 is no proof that prices are exogenous.
+        evidence: Evidence in each product's history.
         grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
-        category_grade: (category,) the same of a category's mean.
+        category_grade: (category,) the same for a category's mean.
     """
 
     norms: Norms
@@ -59,26 +63,25 @@ def identify(
     tested: Floats | None = None,
     own: Bools | None = None,
 ) -> Identified:
-    """Elasticities of every product.
+    """Estimate the elasticity of every product.
 
-    1. The price network says which part of each price move could be foreseen from sales, calendar and past prices; cost
-       and stock stay out of it, so that what they do to price is variation to learn from.
-    2. The demand network forecasts the periods of each move from the day before, with the current elasticities in its
-       offset and past sales restated by them.
-    3. Residual on residual, with what routine moves tell of hidden demand as a control (`endogeneity`); then
-       shrinkage.
-    4. Steps 2 and 3 again from there, `config.rounds` times in all.
+    1. The price network predicts price changes from sales, calendar and past prices, cross-fitted over blocks of time.
+       Cost and stock are no inputs, so that price changes caused by them remain as identifying variation.
+    2. The demand network, cross-fitted likewise, forecasts the periods of each price change from the day before, with
+       the current elasticities in its offset and past sales restated by them.
+    3. Residual-on-residual regression with a control function (`endogeneity`), then empirical-Bayes shrinkage.
+    4. Steps 2 and 3 repeat with the new elasticities, `config.rounds` rounds in all.
 
     Args:
         panel: The history.
         norms: The products' scales.
         category: (product,) row of the category.
         config: The demand section.
-        progress: Told in a sentence what is going on.
-        tested: (product, period) log of the price over what it would have been without a random draw; NaN outside price
-            tests. The draws are an instrument: what they say needs no control and overrules what other moves say.
-        own: (product, period) True where the platform itself set the price. Such moves answer to the model's own
-            forecasts and to stock: they are left out.
+        progress: Called with a sentence about each step.
+        tested: (product, period) log of the price over that without a random draw; NaN outside price tests. The draws
+            are an instrument: their estimate needs no control function and corrects that of other price changes.
+        own: (product, period) True where the platform itself set the price. These price changes depend on the model's
+            forecasts and on stock, and are left out.
     """
     say = progress or (lambda _: None)
     prior = Prior(
@@ -103,11 +106,11 @@ def identify(
     study = replace(study, residual=residual)
     for number in range(config.rounds):
         if number:
-            del table  # two of a large panel would not fit the memory
+            del table  # two tables of a large panel may not fit in RAM
             table = build_table(panel, norms=current, category=category)
         mean, size = nuisances.demand_forecast(table, study.everything, attempt=number)
         known = learn(study, table, Forecast(mean, size), norms=current, control=config.control, so_far=known)
-        # Doubt is no reason to forecast with another elasticity than the one found: it enters at the end.
+        # The bias terms widen the final posterior only; forecasts use the estimate without them.
         shrunk = believe(known.undoubted(), category=category, prior=prior)
         stronger = np.clip(current.weekend + known.shift.weekend, -WEEKEND_LIMIT, WEEKEND_LIMIT)
         current = replace(current, elasticity=shrunk.mean.astype(np.float32), weekend=stronger.astype(np.float32))
@@ -140,7 +143,7 @@ def _identified(
 
 
 class Nuisances:
-    """The two nuisance networks, compiled once for panels of one length, trained on some blocks and read on others."""
+    """The demand and price nuisance networks, compiled once and cross-fitted over blocks of time."""
 
     def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig) -> None:
         self._config = config
@@ -159,11 +162,11 @@ class Nuisances:
         self._price = Trainer(replace(shape, known=KNOWN + 1 + KNOWN_PRICES), loss="price", seed=config.seed + 1)
         self._shape = shape
         block = config.block if panel.period == "day" else config.block // 7
-        block = max(min(block, periods // config.nuisance_folds), 1)  # no fold of a short panel without a block
+        block = max(min(block, periods // config.nuisance_folds), 1)  # every fold of a short panel needs a block
         self._fold = (np.arange(periods) // block) % config.nuisance_folds
 
     def price_residual(self, table: Table, events: Events) -> tuple[Floats, float]:
-        """(event,) move of the log price less its out-of-fold expectation, and the foreseen share of its variance."""
+        """(event,) log price change less its out-of-fold prediction, and the predicted share of its variance (R²)."""
         expected, _ = self._cross_fit(table, events, price=True)
         at = events.at
         move = table.log_price[events.product, at] - table.log_price[events.product, events.cutoff]
@@ -172,7 +175,7 @@ class Nuisances:
         return residual, foreseen
 
     def demand_forecast(self, table: Table, events: Events, *, attempt: int = 0) -> tuple[Floats, Floats]:
-        """(event,) expected units at the price charged and size, out of fold; each attempt draws other batches."""
+        """(event,) out-of-fold expected units at the price charged, and size; each attempt samples other batches."""
         log_mean, log_size = self._cross_fit(table, events, price=False, attempt=attempt)
         at = events.at
         log_mean = log_mean + baseline(table, events.product, events.cutoff, events.step)
@@ -208,9 +211,9 @@ class Nuisances:
 
 
 def read_events(weights: Weights, table: Table, events: Events, *, price: bool) -> tuple[Floats, Floats]:
-    """(event,) the network's log mean over the offset, and log size."""
+    """(event,) predict the network's log mean over the offset, and log size."""
     value, size = np.zeros(len(events.product), np.float32), np.zeros(len(events.product), np.float32)
-    for begin in range(0, len(table.category), CHUNK):  # the states of a day of every product would fill the memory
+    for begin in range(0, len(table.category), CHUNK):  # all products' states may not fit in RAM
         some = slice(begin, begin + CHUNK)
         inputs = table.past.inputs[some]
         states, _ = forward.encode(weights, inputs, state=forward.blank_state(weights, len(inputs)))

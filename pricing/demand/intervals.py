@@ -1,4 +1,4 @@
-"""How wide a forecast's intervals are: what is measured on folds that are over, and the quantiles that follow."""
+"""Widen prediction intervals by the errors measured on earlier folds, and compute quantiles and scores."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,24 +16,24 @@ from pricing.demand.evaluation import LEAST_MEAN, quantile, sales_moments, sales
 Found = TypeVar("Found", float, Floats)
 
 QUANTILES = {"q025": 0.025, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q975": 0.975}
-LEVEL_ERROR = (0.10, 0.02)  # until a backtest has measured it
-LEAST_SUMS = 30  # sums below which the level's error is not measured
-PRIOR_FOLDS = 2.0  # folds without overlap that what is taken without any counts for, and all products beside a class
-WEEKLY = 3.5  # days a step from which steps are weeks
-MOST_ROWS = 10_000  # of a class that are scored for what is measured on it
-_NUDGE = 1e-3  # of the log level, by which it is measured how far sales follow demand
-_FACTORS = np.linspace(-1.5, 1.5, 13)  # log factors on the size that are tried
+LEVEL_ERROR = (0.10, 0.02)  # default until measured in a backtest
+LEAST_SUMS = 30  # least sums to measure the level's error
+PRIOR_FOLDS = 2.0  # weight, in non-overlapping folds, of the default, and of all products against a class
+WEEKLY = 3.5  # days a step above which steps are weeks
+MOST_ROWS = 10_000  # of a class used to measure its dispersion
+_NUDGE = 1e-3  # step in log level of the numerical derivative of expected sales
+_FACTORS = np.linspace(-1.5, 1.5, 13)  # candidate log factors on the size
 
 
 @dataclass(frozen=True)
 class Width:
-    """How wide forecasts are beside what the network says of each period's noise.
+    """Corrections of the network's predictive distribution.
 
     Attributes:
-        level_error: Log-level standard deviation one period ahead and its growth with the root of the step. It is
-            the part of the noise that the periods of a product share.
-        dispersion: (class,) log factor on the negative binomial's size, of the three volume classes and of products
-            whose volume is not known. The size holds the level's error, too.
+        level_error: Log-level standard deviation one period ahead and its growth with the root of the step: the error
+            that the periods of a product share.
+        dispersion: (class,) log factor on the negative binomial's size, for the three volume classes and for products
+            of unknown volume. The corrected size includes the level's error.
     """
 
     level_error: tuple[float, float]
@@ -41,16 +41,16 @@ class Width:
 
 
 def default_width() -> Width:
-    """What is taken until a backtest has measured it."""
+    """Return the corrections used until a backtest has measured them."""
     return Width(LEVEL_ERROR, np.zeros(len(CLASSES) + 1))
 
 
 def with_quantiles(frame: pd.DataFrame, width: Width) -> pd.DataFrame:
-    """The frame with what its forecasts say of demand and of sales.
+    """Add quantiles of demand, expected sales, PIT and CRPS to an evaluation frame.
 
-    Demand is negative binomial, counted in each product's own `unit`: `q025` to `q975` are its quantiles. Sales are the
-    demand that the shelf could meet: `expected` is their mean, `pit_low`, `pit_high` and `crps` score them. Where the
-    frame has no `shelf` nothing limits sales. All but the transform are in the units of `actual`.
+    Demand is negative binomial, counted in each product's own `unit`: `q025` to `q975` are its quantiles. Sales are
+    demand limited by `shelf` (unlimited where the frame has none): `expected` is their mean, `pit_low`, `pit_high` and
+    `crps` score them. All but the PIT are in the units of `actual`.
     """
     unit, counted = frame["unit"].to_numpy(np.float64), frame["counted"].to_numpy(np.bool_)
     mean = np.maximum(frame["forecast"].to_numpy(np.float64) / unit, LEAST_MEAN)
@@ -65,9 +65,9 @@ def with_quantiles(frame: pd.DataFrame, width: Width) -> pd.DataFrame:
 
 
 def widened(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Each fold's frame with intervals as wide as what was known at its cutoff says, as a forecaster could have.
+    """Widen each fold's intervals by the errors of earlier folds known at its cutoff, as in real time.
 
-    Where nothing was known yet, as in the first fold, they keep the default width.
+    Without any, as in the first fold, the default width is used.
     """
     return [
         with_quantiles(frame, measure_width(known_before(frames[:number], frame["cutoff"].iloc[0])))
@@ -76,13 +76,13 @@ def widened(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 def known_before(earlier: list[pd.DataFrame], cutoff: np.datetime64) -> list[pd.DataFrame]:
-    """The earlier folds' rows whose outcome is known at a cutoff."""
+    """Select the earlier folds' rows whose outcome is known at a cutoff."""
     known = [frame[frame["date"].to_numpy() <= np.datetime64(cutoff)] for frame in earlier]
     return [frame for frame in known if len(frame)]
 
 
 def measure_width(frames: list[pd.DataFrame]) -> Width:
-    """How far forecasts of folds were off: all in all, and by the part that a product's periods share."""
+    """Estimate dispersion and level error from folds."""
     if not frames:
         return default_width()
     frame = pd.concat(frames, ignore_index=True)
@@ -90,19 +90,18 @@ def measure_width(frames: list[pd.DataFrame]) -> Width:
 
 
 def folds_worth(frame: pd.DataFrame) -> float:
-    """How many folds without overlap an evaluation frame is worth: periods scored, in horizons."""
+    """Number of non-overlapping folds equivalent to an evaluation frame: periods scored over steps per fold."""
     return float(frame["date"].nunique() / (int(frame["step"].max()) - int(frame["step"].min()) + 1))
 
 
 def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
-    """How far a product's level was off, beyond the noise of counts: at once, and growing with the step.
+    """Estimate the log-level error variance beyond count noise, a² + b² × step.
 
-    A week of steps of a product (on weeks a fortnight) are summed, counted in its own unit; the variance of
-    log(actual / forecast) less what the negative binomial explains is a² + b² × step, fitted by least squares without
-    negative parts. Actual and forecast are sales given the shelf. Where the shelf ran out, sales follow the level only
-    in part, or not at all: by ε, their elasticity to it, so that ε² (a² + b² × step) is expected there, and such sums
-    count by ε⁴. Without a shelf ε is 1. Where all steps are in one such sum nothing tells of the growth, and it is
-    taken to be as without folds.
+    A product's forecasts are summed over weeks of steps (fortnights on weekly panels), counted in its own unit; the
+    variance of log(actual / forecast) less the negative binomial's is regressed on the step by least squares, negative
+    parts set to 0. Actual and forecast are sales given the opening stock. With ε the elasticity of expected sales to
+    the level (1 with unlimited stock, less where stock runs out), ε² (a² + b² × step) is expected, so that a sum has
+    weight ε⁴. If all steps fall into one sum, b keeps its default.
 
     Args:
         frame: `actual`, `forecast`, `size`, `unit`, `step`, `date`, `product_id`, `cutoff`, `censored` and, where it is
@@ -124,7 +123,7 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
     sums = groups[["actual", "forecast", "spread", "follows"]].sum()
     sums = sums.assign(rows=groups.size(), step=groups["step"].mean()).reset_index()
-    # The size of a period holds the shared error, too, which n periods' independent noise counts as one nth of.
+    # The size includes the shared error, so count noise of n periods already contains 1/n of it.
     sums = sums[(sums["rows"] > 1) & (sums["forecast"] >= 5.0)]
     if len(sums) < LEAST_SUMS:
         return LEVEL_ERROR
@@ -142,20 +141,20 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
 
 
 def _summed(scored: pd.DataFrame) -> int:
-    """Steps that are summed: a week of days, or a fortnight of weeks."""
+    """Return the number of steps to sum: a week of days, or a fortnight of weeks."""
     days = (scored["date"].to_numpy() - scored["cutoff"].to_numpy()) / np.timedelta64(1, "D")
     weekly = len(scored) > 0 and bool(np.median(days / scored["step"].to_numpy()) > WEEKLY)
     return 2 if weekly else 7
 
 
 def measure_dispersion(frame: pd.DataFrame, *, folds: float) -> Floats:
-    """(class,) log factors on the size with which forecasts of folds would have had the smallest CRPS.
+    """(class,) log factors on the size that minimise the CRPS of the folds' forecasts.
 
-    Those of a class are drawn towards those of all products, and these towards none, as far as folds are few.
+    A class's factor is shrunk towards that of all products, and this towards 0, the more the fewer folds there are.
 
     Args:
         frame: An evaluation frame.
-        folds: What `folds_worth` says of the frame.
+        folds: `folds_worth` of the frame.
     """
     scored = sales_rows(frame.assign(demand=frame["forecast"]))
     everything = drawn(_sharpest(scored, otherwise=0.0), towards=0.0, folds=folds)
@@ -164,18 +163,18 @@ def measure_dispersion(frame: pd.DataFrame, *, folds: float) -> Floats:
 
 
 def drawn(found: Found, *, towards: Found, folds: float) -> Found:
-    """What so many folds found, drawn towards what is taken without them."""
+    """Shrink an estimate from so many folds towards its default."""
     return (folds * found + PRIOR_FOLDS * towards) / (folds + PRIOR_FOLDS)
 
 
 def spread_rows(scored: pd.DataFrame) -> pd.DataFrame:
-    """At most MOST_ROWS of the rows, evenly spaced."""
+    """Select at most MOST_ROWS rows, evenly spaced."""
     count = len(scored)
     return scored.iloc[np.unique(np.linspace(0, count - 1, min(count, MOST_ROWS)).astype(np.int64))]
 
 
 def _sharpest(scored: pd.DataFrame, *, otherwise: float) -> float:
-    """The log factor with the smallest CRPS in total; `otherwise` without rows."""
+    """Return the candidate log factor with the smallest total CRPS; `otherwise` without rows."""
     if scored.empty:
         return otherwise
     some = spread_rows(scored)
@@ -190,6 +189,6 @@ def _sharpest(scored: pd.DataFrame, *, otherwise: float) -> float:
 
 
 def _rows(frame: pd.DataFrame) -> NDArray[np.integer]:
-    """(row,) place of each row's volume class in `Width.dispersion`."""
+    """(row,) index of each row's volume class in `Width.dispersion`."""
     place = {name: number for number, name in enumerate(CLASSES)}
     return frame["volume_class"].map(place).fillna(len(CLASSES)).to_numpy(np.int64)

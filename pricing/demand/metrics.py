@@ -1,4 +1,4 @@
-"""How good a forecast was: WAPE, CRPS, bias, coverage, by product class. Pure arrays and frames."""
+"""Forecast accuracy: WAPE, CRPS, bias and interval coverage, overall and by fold, volume class and step."""
 
 from typing import Any
 
@@ -34,20 +34,19 @@ def coverage(frame: pd.DataFrame, *, level: float) -> float:
 
 
 def volume_class(mean_units: Floats) -> NDArray[np.str_]:
-    """Thirds of the products by mean units: low, mid, high."""
+    """(product,) third of the products by mean units: low, mid or high."""
     return np.asarray(VOLUME_CLASSES)[volume_rows(mean_units)]
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Any]:
-    """The scores of an evaluation frame: of sales given what was on the shelf; see `baselines.sales_rows`.
+    """Score an evaluation frame, on sales given the opening stock; see `baselines.sales_rows`.
 
     Returns:
-        Those of `scores`, `rows` scored, `censored` (rows that sold out), `left_out` (rows not scored),
-        `always_sold_out` (products that sold out in every row: nothing judges their demand), the same scores per fold
-        in `folds` and per volume class in `by_volume`, and `by_step` (a week of steps each). `target` names what is
-        scored; versions from before sold-out rows counted have none. `baseline` says whether the baseline was `naive`,
-        `flat`, `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` which one had the smallest
-        error in the end, known too late.
+        Those of `scores`, `rows` scored, `censored` (sold-out rows), `left_out` (rows not scored), `always_sold_out`
+        (products that sold out in every row: their demand forecasts cannot be judged), the same scores per fold in
+        `folds`, per volume class in `by_volume` and per 7 steps in `by_step`. `target` names what is scored; versions
+        made before sold-out rows were scored have none. `baseline` tells whether the baseline was `naive`, `flat`,
+        `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` are the best in hindsight.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
@@ -80,10 +79,10 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def scores(scored: pd.DataFrame) -> dict[str, float]:
-    """The scores of rows from `baselines.sales_rows`.
+    """Score rows from `baselines.sales_rows`.
 
-    Errors are sums over the sum of actuals. A point forecast's CRPS is its absolute error, so `crps` compares with the
-    baselines' WAPE as it stands.
+    Errors are sums over the sum of actuals. A point forecast's CRPS is its absolute error, so `crps` is directly
+    comparable with the baselines' WAPE.
 
     Returns:
         `wape` (of the median), `wape_mean`, `wape_naive`, `wape_flat`, `wape_direct` (NaN without it),

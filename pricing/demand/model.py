@@ -1,4 +1,4 @@
-"""The demand model that is served: each product's state, elasticity and scale as plain arrays. NumPy only."""
+"""The served demand model: weights, states, elasticities and scales as plain arrays. NumPy only."""
 
 import datetime as dt
 import hashlib
@@ -28,8 +28,8 @@ from pricing.demand.single import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
 from pricing.errors import HistoryError, VersionError
 
-NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # periods ahead at which the level's error leaves the noise
-FORMER_LIMITS = (-20.0, -0.2)  # of versions that do not name theirs
+NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
+FORMER_LIMITS = (-20.0, -0.2)  # of versions packed before limits were stored
 
 ARRAYS = (
     "product_ids",
@@ -51,7 +51,7 @@ ARRAYS = (
 
 @dataclass(frozen=True)
 class DemandModel:
-    """Demand of every product as of a date, as a function of price.
+    """Demand of every product as a function of price, as of a date.
 
     Attributes:
         product_ids: (product,) sorted.
@@ -59,19 +59,19 @@ class DemandModel:
         category: (product,) row of each product's category; one past the end where it is unknown.
         period: The grain.
         horizon: Periods after the state's date up to which the state is not stale.
-        own_periods: Periods with a row that take a product out of its category's tier.
+        own_periods: Periods with a row from which a product counts as `source: model` and not `category`.
         weights: The network's.
         norms: (product,) scales, elasticities among them.
-        counted: (product,) whether it is sold by the piece; else by weight, and its units are no counts.
+        counted: (product,) whether it is sold by the piece; else by weight, and its units are not counts.
         elasticity_sd: (product,) posterior standard deviations.
         grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
-        evidence: What each product's history offered to learn it from, and what speaks against it.
-        list_price: (product,) the panel's last list price, to which a promotion's cut is measured.
-        priors: What categories say.
+        evidence: Evidence behind each elasticity, and objections to it.
+        list_price: (product,) the panel's last list price, from which a promotion's cut is measured.
+        priors: Parameters of products without history, by category.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         holidays: (period,) holiday flags from the state's date on.
-        elasticity_limits: Lowest and highest elasticity that counts as a finding.
-        combination: What other forecasters make of the network's level.
+        elasticity_limits: Lowest and highest plausible elasticity.
+        combination: Combination of the forecasters.
         encoded: States.
     """
 
@@ -97,7 +97,7 @@ class DemandModel:
 
     @property
     def state_date(self) -> dt.date:
-        """The last period that the states have read."""
+        """Date of the last period encoded in the states."""
         return self.encoded.tail.dates[-1].astype(dt.date)  # type: ignore[no-any-return]
 
     @cached_property
@@ -122,18 +122,18 @@ class DemandModel:
         return open_reader(sheet, frame, factor=np.asarray(factor, np.float32), narrow=np.asarray(narrow, np.float32))
 
     def levels(self) -> Levels:
-        """What its forecasters say; see `paths.level_paths`."""
+        """Compute the forecasters' levels; see `paths.level_paths`."""
         return level_paths(
             self._reader, encoded=self.encoded, norms=self.norms, category=self.category, combination=self.combination
         )
 
     def combined(self, levels: Levels, *, weights: Floats, dispersion: Floats) -> "DemandModel":
-        """The model with other weights of its forecasters, and another noise.
+        """Return the model with other combination weights and dispersion.
 
         Args:
-            levels: What they say.
-            weights: (class, forecaster) as `Combination` has them.
-            dispersion: (class,) likewise.
+            levels: The forecasters' levels.
+            weights: (class, forecaster) as in `Combination`.
+            dispersion: (class,) as in `Combination`.
         """
         volume = self.combination.volume
         combination = replace(
@@ -156,21 +156,21 @@ class DemandModel:
         return self.norms.lifts.rows(self._dates_ahead(self.encoded.tail.dates[-1]))
 
     def _dates_ahead(self, start: np.datetime64) -> NDArray[np.datetime64]:
-        """The periods of `holidays` for states as of `start`."""
+        """Dates of `holidays` for states as of `start`."""
         return start + np.arange(len(self.holidays)) * np.timedelta64(STEP_DAYS[self.period], "D")
 
     def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
-        """The named events that lift demand of a category in a period, by `date`, its first day; see `curve.Demand`."""
+        """Lifts of a category by named events in the period that begins on `date`; see `curve.Demand.events_on`."""
         lifts = self.norms.lifts
         row = category if category >= 0 else len(self.categories)
         return [] if lifts is None else lifts.on(np.datetime64(date), row=row, period=self.period)
 
     def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
-        """Demand at candidate prices; see `curve.DemandGrid`."""
+        """Compute demand at candidate prices; see `curve.DemandGrid`."""
         return forecast.grid(self._reader, offers, prices)
 
     def single(self, *, candidates: int) -> SingleDemand:
-        """The same for requests that come alone; see `curve.Demand.single`."""
+        """Return the fast path for single requests; see `curve.Demand.single`."""
         return SingleDemand(self._reader, candidates=candidates)
 
     def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
@@ -185,11 +185,11 @@ class DemandModel:
         return slopes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
 
     def own(self) -> NDArray[np.bool_]:
-        """(product,) whether it has history enough to speak for itself and not for its category."""
+        """(product,) whether its own history is long enough not to fall back on its category."""
         return speaks_for_itself(self.encoded.state.memory, periods=self.own_periods, period=self.period)
 
     def weights_hash(self) -> str:
-        """SHA-256 of the network's weights; a refreshed model has the hash of the one it came from."""
+        """SHA-256 of the network's weights; refreshing does not change it."""
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             digest.update(name.encode())
@@ -197,15 +197,15 @@ class DemandModel:
         return digest.hexdigest()
 
     def refresh(self, panel: Panel, *, rebuild: bool = False) -> "DemandModel":
-        """The same weights with states as of the panel's last date; products it did not know are added.
+        """Update the states to the panel's last date with the same weights; new products are added.
 
         Args:
-            panel: The whole history or only its new rows; rows since the checkpoint replace what was read then.
-            rebuild: Encodes the panel, which must then be the whole history, from scratch.
+            panel: The whole history or only its new rows; rows since the checkpoint replace those encoded before.
+            rebuild: Encode the panel, which must then be the whole history, from scratch.
 
         Raises:
-            HistoryError: The panel ends before the state, leaves a gap after it, or rewrites the past before the
-                checkpoint; or it is not the whole history and `rebuild` is asked for.
+            HistoryError: The panel ends before the state, leaves a gap after it, or changes the past before the
+                checkpoint; or it is not the whole history although `rebuild` is set.
         """
         if panel.period != self.period:
             raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
@@ -230,23 +230,23 @@ class DemandModel:
         return carried.with_levels()
 
     def with_levels(self) -> "DemandModel":
-        """The model with the forecasters' levels as of its states and its calendar, in their weights."""
+        """Recompute the forecasters' levels from the states and the calendar, with the same combination weights."""
         mix = self.combination
         if not (mix.weights[:, 1:] > 0).any():
             return self
         return self.combined(self.levels(), weights=mix.weights, dispersion=mix.dispersion)
 
     def with_holidays(self, flags: Floats) -> "DemandModel":
-        """The model with other flags (period,) of the periods after its state's date.
+        """Return the model with other holiday flags (period,) after its state's date.
 
-        The forecasters' levels, which see two periods beyond the horizon, are worked out anew where those change.
+        The forecasters' levels depend on flags up to two periods beyond the horizon and are recomputed if needed.
         """
         moved = replace(self, holidays=np.concatenate([self.holidays[:1], flags]).astype(np.float32))
         seen = slice(self.horizon + 3)
         return moved if np.array_equal(moved.holidays[seen], self.holidays[seen]) else moved.with_levels()
 
     def factor_of(self, rows: Ints, state: State) -> Floats:
-        """(row, step) what `combination.factor` of products `rows` is with other states of theirs."""
+        """(row, step) `combination.factor` of products `rows`, recomputed with other states."""
         evidence = Evidence(**{name: values[rows] for name, values in vars(self.evidence).items()})
         encoded = self.encoded
         some = replace(
@@ -267,10 +267,10 @@ class DemandModel:
         return some.with_levels().combination.factor
 
     def _check_whole(self, panel: Panel) -> None:
-        """Refuses to encode from scratch what is not the whole history.
+        """Refuse to encode from scratch a panel that is not the whole history.
 
         Raises:
-            HistoryError: The panel begins after the first row that was read.
+            HistoryError: The panel begins after the first encoded row.
         """
         days = np.timedelta64(STEP_DAYS[self.period], "D")
         oldest = int(self.encoded.state.memory.age.max(initial=0.0))
@@ -282,11 +282,11 @@ class DemandModel:
             )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything but a few numbers, as named arrays without objects; `meta` has the numbers."""
+        """Return everything but the scalars of `meta`, as named arrays without objects."""
         return flatten({name: getattr(self, name) for name in ARRAYS})
 
     def meta(self) -> dict[str, Any]:
-        """What `to_arrays` leaves out, as JSON."""
+        """Return the scalars that `to_arrays` leaves out, ready for JSON."""
         tail = self.encoded.tail
         return {
             "period": self.period,
@@ -299,7 +299,7 @@ class DemandModel:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "DemandModel":
-        """Reads what `to_arrays` and `meta` wrote; the arrays may be memory-mapped and are never written to.
+        """Rebuild the model from `to_arrays` and `meta`; the arrays may be memory-mapped and are not modified.
 
         Raises:
             VersionError: An array or a number is missing.
@@ -336,7 +336,7 @@ class DemandModel:
 
 
 def _with_calendar(model: DemandModel, panel: Panel) -> DemandModel:
-    """The model with the events of the days to come as the panel knows them, or else as it knew them itself."""
+    """Update the calendar of future events from the panel; kept where the panel has none."""
     if model.norms.lifts is None:
         return model
     ahead = model._dates_ahead(panel.dates[-1])
@@ -347,7 +347,7 @@ def _with_calendar(model: DemandModel, panel: Panel) -> DemandModel:
 
 
 def admit(model: DemandModel, panel: Panel) -> DemandModel:
-    """The model with blank states for the panel's products that it does not know, priced by their category."""
+    """Add the panel's new products, with blank states and their category's parameters."""
     known = np.isin(panel.product_ids, model.product_ids)
     if known.all():
         return model
@@ -359,7 +359,7 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
     category = np.where(model.categories[place] == new.categories, place, len(model.categories))
     price = np.where(new.present, new.price, np.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a product without any row has no usual price yet
+        warnings.simplefilter("ignore", RuntimeWarning)  # a product without a row has no usual price
         usual = np.nanmedian(price, axis=1)
     added = {
         "usual_price": usual,
@@ -401,19 +401,18 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
 
 
 def _evidence(arrays: dict[str, Any], products: int) -> Evidence:
-    # Versions packed before evidence was kept have none to show.
+    # Versions packed before evidence was stored have none.
     return Evidence(**vars(blank_evidence(products)) | arrays)
 
 
 def _combination(arrays: dict[str, Any], products: int) -> Combination:
-    # Versions packed before there were others forecast by the network alone; `lift` is what trees of some read.
+    # Versions packed before combinations existed use the network only; `lift` is stored by some and no longer used.
     own = {name: values for name, values in arrays.items() if name != "lift"}
     return Combination(**own) if own else network_alone(products)
 
 
 def _norms(arrays: dict[str, Any]) -> Norms:
-    # Versions packed before units had a size count in ones, those before events were named have no lifts,
-    # those before promotions were kept out of levels restate nothing by them.
+    # Defaults for versions packed before these existed: unit size 1, no lifts, and no restating by promotions.
     lifts = below(arrays, "lifts")
     own = {name: values for name, values in arrays.items() if not name.startswith("lifts/")}
     products = len(arrays["prior_level"])
@@ -422,9 +421,9 @@ def _norms(arrays: dict[str, Any]) -> Norms:
 
 
 def _priors(arrays: dict[str, Any]) -> Priors:
-    # Versions packed before elasticities were graded know nothing of how well theirs are identified.
+    # Versions packed before elasticities were graded get the lowest grade.
     grade = np.full(len(arrays["elasticity"]), PRIOR_ONLY, np.int8)
-    ones = np.ones(len(arrays["level"]))  # and those from before units had a size count in ones
+    ones = np.ones(len(arrays["level"]))  # and those before units had a size: 1
     former: dict[str, Any] = {"grade": grade, "unit": ones, "counted": ones.astype(np.bool_)}
     return Priors(**former | arrays)
 

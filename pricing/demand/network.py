@@ -1,7 +1,7 @@
-"""The demand and price networks: the only place that knows Keras. A global LSTM trained by forking sequences.
+"""The demand and price networks: a global LSTM trained by forking sequences. The only module using Keras.
 
 Wen, Torkkola, Narayanaswamy, Madeka (2017), "A Multi-Horizon Quantile Recurrent Forecaster", arXiv:1711.11053: one pass
-of the encoder over a series, forecasts from every cutoff on the way at once.
+of the encoder over a series yields forecasts from every cutoff at once.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded: a missing GPU is no error
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded: hides its message about a missing GPU
 
 import keras
 from keras import ops
@@ -31,25 +31,25 @@ Tensor = Any  # a backend tensor; Keras has no type for it
 
 HIDDEN = 32
 EMBEDDING = 4
-NO_DRAW = -20.0  # of the head, whose softplus is the lift
-SEEN = 4.0  # times what was sold out: a mean from which demand is hardly ever less than that
+NO_DRAW = -20.0  # bias of the lift head that makes its softplus 0
+SEEN = 4.0  # times the units sold out: means beyond it get no gradient from a sold-out row
 RIDGE = 1e-4  # weight of the squared log mean over the level and offset in the loss
-_FAR = 1.0  # standard deviations from which on the tail is taken as geometric: slopes of the two differ least there
+_FAR = 1.0  # z-score at which the tail switches to a geometric series: slopes of the two differ least there
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's data; L periods of past, N cutoffs (the last N periods), M steps after each.
+    """Data of one training step; L periods of past, N cutoffs (the last N periods), M steps after each.
 
     Attributes:
         past: (series, L, PAST) inputs of the encoder.
-        known: (series, N, M, known) what is known of each period to come.
-        draw: (series, N, M) fraction of a promotion's draw.
+        known: (series, N, M, known) known covariates of each target period.
+        draw: (series, N, M) fraction of a promotion's full effect.
         category: (series,) row of the category's embedding.
         actual: (series, N, M) units sold, or the log price ratio for a price network.
-        offset: (series, N, M) log units expected before the network speaks.
+        offset: (series, N, M) log units expected without the network.
         censored: (series, N, M) 1.0 where the stock ran out.
-        weight: (series, N, M) weight in the loss; 0 where there is nothing to learn.
+        weight: (series, N, M) weight in the loss; 0 excludes a target.
     """
 
     past: Floats
@@ -64,7 +64,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network's tensors look like: periods of past, cutoffs, steps, features, categories, units."""
+    """Dimensions of a network: periods of past, cutoffs, steps, past and known features, categories, LSTM units."""
 
     length: int
     cutoffs: int
@@ -76,11 +76,11 @@ class Shape:
 
 
 def build_network(shape: Shape) -> keras.Model:
-    """The network, uncompiled: (past, known, draw, category) → (series, N, M, 2).
+    """Build the network, uncompiled: (past, known, draw, category) → (series, N, M, 2).
 
     Its two outputs are the log of the mean over the offset and the log of the negative binomial's size. Price enters
-    only through the offset and the draw, and the draw's effect is positive by construction, so that demand can only
-    fall in price.
+    only through the offset and the draw, whose effect is positive by construction, so that demand can only fall in
+    price.
     """
     past = keras.Input((shape.length, shape.past), name="past")
     known = keras.Input((shape.cutoffs, shape.steps, shape.known), name="known")
@@ -93,7 +93,7 @@ def build_network(shape: Shape) -> keras.Model:
     embedding = keras.layers.Embedding(shape.categories + 1, EMBEDDING, name="category_embedding")(category)
     hidden = hidden + keras.layers.Dense(HIDDEN, use_bias=False, name="from_category")(embedding)[:, None, None]
     hidden = keras.layers.Activation("relu", name="hidden")(hidden)
-    # Zero weights at the start: the first forecast is the level itself, which is a good one.
+    # Zero initial weights: training starts from the level itself, a good forecast.
     heads = keras.layers.Dense(
         3, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.0), name="heads"
     )(hidden)
@@ -103,14 +103,14 @@ def build_network(shape: Shape) -> keras.Model:
 
 
 def demand_loss(target: Tensor, output: Tensor) -> Tensor:
-    """Negative log likelihood of the negative binomial, weighted; censored where the stock ran out.
+    """Weighted negative log likelihood of the negative binomial, right-censored where the stock ran out.
 
-    `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known. Of a
-    single unit its probability is exact; of more it is that of a gamma variable with the same mean and variance, by
-    Wilson and Hilferty (1931), and from a standard deviation above the mean on the probability of just that much times
-    a geometric series of the odds of one more, so that a forecast far too low learns from what sold out as well. It
-    teaches nothing beyond SEEN times the stock. Where every row sold out, nothing else would bound a forecast but
-    RIDGE, which draws it to the level so weakly that any other row overrules it.
+    `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known. For a
+    single unit the survival probability is exact; for more it is that of a gamma variable with the same mean and
+    variance (Wilson and Hilferty 1931), and from a standard deviation above the mean P(demand = actual) times a
+    geometric series in the odds of one more unit, so that much too low forecasts keep a gradient. Means beyond SEEN
+    times the stock get none. Where every row sold out, only RIDGE bounds a forecast; it shrinks it to the level, so
+    weakly that any uncensored row dominates.
     """
     actual, offset, censored, weight = (target[..., i] for i in range(4))
     log_mean = ops.clip(output[..., 0] + offset, -9.0, 14.0)
@@ -147,7 +147,7 @@ def price_loss(target: Tensor, output: Tensor) -> Tensor:
 
 
 class Trainer:
-    """One compiled network that is trained again and again from given weights: tracing is paid once."""
+    """A compiled network that can be trained repeatedly from given weights, without tracing the graph again."""
 
     def __init__(self, shape: Shape, *, loss: str, seed: int) -> None:
         self.shape = shape
@@ -162,10 +162,10 @@ class Trainer:
         start: Weights | None = None,
         progress: Progress | None = None,
     ) -> Weights:
-        """Trains for `steps` batches from `start` (blank when absent), the rate falling along a cosine to 2 %.
+        """Train for `steps` batches from `start` (initial weights when absent); cosine learning rate decay to 2 %.
 
         Raises:
-            TrainingError: The loss stopped being a number.
+            TrainingError: The loss is not finite.
         """
         self.network.set_weights(self._blank if start is None else _listed(self.network, start))
         for variable in self._optimizer.variables:
@@ -187,7 +187,7 @@ class Trainer:
 
 @lru_cache(maxsize=6)
 def _compiled(shape: Shape, loss: str, seed: int) -> tuple[keras.Model, keras.optimizers.Optimizer, list[Floats]]:
-    """A network, its optimizer and its blank weights, which every `fit` starts from: a process traces each once."""
+    """Return a network, its optimizer and its initial weights; cached so that a process traces each shape once."""
     keras.utils.set_random_seed(seed)
     network = build_network(shape)
     optimizer = keras.optimizers.Adam(learning_rate=1e-3, clipnorm=1.0)
@@ -196,7 +196,7 @@ def _compiled(shape: Shape, loss: str, seed: int) -> tuple[keras.Model, keras.op
 
 
 def named_weights(network: keras.Model) -> Weights:
-    """The network's weights by layer and variable, such as "lstm/kernel"."""
+    """Return the network's weights by layer and variable, such as "lstm/kernel"."""
     return {
         variable.path.split("/", 1)[-1] if variable.path.count("/") > 1 else variable.path: np.asarray(value)
         for variable, value in zip(network.weights, network.get_weights(), strict=True)
@@ -204,14 +204,14 @@ def named_weights(network: keras.Model) -> Weights:
 
 
 def without_draw(weights: Weights) -> Weights:
-    """The weights of a network that saw no promotion: what one draws was never learnt, so none draws anything."""
+    """Disable the promotion lift, in a network trained without promotions."""
     kernel, bias = weights["heads/kernel"].copy(), weights["heads/bias"].copy()
     kernel[:, 2], bias[2] = 0.0, NO_DRAW
     return weights | {"heads/kernel": kernel, "heads/bias": bias}
 
 
 def with_draw(weights: Weights) -> Weights:
-    """The weights with the draw ready to be learnt, where `without_draw` put it out of reach of any training."""
+    """Make the promotion lift trainable again after `without_draw`."""
     if weights["heads/bias"][2] > NO_DRAW / 2:
         return weights
     bias = weights["heads/bias"].copy()

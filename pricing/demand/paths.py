@@ -1,4 +1,4 @@
-"""The level of every product over the horizon, by each forecaster: what `combination` weighs."""
+"""Compute each forecaster's level of every product over the horizon, the inputs of `combination`."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,18 +15,18 @@ from pricing.demand.curve import Offers
 from pricing.demand.forecast import Reader
 from pricing.demand.state import Encoded
 
-CHUNK = 5000  # products read at a time
-FIRST: dict[Period, int] = {"day": 7, "week": 2}  # periods ahead that a promotion's lift and the noise are taken from
+CHUNK = 5000  # products computed at a time
+FIRST: dict[Period, int] = {"day": 7, "week": 2}  # first periods ahead, over which promotion lift and size are averaged
 
 
 class Levels(NamedTuple):
-    """What a model's forecasters say of its products.
+    """Forecasts of a model's forecasters.
 
     Attributes:
         paths: (forecaster, product, horizon) log factor on level and profile, in the order of
             `combination.FORECASTERS`.
-        lift: (product,) log units that a promotion draws fully in the first periods.
-        log_size: (product,) of the negative binomial of a period then.
+        lift: (product,) log units of a full promotion in the first periods.
+        log_size: (product,) log size of the negative binomial in the first periods.
     """
 
     paths: Floats
@@ -35,13 +35,13 @@ class Levels(NamedTuple):
 
 
 def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Ints, combination: Combination) -> Levels:
-    """Each forecaster's level, under the circumstances that are known when the states end.
+    """Compute each forecaster's level under the covariates known at the states' date.
 
-    These are the calendar's holidays and named events, no promotion, and the competitor's last price; what a request
-    says otherwise the network answers to, whichever forecaster's level it is.
+    These are the calendar's holidays and named events, no promotion, and the competitor's last price. Deviations in a
+    request are modelled by the network for all forecasters alike.
 
     Args:
-        reader: Of the model; its own factor and narrowing are not used.
+        reader: Of the model; its `factor` and `narrow` are not used.
         encoded: The states, and the rows since the checkpoint.
         norms: The products' scales.
         category: (product,) row of the category.
@@ -58,7 +58,7 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
         rows = np.arange(begin, min(begin + CHUNK, len(level)))
         base, drawn, size = forecast.outlook(plain, _ordinary(plain, encoded, category, rows), rows, np.ones_like(rows),
                                           _usual(reader, rows))  # fmt: skip
-        if reader.lifts is not None:  # of all forecasters alike
+        if reader.lifts is not None:  # common to all forecasters
             base = base - forecast.event_lifts(reader.lifts, reader.group[rows], np.broadcast_to(steps, base.shape))
         network[rows] = base - reader.sheet.level[rows][:, None] - profile[rows][:, weekday]
         lift[rows], log_size[rows] = drawn[:, :first].mean(axis=1), size[:, :first].mean(axis=1)
@@ -78,7 +78,7 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
 
 
 def _ordinary(reader: Reader, encoded: Encoded, category: Ints, rows: Ints) -> Offers:
-    """The circumstances that are known of the periods to come."""
+    """Default covariates of the forecast periods."""
     count = len(rows)
     date = reader.start + np.timedelta64(STEP_DAYS[reader.period], "D")
     return Offers(
@@ -99,7 +99,7 @@ def _usual(reader: Reader, rows: Ints) -> Floats:
 
 
 def _recent(tail: Panel, norms: Norms) -> Floats:
-    """(product, reach) restated units of the last periods, NaN where demand is not known."""
+    """(product, reach) restated units of the last periods, NaN where demand is unknown."""
     reach = min(booster.REACH[tail.period], len(tail.dates))
     columns = features.restated_columns(tail, norms)
     known = tail.present & (tail.censored == 0)
@@ -116,7 +116,7 @@ def _read(
     recent: Floats,
     gap: tuple[Floats, Floats],
 ) -> booster.Read:
-    """What the trees read of some products, for every step; (row × step,)."""
+    """Build the trees' inputs for some products and every step; (row × step,)."""
     steps = np.arange(1, reader.horizon + 1)
     days = STEP_DAYS[reader.period]
     window = np.minimum(steps[:, None] + np.arange(-1, 3), len(reader.holidays) - 1)

@@ -1,4 +1,4 @@
-"""Everything that a forecast reads, laid out in rows: products, then categories, then the unknown category."""
+"""Parameter table for forecasting: one row a product, then one a category, then the unknown category."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ from pricing.demand.state import State
 
 @dataclass(frozen=True)
 class Priors:
-    """What is said of a product that has no history: one entry a category, the last for an unknown category.
+    """Parameters of products without history: one entry a category, the last for an unknown category.
 
-    `level` is in units of the category's own `unit`, which is what counts as one there, in the units of `units_sold`;
-    `counted` says whether that is a piece.
+    `level` is in the category's own `unit`, its counting unit in the units of `units_sold`; `counted` tells whether
+    that is a piece.
     """
 
     level: Floats
@@ -31,13 +31,13 @@ class Priors:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where each product stands.
+    """Product parameters besides states and scales.
 
     Attributes:
         category: (product,) row of its category.
         elasticity_sd: (product,) standard deviation of its elasticity.
         list_price: (product,) its last list price, in currency units.
-        own: (product,) whether it speaks for itself.
+        own: (product,) whether its own history is used and not its category.
         grade: (product,) how well its elasticity is identified, index into `grades.GRADES`.
     """
 
@@ -50,9 +50,9 @@ class Standing:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Everything a forecast reads, products first, then one row a category, then the unknown category.
+    """Parameters of products, then categories, then the unknown category; one row each.
 
-    `level` is the log of units as they are sold, not counted in `unit`, which is what counts as one.
+    `level` is the log of units as in `units_sold`, not in multiples of the counting unit `unit`.
     """
 
     usual_price: Floats
@@ -71,14 +71,14 @@ class Sheet:
 
 
 def typical(values: Floats, category: Ints, *, count: int) -> Floats:
-    """(count, …) mean over each category's products of (product, …) values; over all products where it has none."""
+    """(count, …) category means of (product, …) values; the overall mean for a category without products."""
     everyone = values.mean(axis=0) if len(values) else np.zeros(values.shape[1:], values.dtype)
     rows = [values[category == c] for c in range(count)]
     return np.stack([row.mean(axis=0) if len(row) else everyone for row in rows])
 
 
 def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standing, weights: Weights) -> Sheet:
-    """Lays out what forecasts read, once for a version."""
+    """Build the parameter table, once for a version."""
     level, profile, summary, recent = recall(state.memory, norms=norms)
     prepared = forward.prepare(weights, state.hidden, standing.category)
     category, count = standing.category, len(priors.level)

@@ -1,7 +1,7 @@
-"""How much a promotion adds to demand beyond its price: what past sales are restated by. NumPy only.
+"""Estimate how much a promotion adds to demand beyond its price, to restate past sales. NumPy only.
 
-A level that held promoted sales would expect them on ordinary days as well, and twice of them on the next promotion.
-Promoted sales are compared with what ordinary periods alone let expect, and categories are shrunk towards all together:
+Without restating, promoted sales would raise the level, and the next promotion would be counted twice. Promoted sales
+are compared with the level expected from ordinary periods alone; categories are shrunk towards their common mean:
 empirical Bayes (Morris 1983, doi:10.1080/01621459.1983.10477920).
 """
 
@@ -17,27 +17,27 @@ from pricing.data.panel import Panel
 from pricing.demand.clustered import cluster_spread, normal_factor
 from pricing.demand.study import FORTNIGHT
 
-CHUNK = 500  # products whose features are held at a time
-LEAST = 4  # ordinary rows, within a half-life of the level, without which nothing tells what would have been sold
-SIZE = 2.0  # of the negative binomial whose weights rows get: what its variance leaves of them
-RATIO = 20.0  # times what is expected, and units, beyond which sales count as so many
-PRIOR_SD = 0.3  # log units: what categories are expected to differ by before any was seen; weighs as one of them
-CENTRE_SD = 1.0  # log units: what categories together are expected to lie at, around none
+CHUNK = 500  # products whose features are computed at a time
+LEAST = 4  # least ordinary rows within the level's half-life for a reference
+SIZE = 2.0  # negative binomial size behind the rows' inverse-variance weights
+RATIO = 20.0  # units are capped at this many times the expectation, and at least this many units
+PRIOR_SD = 0.3  # log units: prior standard deviation between categories, with the weight of one category
+CENTRE_SD = 1.0  # log units: prior standard deviation of the common mean, around 0
 LIMIT = 3.0  # log units
 ROUNDS, SETTLED = 50, 1e-4
 
 
 def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArray[np.float32]:
-    """(product,) log units that a full promotion draws beyond its price, one figure a category.
+    """(product,) log units that a full promotion adds beyond its price, estimated per category.
 
     Args:
         panel: The history.
-        norms: The products' scales, whose elasticities say what the price alone does.
+        norms: The products' scales, with elasticities for the price's own effect.
         category: (product,) row of the category.
 
     Returns:
-        At least 0, as a coming promotion draws. A category of which the history shows none, or none of two fortnights
-        with ordinary periods just before, has what all have in common; 0 where no category shows any.
+        At least 0, as in forecasts. A category without usable promotions in two fortnights gets the common mean; 0 if
+        no category has any.
     """
     count = int(category.max(initial=-1)) + 1
     rows = np.flatnonzero((panel.present & (panel.is_promo > 0)).any(axis=1))
@@ -56,10 +56,10 @@ def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArr
 
 
 def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, Floats, Floats, Floats, Bools]:
-    """The promoted product-periods beside which there are ordinary ones.
+    """Select promoted product-periods that have ordinary ones shortly before.
 
     Returns:
-        (event,) category, fortnight, draw, units, those expected at that price without promotion, and whether the shelf
+        (event,) category, fortnight, draw, units, expected units at that price without promotion, and whether the stock
         ran out.
     """
     columns = features.restated_columns(panel, replace(norms, promotion=np.zeros_like(norms.promotion)))
@@ -72,7 +72,7 @@ def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, F
     seen = np.cumsum(ordinary.present, axis=1)
     window = HALF_LIVES[panel.period][1]
     before = np.concatenate([np.zeros((len(seen), window), seen.dtype), seen[:, :-window]], axis=1)[:, : seen.shape[1]]
-    near = seen - before >= LEAST  # a long promotion outlives what ordinary periods say
+    near = seen - before >= LEAST  # during a long promotion the reference becomes outdated
     product, period = np.nonzero(promoted & near & (columns["promo"] > 0))
     effect = columns["effect"][product, period].astype(np.float64)
     mean = np.maximum(np.exp(level[product, period] + effect), 1e-3)
@@ -83,9 +83,9 @@ def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, F
 
 
 def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats, censored: Bools) -> tuple[float, float]:
-    """Quasi-likelihood estimate of one lift, and its error: CR2 over clusters, since all shoppers hear at once.
+    """Estimate one lift by quasi-likelihood, with CR2 standard error over fortnights (promotions share shocks).
 
-    Of a sold-out promotion counts what is expected beyond its shelf, by the lift as it is found (the EM algorithm).
+    Sold-out rows enter with their expected demand at the current lift (EM algorithm).
     """
     lift, information, score = 0.0, np.zeros(len(mean)), np.zeros(len(mean))
     most = RATIO * np.maximum(mean, 1.0)
@@ -107,7 +107,7 @@ def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats, censored: Boo
 
 
 def _shrunk(lift: Floats, error: Floats) -> Floats:
-    """(category,) posterior means around what all have in common, itself around none; that where one shows nothing."""
+    """(category,) posterior means around a common mean, whose prior mean is 0; the common mean without an estimate."""
     known = np.isfinite(error)
     if not known.any():
         return np.zeros_like(lift)
@@ -117,7 +117,7 @@ def _shrunk(lift: Floats, error: Floats) -> Floats:
     for _ in range(ROUNDS):
         weight = 1.0 / (spread + noise)
         centre = float(weight @ value / (weight.sum() + CENTRE_SD**-2))
-        told = float(weight @ ((value - centre) ** 2 - noise)) + 1.0  # PRIOR_SD² by its own weight
+        told = float(weight @ ((value - centre) ** 2 - noise)) + 1.0  # pseudo-observation PRIOR_SD²
         spread = max(told / (float(weight.sum()) + PRIOR_SD**-2), 1e-6)
     share = precision / (precision + 1.0 / spread)
     return np.asarray(share * lift + (1.0 - share) * centre)

@@ -1,9 +1,9 @@
-"""From residuals to elasticities: quasi-likelihood regression of units on price residuals, the forecast as offset.
+"""Residual-on-residual regression: quasi-Poisson of units on price residuals, with the forecast as offset.
 
-Chernozhukov et al. (2018), "Double/debiased machine learning for treatment and structural parameters",
-doi:10.1111/ectj.12097; Schultz et al. (2023), "Causal forecasting for pricing", arXiv:2312.15282. The quasi-Poisson
-score keeps zeros and is consistent when only the mean is right (Gourieroux, Monfort, Trognon 1984). A product's level
-error is a random intercept (Breslow and Clayton 1993, doi:10.2307/2290687): a free one would eat a product's only move.
+Double machine learning: Chernozhukov et al. (2018), doi:10.1111/ectj.12097, here as in Schultz et al. (2023), "Causal
+forecasting for pricing", arXiv:2312.15282. The quasi-Poisson score allows zeros and is consistent if only the mean is
+correctly specified (Gourieroux, Monfort, Trognon 1984). A product's level error is a random intercept (Breslow and
+Clayton 1993, doi:10.2307/2290687): a fixed effect would absorb the only price change of a product that has one.
 """
 
 from dataclasses import dataclass, replace
@@ -17,28 +17,28 @@ from pricing.demand.clustered import cluster_spread, normal_factor
 
 MAX_NEWTON = 40
 SETTLED = 1e-4
-# Standard deviations of the control's and the weekend's coefficient around none: what two years of one shop's moves say
-# of either is hardly surer than that.
+# Prior standard deviations, around 0, of the control's and the weekend's coefficient: about the standard error that two
+# years of one shop's price changes give.
 CONTROL_SD, WEEKEND_SD = 0.2, 0.15
-LEVEL_SD = 0.2  # log units by which a forecast's level errs, before any was seen; it counts as one product
-POOLED_DEGREES = 4.0  # degrees of freedom that all products together lend to each one's over-dispersion
+LEVEL_SD = 0.2  # log units: prior standard deviation of the level error, with the weight of one product
+POOLED_DEGREES = 4.0  # prior degrees of freedom of each product's over-dispersion (moderated variance)
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """What the two cross-fitted networks leave unexplained, one entry for each scored period of a price move.
+    """Outcomes and out-of-fold predictions of the two nuisance networks, one entry for each scored period.
 
     Attributes:
         product: (event,) row of the product.
-        cluster: (event,) number of the cluster; events of one cluster share their shocks.
+        cluster: (event,) number of the cluster; events of one cluster may be correlated.
         units: (event,) units sold.
-        mean: (event,) units that the demand network expected at the price charged, with the current elasticity in its
+        mean: (event,) units expected by the demand network at the price charged, with the current elasticity in its
             offset.
-        price: (event,) log price over usual price less what the price network expected.
-        routine: (event,) the part of it that may answer to hidden demand (`endogeneity.routine_part`).
+        price: (event,) price residual (log price change less the price network's prediction), times the weekend factor.
+        routine: (event,) control function: its part that may respond to hidden demand (`endogeneity.routine_part`).
         weight: (event,) recency weight, 0 or more.
         size: (event,) size of the negative binomial.
-        weekend: (event,) what a stronger answer on weekends does to log units there, per unit: 0 on other days.
+        weekend: (event,) regressor of the weekend coefficient: elasticity × price residual on weekends, else 0.
         censored: (event,) 1.0 where the stock ran out, so that demand was at least `units`.
     """
 
@@ -54,27 +54,27 @@ class Residuals:
     censored: Floats
 
     def select(self, rows: Ints | NDArray[np.bool_]) -> "Residuals":
-        """Some of the events."""
+        """Select events."""
         return Residuals(**{name: values[rows] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far elasticities are from those in the offset.
+    """Estimated differences between elasticities and those in the offset.
 
     Attributes:
         value: (product,) shift of each product.
-        error: (product,) its standard error, the control's coefficient taken as known; infinite where nothing is known.
-        clusters: (product,) clusters of moves it rests on.
+        error: (product,) its standard error given the control's coefficient; infinite without an estimate.
+        clusters: (product,) number of clusters with price changes.
         mean: The shift that all products share.
-        mean_error: Its standard error over products, with what is not known of control and weekend in it.
-        drift: What shocks shared by all products add to that error; infinite where all moves fall into one cluster of
-            time.
-        control: Coefficient of the routine part: what a routine move tells of hidden demand.
+        mean_error: Its standard error clustered over products, including the uncertainty of control and weekend.
+        drift: Addition to that error, in quadrature, from clustering over time; infinite if all price changes fall into
+            one cluster of time.
+        control: Coefficient of the control function.
         common: (product,) standard deviation of the error that all products share through that coefficient.
-        weekend: How much more elastic weekends are, relatively and for all products, beyond what the offset says.
-        level: (product,) log error of the forecast's level, as predicted.
-        level_sd: Standard deviation of those errors.
+        weekend: Relative change of the elasticity on weekends, for all products, beyond that in the offset.
+        level: (product,) predicted random intercept: log error of the forecast's level.
+        level_sd: Standard deviation of the random intercepts.
     """
 
     value: Floats
@@ -92,7 +92,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class _Pooled:
-    """Coefficients that all products share, and the products' levels.
+    """Coefficients that all products share, and the products' random intercepts.
 
     `error` is clustered over products; `drift` is what clustering over time adds to it, in quadrature.
     """
@@ -106,7 +106,7 @@ class _Pooled:
 
 @dataclass(frozen=True)
 class _Design:
-    """Columns cleared of the levels at the current fit: what an event adds to the shared coefficients."""
+    """Columns with the random intercepts projected out, at the current fit."""
 
     information: Floats  # (event,)
     residual: Floats  # (event,) score of log mean
@@ -116,22 +116,22 @@ class _Design:
 
 
 def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shift:
-    """Quasi-likelihood regression of units on price residuals, the networks' forecast as offset.
+    """Quasi-Poisson regression of units on price residuals, with the demand network's forecast as offset.
 
-    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), αᵢ normal around 0 with a
-    variance that is estimated. Then κ and ω are shrunk towards 0 by their own standard errors (normal priors,
-    CONTROL_SD and WEEKEND_SD): both rest on few moves. Last δ again, and each product's own δᵢ, with those κ and ω.
-    ω is a step from the offset's weekend factor; what is shrunk is the factor that comes of the step, so that more
-    rounds do not wear the prior down. Sold-out events enter by the probability of at least that demand.
+    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), with random intercepts αᵢ of
+    estimated variance. κ and ω, both weakly identified, are shrunk towards 0 by their standard errors (normal priors,
+    CONTROL_SD and WEEKEND_SD). Then δ again, and each product's own δᵢ, given those κ and ω. ω is a change of the
+    offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
+    events enter as censored: by the probability of at least that demand.
 
-    Weights are 1 / (1 + mean / size). Standard errors are CR2 (`clustered`): of shared coefficients the larger of those
-    clustered over products and over time, of a product's own over time, its over-dispersion moderated by that of all
-    products (Smyth 2004, doi:10.2202/1544-6115.1027) and never below none.
+    Weights are 1 / (1 + mean / size). Standard errors are CR2 (`clustered`): for shared coefficients the larger of
+    those clustered over products and over time; for a product's own over time, its over-dispersion moderated by that
+    of all products (Smyth 2004, doi:10.2202/1544-6115.1027) and at least 1.
 
     Args:
         residuals: Events of all products.
-        products: Number of products, those without events included.
-        weekend: The weekend factor that the offset holds already.
+        products: Number of products, including those without events.
+        weekend: The weekend factor already in the offset.
     """
     columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
     shared = _fit(residuals, columns, products=products)
@@ -144,7 +144,7 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
     known = replace(residuals, mean=residuals.mean * np.exp(np.clip(beta @ columns[1:], -3, 3)))
     alone = _fit(known, columns[:1], products=products)
     design = _design(known, columns, alone, columns[:1])
-    # What the errors of the shrunk coefficients do to δ: their posterior variance through their tie with the price.
+    # Error of δ from the shrunk coefficients: their posterior variance times the squared regression on the price.
     joint = (design.around * design.information) @ design.around[0]
     ties = joint[1:] / max(float(joint[0]), 1e-9)
     value, error, clusters, tie = _own(known, columns, alone, products=products)
@@ -164,11 +164,11 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
 
 
 def placebo(residuals: Residuals, column: Floats, *, products: int) -> tuple[float, float]:
-    """Coefficient, and its standard error, of a column that ought to explain nothing: infinite where it cannot tell.
+    """Placebo test: coefficient of a column that should explain nothing, and its standard error (infinite if unknown).
 
     Args:
         residuals: Events; of their columns only `cluster` and those of the offset are read.
-        column: (event,) such as the move that is still to come.
+        column: (event,) such as a future price change.
         products: Number of products.
     """
     if not (np.abs(column) > 0).any():
@@ -178,14 +178,14 @@ def placebo(residuals: Residuals, column: Floats, *, products: int) -> tuple[flo
 
 
 def difference(residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int) -> tuple[float, float]:
-    """How much more the answer to moves of a kind is than to the others, and its standard error; infinite if unknown.
+    """Difference in elasticity between price changes of a kind and the others, and its standard error.
 
-    One step from the products' own fits, which suffices for a test (Rao 1948).
+    One scoring step from the products' own fits suffices for a test (Rao 1948). The error is infinite if unknown.
 
     Args:
         residuals: Events of all products.
         shift: Their regression.
-        kind: (event,) which moves are of that kind.
+        kind: (event,) which price changes are of that kind.
         products: Number of products.
     """
     price = residuals.price.astype(np.float64)
@@ -215,7 +215,7 @@ def _by(product: Ints, values: Floats, products: int) -> Floats:
 
 
 def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats) -> _Design:
-    """`columns` cleared of the levels, at the fit of the pooled coefficients to the columns `fitted`."""
+    """Project the random intercepts out of `columns`, at the fit of the pooled coefficients to the columns `fitted`."""
     who, products = events.product, len(pooled.level)
     mean = events.mean * np.exp(np.clip(pooled.level[who] + pooled.value @ fitted, -3, 3))
     weight = events.weight / (1.0 + events.mean / events.size)
@@ -228,7 +228,7 @@ def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats)
 
 
 def _fit(events: Residuals, columns: Floats, *, products: int) -> _Pooled:
-    """Penalised quasi-likelihood: coefficients that all products share, and the products' random levels."""
+    """Penalised quasi-likelihood: coefficients that all products share, and the products' random intercepts."""
     present = np.bincount(events.product, minlength=products) > 0
     unknown = np.full(len(columns), np.inf)
     fit = _Pooled(np.zeros(len(columns)), unknown, np.zeros(len(columns)), np.zeros(products), LEVEL_SD**2)
@@ -253,17 +253,17 @@ def _fit(events: Residuals, columns: Floats, *, products: int) -> _Pooled:
 
 
 def _information(design: _Design, precision: float) -> Floats:
-    """(column, column) of the shared coefficients, the levels profiled out."""
+    """(column, column) information of the shared coefficients, random intercepts profiled out."""
     inside: Floats = (design.around * design.information) @ design.around.T
     total: Floats = inside + precision * design.centre @ design.centre.T
     return total
 
 
 def _shared_error(events: Residuals, columns: Floats, fit: _Pooled) -> tuple[Floats, Floats]:
-    """(column,) CR2 errors over products, at least those of counts and levels alone, and what time adds to them."""
+    """(column,) CR2 errors over products, at least the model-based ones, and what clustering over time adds."""
     design = _design(events, columns, fit, columns)
     who, precision = events.product, 1.0 / fit.variance
-    # A product's prior on its level is data as well; it is laid over its events in proportion to what they say.
+    # The prior of a product's intercept counts as data, distributed over its events in proportion to their information.
     part = design.information / np.maximum(design.total[who], 1e-300)
     centre = design.centre[:, who]
     score = design.around * design.residual + precision * fit.level[who] * centre * part
@@ -279,7 +279,7 @@ def _shared_error(events: Residuals, columns: Floats, fit: _Pooled) -> tuple[Flo
 
 
 def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> Floats:
-    """(column,) CR2 errors, at the quantiles of a normal, of events' (column, column, event) information and scores."""
+    """(column,) CR2 errors from events' (column, column, event) information and scores, times `normal_factor`."""
     _, row = np.unique(group, return_inverse=True)
     count, columns = int(row.max()) + 1, len(score)
     inside = np.stack([[_by(row, pairs[i, j], count) for j in range(columns)] for i in range(columns)], axis=-1)
@@ -292,7 +292,7 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
 
 
 def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, products: int) -> tuple[Floats, Floats, Ints, Floats]:
-    """Each product's own coefficient of the price, its error, its clusters, and its tie with the routine part."""
+    """Fit each product's own price coefficient; returns it with error, clusters and regression on the control."""
     who, price = events.product, columns[0]
     own, level, precision = np.full(products, pooled.value[0]), pooled.level, 1.0 / pooled.variance
     for _ in range(MAX_NEWTON):
@@ -319,8 +319,8 @@ def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, products: int) 
 def _own_error(
     events: Residuals, price: Floats, design: _Design, *, level: Floats, precision: float, inside: Floats
 ) -> tuple[Floats, Ints]:
-    """(product,) errors of the products' own coefficients and the clusters of moves behind each."""
-    products, clusters = len(level), int(events.cluster.max(initial=0)) + 2  # the last: the prior of the level
+    """(product,) errors of the products' own coefficients, and their clusters with price changes."""
+    products, clusters = len(level), int(events.cluster.max(initial=0)) + 2  # the last: the intercept's prior
     cell = events.product * clusters + events.cluster
 
     def sums(values: Floats) -> Floats:
@@ -335,7 +335,7 @@ def _own_error(
     score[:, -1, 0] = -precision * level
     active = (information[:, :-1, 1, 1] > 0).sum(axis=1)
     inside = np.maximum(inside, 1e-6)
-    information[:, -1, 1, 1] = np.where(active > 0, 1e-6, 1.0)  # so that products without moves have an inverse
+    information[:, -1, 1, 1] = np.where(active > 0, 1e-6, 1.0)  # keeps products without price changes invertible
     found = cluster_spread(information, score)
     degrees = np.where(active > 1, found.degrees[:, 1], 0.0)
     ratio = found.variance[:, 1] * inside
@@ -344,15 +344,15 @@ def _own_error(
     return np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES), active
 
 
-STEP = 1e-3  # log units over which the expectation is differentiated
-FARTHEST = 50.0  # times the bound: where the tail has no mass left in double precision
+STEP = 1e-3  # log units: step of the numerical derivative
+FARTHEST = 50.0  # times the bound: cap where the tail has no mass in double precision
 
 
 def expected_above(units: Floats, mean: Floats, size: Floats) -> Floats:
     """E[demand | demand ≥ units] of negative binomials with (event,) mean and size.
 
-    k · p(k; size) = mean · p(k − 1; size + 1) at the same odds, so that the partial mean is a survival probability too.
-    Units need not be whole.
+    k · p(k; size) = mean · p(k − 1; size + 1) at the same odds, so the partial mean is a survival probability, too.
+    Units may be fractional.
     """
     odds = mean / (mean + size)
     above = np.where(units > 0, special.betainc(np.maximum(units, 1e-9), size, odds), 1.0)
@@ -362,18 +362,18 @@ def expected_above(units: Floats, mean: Floats, size: Floats) -> Floats:
 
 
 def complete(units: Floats, mean: Floats, size: Floats, *, censored: Floats) -> tuple[Floats, Floats]:
-    """Units with sold-out events at their expected demand, and the information of log mean in each event.
+    """Replace sold-out units by expected demand, and compute each event's information about the log mean.
 
-    Completed so, the score of the negative binomial is that of the censored likelihood (Dempster, Laird, Rubin 1977).
+    With these units the negative binomial's score is that of the censored likelihood (Dempster, Laird, Rubin 1977).
 
     Args:
         units: (event,) units sold.
         mean: (event,) expected units.
         size: (event,) size of the negative binomial.
-        censored: (event,) above 0 where the stock ran out: demand was at least that much.
+        censored: (event,) above 0 where the stock ran out: demand was at least `units`.
 
     Returns:
-        (event,) completed units and (event,) minus the slope of (units − mean) in log mean, at least 0.
+        (event,) completed units, and (event,) minus the derivative of (units − mean) in log mean, at least 0.
     """
     at = np.flatnonzero(censored > 0)
     full, information = units.astype(np.float64), np.asarray(mean, np.float64).copy()

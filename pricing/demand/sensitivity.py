@@ -1,4 +1,4 @@
-"""How demand answers to price, over context and price level, and how sure that is. Reads the curve only; NumPy only."""
+"""Demand curves and elasticities by context and price level, with intervals; from `curve.Demand` only. NumPy only."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -9,22 +9,22 @@ from pricing.arrays import Days, Floats, Ints
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.curve import Demand, Offers
 
-CUT = 0.005  # log price; the cut that an elasticity is read from
-LEVEL = 0.80  # of every interval
-PASS = 500  # products that are asked at once
+CUT = 0.005  # log price difference over which elasticities are computed
+LEVEL = 0.80  # of all intervals
+PASS = 500  # products evaluated at once
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Context:
-    """The circumstances under which a curve is read.
+    """Covariates under which a demand curve is evaluated.
 
     Attributes:
-        name: As tables call it.
-        weekdays: Monday 0; the days of a week that are summed. Of no matter on a weekly panel.
+        name: Name in tables.
+        weekdays: Monday 0; days of a week to average over. Not used on a weekly panel.
         is_promo: Whether the offer is advertised.
         is_holiday: Whether the days are holidays.
-        gap: The competitor's price over list price; None for what is last known of it.
+        gap: Competitor's price over list price; None for its last known price.
     """
 
     name: str
@@ -46,13 +46,13 @@ CONTEXTS = (
 
 
 def contexts(period: Period) -> tuple[Context, ...]:
-    """The contexts that make a difference on a panel of this grain."""
+    """Return the contexts that differ on a panel of this grain."""
     return tuple(context for context in CONTEXTS if period == "day" or context.weekdays == ORDINARY.weekdays)
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """The products whose curves are read, as columns of one length.
+    """Products whose curves are evaluated, as columns of one length.
 
     Attributes:
         product: (product,) row among the demand's products.
@@ -67,31 +67,31 @@ class Shelf:
     comp_price: Floats
 
     def take(self, rows: slice) -> "Shelf":
-        """The products of some rows."""
+        """Select products."""
         return Shelf(self.product[rows], self.category[rows], self.list_price[rows], self.comp_price[rows])
 
 
 @dataclass(frozen=True)
 class Range:
-    """A mean with the interval that holds the truth with chance `LEVEL`, as far as the model knows; one shape."""
+    """A mean and its interval of probability `LEVEL` under the model; arrays of one shape."""
 
     mean: Floats
     low: Floats
     high: Floats
 
     def times(self, factor: Floats) -> "Range":
-        """Every figure times a factor, which may be negative."""
+        """Multiply by a factor, which may be negative."""
         ends = np.stack([self.low * factor, self.high * factor])
         return Range(self.mean * factor, ends.min(axis=0), ends.max(axis=0))
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Expected demand at prices and at prices a little lower, for each of the model's possible truths.
+    """Expected demand at prices and at slightly lower ones, for each node of the model's uncertainty.
 
     Attributes:
         units: (curve, node, price) expected units a period.
-        cheaper: (curve, node, price) the same at a price that is `CUT` lower in logs.
+        cheaper: (curve, node, price) the same at a price lower by `CUT` in logs.
         weight: (node,) probabilities that sum to 1.
     """
 
@@ -100,15 +100,15 @@ class Curves:
     weight: Floats
 
     def demand(self) -> Range:
-        """(curve, price) units a period; the interval is that of the expectation, without the luck of single days."""
+        """(curve, price) expected units a period; the interval is of the expectation, without the noise of one day."""
         mean = np.einsum("n,cnp->cp", self.weight, self.units)
         low, high = _interval(self.units, self.weight)
         return Range(mean, low, high)
 
     def elasticity(self) -> Range:
-        """(curve, price) per cent of demand that a price one per cent lower adds, times −1, of expected demand.
+        """(curve, price) elasticity of expected demand, from a slightly lower price.
 
-        Of the two slopes at a kink it is the one towards lower prices.
+        At a kink it is the slope towards lower prices.
         """
         now = np.einsum("n,cnp->cp", self.weight, self.units)
         then = np.einsum("n,cnp->cp", self.weight, self.cheaper)
@@ -117,13 +117,13 @@ class Curves:
         return Range(-np.log(np.maximum(then, TINY) / np.maximum(now, TINY)) / CUT, -high, -low)
 
     def together(self, group: Ints, *, groups: int) -> "Curves":
-        """The curves of groups of products whose prices move together by the same share.
+        """Sum curves over groups of products whose prices change by the same factor.
 
-        The products' errors are taken for shared in full, so that a group's interval is an upper bound.
+        Errors are taken as perfectly correlated between products, so a group's interval is an upper bound.
 
         Args:
             group: (curve,) number of each curve's group.
-            groups: How many there are.
+            groups: Number of groups.
         """
         summed = []
         for values in (self.units, self.cheaper):
@@ -136,15 +136,15 @@ class Curves:
 def read_curves(
     demand: Demand, shelf: Shelf, ratios: Floats, *, after: np.datetime64, period: Period, context: Context = ORDINARY
 ) -> Curves:
-    """Reads each product's curve in a context, over the first such days of the week after a date.
+    """Evaluate each product's curve in a context, averaged over its days in the week after a date.
 
     Args:
-        demand: What sells at which price.
+        demand: The demand model.
         shelf: The products.
         ratios: (price,) prices over list price, ascending, more than `CUT` apart in logs.
-        after: The last day that is past.
-        period: The grain of a row.
-        context: The circumstances.
+        after: The day before that week.
+        period: The grain.
+        context: The covariates.
     """
     days = _days(after, period=period, context=context)
     parts = []
@@ -159,7 +159,7 @@ def read_curves(
 
 
 def _days(after: np.datetime64, *, period: Period, context: Context) -> Days:
-    """The days of the context within the week after a date; on a weekly panel the first day of the next week."""
+    """Return the context's days in the week after a date; on a weekly panel the first day of the next week."""
     first = after.astype("datetime64[D]") + np.timedelta64(STEP_DAYS[period], "D")
     week: Days = first + np.arange(1 if period == "week" else 7)
     meant = period == "week" or np.isin((week.astype(np.int64) + 3) % 7, context.weekdays)
@@ -167,7 +167,7 @@ def _days(after: np.datetime64, *, period: Period, context: Context) -> Days:
 
 
 def _offers(shelf: Shelf, days: Days, context: Context) -> Offers:
-    """Every product on every day, a product's days together."""
+    """Build offers for every product on every day, grouped by product."""
     count, rows = len(days), len(shelf.product) * len(days)
     comp_price = shelf.comp_price if context.gap is None else shelf.list_price * context.gap
     return Offers(
@@ -183,13 +183,13 @@ def _offers(shelf: Shelf, days: Days, context: Context) -> Offers:
 
 
 def _asked(shelf: Shelf, ratios: Floats, days: int) -> Floats:
-    """(product × day, 2 × price) each price after the slightly lower one."""
+    """(product × day, 2 × price) candidate prices: each price preceded by the slightly lower one."""
     pairs = np.stack([ratios * np.exp(-CUT), ratios], axis=1).reshape(-1)
     return np.repeat(shelf.list_price[:, None] * pairs, days, axis=0)
 
 
 def _interval(values: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Ends of the interval of what is positive, from its values at a few nodes: log-normal, by the nodes' moments."""
+    """Ends of a log-normal interval with the moments of positive values at the nodes."""
     logs = np.log(np.maximum(values, TINY))  # (curve, node, price)
     mean = np.einsum("n,cnp->cp", weight, logs)
     around = logs - mean[:, None]

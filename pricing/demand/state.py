@@ -1,4 +1,4 @@
-"""Each product's encoded past: computed from scratch, carried forward, and re-encoded from a checkpoint. NumPy only."""
+"""Encode each product's past: from scratch, by new periods, or again from a checkpoint. NumPy only."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,14 +14,14 @@ from pricing.demand import forward
 from pricing.demand.forward import Weights
 from pricing.errors import HistoryError
 
-CHUNK = 1000  # products encoded at a time where their past is long
+CHUNK = 1000  # products encoded at a time if the past is long
 LONG = 100  # periods
-HISTORY = 0.5  # rows a period, over those since the checkpoint, that make a list of rows a history
+HISTORY = 0.5  # rows a period, relative to those since the checkpoint, from which rows count as a history
 
 
 @dataclass(frozen=True)
 class State:
-    """What is remembered of every product after one period: the features' memory and the LSTM's state."""
+    """State of every product after one period: the features' EWMA state and the LSTM's hidden and cell state."""
 
     memory: Memory
     hidden: Floats
@@ -30,13 +30,13 @@ class State:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The states of a date, and what it takes to correct the recent past.
+    """States as of a date, and what is needed to correct the recent past.
 
     Attributes:
         state: After the last period.
         checkpoint: After the period before `tail` begins.
-        tail: The input rows since the checkpoint; late corrections replace them and are encoded again.
-        digest: (product, 3) rows, units and log prices up to the checkpoint, summed: shows a rewritten past.
+        tail: Input rows since the checkpoint; corrections replace them and are encoded again.
+        digest: (product, 3) sums of rows, units and log prices up to the checkpoint, to detect a changed past.
     """
 
     state: State
@@ -46,7 +46,7 @@ class Encoded:
 
 
 def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> State:
-    """Reads every period of `panel` after `state`."""
+    """Encode the periods of `panel`, which follow `state`."""
     products = len(panel.product_ids)
     if not len(panel.dates):
         return state
@@ -59,7 +59,7 @@ def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> St
 
 
 def _advance_some(weights: Weights, panel: Panel, *, norms: Norms, state: State, rows: Ints) -> State:
-    """`advance` for some products: the features of a long past of every product at once would fill the memory."""
+    """`advance` for some products: a long past of all products at once may not fit in RAM."""
     theirs = norms.take(rows)
     own = State(select_memory(state.memory, rows), state.hidden[rows], state.cell[rows])
     return advance(weights, panel.select(rows), norms=theirs, state=own)
@@ -72,13 +72,13 @@ def _joined(parts: list[State]) -> State:
 
 
 def blank(weights: Weights, products: int, panel: Panel) -> State:
-    """Nothing read yet."""
+    """Return the states before the first period."""
     hidden, cell = forward.blank_state(weights, products)
     return State(blank_memory(products, period=panel.period), hidden, cell)
 
 
 def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
-    """Encodes a whole history, with a checkpoint `tail` periods before its end."""
+    """Encode a whole history, with a checkpoint `tail` periods before its end."""
     cut = max(len(panel.dates) - tail, 0)
     head, rest = span(panel, 0, cut), span(panel, cut, len(panel.dates))
     checkpoint = advance(weights, head, norms=norms, state=blank(weights, len(panel.product_ids), panel))
@@ -91,15 +91,15 @@ def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> 
 
 
 def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
-    """Reads new periods and corrections of the periods since the checkpoint.
+    """Encode new periods and corrections of the periods since the checkpoint.
 
     Args:
         weights: The network's, unchanged.
         encoded: States of the same products as `panel`, in the same order.
-        panel: New rows; it may begin anywhere up to the period after the last one encoded, and rows before the
-            checkpoint are compared with what was encoded then.
+        panel: New rows; it may begin at any period up to the one after the last encoded one. Rows before the
+            checkpoint are compared with those encoded.
         norms: The products' scales.
-        tail: Periods of rows that the result keeps.
+        tail: Periods of rows to keep in the result.
 
     Raises:
         HistoryError: Periods are missing between the state and the panel, or the past before the checkpoint differs.
@@ -118,7 +118,7 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
     if first < begin:
         before = span(panel, 0, int(np.searchsorted(panel.dates, begin)))
         start, sums = encode_unread(weights, encoded, before, norms=norms)
-        # A product's age says when its first row was: a panel that begins by then holds all of its past.
+        # A product's age gives its first row: a panel that begins by then contains all of its past.
         age = start.memory.age
         check_past(before, old, age=age)
         whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D")) & panel.present.any(axis=1)
@@ -144,9 +144,9 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
 def encode_unread(
     weights: Weights, encoded: Encoded, before: Panel, *, norms: Norms
 ) -> tuple[State, NDArray[np.float64]]:
-    """The checkpoint with the past of products of which nothing had been read, and its digest.
+    """Encode the past, up to the checkpoint, of products that had none; returns checkpoint and digest.
 
-    A product that joins the panel with a history of its own is encoded from scratch; the others stay as they are.
+    A product that joins the panel with a history is encoded from scratch; the others are unchanged.
     """
     rows = np.flatnonzero(
         (encoded.digest[:, 0] == 0) & (encoded.checkpoint.memory.age == 0) & before.present.any(axis=1)
@@ -170,17 +170,17 @@ def encode_unread(
 
 
 def check_past(before: Panel, tail: Panel, *, age: Floats) -> None:
-    """Refuses a few single rows from before the checkpoint: they can neither be encoded nor compared.
+    """Refuse single rows from before the checkpoint, which can neither be encoded nor compared.
 
-    A history has about as many rows a period as the periods since the checkpoint; a list of corrections has hardly any.
+    A history has about as many rows a period as the time since the checkpoint, a list of corrections far fewer.
 
     Args:
-        before: The periods before the checkpoint, as they are given now.
-        tail: The periods since the checkpoint, as they were encoded.
-        age: (product,) periods from the first row to the checkpoint: a product launched late has no rows before.
+        before: The new panel's periods before the checkpoint.
+        tail: The periods since the checkpoint, as encoded.
+        age: (product,) periods from the first row to the checkpoint.
 
     Raises:
-        HistoryError: So few rows are given that they must be corrections.
+        HistoryError: The rows are so few that they must be corrections.
     """
     rows = before.present.sum(axis=1)
     there = rows > 0
@@ -197,12 +197,12 @@ def check_past(before: Panel, tail: Panel, *, age: Floats) -> None:
 
 
 def changed_products(sums: NDArray[np.float64], before: Panel, *, whole: NDArray[np.bool_]) -> Strings:
-    """Products whose rows before the checkpoint differ from those encoded, as `digest` sums them.
+    """Find products whose rows before the checkpoint differ from those encoded, by their `digest`.
 
     Args:
-        sums: (product, 3) what was encoded.
-        before: The periods before the checkpoint, as they are given now.
-        whole: (product,) whether all of its past is given; one that begins in between says nothing of it.
+        sums: (product, 3) digest of the encoded rows.
+        before: The new panel's periods before the checkpoint.
+        whole: (product,) whether all of its past is given; others cannot be compared.
     """
     differs = ~np.isclose(digest(before), sums, rtol=1e-6, atol=1e-3).all(axis=1)
     changed: Strings = before.product_ids[differs & whole]
@@ -210,7 +210,7 @@ def changed_products(sums: NDArray[np.float64], before: Panel, *, whole: NDArray
 
 
 def digest(panel: Panel) -> NDArray[np.float64]:
-    """(product, 3) rows, units and absolute log prices, summed over the panel's periods."""
+    """(product, 3) sums of rows, units and absolute log prices over the panel's periods."""
     rows = panel.present.sum(axis=1).astype(np.float64)
     units = np.where(panel.present, panel.units_sold, 0.0).astype(np.float64).sum(axis=1)
     prices = np.where(panel.present, np.abs(np.log(np.where(panel.present, panel.price, 1.0))), 0.0)
@@ -218,15 +218,15 @@ def digest(panel: Panel) -> NDArray[np.float64]:
 
 
 def span(panel: Panel, start: int, stop: int) -> Panel:
-    """The panel's periods start … stop − 1, as views."""
+    """Select the panel's periods start … stop − 1, as views."""
     cut = {name: getattr(panel, name)[:, start:stop] for name in SERIES}
     return replace(panel, dates=panel.dates[start:stop], **cut)
 
 
 def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
-    """Old periods followed by new ones; where both have a row the new one counts.
+    """Merge old and new periods; where both have a row the new one is used.
 
-    An old row that the new panel lacks stays, unless the new panel holds `whole` (product,) pasts: then it was deleted.
+    An old row absent from the new panel is kept, unless the new panel has the product's `whole` (product,) past.
     """
     days = STEP_DAYS[new.period]
     first, last = min(old.dates[0], new.dates[0]), max(old.dates[-1], new.dates[-1])
@@ -240,12 +240,12 @@ def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
         merged = np.zeros(shape, bool) if before.dtype == np.bool_ else np.full(shape, np.nan, np.float32)
         merged[:, at_old : at_old + before.shape[1]] = before
         part = merged[:, at_new : at_new + after.shape[1]]
-        # A product without a row in the new panel keeps what is known of it; its carried prices stay as they were.
+        # Without a new row the old values are kept, carried prices included.
         keep = ~new.present & ~np.isnan(part) if part.dtype != np.bool_ else ~new.present
         keep &= ~whole[:, None]
         part[...] = np.where(keep, part, after)
         columns[name] = merged
-    gone = new.categories == ""  # `expand` knows nothing of a product that the new panel lacks
+    gone = new.categories == ""  # set by `expand` for products absent from the new panel
     return replace(
         new,
         dates=dates,
@@ -256,9 +256,9 @@ def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
 
 
 def expand(panel: Panel, product_ids: Strings) -> Panel:
-    """The panel's rows in the order of `product_ids`; a product it lacks gets empty rows on the days that they are.
+    """Reorder the panel to `product_ids`; absent products get no rows.
 
-    Where a product has no row, a period's holiday is what most products say it is: so it is here.
+    Their holiday flags are those of most products in the period, as for any product without a row.
     """
     where = np.searchsorted(panel.product_ids, product_ids)
     where = np.minimum(where, max(len(panel.product_ids) - 1, 0))
@@ -280,12 +280,12 @@ def expand(panel: Panel, product_ids: Strings) -> Panel:
 
 
 def admit_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
-    """The states with blank ones for new products.
+    """Extend the states by blank ones for new products.
 
     Args:
-        encoded: States of the products known so far.
+        encoded: States of the existing products.
         product_ids: (product,) all products, sorted.
-        rows: (product,) row of each in `encoded`; -1 where it is new.
+        rows: (product,) row of each in `encoded`; -1 for a new one.
     """
 
     def grow(state: State) -> State:

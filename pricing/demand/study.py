@@ -1,4 +1,4 @@
-"""What the moves of a panel say of its elasticities: residual on residual, falsification tests, price tests, doubt."""
+"""Estimate elasticities from price changes: regression on residuals, falsification tests, price tests, shared bias."""
 
 from dataclasses import dataclass, replace
 
@@ -46,34 +46,34 @@ from pricing.demand.grades import (
 )
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 
-LEAST_STAGE = 0.2  # of a draw that prices must show; below it a test tells nothing
-# What is left of a round's step in the next one: half at least, and no more than four fifths.
+LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
+# Ratio of one round's step to the one before: at least a half, at most four fifths.
 SLOW, SLOWEST = 0.5, 0.8
 FORTNIGHT = {"day": 14, "week": 2}
-# Prior standard deviations below which a bias is no reason to discard an estimate, it only widens it. Two kinds of
-# moves may lie twice as far apart: their middle lies half as far from each.
+# In prior standard deviations: a smaller bias does not lower an estimate's grade but only widens it. Two kinds of price
+# changes may differ by twice as much, since their mean is half as far from each.
 MATERIAL = 0.5
-COST_MOVE = 0.01  # log units of unit cost in the fortnight before a move that make it cost-driven
+COST_MOVE = 0.01  # log change of unit cost in the fortnight before a price change that makes it cost-driven
 
 
 @dataclass(frozen=True)
 class Study:
-    """The scored periods of a panel, and what is known of them before any demand was forecast.
+    """Scored periods of a panel and their price information, before any demand forecast.
 
     Attributes:
-        moves: After price moves that people made.
+        moves: From price changes made by people on.
         before: Just before some of them.
         later: Some time after some of them.
-        after: After passing cuts.
-        tests: At prices drawn at random.
-        coming: (before event,) row in `moves` of the first period of the move that follows.
-        past: (later event,) row in `moves` of the first period of the move before.
+        after: After temporary cuts.
+        tests: At randomised prices.
+        coming: (before event,) row in `moves` of the first period of the following price change.
+        past: (later event,) row in `moves` of the first period of the preceding price change.
         depth: (after event,) log depth of the cut, below 0.
         lasted: (after event,) periods of the cut.
-        draw: (test event,) log of the price over what it would have been.
-        kinds: (event of moves,) which moves are of a kind, by its name.
-        residual: (event of moves,) what the price network did not foresee of the move, in log units.
-        moved: (product, period) price moves that people made.
+        draw: (test event,) log of the price over that without the draw.
+        kinds: (event of moves,) masks of kinds of price changes, by name.
+        residual: (event of moves,) price residual: log price change less its out-of-fold prediction.
+        moved: (product, period) price changes made by people.
         cluster: (period,) fortnight.
         recency: (period,) weight.
         weekend: (period,) 1.0 on weekends.
@@ -98,7 +98,7 @@ class Study:
 
     @property
     def everything(self) -> Events:
-        """All events whose demand is to be forecast."""
+        """Concatenate all events, in the order of `Forecast`."""
         return join([self.moves, self.before, self.later, self.after, self.tests])
 
 
@@ -110,26 +110,26 @@ class Forecast:
     size: Floats
 
     def part(self, begin: int, count: int) -> "Forecast":
-        """Those of some consecutive events."""
+        """Select consecutive events."""
         return Forecast(self.mean[begin : begin + count], self.size[begin : begin + count])
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the data say of elasticities, before any prior.
+    """Estimated elasticities, before any prior.
 
     Attributes:
         value: (product,) estimates.
-        error: (product,) their standard errors; infinite where nothing is known.
-        level: What all products have in common.
+        error: (product,) their standard errors; infinite without an estimate.
+        level: Mean elasticity of all products.
         level_error: Its standard error.
-        untested_level: The same before price tests overruled it.
-        step: How far this round has moved that one.
-        doubt: (product,) standard deviation of errors that estimates share and that no standard error holds.
-        shared_doubt: The same of what rests on other products.
-        shift: The regression behind it.
-        checks: What the moves had to survive.
-        tested_error: (product,) standard error of price tests alone; infinite without any.
+        untested_level: `level` before the correction by price tests.
+        step: Change of `untested_level` in this round.
+        doubt: (product,) standard deviation of the bias that estimates share, which standard errors do not include.
+        shared_doubt: The same for products without an estimate of their own.
+        shift: The regression behind the estimates.
+        checks: Falsification tests.
+        tested_error: (product,) standard error from price tests alone; infinite without any.
     """
 
     value: Floats
@@ -146,7 +146,7 @@ class Known:
 
     @classmethod
     def nothing(cls, products: int, *, level: float) -> "Known":
-        """Before the first round: where it begins."""
+        """Return the values before the first round."""
         unknown, nil = np.full(products, np.inf), np.zeros(products)
         shift = Shift(nil, unknown, nil.astype(np.int64), 0.0, np.inf, 0.0, 0.0, nil, 0.0, nil, 0.0)
         return cls(
@@ -164,11 +164,11 @@ class Known:
         )
 
     def undoubted(self) -> "Known":
-        """The same without the errors that no standard error holds."""
+        """Return the estimates with the shared bias set to 0."""
         return replace(self, doubt=np.zeros_like(self.doubt), shared_doubt=0.0)
 
     def describe(self) -> str:
-        """The figures in a sentence."""
+        """Summarise the figures in a sentence."""
 
         def said(value: float, error: float) -> str:
             return f"{value:+.2f} ± {error:.2f}" if np.isfinite(error) else "unknown"
@@ -184,12 +184,12 @@ class Known:
 def plan_study(
     panel: Panel, table: Table, *, tested: Floats | None, own: Bools | None, half_life: float | None
 ) -> Study:
-    """Finds the events; see `identification.identify` for the arguments."""
+    """Select the events; see `identification.identify` for the arguments."""
     periods = len(panel.dates)
     drawn = np.full(panel.present.shape, np.nan) if tested is None else tested
     moved = find_moves(table, own=own)
     with_draw = np.isfinite(drawn)
-    with_draw[:, 1:] |= with_draw[:, :-1]  # the way into a test and out of it is the draw's
+    with_draw[:, 1:] |= with_draw[:, :-1]  # price changes into and out of a test are randomised, too
     moved &= ~with_draw
     moves = after_moves(table, moved)
     untouched = ~with_draw[moves.product, moves.at]
@@ -223,7 +223,7 @@ def plan_study(
 
 
 def _kinds(panel: Panel, table: Table, moves: Events) -> dict[str, Bools]:
-    """(event,) masks of the kinds of moves whose answers are compared."""
+    """(event,) masks of the kinds of price changes whose elasticities are compared."""
     move = table.log_price[moves.product, moves.at] - table.log_price[moves.product, moves.cutoff]
     size = np.abs(move)
     cost = np.log(np.where(panel.unit_cost > 0, panel.unit_cost, np.nan))
@@ -237,7 +237,7 @@ def _kinds(panel: Panel, table: Table, moves: Events) -> dict[str, Bools]:
 
 
 def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.float32]:
-    """(period,) weights that halve every `half_life` periods into the past; all 1 when absent."""
+    """(period,) weights that halve every `half_life` periods into the past; all 1 without a half-life."""
     if half_life is None:
         return np.ones(periods, np.float32)
     age = np.arange(periods)[::-1]
@@ -245,15 +245,15 @@ def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.floa
 
 
 def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, control: bool, so_far: Known) -> Known:
-    """Regression, tests, and what both and the rounds so far say of the errors.
+    """Run one round: regression, falsification tests, and the shared bias from both and from earlier rounds.
 
     Args:
-        study: The events, with the residuals of their prices.
+        study: The events, with price residuals.
         table: The panel's table, with the current elasticities.
-        forecast: Demand of all events, out of fold.
+        forecast: Out-of-fold demand forecasts of all events.
         norms: The current elasticities.
-        control: Whether routine moves are taken to answer to hidden demand.
-        so_far: What the round before found.
+        control: Whether to use the control function.
+        so_far: Result of the round before.
     """
     products = len(norms.elasticity)
     groups = (study.moves, study.before, study.later, study.after, study.tests)
@@ -267,7 +267,7 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
     checks = Checks(
         before=_tested(study, table, study.before, before_it, study.residual[study.coming], norms),
         later=_tested(study, table, study.later, after_it, study.residual[study.past], norms),
-        # What is missing after a cut would have been sold anyway: in the long run the answer is weaker by as much.
+        # Sales lost after a cut were brought forward: the long-run elasticity is smaller by as much.
         dip=_tested(study, table, study.after, after_cut, study.depth * study.lasted / AFTER, norms),
         kinds=_compare_kinds(study, moves, shift, products=products),
     )
@@ -299,7 +299,7 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
 
 
 def _compare_kinds(study: Study, moves: Residuals, shift: Shift, *, products: int) -> dict[str, Check]:
-    """Each kind's difference from the other moves, with its share of what moves tell."""
+    """Compare each kind with the other price changes, with its share of the information."""
     told = moves.weight * moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
     checks = {}
     for name, kind in study.kinds.items():
@@ -309,10 +309,10 @@ def _compare_kinds(study: Study, moves: Residuals, shift: Shift, *, products: in
 
 
 def _first_stage(study: Study, table: Table) -> float:
-    """How much of what was drawn the prices show: guardrails and price endings cut draws.
+    """First-stage slope: how much of a draw the prices show after guardrails and price endings.
 
-    The slope of log price on the draws within products, with which two-stage least squares multiplies an instrument
-    (Theil 1953). What else moves prices does not go along with the draws.
+    Slope of log price on the draws within products, by which two-stage least squares multiplies the instrument
+    (Theil 1953). Other causes of price changes are independent of the draws.
     """
     product, price = study.tests.product, table.log_price[study.tests.product, study.tests.at]
     rows = np.maximum(np.bincount(product), 1)
@@ -348,10 +348,10 @@ def _tested(study: Study, table: Table, events: Events, forecast: Forecast, colu
 
 
 def still_to_go(step: float, *, before: float, noise: float) -> float:
-    """How far a level may still be from where more rounds would bring it, given how far the last two rounds moved it.
+    """Estimate the remaining change of a level over further rounds, from its last two changes.
 
-    The rest of a geometric series, after Aitken (1926). Its ratio is taken to be SLOW, since two rounds differ in the
-    networks' batches as well, and more only as far as the step before stands out from `noise`, a standard error.
+    The remainder of a geometric series (Aitken 1926). Its ratio is SLOW, since rounds also differ by random batches,
+    and larger only as far as the step before is significant against `noise`, a standard error.
     """
     if before == 0.0:
         return abs(step) * SLOW / (1.0 - SLOW)
@@ -361,9 +361,9 @@ def still_to_go(step: float, *, before: float, noise: float) -> float:
 
 
 def _between_rounds(value: Floats, error: Floats, before: Known) -> float:
-    """Standard deviation of what two rounds disagree in of a product's own part.
+    """Standard deviation between two rounds of a product's deviation from the common shift.
 
-    Rounds differ in the networks' batches and in the elasticities they start from: what they disagree in is error.
+    Rounds differ in random batches and starting elasticities, so their disagreement is estimation error.
     """
     both = np.isfinite(error) & np.isfinite(before.error)
     if not both.any():
@@ -375,14 +375,15 @@ def _between_rounds(value: Floats, error: Floats, before: Known) -> float:
 
 
 def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
-    """Lets prices drawn at random overrule what other moves say.
+    """Correct estimates from observational price changes by those from randomised prices.
 
-    Where a product has both, their difference shows the error that all other estimates share; no more of it stays in
-    doubt than that difference leaves. A product's two estimates are then weighed by their precision.
+    Where a product has both, the gap between them estimates the bias that all observational estimates share, which is
+    subtracted; its remaining uncertainty bounds the shared bias. A product's two estimates are then combined by
+    precision.
 
     Args:
-        known: From moves that people made.
-        random: From the draws.
+        known: Estimates from price changes made by people.
+        random: Regression on the draws.
         norms: The elasticities in the offset of both.
     """
     tested = norms.elasticity + random.value
@@ -411,7 +412,7 @@ def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
 
 
 def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
-    """The posterior."""
+    """Compute the posterior: empirical-Bayes shrinkage, shared bias and limits."""
     of_level, shared = prior.widening * known.level_error, prior.widening * known.shared_doubt
     start = level_start(prior, level=known.level, error=float(np.hypot(of_level, shared)))
 
@@ -433,7 +434,7 @@ def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
 
 
 def gather_evidence(study: Study, table: Table, known: Known, shrunk: Shrunk, *, prior: Prior) -> Evidence:
-    """What each product's history offers, and what speaks against it."""
+    """Collect each product's evidence and the objections to its estimate."""
     own = known.error**2 + known.doubt**2
     tested = known.tested_error**2
 
@@ -461,7 +462,7 @@ def gather_evidence(study: Study, table: Table, known: Known, shrunk: Shrunk, *,
 
 
 def _distinct_prices(table: Table) -> Ints:
-    """(product,) prices that differ by more than rounding."""
+    """(product,) number of prices that differ by more than rounding."""
     price = np.sort(np.where(table.seen > 0, table.log_price, np.inf), axis=1)
     with np.errstate(invalid="ignore"):
         steps = np.isfinite(price[:, 1:]) & (np.diff(price, axis=1) > SAME_PRICE)

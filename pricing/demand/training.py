@@ -1,4 +1,4 @@
-"""The final model: elasticities identified, the network trained on everything, states encoded."""
+"""Train a demand model: estimate elasticities and lifts, train the network on all data, encode the states."""
 
 import warnings
 from collections.abc import Callable
@@ -41,11 +41,11 @@ HOLIDAY_PERIODS = 420
 
 @dataclass(frozen=True)
 class Start:
-    """Where a warm-started training begins: an earlier model's weights, given elasticities, or both.
+    """Warm start of a training: an earlier model's weights, given elasticities, or both.
 
     Attributes:
-        weights: Of a network of the same shape; None for a blank one.
-        identified: Elasticities of the panel's products; None has them learnt anew.
+        weights: Of a network of the same shape; None for initial weights.
+        identified: Elasticities of the panel's products; None to estimate them.
     """
 
     weights: Weights | None
@@ -54,11 +54,11 @@ class Start:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What forecasts of folds taught.
+    """Estimates from out-of-fold forecasts.
 
     Attributes:
-        width: How wide forecasts are.
-        weights: (class, forecaster) of `combination.Combination`.
+        width: Corrections of the predictive distribution.
+        weights: (class, forecaster) combination weights.
     """
 
     width: Width
@@ -67,12 +67,12 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, what a later fold starts from, and its forecasters' levels.
+    """A trained model, the warm start for a later fold, and its forecasters' levels.
 
     Attributes:
-        model: Its forecasters weigh alike.
+        model: The model, with prior combination weights.
         start: The network's weights and the elasticities.
-        levels: What its forecasters say.
+        levels: Its forecasters' levels.
     """
 
     model: DemandModel
@@ -91,17 +91,17 @@ def train(
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> DemandModel:
-    """Trains on the whole panel.
+    """Train the final model on the whole panel.
 
     Args:
         panel: The whole history.
         config: The demand section.
         calendar: Holidays of the periods after the panel; none when absent.
-        out_of_fold: What a backtest found; the default level error and forecasters that weigh alike when absent.
-        start: What `fit` takes it for.
-        tested: What `identify` takes it for: the draws of price tests.
-        live_since: The first period whose prices may be the platform's own; None where persons set them all.
-        progress: Told in a sentence what is going on.
+        out_of_fold: Estimates from a backtest; the default level error and prior combination weights when absent.
+        start: See `fit`.
+        tested: The draws of price tests; see `identify`.
+        live_since: First period whose prices may be the platform's own; None if people set all prices.
+        progress: Called with a sentence about each step.
 
     Raises:
         HistoryError: The panel is too short, or nothing was sold.
@@ -127,10 +127,10 @@ def fit(
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """One training; warm-started from `start`, whose weights and elasticities it takes where there are any.
+    """Train once; uses the weights and elasticities of `start` where given.
 
-    `tested` holds the draws of price tests as `identify` takes them. Price moves from `live_since` on answer to the
-    model's own forecasts and teach nothing of elasticities, but for those draws.
+    `tested` holds the draws of price tests, as for `identify`. Price changes from `live_since` on depend on the model's
+    own forecasts and are not used to estimate elasticities, except for those draws.
 
     Raises:
         HistoryError: Nothing was sold.
@@ -143,7 +143,7 @@ def fit(
     identified = start.identified if start is not None else None
     units = find_units(panel.units_sold, panel.categories)
     norms = initial_norms(panel, category=category, units=units, config=config)
-    if identified is not None:  # what counts as one is of this panel, whatever an earlier one found
+    if identified is not None:  # counting units are always this panel's
         scales = replace(identified.norms, unit=norms.unit, prior_level=norms.prior_level)
         identified = replace(identified, norms=scales)
     else:
@@ -154,7 +154,7 @@ def fit(
         )
     promotion = learn_promotion_lift(panel, norms=identified.norms, category=category)
     identified = replace(identified, norms=replace(identified.norms, promotion=promotion))
-    # Again, now that elasticities are known: what prices did to the days of an event is no lift of it.
+    # Estimate lifts again now that elasticities are known, so that they exclude the effect of prices.
     lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
     level = _category_level(panel, category, len(categories), units=restated_units(panel, identified.norms))
     prior_level = level[category].astype(np.float32)
@@ -216,7 +216,7 @@ def fit(
 def _with_forecasters(
     model: DemandModel, panel: Panel, table: Table, config: DemandConfig
 ) -> tuple[DemandModel, Levels]:
-    """The model with boosted trees beside its network, all forecasters weighing alike, and their levels."""
+    """Add boosted trees and prior combination weights to the model; returns it with the forecasters' levels."""
     lift = model.levels().lift
     trees = b""
     if config.booster_rows:
@@ -243,7 +243,7 @@ def _with_forecasters(
 
 
 def check_history(panel: Panel) -> None:
-    """Refuses a panel from which nothing can be learnt.
+    """Refuse a panel without sales.
 
     Raises:
         HistoryError: No units were sold.
@@ -253,7 +253,7 @@ def check_history(panel: Panel) -> None:
 
 
 def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandConfig) -> Norms:
-    """Scales before anything was learnt: the median price, the category's level, the configured elasticity."""
+    """Return initial scales: median price, category level, configured elasticity."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
         usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
@@ -271,7 +271,7 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
 
 
 def _category_level(panel: Panel, category: Ints, count: int, *, units: Floats) -> NDArray[np.float64]:
-    """(category,) geometric mean of the products' units a period, (product, period) in each product's own unit."""
+    """(category,) geometric mean over products of mean units a period; `units` are (product, period) in own units."""
     log_mean = np.log((units.sum(axis=1) + 0.5) / (panel.present.sum(axis=1) + 1.0))
     members = np.bincount(category, minlength=count)
     level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean, count) / np.maximum(members, 1))
