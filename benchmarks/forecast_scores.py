@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pricing.arrays import Floats
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.baselines import FLAT, NAIVE, better, chosen, paired_difference
 from pricing.demand.evaluation import share_inside
 
@@ -174,7 +174,7 @@ def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
                 for name in (OURS, LIGHTGBM, CHOSEN)
             }
             | {"units": float(scored["actual"][rows].mean())}
-            for volume in metrics.VOLUME_CLASSES
+            for volume in evaluation.VOLUME_CLASSES
             if (rows := (scored["volume_class"] == volume).to_numpy()).any()
         },
     }
@@ -198,6 +198,6 @@ def _scores(scored: pd.DataFrame, name: str, error: dict[str, Floats]) -> dict[s
     return {
         "wape": float(error["wape"].sum()) / total,
         "crps": float(error["crps"].sum()) / total,
-        "bias": metrics.bias(actual, mean),
+        "bias": evaluation.bias(actual, mean),
         "coverage_80": float(inside[known].mean()) if known.any() else None,
     }

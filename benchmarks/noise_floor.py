@@ -24,7 +24,7 @@ from pipelines.calendar import holiday_calendar
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.backtest import backtest, evaluate
 from pricing.demand.folds import Fold
 from pricing.demand.intervals import Width, with_quantiles
@@ -75,15 +75,15 @@ def against_truth(frame: pd.DataFrame, market: Market, ledger: Ledger, model: De
     day = (frame["date"].to_numpy() - market.truth.dates[0]).astype("timedelta64[D]").astype(int) - ledger.first_day
     demand = ledger.demand[day, row].astype(float)
     scored = with_quantiles(frame.assign(actual=demand, shelf=np.inf), _width(model))  # demand, not sales
-    floor = metrics.wape(demand, best_forecast(market, ledger)[day, row])
-    error = metrics.wape(demand, scored["q50"].to_numpy(float))
+    floor = evaluation.wape(demand, best_forecast(market, ledger)[day, row])
+    error = evaluation.wape(demand, scored["q50"].to_numpy(float))
     return {
         "wape": error,
         "floor": floor,
         "over_floor": error / floor,
-        "bias": metrics.bias(demand, scored["forecast"].to_numpy(float)),
-        "coverage_80": metrics.coverage(scored, level=0.8),
-        "coverage_95": metrics.coverage(scored, level=0.95),
+        "bias": evaluation.bias(demand, scored["forecast"].to_numpy(float)),
+        "coverage_80": evaluation.coverage(scored, level=0.8),
+        "coverage_95": evaluation.coverage(scored, level=0.95),
     }
 
 

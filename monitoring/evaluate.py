@@ -15,7 +15,7 @@ from monitoring.policy import Finding, Level, Rules, Situation, counted
 from monitoring.tracking import Champion
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand.metrics import volume_class
+from pricing.demand.evaluation import volume_class
 
 SEED = 20240229
 UNIDENTIFIED = (

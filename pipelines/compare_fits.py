@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
 from pricing.demand.model import DemandModel
@@ -52,7 +52,7 @@ class Score(Protocol):
 
 def wape(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
     """Returns the WAPE of a model on the scored periods of a fold, as a fraction."""
-    return float(metrics.figures(evaluate(model, past=past, panel=panel, fold=fold))["wape"])
+    return float(evaluation.figures(evaluate(model, past=past, panel=panel, fold=fold))["wape"])
 
 
 @dataclass(frozen=True)

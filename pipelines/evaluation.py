@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.units import find_units
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of, sales_rows
 
-CLASSES = metrics.VOLUME_CLASSES
+CLASSES = evaluation.VOLUME_CLASSES
 BINS = 10  # of the histogram of the probability integral transform (PIT)
 WEEKS = 52  # most weeks before the cutoff used for volatility
 LEAST_WEEKS = 4  # least weeks for volatility
@@ -47,7 +47,7 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
     classed = pd.concat(parts, ignore_index=True)
     scored = sales_rows(classed)
     groups = {name: scored[scored["volatility_class"] == name] for name in CLASSES}
-    by_volatility = {name: metrics.scores(part) for name, part in groups.items() if len(part)}
+    by_volatility = {name: evaluation.scores(part) for name, part in groups.items() if len(part)}
     span = max(1, SPAN // STEP_DAYS[panel.period])
     more = {"by_volatility": by_volatility, "pit": transform_figures(scored), "weeks": weekly(scored, span=span)}
     return classed, {**figures, **more}
@@ -69,12 +69,12 @@ def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
             {
                 "cutoff": str(pd.Timestamp(str(cutoff)).date()),
                 "first_step": int(str(number)) * span + 1,
-                "wape_mean": metrics.wape(actual, forecast),
-                "wape_naive": metrics.wape(actual, part["naive"].to_numpy()),
+                "wape_mean": evaluation.wape(actual, forecast),
+                "wape_naive": evaluation.wape(actual, part["naive"].to_numpy()),
                 "wape_mean_se": ratio_error(np.abs(forecast - actual), actual, group=product),
-                "bias": metrics.bias(actual, forecast),
+                "bias": evaluation.bias(actual, forecast),
                 "bias_se": ratio_error(forecast - actual, actual, group=product),
-                "coverage_80": metrics.coverage(part, level=0.80),
+                "coverage_80": evaluation.coverage(part, level=0.80),
             }
         )
     return found
@@ -120,7 +120,7 @@ def volatility(panel: Panel) -> Floats:
 def volatility_class(spread: Floats) -> NDArray[np.str_]:
     """(product,) volatility tercile: low, mid, high; unknown volatility is replaced by the median."""
     known = spread[np.isfinite(spread)]
-    return metrics.volume_class(np.where(np.isfinite(spread), spread, np.median(known) if len(known) else 0.0))
+    return evaluation.volume_class(np.where(np.isfinite(spread), spread, np.median(known) if len(known) else 0.0))
 
 
 def transform_figures(scored: pd.DataFrame) -> dict[str, float]:
@@ -156,7 +156,7 @@ def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series
     """Returns the coverage of the central interval of `level`, for each value of a column."""
     scored = sales_rows(frame)
     shares: Mapping[Any, float] = {
-        value: metrics.coverage(part, level=level) for value, part in scored.groupby(column, observed=True)
+        value: evaluation.coverage(part, level=level) for value, part in scored.groupby(column, observed=True)
     }
     return pd.Series(shares, dtype=float)
 

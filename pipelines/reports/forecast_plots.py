@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from pipelines.evaluation import BINS, CLASSES, coverage_by, error_by, transform_figures, transform_histogram
 from pipelines.reports.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
 from pricing.arrays import Floats
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.baselines import DIRECT, FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
 
 FANS = 6
@@ -101,7 +101,7 @@ def draw_calibration(frame: pd.DataFrame) -> Figure:
 
 
 def _covered(scored: pd.DataFrame) -> Floats:
-    return np.array([metrics.coverage(scored, level=float(level)) for level in LEVELS])
+    return np.array([evaluation.coverage(scored, level=float(level)) for level in LEVELS])
 
 
 def draw_by_step(frame: pd.DataFrame) -> Figure:

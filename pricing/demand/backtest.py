@@ -14,7 +14,7 @@ from pricing.arrays import Floats
 from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.units import in_steps
-from pricing.demand import baselines, metrics
+from pricing.demand import baselines, evaluation
 from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.booster import direct_forecast
 from pricing.demand.combination import CLASSES, FORECASTERS, bounded, prior_weights
@@ -103,7 +103,7 @@ class Backtest:
             counted (whether sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high,
             crps (of sales given the stock, `expected` being their mean), naive, flat, direct, baseline (which of the
             last three was the best one before the fold).
-        figures: Scores of the frame (`metrics.figures`), `against_baseline`, `elasticity` of the last fold, the
+        figures: Scores of the frame (`evaluation.figures`), `against_baseline`, `elasticity` of the last fold, the
             forecasters' `weights` by volume class, and `history`: limitations of a short history.
         out_of_fold: Interval widths and combination weights for the model trained on everything.
     """
@@ -164,12 +164,12 @@ def backtest(
             frame["baseline"] = baselines.chosen(frames or block.result(), cutoff=fold.cutoff)
             frames.append(frame)
             if on_fold is not None:
-                on_fold(number, metrics.figures(frame))
+                on_fold(number, evaluation.figures(frame))
     trees = model is not None and model.combination.booster.size > 0
     prior = prior_weights(len(panel.dates), context=config.context, trees=trees)
     found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
     frame = pd.concat(widened(frames), ignore_index=True)
-    figures = metrics.figures(frame)
+    figures = evaluation.figures(frame)
     figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
     if model is not None:
         figures["elasticity"] = elasticity_figures(model)
@@ -194,7 +194,7 @@ def evaluate(
     begin = int(np.searchsorted(panel.dates, fold.first))
     end = int(np.searchsorted(panel.dates, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
-    classes = metrics.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
+    classes = evaluation.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
     naive = baselines.seasonal_naive(past, steps=end - begin + 1, skip=begin - len(past.dates))
     flat = baselines.flat_median(past)
     parts = []

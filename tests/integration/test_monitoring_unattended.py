@@ -20,7 +20,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.decision_log.writer import LogWriter
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
 from pricing.registry.mlflow_registry import Registry
@@ -89,7 +89,7 @@ def settings(home: Path, *, webhook: str) -> str:
 def wape(version: LoadedVersion, *, known: Panel, panel: Panel) -> float:
     """Error over the days after `known`, by the code that backtests."""
     fold = Fold(known.dates[-1], known.dates[-1] + 1, panel.dates[-1])
-    return float(metrics.figures(evaluate(version.demand, past=known, panel=panel, fold=fold))["wape_mean"])
+    return float(evaluation.figures(evaluate(version.demand, past=known, panel=panel, fold=fold))["wape_mean"])
 
 
 @pytest.mark.slow

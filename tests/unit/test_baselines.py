@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.baselines import (
     FLAT_PERIODS,
     against_baseline,
@@ -119,7 +119,7 @@ def test_figures_hold_each_fold_against_its_own_baseline() -> None:
     first = fold("2024-01-01", naive=5, flat=3)
     second = fold("2024-01-15", naive=1, flat=2).assign(baseline="flat")
 
-    figures = metrics.figures(pd.concat([first, second], ignore_index=True))
+    figures = evaluation.figures(pd.concat([first, second], ignore_index=True))
 
     assert [one["wape_baseline"] for one in figures["folds"]] == pytest.approx([0.5, 0.2])
     assert [one["baseline"] for one in figures["folds"]] == ["naive", "flat"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.data.panel import Period
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.folds import fitting, walk_forward
 from pricing.errors import HistoryError
 
@@ -128,7 +128,7 @@ def frame() -> pd.DataFrame:
 
 
 def test_figures_leave_censored_rows_out_and_count_them() -> None:
-    figures = metrics.figures(frame())
+    figures = evaluation.figures(frame())
 
     assert figures["rows"] == 3
     assert figures["censored"] == 1
@@ -144,7 +144,7 @@ def test_figures_leave_censored_rows_out_and_count_them() -> None:
 
 def test_coverage_counts_the_part_of_a_count_that_is_inside() -> None:
     # The middle of 80 % is [0.1, 0.9]: of [0.4, 0.6] all is inside, of [0.0, 0.2] half, of [0.5, 0.7] all.
-    assert metrics.coverage(frame()[:3], level=0.8) == pytest.approx((1 + 0.5 + 1) / 3)
+    assert evaluation.coverage(frame()[:3], level=0.8) == pytest.approx((1 + 0.5 + 1) / 3)
 
 
 def test_coverage_of_the_true_distribution_is_its_level() -> None:
@@ -155,22 +155,22 @@ def test_coverage_of_the_true_distribution_is_its_level() -> None:
     actual = rng.poisson(mean)
     table = pd.DataFrame({"pit_low": stats.poisson.cdf(actual - 1, mean), "pit_high": stats.poisson.cdf(actual, mean)})
 
-    assert metrics.coverage(table, level=0.8) == pytest.approx(0.8, abs=0.01)
-    assert metrics.coverage(table, level=0.95) == pytest.approx(0.95, abs=0.01)
+    assert evaluation.coverage(table, level=0.8) == pytest.approx(0.8, abs=0.01)
+    assert evaluation.coverage(table, level=0.95) == pytest.approx(0.95, abs=0.01)
 
 
 def test_wape_of_nothing_sold_is_not_a_number() -> None:
-    assert np.isnan(metrics.wape(np.zeros(3), np.ones(3)))
+    assert np.isnan(evaluation.wape(np.zeros(3), np.ones(3)))
 
 
 def test_unknown_sales_count_as_none() -> None:
-    classes = metrics.volume_class(np.array([3.0, np.nan, 1.0]))
+    classes = evaluation.volume_class(np.array([3.0, np.nan, 1.0]))
 
     assert classes.tolist() == ["high", "low", "mid"]
 
 
 def test_volume_classes_are_thirds() -> None:
-    classes = metrics.volume_class(np.arange(9.0)[::-1])
+    classes = evaluation.volume_class(np.arange(9.0)[::-1])
 
     assert list(classes) == ["high"] * 3 + ["mid"] * 3 + ["low"] * 3
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.intervals import (
     LEVEL_ERROR,
     default_width,
@@ -115,5 +115,5 @@ def test_intervals_hold_what_they_say(kilograms: bool) -> None:
 
     frame = with_quantiles(folds[7], measure_width(folds[:7]))
 
-    assert metrics.coverage(frame, level=0.8) == pytest.approx(0.8, abs=0.05)
-    assert metrics.coverage(frame, level=0.95) == pytest.approx(0.95, abs=0.03)
+    assert evaluation.coverage(frame, level=0.8) == pytest.approx(0.8, abs=0.05)
+    assert evaluation.coverage(frame, level=0.95) == pytest.approx(0.95, abs=0.03)

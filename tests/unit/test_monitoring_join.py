@@ -15,7 +15,7 @@ from monitoring.outcomes import forecast_at, join
 from pricing.data.panel import Panel
 from pricing.decision_log.format import Entry, LogReading
 from pricing.decision_log.writer import LogWriter
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.intervals import Width, with_quantiles
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -192,7 +192,7 @@ def test_units_by_weight_are_covered_as_in_the_backtest(tmp_path):
     backtest = with_quantiles(forecasts, Width((0.0, 0.0), np.zeros(4)))
     assert len(frame) == 60
     assert frame["inside"].mean() > 0.6
-    assert frame["inside"].mean() == pytest.approx(metrics.coverage(backtest, level=0.8))
+    assert frame["inside"].mean() == pytest.approx(evaluation.coverage(backtest, level=0.8))
 
 
 def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pricing.demand import metrics
+from pricing.demand import evaluation
 from pricing.demand.baselines import against_baseline, chosen, sales_rows
 from pricing.demand.intervals import Width, measure_level_error, with_quantiles
 
@@ -50,7 +50,7 @@ def perfect() -> pd.DataFrame:
 def test_a_perfect_forecaster_has_no_bias_and_holds_its_ranges_where_half_of_the_days_sell_out(
     perfect: pd.DataFrame,
 ) -> None:
-    figures = metrics.figures(perfect)
+    figures = evaluation.figures(perfect)
 
     assert 0.40 < perfect["censored"].mean() < 0.50
     assert figures["bias"] == pytest.approx(0.0, abs=0.015)
@@ -66,14 +66,14 @@ def test_scored_on_days_that_did_not_sell_out_alone_it_would_seem_to_forecast_fa
 
     rows = sales_rows(unlimited)
 
-    assert metrics.figures(unlimited)["bias"] > 0.3
+    assert evaluation.figures(unlimited)["bias"] > 0.3
     assert (rows["pit_low"] + rows["pit_high"]).mean() / 2 < 0.4
     assert (perfect["pit_low"] + perfect["pit_high"]).mean() / 2 == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize("level", [0.8, 1.25])
 def test_a_biased_forecaster_scores_worse(perfect: pd.DataFrame, level: float) -> None:
-    ours, theirs = metrics.figures(perfect), metrics.figures(with_quantiles(market(level=level), EXACT))
+    ours, theirs = evaluation.figures(perfect), evaluation.figures(with_quantiles(market(level=level), EXACT))
 
     assert ours["crps"] < theirs["crps"]
     assert abs(theirs["bias"]) > 0.08
@@ -86,9 +86,13 @@ def test_point_forecasts_and_baselines_ask_for_no_more_than_the_shelf_holds(perf
     for name in ("forecast", "q10", "q50", "q90", "naive", "flat"):
         assert (rows[name] <= rows["shelf"]).all()
         assert (perfect[name] > perfect["shelf"]).any()
-    assert metrics.figures(perfect)["crps"] < metrics.figures(perfect)["wape"] < metrics.figures(perfect)["wape_flat"]
+    assert (
+        evaluation.figures(perfect)["crps"]
+        < evaluation.figures(perfect)["wape"]
+        < evaluation.figures(perfect)["wape_flat"]
+    )
     assert against_baseline(perfect, rng=np.random.default_rng(0))["wape"] == pytest.approx(
-        metrics.figures(perfect)["wape"] - metrics.figures(perfect)["wape_baseline"]
+        evaluation.figures(perfect)["wape"] - evaluation.figures(perfect)["wape_baseline"]
     )
     pd.testing.assert_frame_equal(sales_rows(rows), rows)
 
@@ -99,7 +103,7 @@ def test_rows_that_say_nothing_of_the_shelf_are_left_out_and_counted(perfect: pd
     frame.loc[1, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]
     frame.loc[2, "shelf"] = np.inf
 
-    figures = metrics.figures(frame)
+    figures = evaluation.figures(frame)
 
     assert (figures["left_out"], figures["rows"]) == (2, len(frame) - 2)
     assert sales_rows(frame).index[0] == 2
@@ -113,7 +117,7 @@ def test_a_delivery_during_the_day_makes_no_perfect_forecaster_look_biased(share
     delivered = rng.random(len(frame)) < share
     frame["actual"] = np.where(delivered, demand, np.minimum(demand, frame["shelf"]))
 
-    figures = metrics.figures(with_quantiles(frame, EXACT))
+    figures = evaluation.figures(with_quantiles(frame, EXACT))
 
     assert (frame["actual"] > frame["shelf"]).any()
     assert figures["left_out"] == 0
