@@ -209,9 +209,28 @@ def read_anchors(folder: str | Path) -> Anchors:
     """
     content = files.read(Path(folder))
     try:
-        return _anchors(upgrade(content) if readable(content.header.get("format")) else content)
+        return _anchors(_upgraded(content))
     except (KeyError, ValueError) as error:
         raise VersionError(f"{folder}: holds no list prices that this library can read: {error}") from error
+
+
+def read_backtest(folder: str | Path) -> dict[str, Any]:
+    """Reads the figures of a version's walk-forward backtest alone, whichever library packed it; no checksum is taken.
+
+    Raises:
+        VersionError: The folder holds no version, a file is missing, or it holds no backtest.
+    """
+    content = files.read(Path(folder), check=False)
+    try:
+        backtest: dict[str, Any] = _upgraded(content).documents["backtest"]
+    except KeyError as error:
+        raise VersionError(f"{folder}: holds no backtest that this library can read: {error}") from error
+    return backtest
+
+
+def _upgraded(content: files.Files) -> files.Files:
+    """The content in the present format; one of a format that has no reader as it is."""
+    return upgrade(content) if readable(content.header.get("format")) else content
 
 
 def _anchors(content: files.Files) -> Anchors:

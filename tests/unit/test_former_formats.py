@@ -22,7 +22,7 @@ from pricing.registry import files, golden
 from pricing.registry.files import Files
 from pricing.registry.former_formats import FORMAT, READERS, readable, upgrade, upgrade_from_2
 from pricing.registry.golden import FIELDS
-from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
+from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors, read_backtest
 from serving.admission import admit
 from tests.kit.serving import REQUEST, open_shop
 
@@ -172,6 +172,21 @@ def test_anchors_of_a_version_without_any_are_its_list_prices(name: str) -> None
     np.testing.assert_array_equal(anchors.product_ids, version.facts.product_ids)
     np.testing.assert_allclose(anchors.list_price, version.facts.list_price, rtol=1e-6)
     assert np.isnan(anchors.seen_low).all()
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_the_backtest_of_a_version_of_former_code_is_read_alone(name: str) -> None:
+    assert read_backtest(VERSIONS / name) == {"figures": {"wape": 0.4, "wape_naive": 0.5}}
+
+
+def test_a_backtest_that_is_not_there_is_missed(tmp_path: Path) -> None:
+    folder = copied(LAST, tmp_path)
+    header = header_of(folder)
+    del header["files"]["backtest.json"]
+    write_header(folder, header)
+
+    with pytest.raises(VersionError, match="holds no backtest that this library can read: 'backtest'"):
+        read_backtest(folder)
 
 
 @pytest.mark.parametrize("name", FORMER)
