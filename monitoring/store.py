@@ -12,6 +12,7 @@ import pandas as pd
 from monitoring.policy import Outcome, Past
 from pricing.errors import SourceError
 
+_FORMAT = 1  # of the file, as SQLite's `user_version`; 0 where it was not kept yet, and the tables are the same
 _TABLES = """
 create table if not exists outcome (
     product_id text, period text, maturity integer, decision_id text, units_sold real, charged real, forecast real,
@@ -44,10 +45,23 @@ class Memory:
     """The database `monitoring.db`. Every method is one transaction; concurrent runs wait for each other."""
 
     def __init__(self, path: Path) -> None:
+        """Opens the file, which is made where there is none.
+
+        Raises:
+            SourceError: It cannot be used, or a later release wrote it.
+        """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as store:
+            (found,) = store.execute("pragma user_version").fetchone()
+            if found > _FORMAT:
+                raise SourceError(
+                    f"{path}: is monitoring's memory of format {found}, expected {_FORMAT} at most: a later release "
+                    f"wrote it; install that one, or remove the file"
+                )
             store.executescript(_TABLES)
+            if found < _FORMAT:
+                store.execute(f"pragma user_version = {_FORMAT}")
 
     def write_outcomes(self, joined: pd.DataFrame, *, maturities: Sequence[int], now: dt.datetime) -> Written:
         """Stores each decision's outcome once for each maturity that it has reached.

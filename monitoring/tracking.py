@@ -20,9 +20,9 @@ from monitoring.policy import Past
 from pricing.data.anchors import Anchors
 from pricing.errors import RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
-from pricing.registry import CHAMPION, files
+from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.version import read_anchors
+from pricing.registry.version import read_anchors, read_backtest
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def find_champion(model_name: str, *, uri: str) -> Champion:
         others = frozenset(version.number for version in versions if version.weights != champion.weights)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             version = registry.download(champion.number, Path(folder) / "version")
-            backtest, anchors = files.read(version, check=False).documents["backtest"], _anchors(version)
+            backtest, anchors = read_backtest(version), _anchors(version)
         return Champion(champion.number, backtest, seen.get(champion.number), seen, others, anchors=anchors)
     except (RegistryError, VersionError) as error:
         return Champion(number=UNKNOWN, trouble=str(error))

@@ -1,6 +1,8 @@
 """The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
 
-from collections.abc import Mapping
+import copy
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -23,12 +25,17 @@ from pricing.config_models import (
 )
 from pricing.errors import ConfigError, nearest
 
+_log = logging.getLogger(__name__)
+
 # Keys that versions packed by earlier releases carry, and what does their work now.
 RETIRED = {
     ("decision", "min_gain"): "decision.menu_cost does its work",
     ("decision", "rule_list_trust"): "a rule keeps the price now",
     ("decision", "category_list_trust"): "decision.cvar_level does its work",
 }
+# Former name of a key or section → its name now, both as paths such as "decision.menu_cost". Only names belong here: a
+# key whose values mean something else now is retired. A key of `demand` that is renamed is one of `tuning.space`, too.
+FORMER: Mapping[str, str] = {}
 DEFAULT_PATH = Path(__file__).parent.parent / "config" / "default.yaml"
 
 
@@ -73,43 +80,95 @@ class Config(ModelConfig):
     tuning: TuningConfig
 
 
-def load_config(path: str | Path | None = None) -> Config:
+def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = FORMER) -> Config:
     """Reads config/default.yaml and lays the file at `path` over it, key by key.
 
     A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
+    A key that it gives by its former name counts, and a warning names the present one.
+
+    Args:
+        path: The user's file.
+        former: Former name of a key or section → its name now, as paths.
 
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
-            named); a value has the wrong type or is out of range.
+            named), or given by its former and its present name; a value has the wrong type or is out of range.
     """
     values = _read(DEFAULT_PATH)
     if path is not None:
-        values = _merge(values, _read(Path(path)))
-    return parse_config(values, where=str(path or DEFAULT_PATH))
+        values = _merge(values, _renamed(_read(Path(path)), former, where=str(path)))
+    return _validated(Config, values, str(path or DEFAULT_PATH))
 
 
-def parse_config(values: dict[str, Any], *, where: str) -> Config:
+def parse_config(values: dict[str, Any], *, where: str, former: Mapping[str, str] = FORMER) -> Config:
     """Checks a whole configuration.
 
+    Args:
+        values: Sections by name.
+        where: Names the source in messages.
+        former: As in `load_config`.
+
     Raises:
-        ConfigError: As `load_config`; `where` names the source in the message.
+        ConfigError: As `load_config`.
     """
-    return _validated(Config, values, where)
+    return _validated(Config, _renamed(values, former, where=where), where)
 
 
-def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
+def parse_model_config(values: Mapping[str, Any], *, where: str, former: Mapping[str, str] = FORMER) -> ModelConfig:
     """Checks the configuration that a model version carries, whichever release of this library packed it.
 
-    A key that it lacks takes the value that its section declares for older files, else the shipped one; retired keys
-    and sections that no price depends on are left out unread.
+    A key that it lacks takes the value that its section declares for older files, else the shipped one; former names
+    count; retired keys and sections that no price depends on are left out unread.
+
+    Args:
+        values: Sections by name.
+        where: Names the source in messages.
+        former: As in `load_config`.
 
     Raises:
         ConfigError: As `load_config`, also for a section that is unknown.
     """
+    values = _renamed(values, former, where=where, level=logging.DEBUG)  # nobody can edit a version
     elsewhere = Config.model_fields.keys() - ModelConfig.model_fields.keys()
     mine = {name: _without_retired(name, section) for name, section in values.items() if name not in elsewhere}
     shipped = _read(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}  # a version's own copy of the code is without
     return _validated(ModelConfig, _completed(ModelConfig, mine, shipped), where)
+
+
+def _renamed(
+    values: Mapping[str, Any], former: Mapping[str, str], *, where: str, level: int = logging.WARNING
+) -> dict[str, Any]:
+    """The values under the names that keys and sections have now; each one that is renamed is logged."""
+    renamed: dict[str, Any] = copy.deepcopy(dict(values))
+    for old, new in former.items():
+        *place, name = old.split(".")
+        section = _section(renamed, place)
+        if section is None or name not in section:
+            continue
+        *new_place, new_name = new.split(".")
+        target = _section(renamed, new_place, make=True)
+        if target is None:
+            continue  # no mapping is where one should be, which is refused as such
+        if new_name in target:
+            raise ConfigError(f"{where}: gives both {old} and {new}, which is its name now; take {old} out")
+        target[new_name] = section.pop(name)
+        _log.log(level, "%s: %s is named %s now; the former name is still read, but rename it", where, old, new)
+        above = _section(renamed, place[:-1])
+        if place and not section and above is not None:  # nothing is left of a section that may be known no more
+            del above[place[-1]]
+    return renamed
+
+
+def _section(values: dict[str, Any], path: Sequence[str], *, make: bool = False) -> dict[str, Any] | None:
+    """The mapping at `path`, which is made where nothing is; None where there is no mapping."""
+    for name in path:
+        if make:
+            values.setdefault(name, {})
+        below = values.get(name)
+        if not isinstance(below, dict):
+            return None
+        values = below
+    return values
 
 
 def _without_retired(name: str, section: Any) -> Any:

@@ -10,6 +10,7 @@ from pricing.fileio import replace_json
 
 State = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed"]
 BAKED = "baked"
+_FORMAT = 1  # of pointers; those written before they named it are of this one
 
 
 @dataclass(frozen=True)
@@ -95,20 +96,22 @@ def read_pointer(path: Path) -> Pointer | None:
     """Reads a pointer; None when there is none.
 
     Raises:
-        VersionError: The file is no pointer.
+        VersionError: The file is no pointer, or one of another format.
     """
     try:
         values = json.loads(path.read_bytes())
+        if values.get("format", _FORMAT) != _FORMAT:
+            raise ValueError(f"it is of format {values['format']}, expected {_FORMAT}")
         return Pointer(str(values["version"]), int(values["created_ms"]), str(values["folder"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VersionError(f"{path}: names no version ({error}); delete it, and the follower writes it anew") from error
 
 
 def write_pointer(path: Path, pointer: Pointer) -> None:
     """Switches to another version atomically: readers find the old pointer or the new one."""
-    replace_json(path, asdict(pointer))
+    replace_json(path, {"format": _FORMAT, **asdict(pointer)})
 
 
 def read_following(path: Path) -> Following | None:

@@ -14,16 +14,12 @@ from pricing.data.gaps import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import (
-    AHEAD,
-    LONGEST,
     LOOK_BACK,
-    UNKNOWN,
     delivery_gaps,
     last_deliveries,
     next_deliveries,
     stock_jumps,
 )
-from pricing.demand.curve import DELIVERIES
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
@@ -168,7 +164,7 @@ class ProductFacts:
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
             promotions=_planned(arrays),
-            **{**_unknown(len(arrays["product_ids"])), **{n: arrays[n] for n in _ARRAYS if n in arrays}},
+            **{name: arrays[name] for name in _ARRAYS},
         )
 
     def planned(self, promotions: Promotions) -> "ProductFacts":
@@ -202,7 +198,7 @@ def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
 
 
 def _planned(arrays: Mapping[str, NDArray[Any]]) -> Promotions:
-    """The plan of promotions; versions without one, as those of earlier releases, have none."""
+    """The plan of promotions; none where no array of one is there."""
     found = {name.removeprefix(_PLANNED): values for name, values in arrays.items() if name.startswith(_PLANNED)}
     return Promotions(**found) if found else Promotions.none()
 
@@ -216,17 +212,6 @@ def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64,
         "delivery_gaps": gaps,
         "last_delivery": last,
         "deliveries": next_deliveries(gaps, periods_since(last, state_date, period=period)),
-    }
-
-
-def _unknown(products: int) -> dict[str, NDArray[Any]]:
-    """What versions that were packed by earlier releases do not say."""
-    return {
-        **{name: np.full(products, np.nan) for name in _ANCHORED},
-        "stock_jumps": np.zeros((products, 0), np.uint8),
-        "delivery_gaps": np.full((products, LONGEST), np.nan, np.float32),
-        "last_delivery": np.full(products, np.datetime64("NaT", "D")),
-        "deliveries": np.full((products, AHEAD, DELIVERIES), UNKNOWN, np.uint8),
     }
 
 

@@ -1,4 +1,4 @@
-"""Forecast evaluation: WAPE, bias, coverage, CRPS and the probability integral transform, for backtests and monitoring."""
+"""Forecast evaluation: WAPE, bias, coverage, CRPS and the probability transform, for backtests and monitoring."""
 
 from itertools import pairwise
 from typing import Any

@@ -17,11 +17,11 @@ from pricing.data.ewma import Memory, Norms, speaks_for_itself
 from pricing.data.lifts import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
-from pricing.demand.combination import Combination, admit_combination, combined_factor, network_alone, own_noise
+from pricing.demand.combination import Combination, admit_combination, combined_factor, own_noise
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
-from pricing.demand.grades import CATEGORY, PRIOR_ONLY, Evidence, Grades, blank_evidence
+from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.paths import Levels, level_paths
 from pricing.demand.product_parameters import Priors, Standing, build_sheet, typical
 from pricing.demand.single import SingleDemand
@@ -29,7 +29,6 @@ from pricing.demand.state import Encoded, State, admit_states, carry, encode_pan
 from pricing.errors import HistoryError, VersionError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
-FORMER_LIMITS = (-20.0, -0.2)  # of versions packed before limits were stored
 
 ARRAYS = (
     "product_ids",
@@ -310,20 +309,20 @@ class DemandModel:
                 horizon=int(meta["horizon"]),
                 own_periods=int(meta["own_periods"]),
                 level_error=(float(meta["level_error"][0]), float(meta["level_error"][1])),
-                elasticity_limits=_limits(meta.get("elasticity_limits", FORMER_LIMITS)),
-                combination=_combination(below(arrays, "combination"), len(arrays["product_ids"])),
+                elasticity_limits=_limits(meta["elasticity_limits"]),
+                combination=Combination(**below(arrays, "combination")),
                 product_ids=arrays["product_ids"],
                 categories=arrays["categories"],
                 category=arrays["category"],
                 elasticity_sd=arrays["elasticity_sd"],
-                grade=arrays.get("grade", np.full(len(arrays["product_ids"]), PRIOR_ONLY, np.int8)),
-                evidence=_evidence(below(arrays, "evidence"), len(arrays["product_ids"])),
+                grade=arrays["grade"],
+                evidence=Evidence(**below(arrays, "evidence")),
                 list_price=arrays["list_price"],
                 holidays=arrays["holidays"],
                 weights=dict(below(arrays, "weights")),
                 norms=_norms(below(arrays, "norms")),
-                counted=arrays.get("counted", np.ones(len(arrays["product_ids"]), np.bool_)),
-                priors=_priors(below(arrays, "priors")),
+                counted=arrays["counted"],
+                priors=Priors(**below(arrays, "priors")),
                 encoded=Encoded(
                     state=_state(below(arrays, "encoded/state")),
                     checkpoint=_state(below(arrays, "encoded/checkpoint")),
@@ -400,32 +399,10 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
     )
 
 
-def _evidence(arrays: dict[str, Any], products: int) -> Evidence:
-    # Versions packed before evidence was stored have none.
-    return Evidence(**vars(blank_evidence(products)) | arrays)
-
-
-def _combination(arrays: dict[str, Any], products: int) -> Combination:
-    # Versions packed before combinations existed use the network only; `lift` is stored by some and no longer used.
-    own = {name: values for name, values in arrays.items() if name != "lift"}
-    return Combination(**own) if own else network_alone(products)
-
-
 def _norms(arrays: dict[str, Any]) -> Norms:
-    # Defaults for versions packed before these existed: unit size 1, no lifts, and no restating by promotions.
-    lifts = below(arrays, "lifts")
+    lifts = below(arrays, "lifts")  # a model that knows no named events has none
     own = {name: values for name, values in arrays.items() if not name.startswith("lifts/")}
-    products = len(arrays["prior_level"])
-    former: dict[str, Any] = {"unit": np.ones(products), "promotion": np.zeros(products, np.float32)}
-    return Norms(**former | own, lifts=EventLifts(**lifts) if lifts else None)
-
-
-def _priors(arrays: dict[str, Any]) -> Priors:
-    # Versions packed before elasticities were graded get the lowest grade.
-    grade = np.full(len(arrays["elasticity"]), PRIOR_ONLY, np.int8)
-    ones = np.ones(len(arrays["level"]))  # and those before units had a size: 1
-    former: dict[str, Any] = {"grade": grade, "unit": ones, "counted": ones.astype(np.bool_)}
-    return Priors(**former | arrays)
+    return Norms(**own, lifts=EventLifts(**lifts) if lifts else None)
 
 
 def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:

@@ -88,10 +88,17 @@ def record(prices: Prices, requests: Sequence[PriceRequest], *, today: dt.date) 
 def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verification:
     """Prices the golden requests one by one and compares the answers with the recorded ones.
 
+    Args:
+        prices: What answers the requests.
+        recorded: What `record` returned. The reader of a former format may add `compared`, the FIELDS that are
+            compared, where this library answers the others by another method than the one that packed it.
+        where: Names the version in messages.
+
     Raises:
         VersionError: An answer differs by more than one part in 10,000 (names the request and the field), none was
             recorded for a field or at all, or this library cannot read the requests.
     """
+    fields = tuple(recorded.get("compared", FIELDS))
     try:
         today = dt.date.fromisoformat(recorded["today"])
         cases = [(PriceRequest.model_validate(case["request"]), case["decision"]) for case in recorded["cases"]]
@@ -103,7 +110,7 @@ def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verif
     if not cases:
         raise VersionError(f"{where}: carries no golden request: nothing shows that it prices as it did; train again")
     for request, expected in cases:
-        lacking = [field for field in FIELDS if field not in expected]
+        lacking = [field for field in fields if field not in expected]
         if lacking:
             raise VersionError(
                 f"{where}: the golden request for {request.product_id} has no recorded {', '.join(lacking)}: nothing "
@@ -118,7 +125,7 @@ def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verif
             tries.append((time.perf_counter() - start) * 1000)
         latencies.append(min(tries))
         found = decision.model_dump(mode="json")
-        for field in FIELDS:
+        for field in fields:
             if not _same(found[field], expected[field]):
                 raise VersionError(
                     f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} "

@@ -18,10 +18,10 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import ConfigError, VersionError
 from pricing.registry import files, golden
+from pricing.registry.former_formats import FORMAT, READERS, readable, upgrade
 from pricing.registry.golden import Verification
 from pricing.registry.knowledge import identified_share, without_grades
 
-FORMAT = 2
 # What a header must say, and what it stands for when it does not say it.
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden")
 _ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
@@ -56,8 +56,8 @@ class LoadedVersion:
         config: The configuration it was built with.
         meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
         backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
-        anchors: The regular prices that no price of the platform's own moves. A version packed before there were any
-            has the list prices that it knew on its last day, and no prices seen.
+        anchors: The regular prices that no price of the platform's own moves. A version packed without any has the list
+            prices that it knew on its last day, and no prices seen.
     """
 
     folder: Path
@@ -67,20 +67,12 @@ class LoadedVersion:
     meta: dict[str, Any]
     backtest: dict[str, Any]
     anchors: Anchors
+    holds_only: bool
 
     @cached_property
     def weights_hash(self) -> str:
         """Which weights these are: versions that share it differ in their states only."""
         return str(self.meta["weights"])
-
-    @cached_property
-    def holds_only(self) -> bool:
-        """Whether no price of it rests on an elasticity: it forecasts, and prices stay, but for stock and guardrails.
-
-        A version that was packed before it was said is one where no elasticity has more than a prior behind it.
-        """
-        said = self.meta.get("holds_only")
-        return not identified_share(self.demand, self.facts) if said is None else bool(said)
 
     def pricer(self, *, version: str, config: ModelConfig | None = None) -> Pricer:
         """What answers requests by this version.
@@ -176,13 +168,15 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
 
     Raises:
         VersionError: The folder holds no version, a file is missing or damaged, or the version belongs to
-            another format, data contract or library; says which and what to do.
+            a format that this library cannot read or to another data contract; says which and what to do.
     """
     folder = Path(folder)
-    _accept(files.read_header(folder), where=folder)
+    header = files.read_header(folder)
+    _accept(header, where=folder)
     content = files.read(folder, check=check)
-    documents = content.documents
     try:
+        content = upgrade(content)
+        documents = content.documents
         return LoadedVersion(
             folder=folder,
             demand=DemandModel.from_arrays(_part(content.arrays, "demand"), documents["demand"]),
@@ -191,9 +185,10 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
             meta={**_ABSENT, **content.header},
             backtest=documents["backtest"],
             anchors=_anchors(content),
+            holds_only=bool(content.header["holds_only"]),
         )
     except ConfigError as error:
-        packer = content.header.get("library")
+        packer = header.get("library")
         raise VersionError(
             f"{error}; pricing {packer} packed it, and this is pricing {pricing.__version__}: "
             f"install the one that packed it, or train again"
@@ -214,9 +209,28 @@ def read_anchors(folder: str | Path) -> Anchors:
     """
     content = files.read(Path(folder))
     try:
-        return _anchors(content)
+        return _anchors(_upgraded(content))
     except (KeyError, ValueError) as error:
         raise VersionError(f"{folder}: holds no list prices that this library can read: {error}") from error
+
+
+def read_backtest(folder: str | Path) -> dict[str, Any]:
+    """Reads the figures of a version's walk-forward backtest alone, whichever library packed it; no checksum is taken.
+
+    Raises:
+        VersionError: The folder holds no version, a file is missing, or it holds no backtest.
+    """
+    content = files.read(Path(folder), check=False)
+    try:
+        backtest: dict[str, Any] = _upgraded(content).documents["backtest"]
+    except KeyError as error:
+        raise VersionError(f"{folder}: holds no backtest that this library can read: {error}") from error
+    return backtest
+
+
+def _upgraded(content: files.Files) -> files.Files:
+    """The content in the present format; one of a format that has no reader as it is."""
+    return upgrade(content) if readable(content.header.get("format")) else content
 
 
 def _anchors(content: files.Files) -> Anchors:
@@ -239,26 +253,22 @@ def _anchors(content: files.Files) -> Anchors:
 
 
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses, by name, a version of another format, contract or library."""
-    library = str(header.get("library"))
-    for name, key, known in (("format", "format", FORMAT), ("data contract", "contract", CONTRACT_VERSION)):
-        if header.get(key) != known:
+    """Refuses, by name, a version of an unknown format or of another contract, and a header that lacks a part."""
+    library, contract = str(header.get("library")), header.get("contract")
+    oldest = min(READERS, default=FORMAT)
+    refused = {
+        f"format {header.get('format')}": "" if readable(header.get("format")) else f"formats {oldest} to {FORMAT}",
+        f"data contract {contract}": "" if contract == CONTRACT_VERSION else f"data contract {CONTRACT_VERSION}",
+    }
+    for found, known in refused.items():
+        if known:
             raise VersionError(
-                f"{where}: has {name} {header.get(key)} and was packed by pricing {library}; this is pricing "
-                f"{pricing.__version__}, which reads {name} {known}; {_mended(library)}"
+                f"{where}: has {found} and was packed by pricing {library}; this is pricing {pricing.__version__}, "
+                f"which reads {known}; {_mended(library)}"
             )
-    if _minor(library) != _minor(pricing.__version__):
-        raise VersionError(
-            f"{where}: has format {FORMAT} and was packed by pricing {library}; this is pricing {pricing.__version__}, "
-            f"which reads that format from pricing {_minor(pricing.__version__)} alone; {_mended(library)}"
-        )
     missing = [key for key in _NEEDED if not header.get(key)]
     if missing:
         raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; pack the model again")
-
-
-def _minor(library: str) -> str:
-    return ".".join(library.split(".")[:2])
 
 
 def _mended(library: str) -> str:

@@ -1,11 +1,14 @@
+import copy
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from pricing.config import DEFAULT_PATH, load_config
+from pricing.config import DEFAULT_PATH, FORMER, Config, load_config, parse_config, parse_model_config
 from pricing.config_models import ChoicesConfig, RangeConfig
 from pricing.errors import ConfigError
 
@@ -91,3 +94,117 @@ def test_limits_of_elasticities_ascend_below_zero_around_the_start(tmp_path: Pat
         load_config(path)
 
     assert len(str(failure.value)) < 300  # the fault, and not the whole section
+
+
+def is_known(path: str) -> bool:
+    """Whether the configuration has a key or section at a path such as "data.period"."""
+    section: Any = Config
+    for name in path.split("."):
+        if not (isinstance(section, type) and issubclass(section, BaseModel) and name in section.model_fields):
+            return False
+        section = section.model_fields[name].annotation
+    return True
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+# A key renamed within its section, one moved to another, a section that went, a key moved to another level.
+RENAMED = {
+    "data.grain": "data.period",
+    "decision.look_ahead": "demand.horizon",
+    "watching": "monitoring",
+    "serving.api.limit": "serving.batch_limit",
+}
+
+
+def test_former_names_lead_to_names_that_are_known_and_are_not_known_themselves() -> None:
+    assert [is_known("data.period"), is_known("monitoring"), is_known("data.grain")] == [True, True, False]
+    assert [new for new in FORMER.values() if not is_known(new)] == []
+    assert [old for old in FORMER if is_known(old)] == []
+
+
+def test_a_former_key_counts_and_a_warning_names_the_present_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(
+        tmp_path,
+        "data: {grain: week}\ndecision: {look_ahead: 9}\nwatching: {window: 5}\nserving: {api: {limit: 77}}\n",
+    )
+
+    config = load_config(path, former=RENAMED)
+
+    assert (config.data.period, config.demand.horizon, config.serving.batch_limit) == ("week", 9, 77)
+    assert config.monitoring == load_config().monitoring.model_copy(update={"window": 5})
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{path}: {old} is named {new} now; the former name is still read, but rename it")
+        for old, new in RENAMED.items()
+    ]
+
+
+def test_present_names_are_taken_as_they_are_and_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "data: {period: week}\nmonitoring: {window: 5}\n")
+
+    assert load_config(path, former=RENAMED) == load_config(path)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        ("data: {grain: week, period: week}", r"data\.grain", r"data\.period"),
+        ("decision: {look_ahead: 9}\ndemand: {horizon: 9}", r"decision\.look_ahead", r"demand\.horizon"),
+        ("watching: {window: 5}\nmonitoring: {min_rows: 5}", "watching", "monitoring"),
+    ],
+)
+def test_a_key_that_is_given_by_both_names_is_refused_and_both_are_named(
+    tmp_path: Path, text: str, old: str, new: str
+) -> None:
+    path = written(tmp_path, text)
+
+    with pytest.raises(
+        ConfigError, match=rf"mine\.yaml: gives both {old} and {new}, which is its name now; take {old}"
+    ):
+        load_config(path, former=RENAMED)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: {grian: week}", r"unknown key data\.grian; the nearest known one is"),
+        ("data: {grain: month}", r"data\.period: .*found 'month'"),
+        ("decision: {look_ahead: 9}\ndemand: 3", r"demand: .*found 3"),
+        ("watching: 3", r"monitoring: .*found 3"),
+        ("serving: {api: {limit: 77, colour: red}}", r"unknown key serving\.api"),
+    ],
+)
+def test_what_is_wrong_beside_a_former_name_is_refused_as_ever(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config(written(tmp_path, text), former=RENAMED)
+
+
+def test_a_version_that_carries_former_keys_is_read_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
+    values["data"]["grain"] = values["data"].pop("period")
+    del values["demand"]["horizon"]
+    values["decision"]["look_ahead"] = 9
+    before = copy.deepcopy(values)
+
+    with caplog.at_level(logging.INFO):
+        config = parse_model_config(values, where="version/config.json", former=RENAMED)
+
+    assert (config.data.period, config.demand.horizon) == ("day", 9)
+    assert caplog.records == []
+    assert values == before
+
+
+def test_a_whole_configuration_is_read_by_its_former_keys() -> None:
+    values = load_config().model_dump(mode="json")
+    values["watching"] = values.pop("monitoring")
+
+    assert parse_config(values, where="here", former=RENAMED) == load_config()

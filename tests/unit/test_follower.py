@@ -1,4 +1,5 @@
 import errno
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,6 +83,31 @@ def test_the_champion_is_fetched_verified_and_pointed_at(tmp_path: Path) -> None
     assert following.attempted
     assert pointed(tmp_path) == Pointer("7", 1, "7-1")
     assert read_following(tmp_path / "follower.json") == following
+
+
+def test_a_pointer_that_former_code_wrote_is_followed(tmp_path: Path) -> None:
+    one = follower(FakeRegistry(Entry("7")), tmp_path)
+    one.poll()
+    place = places(tmp_path).pointer
+    written = json.loads(place.read_text())
+    place.write_text(json.dumps({"version": "7", "created_ms": 1, "folder": "7-1"}))
+
+    following = follower(FakeRegistry(down=True), tmp_path).poll()
+
+    assert written == {"format": 1, "version": "7", "created_ms": 1, "folder": "7-1"}
+    assert following.served == "7"
+
+
+def test_a_pointer_of_another_format_is_refused_and_written_anew(tmp_path: Path) -> None:
+    follower(FakeRegistry(Entry("7")), tmp_path).poll()
+    place = places(tmp_path).pointer
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"format": 2}))
+
+    with pytest.raises(VersionError, match=r"names no version \(it is of format 2, expected 1\); delete it"):
+        read_pointer(place)
+
+    follower(FakeRegistry(Entry("7")), tmp_path).poll()
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
 
 
 def test_nothing_is_fetched_while_the_champion_stays(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.grades import (
     AT_LIMIT,
-    CATEGORY,
     GRADES,
     OWN_HISTORY,
     PRIOR_ONLY,
@@ -147,16 +146,6 @@ def test_a_version_that_holds_only_forecasts_and_shows_its_grades(tmp_path: Path
 
     assert units[0] == units[1]
     assert shares_by_grade(holds.demand, holds.facts)["own_history"] == pytest.approx(1)
-
-
-@pytest.mark.parametrize(("grade", "holds_only"), [(PRIOR_ONLY, True), (CATEGORY, False), (OWN_HISTORY, False)])
-def test_a_version_that_does_not_say_holds_only_where_no_grade_is_above_prior(
-    tmp_path: Path, grade: int, holds_only: bool
-) -> None:
-    version = make_version(tmp_path / "version", panel=shared_panel(), grade=grade)
-    meta = {name: value for name, value in version.meta.items() if name not in ("holds_only", "identified")}
-
-    assert replace(version, meta=meta).holds_only is holds_only
 
 
 def test_the_header_says_whether_a_version_holds_only(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import datetime as dt
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -175,3 +177,51 @@ def test_a_damaged_memory_is_one_clear_error(tmp_path):
 
     with pytest.raises(SourceError, match=r"monitoring\.db"):
         Memory(path)
+
+
+# The tables of a file from before it said its format, as they were made then.
+FORMER = """
+create table outcome (
+    product_id text, period text, maturity integer, decision_id text, units_sold real, charged real, forecast real,
+    written_at text, primary key (product_id, period, maturity)
+) without rowid;
+create table job (
+    id integer primary key, action text, cause text, reason text, started_at text, ended_at text, succeeded integer,
+    handle text
+);
+create table alert (key text primary key, sent_at text);
+insert into outcome values ('A', '2024-05-20', 1, 'a', 5.0, 9.0, 4.0, '2024-05-21T03:00:00+00:00');
+insert into job values (1, 'retrain', 'decay', 'why', '2024-05-30T03:00:00+00:00', '2024-05-30T04:00:00+00:00', 1, '');
+insert into alert values ('late', '2024-06-01T02:00:00+00:00');
+"""
+
+
+def format_of(path):
+    with closing(sqlite3.connect(path)) as store:
+        return store.execute("pragma user_version").fetchone()[0]
+
+
+def test_a_file_that_former_code_wrote_is_taken_over_with_all_it_remembers(tmp_path):
+    path = tmp_path / "monitoring.db"
+    with closing(sqlite3.connect(path)) as store:
+        store.executescript(FORMER)
+    before = format_of(path)
+
+    memory = Memory(path)
+
+    assert (before, format_of(path)) == (0, 1)
+    assert memory.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
+    assert memory.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
+    assert not memory.due("late", every_hours=24, now=NOW)
+
+
+def test_a_file_of_a_later_release_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "monitoring.db"
+    Memory(path)
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("pragma user_version = 2")
+
+    with pytest.raises(SourceError, match=r"monitoring\.db: is monitoring's memory of format 2, expected 1 at most"):
+        Memory(path)
+
+    assert format_of(path) == 2

@@ -1,6 +1,7 @@
 """What the last days of a history say of each product."""
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from pricing.data.anchors import Anchors
 from pricing.data.gaps import COUNTED
 from pricing.data.panel import Panel
 from pricing.data.promotions import Promotions
-from pricing.decision.cadence import UNKNOWN
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
@@ -183,17 +183,10 @@ def test_the_prices_seen_are_those_of_rows() -> None:
     assert (facts.seen_low[0], facts.seen_high[0]) == (8.0, 12.5)
 
 
-def test_facts_of_an_earlier_release_know_no_deliveries_and_no_prices_seen() -> None:
+def test_facts_without_jumps_of_stock_know_none() -> None:
     facts = ProductFacts.from_panel(panel(products=2))
-    arrays = facts.to_arrays()
-    for name in ("seen_low", "seen_high", "stock_jumps", "delivery_gaps", "deliveries"):
-        del arrays[name]
 
-    again = ProductFacts.from_arrays(arrays, facts.meta())
-
-    assert np.isnan(again.seen_low).all()
-    assert (again.deliveries == UNKNOWN).all()
-    assert again.jumps() is None
+    assert replace(facts, stock_jumps=np.zeros((2, 0), np.uint8)).jumps() is None
 
 
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:
