@@ -1,4 +1,4 @@
-"""The entry point `monitor`: reads, looks, writes pages and an MLflow run, then does what the rules say."""
+"""Compares decisions with the sales that followed, reports drift and decay, and does what the rules say."""
 
 import argparse
 import datetime as dt

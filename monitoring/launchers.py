@@ -63,7 +63,7 @@ class JobDoor(Protocol):
 
 
 class LocalDoor:
-    """Runs `mlflow run . -e ACTION -P reason=…` on this machine.
+    """Runs `mlflow run . -e ACTION -P reason=…` on this machine, or `pricing ACTION` where there is no MLproject.
 
     The job outlives a monitoring run that is killed; its exit code goes to a file, so that the next run learns it.
 
@@ -71,7 +71,7 @@ class LocalDoor:
         parameters: Passed on as -P name=value, such as sales and config.
         experiment: The MLflow experiment that the job's run belongs to; MLflow's own default when None.
         folder: What the job prints, and its exit code, go to files here.
-        root: Where MLproject lies.
+        root: Where MLproject lies; an installed library has none.
     """
 
     def __init__(
@@ -86,9 +86,7 @@ class LocalDoor:
     def start(self, order: Order) -> str:
         """Starts the entry point; the handle is "PID LOG"."""
         action = order.action
-        command = [sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"]
-        for name, value in {**self._parameters, **order.parameters}.items():
-            command += ["-P", f"{name}={value}"]
+        command = self._command(action, {**self._parameters, **order.parameters})
         # The job is a run of its own; with this run's id it would write into the monitoring run.
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
@@ -107,6 +105,16 @@ class LocalDoor:
         handle = f"{child.pid} {log}"
         self._children[handle] = child
         return handle
+
+    def _command(self, action: str, parameters: Mapping[str, str]) -> list[str]:
+        if not (self._root / "MLproject").is_file():
+            options = [word for name, value in parameters.items() for word in (f"--{name}", value)]
+            return [sys.executable, "-m", "pricing.runtime.command", action, *options]
+        options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+        return [
+            *(sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"),
+            *options,
+        ]
 
     def ended(self, handle: str) -> bool | None:
         """Reads the exit code; a job that is gone without one was killed."""

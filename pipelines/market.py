@@ -1,4 +1,4 @@
-"""Job: let pricing policies loose on the simulated market and print what each of them earns."""
+"""Lets pricing policies loose on the simulated market and prints what each of them earns."""
 
 import argparse
 import json

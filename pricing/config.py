@@ -22,6 +22,7 @@ from pricing.config_models import (
     TuningConfig,
 )
 from pricing.errors import ConfigError, nearest
+from pricing.paths import SETTINGS
 
 # Keys that versions packed by earlier releases carry, and what does their work now.
 RETIRED = {
@@ -29,7 +30,7 @@ RETIRED = {
     ("decision", "rule_list_trust"): "a rule keeps the price now",
     ("decision", "category_list_trust"): "decision.cvar_level does its work",
 }
-DEFAULT_PATH = Path(__file__).parent.parent / "config" / "default.yaml"
+DEFAULT_PATH = SETTINGS / "default.yaml"
 
 
 class ModelConfig(Section):
@@ -78,13 +79,17 @@ def load_config(path: str | Path | None = None) -> Config:
 
     A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
 
+    Args:
+        path: A file, or where there is none of that name, the bare name of one that lies beside the default one, such
+            as "weekly".
+
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
             named); a value has the wrong type or is out of range.
     """
     values = _read(DEFAULT_PATH)
     if path is not None:
-        values = _merge(values, _read(Path(path)))
+        values = _merge(values, _read(_named(Path(path))))
     return parse_config(values, where=str(path or DEFAULT_PATH))
 
 
@@ -139,6 +144,12 @@ def _completed(section: type[BaseModel], values: Mapping[str, Any], shipped: Map
         elif isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(ours, dict):
             complete[name] = _completed(inner, ours, theirs if isinstance(theirs, dict) else {})
     return complete
+
+
+def _named(path: Path) -> Path:
+    shipped = SETTINGS / f"{path}.yaml"
+    bare = len(path.parts) == 1 and not path.suffix
+    return shipped if bare and not path.exists() and shipped.is_file() else path
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m serving`: starts the web server and the follower, keeps both alive, and ends both together."""
+"""Starts the web server and the follower, keeps both alive, and ends both together."""
 
 import argparse
 import logging

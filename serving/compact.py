@@ -1,4 +1,4 @@
-"""`python -m serving.compact`: closed segments of the decision log become partitioned Parquet, here or in S3."""
+"""Archives closed segments of the decision log as partitioned Parquet, here or in S3."""
 
 import argparse
 import fcntl

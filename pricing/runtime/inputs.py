@@ -108,8 +108,13 @@ def fingerprint(panel: Panel) -> str:
 
 
 def code_tags(root: Path) -> dict[str, str]:
-    """Names the code that runs: the commit, and whether files differ from it; the package's version without git."""
-    commit = _git(root, "rev-parse", "HEAD")
+    """Names the code that runs: the commit, and whether files differ from it; the package's version without git.
+
+    Args:
+        root: What holds our packages. Where it is no checkout, a commit that git knows there is somebody else's, as of
+            the repository that an environment lies in.
+    """
+    commit = _git(root, "rev-parse", "HEAD") if (root / "MLproject").is_file() else None
     if commit is None:
         return {"code_version": importlib.metadata.version("pricing") if _installed("pricing") else "unknown"}
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")

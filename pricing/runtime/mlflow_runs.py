@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.paths import PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
+from pricing.paths import CODE, PARENT_VARIABLE, SQLITE, pricing_home, process_alive, tracking_uri
 from pricing.runtime.cli import Terminated
 from pricing.runtime.inputs import code_tags, log_config, log_environment
 
@@ -139,7 +139,7 @@ def describe(error: BaseException) -> str:
 def _open(job: str, *, reason: str | None) -> Run:
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     parent = os.environ.get(PARENT_VARIABLE)
-    tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(ROOT)}
+    tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(CODE)}
     if reason:
         tags["reason"] = reason
     if run_id is not None:
