@@ -222,7 +222,7 @@ def probe(uri: str) -> None:
     if separator and scheme in ("http", "https"):
         _probe_server(uri)
     elif separator and scheme.partition("+")[0] in _DATABASES:
-        _probe_database(uri)
+        probe_database(uri, what="the tracking store")
 
 
 def _probe_server(uri: str) -> None:
@@ -240,12 +240,22 @@ def _probe_server(uri: str) -> None:
         ) from error
 
 
-def _probe_database(uri: str) -> None:
+def probe_database(uri: str, *, what: str) -> None:
+    """Opens a database once and closes it again.
+
+    Args:
+        uri: Its address.
+        what: What it is, for the message.
+
+    Raises:
+        RegistryError: It does not answer within 5 seconds, or cannot be one.
+    """
     shown = redact_url(uri)
+    patience = {} if uri.startswith(SQLITE) else {"connect_timeout": _SECONDS}
     try:
-        engine = create_engine(make_url(uri), connect_args={"connect_timeout": _SECONDS})
+        engine = create_engine(make_url(uri), connect_args=patience)
         engine.connect().close()
         engine.dispose()
     except (SQLAlchemyError, ImportError, TypeError) as error:
         hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
-        raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}{hint}") from error
+        raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}{hint}") from error
