@@ -1,6 +1,7 @@
 """Starts the web server and the follower, keeps both alive, and ends both together."""
 
 import argparse
+import importlib.util
 import logging
 import os
 import secrets
@@ -20,6 +21,8 @@ from serving.logs import configure_logging
 from serving.settings import Settings, read_settings, shared_memory
 
 _GRACE_SECONDS = 20
+# As `-m gunicorn`, which would put the folder that it is started in before ours, with a serving.py or pricing.py there.
+_GUNICORN = "import pricing, serving; from gunicorn.app.wsgiapp import run; run(prog='gunicorn')"
 
 _log = logging.getLogger("serving")
 
@@ -53,7 +56,7 @@ def web_command(settings: Settings) -> list[str]:
     serving = settings.config.serving
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return [
-        *(sys.executable, "-m", "gunicorn", "--config", "python:serving.gunicorn_config"),
+        *(sys.executable, "-c", _GUNICORN, "--config", "python:serving.gunicorn_config"),
         *("--bind", f"{host}:{settings.port}", "--workers", str(serving.workers)),
         *("--threads", str(serving.threads), "--keep-alive", "75"),
         *("--worker-tmp-dir", shared_memory(), "--graceful-timeout", "15", "--no-control-socket"),
@@ -74,8 +77,10 @@ def _check(settings: Settings) -> None:
     """Refuses what would only fail later.
 
     Raises:
-        PricingError: Keys are needed and none are given, or the port is taken.
+        PricingError: The web server is not installed, keys are needed and none are given, or the port is taken.
     """
+    if importlib.util.find_spec("gunicorn") is None:
+        raise PricingError("gunicorn is not installed; `pricing doctor --needs serving` says what to install")
     if settings.keys_needed and not settings.keys:
         raise PricingError(
             f"{settings.host} can be reached from other machines, so API keys are needed; give PRICING_API_KEYS or "

@@ -80,25 +80,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after `pricing`; sys.argv's when None.
     """
+    chosen = read(argv)
+    if isinstance(chosen, Chosen):
+        # Outside of click, which has exit codes of its own for interrupts.
+        return start(chosen.name, JOBS[chosen.name], words=chosen.words)
+    return chosen
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A job that a command line names, and its options."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+def read(argv: Sequence[str] | None = None) -> Chosen | int:
+    """Reads a command line; where it names no job, says so, or shows what was asked for, and returns the exit code."""
     try:
         chosen = _commands.main(None if argv is None else list(argv), prog_name="pricing", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    if isinstance(chosen, _Chosen):
-        # Outside of click, which has its own mind about interrupts and exit codes.
-        return start(chosen.name, chosen.words)
-    return int(chosen or 0)
+    return chosen if isinstance(chosen, Chosen) else int(chosen or 0)
 
 
-def start(name: str, words: Sequence[str]) -> int:
+def start(name: str, job: Job, *, words: Sequence[str]) -> int:
     """Runs a job in this process as `python -m MODULE WORDS` would; its own SystemExit carries the exit code.
 
     Args:
-        name: One of JOBS.
+        name: What the command calls it.
+        job: Its module.
         words: Its options, passed on unchanged.
     """
-    job = JOBS[name]
     if not CHECKOUT:  # a folder with a serving.py or a monitoring/ of its own must not stand before ours in a child
         os.environ.setdefault("PYTHONSAFEPATH", "1")
     sys.argv = [name, *job.words, *words]
@@ -133,12 +147,6 @@ def _extra(name: str) -> str:
     return "serving" if name in ANSWER else "training"
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    name: str
-    words: tuple[str, ...]
-
-
 class _Job(click.Command):
     """A job, which reads its options, --help among them, itself."""
 
@@ -146,8 +154,8 @@ class _Job(click.Command):
         ctx.args = list(args)
         return ctx.args
 
-    def invoke(self, ctx: click.Context) -> _Chosen:
-        return _Chosen(str(self.name), tuple(ctx.args))
+    def invoke(self, ctx: click.Context) -> Chosen:
+        return Chosen(str(self.name), tuple(ctx.args))
 
 
 class _Jobs(click.Group):

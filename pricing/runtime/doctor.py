@@ -201,7 +201,11 @@ def python_finding(version: tuple[int, int, int], wanted: SpecifierSet) -> Findi
 
 
 def package_findings(
-    known: Declared, *, needed: Collection[str], version_of: Callable[[str], str | None]
+    known: Declared,
+    *,
+    needed: Collection[str],
+    version_of: Callable[[str], str | None],
+    prefix: Path = Path(sys.prefix),
 ) -> Iterator[Finding]:
     """One line for the packages of the base and of each extra that are there, are missing, and are of a wrong version.
 
@@ -209,6 +213,7 @@ def package_findings(
         known: What the package needs.
         needed: The extras, and the base, that the exit code counts.
         version_of: Gives a package's installed version; None where it is not installed.
+        prefix: The folder of the environment.
     """
     for extra, lines in known.packages.items():
         title = "packages of the base" if extra == BASE else f"packages of [{extra}]"
@@ -221,18 +226,23 @@ def package_findings(
         }
         if absent:
             names = ", ".join(line.name for line in absent)
-            yield Finding("missing", f"{title}: {names}", how_to_install(absent), needed=extra in needed)
+            yield Finding("missing", f"{title}: {names}", how_to_install(absent, prefix=prefix), needed=extra in needed)
         for line, version in wrong.items():
             text = f"{title}: {line.name} {version} is outside {line.specifier}"
-            yield Finding("problem", text, how_to_install([line]), needed=extra in needed)
+            yield Finding("problem", text, how_to_install([line], prefix=prefix), needed=extra in needed)
         if not absent and not wrong:
             yield Finding("ok", f"{title}: all {len(lines)}")
 
 
-def how_to_install(lines: Sequence[Requirement]) -> str:
-    """The command that installs packages: `make install` in a checkout with the lock's own environment, else pip."""
-    if CHECKOUT and Path(sys.prefix) == CODE / ".venv":
-        return "make install"
+def how_to_install(lines: Sequence[Requirement], *, prefix: Path) -> str:
+    """The command that installs packages: pip, or `make install` for the environment that make keeps to the lock files.
+
+    Args:
+        lines: What to install.
+        prefix: The folder of the environment.
+    """
+    if CHECKOUT and prefix == CODE / ".venv":
+        return "rm -f .venv/locked.json && make install"
     words = " ".join(shlex.quote(f"{line.name}{line.specifier}") for line in lines)
     return f"{shlex.quote(sys.executable)} -m pip install {words}"
 
@@ -329,6 +339,9 @@ def champion_finding(find: Callable[[], str | None], *, model_name: str) -> Find
         number = find()
     except PricingError as error:
         return Finding("problem", f"champion of {model_name}: {error}", "see that the registry lets this machine in")
+    except ImportError as error:
+        text = f"champion of {model_name}: a local registry cannot be read without {error.name}"
+        return Finding("problem", text, "install the extra training, or let MLFLOW_TRACKING_URI name an MLflow server")
     return no_champion(model_name) if number is None else Finding("ok", f"champion of {model_name}: version {number}")
 
 
