@@ -19,7 +19,7 @@ from pricing.data.calendar import WEEKDAYS
 from pricing.data.market import MarketConfig, simulate
 from pricing.data.panel import Panel
 from pricing.data.store import load_panel
-from pricing.paths import ROOT, pricing_home
+from pricing.paths import CHECKOUT, ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 
 AMPLE = 10_000.0  # units; what a request says where the sales do not know the stock
@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(argv: Sequence[str] | None) -> int:
     options = _options(argv)
+    if not CHECKOUT:
+        raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
     story = stories().get((options.data, options.size))
     if story is None:
         raise StageError(f"there is no {options.size} demo on {options.data}")

@@ -114,6 +114,15 @@ def test_the_exit_code_of_a_job_is_that_of_the_command(installed: Installed, sho
     assert "no sales are named" in done.stderr
 
 
+def test_the_demo_says_that_it_needs_a_checkout(installed: Installed, shop: Path) -> None:
+    command = [sys.executable, "-P", "-m", "pipelines.demo"]
+
+    done = subprocess.run(command, cwd=shop, env=installed.environment(), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "it needs a checkout" in done.stderr
+
+
 def test_the_doctor_finds_all_that_is_needed(installed: Installed, shop: Path) -> None:
     done = installed.run("doctor", "--needs", "training", cwd=shop)
 
