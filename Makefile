@@ -15,13 +15,17 @@ compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 named = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or URL, or SALES=simulated for the built-in simulated market))
 options = $(if $(SALES),-P sales=$(SALES)) $(if $(CONFIG),-P config=$(CONFIG))
 
-.PHONY: help install demo test test-fast lint train promote serve image reports bench lock clean
+.PHONY: help install doctor demo test test-fast lint train promote serve image reports bench wheel lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
 
 install:  ## .venv with what training needs
 	$(installed) training demo
+
+doctor:  ## what is missing on this machine, and what to do
+	$(installed) training demo
+	.venv/bin/python -m pricing.runtime.command doctor --needs training
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market whose truth is known)
 	$(installed) training demo
@@ -64,6 +68,10 @@ reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:80
 bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in benchmarks/; ARGS=its options)
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
+
+wheel:  ## dist/pricing-VERSION-py3-none-any.whl, for pip install
+	$(installed) training demo
+	.venv/bin/uv build
 
 lock:  ## new lock files from requirements/*.in
 	$(installed) development demo

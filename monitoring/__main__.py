@@ -1,4 +1,4 @@
-"""Entry point `monitor`: evaluate decisions, write reports and an MLflow run, then start jobs and send alerts."""
+"""Compare decisions with the sales that followed, report drift and decay, then start jobs and send alerts."""
 
 import argparse
 import datetime as dt

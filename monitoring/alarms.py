@@ -1,4 +1,4 @@
-"""The alarms of the configuration in CloudWatch's own words: put there, or written as a template that a stack reads.
+"""Writes the alarms of the configuration as a CloudWatch template that a stack reads, or puts them there.
 
 `python -m monitoring.alarms` prints the template, `--put true` makes the alarms or brings them up to date.
 """

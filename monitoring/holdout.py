@@ -1,4 +1,4 @@
-"""Which products are held out: kept on static prices, so that what pricing earns can be measured against them.
+"""Draws the products that are held out: kept on static prices, so that what pricing earns can be measured against them.
 
 `python -m monitoring.holdout --sales …` writes the list; the shop keeps those products' prices as they are.
 """

@@ -63,7 +63,7 @@ class JobDoor(Protocol):
 
 
 class LocalDoor:
-    """Runs `mlflow run . -e ACTION -P reason=…` on this machine.
+    """Runs `mlflow run . -e ACTION -P reason=…` on this machine, or `pricing ACTION` where there is no MLproject.
 
     The job survives the monitoring run being killed. Its exit code goes to a file, which the next run reads.
 
@@ -71,7 +71,7 @@ class LocalDoor:
         parameters: Passed as -P name=value, such as sales and config.
         experiment: ID of the MLflow experiment for the job's run; None for MLflow's default.
         folder: Folder for the job's output and exit code.
-        root: Folder that holds MLproject.
+        root: Folder that holds MLproject; an installed library has none.
     """
 
     def __init__(
@@ -86,9 +86,7 @@ class LocalDoor:
     def start(self, order: Order) -> str:
         """Starts the entry point; the handle is "PID LOG"."""
         action = order.action
-        command = [sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"]
-        for name, value in {**self._parameters, **order.parameters}.items():
-            command += ["-P", f"{name}={value}"]
+        command = self._command(action, {**self._parameters, **order.parameters})
         # With MLFLOW_RUN_ID set, the job would write into the monitoring run instead of a new one.
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
@@ -107,6 +105,16 @@ class LocalDoor:
         handle = f"{child.pid} {log}"
         self._children[handle] = child
         return handle
+
+    def _command(self, action: str, parameters: Mapping[str, str]) -> list[str]:
+        if not (self._root / "MLproject").is_file():
+            options = [word for name, value in parameters.items() for word in (f"--{name}", value)]
+            return [sys.executable, "-m", "pricing.runtime.command", action, *options]
+        options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+        return [
+            *(sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"),
+            *options,
+        ]
 
     def ended(self, handle: str) -> bool | None:
         """Reads the exit code file; without it, a process that no longer exists counts as failed."""

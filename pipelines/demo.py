@@ -17,7 +17,7 @@ from pipelines.demo_world import StageError, World, call, next_folder
 from pipelines.evaluation import score_lines
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
-from pricing.paths import ROOT, pricing_home
+from pricing.paths import CHECKOUT, ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 from simulation.market import MarketConfig, simulate
 
@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(argv: Sequence[str] | None) -> int:
     options = _options(argv)
+    if not CHECKOUT:
+        raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
     story = stories().get((options.data, options.size))
     if story is None:
         raise StageError(f"there is no {options.size} demo on {options.data}")

@@ -24,6 +24,7 @@ from pricing.config_models import (
     TuningConfig,
 )
 from pricing.errors import ConfigError, nearest
+from pricing.paths import SETTINGS
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ RETIRED = {
 # Former name of a key or section → its name now, both as paths such as "decision.menu_cost". Only names belong here: a
 # key whose values mean something else now is retired. A key of `demand` that is renamed is one of `tuning.space`, too.
 FORMER: Mapping[str, str] = {}
-DEFAULT_PATH = Path(__file__).parent.parent / "config" / "default.yaml"
+DEFAULT_PATH = SETTINGS / "default.yaml"
 
 
 class ModelConfig(Section):
@@ -90,13 +91,17 @@ def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = F
         path: The user's file.
         former: Former name of a key or section → its name now, as paths.
 
+    Args:
+        path: A file, or where there is none of that name, the bare name of one that lies beside the default one, such
+            as "weekly".
+
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
             named), or given by its former and its present name; a value has the wrong type or is out of range.
     """
     values = _read(DEFAULT_PATH)
     if path is not None:
-        values = _merge(values, _renamed(_read(Path(path)), former, where=str(path)))
+        values = _merge(values, _renamed(_read(_named(Path(path))), former, where=str(path)))
     return _validated(Config, values, str(path or DEFAULT_PATH))
 
 
@@ -198,6 +203,12 @@ def _completed(section: type[BaseModel], values: Mapping[str, Any], shipped: Map
         elif isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(ours, dict):
             complete[name] = _completed(inner, ours, theirs if isinstance(theirs, dict) else {})
     return complete
+
+
+def _named(path: Path) -> Path:
+    shipped = SETTINGS / f"{path}.yaml"
+    bare = len(path.parts) == 1 and not path.suffix
+    return shipped if bare and not path.exists() and shipped.is_file() else path
 
 
 def _read(path: Path) -> dict[str, Any]:

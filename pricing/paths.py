@@ -8,7 +8,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+CODE = Path(__file__).resolve().parent.parent  # what holds our packages: a checkout, or site-packages
+CHECKOUT = (CODE / "MLproject").is_file()
+ROOT = CODE if CHECKOUT else Path.cwd()  # the project's root; installed, the folder that a command was issued from
+_PACKAGED = CODE / "pricing" / "defaults"  # where the wheel has what is config/ in a checkout
+SETTINGS = _PACKAGED if _PACKAGED.is_dir() else CODE / "config"
 SQLITE = "sqlite:///"
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
 ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address

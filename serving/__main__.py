@@ -1,6 +1,7 @@
-"""`python -m serving`: starts the web server and the follower, keeps both alive, and ends both together."""
+"""Starts the web server and the follower, keeps both alive, and ends both together."""
 
 import argparse
+import importlib.util
 import logging
 import os
 import secrets
@@ -66,8 +67,10 @@ def _check(settings: Settings) -> None:
     """Checks at the start that API keys are given where needed and that the port is free.
 
     Raises:
-        PricingError: Keys are needed and none are given, or the port is taken.
+        PricingError: The web server is not installed, keys are needed and none are given, or the port is taken.
     """
+    if importlib.util.find_spec("granian") is None:
+        raise PricingError("granian is not installed; `pricing doctor --needs serving` says what to install")
     if settings.keys_needed and not settings.keys:
         raise PricingError(
             f"{settings.host} can be reached from other machines, so API keys are needed; give PRICING_API_KEYS or "

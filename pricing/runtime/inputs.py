@@ -108,8 +108,13 @@ def fingerprint(panel: Panel) -> str:
 
 
 def code_tags(root: Path) -> dict[str, str]:
-    """Identifies the running code: commit, and whether files differ from it; without git, the package's version."""
-    commit = _git(root, "rev-parse", "HEAD")
+    """Identifies the running code: commit, and whether files differ from it; without git, the package's version.
+
+    Args:
+        root: Folder of the packages. Where it is no checkout of this project, git would report the commit of whatever
+            repository the environment lies in, so it is not asked.
+    """
+    commit = _git(root, "rev-parse", "HEAD") if (root / "MLproject").is_file() else None
     if commit is None:
         return {"code_version": importlib.metadata.version("pricing") if _installed("pricing") else "unknown"}
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.paths import PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
+from pricing.paths import CODE, PARENT_VARIABLE, SQLITE, pricing_home, process_alive, tracking_uri
 from pricing.runtime.cli import Terminated
 from pricing.runtime.inputs import code_tags, log_config, log_environment
 
@@ -139,7 +139,7 @@ def describe(error: BaseException) -> str:
 def _open(job: str, *, reason: str | None) -> Run:
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     parent = os.environ.get(PARENT_VARIABLE)
-    tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(ROOT)}
+    tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(CODE)}
     if reason:
         tags["reason"] = reason
     if run_id is not None:
@@ -222,7 +222,7 @@ def probe(uri: str) -> None:
     if separator and scheme in ("http", "https"):
         _probe_server(uri)
     elif separator and scheme.partition("+")[0] in _DATABASES:
-        _probe_database(uri)
+        probe_database(uri, what="the tracking store")
 
 
 def _probe_server(uri: str) -> None:
@@ -240,12 +240,22 @@ def _probe_server(uri: str) -> None:
         ) from error
 
 
-def _probe_database(uri: str) -> None:
+def probe_database(uri: str, *, what: str) -> None:
+    """Opens a database once and closes it again.
+
+    Args:
+        uri: Its address.
+        what: What it is, for the message.
+
+    Raises:
+        RegistryError: It does not answer within 5 seconds, or cannot be one.
+    """
     shown = redact_url(uri)
+    patience = {} if uri.startswith(SQLITE) else {"connect_timeout": _SECONDS}
     try:
-        engine = create_engine(make_url(uri), connect_args={"connect_timeout": _SECONDS})
+        engine = create_engine(make_url(uri), connect_args=patience)
         engine.connect().close()
         engine.dispose()
     except (SQLAlchemyError, ImportError, TypeError) as error:
         hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
-        raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}{hint}") from error
+        raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}{hint}") from error

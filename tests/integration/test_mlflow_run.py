@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.kit.experiments import ROOT, Place, place, write_config, write_sales
+from tests.kit.experiments import ROOT, Place, copy_tree, place, write_config, write_sales
 from tests.kit.servers import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
@@ -223,13 +223,7 @@ def test_too_little_history_says_how_much_is_needed(here: Place) -> None:
 @contextmanager
 def _git_server(folder: Path) -> Iterator[str]:
     """The working tree, committed, behind a git:// address."""
-    copy = folder / "repository"
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
+    copy = copy_tree(folder / "repository")
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
     for words in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", "all"], ["tag", "v1"]):
         subprocess.run(["git", *identity, *words], cwd=copy, check=True)

@@ -322,6 +322,15 @@ def test_a_local_job_that_fails_is_told_so_and_keeps_what_it_printed(project, tm
     assert Path(handle.partition(" ")[2]).stat().st_size > 0
 
 
+def test_where_there_is_no_mlproject_the_local_door_starts_the_installed_job(tmp_path):
+    door = LocalDoor(parameters={"sales": ""}, folder=tmp_path / "jobs", root=tmp_path)
+
+    handle = door.start(Order("refresh", ""))
+
+    assert door.wait(handle) is False
+    assert "no sales are named" in Path(handle.partition(" ")[2]).read_text()
+
+
 def test_a_local_job_is_running_until_it_ends_and_failed_when_it_vanished(tmp_path):
     door = LocalDoor(parameters={}, folder=tmp_path)
     sleeper = subprocess.Popen(["sleep", "30"])

@@ -16,7 +16,7 @@ from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.fileio import redact_url
 from pricing.paths import ROOT, pricing_home
-from pricing.runtime.inputs import flatten
+from pricing.runtime.inputs import code_tags, flatten
 from pricing.runtime.mlflow_runs import child_environment, connect, tracked_run
 
 
@@ -223,6 +223,15 @@ def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour
 
     assert (_read(old).info.status, _read(new).info.status) == ("FAILED", "RUNNING")
     assert "environment" in _read(old).data.tags["failure"]
+
+
+def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:
+    commit = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "shop"]
+    for words in (["init", "-q"], commit):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+
+    assert "mlflow.source.git.commit" in code_tags(ROOT)
+    assert "mlflow.source.git.commit" not in code_tags(tmp_path)
 
 
 def test_passwords_stay_out_of_the_record() -> None:

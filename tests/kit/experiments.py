@@ -59,6 +59,17 @@ def write_sales(path: Path, *, products: int = 6, days: int = 130, seed: int = 3
     return path
 
 
+def copy_tree(folder: Path) -> Path:
+    """A copy of the working tree without what git ignores."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
 def write_config(path: Path, *, auto_promote: bool = False, plots: bool = False) -> Path:
     registry = {**TINY["registry"], "auto_promote": auto_promote, "plots": plots}
     path.write_text(yaml.safe_dump({**TINY, "registry": registry}))

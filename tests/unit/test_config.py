@@ -42,6 +42,29 @@ def test_the_weekly_configuration_holds_what_differs_and_nothing_else() -> None:
     assert config.decision == daily.decision
 
 
+def test_a_bare_name_is_that_of_a_configuration_beside_the_default_one() -> None:
+    assert load_config("weekly") == load_config(DEFAULT_PATH.parent / "weekly.yaml")
+
+
+def test_a_file_of_the_user_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weekly").write_text("demand: {seed: 11}")
+
+    config = load_config("weekly")
+
+    assert (config.demand.seed, config.data.period) == (11, "day")
+
+
+@pytest.mark.parametrize("name", ["weakly", "config/weekly", "weekly.yml"])
+def test_what_is_neither_a_file_nor_a_name_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match=f"{name}: cannot be read"):
+        load_config(name)
+
+
 @pytest.mark.parametrize(
     ("window", "other"), [("list_price_window", "zero_window"), ("zero_window", "list_price_window")]
 )

@@ -1,0 +1,402 @@
+"""Says what is missing on this machine, and what to do about each thing.
+
+Every line is `ok`, `missing` or `problem`. Exit code 0 when nothing that is needed is missing, else 2. What only some
+people need, such as Docker or an extra that was not asked for, is shown and changes nothing.
+"""
+
+import argparse
+import ctypes
+import importlib.metadata
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from pricing import __version__
+from pricing.errors import PricingError
+from pricing.fileio import redact_text, redact_url
+from pricing.paths import CHECKOUT, CODE, SQLITE, pricing_home, tracking_uri
+from pricing.runtime.cli import EXIT_KNOWN_ERROR, Options, run_main
+
+BASE = "base"
+OPTIONAL_PROGRAMS = {
+    "docker": (("docker",), "builds the images and runs `docker compose`; install Docker Engine if you want them"),
+    "chromium": (
+        ("chromium", "chromium-browser", "google-chrome"),
+        "tests of the pages use it; install chromium if you run them",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        status: Whether it is there and right, not there, or there and wrong.
+        text: What was looked at, and what was found.
+        advice: What to do; empty where all is well.
+        needed: Whether the exit code counts it.
+    """
+
+    status: Literal["ok", "missing", "problem"]
+    text: str
+    advice: str = ""
+    needed: bool = True
+
+    def line(self) -> str:
+        """The finding as it is printed; an address in it names no user and no password."""
+        words = f"{self.status:<7}  {self.text}" + (f" → {self.advice}" if self.advice else "")
+        return redact_text(words)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the package says that it needs.
+
+    Attributes:
+        python: The versions of Python that it runs on.
+        packages: The requirements of `base` and of each extra, without those of the extras that it includes.
+        includes: The other extras that an extra includes.
+    """
+
+    python: SpecifierSet
+    packages: Mapping[str, Sequence[Requirement]]
+    includes: Mapping[str, Sequence[str]]
+
+    def with_included(self, extras: Iterable[str]) -> set[str]:
+        """The extras, the base, and whatever they include."""
+        found = {BASE}
+        pending = list(extras)
+        while pending:
+            extra = pending.pop()
+            if extra not in found:
+                found.add(extra)
+                pending += self.includes.get(extra, ())
+        return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Looks and prints; returns the exit code."""
+    return run_main(_doctor, argv)
+
+
+def _doctor(argv: Sequence[str] | None) -> int:
+    known = declared()
+    options = _options(argv, extras=sorted(set(known.packages) - {BASE}))
+    return report(findings(known, needs=options.needs or ["serving"], config=options.config), show=print)
+
+
+def _options(argv: Sequence[str] | None, *, extras: Sequence[str]) -> argparse.Namespace:
+    options = Options("python -m pricing.runtime.doctor", "Says what is missing on this machine, and what to do.")
+    options.add_argument(
+        "--needs", action="append", choices=extras, help="an extra that this machine needs; absent: serving"
+    )
+    options.add_argument("--config", metavar="FILE", help="a configuration to check; absent: PRICING_CONFIG's, if any")
+    return options.parse(argv)
+
+
+def findings(known: Declared, *, needs: Collection[str], config: str | None) -> Iterator[Finding]:
+    """Looks at everything, one after another.
+
+    Args:
+        known: What the package needs.
+        needs: The extras that this machine needs.
+        config: The configuration file; None for that of PRICING_CONFIG, or the default one.
+    """
+    needed = known.with_included(needs)
+    yield Finding("ok", f"pricing {__version__} in {CODE}")
+    yield python_finding(sys.version_info[:3], known.python)
+    yield from package_findings(known, needed=needed, version_of=installed_version)
+    if installed_version("lightgbm") is not None:
+        yield openmp_finding(ctypes.CDLL, needed="training" in needed)
+    given = config or os.environ.get("PRICING_CONFIG") or None
+    settings, found = config_finding(given)
+    yield found
+    yield home_finding(pricing_home())
+    yield from tracking_findings(tracking_uri(), model_name=settings)
+    yield from database_findings(os.environ.get("PRICING_DATABASE_URL") or None, connect=_open_database)
+    for name, (commands, use) in OPTIONAL_PROGRAMS.items():
+        yield program_finding(name, commands, use=use, which=shutil.which)
+
+
+def report(found: Iterable[Finding], *, show: Callable[[str], None]) -> int:
+    """Prints each finding as it comes, and what they amount to; returns the exit code."""
+    faults = 0
+    for finding in found:
+        show(finding.line())
+        faults += finding.needed and finding.status != "ok"
+    if faults:
+        show(f"\n{faults} thing(s) that are needed are missing or wrong; what to do stands behind each")
+        return EXIT_KNOWN_ERROR
+    show("\nnothing that is needed is missing")
+    return 0
+
+
+def declared() -> Declared:
+    """Reads what the package needs, from a checkout's pyproject.toml or an installed package's metadata.
+
+    Raises:
+        PricingError: There is neither, as in an image that the packages were copied into.
+    """
+    if CHECKOUT:
+        project = tomllib.loads((CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return from_project(project)
+    try:
+        return from_metadata(importlib.metadata.metadata("pricing"))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise PricingError(
+            "pricing is neither installed nor run from a checkout, so nothing says what it needs; `pip install .` in a "
+            "checkout installs it"
+        ) from error
+
+
+def from_project(project: Mapping[str, Any]) -> Declared:
+    """Reads the table `project` of a pyproject.toml."""
+    groups = {BASE: project["dependencies"], **project["optional-dependencies"]}
+    parsed = {name: [Requirement(line) for line in lines] for name, lines in groups.items()}
+    return _declared(project["requires-python"], parsed)
+
+
+def from_metadata(metadata: "importlib.metadata.PackageMetadata") -> Declared:
+    """Reads an installed package's metadata, where each requirement's marker says of which extra it is."""
+    lines = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
+    base = [line for line in lines if line.marker is None or line.marker.evaluate({"extra": ""})]
+    groups = {BASE: base}
+    for extra in metadata.get_all("Provides-Extra") or []:
+        mine = [line for line in lines if line.marker is not None and line.marker.evaluate({"extra": extra})]
+        groups[extra] = [line for line in mine if line not in base]
+    return _declared(metadata["Requires-Python"], groups)
+
+
+def _declared(python: str, groups: Mapping[str, Sequence[Requirement]]) -> Declared:
+    return Declared(
+        python=SpecifierSet(python),
+        packages={name: [line for line in lines if line.name != "pricing"] for name, lines in groups.items()},
+        includes={
+            name: [extra for line in lines if line.name == "pricing" for extra in sorted(line.extras)]
+            for name, lines in groups.items()
+        },
+    )
+
+
+def python_finding(version: tuple[int, int, int], wanted: SpecifierSet) -> Finding:
+    """Whether a version of Python is one that the package runs on."""
+    shown = ".".join(map(str, version))
+    if shown in wanted:
+        return Finding("ok", f"Python {shown}")
+    return Finding(
+        "problem", f"Python {shown} is outside {wanted}", "make an environment with another one and install there"
+    )
+
+
+def package_findings(
+    known: Declared,
+    *,
+    needed: Collection[str],
+    version_of: Callable[[str], str | None],
+    prefix: Path = Path(sys.prefix),
+) -> Iterator[Finding]:
+    """One line for the packages of the base and of each extra that are there, are missing, and are of a wrong version.
+
+    Args:
+        known: What the package needs.
+        needed: The extras, and the base, that the exit code counts.
+        version_of: Gives a package's installed version; None where it is not installed.
+        prefix: The folder of the environment.
+    """
+    for extra, lines in known.packages.items():
+        title = "packages of the base" if extra == BASE else f"packages of [{extra}]"
+        found = {line: version_of(line.name) for line in lines}
+        absent = [line for line, version in found.items() if version is None]
+        wrong = {
+            line: version
+            for line, version in found.items()
+            if version and not line.specifier.contains(version, prereleases=True)
+        }
+        if absent:
+            names = ", ".join(line.name for line in absent)
+            yield Finding("missing", f"{title}: {names}", how_to_install(absent, prefix=prefix), needed=extra in needed)
+        for line, version in wrong.items():
+            text = f"{title}: {line.name} {version} is outside {line.specifier}"
+            yield Finding("problem", text, how_to_install([line], prefix=prefix), needed=extra in needed)
+        if not absent and not wrong:
+            yield Finding("ok", f"{title}: all {len(lines)}")
+
+
+def how_to_install(lines: Sequence[Requirement], *, prefix: Path) -> str:
+    """The command that installs packages: pip, or `make install` for the environment that make keeps to the lock files.
+
+    Args:
+        lines: What to install.
+        prefix: The folder of the environment.
+    """
+    if CHECKOUT and prefix == CODE / ".venv":
+        return "rm -f .venv/locked.json && make install"
+    words = " ".join(shlex.quote(f"{line.name}{line.specifier}") for line in lines)
+    return f"{shlex.quote(sys.executable)} -m pip install {words}"
+
+
+def installed_version(name: str) -> str | None:
+    """A package's installed version; None where it is not installed."""
+    try:
+        return importlib.metadata.version(canonicalize_name(name))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def openmp_finding(load: Callable[[str], object], *, needed: bool) -> Finding:
+    """Whether the system has the OpenMP library that LightGBM is linked with and does not bring."""
+    name = "libomp.dylib" if sys.platform == "darwin" else "libgomp.so.1"
+    try:
+        load(name)
+    except OSError:
+        advice = "brew install libomp" if sys.platform == "darwin" else "apt-get install libgomp1"
+        return Finding("missing", f"{name}, without which LightGBM cannot be imported", advice, needed=needed)
+    return Finding("ok", f"{name} for LightGBM")
+
+
+def config_finding(where: str | None) -> tuple[str | None, Finding]:
+    """The registered model's name that a configuration gives, None where it is not valid; and the line about it."""
+    try:
+        from pricing.config import DEFAULT_PATH, load_config  # noqa: PLC0415 - packages of the base may be missing
+
+        name = load_config(where).registry.model_name
+    except PricingError as error:
+        return None, Finding("problem", f"configuration {error}", "mend it; config/default.yaml explains every key")
+    except ImportError as error:
+        return None, _unchecked("configuration", error)
+    return name, Finding("ok", f"configuration {where or DEFAULT_PATH}")
+
+
+def home_finding(home: Path) -> Finding:
+    """Whether PRICING_HOME, or where it is not made yet the folder that it would be made in, can be written."""
+    home = home.absolute()
+    there = next(folder for folder in (home, *home.parents) if folder.exists() or folder.is_symlink())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".pricing-doctor-"):
+            pass
+    except OSError as error:
+        text = f"PRICING_HOME {home} cannot be written ({there}: {error.strerror})"
+        return Finding("problem", text, "set PRICING_HOME to a folder of yours, or mend its rights")
+    return Finding("ok", f"PRICING_HOME {home}" + ("" if home.exists() else " (will be made)"))
+
+
+def tracking_findings(uri: str, *, model_name: str | None) -> Iterator[Finding]:
+    """Whether the tracking store answers, and whether its registry has a champion.
+
+    Nothing is made: a local database that is not there yet is made by the first job.
+
+    Args:
+        uri: Of the tracking store.
+        model_name: The registered model; None where no configuration says it, so that it is not looked for.
+    """
+    if installed_version("mlflow-skinny") is None and installed_version("mlflow") is None:
+        return
+    shown = redact_url(uri)
+    path = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    if path is not None and not path.exists():
+        if not path.absolute().parent.is_dir():
+            text = f"tracking store {shown} cannot be made: there is no folder {path.absolute().parent}"
+            yield Finding("problem", text, "make the folder, or mend MLFLOW_TRACKING_URI")
+            return
+        yield Finding("ok", f"tracking store {shown} (the first job makes it)")
+        yield no_champion(model_name)
+        return
+    try:
+        from pricing.runtime.mlflow_runs import probe  # noqa: PLC0415 - importing MLflow takes a second
+
+        probe(uri)
+    except PricingError as error:
+        yield Finding("problem", f"tracking store {error}", "start it, or mend MLFLOW_TRACKING_URI")
+        return
+    except ImportError as error:
+        yield _unchecked("tracking store", error)
+        return
+    yield Finding("ok", f"tracking store {shown}")
+    if model_name is not None:
+        yield champion_finding(lambda: _champion(model_name, uri=uri), model_name=model_name)
+
+
+def champion_finding(find: Callable[[], str | None], *, model_name: str) -> Finding:
+    """Whether there is a champion.
+
+    Args:
+        find: Gives its number, None where there is none; may raise a PricingError.
+        model_name: The registered model.
+    """
+    try:
+        number = find()
+    except PricingError as error:
+        return Finding("problem", f"champion of {model_name}: {error}", "see that the registry lets this machine in")
+    except ImportError as error:
+        text = f"champion of {model_name}: a local registry cannot be read without {error.name}"
+        return Finding("problem", text, "install the extra training, or let MLFLOW_TRACKING_URI name an MLflow server")
+    return no_champion(model_name) if number is None else Finding("ok", f"champion of {model_name}: version {number}")
+
+
+def no_champion(model_name: str | None) -> Finding:
+    """There is none, so every price is given by rule: no fault of this machine."""
+    text = f"champion of {model_name}" if model_name else "champion"
+    commands = "`make train`, `make promote`" if CHECKOUT else "`pricing train`, `pricing promote`"
+    advice = f"until a version is trained and promoted ({commands}), the service keeps every price by rule"
+    return Finding("missing", text, advice, needed=False)
+
+
+def _champion(model_name: str, *, uri: str) -> str | None:
+    from pricing.registry import CHAMPION  # noqa: PLC0415 - importing MLflow takes a second
+    from pricing.registry.mlflow_registry import Registry  # noqa: PLC0415
+
+    entry = Registry(model_name, uri=uri).at(CHAMPION)
+    return None if entry is None else entry.number
+
+
+def database_findings(url: str | None, *, connect: Callable[[str], None]) -> Iterator[Finding]:
+    """Whether the database that promotions are recorded in answers, where one is named.
+
+    Args:
+        url: PRICING_DATABASE_URL; None where it is not set, since the record is then a file under PRICING_HOME.
+        connect: Opens and closes it; raises a PricingError where it cannot.
+    """
+    if url is None:
+        return
+    try:
+        connect(url)
+    except PricingError as error:
+        yield Finding("problem", f"PRICING_DATABASE_URL {error}", "start it, or mend the address")
+    except ImportError as error:
+        yield _unchecked("PRICING_DATABASE_URL", error)
+    else:
+        yield Finding("ok", f"PRICING_DATABASE_URL {redact_url(url)}")
+
+
+def _open_database(url: str) -> None:
+    from pricing.runtime.mlflow_runs import probe_database  # noqa: PLC0415 - packages of the base may be missing
+
+    probe_database(url, what="the record of promotions")
+
+
+def program_finding(name: str, commands: Sequence[str], *, use: str, which: Callable[[str], str | None]) -> Finding:
+    """Whether a program that only some people want is on PATH, by any of its commands."""
+    found = next((path for path in map(which, commands) if path is not None), None)
+    if found is None:
+        return Finding("missing", f"{name} (optional)", use, needed=False)
+    return Finding("ok", f"{name} {found}")
+
+
+def _unchecked(what: str, error: ImportError) -> Finding:
+    return Finding("problem", f"{what}: cannot be looked at without {error.name}", "install the packages named above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

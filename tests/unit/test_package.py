@@ -1,0 +1,121 @@
+"""What is built and installed is what the checkout has: the packages, the settings, the requirements, the version."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import pricing
+from pricing.runtime.doctor import BASE, from_project
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
+PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
+# Requirement set → what of pyproject.toml is the same packages; a set has those of the one that it includes, too.
+SETS = {"serving": (BASE, "serving"), "training": ("training",), "demo": ("demo",)}
+OF_MLFLOW_RUN = {"setuptools", "uv"}  # with which `mlflow run` builds environments of a checkout; nothing imports them
+
+
+def requirements(name: str) -> dict[str, Requirement]:
+    lines = (ROOT / "requirements" / f"{name}.in").read_text(encoding="utf-8").splitlines()
+    named = [Requirement(line) for line in lines if line.strip() and not line.startswith(("#", "-r"))]
+    return {canonicalize_name(line.name): line for line in named}
+
+
+def ranges(groups: tuple[str, ...]) -> dict[str, SpecifierSet]:
+    declared = from_project(PROJECT)
+    return {canonicalize_name(line.name): line.specifier for group in groups for line in declared.packages[group]}
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """The versions of each package in a lock file: more than one where they differ by the version of Python."""
+    found: dict[str, set[str]] = {}
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    for package, version in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE):
+        found.setdefault(canonicalize_name(package), set()).add(version)
+    return found
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_extras_name_the_packages_of_the_requirement_sets(name: str) -> None:
+    assert ranges(SETS[name]).keys() == requirements(name).keys() - OF_MLFLOW_RUN
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_range_of_an_extra_is_that_of_its_requirement_set(name: str) -> None:
+    """A range is the same in both; a pin is the lower bound of a range, since newer ones are not refused."""
+    declared = ranges(SETS[name])
+    for package, line in requirements(name).items():
+        (bound, *others) = [str(part) for part in line.specifier] or [""]
+        if package in declared and bound.startswith("=="):
+            assert not others
+            assert f">={bound[2:]}" in map(str, declared[package]), package
+        elif package in declared and bound:
+            assert declared[package] == line.specifier, package
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_extra_takes_the_locked_versions_and_has_a_lower_bound(name: str) -> None:
+    versions = locked(name)
+
+    for package, specifier in ranges(SETS[name]).items():
+        assert any(part.operator == ">=" for part in specifier), package
+        assert all(version in specifier for version in versions[package]), package
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    declared = ranges((BASE, "serving", "training", "demo")).keys()
+    names = packages_distributions()
+    imported = {library for package in PACKAGES for library in libraries(ROOT / package)}
+
+    brought = {"pydantic-core", "botocore", "werkzeug"}  # by pydantic, boto3 and Flask, whose types they are
+    missing = {
+        library
+        for library in imported
+        if not {canonicalize_name(name) for name in names.get(library, [library])} & {*declared, *brought}
+    }
+
+    assert missing == set()
+
+
+def libraries(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            yield from {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names, *PACKAGES, "_typeshed"}
+
+
+def test_every_package_is_built() -> None:
+    folders = [path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
+
+    assert set(SETUPTOOLS["packages"]) == {".".join(folder.parts) for folder in folders} | {"pricing.defaults"}
+
+
+def test_every_module_lies_in_a_package_that_is_built() -> None:
+    folders = {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+
+    assert {".".join(folder.parts) for folder in folders} <= set(SETUPTOOLS["packages"])
+
+
+def test_the_settings_are_built_in_where_an_installed_library_reads_them() -> None:
+    assert SETUPTOOLS["package-dir"] == {"pricing.defaults": "config"}
+    assert SETUPTOOLS["package-data"]["pricing.defaults"] == ["*.yaml"]
+    assert all(path.suffix == ".yaml" for path in (ROOT / "config").iterdir())
+
+
+def test_the_version_is_that_of_the_library() -> None:
+    assert "version" in PROJECT["dynamic"]
+    assert SETUPTOOLS["dynamic"]["version"] == {"attr": "pricing.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pricing.__version__)
