@@ -33,10 +33,9 @@ from pricing.registry.gates import (
     state_gates,
     unmeasured,
 )
-from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import Wish, because, move, notice, refuse
-from pricing.registry.version import LoadedVersion
+from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identified_share
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.inputs import fingerprint
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note

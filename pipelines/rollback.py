@@ -15,9 +15,9 @@ from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.knowledge import HOLDS_ONLY_MEANING
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import Wish, because, earlier_champion, move, notice
+from pricing.registry.version import HOLDS_ONLY_MEANING
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
 from simulation.market import simulated_sales

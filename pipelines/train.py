@@ -35,9 +35,8 @@ from pricing.decision_log.format import read_decisions
 from pricing.errors import HistoryError, RegistryError, VersionError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
-from pricing.registry.knowledge import HOLDS_ONLY_MEANING, knows_too_little
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
-from pricing.registry.version import LoadedVersion, Origin, load, pack
+from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, knows_too_little, load, pack
 from pricing.runtime.cli import job_options, positive, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note

@@ -9,8 +9,7 @@ from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines,
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
-from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS, shares_by_grade, unit_shares
-from pricing.registry.version import LoadedVersion
+from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS, LoadedVersion, shares_by_grade, unit_shares
 
 _NAMED = 10  # most products listed in a line
 _EVENTS = 15  # most events in the table

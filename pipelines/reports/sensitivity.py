@@ -13,8 +13,7 @@ from pricing.arrays import Floats, Ints, Strings
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
 from pricing.demand.sensitivity import CONTEXTS, ORDINARY, Context, Curves, Range, Shelf, contexts, read_curves
-from pricing.registry.knowledge import known_of
-from pricing.registry.version import LoadedVersion
+from pricing.registry.version import LoadedVersion, known_of
 
 Columns = Mapping[str, Floats | NDArray[np.bool_]]
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from pricing.decision.strategies import KINDS
 from pricing.demand.curve import Offers
-from pricing.registry.knowledge import known_of, shares_by_grade
-from pricing.registry.version import LoadedVersion
+from pricing.registry.version import LoadedVersion, known_of, shares_by_grade
 from serving.api import Endpoint, encode
 from serving.champion import Served
 from serving.problems import ProblemError, did_you_mean

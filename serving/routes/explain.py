@@ -11,7 +11,7 @@ from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
-from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS
+from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
 from serving.champion import FAULTS, Served
 from serving.fallback_chain import dealt

@@ -16,8 +16,7 @@ from pricing.data.promotions import Promotions
 from pricing.decision.explanation import GROUPS, explain, shapley
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.registry.knowledge import MEANINGS
-from pricing.registry.version import load
+from pricing.registry.version import MEANINGS, load
 from tests.kit.decision import TODAY as KIT_TODAY
 from tests.kit.decision import ConstantElasticity, config, facts
 from tests.kit.serving import REQUEST, Shop, open_shop

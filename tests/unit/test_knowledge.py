@@ -23,15 +23,16 @@ from pricing.demand.grades import (
 )
 from pricing.demand.model import DemandModel
 from pricing.registry import files
-from pricing.registry.knowledge import (
+from pricing.registry.version import (
     MEANINGS,
+    LoadedVersion,
     identified_share,
     known_of,
     knows_too_little,
+    load,
     shares_by_grade,
     unit_shares,
 )
-from pricing.registry.version import LoadedVersion, load
 from tests.kit.versions import make_demand, make_version, shared_panel
 
 TODAY = dt.date(2023, 8, 1)
