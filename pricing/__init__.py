@@ -1,3 +1,3 @@
 """The library: what stays true without Flask, a scheduler or a clock."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
