@@ -119,3 +119,9 @@ def test_the_version_is_that_of_the_library() -> None:
     assert "version" in PROJECT["dynamic"]
     assert SETUPTOOLS["dynamic"]["version"] == {"attr": "pricing.__version__"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", pricing.__version__)
+
+
+def test_the_newest_release_in_the_changelog_is_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.MULTILINE)[:1] == [pricing.__version__]
