@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.decision.context import Circumstances
+from pricing.decision.context import Context, PricingContext
 from pricing.decision.reasons import BIT
 from pricing.errors import ConfigError, nearest
 
@@ -35,30 +35,28 @@ class Strategy(ABC):
 
     Attributes:
         kind: Its name in the configuration.
+        needs_elasticity: Whether the direction of a move depends on how demand answers to price.
+        only_units: Whether nothing but the units sold is worth anything. Only then is a single request decided without
+            a batch.
         days: Days it looks ahead where no delivery is given; None leaves that to what history tells of deliveries.
     """
 
     kind: ClassVar[str]
+    needs_elasticity: ClassVar[bool] = True
+    only_units: ClassVar[bool] = True
     days: int | None = None
 
     @abstractmethod
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """What each of `prices` (request, candidate) is worth under its circumstances."""
 
-    def anchor(self, these: Circumstances) -> Floats:
+    def anchor(self, context: PricingContext) -> Floats:
         """(request,) a price that must be among the candidates; NaN for none."""
-        return np.full(len(these), np.nan)
+        return np.full(len(context), np.nan)
 
-    needs_elasticity: ClassVar[bool] = True
-
-    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+    def rests_on_elasticity(self, context: PricingContext) -> Bools:
         """(request,) whether the direction of a move depends on how demand answers to price."""
-        return np.full(len(these), self.needs_elasticity)
-
-    @property
-    def kept(self) -> float | None:
-        """What a kept unit is worth, fraction of its cost, where a sold one is worth its price less that; else None."""
-        return None
+        return np.full(len(context), self.needs_elasticity)
 
 
 @dataclass(frozen=True)
@@ -72,18 +70,14 @@ class Margin(Strategy):
     kind: ClassVar[str] = "margin"
     kept_value: float = 1.0
 
-    @property
-    def kept(self) -> float | None:
-        """See Strategy; true where no target margin draws the price."""
-        return self.kept_value
-
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
-        per_unit = prices - self.kept_value * these.unit_cost[:, None]
-        targets = these.target_margin
-        if targets is None:
+        column = context.operations.column
+        cost = column(context.unit_cost)
+        per_unit = prices - self.kept_value * cost
+        if context.target_margin is None:
             return Worth(per_unit, kept=self.kept_value)
-        gap = 1 - these.unit_cost[:, None] / prices - targets[:, None]
+        gap = 1 - cost / prices - column(context.target_margin)
         penalty = np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices)
         return Worth(per_unit - penalty, kept=self.kept_value)
 
@@ -94,12 +88,7 @@ class Revenue(Strategy):
 
     kind: ClassVar[str] = "revenue"
 
-    @property
-    def kept(self) -> float | None:
-        """See Strategy."""
-        return 0.0
-
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
         return Worth(prices.copy())
 
@@ -113,14 +102,10 @@ class Clearance(Strategy):
     days: int | None = 14
     kept_value: float = 0.3
 
-    @property
-    def kept(self) -> float | None:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
-        return self.kept_value
-
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
-        """See Strategy."""
-        return Worth(prices - self.kept_value * these.unit_cost[:, None], kept=self.kept_value)
+        cost = context.operations.column(context.unit_cost)
+        return Worth(prices - self.kept_value * cost, kept=self.kept_value)
 
 
 @dataclass(frozen=True)
@@ -128,27 +113,29 @@ class Match(Strategy):
     """As near as the guardrails allow to a ratio of the competitor's price; profit where that price is not known."""
 
     kind: ClassVar[str] = "match"
+    only_units: ClassVar[bool] = False  # the price itself is to be near the competitor's
     ratio: float = 1.0
 
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
-        known = np.isfinite(these.comp_price)
-        target = np.where(known, these.comp_price * self.ratio, these.list_price)[:, None]
-        profit = prices - these.unit_cost[:, None]
+        column = context.operations.column
+        known = np.isfinite(context.comp_price)
+        target = column(np.where(known, context.comp_price * self.ratio, context.list_price))
+        profit = prices - column(context.unit_cost)
         return Worth(
-            np.where(known[:, None], 0.0, profit),
-            np.where(known[:, None], -np.abs(np.log(prices / target)), 0.0),
+            np.where(column(known), 0.0, profit),
+            np.where(column(known), -np.abs(np.log(prices / target)), 0.0),
             np.where(known, 0, BIT["no_comp_price"]),
             np.where(known, 0.0, 1.0),
         )
 
-    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+    def rests_on_elasticity(self, context: PricingContext) -> Bools:
         """See Strategy."""
-        return np.isnan(these.comp_price)
+        return np.isnan(context.comp_price)
 
-    def anchor(self, these: Circumstances) -> Floats:
+    def anchor(self, context: PricingContext) -> Floats:
         """See Strategy."""
-        return these.comp_price * self.ratio
+        return context.comp_price * self.ratio
 
 
 KINDS: dict[str, type[Strategy]] = {kind.kind: kind for kind in (Margin, Revenue, Clearance, Match)}

@@ -10,7 +10,7 @@ import numpy as np
 from pricing.config import Config, load_config, parse_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
-from pricing.decision.context import Circumstances
+from pricing.decision.context import PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, OWN_HISTORY
@@ -97,7 +97,7 @@ def facts(**columns: Any) -> ProductFacts:
     return ProductFacts(**(values | columns))
 
 
-def circumstances(**columns: Any) -> Circumstances:
+def pricing_context(**columns: Any) -> PricingContext:
     """One request or several: list price 10, cost 6, current price 10, ample stock; some columns replaced."""
     length = max((len(np.atleast_1d(column)) for column in columns.values()), default=1)
     values: dict[str, Any] = {
@@ -118,4 +118,4 @@ def circumstances(**columns: Any) -> Circumstances:
     }
     filled = {name: np.full(length, column) for name, column in (values | columns).items() if name != "target_margin"}
     target = columns.get("target_margin")
-    return Circumstances(**filled, target_margin=None if target is None else np.full(length, target))
+    return PricingContext(**filled, target_margin=None if target is None else np.full(length, target))

@@ -17,7 +17,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision.resolve import Desk
+from pricing.decision.resolve import Resolver
 from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
 from pricing.errors import ConfigError, RequestError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
@@ -272,9 +272,9 @@ def test_an_old_state_is_said() -> None:
 )
 def test_a_decision_looks_ahead_to_the_next_delivery(day: dt.date, fields: dict[str, Any], periods: int) -> None:
     settings_ = config()
-    desk = Desk(None, facts(), settings_, pricer().policy)
+    resolver = Resolver(None, facts(), settings_, pricer().policy)
 
-    columns = desk.lay_out([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
+    columns = resolver.resolve([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
 
     assert columns.offers.periods.tolist() == [periods]
 
@@ -295,9 +295,9 @@ def test_a_delivery_beyond_the_horizon_is_said() -> None:
 
 def test_without_known_deliveries_it_looks_ahead_to_the_next_review() -> None:
     known = facts(deliveries=np.full((3, AHEAD, DELIVERIES), UNKNOWN, np.uint8))
-    desk = Desk(None, known, config(), pricer(review_days=5).policy)
+    resolver = Resolver(None, known, config(), pricer(review_days=5).policy)
 
-    assert desk.lay_out([ask()], today=TODAY).offers.periods.tolist() == [5]
+    assert resolver.resolve([ask()], today=TODAY).offers.periods.tolist() == [5]
 
 
 @pytest.mark.parametrize("days_later", [0, 9, 20])
@@ -314,12 +314,12 @@ def test_a_price_that_history_does_not_show_may_have_changed_today(days_later: i
 
 
 def test_holidays_come_from_the_request_then_from_history_then_from_the_country() -> None:
-    by_history = Desk(None, facts(recurring=("date:3:7",)), config(), pricer().policy)
-    by_country = Desk(None, facts(recurring=None), config(), pricer().policy)
+    by_history = Resolver(None, facts(recurring=("date:3:7",)), config(), pricer().policy)
+    by_country = Resolver(None, facts(recurring=None), config(), pricer().policy)
     independence = dt.date(2025, 7, 4)
 
-    flags = by_history.lay_out([ask(), ask(is_holiday=False), ask(date=dt.date(2025, 3, 14))], today=TODAY)
-    fourth = by_country.lay_out([ask(date=independence)], today=TODAY)
+    flags = by_history.resolve([ask(), ask(is_holiday=False), ask(date=dt.date(2025, 3, 14))], today=TODAY)
+    fourth = by_country.resolve([ask(date=independence)], today=TODAY)
 
     assert flags.offers.is_holiday.tolist() == [1.0, 0.0, 0.0]
     assert fourth.offers.is_holiday.tolist() == [1.0]
