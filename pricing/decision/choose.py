@@ -97,7 +97,8 @@ class Objective(NamedTuple):
     """What a candidate is judged by, apart from demand and stock.
 
     Attributes:
-        worth: Of each candidate under the strategy.
+        fixed: (request, candidate) worth of the price itself, and of a unit sold; None where only units sold count.
+        reasons: (request,) reason bits of the strategy.
         home: (request,) column of the price nearest to list price, which the others are held against.
         worst: One or two of (request, candidate), half the log of a unit's worth over that at `home`: where the cost is
             assumed, at the ends of where it may lie.
@@ -105,7 +106,8 @@ class Objective(NamedTuple):
         rests_on_elasticity: (request,) whether the direction of a move depends on how demand answers to price.
     """
 
-    worth: Worth
+    fixed: tuple[Floats, Floats] | None
+    reasons: Whole
     home: Whole
     worst: tuple[Floats, ...]
     likely: tuple[Floats, ...]
@@ -229,19 +231,29 @@ def objective_of(
     column, prices = operations.column, candidates.prices
     home = operations.argmin(np.abs(np.log(prices / column(context.list_price))))
 
-    def half_logs(width: float) -> tuple[Floats, ...]:
-        made = []
-        for side in (width, -width) if doubted else (0.0,):
-            half = np.log(np.maximum(worth.per_unit - side * column(worth.kept * context.cost_sd), NOTHING))
-            half -= column(operations.at(half, home))
-            half *= 0.5
-            made.append(half)
-        return tuple(made)
+    def half_logs(per_unit: Floats) -> Floats:
+        half = np.log(np.maximum(per_unit, NOTHING))
+        half -= column(operations.at(half, home))
+        half *= 0.5
+        return half
 
-    doubted = operations.any(context.cost_sd)
-    worst = half_logs(COST_WIDTH)
-    likely = half_logs(1.0) if doubted else worst
-    return Objective(worth, home, worst, likely, rests_on_elasticity)
+    worst: tuple[Floats, ...]
+    if operations.any(context.cost_sd):
+        doubt = column(worth.kept * context.cost_sd)
+        worst, likely = (
+            tuple(half_logs(worth.per_unit - side * width * doubt) for side in (1.0, -1.0))
+            for width in (COST_WIDTH, 1.0)
+        )
+    else:
+        worst = likely = (half_logs(worth.per_unit),)
+    return Objective(
+        fixed=None if isinstance(worth.fixed, float) else (worth.fixed, worth.per_unit),
+        reasons=worth.reasons,
+        home=home,
+        worst=worst,
+        likely=likely,
+        rests_on_elasticity=rests_on_elasticity,
+    )
 
 
 def decide(
@@ -299,7 +311,7 @@ def decide(
         doubtful=doubtful,
         held=held,
         stays=unknown & (final == current),
-        reasons=objective.worth.reasons | kept,
+        reasons=objective.reasons | kept,
     )
 
 
@@ -367,22 +379,22 @@ def _gains(sales: Sales, objective: Objective, operations: Operations) -> _Gains
     nodes *= 0.5
     if isinstance(sales, BatchSales):
         dead = np.asarray(sales.until.max(axis=(1, 2)) <= NOTHING)  # where nothing sells no price gains anything
-        if not isinstance(objective.worth.fixed, float):
-            dead |= _count_fixed_worth(nodes, sales, objective.worth, objective.worth.fixed)
+        if objective.fixed is not None:
+            dead |= _count_fixed_worth(nodes, sales, *objective.fixed)
         if dead.any():
             worst, likely = (tuple(part * ~dead[:, None] for part in parts) for parts in (worst, likely))
     nodes -= operations.nodes_at(nodes, objective.home)[..., None]
     return _Gains(nodes, weight @ nodes, worst, likely, weight)
 
 
-def _count_fixed_worth(nodes: Floats, sales: BatchSales, worth: Worth, fixed: Floats) -> Bools:
+def _count_fixed_worth(nodes: Floats, sales: BatchSales, fixed: Floats, per_unit: Floats) -> Bools:
     """Makes `nodes` gains in worth where the price itself is worth something, of which there may be no log.
 
     Returns:
         (request,) where that is so.
     """
     other = np.asarray(fixed.any(axis=1))
-    value = (sales.until * worth.per_unit[:, None, :] + fixed[:, None, :])[other]
+    value = (sales.until * per_unit[:, None, :] + fixed[:, None, :])[other]
     best = (sales.weight @ value).argmax(axis=1)
     nodes[other] = relative_gain(value, value[np.arange(len(best)), :, best][..., None])
     return other

@@ -60,19 +60,25 @@ def normal_chance(deviation: Floats) -> Floats:
     odd *= square
     odd += _ODD[0]
     odd *= z
-    return np.asarray(1 / (1 + np.exp(-odd)))
+    np.negative(odd, out=odd)
+    np.exp(odd, out=odd)
+    odd += 1
+    return np.asarray(1 / odd)
 
 
 def _chance_of_one(gains: Sequence[float], *, weight: Sequence[float]) -> float:
     """`chance_at_least` of one gain in Python numbers: a handful of nodes is not worth a dozen array operations."""
     mean = sum(map(operator.mul, gains, weight))
     around = [gain - mean for gain in gains]
-    width = math.sqrt(sum(part * gap * gap for gap, part in zip(around, weight, strict=True)) * (1 - KEPT * KEPT))
+    variance = sum(map(operator.mul, map(operator.mul, around, around), weight))
+    width = math.sqrt(variance * (1 - KEPT * KEPT)) + 1e-3 * TINY
     chance = 0.0
+    first, third, fifth = _ODD
     for gap, part in zip(around, weight, strict=True):
-        z = min(max((KEPT * gap + mean + TINY) / (width + 1e-3 * TINY), -8.0), 8.0)
+        z = (KEPT * gap + mean + TINY) / width
+        z = 8.0 if z > 8.0 else -8.0 if z < -8.0 else z
         square = z * z
-        chance += part / (1 + math.exp(-z * (_ODD[0] + square * (_ODD[1] + square * _ODD[2]))))
+        chance += part / (1 + math.exp(-z * (first + square * (third + square * fifth))))
     return min(chance, 1.0)
 
 

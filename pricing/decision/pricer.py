@@ -114,7 +114,8 @@ class Pricer:
             RequestError: As `price`.
         """
         if self._single is not None and len(requests) <= FEW:
-            return [self._one(self._single, request, today, held, tests) for request in requests]
+            with np.errstate(all="ignore"):  # figures that are no numbers are not used
+                return [self._one(self._single, request, today, held, tests) for request in requests]
         return self._together(requests, today, held, tests)
 
     def _one(
@@ -126,7 +127,7 @@ class Pricer:
             choice = single.choose(prepared, request.current_stock, keep=request.product_id in held)
         if prepared is None or choice is None:
             return self._together([request], today, held, tests)[0]
-        resolved = prepared.request
+        resolved, summary = prepared.request, prepared.summary.tolist()
         decision = Decision(
             recommended_price=choice.price,
             confidence=min(round(choice.confidence, 4), SUREST),
@@ -146,9 +147,9 @@ class Pricer:
             current_price=resolved.current_price if resolved.current_known else None,
             list_price=resolved.list_price,
             unit_cost=resolved.unit_cost,
-            candidate_prices=list(prepared.listed),
-            candidate_units=list(prepared.units),
-            candidate_sizes=list(prepared.sizes),
+            candidate_prices=summary[0],
+            candidate_units=summary[1],
+            candidate_sizes=summary[2],
             unit=choice.grid.unit,
         )
 

@@ -30,13 +30,12 @@ class PreparedRequest:
         candidates: Its candidate prices.
         objective: What they are judged by.
         sales: Expected sales at them, for any stock.
-        listed: Prices of the candidates that the decision log keeps; see `detailed.details`.
-        units: Demand expected at each of them.
-        sizes: Size of the negative binomial at each.
+        summary: (3, candidate) of the candidates that the decision log keeps their price, the demand expected, and the
+            size of the negative binomial; see `detailed.details`.
         with_ample_stock: What is decided where stock sets no limit; None until that was asked.
     """
 
-    __slots__ = ("candidates", "listed", "objective", "request", "sales", "sizes", "units", "with_ample_stock")
+    __slots__ = ("candidates", "objective", "request", "sales", "summary", "with_ample_stock")
 
     def __init__(
         self,
@@ -45,17 +44,18 @@ class PreparedRequest:
         objective: Objective,
         sales: SalesByStock,
         *,
-        listed: list[float],
-        units: list[float],
-        sizes: list[float],
+        summary: Floats,
     ) -> None:
         self.request, self.candidates, self.objective, self.sales = request, candidates, objective, sales
-        self.listed, self.units, self.sizes = listed, units, sizes
+        self.summary = summary
         self.with_ample_stock: Decided | None = None
 
 
 class SingleRequest:
-    """Decides requests about products that the model knows, one at a time."""
+    """Decides requests about products that the model knows, one at a time.
+
+    Floating-point warnings are the caller's to silence (`np.errstate`): figures that are no numbers are not used.
+    """
 
     def __init__(self, demand: Single, policy: Policy, *, summary: NDArray[np.intp]) -> None:
         """Makes ready.
@@ -82,16 +82,21 @@ class SingleRequest:
         if request.product < 0 or not kind.only_units or not self._policy.candidate_grid.whole_steps:
             return None
         try:
-            with np.errstate(all="ignore"):  # such answers are not used
-                candidates = self._policy.candidate_grid.candidates(request)
-                curve = self._demand.curve(request, candidates.prices)
-                if curve is None or curve.until.max() < LEAST_LOG:
-                    return None
-                worth = kind.worth(request, candidates.prices, target_weight=self._policy.config.target_weight)
-                objective = objective_of(request, candidates, worth, rests_on_elasticity=kind.needs_elasticity)
-                return self._with_summary(request, candidates, objective, curve)
+            candidates = self._policy.candidate_grid.candidates(request)
+            curve = self._demand.curve(request, candidates.prices)
+            if curve is None:
+                return None
+            sales = SalesByStock(curve, self._demand.weight)
+            if sales.largest < LEAST_LOG:
+                return None
+            worth = kind.worth(request, candidates.prices, target_weight=self._policy.config.target_weight)
+            objective = objective_of(request, candidates, worth, rests_on_elasticity=kind.needs_elasticity)
+            summary = self._summary_of(candidates.prices, curve)
         except (ArithmeticError, ValueError):  # Python's own numbers raise where arrays turn infinite
             return None
+        if not math.isfinite(sum(summary[1].tolist())):
+            return None
+        return PreparedRequest(request, candidates, objective, sales, summary=summary)
 
     def choose(self, prepared: PreparedRequest, stock: float, *, keep: bool = False) -> Choices[Curve] | None:
         """Decides a request.
@@ -106,36 +111,26 @@ class SingleRequest:
         """
         request, candidates, curve = prepared.request, prepared.candidates, prepared.sales.curve
         try:
-            with np.errstate(all="ignore"):  # such answers are not used
-                sales = prepared.sales.within(stock)
-                decided = prepared.with_ample_stock if sales.ample and not keep else None
-                if decided is None:
-                    kept = True if keep else None
-                    decided = decide(request, candidates, prepared.objective, curve, sales, self._policy, keep=kept)
-                    if sales.ample and not keep:
-                        prepared.with_ample_stock = decided
-                choice = figures(request, candidates, curve, sales, decided)
+            sales = prepared.sales.within(stock)
+            decided = prepared.with_ample_stock if sales.ample and not keep else None
+            if decided is None:
+                kept = True if keep else None
+                decided = decide(request, candidates, prepared.objective, curve, sales, self._policy, keep=kept)
+                if sales.ample and not keep:
+                    prepared.with_ample_stock = decided
+            choice = figures(request, candidates, curve, sales, decided)
         except (ArithmeticError, ValueError):  # as in `prepare`
             return None
         return choice if math.isfinite(choice.confidence + choice.units + choice.margin) else None
 
-    def _with_summary(
-        self, request: ResolvedRequest, candidates: CandidatePrices, objective: Objective, curve: Curve
-    ) -> PreparedRequest | None:
+    def _summary_of(self, prices: Floats, curve: Curve) -> Floats:
+        """As `PreparedRequest.summary`."""
+        weight, made = self._demand.weight, np.empty((3, len(self._summary)))
         first: Floats = np.exp(curve.first[:, self._summary]).astype(np.float64)
-        units = self._demand.weight @ first
+        made[0] = prices[self._summary]
+        made[1] = units = weight @ first
         first *= first
-        beyond = self._demand.weight @ first
+        beyond = weight @ first
         beyond /= units * units
-        sizes = 1 / (beyond - 1 + beyond / curve.first_size)
-        if not math.isfinite(sum(units.tolist())):
-            return None
-        return PreparedRequest(
-            request,
-            candidates,
-            objective,
-            SalesByStock(curve, self._demand.weight),
-            listed=candidates.prices[self._summary].tolist(),
-            units=units.tolist(),
-            sizes=sizes.tolist(),
-        )
+        made[2] = 1 / (beyond - 1 + beyond / curve.first_size)
+        return made

@@ -69,22 +69,22 @@ def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats
     # Everything that depends on size and units alone comes from Python's own floats, or these many small arrays would
     # cost more than the large ones.
     pairs = zip(size.ravel().tolist(), units.ravel().tolist(), strict=True)
-    log_choose, of_q, constant, per, ratio, *share = np.array([_constants(*pair) for pair in pairs]).T.reshape(
-        9, *size.shape
-    )
+    constants = np.array([_constants(*pair) for pair in pairs]).T.reshape(9, *size.shape)
     total = size + mean
     chance = np.empty((2, *total.shape))  # q, p
     np.divide(mean, total, out=chance[0])
     np.divide(size, total, out=chance[1])
     q, p = chance
     logs = np.log(chance)
-    mass = units * logs[0]
-    mass += size * logs[1]
+    bent = _skew(constants[:2] / chance, constants[2:4] - logs)
+    log_choose, of_q, constant, per, ratio = constants[4:]
+    logs[0] *= units
+    logs[1] *= size
+    mass: Floats = logs[0]
+    mass += logs[1]
     mass += log_choose
     np.exp(mass, out=mass)
-    bent = _skew(np.array(share[:2]) / chance, np.array(share[2:]) - logs)
-    bent[0] *= p
-    bent[1] *= q
+    bent *= chance[::-1]
     spread = bent[0]
     spread += bent[1]
     spread += 1
@@ -225,14 +225,15 @@ class SalesByStock:
     Attributes:
         curve: The demand.
         weight: (node,) probabilities of the nodes.
+        largest: Log of the units expected until the next delivery at the lowest price, by the most hopeful node.
         enough: Units of stock from which on it sets no limit.
     """
 
     def __init__(self, curve: Curve, weight: Floats) -> None:
         self.curve, self.weight = curve, weight
         self._shift = math.log(curve.unit)  # chance counts in what counts as one
-        self._top = max(curve.until[:, 0].tolist()) - self._shift
-        most = math.exp(self._top)
+        self.largest = max(curve.until[:, 0].tolist())
+        most = math.exp(self.largest - self._shift)
         self.enough = curve.unit * (most + AMPLE * math.sqrt(most + most * most / curve.until_size))
         self._table: tuple[Floats, Floats, Floats] | None = None
 
@@ -249,7 +250,7 @@ class SalesByStock:
     def _points(self) -> tuple[Floats, Floats, Floats]:
         """(2, point) log means, means in what counts as one, and (2, 1) sizes: until the delivery, in the period."""
         curve, shift = self.curve, self._shift
-        until = _table_ends(self._top, min(curve.until[:, -1].tolist()) - shift)
+        until = _table_ends(self.largest - shift, min(curve.until[:, -1].tolist()) - shift)
         first = _table_ends(max(curve.first[:, 0].tolist()) - shift, min(curve.first[:, -1].tolist()) - shift)
         bottoms, steps = np.array([until, first]).T[:, :, None]  # (2, 1) each
         logs = bottoms + steps * _POINTS
@@ -330,22 +331,22 @@ def _constants(size: float, units: float) -> tuple[float, ...]:
     """What `_mass_and_tail` needs of one size and stock: NumPy has no log Γ, and single numbers are Python's strength.
 
     Returns:
-        log Γ(size + units + 1) − log Γ(size + 1) − log Γ(units + 1); the coefficient of q and the constant of Peizer
-        and Pratt's distance; the inverse of what its spread is divided by; the ratio of A to its neighbour; and the
-        two ratios that their g is taken of, times q and p, with their logarithms.
+        The two ratios that Peizer and Pratt's g is taken of, times q and p; their logarithms; log Γ(size + units + 1) −
+        log Γ(size + 1) − log Γ(units + 1); the coefficient of q and the constant of their distance; the inverse of what
+        its spread is divided by; and the ratio of A to its neighbour.
     """
     shifted = size + 2
     trials = shifted + units
     of_p = -0.02 / (units + 1) - 0.02 / (trials + 1)
     at_q, at_p = (units + 0.5) / trials, (shifted - 0.5) / trials
     return (
+        at_q,
+        at_p,
+        math.log(at_q),
+        math.log(at_p),
         math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1),
         trials + 1 / 3 + 0.02 / shifted - of_p,
         of_p + 0.01 / (trials + 1) - 2 / 3 - units,
         1 / (trials + 1 / 6),
         (size + units + 1) / (size + 1),
-        at_q,
-        at_p,
-        math.log(at_q),
-        math.log(at_p),
     )
