@@ -81,7 +81,7 @@ def _with_stock(request: PriceRequest, stock: float) -> PriceRequest:
 
 
 def _new_requests(pricer: Pricer, request: PriceRequest, *, today: dt.date) -> Callable[[], object]:
-    """Prices a request as if it had never been asked: each time with another competitor's price, of too many to keep."""
+    """Prices a request that is new each time: with another competitor's price, of too many to be kept prepared."""
     comp_prices = [round(5.0 + 0.001 * number, 3) for number in range(2 * PREPARED)]
     asked = itertools.cycle([request.model_copy(update={"comp_price": price}) for price in comp_prices])
     return lambda: pricer.price([next(asked)], today=today)

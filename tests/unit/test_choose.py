@@ -14,7 +14,7 @@ from pricing.decision.context import PricingContext
 from pricing.decision.reasons import codes
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
-from tests.kit.decision import pricing_context, config
+from tests.kit.decision import config, pricing_context
 
 NEXT_DELIVERY = 7
 

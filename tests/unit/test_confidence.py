@@ -7,7 +7,7 @@ from scipy import stats
 from pricing.decision.choose import Policy, choose
 from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, normal_chance, relative_gain
 from pricing.demand.curve import DemandGrid
-from tests.kit.decision import pricing_context, config
+from tests.kit.decision import config, pricing_context
 
 Z = np.array([stats.norm.ppf((place + 0.5) / 8) for place in range(8)])  # eight equally likely nodes
 EVEN = np.full(8, 1 / 8)
@@ -99,7 +99,8 @@ def test_a_calibrated_version_maps_moves_and_holds_apart() -> None:
     best = choose(pricing_context(), _demand(2.5 + 0.5 * Z), settings).price[0]
 
     moved, held = (
-        choose(pricing_context(current_price=now), _demand(2.5 + 0.5 * Z), settings).confidence[0] for now in (7.5, best)
+        choose(pricing_context(current_price=now), _demand(2.5 + 0.5 * Z), settings).confidence[0]
+        for now in (7.5, best)
     )
 
     assert 0.3 <= moved <= 0.31

@@ -1,5 +1,6 @@
 """Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pricing.config import load_config, parse_config
+from pricing.decision import guardrails
+from pricing.decision.context import BATCH, SINGLE, Context
 from pricing.decision.guardrails import NUMBER, limits
 from pricing.decision.price_grid import CandidateGrid, PriceEndings, PriceGrid, PriceLadder
 from pricing.decision.reasons import codes
 from pricing.errors import ConfigError
-from tests.kit.decision import pricing_context, config
+from tests.kit.decision import config, pricing_context, resolved_request
 
 money = st.floats(0.02, 1e6)
 
@@ -135,7 +138,9 @@ def test_endings_are_the_nearest_prices_that_end_so(price: float, endings: set[i
     assert above == pytest.approx(min(point for point in allowed if point >= price - 1e-9 and point > 0))
     assert below == pytest.approx(max(point for point in allowed if point <= price + 1e-9))
     positive = [point for point in allowed if point > 0]
-    assert abs(nearest - price) == pytest.approx(min(abs(point - price) for point in positive), abs=1e-8 + 1e-12 * price)
+    assert abs(nearest - price) == pytest.approx(
+        min(abs(point - price) for point in positive), abs=1e-8 + 1e-12 * price
+    )
 
 
 def test_a_ladder_knows_no_price_beyond_its_ends() -> None:
@@ -238,7 +243,9 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
     list_price: float, current: float, comp: float, move: float, cost: float
 ) -> None:
     guardrails = {"band": [0.8, 1.1], "max_move": move, "comp_band": [0.9, 1.1]}
-    context = pricing_context(current_price=current, list_price=list_price, comp_price=comp, unit_cost=list_price * cost)
+    context = pricing_context(
+        current_price=current, list_price=list_price, comp_price=comp, unit_cost=list_price * cost
+    )
 
     low, high = list_price * 0.8, list_price * 1.1
     candidates = CandidateGrid(config(guardrails=guardrails).decision).candidates(context)
@@ -246,3 +253,63 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
     if np.floor(high * 100) >= np.ceil(low * 100):  # else no price of whole cents is inside
         assert low * (1 - 1e-9) - 1e-9 <= candidates.limits.low[0]
         assert candidates.limits.high[0] <= high * (1 + 1e-9) + 1e-9
+
+
+@given(
+    guardrails=st.fixed_dictionaries(
+        {},
+        optional={
+            "min_margin": st.sampled_from([0.1, 0.4]),
+            "min_advertised": st.sampled_from([0.8, 1.1]),
+            "min_days": st.just(7),
+            "max_move": st.sampled_from([0.001, 0.05]),
+            "seen": st.sampled_from([0.0, 0.1]),
+            "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001]]),
+        },
+    ),
+    columns=st.fixed_dictionaries(
+        {"list_price": st.floats(0.05, 50), "unit_cost": st.floats(0.01, 60), "current_price": st.floats(0.05, 50)},
+        optional={
+            "anchor_price": st.floats(0.05, 50),
+            "seen_low": st.floats(0.05, 50),
+            "seen_high": st.floats(0.05, 50),
+            "comp_price": st.floats(0.05, 50),
+            "days_since_change": st.sampled_from([0.0, 6.0, 7.0]),
+            "is_promo": st.booleans(),
+            "current_known": st.booleans(),
+            "cost_assumed": st.booleans(),
+        },
+    ),
+)
+def test_a_single_request_has_the_limits_and_candidates_of_a_batch(
+    guardrails: dict[str, Any], columns: dict[str, Any]
+) -> None:
+    grid, batch = CandidateGrid(config(guardrails=guardrails).decision), pricing_context(**columns)
+
+    ours, theirs = grid.candidates(resolved_request(batch)), grid.candidates(batch)
+
+    assert ours.prices.tolist() == theirs.prices[0].tolist()
+    assert list(ours.limits) == [values[0] for values in theirs.limits]
+    assert (ours.current, ours.nearest, ours.allowed) == (theirs.current[0], theirs.nearest[0], theirs.allowed[0])
+    for price in ours.prices[[0, ours.current, -1]]:
+        found = ours.limits.reasons(float(price), stays=False, operations=SINGLE)
+        assert found == theirs.limits.reasons(np.array([price]), stays=np.array([False]), operations=BATCH)[0]
+
+
+def test_a_guardrail_that_is_added_holds_for_a_single_request_and_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = guardrails._guardrails
+
+    def with_one_more(context: Context, *rest: Any) -> Iterator[tuple[str, Any, Any]]:
+        yield from before(context, *rest)
+        yield "comp_band", context.list_price * 1.05, context.list_price * 1.1
+
+    monkeypatch.setattr(guardrails, "_guardrails", with_one_more)
+    grid, batch = CandidateGrid(config().decision), pricing_context(list_price=np.array([10.0, 20.0]))
+
+    single, together = grid.candidates(resolved_request(batch, 1)), grid.candidates(batch)
+
+    assert (single.limits.low, single.limits.high) == (21.0, 22.0)
+    assert (together.limits.low[1], together.limits.high[1]) == (21.0, 22.0)
+    reason = single.limits.reasons(21.0, stays=False, operations=SINGLE)
+    assert codes(reason) == ("at_comp_band",)
+    assert together.limits.reasons(together.limits.low, stays=np.zeros(2, bool), operations=BATCH).tolist()[1] == reason

@@ -89,9 +89,7 @@ def test_demand_of_a_batch_is_that_of_its_requests_in_single_precision() -> None
 def test_the_price_is_the_one_that_slow_arithmetic_finds() -> None:
     asked = requests(150, seed=5)
     batch = resolved(asked, version().demand.state_date)
-    found: Choices = choose(
-        batch.context, lambda prices: version().demand.grid(batch.offers, prices), pricer().policy
-    )
+    found: Choices = choose(batch.context, lambda prices: version().demand.grid(batch.offers, prices), pricer().policy)
     slow = plain_grid(version().demand._reader, batch.offers, found.candidates.prices)
 
     close, moved = 0, 0

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pricing.decision.single_request import SingleRequest
 from pricing.decision.log import read_decisions
+from pricing.decision.single_request import SingleRequest
 from serving import prices, problems
 from tests.kit.serving import REQUEST, Shop, open_shop
 from tests.kit.versions import shared_version
