@@ -24,7 +24,8 @@ Whole = Any  # int or Ints
 Flag = Any  # bool or Bools
 
 
-class Operations(NamedTuple):
+@dataclass(frozen=True)
+class Operations:
     """What the rules do with numbers, flags and arrays of candidates.
 
     Attributes:

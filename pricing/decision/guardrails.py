@@ -67,36 +67,26 @@ def limits(context: Context, config: Guardrails) -> Limits:
     gives exactly the cost.
     """
     operations = context.operations
+    where, minimum, maximum = operations.where, operations.minimum, operations.maximum
     cost = context.unit_cost
     least, most = context.list_price * config.band[0], context.list_price * config.band[1]
     above, below = least > cost, most < cost
-    limit = Limits(
-        low=operations.maximum(least, cost),
-        high=operations.maximum(most, cost),
-        low_by=operations.where(above, NUMBER["band"], NUMBER["cost"]),
-        high_by=operations.where(below, NUMBER["cost"], NUMBER["band"]),
-        gave_way=below * _GAVE_WAY[NUMBER["band"]],
-        ceiling=below & False,
-    )
+    low, high = maximum(least, cost), maximum(most, cost)
+    low_by = where(above, NUMBER["band"], NUMBER["cost"])
+    high_by = where(below, NUMBER["cost"], NUMBER["band"])
+    gave_way = below * _GAVE_WAY[NUMBER["band"]]
+    ceiling = below & False
     for name, least, most in _guardrails(context, config, operations):
-        limit = _cut(limit, NUMBER[name], least, most, operations)
-    return limit
-
-
-def _cut(by: Limits, number: int, least: Number, most: Number, operations: Operations) -> Limits:
-    """The limits with one more guardrail laid over them."""
-    where = operations.where
-    above, below = least > by.high, most < by.low  # it asks for more, or less, than the stronger ones allow
-    low = operations.minimum(operations.maximum(least, by.low), by.high)
-    high = operations.maximum(operations.minimum(most, by.high), by.low)
-    return Limits(
-        low=low,
-        high=high,
-        low_by=where(low > by.low, where(above, by.high_by, number), by.low_by),
-        high_by=where(high < by.high, where(below, by.low_by, number), by.high_by),
-        gave_way=by.gave_way | (above | below) * _GAVE_WAY[number],
-        ceiling=where(by.low < by.high, above, by.ceiling),
-    )
+        number = NUMBER[name]
+        above, below = least > high, most < low  # it asks for more, or less, than the stronger ones allow
+        raised, lowered = minimum(maximum(least, low), high), maximum(minimum(most, high), low)
+        gave_way = gave_way | (above | below) * _GAVE_WAY[number]
+        ceiling = where(low < high, above, ceiling)
+        raised_by = where(above, high_by, number)
+        high_by = where(lowered < high, where(below, low_by, number), high_by)
+        low_by = where(raised > low, raised_by, low_by)
+        low, high = raised, lowered
+    return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way, ceiling=ceiling)
 
 
 def _guardrails(context: Context, config: Guardrails, operations: Operations) -> Iterator[tuple[str, Number, Number]]:

@@ -218,14 +218,22 @@ class CandidateGrid:
         limit = limits(context, self._guardrails)
         low, high = self.grid.above(limit.low, operations), self.grid.below(limit.high, operations)
         empty = low > high
-        if not operations.any(empty):
-            return limit._replace(low=low, high=high)
-        where, negate = operations.where, operations.negate
-        held = empty & limit.holds(current)
-        down = limit.ceiling | (limit.high_by < limit.low_by)
-        low = where(held, current, where(empty & down & (high >= context.unit_cost), high, low))
-        gave_way = limit.gave_way | (empty & negate(held) & (limit.low < limit.high)) * NO_PRICE_POINT
-        return limit._replace(low=low, high=where(empty, low, high), gave_way=gave_way)
+        gave_way = limit.gave_way
+        if operations.any(empty):
+            where = operations.where
+            held = empty & limit.holds(current)
+            down = limit.ceiling | (limit.high_by < limit.low_by)
+            low = where(held, current, where(empty & down & (high >= context.unit_cost), high, low))
+            high = where(empty, low, high)
+            gave_way = gave_way | (empty & operations.negate(held) & (limit.low < limit.high)) * NO_PRICE_POINT
+        return Limits(
+            low=low,
+            high=high,
+            low_by=limit.low_by,
+            high_by=limit.high_by,
+            gave_way=gave_way,
+            ceiling=limit.ceiling,
+        )
 
     def _on_price_points(
         self, points: PricePoints, prices: Floats, limit: Limits, current: Floats

@@ -49,7 +49,11 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     mass *= q
     mass *= size + units
     above -= mass
-    return np.asarray(np.minimum(np.maximum(above, 0.0), np.minimum(mean, units)) * np.minimum(stock, 1.0))
+    np.maximum(above, 0.0, out=above)
+    np.minimum(above, mean, out=above)
+    np.minimum(above, units, out=above)
+    above *= np.minimum(stock, 1.0)
+    return above
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
