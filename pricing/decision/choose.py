@@ -11,22 +11,19 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from pricing.arrays import Bools, Floats
-from pricing.config_models import DecisionConfig
 from pricing.decision.confidence import (
     CERTAIN,
     NO_STEP,
     calibrated,
     chance_at_least,
-    deviation_at,
     relative_gain,
-    shortfall,
 )
 from pricing.decision.context import Context, Flag, Number, Operations, PricingContext, Whole
 from pricing.decision.guardrails import EDGE
-from pricing.decision.price_grid import CandidateGrid, CandidatePrices
+from pricing.decision.price_grid import CandidatePrices
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING, BatchSales, Sales
-from pricing.decision.strategies import Strategy, Worth, make_strategies
+from pricing.decision.strategies import Objective, Policy, objective_of
 from pricing.demand.curve import Curve, DemandGrid
 from pricing.demand.grades import CATEGORY as FROM_CATEGORY
 from pricing.demand.grades import PRIOR_ONLY
@@ -34,84 +31,7 @@ from pricing.demand.grades import PRIOR_ONLY
 DemandAt = Callable[[Floats], DemandGrid]
 DemandT = TypeVar("DemandT", bound=DemandGrid | Curve)
 _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
-COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
 UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
-
-
-class Policy:
-    """A decision configuration made ready: its strategies and its grid of candidate prices. Made once for a version."""
-
-    def __init__(self, config: DecisionConfig) -> None:
-        """Prepares `config`.
-
-        Raises:
-            ConfigError: A strategy's kind or parameter is unknown.
-        """
-        self.config = config
-        self.strategies = make_strategies(config.strategies)
-        self.names = tuple(self.strategies)
-        self.number = {name: place for place, name in enumerate(self.names)}
-        self.candidate_grid = CandidateGrid(config)
-        self.range_deviation = deviation_at(config.range_level)
-        self.caution = shortfall(config.cvar_level)
-        self.change_costs = float(np.log1p(config.menu_cost))
-        self.days = tuple(strategy.days for strategy in self.strategies.values())
-        self._kinds: tuple[Strategy, ...] = tuple(self.strategies.values())
-        self._anchored = [n for n, kind in enumerate(self._kinds) if type(kind).anchor is not Strategy.anchor]
-
-    def anchor(self, context: PricingContext) -> Floats | None:
-        """(request,) the price that a strategy wants to see among the candidates; None where no one wants any."""
-        anchors: Floats | None = None
-        for number in self._anchored:
-            if number in context.strategy:
-                rest = np.nan if anchors is None else anchors
-                anchors = np.where(context.strategy == number, self._kinds[number].anchor(context), rest)
-        return anchors
-
-    def rests_on_elasticity(self, context: PricingContext) -> Bools:
-        """(request,) whether the direction of a move depends on how demand answers to price."""
-        rests = np.empty(len(context), dtype=np.bool_)
-        for number in np.unique(context.strategy):
-            rows = context.strategy == number
-            rests[rows] = self._kinds[number].rests_on_elasticity(context.take(np.flatnonzero(rows)))
-        return rests
-
-    def worth(self, context: PricingContext, prices: Floats) -> Worth:
-        """What each candidate (request, candidate) is worth under each request's own strategy."""
-        weight = self.config.target_weight
-        first = self._kinds[int(context.strategy[0])]
-        if len(context) == 1 or (context.strategy == context.strategy[0]).all():
-            return first.worth(context, prices, target_weight=weight)
-        per_unit, fixed = np.empty_like(prices), np.empty_like(prices)
-        kept = np.empty(len(prices))
-        reasons = np.empty(len(prices), dtype=np.int64)
-        for number in np.unique(context.strategy):
-            rows = np.flatnonzero(context.strategy == number)
-            part = self._kinds[number].worth(context.take(rows), prices[rows], target_weight=weight)
-            per_unit[rows], fixed[rows], reasons[rows] = part.per_unit, part.fixed, part.reasons
-            kept[rows] = part.kept
-        return Worth(per_unit, fixed, reasons, kept)
-
-
-class Objective(NamedTuple):
-    """What a candidate is judged by, apart from demand and stock.
-
-    Attributes:
-        fixed: (request, candidate) worth of the price itself, and of a unit sold; None where only units sold count.
-        reasons: (request,) reason bits of the strategy.
-        home: (request,) column of the price nearest to list price, which the others are held against.
-        worst: One or two of (request, candidate), half the log of a unit's worth over that at `home`: where the cost is
-            assumed, at the ends of where it may lie.
-        likely: The same, a standard deviation to either side.
-        rests_on_elasticity: (request,) whether the direction of a move depends on how demand answers to price.
-    """
-
-    fixed: tuple[Floats, Floats] | None
-    reasons: Whole
-    home: Whole
-    worst: tuple[Floats, ...]
-    likely: tuple[Floats, ...]
-    rests_on_elasticity: Flag
 
 
 class Decided(NamedTuple):
@@ -214,46 +134,6 @@ def _choose(
     with np.errstate(invalid="ignore"):
         decided = decide(context, candidates, objective, grid, sales, policy, keep=context.keep, wanted=wanted)
         return figures(context, candidates, grid, sales, decided)
-
-
-def objective_of(
-    context: Context, candidates: CandidatePrices, worth: Worth, *, rests_on_elasticity: Flag
-) -> Objective:
-    """Holds the worth of every candidate against that of the price nearest to list price.
-
-    Args:
-        context: What each request is priced under.
-        candidates: Its candidates.
-        worth: Of each candidate.
-        rests_on_elasticity: As in `Objective`.
-    """
-    operations = context.operations
-    column, prices = operations.column, candidates.prices
-    home = operations.argmin(np.abs(np.log(prices / column(context.list_price))))
-
-    def half_logs(per_unit: Floats) -> Floats:
-        half = np.log(np.maximum(per_unit, NOTHING))
-        half -= column(operations.at(half, home))
-        half *= 0.5
-        return half
-
-    worst: tuple[Floats, ...]
-    if operations.any(context.cost_sd):
-        doubt = column(worth.kept * context.cost_sd)
-        worst, likely = (
-            tuple(half_logs(worth.per_unit - side * width * doubt) for side in (1.0, -1.0))
-            for width in (COST_WIDTH, 1.0)
-        )
-    else:
-        worst = likely = (half_logs(worth.per_unit),)
-    return Objective(
-        fixed=None if isinstance(worth.fixed, float) else (worth.fixed, worth.per_unit),
-        reasons=worth.reasons,
-        home=home,
-        worst=worst,
-        likely=likely,
-        rests_on_elasticity=rests_on_elasticity,
-    )
 
 
 def decide(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
-from pricing.decision.choose import Choices, DemandAt, Policy, choose
+from pricing.decision.choose import Choices, DemandAt, choose
 from pricing.decision.cold_start import believed_demand, believed_elasticity
 from pricing.decision.detailed import Detailed, details, summarised
 from pricing.decision.price_tests import NO_TESTS, Plan
@@ -24,6 +24,7 @@ from pricing.decision.request import Decision, PriceRequest, Source
 from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
 from pricing.decision.single_request import ALL_BUT_STOCK, PreparedRequest, SingleRequest
+from pricing.decision.strategies import Policy
 from pricing.demand.curve import Demand, DemandGrid
 from pricing.errors import RequestError
 

@@ -12,13 +12,13 @@ from pricing.config import ModelConfig
 from pricing.data.calendar import holidays_for, resolve_date
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
-from pricing.decision.choose import Policy
 from pricing.decision.context import PricingContext, ResolvedRequest
 from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.product_facts import UNKNOWN_PRODUCT, KnownProduct, ProductFacts, known_products, typical
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
+from pricing.decision.strategies import Policy
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
-from pricing.decision.choose import Choices, Decided, Objective, Policy, decide, figures, objective_of
+from pricing.decision.choose import Choices, Decided, decide, figures
 from pricing.decision.context import ResolvedRequest
 from pricing.decision.price_grid import CandidatePrices
 from pricing.decision.request import PriceRequest
 from pricing.decision.stock import NOTHING, SalesByStock
+from pricing.decision.strategies import Objective, Policy, objective_of
 from pricing.demand.curve import Curve, Single
 
 LEAST_LOG = math.log(NOTHING) + 1  # of demand; below it nothing sells at any price

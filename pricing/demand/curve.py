@@ -14,7 +14,7 @@ DELIVERIES = 4  # equally likely times of the next delivery
 
 @dataclass(frozen=True)
 class Offers:
-    """The circumstances of a batch of requests, as columns of one length.
+    """What demand is asked for by a batch of requests, as columns of one length.
 
     Attributes:
         product: (request,) row among the demand's products; -1 when the product is unknown.
@@ -79,7 +79,7 @@ class DemandGrid:
 
 
 class Offer(Protocol):
-    """The circumstances of one request, in plain numbers; see `Offers`."""
+    """What demand is asked for by one request, in Python numbers; see `Offers`."""
 
     @property
     def product(self) -> int:
@@ -182,5 +182,5 @@ class Demand(Protocol):
         ...
 
     def single(self, *, candidates: int) -> Single | None:
-        """The same demand for requests that come alone, at so many prices each; None where there is no shorter way."""
+        """The same demand for single requests, at so many prices each; None where there is no shorter way."""
         ...

@@ -171,7 +171,7 @@ class DemandModel:
         return forecast.grid(self._reader, offers, prices)
 
     def single(self, *, candidates: int) -> SingleDemand:
-        """The same for requests that come alone; see `curve.Demand.single`."""
+        """The same for requests that come one at a time; see `curve.Demand.single`."""
         return SingleDemand(self._reader, candidates=candidates)
 
     def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:

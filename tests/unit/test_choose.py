@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pricing.config import Config
-from pricing.decision.choose import Choices, Policy, choose
+from pricing.decision.choose import Choices, choose
 from pricing.decision.context import PricingContext
 from pricing.decision.reasons import codes
+from pricing.decision.strategies import Policy
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
 from tests.kit.decision import config, pricing_context

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pricing.decision.choose import Policy, choose
+from pricing.decision.choose import choose
 from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, normal_chance, relative_gain
+from pricing.decision.strategies import Policy
 from pricing.demand.curve import DemandGrid
 from tests.kit.decision import config, pricing_context
 

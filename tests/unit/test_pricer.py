@@ -153,13 +153,13 @@ def test_a_planned_promotion_is_priced_alike_alone_and_in_a_batch() -> None:
     by = Pricer(make_model(panel), known, config(), version="1")
     asked = ask("P0", date=day.astype(dt.date), day_of_week=day.astype(dt.date).strftime("%A"))
 
-    (alone,) = by.price([asked], today=panel.dates[-1].astype(dt.date))
+    (single,) = by.price([asked], today=panel.dates[-1].astype(dt.date))
     batch = by.price([asked] * 6, today=panel.dates[-1].astype(dt.date))
     written = by.price([asked.model_copy(update={"is_promo": True})], today=panel.dates[-1].astype(dt.date))[0]
 
-    assert "promotion_planned" in alone.reasons
-    assert {decision.recommended_price for decision in batch} == {alone.recommended_price}
-    assert written.recommended_price == alone.recommended_price
+    assert "promotion_planned" in single.reasons
+    assert {decision.recommended_price for decision in batch} == {single.recommended_price}
+    assert written.recommended_price == single.recommended_price
 
 
 def test_product_then_category_then_rule_each_labelled() -> None:
@@ -377,7 +377,7 @@ OPTIONAL = st.fixed_dictionaries(
 
 @settings(max_examples=300)
 @given(
-    product_id=st.sampled_from(["apple", "bread", "stranger"]),
+    product_id=st.sampled_from(["apple", "bread", "unknown"]),
     stock=st.floats(0, 1e12),
     weekday=st.sampled_from(WEEKDAYS),
     fields=OPTIONAL,
