@@ -145,7 +145,7 @@ def test_without_a_plan_a_silent_request_is_one_without_promotion() -> None:
     assert silent.model_dump(exclude={"decision_id"}) == loud.model_dump(exclude={"decision_id"})
 
 
-def test_a_planned_promotion_is_priced_alike_alone_and_in_a_batch() -> None:
+def test_a_planned_promotion_is_priced_alike_singly_and_in_a_batch() -> None:
     panel = make_panel()
     day = (panel.dates[-1] + 3).astype("M8[D]")
     plan = Promotions(np.array(["P0"]), np.array([day]), np.array([day]))
@@ -156,8 +156,10 @@ def test_a_planned_promotion_is_priced_alike_alone_and_in_a_batch() -> None:
     (single,) = by.price([asked], today=panel.dates[-1].astype(dt.date))
     batch = by.price([asked] * 6, today=panel.dates[-1].astype(dt.date))
     written = by.price([asked.model_copy(update={"is_promo": True})], today=panel.dates[-1].astype(dt.date))[0]
+    denied = by.price([asked.model_copy(update={"is_promo": False})], today=panel.dates[-1].astype(dt.date))[0]
 
     assert "promotion_planned" in single.reasons
+    assert "promotion_planned" not in denied.reasons, "that the request says so itself is part of what is kept"
     assert {decision.recommended_price for decision in batch} == {single.recommended_price}
     assert written.recommended_price == single.recommended_price
 
