@@ -6,6 +6,7 @@ price costs depends on the shapes of its arrays only.
 
 import argparse
 import datetime as dt
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +18,10 @@ import numpy as np
 from benchmarks.provenance import reminder
 from pricing.config import load_config
 from pricing.decision.choose import choose
-from pricing.decision.pricer import Pricer
+from pricing.decision.pricer import PREPARED, Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
-from pricing.decision.resolve import Desk
+from pricing.decision.resolve import Resolver
 from tests.kit.versions import make_demand, make_panel
 
 BATCH = 1000
@@ -39,21 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     today = demand.state_date + dt.timedelta(days=1)
     rng = np.random.default_rng(0)
     requests = [_request(str(rng.choice(demand.product_ids)), rng=rng, today=today) for _ in range(BATCH)]
+    short, other = 5.0, 6.0  # units of stock
     ample = requests[0].model_copy(update={"current_stock": 1e6})
-    short = requests[0].model_copy(update={"current_stock": 5.0})
 
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; fastest twentieth | median")
     fast, median = _seconds(lambda: pricer.price(requests, today=today), rounds=options.rounds)
     print(f"{'batch of 1,000':34}{BATCH / fast:10,.0f} |{BATCH / median:10,.0f} prices/s")
-    columns = Desk(demand, facts, config, pricer.policy).lay_out([ample], today=today)
-    prices = pricer.policy.lattice.candidates(columns.these).prices
-    ask = partial(demand.grid, columns.offers)
-    grid = ask(prices)
+    batch = Resolver(demand, facts, config, pricer.policy).resolve([ample], today=today)
+    prices = pricer.policy.candidate_grid.candidates(batch.context).prices
+    demand_at = partial(demand.grid, batch.offers)
+    grid = demand_at(prices)
     jobs: dict[str, Callable[[], object]] = {
-        "one price, ample stock": partial(pricer.price, [ample], today=today),
-        "one price, short stock": partial(pricer.price, [short], today=today),
-        "a batch of one, the model": lambda: ask(prices),
-        "a batch of one, the choice": lambda: choose(columns.these, lambda _: grid, pricer.policy),
+        "one price, new, ample stock": _new_requests(pricer, ample, today=today),
+        "one price, new, short stock": _new_requests(pricer, _with_stock(ample, short), today=today),
+        "one price, again, ample stock": partial(pricer.price, [ample], today=today),
+        "one price, again, short stock": partial(pricer.price, [_with_stock(ample, other)], today=today),
+        "a batch of one, the model": lambda: demand_at(prices),
+        "a batch of one, the choice": lambda: choose(batch.context, lambda _: grid, pricer.policy),
     }
     for name, job in jobs.items():
         fast, median = _seconds(job, rounds=100 * options.rounds)
@@ -71,6 +74,17 @@ def _request(product_id: str, *, rng: np.random.Generator, today: dt.date) -> Pr
         comp_price=float(np.round(rng.uniform(5, 20), 2)),
         is_promo=bool(rng.random() < 0.1),
     )
+
+
+def _with_stock(request: PriceRequest, stock: float) -> PriceRequest:
+    return request.model_copy(update={"current_stock": stock})
+
+
+def _new_requests(pricer: Pricer, request: PriceRequest, *, today: dt.date) -> Callable[[], object]:
+    """Prices a request that is new each time: with another competitor's price, of too many to be kept prepared."""
+    comp_prices = [round(5.0 + 0.001 * number, 3) for number in range(2 * PREPARED)]
+    asked = itertools.cycle([request.model_copy(update={"comp_price": price}) for price in comp_prices])
+    return lambda: pricer.price([next(asked)], today=today)
 
 
 def _seconds(job: Callable[[], object], *, rounds: int) -> tuple[float, float]:

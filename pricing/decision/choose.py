@@ -1,96 +1,60 @@
-"""The decision itself: demand at the candidates in, the best allowed price out. Pure columns, no request, no clock."""
+"""The decision itself: demand at the candidates in, the best allowed price out. No request, no clock.
+
+It is written once, for a batch and for a single request; see `context.Operations`. Shapes are those of a batch; for a
+single request they lack the axis of requests.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Floats, Ints
-from pricing.config_models import DecisionConfig
-from pricing.decision.candidates import EDGE, Candidates, Lattice
+from pricing.arrays import Bools, Floats
 from pricing.decision.confidence import (
     CERTAIN,
     NO_STEP,
     calibrated,
     chance_at_least,
-    deviation_at,
     relative_gain,
-    shortfall,
 )
-from pricing.decision.context import Circumstances
-from pricing.decision.reasons import AT, BIT
-from pricing.decision.stock import Shelf
-from pricing.decision.strategies import Strategy, Worth, make_strategies
-from pricing.demand.curve import DemandGrid
+from pricing.decision.context import Context, Flag, Number, Operations, PricingContext, Whole
+from pricing.decision.guardrails import EDGE
+from pricing.decision.price_grid import CandidatePrices
+from pricing.decision.reasons import BIT
+from pricing.decision.stock import NOTHING, BatchSales, Sales
+from pricing.decision.strategies import Objective, Policy, objective_of
+from pricing.demand.curve import Curve, DemandGrid
 from pricing.demand.grades import CATEGORY as FROM_CATEGORY
 from pricing.demand.grades import PRIOR_ONLY
 
-Ask = Callable[[Floats], DemandGrid]
-NOTHING = 1e-30  # an objective of which there is no log
+DemandAt = Callable[[Floats], DemandGrid]
+DemandT = TypeVar("DemandT", bound=DemandGrid | Curve)
 _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
-COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
 UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
-SHORT = 0.98  # expected sales below this fraction of expected demand mean that stock is short
 
 
-class Policy:
-    """A decision configuration made ready: strategies built, candidate lattice laid out. Made once, used for ever."""
+class Decided(NamedTuple):
+    """Which candidate was chosen.
 
-    def __init__(self, config: DecisionConfig) -> None:
-        """Prepares `config`.
+    Attributes:
+        column: (request,) of the price to charge.
+        confidence: As in `Choices`, and likewise `low`, `high`, `doubtful` and `held`.
+        stays: (request,) whether it is the current price since nothing tells the elasticity, rather than by a limit.
+        reasons: (request,) reason bits of how it was chosen.
+    """
 
-        Raises:
-            ConfigError: A strategy's kind or parameter is unknown.
-        """
-        self.config = config
-        self.strategies = make_strategies(config.strategies)
-        self.names = tuple(self.strategies)
-        self.number = {name: place for place, name in enumerate(self.names)}
-        self.lattice = Lattice(config)
-        self.range_deviation = deviation_at(config.range_level)
-        self.caution = shortfall(config.cvar_level)
-        self.change_costs = float(np.log1p(config.menu_cost))
-        self.days = tuple(strategy.days for strategy in self.strategies.values())
-        self._kinds: tuple[Strategy, ...] = tuple(self.strategies.values())
-        self._anchored = [n for n, kind in enumerate(self._kinds) if type(kind).anchor is not Strategy.anchor]
-
-    def anchor(self, these: Circumstances) -> Floats | None:
-        """(request,) the price that a strategy wants to see among the candidates; None where no one wants any."""
-        anchors: Floats | None = None
-        for number in self._anchored:
-            if number in these.strategy:
-                rest = np.nan if anchors is None else anchors
-                anchors = np.where(these.strategy == number, self._kinds[number].anchor(these), rest)
-        return anchors
-
-    def rests_on_elasticity(self, these: Circumstances) -> Bools:
-        """(request,) whether the direction of a move depends on how demand answers to price."""
-        rests = np.empty(len(these), dtype=np.bool_)
-        for number in np.unique(these.strategy):
-            rows = these.strategy == number
-            rests[rows] = self._kinds[number].rests_on_elasticity(these.take(np.flatnonzero(rows)))
-        return rests
-
-    def worth(self, these: Circumstances, prices: Floats) -> Worth:
-        """What each candidate is worth under each request's own strategy."""
-        weight = self.config.target_weight
-        first = self._kinds[int(these.strategy[0])]
-        if len(these) == 1 or (these.strategy == these.strategy[0]).all():
-            return first.worth(these, prices, target_weight=weight)
-        per_unit, fixed = np.empty_like(prices), np.empty_like(prices)
-        kept = np.empty(len(prices))
-        reasons = np.empty(len(prices), dtype=np.int64)
-        for number in np.unique(these.strategy):
-            rows = np.flatnonzero(these.strategy == number)
-            part = self._kinds[number].worth(these.take(rows), prices[rows], target_weight=weight)
-            per_unit[rows], fixed[rows], reasons[rows] = part.per_unit, part.fixed, part.reasons
-            kept[rows] = part.kept
-        return Worth(per_unit, fixed, reasons, kept)
+    column: Whole
+    confidence: Number
+    low: Number
+    high: Number
+    doubtful: Flag
+    held: Flag
+    stays: Flag
+    reasons: Whole
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
+class Choices(NamedTuple, Generic[DemandT]):
     """What was chosen for a batch. Money in currency units, units over the requested period.
 
     Attributes:
@@ -110,121 +74,165 @@ class Choices:
         grid: Demand at them.
     """
 
-    price: Floats
-    confidence: Floats
-    low: Floats
-    high: Floats
-    units: Floats
-    margin: Floats
-    doubtful: Bools
-    held: Bools
-    reasons: Ints
-    source: NDArray[np.integer]
-    candidates: Candidates
-    grid: DemandGrid
+    price: Number
+    confidence: Number
+    low: Number
+    high: Number
+    units: Number
+    margin: Number
+    doubtful: Flag
+    held: Flag
+    reasons: Whole
+    source: Whole
+    candidates: CandidatePrices
+    grid: DemandT
 
-    def finite(self) -> Bools:
+    def finite(self) -> Flag:
         """(request,) whether every figure is a number."""
         answer = self.price + self.confidence + self.low + self.high + self.units + self.margin
-        return np.isfinite(answer) & np.isfinite(self.grid.first).all(axis=(1, 2))
+        return np.isfinite(answer) & np.isfinite(self.grid.first).all(axis=(-2, -1))
 
 
-def choose(these: Circumstances, ask: Ask, policy: Policy) -> Choices:
+def choose(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choices[DemandGrid]:
     """Chooses a price for every request of a batch.
 
     Where a price test drew a factor, the price is chosen as if the test's base price were the current one, so that
     draws do not add up; then it is multiplied by the factor, and the guardrails hold for the product.
 
     Args:
-        these: What each request is priced under.
-        ask: Demand at prices (request, candidate), each row ascending; called once, with price tests twice.
+        context: What each request is priced under.
+        demand_at: Demand at prices (request, candidate), each row ascending; called once, with price tests twice.
         policy: Strategies, guardrails and thresholds.
     """
-    if these.test_base is None or these.test_draw is None:
-        return _choose(these, ask, policy)
-    drawn = np.isfinite(these.test_draw)
-    current = np.where(drawn, these.test_base, these.current_price)
-    plain = _choose(replace(these, current_price=current, current_known=these.current_known | drawn), ask, policy)
-    wanted = policy.lattice.towards(plain.price * np.exp(np.where(drawn, these.test_draw, 0.0)), plain.price)
-    tested = _choose(these, ask, policy, wanted=np.where(drawn, wanted, np.nan))
-    return replace(
-        tested,
+    if context.test_base is None or context.test_draw is None:
+        return _choose(context, demand_at, policy)
+    drawn = np.isfinite(context.test_draw)
+    current = np.where(drawn, context.test_base, context.current_price)
+    untested = replace(context, current_price=current, current_known=context.current_known | drawn)
+    plain = _choose(untested, demand_at, policy)
+    factor = np.exp(np.where(drawn, context.test_draw, 0.0))
+    wanted = policy.candidate_grid.towards(plain.price * factor, plain.price)
+    tested = _choose(context, demand_at, policy, wanted=np.where(drawn, wanted, np.nan))
+    return tested._replace(
         doubtful=np.where(drawn, plain.doubtful, tested.doubtful),
         reasons=tested.reasons | drawn * (BIT["price_test"] | plain.reasons & _CHOSEN),
     )
 
 
-def _choose(these: Circumstances, ask: Ask, policy: Policy, *, wanted: Floats | None = None) -> Choices:
+def _choose(
+    context: PricingContext, demand_at: DemandAt, policy: Policy, *, wanted: Floats | None = None
+) -> Choices[DemandGrid]:
     """As `choose`, without draws; `wanted` is the price to charge where the guardrails allow it, NaN for the best."""
-    anchor = policy.anchor(these)
+    anchor = policy.anchor(context)
     if wanted is not None:
         anchor = wanted if anchor is None else np.where(np.isfinite(wanted), wanted, anchor)
-    field = policy.lattice.candidates(these, anchor=anchor)
-    grid = ask(field.prices)
-    shelf = Shelf(grid, np.where(these.stock > 0, these.stock, np.inf))
-    worth = policy.worth(these, field.prices)
-    gains = _gains(shelf.until, worth, these, field, weight=grid.weight)
+    candidates = policy.candidate_grid.candidates(context, anchor=anchor)
+    grid = demand_at(candidates.prices)
+    sales = BatchSales(grid, context.stock)
+    worth, rests = policy.worth(context, candidates.prices), policy.rests_on_elasticity(context)
+    objective = objective_of(context, candidates, worth, rests_on_elasticity=rests)
+    with np.errstate(invalid="ignore"):
+        decided = decide(context, candidates, objective, grid, sales, policy, keep=context.keep, wanted=wanted)
+        return figures(context, candidates, grid, sales, decided)
 
-    best = _best(gains, field, weight=grid.weight, policy=policy)
-    unknown = (grid.grade == PRIOR_ONLY) & policy.rests_on_elasticity(these)
-    if unknown.any():
-        best = np.where(unknown, _unidentified(best, these, field, shelf=shelf, grid=grid), best)
-    if these.keep is not None:
-        best = np.where(these.keep, field.nearest, best)
+
+def decide(
+    context: Context,
+    candidates: CandidatePrices,
+    objective: Objective,
+    demand: DemandT,
+    sales: Sales,
+    policy: Policy,
+    *,
+    keep: Flag | None = None,
+    wanted: Floats | None = None,
+) -> Decided:
+    """Chooses among the candidates of a batch, or of a single request.
+
+    Args:
+        context: What each request is priced under.
+        candidates: Its candidates.
+        objective: What they are judged by.
+        demand: At the candidates.
+        sales: What is expected of it with the stock there is.
+        policy: Strategies, guardrails and thresholds.
+        keep: (request,) whether the current price is to be kept, inside the guardrails; None where none is.
+        wanted: (request,) a price to charge where the guardrails allow it, NaN for the best; of a batch only.
+    """
+    operations = context.operations
+    where, current = operations.where, candidates.current
+    gains = _gains(sales, objective, operations)
+    best = _best(gains, candidates, policy, operations)
+    unknown = (demand.grade == PRIOR_ONLY) & objective.rests_on_elasticity
+    if operations.any(unknown):
+        best = where(unknown, _unidentified(best, context, candidates, sales), best)
+    if keep is not None:
+        best = where(keep, candidates.nearest, best)
     if wanted is not None:
-        best, unknown = _wanted(wanted, best, field), unknown & np.isnan(wanted)
-    held = best == field.current
-    confidence = _confidence(gains, best, field=field, held=held, policy=policy, weight=grid.weight)
-    doubtful = (confidence < policy.config.confidence_threshold) & ~unknown
-    kept = np.where(doubtful, BIT["low_confidence"], held * BIT["held"])
-    final = np.where(doubtful, field.nearest, best)
+        best, unknown = _wanted(wanted, best, candidates, operations), unknown & np.isnan(wanted)
+    held = best == current
+    confidence = _confidence(gains, best, held, candidates, policy, operations)
+    doubtful = (confidence < policy.config.confidence_threshold) & operations.negate(unknown)
+    kept = where(doubtful, BIT["low_confidence"], held * BIT["held"])
+    final = where(doubtful, candidates.nearest, best)
     if wanted is not None:
         asked = np.isfinite(wanted)
         final, kept, doubtful = np.where(asked, best, final), np.where(asked, 0, kept), doubtful & ~asked
     kept, doubtful = kept | unknown * BIT["elasticity_unidentified"], doubtful | unknown
-    if these.keep is not None:
-        final = np.where(these.keep, field.nearest, final)
-        doubtful, kept = doubtful | these.keep, np.where(these.keep, BIT["holdout"], kept)
-    confidence = np.where(unknown, np.minimum(confidence, UNIDENTIFIED), confidence)
-    stays = unknown & (final == field.current)  # by no limit
-    rows = np.arange(len(these))
-    price = field.prices[rows, final]
-    low, high = _range(gains, best, final, field=field, weight=grid.weight, deviation=policy.range_deviation)
-
-    units = np.minimum(shelf.first(rows, final) @ grid.weight, these.stock)
-    sold, wanted = shelf.until[rows, :, final] @ grid.weight, grid.until[rows, :, final] @ grid.weight
-    limit = field.limits
-    with np.errstate(invalid="ignore"):
-        unseen = (price < these.seen_low * (1 - EDGE)) | (price > these.seen_high * (1 + EDGE))
-    reasons = (
-        worth.reasons
-        | limit.gave_way
-        | kept
-        | (grid.grade == FROM_CATEGORY) * BIT["elasticity_from_category"]
-        | unseen * BIT["outside_seen_prices"]
-        | (sold < SHORT * wanted) * BIT["stock_short"]
-        | (these.stock <= 0) * BIT["no_stock"]
-        | ((price <= limit.low) & ~stays) * AT[limit.low_by]
-        | ((price >= limit.high) & ~stays) * AT[limit.high_by]
-    )
-    return Choices(
-        price=price,
-        confidence=confidence,
+    if keep is not None:
+        final = where(keep, candidates.nearest, final)
+        doubtful, kept = doubtful | keep, where(keep, BIT["holdout"], kept)
+    low, high = _range(gains, best, final, candidates, operations, deviation=policy.range_deviation)
+    return Decided(
+        column=final,
+        confidence=where(unknown, operations.minimum(confidence, UNIDENTIFIED), confidence),
         low=low,
         high=high,
-        units=units,
-        margin=units * (price - these.unit_cost),
         doubtful=doubtful,
         held=held,
-        reasons=reasons,
-        source=grid.source,
-        candidates=field,
-        grid=grid,
+        stays=unknown & (final == current),
+        reasons=objective.reasons | kept,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Gains:
+def figures(
+    context: Context, candidates: CandidatePrices, demand: DemandT, sales: Sales, decided: Decided
+) -> Choices[DemandT]:
+    """The figures and reasons of what `decide` chose.
+
+    Args:
+        context: What each request is priced under.
+        candidates: Its candidates.
+        demand: At the candidates.
+        sales: What is expected of it with the stock there is.
+        decided: What was chosen among them.
+    """
+    operations, column = context.operations, decided.column
+    price = operations.at(candidates.prices, column)
+    units = operations.minimum(sales.first(column), sales.stock)
+    unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
+    return Choices(
+        price=price,
+        confidence=decided.confidence,
+        low=decided.low,
+        high=decided.high,
+        units=units,
+        margin=units * (price - context.unit_cost),
+        doubtful=decided.doubtful,
+        held=decided.held,
+        reasons=decided.reasons
+        | (demand.grade == FROM_CATEGORY) * BIT["elasticity_from_category"]
+        | unseen * BIT["outside_seen_prices"]
+        | sales.runs_out(column) * BIT["stock_short"]
+        | (sales.stock <= 0) * BIT["no_stock"]
+        | candidates.limits.reasons(price, stays=decided.stays, operations=operations),
+        source=demand.source,
+        candidates=candidates,
+        grid=demand,
+    )
+
+
+class _Gains(NamedTuple):
     """Half the log of each candidate's objective over that of the price nearest list, in two parts that add up.
 
     In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
@@ -232,36 +240,47 @@ class _Gains:
 
     Attributes:
         nodes: (request, node, candidate) what depends on demand.
-        worst: (1 or 2, request, candidate) what depends on the cost, at the ends of where an assumed one may lie.
-        likely: (1 or 2, request, candidate) the same, a standard deviation to either side.
+        mean: (request, candidate) its mean.
+        worst: As `Objective`; nothing where nothing sells at any price.
+        likely: Likewise.
+        weight: (node,) probabilities.
     """
 
     nodes: Floats
-    worst: Floats
-    likely: Floats
+    mean: Floats
+    worst: tuple[Floats, ...]
+    likely: tuple[Floats, ...]
+    weight: Floats
 
 
-def _gains(sold: Floats, worth: Worth, these: Circumstances, field: Candidates, *, weight: Floats) -> _Gains:
-    rows = np.arange(len(sold))
-    nodes: Floats = 0.5 * np.log(np.maximum(sold, NOTHING))
-    steps = np.array([1.0, -1.0])[:, None] * (worth.kept * these.cost_sd) if these.cost_sd.any() else np.zeros((1, 1))
-    by_cost = [
-        0.5 * np.log(np.maximum(worth.per_unit - width * steps[:, :, None], NOTHING)) for width in (COST_WIDTH, 1.0)
-    ]
-    dead = sold.max(axis=(1, 2)) <= NOTHING  # where nothing sells no price gains anything
-    if not isinstance(worth.fixed, float):
-        other = worth.fixed.any(axis=1)  # the price itself is worth something, of which there may be no log
-        value = (sold * worth.per_unit[:, None, :] + worth.fixed[:, None, :])[other]
-        best = (weight @ value).argmax(axis=1)
-        nodes[other] = relative_gain(value, value[rows[: len(best)], :, best][..., None])
-        dead = dead | other
-    home = np.abs(np.log(field.prices / these.list_price[:, None])).argmin(axis=1)
-    nodes -= nodes[rows, :, home][..., None]
-    worst, likely = ((part - part[:, rows, home][..., None]) * ~dead[:, None] for part in by_cost)
-    return _Gains(nodes, worst, likely)
+def _gains(sales: Sales, objective: Objective, operations: Operations) -> _Gains:
+    worst, likely, weight = objective.worst, objective.likely, sales.weight
+    nodes = sales.logs()
+    nodes *= 0.5
+    if isinstance(sales, BatchSales):
+        dead = np.asarray(sales.until.max(axis=(1, 2)) <= NOTHING)  # where nothing sells no price gains anything
+        if objective.fixed is not None:
+            dead |= _count_fixed_worth(nodes, sales, *objective.fixed)
+        if dead.any():
+            worst, likely = (tuple(part * ~dead[:, None] for part in parts) for parts in (worst, likely))
+    nodes -= operations.nodes_at(nodes, objective.home)[..., None]
+    return _Gains(nodes, weight @ nodes, worst, likely, weight)
 
 
-def _best(gains: _Gains, field: Candidates, *, weight: Floats, policy: Policy) -> Ints:
+def _count_fixed_worth(nodes: Floats, sales: BatchSales, fixed: Floats, per_unit: Floats) -> Bools:
+    """Makes `nodes` gains in worth where the price itself is worth something, of which there may be no log.
+
+    Returns:
+        (request,) where that is so.
+    """
+    other = np.asarray(fixed.any(axis=1))
+    value = (sales.until * per_unit[:, None, :] + fixed[:, None, :])[other]
+    best = (sales.weight @ value).argmax(axis=1)
+    nodes[other] = relative_gain(value, value[np.arange(len(best)), :, best][..., None])
+    return other
+
+
+def _best(gains: _Gains, candidates: CandidatePrices, policy: Policy, operations: Operations) -> Whole:
     """(request,) the allowed candidate that gains most; the nearest one where that is less than a change costs.
 
     A price counts by the conditional value at risk of its gain over list price, taken as normal (Rockafellar and
@@ -269,79 +288,107 @@ def _best(gains: _Gains, field: Candidates, *, weight: Floats, policy: Policy) -
     smaller the less is known. An assumed cost is never learnt and so no lottery: of the two ends of where it may lie
     the worse counts (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
     """
-    rows = np.arange(len(gains.nodes))
-    mean = weight @ gains.nodes  # (request, candidate)
-    spread = np.sqrt(np.maximum(weight @ (gains.nodes * gains.nodes) - mean * mean, 0.0))
-    score = mean - policy.caution * spread + gains.worst.min(axis=0)
-    if not field.all_allowed:
-        here = score[rows, field.current]
-        score[rows, field.current] = np.where(field.allowed, here, -np.inf)
-    best: Ints = score.argmax(axis=1)
-    moved = gains.worst[:, rows, best] - gains.worst[:, rows, field.nearest]
-    gain = mean[rows, best] - mean[rows, field.nearest] + moved.min(axis=0)
-    return np.where(2 * gain <= policy.change_costs, field.nearest, best)
+    score = gains.weight @ (gains.nodes * gains.nodes)  # (request, candidate)
+    score -= gains.mean * gains.mean
+    np.maximum(score, 0.0, out=score)
+    np.sqrt(score, out=score)
+    score *= -policy.caution
+    score += gains.mean
+    score += gains.worst[0] if len(gains.worst) == 1 else np.minimum(*gains.worst)
+    if not candidates.all_allowed:
+        operations.put(score, candidates.current, operations.negate(candidates.allowed), -np.inf)
+    at, nearest = operations.at, candidates.nearest
+    best = operations.argmax(score)
+    by_cost = [at(costs, best) - at(costs, nearest) for costs in gains.worst]
+    gain = at(gains.mean, best) - at(gains.mean, nearest)
+    gain = gain + (by_cost[0] if len(by_cost) == 1 else operations.minimum(*by_cost))
+    return operations.where(2 * gain <= policy.change_costs, nearest, best)
 
 
-def _unidentified(best: Ints, these: Circumstances, field: Candidates, *, shelf: Shelf, grid: DemandGrid) -> Ints:
+def _unidentified(best: Whole, context: Context, candidates: CandidatePrices, sales: Sales) -> Whole:
     """(request,) what is charged where nothing tells the elasticity: the price stays, but rises where stock runs out.
 
     What stays is the current price, or list price where the current one lies above it, as after a shortage.
     """
-    rows = np.arange(len(best))
-    stays = np.minimum(these.current_price, these.list_price)
-    distance = np.abs(np.log(field.prices / stays[:, None]))
-    here = distance[rows, field.current]
-    distance[rows, field.current] = np.where(field.allowed, here, np.inf)
-    stay: Ints = distance.argmin(axis=1)
-    sold, wanted = shelf.until[rows, :, stay] @ grid.weight, grid.until[rows, :, stay] @ grid.weight
-    return np.asarray(np.where(sold < SHORT * wanted, np.maximum(best, stay), stay))
+    operations = context.operations
+    stay = _nearest_to(operations.minimum(context.current_price, context.list_price), candidates, operations)
+    return operations.where(sales.runs_out(stay), operations.maximum(best, stay), stay)
 
 
-def _wanted(wanted: Floats, best: Ints, field: Candidates) -> Ints:
+def _wanted(wanted: Floats, best: Whole, candidates: CandidatePrices, operations: Operations) -> Whole:
     """(request,) the allowed candidate nearest to a price that is asked for; `best` where none is."""
-    rows = np.arange(len(best))
-    distance = np.abs(np.log(field.prices / np.where(np.isfinite(wanted), wanted, 1.0)[:, None]))
-    here = distance[rows, field.current]
-    distance[rows, field.current] = np.where(field.allowed, here, np.inf)
-    return np.where(np.isfinite(wanted), distance.argmin(axis=1), best)
+    asked = np.isfinite(wanted)
+    return np.where(asked, _nearest_to(np.where(asked, wanted, 1.0), candidates, operations), best)
 
 
-def _confidence(gains: _Gains, best: Ints, *, field: Candidates, held: Bools, policy: Policy, weight: Floats) -> Floats:
+def _nearest_to(price: Number, candidates: CandidatePrices, operations: Operations) -> Whole:
+    """(request,) the allowed candidate nearest to a price."""
+    distance = np.abs(np.log(candidates.prices / operations.column(price)))
+    operations.put(distance, candidates.current, operations.negate(candidates.allowed), np.inf)
+    return operations.argmin(distance)
+
+
+def _confidence(
+    gains: _Gains, best: Whole, held: Flag, candidates: CandidatePrices, policy: Policy, operations: Operations
+) -> Number:
     """(request,) as Choices.confidence says."""
-    calibration, prices, rows = policy.config.calibration, field.prices, np.arange(len(best))
-    against = field.current[None]
-    if held.any():
-        here = prices[rows, field.current]
-        step = 1 + policy.config.hold_step
-        above = (prices < (here * step)[:, None]).sum(axis=1)
-        below = (prices <= (here / step)[:, None]).sum(axis=1) - 1
-        against = np.array([field.current, np.minimum(above, prices.shape[1] - 1), np.maximum(below, 0)])
-    ahead = gains.nodes[rows, :, best] - gains.nodes[rows, :, against]  # (against, request, node)
-    cheaper = gains.likely[:, rows, best][:, None] - gains.likely[:, rows, against]  # (cost, against, request)
-    chance = chance_at_least(ahead + cheaper[..., None], weight=weight).mean(axis=0)  # (against, request)
-    moves = calibrated(chance[0], calibration.moves)
-    if len(against) == 1:
+    calibration, prices, at = policy.config.calibration, candidates.prices, operations.at
+    moves: Number = 0.0
+    if not operations.all(held):
+        moves = calibrated(_chance(gains, best, candidates.current, operations), calibration.moves)
+    if not operations.any(held):
         return moves
-    no_step = np.abs(prices[rows, against[1:]] / here - 1.0) < NO_STEP  # where a guardrail leaves no neighbour
-    beside = np.where(no_step, 1.0, chance[1:])
-    raw = np.maximum(beside.sum(axis=0) - 1.0, 0.0)
-    holds = np.where(raw > CERTAIN, 1.0, calibrated(raw, calibration.holds))
-    return np.where(held, holds, moves)
+    here, step = at(prices, candidates.current), 1 + policy.config.hold_step
+    above = operations.minimum(operations.rank(prices, here * step, "left"), prices.shape[-1] - 1)
+    below = operations.maximum(operations.rank(prices, here / step, "right") - 1, 0)
+    beside = -1.0
+    for neighbour in (above, below):
+        no_step = abs(at(prices, neighbour) / here - 1.0) < NO_STEP  # where a guardrail leaves no neighbour
+        beside = beside + operations.where(no_step, 1.0, _chance(gains, best, neighbour, operations))
+    raw = operations.maximum(beside, 0.0)
+    holds = operations.where(raw > CERTAIN, 1.0, calibrated(raw, calibration.holds))
+    return operations.where(held, holds, moves)
+
+
+def _chance(gains: _Gains, one: Whole, other: Whole, operations: Operations) -> Number:
+    """(request,) the chance that one candidate earns at least as much as another."""
+    at, nodes_at = operations.at, operations.nodes_at
+    ahead = nodes_at(gains.nodes, one) - nodes_at(gains.nodes, other)  # (request, node)
+    chances = [
+        chance_at_least(ahead + operations.column(at(costs, one) - at(costs, other)), weight=gains.weight)
+        for costs in gains.likely
+    ]
+    return sum(chances) / len(chances)
 
 
 def _range(
-    gains: _Gains, best: Ints, final: Ints, *, field: Candidates, weight: Floats, deviation: float
-) -> tuple[Floats, Floats]:
+    gains: _Gains,
+    best: Whole,
+    final: Whole,
+    candidates: CandidatePrices,
+    operations: Operations,
+    *,
+    deviation: float,
+) -> tuple[Number, Number]:
     """(request,) lowest and highest candidate whose chance of earning as much as the best exceeds the range level."""
-    rows = np.arange(len(best))
-    ahead = gains.nodes - gains.nodes[rows, :, best][..., None]
-    cheaper = gains.likely - gains.likely[:, rows, best][..., None]
-    mean = weight @ ahead  # (request, candidate)
+    column, at, put = operations.column, operations.at, operations.put
+    ahead = gains.nodes - operations.nodes_at(gains.nodes, best)[..., None]
     ahead *= ahead
-    variance = np.maximum(weight @ ahead - mean * mean, 0.0) + cheaper.var(axis=0)
-    inside = mean + cheaper.mean(axis=0) + deviation * np.sqrt(variance) >= -1e-9
-    if not field.all_allowed:
-        inside[rows, field.current] &= field.allowed
-    inside[rows, final] = True
-    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
-    return field.prices[rows, inside.argmax(axis=1)], field.prices[rows, last]
+    mean = gains.mean - column(at(gains.mean, best))  # (request, candidate)
+    upper = gains.weight @ ahead
+    upper -= mean * mean
+    np.maximum(upper, 0.0, out=upper)
+    by_cost = [costs - column(at(costs, best)) for costs in gains.likely]
+    if len(by_cost) > 1:
+        upper += (0.5 * (by_cost[0] - by_cost[1])) ** 2
+        by_cost = [0.5 * (by_cost[0] + by_cost[1])]
+    np.sqrt(upper, out=upper)
+    upper *= deviation
+    upper += mean
+    upper += by_cost[0]
+    inside = upper >= -1e-9
+    if not candidates.all_allowed:
+        put(inside, candidates.current, operations.negate(candidates.allowed), False)
+    put(inside, final, final >= 0, True)
+    last = inside.shape[-1] - 1 - operations.argmax(inside[..., ::-1])
+    return at(candidates.prices, operations.argmax(inside)), at(candidates.prices, last)

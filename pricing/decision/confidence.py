@@ -16,7 +16,7 @@ NO_STEP = 0.005  # a limit nearer than this fraction of the price leaves a held 
 CERTAIN = 1 - 1e-9  # a chance above it needs no calibration: there is no other price, or none that differs
 
 
-def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
+def chance_at_least(gain: Floats, *, weight: Floats) -> Floats | float:
     """The chance that a gain is not negative, from its values at a few weighted nodes.
 
     A handful of nodes would give a handful of chances. So every node becomes a normal distribution, drawn 30 % towards
@@ -29,6 +29,8 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     Returns:
         (…,) chances; 1 where every node gains exactly nothing.
     """
+    if gain.ndim == 1:
+        return _chance_of_one(gain.tolist(), weight=weight.tolist())
     mean = gain @ weight
     around = gain - mean[..., None]
     width = np.sqrt((around * around) @ weight)
@@ -37,19 +39,6 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     around += (mean + TINY)[..., None]
     around /= (width + 1e-3 * TINY)[..., None]
     return np.minimum(normal_chance(around) @ weight, 1.0)
-
-
-def chance_alone(gains: Sequence[float], *, weight: Sequence[float]) -> float:
-    """`chance_at_least` of one request, in Python: a handful of nodes is not worth an array."""
-    mean = sum(map(operator.mul, gains, weight))
-    around = [gain - mean for gain in gains]
-    width = math.sqrt(sum(part * gap * gap for gap, part in zip(around, weight, strict=True)) * (1 - KEPT * KEPT))
-    chance = 0.0
-    for gap, part in zip(around, weight, strict=True):
-        z = min(max((KEPT * gap + mean + TINY) / (width + 1e-3 * TINY), -8.0), 8.0)
-        square = z * z
-        chance += part / (1 + math.exp(-z * (_ODD[0] + square * (_ODD[1] + square * _ODD[2]))))
-    return min(chance, 1.0)
 
 
 def relative_gain(new: Floats, old: Floats) -> Floats:
@@ -71,7 +60,26 @@ def normal_chance(deviation: Floats) -> Floats:
     odd *= square
     odd += _ODD[0]
     odd *= z
-    return np.asarray(1 / (1 + np.exp(-odd)))
+    np.negative(odd, out=odd)
+    np.exp(odd, out=odd)
+    odd += 1
+    return np.asarray(1 / odd)
+
+
+def _chance_of_one(gains: Sequence[float], *, weight: Sequence[float]) -> float:
+    """`chance_at_least` of one gain in Python numbers: a handful of nodes is not worth a dozen array operations."""
+    mean = sum(map(operator.mul, gains, weight))
+    around = [gain - mean for gain in gains]
+    variance = sum(map(operator.mul, map(operator.mul, around, around), weight))
+    width = math.sqrt(variance * (1 - KEPT * KEPT)) + 1e-3 * TINY
+    chance = 0.0
+    first, third, fifth = _ODD
+    for gap, part in zip(around, weight, strict=True):
+        z = (KEPT * gap + mean + TINY) / width
+        z = 8.0 if z > 8.0 else -8.0 if z < -8.0 else z
+        square = z * z
+        chance += part / (1 + math.exp(-z * (first + square * (third + square * fifth))))
+    return min(chance, 1.0)
 
 
 def deviation_at(level: float) -> float:
@@ -85,9 +93,10 @@ def shortfall(level: float) -> float:
     return 0.0 if level >= 1 else normal.pdf(normal.inv_cdf(level)) / level
 
 
-def calibrated(chance: Floats, pairs: list[tuple[float, float]]) -> Floats:
+def calibrated(chance: Floats | float, pairs: list[tuple[float, float]]) -> Floats | float:
     """Maps raw confidence through a rising piecewise linear table of [raw, calibrated]; none changes nothing."""
     if not pairs:
         return chance
     raw, true = zip(*pairs, strict=True)
-    return np.asarray(np.interp(chance, raw, true))
+    mapped = np.interp(chance, raw, true)
+    return float(mapped) if isinstance(chance, float) else mapped

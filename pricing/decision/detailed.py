@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pricing.decision.choose import Choices
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision
-from pricing.decision.resolve import Columns
+from pricing.decision.resolve import ResolvedBatch
+from pricing.demand.curve import DemandGrid
 
 SUMMARY = 9  # candidates that the decision log keeps of each decision
 
@@ -51,7 +52,7 @@ def summarised(candidates: int) -> NDArray[np.intp]:
     return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
 
 
-def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> list[Detailed]:
+def details(batch: ResolvedBatch, choices: Choices[DemandGrid], decisions: list[Decision]) -> list[Detailed]:
     """Adds to each decision of a batch the figures behind it."""
     prices = choices.candidates.prices
     chosen = summarised(prices.shape[1])
@@ -61,31 +62,31 @@ def details(columns: Columns, choices: Choices, decisions: list[Decision]) -> li
     with np.errstate(all="ignore"):
         beyond = weight @ (first * first) / (units * units)
         sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
-    these = columns.these
+    context = batch.context
     one = np.broadcast_to(choices.grid.unit, len(prices)).tolist()
-    draws = columns.draws or [None] * len(decisions)
+    draws = batch.draws or [None] * len(decisions)
     return [
         Detailed(
-            decision,
-            date,
-            category or None,
-            current if known else None,
-            list_price,
-            cost,
-            listed,
-            expected,
-            size,
-            draw,
-            unit,
+            decision=decision,
+            date=date,
+            category=category or None,
+            current_price=current if known else None,
+            list_price=list_price,
+            unit_cost=cost,
+            candidate_prices=listed,
+            candidate_units=expected,
+            candidate_sizes=size,
+            test=draw,
+            unit=unit,
         )
         for decision, date, category, current, known, list_price, cost, listed, expected, size, draw, unit in zip(
             decisions,
-            columns.dates,
-            columns.categories,
-            these.current_price.tolist(),
-            these.current_known.tolist(),
-            these.list_price.tolist(),
-            these.unit_cost.tolist(),
+            batch.dates,
+            batch.categories,
+            context.current_price.tolist(),
+            context.current_known.tolist(),
+            context.list_price.tolist(),
+            context.unit_cost.tolist(),
             prices[:, chosen].tolist(),
             units.tolist(),
             sizes.tolist(),

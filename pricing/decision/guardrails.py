@@ -1,20 +1,26 @@
-"""Between which prices a decision may move, which guardrail set each limit, and which had to give way."""
+"""The guardrails: between which prices a decision may move, which of them set each limit, and which had to give way.
+
+Every rule stands here once, for a single request and for a batch; see `context.Operations`.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import Guardrails
-from pricing.decision.context import Circumstances
-from pricing.decision.reasons import GAVE_WAY, GUARDRAILS
+from pricing.decision.context import Context, Flag, Number, Operations, Whole
+from pricing.decision.reasons import AT, GAVE_WAY, GUARDRAILS
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
+EDGE = 1e-9  # relative; what floating point may lose at a limit
+_INF = np.inf
+_AT: list[int] = AT.tolist()
+_GAVE_WAY: list[int] = GAVE_WAY.tolist()
+NO_PRICE_POINT = _GAVE_WAY[NUMBER["price_rung"]]  # reason bit: no price point lies between the limits
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The allowed interval of each request; never empty.
 
     Attributes:
@@ -26,88 +32,84 @@ class Limits:
         ceiling: (request,) whether the interval shrank to its upper end, which no rounding may pass.
     """
 
-    low: Floats
-    high: Floats
-    low_by: Ints
-    high_by: Ints
-    gave_way: Ints
-    ceiling: Bools
+    low: Number
+    high: Number
+    low_by: Whole
+    high_by: Whole
+    gave_way: Whole
+    ceiling: Flag
+
+    def holds(self, prices: Number) -> Flag:
+        """Whether prices lie between the limits, as far as floating point can tell."""
+        return (prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE))
+
+    def reasons(self, price: Number, *, stays: Flag, operations: Operations) -> Whole:
+        """Reason bits of the guardrails that gave way, and of those at which a price stands.
+
+        Args:
+            price: (request,) the price charged.
+            stays: (request,) whether it is the current price for another reason than a limit.
+            operations: Of the context.
+        """
+        moves = operations.negate(stays)
+        return (
+            self.gave_way
+            | ((price <= self.low) & moves) * operations.pick(_AT, self.low_by)
+            | ((price >= self.high) & moves) * operations.pick(_AT, self.high_by)
+        )
 
 
-def limits(these: Circumstances, config: Guardrails) -> Limits:
+def limits(context: Context, config: Guardrails) -> Limits:
     """Lays the guardrails over one another, the strongest first.
 
     Each one cuts the interval that the stronger ones left. Where it does not meet that interval it gives way as
     little as it can: the interval shrinks to its end nearest to the guardrail. So a cost above the band around list
     gives exactly the cost.
     """
-    low = these.unit_cost
-    least, most = these.list_price * config.band[0], these.list_price * config.band[1]
-    below = most < low
-    above = least > low
-    limits_ = Limits(
-        np.maximum(least, low),
-        np.maximum(most, low),
-        above * NUMBER["band"],
-        ~below * NUMBER["band"],
-        below * GAVE_WAY[NUMBER["band"]],
-        np.zeros(len(low), bool),
-    )
-    for name, least, most in _guardrails(these, config):
-        limits_ = _cut(limits_, NUMBER[name], least, most)
-    return limits_
+    operations = context.operations
+    where, minimum, maximum = operations.where, operations.minimum, operations.maximum
+    cost = context.unit_cost
+    least, most = context.list_price * config.band[0], context.list_price * config.band[1]
+    above, below = least > cost, most < cost
+    low, high = maximum(least, cost), maximum(most, cost)
+    low_by = where(above, NUMBER["band"], NUMBER["cost"])
+    high_by = where(below, NUMBER["cost"], NUMBER["band"])
+    gave_way = below * _GAVE_WAY[NUMBER["band"]]
+    ceiling = below & False
+    for name, least, most in _guardrails(context, config, operations):
+        number = NUMBER[name]
+        above, below = least > high, most < low  # it asks for more, or less, than the stronger ones allow
+        raised, lowered = minimum(maximum(least, low), high), maximum(minimum(most, high), low)
+        gave_way = gave_way | (above | below) * _GAVE_WAY[number]
+        ceiling = where(low < high, above, ceiling)
+        raised_by = where(above, high_by, number)
+        high_by = where(lowered < high, where(below, low_by, number), high_by)
+        low_by = where(raised > low, raised_by, low_by)
+        low, high = raised, lowered
+    return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way, ceiling=ceiling)
 
 
-def _cut(by: Limits, number: int, least: Floats, most: Floats) -> Limits:
-    """The limits with one more guardrail laid over them."""
-    above, below = least > by.high, most < by.low  # it asks for more, or less, than the stronger ones allow
-    low = np.minimum(np.maximum(least, by.low), by.high)
-    high = np.maximum(np.minimum(most, by.high), by.low)
-    return Limits(
-        low,
-        high,
-        np.where(low > by.low, np.where(above, by.high_by, number), by.low_by),
-        np.where(high < by.high, np.where(below, by.low_by, number), by.high_by),
-        by.gave_way | (above | below) * GAVE_WAY[number],
-        np.where(by.low < by.high, above, by.ceiling),
-    )
-
-
-def _guardrails(these: Circumstances, config: Guardrails) -> Iterator[tuple[str, Floats, Floats]]:
+def _guardrails(context: Context, config: Guardrails, operations: Operations) -> Iterator[tuple[str, Number, Number]]:
     """Every further guardrail that is on, with the interval it asks for; -inf and inf where it does not apply."""
+    where, isfinite = operations.where, operations.isfinite
     # A list price may be our own prices handed back by the shop; the anchor cannot be.
-    yield (
-        "anchor",
-        np.where(np.isnan(these.anchor_price), -np.inf, these.anchor_price * config.band[0]),
-        np.where(np.isnan(these.anchor_price), np.inf, these.anchor_price * config.band[1]),
-    )
+    low, high = context.anchor_price * config.band[0], context.anchor_price * config.band[1]
+    yield "anchor", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
     if config.min_margin:
-        yield "min_margin", these.unit_cost / (1 - config.min_margin), np.full_like(these.list_price, np.inf)
+        yield "min_margin", context.unit_cost / (1 - config.min_margin), _INF
     if config.min_advertised is not None:
-        least = np.where(these.is_promo, these.list_price * config.min_advertised, -np.inf)
-        yield "min_advertised", least, np.full_like(least, np.inf)
+        yield "min_advertised", where(context.is_promo, context.list_price * config.min_advertised, -_INF), _INF
     if config.min_days:
-        fixed = these.current_known & (these.days_since_change < config.min_days)
-        yield (
-            "min_days",
-            np.where(fixed, these.current_price, -np.inf),
-            np.where(fixed, these.current_price, np.inf),
-        )
+        fixed = context.current_known & (context.days_since_change < config.min_days)
+        yield "min_days", where(fixed, context.current_price, -_INF), where(fixed, context.current_price, _INF)
     if config.max_move is not None:
-        move = np.where(these.current_known, config.max_move, np.inf)
-        yield "max_move", these.current_price * (1 - move), these.current_price * (1 + move)
+        move = where(context.current_known, config.max_move, _INF)
+        yield "max_move", context.current_price * (1 - move), context.current_price * (1 + move)
     if config.seen is not None:
         # Where the cost is only assumed, a price that nobody ever charged may lie below the real one.
-        beyond = np.where(these.cost_assumed, 0.0, config.seen)
-        yield (
-            "seen",
-            np.where(np.isnan(these.seen_low), -np.inf, these.seen_low * (1 - beyond)),
-            np.where(np.isnan(these.seen_high), np.inf, these.seen_high * (1 + config.seen)),
-        )
+        beyond = where(context.cost_assumed, 0.0, config.seen)
+        low, high = context.seen_low * (1 - beyond), context.seen_high * (1 + config.seen)
+        yield "seen", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
     if config.comp_band is not None:
-        known = np.isfinite(these.comp_price)
-        yield (
-            "comp_band",
-            np.where(known, these.comp_price * config.comp_band[0], -np.inf),
-            np.where(known, these.comp_price * config.comp_band[1], np.inf),
-        )
+        low, high = context.comp_price * config.comp_band[0], context.comp_price * config.comp_band[1]
+        yield "comp_band", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)

@@ -1,106 +1,279 @@
-"""The prices there are: whole cents, allowed endings, or a ladder. Stepping between them, never rounding a decision."""
+"""The prices that a decision considers: price points (whole cents, price endings, or a ladder) between the limits."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats
+from pricing.arrays import Bools, Floats
 from pricing.config_models import DecisionConfig
+from pricing.decision.context import BATCH, Context, Flag, Number, Operations, PricingContext, Whole
+from pricing.decision.guardrails import NO_PRICE_POINT, NUMBER, Limits, limits
 
-SLACK = 1e-9  # rungs; what floating point may lose
+SLACK = 1e-9  # steps of price; what floating point may lose
+NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits
 
 
-class Rungs(Protocol):
+class PricePoints(Protocol):
     """A set of allowed prices, ascending without end on both sides."""
 
     def above(self, prices: Floats) -> Floats:
-        """The lowest rung at or above each price; infinite where there is none."""
+        """The lowest price point at or above each price; infinite where there is none."""
         ...
 
     def below(self, prices: Floats) -> Floats:
-        """The highest rung at or below each price; minus infinite, or not above 0, where there is none."""
+        """The highest price point at or below each price; minus infinite, or not above 0, where there is none."""
         ...
 
     def nearest(self, prices: Floats) -> Floats:
-        """The rung nearest to each price; ascending prices give rungs that do not descend."""
+        """The price point nearest to each price; ascending prices give price points that do not descend."""
         ...
 
 
-class Steps:
-    """Whole multiples of a smallest unit."""
+class PriceGrid:
+    """Whole multiples of the smallest step of price.
+
+    Attributes:
+        per_unit: Steps that make a currency unit.
+    """
 
     def __init__(self, step: float) -> None:
         self.per_unit = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
 
-    def above(self, prices: Floats) -> Floats:
-        """See Rungs."""
-        return np.asarray(np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit)
+    def above(self, prices: Number, operations: Operations = BATCH) -> Number:
+        """See PricePoints; of one number with `context.SINGLE`."""
+        return operations.maximum(operations.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit
 
-    def below(self, prices: Floats) -> Floats:
-        """See Rungs."""
-        return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
+    def below(self, prices: Number, operations: Operations = BATCH) -> Number:
+        """See PricePoints; of one number with `context.SINGLE`."""
+        return operations.floor(prices * self.per_unit + SLACK) / self.per_unit
 
     def nearest(self, prices: Floats) -> Floats:
-        """See Rungs."""
-        return np.asarray(np.rint(prices * self.per_unit) / self.per_unit)
+        """See PricePoints."""
+        points = prices * self.per_unit
+        np.rint(points, out=points)
+        points /= self.per_unit
+        return points
+
+    def default(self, list_price: float) -> float:
+        """The price that stands in for an unknown current one: that nearest to list price, at least one step."""
+        return max(round(list_price * self.per_unit), 1) / self.per_unit
 
 
-class Points:
+class PriceLadder:
     """A given list of prices."""
 
-    def __init__(self, points: list[float]) -> None:
-        self._points = np.concatenate([[-np.inf], np.unique(points), [np.inf]])
+    def __init__(self, prices: list[float]) -> None:
+        self._prices = np.concatenate([[-np.inf], np.unique(prices), [np.inf]])
 
     def above(self, prices: Floats) -> Floats:
-        """See Rungs."""
-        return np.asarray(self._points[np.searchsorted(self._points, prices * (1 - SLACK))])
+        """See PricePoints."""
+        return np.asarray(self._prices[np.searchsorted(self._prices, prices * (1 - SLACK))])
 
     def below(self, prices: Floats) -> Floats:
-        """See Rungs."""
-        return np.asarray(self._points[np.searchsorted(self._points, prices * (1 + SLACK), side="right") - 1])
+        """See PricePoints."""
+        return np.asarray(self._prices[np.searchsorted(self._prices, prices * (1 + SLACK), side="right") - 1])
 
     def nearest(self, prices: Floats) -> Floats:
-        """See Rungs."""
+        """See PricePoints."""
         below, above = self.below(prices), self.above(prices)
         return np.where(prices - below <= above - prices, below, above)
 
 
-class Endings:
+class PriceEndings:
     """Prices that end in one of a few amounts within a unit, such as .49 and .99 within 1."""
 
     def __init__(self, endings: list[float], *, unit: float, step: float) -> None:
         self._endings = np.unique(endings)
         self._unit = unit
-        self._cents = Steps(step)
+        self._grid = PriceGrid(step)
 
     def above(self, prices: Floats) -> Floats:
-        """See Rungs."""
+        """See PricePoints."""
         base = np.floor(prices / self._unit)
         place = np.searchsorted(self._endings, prices - base * self._unit - SLACK)
-        rung = self._rung(base, place)
-        return np.where(rung > 0, rung, self._rung(base, place + 1))
+        point = self._point(base, place)
+        return np.where(point > 0, point, self._point(base, place + 1))
 
     def below(self, prices: Floats) -> Floats:
-        """See Rungs."""
+        """See PricePoints."""
         base = np.floor(prices / self._unit)
-        return self._rung(base, np.searchsorted(self._endings, prices - base * self._unit + SLACK, side="right") - 1)
+        return self._point(base, np.searchsorted(self._endings, prices - base * self._unit + SLACK, side="right") - 1)
 
     def nearest(self, prices: Floats) -> Floats:
-        """See Rungs."""
+        """See PricePoints."""
         below, above = self.below(prices), self.above(prices)
         return np.where((prices - below <= above - prices) & (below > 0), below, above)
 
-    def _rung(self, base: Floats, place: NDArray[np.integer]) -> Floats:
+    def _point(self, base: Floats, place: NDArray[np.integer]) -> Floats:
         carry, place = np.divmod(place, len(self._endings))
-        return self._cents.nearest((base + carry) * self._unit + self._endings[place])
+        return self._grid.nearest((base + carry) * self._unit + self._endings[place])
 
 
-def rungs_of(config: DecisionConfig) -> Rungs | None:
+class CandidatePrices(NamedTuple):
+    """The candidate prices of a batch, or of a single request (then without the axis of requests).
+
+    Attributes:
+        prices: (request, candidate) ascending. All are allowed, except perhaps the current price.
+        limits: What the guardrails left; `low` and `high` are price points where any lies between the limits.
+        current: (request,) column of the current price.
+        allowed: (request,) whether the current price may be charged.
+        nearest: (request,) column of the allowed price nearest to the current one: its own column if allowed.
+        all_allowed: Whether every current price may be charged.
+    """
+
+    prices: Floats
+    limits: Limits
+    current: Whole
+    allowed: Flag
+    nearest: Whole
+    all_allowed: bool
+
+
+class CandidateGrid:
+    """Candidate prices at fixed ratios of the list price: a limit that moves a little does not move them all.
+
+    Attributes:
+        ratios: (candidate,) ascending; the current price comes on top.
+        grid: The smallest steps of price.
+    """
+
+    def __init__(self, config: DecisionConfig) -> None:
+        self.grid = PriceGrid(config.price_step)
+        self._guardrails = config.guardrails
+        self._points = price_points(config)
+        low, high = np.log(config.guardrails.band)
+        ratios = config.candidates - 1  # one column is the current price's
+        step = max((high - low) / (ratios - 2), 1e-9)
+        first = np.floor(low / step + 1e-9) if low < 0 < high else low / step  # so that list price is one of them
+        self.ratios = np.exp(step * (first + np.arange(ratios)))
+
+    @property
+    def whole_steps(self) -> bool:
+        """Whether any whole step is a price: no ladder and no endings, which only batches can have."""
+        return self._points is None
+
+    def candidates(self, context: Context, *, anchor: Floats | None = None) -> CandidatePrices:
+        """Makes the candidates of every request; its outermost allowed prices are the limits themselves.
+
+        Args:
+            context: What each request is priced under.
+            anchor: (request,) a further price to consider where the guardrails allow it; NaN for none.
+        """
+        operations = context.operations
+        current = context.current_price
+        limit = self._limits_in_steps(context)
+        allowed = limit.holds(current)
+        prices = operations.column(context.list_price) * self.ratios
+        if anchor is not None:
+            further = operations.column(operations.where(np.isnan(anchor), context.list_price, anchor))
+            prices = np.concatenate([prices, further], axis=-1)
+        if self._points is None or not isinstance(context, PricingContext):
+            prices = self.grid.nearest(prices)
+        else:
+            prices, limit, on_point = self._on_price_points(self._points, prices, limit, context.current_price)
+            allowed = allowed & on_point
+        column = operations.column
+        full = np.empty((*prices.shape[:-1], prices.shape[-1] + 1))
+        inside = full[..., :-1]
+        np.maximum(prices, column(limit.low), out=inside)
+        np.minimum(inside, column(limit.high), out=inside)
+        full[..., -1] = current
+        full.sort(axis=-1)
+        place = operations.rank(full, current, "left")
+        if not operations.any(operations.negate(allowed)):
+            return CandidatePrices(full, limit, place, allowed, nearest=place, all_allowed=True)
+        nearest = _nearest_allowed(full, place, allowed, operations)
+        return CandidatePrices(full, limit, place, allowed, nearest=nearest, all_allowed=False)
+
+    def allows(self, prices: Floats, candidates: CandidatePrices) -> Bools:
+        """(price,) which of some prices the guardrails of one request allow.
+
+        A price counts that is a price point between the limits, or is the current price where that may stay.
+
+        Args:
+            prices: What is asked of.
+            candidates: Of a batch of that one request.
+        """
+        limit = candidates.limits
+        points = self._points if self._points is not None and not limit.gave_way[0] & NO_PRICE_POINT else self.grid
+        on_point = np.abs(points.nearest(prices) - prices) <= NEAR * prices
+        current = candidates.prices[0, candidates.current]
+        stays = candidates.allowed & (np.abs(current - prices) <= NEAR * prices)
+        return np.asarray(limit.holds(prices) & (on_point | stays))
+
+    def towards(self, prices: Floats, home: Floats) -> Floats:
+        """(request,) the price point that is nearest to each of `prices` and no further from `home`."""
+        points: PricePoints = self._points or self.grid
+        up = np.maximum(points.below(prices), home)
+        return np.where(prices == home, home, np.where(prices > home, up, np.minimum(points.above(prices), home)))
+
+    def _limits_in_steps(self, context: Context) -> Limits:
+        """The guardrails' limits, moved inwards to whole steps.
+
+        Where none lies between them: to the current price if that may stay, down a step from an upper end whose
+        guardrail is the stronger one if that covers the cost, else up a step.
+        """
+        operations, current = context.operations, context.current_price
+        limit = limits(context, self._guardrails)
+        low, high = self.grid.above(limit.low, operations), self.grid.below(limit.high, operations)
+        empty = low > high
+        gave_way = limit.gave_way
+        if operations.any(empty):
+            where = operations.where
+            held = empty & limit.holds(current)
+            down = limit.ceiling | (limit.high_by < limit.low_by)
+            low = where(held, current, where(empty & down & (high >= context.unit_cost), high, low))
+            high = where(empty, low, high)
+            gave_way = gave_way | (empty & operations.negate(held) & (limit.low < limit.high)) * NO_PRICE_POINT
+        return Limits(
+            low=low,
+            high=high,
+            low_by=limit.low_by,
+            high_by=limit.high_by,
+            gave_way=gave_way,
+            ceiling=limit.ceiling,
+        )
+
+    def _on_price_points(
+        self, points: PricePoints, prices: Floats, limit: Limits, current: Floats
+    ) -> tuple[Floats, Limits, Bools]:
+        """The candidates and limits of a batch on a ladder or on endings, and whether the current price is such a one.
+
+        Where no price point lies between the limits, any whole step will do.
+        """
+        low, high = points.above(limit.low), points.below(limit.high)
+        gives_way: Bools = low > high
+        prices = np.where(gives_way[:, None], self.grid.nearest(prices), points.nearest(prices))
+        # The price points on either side of the current price, which the ratios may step over.
+        beside = np.stack([points.below(current), points.above(current)], axis=1)
+        prices = np.concatenate([prices, np.where(gives_way[:, None], prices[:, :2], beside)], axis=1)
+        on_point = np.abs(points.nearest(current) - current) <= NEAR * current
+        only_one = ~gives_way & (low == high) & (limit.low < limit.high)
+        limit = limit._replace(
+            low=np.where(gives_way, limit.low, low),
+            high=np.where(gives_way, limit.high, high),
+            low_by=np.where(only_one, NUMBER["price_rung"], limit.low_by),
+            gave_way=limit.gave_way | gives_way * NO_PRICE_POINT,
+        )
+        return prices, limit, gives_way | on_point
+
+
+def _nearest_allowed(prices: Floats, place: Whole, allowed: Flag, operations: Operations) -> Whole:
+    """(request,) the column nearest to the current price's, which is in `place`; that itself where it is allowed."""
+    at, last = operations.at, prices.shape[-1] - 1
+    here = at(prices, place)
+    below, above = operations.maximum(place - 1, 0), operations.minimum(place + 1, last)
+    down, up = here - at(prices, below), at(prices, above) - here
+    lower = (place > 0) & ((down <= up) | (place == last))
+    return operations.where(allowed, place, operations.where(lower, below, above))
+
+
+def price_points(config: DecisionConfig) -> PricePoints | None:
     """The ladder or the endings that the guardrails ask for; None when any whole step will do."""
     limits = config.guardrails
     if limits.ladder:
-        return Points(limits.ladder)
+        return PriceLadder(limits.ladder)
     if limits.endings:
-        return Endings(limits.endings, unit=limits.ending_unit, step=config.price_step)
+        return PriceEndings(limits.endings, unit=limits.ending_unit, step=config.price_step)
     return None

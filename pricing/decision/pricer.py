@@ -1,8 +1,9 @@
-"""What answers price requests: history, model and rules behind one door. A price always comes."""
+"""Answers price requests: by the model, or by rules where the model knows too little. A price always comes."""
 
 import datetime as dt
 import os
-from collections.abc import Callable, Container, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import get_args
@@ -13,28 +14,36 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
-from pricing.decision.alone import Alone
-from pricing.decision.choose import Ask, Choices, Policy, choose
+from pricing.decision.choose import Choices, DemandAt, choose
 from pricing.decision.cold_start import believed_demand, believed_elasticity
 from pricing.decision.detailed import Detailed, details, summarised
 from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
-from pricing.decision.resolve import Columns, Desk
+from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
-from pricing.demand.curve import Demand
+from pricing.decision.single_request import ALL_BUT_STOCK, PreparedRequest, SingleRequest
+from pricing.decision.strategies import Policy
+from pricing.demand.curve import Demand, DemandGrid
 from pricing.errors import RequestError
 
 PASS = 125  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 FEW = 4  # requests that are priced faster one after the other than in one pass
+PREPARED = 1000  # requests that are kept prepared, the ones last asked for: about 10 MB of a worker's memory
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
+_Pass = tuple[Sequence[int], ResolvedBatch, Choices[DemandGrid]]  # with the places of its requests in the batch
 
 
 class Pricer:
-    """Prices requests with one model version. Keeps no state between calls but caches of the calendar."""
+    """Prices requests with one model version.
+
+    Between calls it keeps caches only: of the calendar, and of the PREPARED requests that were priced last, so that one
+    that comes again, be it with another stock, costs less. What it answers does not depend on them. Several threads may
+    price at once: each step on a cache is atomic, so that at worst two of them work out the same.
+    """
 
     def __init__(
         self,
@@ -61,10 +70,11 @@ class Pricer:
         self.policy = Policy(config.decision)
         self._demand = demand
         self._usual_elasticity = config.decision.rule_elasticity
-        self._desk = Desk(demand, facts, config, self.policy)
+        self._resolver = Resolver(demand, facts, config, self.policy)
         chosen = summarised(config.decision.candidates)
         single = demand.single(candidates=config.decision.candidates) if demand else None
-        self._alone = Alone(single, self.policy, summary=chosen) if single else None
+        self._single = SingleRequest(single, self.policy, summary=chosen) if single else None
+        self._prepared: OrderedDict[Hashable, PreparedRequest] = OrderedDict()
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
@@ -80,8 +90,8 @@ class Pricer:
         if len(requests) <= FEW:
             return [answer.decision for answer in self.price_detailed(requests, today=today)]
         decided: list[Decision] = [None] * len(requests)  # type: ignore[list-item]
-        for places, columns, choices in self._passes(requests, today):
-            for place, decision in zip(places, self._decisions(columns, choices), strict=True):
+        for places, batch, choices in self._passes(requests, today):
+            for place, decision in zip(places, self._decisions(batch, choices), strict=True):
                 decided[place] = decision
         return decided
 
@@ -104,16 +114,21 @@ class Pricer:
         Raises:
             RequestError: As `price`.
         """
-        if self._alone is not None and len(requests) <= FEW:
-            return [self._one(self._alone, request, today, held, tests) for request in requests]
+        if self._single is not None and len(requests) <= FEW:
+            with np.errstate(all="ignore"):  # figures that are no numbers are not used
+                return [self._one(self._single, request, today, held, tests) for request in requests]
         return self._together(requests, today, held, tests)
 
-    def _one(self, alone: Alone, request: PriceRequest, today: dt.date, held: Container[str], tests: Plan) -> Detailed:
-        row, date, category = self._desk.row(request, today=today)
-        drawn = tests.draw(request.product_id, date) is not None
-        choice = None if drawn else alone.choose(row, keep=request.product_id in held)
-        if choice is None:
+    def _one(
+        self, single: SingleRequest, request: PriceRequest, today: dt.date, held: Container[str], tests: Plan
+    ) -> Detailed:
+        prepared = self._prepare(single, request, today)
+        choice = None
+        if prepared is not None and not (tests.tests and tests.draw(request.product_id, prepared.request.date)):
+            choice = single.choose(prepared, request.current_stock, keep=request.product_id in held)
+        if prepared is None or choice is None:
             return self._together([request], today, held, tests)[0]
+        resolved, summary = prepared.request, prepared.summary.tolist()
         decision = Decision(
             recommended_price=choice.price,
             confidence=min(round(choice.confidence, 4), SUREST),
@@ -121,23 +136,44 @@ class Pricer:
             expected_units=choice.units,
             expected_margin=choice.margin,
             source="rule" if choice.doubtful else _SOURCES[choice.source],
-            reasons=list(codes(choice.reasons | row.reasons)),
-            strategy=self.policy.names[row.strategy],
+            reasons=list(codes(choice.reasons | resolved.reasons)),
+            strategy=self.policy.names[resolved.strategy],
             model_version=self.version,
             decision_id=self._new_id(),
         )
-        current = row.current_price if row.current_known else None
-        listed = choice.candidate_prices, choice.candidate_units, choice.candidate_sizes
-        about = category or None, current, row.list_price, row.unit_cost
-        return Detailed(decision, date, *about, *listed, unit=choice.unit)
+        return Detailed(
+            decision=decision,
+            date=resolved.date,
+            category=resolved.category_name or None,
+            current_price=resolved.current_price if resolved.current_known else None,
+            list_price=resolved.list_price,
+            unit_cost=resolved.unit_cost,
+            candidate_prices=summary[0],
+            candidate_units=summary[1],
+            candidate_sizes=summary[2],
+            unit=choice.grid.unit,
+        )
+
+    def _prepare(self, single: SingleRequest, request: PriceRequest, today: dt.date) -> PreparedRequest | None:
+        """The request prepared, from the cache where all but its stock was asked for already."""
+        key = (today, "is_promo" in request.model_fields_set, *ALL_BUT_STOCK(request))
+        prepared = self._prepared.pop(key, None)
+        if prepared is None:
+            prepared = single.prepare(self._resolver.resolve_one(request, today=today))
+            if prepared is None:
+                return None
+        self._prepared[key] = prepared  # as the last one
+        if len(self._prepared) > PREPARED:
+            self._prepared.popitem(last=False)
+        return prepared
 
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS
     ) -> list[Detailed]:
         detailed: list[Detailed] = [None] * len(requests)  # type: ignore[list-item]
-        for places, columns, choices in self._passes(requests, today, held, tests):
-            decisions = self._decisions(columns, choices)
-            for place, answer in zip(places, details(columns, choices, decisions), strict=True):
+        for places, batch, choices in self._passes(requests, today, held, tests):
+            decisions = self._decisions(batch, choices)
+            for place, answer in zip(places, details(batch, choices, decisions), strict=True):
                 detailed[place] = answer
         return detailed
 
@@ -157,26 +193,25 @@ class Pricer:
         """
         if not prices and not strategies:
             strategies = self.policy.names
-        columns = self._desk.lay_out([request.model_copy(update={"strategy": None})], today=today)
-        ask = self._ask(columns)
-        these = columns.these
-        check_prices(prices, list_price=float(these.list_price[0]))
-        field = self.policy.lattice.candidates(these)
-        allowed = self.policy.lattice.allows(np.asarray(prices, dtype=np.float64), field).tolist()
+        batch = self._resolver.resolve([request.model_copy(update={"strategy": None})], today=today)
+        demand_at, context = self._demand_at(batch), batch.context
+        check_prices(prices, list_price=float(context.list_price[0]))
+        candidates = self.policy.candidate_grid.candidates(context)
+        allowed = self.policy.candidate_grid.allows(np.asarray(prices, dtype=np.float64), candidates).tolist()
         tried = [Tried(price, None, allow) for price, allow in zip(prices, allowed, strict=True)]
         decided = self.price([request.model_copy(update={"strategy": name}) for name in strategies], today=today)
         tried += [Tried(decision.recommended_price, decision.strategy, True) for decision in decided]
         return Simulation(
             product_id=request.product_id,
-            date=columns.dates[0],
-            periods=int(columns.offers.periods[0]),
-            current_price=float(these.current_price[0]) if these.current_known[0] else None,
-            list_price=float(these.list_price[0]),
-            unit_cost=float(these.unit_cost[0]),
-            price_limits=(float(field.limits.low[0]), float(field.limits.high[0])),
-            source=_SOURCES[int(ask(these.current_price[:, None]).source[0])],
+            date=batch.dates[0],
+            periods=int(batch.offers.periods[0]),
+            current_price=float(context.current_price[0]) if context.current_known[0] else None,
+            list_price=float(context.list_price[0]),
+            unit_cost=float(context.unit_cost[0]),
+            price_limits=(float(candidates.limits.low[0]), float(candidates.limits.high[0])),
+            source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
-            outcomes=outcomes(tried, ask, stock=float(these.stock[0]), unit_cost=float(these.unit_cost[0])),
+            outcomes=outcomes(tried, demand_at, stock=float(context.stock[0]), unit_cost=float(context.unit_cost[0])),
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
@@ -190,10 +225,10 @@ class Pricer:
         Raises:
             RequestError: As `price`.
         """
-        these, lattice = self._desk.lay_out(requests, today=today).these, self.policy.lattice
-        limit = lattice.candidates(these).limits
-        home = np.clip(these.current_price, limit.low, limit.high)
-        arms = (lattice.towards(home * factor, home) for factor in (1 / (1 + size), 1 + size))
+        context, grid = self._resolver.resolve(requests, today=today).context, self.policy.candidate_grid
+        limit = grid.candidates(context).limits
+        home = np.clip(context.current_price, limit.low, limit.high)
+        arms = (grid.towards(home * factor, home) for factor in (1 / (1 + size), 1 + size))
         low, high = (np.clip(price, limit.low, limit.high) for price in arms)
         return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
 
@@ -203,7 +238,8 @@ class Pricer:
         Raises:
             RequestError: As `price`; or nothing says how much of a product sells.
         """
-        grid = self._ask(self._desk.lay_out(requests, today=today))(np.asarray(prices, dtype=np.float64)[:, None])
+        demand_at = self._demand_at(self._resolver.resolve(requests, today=today))
+        grid = demand_at(np.asarray(prices, dtype=np.float64)[:, None])
         units: list[float] = (grid.first[:, :, 0] @ grid.weight).tolist()
         return units
 
@@ -219,17 +255,17 @@ class Pricer:
         names = self._demand.categories.tolist()
         return self._demand.events_on(date, category=names.index(category) if category in names else -1)
 
-    def _ask(self, columns: Columns) -> Ask:
+    def _demand_at(self, batch: ResolvedBatch) -> DemandAt:
         """Demand of the requests, by the model where it knows them all, or by belief.
 
         Raises:
             RequestError: Nothing says how much sells.
         """
-        if self._demand is not None and _known(columns).all():
-            return partial(self._demand.grid, columns.offers)
-        if np.isnan(columns.level).any():
+        if self._demand is not None and _known(batch).all():
+            return partial(self._demand.grid, batch.offers)
+        if np.isnan(batch.level).any():
             raise RequestError("nothing says how much of the product sells, so there is nothing to simulate")
-        return self._by_belief(columns, columns.level)
+        return self._by_belief(batch, batch.level)
 
     def _passes(
         self,
@@ -237,70 +273,69 @@ class Pricer:
         today: dt.date,
         held: Container[str] = frozenset(),
         tests: Plan = NO_TESTS,
-    ) -> list[tuple[Sequence[int], Columns, Choices]]:
+    ) -> list[_Pass]:
         """Decides the batch in passes: what the model knows apart from the rest, and no more at once than is fast."""
-        passes: list[tuple[Sequence[int], Columns, Choices]] = []
+        passes: list[_Pass] = []
         for start in range(0, len(requests), PASS):
             part = requests[start : start + PASS]
-            for rows, columns, choices in self._parts(self._desk.lay_out(part, today=today, held=held, tests=tests)):
-                passes.append(([start + row for row in rows] if start else rows, columns, choices))
+            for rows, batch, choices in self._parts(self._resolver.resolve(part, today=today, held=held, tests=tests)):
+                passes.append(([start + row for row in rows] if start else rows, batch, choices))
         return passes
 
-    def _parts(self, columns: Columns) -> list[tuple[Sequence[int], Columns, Choices]]:
-        everything = range(len(columns.dates))
+    def _parts(self, batch: ResolvedBatch) -> list[_Pass]:
+        everything = range(len(batch.dates))
         if self._demand is None:
-            return [(everything, columns, self._by_rule(columns))]
-        answered = _known(columns)
+            return [(everything, batch, self._by_rule(batch))]
+        answered = _known(batch)
         if answered.all():
-            choices = self._by_model(self._demand, columns)
+            choices = self._by_model(self._demand, batch)
             answered = choices.finite()
             if answered.all():
-                return [(everything, columns, choices)]
-            columns = replace(columns, reasons=columns.reasons | ~answered * BIT["model_failed"])
+                return [(everything, batch, choices)]
+            batch = replace(batch, reasons=batch.reasons | ~answered * BIT["model_failed"])
         others = np.flatnonzero(~answered)
-        part = columns.take(others)
-        passes: list[tuple[Sequence[int], Columns, Choices]] = [(others.tolist(), part, self._by_rule(part))]
+        part = batch.take(others)
+        passes: list[_Pass] = [(others.tolist(), part, self._by_rule(part))]
         rows = np.flatnonzero(answered)
         if len(rows):
-            passes += [(rows[part].tolist(), *rest) for part, *rest in self._parts(columns.take(rows))]
+            passes += [(rows[part].tolist(), *rest) for part, *rest in self._parts(batch.take(rows))]
         return passes
 
-    def _by_model(self, demand: Demand, columns: Columns) -> Choices:
+    def _by_model(self, demand: Demand, batch: ResolvedBatch) -> Choices[DemandGrid]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
-            return choose(columns.these, partial(demand.grid, columns.offers), self.policy)
+            return choose(batch.context, partial(demand.grid, batch.offers), self.policy)
 
-    def _by_rule(self, columns: Columns) -> Choices:
+    def _by_rule(self, batch: ResolvedBatch) -> Choices[DemandGrid]:
         """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short."""
-        level = columns.level
+        level = batch.level
         unknown = np.isnan(level)
-        these = columns.these
+        context = batch.context
         if unknown.any():
             level = np.where(unknown, 1.0, level)
-            these = replace(these, stock=np.where(unknown & (these.stock > 0), np.inf, these.stock))
-        choices = choose(these, self._by_belief(columns, level), self.policy)
+            context = replace(context, stock=np.where(unknown & (context.stock > 0), np.inf, context.stock))
+        choices = choose(context, self._by_belief(batch, level), self.policy)
         if not unknown.any():
             return choices
-        nothing = (columns.reasons & BIT["price_level_unknown"]) > 0
-        return replace(
-            choices,
+        nothing = (batch.reasons & BIT["price_level_unknown"]) > 0
+        return choices._replace(
             confidence=np.where(nothing, 0.0, choices.confidence),
             units=np.where(unknown, 0.0, choices.units),
             margin=np.where(unknown, 0.0, choices.margin),
             reasons=choices.reasons | unknown * BIT["demand_unknown"],
         )
 
-    def _by_belief(self, columns: Columns, level: Floats) -> Ask:
-        these = columns.these
-        elasticity = believed_elasticity(columns.margin, usual=self._usual_elasticity)
+    def _by_belief(self, batch: ResolvedBatch, level: Floats) -> DemandAt:
+        context = batch.context
+        elasticity = believed_elasticity(batch.margin, usual=self._usual_elasticity)
         return partial(
             believed_demand,
-            list_price=these.list_price,
+            list_price=context.list_price,
             level=level,
-            periods=columns.offers.periods,
+            periods=batch.offers.periods,
             elasticity=elasticity,
         )
 
-    def _decisions(self, columns: Columns, choices: Choices) -> list[Decision]:
+    def _decisions(self, batch: ResolvedBatch, choices: Choices[DemandGrid]) -> list[Decision]:
         source = np.where(choices.doubtful, RULE, choices.source).tolist()
         names, version, new_id = self.policy.names, self.version, self._new_id
         return [
@@ -324,13 +359,13 @@ class Pricer:
                 choices.units.tolist(),
                 choices.margin.tolist(),
                 source,
-                (choices.reasons | columns.reasons).tolist(),
-                columns.these.strategy.tolist(),
+                (choices.reasons | batch.reasons).tolist(),
+                batch.context.strategy.tolist(),
                 strict=True,
             )
         ]
 
 
-def _known(columns: Columns) -> NDArray[np.bool_]:
+def _known(batch: ResolvedBatch) -> NDArray[np.bool_]:
     """(request,) whether demand knows the product, or at least its category."""
-    return (columns.offers.product >= 0) | (columns.offers.category >= 0)
+    return (batch.offers.product >= 0) | (batch.offers.category >= 0)

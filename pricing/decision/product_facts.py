@@ -1,8 +1,10 @@
 """What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
-from collections.abc import Mapping
+import datetime as dt
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from pricing.decision.cadence import (
     next_deliveries,
     stock_jumps,
 )
+from pricing.demand.curve import Demand
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
@@ -260,3 +263,102 @@ def _typical_units(panel: Panel) -> Floats:
     dearness = np.where(counted, panel.price[:, recent] / panel.list_price[:, recent], 1.0)
     drawn = np.where(counted, dearness**-RESTATED, 0.0).sum(axis=1, dtype=np.float64)
     return np.where(drawn > 0, units / np.maximum(drawn, 1e-9), np.nan)
+
+
+class KnownProduct(NamedTuple):
+    """What history knows of a product, as Python values, which a single request looks up fastest; None where nothing.
+
+    Attributes:
+        row: Row among the demand's products; -1 where it does not know the product.
+        category: Empty where unknown.
+        price: Price charged last.
+        list_price: Regular price.
+        unit_cost: Cost of a unit.
+        cost_assumed: Whether the configured margin stands in for the cost.
+        units: Usual units a period.
+        anchor_price: Regular price that a person last set; NaN where unknown.
+        seen_low: Lowest price ever charged; NaN where unknown.
+        seen_high: Highest price ever charged; NaN where unknown.
+        place: Row among the facts; -1 where they do not know the product.
+        last_change: The day on which the price last changed.
+    """
+
+    row: int
+    category: str = ""
+    price: float | None = None
+    list_price: float | None = None
+    unit_cost: float | None = None
+    cost_assumed: bool = False
+    units: float | None = None
+    anchor_price: float = math.nan
+    seen_low: float = math.nan
+    seen_high: float = math.nan
+    place: int = -1
+    last_change: dt.date | None = None
+
+
+UNKNOWN_PRODUCT = KnownProduct(row=-1)
+
+
+def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[str, KnownProduct]:
+    """Everything that is known of each product, by product id."""
+    rows = {name: row for row, name in enumerate(demand.product_ids.tolist() if demand else ())}
+    known = {name: KnownProduct(row=row) for name, row in rows.items()}
+    if facts is None:
+        return known
+    columns = {
+        "category": facts.categories.tolist(),
+        "price": _values(facts.price),
+        "list_price": _values(facts.list_price),
+        "unit_cost": _values(facts.unit_cost),
+        "cost_assumed": facts.cost_assumed.tolist(),
+        "units": _values(facts.typical_units),
+        "anchor_price": facts.anchor_price.tolist(),
+        "seen_low": facts.seen_low.tolist(),
+        "seen_high": facts.seen_high.tolist(),
+        "place": range(len(facts.product_ids)),
+        "last_change": facts.last_change.tolist(),
+    }
+    for name, *values in zip(facts.product_ids.tolist(), *columns.values(), strict=True):
+        known[name] = KnownProduct(row=rows.get(name, -1), **dict(zip(columns, values, strict=True)))
+    return known
+
+
+class Typical(NamedTuple):
+    """What is usual in a category; the medians of its products.
+
+    Attributes:
+        list_price: Regular price; None where unknown.
+        units: Units a period; NaN where unknown.
+        margin: Fraction of the list price above a cost that is really known; NaN where none is.
+    """
+
+    list_price: float | None
+    units: float
+    margin: float
+
+
+def typical(facts: ProductFacts | None) -> dict[str, Typical]:
+    """What is usual in each category, and over all products under the empty name."""
+    if facts is None:
+        return {"": Typical(list_price=None, units=np.nan, margin=np.nan)}
+    margin = np.where(facts.cost_assumed, np.nan, 1 - facts.unit_cost / facts.list_price)
+    columns = np.stack([facts.list_price, facts.typical_units, margin], axis=1)
+    order = np.argsort(facts.categories, kind="stable")
+    names, first = np.unique(facts.categories[order], return_index=True)
+    parts = dict(zip(names.tolist(), np.split(columns[order], first[1:]), strict=True))
+    return {name: _medians(part) for name, part in {**parts, "": columns}.items()}
+
+
+def _values(numbers: Floats) -> Iterator[float | None]:
+    return (None if math.isnan(number) else number for number in numbers.tolist())
+
+
+def _medians(columns: Floats) -> Typical:
+    price, units, margin = (_median(column) for column in columns.T)
+    return Typical(list_price=None if math.isnan(price) else price, units=units, margin=margin)
+
+
+def _median(column: Floats) -> float:
+    known = column[np.isfinite(column)]
+    return float(np.median(known)) if len(known) else np.nan

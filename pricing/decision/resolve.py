@@ -1,9 +1,9 @@
-"""Requests laid beside facts: which number counts where both, one, or neither of them says it."""
+"""Resolves requests: every number that a price depends on, from the request, from the facts, or by default."""
 
 import datetime as dt
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,14 +12,13 @@ from pricing.config import ModelConfig
 from pricing.data.calendar import holidays_for, resolve_date
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
-from pricing.decision.candidates import NEAR
-from pricing.decision.choose import Policy
-from pricing.decision.context import Circumstances
-from pricing.decision.known import STRANGER, Known, known_products, typical
+from pricing.decision.context import PricingContext, ResolvedRequest
+from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.product_facts import UNKNOWN_PRODUCT, KnownProduct, ProductFacts, known_products, typical
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
+from pricing.decision.strategies import Policy
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError
 
@@ -28,51 +27,20 @@ _Value = TypeVar("_Value")
 _NAN = float("nan")
 _INF = float("inf")
 _WHOLE = ("strategy", "product", "category", "day", "periods", "reasons")
+_FLAGS = ("current_known", "cost_assumed", "is_promo")
+_NO_NUMBERS = ("category_name", "date", "deliveries")
 _DAY = np.dtype("datetime64[D]")
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
-_STRANGER = BIT["unknown_product"] | BIT["unknown_category"]
-
-
-class Row(NamedTuple):
-    """One request, complete, as plain numbers in the order of the columns; see `Circumstances` and `Offers`.
-
-    Attributes:
-        day: First day of the period priced, in days since 1970.
-        deliveries: Equally likely values of `periods`, ascending; empty where it is certain.
-    """
-
-    current_price: float
-    current_known: bool
-    list_price: float
-    unit_cost: float
-    comp_price: float
-    stock: float
-    is_promo: bool
-    days_since_change: float
-    target_margin: float
-    strategy: int
-    product: int
-    category: int
-    day: int
-    is_holiday: bool
-    periods: int
-    reasons: int
-    level: float
-    margin: float
-    cost_sd: float
-    anchor_price: float
-    seen_low: float
-    seen_high: float
-    deliveries: tuple[int, ...]
+_UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ResolvedBatch:
     """A batch of requests, complete.
 
     Attributes:
-        these: What the prices are chosen under.
+        context: What the prices are chosen under.
         offers: What demand is asked for.
         level: (request,) usual units a period at list price; NaN where nothing says.
         margin: (request,) the fraction of list price that is usual above cost: where the cost was assumed that very
@@ -83,7 +51,7 @@ class Columns:
         draws: What a price test asks of each request; None outside tests.
     """
 
-    these: Circumstances
+    context: PricingContext
     offers: Offers
     level: Floats
     margin: Floats
@@ -92,22 +60,22 @@ class Columns:
     categories: list[str]
     draws: Sequence[Draw | None] = ()
 
-    def take(self, rows: Ints) -> "Columns":
+    def take(self, rows: Ints) -> "ResolvedBatch":
         """The requests of some rows, in that order."""
-        return Columns(
-            self.these.take(rows),
-            self.offers.take(rows),
-            self.level[rows],
-            self.margin[rows],
-            self.reasons[rows],
-            [self.dates[row] for row in rows],
-            [self.categories[row] for row in rows],
-            [self.draws[row] for row in rows] if self.draws else (),
+        return ResolvedBatch(
+            context=self.context.take(rows),
+            offers=self.offers.take(rows),
+            level=self.level[rows],
+            margin=self.margin[rows],
+            reasons=self.reasons[rows],
+            dates=[self.dates[row] for row in rows],
+            categories=[self.categories[row] for row in rows],
+            draws=[self.draws[row] for row in rows] if self.draws else (),
         )
 
 
-class Desk:
-    """Looks up, for each request, what history knows, and fills in what the request leaves open."""
+class Resolver:
+    """Looks up, for each request, what history knows, and fills in what the request leaves open by default."""
 
     def __init__(self, demand: Demand | None, facts: ProductFacts | None, config: ModelConfig, policy: Policy) -> None:
         self._config, self._policy = config, policy
@@ -123,19 +91,19 @@ class Desk:
         self._products = known_products(demand, facts)
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = typical(facts)
-        self._stranger = BIT["no_model"] if demand is None else _STRANGER
+        self._unknown = BIT["no_model"] if demand is None else _UNKNOWN
         self._dates: dict[tuple[dt.date, str, dt.date | None], tuple[dt.date, bool]] = {}
         self._holidays: dict[dt.date, bool] = {}
 
-    def lay_out(
+    def resolve(
         self,
         requests: Sequence[PriceRequest],
         *,
         today: dt.date,
         held: Container[str] = frozenset(),
         tests: Plan = NO_TESTS,
-    ) -> Columns:
-        """Turns requests into columns.
+    ) -> ResolvedBatch:
+        """Resolves a batch of requests.
 
         Args:
             requests: What is asked.
@@ -146,41 +114,38 @@ class Desk:
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
         """
-        rows, dates, categories = zip(*[self.row(request, today=today) for request in requests], strict=True)
-        columns = self._columns(rows, list(dates), list(categories))
+        resolved = [self.resolve_one(request, today=today) for request in requests]
+        batch = self._batch(resolved)
         keep = [request.product_id in held for request in requests] if held else ()
         if any(keep):
-            columns = replace(columns, these=replace(columns.these, keep=np.array(keep)))
+            batch = replace(batch, context=replace(batch.context, keep=np.array(keep)))
         if not tests.tests:
-            return columns
+            return batch
         draws = [
-            None if request.product_id in held else self._draw(request.product_id, row, date, tests)
-            for request, row, date in zip(requests, rows, dates, strict=True)
+            None if request.product_id in held else self._draw(request.product_id, one, tests)
+            for request, one in zip(requests, resolved, strict=True)
         ]
-        return _drawn(columns, draws) if any(draws) else columns
+        return _with_draws(batch, draws) if any(draws) else batch
 
-    def _draw(self, product_id: str, row: Row, date: dt.date, tests: Plan) -> Draw | None:
+    def _draw(self, product_id: str, resolved: ResolvedRequest, tests: Plan) -> Draw | None:
         """What a test asks, unless somebody else moved the price: further than test and platform together would."""
-        draw = tests.draw(product_id, date)
-        if draw is None or row.is_promo:
+        draw = tests.draw(product_id, resolved.date)
+        if draw is None or resolved.is_promo:
             return None
         most = self._policy.config.guardrails.max_move
         reach = _INF if most is None else draw.reach + np.log1p(most)
-        return draw if abs(np.log(row.current_price / draw.base)) <= reach + NEAR else None
+        return draw if abs(np.log(resolved.current_price / draw.base)) <= reach + NEAR else None
 
-    def row(self, request: PriceRequest, *, today: dt.date) -> tuple[Row, dt.date, str]:
-        """One request's numbers, the first day of the period that it asks for, and its category, empty where unknown.
+    def resolve_one(self, request: PriceRequest, *, today: dt.date) -> ResolvedRequest:
+        """Every number of one request: its own word first, then the facts', then what can be concluded.
 
         Raises:
-            RequestError: As `lay_out`.
+            RequestError: As `resolve`.
         """
-        known = self._products.get(request.product_id, STRANGER)
+        known = self._products.get(request.product_id, UNKNOWN_PRODUCT)
         category = known.category or request.category or ""
         date, stale = self._date_of(request, today)
-        return self._row(request, known, category, date, BIT["stale_state"] if stale else 0), date, category
-
-    def _row(self, request: PriceRequest, known: Known, category: str, date: dt.date, reasons: int) -> Row:
-        """Every number of one request: its own word first, then the facts', then what can be concluded."""
+        reasons = BIT["stale_state"] if stale else 0
         price = request.current_price or known.price
         cost = request.unit_cost
         if cost is None:
@@ -202,7 +167,7 @@ class Desk:
             reasons |= BIT["current_price_unknown"]
         group = self._groups.get(category, -1)
         if known.row < 0:
-            reasons |= BIT["unknown_product"] if group >= 0 else self._stranger
+            reasons |= BIT["unknown_product"] if group >= 0 else self._unknown
         is_promo = request.is_promo
         if self._planned and "is_promo" not in request.model_fields_set and self._promoted(request.product_id, date):
             is_promo, reasons = True, reasons | BIT["promotion_planned"]
@@ -212,77 +177,81 @@ class Desk:
         if deliveries[-1] > horizon:
             reasons |= 0 if request.next_delivery is None else BIT["delivery_beyond_horizon"]
             deliveries = tuple(min(periods, horizon) for periods in deliveries)
-        cost_sd = self._config.data.margin_sd * list_price if reasons & _ASSUMED else 0.0
-        per = self._policy.lattice.steps_per_unit
-        return Row(
-            price or max(round(list_price * per), 1) / per,
-            price is not None,
-            list_price,
-            cost,
-            request.comp_price or _NAN,
-            request.current_stock,
-            is_promo,
-            self._days_since_change(known, date, price),
-            self._policy.config.target_margin.get(category, _NAN),
-            strategy,
-            known.row,
-            group,
-            date.toordinal() - _UNIX,
-            self._holiday_on(date) if request.is_holiday is None else request.is_holiday,
-            deliveries[(len(deliveries) - 1) // 2],
-            reasons,
-            usual.units if known.units is None else known.units,
-            1 - cost / list_price if reasons & _ASSUMED else usual.margin,
-            cost_sd,
-            known.anchor_price,
-            known.seen_low,
-            known.seen_high,
-            deliveries if deliveries[0] < deliveries[-1] else (),
+        cost_assumed = reasons & _ASSUMED > 0
+        return ResolvedRequest(
+            current_price=price or self._policy.candidate_grid.grid.default(list_price),
+            current_known=price is not None,
+            list_price=list_price,
+            unit_cost=cost,
+            cost_sd=self._config.data.margin_sd * list_price if cost_assumed else 0.0,
+            cost_assumed=cost_assumed,
+            comp_price=request.comp_price or _NAN,
+            stock=request.current_stock,
+            anchor_price=known.anchor_price,
+            seen_low=known.seen_low,
+            seen_high=known.seen_high,
+            is_promo=is_promo,
+            days_since_change=self._days_since_change(known, date, price),
+            target_margin=self._policy.config.target_margin.get(category),
+            strategy=strategy,
+            product=known.row,
+            category=group,
+            category_name=category,
+            date=date,
+            day=date.toordinal() - _UNIX,
+            is_holiday=self._holiday_on(date) if request.is_holiday is None else request.is_holiday,
+            periods=deliveries[(len(deliveries) - 1) // 2],
+            deliveries=deliveries if deliveries[0] < deliveries[-1] else (),
+            reasons=reasons,
+            level=usual.units if known.units is None else known.units,
+            margin=1 - cost / list_price if cost_assumed else usual.margin,
         )
 
-    def _columns(self, rows: Sequence[Row], dates: list[dt.date], categories: list[str]) -> Columns:
-        named = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
-        deliveries = named.pop("deliveries")
-        numbers = dict(zip(named, np.array(list(named.values()), dtype=np.float64), strict=True))
+    def _batch(self, resolved: Sequence[ResolvedRequest]) -> ResolvedBatch:
+        columns = dict(zip(ResolvedRequest._fields, zip(*resolved, strict=True), strict=True))
+        categories, dates, deliveries = (columns.pop(name) for name in _NO_NUMBERS)
+        numbers = dict(zip(columns, np.array(list(columns.values()), dtype=np.float64), strict=True))
         whole = {name: numbers[name].astype(np.int64) for name in _WHOLE}
-        periods = whole["periods"]
-        return Columns(
-            Circumstances(
-                current_price=numbers["current_price"],
-                current_known=numbers["current_known"] > 0,
-                list_price=numbers["list_price"],
-                unit_cost=numbers["unit_cost"],
-                cost_sd=numbers["cost_sd"],
-                cost_assumed=(whole["reasons"] & _ASSUMED) > 0,
-                comp_price=numbers["comp_price"],
-                stock=numbers["stock"],
-                anchor_price=numbers["anchor_price"],
-                seen_low=numbers["seen_low"],
-                seen_high=numbers["seen_high"],
-                is_promo=numbers["is_promo"] > 0,
-                days_since_change=numbers["days_since_change"],
-                target_margin=numbers["target_margin"] if self._policy.config.target_margin else None,
-                strategy=whole["strategy"],
-            ),
-            Offers(
-                product=whole["product"],
-                category=whole["category"],
-                date=whole["day"].view(_DAY),
-                list_price=numbers["list_price"],
-                comp_price=numbers["comp_price"],
-                is_promo=numbers["is_promo"],
-                is_holiday=numbers["is_holiday"],
-                periods=periods,
-                deliveries=_deliveries(deliveries, periods),
-            ),
-            numbers["level"],
-            numbers["margin"],
-            whole["reasons"],
-            dates,
-            categories,
+        flags = {name: numbers[name] > 0 for name in _FLAGS}
+        context = PricingContext(
+            current_price=numbers["current_price"],
+            current_known=flags["current_known"],
+            list_price=numbers["list_price"],
+            unit_cost=numbers["unit_cost"],
+            cost_sd=numbers["cost_sd"],
+            cost_assumed=flags["cost_assumed"],
+            comp_price=numbers["comp_price"],
+            stock=numbers["stock"],
+            anchor_price=numbers["anchor_price"],
+            seen_low=numbers["seen_low"],
+            seen_high=numbers["seen_high"],
+            is_promo=flags["is_promo"],
+            days_since_change=numbers["days_since_change"],
+            target_margin=numbers["target_margin"] if self._policy.config.target_margin else None,
+            strategy=whole["strategy"],
+        )
+        offers = Offers(
+            product=whole["product"],
+            category=whole["category"],
+            date=whole["day"].view(_DAY),
+            list_price=numbers["list_price"],
+            comp_price=numbers["comp_price"],
+            is_promo=numbers["is_promo"],
+            is_holiday=numbers["is_holiday"],
+            periods=whole["periods"],
+            deliveries=_deliveries(deliveries, whole["periods"]),
+        )
+        return ResolvedBatch(
+            context=context,
+            offers=offers,
+            level=numbers["level"],
+            margin=numbers["margin"],
+            reasons=whole["reasons"],
+            dates=list(dates),
+            categories=list(categories),
         )
 
-    def _days_since_change(self, known: Known, date: dt.date, price: float | None) -> float:
+    def _days_since_change(self, known: KnownProduct, date: dt.date, price: float | None) -> float:
         """Days since the price last changed; 0 for a change that the history does not show, which may be today's."""
         if price is None or known.price is None or self._state_date is None:
             return _INF
@@ -296,7 +265,7 @@ class Desk:
         end = day + self._step_days - 1
         return any(first <= end and day <= last for first, last in self._planned.get(product_id, ()))
 
-    def _periods(self, request: PriceRequest, known: Known, date: dt.date, days: int | None) -> tuple[int, ...]:
+    def _periods(self, request: PriceRequest, known: KnownProduct, date: dt.date, days: int | None) -> tuple[int, ...]:
         """Periods to look ahead: to the delivery named, as the strategy says, as history tells, or to the next review.
 
         Returns:
@@ -350,19 +319,19 @@ class Desk:
         return answer
 
 
-def _drawn(columns: Columns, draws: Sequence[Draw | None]) -> Columns:
-    """The columns with what price tests ask."""
+def _with_draws(batch: ResolvedBatch, draws: Sequence[Draw | None]) -> ResolvedBatch:
+    """The batch with what price tests ask."""
     base = np.array([draw.base if draw else _NAN for draw in draws])
     factor = np.array([draw.deviation if draw else _NAN for draw in draws])
-    return replace(columns, these=replace(columns.these, test_base=base, test_draw=factor), draws=draws)
+    return replace(batch, context=replace(batch.context, test_base=base, test_draw=factor), draws=draws)
 
 
 def _deliveries(given: Sequence[tuple[int, ...]], periods: Ints) -> Ints | None:
-    """(request, DELIVERIES) from what each row says; None where every one is certain."""
+    """(request, DELIVERIES) from what each request says; None where every one is certain."""
     if not any(given):
         return None
-    rows = [row or (int(certain),) * DELIVERIES for row, certain in zip(given, periods, strict=True)]
-    return np.array(rows, dtype=np.int64)
+    each = [values or (int(certain),) * DELIVERIES for values, certain in zip(given, periods, strict=True)]
+    return np.array(each, dtype=np.int64)
 
 
 def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:

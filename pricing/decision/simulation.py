@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pricing.arrays import Floats
 from pricing.data.units import in_steps
-from pricing.decision.choose import Ask
+from pricing.decision.choose import DemandAt
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales
 from pricing.errors import RequestError
@@ -96,7 +96,7 @@ def check_prices(prices: Sequence[float], *, list_price: float) -> None:
         raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
 
 
-def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float) -> list[Outcome]:
+def outcomes(tried: Sequence[Tried], demand_at: DemandAt, *, stock: float, unit_cost: float) -> list[Outcome]:
     """Computes the outcome of each price, in order.
 
     The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
@@ -104,12 +104,12 @@ def outcomes(tried: Sequence[Tried], ask: Ask, *, stock: float, unit_cost: float
 
     Args:
         tried: The prices.
-        ask: Demand of one request at prices (1, candidate), ascending.
+        demand_at: Demand of one request at prices (1, candidate), ascending.
         stock: Units on hand.
         unit_cost: Cost of a unit.
     """
     prices = np.unique([one.price for one in tried])
-    grid = ask(prices[None])
+    grid = demand_at(prices[None])
     unit = float(np.broadcast_to(grid.unit, 1)[0])  # the amount that the negative binomial counts as one
     mean = np.maximum(grid.until[0] / unit, 1e-9)  # (node, candidate)
     size = np.broadcast_to(grid.until_size[0], mean.shape)

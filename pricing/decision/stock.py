@@ -1,18 +1,24 @@
 """What sells when stock may run out: expected sales of a negative binomial demand, in closed form and NumPy only."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Floats
 from pricing.decision.confidence import normal_chance
-from pricing.demand.curve import DemandGrid
+from pricing.decision.context import Flag, Number, Whole
+from pricing.demand.curve import Curve, DemandGrid
 
 LARGEST_SIZE = 1e6  # beyond it a negative binomial is Poisson to six digits
 TABLE = 40  # means at which a request's expected sales are worked out before interpolating
 _POINTS = np.arange(TABLE)
 _LAST = np.nextafter(np.float32(TABLE - 1), np.float32(0))  # the furthest place from which there is a next point
 AMPLE = 6.0  # standard deviations above the mean at which stock sets no limit
+NOTHING = 1e-30  # expected sales, or worth of a unit, of which there is no log
+SHORT = 0.98  # expected sales below this fraction of expected demand mean that stock is short
+_LEAST_MEAN = 1e-12  # of demand, in what counts as one, that a table begins at
+_RANGE = 9.0  # log units of demand below the largest that a table covers
 
 
 def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
@@ -43,7 +49,11 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     mass *= q
     mass *= size + units
     above -= mass
-    return np.asarray(np.minimum(np.maximum(above, 0.0), np.minimum(mean, units)) * np.minimum(stock, 1.0))
+    np.maximum(above, 0.0, out=above)
+    np.minimum(above, mean, out=above)
+    np.minimum(above, units, out=above)
+    above *= np.minimum(stock, 1.0)
+    return above
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
@@ -63,22 +73,22 @@ def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats
     # Everything that depends on size and units alone comes from Python's own floats, or these many small arrays would
     # cost more than the large ones.
     pairs = zip(size.ravel().tolist(), units.ravel().tolist(), strict=True)
-    log_choose, of_q, alone, per, ratio, *share = np.array([_constants(*pair) for pair in pairs]).T.reshape(
-        9, *size.shape
-    )
+    constants = np.array([_constants(*pair) for pair in pairs]).T.reshape(9, *size.shape)
     total = size + mean
     chance = np.empty((2, *total.shape))  # q, p
     np.divide(mean, total, out=chance[0])
     np.divide(size, total, out=chance[1])
     q, p = chance
     logs = np.log(chance)
-    mass = units * logs[0]
-    mass += size * logs[1]
+    bent = _skew(constants[:2] / chance, constants[2:4] - logs)
+    log_choose, of_q, constant, per, ratio = constants[4:]
+    logs[0] *= units
+    logs[1] *= size
+    mass: Floats = logs[0]
+    mass += logs[1]
     mass += log_choose
     np.exp(mass, out=mass)
-    bent = _skew(np.array(share[:2]) / chance, np.array(share[2:]) - logs)
-    bent[0] *= p
-    bent[1] *= q
+    bent *= chance[::-1]
     spread = bent[0]
     spread += bent[1]
     spread += 1
@@ -88,7 +98,7 @@ def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats
     spread *= per
     np.sqrt(spread, out=spread)
     distance = of_q * q
-    distance += alone
+    distance += constant
     distance *= spread
     pq *= mass
     pq *= ratio
@@ -97,21 +107,53 @@ def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats
     return q, mass, above
 
 
-class Shelf:
-    """Expected sales over a grid of demand, until the next delivery and in the requested period.
+class Sales(Protocol):
+    """Expected sales at every candidate of a batch, or of a single request (then without the axis of requests)."""
+
+    @property
+    def weight(self) -> Floats:
+        """(node,) probabilities of the nodes."""
+        ...
+
+    @property
+    def stock(self) -> Number:
+        """(request,) units on hand; 0 counts as what it will be once there is some: no limit."""
+        ...
+
+    def logs(self) -> Floats:
+        """(request, node, candidate) log of the expected sales until the next delivery; the caller's own to modify."""
+        ...
+
+    def first(self, column: Whole) -> Number:
+        """(request,) expected sales in the requested period at one candidate a request."""
+        ...
+
+    def runs_out(self, column: Whole) -> Flag:
+        """(request,) whether stock is expected to cut sales short at one candidate a request."""
+        ...
+
+
+class BatchSales:
+    """Expected sales of a batch over a grid of demand, until the next delivery and in the requested period.
 
     Exact means are worked out at a few points a request, evenly spaced in log mean, and the share of demand that is
     served is interpolated between them. Requests whose stock is ample cost nothing.
+
+    Attributes:
+        until: (request, node, candidate) expected sales until the next delivery.
+        weight: (node,) probabilities of the nodes.
+        stock: (request,) as given.
     """
 
     def __init__(self, grid: DemandGrid, stock: Floats) -> None:
-        """Lays the grid's demand beside `stock` (request,), units on hand; NaN sets no limit."""
+        """Limits the grid's demand by `stock` (request,), units on hand; 0 and NaN set no limit."""
+        self.stock = stock
         until, first, size = grid.until, grid.first, grid.until_size
         unit = np.broadcast_to(grid.unit, stock.shape)  # chance counts in what counts as one
-        stock = stock / unit
+        stock = np.where(stock > 0, stock, np.inf) / unit
         most = until[:, :, 0].max(axis=1) / unit
         self._short = np.flatnonzero(stock < most + AMPLE * np.sqrt(most + most * most / size))
-        self._first = first
+        self._first, self._demand, self.weight = first, until, grid.weight
         self.until: Floats = until
         if not len(self._short):
             return
@@ -119,8 +161,8 @@ class Shelf:
         rows = slice(None) if everything else self._short
         most_first, least_first = first[:, :, 0].max(axis=1), first[:, :, -1].min(axis=1)
         ends = np.array([[until[:, :, 0].max(axis=1), most_first], [until[:, :, -1].min(axis=1), least_first]])
-        ends = np.log(np.maximum(ends[:, :, rows] / unit[rows], 1e-12))
-        top, bottom = ends[0], np.minimum(np.maximum(ends[1], ends[0] - 9.0), ends[0] - 0.01)  # (2, request)
+        ends = np.log(np.maximum(ends[:, :, rows] / unit[rows], _LEAST_MEAN))
+        top, bottom = ends[0], np.minimum(np.maximum(ends[1], ends[0] - _RANGE), ends[0] - 0.01)  # (2, request)
         step = (top - bottom) / (TABLE - 1)
         means = np.exp(bottom[..., None] + step[..., None] * _POINTS)  # (2, request, point)
         sizes = np.minimum(np.array([size[rows], grid.first_size[rows]]), LARGEST_SIZE)[..., None]
@@ -143,12 +185,22 @@ class Shelf:
             self.until = until.copy()
             self.until[self._short] = served
 
-    def first(self, rows: Ints, column: Ints) -> Floats:
-        """(request, node) expected sales in the requested period at one candidate a request; `rows` are all rows."""
-        demand = self._first[rows, :, column]
+    def logs(self) -> Floats:
+        """See Sales."""
+        return np.asarray(np.log(np.maximum(self.until, NOTHING)))
+
+    def first(self, column: Whole) -> Number:
+        """See Sales."""
+        demand = self._first[np.arange(len(self._first)), :, column]  # (request, node)
         if len(self._short):
             demand[self._short] *= self._served(1, demand[self._short])
-        return demand
+        return demand @ self.weight
+
+    def runs_out(self, column: Whole) -> Flag:
+        """See Sales."""
+        rows = np.arange(len(self.until))
+        sold, wanted = self.until[rows, :, column] @ self.weight, self._demand[rows, :, column] @ self.weight
+        return sold < SHORT * wanted
 
     def _served(self, kind: int, mean: Floats) -> Floats:
         """The share of demand that is served; the first axis of `mean` runs over the requests that are short."""
@@ -168,6 +220,104 @@ class Shelf:
         return share
 
 
+class SalesByStock:
+    """Demand of a single request at its candidates, from which the expected sales of any stock follow.
+
+    All that does not depend on the stock is worked out once, since a product is asked for again when its stock has
+    changed.
+
+    Attributes:
+        curve: The demand.
+        weight: (node,) probabilities of the nodes.
+        largest: Log of the units expected until the next delivery at the lowest price, by the most hopeful node.
+        enough: Units of stock from which on it sets no limit.
+    """
+
+    def __init__(self, curve: Curve, weight: Floats) -> None:
+        self.curve, self.weight = curve, weight
+        self._shift = math.log(curve.unit)  # chance counts in what counts as one
+        self.largest = max(curve.until[:, 0].tolist())
+        most = math.exp(self.largest - self._shift)
+        self.enough = curve.unit * (most + AMPLE * math.sqrt(most + most * most / curve.until_size))
+        self._table: tuple[Floats, Floats, Floats] | None = None
+
+    def within(self, stock: float) -> "SingleSales":
+        """Expected sales with `stock` units on hand."""
+        if stock <= 0 or not stock < self.enough:
+            return SingleSales(self, stock)
+        logs, means, sizes = self._table = self._table or self._points()
+        units = stock / self.curve.unit
+        shares = expected_sales(means, size=sizes, stock=np.array([[units], [units]]))
+        shares /= means
+        return SingleSales(self, stock, logs=logs, shares=shares)
+
+    def _points(self) -> tuple[Floats, Floats, Floats]:
+        """(2, point) log means, means in what counts as one, and (2, 1) sizes: until the delivery, in the period."""
+        curve, shift = self.curve, self._shift
+        until = _table_ends(self.largest - shift, min(curve.until[:, -1].tolist()) - shift)
+        first = _table_ends(max(curve.first[:, 0].tolist()) - shift, min(curve.first[:, -1].tolist()) - shift)
+        bottoms, steps = np.array([until, first]).T[:, :, None]  # (2, 1) each
+        logs = bottoms + steps * _POINTS
+        sizes = np.array([[min(curve.until_size, LARGEST_SIZE)], [min(curve.first_size, LARGEST_SIZE)]])
+        return logs + shift, np.exp(logs), sizes
+
+
+class SingleSales:
+    """Expected sales of a single request: as `BatchSales`, over the logs of demand.
+
+    Attributes:
+        weight: (node,) probabilities of the nodes.
+        stock: Units on hand.
+        ample: Whether they set no limit.
+    """
+
+    def __init__(
+        self, demand: SalesByStock, stock: float, *, logs: Floats | None = None, shares: Floats | None = None
+    ) -> None:
+        """The sales of a demand with ample stock, or with the `shares` of it that are served at some `logs` of demand.
+
+        Args:
+            demand: The demand.
+            stock: Units on hand.
+            logs: (2, point) of demand until the delivery, and in the requested period.
+            shares: (2, point) likewise.
+        """
+        self._curve, self.weight, self.stock = demand.curve, demand.weight, stock
+        self._shares: Floats | None = None
+        self.ample = shares is None
+        if logs is not None and shares is not None:
+            self._shares = np.interp(demand.curve.until, logs[0], shares[0])
+            self._first = logs[1], shares[1]
+
+    def logs(self) -> Floats:
+        """See Sales."""
+        if self._shares is None:
+            return self._curve.until.astype(np.float64)
+        return np.asarray(np.log(np.maximum(self._shares, NOTHING)) + self._curve.until)
+
+    def first(self, column: Whole) -> Number:
+        """See Sales."""
+        logs = self._curve.first[:, column]
+        demand = np.exp(logs).astype(np.float64)
+        if self._shares is not None:
+            demand *= np.interp(logs, *self._first)
+        return float(demand @ self.weight)
+
+    def runs_out(self, column: Whole) -> Flag:
+        """See Sales."""
+        if self._shares is None:
+            return False
+        demand = np.exp(self._curve.until[:, column]).astype(np.float64)
+        return bool((demand * self._shares[:, column]) @ self.weight < SHORT * (demand @ self.weight))
+
+
+def _table_ends(top: float, bottom: float) -> tuple[float, float]:
+    """Lowest point and step of a table between two log means; as in `BatchSales`."""
+    top = max(top, math.log(_LEAST_MEAN))
+    bottom = min(max(bottom, math.log(_LEAST_MEAN), top - _RANGE), top - 0.01)
+    return bottom, (top - bottom) / (TABLE - 1)
+
+
 def _skew(ratio: Floats, logs: Floats) -> Floats:
     """Peizer and Pratt's g(x) = (1 − x² + 2x log x) / (1 − x)², from x and log x; changes both."""
     logs *= 2
@@ -185,22 +335,22 @@ def _constants(size: float, units: float) -> tuple[float, ...]:
     """What `_mass_and_tail` needs of one size and stock: NumPy has no log Γ, and single numbers are Python's strength.
 
     Returns:
-        log Γ(size + units + 1) − log Γ(size + 1) − log Γ(units + 1); the coefficient of q and the constant of Peizer
-        and Pratt's distance; the inverse of what its spread is divided by; the ratio of A to its neighbour; and the
-        two ratios that their g is taken of, times q and p, with their logarithms.
+        The two ratios that Peizer and Pratt's g is taken of, times q and p; their logarithms; log Γ(size + units + 1) −
+        log Γ(size + 1) − log Γ(units + 1); the coefficient of q and the constant of their distance; the inverse of what
+        its spread is divided by; and the ratio of A to its neighbour.
     """
     shifted = size + 2
     trials = shifted + units
     of_p = -0.02 / (units + 1) - 0.02 / (trials + 1)
     at_q, at_p = (units + 0.5) / trials, (shifted - 0.5) / trials
     return (
+        at_q,
+        at_p,
+        math.log(at_q),
+        math.log(at_p),
         math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1),
         trials + 1 / 3 + 0.02 / shifted - of_p,
         of_p + 0.01 / (trials + 1) - 2 / 3 - units,
         1 / (trials + 1 / 6),
         (size + units + 1) / (size + 1),
-        at_q,
-        at_p,
-        math.log(at_q),
-        math.log(at_p),
     )

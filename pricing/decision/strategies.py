@@ -1,15 +1,21 @@
-"""The objectives of pricing: one class for each kind of strategy."""
+"""The objectives of pricing: one class for each kind of strategy, and the policy that names them."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.decision.context import Circumstances
+from pricing.config_models import DecisionConfig
+from pricing.decision.confidence import deviation_at, shortfall
+from pricing.decision.context import Context, Flag, PricingContext, Whole
+from pricing.decision.price_grid import CandidateGrid, CandidatePrices
 from pricing.decision.reasons import BIT
+from pricing.decision.stock import NOTHING
 from pricing.errors import ConfigError, nearest
+
+COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +41,28 @@ class Strategy(ABC):
 
     Attributes:
         kind: Its name in the configuration.
+        needs_elasticity: Whether the direction of a price change depends on the elasticity.
+        only_units: Whether nothing but the units sold is worth anything. Only then is a single request decided without
+            a batch.
         days: Days it looks ahead where no delivery is given; None uses the deliveries learnt from history.
     """
 
     kind: ClassVar[str]
+    needs_elasticity: ClassVar[bool] = True
+    only_units: ClassVar[bool] = True
     days: int | None = None
 
     @abstractmethod
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """The objective at each of `prices` (request, candidate)."""
 
-    def anchor(self, these: Circumstances) -> Floats:
+    def anchor(self, context: PricingContext) -> Floats:
         """(request,) a price that must be among the candidates; NaN for none."""
-        return np.full(len(these), np.nan)
+        return np.full(len(context), np.nan)
 
-    needs_elasticity: ClassVar[bool] = True
-
-    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+    def rests_on_elasticity(self, context: PricingContext) -> Bools:
         """(request,) whether the direction of a price change depends on the elasticity."""
-        return np.full(len(these), self.needs_elasticity)
-
-    @property
-    def kept(self) -> float | None:
-        """Value of an unsold unit, fraction of its cost, where a sold one is worth its price less that; else None."""
-        return None
+        return np.full(len(context), self.needs_elasticity)
 
 
 @dataclass(frozen=True)
@@ -72,18 +76,14 @@ class Margin(Strategy):
     kind: ClassVar[str] = "margin"
     kept_value: float = 1.0
 
-    @property
-    def kept(self) -> float | None:
-        """See Strategy; holds where there is no target margin."""
-        return self.kept_value
-
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
-        per_unit = prices - self.kept_value * these.unit_cost[:, None]
-        targets = these.target_margin
-        if targets is None:
+        column = context.operations.column
+        cost = column(context.unit_cost)
+        per_unit = prices - self.kept_value * cost
+        if context.target_margin is None:
             return Worth(per_unit, kept=self.kept_value)
-        gap = 1 - these.unit_cost[:, None] / prices - targets[:, None]
+        gap = 1 - cost / prices - column(context.target_margin)
         penalty = np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices)
         return Worth(per_unit - penalty, kept=self.kept_value)
 
@@ -94,12 +94,7 @@ class Revenue(Strategy):
 
     kind: ClassVar[str] = "revenue"
 
-    @property
-    def kept(self) -> float | None:
-        """See Strategy."""
-        return 0.0
-
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
         return Worth(prices.copy())
 
@@ -113,14 +108,10 @@ class Clearance(Strategy):
     days: int | None = 14
     kept_value: float = 0.3
 
-    @property
-    def kept(self) -> float | None:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
-        return self.kept_value
-
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
-        """See Strategy."""
-        return Worth(prices - self.kept_value * these.unit_cost[:, None], kept=self.kept_value)
+        cost = context.operations.column(context.unit_cost)
+        return Worth(prices - self.kept_value * cost, kept=self.kept_value)
 
 
 @dataclass(frozen=True)
@@ -128,27 +119,29 @@ class Match(Strategy):
     """As near as the guardrails allow to a ratio of the competitor's price; profit where that price is not known."""
 
     kind: ClassVar[str] = "match"
+    only_units: ClassVar[bool] = False  # the price itself is to be near the competitor's
     ratio: float = 1.0
 
-    def worth(self, these: Circumstances, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
         """See Strategy."""
-        known = np.isfinite(these.comp_price)
-        target = np.where(known, these.comp_price * self.ratio, these.list_price)[:, None]
-        profit = prices - these.unit_cost[:, None]
+        column = context.operations.column
+        known = np.isfinite(context.comp_price)
+        target = column(np.where(known, context.comp_price * self.ratio, context.list_price))
+        profit = prices - column(context.unit_cost)
         return Worth(
-            np.where(known[:, None], 0.0, profit),
-            np.where(known[:, None], -np.abs(np.log(prices / target)), 0.0),
+            np.where(column(known), 0.0, profit),
+            np.where(column(known), -np.abs(np.log(prices / target)), 0.0),
             np.where(known, 0, BIT["no_comp_price"]),
             np.where(known, 0.0, 1.0),
         )
 
-    def rests_on_elasticity(self, these: Circumstances) -> Bools:
+    def rests_on_elasticity(self, context: PricingContext) -> Bools:
         """See Strategy."""
-        return np.isnan(these.comp_price)
+        return np.isnan(context.comp_price)
 
-    def anchor(self, these: Circumstances) -> Floats:
+    def anchor(self, context: PricingContext) -> Floats:
         """See Strategy."""
-        return these.comp_price * self.ratio
+        return context.comp_price * self.ratio
 
 
 KINDS: dict[str, type[Strategy]] = {kind.kind: kind for kind in (Margin, Revenue, Clearance, Match)}
@@ -161,6 +154,122 @@ def make_strategies(configured: dict[str, dict[str, Any]]) -> dict[str, Strategy
         ConfigError: A kind or a parameter is unknown (the nearest known one is named), or is no positive number.
     """
     return {name: _make(name, dict(parameters)) for name, parameters in configured.items()}
+
+
+class Policy:
+    """A decision configuration made ready: its strategies and its grid of candidate prices. Made once for a version."""
+
+    def __init__(self, config: DecisionConfig) -> None:
+        """Prepares `config`.
+
+        Raises:
+            ConfigError: A strategy's kind or parameter is unknown.
+        """
+        self.config = config
+        self.strategies = make_strategies(config.strategies)
+        self.names = tuple(self.strategies)
+        self.number = {name: place for place, name in enumerate(self.names)}
+        self.candidate_grid = CandidateGrid(config)
+        self.range_deviation = deviation_at(config.range_level)
+        self.caution = shortfall(config.cvar_level)
+        self.change_costs = float(np.log1p(config.menu_cost))
+        self.days = tuple(strategy.days for strategy in self.strategies.values())
+        self._kinds: tuple[Strategy, ...] = tuple(self.strategies.values())
+        self._anchored = [n for n, kind in enumerate(self._kinds) if type(kind).anchor is not Strategy.anchor]
+
+    def anchor(self, context: PricingContext) -> Floats | None:
+        """(request,) the price that a strategy wants to see among the candidates; None where no one wants any."""
+        anchors: Floats | None = None
+        for number in self._anchored:
+            if number in context.strategy:
+                rest = np.nan if anchors is None else anchors
+                anchors = np.where(context.strategy == number, self._kinds[number].anchor(context), rest)
+        return anchors
+
+    def rests_on_elasticity(self, context: PricingContext) -> Bools:
+        """(request,) whether the direction of a move depends on how demand answers to price."""
+        rests = np.empty(len(context), dtype=np.bool_)
+        for number in np.unique(context.strategy):
+            rows = context.strategy == number
+            rests[rows] = self._kinds[number].rests_on_elasticity(context.take(np.flatnonzero(rows)))
+        return rests
+
+    def worth(self, context: PricingContext, prices: Floats) -> Worth:
+        """What each candidate (request, candidate) is worth under each request's own strategy."""
+        weight = self.config.target_weight
+        first = self._kinds[int(context.strategy[0])]
+        if len(context) == 1 or (context.strategy == context.strategy[0]).all():
+            return first.worth(context, prices, target_weight=weight)
+        per_unit, fixed = np.empty_like(prices), np.empty_like(prices)
+        kept = np.empty(len(prices))
+        reasons = np.empty(len(prices), dtype=np.int64)
+        for number in np.unique(context.strategy):
+            rows = np.flatnonzero(context.strategy == number)
+            part = self._kinds[number].worth(context.take(rows), prices[rows], target_weight=weight)
+            per_unit[rows], fixed[rows], reasons[rows] = part.per_unit, part.fixed, part.reasons
+            kept[rows] = part.kept
+        return Worth(per_unit, fixed, reasons, kept)
+
+
+class Objective(NamedTuple):
+    """What a candidate is judged by, apart from demand and stock.
+
+    Attributes:
+        fixed: (request, candidate) worth of the price itself, and of a unit sold; None where only units sold count.
+        reasons: (request,) reason bits of the strategy.
+        home: (request,) column of the price nearest to list price, which the others are held against.
+        worst: One or two of (request, candidate), half the log of a unit's worth over that at `home`: where the cost is
+            assumed, at the ends of where it may lie.
+        likely: The same, a standard deviation to either side.
+        rests_on_elasticity: (request,) whether the direction of a move depends on how demand answers to price.
+    """
+
+    fixed: tuple[Floats, Floats] | None
+    reasons: Whole
+    home: Whole
+    worst: tuple[Floats, ...]
+    likely: tuple[Floats, ...]
+    rests_on_elasticity: Flag
+
+
+def objective_of(
+    context: Context, candidates: CandidatePrices, worth: Worth, *, rests_on_elasticity: Flag
+) -> Objective:
+    """Holds the worth of every candidate against that of the price nearest to list price.
+
+    Args:
+        context: What each request is priced under.
+        candidates: Its candidates.
+        worth: Of each candidate.
+        rests_on_elasticity: As in `Objective`.
+    """
+    operations = context.operations
+    column, prices = operations.column, candidates.prices
+    home = operations.argmin(np.abs(np.log(prices / column(context.list_price))))
+
+    def half_logs(per_unit: Floats) -> Floats:
+        half = np.log(np.maximum(per_unit, NOTHING))
+        half -= column(operations.at(half, home))
+        half *= 0.5
+        return half
+
+    worst: tuple[Floats, ...]
+    if operations.any(context.cost_sd):
+        doubt = column(worth.kept * context.cost_sd)
+        worst, likely = (
+            tuple(half_logs(worth.per_unit - side * width * doubt) for side in (1.0, -1.0))
+            for width in (COST_WIDTH, 1.0)
+        )
+    else:
+        worst = likely = (half_logs(worth.per_unit),)
+    return Objective(
+        fixed=None if isinstance(worth.fixed, float) else (worth.fixed, worth.per_unit),
+        reasons=worth.reasons,
+        home=home,
+        worst=worst,
+        likely=likely,
+        rests_on_elasticity=rests_on_elasticity,
+    )
 
 
 def _make(name: str, parameters: dict[str, Any]) -> Strategy:

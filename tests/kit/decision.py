@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from pricing.config import Config, load_config, parse_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
-from pricing.decision.context import Circumstances
+from pricing.decision.context import PricingContext, ResolvedRequest
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, OWN_HISTORY
@@ -97,7 +98,7 @@ def facts(**columns: Any) -> ProductFacts:
     return ProductFacts(**(values | columns))
 
 
-def circumstances(**columns: Any) -> Circumstances:
+def pricing_context(**columns: Any) -> PricingContext:
     """One request or several: list price 10, cost 6, current price 10, ample stock; some columns replaced."""
     length = max((len(np.atleast_1d(column)) for column in columns.values()), default=1)
     values: dict[str, Any] = {
@@ -118,4 +119,17 @@ def circumstances(**columns: Any) -> Circumstances:
     }
     filled = {name: np.full(length, column) for name, column in (values | columns).items() if name != "target_margin"}
     target = columns.get("target_margin")
-    return Circumstances(**filled, target_margin=None if target is None else np.full(length, target))
+    return PricingContext(**filled, target_margin=None if target is None else np.full(length, target))
+
+
+def resolved_request(context: PricingContext, row: int = 0) -> ResolvedRequest:
+    """One request of a batch as a single one, about a product that the model knows on a day of no matter."""
+    named = {field.name: getattr(context, field.name) for field in fields(context)}
+    named |= {"target_margin": None, "product": np.array([0]), "category": np.array([0]), "category_name": ""}
+    values = {
+        name: column[row % len(column)].item() if isinstance(column, np.ndarray) else column
+        for name, column in named.items()
+        if name not in {"keep", "test_base", "test_draw"}
+    }
+    rest = {"day": 20_000, "is_holiday": False, "periods": 7, "deliveries": (), "reasons": 0}
+    return ResolvedRequest(**values, **rest, date=TODAY, level=1.0, margin=0.4)

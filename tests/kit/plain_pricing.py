@@ -7,7 +7,7 @@ import numpy as np
 
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
-from pricing.decision.context import Circumstances
+from pricing.decision.context import PricingContext
 from pricing.demand import forecast, forward
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import Reader
@@ -116,21 +116,21 @@ def _normal(z: float) -> float:
     return 1 / (1 + math.exp(-z * (1.59543566 + z * z * (7.35965074e-02 - 6.31612787e-04 * z * z))))
 
 
-def plain_worth(these: Circumstances, grid: DemandGrid, prices: np.ndarray, *, row: int, level: float) -> np.ndarray:
+def plain_worth(context: PricingContext, grid: DemandGrid, prices: np.ndarray, *, row: int, level: float) -> np.ndarray:
     """(candidate,) the objective of each price under the strategy margin, unsold units worth their cost.
 
     The expected shortfall at `level` of half the log of its profit over that of the price nearest list, taken as
     normal; the worse one of two equally likely costs.
     """
-    stock = float(these.stock[row])
+    stock = float(context.stock[row])
     sold = grid.until[row].astype(np.float64)
     if stock > 0:
         sold = plain_sales(sold, size=float(grid.until_size[row]), stock=stock)
-    home = int(np.abs(np.log(prices / these.list_price[row])).argmin())
+    home = int(np.abs(np.log(prices / context.list_price[row])).argmin())
     z = NormalDist().inv_cdf(level)
     worst = []
     for sign in (-1, 1):  # two standard deviations to either side
-        profit = np.maximum(prices - these.unit_cost[row] + sign * 2 * these.cost_sd[row], 1e-30) * sold
+        profit = np.maximum(prices - context.unit_cost[row] + sign * 2 * context.cost_sd[row], 1e-30) * sold
         gain = 0.5 * np.log(profit / profit[:, home : home + 1])
         mean = grid.weight @ gain
         sd = np.sqrt(np.maximum(grid.weight @ gain**2 - mean**2, 0))

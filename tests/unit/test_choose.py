@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pricing.config import Config
-from pricing.decision.choose import Choices, Policy, choose
-from pricing.decision.context import Circumstances
+from pricing.decision.choose import Choices, choose
+from pricing.decision.context import PricingContext
 from pricing.decision.reasons import codes
+from pricing.decision.strategies import Policy
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
-from tests.kit.decision import circumstances, config
+from tests.kit.decision import config, pricing_context
 
 NEXT_DELIVERY = 7
 
@@ -31,29 +32,29 @@ def demand(
     nodes = np.atleast_1d(np.asarray(elasticity, dtype=float))
     shares = np.full(len(nodes), 1 / len(nodes)) if weight is None else np.array(weight)
 
-    def ask(prices: np.ndarray) -> DemandGrid:
+    def demand_at(prices: np.ndarray) -> DemandGrid:
         first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
         sizes = np.full(len(prices), size)
         return DemandGrid(
             first, first * NEXT_DELIVERY, sizes, sizes, shares, np.zeros(len(prices), int), np.full(len(prices), grade)
         )
 
-    return ask
+    return demand_at
 
 
-def decide(these: Circumstances, ask: Any, settings: Config | None = None) -> Choices:
-    return choose(these, ask, Policy((settings or FREE).decision))
+def decide(context: PricingContext, demand_at: Any, settings: Config | None = None) -> Choices:
+    return choose(context, demand_at, Policy((settings or FREE).decision))
 
 
 FREE = config(
     menu_cost=0.0, candidates=256, confidence_threshold=0.0, guardrails={"band": [0.3, 5.0]}
 )  # room to find the optimum in
-STEP = float(np.log(5.0 / 0.3) / 253)  # the lattice's own, log units
+STEP = float(np.log(5.0 / 0.3) / 253)  # the candidates' own, log units
 
 
 @pytest.mark.parametrize("elasticity", [1.5, 2.0, 2.5, 4.0])
 def test_with_ample_stock_the_price_is_lerners(elasticity: float) -> None:
-    chosen = decide(circumstances(), demand(elasticity))
+    chosen = decide(pricing_context(), demand(elasticity))
 
     assert np.log(chosen.price[0] / (6.0 * elasticity / (elasticity - 1))) == pytest.approx(0, abs=0.6 * STEP + 1e-3)
 
@@ -62,12 +63,12 @@ def test_with_ample_stock_the_price_is_lerners(elasticity: float) -> None:
 def test_revenue_of_elastic_demand_is_highest_at_the_lowest_allowed_price(elasticity: float) -> None:
     settings = config(strategy="revenue", strategies={"revenue": {"kind": "revenue"}})
 
-    assert decide(circumstances(), demand(elasticity), settings).price[0] == 7.0
+    assert decide(pricing_context(), demand(elasticity), settings).price[0] == 7.0
 
 
 @pytest.mark.parametrize(("stock", "level", "size"), [(5, 3.0, 2.0), (20, 4.0, 5.0), (40, 10.0, 0.8), (100, 9.0, 20.0)])
 def test_run_out_pricing_agrees_with_brute_force_over_every_count(stock: int, level: float, size: float) -> None:
-    chosen = decide(circumstances(stock=float(stock)), demand(2.5, level=level, size=size))
+    chosen = decide(pricing_context(stock=float(stock)), demand(2.5, level=level, size=size))
 
     counts = np.arange(20_000)
     prices = chosen.candidates.prices[0]
@@ -84,7 +85,7 @@ def test_run_out_pricing_agrees_with_brute_force_over_every_count(stock: int, le
 def test_lower_stock_never_lowers_the_price(stock: float) -> None:
     less = np.arange(1.0, min(stock, 60.0) + 1)
 
-    ample, short = decide(circumstances(stock=stock), demand(2.5)), decide(circumstances(stock=less), demand(2.5))
+    ample, short = decide(pricing_context(stock=stock), demand(2.5)), decide(pricing_context(stock=less), demand(2.5))
 
     assert (np.log(short.price / ample.price) >= -1.01 * STEP).all()
 
@@ -96,9 +97,9 @@ def test_lower_stock_never_lowers_the_price(stock: float) -> None:
     current=st.floats(2.0, 60.0),
 )
 def test_a_higher_cost_never_lowers_the_price(cost: float, rise: float, elasticity: float, current: float) -> None:
-    these = circumstances(unit_cost=np.array([cost, cost * rise]), current_price=round(current, 2))
+    context = pricing_context(unit_cost=np.array([cost, cost * rise]), current_price=round(current, 2))
 
-    before, after = decide(these, demand(elasticity)).price
+    before, after = decide(context, demand(elasticity)).price
 
     assert after >= before - 1e-9
 
@@ -107,9 +108,9 @@ def test_a_worth_of_kept_units_below_cost_lowers_the_price_and_more_stock_lowers
     settings = config(
         menu_cost=0.0, strategies={"margin": {"kind": "margin"}, "clearance": {"kind": "clearance", "kept_value": 0.1}}
     )
-    these = circumstances(strategy=np.array([0, 1, 1]), stock=np.array([60.0, 60.0, 400.0]), unit_cost=8.0)
+    context = pricing_context(strategy=np.array([0, 1, 1]), stock=np.array([60.0, 60.0, 400.0]), unit_cost=8.0)
 
-    margin, some, much = decide(these, demand(2.0), settings).price
+    margin, some, much = decide(context, demand(2.0), settings).price
 
     assert margin >= some > much >= 8.0
 
@@ -118,7 +119,7 @@ def test_doubt_about_the_elasticity_raises_no_price_and_shrinks_every_move() -> 
     nodes = 2.5 + np.array([-1.0, -0.3, 0.3, 1.0])
     for cost in (4.0, 8.0):  # the best price lies below list price, and above
         prices = [
-            decide(circumstances(unit_cost=cost), demand(list(2.5 + doubt * (nodes - 2.5)))).price[0]
+            decide(pricing_context(unit_cost=cost), demand(list(2.5 + doubt * (nodes - 2.5)))).price[0]
             for doubt in (0.0, 0.5, 1.0)
         ]
 
@@ -131,7 +132,7 @@ def test_the_price_maximises_the_mean_of_the_worst_part_of_what_it_may_gain(cost
     nodes = np.array([1.5, 2.2, 2.8, 3.9])
     settings = FREE.model_copy(update={"decision": FREE.decision.model_copy(update={"cvar_level": level})})
 
-    chosen = decide(circumstances(unit_cost=cost), demand(list(nodes)), settings)
+    chosen = decide(pricing_context(unit_cost=cost), demand(list(nodes)), settings)
 
     prices = chosen.candidates.prices[0]
     gain = 0.5 * np.log(np.maximum(prices - cost, 1e-9) / (10.0 - cost) * (prices / 10.0) ** -nodes[:, None])
@@ -143,7 +144,7 @@ def test_the_price_maximises_the_mean_of_the_worst_part_of_what_it_may_gain(cost
 @pytest.mark.parametrize("elasticity", [1.5, 2.5, 4.0])
 @pytest.mark.parametrize("margin", np.linspace(-0.2, 0.2, 9))
 def test_with_an_assumed_cost_no_true_cost_in_doubt_loses_against_list_price(elasticity: float, margin: float) -> None:
-    chosen = decide(circumstances(unit_cost=6.5, cost_sd=1.0), demand(elasticity))
+    chosen = decide(pricing_context(unit_cost=6.5, cost_sd=1.0), demand(elasticity))
 
     price, true_cost = chosen.price[0], 10.0 * (1 - 0.35 - margin)
     assert (price - true_cost) * (price / 10.0) ** -elasticity >= (10.0 - true_cost) * (1 - 1e-9)
@@ -153,9 +154,9 @@ def test_with_an_assumed_cost_no_true_cost_in_doubt_loses_against_list_price(ela
 @given(current=st.floats(7.8, 14.0), nodes=st.lists(st.floats(0.3, 6.0), min_size=1, max_size=4))
 def test_where_nothing_tells_the_elasticity_the_price_stays(kind: str, current: float, nodes: list[float]) -> None:
     settings = config(strategy="s", strategies={"s": {"kind": kind}}, guardrails={"max_move": 0.1})
-    these = circumstances(current_price=round(current, 2))
+    context = pricing_context(current_price=round(current, 2))
 
-    chosen = decide(these, demand(nodes, grade=PRIOR_ONLY), settings)
+    chosen = decide(context, demand(nodes, grade=PRIOR_ONLY), settings)
 
     kept = min(round(current, 2), 10.0)  # above list price only a shortage can have brought it
     assert chosen.price[0] == pytest.approx(max(kept, round(current, 2) * 0.9), abs=0.011)
@@ -164,18 +165,18 @@ def test_where_nothing_tells_the_elasticity_the_price_stays(kind: str, current: 
 
 
 def test_where_nothing_tells_the_elasticity_the_price_still_rises_when_stock_runs_out() -> None:
-    these = circumstances(stock=np.array([20.0, 1e6]))
+    context = pricing_context(stock=np.array([20.0, 1e6]))
 
-    short, ample = decide(these, demand([1.5, 2.5, 3.5], grade=PRIOR_ONLY), config()).price
+    short, ample = decide(context, demand([1.5, 2.5, 3.5], grade=PRIOR_ONLY), config()).price
 
     assert short > ample == 10.0
 
 
 def test_clearing_stock_and_matching_a_competitor_need_no_elasticity() -> None:
     settings = config(strategies={"clearance": {"kind": "clearance"}, "match": {"kind": "match"}}, strategy="match")
-    these = circumstances(strategy=np.array([0, 1, 1]), comp_price=np.array([9.0, 9.0, np.nan]), stock=500.0)
+    context = pricing_context(strategy=np.array([0, 1, 1]), comp_price=np.array([9.0, 9.0, np.nan]), stock=500.0)
 
-    clearance, match, blind = decide(these, demand(2.5, grade=PRIOR_ONLY), settings).price
+    clearance, match, blind = decide(context, demand(2.5, grade=PRIOR_ONLY), settings).price
 
     assert clearance < 10.0
     assert match == 9.0
@@ -183,9 +184,9 @@ def test_clearing_stock_and_matching_a_competitor_need_no_elasticity() -> None:
 
 
 def test_a_price_that_nobody_ever_charged_is_said_and_limited() -> None:
-    these = circumstances(unit_cost=8.0, seen_low=9.0, seen_high=10.5)
+    context = pricing_context(unit_cost=8.0, seen_low=9.0, seen_high=10.5)
 
-    free, near = (decide(these, demand(2.5), config(guardrails={"seen": seen})) for seen in (None, 0.1))
+    free, near = (decide(context, demand(2.5), config(guardrails={"seen": seen})) for seen in (None, 0.1))
 
     assert free.price[0] > near.price[0] == pytest.approx(11.55)
     assert "at_seen" in codes(int(near.reasons[0]))
@@ -195,11 +196,11 @@ def test_a_price_that_nobody_ever_charged_is_said_and_limited() -> None:
 @pytest.mark.parametrize("doubt", [0.0, 0.1])
 def test_with_an_assumed_cost_no_price_lies_below_what_was_ever_charged(doubt: float) -> None:
     assumed_too = np.array([False, True])
-    these = circumstances(
+    context = pricing_context(
         unit_cost=4.0, cost_sd=doubt * assumed_too, cost_assumed=assumed_too, seen_low=9.5, seen_high=12.0
     )
 
-    known, assumed = decide(these, demand(4.0), config(guardrails={"seen": 0.1})).price
+    known, assumed = decide(context, demand(4.0), config(guardrails={"seen": 0.1})).price
 
     assert known == pytest.approx(8.55)
     assert assumed == 9.5
@@ -210,13 +211,13 @@ def test_searching_the_ladder_earns_at_least_what_rounding_earns() -> None:
     gains = []
     for _ in range(60):
         elasticity, cost, stock = rng.uniform(1.6, 4.0), rng.uniform(3.0, 8.0), float(rng.integers(5, 120))
-        these, ask = circumstances(unit_cost=cost, stock=stock), demand(elasticity)
+        context, demand_at = pricing_context(unit_cost=cost, stock=stock), demand(elasticity)
         ladder = np.array([7.0, 9.0, 13.0])
-        free = decide(these, ask, config(menu_cost=0.0, confidence_threshold=0.0))
+        free = decide(context, demand_at, config(menu_cost=0.0, confidence_threshold=0.0))
         rounded = ladder[np.abs(ladder - free.price[0]).argmin()]
 
         searched = decide(
-            these, ask, config(menu_cost=0.0, confidence_threshold=0.0, guardrails={"ladder": ladder.tolist()})
+            context, demand_at, config(menu_cost=0.0, confidence_threshold=0.0, guardrails={"ladder": ladder.tolist()})
         )
 
         mean = NEXT_DELIVERY * 10.0 * (np.array([searched.price[0], rounded]) / 10.0) ** -elasticity
@@ -232,31 +233,31 @@ def test_searching_the_ladder_earns_at_least_what_rounding_earns() -> None:
 
 
 def test_a_target_margin_draws_the_price_towards_it() -> None:
-    these = circumstances(target_margin=np.array([0.25, np.nan, 0.55]))
+    context = pricing_context(target_margin=np.array([0.25, np.nan, 0.55]))
 
-    low, free, high = decide(these, demand(2.5)).price
+    low, free, high = decide(context, demand(2.5)).price
 
     assert low < free < high
-    assert free == decide(circumstances(), demand(2.5)).price[0]
+    assert free == decide(pricing_context(), demand(2.5)).price[0]
 
 
 def test_the_competitors_price_is_matched_to_the_cent_inside_the_guardrails() -> None:
     settings = config(strategy="match", strategies={"match": {"kind": "match", "ratio": 0.99}}, menu_cost=0.0)
-    these = circumstances(comp_price=np.array([9.09, 2.0, np.nan]))
+    context = pricing_context(comp_price=np.array([9.09, 2.0, np.nan]))
 
-    chosen = decide(these, demand(2.5), settings)
+    chosen = decide(context, demand(2.5), settings)
 
     assert chosen.price[:2].tolist() == [9.0, 7.0]
-    assert chosen.price[2] == decide(circumstances(), demand(2.5), config(menu_cost=0.0)).price[0]
+    assert chosen.price[2] == decide(pricing_context(), demand(2.5), config(menu_cost=0.0)).price[0]
     assert "no_comp_price" in codes(int(chosen.reasons[2]))
     assert "at_band" in codes(int(chosen.reasons[1]))
 
 
 def test_a_move_that_gains_too_little_is_not_made() -> None:
-    best = decide(circumstances(), demand(2.5)).price[0]
+    best = decide(pricing_context(), demand(2.5)).price[0]
     near = round(best * 1.01, 2)
 
-    chosen = decide(circumstances(current_price=near), demand(2.5), config(confidence_threshold=0.0))
+    chosen = decide(pricing_context(current_price=near), demand(2.5), config(confidence_threshold=0.0))
 
     assert chosen.price[0] == near
     assert chosen.held[0]
@@ -264,7 +265,7 @@ def test_a_move_that_gains_too_little_is_not_made() -> None:
 
 
 def test_dead_demand_keeps_the_current_price() -> None:
-    chosen = decide(circumstances(current_price=9.17), demand(2.5, level=0.0), config(confidence_threshold=0.0))
+    chosen = decide(pricing_context(current_price=9.17), demand(2.5, level=0.0), config(confidence_threshold=0.0))
 
     assert chosen.price[0] == 9.17
 
@@ -273,7 +274,7 @@ def test_below_the_threshold_the_current_price_is_kept_inside_the_guardrails() -
     settings = config(confidence_threshold=1.0, guardrails={"max_move": 0.1})
     nodes = list(np.linspace(1.2, 5.0, 8))
 
-    inside, outside = (decide(circumstances(current_price=now), demand(nodes), settings) for now in (8.0, 5.0))
+    inside, outside = (decide(pricing_context(current_price=now), demand(nodes), settings) for now in (8.0, 5.0))
 
     assert (inside.price[0], outside.price[0]) == (8.0, 7.0)
     assert inside.doubtful[0]
@@ -281,7 +282,7 @@ def test_below_the_threshold_the_current_price_is_kept_inside_the_guardrails() -
 
 
 def test_no_stock_is_priced_as_it_will_be_and_expects_no_sales() -> None:
-    empty, ample = decide(circumstances(stock=0.0), demand(2.5)), decide(circumstances(), demand(2.5))
+    empty, ample = decide(pricing_context(stock=0.0), demand(2.5)), decide(pricing_context(), demand(2.5))
 
     assert empty.price[0] == ample.price[0]
     assert (empty.units[0], empty.margin[0]) == (0.0, 0.0)
@@ -289,7 +290,7 @@ def test_no_stock_is_priced_as_it_will_be_and_expects_no_sales() -> None:
 
 
 def test_expected_units_are_those_of_the_first_period_and_margin_is_profit_on_them() -> None:
-    chosen = decide(circumstances(), demand(2.5))
+    chosen = decide(pricing_context(), demand(2.5))
 
     price = chosen.price[0]
     assert chosen.units[0] == pytest.approx(10.0 * (price / 10.0) ** -2.5)
@@ -303,12 +304,12 @@ def test_expected_units_are_those_of_the_first_period_and_margin_is_profit_on_th
 def test_the_decision_lies_inside_the_guardrails_whatever_comes(
     stock: float, cost: float, current: float, comp: float, strategy: int, nodes: list[float], level: float
 ) -> None:
-    these = circumstances(
+    context = pricing_context(
         stock=stock, unit_cost=cost, current_price=round(current, 2), comp_price=comp, strategy=strategy
     )
-    copy = these.take(np.arange(1))
+    copy = context.take(np.arange(1))
 
-    chosen = decide(these, demand(nodes, level=level), config(guardrails={"max_move": 0.2}))
+    chosen = decide(context, demand(nodes, level=level), config(guardrails={"max_move": 0.2}))
 
     price, limit = chosen.price[0], chosen.candidates.limits
     assert max(limit.low[0], cost - 1e-9) <= price <= limit.high[0]
@@ -318,12 +319,12 @@ def test_the_decision_lies_inside_the_guardrails_whatever_comes(
     assert chosen.high[0] <= limit.high[0]
     assert 0 <= chosen.units[0] <= stock
     assert np.isfinite(chosen.margin[0])
-    for name in set(Circumstances.__slots__) - {"target_margin"}:
-        np.testing.assert_array_equal(getattr(these, name), getattr(copy, name))
+    for name in set(PricingContext.__slots__) - {"target_margin"}:
+        np.testing.assert_array_equal(getattr(context, name), getattr(copy, name))
 
 
 def test_the_price_range_holds_what_is_not_distinguishably_worse() -> None:
-    narrow, wide = (decide(circumstances(), demand(nodes)) for nodes in ([2.4, 2.5, 2.6], [1.6, 2.5, 3.4]))
+    narrow, wide = (decide(pricing_context(), demand(nodes)) for nodes in ([2.4, 2.5, 2.6], [1.6, 2.5, 3.4]))
 
     assert narrow.low[0] >= wide.low[0]
     assert narrow.high[0] <= wide.high[0]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pricing.decision.choose import Policy, choose
+from pricing.decision.choose import choose
 from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, normal_chance, relative_gain
+from pricing.decision.strategies import Policy
 from pricing.demand.curve import DemandGrid
-from tests.kit.decision import circumstances, config
+from tests.kit.decision import config, pricing_context
 
 Z = np.array([stats.norm.ppf((place + 0.5) / 8) for place in range(8)])  # eight equally likely nodes
 EVEN = np.full(8, 1 / 8)
@@ -70,7 +71,7 @@ def test_confidence_of_a_move_is_the_chance_that_it_earns_more_under_the_posteri
     settings = Policy(config(menu_cost=0.0, confidence_threshold=0.0, calibration=raw).decision)
     true = 2.5 + 0.5 * rng.standard_normal(400_000)
     for current in (8.0, 9.0, 10.5, 12.0, 13.0):
-        chosen = choose(circumstances(current_price=current), _demand(2.5 + 0.5 * Z), settings)
+        chosen = choose(pricing_context(current_price=current), _demand(2.5 + 0.5 * Z), settings)
 
         price = chosen.price[0]
         better = (price / current) ** -true * (price - 6.0) >= current - 6.0
@@ -81,9 +82,9 @@ def test_confidence_of_a_hold_is_the_chance_that_neither_step_earns_more() -> No
     rng = np.random.default_rng(4)
     raw = {"moves": [], "holds": []}
     settings = Policy(config(confidence_threshold=0.0, hold_step=0.1, calibration=raw).decision)
-    best = choose(circumstances(), _demand(2.5 + 0.2 * Z), settings).price[0]
+    best = choose(pricing_context(), _demand(2.5 + 0.2 * Z), settings).price[0]
 
-    held = choose(circumstances(current_price=best), _demand(2.5 + 0.2 * Z), settings)
+    held = choose(pricing_context(current_price=best), _demand(2.5 + 0.2 * Z), settings)
 
     true = 2.5 + 0.2 * rng.standard_normal(400_000)
     prices = held.candidates.prices[0]
@@ -96,10 +97,11 @@ def test_confidence_of_a_hold_is_the_chance_that_neither_step_earns_more() -> No
 def test_a_calibrated_version_maps_moves_and_holds_apart() -> None:
     table = {"moves": [(0.0, 0.3), (1.0, 0.31)], "holds": [(0.0, 0.6), (1.0, 0.61)]}
     settings = Policy(config(calibration=table, menu_cost=0.01).decision)
-    best = choose(circumstances(), _demand(2.5 + 0.5 * Z), settings).price[0]
+    best = choose(pricing_context(), _demand(2.5 + 0.5 * Z), settings).price[0]
 
     moved, held = (
-        choose(circumstances(current_price=now), _demand(2.5 + 0.5 * Z), settings).confidence[0] for now in (7.5, best)
+        choose(pricing_context(current_price=now), _demand(2.5 + 0.5 * Z), settings).confidence[0]
+        for now in (7.5, best)
     )
 
     assert 0.3 <= moved <= 0.31
@@ -119,7 +121,7 @@ def test_a_hold_without_an_alternative_is_certain_whatever_the_table_says() -> N
     table = {"moves": [(0.0, 0.3), (1.0, 0.31)], "holds": [(0.0, 0.2), (1.0, 0.4)]}
     only = config(calibration=table, guardrails={"band": [0.99999, 1.00001]}, price_step=0.01)
 
-    pinned = choose(circumstances(current_price=10.0), _demand(2.5 + 0.5 * Z), Policy(only.decision))
+    pinned = choose(pricing_context(current_price=10.0), _demand(2.5 + 0.5 * Z), Policy(only.decision))
 
     assert pinned.price[0] == 10.0
     assert pinned.confidence[0] == 1.0
@@ -129,7 +131,7 @@ def test_a_limit_right_beside_a_held_price_leaves_no_step_that_way() -> None:
     raw = {"moves": [], "holds": []}
     both = [
         choose(
-            circumstances(current_price=10.0),
+            pricing_context(current_price=10.0),
             _demand(1.6 + 0.2 * Z),
             Policy(config(calibration=raw, confidence_threshold=0.0, guardrails={"band": [0.5, top]}).decision),
         )

@@ -1,5 +1,6 @@
 """Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,20 +9,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pricing.config import load_config, parse_config
-from pricing.decision.candidates import Lattice
+from pricing.decision import guardrails
+from pricing.decision.context import BATCH, SINGLE, Context
 from pricing.decision.guardrails import NUMBER, limits
-from pricing.decision.price_grid import Endings, Points, Steps
+from pricing.decision.price_grid import CandidateGrid, PriceEndings, PriceGrid, PriceLadder
 from pricing.decision.reasons import codes
 from pricing.errors import ConfigError
-from tests.kit.decision import circumstances, config
+from tests.kit.decision import config, pricing_context, resolved_request
 
 money = st.floats(0.02, 1e6)
 
 
-def interval(guardrails: dict[str, Any], **these: Any) -> tuple[float, float, tuple[str, ...]]:
+def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, tuple[str, ...]]:
     """The limits of one request, and the reasons of what gave way."""
-    field = Lattice(config(guardrails=guardrails).decision).candidates(circumstances(**these)).limits
-    return float(field.low[0]), float(field.high[0]), codes(int(field.gave_way[0]))
+    candidates = CandidateGrid(config(guardrails=guardrails).decision).candidates(pricing_context(**context)).limits
+    return float(candidates.low[0]), float(candidates.high[0]), codes(int(candidates.gave_way[0]))
 
 
 def test_the_default_guardrails_are_cost_and_the_band_around_list() -> None:
@@ -38,7 +40,7 @@ def test_a_cost_between_two_cents_is_never_undercut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("guardrails", "these", "expected"),
+    ("guardrails", "context", "expected"),
     [
         ({"min_margin": 0.25}, {}, (8.0, 13.5, ())),
         ({"min_margin": 0.25}, {"unit_cost": 12.0}, (13.5, 13.5, ("gave_way_min_margin",))),
@@ -61,21 +63,21 @@ def test_a_cost_between_two_cents_is_never_undercut() -> None:
     ],
 )
 def test_each_guardrail_cuts_what_the_stronger_ones_left(
-    guardrails: dict[str, Any], these: dict[str, Any], expected: tuple[float, float, tuple[str, ...]]
+    guardrails: dict[str, Any], context: dict[str, Any], expected: tuple[float, float, tuple[str, ...]]
 ) -> None:
-    found = interval(guardrails, **these)
+    found = interval(guardrails, **context)
 
     assert found[:2] == pytest.approx(expected[:2])
     assert found[2] == expected[2]
 
 
 def test_the_binding_limit_carries_the_name_of_the_guardrail_that_set_it() -> None:
-    found = limits(circumstances(unit_cost=8.0), config(guardrails={"max_move": 0.05}).decision.guardrails)
+    found = limits(pricing_context(unit_cost=8.0), config(guardrails={"max_move": 0.05}).decision.guardrails)
 
     assert (found.low_by[0], found.high_by[0]) == (NUMBER["max_move"], NUMBER["max_move"])
-    found = limits(circumstances(unit_cost=8.0), config().decision.guardrails)
+    found = limits(pricing_context(unit_cost=8.0), config().decision.guardrails)
     assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["band"])
-    found = limits(circumstances(unit_cost=20.0), config().decision.guardrails)
+    found = limits(pricing_context(unit_cost=20.0), config().decision.guardrails)
     assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["cost"])
 
 
@@ -114,9 +116,9 @@ def test_an_unknown_guardrail_is_refused_and_the_nearest_one_named() -> None:
 
 @given(price=money, step=st.sampled_from([0.01, 0.05, 0.25, 1.0, 5.0]))
 def test_whole_steps_stand_on_either_side_of_a_price(price: float, step: float) -> None:
-    rungs = Steps(step)
+    points = PriceGrid(step)
 
-    below, above = rungs.below(np.array([price]))[0], rungs.above(np.array([price]))[0]
+    below, above = points.below(np.array([price]))[0], points.above(np.array([price]))[0]
 
     assert below - 1e-6 * price <= price <= above + 1e-6 * price
     assert above - below < step * 1.000001 or above == pytest.approx(step)
@@ -124,27 +126,29 @@ def test_whole_steps_stand_on_either_side_of_a_price(price: float, step: float) 
 
 @given(price=money, endings=st.sets(st.integers(0, 99), min_size=1, max_size=5))
 def test_endings_are_the_nearest_prices_that_end_so(price: float, endings: set[int]) -> None:
-    rungs = Endings([ending / 100 for ending in endings], unit=1.0, step=0.01)
+    points = PriceEndings([ending / 100 for ending in endings], unit=1.0, step=0.01)
     prices = np.array([price])
 
-    below, above, nearest = rungs.below(prices)[0], rungs.above(prices)[0], rungs.nearest(prices)[0]
+    below, above, nearest = points.below(prices)[0], points.above(prices)[0], points.nearest(prices)[0]
 
     base = np.floor(price)
     allowed = sorted(
         round(whole + ending / 100, 2) for whole in (base - 1, base, base + 1, base + 2) for ending in endings
     )
-    assert above == pytest.approx(min(rung for rung in allowed if rung >= price - 1e-9 and rung > 0))
-    assert below == pytest.approx(max(rung for rung in allowed if rung <= price + 1e-9))
-    positive = [rung for rung in allowed if rung > 0]
-    assert abs(nearest - price) == pytest.approx(min(abs(rung - price) for rung in positive), abs=1e-8 + 1e-12 * price)
+    assert above == pytest.approx(min(point for point in allowed if point >= price - 1e-9 and point > 0))
+    assert below == pytest.approx(max(point for point in allowed if point <= price + 1e-9))
+    positive = [point for point in allowed if point > 0]
+    assert abs(nearest - price) == pytest.approx(
+        min(abs(point - price) for point in positive), abs=1e-8 + 1e-12 * price
+    )
 
 
 def test_a_ladder_knows_no_price_beyond_its_ends() -> None:
-    rungs = Points([1.0, 2.0, 5.0])
+    points = PriceLadder([1.0, 2.0, 5.0])
 
-    assert rungs.above(np.array([0.5, 2.0, 5.1])).tolist() == [1.0, 2.0, np.inf]
-    assert rungs.below(np.array([0.5, 2.0, 5.1])).tolist() == [-np.inf, 2.0, 5.0]
-    assert rungs.nearest(np.array([0.5, 3.4, 3.6, 9.0])).tolist() == [1.0, 2.0, 5.0, 5.0]
+    assert points.above(np.array([0.5, 2.0, 5.1])).tolist() == [1.0, 2.0, np.inf]
+    assert points.below(np.array([0.5, 2.0, 5.1])).tolist() == [-np.inf, 2.0, 5.0]
+    assert points.nearest(np.array([0.5, 3.4, 3.6, 9.0])).tolist() == [1.0, 2.0, 5.0, 5.0]
 
 
 GUARDRAILS = st.fixed_dictionaries(
@@ -164,50 +168,50 @@ GUARDRAILS = st.fixed_dictionaries(
 def test_candidates_ascend_inside_limits_that_are_never_empty_nor_below_cost(
     guardrails: dict[str, Any], cost: float, list_price: float, current: float, comp: float, days: int
 ) -> None:
-    these = circumstances(
+    context = pricing_context(
         unit_cost=cost, list_price=list_price, current_price=current, comp_price=comp, days_since_change=float(days)
     )
 
-    field = Lattice(config(guardrails=guardrails).decision).candidates(these)
+    candidates = CandidateGrid(config(guardrails=guardrails).decision).candidates(context)
 
-    low, high, prices = field.limits.low[0], field.limits.high[0], field.prices[0]
+    low, high, prices = candidates.limits.low[0], candidates.limits.high[0], candidates.prices[0]
     assert 0 < cost * (1 - 1e-6) - 1e-9 <= low <= high
     assert (np.diff(prices) >= 0).all()
-    allowed = np.delete(prices, field.current[0])
+    allowed = np.delete(prices, candidates.current[0])
     assert ((allowed >= low) & (allowed <= high)).all()
-    assert prices[field.current[0]] == current
-    nearest = prices[field.nearest[0]]
+    assert prices[candidates.current[0]] == current
+    nearest = prices[candidates.nearest[0]]
     assert low * (1 - 1e-9) <= nearest <= high * (1 + 1e-9)
     assert abs(nearest - current) <= abs(allowed - current).min() + 1e-9
 
 
 def test_list_price_and_current_price_are_candidates() -> None:
-    field = Lattice(config().decision).candidates(circumstances(current_price=9.37))
+    candidates = CandidateGrid(config().decision).candidates(pricing_context(current_price=9.37))
 
-    assert 10.0 in field.prices
-    assert 9.37 in field.prices
+    assert 10.0 in candidates.prices
+    assert 9.37 in candidates.prices
 
 
 @pytest.mark.parametrize("price", [6.74, 0.94, 19.99])
 def test_a_ladder_of_the_current_prices_allows_holding(price: float) -> None:
     current = float(np.float32(price))  # as a caller may have kept it
     settings = config(guardrails={"ladder": [price]})
-    these = circumstances(current_price=current, list_price=price, unit_cost=price / 2)
+    context = pricing_context(current_price=current, list_price=price, unit_cost=price / 2)
 
-    field = Lattice(settings.decision).candidates(these)
+    candidates = CandidateGrid(settings.decision).candidates(context)
 
     assert current != price
-    assert field.allowed.all()
+    assert candidates.allowed.all()
 
 
 def test_a_price_moved_onto_its_endings_goes_to_the_nearest_one() -> None:
     settings = config(guardrails={"endings": [0.99], "ending_unit": 1.0}).decision
-    these = circumstances(list_price=1000.0, unit_cost=600.0, current_price=955.50)
+    context = pricing_context(list_price=1000.0, unit_cost=600.0, current_price=955.50)
 
-    field = Lattice(settings).candidates(these)
+    candidates = CandidateGrid(settings).candidates(context)
 
-    assert field.prices[0, field.nearest[0]] == pytest.approx(955.99)
-    assert (np.diff(field.prices[0]) >= 0).all()
+    assert candidates.prices[0, candidates.nearest[0]] == pytest.approx(955.99)
+    assert (np.diff(candidates.prices[0]) >= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -219,12 +223,12 @@ def test_an_interval_that_shrank_to_one_end_is_rounded_to_its_inside(
 ) -> None:
     # The band ends at 6.039 and 8.239, which a move of 15 % from 8.00 and 12.00 does not reach, or begins at 4.392.
     settings = config(guardrails={"band": [0.8, 1.1], "max_move": 0.15}).decision
-    these = circumstances(current_price=current, list_price=list_price, unit_cost=cost)
+    context = pricing_context(current_price=current, list_price=list_price, unit_cost=cost)
 
-    field = Lattice(settings).candidates(these)
+    candidates = CandidateGrid(settings).candidates(context)
 
-    assert field.limits.low[0] == field.limits.high[0] == pytest.approx(expected)
-    assert "gave_way_max_move" in codes(int(field.limits.gave_way[0]))
+    assert candidates.limits.low[0] == candidates.limits.high[0] == pytest.approx(expected)
+    assert "gave_way_max_move" in codes(int(candidates.limits.gave_way[0]))
 
 
 @given(
@@ -239,11 +243,73 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
     list_price: float, current: float, comp: float, move: float, cost: float
 ) -> None:
     guardrails = {"band": [0.8, 1.1], "max_move": move, "comp_band": [0.9, 1.1]}
-    these = circumstances(current_price=current, list_price=list_price, comp_price=comp, unit_cost=list_price * cost)
+    context = pricing_context(
+        current_price=current, list_price=list_price, comp_price=comp, unit_cost=list_price * cost
+    )
 
     low, high = list_price * 0.8, list_price * 1.1
-    field = Lattice(config(guardrails=guardrails).decision).candidates(these)
+    candidates = CandidateGrid(config(guardrails=guardrails).decision).candidates(context)
 
     if np.floor(high * 100) >= np.ceil(low * 100):  # else no price of whole cents is inside
-        assert low * (1 - 1e-9) - 1e-9 <= field.limits.low[0]
-        assert field.limits.high[0] <= high * (1 + 1e-9) + 1e-9
+        assert low * (1 - 1e-9) - 1e-9 <= candidates.limits.low[0]
+        assert candidates.limits.high[0] <= high * (1 + 1e-9) + 1e-9
+
+
+@given(
+    guardrails=st.fixed_dictionaries(
+        {},
+        optional={
+            "min_margin": st.sampled_from([0.1, 0.4]),
+            "min_advertised": st.sampled_from([0.8, 1.1]),
+            "min_days": st.just(7),
+            "max_move": st.sampled_from([0.001, 0.05]),
+            "seen": st.sampled_from([0.0, 0.1]),
+            "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001]]),
+        },
+    ),
+    columns=st.fixed_dictionaries(
+        {"list_price": st.floats(0.05, 50), "unit_cost": st.floats(0.01, 60), "current_price": st.floats(0.05, 50)},
+        optional={
+            "anchor_price": st.floats(0.05, 50),
+            "seen_low": st.floats(0.05, 50),
+            "seen_high": st.floats(0.05, 50),
+            "comp_price": st.floats(0.05, 50),
+            "days_since_change": st.sampled_from([0.0, 6.0, 7.0]),
+            "is_promo": st.booleans(),
+            "current_known": st.booleans(),
+            "cost_assumed": st.booleans(),
+        },
+    ),
+)
+def test_a_single_request_has_the_limits_and_candidates_of_a_batch(
+    guardrails: dict[str, Any], columns: dict[str, Any]
+) -> None:
+    grid, batch = CandidateGrid(config(guardrails=guardrails).decision), pricing_context(**columns)
+
+    ours, theirs = grid.candidates(resolved_request(batch)), grid.candidates(batch)
+
+    assert ours.prices.tolist() == theirs.prices[0].tolist()
+    assert list(ours.limits) == [values[0] for values in theirs.limits]
+    assert (ours.current, ours.nearest, ours.allowed) == (theirs.current[0], theirs.nearest[0], theirs.allowed[0])
+    for price in ours.prices[[0, ours.current, -1]]:
+        found = ours.limits.reasons(float(price), stays=False, operations=SINGLE)
+        assert found == theirs.limits.reasons(np.array([price]), stays=np.array([False]), operations=BATCH)[0]
+
+
+def test_a_guardrail_that_is_added_holds_for_a_single_request_and_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = guardrails._guardrails
+
+    def with_one_more(context: Context, *rest: Any) -> Iterator[tuple[str, Any, Any]]:
+        yield from before(context, *rest)
+        yield "comp_band", context.list_price * 1.05, context.list_price * 1.1
+
+    monkeypatch.setattr(guardrails, "_guardrails", with_one_more)
+    grid, batch = CandidateGrid(config().decision), pricing_context(list_price=np.array([10.0, 20.0]))
+
+    single, together = grid.candidates(resolved_request(batch, 1)), grid.candidates(batch)
+
+    assert (single.limits.low, single.limits.high) == (21.0, 22.0)
+    assert (together.limits.low[1], together.limits.high[1]) == (21.0, 22.0)
+    reason = single.limits.reasons(21.0, stays=False, operations=SINGLE)
+    assert codes(reason) == ("at_comp_band",)
+    assert together.limits.reasons(together.limits.low, stays=np.zeros(2, bool), operations=BATCH).tolist()[1] == reason

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.candidates import EDGE
 from pricing.decision.explanation import PRICE_TEST, explain
+from pricing.decision.guardrails import EDGE
 from pricing.decision.price_tests import ARMS, NO_TESTS, Plan, PriceTest, read_plan, write_plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import REASONS

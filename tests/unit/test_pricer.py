@@ -17,7 +17,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision.resolve import Desk
+from pricing.decision.resolve import Resolver
 from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
 from pricing.errors import ConfigError, RequestError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
@@ -145,7 +145,7 @@ def test_without_a_plan_a_silent_request_is_one_without_promotion() -> None:
     assert silent.model_dump(exclude={"decision_id"}) == loud.model_dump(exclude={"decision_id"})
 
 
-def test_a_planned_promotion_is_priced_alike_alone_and_in_a_batch() -> None:
+def test_a_planned_promotion_is_priced_alike_singly_and_in_a_batch() -> None:
     panel = make_panel()
     day = (panel.dates[-1] + 3).astype("M8[D]")
     plan = Promotions(np.array(["P0"]), np.array([day]), np.array([day]))
@@ -153,13 +153,15 @@ def test_a_planned_promotion_is_priced_alike_alone_and_in_a_batch() -> None:
     by = Pricer(make_model(panel), known, config(), version="1")
     asked = ask("P0", date=day.astype(dt.date), day_of_week=day.astype(dt.date).strftime("%A"))
 
-    (alone,) = by.price([asked], today=panel.dates[-1].astype(dt.date))
+    (single,) = by.price([asked], today=panel.dates[-1].astype(dt.date))
     batch = by.price([asked] * 6, today=panel.dates[-1].astype(dt.date))
     written = by.price([asked.model_copy(update={"is_promo": True})], today=panel.dates[-1].astype(dt.date))[0]
+    denied = by.price([asked.model_copy(update={"is_promo": False})], today=panel.dates[-1].astype(dt.date))[0]
 
-    assert "promotion_planned" in alone.reasons
-    assert {decision.recommended_price for decision in batch} == {alone.recommended_price}
-    assert written.recommended_price == alone.recommended_price
+    assert "promotion_planned" in single.reasons
+    assert "promotion_planned" not in denied.reasons, "that the request says so itself is part of what is kept"
+    assert {decision.recommended_price for decision in batch} == {single.recommended_price}
+    assert written.recommended_price == single.recommended_price
 
 
 def test_product_then_category_then_rule_each_labelled() -> None:
@@ -272,9 +274,9 @@ def test_an_old_state_is_said() -> None:
 )
 def test_a_decision_looks_ahead_to_the_next_delivery(day: dt.date, fields: dict[str, Any], periods: int) -> None:
     settings_ = config()
-    desk = Desk(None, facts(), settings_, pricer().policy)
+    resolver = Resolver(None, facts(), settings_, pricer().policy)
 
-    columns = desk.lay_out([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
+    columns = resolver.resolve([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
 
     assert columns.offers.periods.tolist() == [periods]
 
@@ -295,9 +297,9 @@ def test_a_delivery_beyond_the_horizon_is_said() -> None:
 
 def test_without_known_deliveries_it_looks_ahead_to_the_next_review() -> None:
     known = facts(deliveries=np.full((3, AHEAD, DELIVERIES), UNKNOWN, np.uint8))
-    desk = Desk(None, known, config(), pricer(review_days=5).policy)
+    resolver = Resolver(None, known, config(), pricer(review_days=5).policy)
 
-    assert desk.lay_out([ask()], today=TODAY).offers.periods.tolist() == [5]
+    assert resolver.resolve([ask()], today=TODAY).offers.periods.tolist() == [5]
 
 
 @pytest.mark.parametrize("days_later", [0, 9, 20])
@@ -314,12 +316,12 @@ def test_a_price_that_history_does_not_show_may_have_changed_today(days_later: i
 
 
 def test_holidays_come_from_the_request_then_from_history_then_from_the_country() -> None:
-    by_history = Desk(None, facts(recurring=("date:3:7",)), config(), pricer().policy)
-    by_country = Desk(None, facts(recurring=None), config(), pricer().policy)
+    by_history = Resolver(None, facts(recurring=("date:3:7",)), config(), pricer().policy)
+    by_country = Resolver(None, facts(recurring=None), config(), pricer().policy)
     independence = dt.date(2025, 7, 4)
 
-    flags = by_history.lay_out([ask(), ask(is_holiday=False), ask(date=dt.date(2025, 3, 14))], today=TODAY)
-    fourth = by_country.lay_out([ask(date=independence)], today=TODAY)
+    flags = by_history.resolve([ask(), ask(is_holiday=False), ask(date=dt.date(2025, 3, 14))], today=TODAY)
+    fourth = by_country.resolve([ask(date=independence)], today=TODAY)
 
     assert flags.offers.is_holiday.tolist() == [1.0, 0.0, 0.0]
     assert fourth.offers.is_holiday.tolist() == [1.0]
@@ -377,7 +379,7 @@ OPTIONAL = st.fixed_dictionaries(
 
 @settings(max_examples=300)
 @given(
-    product_id=st.sampled_from(["apple", "bread", "stranger"]),
+    product_id=st.sampled_from(["apple", "bread", "unknown"]),
     stock=st.floats(0, 1e12),
     weekday=st.sampled_from(WEEKDAYS),
     fields=OPTIONAL,

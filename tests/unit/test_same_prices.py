@@ -11,7 +11,7 @@ from pricing.config import load_config
 from pricing.decision.choose import Choices, choose
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
-from pricing.decision.resolve import Columns, Desk
+from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.plain_pricing import plain_grid, plain_worth
 from tests.kit.versions import shared_version
@@ -30,7 +30,7 @@ def pricer() -> Pricer:
 
 
 def requests(count: int, *, seed: int = 0) -> list[PriceRequest]:
-    """All kinds: promotions, holidays, hardly any stock, strangers with and without a category, other prices."""
+    """All kinds: promotions, holidays, hardly any stock, unknown products with and without a category, other prices."""
     rng = np.random.default_rng(seed)
     demand = version().demand
     made = []
@@ -43,7 +43,7 @@ def requests(count: int, *, seed: int = 0) -> list[PriceRequest]:
             more["current_price"] = round(float(rng.uniform(1, 20)), 2)
         made.append(
             PriceRequest(
-                product_id=str(rng.choice(demand.product_ids)) if known else f"stranger {number}",
+                product_id=str(rng.choice(demand.product_ids)) if known else f"unknown {number}",
                 current_stock=float(rng.choice([0, 1, 5, 40, 300, 5000])),
                 day_of_week=get_args(Weekday)[int(rng.integers(7))],
                 comp_price=None if rng.random() < 0.2 else round(float(rng.uniform(1, 20)), 2),
@@ -54,21 +54,21 @@ def requests(count: int, *, seed: int = 0) -> list[PriceRequest]:
     return made
 
 
-def laid_out(asked: list[PriceRequest], today: dt.date) -> Columns:
-    desk = Desk(version().demand, version().facts, CONFIG, pricer().policy)
-    return desk.lay_out(asked, today=today)
+def resolved(asked: list[PriceRequest], today: dt.date) -> ResolvedBatch:
+    resolver = Resolver(version().demand, version().facts, CONFIG, pricer().policy)
+    return resolver.resolve(asked, today=today)
 
 
 @pytest.mark.parametrize("later", [1, 40, 500])
 def test_demand_is_what_the_formula_says_request_by_request(later: int) -> None:
     today = version().demand.state_date + dt.timedelta(days=later)
     for asked in requests(60, seed=later):
-        columns = laid_out([asked], today)
-        prices = pricer().policy.lattice.candidates(columns.these).prices
+        batch = resolved([asked], today)
+        prices = pricer().policy.candidate_grid.candidates(batch.context).prices
 
-        fast = version().demand.grid(columns.offers, prices)
+        fast = version().demand.grid(batch.offers, prices)
 
-        slow = plain_grid(version().demand._reader, columns.offers, prices)
+        slow = plain_grid(version().demand._reader, batch.offers, prices)
         for name in ("first", "until", "first_size", "until_size"):
             # Single precision: NumPy and BLAS round single numbers and arrays differently in the last places.
             np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-5)
@@ -76,28 +76,26 @@ def test_demand_is_what_the_formula_says_request_by_request(later: int) -> None:
 
 
 def test_demand_of_a_batch_is_that_of_its_requests_in_single_precision() -> None:
-    columns = laid_out(requests(120), version().demand.state_date)
-    prices = pricer().policy.lattice.candidates(columns.these).prices
+    batch = resolved(requests(120), version().demand.state_date)
+    prices = pricer().policy.candidate_grid.candidates(batch.context).prices
 
-    fast = version().demand.grid(columns.offers, prices)
+    fast = version().demand.grid(batch.offers, prices)
 
-    slow = plain_grid(version().demand._reader, columns.offers, prices)
+    slow = plain_grid(version().demand._reader, batch.offers, prices)
     for name in ("first", "until", "first_size", "until_size"):
         np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=2e-5)
 
 
 def test_the_price_is_the_one_that_slow_arithmetic_finds() -> None:
     asked = requests(150, seed=5)
-    columns = laid_out(asked, version().demand.state_date)
-    found: Choices = choose(
-        columns.these, lambda prices: version().demand.grid(columns.offers, prices), pricer().policy
-    )
-    slow = plain_grid(version().demand._reader, columns.offers, found.candidates.prices)
+    batch = resolved(asked, version().demand.state_date)
+    found: Choices = choose(batch.context, lambda prices: version().demand.grid(batch.offers, prices), pricer().policy)
+    slow = plain_grid(version().demand._reader, batch.offers, found.candidates.prices)
 
     close, moved = 0, 0
     for row in range(len(asked)):
         prices = found.candidates.prices[row]
-        worth = plain_worth(columns.these, slow, prices, row=row, level=CONFIG.decision.cvar_level)
+        worth = plain_worth(batch.context, slow, prices, row=row, level=CONFIG.decision.cvar_level)
         if not found.candidates.allowed[row]:
             worth[found.candidates.current[row]] = -np.inf
         best, nearest = int(worth.argmax()), found.candidates.nearest[row]

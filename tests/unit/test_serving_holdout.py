@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.decision.alone import Alone
+from pricing.decision.single_request import SingleRequest
 from tests.kit.serving import REQUEST, Shop, open_shop
 from tests.kit.versions import shared_version
 
@@ -121,7 +121,7 @@ def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Alone, "choose", fails)
+    monkeypatch.setattr(SingleRequest, "choose", fails)
 
     decision = shop.price(**DEAR).get_json()
 

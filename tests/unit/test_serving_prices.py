@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pricing.decision.alone import Alone
+from pricing.decision.single_request import SingleRequest
 from pricing.decision_log.format import read_decisions
 from serving import problems
 from serving.routes import pricing
@@ -278,7 +278,7 @@ def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Alone, "choose", fail)
+    monkeypatch.setattr(SingleRequest, "choose", fail)
 
     decision = shop.price().get_json()
 
@@ -292,7 +292,7 @@ def test_the_rules_that_answer_for_a_failing_version_know_its_costs(
     version = shop.service.champion.served.version
     assert version is not None
     row = int(np.argmax(version.facts.unit_cost))
-    monkeypatch.setattr(Alone, "choose", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(SingleRequest, "choose", lambda *_, **__: 1 / 0)
 
     decision = shop.price(product_id=str(version.facts.product_ids[row]), comp_price=...).get_json()
 

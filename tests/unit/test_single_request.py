@@ -1,4 +1,4 @@
-"""One request alone is decided as it is in a batch."""
+"""A single request is decided as it is in a batch, whether it was asked before or not."""
 
 import copy
 import datetime as dt
@@ -9,13 +9,15 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.config import Config, load_config
-from pricing.decision.detailed import Detailed
+from pricing.decision.detailed import Detailed, summarised
 from pricing.decision.pricer import FEW, Pricer
 from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.single_request import SingleRequest
+from pricing.demand.curve import Curve, Offer, Single
 from pricing.demand.model import DemandModel
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.decision import config
@@ -55,43 +57,50 @@ def ask(place: int = 0, **fields: Any) -> PriceRequest:
     return PriceRequest(**{**values, **fields})
 
 
-def agree(alone: Detailed, batch: Detailed) -> bool:
+def agree(single: Detailed, batch: Detailed) -> bool:
     """Whether two decisions are one; two prices may differ when they earn the same in single precision."""
-    ours, theirs = alone.decision, batch.decision
-    standing = alone.current_price or alone.list_price
+    ours, theirs = single.decision, batch.decision
+    standing = single.current_price or single.list_price
     moved = abs(math.log(ours.recommended_price / standing)) or 1.0
     numbers = [
         (getattr(one, name), getattr(other, name))
         for one, other, names in (
             (ours, theirs, ("recommended_price", "expected_units", "expected_margin")),
-            (alone, batch, ("current_price", "list_price", "unit_cost")),
+            (single, batch, ("current_price", "list_price", "unit_cost")),
         )
         for name in names
     ]
     numbers += zip(ours.price_range, theirs.price_range, strict=True)
     for name in ("candidate_prices", "candidate_units", "candidate_sizes"):
-        numbers += zip(getattr(alone, name), getattr(batch, name), strict=True)
+        numbers += zip(getattr(single, name), getattr(batch, name), strict=True)
     words = ("source", "reasons", "strategy", "model_version")
     return (
         all(one == other or math.isclose(one, other, rel_tol=5e-5, abs_tol=2e-4) for one, other in numbers)
         # A confidence about prices that hardly differ hangs on the last digits of single precision.
         and math.isclose(ours.confidence, theirs.confidence, abs_tol=2e-4 + 1e-6 / max(moved, 1e-4))
         and [getattr(ours, word) for word in words] == [getattr(theirs, word) for word in words]
-        and (alone.date, alone.category) == (batch.date, batch.category)
+        and (single.date, single.category) == (batch.date, batch.category)
     )
 
 
 def both(by: Pricer, request: PriceRequest, *, today: dt.date, held: bool = False) -> tuple[Detailed, Detailed]:
-    products = {request.product_id} if held else set()
+    products = held_of(request, held)
     return by.price_detailed([request], today=today, held=products)[0], by._together([request], today, products)[0]
 
 
+def held_of(request: PriceRequest, held: bool) -> set[str]:
+    return {request.product_id} if held else set()
+
+
 def decides(by: Pricer, request: PriceRequest, *, today: dt.date) -> bool:
-    """Whether the request is really decided alone, not as a batch of one."""
-    assert by._alone is not None
-    return by._alone.choose(by._desk.row(request, today=today)[0]) is not None
+    """Whether the request is really decided by itself, not as a batch of one."""
+    assert by._single is not None
+    with np.errstate(all="ignore"):
+        prepared = by._single.prepare(by._resolver.resolve_one(request, today=today))
+        return prepared is not None and by._single.choose(prepared, request.current_stock) is not None
 
 
+@settings(deadline=None)  # the first example builds a version
 @given(
     number=st.integers(0, len(GUARDRAILS) - 1),
     later=st.integers(0, 300),
@@ -113,22 +122,23 @@ def decides(by: Pricer, request: PriceRequest, *, today: dt.date) -> bool:
     ),
     held=st.booleans(),
 )
-def test_a_request_alone_is_decided_as_in_a_batch(
+def test_a_single_request_is_decided_as_in_a_batch(
     number: int, later: int, place: int, fields: dict[str, Any], held: bool
 ) -> None:
     by = pricer(number)
-    alone, batch = both(by, ask(place, **fields), today=day(later), held=held)
+    single, batch = both(by, ask(place, **fields), today=day(later), held=held)
 
-    if alone.decision.recommended_price != batch.decision.recommended_price:  # a tie in single precision
-        kept = by.policy.strategies[fields["strategy"]].kept
-        assert kept is not None
+    if single.decision.recommended_price != batch.decision.recommended_price:  # a tie in single precision
+        strategy = by.policy.strategies[fields["strategy"]]
+        assert strategy.only_units
+        kept = getattr(strategy, "kept_value", 0.0)
         ours, theirs = (
             answer.decision.expected_units * (answer.decision.recommended_price - kept * answer.unit_cost)
-            for answer in (alone, batch)
+            for answer in (single, batch)
         )
         assert ours == pytest.approx(theirs, rel=1e-4)
     else:
-        assert agree(alone, batch)
+        assert agree(single, batch)
 
 
 def test_hardly_any_price_differs() -> None:
@@ -154,12 +164,12 @@ def test_hardly_any_price_differs() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"product_id": "stranger", "list_price": 5.0, "category": "whatever"},
+        {"product_id": "unknown", "list_price": 5.0, "category": "whatever"},
         {"strategy": "match", "comp_price": 3.0},
     ],
-    ids=["a stranger", "a strategy with more to it than a margin"],
+    ids=["an unknown product", "a strategy with more to it than a margin"],
 )
-def test_what_cannot_be_decided_alone_is_decided_as_a_batch(fields: dict[str, Any]) -> None:
+def test_what_cannot_be_decided_singly_is_decided_as_a_batch(fields: dict[str, Any]) -> None:
     assert not decides(pricer(0), ask(**fields), today=day(1))
     assert agree(*both(pricer(0), ask(**fields), today=day(1)))
 
@@ -168,9 +178,9 @@ def test_what_cannot_be_decided_alone_is_decided_as_a_batch(fields: dict[str, An
     "settings",
     [
         {"guardrails": {"endings": [0.49, 0.99]}},
-        {"target_margin": {"default": 0.4} | dict.fromkeys(map(str, version().demand.categories), 0.4)},
+        {"guardrails": {"ladder": [2.0, 4.0, 6.0, 8.0, 10.0, 15.0]}},
     ],
-    ids=["endings", "a target margin"],
+    ids=["endings", "a ladder"],
 )
 def test_a_configuration_that_needs_the_batchs_way_gets_it(settings: dict[str, Any]) -> None:
     by = of(config(**settings))
@@ -179,13 +189,133 @@ def test_a_configuration_that_needs_the_batchs_way_gets_it(settings: dict[str, A
     assert agree(*both(by, ask(), today=day(1)))
 
 
+@pytest.mark.parametrize("strategy", ["margin", "clearance"])
+def test_a_target_margin_draws_the_price_of_a_single_request_as_in_a_batch(strategy: str) -> None:
+    by = of(config(target_margin=dict.fromkeys(map(str, version().demand.categories[:2]), 0.55)))
+    free = pricer(0)
+
+    pairs = [both(by, ask(place, strategy=strategy, current_stock=300), today=day(1)) for place in range(12)]
+
+    assert all(agree(*pair) for pair in pairs)
+    assert decides(by, ask(strategy=strategy), today=day(1))
+    drawn = [
+        single.decision.recommended_price
+        != both(free, ask(place, strategy=strategy, current_stock=300), today=day(1))[0].decision.recommended_price
+        for place, (single, _) in enumerate(pairs)
+    ]
+    assert any(drawn) is (strategy == "margin")
+
+
+def test_a_request_asked_again_is_answered_as_if_it_were_new() -> None:
+    rng = np.random.default_rng(11)
+    asked = [
+        (
+            ask(
+                int(rng.integers(12)),
+                current_stock=float(rng.choice([0, 0.5, 3, 30, 300, 1e6])),
+                is_promo=bool(rng.random() < 0.3),
+                strategy=str(rng.choice(STRATEGIES)),
+                **({"comp_price": round(float(rng.uniform(1, 20)), 1)} if rng.random() < 0.5 else {}),
+                **({"current_price": round(float(rng.uniform(1, 20)), 1)} if rng.random() < 0.3 else {}),
+                **({"is_holiday": bool(rng.random() < 0.5)} if rng.random() < 0.3 else {}),
+            ),
+            day(int(rng.integers(0, 9))),
+            bool(rng.random() < 0.2),
+        )
+        for _ in range(150)
+    ]
+    by = version().pricer(version="7", config=config(guardrails={"max_move": 0.2}))
+
+    for place in rng.permutation(np.repeat(np.arange(len(asked)), 3)):
+        request, today, held = asked[place]
+        for stock in (request.current_stock, 5.0):
+            again = request.model_copy(update={"current_stock": stock})
+            new = Pricer(by._demand, version().facts, config(guardrails={"max_move": 0.2}), version="7")
+
+            found, fresh = (one.price_detailed([again], today=today, held=held_of(again, held))[0] for one in (by, new))
+
+            same_id = fresh.decision.model_copy(update={"decision_id": found.decision.decision_id})
+            assert found == fresh._replace(decision=same_id)
+
+
+class CountedDemand:
+    """A demand of single requests that counts how often it was worked out."""
+
+    def __init__(self, demand: Single) -> None:
+        self.demand, self.calls = demand, 0
+
+    @property
+    def weight(self) -> np.ndarray:
+        return self.demand.weight
+
+    def curve(self, offer: Offer, prices: np.ndarray) -> Curve | None:
+        self.calls += 1
+        return self.demand.curve(offer, prices)
+
+
+@pytest.fixture
+def counted() -> tuple[Pricer, CountedDemand]:
+    """A pricer with nothing in its cache, and how often its demand was worked out."""
+    by = of(config())
+    single = version().demand.single(candidates=by.policy.config.candidates)
+    assert single is not None
+    demand = CountedDemand(single)
+    by._single = SingleRequest(demand, by.policy, summary=summarised(by.policy.config.candidates))
+    return by, demand
+
+
+def test_another_stock_does_not_have_the_demand_worked_out_again(counted: tuple[Pricer, CountedDemand]) -> None:
+    by, demand = counted
+
+    for stock in (1e6, 5.0, 0.0, 40.0):
+        by.price([ask(current_stock=stock)], today=day(1))
+
+    assert demand.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "later"),
+    [
+        ({"comp_price": 3.0}, 1),
+        ({"is_promo": True}, 1),
+        ({"unit_cost": 0.5}, 1),
+        ({"current_price": 4.0}, 1),
+        ({"strategy": "clearance"}, 1),
+        ({"day_of_week": "Monday"}, 1),
+        ({}, 8),
+    ],
+)
+def test_whatever_else_is_asked_otherwise_has_the_demand_worked_out_again(
+    counted: tuple[Pricer, CountedDemand], other: dict[str, Any], later: int
+) -> None:
+    by, demand = counted
+    by.price([ask()], today=day(1))
+
+    by.price([ask(**other)], today=day(later))
+
+    assert demand.calls == 2
+
+
+def test_only_the_requests_last_asked_are_kept(
+    counted: tuple[Pricer, CountedDemand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by, demand = counted
+    monkeypatch.setattr("pricing.decision.pricer.PREPARED", 2)
+
+    for place in (0, 1, 0, 2, 0, 1):  # 2 displaces 1, which was asked longest ago
+        by.price([ask(place)], today=day(1))
+
+    assert len(by._prepared) == 2
+    assert demand.calls == 4
+
+
 def test_a_day_beyond_the_calendar_is_decided_as_a_batch() -> None:
     today = day(len(version().demand.holidays) + 30)
 
     assert not decides(pricer(0), ask(date=today, day_of_week=get_args(Weekday)[today.weekday()]), today=today)
 
 
-def test_ordinary_requests_are_decided_alone() -> None:
+def test_ordinary_requests_are_decided_singly() -> None:
     assert decides(pricer(0), ask(is_promo=True, comp_price=3.0), today=day(1))
 
 
@@ -204,17 +334,17 @@ def unsound(fault: str) -> DemandModel:
 def test_figures_beyond_all_numbers_leave_the_answer_to_the_batchs_way_or_the_rules(fault: str) -> None:
     broken = Pricer(unsound(fault), version().facts, load_config(), version="7")
 
-    (alone, batch) = (one.decision for one in both(broken, ask(), today=day(1)))
+    (single, batch) = (one.decision for one in both(broken, ask(), today=day(1)))
 
     assert not decides(broken, ask(), today=day(1))
-    assert alone.model_copy(update={"decision_id": batch.decision_id}) == batch
-    assert math.isfinite(alone.recommended_price)
+    assert single.model_copy(update={"decision_id": batch.decision_id}) == batch
+    assert math.isfinite(single.recommended_price)
     if "-" not in fault:  # no demand at all is an answer, too much of it is none
-        assert alone.source == "rule"
-        assert "model_failed" in alone.reasons
+        assert single.source == "rule"
+        assert "model_failed" in single.reasons
 
 
-def test_a_weekly_version_decides_alone_as_in_a_batch() -> None:
+def test_a_weekly_version_decides_singly_as_in_a_batch() -> None:
     demand = replace(version().demand, period="week")
     facts = replace(version().facts, period="week")
     by = Pricer(demand, facts, load_config(), version="7")
@@ -234,15 +364,15 @@ def test_an_assumed_cost_keeps_the_lowest_price_charged_as_a_floor_whatever_the_
     requests = [ask(current_stock=1e5), ask(current_stock=1e5, unit_cost=float(facts.unit_cost[0]))]
 
     for request, known in zip(requests, (False, True), strict=True):
-        alone, batch = both(by, request, today=day(1))
+        single, batch = both(by, request, today=day(1))
 
         assert decides(by, request, today=day(1))
-        assert agree(alone, batch)
-        assert (alone.decision.recommended_price < floor) is known
-        assert ("cost_assumed" in alone.decision.reasons) is not known
+        assert agree(single, batch)
+        assert (single.decision.recommended_price < floor) is known
+        assert ("cost_assumed" in single.decision.reasons) is not known
 
 
-def test_a_few_requests_come_in_order_each_as_alone() -> None:
+def test_a_few_requests_come_in_order_each_as_if_single() -> None:
     asked = [ask(place, current_stock=10 * place) for place in range(FEW)]
 
     together = pricer(0).price_detailed(asked, today=day(1))
@@ -251,7 +381,7 @@ def test_a_few_requests_come_in_order_each_as_alone() -> None:
         assert agree(found, both(pricer(0), request, today=day(1))[0])
 
 
-def test_deciding_alone_changes_nothing_that_requests_share() -> None:
+def test_deciding_a_single_request_changes_nothing_that_requests_share() -> None:
     reader = version().demand._reader
     before = copy.deepcopy((reader.own, reader.days, reader.sheet.profile, reader.shift, reader.answer))
 

@@ -1,4 +1,4 @@
-"""Demand of one known product at prices: what `forecast.grid` says of it, by a quarter of the array operations."""
+"""Demand of a single request about a known product: what `forecast.grid` says, by a quarter of the array operations."""
 
 import math
 from typing import NamedTuple
