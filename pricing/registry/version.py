@@ -97,7 +97,7 @@ def without_grades(demand: DemandModel) -> DemandModel:
 
 
 # What a header must say, and what it stands for when it does not say it.
-_NEEDED = ("weights", "backtest", "kind", "state_date", "golden")
+_NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")
 _ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
 Kind = Literal["train", "refresh"]
 
@@ -141,12 +141,16 @@ class LoadedVersion:
     meta: dict[str, Any]
     backtest: dict[str, Any]
     anchors: Anchors
-    holds_only: bool
 
     @cached_property
     def weights_hash(self) -> str:
         """Which weights these are: versions that share it differ in their states only."""
         return str(self.meta["weights"])
+
+    @cached_property
+    def holds_only(self) -> bool:
+        """Whether no price rests on its elasticities: it forecasts, and prices stay, but for stock and guardrails."""
+        return bool(self.meta["holds_only"])
 
     def pricer(self, *, version: str, config: ModelConfig | None = None) -> Pricer:
         """What answers requests by this version.
@@ -250,6 +254,7 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
     content = files.read(folder, check=check)
     try:
         content = upgrade(content)
+        _check_parts(content.header, where=folder)
         documents = content.documents
         return LoadedVersion(
             folder=folder,
@@ -259,7 +264,6 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
             meta={**_ABSENT, **content.header},
             backtest=documents["backtest"],
             anchors=_anchors(content),
-            holds_only=bool(content.header["holds_only"]),
         )
     except ConfigError as error:
         packer = header.get("library")
@@ -327,7 +331,7 @@ def _anchors(content: files.Files) -> Anchors:
 
 
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses, by name, a version of an unknown format or of another contract, and a header that lacks a part."""
+    """Refuses, by name, a version of an unknown format or of another contract."""
     library, contract = str(header.get("library")), header.get("contract")
     oldest = min(READERS, default=FORMAT)
     refused = {
@@ -340,7 +344,11 @@ def _accept(header: Mapping[str, Any], *, where: Path) -> None:
                 f"{where}: has {found} and was packed by pricing {library}; this is pricing {pricing.__version__}, "
                 f"which reads {known}; {_mended(library)}"
             )
-    missing = [key for key in _NEEDED if not header.get(key)]
+
+
+def _check_parts(header: Mapping[str, Any], *, where: Path) -> None:
+    """Refuses, by name, a header of the present format that lacks a part."""
+    missing = [key for key in _NEEDED if header.get(key) in (None, "", {})]
     if missing:
         raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; pack the model again")
 

@@ -206,14 +206,6 @@ def test_a_version_is_read_by_its_format_whatever_the_number_of_the_library(copy
     assert load(copy).verify().requests > 0
 
 
-def test_a_version_of_the_present_format_must_say_whether_it_holds_only(copy: Path) -> None:
-    header = json.loads((copy / files.HEADER).read_text())
-    write_header(copy, {key: value for key, value in header.items() if key != "holds_only"})
-
-    with pytest.raises(VersionError, match="cannot be read by this library: 'holds_only'; pack the model again"):
-        load(copy)
-
-
 def test_golden_requests_reach_a_product_a_stock_out_a_category_and_a_stranger(version: LoadedVersion) -> None:
     cases = version.meta["golden"]["cases"]
 
@@ -375,7 +367,7 @@ def test_a_header_without_what_is_not_needed_is_read_and_what_it_adds_is_let_be(
     assert loaded.verify().requests > 0
 
 
-@pytest.mark.parametrize("key", ["weights", "golden", "state_date"])
+@pytest.mark.parametrize("key", ["weights", "golden", "state_date", "holds_only"])
 def test_a_header_without_what_is_needed_is_refused_by_name(copy: Path, key: str) -> None:
     header = json.loads((copy / files.HEADER).read_text())
     write_header(copy, {name: value for name, value in header.items() if name != key})
