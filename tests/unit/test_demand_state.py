@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.data.panel import SERIES, Panel
@@ -258,7 +258,6 @@ def long_memory() -> dict[str, np.ndarray]:
     return weights
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     launches=st.lists(st.integers(0, 85), min_size=5, max_size=5),
     nights=st.lists(st.integers(40, 89), min_size=1, max_size=4, unique=True).map(sorted),
