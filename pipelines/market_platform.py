@@ -76,6 +76,7 @@ class Platform:
         frame: pd.DataFrame | None = None,
         max_move: float | None = MAX_MOVE,
         withhold: Collection[str] = (),
+        pricer: Callable[..., Pricer] = Pricer,
     ) -> None:
         """Learns from the market's history.
 
@@ -86,6 +87,7 @@ class Platform:
             frame: `market.frame()`, where it is at hand.
             max_move: The largest move that the market takes; the configuration's own counts where it is smaller.
             withhold: Columns among `OPTIONAL` that history, newly recorded rows and requests lack.
+            pricer: Made of what is learnt at each refresh.
 
         Raises:
             ConfigError: `withhold` names a column that no shop could do without.
@@ -93,7 +95,7 @@ class Platform:
         unknown = sorted(set(withhold) - set(OPTIONAL))
         if unknown:
             raise ConfigError(f"cannot withhold {', '.join(unknown)}: the optional columns are {', '.join(OPTIONAL)}")
-        self._config, self._learn = limited(config, max_move=max_move), learn
+        self._config, self._learn, self._make = limited(config, max_move=max_move), learn, pricer
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
         self._anchors: Anchors | None = None  # the market's incumbent priced the whole history
@@ -119,7 +121,7 @@ class Platform:
         panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
         self._anchors = version_anchors(self._anchors, panel)
         facts = ProductFacts.from_panel(panel, anchors=self._anchors)
-        return Pricer(self._learn(panel), facts, self._config, version="market")
+        return self._make(self._learn(panel), facts, self._config, version="market")
 
 
 def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:

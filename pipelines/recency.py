@@ -7,10 +7,9 @@ import numpy as np
 
 from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand import metrics
-from pricing.demand.backtest import evaluate
+from pricing.demand.backtest import fold_wape
 from pricing.demand.folds import Fold
-from pricing.demand.training import Calendar, fit
+from pricing.demand.training import Calendar, Trained, fit
 
 Progress = Callable[[str], None]
 
@@ -33,7 +32,14 @@ class Weighing:
 
 
 def weigh(
-    panel: Panel, config: DemandConfig, *, half_life: float, calendar: Calendar, progress: Progress | None = None
+    panel: Panel,
+    config: DemandConfig,
+    *,
+    half_life: float,
+    calendar: Calendar,
+    progress: Progress | None = None,
+    fit: Callable[..., Trained] = fit,
+    score: Callable[..., float] = fold_wape,
 ) -> Weighing:
     """Fits one fold with the half-life and one as configured, and takes what scores better on the newest days.
 
@@ -43,6 +49,8 @@ def weigh(
         half_life: What is asked for, periods: twice those since the change that is to be learnt.
         calendar: Holidays of the periods after the fold's cutoff.
         progress: Told in a sentence what is going on.
+        fit: Trains; called as `training.fit` is.
+        score: The error of a model on the fold; called as `backtest.fold_wape` is.
     """
     week = max(7 // STEP_DAYS[panel.period], 1)
     scored = min(max(round(half_life / SHARE), week), config.horizon)
@@ -57,8 +65,7 @@ def weigh(
     figures = {}
     for name, demand in ways.items():
         trained = fit(past, demand, calendar=calendar, progress=progress)
-        scores = metrics.figures(evaluate(trained.model, past=past, panel=panel, fold=fold))
-        figures[f"{name}_wape"] = float(scores["wape"])
+        figures[f"{name}_wape"] = score(trained.model, past=past, panel=panel, fold=fold)
     said = (
         f"WAPE {figures['recent_wape']:.4f} with a half-life of {half_life:g} {panel.period}s, "
         f"{figures['alike_wape']:.4f} without, {fold.first} to {fold.last}"

@@ -30,7 +30,7 @@ class Sensitivity:
     Attributes:
         summary: One row a product: its elasticity at list price on ordinary days with its interval, what it sells and
             earns there, whether its own history speaks or its category's, and how well its elasticity is known.
-        products: One row a product, context and price level, for at most `CURVES` products.
+        products: One row a product, context and price level, for as many products as were asked for.
         categories: One row a category, context and price level, over all its products.
     """
 
@@ -39,19 +39,20 @@ class Sensitivity:
     categories: pd.DataFrame
 
 
-def analyse(version: LoadedVersion, panel: Panel) -> Sensitivity:
+def analyse(version: LoadedVersion, panel: Panel, *, most: int = CURVES) -> Sensitivity:
     """Reads every curve that the tables need, through what serves.
 
     Args:
         version: The model, and what is known of its products.
         panel: The history it was trained on, which says where prices have been.
+        most: Products with whole curves.
     """
     facts = version.facts
     ratios = price_levels(version.config.decision.guardrails.band)
     shelf, names = shelf_of(version), np.where(facts.categories == "", UNKNOWN, facts.categories)
     groups, group = np.unique(names, return_inverse=True)
     low, high = seen_ratios(panel)
-    chosen = spread_over(facts.typical_units, count=CURVES)
+    chosen = spread_over(facts.typical_units, count=most)
     seen = (ratios >= low[chosen, None] - 1e-9) & (ratios <= high[chosen, None] + 1e-9)
     summary, products, categories = pd.DataFrame(), [], []
     for context in contexts(facts.period):

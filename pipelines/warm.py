@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
-from pricing.demand import metrics
-from pricing.demand.backtest import evaluate
+from pricing.demand.backtest import fold_wape
 from pricing.demand.folds import Fold
-from pricing.demand.training import Calendar, Start, fit
+from pricing.demand.training import Calendar, Start, Trained, fit
 from pricing.registry.version import LoadedVersion
 
 SHARE = 4  # with fewer periods to score than a horizon over this, nothing is said of either way
@@ -35,7 +34,14 @@ class Choice:
 
 
 def choose_start(
-    panel: Panel, earlier: LoadedVersion, config: DemandConfig, *, calendar: Calendar, progress: Progress | None = None
+    panel: Panel,
+    earlier: LoadedVersion,
+    config: DemandConfig,
+    *,
+    calendar: Calendar,
+    progress: Progress | None = None,
+    fit: Callable[..., Trained] = fit,
+    score: Callable[..., float] = fold_wape,
 ) -> Choice:
     """Fits one fold from the earlier version's weights and from blank ones, and takes what scores better.
 
@@ -48,6 +54,8 @@ def choose_start(
         config: The settings of the training.
         calendar: Holidays of the periods after the fold's cutoff.
         progress: Told in a sentence what is going on.
+        fit: Trains; called as `training.fit` is.
+        score: The error of a model on the fold; called as `backtest.fold_wape` is.
     """
     fold = _fold(panel, earlier, config)
     if isinstance(fold, str):
@@ -65,8 +73,7 @@ def choose_start(
     warm = fit(past, config, calendar=calendar, start=Start(weights, cold.start.identified), progress=progress)
     figures = {}
     for name, one in (("warm", warm), ("cold", cold)):
-        frame = evaluate(one.model, past=past, panel=panel, fold=fold)
-        figures[f"{name}_wape"] = float(metrics.figures(frame)["wape"])
+        figures[f"{name}_wape"] = score(one.model, past=past, panel=panel, fold=fold)
     said = f"WAPE {figures['warm_wape']:.4f} warm, {figures['cold_wape']:.4f} cold, {fold.first} to {fold.last}"
     if figures["warm_wape"] <= figures["cold_wape"]:
         return Choice(Start(weights, None), f"warm: {said}", figures)

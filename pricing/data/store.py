@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,13 @@ HEADER = "panel.json"
 _ARRAYS = (*STATICS, "dates", *SERIES)
 
 
-def save_panel(panel: Panel, folder: str | Path) -> None:
+def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] = np.save) -> None:
     """Writes the panel beside its place and renames it there; a panel that was there before is replaced.
+
+    Args:
+        panel: What is kept.
+        folder: Its place.
+        write: Writes one array; called as `numpy.save` is.
 
     Raises:
         SourceError: The place is taken by something that is no panel, or cannot be written.
@@ -32,7 +38,7 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
         raise SourceError(f"{place}: cannot be written ({error.strerror})") from error
     try:
         for name in _ARRAYS:
-            np.save(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
+            write(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
         header = {
             "format": FORMAT,
             "contract": CONTRACT_VERSION,

@@ -120,6 +120,11 @@ def backtest(
     return Backtest(frame, figures, found)
 
 
+def fold_wape(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
+    """The WAPE of a model on one fold; arguments as of `evaluate`."""
+    return float(metrics.figures(evaluate(model, past=past, panel=panel, fold=fold))["wape"])
+
+
 def evaluate(
     model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: Levels | None = None
 ) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded: a missing GPU is no error
 
@@ -21,6 +20,7 @@ from keras import ops
 
 from pricing.arrays import Floats
 from pricing.data.features import begun
+from pricing.demand.batches import Batch
 from pricing.demand.forward import LOG_SIZE_LIMITS
 from pricing.errors import TrainingError
 
@@ -35,31 +35,6 @@ NO_DRAW = -20.0  # of the head, whose softplus is the lift
 SEEN = 4.0  # times what was sold out: a mean from which demand is hardly ever less than that
 RIDGE = 1e-4  # weight of the squared log mean over the level and offset in the loss
 _FAR = 1.0  # standard deviations from which on the tail is taken as geometric: slopes of the two differ least there
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training step's data; L periods of past, N cutoffs (the last N periods), M steps after each.
-
-    Attributes:
-        past: (series, L, PAST) inputs of the encoder.
-        known: (series, N, M, known) what is known of each period to come.
-        draw: (series, N, M) fraction of a promotion's draw.
-        category: (series,) row of the category's embedding.
-        actual: (series, N, M) units sold, or the log price ratio for a price network.
-        offset: (series, N, M) log units expected before the network speaks.
-        censored: (series, N, M) 1.0 where the stock ran out.
-        weight: (series, N, M) weight in the loss; 0 where there is nothing to learn.
-    """
-
-    past: Floats
-    known: Floats
-    draw: Floats
-    category: NDArray[np.int32]
-    actual: Floats
-    offset: Floats
-    censored: Floats
-    weight: Floats
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.monitoring_world import World, build
 from monitoring.calibration import distance
 from monitoring.drift import add_to_workspace, compare, html
 from monitoring.samples import Samples, take
+from tests.kit.monitoring_world import World, build
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NOTHING = pd.DataFrame({"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": []}).assign(

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from benchmarks.monitoring_world import World, backtest_figures, build, entries, without
 from monitoring.__main__ import main
 from monitoring.holdout import Holdout, read, write
 from monitoring.policy import Past
@@ -22,6 +21,7 @@ from pricing.data.store import save_panel
 from pricing.decision.log_writer import LogWriter
 from pricing.registry import files
 from pricing.runtime.mlflow_runs import tracked_run
+from tests.kit.monitoring_world import World, backtest_figures, build, entries, without
 from tests.kit.panels import panel_frame
 
 ROOT = Path(__file__).parents[2]

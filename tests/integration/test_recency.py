@@ -21,34 +21,36 @@ WHOLE = make_panel(days=150)
 class Fits:
     """Stands in for training and scoring: keeps what it was asked, and scores as told."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, recent: float = 0.4, alike: float = 0.5) -> None:
+    def __init__(self, *, recent: float = 0.4, alike: float = 0.5) -> None:
         self.asked: list[tuple[Panel, float | None]] = []
         self.folds: list[Fold] = []
         self._wapes = {True: recent, False: alike}
-        monkeypatch.setattr(recency, "fit", self.fit)
-        monkeypatch.setattr(recency, "evaluate", self.evaluate)
-        monkeypatch.setattr(recency, "metrics", SimpleNamespace(figures=lambda wape: {"wape": wape}))
 
     def fit(self, past: Panel, config: DemandConfig, **_: Any) -> Any:
         self.asked.append((past, config.recency_half_life))
         return SimpleNamespace(model=config.recency_half_life)
 
-    def evaluate(self, half_life: float | None, *, past: Panel, panel: Panel, fold: Fold) -> float:
+    def score(self, half_life: float | None, *, past: Panel, panel: Panel, fold: Fold) -> float:
         self.folds.append(fold)
         return self._wapes[half_life is not None]
 
 
-def ask(half_life: float, panel: Panel = WHOLE, **changes: Any) -> Weighing:
-    return weigh(panel, CONFIG.model_copy(update=changes), half_life=half_life, calendar=lambda days: days < days[0])
+def ask(half_life: float, fits: Fits, **changes: Any) -> Weighing:
+    return weigh(
+        WHOLE,
+        CONFIG.model_copy(update=changes),
+        half_life=half_life,
+        calendar=lambda days: days < days[0],
+        fit=fits.fit,
+        score=fits.score,
+    )
 
 
 @pytest.mark.parametrize(("recent", "taken"), [(0.4, True), (0.5, True), (0.51, False), (float("nan"), False)])
-def test_days_are_weighed_where_that_scores_no_worse(
-    monkeypatch: pytest.MonkeyPatch, recent: float, taken: bool
-) -> None:
-    fits = Fits(monkeypatch, recent=recent)
+def test_days_are_weighed_where_that_scores_no_worse(recent: float, taken: bool) -> None:
+    fits = Fits(recent=recent)
 
-    found = ask(56.0)
+    found = ask(56.0, fits)
 
     assert found.half_life == (56.0 if taken else None)
     assert found.why.startswith("recent: WAPE" if taken else "alike: WAPE")
@@ -57,22 +59,20 @@ def test_days_are_weighed_where_that_scores_no_worse(
 
 
 @pytest.mark.parametrize(("half_life", "scored"), [(56.0, 14), (28.0, 7), (8.0, 7), (400.0, 28)])
-def test_both_ways_are_scored_on_the_newest_days_and_learn_from_none_of_them(
-    monkeypatch: pytest.MonkeyPatch, half_life: float, scored: int
-) -> None:
-    fits = Fits(monkeypatch)
+def test_both_ways_are_scored_on_the_newest_days_and_learn_from_none_of_them(half_life: float, scored: int) -> None:
+    fits = Fits()
 
-    ask(half_life)
+    ask(half_life, fits)
 
     cutoff = WHOLE.dates[-1 - scored]
     assert fits.folds == [Fold(cutoff, WHOLE.dates[-scored], WHOLE.dates[-1])] * 2
     assert [past.dates[-1] for past, _ in fits.asked] == [cutoff] * 2
 
 
-def test_with_too_little_history_to_compare_on_all_days_count_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    fits = Fits(monkeypatch)
+def test_with_too_little_history_to_compare_on_all_days_count_alike() -> None:
+    fits = Fits()
 
-    found = ask(56.0, min_history=140)
+    found = ask(56.0, fits, min_history=140)
 
     assert (found.half_life, found.figures, fits.asked) == (None, {}, [])
     assert "less than demand.min_history (140) days" in found.why

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import train, warm
+from pipelines import train
 from pipelines.warm import Choice, choose_start
 from pricing.config import load_config
 from pricing.config_models import DemandConfig
@@ -47,38 +47,42 @@ def earlier(folder: Path) -> LoadedVersion:
 class Fits:
     """Stands in for training and scoring: keeps what it was asked, and scores as told."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, warm_wape: float = 0.4, cold_wape: float = 0.5) -> None:
+    def __init__(self, *, warm_wape: float = 0.4, cold_wape: float = 0.5) -> None:
         self.asked: list[tuple[Panel, Start | None]] = []
         self.scored: list[Fold] = []
         self.widen = False
         self._wapes = {"warm": warm_wape, "cold": cold_wape}
         self.identified: Any = SimpleNamespace()
-        monkeypatch.setattr(warm, "fit", self.fit)
-        monkeypatch.setattr(warm, "evaluate", self.evaluate)
-        monkeypatch.setattr(warm, "metrics", SimpleNamespace(figures=lambda wape: {"wape": wape}))
 
     def fit(self, past: Panel, config: DemandConfig, *, start: Start | None = None, **_: Any) -> Trained:
         self.asked.append((past, start))
         model = make_demand(past, seed=9 if start is None else 8, units=UNITS * 2 if self.widen else UNITS)
         return Trained(model, Start(model.weights, self.identified), model.levels())
 
-    def evaluate(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
+    def score(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
         self.scored.append(fold)
         cold = make_demand(past, seed=9).weights_hash() == model.weights_hash()
         return self._wapes["cold" if cold else "warm"]
 
 
-def choose(panel: Panel, earlier: LoadedVersion, **changes: Any) -> Choice:
-    return choose_start(panel, earlier, CONFIG.model_copy(update=changes), calendar=lambda days: days < days[0])
+def choose(panel: Panel, earlier: LoadedVersion, fits: Fits, **changes: Any) -> Choice:
+    return choose_start(
+        panel,
+        earlier,
+        CONFIG.model_copy(update=changes),
+        calendar=lambda days: days < days[0],
+        fit=fits.fit,
+        score=fits.score,
+    )
 
 
 @pytest.mark.parametrize(("warm_wape", "starts"), [(0.4, True), (0.5, True), (0.51, False), (float("nan"), False)])
 def test_a_start_from_earlier_weights_is_taken_where_it_scores_no_worse(
-    whole: Panel, earlier: LoadedVersion, monkeypatch: pytest.MonkeyPatch, warm_wape: float, starts: bool
+    whole: Panel, earlier: LoadedVersion, warm_wape: float, starts: bool
 ) -> None:
-    Fits(monkeypatch, warm_wape=warm_wape, cold_wape=0.5)
+    fits = Fits(warm_wape=warm_wape, cold_wape=0.5)
 
-    choice = choose(whole, earlier)
+    choice = choose(whole, earlier, fits)
 
     assert (choice.start is not None) is starts
     assert choice.why.startswith("warm: WAPE" if starts else "cold: WAPE")
@@ -86,11 +90,11 @@ def test_a_start_from_earlier_weights_is_taken_where_it_scores_no_worse(
 
 
 def test_both_ways_are_scored_on_days_that_the_earlier_version_has_not_seen(
-    whole: Panel, earlier: LoadedVersion, monkeypatch: pytest.MonkeyPatch
+    whole: Panel, earlier: LoadedVersion
 ) -> None:
-    fits = Fits(monkeypatch)
+    fits = Fits()
 
-    choose(whole, earlier)
+    choose(whole, earlier, fits)
 
     (past, cold), (same_past, start) = fits.asked
     assert fits.scored == [Fold(whole.dates[129], whole.dates[130], whole.dates[149])] * 2
@@ -101,24 +105,20 @@ def test_both_ways_are_scored_on_days_that_the_earlier_version_has_not_seen(
     _same(start.weights, earlier.demand.weights)
 
 
-def test_the_training_itself_learns_its_elasticities_anew(
-    whole: Panel, earlier: LoadedVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Fits(monkeypatch)
+def test_the_training_itself_learns_its_elasticities_anew(whole: Panel, earlier: LoadedVersion) -> None:
+    fits = Fits()
 
-    start = choose(whole, earlier).start
+    start = choose(whole, earlier, fits).start
 
     assert start is not None
     assert start.identified is None
     _same(start.weights, earlier.demand.weights)
 
 
-def test_an_old_version_is_compared_on_the_newest_fold_alone(
-    whole: Panel, earlier: LoadedVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fits = Fits(monkeypatch)
+def test_an_old_version_is_compared_on_the_newest_fold_alone(whole: Panel, earlier: LoadedVersion) -> None:
+    fits = Fits()
 
-    choose(whole, earlier, horizon=8, gap=2)
+    choose(whole, earlier, fits, horizon=8, gap=2)
 
     assert fits.scored[0] == Fold(whole.dates[139], whole.dates[142], whole.dates[149])
 
@@ -132,11 +132,11 @@ def test_an_old_version_is_compared_on_the_newest_fold_alone(
     ],
 )
 def test_what_cannot_be_compared_starts_cold_and_says_why(
-    whole: Panel, earlier: LoadedVersion, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], why: str
+    whole: Panel, earlier: LoadedVersion, changes: dict[str, int], why: str
 ) -> None:
-    fits = Fits(monkeypatch)
+    fits = Fits()
 
-    choice = choose(whole, earlier, **changes)
+    choice = choose(whole, earlier, fits, **changes)
 
     assert choice.start is None
     assert not fits.asked, "nothing is trained in vain"
@@ -144,15 +144,13 @@ def test_what_cannot_be_compared_starts_cold_and_says_why(
         raise ValueError(choice.why)
 
 
-def test_other_categories_or_another_shape_start_cold(
-    whole: Panel, earlier: LoadedVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fits = Fits(monkeypatch)
+def test_other_categories_or_another_shape_start_cold(whole: Panel, earlier: LoadedVersion) -> None:
+    fits = Fits()
     renamed = replace(whole, categories=np.where(whole.categories == whole.categories[0], "zeal", whole.categories))
 
-    other = choose(renamed, earlier)
+    other = choose(renamed, earlier, fits)
     fits.widen = True
-    wider = choose(whole, earlier)
+    wider = choose(whole, earlier, fits)
 
     assert (other.start, wider.start) == (None, None)
     assert "other categories" in other.why
@@ -162,7 +160,7 @@ def test_other_categories_or_another_shape_start_cold(
 def test_a_version_that_does_not_say_until_when_it_was_trained_is_no_start(
     whole: Panel, earlier: LoadedVersion
 ) -> None:
-    choice = choose(whole, replace(earlier, backtest={}))
+    choice = choose(whole, replace(earlier, backtest={}), Fits())
 
     assert (choice.start, choice.figures) == (None, {})
     assert "does not say until when" in choice.why
