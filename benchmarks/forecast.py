@@ -24,7 +24,6 @@ from benchmarks.forecast_scores import CANDIDATES, LIGHTGBM, Forecasts, joined, 
 from benchmarks.provenance import take
 from pipelines.calendar import holiday_calendar
 from pricing.config import Config
-from pricing.demand.backtest import backtest
 from pricing.demand.folds import walk_forward
 
 HERE = Path(__file__).parent
@@ -66,6 +65,8 @@ def main() -> None:
         rows, config, periods=periods, back=options.back, cache=options.cache, python=options.statsforecast
     )
     panel = history(rows, config, periods=periods, back=options.back, factor=factor)
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
+
     started = time.process_time()
     calendar = holiday_calendar(panel, config.data)
     frame = backtest(panel, config.demand, calendar=calendar, progress=lambda words: print(words, flush=True)).frame

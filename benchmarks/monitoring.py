@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.monitoring_market import measure, table
-from benchmarks.monitoring_world import Truth, World, backtest_figures, build, earlier_weeks_error
 from benchmarks.provenance import reminder
 from monitoring import performance
 from monitoring.drift import calibrate, distance
@@ -28,6 +27,7 @@ from monitoring.samples import WATCHED, take
 from pricing.config import load_config
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import Panel
+from tests.kit.monitoring_world import Truth, World, backtest_figures, build, earlier_weeks_error
 
 ROOT = Path(__file__).parents[1]
 FIRST_SEED = 200  # of markets; no setting was chosen on these

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand import evaluation
-from pricing.demand.backtest import evaluate
+from pricing.demand.backtest import fold_wape
 from pricing.demand.folds import Fold
 from pricing.demand.model import DemandModel
 from pricing.demand.training import Calendar, Start, Trained, fit
@@ -50,11 +49,6 @@ class Score(Protocol):
         ...
 
 
-def wape(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
-    """Returns the WAPE of a model on the scored periods of a fold, as a fraction."""
-    return float(evaluation.figures(evaluate(model, past=past, panel=panel, fold=fold))["wape"])
-
-
 @dataclass(frozen=True)
 class Choice(Generic[Taken]):
     """Result of a comparison.
@@ -78,7 +72,7 @@ def choose_start(
     calendar: Calendar,
     progress: Progress | None = None,
     fit: Fit = fit,
-    score: Score = wape,
+    score: Score = fold_wape,
 ) -> Choice[Start]:
     """Chooses between a warm start from an earlier version's weights and a cold start.
 
@@ -123,7 +117,7 @@ def choose_half_life(
     calendar: Calendar,
     progress: Progress | None = None,
     fit: Fit = fit,
-    score: Score = wape,
+    score: Score = fold_wape,
 ) -> Choice[float]:
     """Chooses between a recency half-life and the configured weights, by the score on the newest periods.
 

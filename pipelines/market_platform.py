@@ -81,6 +81,7 @@ class Platform:
         frame: pd.DataFrame | None = None,
         max_move: float | None = MAX_MOVE,
         withhold: Collection[str] = (),
+        pricer: Callable[..., Pricer] = Pricer,
     ) -> None:
         """Builds the first pricer from the market's history.
 
@@ -92,6 +93,7 @@ class Platform:
             frame: `market.frame()`, if already computed.
             max_move: The largest price move that the market accepts; a smaller one in the configuration wins.
             withhold: Columns among `OPTIONAL` removed from history, new rows and requests.
+            pricer: Makes the pricer from each demand model; called as `Pricer` is.
 
         Raises:
             ConfigError: `withhold` names a column that is not optional.
@@ -99,7 +101,7 @@ class Platform:
         unknown = sorted(set(withhold) - set(OPTIONAL))
         if unknown:
             raise ConfigError(f"cannot withhold {', '.join(unknown)}: the optional columns are {', '.join(OPTIONAL)}")
-        self._config, self._learn = limited(config, max_move=max_move), learn
+        self._config, self._learn, self._make = limited(config, max_move=max_move), learn, pricer
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
         self._anchors: Anchors | None = None  # no price of the history is the platform's own
@@ -125,7 +127,7 @@ class Platform:
         panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
         self._anchors = version_anchors(self._anchors, panel)
         facts = ProductFacts.from_panel(panel, anchors=self._anchors)
-        return Pricer(self._learn(panel), facts, self._config, version="market")
+        return self._make(self._learn(panel), facts, self._config, version="market")
 
 
 def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:

@@ -4,7 +4,8 @@ import argparse
 import datetime as dt
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import mlflow
 from mlflow import MlflowClient
@@ -24,18 +25,18 @@ FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
 OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_nightly, argv)
+def main(argv: Sequence[str] | None = None, *, start: Callable[..., int] = run_job) -> int:
+    """Runs the job; returns the exit code. `start` runs one of its jobs, called as `run_job` is."""
+    return run_main(partial(_nightly, start=start), argv)
 
 
-def _nightly(argv: Sequence[str] | None) -> int:
+def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
     options = _options(argv)
     config = load_config(options.config)
     home = pricing_home().resolve()
     with only_one("nightly", home=home) as held, tracked_run("nightly", config=config, reason=options.reason) as run:
         panel = home / "panel"
-        night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel))
+        night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel), start=start)
         night.job("pipelines.etl", "--output", str(panel), *_given(options, "sales", "quarantine"), fresh=True)
         verdict, complaint = night.pass_over(source=options.sales)
         mlflow.set_tag("verdict", verdict)
@@ -60,18 +61,21 @@ def _given(options: argparse.Namespace, *names: str) -> list[str]:
 class _Night:
     """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
-    def __init__(self, config: Config, *, run: Run, held: int, common: list[str], panel: str) -> None:
+    def __init__(
+        self, config: Config, *, run: Run, held: int, common: list[str], panel: str, start: Callable[..., int]
+    ) -> None:
         self._config = config
         self._run = run
         self._held = held
         self._common = common
         self._panel = panel
+        self._start = start
         self._registry = Registry(config.registry.model_name, uri=tracking_uri())
 
     def job(self, module: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's panel unless `fresh`."""
         options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
-        return run_job(module, options, run=self._run, fine=fine, keep=[self._held])
+        return self._start(module, options, run=self._run, fine=fine, keep=[self._held])
 
     def pass_over(self, *, source: str) -> tuple[str, JobError | None]:
         """Runs the jobs that are due; returns a summary and the error of a failed monitoring or compaction job."""
@@ -109,7 +113,7 @@ class _Night:
         archive = os.environ.get(ARCHIVE_VARIABLE)
         if not archive:
             return []
-        run_job("serving.compact", [], run=self._run, keep=[self._held])
+        self._start("serving.compact", [], run=self._run, keep=[self._held])
         return [f"closed segments of the decision log are in {archive}"]
 
     def _retrain_if_due(self, *, source: str) -> str:

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -21,12 +22,20 @@ from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import tracked_run, write_note
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code: 0 whether or not the champion changed."""
-    return run_main(_retrain, argv)
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    start: Callable[..., int] = run_job,
+    trained: Callable[..., str | None] | None = None,
+) -> int:
+    """Runs the job; returns the exit code: 0 whether the champion changed or stayed.
+
+    `start` runs one of its jobs, called as `run_job` is; `trained` finds what was trained, as `trained_already` does.
+    """
+    return run_main(partial(_retrain, start=start, trained=trained or trained_already), argv)
 
 
-def _retrain(argv: Sequence[str] | None) -> int:
+def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: Callable[..., str | None]) -> int:
     options = _options(argv)
     config = load_config(options.config)
     home = pricing_home().resolve()
@@ -37,15 +46,15 @@ def _retrain(argv: Sequence[str] | None) -> int:
         settings.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
         common = ["--config", str(settings)]
         read = [*common, "--output", str(panel), *_given(options, "sales", "quarantine")]
-        run_job("pipelines.etl", read, run=run, keep=[held])
+        start("pipelines.etl", read, run=run, keep=[held])
         half_life = None if options.recency_half_life is None else f"{options.recency_half_life:g}"
-        done = trained_already(config, panel, half_life=half_life)
+        done = trained(config, panel, half_life=half_life)
         if done is None:
             said = ["--source", options.source or options.sales, "--reason", options.reason]
             said += ["--recency_half_life", half_life] if half_life else []
             if Registry(config.registry.model_name, uri=tracking_uri()).at(CHAMPION) is not None:
                 said += ["--warm_start", CHAMPION]
-            run_job("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=[held])
+            start("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=[held])
             done = child_tags(run, "train")["version"]
         else:
             print(f"version {done} was trained on just these sales with these settings; it is not trained again")
@@ -53,7 +62,7 @@ def _retrain(argv: Sequence[str] | None) -> int:
         if not config.registry.auto_promote:
             return _say("left to a person: registry.auto_promote is off; mlflow run . -e promote puts it to the gates")
         words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
-        code = run_job("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
+        code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
         if code == EXIT_REFUSED:
             return _say("kept the champion: a gate refused the new version")
         if child_tags(run, "promote").get("verdict") == NOTHING:

@@ -49,12 +49,12 @@ if TYPE_CHECKING:
     from pricing.demand.training import Start
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_train, argv)
+def main(argv: Sequence[str] | None = None, *, learn: Callable[..., tuple[str, str]] | None = None) -> int:
+    """Runs the job; returns the exit code. `learn` scores, fits and registers, where `_learn` is not to."""
+    return run_main(partial(_train, learn=learn or _learn), argv)
 
 
-def _train(argv: Sequence[str] | None) -> int:
+def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]]) -> int:
     options = _options(argv)
     config = load_config(options.config)
     started = time.monotonic()
@@ -80,7 +80,7 @@ def _train(argv: Sequence[str] | None) -> int:
             config = _weighed(panel, config, half_life=options.recency_half_life, say=say)
         anchors = version_anchors(anchors, panel)
         tested = _tested(panel, options.decisions, say=say)
-        number, scores = _learn(
+        number, scores = learn(
             panel,
             config,
             anchors=anchors,

@@ -354,10 +354,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _bake(settings: Settings) -> int:
+def _bake(settings: Settings, *, registry: Registry | None = None, verify: Callable[[Path], int] | None = None) -> int:
     places = settings.places
     places = replace(places, registry=BAKED, status=places.home / "versions" / BAKED / "follower.json")
-    follower = Follower(_Lazy(settings), places=places, orders=Orders("bake", 1))
+    follower = Follower(registry or _Lazy(settings), places=places, orders=Orders("bake", 1), verify=verify)
     following = follower.poll()
     if following.state != "following":
         print(f"error: no champion to bake in: {following.state} {following.detail or ''}", file=sys.stderr)  # noqa: T201

@@ -40,19 +40,20 @@ class Sensitivity:
     categories: pd.DataFrame
 
 
-def analyse(version: LoadedVersion, panel: Panel) -> Sensitivity:
+def analyse(version: LoadedVersion, panel: Panel, *, most: int = CURVES) -> Sensitivity:
     """Computes the tables from the version's demand curves.
 
     Args:
         version: Demand model and product facts.
         panel: The history it was trained on, for the observed price range.
+        most: Products whose curves are tabulated.
     """
     facts = version.facts
     ratios = price_levels(version.config.decision.guardrails.band)
     shelf, names = shelf_of(version), np.where(facts.categories == "", UNKNOWN, facts.categories)
     groups, group = np.unique(names, return_inverse=True)
     low, high = seen_ratios(panel)
-    chosen = spread_over(facts.typical_units, count=CURVES)
+    chosen = spread_over(facts.typical_units, count=most)
     seen = (ratios >= low[chosen, None] - 1e-9) & (ratios <= high[chosen, None] + 1e-9)
     summary, products, categories = pd.DataFrame(), [], []
     for context in contexts(facts.period):

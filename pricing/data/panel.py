@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -131,8 +132,13 @@ HEADER = "panel.json"
 _ARRAYS = (*STATICS, "dates", *SERIES)
 
 
-def save_panel(panel: Panel, folder: str | Path) -> None:
+def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] = np.save) -> None:
     """Write the panel to a draft folder and rename it into place; an existing panel is replaced.
+
+    Args:
+        panel: What is saved.
+        folder: The new folder, or one that holds a saved panel, which is replaced.
+        write: Writes one array; called as `numpy.save` is.
 
     Raises:
         SourceError: The folder exists and holds no panel, or cannot be written.
@@ -147,7 +153,7 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
         raise SourceError(f"{place}: cannot be written ({error.strerror})") from error
     try:
         for name in _ARRAYS:
-            np.save(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
+            write(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
         header = {
             "format": FORMAT,
             "contract": CONTRACT_VERSION,

@@ -12,12 +12,36 @@ from pricing.data.ewma import Norms
 from pricing.data.features import Past
 from pricing.data.panel import Panel
 from pricing.data.units import in_steps
-from pricing.demand.network import Batch
 
 # Exponent of step sampling: 1 is uniform, above 1 favours near steps, which decide most prices. Uniform sampling makes
 # their error over the noise floor 1 % larger without improving the far ones.
 NEARNESS = 2.0
 KNOWN_PRICES = 3  # past-price features of the price network
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's data; L periods of past, N cutoffs (the last N periods), M steps after each.
+
+    Attributes:
+        past: (series, L, PAST) inputs of the encoder.
+        known: (series, N, M, known) what is known of each period to come.
+        draw: (series, N, M) fraction of a promotion's draw.
+        category: (series,) row of the category's embedding.
+        actual: (series, N, M) units sold, or the log price ratio for a price network.
+        offset: (series, N, M) log units expected before the network speaks.
+        censored: (series, N, M) 1.0 where the stock ran out.
+        weight: (series, N, M) weight in the loss; 0 where there is nothing to learn.
+    """
+
+    past: Floats
+    known: Floats
+    draw: Floats
+    category: NDArray[np.int32]
+    actual: Floats
+    offset: Floats
+    censored: Floats
+    weight: Floats
 
 
 @dataclass(frozen=True)

@@ -210,14 +210,16 @@ class Nuisances:
         return value, size
 
 
-def read_events(weights: Weights, table: Table, events: Events, *, price: bool) -> tuple[Floats, Floats]:
-    """(event,) predict the network's log mean over the offset, and log size."""
+def read_events(
+    weights: Weights, table: Table, events: Events, *, price: bool, chunk: int = CHUNK
+) -> tuple[Floats, Floats]:
+    """(event,) predict the network's log mean over the offset, and log size, `chunk` products at a time."""
     value, size = np.zeros(len(events.product), np.float32), np.zeros(len(events.product), np.float32)
-    for begin in range(0, len(table.category), CHUNK):  # all products' states may not fit in RAM
-        some = slice(begin, begin + CHUNK)
+    for begin in range(0, len(table.category), chunk):  # all products' states may not fit in RAM
+        some = slice(begin, begin + chunk)
         inputs = table.past.inputs[some]
         states, _ = forward.encode(weights, inputs, state=forward.blank_state(weights, len(inputs)))
-        at = np.flatnonzero((events.product >= begin) & (events.product < begin + CHUNK))
+        at = np.flatnonzero((events.product >= begin) & (events.product < begin + chunk))
         rows, cutoff = events.product[at], events.cutoff[at]
         prepared = forward.prepare(weights, states[rows - begin, cutoff], table.category[rows])
         known = gather_known(table, rows, cutoff, events.step[at], flag=True, prices=price)

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded: hides its message about a missing GPU
 
@@ -21,6 +20,7 @@ from keras import ops
 
 from pricing.arrays import Floats
 from pricing.data.features import begun
+from pricing.demand.batches import Batch
 from pricing.demand.forward import LOG_SIZE_LIMITS
 from pricing.errors import TrainingError
 
@@ -35,31 +35,6 @@ NO_DRAW = -20.0  # bias of the lift head that makes its softplus 0
 SEEN = 4.0  # times the units sold out: means beyond it get no gradient from a sold-out row
 RIDGE = 1e-4  # weight of the squared log mean over the level and offset in the loss
 _FAR = 1.0  # z-score at which the tail switches to a geometric series: slopes of the two differ least there
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Data of one training step; L periods of past, N cutoffs (the last N periods), M steps after each.
-
-    Attributes:
-        past: (series, L, PAST) inputs of the encoder.
-        known: (series, N, M, known) known covariates of each target period.
-        draw: (series, N, M) fraction of a promotion's full effect.
-        category: (series,) row of the category's embedding.
-        actual: (series, N, M) units sold, or the log price ratio for a price network.
-        offset: (series, N, M) log units expected without the network.
-        censored: (series, N, M) 1.0 where the stock ran out.
-        weight: (series, N, M) weight in the loss; 0 excludes a target.
-    """
-
-    past: Floats
-    known: Floats
-    draw: Floats
-    category: NDArray[np.int32]
-    actual: Floats
-    offset: Floats
-    censored: Floats
-    weight: Floats
 
 
 @dataclass(frozen=True)

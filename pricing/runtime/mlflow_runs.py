@@ -10,7 +10,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_TYPE
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -212,8 +212,12 @@ def _end(status: str) -> None:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
 
 
-def probe(uri: str) -> None:
+def probe(uri: str, *, connect: Callable[..., Engine] = create_engine) -> None:
     """Checks that a tracking server or database is reachable; a URI of another kind is left to MLflow.
+
+    Args:
+        uri: The address.
+        connect: Opens a database; called as SQLAlchemy's `create_engine` is.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
@@ -222,7 +226,7 @@ def probe(uri: str) -> None:
     if separator and scheme in ("http", "https"):
         _probe_server(uri)
     elif separator and scheme.partition("+")[0] in _DATABASES:
-        probe_database(uri, what="the tracking store")
+        probe_database(uri, what="the tracking store", connect=connect)
 
 
 def _probe_server(uri: str) -> None:
@@ -240,12 +244,13 @@ def _probe_server(uri: str) -> None:
         ) from error
 
 
-def probe_database(uri: str, *, what: str) -> None:
+def probe_database(uri: str, *, what: str, connect: Callable[..., Engine] = create_engine) -> None:
     """Opens a database once and closes it again.
 
     Args:
         uri: Its address.
         what: What it is, for the message.
+        connect: Makes the engine; called as `create_engine` is.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
@@ -253,7 +258,7 @@ def probe_database(uri: str, *, what: str) -> None:
     shown = redact_url(uri)
     patience = {} if uri.startswith(SQLITE) else {"connect_timeout": _SECONDS}
     try:
-        engine = create_engine(make_url(uri), connect_args=patience)
+        engine = connect(make_url(uri), connect_args=patience)
         engine.connect().close()
         engine.dispose()
     except (SQLAlchemyError, ImportError, TypeError) as error:

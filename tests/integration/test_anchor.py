@@ -56,16 +56,14 @@ class Training:
 
 
 @pytest.fixture
-def training(monkeypatch: pytest.MonkeyPatch) -> Training:
-    made = Training()
-    monkeypatch.setattr(train, "_learn", made)
-    return made
+def training() -> Training:
+    return Training()
 
 
 def test_before_any_promotion_a_training_makes_anchors_of_its_own_history(shop: Shop, training: Training) -> None:
     shop.add(days=140)  # a challenger that nobody promoted
 
-    assert train.main(["--sales", written(shop, needed(shop, 150, since=149))]) == 0
+    assert train.main(["--sales", written(shop, needed(shop, 150, since=149))], learn=training) == 0
 
     assert training.anchors.since == shop.whole.dates[150]
     assert not any("anchor" in note for note in training.panel.notes)
@@ -78,7 +76,7 @@ def test_a_training_inherits_the_anchors_of_the_first_promotion(shop: Shop, trai
         shop.registry.point("previous", "1")
         shop.registry.unpoint("champion")
 
-    assert train.main(["--sales", written(shop, needed(shop, 180, since=150, times=27))]) == 0
+    assert train.main(["--sales", written(shop, needed(shop, 180, since=150, times=27))], learn=training) == 0
 
     ids = training.panel.product_ids
     assert training.anchors.since == anchors.since == shop.whole.dates[150]
@@ -93,7 +91,7 @@ def test_the_champion_of_another_history_lends_no_anchors(shop: Shop, training: 
     other = needed(shop, 150, since=149)
     other["product_id"] = "other-" + other["product_id"]
 
-    assert train.main(["--sales", written(shop, other)]) == 0
+    assert train.main(["--sales", written(shop, other)], learn=training) == 0
 
     assert training.anchors.since == shop.whole.dates[150]
     assert all(name.startswith("other-") for name in training.anchors.product_ids.tolist())
@@ -168,7 +166,7 @@ def test_a_moved_anchor_holds_from_the_next_day_on_and_outlives_refresh_and_trai
 
     assert refresh.main(["--sales", sales]) == 0
     assert promote.main([]) == 0
-    assert train.main(["--sales", sales]) == 0
+    assert train.main(["--sales", sales], learn=training) == 0
 
     champion = shop.fetch("champion")
     assert champion.meta["checks"]["parity"] < 1e-5

@@ -67,7 +67,7 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> No
     assert "model" in sources
 
 
-def test_the_platform_prices_a_shop_that_lacks_any_optional_column(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
     market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
     seen: list[Panel] = []
     asked: list[PriceRequest] = []
@@ -80,8 +80,7 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column(monkeypatch: 
     def learn(panel: Panel) -> None:
         seen.append(panel)
 
-    monkeypatch.setattr("pipelines.market_platform.Pricer", Recording)
-    platform = Platform(market, load_config(), learn, withhold=OPTIONAL)
+    platform = Platform(market, load_config(), learn, withhold=OPTIONAL, pricer=Recording)
     roll_forward(market, platform, days=16, refresh=platform.refresh, every=14)
 
     assert {name for request in asked for name in request.model_fields_set} == {

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.monitoring_world import World, build
 from monitoring.drift import add_to_workspace, compare, distance, html
 from monitoring.samples import Samples, take
+from tests.kit.monitoring_world import World, build
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NOTHING = pd.DataFrame({"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": []}).assign(

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from benchmarks.monitoring_world import World, backtest_figures, build, entries, without
 from monitoring.__main__ import main
 from monitoring.policy import Past
 from monitoring.store import Memory
@@ -21,6 +20,7 @@ from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 from pricing.decision_log.writer import LogWriter
 from pricing.registry import files
 from pricing.runtime.mlflow_runs import tracked_run
+from tests.kit.monitoring_world import World, backtest_figures, build, entries, without
 from tests.kit.panels import panel_frame
 
 ROOT = Path(__file__).parents[2]

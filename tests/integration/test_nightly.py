@@ -53,10 +53,8 @@ class Jobs:
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
-    made = Jobs()
-    monkeypatch.setattr(nightly, "run_job", made)
-    return made
+def jobs() -> Jobs:
+    return Jobs()
 
 
 @pytest.fixture
@@ -74,12 +72,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
 
 
 @pytest.fixture
-def night(home: Path) -> Callable[..., int]:
+def night(home: Path, jobs: Jobs) -> Callable[..., int]:
     """One night; `auto` is registry.auto_promote."""
 
     def run(*, auto: bool = True) -> int:
         settings = write_config(home / "config.yaml", auto_promote=auto)
-        return nightly.main(["--sales", "sales.csv", "--config", str(settings)])
+        return nightly.main(["--sales", "sales.csv", "--config", str(settings)], start=jobs)
 
     return run
 

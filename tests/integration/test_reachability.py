@@ -8,23 +8,17 @@ from pricing.runtime import mlflow_runs
 @pytest.mark.parametrize(
     "uri", ["databricks://profile", "databricks", "sqlite:////tmp/x.db", "file:///tmp", "./mlruns"]
 )
-def test_only_servers_and_databases_that_mlflow_knows_are_asked(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_runs, "create_engine", lambda *_, **__: pytest.fail(f"{uri} was opened as a database"))
-
-    mlflow_runs.probe(uri)
+def test_only_servers_and_databases_that_mlflow_knows_are_asked(uri: str) -> None:
+    mlflow_runs.probe(uri, connect=lambda *_, **__: pytest.fail(f"{uri} was opened as a database"))
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "mysql+pymysql", "mssql+pyodbc"])
-def test_a_database_that_does_not_answer_is_named_without_its_password(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_does_not_answer_is_named_without_its_password(scheme: str) -> None:
     def dead(*_: object, **__: object) -> None:
         raise sqlalchemy.exc.OperationalError("connect", {}, OSError("refused"))
 
-    monkeypatch.setattr(mlflow_runs, "create_engine", dead)
-
     with pytest.raises(RegistryError, match="cannot be opened") as caught:
-        mlflow_runs.probe(f"{scheme}://me:secret@h/x")
+        mlflow_runs.probe(f"{scheme}://me:secret@h/x", connect=dead)
     assert "secret" not in str(caught.value)
     assert f"{scheme}://me:***@h/x" in str(caught.value)
 

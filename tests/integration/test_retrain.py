@@ -168,14 +168,18 @@ def test_a_night_retrains_with_the_reason_and_half_life_that_monitorings_run_say
         mine = {"mlflow.parentRunId": parent.info.run_id, "job": "monitor"}
         here.client.create_run("0", tags={**mine, **tags})
     asked: list[tuple[str, ...]] = []
-    night = nightly._Night(load_config(), run=run, held=0, common=[], panel="panel")
-    monkeypatch.setattr(night, "job", lambda module, *words: asked.append((module, *words)))
+
+    def start(module: str, options: Sequence[str], **_: object) -> int:
+        asked.append((module, *options))
+        return 0
+
+    night = nightly._Night(load_config(), run=run, held=0, common=[], panel="panel", start=start)
 
     night._retrain_if_due(source="sales.csv")
 
     reason = found.get("reason", "monitoring found decay")
     half_life = ("--recency_half_life", "45") if found else ()
-    assert asked == [("pipelines.retrain", "--source", "sales.csv", "--reason", reason, *half_life)]
+    assert asked == [("pipelines.retrain", "--sales", "panel", "--source", "sales.csv", "--reason", reason, *half_life)]
 
 
 @pytest.mark.parametrize(
@@ -198,11 +202,9 @@ def test_a_retraining_says_what_its_promotion_says(
         here.client.create_run(run.info.experiment_id, tags=tags | told)
         return code if module == "pipelines.promote" else 0
 
-    monkeypatch.setattr(retrain, "run_job", job)
-    monkeypatch.setattr(retrain, "trained_already", lambda *_, **__: None)
-
     settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
-    assert retrain.main(["--sales", "sales.csv", "--config", settings]) == 0
+    arguments = ["--sales", "sales.csv", "--config", settings]
+    assert retrain.main(arguments, start=job, trained=lambda *_, **__: None) == 0
 
     (run,) = here.runs(job="retrain")
     assert run.data.tags["verdict"] == verdict

@@ -40,7 +40,7 @@ class Shop:
         margin: (product,) true margin at list price, fraction of it.
         list_price: (product,) regular price as people set it, currency units.
         level: (product,) mean units a day at list price.
-        size: Size of the negative binomial of what is sold; None sells the mean itself.
+        size: Size of the negative binomial of what is sold; None sells the mean, to whole units.
     """
 
     elasticity: Floats
@@ -80,7 +80,8 @@ class Shop:
     def sell(self, price: Floats, *, day: int, rng: np.random.Generator) -> pd.DataFrame:
         """A day's rows with every column of the contract that the shop can know."""
         mean = self.demand(price, day=day)
-        units = mean if self.size is None else rng.negative_binomial(self.size, self.size / (self.size + mean))
+        size = self.size
+        units = np.round(mean) if size is None else rng.negative_binomial(size, size / (size + mean))
         return pd.DataFrame(
             {
                 "date": (START + day).astype("datetime64[s]"),
@@ -146,6 +147,7 @@ def run_nights(
     columns: Collection[str] = (),
     history: int = 120,
     nights: int = 60,
+    recent: int = RECENT,
     anchored: bool = True,
     echo: bool = False,
     seed: int = 0,
@@ -160,6 +162,7 @@ def run_nights(
         columns: Optional columns that the sales have.
         history: Days that people priced.
         nights: Days that the platform prices.
+        recent: Days of rows that a night reads.
         anchored: Whether panels are built with anchors; without them the platform learns from its own prices.
         echo: Whether the shop's system fills `list_price` with the platform's price.
         seed: Of the history's prices and the sales.
@@ -179,7 +182,7 @@ def run_nights(
         )
         decisions.append(answers)
         prices.append(np.array([answer.recommended_price for answer in answers]))
-        kept = sales[-(RECENT - 1) * len(shop.level) :]
+        kept = sales[-(recent - 1) * len(shop.level) :]
         sold = shop.sell(prices[-1], day=day, rng=rng)
         sold = sold.assign(list_price=prices[-1]) if echo else sold
         sales = pd.concat([kept, sold[known]], ignore_index=True)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -81,7 +81,6 @@ PERSONS_PRICES = st.dictionaries(
 
 
 @given(persons=PERSONS_PRICES, live=LIVE_PRICES)
-@settings(deadline=None, max_examples=150)
 def test_no_price_of_the_platforms_own_moves_a_list_price_or_an_assumed_cost(
     persons: dict[str, dict[int, float]], live: dict[str, dict[int, float]]
 ) -> None:
@@ -106,7 +105,6 @@ def test_no_price_of_the_platforms_own_moves_a_list_price_or_an_assumed_cost(
 
 
 @given(persons=PERSONS_PRICES, live=LIVE_PRICES, cutoff=st.integers(0, 20), given_on=st.sets(st.integers(0, 20)))
-@settings(deadline=None, max_examples=150)
 def test_newer_rows_with_their_past_are_anchored_as_in_the_whole_history(
     persons: dict[str, dict[int, float]],
     live: dict[str, dict[int, float]],
@@ -130,7 +128,6 @@ def test_newer_rows_with_their_past_are_anchored_as_in_the_whole_history(
 
 
 @given(live=st.dictionaries(st.integers(LIVE, 20), PRICE, min_size=2), cutoff=st.integers(LIVE, 20))
-@settings(deadline=None, max_examples=60)
 def test_anchors_carried_on_night_after_night_are_those_of_the_whole_history(
     live: dict[int, float], cutoff: int
 ) -> None:

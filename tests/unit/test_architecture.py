@@ -14,12 +14,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("pipelines", "serving", "monitoring")
 PACKAGES = ("pricing", *PROGRAMS, "simulation")
+EVERYTHING = (*PACKAGES, "tests", "benchmarks")
 # Each may import itself and those before it.
 INWARD = (
     *("errors", "arrays", "fileio", "paths", "config_models", "config"),
     *("data", "demand", "decision", "decision_log", "registry", "runtime"),
 )
 FOLLOWER = "serving.follower"
+# Tests that are of a benchmark's program or of what only benchmarks have, and may import it.
+OF_BENCHMARKS = {
+    "tests.integration.test_demand_benchmark",
+    "tests.integration.test_monitoring_unattended",
+    "tests.unit.test_demand_page",
+    "tests.unit.test_forecast_benchmark",
+    "tests.unit.test_foreign_market",
+    "tests.unit.test_judged_confidence",
+    "tests.unit.test_provenance",
+}
 # Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.
 DOORS = {
     "keras": ("pricing.demand.network",),
@@ -57,18 +68,18 @@ class Import:
     at_import: bool
 
 
-def modules(root: Path) -> dict[str, Path]:
+def modules(root: Path, packages: tuple[str, ...] = PACKAGES) -> dict[str, Path]:
     """Every module of the packages, by its dotted name; a package is named without `__init__`."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def imports(root: Path) -> list[Import]:
-    found = modules(root)
+def imports(root: Path, packages: tuple[str, ...] = PACKAGES) -> list[Import]:
+    found = modules(root, packages)
     known = frozenset(found)
     return [
         each
@@ -120,6 +131,34 @@ def broken_arrows(root: Path) -> list[str]:
         *_registry_behind_the_follower(found),
         *_serving_is_light(found),
     ]
+
+
+def beside_the_kit(found: list[Import]) -> list[str]:
+    """Every import by which tests and benchmarks know more of each other than tests/kit, one sentence each."""
+    wrong = []
+    for each in found:
+        here, there = _top(each.module), _top(each.target)
+        kit = _within(each.module, "tests.kit")
+        if here == "benchmarks" and there == "tests" and not _within(each.target, "tests.kit"):
+            wrong.append(f"{each.module} imports {each.target}: benchmarks may know of tests the kit alone")
+        elif here == "tests" and there == "benchmarks" and each.module not in OF_BENCHMARKS:
+            wrong.append(f"{each.module} imports {each.target}: what both need belongs into tests/kit")
+        elif kit and there == "tests" and not _within(each.target, "tests.kit"):
+            wrong.append(f"{each.module} imports {each.target}: the kit knows no tests")
+        elif here in (*PROGRAMS, "pricing", "simulation") and there in ("tests", "benchmarks"):
+            wrong.append(f"{each.module} imports {each.target}: what is shipped knows no {there}")
+    return wrong
+
+
+def loading_tensorflow(found: list[Import]) -> list[str]:
+    """The chains of imports by which collecting a unit test loads Keras or TensorFlow, which takes seconds."""
+    tests = sorted({each.module for each in found if each.module.startswith("tests.unit.")})
+    chains = [path for test in tests for path in _reached(test, found)]
+    return [" → ".join(path) for path in chains if _top(path[-1]) in ("keras", "tensorflow")]
+
+
+def _within(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
 
 
 def _programs_apart(found: list[Import]) -> Iterator[str]:
@@ -229,6 +268,39 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_import_follows_the_arrows() -> None:
     assert broken_arrows(ROOT) == []
+
+
+def test_tests_and_benchmarks_share_the_kit_alone() -> None:
+    assert beside_the_kit(imports(ROOT, EVERYTHING)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "target", "complaint"),
+    [
+        ("benchmarks.demand", "tests.unit.test_pricer", "benchmarks may know of tests the kit alone"),
+        ("benchmarks.demand", "tests.kitchen", "benchmarks may know of tests the kit alone"),
+        ("tests.unit.test_pricer", "benchmarks.demand", "belongs into tests/kit"),
+        ("tests.kit.panels", "benchmarks.demand", "belongs into tests/kit"),
+        ("tests.kit.panels", "tests.unit.test_pricer", "the kit knows no tests"),
+        ("pricing.config", "tests.kit.panels", "what is shipped knows no tests"),
+        ("serving.app", "benchmarks.demand", "what is shipped knows no benchmarks"),
+    ],
+)
+def test_an_import_beside_the_kit_is_found(module: str, target: str, complaint: str) -> None:
+    (found,) = beside_the_kit([Import(module, target, at_import=False)])
+
+    assert complaint in found
+
+
+def test_no_unit_test_loads_tensorflow() -> None:
+    assert loading_tensorflow(imports(ROOT, EVERYTHING)) == []
+
+
+def test_a_unit_test_that_loads_tensorflow_on_a_detour_is_found() -> None:
+    test, between = "tests.unit.test_it", "pricing.demand.training"
+    detour = [Import(test, between, at_import=True), Import(between, "keras", at_import=True)]
+
+    assert loading_tensorflow(detour) == [f"{test} → {between} → keras"]
 
 
 def test_every_module_of_the_library_belongs_to_a_layer() -> None:

@@ -1,6 +1,7 @@
 """Forecasts without a model, the choice between them on earlier folds only, and what a model gains on it."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -148,13 +149,17 @@ def test_the_gain_is_paired_and_certain_where_every_row_says_the_same() -> None:
 
 def drawn(rng: np.random.Generator, *, products: int, folds: int, by_product: float, by_fold: float) -> pd.DataFrame:
     """Folds in which the model is better by 2 units a row on average, give or take an effect of product and fold."""
-    effect = by_product * rng.standard_normal(products)
-    parts = []
-    for number, day in enumerate(pd.date_range("2024-01-01", periods=folds, freq="14D")):
-        frame = fold(str(day.date()), naive=0, flat=0, products=products, steps=3)
-        shift = np.repeat(effect, 3) + by_fold * rng.standard_normal() + rng.standard_normal(len(frame))
-        parts.append(frame.assign(naive=10.0 + 20.0, q50=10.0 + 18.0 + shift, step=number))
-    return pd.concat(parts, ignore_index=True)
+    rows = alike(products=products, folds=folds)  # fold by fold, each product's three days
+    shared = by_product * rng.standard_normal(products)[:, None] + by_fold * rng.standard_normal((folds, 1, 1))
+    shift = (shared + rng.standard_normal((folds, products, 3))).ravel()
+    return rows.assign(naive=10.0 + 20.0, q50=10.0 + 18.0 + shift)
+
+
+@cache
+def alike(*, products: int, folds: int) -> pd.DataFrame:
+    days = pd.date_range("2024-01-01", periods=folds, freq="14D")
+    frames = [fold(str(day.date()), naive=0, flat=0, products=products, steps=3) for day in days]
+    return pd.concat(frames, ignore_index=True)
 
 
 @pytest.mark.parametrize(("by_product", "by_fold"), [(3.0, 0.0), (0.0, 3.0), (2.0, 2.0)])

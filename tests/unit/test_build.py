@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -66,7 +66,6 @@ def test_the_order_of_rows_means_nothing() -> None:
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, 2.5, 3.0, 8.0]), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=50)
 def test_an_absent_list_price_is_the_high_quantile_of_recent_prices(prices: list[float]) -> None:
     panel = build_panel(rows(list(range(len(prices))), price=prices), CONFIG)
 
@@ -269,7 +268,6 @@ def _table(history: dict[tuple[int, str], dict[str, object]]) -> pd.DataFrame:
 
 
 @given(past=HISTORY, future=HISTORY, other_future=HISTORY, cutoff=st.integers(0, 9))
-@settings(deadline=None, max_examples=100)
 def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
     past: dict[tuple[int, str], dict[str, object]],
     future: dict[tuple[int, str], dict[str, object]],
@@ -291,7 +289,6 @@ def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
 @given(
     history=HISTORY, cutoff=st.integers(0, 8), absent=st.sets(st.sampled_from(["category", "unit_cost", "is_promo"]))
 )
-@settings(deadline=None, max_examples=100)
 def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
     history: dict[tuple[int, str], dict[str, object]], cutoff: int, absent: set[str]
 ) -> None:

@@ -106,7 +106,7 @@ def test_an_event_that_came_once_to_few_products_counts_for_nothing() -> None:
     assert (of(found, "Feast", 0) == 0).all()
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.integers(450, 600), st.integers(0, 100))
 def test_no_fold_sees_what_came_after_its_cutoff(cutoff: int, seed: int) -> None:
     panel = make_panel(products=6, seed=3, periods=700)

@@ -1,7 +1,5 @@
 """Laws of the closed loop: what the platform charges comes back as its sales, and its prices stay where they may be."""
 
-from itertools import chain, combinations
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,14 @@ from tests.kit.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nigh
 ELASTICITIES = (1.5, 2.0, 2.5, 3.5)
 MARGINS = (0.25, 0.30, 0.35, 0.40, 0.45)  # within 0.10 of the one assumed
 CENT = 0.005
-SUBSETS = tuple(chain.from_iterable(combinations(OPTIONAL, size) for size in range(len(OPTIONAL) + 1)))
+NIGHTS, RECENT = 36, 28  # in the last week a night reads no price that a person set
+# None, each alone, all but each, all: of any three columns, every combination.
+SUBSETS = (
+    (),
+    *((name,) for name in OPTIONAL),
+    *(tuple(name for name in OPTIONAL if name != left_out) for left_out in OPTIONAL),
+    OPTIONAL,
+)
 
 
 def every_product() -> Shop:
@@ -30,6 +35,9 @@ def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True
         learn=lambda *_: demand,
         refresh=lambda same, _: same,
         columns=columns,
+        history=70,
+        nights=NIGHTS,
+        recent=RECENT,
         anchored=anchored,
         echo=echo,
     )

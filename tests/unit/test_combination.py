@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.demand.backtest import choose_weights
 from pricing.demand.combination import (
     CLASSES,
     FORECASTERS,
@@ -20,6 +19,7 @@ from pricing.demand.combination import (
     volume_rows,
 )
 from pricing.demand.curve import Offers
+from pricing.demand.forecast_weights import choose_weights
 from tests.kit.demand_fakes import make_model, make_panel
 
 EQUAL = prior_weights(200, context=120)

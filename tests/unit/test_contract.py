@@ -6,7 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.data.contract import Checked, check
@@ -262,7 +262,6 @@ _CELL = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(_CELL, _CELL, _CELL, _CELL, _CELL), min_size=1, max_size=8))
 def test_whatever_the_cells_hold_every_row_is_either_clean_or_set_aside_with_a_reason(
     rows: list[tuple[object]],

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.demand.curve import Offers
@@ -32,7 +32,6 @@ def offers(rows: list[int], **changes: object) -> Offers:
     return replace(plain, **changes)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     row=st.integers(-1, 4),
     promo=st.booleans(),

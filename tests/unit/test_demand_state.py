@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.data.panel import SERIES, Panel
-from pricing.demand import identification, state
-from pricing.demand.batches import build_table
-from pricing.demand.events import after_moves, find_moves
+from pricing.demand import state
 from pricing.demand.state import State, encode_panel, span
 from pricing.errors import HistoryError
 from tests.kit.demand_fakes import make_model, make_norms, make_panel, make_weights
@@ -63,21 +61,6 @@ def test_encoding_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.M
 
     assert_same(make_model(panel).encoded.state, at_once.state)
     assert_same(make_model(panel).encoded.checkpoint, at_once.checkpoint)
-
-
-def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    panel = make_panel()
-    table = build_table(panel, norms=make_norms(panel), category=np.asarray([0, 1, 0, 1, 0]))
-    events = after_moves(table, find_moves(table))
-    weights = make_weights()
-    weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
-    at_once = identification.read_events(weights, table, events, price=False)
-
-    monkeypatch.setattr(identification, "CHUNK", 2)
-    in_parts = identification.read_events(weights, table, events, price=False)
-
-    assert len(events.product) > 100
-    np.testing.assert_allclose(in_parts, at_once, rtol=1e-4, atol=1e-5)
 
 
 def test_the_whole_history_again_gives_the_same_state() -> None:
@@ -258,7 +241,6 @@ def long_memory() -> dict[str, np.ndarray]:
     return weights
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     launches=st.lists(st.integers(0, 85), min_size=5, max_size=5),
     nights=st.lists(st.integers(40, 89), min_size=1, max_size=4, unique=True).map(sorted),

@@ -20,7 +20,7 @@ from pricing.demand.state import span
 from tests.kit.demand_fakes import make_norms, make_panel
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cutoff=st.integers(5, 85), seed=st.integers(0, 10_000))
 def test_changing_rows_after_the_cutoff_changes_no_feature(cutoff: int, seed: int) -> None:
     panel = make_panel()

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pricing.config import load_config
@@ -18,7 +18,6 @@ CONFIG = load_config().demand
 DATES = np.datetime64("2023-01-01") + np.arange(400)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     horizon=st.integers(1, 40),
     step=st.integers(1, 40),

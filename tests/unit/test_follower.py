@@ -333,14 +333,10 @@ def test_a_fault_of_the_challenger_alias_holds_no_champion_up_and_is_counted(tmp
     assert read_pointer(places(tmp_path).challenger) == Pointer("8", 1, "8-1")
 
 
-def test_baking_tells_the_registry_without_its_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_baking_tells_the_registry_without_its_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = settings_in(tmp_path, MLFLOW_TRACKING_URI="http://ops:hush@mlflow:5000")
-    monkeypatch.setattr("serving.follower._Lazy", lambda _: FakeRegistry(Entry("7")))
-    monkeypatch.setattr("serving.follower.admit", verify)
 
-    assert _bake(settings) == 0
+    assert _bake(settings, registry=FakeRegistry(Entry("7")), verify=verify) == 0
 
     said = capsys.readouterr().out
     assert "hush" not in said

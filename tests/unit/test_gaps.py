@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -188,7 +188,6 @@ def history(products: list[list[float]]) -> pd.DataFrame:
 
 
 @given(products=st.lists(UNITS, min_size=1, max_size=3), chance=st.sampled_from([None, 1e-4, 0.05]))
-@settings(deadline=None, max_examples=60)
 def test_leaving_out_zeros_changes_nothing_where_absent_rows_are_zeros(
     products: list[list[float]], chance: float | None
 ) -> None:
@@ -206,7 +205,6 @@ def test_leaving_out_zeros_changes_nothing_where_absent_rows_are_zeros(
     missing=st.sampled_from(["zero", "unknown"]),
     chance=st.sampled_from([None, 1e-4, 0.05]),
 )
-@settings(deadline=None, max_examples=80)
 def test_newer_rows_are_settled_as_in_the_whole_history(
     products: list[list[float]],
     nights: list[int],
@@ -238,7 +236,6 @@ def test_newer_rows_are_settled_as_in_the_whole_history(
     cutoff=st.integers(1, 29),
     missing=st.sampled_from(["zero", "unknown"]),
 )
-@settings(deadline=None, max_examples=60)
 def test_later_rows_change_nothing_that_was_known(products: list[list[float]], cutoff: int, missing: str) -> None:
     whole = history(products)
     setting = config(missing=missing, zero_run=0.05, zero_window=10)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.decision.product_facts import ProductFacts
@@ -65,7 +65,6 @@ def moved(version: LoadedVersion) -> int:
     )
 
 
-@settings(deadline=None)  # the first example simulates the market
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_the_grades_share_all_units_between_them(grades: list[int]) -> None:
     demand, facts = graded(*grades), parts()[1]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -149,7 +149,6 @@ def test_elasticities_and_volumes_span_what_the_market_promises() -> None:
     assert np.quantile(volume, 0.99) / np.quantile(volume, 0.01) > 300
 
 
-@settings(deadline=None)
 @given(
     low=st.floats(0, 400),
     extra=st.floats(0, 200),

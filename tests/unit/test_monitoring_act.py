@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.monitoring_world import World, build, entries
 from monitoring import actions, alarms
 from monitoring.__main__ import tell_week
 from monitoring.alerts import Alert, DeliveryError, LogDoor
@@ -25,6 +24,7 @@ from pricing.config import load_config, parse_config
 from pricing.decision_log.format import LogReading
 from pricing.decision_log.writer import LogWriter
 from pricing.errors import ConfigError
+from tests.kit.monitoring_world import World, build, entries
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.monitoring_world import World, build, without
 from monitoring.business import effect, line, weeks
 from monitoring.holdout import first_day, since
 from pricing.decision.assignment import Holdout, hold_out, read_holdout, write_holdout
 from pricing.errors import SourceError
+from tests.kit.monitoring_world import World, build, without
 
 PANEL, _ = build(World(products=40, days=140))
 ALL = np.ones(40, dtype=bool)

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.monitoring_world import World, build, without
 from monitoring.drift import LEAST_DISTANCE, METHODS, _jensen_shannon, _wasserstein, calibrate, distance
 from monitoring.samples import WATCHED, take
+from tests.kit.monitoring_world import World, build, without
 
 NOTHING = pd.DataFrame({"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": []}).assign(
     period=pd.to_datetime([])

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.monitoring_world import World, build, entries
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.outcomes import forecast_at, join
 from pricing.data.panel import Panel
@@ -17,6 +16,7 @@ from pricing.decision_log.format import Entry, LogReading
 from pricing.decision_log.writer import LogWriter
 from pricing.demand import evaluation
 from pricing.demand.intervals import Width, with_quantiles
+from tests.kit.monitoring_world import World, build, entries
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PANEL, TRUTH = build(World(products=6, days=60))

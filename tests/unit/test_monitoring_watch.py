@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.monitoring_world import World, build
 from monitoring.__main__ import job_options
 from monitoring.decisions import in_force, period_start
 from monitoring.evaluate import prices_held, rules
 from pricing.config import load_config
 from pricing.runtime.cli import UsageError
+from tests.kit.monitoring_world import World, build
 
 
 def test_an_empty_value_counts_as_not_given_in_both_spellings():

@@ -290,7 +290,7 @@ def test_nothing_is_found_on_simulated_markets(scenario: str | None) -> None:
 
 
 @given(factor=st.floats(1e-3, 1e3), fault=st.sampled_from(list(FAULTS)))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_currency_changes_no_finding(factor: float, fault: str) -> None:
     panel = panel_of(FAULTS[fault][0])
     prices = ("price", "list_price", "unit_cost", "comp_price")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -377,7 +377,6 @@ OPTIONAL = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
 @given(
     product_id=st.sampled_from(["apple", "bread", "unknown"]),
     stock=st.floats(0, 1e12),

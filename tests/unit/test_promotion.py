@@ -228,7 +228,7 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) 
     assert "PRICING_DATABASE_URL" in message
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(hops=st.lists(st.sampled_from("123456789"), min_size=1, max_size=6))
 def test_the_record_always_ends_with_the_champion(tmp_path_factory: pytest.TempPathFactory, hops: list[str]) -> None:
     audit = Audit(f"sqlite:///{tmp_path_factory.mktemp('hops') / 'pricing.db'}")

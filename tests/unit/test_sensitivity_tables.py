@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.reports import sensitivity
 from pipelines.reports.price_plots import price_plots
 from pipelines.reports.sensitivity import (
     Sensitivity,
@@ -127,10 +126,8 @@ def test_a_sample_holds_the_largest_and_the_smallest_and_no_more_than_asked() ->
     assert spread_over(size, count=99).tolist() == [2, 4, 0, 3, 1]
 
 
-def test_curves_and_plots_do_not_grow_with_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensitivity, "CURVES", 4)
-
-    few = analyse(version(), shared_panel())
+def test_curves_and_plots_do_not_grow_with_the_products() -> None:
+    few = analyse(version(), shared_panel(), most=4)
 
     assert few.products["product_id"].nunique() == 4
     assert len(few.summary) == 12

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.decision.single_request import SingleRequest
@@ -20,6 +20,13 @@ from tests.kit.versions import shared_version
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     with open_shop(tmp_path, version=shared_version()) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """For tests that leave it as it is and look at nothing but the answer."""
+    with open_shop(tmp_path_factory.mktemp("shared"), version=shared_version()) as one:
         yield one
 
 
@@ -67,8 +74,8 @@ def test_an_unknown_product_is_priced_with_the_reason(shop: Shop) -> None:
      {"date": "2023-08-04"}, {"date": "0001-01-05"}, {"next_delivery": "9999-12-31"},
      {"strategy": "clearance"}],
 )  # fmt: skip
-def test_what_is_unusual_but_allowed_is_priced(shop: Shop, changes: dict[str, Any]) -> None:
-    answer = shop.price(**changes)
+def test_what_is_unusual_but_allowed_is_priced(shared_shop: Shop, changes: dict[str, Any]) -> None:
+    answer = shared_shop.price(**changes)
 
     assert answer.status_code == 200, answer.get_json()
     assert answer.get_json()["recommended_price"] > 0
@@ -110,8 +117,8 @@ def test_what_is_unusual_but_allowed_is_priced(shop: Shop, changes: dict[str, An
         ({"competitor": 1}, "competitor"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_by_name(shop: Shop, changes: dict[str, Any], field: str) -> None:
-    answer = shop.price(**changes)
+def test_what_cannot_be_understood_is_refused_by_name(shared_shop: Shop, changes: dict[str, Any], field: str) -> None:
+    answer = shared_shop.price(**changes)
 
     assert answer.status_code == 422
     assert answer.content_type == "application/problem+json"
@@ -152,8 +159,8 @@ def test_every_fault_of_a_request_is_listed_at_once(shop: Shop) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/get_price", "/get_prices"])
-def test_no_body_brings_the_service_down(shop: Shop, path: str, body: bytes, status: int) -> None:
-    answer = shop.client.post(path, data=body, content_type="application/json")
+def test_no_body_brings_the_service_down(shared_shop: Shop, path: str, body: bytes, status: int) -> None:
+    answer = shared_shop.client.post(path, data=body, content_type="application/json")
 
     assert answer.status_code in ({status} if path == "/get_price" else {status, 422})
     assert strict(answer.data)["status"] == answer.status_code
@@ -324,11 +331,10 @@ LEAVES = st.none() | st.booleans() | st.floats() | st.text()
 BODIES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(body=BODIES)
-def test_any_json_is_answered_with_json_and_never_with_500(shop: Shop, body: Any) -> None:
+def test_any_json_is_answered_with_json_and_never_with_500(shared_shop: Shop, body: Any) -> None:
     for path in ("/get_price", "/get_prices"):
-        answer = shop.client.post(path, data=json.dumps(body), content_type="application/json")
+        answer = shared_shop.client.post(path, data=json.dumps(body), content_type="application/json")
 
         assert answer.status_code in (200, 400, 413, 422)
         strict(answer.data)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -99,7 +99,6 @@ def test_demand_above_the_shelf_is_near_the_sum_over_the_tail(mean: float, share
 
 
 @given(units=st.floats(0, 1e6), mean=st.floats(1e-3, 1e6))
-@settings(deadline=None, max_examples=300)
 def test_demand_above_is_never_below_what_sold_or_was_expected_nor_far_above_both(units: float, mean: float) -> None:
     found = demand_above(np.asarray([units]), mean=np.asarray([mean]))[0]
 

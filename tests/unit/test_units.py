@@ -2,6 +2,7 @@
 
 import datetime as dt
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.data.features import past_features
-from pricing.data.units import find_units, in_steps
+from pricing.data.units import Units, find_units, in_steps
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
@@ -34,6 +35,14 @@ def weights(products: int, periods: int, *, seed: int = 0) -> np.ndarray:
     return np.round(np.where(number > 0, rng.gamma(np.maximum(number, 1) * 5.0, 0.06), 0.0), 3)
 
 
+@cache
+def amounts_of(mean: float, size: float) -> tuple[np.ndarray, Units]:
+    """What 30 products sold, and how that is counted."""
+    rng = np.random.default_rng(1)
+    sold = rng.poisson(rng.gamma(size, mean / size, (30, 400))).astype(float)
+    return sold, find_units(sold.astype(np.float32), ONE[:30])
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("mean", [0.05, 4.0, 30.0])
 def test_counts_are_counted_in_the_step_that_they_are_written_in(scale: float, mean: float) -> None:
@@ -49,9 +58,7 @@ def test_counts_are_counted_in_the_step_that_they_are_written_in(scale: float, m
 def test_what_counts_as_one_is_the_same_in_every_unit_however_much_sells(
     scale: float, mean: float, size: float
 ) -> None:
-    rng = np.random.default_rng(1)
-    sold = rng.poisson(rng.gamma(size, mean / size, (30, 400))).astype(float)
-    plain = find_units(sold.astype(np.float32), ONE[:30])
+    sold, plain = amounts_of(mean, size)
 
     units = find_units((scale * sold).astype(np.float32), ONE[:30])
 
@@ -169,6 +176,7 @@ def test_a_price_does_not_depend_on_the_unit_of_sales_and_stock(scale: float, st
         assert theirs.reasons == ours.reasons
 
 
+@cache
 def price(scale: float, *, stock: float, together: bool) -> list[Decision]:
     """Decisions of a model whose sales and stock are written in another unit: alone one by one, or as one batch."""
     panel = make_panel(products=3, periods=80)

@@ -1,0 +1,22 @@
+"""What the elasticities are learnt from: the nuisance networks' reading of events."""
+
+import numpy as np
+
+from pricing.demand.batches import build_table
+from pricing.demand.events import after_moves, find_moves
+from pricing.demand.identification import read_events
+from tests.kit.demand_fakes import make_norms, make_panel, make_weights
+
+
+def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> None:
+    panel = make_panel()
+    table = build_table(panel, norms=make_norms(panel), category=np.asarray([0, 1, 0, 1, 0]))
+    events = after_moves(table, find_moves(table))
+    weights = make_weights()
+    weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
+    at_once = read_events(weights, table, events, price=False)
+
+    in_parts = read_events(weights, table, events, price=False, chunk=2)
+
+    assert len(events.product) > 100
+    np.testing.assert_allclose(in_parts, at_once, rtol=1e-4, atol=1e-5)
