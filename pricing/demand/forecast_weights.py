@@ -1,6 +1,7 @@
 """Combination weights of the forecasters, chosen by their scores in earlier folds.
 
-The weights with the best score are shrunk towards equal ones, which estimated weights seldom beat on little evidence (Diebold and Pauly 1990, doi:10.1016/0169-2070(90)90028-A; Smith and Wallis 2009,
+The weights with the best score are shrunk towards equal ones, which estimated weights seldom beat on little evidence
+(Diebold and Pauly 1990, doi:10.1016/0169-2070(90)90028-A; Smith and Wallis 2009,
 doi:10.1111/j.1468-0084.2008.00541.x).
 """
 
