@@ -91,3 +91,13 @@ def test_limits_of_elasticities_ascend_below_zero_around_the_start(tmp_path: Pat
         load_config(path)
 
     assert len(str(failure.value)) < 300  # the fault, and not the whole section
+
+
+def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {missing: zero\nserving: {}\n")
+
+    with pytest.raises(ConfigError, match=r"mine\.yaml: is not valid YAML: while parsing a flow mapping") as failure:
+        load_config(path)
+
+    assert "expected ',' or '}'" in str(failure.value)  # in the words of PyYAML's parser in Python
