@@ -231,3 +231,13 @@ def test_a_whole_configuration_is_read_by_its_former_keys() -> None:
     values["watching"] = values.pop("monitoring")
 
     assert parse_config(values, where="here", former=RENAMED) == load_config()
+
+
+def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {missing: zero\nserving: {}\n")
+
+    with pytest.raises(ConfigError, match=r"mine\.yaml: is not valid YAML: while parsing a flow mapping") as failure:
+        load_config(path)
+
+    assert "expected ',' or '}'" in str(failure.value)  # in the words of PyYAML's parser in Python
