@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from monitoring.decisions import in_force, period_start
 from monitoring.policy import Finding, Level, counted
+from pricing.data.counting_units import in_steps
 from pricing.data.panel import Panel
-from pricing.data.units import in_steps
 from pricing.demand.evaluation import sales_moments, sales_transform, share_inside
 
 # The log has prices to six digits, the panel in single precision; shops round to a cent.

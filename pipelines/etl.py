@@ -12,9 +12,9 @@ import numpy as np
 from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pricing.config import load_config
+from pricing.data.calendar_tables import read_promotions
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel, save_panel
-from pricing.data.plans import read_promotions
 from pricing.paths import pricing_home
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import log_data

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
+from pricing.data.counting_units import find_units
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.data.units import find_units
 from pricing.demand import evaluation
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of, sales_rows
 

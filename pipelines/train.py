@@ -24,9 +24,9 @@ from pipelines.quiet import import_tensorflow
 from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
+from pricing.data.calendar_tables import read_promotions
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
-from pricing.data.plans import read_promotions
 from pricing.data.promotions import Promotions
 from pricing.decision.price_test_results import find_draws
 from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan

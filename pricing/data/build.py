@@ -10,10 +10,10 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors, inherited
 from pricing.data.calendar import holidays_for
+from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
-from pricing.data.gaps import Settled, settle
+from pricing.data.missing_rows import Settled, settle
 from pricing.data.panel import SERIES, STEP_DAYS, Event, Panel
-from pricing.data.plans import read_promotions
 from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"

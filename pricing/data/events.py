@@ -12,8 +12,8 @@ from dateutil.easter import easter
 
 from pricing.config_models import DataConfig, Feast
 from pricing.data.calendar import nth_weekday
+from pricing.data.calendar_tables import read_plan
 from pricing.data.panel import STEP_DAYS, Event, Period
-from pricing.data.plans import read_plan
 from pricing.errors import ConfigError
 
 AHEAD = 430  # periods after the history that the calendar reaches; a model's states are carried on with a newer one

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pricing.arrays import Days, Floats, Ints
+from pricing.data.counting_units import in_steps
 from pricing.data.ewma import (
     SUMMARY,
     Memory,
@@ -16,7 +17,6 @@ from pricing.data.ewma import (
     observe,
 )
 from pricing.data.panel import Panel, Period
-from pricing.data.units import in_steps
 
 SATURDAY = 5
 PRICE_LIMIT = 1.5  # log price over usual price is clipped to this: beyond, a typing error is assumed

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats
-from pricing.data.gaps import COUNTED, left_over
+from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.curve import DELIVERIES
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
-from pricing.data.gaps import COUNTED, left_over
+from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import (

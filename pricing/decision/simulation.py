@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pricing.arrays import Floats
-from pricing.data.units import in_steps
+from pricing.data.counting_units import in_steps
 from pricing.decision.choose import DemandAt
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales

@@ -25,8 +25,8 @@ from pricing.demand.intervals import (
     widened,
     with_quantiles,
 )
+from pricing.demand.level_forecasts import Levels
 from pricing.demand.model import DemandModel, admit
-from pricing.demand.paths import Levels
 from pricing.demand.state import span
 from pricing.demand.training import Calendar, OutOfFold, Start, fit
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
 from pricing.data import features
+from pricing.data.counting_units import in_steps
 from pricing.data.ewma import Norms
 from pricing.data.features import Past
 from pricing.data.panel import Panel
-from pricing.data.units import in_steps
 
 # Exponent of step sampling: 1 is uniform, above 1 favours near steps, which decide most prices. Uniform sampling makes
 # their error over the noise floor 1 % larger without improving the far ones.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pricing.arrays import Floats
-from pricing.data.units import in_steps
+from pricing.data.counting_units import in_steps
 from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES, FORECASTERS
 from pricing.demand.evaluation import sales_score

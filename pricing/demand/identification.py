@@ -17,10 +17,10 @@ from pricing.data.panel import Panel
 from pricing.demand import forward
 from pricing.demand.batches import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
 from pricing.demand.elasticity import BETWEEN, Prior, Shrunk
-from pricing.demand.events import SPELL, Events
+from pricing.demand.elasticity_estimation import Forecast, Known, Study, believe, gather_evidence, learn, plan_study
 from pricing.demand.grades import Evidence, Grades, grade_categories, grade_products
 from pricing.demand.network import Shape, Trainer, Weights
-from pricing.demand.study import Forecast, Known, Study, believe, gather_evidence, learn, plan_study
+from pricing.demand.price_changes import SPELL, Events
 
 Progress = Callable[[str], None]
 

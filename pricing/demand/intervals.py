@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
-from pricing.data.units import in_steps
+from pricing.data.counting_units import in_steps
 from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES
 from pricing.demand.evaluation import LEAST_MEAN, quantile, sales_moments, sales_score, sales_transform

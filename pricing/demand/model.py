@@ -22,7 +22,7 @@ from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import Frame, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
-from pricing.demand.paths import Levels, level_paths
+from pricing.demand.level_forecasts import Levels, level_paths
 from pricing.demand.product_parameters import Priors, Standing, build_sheet, typical
 from pricing.demand.single_request import SingleDemand
 from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand

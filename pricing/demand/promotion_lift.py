@@ -14,8 +14,8 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data import features
 from pricing.data.ewma import HALF_LIVES, Norms, demand_above
 from pricing.data.panel import Panel
-from pricing.demand.clustered import cluster_spread, normal_factor
-from pricing.demand.study import FORTNIGHT
+from pricing.demand.cluster_robust import cluster_spread, normal_factor
+from pricing.demand.elasticity_estimation import FORTNIGHT
 
 CHUNK = 500  # products whose features are computed at a time
 LEAST = 4  # least ordinary rows within the level's half-life for a reference

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from pricing.arrays import Floats, Ints
-from pricing.demand.clustered import cluster_spread, normal_factor
+from pricing.demand.cluster_robust import cluster_spread, normal_factor
 
 MAX_NEWTON = 40
 SETTLED = 1e-4

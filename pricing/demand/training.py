@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.config_models import DemandConfig
+from pricing.data.counting_units import Units, find_units, in_steps, typical_unit
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.data.units import Units, find_units, in_steps, typical_unit
 from pricing.demand.batches import Plan, Table, build_table, draw_batches
 from pricing.demand.booster import train_booster
-from pricing.demand.calendar_lifts import learn_lifts
 from pricing.demand.combination import network_alone, prior_weights, volume_rows
 from pricing.demand.elasticity import Shrunk
+from pricing.demand.elasticity_estimation import recency_weights
+from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
 from pricing.demand.intervals import LEVEL_ERROR, Width
+from pricing.demand.level_forecasts import Levels
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
-from pricing.demand.paths import Levels
 from pricing.demand.product_parameters import Priors
 from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.state import encode_panel
-from pricing.demand.study import recency_weights
 from pricing.errors import HistoryError
 
 Progress = Callable[[str], None]

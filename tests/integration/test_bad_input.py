@@ -13,7 +13,7 @@ from monitoring import __main__ as monitoring
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
 from pipelines.study import open_study
 from pricing.registry.mlflow_registry import Registry
-from tests.kit.experiments import FOREIGN, write_config, write_sales
+from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 from tests.kit.versions import shared_version
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from pipelines import etl, train, tune
 from pipelines.etl import main
 from pricing.data.panel import load_panel
-from tests.kit.experiments import write_sales
+from tests.kit.mlflow_jobs import write_sales
 
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
 BROKEN = {

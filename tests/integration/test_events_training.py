@@ -9,7 +9,7 @@ from pricing.config import load_config
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
 from pricing.demand.training import HOLIDAY_PERIODS, fit
-from tests.kit.feasts import FEAST, START, make_panel
+from tests.kit.events import FEAST, START, make_panel
 
 pytestmark = pytest.mark.slow
 TINY = {

@@ -9,7 +9,7 @@ import yaml
 from pricing.decision.request import PriceRequest
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
-from tests.kit.experiments import TINY, Place, place, write_sales
+from tests.kit.mlflow_jobs import TINY, Place, place, write_sales
 
 LIMITS = {**TINY["registry"]["gates"], "elasticity_sane": 1.0, "identified": 0.1}
 

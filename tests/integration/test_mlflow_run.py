@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.kit.experiments import ROOT, Place, copy_tree, place, write_config, write_sales
+from tests.kit.mlflow_jobs import ROOT, Place, copy_tree, place, write_config, write_sales
 from tests.kit.servers import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")

@@ -27,7 +27,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, load
 from simulation.market import MarketConfig, simulate
 from simulation.rollforward import roll_forward
-from tests.kit.experiments import FOREIGN, TINY
+from tests.kit.mlflow_jobs import FOREIGN, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from pipelines import nightly
 from pipelines.commands import JobError, only_one
 from pricing.runtime.cli import EXIT_REFUSED, Terminated
-from tests.kit.experiments import FOREIGN, place, write_config
+from tests.kit.mlflow_jobs import FOREIGN, place, write_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 STAGES = ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")

@@ -26,7 +26,7 @@ from pricing.registry.audit import Audit, Entry
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
-from tests.kit.experiments import ROOT, cut_off_before
+from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.panels import panel_frame
 from tests.kit.promotions import figures, packed, persons_anchors
 from tests.kit.versions import make_demand, make_panel

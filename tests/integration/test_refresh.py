@@ -23,7 +23,7 @@ from pricing.demand.state import span
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
-from tests.kit.experiments import ROOT, cut_off_before
+from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.versions import make_demand, with_feast
 
 __all__ = ["shop", "whole"]

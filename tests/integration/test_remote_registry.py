@@ -24,7 +24,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, whole
-from tests.kit.experiments import FOREIGN, TINY, write_sales
+from tests.kit.mlflow_jobs import FOREIGN, TINY, write_sales
 from tests.kit.servers import free_port, object_store, postgres, python, running
 
 __all__ = ["whole"]

@@ -15,7 +15,7 @@ from pipelines import nightly, retrain
 from pipelines.commands import only_one
 from pricing.config import load_config
 from pricing.runtime.cli import EXIT_REFUSED
-from tests.kit.experiments import Place, cut_off_before, moved, place, write_config, write_sales
+from tests.kit.mlflow_jobs import Place, cut_off_before, moved, place, write_config, write_sales
 
 
 @pytest.fixture(scope="module")

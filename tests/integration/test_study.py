@@ -23,7 +23,7 @@ from pipelines.study import DEFAULT, RETRIES, begun, conclusion, drawn, open_stu
 from pipelines.trial import Batch, run_batch
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
-from tests.kit.experiments import ROOT, Place, place, write_config
+from tests.kit.mlflow_jobs import ROOT, Place, place, write_config
 from tests.kit.servers import postgres
 from tests.kit.versions import shared_panel
 

@@ -20,7 +20,7 @@ from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError
-from tests.kit.experiments import Place, place, write_config, write_sales
+from tests.kit.mlflow_jobs import Place, place, write_config, write_sales
 from tests.kit.versions import shared_panel
 
 

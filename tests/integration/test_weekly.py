@@ -11,7 +11,7 @@ from pricing.config import DEFAULT_PATH
 from pricing.decision.request import PriceRequest
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
-from tests.kit.experiments import TINY, Place, place, write_sales
+from tests.kit.mlflow_jobs import TINY, Place, place, write_sales
 
 WEEKS = 45
 

@@ -16,7 +16,7 @@ import pytest
 
 import pricing
 from pricing.runtime.command import JOBS, about
-from tests.kit.experiments import ROOT, Place, copy_tree
+from tests.kit.mlflow_jobs import ROOT, Place, copy_tree
 from tests.kit.servers import free_port
 
 PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")

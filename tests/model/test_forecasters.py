@@ -23,7 +23,7 @@ from pricing.demand.state import span
 from pricing.demand.training import Trained, fit, train
 from simulation.config import MarketConfig
 from simulation.market import simulate
-from tests.kit.experiments import TINY
+from tests.kit.mlflow_jobs import TINY
 
 
 def tiny(**changes: object) -> DemandConfig:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from pricing.demand.batches import build_table
-from pricing.demand.events import after_moves, find_moves
 from pricing.demand.identification import read_events
+from pricing.demand.price_changes import after_moves, find_moves
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 
 

@@ -14,11 +14,11 @@ import pytest
 from pipelines.calendar import known_events
 from pricing.config import load_config
 from pricing.config_models import DataConfig
+from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import PAY_DAY, SCHOOL, named_events, plain_name
 from pricing.data.panel import Event, Period, load_panel, save_panel
-from pricing.data.plans import read_promotions
 from pricing.errors import ConfigError, PlanError, SourceError
-from tests.kit.feasts import CALENDAR, event, make_panel
+from tests.kit.events import CALENDAR, event, make_panel
 
 DATA = load_config().data
 

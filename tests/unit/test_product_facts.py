@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pricing.data.anchors import Anchors
-from pricing.data.gaps import COUNTED
+from pricing.data.missing_rows import COUNTED
 from pricing.data.panel import Panel
 from pricing.data.promotions import Promotions
 from pricing.decision.pricer import Pricer

@@ -9,7 +9,7 @@ from pricing.data.ewma import Norms
 from pricing.data.features import past_features
 from pricing.data.panel import Panel
 from pricing.demand.promotion_lift import learn_promotion_lift
-from tests.kit.feasts import make_panel
+from tests.kit.events import make_panel
 
 TRUE = {"a": 0.4, "b": 1.2}
 USUAL = 10.0

@@ -9,10 +9,7 @@ from pricing.data.panel import Panel
 from pricing.demand import study as of
 from pricing.demand.batches import Table, build_table
 from pricing.demand.elasticity import Prior
-from pricing.demand.endogeneity import Check
-from pricing.demand.events import PATIENT, SPELL, after_cuts, after_moves, around_moves, during_tests, find_moves
-from pricing.demand.regression import Shift
-from pricing.demand.study import (
+from pricing.demand.elasticity_estimation import (
     Forecast,
     Known,
     believe,
@@ -22,6 +19,9 @@ from pricing.demand.study import (
     still_to_go,
     with_price_tests,
 )
+from pricing.demand.endogeneity import Check
+from pricing.demand.price_changes import PATIENT, SPELL, after_cuts, after_moves, around_moves, during_tests, find_moves
+from pricing.demand.regression import Shift
 from tests.kit.demand_fakes import make_norms, make_panel
 
 PRODUCTS, DAYS = 12, 240

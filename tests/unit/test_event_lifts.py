@@ -11,8 +11,8 @@ from numpy.testing import assert_array_equal
 from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts
 from pricing.data.panel import Panel
-from pricing.demand.calendar_lifts import learn_lifts
-from tests.kit.feasts import CALENDAR, FEAST, START, TRUE, event, make_panel
+from pricing.demand.event_lifts import learn_lifts
+from tests.kit.events import CALENDAR, FEAST, START, TRUE, event, make_panel
 
 
 def learn(panel: Panel, **more: object) -> EventLifts:

@@ -21,7 +21,17 @@ from pricing.demand.elasticity import (
     within_limits,
 )
 from pricing.demand.endogeneity import SILENT, Check, Checks, fit_moves, routine_part
-from pricing.demand.events import (
+from pricing.demand.grades import (
+    AT_LIMIT,
+    DIP_AFTER_CUT,
+    FEW_MOVES,
+    KINDS_DISAGREE,
+    LEAST_CLUSTERS,
+    MOVED_TOGETHER,
+    TREND,
+    Evidence,
+)
+from pricing.demand.price_changes import (
     AFTER,
     LATER,
     SAME_PRICE,
@@ -33,16 +43,6 @@ from pricing.demand.events import (
     during_tests,
     find_moves,
     join,
-)
-from pricing.demand.grades import (
-    AT_LIMIT,
-    DIP_AFTER_CUT,
-    FEW_MOVES,
-    KINDS_DISAGREE,
-    LEAST_CLUSTERS,
-    MOVED_TOGETHER,
-    TREND,
-    Evidence,
 )
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
-from pricing.demand.clustered import cluster_spread, normal_factor
+from pricing.demand.cluster_robust import cluster_spread, normal_factor
 
 
 def by_hand(design: np.ndarray, residual: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

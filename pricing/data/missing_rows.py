@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.config_models import DataConfig
-from pricing.data.units import common_steps
+from pricing.data.counting_units import common_steps
 from pricing.errors import MissingRowsError
 
 LEAST_IMPLIED = 20  # expected zero-sale periods needed for a verdict: of 20 expected, fewer than 2 occur once

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.config import load_config
+from pricing.data.counting_units import Units, find_units, in_steps
 from pricing.data.features import past_features
-from pricing.data.units import Units, find_units, in_steps
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
