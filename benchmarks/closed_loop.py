@@ -23,7 +23,7 @@ from pricing.data.panel import Panel
 from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
 from pricing.runtime.cli import job_options, run_main
-from tests.kit.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
+from tests.kit.closed_loop import OPTIONAL, LoopResult, Shop, TrueDemand, run_nights
 
 HERE = Path(__file__).parent
 HISTORY, NIGHTS, LAST = 364, 60, 10
@@ -63,7 +63,7 @@ def measure(name: str, config: Config, *, seed: int, products: int) -> dict[str,
 
     def learn(panel: Panel, _: Anchors) -> Demand:
         if exact:
-            return KnownExactly(shop)
+            return TrueDemand(shop)
         from pricing.demand.training import train  # noqa: PLC0415 - imports TensorFlow
 
         return train(panel, config.demand)
@@ -85,7 +85,7 @@ def measure(name: str, config: Config, *, seed: int, products: int) -> dict[str,
     return {"seed": seed, "seconds": time.perf_counter() - started, **figures(nights, config)}
 
 
-def figures(nights: Nights, config: Config) -> dict[str, Any]:
+def figures(nights: LoopResult, config: Config) -> dict[str, Any]:
     """What a page says of one loop."""
     relative, band = nights.relative, config.decision.guardrails.band
     answers = [decision for night in nights.decisions for decision in night]

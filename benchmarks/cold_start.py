@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmarks.provenance import stamp, take
 from pipelines.calendar import holiday_calendar
-from pipelines.market import Contestant
+from pipelines.market import PolicyEntry
 from pipelines.market_platform import Platform
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
@@ -103,26 +103,26 @@ class Blank(Platform):
         return Pricer(None, None, self._config, version="none")
 
 
-def tiers(late: Late) -> dict[str, Contestant]:
+def tiers(late: Late) -> dict[str, PolicyEntry]:
     """Every tier, held for as long as prices are asked, and what brackets them."""
     served, stranger, rule, category = late.platform(), late.platform(), late.platform(model=False), late.platform()
     blank = Blank(late.market, late.config, lambda _: None)
     return {
-        STATIC: Contestant(static),
-        "rule: no model, no history": Contestant(late.prices(blank)),
-        "rule: category not known": Contestant(late.prices(unnamed(stranger)), late.of_others(stranger.refresh)),
-        "rule: no model, category known": Contestant(late.prices(rule), late.of_others(rule.refresh)),
-        CATEGORY: Contestant(late.prices(category), late.of_others(category.refresh)),
-        "as served: category, then own history": Contestant(late.prices(served), served.refresh),
-        ORACLE: Contestant(Oracle(late.market)),
+        STATIC: PolicyEntry(static),
+        "rule: no model, no history": PolicyEntry(late.prices(blank)),
+        "rule: category not known": PolicyEntry(late.prices(unnamed(stranger)), late.of_others(stranger.refresh)),
+        "rule: no model, category known": PolicyEntry(late.prices(rule), late.of_others(rule.refresh)),
+        CATEGORY: PolicyEntry(late.prices(category), late.of_others(category.refresh)),
+        "as served: category, then own history": PolicyEntry(late.prices(served), served.refresh),
+        ORACLE: PolicyEntry(Oracle(late.market)),
     }
 
 
-def histories(late: Late) -> dict[str, Contestant]:
+def histories(late: Late) -> dict[str, PolicyEntry]:
     """A version as it stands after so many days of the new products' history; none learns while it prices."""
-    entries = {STATIC: Contestant(static), CATEGORY: Contestant(late.prices(late.platform()))}
-    entries |= {f"{days} days": Contestant(late.prices(late.platform(days=days))) for days in HISTORIES}
-    return entries | {ORACLE: Contestant(Oracle(late.market))}
+    entries = {STATIC: PolicyEntry(static), CATEGORY: PolicyEntry(late.prices(late.platform()))}
+    entries |= {f"{days} days": PolicyEntry(late.prices(late.platform(days=days))) for days in HISTORIES}
+    return entries | {ORACLE: PolicyEntry(Oracle(late.market))}
 
 
 def unnamed(policy: Policy) -> Policy:
@@ -144,7 +144,7 @@ def measure(seed: int, config: Config, *, ahead: int) -> dict[str, Any]:
     }
 
 
-def play(late: Late, entries: dict[str, Contestant], *, ahead: int) -> Profits:
+def play(late: Late, entries: dict[str, PolicyEntry], *, ahead: int) -> Profits:
     """Profit of each new product under each policy."""
     found = {}
     for name, entry in entries.items():

@@ -102,7 +102,9 @@ def true_worth(market: SimulatedMarket, requests: Requests, prices: Floats, *, s
         each = market.outlook(
             rows[some], asked, day=requests.day, days=ahead, comp_price=comp_price, shelf=shelf
         )  # (some, day, price)
-        beside = market.spill(rows[some], asked, day=requests.day, days=ahead, shelf=shelf).mean(axis=1) * days
+        beside = (
+            market.substitution_profit(rows[some], asked, day=requests.day, days=ahead, shelf=shelf).mean(axis=1) * days
+        )
         units = each.mean(axis=1) * days
         stock = np.broadcast_to(requests.stock[some, None], units.shape)
         sold = units * expected_share(units, stock=stock, size=market.truth.size * days)

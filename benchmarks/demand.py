@@ -30,7 +30,7 @@ from benchmarks.market_naive import log_log_elasticities
 from benchmarks.provenance import stamp, take
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from pipelines.calendar import holiday_calendar
-from pipelines.market import PLATFORM, STATIC, Contestant, contestants, oracle_name, play, scores
+from pipelines.market import PLATFORM, STATIC, PolicyEntry, oracle_name, play, scores, standard_policies
 from pipelines.market_platform import OPTIONAL, Platform, without
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
@@ -39,7 +39,7 @@ from pricing.data.panel import Panel
 from pricing.demand.grades import GRADES
 from pricing.demand.identification import Identified
 from pricing.demand.model import DemandModel
-from pricing.demand.training import Start, Trained, fit
+from pricing.demand.training import Trained, WarmStart, fit
 from pricing.runtime.cli import job_options, run_main
 from simulation.market import BAND
 from simulation.protocol import SimulatedMarket
@@ -94,14 +94,14 @@ def with_elasticities(trained: Trained, panel: Panel, config: Config, elasticity
     shrunk = replace(identified.shrunk, mean=own, sd=np.full(len(own), 0.4))
     flat = np.zeros(len(own), np.float32)
     norms = replace(identified.norms, elasticity=own.astype(np.float32), weekend=flat)
-    start = Start(None, replace(identified, shrunk=shrunk, norms=norms))
+    start = WarmStart(None, replace(identified, shrunk=shrunk, norms=norms))
     calendar = holiday_calendar(panel, config.data)
     return fit(panel, config.demand, calendar=calendar, start=start).model
 
 
 def carried(
     market: SimulatedMarket, model: DemandModel, config: Config, *, history: pd.DataFrame, plan: Plan
-) -> Contestant:
+) -> PolicyEntry:
     """A model as a policy through the code that serves; its states are carried forward at each refresh."""
     state = {"model": model}
 
@@ -110,7 +110,7 @@ def carried(
         return state["model"]
 
     platform = Platform(market, config, forward, frame=history, max_move=plan.max_move, withhold=plan.withhold)
-    return Contestant(platform, platform.refresh)
+    return PolicyEntry(platform, platform.refresh)
 
 
 def measure(name: str, seed: int, plan: Plan) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def measure(name: str, seed: int, plan: Plan) -> dict[str, Any]:
     reference = reference_elasticities(history)
     theirs = reference["elasticity"].reindex(panel.product_ids).fillna(reference["elasticity"].mean()).to_numpy()
 
-    ready = contestants(market, platform, max_move=plan.max_move)
+    ready = standard_policies(market, platform, max_move=plan.max_move)
     oracle = oracle_name(market)
     entries = {row: ready[row] for row in (*KEPT, oracle)}
     entries[REFERENCE] = _mark_up(MarkUp(history, reference))
@@ -149,7 +149,7 @@ def measure(name: str, seed: int, plan: Plan) -> dict[str, Any]:
     grade = _grades(trained.model, panel.product_ids)
     watched = Watched(ours, Judged(market, platform.decision.hold_step), grade)
     runs = play(
-        market, entries | {PLATFORM: Contestant(watched, ours.refresh)}, ahead=plan.ahead, max_move=plan.max_move
+        market, entries | {PLATFORM: PolicyEntry(watched, ours.refresh)}, ahead=plan.ahead, max_move=plan.max_move
     )
     inside = (truth >= low) & (truth <= high)
     return {
@@ -180,12 +180,12 @@ class Watched:
         judged: The decisions with what they claimed and whether it was so.
     """
 
-    def __init__(self, entry: Contestant, judged: Judged, grade: dict[str, int]) -> None:
+    def __init__(self, entry: PolicyEntry, judged: Judged, grade: dict[str, int]) -> None:
         self._policy, self.judged, self._grade = entry.policy, judged, grade
         self._shelf = judged.market.shelf
         self._counts: list[dict[str, int]] = []  # one a morning
 
-    def see(self, shelf: Shelf) -> None:
+    def observe_shelf(self, shelf: Shelf) -> None:
         """Shown the morning's shelf, by which the decisions are judged."""
         self._shelf = shelf
 
@@ -258,8 +258,8 @@ def _units(panel: Panel) -> Floats:
     return units
 
 
-def _mark_up(rule: MarkUp) -> Contestant:
-    return Contestant(rule, rule.refresh)
+def _mark_up(rule: MarkUp) -> PolicyEntry:
+    return PolicyEntry(rule, rule.refresh)
 
 
 def _as_frame(elasticity: Floats, panel: Panel, history: pd.DataFrame) -> pd.DataFrame:

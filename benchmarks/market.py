@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.market_naive import GridSearch, LogLog
 from benchmarks.provenance import Provenance, stamp, take
-from pipelines.market import Contestant, contestants, play, scores
+from pipelines.market import PolicyEntry, play, scores, standard_policies
 from pricing.config import Config, load_config
 from pricing.runtime.cli import job_options, run_main
 from simulation.config import HELD_OUT_SEEDS
@@ -47,9 +47,9 @@ def measure(options: MarketConfig, config: Config, *, ahead: int) -> dict[str, A
     market = simulate(options)
     history = market.frame()
     regression, search = LogLog(history), GridSearch(history)
-    entries = contestants(market, config)
-    entries["log-log regression"] = Contestant(regression)
-    entries["LightGBM with grid search"] = Contestant(search, search.refresh)
+    entries = standard_policies(market, config)
+    entries["log-log regression"] = PolicyEntry(regression)
+    entries["LightGBM with grid search"] = PolicyEntry(search, search.refresh)
     table = scores(play(market, entries, ahead=ahead))
     return {
         "seed": options.seed,

@@ -20,10 +20,10 @@ import pandas as pd
 from benchmarks.monitoring_market import measure, table
 from benchmarks.provenance import reminder
 from monitoring import performance
-from monitoring.drift import calibrate, distance
+from monitoring.drift import distance, estimate_threshold
 from monitoring.evaluate import rules
-from monitoring.policy import Past, Situation, decide
-from monitoring.samples import WATCHED, take
+from monitoring.policy import JobHistory, Situation, decide
+from monitoring.samples import MONITORED_COLUMNS, take
 from pricing.config import load_config
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import Panel
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 FIRST_SEED = 200  # of markets; no setting was chosen on these
 # A training of seconds, beyond config/small.yaml.
 QUICK = {"context": 60, "units": 16, "steps": 60, "demand_steps": 20}
-COLUMNS = WATCHED[:-1]
+COLUMNS = MONITORED_COLUMNS[:-1]
 NOBODY = pd.DataFrame(
     {"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": [], "period": pd.to_datetime([])}
 )
@@ -61,8 +61,8 @@ def alarms(world: World, config: MonitoringConfig) -> Counter[str]:
     found: Counter[str] = Counter()
     for watched in COLUMNS:
         known = taken.reference[watched.column].dropna(), taken.current[watched.column].dropna()
-        limit = calibrate(
-            taken.reference, watched, window=28, step_days=1, false_alarm=config.false_alarm / len(WATCHED)
+        limit = estimate_threshold(
+            taken.reference, watched, window=28, step_days=1, false_alarm=config.false_alarm / len(MONITORED_COLUMNS)
         )
         if limit is not None and distance(*known, kind=watched.kind) > limit.value:
             found[watched.column] = found["any"] = 1
@@ -147,7 +147,7 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
             share_rule=0.0,
             broken=(),
         )
-        if decide(seen, Past(retrained=last), rules(config)).action == "retrain":
+        if decide(seen, JobHistory(retrained=last), rules(config)).action == "retrain":
             retrained.append(today)
             frame = _relearn(frame, truth, noise, since=today)
             cache = {end: verdict for end, verdict in cache.items() if end <= today}

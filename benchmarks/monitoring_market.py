@@ -21,7 +21,7 @@ from monitoring import performance
 from monitoring.decisions import tabulate
 from monitoring.evaluate import rules
 from monitoring.outcomes import join
-from monitoring.policy import Outcome, Past, Situation, decide
+from monitoring.policy import JobHistory, Outcome, Situation, decide
 from pipelines.compare_fits import weigh
 from pipelines.evaluation import described
 from pipelines.market_platform import price_requests
@@ -32,7 +32,7 @@ from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.format import SCHEMA, Entry, LogReading
+from pricing.decision_log.format import SCHEMA, LogEntry, LogReading
 from pricing.demand.backtest import backtest
 from pricing.demand.intervals import Width
 from pricing.demand.model import DemandModel
@@ -100,7 +100,7 @@ class Shop:
         self._frame = market.frame()
         self._first, self._serving, self._facts = first, first, first.facts
         self._model = first.model
-        self.entries: list[Entry] = []
+        self.entries: list[LogEntry] = []
         self._records: list[dict[str, Any]] = []
         self._night = 0
         self.seen = Seen()
@@ -113,7 +113,7 @@ class Shop:
         detailed = self._pricer.price_detailed(asked, today=today)
         at = dt.datetime.combine(today, dt.time(6), tzinfo=dt.UTC)
         for request, one in zip(asked, detailed, strict=True):
-            entry = Entry(request=request, at=at, **one._asdict())
+            entry = LogEntry(request=request, at=at, **one._asdict())
             self.entries.append(entry)
             line = json.loads(entry.encode())
             self._records.append({"schema": SCHEMA, "worker": "w", "sequence": len(self._records) + 1, **line})
@@ -150,7 +150,7 @@ class Shop:
             for name, rows in performance.windows(joined, last=last, days=days, count=count)
         ]
         verdicts = everything[BEFORE:]
-        row = performance.row_of_breaches(verdicts, reversed(everything[:BEFORE]))
+        row = performance.count_consecutive_breaches(verdicts, reversed(everything[:BEFORE]))
         now = pd.Timestamp(last).to_pydatetime().replace(tzinfo=dt.UTC)
         retrained = now - dt.timedelta(days=self._night - self.seen.retrained[-1]) if self.seen.retrained else None
         situation = Situation(
@@ -167,7 +167,7 @@ class Shop:
         )
         if verdicts[-1].breaches:
             self.seen.breached.append(self._night)
-        return decide(situation, Past(retrained=retrained), rules(monitoring))
+        return decide(situation, JobHistory(retrained=retrained), rules(monitoring))
 
     def _retrain(self, half_life: float | None = None) -> None:
         """As `retrain`, but for the backtest: the first version's stands in, which spares half of the time."""

@@ -83,7 +83,7 @@ def measure(products: int, *, days: int, folder: Path) -> dict[str, str]:
         seconds["pack"] = since(started)
         started = clocks()
         with mlflow.start_run():
-            registry.point("challenger", registry.log_version(version.folder))
+            registry.set_alias("challenger", registry.log_version(version.folder))
         seconds["log and register"] = since(started)
         size = sum(path.stat().st_size for path in version.folder.rglob("*") if path.is_file())
         seconds["size of the version, MB"] = f"{size / 1e6:.1f}"

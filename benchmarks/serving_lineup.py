@@ -64,7 +64,7 @@ def prepare(folder: Path, *, products: int, network: bool) -> list[dict[str, Any
     mlflow.set_tracking_uri(uri)
     with mlflow.start_run():
         number = Registry(MODEL, uri=uri).log_version(folder / "version")
-    Registry(MODEL, uri=uri).point("champion", number)
+    Registry(MODEL, uri=uri).set_alias("champion", number)
     if network:
         register_network()
     draw = random.Random(1)

@@ -19,18 +19,18 @@ from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
-from monitoring.evaluate import SEED, Watch
-from monitoring.policy import Action, Outcome, Past, decide
-from monitoring.report import Week, drift_head, page, weekly_page
-from monitoring.store import Memory
+from monitoring.evaluate import SEED, Evaluation
+from monitoring.policy import Action, JobHistory, Outcome, decide
+from monitoring.report import WeeklySummary, drift_head, page, weekly_page
+from monitoring.store import MonitoringStore
 from monitoring.tracking import (
     champion_number,
     find_champion,
+    inside_nightly_job,
+    last_nightly_refresh,
     record,
-    refreshed_by_night,
     retrainings,
     with_recorded,
-    within_a_night,
 )
 from pricing.config import Config, load_config
 from pricing.config_models import DataConfig, MonitoringConfig
@@ -66,53 +66,60 @@ def _monitor(argv: Sequence[str] | None) -> int:
         panel = _panel(options, config.data, anchors=champion.anchors)
         archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
         decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now, archive=archive)
-        memory = Memory(home / "monitoring" / "monitoring.db")
-        door = launchers.job_door(
+        store = MonitoringStore(home / "monitoring" / "monitoring.db")
+        launcher = launchers.job_launcher(
             config.monitoring,
             parameters={name: str(value) for name, value in given.items() if value},
             folder=home / "monitoring" / "jobs",
             experiment=run.info.experiment_id,
         )
-        log_findings += actions.settle(memory, door, now=now, lock_hours=config.monitoring.lock_hours)
-        seen = evaluate.look(panel, decisions, log_findings, champion=champion, config=config.monitoring)
-        figures = evaluate.metrics(seen, backtest_wape=performance.promised_error(champion.backtest))
-        written = memory.write_outcomes(seen.joined.frame, maturities=config.monitoring.maturities, now=now)
+        log_findings += actions.reconcile_jobs(store, launcher, now=now, lock_hours=config.monitoring.lock_hours)
+        evaluation = evaluate.evaluate_decisions(
+            panel, decisions, log_findings, champion=champion, config=config.monitoring
+        )
+        figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
+        written = store.write_outcomes(evaluation.joined.frame, maturities=config.monitoring.maturities, now=now)
         figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
         acting = options.act == "true"
-        outcome, job = _decide(seen, memory, config.monitoring, now=now, claims=acting and door is not None)
+        outcome, job = _decide(evaluation, store, config.monitoring, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
-        step, deed = STEP_DAYS[panel.period], actions.Deed(IDLE)
-        if acting and door is None and within_a_night() and outcome.action in ("refresh", "retrain"):
-            deed = actions.left_to_the_night(outcome)
+        step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE)
+        if acting and launcher is None and inside_nightly_job() and outcome.action in ("refresh", "retrain"):
+            result = actions.left_to_nightly_job(outcome)
         elif acting:
-            deed = actions.start(outcome, door=door, memory=memory, now=now, step_days=step, job=job)
+            result = actions.start(outcome, launcher=launcher, store=store, now=now, step_days=step, job=job)
         after = champion_number(config.registry.model_name, uri=tracking_uri())
-        deed = actions.with_champion(deed, before=champion.number, after=after)
+        result = actions.with_champion(result, before=champion.number, after=after)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            week = tell_week(panel, seen, holdout=_holdout(options, seen))
+            week = weekly_figures(panel, evaluation, holdout=_holdout(options, evaluation))
             figures |= {
                 "holdout_gain": week.effect.margin.value,
                 "discount": week.now.discount,
                 "turns": week.now.turns,
             }
-            _write(Path(folder), seen, outcome=outcome, figures=figures)
-            weekly = weekly_page(seen, week, outcome=outcome, done=deed.text)
+            _write(Path(folder), evaluation, outcome=outcome, figures=figures)
+            weekly = weekly_page(evaluation, week, outcome=outcome, done=result.text)
             (Path(folder) / "summary.html").write_text(weekly, encoding="utf-8")
-            if seen.drift.snapshot is not None:
-                add_to_workspace(seen.drift, home / "monitoring" / "evidently")
-            tags = {"outcome": outcome.action, "reason": outcome.reason, "done": deed.text, "champion": champion.number}
+            if evaluation.drift.snapshot is not None:
+                add_to_workspace(evaluation.drift, home / "monitoring" / "evidently")
+            tags = {
+                "outcome": outcome.action,
+                "reason": outcome.reason,
+                "done": result.text,
+                "champion": champion.number,
+            }
             tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
             half_life = actions.half_life(outcome, step_days=step)
             tags |= {} if half_life is None else {"recency_half_life": f"{half_life:g}"}
             record(metrics=figures, tags=tags, folder=Path(folder))
             _replace(out, Path(folder))
-        _say(seen, outcome=outcome, out=out, run=run.info.run_id)
-        print(f"done: {deed.text}")
+        _say(evaluation, outcome=outcome, out=out, run=run.info.run_id)
+        print(f"done: {result.text}")
         if acting:
             # The report is written by now, so a failed delivery loses nothing else.
-            failures = [*deed.failures, *_publish(figures, config)]
+            failures = [*result.failures, *_publish(figures, config)]
             link = str(out / "summary.html")
-            failures += _tell(outcome, deed, seen=seen, config=config, memory=memory, link=link)
+            failures += _tell(outcome, result, evaluation=evaluation, config=config, store=store, link=link)
             if failures:
                 raise DeliveryError("; ".join(failures))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
@@ -150,22 +157,22 @@ def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors 
 
 
 def _decide(
-    seen: Watch, memory: Memory, config: MonitoringConfig, *, now: dt.datetime, claims: bool
+    evaluation: Evaluation, store: MonitoringStore, config: MonitoringConfig, *, now: dt.datetime, claims: bool
 ) -> tuple[Outcome, int | None]:
     """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
-    runs, night = retrainings(), refreshed_by_night()
-    situation = evaluate.situation(seen, now=now, config=config)
+    runs, night = retrainings(), last_nightly_refresh()
+    situation = evaluate.situation(evaluation, now=now, config=config)
 
-    def ask(past: Past) -> Outcome:
+    def ask(past: JobHistory) -> Outcome:
         return decide(situation, with_recorded(past, runs, refreshed=night), evaluate.rules(config))
 
-    return memory.claim(ask, now=now) if claims else (ask(memory.past(now=now)), None)
+    return store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
 
 
-def _holdout(options: argparse.Namespace, seen: Watch) -> Holdout | None:
+def _holdout(options: argparse.Namespace, evaluation: Evaluation) -> Holdout | None:
     """Returns the holdout; stores the first day of pricing only when this run acts, on the platform's own log."""
     own = options.act == "true" and options.decisions is None
-    first = holdout.first_day(seen.joined.frame)
+    first = holdout.first_day(evaluation.joined.frame)
     return holdout.since(holdout_file(pricing_home()), first, keep=own)
 
 
@@ -178,10 +185,18 @@ def _publish(figures: dict[str, float], config: Config) -> list[str]:
     return []
 
 
-def _tell(outcome: Outcome, deed: actions.Deed, *, seen: Watch, config: Config, memory: Memory, link: str) -> list[str]:
+def _tell(
+    outcome: Outcome,
+    result: actions.ActionResult,
+    *,
+    evaluation: Evaluation,
+    config: Config,
+    store: MonitoringStore,
+    link: str,
+) -> list[str]:
     repeat = actions.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
-    takers = launchers.alert_doors(config.monitoring)
-    return actions.tell(outcome, deed, watch=seen, doors=takers, memory=memory, repeat=repeat)
+    notifiers = launchers.alert_notifiers(config.monitoring)
+    return actions.notify(outcome, result, evaluation=evaluation, notifiers=notifiers, store=store, repeat=repeat)
 
 
 def _replace(out: Path, folder: Path) -> None:
@@ -190,29 +205,29 @@ def _replace(out: Path, folder: Path) -> None:
         shutil.copy2(made, out / made.name)
 
 
-def _write(folder: Path, seen: Watch, *, outcome: Outcome, figures: dict[str, float]) -> None:
-    head = drift_head(seen, outcome=outcome, span=seen.span)
-    found = seen.drift.snapshot is not None
-    drift = html(seen.drift, head=head) if found else page("Drift could not be judged", head)
+def _write(folder: Path, evaluation: Evaluation, *, outcome: Outcome, figures: dict[str, float]) -> None:
+    head = drift_head(evaluation, outcome=outcome, span=evaluation.span)
+    found = evaluation.drift.snapshot is not None
+    drift = html(evaluation.drift, head=head) if found else page("Drift could not be judged", head)
     (folder / "drift.html").write_text(drift, encoding="utf-8")
     known = {name: value if np.isfinite(value) else None for name, value in figures.items()}
     document = {
         "outcome": asdict(outcome),
-        "explanation": seen.explanation,
-        "windows": [verdict.text for verdict in seen.verdicts],
-        "drift": [column.text for column in seen.drift.columns],
-        "findings": [asdict(finding) for finding in seen.findings],
+        "explanation": evaluation.explanation,
+        "windows": [verdict.text for verdict in evaluation.verdicts],
+        "drift": [column.text for column in evaluation.drift.columns],
+        "findings": [asdict(finding) for finding in evaluation.findings],
         "metrics": known,
     }
     (folder / "outcome.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     columns = ["product_id", "period", "age", "model_version", "source", "recommended_price", "charged", "pricing"]
     columns += ["forecast", "units_sold", "inside", "censored", "scored"]
-    seen.joined.frame[columns].to_csv(folder / "scored_decisions.csv", index=False)
+    evaluation.joined.frame[columns].to_csv(folder / "scored_decisions.csv", index=False)
 
 
-def _say(seen: Watch, *, outcome: Outcome, out: Path, run: str) -> None:
-    score = seen.newest
-    print(f"{seen.joined.decisions:,} decisions, {score.decisions:,} of them with sales in {score.name}")
+def _say(evaluation: Evaluation, *, outcome: Outcome, out: Path, run: str) -> None:
+    score = evaluation.newest
+    print(f"{evaluation.joined.decisions:,} decisions, {score.decisions:,} of them with sales in {score.name}")
     if score.rows:
         print(
             f"WAPE {score.wape.value:.3f} [{score.wape.low:.3f}, {score.wape.high:.3f}], same weekday before "
@@ -220,13 +235,13 @@ def _say(seen: Watch, *, outcome: Outcome, out: Path, run: str) -> None:
         )
         held = f"held {score.coverage.value:.0%}" if np.isfinite(score.coverage.value) else "not judged, not in the log"
         print(f"80 % intervals: {held}")
-    for verdict in seen.verdicts:
+    for verdict in evaluation.verdicts:
         print(f"  {verdict.text}")
-    for column in seen.drift.columns:
+    for column in evaluation.drift.columns:
         print(f"  {column.text}")
-    for finding in seen.findings:
+    for finding in evaluation.findings:
         print(f"  {finding.level}: {finding.text}")
-    print(seen.explanation)
+    print(evaluation.explanation)
     print(f"outcome: {outcome.action}: {outcome.reason}")
     print(f"summary: {out / 'summary.html'}")
     print(f"drift report: {out / 'drift.html'}  (MLflow run {run})")
@@ -243,7 +258,7 @@ WINDOW_DAYS = 28
 MOST_CATEGORIES = 15
 
 
-def tell_week(panel: Panel, seen: Watch, *, holdout: Holdout | None) -> Week:
+def weekly_figures(panel: Panel, evaluation: Evaluation, *, holdout: Holdout | None) -> WeeklySummary:
     """Computes business figures of the newest week, the week before and each category, and the gain over 28 days."""
     everything = np.ones(len(panel.product_ids), dtype=bool)
     spans = weeks(panel)
@@ -255,12 +270,12 @@ def tell_week(panel: Panel, seen: Watch, *, holdout: Holdout | None) -> Week:
     ]
     window = max(1, WINDOW_DAYS // STEP_DAYS[panel.period])
     rng = np.random.default_rng(SEED)
-    return Week(
+    return WeeklySummary(
         name=name,
         now=line(panel, name="all", rows=everything, periods=newest),
         before=before,
         categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
-        effect=effect(panel, seen.joined.frame, holdout, window=window, rng=rng),
+        effect=effect(panel, evaluation.joined.frame, holdout, window=window, rng=rng),
     )
 
 

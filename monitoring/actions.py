@@ -4,11 +4,11 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from monitoring.alerts import Alert, AlertDoor, DeliveryError, Severity, send_everywhere
-from monitoring.evaluate import Watch
-from monitoring.launchers import JobDoor, Order
+from monitoring.alerts import Alert, DeliveryError, Notifier, Severity, send_everywhere
+from monitoring.evaluate import Evaluation
+from monitoring.launchers import JobLauncher, JobRequest
 from monitoring.policy import Finding, Outcome
-from monitoring.store import Memory
+from monitoring.store import MonitoringStore
 from monitoring.tracking import UNKNOWN
 
 MEND_SALES = (
@@ -25,7 +25,7 @@ TODO = {
 
 
 @dataclass(frozen=True)
-class Deed:
+class ActionResult:
     """Result of an action: description, failures, and whether a started job ended successfully."""
 
     text: str
@@ -42,7 +42,9 @@ class Repeat:
     link: str
 
 
-def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime, lock_hours: float) -> list[Finding]:
+def reconcile_jobs(
+    store: MonitoringStore, launcher: JobLauncher | None, *, now: dt.datetime, lock_hours: float
+) -> list[Finding]:
     """Records how jobs ended that earlier monitoring runs started.
 
     A job whose status cannot be read (launcher unreachable, or no handle) counts as failed once it is older than
@@ -52,19 +54,19 @@ def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime, lock_hours
         Findings on jobs whose status is unknown.
     """
     findings = []
-    for job, handle, started in memory.running():
+    for job, handle, started in store.running():
         hours = (now - started).total_seconds() / 3600
         try:
             # Without a handle, another run may be starting this job right now.
-            known = door is not None and bool(handle)
-            ended = door.ended(handle) if door is not None and handle else None
-            trouble = "it has no handle" if door is not None else "monitoring.trigger is none"
+            known = launcher is not None and bool(handle)
+            ended = launcher.ended(handle) if launcher is not None and handle else None
+            trouble = "it has no handle" if launcher is not None else "monitoring.trigger is none"
         except DeliveryError as error:
             known, ended, trouble = False, None, str(error)
         if ended is not None:
-            memory.ended(job, succeeded=ended, now=now)
+            store.ended(job, succeeded=ended, now=now)
         elif not known and hours > lock_hours:
-            memory.ended(job, succeeded=False, now=now)
+            store.ended(job, succeeded=False, now=now)
             text = f"a job started {started:%Y-%m-%d %H:%M} is taken for failed, its end cannot be learnt: {trouble}"
             findings.append(Finding("job_lost", "warning", text, 1))
         elif not known and handle:
@@ -73,50 +75,52 @@ def settle(memory: Memory, door: JobDoor | None, *, now: dt.datetime, lock_hours
     return findings
 
 
-def left_to_the_night(outcome: Outcome) -> Deed:
+def left_to_nightly_job(outcome: Outcome) -> ActionResult:
     """Returns the result of a run inside the nightly job, which itself starts what is due."""
-    return Deed(f"a {outcome.action} is due, and the nightly job that this run belongs to does it next")
+    return ActionResult(f"a {outcome.action} is due, and the nightly job that this run belongs to does it next")
 
 
 def start(
     outcome: Outcome,
     *,
-    door: JobDoor | None,
-    memory: Memory,
+    launcher: JobLauncher | None,
+    store: MonitoringStore,
     now: dt.datetime,
     step_days: int = 1,
     job: int | None = None,
-) -> Deed:
+) -> ActionResult:
     """Starts the job that the outcome requires; waits for it when it runs on this machine.
 
     Args:
         outcome: Decision of the rules.
-        door: Launcher; None starts nothing.
-        memory: Store that records the job.
+        launcher: Launcher; None starts nothing.
+        store: Store that records the job.
         now: Current time.
         step_days: Days per period of the sales; converts the half-life to periods.
         job: The job's number in the store, when it is recorded there already.
     """
     if outcome.action in ("none", "page"):
-        return Deed("nothing was started")
-    if door is None:
+        return ActionResult("nothing was started")
+    if launcher is None:
         command = f"mlflow run . -e {outcome.action} -P sales=…"
-        return Deed(f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand: {command}")
+        return ActionResult(
+            f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand: {command}"
+        )
     if job is None:
-        job = memory.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle="", now=now)
+        job = store.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle="", now=now)
     try:
-        handle = door.start(Order(outcome.action, outcome.reason, half_life(outcome, step_days=step_days)))
+        handle = launcher.start(JobRequest(outcome.action, outcome.reason, half_life(outcome, step_days=step_days)))
     except DeliveryError as error:
-        memory.dropped(job)
-        return Deed(f"the {outcome.action} could not be started", (str(error),))
-    memory.handed(job, handle)
-    ended = door.wait(handle)
+        store.dropped(job)
+        return ActionResult(f"the {outcome.action} could not be started", (str(error),))
+    store.handed(job, handle)
+    ended = launcher.wait(handle)
     if ended is None:
-        return Deed(f"started a {outcome.action}: {handle}")
-    memory.ended(job, succeeded=ended, now=dt.datetime.now(dt.UTC))
+        return ActionResult(f"started a {outcome.action}: {handle}")
+    store.ended(job, succeeded=ended, now=dt.datetime.now(dt.UTC))
     if ended:
-        return Deed(f"a {outcome.action} was started and ended well", ended=True)
-    return Deed(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
+        return ActionResult(f"a {outcome.action} was started and ended well", ended=True)
+    return ActionResult(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
 
 
 def half_life(outcome: Outcome, *, step_days: int) -> float | None:
@@ -124,60 +128,66 @@ def half_life(outcome: Outcome, *, step_days: int) -> float | None:
     return None if outcome.half_life_days is None else outcome.half_life_days / step_days
 
 
-def with_champion(deed: Deed, *, before: str, after: str) -> Deed:
+def with_champion(result: ActionResult, *, before: str, after: str) -> ActionResult:
     """Adds the champion before and after to the result text, when a job of this run has ended."""
-    if not deed.ended:
-        return deed
+    if not result.ended:
+        return result
     if UNKNOWN in (before, after):
-        return replace(deed, text=f"{deed.text}; which version serves now is unknown")
+        return replace(result, text=f"{result.text}; which version serves now is unknown")
     came = f"version {after} is the champion now, it was {before}" if after != before else f"the champion stays {after}"
-    return replace(deed, text=f"{deed.text}; {came}")
+    return replace(result, text=f"{result.text}; {came}")
 
 
-def tell(
-    outcome: Outcome, deed: Deed, *, watch: Watch, doors: Sequence[AlertDoor], memory: Memory, repeat: Repeat
+def notify(
+    outcome: Outcome,
+    result: ActionResult,
+    *,
+    evaluation: Evaluation,
+    notifiers: Sequence[Notifier],
+    store: MonitoringStore,
+    repeat: Repeat,
 ) -> list[str]:
     """Sends an alert if one is due and was not sent recently; returns the errors of notifiers that failed."""
-    alert = compose(outcome, deed, watch=watch, link=repeat.link)
-    if alert is None or not memory.due(alert.key, every_hours=repeat.hours, now=repeat.now):
+    alert = compose(outcome, result, evaluation=evaluation, link=repeat.link)
+    if alert is None or not store.due(alert.key, every_hours=repeat.hours, now=repeat.now):
         return []
-    failures = send_everywhere(alert, doors)
-    if len(failures) < len(doors):
-        memory.sent(alert.key, now=repeat.now)
+    failures = send_everywhere(alert, notifiers)
+    if len(failures) < len(notifiers):
+        store.sent(alert.key, now=repeat.now)
     return failures
 
 
-def compose(outcome: Outcome, deed: Deed, *, watch: Watch, link: str) -> Alert | None:
+def compose(outcome: Outcome, result: ActionResult, *, evaluation: Evaluation, link: str) -> Alert | None:
     """Builds the alert for an outcome; None when there is nothing to report."""
-    if outcome.action == "none" and outcome.cause == "nothing" and not deed.failures:
+    if outcome.action == "none" and outcome.cause == "nothing" and not result.failures:
         return None
-    severity: Severity = "critical" if outcome.action == "page" or deed.failures else "warning"
+    severity: Severity = "critical" if outcome.action == "page" or result.failures else "warning"
     if outcome.action == "none" or outcome.cause in ("drift", "stale"):
-        severity = "critical" if deed.failures else "info"
+        severity = "critical" if result.failures else "info"
     return Alert(
         key=f"{outcome.fault or outcome.cause}-{outcome.action}",
         severity=severity,
         what=outcome.reason,
-        since=_since(watch),
-        how_bad=_how_bad(watch),
-        done=deed.text + ("; " + "; ".join(deed.failures) if deed.failures else ""),
+        since=_since(evaluation),
+        how_bad=_how_bad(evaluation),
+        done=result.text + ("; " + "; ".join(result.failures) if result.failures else ""),
         todo=MEND_SALES if outcome.doubts_sales else TODO[outcome.cause],
         link=link,
     )
 
 
-def _since(watch: Watch) -> dt.date:
+def _since(evaluation: Evaluation) -> dt.date:
     """Returns the first day of the current run of consecutive windows in breach, or else of the newest window."""
-    name = watch.verdicts[-1].score.name
-    for verdict in reversed(watch.verdicts):
+    name = evaluation.verdicts[-1].score.name
+    for verdict in reversed(evaluation.verdicts):
         if not verdict.breaches:
             break
         name = verdict.score.name
     return dt.date.fromisoformat(name[:10])
 
 
-def _how_bad(watch: Watch) -> str:
-    parts = [watch.verdicts[-1].text]
-    parts += [column.text for column in watch.drift.columns if column.drifted]
-    parts += [finding.text for finding in watch.findings if finding.level == "breach"]
+def _how_bad(evaluation: Evaluation) -> str:
+    parts = [evaluation.verdicts[-1].text]
+    parts += [column.text for column in evaluation.drift.columns if column.drifted]
+    parts += [finding.text for finding in evaluation.findings if finding.level == "breach"]
     return "; ".join(parts)

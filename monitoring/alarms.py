@@ -28,7 +28,7 @@ def definitions(config: Config, *, topics: Sequence[str] = ()) -> dict[str, dict
     return {
         name: {
             "AlarmName": f"{model}-{name}",
-            "AlarmDescription": _says(alarm),
+            "AlarmDescription": _has_reason(alarm),
             "Namespace": namespace,
             "MetricName": alarm.metric,
             "Dimensions": [{"Name": DIMENSION, "Value": model}],
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _says(alarm: AlarmConfig) -> str:
+def _has_reason(alarm: AlarmConfig) -> str:
     limit = f"below {alarm.below:g}" if alarm.above is None else f"above {alarm.above:g}"
     days = "a day" if alarm.days == 1 else f"{alarm.days} days running"
     return f"{alarm.metric} {limit} for {days}" + (", or missing" if alarm.missing == "breaching" else "")

@@ -65,7 +65,7 @@ class Alert:
         return "\n".join([*lines, f"More: {self.link}"] if self.link else lines)
 
 
-class AlertDoor(Protocol):
+class Notifier(Protocol):
     """Notifier: delivers alerts."""
 
     def send(self, alert: Alert) -> None:
@@ -77,7 +77,7 @@ class AlertDoor(Protocol):
         ...
 
 
-class LogDoor:
+class LogNotifier:
     """Notifier that writes to the program's log."""
 
     def send(self, alert: Alert) -> None:
@@ -86,7 +86,7 @@ class LogDoor:
         _log.log(level, "%s", alert.text.replace("\n", " | "))
 
 
-class WebhookDoor:
+class WebhookNotifier:
     """Notifier that POSTs one JSON object to a webhook: the alert's fields, and `text` for chat programs."""
 
     def __init__(self, url: str) -> None:
@@ -110,7 +110,7 @@ class WebhookDoor:
         raise DeliveryError(f"webhook: the alert {alert.key} was not taken: {trouble}")
 
 
-def send_everywhere(alert: Alert, doors: Sequence[AlertDoor]) -> list[str]:
+def send_everywhere(alert: Alert, doors: Sequence[Notifier]) -> list[str]:
     """Sends an alert through every notifier, whether or not others fail; returns the error messages."""
     failures = []
     for door in doors:

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import Alert, DeliveryError
-from monitoring.launchers import Order
+from monitoring.launchers import JobRequest
 from pricing.config_models import DoorsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
@@ -23,7 +23,7 @@ _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempt
 _BATCH = 1000
 
 
-class SnsDoor:
+class SnsNotifier:
     """Alerts to an SNS topic."""
 
     def __init__(self, topic: str) -> None:
@@ -34,13 +34,13 @@ class SnsDoor:
         attributes = {"severity": {"DataType": "String", "StringValue": alert.severity}}
         # An SNS subject is ASCII and one line.
         subject = alert.subject.encode("ascii", "replace").decode()
-        with _door("sns", "publish"):
+        with _translated_errors("sns", "publish"):
             _client("sns").publish(
                 TopicArn=self._topic, Subject=subject, Message=alert.text, MessageAttributes=attributes
             )
 
 
-class EcsDoor:
+class EcsLauncher:
     """Jobs as Fargate tasks of one task definition.
 
     Args:
@@ -52,7 +52,7 @@ class EcsDoor:
         self._doors = doors
         self._parameters = dict(parameters)
 
-    def start(self, order: Order) -> str:
+    def start(self, order: JobRequest) -> str:
         """Runs `python -m pipelines.ACTION`, for a retraining with its reason, as a task and returns its ARN."""
         action = order.action
         network = {
@@ -64,7 +64,7 @@ class EcsDoor:
             word for name, value in {**self._parameters, **order.parameters}.items() for word in (f"--{name}", value)
         ]
         command = ["python", "-m", f"pipelines.{action}", *words]
-        with _door("ecs", "run_task"):
+        with _translated_errors("ecs", "run_task"):
             answer = _client("ecs").run_task(
                 cluster=self._doors.ecs_cluster,
                 taskDefinition=self._doors.ecs_task,
@@ -80,7 +80,7 @@ class EcsDoor:
 
     def ended(self, handle: str) -> bool | None:
         """Says whether a task ended well; None while it runs. A task that ECS has forgotten counts as failed."""
-        with _door("ecs", "describe_tasks"):
+        with _translated_errors("ecs", "describe_tasks"):
             found = _client("ecs").describe_tasks(cluster=self._doors.ecs_cluster, tasks=[handle])["tasks"]
         if not found:
             return False
@@ -93,7 +93,7 @@ class EcsDoor:
         return self.ended(handle)
 
 
-class EventDoor:
+class EventBridgeLauncher:
     """Jobs asked for by an EventBridge event; whoever has a rule for it starts them.
 
     Args:
@@ -105,7 +105,7 @@ class EventDoor:
         self._bus = bus
         self._parameters = dict(parameters)
 
-    def start(self, order: Order) -> str:
+    def start(self, order: JobRequest) -> str:
         """Puts an event of source `pricing.monitoring` and type `pricing ACTION`, and returns its id."""
         detail = {**self._parameters, "action": order.action, "reason": order.reason, **order.parameters}
         entry = {
@@ -114,7 +114,7 @@ class EventDoor:
             "Detail": json.dumps(detail),
             "EventBusName": self._bus,
         }
-        with _door("events", "put_events"):
+        with _translated_errors("events", "put_events"):
             answer = _client("events").put_events(Entries=[entry])
         if answer.get("FailedEntryCount"):
             raise DeliveryError(f"events put_events: refused: {answer['Entries'][0].get('ErrorMessage')}")
@@ -144,7 +144,7 @@ def put_metrics(metrics: Mapping[str, float], *, namespace: str, model: str, now
         }
         for name, value in metrics.items()
     ]
-    with _door("cloudwatch", "put_metric_data"):
+    with _translated_errors("cloudwatch", "put_metric_data"):
         for start in range(0, len(data), _BATCH):
             _client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data[start : start + _BATCH])
 
@@ -156,7 +156,7 @@ def put_alarms(alarms: Iterable[Mapping[str, Any]]) -> None:
         DeliveryError: CloudWatch did not take one.
     """
     for alarm in alarms:
-        with _door("cloudwatch", f"put_metric_alarm {alarm['AlarmName']}"):
+        with _translated_errors("cloudwatch", f"put_metric_alarm {alarm['AlarmName']}"):
             _client("cloudwatch").put_metric_alarm(**alarm)
 
 
@@ -165,7 +165,7 @@ def _client(service: str) -> Any:
 
 
 @contextmanager
-def _door(service: str, call: str) -> Iterator[None]:
+def _translated_errors(service: str, call: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:

@@ -19,7 +19,7 @@ BEFORE_WINDOWS = 3
 
 
 @dataclass(frozen=True)
-class Line:
+class BusinessFigures:
     """Business figures of one week, of the whole shop or of a category.
 
     Attributes:
@@ -58,7 +58,7 @@ class Effect:
     text: str
 
 
-def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) -> Line:
+def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) -> BusinessFigures:
     """Adds up the panel over some products and periods."""
     part = panel.select(rows)
     seen = part.present[:, periods]
@@ -71,7 +71,7 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
     known = np.isfinite(stock) & seen
     per_period = known.any(axis=0).sum()
     mean_stock = stock[known].sum() / per_period if per_period else 0.0
-    return Line(
+    return BusinessFigures(
         name=name,
         units=float(units.sum()),
         revenue=revenue,

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from scipy.stats import wasserstein_distance
 
 from monitoring.policy import Finding, Level
-from monitoring.samples import WATCHED, Role, Samples, Watched
+from monitoring.samples import MONITORED_COLUMNS, MonitoredColumn, Role, Samples
 from pricing.arrays import Bools, Floats
 
 METHODS = {"numerical": "wasserstein", "categorical": "jensenshannon"}
@@ -45,8 +45,8 @@ class Threshold:
     typical: float
 
 
-def calibrate(
-    reference: pd.DataFrame, watched: Watched, *, window: int, step_days: int, false_alarm: float
+def estimate_threshold(
+    reference: pd.DataFrame, watched: MonitoredColumn, *, window: int, step_days: int, false_alarm: float
 ) -> Threshold | None:
     """Estimates the distance that a window without drift exceeds with probability `false_alarm`.
 
@@ -142,7 +142,7 @@ class ColumnDrift:
         value: Distance between reference and current sample.
     """
 
-    watched: Watched
+    watched: MonitoredColumn
     threshold: Threshold
     value: float
 
@@ -197,14 +197,18 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
     findings: list[Finding] = []
     thresholds: dict[str, Threshold] = {}
     judged = []
-    for watched in WATCHED:
+    for watched in MONITORED_COLUMNS:
         reason = _unfit(samples, watched, min_rows=min_rows)
         if reason is not None:
             findings.append(reason)
             continue
         findings += _emptier(samples, watched)
-        threshold = calibrate(
-            samples.reference, watched, window=window, step_days=step_days, false_alarm=false_alarm / len(WATCHED)
+        threshold = estimate_threshold(
+            samples.reference,
+            watched,
+            window=window,
+            step_days=step_days,
+            false_alarm=false_alarm / len(MONITORED_COLUMNS),
         )
         if threshold is None:
             text = f"drift of {watched.column} is not judged: its reference is shorter than four windows"
@@ -247,7 +251,7 @@ def add_to_workspace(drift: Drift, folder: Path) -> None:
         workspace.add_run(project.id, drift.snapshot)
 
 
-def _unfit(samples: Samples, watched: Watched, *, min_rows: int) -> Finding | None:
+def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Finding | None:
     """Returns the finding that says why a column cannot be compared; None when it can."""
     name = watched.column
     before, now = int(samples.reference[name].notna().sum()), int(samples.current[name].notna().sum())
@@ -264,13 +268,13 @@ def _unfit(samples: Samples, watched: Watched, *, min_rows: int) -> Finding | No
     return None
 
 
-def _because(watched: Watched) -> str:
+def _because(watched: MonitoredColumn) -> str:
     if watched.role == "error":
         return "no decision in these periods can be scored"
     return "the sales hold nothing that it could be computed from"
 
 
-def _emptier(samples: Samples, watched: Watched) -> list[Finding]:
+def _emptier(samples: Samples, watched: MonitoredColumn) -> list[Finding]:
     before = samples.reference[watched.column].isna().mean()
     now = samples.current[watched.column].isna().mean()
     if now <= before + MISSING_RISE or watched.role == "error":
@@ -279,7 +283,9 @@ def _emptier(samples: Samples, watched: Watched) -> list[Finding]:
     return [Finding("column_emptier", "warning", text, int(samples.current[watched.column].isna().sum()))]
 
 
-def _run(samples: Samples, judged: Sequence[Watched], thresholds: dict[str, Threshold]) -> tuple[Any, dict[str, float]]:
+def _run(
+    samples: Samples, judged: Sequence[MonitoredColumn], thresholds: dict[str, Threshold]
+) -> tuple[Any, dict[str, float]]:
     with _quiet():
         from evidently import DataDefinition, Report  # noqa: PLC0415 - takes seconds, and a run may not need it
         from evidently.metrics import ValueDrift  # noqa: PLC0415

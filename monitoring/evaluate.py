@@ -10,7 +10,7 @@ import pandas as pd
 from monitoring import performance, samples
 from monitoring.drift import Drift, compare
 from monitoring.outcomes import Joined, join
-from monitoring.performance import Score, Verdict
+from monitoring.performance import DecisionScores, WindowVerdict
 from monitoring.policy import Finding, Level, Rules, Situation, counted
 from monitoring.tracking import Champion
 from pricing.config_models import MonitoringConfig
@@ -26,7 +26,7 @@ MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyo
 
 
 @dataclass(frozen=True)
-class Watch:
+class Evaluation:
     """Result of one evaluation.
 
     Attributes:
@@ -41,38 +41,38 @@ class Watch:
         span: The dates that drift compares, as text.
         findings: All findings, breaches first.
         explanation: Decay and drift, in one or two sentences.
-        silent: Days with decisions but without sales.
-        idle: Days with sales but without decisions; None when the log has no live decision.
+        days_without_sales: Days with decisions but without sales.
+        days_without_decisions: Days with sales but without decisions; None when the log has no live decision.
         state_age: Days since the last day in the champion's states; None when unknown.
         breach_days: Days since the current run of windows with error or bias in breach began; None where there is
             none, or its beginning is not covered by judged windows.
     """
 
     joined: Joined
-    newest: Score
-    own: Score
-    by_maturity: Mapping[int, Score]
-    by_category: list[Score]
-    by_volume: list[Score]
-    verdicts: list[Verdict]
+    newest: DecisionScores
+    own: DecisionScores
+    by_maturity: Mapping[int, DecisionScores]
+    by_category: list[DecisionScores]
+    by_volume: list[DecisionScores]
+    verdicts: list[WindowVerdict]
     drift: Drift
     span: str
     findings: list[Finding]
     explanation: str
-    silent: int
-    idle: int | None
+    days_without_sales: int
+    days_without_decisions: int | None
     state_age: int | None
     breach_days: int | None = None
 
 
-def look(
+def evaluate_decisions(
     panel: Panel,
     decisions: pd.DataFrame,
     log_findings: list[Finding],
     *,
     champion: Champion,
     config: MonitoringConfig,
-) -> Watch:
+) -> Evaluation:
     """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed.
 
     Args:
@@ -90,14 +90,14 @@ def look(
     last = panel.dates[-1]
     ((name, recent),) = performance.windows(frame, last=last, days=window * step, count=1)
     promised = performance.band(champion.backtest, config)
-    elders = frame["model_version"].isin(champion.others)
+    by_other_weights = frame["model_version"].isin(champion.others)
     days = max(step, config.score_window // step * step)
     verdicts = [
         performance.judge(performance.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
-        for name, rows in performance.windows(frame[~elders], last=last, days=days, count=config.windows)
+        for name, rows in performance.windows(frame[~by_other_weights], last=last, days=days, count=config.windows)
     ]
-    longer = performance.windows(frame[~elders], last=last, days=days, count=config.windows + MOST_BEFORE)
-    row = performance.row_of_breaches(
+    longer = performance.windows(frame[~by_other_weights], last=last, days=days, count=config.windows + MOST_BEFORE)
+    row = performance.count_consecutive_breaches(
         verdicts,
         (
             performance.judge(
@@ -114,12 +114,16 @@ def look(
         "other_weights",
         "note",
         "{count} decision(s) came from other weights than the champion's; decay is judged by its own",
-        int(elders.sum()),
+        int(by_other_weights.sum()),
     )
-    idle = _idle(decisions, panel)
-    if idle is not None and idle > config.silent_days:
+    days_without_decisions = _idle(decisions, panel)
+    if days_without_decisions is not None and days_without_decisions > config.silent_days:
         findings.append(
-            Finding("decisions_stopped", "warning", f"sales go on, the newest decision is {idle} days older")
+            Finding(
+                "decisions_stopped",
+                "warning",
+                f"sales go on, the newest decision is {days_without_decisions} days older",
+            )
         )
     if champion.trouble:
         findings.append(
@@ -131,7 +135,7 @@ def look(
     newest = performance.score(recent, name=name, rng=rng)
     findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
-    return Watch(
+    return Evaluation(
         joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
         newest=newest,
         own=newest if len(own) == len(recent) else performance.score(own, name=name, rng=np.random.default_rng(SEED)),
@@ -146,8 +150,8 @@ def look(
         span=taken.span,
         findings=sorted(findings, key=lambda finding: order[finding.level]),
         explanation=performance.explain(verdicts, drift.drifted("input")),
-        silent=max(0, _days(today - last) - step + 1),
-        idle=idle,
+        days_without_sales=max(0, _days(today - last) - step + 1),
+        days_without_decisions=days_without_decisions,
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
         breach_days=None if row is None else row * days,
     )
@@ -161,22 +165,22 @@ def prices_held(share: float, *, warn_above: float) -> list[Finding]:
     return [Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=share))]
 
 
-def situation(watch: Watch, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
+def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
     """Extracts the facts that the rules decide on."""
-    newest, drifted = watch.verdicts[-1], watch.drift.drifted("input")
+    newest, drifted = evaluation.verdicts[-1], evaluation.drift.drifted("input")
     return Situation(
         now=now,
-        decayed=tuple(bool(verdict.breaches) if verdict.judged else None for verdict in watch.verdicts),
+        decayed=tuple(bool(verdict.breaches) if verdict.judged else None for verdict in evaluation.verdicts),
         why="; ".join(breach.text for breach in newest.breaches),
         window_days=config.score_window,
         drifted=None if drifted is None else tuple(drifted),
-        state_age=watch.state_age,
-        silent_days=watch.silent,
-        idle_days=watch.idle or 0,
-        share_rule=watch.newest.share_rule,
-        broken=tuple(finding.text for finding in watch.findings if finding.level == "breach"),
-        breach_days=watch.breach_days,
-        broken_kinds=tuple(finding.kind for finding in watch.findings if finding.level == "breach"),
+        state_age=evaluation.state_age,
+        silent_days=evaluation.days_without_sales,
+        idle_days=evaluation.days_without_decisions or 0,
+        share_rule=evaluation.newest.share_rule,
+        broken=tuple(finding.text for finding in evaluation.findings if finding.level == "breach"),
+        breach_days=evaluation.breach_days,
+        broken_kinds=tuple(finding.kind for finding in evaluation.findings if finding.level == "breach"),
     )
 
 
@@ -195,9 +199,9 @@ def rules(config: MonitoringConfig) -> Rules:
     )
 
 
-def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
+def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]:
     """Returns the metrics of an evaluation under their names in MLflow, CloudWatch and alarms; unknown ones are NaN."""
-    score, own = watch.newest, watch.own
+    score, own = evaluation.newest, evaluation.own
     return {
         "wape": own.wape.value,
         "wape_low": own.wape.low,
@@ -214,15 +218,17 @@ def metrics(watch: Watch, *, backtest_wape: float) -> dict[str, float]:
         "share_unidentified": score.share_unidentified,
         "share_followed": score.share_followed,
         "rows_scored": own.rows,
-        "decisions": watch.joined.decisions,
-        "decisions_waiting": watch.joined.waiting,
-        "days_since_sales": watch.silent,
-        "days_since_decisions": float("nan") if watch.idle is None else watch.idle,
-        "windows_in_breach": sum(bool(verdict.breaches) for verdict in watch.verdicts),
-        "columns_drifted": sum(column.drifted for column in watch.drift.columns),
-        "findings_in_breach": sum(finding.level == "breach" for finding in watch.findings),
-        **{f"drift_{column.watched.column}": column.value for column in watch.drift.columns},
-        **{f"drift_limit_{column.watched.column}": column.threshold.value for column in watch.drift.columns},
+        "decisions": evaluation.joined.decisions,
+        "decisions_waiting": evaluation.joined.waiting,
+        "days_since_sales": evaluation.days_without_sales,
+        "days_since_decisions": float("nan")
+        if evaluation.days_without_decisions is None
+        else evaluation.days_without_decisions,
+        "windows_in_breach": sum(bool(verdict.breaches) for verdict in evaluation.verdicts),
+        "columns_drifted": sum(column.drifted for column in evaluation.drift.columns),
+        "findings_in_breach": sum(finding.level == "breach" for finding in evaluation.findings),
+        **{f"drift_{column.watched.column}": column.value for column in evaluation.drift.columns},
+        **{f"drift_limit_{column.watched.column}": column.threshold.value for column in evaluation.drift.columns},
     }
 
 

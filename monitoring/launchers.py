@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from monitoring.alarms import DIMENSION
-from monitoring.alerts import AlertDoor, DeliveryError, LogDoor, WebhookDoor
+from monitoring.alerts import DeliveryError, LogNotifier, Notifier, WebhookNotifier
 from pricing.config_models import MonitoringConfig
 from pricing.paths import ROOT, process_alive
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
+class JobRequest:
     """A request to run a job.
 
     Attributes:
@@ -42,10 +42,10 @@ class Order:
         return {"reason": self.reason, **weighed}
 
 
-class JobDoor(Protocol):
+class JobLauncher(Protocol):
     """Launcher: starts a job by the name of its MLproject entry point."""
 
-    def start(self, order: Order) -> str:
+    def start(self, order: JobRequest) -> str:
         """Starts the job and returns a handle for the other methods.
 
         Raises:
@@ -62,7 +62,7 @@ class JobDoor(Protocol):
         ...
 
 
-class LocalDoor:
+class LocalLauncher:
     """Runs `mlflow run . -e ACTION -P reason=…` on this machine, or `pricing ACTION` where there is no MLproject.
 
     The job survives the monitoring run being killed. Its exit code goes to a file, which the next run reads.
@@ -83,7 +83,7 @@ class LocalDoor:
         self._root = root
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, order: Order) -> str:
+    def start(self, order: JobRequest) -> str:
         """Starts the entry point; the handle is "PID LOG"."""
         action = order.action
         command = self._command(action, {**self._parameters, **order.parameters})
@@ -132,33 +132,33 @@ class LocalDoor:
         return self.ended(handle)
 
 
-def job_door(
+def job_launcher(
     config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
-) -> JobDoor | None:
+) -> JobLauncher | None:
     """Builds the launcher set by `monitoring.trigger`; None for "none". Folder and experiment are for local jobs."""
     if config.trigger == "none":
         return None
     if config.trigger == "local":
-        return LocalDoor(parameters=parameters, folder=folder, experiment=experiment)
+        return LocalLauncher(parameters=parameters, folder=folder, experiment=experiment)
     from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
     if config.trigger == "ecs":
-        return aws.EcsDoor(config.doors, parameters=parameters)
-    return aws.EventDoor(config.doors.event_bus, parameters=parameters)
+        return aws.EcsLauncher(config.doors, parameters=parameters)
+    return aws.EventBridgeLauncher(config.doors.event_bus, parameters=parameters)
 
 
-def alert_doors(config: MonitoringConfig) -> list[AlertDoor]:
+def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
     """Builds the notifiers listed in `monitoring.alerts`."""
-    doors: list[AlertDoor] = []
+    doors: list[Notifier] = []
     for name in config.alerts:
         if name == "log":
-            doors.append(LogDoor())
+            doors.append(LogNotifier())
         elif name == "webhook":
-            doors.append(WebhookDoor(config.doors.webhook_url))
+            doors.append(WebhookNotifier(config.doors.webhook_url))
         else:
             from monitoring import aws  # noqa: PLC0415
 
-            doors.append(aws.SnsDoor(config.doors.sns_topic))
+            doors.append(aws.SnsNotifier(config.doors.sns_topic))
     return doors
 
 

@@ -99,8 +99,8 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     charged = out["charged"].to_numpy()
     out["demand"] = forecast_at(out["candidate_price"], out["candidate_units"], price=charged)
     # For unknown demand the rule gives a price with zero expected units, which is no forecast.
-    out.loc[_says(out, "demand_unknown"), "demand"] = np.nan
-    out["held_out"] = _says(out, "holdout")
+    out.loc[_has_reason(out, "demand_unknown"), "demand"] = np.nan
+    out["held_out"] = _has_reason(out, "holdout")
     out["unidentified"] = _unidentified(out)
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})
@@ -200,7 +200,7 @@ def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer],
     out["earlier_weeks_error"] = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def _says(out: pd.DataFrame, reason: str) -> NDArray[np.bool_]:
+def _has_reason(out: pd.DataFrame, reason: str) -> NDArray[np.bool_]:
     """(row,) True where the decision has this reason code."""
     return np.array([reason in codes.split() for codes in out["reasons"]], dtype=bool)
 
@@ -211,9 +211,9 @@ _NO_MODEL = ("no_model", "model_failed", "unknown_category")
 
 def _unidentified(out: pd.DataFrame) -> NDArray[np.bool_]:
     """(row,) True where the price was kept because the elasticity is not identified."""
-    held = _says(out, "elasticity_unidentified") & (out["source"] == "rule").to_numpy()
+    held = _has_reason(out, "elasticity_unidentified") & (out["source"] == "rule").to_numpy()
     for reason in _NO_MODEL:
-        held &= ~_says(out, reason)
+        held &= ~_has_reason(out, reason)
     return held
 
 

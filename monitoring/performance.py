@@ -26,7 +26,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Score:
+class DecisionScores:
     """Scores of a set of decisions. From `confidence` on, held-out products are excluded.
 
     Attributes:
@@ -71,7 +71,7 @@ class Score:
         return self.wape.value / self.earlier_weeks if self.earlier_weeks > 0 else float("nan")
 
 
-def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
+def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> DecisionScores:
     """Scores joined decisions (`Joined.frame`, or rows of it).
 
     Intervals come from a bootstrap clustered by product, since a product's days are not independent.
@@ -88,7 +88,7 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Score:
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = ((followed["charged"] - followed["cost"]) * followed["units_sold"]).to_numpy()
     by_product = pd.factorize(followed["product_id"])[0]
-    return Score(
+    return DecisionScores(
         name=name,
         rows=len(scored),
         products=int(scored["product_id"].nunique()),
@@ -123,7 +123,7 @@ def windows(frame: pd.DataFrame, *, last: np.datetime64, days: int, count: int) 
         yield f"{start:%Y-%m-%d} to {end:%Y-%m-%d}", frame[frame["period"].between(start, end)]
 
 
-def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: int = 12) -> list[Score]:
+def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: int = 12) -> list[DecisionScores]:
     """Scores each value of a column, the largest by units first, at most `most` of them."""
     order = frame.groupby(column, observed=True)["units_sold"].sum().sort_values(ascending=False).index[:most]
     return [score(frame[frame[column] == value], name=f"{column} {value}", rng=rng) for value in order]
@@ -203,7 +203,7 @@ class Breach:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class WindowVerdict:
     """Result of judging one score window.
 
     Attributes:
@@ -213,7 +213,7 @@ class Verdict:
         note: A remark, such as that the naive forecast's error grew as well.
     """
 
-    score: Score
+    score: DecisionScores
     judged: bool
     breaches: tuple[Breach, ...]
     note: str = ""
@@ -240,31 +240,33 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
             `weeks` with the same per week of each fold; versions without it have `folds`, with the same per fold.
         config: Supplies the tolerances.
     """
-    wape = promised_error(figures)
+    wape = backtest_error(figures)
     if not math.isfinite(wape) or wape <= 0:
         return None
     bias = _number(figures.get("bias"))
     bias = bias if math.isfinite(bias) else 0.0
     folds = figures.get("weeks") or figures.get("folds") or []
     naive = _number(figures.get("wape_naive"))
-    skills = [_ratio(promised_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
+    skills = [_ratio(backtest_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
     skill = _ratio(wape, naive)
-    luck = {name: [_number(fold.get(f"{name}_se")) for fold in folds] for name in ("wape_mean", "bias")}
-    room = max(config.error_tolerance * wape, _spread([promised_error(fold) for fold in folds], luck["wape_mean"]))
-    off = config.bias_tolerance + _spread([_number(fold.get("bias")) for fold in folds], luck["bias"])
+    standard_errors = {name: [_number(fold.get(f"{name}_se")) for fold in folds] for name in ("wape_mean", "bias")}
+    room = max(
+        config.error_tolerance * wape, _spread([backtest_error(fold) for fold in folds], standard_errors["wape_mean"])
+    )
+    off = config.bias_tolerance + _spread([_number(fold.get("bias")) for fold in folds], standard_errors["bias"])
     skill_room = max(config.error_tolerance * skill, _spread(skills))
     coverage = _number(figures.get("coverage_80"))
     held = coverage - config.coverage_tolerance - _spread([_number(fold.get("coverage_80")) for fold in folds])
     return Band(wape, wape + room, bias, bias - off, bias + off, skill + skill_room, coverage, held)
 
 
-def promised_error(figures: Mapping[str, Any]) -> float:
+def backtest_error(figures: Mapping[str, Any]) -> float:
     """Returns the WAPE of a backtest's mean forecasts (of its medians in older versions); NaN when it holds none."""
     error = _number(figures.get("wape_mean"))
     return error if math.isfinite(error) else _number(figures.get("wape"))
 
 
-def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
+def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowVerdict:
     """Compares one window with the band.
 
     A limit is breached when the whole interval of the window's figure lies outside the band. Error that grew as much
@@ -272,10 +274,10 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     with a single product, the window is not judged, which is not a pass.
     """
     if score.rows < min_rows:
-        return Verdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")
+        return WindowVerdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")
     if not math.isfinite(score.wape.low):
         few = f"scored decisions of {score.products} product(s) that sold {score.units:,.0f} units give no interval"
-        return Verdict(score, False, (), few)
+        return WindowVerdict(score, False, (), few)
     if band is None:
         return _against_earlier_weeks(score)
     breaches = []
@@ -293,26 +295,26 @@ def judge(score: Score, band: Band | None, *, min_rows: int) -> Verdict:
     if score.rows_known >= min_rows and score.coverage.high < band.coverage_least:
         held = f"80 % intervals held {score.coverage.value:.0%} of outcomes (at most {score.coverage.high:.0%})"
         breaches.append(Breach("coverage", f"{held}, in the backtest {band.coverage:.0%}"))
-    return Verdict(score, True, tuple(breaches), note)
+    return WindowVerdict(score, True, tuple(breaches), note)
 
 
-def _against_earlier_weeks(score: Score) -> Verdict:
+def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:
     """Judges a window without a backtest: the model must beat the mean of the same weekdays in earlier weeks."""
     unknown = "the serving version carries no backtest to compare with"
     if not math.isfinite(score.earlier_weeks):
-        return Verdict(score, False, (), unknown)
+        return WindowVerdict(score, False, (), unknown)
     if score.wape.low <= score.earlier_weeks:
-        return Verdict(
+        return WindowVerdict(
             score, True, (), f"{unknown}; error {score.wape.value:.3f}, the naive forecast's {score.earlier_weeks:.3f}"
         )
     text = (
         f"error {score.wape.value:.3f}, while the naive forecast's is {score.earlier_weeks:.3f}: "
         "the model is worse than none"
     )
-    return Verdict(score, True, (Breach("error", text),), unknown)
+    return WindowVerdict(score, True, (Breach("error", text),), unknown)
 
 
-def row_of_breaches(newest: Sequence[Verdict], before: Iterable[Verdict]) -> int | None:
+def count_consecutive_breaches(newest: Sequence[WindowVerdict], before: Iterable[WindowVerdict]) -> int | None:
     """Counts the consecutive windows with error or bias in breach, up to the newest one.
 
     Args:
@@ -328,11 +330,11 @@ def row_of_breaches(newest: Sequence[Verdict], before: Iterable[Verdict]) -> int
     return None
 
 
-def _off(verdict: Verdict) -> bool:
+def _off(verdict: WindowVerdict) -> bool:
     return any(breach.code in ("error", "bias") for breach in verdict.breaches)
 
 
-def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
+def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:
     """Describes decay and drift in one or two sentences.
 
     Args:
@@ -358,15 +360,15 @@ def explain(verdicts: Sequence[Verdict], drifted: Sequence[str] | None) -> str:
     return f"{decay} Inputs have drifted as well ({names}), which may be why."
 
 
-def _spread(values: Sequence[float], luck: Sequence[float] = ()) -> float:
+def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> float:
     """Computes two standard errors of predicting one more value; 0 when fewer than two are known.
 
     Args:
         values: Observed values.
-        luck: Standard error of each; their mean variance is subtracted from the variance of the values.
+        standard_errors: Standard error of each; their mean variance is subtracted from the variance of the values.
     """
     known = np.array([value for value in values if math.isfinite(value)])
-    errors = np.array([error for error in luck if math.isfinite(error)])
+    errors = np.array([error for error in standard_errors if math.isfinite(error)])
     if len(known) < 2:
         return 0.0
     variance = known.var(ddof=1) - (float((errors**2).mean()) if len(errors) else 0.0)

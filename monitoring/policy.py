@@ -71,7 +71,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Past:
+class JobHistory:
     """Earlier refreshes and retrainings.
 
     Attributes:
@@ -145,7 +145,7 @@ class Outcome:
         return self.cause == "fault" and self.fault not in SALES_ARE_FINE
 
 
-def decide(now: Situation, past: Past, rules: Rules) -> Outcome:
+def decide(now: Situation, past: JobHistory, rules: Rules) -> Outcome:
     """Decides on one action. The first rule that applies wins, in this order.
 
     1. Faults of data or serving call a person: retraining on faulty data would make the model worse.
@@ -196,7 +196,7 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
     return "", ""
 
 
-def _against_decay(now: Situation, past: Past, rules: Rules, breached: int) -> Outcome:
+def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int) -> Outcome:
     what = f"{now.why} ({breached} of the last {min(rules.windows, len(now.decayed))} windows in breach)"
     if past.failed >= 2:
         return Outcome("page", f"{what}, and the last {past.failed} retrainings failed: see their runs", "decay")

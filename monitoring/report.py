@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from monitoring.business import Effect, Line, signed
-from monitoring.evaluate import Watch
-from monitoring.performance import Interval, Score, explain
+from monitoring.business import BusinessFigures, Effect, signed
+from monitoring.evaluate import Evaluation
+from monitoring.performance import DecisionScores, Interval, explain
 from monitoring.policy import Outcome
 
 _COLOURS = """--ink:#1c2733;--soft:#5b6b7b;--line:#dfe5ea;--good:#1f7a4d;--bad:#b3261e;--warn:#8a5a00;--fill:#f5f7f9"""
@@ -41,7 +41,7 @@ LEVEL_WORDS = {"breach": "problem", "warning": "look", "note": "note"}
 
 
 @dataclass(frozen=True)
-class Week:
+class WeeklySummary:
     """Business figures shown on the summary page.
 
     Attributes:
@@ -53,9 +53,9 @@ class Week:
     """
 
     name: str
-    now: Line
-    before: Line | None
-    categories: list[Line]
+    now: BusinessFigures
+    before: BusinessFigures | None
+    categories: list[BusinessFigures]
     effect: Effect
 
 
@@ -68,14 +68,16 @@ def page(title: str, body: str) -> str:
     )
 
 
-def drift_head(seen: Watch, *, outcome: Outcome, span: str) -> str:
+def drift_head(evaluation: Evaluation, *, outcome: Outcome, span: str) -> str:
     """Returns the HTML shown above Evidently's plots: verdict in words, a table with a row per column, and findings."""
     rows = "".join(
         f"<tr><td>{escape(column.watched.column)}<br><span class='soft'>{escape(column.watched.says)}</span></td>"
         f"<td>{column.watched.role}</td><td>{column.threshold.method}</td>"
         f"<td class='number'>{column.value:.3f}</td><td class='number'>{column.threshold.value:.3f}</td>"
         f"<td class='{'bad' if column.drifted else 'good'}'>{'drifted' if column.drifted else 'as before'}</td></tr>"
-        for column in sorted(seen.drift.columns, key=lambda one: (not one.drifted, -one.value / one.threshold.value))
+        for column in sorted(
+            evaluation.drift.columns, key=lambda one: (not one.drifted, -one.value / one.threshold.value)
+        )
     )
     table = (
         "<table><tr><th>column</th><th>role</th><th>distance</th><th class='number'>found</th>"
@@ -83,28 +85,28 @@ def drift_head(seen: Watch, *, outcome: Outcome, span: str) -> str:
         if rows
         else "<p class='bad'>No column could be compared. This does not mean that nothing has drifted.</p>"
     )
-    windows = "".join(f"<li>{escape(verdict.text)}</li>" for verdict in seen.verdicts)
+    windows = "".join(f"<li>{escape(verdict.text)}</li>" for verdict in evaluation.verdicts)
     does = f"<b>{ACTION_WORDS[outcome.action]}</b>: {escape(outcome.reason)}"
     return (
         f"<style>{STYLE}</style><div class='pm'><h1>Drift and decay</h1><p class='lead'>{escape(span)}</p>"
-        f"<p class='box'>{escape(seen.explanation)}<br>{does}</p>"
+        f"<p class='box'>{escape(evaluation.explanation)}<br>{does}</p>"
         f"<h2>Drift: do inputs, sales and errors look as they did?</h2>{table}"
-        f"<h2>Decay: are forecasts as good as their backtest?</h2><ul>{windows}</ul>{_findings(seen)}</div>"
+        f"<h2>Decay: are forecasts as good as their backtest?</h2><ul>{windows}</ul>{_findings(evaluation)}</div>"
     )
 
 
-def weekly_page(seen: Watch, week: Week, *, outcome: Outcome, done: str) -> str:
+def weekly_page(evaluation: Evaluation, week: WeeklySummary, *, outcome: Outcome, done: str) -> str:
     """Returns the weekly page for category managers: sales and margin, gain from pricing, and forecast quality."""
-    score = seen.newest
+    score = evaluation.newest
     body = (
         f"<style>{STYLE}</style><div class='pm'><h1>Pricing, week of {escape(week.name)}</h1>"
         f"<p class='lead'>{escape(_headline(week))}</p>{_tiles(week)}"
         f"<h2>What pricing earned</h2><p class='box'>{escape(week.effect.text)}</p>"
         f"<h2>By category</h2>{_category_table(week.categories)}"
-        f"<h2>Can the prices be trusted?</h2><p>{escape(_trust(seen))}</p>{_trust_table(score)}"
-        f"{_score_table('Where forecasts are best and worst', [*seen.by_volume, *seen.by_category])}"
+        f"<h2>Can the prices be trusted?</h2><p>{escape(_trust(evaluation))}</p>{_trust_table(score)}"
+        f"{_score_table('Where forecasts are best and worst', [*evaluation.by_volume, *evaluation.by_category])}"
         f"<h2>What the platform does about it</h2><p class='box'><b>{ACTION_WORDS[outcome.action]}</b>: "
-        f"{escape(outcome.reason)}<br><span class='soft'>{escape(done)}</span></p>{_findings(seen, notes=False)}"
+        f"{escape(outcome.reason)}<br><span class='soft'>{escape(done)}</span></p>{_findings(evaluation, notes=False)}"
         "<p class='soft'>Margin is revenue less the cost of what was sold. Discount is how far prices paid lay below "
         "list prices. Turns are units sold in the week per unit of mean opening stock. Details: drift.html beside this "
         "page.</p></div>"
@@ -112,7 +114,7 @@ def weekly_page(seen: Watch, week: Week, *, outcome: Outcome, done: str) -> str:
     return page(f"Pricing, week of {week.name}", body)
 
 
-def _headline(week: Week) -> str:
+def _headline(week: WeeklySummary) -> str:
     if week.before is None or week.before.margin <= 0:
         return f"Margin was {week.now.margin:,.0f} on sales of {week.now.revenue:,.0f}."
     change = week.now.margin / week.before.margin - 1
@@ -123,7 +125,7 @@ def _headline(week: Week) -> str:
     )
 
 
-def _tiles(week: Week) -> str:
+def _tiles(week: WeeklySummary) -> str:
     now, before = week.now, week.before
     tiles = [
         _tile("margin", f"{now.margin:,.0f}", now.margin, before.margin if before else None),
@@ -145,7 +147,7 @@ def _tile(label: str, shown: str, now: float | None, before: float | None, *, th
     return f"<div class='tile'><span class='soft'>{escape(label)}</span><b>{escape(shown)}</b>{below}</div>"
 
 
-def _category_table(lines: Sequence[Line]) -> str:
+def _category_table(lines: Sequence[BusinessFigures]) -> str:
     most = max((line.margin for line in lines), default=0.0)
     rows = "".join(
         f"<tr><td>{escape(line.name)}</td><td class='number'>{line.margin:,.0f}</td><td>{_bar(line.margin, most)}</td>"
@@ -168,15 +170,15 @@ def _bar(value: float, most: float) -> str:
     )
 
 
-def _trust(seen: Watch) -> str:
-    if not seen.newest.decisions:
+def _trust(evaluation: Evaluation) -> str:
+    if not evaluation.newest.decisions:
         return "No price of the platform has met its sales yet, so there is nothing to judge."
-    compared = [column for column in seen.drift.columns if column.watched.role == "input"]
+    compared = [column for column in evaluation.drift.columns if column.watched.role == "input"]
     drifted = [column.watched.plain for column in compared if column.drifted]
-    return explain(seen.verdicts, drifted if compared else None)
+    return explain(evaluation.verdicts, drifted if compared else None)
 
 
-def _trust_table(score: Score) -> str:
+def _trust_table(score: DecisionScores) -> str:
     rows = [
         ("Recommended prices that were charged", _share(score.share_followed)),
         ("Answers by rule instead of by the model", _share(score.share_rule)),
@@ -193,7 +195,7 @@ def _trust_table(score: Score) -> str:
     return f"<table>{head}{body}</table>"
 
 
-def _score_table(title: str, scores: Sequence[Score]) -> str:
+def _score_table(title: str, scores: Sequence[DecisionScores]) -> str:
     rows = "".join(
         f"<tr><td>{escape(score.name)}</td><td class='number'>{score.rows:,}</td>"
         f"<td class='number'>{_band(score.wape)}</td><td class='number'>{_share(score.earlier_weeks)}</td>"
@@ -207,10 +209,10 @@ def _score_table(title: str, scores: Sequence[Score]) -> str:
     return f"<h2>{escape(title)}</h2><table><tr><th></th>{heads}</tr>{rows}</table>" if rows else ""
 
 
-def _findings(seen: Watch, *, notes: bool = True) -> str:
+def _findings(evaluation: Evaluation, *, notes: bool = True) -> str:
     rows = "".join(
         f"<tr><td class='{finding.level}'>{LEVEL_WORDS[finding.level]}</td><td>{escape(finding.text)}</td></tr>"
-        for finding in seen.findings
+        for finding in evaluation.findings
         if notes or finding.level != "note"
     )
     return f"<h2>Findings</h2><table>{rows}</table>" if rows else ""

@@ -14,7 +14,7 @@ Kind = Literal["numerical", "categorical"]
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredColumn:
     """A column monitored for drift.
 
     Attributes:
@@ -34,27 +34,33 @@ class Watched:
 
 # Prices, stock and sales are scaled per product, so that large products do not dominate the distance.
 # product_id is left out: with 50 products it always appears to drift.
-WATCHED = (
-    Watched(
+MONITORED_COLUMNS = (
+    MonitoredColumn(
         "price_level",
         "input",
         "numerical",
         "prices",
         "price, as a multiple of the product's own median in the reference",
     ),
-    Watched("discount", "input", "numerical", "discounts", "how far the price lies below list price, as a fraction"),
-    Watched(
+    MonitoredColumn(
+        "discount", "input", "numerical", "discounts", "how far the price lies below list price, as a fraction"
+    ),
+    MonitoredColumn(
         "comp_gap",
         "input",
         "numerical",
         "gap to the competitor",
         "how far the price lies above the competitor's, as a fraction",
     ),
-    Watched("stock_cover", "input", "numerical", "stock", "opening stock, in periods of the product's own mean sales"),
-    Watched("promotion", "input", "categorical", "promotions", "whether the offer is advertised"),
-    Watched("category", "input", "categorical", "mix of categories", "which category each row is of"),
-    Watched("demand_level", "target", "numerical", "demand", "units sold, as a multiple of the product's own mean"),
-    Watched(
+    MonitoredColumn(
+        "stock_cover", "input", "numerical", "stock", "opening stock, in periods of the product's own mean sales"
+    ),
+    MonitoredColumn("promotion", "input", "categorical", "promotions", "whether the offer is advertised"),
+    MonitoredColumn("category", "input", "categorical", "mix of categories", "which category each row is of"),
+    MonitoredColumn(
+        "demand_level", "target", "numerical", "demand", "units sold, as a multiple of the product's own mean"
+    ),
+    MonitoredColumn(
         "error",
         "error",
         "numerical",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from monitoring.policy import Outcome, Past
+from monitoring.policy import JobHistory, Outcome
 from pricing.errors import SourceError
 
 _FORMAT = 1  # of the file, as SQLite's `user_version`; 0 where it was not kept yet, and the tables are the same
@@ -41,7 +41,7 @@ class Written:
     moved: float
 
 
-class Memory:
+class MonitoringStore:
     """The database `monitoring.db`. Every method is one transaction; concurrent runs wait for each other."""
 
     def __init__(self, path: Path) -> None:
@@ -52,16 +52,16 @@ class Memory:
         """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as store:
-            (found,) = store.execute("pragma user_version").fetchone()
+        with self._open() as connection:
+            (found,) = connection.execute("pragma user_version").fetchone()
             if found > _FORMAT:
                 raise SourceError(
                     f"{path}: is monitoring's memory of format {found}, expected {_FORMAT} at most: a later release "
                     f"wrote it; install that one, or remove the file"
                 )
-            store.executescript(_TABLES)
+            connection.executescript(_TABLES)
             if found < _FORMAT:
-                store.execute(f"pragma user_version = {_FORMAT}")
+                connection.execute(f"pragma user_version = {_FORMAT}")
 
     def write_outcomes(self, joined: pd.DataFrame, *, maturities: Sequence[int], now: dt.datetime) -> Written:
         """Stores each decision's outcome once for each maturity that it has reached.
@@ -75,10 +75,10 @@ class Memory:
             now: Current time, with a time zone.
         """
         new = corrected = 0
-        with self._open() as store:
+        with self._open() as connection:
             known = {
                 (product, period, maturity): units
-                for product, period, maturity, units in store.execute(
+                for product, period, maturity, units in connection.execute(
                     "select product_id, period, maturity, units_sold from outcome"
                 )
             }
@@ -96,8 +96,8 @@ class Memory:
                     else:
                         continue
                     rows.append((*key, decision, units, charged, forecast, now.isoformat()))
-            store.executemany("insert or replace into outcome values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            changed, total = store.execute(
+            connection.executemany("insert or replace into outcome values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            changed, total = connection.execute(
                 "select coalesce(sum(abs(last.units_sold - first.units_sold)), 0), coalesce(sum(first.units_sold), 0)"
                 " from outcome first join outcome last using (product_id, period)"
                 " where first.maturity = ? and last.maturity = ?",
@@ -105,7 +105,7 @@ class Memory:
             ).fetchone()
         return Written(new, corrected, float(changed / total) if total else 0.0)
 
-    def claim(self, decide: Callable[[Past], Outcome], *, now: dt.datetime) -> tuple[Outcome, int | None]:
+    def claim(self, decide: Callable[[JobHistory], Outcome], *, now: dt.datetime) -> tuple[Outcome, int | None]:
         """Decides and records the due job in one transaction, so that only one of two runs can start it.
 
         Args:
@@ -115,81 +115,84 @@ class Memory:
         Returns:
             The outcome and the number of the recorded job; None when no job is due.
         """
-        with self._open() as store:
-            store.execute("begin immediate")
-            outcome = decide(_past(store, now=now))
+        with self._open() as connection:
+            connection.execute("begin immediate")
+            outcome = decide(_past(connection, now=now))
             if outcome.action in ("none", "page"):
                 return outcome, None
-            return outcome, _note(store, (outcome.action, outcome.cause, outcome.reason, now.isoformat(), ""))
+            return outcome, _note(connection, (outcome.action, outcome.cause, outcome.reason, now.isoformat(), ""))
 
     def started(self, *, action: str, cause: str, reason: str, handle: str, now: dt.datetime) -> int:
         """Records a started job, with or without a handle yet, and returns its number."""
-        with self._open() as store:
-            return _note(store, (action, cause, reason, now.isoformat(), handle))
+        with self._open() as connection:
+            return _note(connection, (action, cause, reason, now.isoformat(), handle))
 
     def handed(self, job: int, handle: str) -> None:
         """Records the handle that the launcher returned for a job."""
-        with self._open() as store:
-            store.execute("update job set handle = ? where id = ?", (handle, job))
+        with self._open() as connection:
+            connection.execute("update job set handle = ? where id = ?", (handle, job))
 
     def dropped(self, job: int) -> None:
         """Deletes a job that the launcher did not start."""
-        with self._open() as store:
-            store.execute("delete from job where id = ?", (job,))
+        with self._open() as connection:
+            connection.execute("delete from job where id = ?", (job,))
 
     def ended(self, job: int, *, succeeded: bool, now: dt.datetime) -> None:
         """Records how a job ended."""
-        with self._open() as store:
-            store.execute(
+        with self._open() as connection:
+            connection.execute(
                 "update job set ended_at = ?, succeeded = ? where id = ?", (now.isoformat(), int(succeeded), job)
             )
 
     def running(self) -> list[tuple[int, str, dt.datetime]]:
         """Returns number, handle (empty when not known yet) and start of each job without a recorded end."""
-        with self._open() as store:
+        with self._open() as connection:
             return [
                 (int(job), str(handle or ""), dt.datetime.fromisoformat(started))
-                for job, handle, started in store.execute(
+                for job, handle, started in connection.execute(
                     "select id, handle, started_at from job where ended_at is null"
                 )
             ]
 
-    def past(self, *, now: dt.datetime) -> Past:
+    def past(self, *, now: dt.datetime) -> JobHistory:
         """Returns the job history that the rules need."""
-        with self._open() as store:
-            return _past(store, now=now)
+        with self._open() as connection:
+            return _past(connection, now=now)
 
     def due(self, key: str, *, every_hours: float, now: dt.datetime) -> bool:
         """Returns True when the alert was not sent within the last `every_hours`."""
-        with self._open() as store:
-            row = store.execute("select sent_at from alert where key = ?", (key,)).fetchone()
+        with self._open() as connection:
+            row = connection.execute("select sent_at from alert where key = ?", (key,)).fetchone()
         return row is None or now - dt.datetime.fromisoformat(row[0]) >= dt.timedelta(hours=every_hours)
 
     def sent(self, key: str, *, now: dt.datetime) -> None:
         """Records that an alert was delivered."""
-        with self._open() as store:
-            store.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
+        with self._open() as connection:
+            connection.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, timeout=30, isolation_level="IMMEDIATE")) as store, store:
-                yield store
+            with (
+                closing(sqlite3.connect(self._path, timeout=30, isolation_level="IMMEDIATE")) as connection,
+                connection,
+            ):
+                yield connection
         except sqlite3.Error as error:
             raise SourceError(
                 f"{self._path}: monitoring's memory cannot be used ({error}); mend or remove it"
             ) from error
 
 
-def _note(store: sqlite3.Connection, job: tuple[str, str, str, str, str]) -> int:
-    row = store.execute(
+def _note(connection: sqlite3.Connection, job: tuple[str, str, str, str, str]) -> int:
+    row = connection.execute(
         "insert into job (action, cause, reason, started_at, handle) values (?, ?, ?, ?, ?) returning id", job
     ).fetchone()
     return int(row[0])
 
 
-def _past(store: sqlite3.Connection, *, now: dt.datetime) -> Past:
-    jobs = store.execute("select action, cause, started_at, ended_at, succeeded from job order by id").fetchall()
+def _past(connection: sqlite3.Connection, *, now: dt.datetime) -> JobHistory:
+    jobs = connection.execute("select action, cause, started_at, ended_at, succeeded from job order by id").fetchall()
     started_today = 0
     failures: list[tuple[dt.datetime, dt.datetime]] = []
     retrained = refreshed = running = None
@@ -204,4 +207,4 @@ def _past(store: sqlite3.Connection, *, now: dt.datetime) -> Past:
             failures.append((at, dt.datetime.fromisoformat(ended)))
         if action == "refresh" and cause == "decay" and succeeded != 0:
             refreshed = at
-    return Past(started_today, retrained, refreshed, running, len(failures), tuple(failures))
+    return JobHistory(started_today, retrained, refreshed, running, len(failures), tuple(failures))

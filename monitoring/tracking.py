@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from monitoring.policy import Past
+from monitoring.policy import JobHistory
 from pricing.data.anchors import Anchors
 from pricing.errors import RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
@@ -51,7 +51,7 @@ class Champion:
 
 
 UNKNOWN = "unknown"
-NOBODY = Champion(number="none", trouble="no champion is set in the registry")
+NO_CHAMPION = Champion(number="none", trouble="no champion is set in the registry")
 
 
 def champion_number(model_name: str, *, uri: str) -> str:
@@ -60,7 +60,7 @@ def champion_number(model_name: str, *, uri: str) -> str:
         champion = Registry(model_name, uri=uri).at(CHAMPION)
     except RegistryError:
         return UNKNOWN
-    return NOBODY.number if champion is None else champion.number
+    return NO_CHAMPION.number if champion is None else champion.number
 
 
 def find_champion(model_name: str, *, uri: str) -> Champion:
@@ -72,7 +72,7 @@ def find_champion(model_name: str, *, uri: str) -> Champion:
         registry = Registry(model_name, uri=uri)
         champion = registry.at(CHAMPION)
         if champion is None:
-            return NOBODY
+            return NO_CHAMPION
         versions = registry.versions()
         seen = {
             version.number: np.datetime64(version.tags["state_date"], "D")
@@ -109,7 +109,7 @@ def retrainings() -> list[tuple[dt.datetime, str]]:
     return [(_start(run), run.info.status) for run in _newest("tags.job = 'retrain'")]
 
 
-def refreshed_by_night() -> dt.datetime | None:
+def last_nightly_refresh() -> dt.datetime | None:
     """Returns the start of the last monitoring run inside a nightly job whose outcome was a refresh; None if none.
 
     The nightly job itself acts on such a run, so monitoring's store has no record of the refresh.
@@ -131,7 +131,9 @@ def _start(run: Run) -> dt.datetime:
     return dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC)
 
 
-def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]], *, refreshed: dt.datetime | None = None) -> Past:
+def with_recorded(
+    past: JobHistory, runs: Sequence[tuple[dt.datetime, str]], *, refreshed: dt.datetime | None = None
+) -> JobHistory:
     """Adds jobs started elsewhere: retrainings, as from `retrainings`, and a nightly refresh.
 
     A job of monitoring that failed before opening its run is only in the store, one that a person started only in
@@ -150,6 +152,6 @@ def with_recorded(past: Past, runs: Sequence[tuple[dt.datetime, str]], *, refres
     return replace(past, retrained=latest, refreshed=max(carried, default=None), failed=failed)
 
 
-def within_a_night() -> bool:
+def inside_nightly_job() -> bool:
     """Returns True when a parent job, such as the nightly one, started this run and acts on its outcome."""
     return PARENT_VARIABLE in os.environ

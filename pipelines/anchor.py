@@ -12,17 +12,17 @@ from pathlib import Path
 import mlflow
 import numpy as np
 
-from pipelines.production import NOTHING, Production, now, production
+from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
 from pricing.arrays import Floats, Strings
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
 from pricing.errors import RegistryError, SourceError, nearest
 from pricing.registry import CHAMPION
-from pricing.registry.promotion import Wish, because, move, notice
+from pricing.registry.promotion import PromotionRequest, move, record_manual_change, recorded_reason
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import UsageError, job_options, positive, run_main
-from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 
 _COLUMNS = ("product_id", "list_price")
 FURTHEST = 0.5  # largest relative change without --force, since the allowed price band moves along
@@ -38,42 +38,42 @@ def _anchor(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     wished = _read(options.file) if options.file else {options.product_id: options.list_price}
     config = load_config(options.config)
-    with tracked_run("anchor", config=config, reason=options.reason) as run, production(config) as doors:
-        if doors.registry.versions():  # without versions there is no record to reconcile
-            notice(doors.registry, doors.audit, who=doors.who, at=now())
-        champion = doors.registry.at(CHAMPION)
+    with tracked_run("anchor", config=config, reason=options.reason) as run, production(config) as access:
+        if access.registry.versions():  # without versions there is no record to reconcile
+            record_manual_change(access.registry, access.audit, who=access.who, at=now())
+        champion = access.registry.at(CHAMPION)
         if champion is None:
             raise RegistryError(
                 f"{config.registry.model_name} has no {CHAMPION}, so no anchors are in force yet: train and promote a "
                 "version first (mlflow run . -P sales=WHERE, then mlflow run . -e promote), which sets them"
             )
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = doors.fetch(champion.number, scratch)
+            version = access.fetch(champion.number, scratch)
             moves = _moves(version.anchors, wished)
             if not options.force:
                 _refuse_far(moves)
             if not moves:
-                mlflow.set_tag("verdict", NOTHING)
-                print(f"{NOTHING}: these anchors are there already")
+                mlflow.set_tag("verdict", NOTHING_TO_DO)
+                print(f"{NOTHING_TO_DO}: these anchors are there already")
                 return 0
             products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])
             step = np.timedelta64(STEP_DAYS[version.facts.period], "D")
             anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step)
-            number = reanchored(version, anchors, doors=doors, parent=champion.number)
-        wish = Wish(
+            number = register_with_anchors(version, anchors, access=access, parent=champion.number)
+        requested = PromotionRequest(
             action="anchor",
             to=number,
             expected=champion.number,
-            who=doors.who,
+            who=access.who,
             at=now(),
-            why=because(f"{options.reason}: {_said(moves)}", holds_only=version.holds_only),
+            why=recorded_reason(f"{options.reason}: {_said(moves)}", holds_only=version.holds_only),
             run_id=run.info.run_id,
         )
-        entry = move(doors.registry, doors.audit, wish)
+        entry = move(access.registry, access.audit, requested)
         mlflow.log_dict({name: {"from": old, "to": new} for name, (old, new) in moves.items()}, "anchors.json")
         mlflow.set_tags({"version": number, "verdict": "moved"})
         name_run(f"anchor v{number}")
-        write_note(f"Version {champion.number} with other anchors is version {number}: {wish.why}.")
+        set_run_description(f"Version {champion.number} with other anchors is version {number}: {requested.why}.")
         print(f"{_said(moves)}")
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
     return 0
@@ -171,7 +171,7 @@ def _said(moves: Mapping[str, tuple[float, float]]) -> str:
     return f"{', '.join(first)}{more}"
 
 
-def reanchored(version: LoadedVersion, anchors: Anchors, *, doors: Production, parent: str) -> str:
+def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: ProductionAccess, parent: str) -> str:
     """Registers a copy of a version with other anchors and the values derived from them.
 
     A list price equal to its product's anchor changes with it, and so does a cost assumed from it. Must be called
@@ -180,7 +180,7 @@ def reanchored(version: LoadedVersion, anchors: Anchors, *, doors: Production, p
     Args:
         version: Supplies weights and states.
         anchors: Anchors of the new version.
-        doors: The registry.
+        access: The registry.
         parent: The given version's number.
 
     Returns:
@@ -209,7 +209,7 @@ def reanchored(version: LoadedVersion, anchors: Anchors, *, doors: Production, p
             anchors=anchors,
             holds_only=version.holds_only,
         )
-        return doors.registry.log_version(packed.folder, description=f"Version {parent} with other anchors.")
+        return access.registry.log_version(packed.folder, description=f"Version {parent} with other anchors.")
 
 
 def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anchors) -> Floats:

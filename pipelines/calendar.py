@@ -67,10 +67,10 @@ def with_promotions(facts: ProductFacts, promotions: Promotions | None) -> Produ
     """Returns the facts with a promotion plan (None: unchanged); prints the plan's unknown products."""
     if promotions is None:
         return facts
-    strangers = sorted(set(promotions.spans()) - set(facts.product_ids.tolist()))
-    if strangers:
-        named = ", ".join(repr(name) for name in strangers[:_NAMED])
-        print(f"note: data.promotions names {len(strangers)} products that the sales do not have, first {named}")
+    unknown_products = sorted(set(promotions.spans()) - set(facts.product_ids.tolist()))
+    if unknown_products:
+        named = ", ".join(repr(name) for name in unknown_products[:_NAMED])
+        print(f"note: data.promotions names {len(unknown_products)} products that the sales do not have, first {named}")
     return facts.planned(promotions)
 
 

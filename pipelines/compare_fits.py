@@ -15,7 +15,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.backtest import fold_wape
 from pricing.demand.folds import Fold
 from pricing.demand.model import DemandModel
-from pricing.demand.training import Calendar, Start, Trained, fit
+from pricing.demand.training import Calendar, Trained, WarmStart, fit
 from pricing.registry.version import LoadedVersion
 
 LEAST_SCORED = 4  # least periods to score: the horizon over this
@@ -34,14 +34,14 @@ class Fit(Protocol):
         config: DemandConfig,
         *,
         calendar: Calendar,
-        start: Start | None = None,
+        start: WarmStart | None = None,
         progress: Progress | None = None,
     ) -> Trained:
         """Fits on every period of the panel."""
         ...
 
 
-class Score(Protocol):
+class ScoreFunction(Protocol):
     """Signature of `wape`."""
 
     def __call__(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
@@ -50,7 +50,7 @@ class Score(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice(Generic[Taken]):
+class FitChoice(Generic[Taken]):
     """Result of a comparison.
 
     Attributes:
@@ -72,8 +72,8 @@ def choose_start(
     calendar: Calendar,
     progress: Progress | None = None,
     fit: Fit = fit,
-    score: Score = fold_wape,
-) -> Choice[Start]:
+    score: ScoreFunction = fold_wape,
+) -> FitChoice[WarmStart]:
     """Chooses between a warm start from an earlier version's weights and a cold start.
 
     Only periods after the earlier version's training data are scored, since it has fitted the others. Both fits share
@@ -90,23 +90,23 @@ def choose_start(
     """
     fold = _unseen_fold(panel, earlier, config)
     if isinstance(fold, str):
-        return Choice(None, f"cold: {fold}")
+        return FitChoice(None, f"cold: {fold}")
     if config.units != earlier.config.demand.units:
-        return Choice(None, f"cold: the earlier network has {earlier.config.demand.units} units, not {config.units}")
+        return FitChoice(None, f"cold: the earlier network has {earlier.config.demand.units} units, not {config.units}")
     if not np.array_equal(np.unique(panel.categories), earlier.demand.categories):
-        return Choice(None, "cold: the sales have other categories than those that the earlier network knows")
+        return FitChoice(None, "cold: the sales have other categories than those that the earlier network knows")
     past = _past(panel, fold)
     cold = fit(past, config, calendar=calendar, progress=progress)
     weights = {name: np.array(value) for name, value in earlier.demand.weights.items()}
     if _shapes(weights) != _shapes(cold.model.weights):
-        return Choice(None, "cold: the earlier network has another shape")
-    warm = fit(past, config, calendar=calendar, start=Start(weights, cold.start.identified), progress=progress)
+        return FitChoice(None, "cold: the earlier network has another shape")
+    warm = fit(past, config, calendar=calendar, start=WarmStart(weights, cold.start.identified), progress=progress)
     warm_wape, cold_wape = (score(one.model, past=past, panel=panel, fold=fold) for one in (warm, cold))
     figures = {"warm_wape": warm_wape, "cold_wape": cold_wape}
     said = f"WAPE {warm_wape:.4f} warm, {cold_wape:.4f} cold, {fold.first} to {fold.last}"
     if warm_wape <= cold_wape:
-        return Choice(Start(weights, None), f"warm: {said}", figures)
-    return Choice(None, f"cold: {said}", figures)
+        return FitChoice(WarmStart(weights, None), f"warm: {said}", figures)
+    return FitChoice(None, f"cold: {said}", figures)
 
 
 def choose_half_life(
@@ -117,8 +117,8 @@ def choose_half_life(
     calendar: Calendar,
     progress: Progress | None = None,
     fit: Fit = fit,
-    score: Score = fold_wape,
-) -> Choice[float]:
+    score: ScoreFunction = fold_wape,
+) -> FitChoice[float]:
     """Chooses between a recency half-life and the configured weights, by the score on the newest periods.
 
     Args:
@@ -134,7 +134,7 @@ def choose_half_life(
     scored = min(max(round(half_life / SCORED_SHARE), week), config.horizon)
     cutoff = len(panel.dates) - 1 - scored - config.gap
     if cutoff + 1 < config.min_history:
-        return Choice(None, f"alike: {_too_short(panel, config)}")
+        return FitChoice(None, f"alike: {_too_short(panel, config)}")
     fold = Fold(panel.dates[cutoff], panel.dates[cutoff + config.gap + 1], panel.dates[-1])
     past = _past(panel, fold)
     weighed = config.model_copy(update={"recency_half_life": half_life})
@@ -148,8 +148,8 @@ def choose_half_life(
         f"{fold.first} to {fold.last}"
     )
     if recent <= alike:
-        return Choice(half_life, f"recent: {said}", figures)
-    return Choice(None, f"alike: {said}", figures)
+        return FitChoice(half_life, f"recent: {said}", figures)
+    return FitChoice(None, f"alike: {said}", figures)
 
 
 def _past(panel: Panel, fold: Fold) -> Panel:

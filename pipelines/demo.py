@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.commands import only_one
-from pipelines.demo_world import StageError, World, call, next_folder
+from pipelines.demo_world import DemoEnvironment, StageError, call, next_folder
 from pipelines.evaluation import score_lines
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
@@ -26,7 +26,7 @@ BATCH = 1000
 
 
 @dataclass(frozen=True)
-class Story:
+class Scenario:
     """Scenario of a demo.
 
     Attributes:
@@ -44,14 +44,14 @@ class Story:
     ahead: int = 0
 
 
-def stories() -> dict[tuple[str, str], Story]:
+def scenarios() -> dict[tuple[str, str], Scenario]:
     """Returns all scenarios, by data and size."""
     ahead = 60
     full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
     return {
-        ("grocery", "full"): Story("a year of real grocery sales, weekly", "grocery.yaml", 4),
-        ("market", "full"): Story("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
-        ("market", "small"): Story("a small simulated market", "small.yaml", 28, small, ahead),
+        ("grocery", "full"): Scenario("a year of real grocery sales, weekly", "grocery.yaml", 4),
+        ("market", "full"): Scenario("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
+        ("market", "small"): Scenario("a small simulated market", "small.yaml", 28, small, ahead),
     }
 
 
@@ -64,18 +64,18 @@ def _demo(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     if not CHECKOUT:
         raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
-    story = stories().get((options.data, options.size))
-    if story is None:
+    scenario = scenarios().get((options.data, options.size))
+    if scenario is None:
         raise StageError(f"there is no {options.size} demo on {options.data}")
     home = pricing_home().resolve()
     with only_one("demo", home=home):
-        world = World(next_folder(home / "demo" / options.data), ROOT / "config" / story.config)
-        world.begin()
+        environment = DemoEnvironment(next_folder(home / "demo" / options.data), ROOT / "config" / scenario.config)
+        environment.begin()
         try:
-            _tell(story, world)
-            world.finish()
+            _run_stages(scenario, environment)
+            environment.finish()
         except (KeyboardInterrupt, Terminated):
-            shutil.rmtree(world.folder, ignore_errors=True)
+            shutil.rmtree(environment.folder, ignore_errors=True)
             raise
     return 0
 
@@ -89,45 +89,56 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def _tell(story: Story, world: World) -> None:
-    print(f"The whole loop on {story.title}. Everything it makes lies in {world.folder}", flush=True)
+def _run_stages(scenario: Scenario, environment: DemoEnvironment) -> None:
+    print(f"The whole loop on {scenario.title}. Everything it makes lies in {environment.folder}", flush=True)
 
-    world.stage("1 Sales: read, check, build the panel")
-    world.run("etl", ["python", "-m", "pipelines.etl", "--sales", _sales(story, world), "--config", str(world.config)])
-    panel = load_panel(world.folder / "panel")
-    cut = len(panel.dates) - story.holdout - 1
-    sales, until = str(world.folder / "panel"), str(panel.dates[cut])
+    environment.stage("1 Sales: read, check, build the panel")
+    environment.run(
+        "etl",
+        [
+            "python",
+            "-m",
+            "pipelines.etl",
+            "--sales",
+            _sales(scenario, environment),
+            "--config",
+            str(environment.config),
+        ],
+    )
+    panel = load_panel(environment.folder / "panel")
+    cut = len(panel.dates) - scenario.holdout - 1
+    sales, until = str(environment.folder / "panel"), str(panel.dates[cut])
 
-    world.stage(f"2 Training: walk forward, then fit on everything up to {until}, by `mlflow run`")
-    world.mlflow_run("main", {"sales": sales, "until": until, "reason": "demo"})
+    environment.stage(f"2 Training: walk forward, then fit on everything up to {until}, by `mlflow run`")
+    environment.mlflow_run("main", {"sales": sales, "until": until, "reason": "demo"})
 
-    world.stage("3 Promotion: the challenger becomes champion if it passes every gate")
-    promotion = world.mlflow_run("promote", {"reason": "demo"})
+    environment.stage("3 Promotion: the challenger becomes champion if it passes every gate")
+    promotion = environment.mlflow_run("promote", {"reason": "demo"})
 
-    world.stage("4 Serving: Flask answers from the champion, without TensorFlow")
-    with world.serving() as address:
+    environment.stage("4 Serving: Flask answers from the champion, without TensorFlow")
+    with environment.serving() as address:
         model = call(f"{address}/model")
         answers = [(body, call(f"{address}/get_price", body)) for body in _three(panel, cut)]
-        world.stage(f"5 Decisions for the {story.holdout} {panel.period}s that the model has not seen")
+        environment.stage(f"5 Decisions for the {scenario.holdout} {panel.period}s that the model has not seen")
         decided = [_decide(address, panel, period) for period in range(cut + 1, len(panel.dates))]
-        print(f"   {_told(np.concatenate(decided))}", flush=True)
+        print(f"   {_describe_decisions(np.concatenate(decided))}", flush=True)
 
-    world.stage("6 Monitoring: the decisions meet the sales that followed")
-    world.mlflow_run("monitor", {"sales": sales, "act": "false"})
+    environment.stage("6 Monitoring: the decisions meet the sales that followed")
+    environment.mlflow_run("monitor", {"sales": sales, "act": "false"})
 
-    league: list[str] = []
-    if story.market is not None:
-        world.stage(f"7 Profit: {story.ahead} days of the same market under each policy, with common shoppers")
-        league = _play(story, world)
-    world.stage("What came out")
-    print("\n".join(_summary(world, model, answers=answers, promotion=promotion, league=league)))
+    policy_table: list[str] = []
+    if scenario.market is not None:
+        environment.stage(f"7 Profit: {scenario.ahead} days of the same market under each policy, with common shoppers")
+        policy_table = _play(scenario, environment)
+    environment.stage("What came out")
+    print("\n".join(_summary(environment, model, answers=answers, promotion=promotion, policy_table=policy_table)))
 
 
-def _sales(story: Story, world: World) -> str:
-    if story.market is None:
+def _sales(scenario: Scenario, environment: DemoEnvironment) -> str:
+    if scenario.market is None:
         return "completejourney"
-    path = world.folder / "sales.parquet"
-    simulate(story.market).frame().to_parquet(path, index=False)
+    path = environment.folder / "sales.parquet"
+    simulate(scenario.market).frame().to_parquet(path, index=False)
     return str(path)
 
 
@@ -143,7 +154,7 @@ def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
 
 
 def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
-    """Requests prices of every product on sale in a period; returns rows as for `_told`."""
+    """Requests prices of every product on sale in a period; returns rows as for `_describe_decisions`."""
     rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
     requests = [
         _request(panel, int(row), period - 1)
@@ -164,7 +175,7 @@ def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
     )
 
 
-def _told(decided: NDArray[np.float64]) -> str:
+def _describe_decisions(decided: NDArray[np.float64]) -> str:
     """Summarises decisions in a line; `decided` is (decision, 2): price over the previous one, 1 where by rule."""
     moved = np.abs(decided[:, 0] - 1) > 0.001
     middle = np.median(np.abs(decided[moved, 0] - 1)) if moved.any() else 0.0
@@ -189,27 +200,27 @@ def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
     }
 
 
-def _play(story: Story, world: World) -> list[str]:
-    market = story.market
+def _play(scenario: Scenario, environment: DemoEnvironment) -> list[str]:
+    market = scenario.market
     if market is None:
         return []
-    pointer = next((world.folder / "versions").glob("*/champion.json"))
+    pointer = next((environment.folder / "versions").glob("*/champion.json"))
     folder = pointer.parent / json.loads(pointer.read_text(encoding="utf-8"))["folder"]
-    options = {"products": market.products, "days": market.days, "ahead": story.ahead, "seed": market.seed}
+    options = {"products": market.products, "days": market.days, "ahead": scenario.ahead, "seed": market.seed}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    lines = world.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])
+    lines = environment.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])
     return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
 
 
 def _summary(
-    world: World,
+    environment: DemoEnvironment,
     model: dict[str, Any],
     *,
     answers: Sequence[tuple[dict[str, Any], dict[str, Any]]],
     promotion: Sequence[str],
-    league: Sequence[str],
+    policy_table: Sequence[str],
 ) -> Iterator[str]:
-    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in world.settings.items())
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.settings.items())
     yield "Walk-forward scores (smaller is better), beside the baselines:"
     yield from (f"   {line}" for line in score_lines(model["backtest"]))
     yield f"\nRegistered and promoted: version {model['model_version']} of `pricing`. Its gates:"
@@ -217,21 +228,21 @@ def _summary(
     ample = any(body["current_stock"] == AMPLE for body, _ in answers)
     yield "\nThree answers over HTTP" + ("; these sales know no stock, so the requests say 10,000:" if ample else ":")
     for body, answer in answers:
-        address = f"http://127.0.0.1:{world.port}/get_price"
+        address = f"http://127.0.0.1:{environment.port}/get_price"
         yield f"   $ curl -s {address} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
         yield f"   {json.dumps(answer)}"
-    if league:
+    if policy_table:
         yield "\nProfit against holding list prices, beside rules and the oracle who knows expected demand:"
-        yield from (f"   {line}" for line in league)
-        yield f"   Plot: {world.folder / 'market' / 'market.png'}"
-    yield f"\nDrift report: {world.folder / 'monitoring' / 'latest' / 'drift.html'}"
-    yield f"MLflow UI:    .venv/bin/mlflow ui --port 5000 --backend-store-uri {shlex.quote(world.tracking_uri)}"
+        yield from (f"   {line}" for line in policy_table)
+        yield f"   Plot: {environment.folder / 'market' / 'market.png'}"
+    yield f"\nDrift report: {environment.folder / 'monitoring' / 'latest' / 'drift.html'}"
+    yield f"MLflow UI:    .venv/bin/mlflow ui --port 5000 --backend-store-uri {shlex.quote(environment.tracking_uri)}"
     yield f"Serve again, so that the curl commands answer:\n   {settings} make serve"
     yield (
         "Your own sales: a row per product and day with date, product_id, units_sold, price (README.md: the rest):\n"
         "   make train SALES=sales.csv && make promote && make serve\n"
         "Whatever the demo made is in one folder, and goes with it (the next demo keeps the last finished one): "
-        f"rm -r {shlex.quote(str(world.folder))}"
+        f"rm -r {shlex.quote(str(environment.folder))}"
     )
 
 

@@ -40,7 +40,7 @@ class StageError(PricingError):
 
 
 @dataclass(frozen=True)
-class World:
+class DemoEnvironment:
     """A demo's environment. Writes only to its folder: the user's registry, champion and logs are untouched.
 
     Attributes:

@@ -18,7 +18,7 @@ from pricing.data.panel import Panel, save_panel
 from pricing.paths import pricing_home
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import log_data
-from pricing.runtime.mlflow_runs import tracked_run, write_note
+from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 from simulation.market import simulated_sales
 
 
@@ -43,7 +43,7 @@ def _etl(argv: Sequence[str] | None) -> int:
         save_panel(panel, options.output)
         lines = [*report(panel), *(f"finding: {line}" for line in found)]
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
-        write_note("\n".join(f"- {line}" for line in lines))
+        set_run_description("\n".join(f"- {line}" for line in lines))
     print("\n".join(lines))
     print(f"saved in {options.output} after {time.monotonic() - started:.1f} s; give it to any job as --sales")
     return 0

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from pipelines.production import now, production
 from pricing.config import load_config
-from pricing.registry.audit import Entry
+from pricing.registry.audit import AuditEntry
 from pricing.registry.gates import Verdict, failed
-from pricing.registry.promotion import Wish, notice
+from pricing.registry.promotion import PromotionRequest, record_manual_change
 from pricing.runtime.cli import job_options, run_main
 
 
@@ -22,15 +22,15 @@ def _history(argv: Sequence[str] | None) -> int:
     options.add_flag("--all", help="also what was refused, or lost to another promotion at the same time")
     chosen = options.parse(argv)
     config = load_config(chosen.config)
-    with production(config) as doors:
+    with production(config) as access:
         name = config.registry.model_name
-        aliases = doors.registry.aliases()
-        if not doors.registry.versions():
-            print(f"{name} has no versions on {doors.registry.uri} yet")
+        aliases = access.registry.aliases()
+        if not access.registry.versions():
+            print(f"{name} has no versions on {access.registry.uri} yet")
             return 0
-        notice(doors.registry, doors.audit, who=doors.who, at=now())
-        entries = doors.audit.entries(doors.registry.identity())
-        print(f"{name} on {doors.registry.uri}")
+        record_manual_change(access.registry, access.audit, who=access.who, at=now())
+        entries = access.audit.entries(access.registry.identity())
+        print(f"{name} on {access.registry.uri}")
         print("  ".join(f"{alias}: {number}" for alias, number in sorted(aliases.items())) or "no aliases")
         print()
         if entries:
@@ -43,27 +43,28 @@ def _history(argv: Sequence[str] | None) -> int:
 _AT_LEAST = ("elasticity_sane", "identified", "products")
 
 
-def report(model: str, wish: Wish, verdicts: Sequence[Verdict]) -> str:
+def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict]) -> str:
     """Returns a Markdown report on a requested promotion.
 
     Args:
         model: The registered model's name.
-        wish: The requested promotion, with actor and reason.
+        requested: The requested promotion, with actor and reason.
         verdicts: Results of the gates.
     """
     missed = failed(verdicts)
     if not missed:
         outcome = f"passes all {len(verdicts)} gates"
-    elif wish.forced:
+    elif requested.forced:
         outcome = f"fails {len(missed)} of {len(verdicts)} gates and is forced"
     else:
         outcome = f"fails {len(missed)} of {len(verdicts)} gates and is refused"
+    against = f"version {requested.expected}" if requested.expected else "no champion, so the baselines alone count"
     lines = [
-        f"# {model} version {wish.to} {outcome}",
+        f"# {model} version {requested.to} {outcome}",
         "",
-        f"- against: {f'version {wish.expected}' if wish.expected else 'no champion, so the baselines alone count'}",
-        f"- by {wish.who} at {wish.at}",
-        f"- why: {wish.why}",
+        f"- against: {against}",
+        f"- by {requested.who} at {requested.at}",
+        f"- why: {requested.why}",
         "",
         "| gate | | figure | needed |",
         "|---|---|---|---|",
@@ -76,7 +77,7 @@ def report(model: str, wish: Wish, verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def history_lines(entries: Sequence[Entry], *, everything: bool) -> list[str]:
+def history_lines(entries: Sequence[AuditEntry], *, everything: bool) -> list[str]:
     """Formats the audit record as a table, newest last: each champion with its period.
 
     Args:

@@ -21,7 +21,7 @@ from pricing.runtime.cli import job_options, run_main
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, Rules, match_competitor, static
 from simulation.protocol import SimulatedMarket
-from simulation.rollforward import MAX_MOVE, Policy, Refresh, Run, Score, roll_forward, score
+from simulation.rollforward import MAX_MOVE, Policy, PolicyScore, Refresh, Run, roll_forward, score
 
 STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
 HEADER = (
@@ -31,7 +31,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class Contestant:
+class PolicyEntry:
     """A pricing policy and its update.
 
     Attributes:
@@ -43,7 +43,9 @@ class Contestant:
     refresh: Refresh | None = None
 
 
-def contestants(market: SimulatedMarket, config: Config, *, max_move: float | None = MAX_MOVE) -> dict[str, Contestant]:
+def standard_policies(
+    market: SimulatedMarket, config: Config, *, max_move: float | None = MAX_MOVE
+) -> dict[str, PolicyEntry]:
     """Builds the standard policies by name, initialised with the market's history.
 
     Args:
@@ -58,14 +60,14 @@ def contestants(market: SimulatedMarket, config: Config, *, max_move: float | No
         market, config, lambda panel: true_elasticity_demand(market, panel), frame=history, max_move=max_move
     )
     return {
-        STATIC: Contestant(static),
-        "match competitor": Contestant(match_competitor),
-        "cost-plus": Contestant(CostPlus(history)),
-        "rules": Contestant(rules, rules.refresh),
-        "platform without a model": Contestant(blind, blind.refresh),
-        "true elasticities": Contestant(informed, informed.refresh),
-        "oracle, stock endless": Contestant(Oracle(market, heed_stock=False)),
-        oracle_name(market): Contestant(Oracle(market)),
+        STATIC: PolicyEntry(static),
+        "match competitor": PolicyEntry(match_competitor),
+        "cost-plus": PolicyEntry(CostPlus(history)),
+        "rules": PolicyEntry(rules, rules.refresh),
+        "platform without a model": PolicyEntry(blind, blind.refresh),
+        "true elasticities": PolicyEntry(informed, informed.refresh),
+        "oracle, stock endless": PolicyEntry(Oracle(market, heed_stock=False)),
+        oracle_name(market): PolicyEntry(Oracle(market)),
     }
 
 
@@ -85,8 +87,8 @@ def from_version(market: SimulatedMarket, version: LoadedVersion) -> Platform:
     return Platform(market, version.config, version.demand.refresh)
 
 
-def play(
-    market: SimulatedMarket, entries: dict[str, Contestant], *, ahead: int, max_move: float | None = MAX_MOVE
+def run_policies(
+    market: SimulatedMarket, entries: dict[str, PolicyEntry], *, ahead: int, max_move: float | None = MAX_MOVE
 ) -> dict[str, Run]:
     """Runs each policy over the same `ahead` days, under the same largest move."""
     runs = {}
@@ -97,14 +99,14 @@ def play(
     return runs
 
 
-def scores(runs: dict[str, Run]) -> list[Score]:
+def scores(runs: dict[str, Run]) -> list[PolicyScore]:
     """Returns the scores, least profit first; static and the oracle must be among the runs."""
     oracle = runs[oracle_name(runs[STATIC].market)]
     table = [score(name, run, static=runs[STATIC], oracle=oracle) for name, run in runs.items()]
     return sorted(table, key=lambda row: row.profit)
 
 
-def line(row: Score) -> str:
+def line(row: PolicyScore) -> str:
     """Formats one row of the table under `HEADER`."""
     gain, share = row.gain_interval, row.share_interval
     return (
@@ -151,11 +153,11 @@ def _market(argv: Sequence[str] | None) -> int:
             regime_change=options.regime_change,
         )
     )
-    entries = contestants(market, config)
+    entries = standard_policies(market, config)
     if options.model_version is not None:
         learnt = from_version(market, load(options.model_version))
-        entries[PLATFORM] = Contestant(learnt, learnt.refresh)
-    runs = play(market, entries, ahead=options.ahead)
+        entries[PLATFORM] = PolicyEntry(learnt, learnt.refresh)
+    runs = run_policies(market, entries, ahead=options.ahead)
     table = scores(runs)
     print(HEADER)
     for row in table:

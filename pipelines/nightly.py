@@ -17,7 +17,7 @@ from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
-from pricing.runtime.mlflow_runs import tracked_run, write_note
+from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
@@ -40,7 +40,7 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
         night.job("pipelines.etl", "--output", str(panel), *_given(options, "sales", "quarantine"), fresh=True)
         verdict, complaint = night.pass_over(source=options.sales)
         mlflow.set_tag("verdict", verdict)
-        write_note(verdict)
+        set_run_description(verdict)
         print(verdict)
         if complaint is not None:
             raise complaint

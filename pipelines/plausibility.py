@@ -7,7 +7,7 @@ import mlflow
 
 from pricing.config_models import DataConfig
 from pricing.data.panel import Panel
-from pricing.data.plausibility import Finding, findings
+from pricing.data.plausibility import DataIssue, findings
 from pricing.errors import PlausibilityError
 from pricing.fileio import redact_url
 
@@ -38,13 +38,13 @@ def report_findings(panel: Panel, config: DataConfig, *, sales: str, may_refuse:
         _log.warning("%s", line)
     if lines:
         mlflow.log_text("\n".join(lines) + "\n", "data_findings.txt")
-    spoilt = [finding for finding in found if finding.spoils]
+    spoilt = [finding for finding in found if finding.blocks_training]
     if spoilt and may_refuse and config.plausibility.refuse:
         raise PlausibilityError(_refusal(spoilt, redact_url(sales)))
     return lines
 
 
-def _refusal(spoilt: Sequence[Finding], where: str) -> str:
+def _refusal(spoilt: Sequence[DataIssue], where: str) -> str:
     reasons = " Also, ".join(f"{finding}." for finding in spoilt)
     return (
         f"{where} would spoil what is learnt from it: {reasons} "

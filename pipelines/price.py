@@ -23,12 +23,12 @@ from pipelines.production import production
 from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.detailed import Detailed
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.errors import RequestError, SourceError
-from pricing.fileio import replacing
+from pricing.fileio import replace_atomically
 from pricing.paths import pricing_home
 from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
@@ -50,9 +50,9 @@ COLUMNS = (
 
 _log = logging.getLogger(__name__)
 
-Asked = tuple[int, PriceRequest]  # row number from 1, request
-Answer = tuple[int, PriceRequest, Detailed]
-Bad = tuple[int, str]  # row number, error
+NumberedRequest = tuple[int, PriceRequest]  # row number from 1, request
+NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]
+RejectedRow = tuple[int, str]  # row number, error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,8 +72,8 @@ def _price(argv: Sequence[str] | None) -> int:
         loaded = replace(found, facts=with_plan(found.facts, plan))
         pricer = loaded.pricer(version=name, config=config if options.config else None)
         if options.requests is None:
-            bad: list[Bad] = []
-            requests, gone = everything(loaded.facts)
+            bad: list[RejectedRow] = []
+            requests, gone = requests_for_all_products(loaded.facts)
             if empty := sum(request.current_stock <= 0 for _, request in requests):
                 print(
                     f"{empty:,} products had nothing left at the end of {loaded.facts.state_date} and are priced so; "
@@ -124,12 +124,12 @@ def _opened(version: str | None, config_path: str | None) -> Iterator[tuple[Load
         yield load(version), Path(version).resolve().name
         return
     config = load_config(config_path)
-    with production(config) as doors, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        number = doors.registry.find(version or CHAMPION).number
-        yield doors.fetch(number, scratch), number
+    with production(config) as access, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        number = access.registry.find(version or CHAMPION).number
+        yield access.fetch(number, scratch), number
 
 
-def everything(facts: ProductFacts) -> tuple[list[Asked], int]:
+def requests_for_all_products(facts: ProductFacts) -> tuple[list[NumberedRequest], int]:
     """Builds a request for every product on sale, for the first period after the facts, with the closing stock.
 
     Returns:
@@ -164,7 +164,7 @@ def _age(facts: ProductFacts, *, today: dt.date) -> str:
     )
 
 
-def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:
+def read_requests(frame: pd.DataFrame) -> tuple[list[NumberedRequest], list[RejectedRow]]:
     """Validates rows as price requests.
 
     Args:
@@ -173,8 +173,8 @@ def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:
     Returns:
         Requests, and errors of invalid rows, each with its row number from 1.
     """
-    good: list[Asked] = []
-    bad: list[Bad] = []
+    good: list[NumberedRequest] = []
+    bad: list[RejectedRow] = []
     for number, row in enumerate(frame.to_dict(orient="records"), start=1):
         fields: dict[str, Any] = {str(name): value for name, value in row.items() if not pd.isna(value)}
         try:
@@ -184,14 +184,16 @@ def read_requests(frame: pd.DataFrame) -> tuple[list[Asked], list[Bad]]:
     return good, bad
 
 
-def decide(pricer: Pricer, asked: Sequence[Asked], *, today: dt.date) -> tuple[list[Answer], list[Bad]]:
+def decide(
+    pricer: Pricer, asked: Sequence[NumberedRequest], *, today: dt.date
+) -> tuple[list[NumberedAnswer], list[RejectedRow]]:
     """Prices requests in batches; an inconsistent request fails without its batch.
 
     Returns:
         Answers with their row numbers, and errors of the other rows.
     """
-    answers: list[Answer] = []
-    refused: list[Bad] = []
+    answers: list[NumberedAnswer] = []
+    refused: list[RejectedRow] = []
     shown = time.monotonic()
     for start in range(0, len(asked), BATCH):
         part = asked[start : start + BATCH]
@@ -210,7 +212,7 @@ def decide(pricer: Pricer, asked: Sequence[Asked], *, today: dt.date) -> tuple[l
     return answers, refused
 
 
-def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
+def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
     """Returns a table with one row per decision, in request order; reason codes are joined by spaces."""
     rows = []
     for number, request, answer in answers:
@@ -245,7 +247,7 @@ def write(frame: pd.DataFrame, output: Path) -> None:
         SourceError: It cannot be written there.
     """
     try:
-        with replacing(output) as draft:
+        with replace_atomically(output) as draft:
             if output.suffix == ".parquet":
                 frame.to_parquet(draft, index=False)
             else:
@@ -254,7 +256,7 @@ def write(frame: pd.DataFrame, output: Path) -> None:
         raise SourceError(f"{output}: cannot be written ({error.strerror})") from error
 
 
-def _settle(bad: Sequence[Bad], *, of: int, options: argparse.Namespace) -> None:
+def _settle(bad: Sequence[RejectedRow], *, of: int, options: argparse.Namespace) -> None:
     """Writes bad rows to --rejects.
 
     Raises:

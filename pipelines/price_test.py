@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.price import everything
+from pipelines.price import requests_for_all_products
 from pipelines.production import production, sales_anchors
 from pricing.arrays import Floats
 from pricing.config import DEFAULT_PATH, ModelConfig, load_config
@@ -22,7 +22,7 @@ from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import holdout_file, read_held
-from pricing.decision.price_test_results import Estimate, cost_of, elasticity_from, find_draws
+from pricing.decision.price_test_results import Estimate, estimate_elasticity, find_draws, price_test_cost
 from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, read_plan, write_plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -46,7 +46,7 @@ _ABOUT = (
 
 
 @dataclass(frozen=True)
-class Weeks:
+class WeeklyStatistics:
     """Statistics of recent weekly sales.
 
     Attributes:
@@ -61,7 +61,7 @@ class Weeks:
 
 
 @dataclass(frozen=True)
-class Promise:
+class ExpectedResult:
     """Expected cost and precision of a price test.
 
     Attributes:
@@ -151,7 +151,7 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
         )
     panel, facts = _sales(options, config)
     model = _model(options) if options.version or options.grade else None
-    asked, _ = everything(facts)
+    asked, _ = requests_for_all_products(facts)
     pricer = Pricer(None, facts, config, version="none")
     day = facts.state_date.astype(dt.date)
     requests = [request for _, request in asked]
@@ -172,7 +172,7 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
     print(f"price test {test.name}: {len(prices):,} products, {test.days}, as {source} allows")
     if len(prices) < len(chosen):
         print(f"left out: {len(chosen) - len(prices):,} that are held out, do not sell, or have no room")
-    print("\n".join(_promised(promise(panel, test, model=model, config=config))))
+    print("\n".join(_promised(expected_result(panel, test, model=model, config=config))))
     return test
 
 
@@ -219,7 +219,7 @@ def _words(text: str | None) -> list[str]:
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
-def weeks_of(panel: Panel) -> Weeks:
+def weekly_statistics(panel: Panel) -> WeeklyStatistics:
     """Computes statistics of every product's recent weeks."""
     days = STEP_DAYS[panel.period]
     length = min(RECENT_WEEKS * 7 // days, len(panel.dates)) // (7 // days) * (7 // days)
@@ -233,17 +233,17 @@ def weeks_of(panel: Panel) -> Weeks:
     with np.errstate(invalid="ignore", divide="ignore"):
         steps = np.square(np.diff(weekly, axis=1)).mean(axis=1) / 2 if weekly.shape[1] > 1 else mean
         noise = np.where(mean > 0, steps / mean**2, np.inf)
-    return Weeks(mean, earned.mean(axis=1), noise)
+    return WeeklyStatistics(mean, earned.mean(axis=1), noise)
 
 
-def promise(panel: Panel, test: PriceTest, *, model: DemandModel | None, config: ModelConfig) -> Promise:
+def expected_result(panel: Panel, test: PriceTest, *, model: DemandModel | None, config: ModelConfig) -> ExpectedResult:
     """Computes the expected cost and precision of a test from recent sales.
 
     Random log price changes with standard deviation d cost ½ e (e − 1) d² of profit around the best price, with e the
     absolute elasticity. The standard error of a product's elasticity over n weeks is √(v / n) / d, with v the variance
     of weekly units over their squared mean; the common elasticity is the sales-weighted mean.
     """
-    recent = weeks_of(panel)
+    recent = weekly_statistics(panel)
     rows = np.flatnonzero(np.isin(panel.product_ids, sorted(test.prices)) & (recent.units > 0))
     elasticity = np.full(len(rows), config.demand.elasticity_start)
     if model is not None:
@@ -254,7 +254,7 @@ def promise(panel: Panel, test: PriceTest, *, model: DemandModel | None, config:
     lost = 0.5 * size * (size - 1) * test.sd**2 * recent.profit[rows]
     own = np.sqrt(recent.noise[rows] / test.weeks) / test.sd
     units = recent.units[rows]
-    return Promise(
+    return ExpectedResult(
         cost=float(lost.sum() / max(recent.profit[rows].sum(), 1e-12)),
         shop=float(lost.sum() / max(recent.profit.sum(), 1e-12)),
         common=float(np.sqrt(np.square(units * own).sum()) / max(units.sum(), 1e-12)),
@@ -262,7 +262,7 @@ def promise(panel: Panel, test: PriceTest, *, model: DemandModel | None, config:
     )
 
 
-def _promised(expected: Promise) -> list[str]:
+def _promised(expected: ExpectedResult) -> list[str]:
     return [
         f"expected cost: {expected.cost:.2%} of these products' margin, {expected.shop:.2%} of the shop's, if their "
         "prices are about right now",
@@ -315,8 +315,8 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
             f"{len(test.prices):,}",
             f"± {test.size:.1%}",
             f"{mine.used:,}",
-            _shown(cost_of(panel, mine, rng=np.random.default_rng(0)), ".1%"),
-            _shown(elasticity_from(panel, mine), "+.2f"),
+            _shown(price_test_cost(panel, mine, rng=np.random.default_rng(0)), ".1%"),
+            _shown(estimate_elasticity(panel, mine), "+.2f"),
             usual,
         )
         rows.append("| " + " | ".join(cells) + " |")
@@ -327,7 +327,7 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
 
 def _by_model(model: DemandModel, test: PriceTest, panel: Panel) -> str:
     """Returns the model's mean elasticity of a test's products, weighted by units sold."""
-    units = dict(zip(panel.product_ids.tolist(), weeks_of(panel).units.tolist(), strict=True))
+    units = dict(zip(panel.product_ids.tolist(), weekly_statistics(panel).units.tolist(), strict=True))
     rows = [row for row, one in enumerate(model.product_ids.tolist()) if one in test.prices]
     weights = np.array([units.get(str(model.product_ids[row]), 0.0) for row in rows])
     if not weights.sum():
@@ -381,8 +381,8 @@ def _model(options: argparse.Namespace) -> DemandModel:
     version: str | None = options.version
     if version is not None and Path(version).is_dir():
         return load(version).demand
-    with production(load_config(options.config)) as doors, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        return doors.fetch(doors.registry.find(version or CHAMPION).number, scratch).demand
+    with production(load_config(options.config)) as access, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        return access.fetch(access.registry.find(version or CHAMPION).number, scratch).demand
 
 
 if __name__ == "__main__":

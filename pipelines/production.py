@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pricing.config import Config
-from pricing.data.anchors import Anchors, inherited
+from pricing.data.anchors import Anchors, matching_anchors
 from pricing.errors import RegistryError, VersionError
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
@@ -23,11 +23,11 @@ from pricing.runtime.mlflow_runs import connect
 
 _log = logging.getLogger(__name__)
 
-NOTHING = "nothing to do"  # the verdict of a job that changed nothing
+NOTHING_TO_DO = "nothing to do"  # the verdict of a job that changed nothing
 
 
 @dataclass(frozen=True)
-class Production:
+class ProductionAccess:
     """Registry, audit record and actor of a change to production.
 
     Attributes:
@@ -56,12 +56,12 @@ class Production:
         Raises:
             RegistryError: See `anchors_in_force`.
         """
-        anchors = inherited(anchors_in_force(self.registry), version.demand.product_ids)
+        anchors = matching_anchors(anchors_in_force(self.registry), version.demand.product_ids)
         return version.anchors if anchors is None else anchors
 
 
 @contextmanager
-def production(config: Config) -> Iterator[Production]:
+def production(config: Config) -> Iterator[ProductionAccess]:
     """Opens the registry and the audit record.
 
     Raises:
@@ -70,7 +70,7 @@ def production(config: Config) -> Iterator[Production]:
     registry = Registry(config.registry.model_name, uri=connect())
     audit = Audit(database_url())
     try:
-        yield Production(registry, audit, actor())
+        yield ProductionAccess(registry, audit, actor())
     finally:
         audit.close()
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.calendar import holiday_calendar
 from pipelines.history import report
-from pipelines.production import NOTHING, Production, now, production
+from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.config_models import GatesConfig
@@ -34,11 +34,11 @@ from pricing.registry.gates import (
     unmeasured,
 )
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.promotion import Wish, because, move, notice, refuse
+from pricing.registry.promotion import PromotionRequest, move, record_manual_change, record_refusal, recorded_reason
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identified_share
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.inputs import fingerprint
-from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from simulation.market import simulated_sales
 
 
@@ -50,32 +50,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _promote(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
-    with tracked_run("promote", config=config, reason=options.reason) as run, production(config) as doors:
-        target = _target(doors, options.version)
+    with tracked_run("promote", config=config, reason=options.reason) as run, production(config) as access:
+        target = _target(access, options.version)
         if target is None:
             return _nothing(f"{config.registry.model_name} has no {CHALLENGER}; train a model first")
-        notice(doors.registry, doors.audit, who=doors.who, at=now())
-        champion = doors.registry.at(CHAMPION)
+        record_manual_change(access.registry, access.audit, who=access.who, at=now())
+        champion = access.registry.at(CHAMPION)
         if champion is not None and champion.number == target.number:
             return _nothing(f"version {target.number} is the champion already")
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            challenger = doors.fetch(target.number, scratch)
+            challenger = access.fetch(target.number, scratch)
             verdicts = _judge(
-                doors, challenger, champion, number=target.number, options=options, config=config, scratch=scratch
+                access, challenger, champion, number=target.number, options=options, config=config, scratch=scratch
             )
             holds_only = challenger.holds_only
-        wish = Wish(
+        requested = PromotionRequest(
             action="promote",
             to=target.number,
             expected=champion.number if champion else None,
-            who=doors.who,
+            who=access.who,
             at=now(),
-            why=because(options.reason or _because(verdicts), holds_only=holds_only),
+            why=recorded_reason(options.reason or _because(verdicts), holds_only=holds_only),
             forced=options.force and bool(failed(verdicts)),
             gates=tuple(verdict.as_json() for verdict in verdicts),
             run_id=run.info.run_id,
         )
-        return _decide(doors, wish, verdicts, model=config.registry.model_name, holds_only=holds_only)
+        return _decide(access, requested, verdicts, model=config.registry.model_name, holds_only=holds_only)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -89,8 +89,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def _target(doors: Production, reference: str | None) -> RegisteredVersion | None:
-    return doors.registry.find(reference) if reference else doors.registry.at(CHALLENGER)
+def _target(access: ProductionAccess, reference: str | None) -> RegisteredVersion | None:
+    return access.registry.find(reference) if reference else access.registry.at(CHALLENGER)
 
 
 def _because(verdicts: Sequence[Verdict]) -> str:
@@ -99,14 +99,14 @@ def _because(verdicts: Sequence[Verdict]) -> str:
 
 
 def _nothing(why: str) -> int:
-    mlflow.set_tag("verdict", NOTHING)
-    write_note(f"{NOTHING.capitalize()}: {why}.")
-    print(f"{NOTHING}: {why}")
+    mlflow.set_tag("verdict", NOTHING_TO_DO)
+    set_run_description(f"{NOTHING_TO_DO.capitalize()}: {why}.")
+    print(f"{NOTHING_TO_DO}: {why}")
     return 0
 
 
 def _judge(
-    doors: Production,
+    access: ProductionAccess,
     challenger: LoadedVersion,
     champion: RegisteredVersion | None,
     *,
@@ -129,7 +129,7 @@ def _judge(
     known = identified_gate(share, limits, holds_only=holds)
     if champion is None:
         return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden]
-    against = _against(doors, challenger, champion, number=number, options=options, limits=limits, scratch=scratch)
+    against = _against(access, challenger, champion, number=number, options=options, limits=limits, scratch=scratch)
     if champion.weights == challenger.weights_hash:
         # The same weights have passed the baseline gates before; only the states are new.
         return [known, *states, golden, *against]
@@ -137,7 +137,7 @@ def _judge(
 
 
 def _against(
-    doors: Production,
+    access: ProductionAccess,
     challenger: LoadedVersion,
     champion: RegisteredVersion,
     *,
@@ -148,7 +148,7 @@ def _against(
 ) -> list[Verdict]:
     same = champion.weights == challenger.weights_hash
     try:
-        incumbent = doors.fetch(champion.number, scratch)
+        incumbent = access.fetch(champion.number, scratch)
     except (RegistryError, VersionError) as error:
         if not options.force:
             raise
@@ -227,39 +227,41 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
     return figures
 
 
-def _decide(doors: Production, wish: Wish, verdicts: Sequence[Verdict], *, model: str, holds_only: bool) -> int:
-    refused = bool(failed(verdicts)) and not wish.forced
-    text = report(model, wish, verdicts)
+def _decide(
+    access: ProductionAccess, requested: PromotionRequest, verdicts: Sequence[Verdict], *, model: str, holds_only: bool
+) -> int:
+    refused = bool(failed(verdicts)) and not requested.forced
+    text = report(model, requested, verdicts)
     mlflow.log_text(text, "promotion.md")
-    mlflow.log_dict({"to": wish.to, "from": wish.expected, "gates": list(wish.gates)}, "promotion.json")
+    mlflow.log_dict({"to": requested.to, "from": requested.expected, "gates": list(requested.gates)}, "promotion.json")
     print(text)
     if refused:
-        refuse(doors.registry, doors.audit, wish)
-        _conclude(wish, "refused", "refused", note=text)
-        stays = wish.expected or "none"
-        print(f"refused: version {wish.to} {_because(verdicts)}; the champion stays {stays}", file=sys.stderr)
+        record_refusal(access.registry, access.audit, requested)
+        _conclude(requested, "refused", "refused", note=text)
+        stays = requested.expected or "none"
+        print(f"refused: version {requested.to} {_because(verdicts)}; the champion stays {stays}", file=sys.stderr)
         for verdict in failed(verdicts):
             print(f"- {verdict.name}: {verdict.sentence}", file=sys.stderr)
-        until = "the champion goes on" if wish.expected else "serving prices by rule until there is a champion"
+        until = "the champion goes on" if requested.expected else "serving prices by rule until there is a champion"
         instead = "more history or another training may pass, and --force true --reason WORDS promotes it all the same"
         print(f"{until}; {instead}", file=sys.stderr)
         return EXIT_REFUSED
     try:
-        entry = move(doors.registry, doors.audit, wish)
+        entry = move(access.registry, access.audit, requested)
     except RegistryError as error:
-        _conclude(wish, "lost", "lost", note=f"{text}\nNot promoted: {error}")
+        _conclude(requested, "lost", "lost", note=f"{text}\nNot promoted: {error}")
         raise
-    _conclude(wish, "promoted", "forced" if wish.forced and failed(verdicts) else "passed", note=text)
-    print(f"version {wish.to} is the champion of {model} now (record {entry.sequence})")
+    _conclude(requested, "promoted", "forced" if requested.forced and failed(verdicts) else "passed", note=text)
+    print(f"version {requested.to} is the champion of {model} now (record {entry.sequence})")
     if holds_only:
         print(HOLDS_ONLY_MEANING)
     return 0
 
 
-def _conclude(wish: Wish, verdict: str, word: str, *, note: str) -> None:
-    mlflow.set_tags({"version": wish.to, "verdict": verdict})
-    name_run(f"promote v{wish.to}: {word}")
-    write_note(note)
+def _conclude(requested: PromotionRequest, verdict: str, word: str, *, note: str) -> None:
+    mlflow.set_tags({"version": requested.to, "verdict": verdict})
+    name_run(f"promote v{requested.to}: {word}")
+    set_run_description(note)
 
 
 if __name__ == "__main__":

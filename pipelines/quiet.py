@@ -17,18 +17,18 @@ def import_tensorflow() -> None:
 @contextmanager
 def _unsaid() -> Iterator[None]:
     """Captures file descriptor 2, native libraries included; writes it out only when the block raises."""
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
-        kept = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        original_stderr = os.dup(2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException:
             sys.stderr.flush()
-            said.seek(0)
-            os.write(kept, said.read())
+            captured.seek(0)
+            os.write(original_stderr, captured.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original_stderr, 2)
+            os.close(original_stderr)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
 from pipelines.plausibility import report_findings
-from pipelines.production import NOTHING, Production, production
+from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
-from pricing.data.ewma import select_memory
+from pricing.data.ewma import select_ewma_state
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
@@ -31,7 +31,7 @@ from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
-from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from simulation.market import simulated_sales
 
 Array = NDArray[Any]
@@ -39,7 +39,7 @@ _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "an
 
 
 @dataclass(frozen=True)
-class Refreshed:
+class RefreshResult:
     """Result of a refresh.
 
     Attributes:
@@ -59,11 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refresh(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
-    with tracked_run("refresh", config=config) as run, production(config) as doors:
-        base = doors.registry.find(options.version or CHAMPION)
+    with tracked_run("refresh", config=config) as run, production(config) as access:
+        base = access.registry.find(options.version or CHAMPION)
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = with_calendars(doors.fetch(base.number, scratch), config.data)
-            anchors = doors.anchors_for(version)
+            version = with_calendars(access.fetch(base.number, scratch), config.data)
+            anchors = access.anchors_for(version)
             panel = load_panel_from(
                 options.sales,
                 version.config.data,
@@ -74,7 +74,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 simulated=simulated_sales,
             )
             carried = refreshed(
-                doors,
+                access,
                 version,
                 panel,
                 anchors=anchors,
@@ -83,13 +83,15 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 rebuild=options.rebuild,
             )
         if carried is None:
-            print(f"{NOTHING}: version {base.number} has read these sales already, up to {panel.dates[-1]}")
+            print(f"{NOTHING_TO_DO}: version {base.number} has read these sales already, up to {panel.dates[-1]}")
             return 0
-        number, waiting = carried.number, _waiting(doors, base)
+        number, waiting = carried.number, _waiting(access, base)
         if waiting is None:
-            doors.registry.point(CHALLENGER, number)
+            access.registry.set_alias(CHALLENGER, number)
         name_run(f"refresh v{number}")
-        write_note(f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}.")
+        set_run_description(
+            f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}."
+        )
         bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
         did = "nothing new to register: it is" if carried.found else "registered"
         print(f"{did} {config.registry.model_name} version {number} {bears}: the weights of version")
@@ -108,22 +110,22 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def _waiting(doors: Production, base: RegisteredVersion) -> str | None:
+def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:
     """Returns the challenger that awaits a decision; None when there is none.
 
     A refresh must not replace it. A challenger with the weights being refreshed, or the champion's, only has older
     states; one that the gates refused, or that has been champion, is decided.
     """
-    challenger, champion = doors.registry.at(CHALLENGER), doors.registry.at(CHAMPION)
+    challenger, champion = access.registry.at(CHALLENGER), access.registry.at(CHAMPION)
     if challenger is None or challenger.weights in {base.weights, champion.weights if champion else ""}:
         return None
-    record = doors.audit.entries(doors.registry.identity())
+    record = access.audit.entries(access.registry.identity())
     decided = {entry.to_version for entry in record if entry.outcome in ("done", "refused")}
     return None if challenger.number in decided else challenger.number
 
 
 def refreshed(
-    doors: Production,
+    access: ProductionAccess,
     version: LoadedVersion,
     panel: Panel,
     *,
@@ -131,7 +133,7 @@ def refreshed(
     parent: str,
     sales: str,
     rebuild: bool = False,
-) -> Refreshed | None:
+) -> RefreshResult | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
     Configuration is copied from the given version (calendars may differ from those of its training). Anchors are those
@@ -154,16 +156,16 @@ def refreshed(
         _ANCHORS: anchors.digest(),
         _CALENDAR: calendar_digest(panel, planned),
     }
-    earlier = _registered(doors, version, panel, parent=parent, tags=tags)
+    earlier = _registered(access, version, panel, parent=parent, tags=tags)
     if earlier is not None:
         mlflow.set_tag("version", earlier)
-        return Refreshed(earlier, found=True)
+        return RefreshResult(earlier, found=True)
     demand = version.demand.refresh(panel, rebuild=rebuild)
     unchanged = _same(demand.to_arrays(), version.demand.to_arrays()) and _same(
         planned.to_arrays(), version.facts.to_arrays()
     )
     if unchanged and not version.anchors.differing(anchors):
-        mlflow.set_tag("verdict", NOTHING)
+        mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None
     # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
     report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
@@ -191,18 +193,18 @@ def refreshed(
             holds_only=version.holds_only,
         )
         words = f"The weights of version {parent} with states up to {panel.dates[-1]}."
-        number = doors.registry.log_version(packed.folder, tags=tags, description=words)
+        number = access.registry.log_version(packed.folder, tags=tags, description=words)
     mlflow.set_tag("version", number)
-    return Refreshed(number, found=False)
+    return RefreshResult(number, found=False)
 
 
 def _registered(
-    doors: Production, version: LoadedVersion, panel: Panel, *, parent: str, tags: Mapping[str, str]
+    access: ProductionAccess, version: LoadedVersion, panel: Panel, *, parent: str, tags: Mapping[str, str]
 ) -> str | None:
     """Returns the newest version registered by an earlier refresh of the same version on the same sales, or None."""
     about = {"kind": "refresh", "parent": parent, "weights": version.weights_hash, **tags}
     wanted = {**about, "state_date": str(panel.dates[-1])}
-    found = [entry.number for entry in doors.registry.versions() if wanted.items() <= entry.tags.items()]
+    found = [entry.number for entry in access.registry.versions() if wanted.items() <= entry.tags.items()]
     return found[-1] if found else None
 
 
@@ -336,7 +338,7 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
 
 
 def _select(state: State, rows: NDArray[np.int64]) -> State:
-    return State(memory=select_memory(state.memory, rows), hidden=state.hidden[rows], cell=state.cell[rows])
+    return State(memory=select_ewma_state(state.memory, rows), hidden=state.hidden[rows], cell=state.cell[rows])
 
 
 if __name__ == "__main__":

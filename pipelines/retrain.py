@@ -11,7 +11,7 @@ import yaml
 from mlflow import MlflowClient
 
 from pipelines.commands import child_tags, only_one, run_job
-from pipelines.production import NOTHING
+from pipelines.production import NOTHING_TO_DO
 from pricing.config import Config, load_config
 from pricing.data.panel import load_panel
 from pricing.paths import pricing_home, tracking_uri
@@ -19,7 +19,7 @@ from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.runtime.cli import EXIT_REFUSED, job_options, positive, run_main
 from pricing.runtime.inputs import fingerprint, flatten
-from pricing.runtime.mlflow_runs import tracked_run, write_note
+from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
 
 def main(
@@ -65,8 +65,8 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
         code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
         if code == EXIT_REFUSED:
             return _say("kept the champion: a gate refused the new version")
-        if child_tags(run, "promote").get("verdict") == NOTHING:
-            return _say(f"{NOTHING}: version {done} is the champion already")
+        if child_tags(run, "promote").get("verdict") == NOTHING_TO_DO:
+            return _say(f"{NOTHING_TO_DO}: version {done} is the champion already")
         return _say("promoted")
 
 
@@ -115,7 +115,7 @@ def trained_already(config: Config, panel: Path, *, half_life: str | None = None
 def _propose(registry: Registry, number: str) -> None:
     """Sets the alias challenger on a version without one, as the end of its training would have done."""
     if not registry.find(number).aliases:
-        registry.point(CHALLENGER, number)
+        registry.set_alias(CHALLENGER, number)
 
 
 def _given(options: argparse.Namespace, *names: str) -> list[str]:
@@ -125,7 +125,7 @@ def _given(options: argparse.Namespace, *names: str) -> list[str]:
 
 def _say(verdict: str) -> int:
     mlflow.set_tag("verdict", verdict)
-    write_note(verdict)
+    set_run_description(verdict)
     print(verdict)
     return 0
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 import mlflow
 
-from pipelines.anchor import reanchored
+from pipelines.anchor import register_with_anchors
 from pipelines.calendar import known_events
-from pipelines.production import NOTHING, Production, now, production
+from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
 from pipelines.refresh import refreshed
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.promotion import Wish, because, earlier_champion, move, notice
+from pricing.registry.promotion import PromotionRequest, earlier_champion, move, record_manual_change, recorded_reason
 from pricing.registry.version import HOLDS_ONLY_MEANING
 from pricing.runtime.cli import job_options, run_main
-from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from simulation.market import simulated_sales
 
 
@@ -31,18 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _rollback(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
-    with tracked_run("rollback", config=config, reason=options.reason) as run, production(config) as doors:
-        notice(doors.registry, doors.audit, who=doors.who, at=now())
-        champion = doors.registry.at(CHAMPION)
-        target = doors.registry.find(options.version) if options.version else _earlier(doors, champion)
+    with tracked_run("rollback", config=config, reason=options.reason) as run, production(config) as access:
+        record_manual_change(access.registry, access.audit, who=access.who, at=now())
+        champion = access.registry.at(CHAMPION)
+        target = access.registry.find(options.version) if options.version else _earlier(access, champion)
         if champion is not None and champion.number == target.number:
-            print(f"{NOTHING}: version {target.number} is the champion already")
+            print(f"{NOTHING_TO_DO}: version {target.number} is the champion already")
             return 0
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = doors.fetch(target.number, scratch)
+            version = access.fetch(target.number, scratch)
             version.verify()
             number, states = target.number, str(version.meta["state_date"])
-            anchors = doors.anchors_for(version)
+            anchors = access.anchors_for(version)
             if options.sales is not None:
                 panel = load_panel_from(
                     options.sales,
@@ -54,26 +54,28 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     simulated=simulated_sales,
                 )
                 states = str(panel.dates[-1])
-                carried = refreshed(doors, version, panel, anchors=anchors, parent=target.number, sales=options.sales)
+                carried = refreshed(access, version, panel, anchors=anchors, parent=target.number, sales=options.sales)
                 number = carried.number if carried else number
             if number == target.number and version.anchors.differing(anchors):
-                number = reanchored(version, anchors, doors=doors, parent=number)
-        wish = Wish(
+                number = register_with_anchors(version, anchors, access=access, parent=number)
+        requested = PromotionRequest(
             action="rollback",
             to=number,
             expected=champion.number if champion else None,
-            who=doors.who,
+            who=access.who,
             at=now(),
-            why=because(
+            why=recorded_reason(
                 options.reason or f"back to {options.version or 'the last champion with other weights'}",
                 holds_only=version.holds_only,
             ),
             run_id=run.info.run_id,
         )
-        entry = move(doors.registry, doors.audit, wish)
+        entry = move(access.registry, access.audit, requested)
         mlflow.set_tags({"version": number, "verdict": "rolled back"})
         name_run(f"rollback v{number}")
-        write_note(f"From version {champion.number if champion else 'none'} to version {number}: {wish.why}.")
+        set_run_description(
+            f"From version {champion.number if champion else 'none'} to version {number}: {requested.why}."
+        )
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
         if version.holds_only:
             print(HOLDS_ONLY_MEANING)
@@ -85,16 +87,16 @@ def _rollback(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _earlier(doors: Production, champion: RegisteredVersion | None) -> RegisteredVersion:
+def _earlier(access: ProductionAccess, champion: RegisteredVersion | None) -> RegisteredVersion:
     """Returns the last champion with other weights, from the audit record.
 
     The alias `previous` may be wrong after an interrupted promotion; it is used only where the record has no entry,
     such as in a new database.
     """
-    versions = {version.number: version.weights for version in doors.registry.versions()}
-    record = doors.audit.entries(doors.registry.identity())
+    versions = {version.number: version.weights for version in access.registry.versions()}
+    record = access.audit.entries(access.registry.identity())
     found = earlier_champion(record, versions, weights=champion.weights if champion else "")
-    target = doors.registry.find(found or PREVIOUS)
+    target = access.registry.find(found or PREVIOUS)
     if champion is not None and target.weights == champion.weights:
         raise RegistryError(f"no champion before version {champion.number} had other weights; name one with --version")
     return target

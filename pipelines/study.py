@@ -24,7 +24,7 @@ from pricing.config_models import TuningConfig
 from pricing.errors import PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import process_alive
-from pricing.runtime.mlflow_runs import explain_failure
+from pricing.runtime.mlflow_runs import record_failure
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"
@@ -54,7 +54,7 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
         with _unexperimental():
             return optuna.create_study(
                 study_name=name,
-                storage=_kept(storage, tuning),
+                storage=_open_storage(storage, tuning),
                 direction="minimize",
                 # Unseeded: with equal seeds, parallel processes would draw equal trials.
                 sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
@@ -65,7 +65,7 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
         raise StudyError(f"tuning storage {redact_url(storage)} cannot be opened: {first_line(error)}") from error
 
 
-def _kept(storage: str, tuning: TuningConfig) -> optuna.storages.BaseStorage:
+def _open_storage(storage: str, tuning: TuningConfig) -> optuna.storages.BaseStorage:
     if "://" not in storage:
         Path(storage).parent.mkdir(parents=True, exist_ok=True)
         return optuna.storages.JournalStorage(JournalFileBackend(storage))
@@ -86,7 +86,7 @@ def begun(study: optuna.Study) -> int:
     return sum(trial.state is not TrialState.WAITING and trial.number not in again for trial in trials)
 
 
-def rescue(study: optuna.Study) -> None:
+def retry_lost_trials(study: optuna.Study) -> None:
     """Fails lost trials and enqueues their settings again.
 
     A trial is lost when its process on this machine is gone, or its heartbeat in a shared database has timed out.
@@ -124,7 +124,7 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
     print(f"trial {trial.number}: {words}", flush=True)
     run_id = trial.user_attrs.get("run_id")
     if run_id is not None:
-        explain_failure(run_id, words)
+        record_failure(run_id, words)
         try:
             MlflowClient().set_terminated(run_id, "FAILED")
         except MlflowException as error:
@@ -145,7 +145,7 @@ def _interval(study: optuna.Study) -> int | None:
 
 
 @contextmanager
-def drawn(study: optuna.Study) -> Iterator[optuna.Trial]:
+def running_trial(study: optuna.Study) -> Iterator[optuna.Trial]:
     """Asks the study for a trial, stores this host and pid in it, and sends heartbeats while the block runs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Heartbeat of storage")  # sent below
@@ -205,9 +205,9 @@ def conclusion(study: optuna.Study, *, run_id: str, tuning: TuningConfig, storag
         storage: The study's storage.
     """
     claims = open_study(storage, name=f"{study.study_name}: concluded after {begun(study)}", tuning=tuning)
-    with drawn(claims) as trial:
+    with running_trial(claims) as trial:
         trial.set_user_attr(_CLAIM, run_id)
-        rescue(claims)
+        retry_lost_trials(claims)
         before = [one for one in claims.get_trials(deepcopy=False) if one.number < trial.number]
         holder = next((one for one in before if one.state in (TrialState.COMPLETE, TrialState.RUNNING)), None)
         if holder is not None:

@@ -36,17 +36,17 @@ from pricing.errors import HistoryError, RegistryError, VersionError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
-from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, knows_too_little, load, pack
+from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, load, must_hold_prices, pack
 from pricing.runtime.cli import job_options, positive, run_main
 from pricing.runtime.inputs import describe_data, log_data
-from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from simulation.market import simulated_sales
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.compare_fits import Choice
-    from pricing.demand.training import Start
+    from pipelines.compare_fits import FitChoice
+    from pricing.demand.training import WarmStart
 
 
 def main(argv: Sequence[str] | None = None, *, learn: Callable[..., tuple[str, str]] | None = None) -> int:
@@ -91,7 +91,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
             say=say,
         )
         name_run(f"train v{number}")
-        write_note(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
+        set_run_description(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\n{scores}\n")
     print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}, in {minutes} min {seconds} s")
@@ -146,7 +146,7 @@ def _learn(
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
             anchors=anchors,
-            holds_only=knows_too_little(demand, facts, least=config.registry.gates.identified),
+            holds_only=must_hold_prices(demand, facts, least=config.registry.gates.identified),
         )
         if version.holds_only:
             say(HOLDS_ONLY_MEANING)
@@ -175,19 +175,23 @@ def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) ->
     return draws.deviation if draws.used else None
 
 
-def _start(panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]) -> "Choice[Start]":
+def _start(
+    panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]
+) -> "FitChoice[WarmStart]":
     """Chooses whether to start from a registered version's weights; logs the comparison to the active run."""
-    from pipelines.compare_fits import Choice, choose_start  # noqa: PLC0415 - imports TensorFlow
+    from pipelines.compare_fits import FitChoice, choose_start  # noqa: PLC0415 - imports TensorFlow
 
     say(f"comparing a start from version {entry.number} with a blank one")
     calendar = holiday_calendar(panel, config.data)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         try:
             folder = _registry(config).download(entry.number, Path(scratch) / "version")
-            choice: Choice[Start] = choose_start(panel, load(folder), config.demand, calendar=calendar, progress=say)
+            choice: FitChoice[WarmStart] = choose_start(
+                panel, load(folder), config.demand, calendar=calendar, progress=say
+            )
         # Another library or missing files: a cold start is still possible.
         except (RegistryError, VersionError) as error:
-            choice = Choice(None, f"cold: {error}")
+            choice = FitChoice(None, f"cold: {error}")
     mlflow.log_metrics({name: value for name, value in choice.figures.items() if math.isfinite(value)})
     mlflow.set_tags({"start": choice.why, "start_version": entry.number if choice.taken else "none"})
     say(choice.why)
@@ -250,7 +254,7 @@ def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, conf
     registry = _registry(config)
     number = registry.log_version(version.folder, description=card)
     mlflow.set_tag("version", number)
-    registry.point(CHALLENGER, number)
+    registry.set_alias(CHALLENGER, number)
     return number
 
 

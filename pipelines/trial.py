@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from pipelines.calendar import holiday_calendar
 from pipelines.quiet import import_tensorflow
-from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, drawn, open_study
+from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study, running_trial
 from pricing.config import Config, load_config
 from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
 from pricing.data.panel import Panel, load_panel
@@ -29,12 +29,12 @@ from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import tracking_uri
 from pricing.runtime.cli import Options, run_main
-from pricing.runtime.mlflow_runs import connect, describe, explain_failure
+from pricing.runtime.mlflow_runs import connect, describe, record_failure
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
 
-Score = Callable[..., "Backtest"]
+BacktestFunction = Callable[..., "Backtest"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: Score) -> None:
+def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: BacktestFunction) -> None:
     """Runs trials until the batch, the study's budget or the time is used up.
 
     Args:
@@ -108,8 +108,8 @@ def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch
         raise RegistryError(f"{redact_url(tracking_uri())}: {first_line(error)}") from error
 
 
-def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: Score) -> None:
-    with drawn(study) as trial:
+def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: BacktestFunction) -> None:
+    with running_trial(study) as trial:
         values: dict[str, Any] = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.tuning)
         demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
         child = _Child(parent, number=trial.number, values=values or {"settings": DEFAULT})
@@ -118,7 +118,7 @@ def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, scor
 
 
 def _tried(
-    study: optuna.Study, trial: optuna.Trial, *, panel: Panel, config: Config, child: "_Child", score: Score
+    study: optuna.Study, trial: optuna.Trial, *, panel: Panel, config: Config, child: "_Child", score: BacktestFunction
 ) -> None:
     """Scores one trial's settings and reports the result to the study and to the trial's MLflow run."""
     scores: list[float] = []
@@ -201,7 +201,7 @@ class _Child:
         print(f"{self._label}: {words}", flush=True)
         try:
             if status == "FAILED":
-                explain_failure(self.run_id, words)
+                record_failure(self.run_id, words)
             else:
                 self._client.set_tag(self.run_id, "verdict", words)
                 self._client.set_tag(self.run_id, MLFLOW_RUN_NOTE, words)

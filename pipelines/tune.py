@@ -25,7 +25,16 @@ from pipelines.commands import child_tags, run_job, start_job, stop
 from pipelines.plausibility import report_findings
 from pipelines.production import sales_anchors
 from pipelines.quiet import import_tensorflow
-from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, conclusion, open_study, others, rescue
+from pipelines.study import (
+    DEFAULT,
+    STORAGE_VARIABLE,
+    StudyError,
+    begun,
+    conclusion,
+    open_study,
+    others,
+    retry_lost_trials,
+)
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.load import load_panel_from
@@ -35,7 +44,7 @@ from pricing.errors import HistoryError
 from pricing.paths import pricing_home
 from pricing.runtime.cli import at_least, job_options, not_negative, run_main
 from pricing.runtime.inputs import log_data
-from pricing.runtime.mlflow_runs import name_run, tracked_run, write_note
+from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from simulation.market import simulated_sales
 
 _POLL_SECONDS = 0.5
@@ -82,11 +91,11 @@ def _tune(argv: Sequence[str] | None) -> int:
         mlflow.set_tags({"study": search.name})
         study = open_study(search.storage, name=search.name, tuning=config.tuning)
         _same_question(study, config, digest=digest)
-        rescue(study)
+        retry_lost_trials(study)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
         search.folder.mkdir(parents=True, exist_ok=True)
-        save_panel(before_the_last_fold(panel, config.demand), search.folder / "panel")
+        save_panel(without_newest_fold(panel, config.demand), search.folder / "panel")
         _write(search.folder / "config.yaml", config)
         print(f"study {search.name}: {begun(study)} of {search.trials} trials; a rerun of this command resumes it")
         _work(study, search, config, run=run)
@@ -109,7 +118,7 @@ def _tune(argv: Sequence[str] | None) -> int:
 
 def _left(words: str) -> int:
     mlflow.set_tag("verdict", words)
-    write_note(words)
+    set_run_description(words)
     print(words)
     return 0
 
@@ -165,7 +174,7 @@ def _same_question(study: optuna.Study, config: Config, *, digest: str) -> None:
             raise StudyError(f"study {study.study_name} was begun on {what}; give another --study, or none")
 
 
-def before_the_last_fold(panel: Panel, config: DemandConfig) -> Panel:
+def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:
     """Returns the panel without its newest fold, which is held out for the final comparison.
 
     Raises:
@@ -194,10 +203,10 @@ def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> N
         *("--count", str(config.tuning.batch), "--budget", str(search.trials), "--deadline", str(deadline)),
     ]
     working: list[subprocess.Popen[bytes]] = []
-    barren, told = 0, False
+    failed_workers, told = 0, False
     try:
         while True:
-            rescue(study)
+            retry_lost_trials(study)
             left = search.trials - begun(study)
             wanted = min(search.workers, -(-left // config.tuning.batch)) if time.time() < deadline else 0
             while len(working) < wanted:
@@ -212,9 +221,11 @@ def _work(study: optuna.Study, search: Search, config: Config, *, run: Run) -> N
             time.sleep(_POLL_SECONDS)
             done = [process for process in working if process.poll() is not None]
             working = [process for process in working if process.poll() is None]
-            barren += sum(process.returncode != 0 for process in done)
-            if barren > search.workers:
-                raise StudyError(f"study {search.name}: {barren} worker processes failed; their messages are above")
+            failed_workers += sum(process.returncode != 0 for process in done)
+            if failed_workers > search.workers:
+                raise StudyError(
+                    f"study {search.name}: {failed_workers} worker processes failed; their messages are above"
+                )
     finally:
         stop(working)
 
@@ -251,7 +262,7 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[Demand
 
 def _say_verdict(demand: DemandConfig, verdict: str) -> tuple[DemandConfig, str]:
     mlflow.set_tag("verdict", verdict)
-    write_note(verdict)
+    set_run_description(verdict)
     print(f"{verdict}; training on everything", flush=True)
     return demand, verdict
 

@@ -16,7 +16,7 @@ _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replace_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a draft beside a file, which replaces the file at the end, or is removed where writing fails.
 
     A reader finds the old content or the new one, never a part.
@@ -39,13 +39,13 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Writes a text file atomically; see `replacing`."""
-    with replacing(path, durable=durable) as draft:
+    """Writes a text file atomically; see `replace_atomically`."""
+    with replace_atomically(path, durable=durable) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def replace_json(path: Path, document: Any, *, indent: int | None = None, durable: bool = True) -> None:
-    """Writes a JSON document atomically; see `replacing`."""
+    """Writes a JSON document atomically; see `replace_atomically`."""
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     replace_text(path, text + "\n" if indent is not None else text, durable=durable)
 

@@ -13,18 +13,18 @@ from werkzeug.exceptions import HTTPException
 from pricing.decision.price_tests import NO_TESTS, read_plan
 from pricing.decision_log.writer import LogWriter
 from serving.api import Endpoint, endpoint_name, register
-from serving.authentication import Guard
-from serving.champion import Champion, Watch
+from serving.authentication import Authenticator
+from serving.champion import Champion, PeriodicTasks
 from serving.embedded import Embedded
-from serving.hot_path import HEADERS, Express, count, problem_bytes, request_id
+from serving.hot_path import HEADERS, HotPath, count, problem_bytes, request_id
 from serving.metrics import Exchange, Metrics
 from serving.openapi import endpoints as document_endpoints
 from serving.problems import CONTENT_TYPE, ProblemError
 from serving.routes import catalogue, explain, health, pricing
-from serving.routes.pricing import Desk
+from serving.routes.pricing import PricingRoutes
 from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
-from serving.state_files import Holdout, Watched
+from serving.state_files import Holdout, WatchedFile
 
 _DRAIN_BYTES = 64_000_000
 
@@ -52,27 +52,27 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
     embedded = Embedded(settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds)
     holdout = Holdout(settings.holdout_file)
-    tests = Watched(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
+    tests = WatchedFile(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
     service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, tests, embedded)
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
-    app.extensions["pricing_watch"] = Watch([service.tick])
-    desk = Desk(service)
-    app.extensions["pricing_shadow"] = desk.shadow
+    app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
+    pricing_routes = PricingRoutes(service)
+    app.extensions["pricing_shadow"] = pricing_routes.shadow
     table = [
-        *pricing.endpoints(desk),
+        *pricing.endpoints(pricing_routes),
         *explain.endpoints(service),
         *catalogue.endpoints(service),
         *health.endpoints(service),
     ]
     table += document_endpoints(table)
     register(app, table)
-    guard = Guard(settings)
-    _surround(app, service, table, guard=guard)
-    answers = {"/get_price": desk.one, "/get_prices": desk.many}
-    app.wsgi_app = Express(  # type: ignore[method-assign]
-        app.wsgi_app, answers, guard=guard, metrics=metrics, limit=serving.body_limit
+    authenticator = Authenticator(settings)
+    _surround(app, service, table, authenticator=authenticator)
+    answers = {"/get_price": pricing_routes.one, "/get_prices": pricing_routes.many}
+    app.wsgi_app = HotPath(  # type: ignore[method-assign]
+        app.wsgi_app, answers, authenticator=authenticator, metrics=metrics, limit=serving.body_limit
     )
     return app
 
@@ -86,7 +86,7 @@ def close_app(app: Flask) -> None:
     service.tick(patience=PATIENCE_SECONDS)
 
 
-def _surround(app: Flask, service: Service, table: list[Endpoint], *, guard: Guard) -> None:
+def _surround(app: Flask, service: Service, table: list[Endpoint], *, authenticator: Authenticator) -> None:
     scopes = {endpoint_name(endpoint): endpoint.scope for endpoint in table}
 
     @app.before_request
@@ -94,7 +94,7 @@ def _surround(app: Flask, service: Service, table: list[Endpoint], *, guard: Gua
         g.started = time.perf_counter()
         g.request_id = request_id(request.headers.get("X-Request-ID"))
         if request.endpoint is not None:
-            guard.admit(request.environ, scopes[request.endpoint])
+            authenticator.authorise(request.environ, scopes[request.endpoint])
 
     @app.after_request
     def leave(response: Response) -> Response:
@@ -125,7 +125,7 @@ def _surround(app: Flask, service: Service, table: list[Endpoint], *, guard: Gua
         return response
 
     @app.errorhandler(Exception)
-    def confess(error: Exception) -> Response:
+    def handle_unexpected(error: Exception) -> Response:
         _log.error("unforeseen", exc_info=error, extra={"request_id": g.request_id, "route": request.endpoint})
         return _problem(
             ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "something unforeseen went wrong; it is in the log")

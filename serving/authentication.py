@@ -19,7 +19,7 @@ _SLOTS = 4096
 _DOUBLE = struct.Struct("d")
 
 
-class Guard:
+class Authenticator:
     """Admits or refuses requests by key, scope and rate."""
 
     def __init__(self, settings: Settings) -> None:
@@ -32,7 +32,7 @@ class Guard:
             else None
         )
 
-    def admit(self, environ: Mapping[str, Any], scope: str | None) -> None:
+    def authorise(self, environ: Mapping[str, Any], scope: str | None) -> None:
         """Checks that a request may proceed.
 
         Args:

@@ -13,7 +13,7 @@ LONGEST_QUEUE = 2000  # requests that may be queued; more are left out and count
 AT_ONCE = 100
 
 
-class Shadow:
+class ShadowPricer:
     """Prices requests with the challenger in a background thread, after they have been answered."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Shadow:
         if share:
             self._thread.start()
 
-    def follow(self, challenger: Served | None, asked: Sequence[PriceRequest]) -> None:
+    def enqueue(self, challenger: Served | None, asked: Sequence[PriceRequest]) -> None:
         """Queues requests that were answered."""
         if challenger is None or not self._share:
             return

@@ -14,16 +14,23 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
-from serving.current_version import Following, Pointer, read_following, read_pointer
+from serving.current_version import FollowerStatus, Pointer, read_follower_status, read_pointer
 from serving.price_tests import arms_of, canary
-from serving.settings import Settings, check_trial
+from serving.settings import Settings, check_strategy_test
 
 NO_VERSION = "none"
-LOOK_SECONDS = 0.2
-SETTLED_SECONDS = 120.0  # after this long, readiness no longer waits for the follower's first report
+CHECK_SECONDS = 0.2
+FIRST_ATTEMPT_SECONDS = 120.0  # after this long, readiness no longer waits for the follower's first report
 RETRY_SECONDS = 10.0  # a version that could not be read from disk is tried again after this long
 
-FAULTS = (PricingError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a bad version or file
+VERSION_ERRORS = (
+    PricingError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)  # of a bad version or file
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +46,7 @@ class Served:
         arms: Product → the strategy that a strategy test assigned to it; "" or absent where it takes part in none.
         canary: The products that it prices as the challenger.
         rules: Prices where it fails: rules with its facts, costs and list prices; None without facts.
-        memory: Cache of response bodies that depend only on the version, by name.
+        cached_bodies: Cache of response bodies that depend only on the version, by name.
     """
 
     name: str
@@ -49,7 +56,7 @@ class Served:
     arms: Mapping[str, str] = field(default_factory=dict)
     canary: frozenset[str] = frozenset()
     rules: Pricer | None = None
-    memory: dict[str, bytes] = field(default_factory=dict)
+    cached_bodies: dict[str, bytes] = field(default_factory=dict)
 
 
 class Champion:
@@ -69,19 +76,19 @@ class Champion:
         self.challenger: Served | None = None
         self._seen: dict[Path, tuple[int, int]] = {}
         self._again: dict[Path, float] = {}  # pointer file → when to retry a version that could not be read
-        self._beside: str | None = None  # the champion's name at the last check of the challenger
-        self.look()
+        self._champion_at_check: str | None = None  # the champion's name at the last check of the challenger
+        self.reload()
 
     @property
-    def following(self) -> Following | None:
+    def following(self) -> FollowerStatus | None:
         """The status of this run's follower; None before its first report, or when there is no follower."""
-        following = read_following(self._settings.places.status)
+        following = read_follower_status(self._settings.places.status)
         return following if following is not None and following.run_id == self._settings.run_id else None
 
     @property
-    def settled(self) -> bool:
+    def first_attempt_ended(self) -> bool:
         """Whether the first attempt to load a champion has ended, and this worker serves its outcome."""
-        if not self._settings.follows or self._clock() - self._started > SETTLED_SECONDS:
+        if not self._settings.follows or self._clock() - self._started > FIRST_ATTEMPT_SECONDS:
             return True
         following = self.following
         if following is None or not following.attempted:
@@ -93,10 +100,10 @@ class Champion:
         challenger = self.challenger
         return challenger if challenger is not None and product_id in challenger.canary else self.served
 
-    def look(self) -> bool:
+    def reload(self) -> bool:
         """Checks for a new champion and a new challenger; returns whether the champion changed."""
         swapped = self._look_for_champion()
-        if self._settings.tries_challenger:
+        if self._settings.uses_challenger:
             self._look_for_challenger()
         return swapped
 
@@ -106,9 +113,9 @@ class Champion:
         mark = _mark(path)
         if mark is None or (self.challenger is not None and self.challenger.name == self.served.name):
             self.challenger = None
-        if self.challenger is None and self._beside != self.served.name:
+        if self.challenger is None and self._champion_at_check != self.served.name:
             self._seen.pop(path, None)  # its version was the champion, or could not be loaded beside it
-        self._beside = self.served.name
+        self._champion_at_check = self.served.name
         if mark is None or not self._is_new(path, mark):
             return
         self.challenger = None
@@ -169,7 +176,7 @@ class Champion:
             return self._opened(pointer, folder=folder, challenger=challenger)
         except VersionError:
             raise
-        except FAULTS as error:
+        except VERSION_ERRORS as error:
             raise VersionError(
                 f"version {pointer.version} cannot answer here ({type(error).__name__}: {error})"
             ) from error
@@ -201,17 +208,17 @@ class Champion:
         if trial is None:
             return {}
         try:
-            check_trial(trial, list(config.decision.strategies))
+            check_strategy_test(trial, list(config.decision.strategies))
         except ConfigError as error:
             _log.error("%s; version %s is served without the trial", error, version.folder.name)
             return {}
-        return arms_of(self._settings.trial_file, version.facts, trial)
+        return arms_of(self._settings.strategy_test_file, version.facts, trial)
 
 
-class Watch:
+class PeriodicTasks:
     """A background thread that runs a worker's periodic tasks, such as the check for a new champion."""
 
-    def __init__(self, tasks: Sequence[Callable[[], object]], *, every: float = LOOK_SECONDS) -> None:
+    def __init__(self, tasks: Sequence[Callable[[], object]], *, every: float = CHECK_SECONDS) -> None:
         self._tasks = tasks
         self._every = every
         self._stop = threading.Event()
@@ -229,7 +236,7 @@ class Watch:
             for task in self._tasks:
                 try:
                     task()
-                except (*FAULTS, OSError, RuntimeError) as error:  # the next run may succeed
+                except (*VERSION_ERRORS, OSError, RuntimeError) as error:  # the next run may succeed
                     if said.get(task) != str(error):
                         _log.exception("what a worker does regularly failed")
                     said[task] = str(error)
@@ -243,8 +250,10 @@ def open_version(folder: Path) -> LoadedVersion:
 def golden_requests(served: Served) -> tuple[list[PriceRequest], dt.date]:
     """Returns a version's golden requests and the day on which they are priced."""
     if served.version is None:
-        strangers = [PriceRequest(product_id="health-check", current_stock=1, day_of_week="Monday", list_price=10.0)]
-        return strangers, dt.date(2026, 1, 1)
+        unknown_products = [
+            PriceRequest(product_id="health-check", current_stock=1, day_of_week="Monday", list_price=10.0)
+        ]
+        return unknown_products, dt.date(2026, 1, 1)
     golden = served.version.meta["golden"]
     requests = [PriceRequest.model_validate(case["request"]) for case in golden["cases"]]
     return requests, dt.date.fromisoformat(golden["today"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pricing.decision_log.archive import archive_of, note_archived, write_archive
+from pricing.decision_log.archive import default_archive, note_archived, write_archive
 from pricing.decision_log.format import closed_segments, read_segment
 from pricing.errors import LockError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE
@@ -38,12 +38,12 @@ def compact(folder: Path, *, to: str, keep: bool = False) -> tuple[int, int]:
         LockError: Another compaction of the same folder is running.
     """
     closed_segments(folder)  # raises where it is no folder
-    with _alone(folder):
+    with _locked(folder):
         return _archive(closed_segments(folder), to=to, keep=keep)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     with (folder / "compact.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         folder = read_settings(os.environ).decisions_folder
-        to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(archive_of(folder))
+        to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(default_archive(folder))
         segments, decisions = compact(folder, to=to, keep=options.keep)
     except PricingError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

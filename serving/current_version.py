@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pricing.errors import VersionError
 from pricing.fileio import replace_json
 
-State = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed"]
+FollowerState = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed"]
 BAKED = "baked"
 _FORMAT = 1  # of pointers; those written before they named it are of this one
 
@@ -29,7 +29,7 @@ class Pointer:
 
 
 @dataclass(frozen=True)
-class Following:
+class FollowerStatus:
     """The follower's status.
 
     Attributes:
@@ -46,7 +46,7 @@ class Following:
     """
 
     run_id: str
-    state: State = "starting"
+    state: FollowerState = "starting"
     attempted: bool = False
     champion: str | None = None
     served: str | None = None
@@ -58,7 +58,7 @@ class Following:
 
 
 @dataclass(frozen=True)
-class Places:
+class FollowerPaths:
     """Paths of the follower's files.
 
     Attributes:
@@ -114,10 +114,10 @@ def write_pointer(path: Path, pointer: Pointer) -> None:
     replace_json(path, {"format": _FORMAT, **asdict(pointer)})
 
 
-def read_following(path: Path) -> Following | None:
+def read_follower_status(path: Path) -> FollowerStatus | None:
     """Reads the follower's status; None when the file is missing or unreadable."""
     try:
         values: dict[str, Any] = json.loads(path.read_bytes())
-        return Following(**values)
+        return FollowerStatus(**values)
     except (OSError, ValueError, TypeError):
         return None

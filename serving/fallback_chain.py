@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Container, Mapping
 
-from pricing.decision.detailed import Detailed
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
@@ -13,13 +13,15 @@ from serving.service import Service
 _log = logging.getLogger(__name__)
 
 
-class Answers:
+class FallbackChain:
     """Prices requests along the fallback chain. Thread-safe."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def price(self, served: Served, asked: list[PriceRequest], *, held: Container[str] | None = None) -> list[Detailed]:
+    def price(
+        self, served: Served, asked: list[PriceRequest], *, held: Container[str] | None = None
+    ) -> list[DetailedDecision]:
         """Prices by `served`, or by its fallback where that fails for a reason that the caller cannot fix.
 
         A challenger that fails, or refuses what the champion accepts, falls back to the champion, and a champion that
@@ -46,7 +48,7 @@ class Answers:
         *,
         held: Container[str] | None = None,
         arms: Mapping[str, str] | None = None,
-    ) -> list[Detailed] | None:
+    ) -> list[DetailedDecision] | None:
         """Prices by `served`; returns None where that fails for a reason that the caller cannot fix.
 
         Args:
@@ -61,12 +63,12 @@ class Answers:
         held = self._service.holdout.products if held is None else held
         arms = served.arms if arms is None else arms
         if arms:
-            asked = [dealt(arms, item) for item in asked]
+            asked = [with_assigned_strategy(arms, item) for item in asked]
         return self._tried(served.pricer, asked, held, name=f"version {served.name}")
 
     def _tried(
         self, pricer: Pricer, asked: list[PriceRequest], held: Container[str], *, name: str
-    ) -> list[Detailed] | None:
+    ) -> list[DetailedDecision] | None:
         try:
             today, tests = self._service.now().date(), self._service.price_tests.content
             return pricer.price_detailed(asked, today=today, held=held, tests=tests)
@@ -76,13 +78,13 @@ class Answers:
             _log.exception("%s could not price %d request(s)", name, len(asked))
             return None
 
-    def _by_challenger(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
+    def _by_challenger(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[DetailedDecision]:
         """Prices by the challenger; counts requests that the champion answers instead, but no errors of the caller."""
         champion = self._service.champion.served
         try:
             tried = self.attempt(served, asked, held=held)
         except RequestError:
-            answers: list[Detailed] = []
+            answers: list[DetailedDecision] = []
             failures = 0
             for item in asked:
                 alone = self._unless_refused(served, item, held)
@@ -95,13 +97,15 @@ class Answers:
         self._service.metrics.count("pricing_challenger_failures", by=failures)
         return answers
 
-    def _unless_refused(self, served: Served, asked: PriceRequest, held: Container[str]) -> list[Detailed] | None:
+    def _unless_refused(
+        self, served: Served, asked: PriceRequest, held: Container[str]
+    ) -> list[DetailedDecision] | None:
         try:
             return self.attempt(served, [asked], held=held)
         except RequestError:
             return None
 
-    def _by_rule(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[Detailed]:
+    def _by_rule(self, served: Served, asked: list[PriceRequest], held: Container[str]) -> list[DetailedDecision]:
         """Prices by rules with the version's costs and prices; by rules without any facts where those fail, too."""
         self._service.metrics.count("pricing_edge_fallbacks", by=len(asked))
         if served.rules is not None:
@@ -111,7 +115,7 @@ class Answers:
         return self._service.champion.rules.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
 
 
-def dealt(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
+def with_assigned_strategy(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
     """Returns the request with the strategy that a strategy test assigned to its product."""
     arm = arms.get(asked.product_id) if asked.strategy is None else None
     return asked.model_copy(update={"strategy": arm}) if arm else asked

@@ -18,13 +18,13 @@ from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry.version import load
 from serving import price_tests
-from serving.champion import FAULTS
-from serving.current_version import BAKED, Following, Places, Pointer, read_pointer, write_pointer
+from serving.champion import VERSION_ERRORS
+from serving.current_version import BAKED, FollowerPaths, FollowerStatus, Pointer, read_pointer, write_pointer
 from serving.logs import configure_logging
 from serving.settings import Settings, read_settings
 
 
-class Entry(Protocol):
+class ListedVersion(Protocol):
     """A version as the registry lists it."""
 
     @property
@@ -41,7 +41,7 @@ class Entry(Protocol):
 class Registry(Protocol):
     """The methods of a registry that the follower needs; each may raise RegistryError."""
 
-    def at(self, alias: str) -> Entry | None:
+    def at(self, alias: str) -> ListedVersion | None:
         """The version that an alias names; None where it is not set."""
         ...
 
@@ -51,21 +51,21 @@ class Registry(Protocol):
 
 
 @dataclass(frozen=True)
-class Orders:
+class FollowerOptions:
     """The follower's options.
 
     Attributes:
         run_id: The run of the service that the follower belongs to.
         keep: Versions kept on disk.
-        tries_challenger: Whether to download the challenger too.
+        uses_challenger: Whether to download the challenger too.
     """
 
     run_id: str
     keep: int
-    tries_challenger: bool = False
+    uses_challenger: bool = False
 
 
-def admit(folder: Path, *, settings: Settings | None = None) -> int:
+def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
     """Loads a version, verifies checksums and golden requests, and returns the number of golden requests.
 
     Assigns its new products to the configured strategy test and to the challenger's share.
@@ -77,7 +77,10 @@ def admit(folder: Path, *, settings: Settings | None = None) -> int:
     requests = version.verify().requests
     if settings is not None:
         share = price_tests.canary(settings.config.serving.challenger_share)
-        for path, trial in ((settings.trial_file, settings.config.serving.trial), (settings.canary_file, share)):
+        for path, trial in (
+            (settings.strategy_test_file, settings.config.serving.trial),
+            (settings.canary_file, share),
+        ):
             try:
                 if trial is not None:
                     price_tests.extend(path, version.facts, trial)
@@ -109,30 +112,30 @@ class Follower:
         self,
         registry: Registry,
         *,
-        places: Places,
-        orders: Orders,
+        places: FollowerPaths,
+        orders: FollowerOptions,
         verify: Callable[[Path], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
-        self._verify = verify or admit
+        self._verify = verify or verify_version
         self._clock = clock
         self._places = places
         self._status = places.status
         self._keep = orders.keep
-        self._tries_challenger = orders.tries_challenger
+        self._tries_challenger = orders.uses_challenger
         self._pointer = self._last_good(places.pointer)
-        self._challenger = self._last_good(places.challenger) if orders.tries_challenger else None
+        self._challenger = self._last_good(places.challenger) if orders.uses_challenger else None
         self._refused: dict[tuple[str, int], _Refusal] = {}
-        self.following = Following(run_id=orders.run_id, served=self._pointer.version if self._pointer else None)
-        self._tell(self.following)
+        self.following = FollowerStatus(run_id=orders.run_id, served=self._pointer.version if self._pointer else None)
+        self._publish(self.following)
 
-    def poll(self) -> Following:
+    def poll(self) -> FollowerStatus:
         """Reads the aliases once and updates the pointers; never raises for a fault of registry or version."""
         try:
             entry = self._registry.at("champion")
         except RegistryError as error:
-            return self._tell(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
+            return self._publish(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
         following = self._follow_champion(entry)
         if not self._tries_challenger:
             return following
@@ -140,10 +143,10 @@ class Follower:
             challenger = self._registry.at("challenger")
         except RegistryError as error:
             _log.error("nobody knows which version is the challenger: %s", redact_text(str(error)))
-            return self._tell(replace(following, challenger_faults=following.challenger_faults + 1))
-        return self._tell(self._follow_challenger(challenger, following))
+            return self._publish(replace(following, challenger_faults=following.challenger_faults + 1))
+        return self._publish(self._follow_challenger(challenger, following))
 
-    def _follow_challenger(self, entry: Entry | None, now: Following) -> Following:
+    def _follow_challenger(self, entry: ListedVersion | None, now: FollowerStatus) -> FollowerStatus:
         """Points at the challenger where there is one that can be served; its faults do not affect the champion."""
         champion = self._pointer
         if entry is None or (champion and _identity(entry) == (champion.version, champion.created_ms)):
@@ -157,7 +160,7 @@ class Follower:
                 write_pointer(self._places.challenger, self._challenger)
                 self._refused.pop(_identity(entry), None)
                 _log.info("version %s is tried as the challenger now", entry.number)
-                self._sweep()
+                self._delete_old_versions()
             except (RegistryError, OSError) as error:
                 _log.error("the challenger %s cannot be fetched: %s", entry.number, error)
                 return self._no_challenger(now)
@@ -166,7 +169,7 @@ class Follower:
                 return self._no_challenger(now)
         return replace(now, challenger=entry.number, refused=self._reasons())
 
-    def _no_challenger(self, now: Following) -> Following:
+    def _no_challenger(self, now: FollowerStatus) -> FollowerStatus:
         self._challenger = None
         try:
             self._places.challenger.unlink(missing_ok=True)
@@ -174,16 +177,16 @@ class Follower:
             _log.error("%s cannot be removed: %s", self._places.challenger, error)
         return replace(now, challenger=None, refused=self._reasons())
 
-    def _follow_champion(self, entry: Entry | None) -> Following:
+    def _follow_champion(self, entry: ListedVersion | None) -> FollowerStatus:
         now = replace(self.following, attempted=True, detail=None, polled_at=round(time.time(), 3))
         if entry is None:
-            return self._tell(replace(now, state="no_champion", champion=None))
+            return self._publish(replace(now, state="no_champion", champion=None))
         now = replace(now, champion=entry.number)
         if self._pointer is not None and _identity(entry) == (self._pointer.version, self._pointer.created_ms):
-            return self._tell(replace(now, state="following", served=entry.number))
-        return self._tell(self._attempt(entry, now))
+            return self._publish(replace(now, state="following", served=entry.number))
+        return self._publish(self._attempt(entry, now))
 
-    def _attempt(self, entry: Entry, now: Following) -> Following:
+    def _attempt(self, entry: ListedVersion, now: FollowerStatus) -> FollowerStatus:
         refusal = self._refusal(entry)
         if refusal is None:
             try:
@@ -199,24 +202,24 @@ class Follower:
                 return replace(now, state="following", served=entry.number, refused=self._reasons())
         return replace(now, state="refused", detail=refusal.why, refused=self._reasons())
 
-    def _refusal(self, entry: Entry) -> _Refusal | None:
+    def _refusal(self, entry: ListedVersion) -> _Refusal | None:
         """Why a version is refused at present; None once it may be downloaded again."""
         refusal = self._refused.get(_identity(entry))
         return refusal if refusal is not None and self._clock() - refusal.at < RETRY_SECONDS else None
 
-    def _refuse(self, entry: Entry, error: VersionError) -> _Refusal:
+    def _refuse(self, entry: ListedVersion, error: VersionError) -> _Refusal:
         _log.error("version %s is refused: %s", entry.number, error)
         refusal = self._refused[_identity(entry)] = _Refusal(str(error), self._clock())
         return refusal
 
-    def _switch(self, entry: Entry) -> None:
+    def _switch(self, entry: ListedVersion) -> None:
         pointer = self._fetch(entry)
         write_pointer(self._places.pointer, pointer)
         self._pointer = pointer
         _log.info("version %s is served now", entry.number)
-        self._sweep()
+        self._delete_old_versions()
 
-    def _fetch(self, entry: Entry) -> Pointer:
+    def _fetch(self, entry: ListedVersion) -> Pointer:
         """Downloads a version, unless it is on disk already, and verifies it; deletes it where that fails.
 
         Raises:
@@ -232,7 +235,7 @@ class Follower:
         try:
             requests = self._verify(folder)
             _log.info("version %s answered %d golden requests", entry.number, requests)
-        except FAULTS as error:
+        except VERSION_ERRORS as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, VersionError):
                 raise
@@ -255,14 +258,14 @@ class Follower:
         except OSError as error:
             _log.error("%s cannot be verified: %s", path, error)
             return pointer
-        except FAULTS as error:
+        except VERSION_ERRORS as error:
             _log.error("the version on disk cannot be served: %s", redact_text(str(error)))
         if pointer is not None:
             shutil.rmtree(path.parent / pointer.folder, ignore_errors=True)
         path.unlink(missing_ok=True)
         return None
 
-    def _sweep(self) -> None:
+    def _delete_old_versions(self) -> None:
         """Deletes the oldest downloaded versions; a worker that still maps one can go on using it."""
         try:
             folders = [
@@ -276,7 +279,7 @@ class Follower:
         for folder in [path for path in newest_first if path.name not in pointed][self._keep - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _tell(self, following: Following) -> Following:
+    def _publish(self, following: FollowerStatus) -> FollowerStatus:
         if following.detail:
             following = replace(following, detail=redact_text(following.detail))
         if following.state != self.following.state or following.detail != self.following.detail:
@@ -289,18 +292,18 @@ class Follower:
         return following
 
 
-def _identity(entry: Entry) -> tuple[str, int]:
+def _identity(entry: ListedVersion) -> tuple[str, int]:
     return entry.number, entry.created_ms
 
 
-class _Lazy:
+class _LazyRegistry:
     """The MLflow registry, opened on first use: importing MLflow takes longer than the first responses."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open: Registry | None = None
 
-    def at(self, alias: str) -> Entry | None:
+    def at(self, alias: str) -> ListedVersion | None:
         # MLflow would create a missing database, which takes seconds.
         uri = self._settings.registry_uri
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
@@ -341,10 +344,10 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     follower = Follower(
-        _Lazy(settings),
+        _LazyRegistry(settings),
         places=settings.places,
-        orders=Orders(settings.run_id, settings.config.serving.keep_versions, settings.tries_challenger),
-        verify=partial(admit, settings=settings),
+        orders=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
+        verify=partial(verify_version, settings=settings),
     )
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
@@ -357,7 +360,9 @@ def main(argv: list[str] | None = None) -> int:
 def _bake(settings: Settings, *, registry: Registry | None = None, verify: Callable[[Path], int] | None = None) -> int:
     places = settings.places
     places = replace(places, registry=BAKED, status=places.home / "versions" / BAKED / "follower.json")
-    follower = Follower(registry or _Lazy(settings), places=places, orders=Orders("bake", 1), verify=verify)
+    follower = Follower(
+        registry or _LazyRegistry(settings), places=places, orders=FollowerOptions("bake", 1), verify=verify
+    )
     following = follower.poll()
     if following.state != "following":
         print(f"error: no champion to bake in: {following.state} {following.detail or ''}", file=sys.stderr)  # noqa: T201

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from serving.authentication import Guard
+from serving.authentication import Authenticator
 from serving.metrics import Metrics
 from serving.problems import CONTENT_TYPE, ProblemError
 
@@ -47,24 +47,30 @@ SCOPE = "price"
 _FIXED = list(HEADERS.items())
 
 
-class Express:
+class HotPath:
     """WSGI middleware that answers the pricing routes."""
 
     def __init__(
-        self, app: "WSGIApplication", answers: Mapping[str, Answer], *, guard: Guard, metrics: Metrics, limit: int
+        self,
+        app: "WSGIApplication",
+        answers: Mapping[str, Answer],
+        *,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        limit: int,
     ) -> None:
         """Wraps `app`.
 
         Args:
             app: Answers everything else.
             answers: Path → function from request body to response body, which may raise ProblemError.
-            guard: Checks keys and rate limits.
+            authenticator: Checks keys and rate limits.
             metrics: Counts requests.
             limit: Bytes above which a body is left to `app`, which refuses it.
         """
         self._app = app
         self._answers = answers
-        self._guard = guard
+        self._guard = authenticator
         self._metrics = metrics
         self._limit = limit
 
@@ -85,7 +91,7 @@ class Express:
         name = request_id(environ.get("HTTP_X_REQUEST_ID"))
         status, kind, extra = "200 OK", "application/json", {}
         try:
-            self._guard.admit(environ, SCOPE)
+            self._guard.authorise(environ, SCOPE)
             body = answer(environ["wsgi.input"].read(int(length)))
         except ProblemError as problem:
             status = f"{problem.status.value} {problem.status.phrase}"

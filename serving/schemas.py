@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
-from serving.current_version import Following
+from serving.current_version import FollowerStatus
 from serving.problems import ProblemBody
 
 
@@ -106,7 +106,7 @@ class Follow(BaseModel):
     refused: dict[str, str] = Field(description="Versions that are not served, and why.")
 
     @classmethod
-    def of(cls, following: Following | None, *, expected: bool) -> "Follow":
+    def of(cls, following: FollowerStatus | None, *, expected: bool) -> "Follow":
         """Converts the follower's status; without one, the follower has not begun (`expected`) or there is none."""
         if following is None:
             return cls(state="starting" if expected else "off", champion=None, detail=None, refused={})

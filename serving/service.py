@@ -13,7 +13,7 @@ from serving.embedded import Embedded
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import Holdout, Watched
+from serving.state_files import Holdout, WatchedFile
 
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
@@ -41,25 +41,25 @@ class Service:
     exchange: Exchange
     now: Callable[[], dt.datetime]
     holdout: Holdout
-    price_tests: Watched[Plan]
+    price_tests: WatchedFile[Plan]
     embedded: Embedded
-    _settled: threading.Event = field(default_factory=threading.Event)
+    _handle_missing_rows: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
 
-    def settled(self) -> bool:
+    def first_attempt_ended(self) -> bool:
         """Whether the first attempt to load a champion has ended in every worker of this run; stays true."""
-        if self._settled.is_set():
+        if self._handle_missing_rows.is_set():
             return True
-        if not self.champion.settled:
+        if not self.champion.first_attempt_ended:
             return False
         self.tick(patience=PATIENCE_SECONDS)
         served = [labels[0] for name, labels, value in self.counts() if name == "pricing_workers" and value]
         expected = self.settings.config.serving.workers if self.settings.follows else 1
         if len(served) >= expected and set(served) == {self.champion.served.name}:
-            self._settled.set()
-        return self._settled.is_set()
+            self._handle_missing_rows.set()
+        return self._handle_missing_rows.is_set()
 
-    def follow(self) -> Follow:
+    def follower_status(self) -> Follow:
         """The follower's status, as responses show it."""
         return Follow.of(self.champion.following, expected=self.settings.follows)
 
@@ -80,10 +80,10 @@ class Service:
             self._ticking.release()
 
     def _tick(self) -> None:
-        self.champion.look()
-        self.holdout.look()
+        self.champion.reload()
+        self.holdout.reload()
         self.metrics.set("pricing_holdout_faults", to=float(self.holdout.faults))
-        self.price_tests.look()
+        self.price_tests.reload()
         self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)

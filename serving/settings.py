@@ -15,7 +15,7 @@ from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home, tracking_uri
-from serving.current_version import Places
+from serving.current_version import FollowerPaths
 from serving.keys import ApiKey, read_keys
 
 
@@ -53,7 +53,7 @@ class Settings:
         return self.home / "decisions"
 
     @property
-    def trial_file(self) -> Path:
+    def strategy_test_file(self) -> Path:
         """The file that keeps which products take part in the strategy test, and under which strategy."""
         trial = self.config.serving.trial
         return self.home / "trials" / f"{trial.name if trial else 'none'}.json"
@@ -74,16 +74,16 @@ class Settings:
         return plan_file(self.home)
 
     @property
-    def tries_challenger(self) -> bool:
+    def uses_challenger(self) -> bool:
         """Whether the challenger prices a share of the products, or shadows the champion."""
         return self.config.serving.challenger_share > 0 or self.config.serving.challenger_shadow > 0
 
     @property
-    def places(self) -> Places:
+    def places(self) -> FollowerPaths:
         """Paths of the follower's files for this registry."""
         text = f"{self.registry_uri}\n{self.config.registry.model_name}"
         name = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return Places(home=self.home, registry=name, status=self.run_folder / "follower.json")
+        return FollowerPaths(home=self.home, registry=name, status=self.run_folder / "follower.json")
 
     @property
     def keys_needed(self) -> bool:
@@ -105,7 +105,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
         config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
-    check_trial(config.serving.trial, list(config.decision.strategies))
+    check_strategy_test(config.serving.trial, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
     home = pricing_home(environment).absolute()
     run_folder = environment.get("PRICING_RUN_FOLDER")
@@ -123,7 +123,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def check_trial(trial: TrialConfig | None, strategies: Sequence[str]) -> None:
+def check_strategy_test(trial: TrialConfig | None, strategies: Sequence[str]) -> None:
     """Checks that a strategy test names only configured strategies.
 
     Raises:

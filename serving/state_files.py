@@ -8,13 +8,13 @@ from typing import Generic, Literal, TypeVar
 from pricing.decision.assignment import read_held
 from pricing.errors import SourceError
 
-State = Literal["none", "read", "unreadable"]
+FileState = Literal["none", "read", "unreadable"]
 Content = TypeVar("Content")
 
 _log = logging.getLogger(__name__)
 
 
-class Watched(Generic[Content]):
+class WatchedFile(Generic[Content]):
     """The content of a file. Any thread may read `content`; a request reads it once.
 
     A missing file, and one that cannot be read, count as empty; the latter is logged and counted in the metrics.
@@ -32,11 +32,11 @@ class Watched(Generic[Content]):
         self._path, self._read, self._empty, self._what = path, read, empty, what
         self._seen: tuple[int, int] | None = None
         self.content = empty
-        self.state: State = "none"
+        self.state: FileState = "none"
         self.faults = 0
-        self.look()
+        self.reload()
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Reads the file again if it has changed."""
         try:
             status = self._path.stat()
@@ -58,7 +58,7 @@ class Watched(Generic[Content]):
             _log.error("%s is no %s (%s); it counts as empty", self._path, self._what, error)
 
 
-class Holdout(Watched[frozenset[str]]):
+class Holdout(WatchedFile[frozenset[str]]):
     """The held-out products, which keep their prices.
 
     A missing list holds none out, nor does one that cannot be read: a shop must not be left with static prices because

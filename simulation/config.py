@@ -12,7 +12,7 @@ HELD_OUT_SEEDS = (*range(100, 120), *range(125, 145))
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MarketConstants:
     """The constants of the market's equations. Logs are natural; "sd" is a standard deviation.
 
     Frozen with the held-out seeds above: changing one invalidates every figure measured on a market.
@@ -113,7 +113,7 @@ class MarketConfig:
         regime_change: Whether elasticity, level and competitor prices change for half of the categories.
         regime_lead: Days before the end of the history at which they change; below 0 for a day after the end.
         unseen: Products that launch after the end of the history, as a share of `products`.
-        calibration: The constants of the equations.
+        constants: The constants of the equations.
     """
 
     products: int = 60
@@ -128,7 +128,7 @@ class MarketConfig:
     regime_change: bool = False
     regime_lead: int = 45
     unseen: float = 0.05
-    calibration: Calibration = field(default_factory=Calibration)
+    constants: MarketConstants = field(default_factory=MarketConstants)
 
     def __post_init__(self) -> None:
         """Validate the options.

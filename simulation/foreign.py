@@ -21,12 +21,12 @@ class ForeignShelf(Shelf):
     """State of a foreign market between days. Each array is (product,) except `coming`.
 
     Attributes:
-        home: Shoppers' excess household stock, in days of use.
+        household_stock: Shoppers' excess household stock, in days of use.
         memory: Shoppers' reference price; NaN before the launch.
         coming: (day modulo its length, product) units arriving on a day.
     """
 
-    home: Floats
+    household_stock: Floats
     memory: Floats
     coming: Ints
 
@@ -97,9 +97,9 @@ class ForeignMarket:
         return known
 
     @property
-    def tells_deliveries(self) -> bool:
+    def announces_deliveries(self) -> bool:
         """Whether requests carry the date of the next delivery."""
-        return self.config.features.tells_deliveries
+        return self.config.features.announces_deliveries
 
     @property
     def oracle_limit(self) -> str:
@@ -137,14 +137,16 @@ class ForeignMarket:
         price = np.where(active, price, truth.list_price[day])
         memory = np.where(active, state.memory, price)
         expected = truth.expected_demand(
-            np.arange(len(price)), day, price, shoppers=Shoppers(state.home, memory), others=price
+            np.arange(len(price)), day, price, shoppers=Shoppers(state.household_stock, memory), others=price
         )
-        demand = truth.buyers(day, expected)
+        demand = truth.demand_units(day, expected)
         units = np.minimum(demand, state.stock)
         served = np.where(demand > 0, units / np.maximum(demand, 1), 1.0)
-        laid_in = truth.laid_in(price, list_price=truth.list_price[day], home=state.home)
-        state.home = np.where(active, state.home + np.where(laid_in > 0, laid_in * served, laid_in), 0.0)
-        state.memory = np.where(active, truth.remembered(memory, price), np.nan)
+        stockpiled = truth.stockpiled(price, list_price=truth.list_price[day], household_stock=state.household_stock)
+        state.household_stock = np.where(
+            active, state.household_stock + np.where(stockpiled > 0, stockpiled * served, stockpiled), 0.0
+        )
+        state.memory = np.where(active, truth.next_reference_price(memory, price), np.nan)
         state.price = np.where(active, price, state.price)
         learns = active & (units < state.stock) & self.world.in_season[day]
         state.usual = np.where(learns, state.usual + USUAL_WEIGHT * (units - state.usual), state.usual)
@@ -166,7 +168,7 @@ class ForeignMarket:
             product,
             prices,
             days=np.minimum(day + np.arange(days), self.config.total_days - 1),
-            shoppers=Shoppers(state.home[product], np.where(active, state.memory, list_price)[product]),
+            shoppers=Shoppers(state.household_stock[product], np.where(active, state.memory, list_price)[product]),
             others=np.where(active, state.price, list_price),
         )
 
@@ -174,10 +176,10 @@ class ForeignMarket:
     def held_days(self) -> int:
         """Days for which a price must be held to evaluate it; 0 if shoppers have no state."""
         features = self.config.features
-        return HELD_DAYS if features.pantry or features.gain or features.loss else 0
+        return HELD_DAYS if features.stockpile_days or features.gain or features.loss else 0
 
-    def spill(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
-        """(request, day, price) profit of the other products; see `SimulatedMarket.spill`."""
+    def substitution_profit(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
+        """(request, day, price) profit of the other products; see `SimulatedMarket.substitution_profit`."""
         if self.config.features.nest is None:
             return np.zeros((1, 1, 1))
         truth = self.truth
@@ -186,7 +188,7 @@ class ForeignMarket:
         costs = self.world.unit_cost
         return np.stack(
             [
-                truth.earned_beside(product[:, None], int(at), prices, others=others, unit_cost=costs[at])
+                truth.other_products_profit(product[:, None], int(at), prices, others=others, unit_cost=costs[at])
                 for at in horizon
             ],
             axis=1,
@@ -275,7 +277,7 @@ def _empty_shelf(config: ForeignConfig, supply: ForeignSupply) -> ForeignShelf:
         usual=np.zeros(products),
         price=unknown,
         comp_price=unknown.copy(),
-        home=np.zeros(products),
+        household_stock=np.zeros(products),
         memory=unknown.copy(),
         coming=np.zeros((int(supply.lead.max()) + 1, products), dtype=np.int64),
     )

@@ -105,7 +105,7 @@ class Scenario:
     Attributes:
         title: One line for tables.
         bend: Power of price to which the elasticity is proportional; 1 is demand exponential in price.
-        pantry: Days of use that shoppers stockpile per log unit of cut below list; 0 for none.
+        stockpile_days: Days of use that shoppers stockpile per log unit of cut below list; 0 for none.
         trip: Days over which they adjust to the desired household stock: two weeks of shopping trips.
         gain: Reference-price effect below the reference price, as a share of the elasticity.
         loss: The same above it; losses weigh about twice as much (Hardie, Johnson & Fader 1993).
@@ -120,14 +120,14 @@ class Scenario:
         volume_spread: Sd of the log volume over products.
         gap: Shortest and longest mean gap between deliveries, days.
         lead: Shortest and longest lead time, days.
-        tells_deliveries: Whether requests carry the date of the next delivery.
+        announces_deliveries: Whether requests carry the date of the next delivery.
         oracle_limit: Why the oracle may not be the best policy: with household stock or reference prices it assumes
             held prices; with substitutes it optimises each product given the others' prices.
     """
 
     title: str
     bend: float = 1.0
-    pantry: float = 0.0
+    stockpile_days: float = 0.0
     trip: float = 14.0
     gain: float = 0.0
     loss: float = 0.0
@@ -141,7 +141,7 @@ class Scenario:
     volume_spread: float = 1.2
     gap: tuple[int, int] = (5, 12)
     lead: tuple[int, int] = (2, 7)
-    tells_deliveries: bool = True
+    announces_deliveries: bool = True
     oracle_limit: str = ""
 
 
@@ -152,7 +152,9 @@ SCENARIOS: dict[str, Scenario] = {
     # 18 days of use per log unit: a cut of 20 % stockpiles four days, so that about a third of a week's extra sales are
     # taken from later weeks (van Heerde, Leeflang & Wittink 2004) and the first week overstates the elasticity by about
     # that third (Hendel & Nevo 2006). Such goods are promoted twice as often as others.
-    "stockpiling": Scenario("Shoppers lay in what is cheap", pantry=18.0, promo_rate=0.16, oracle_limit="held prices"),
+    "stockpiling": Scenario(
+        "Shoppers lay in what is cheap", stockpile_days=18.0, promo_rate=0.16, oracle_limit="held prices"
+    ),
     "reference_price": Scenario(
         "Shoppers compare with the price they remember", gain=0.25, loss=0.5, oracle_limit="held prices"
     ),
@@ -170,7 +172,7 @@ SCENARIOS: dict[str, Scenario] = {
         volume_spread=1.6,
         gap=(8, 21),
         lead=(5, 21),
-        tells_deliveries=False,
+        announces_deliveries=False,
     ),
 }
 

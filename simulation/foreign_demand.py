@@ -18,11 +18,11 @@ class Shoppers:
     """Shoppers' state between days; arrays that broadcast against each other.
 
     Attributes:
-        home: Excess household stock, in days of use.
+        household_stock: Excess household stock, in days of use.
         memory: Reference price, currency units.
     """
 
-    home: Floats
+    household_stock: Floats
     memory: Floats
 
 
@@ -46,8 +46,8 @@ class ForeignTruth:
         is_promo: (day, product) advertising plan; independent of the policy.
         comp_price: (day, product) competitor's price, exogenous.
         uniform: (day, product) uniform random number for demand, common to all prices.
-        crowd: (day, product) the day's random factor, mean 1; 0 where the product is off its shelf.
-        size: Negative binomial size with the variance of `crowd`.
+        day_factor: (day, product) the day's random factor, mean 1; 0 where the product is off its shelf.
+        size: Negative binomial size with the variance of `day_factor`.
         history: Days of history; later days are the future.
         scenario: Deviations of the scenario.
     """
@@ -66,7 +66,7 @@ class ForeignTruth:
     is_promo: Bools
     comp_price: Floats
     uniform: Floats
-    crowd: Floats
+    day_factor: Floats
     size: float
     history: int
     scenario: Scenario
@@ -90,7 +90,7 @@ class ForeignTruth:
             everyone,
             prices,
             days=np.minimum(day + np.arange(HELD_DAYS), len(self.dates) - 1),
-            shoppers=Shoppers(home=np.zeros(len(everyone)), memory=list_price),
+            shoppers=Shoppers(household_stock=np.zeros(len(everyone)), memory=list_price),
             others=list_price,
             advertised=False,
         ).sum(axis=1)
@@ -120,15 +120,17 @@ class ForeignTruth:
         Returns:
             (request, day, price) units.
         """
-        state = Shoppers(shoppers.home[:, None], shoppers.memory[:, None])
+        state = Shoppers(shoppers.household_stock[:, None], shoppers.memory[:, None])
         units = np.empty((len(product), len(days), prices.shape[1]))
         for place, day in enumerate(days.tolist()):
             units[:, place] = self.expected_demand(
                 product[:, None], day, prices, shoppers=state, others=others, advertised=advertised
             )
             list_price = self.list_price[day, product][:, None]
-            home = state.home + self.laid_in(prices, list_price=list_price, home=state.home)
-            state = Shoppers(home, self.remembered(state.memory, prices))
+            household_stock = state.household_stock + self.stockpiled(
+                prices, list_price=list_price, household_stock=state.household_stock
+            )
+            state = Shoppers(household_stock, self.next_reference_price(state.memory, prices))
         return units
 
     def expected_demand(
@@ -160,23 +162,23 @@ class ForeignTruth:
             units = np.exp(self.level[day, product] + log_units)
         else:
             units = self._chosen(product, day, log_units, others, advertised=advertised)
-        units = units * (1 + self.laid_in(price, list_price=list_price, home=shoppers.home))
+        units = units * (1 + self.stockpiled(price, list_price=list_price, household_stock=shoppers.household_stock))
         return np.where(day >= self.launch[product], units, 0.0)
 
-    def laid_in(self, price: Floats, *, list_price: Floats, home: Floats) -> Floats:
+    def stockpiled(self, price: Floats, *, list_price: Floats, household_stock: Floats) -> Floats:
         """Change of household stock on a day, in days of use; below 0 where shoppers use up stock."""
-        wanted = self.scenario.pantry * np.maximum(np.log(list_price / price), 0.0)
-        moved: Floats = (wanted - home) / self.scenario.trip
+        wanted = self.scenario.stockpile_days * np.maximum(np.log(list_price / price), 0.0)
+        moved: Floats = (wanted - household_stock) / self.scenario.trip
         return np.maximum(moved, -1.0)
 
-    def remembered(self, memory: Floats, price: Floats) -> Floats:
+    def next_reference_price(self, memory: Floats, price: Floats) -> Floats:
         """Update the reference price after a day at `price`."""
         kept: Floats = self.scenario.memory * memory + (1 - self.scenario.memory) * price
         return kept
 
-    def buyers(self, day: int, expected: Floats) -> Ints:
+    def demand_units(self, day: int, expected: Floats) -> Ints:
         """(product,) demand of a day in units, given expected units; nondecreasing in `expected`."""
-        return poisson_quantile(expected * self.crowd[day], self.uniform[day])
+        return poisson_quantile(expected * self.day_factor[day], self.uniform[day])
 
     def _drawn(self, product: Ints, day: int, price: Floats, *, advertised: bool) -> Floats:
         """Effect of price, competitor and advertisement on log demand, relative to the anchor."""
@@ -197,7 +199,9 @@ class ForeignTruth:
         felt: Floats = self.slope[product] * pull
         return felt
 
-    def earned_beside(self, product: Ints, day: int, price: Floats, *, others: Floats, unit_cost: Floats) -> Floats:
+    def other_products_profit(
+        self, product: Ints, day: int, price: Floats, *, others: Floats, unit_cost: Floats
+    ) -> Floats:
         """Expected profit of the category's other products on a day, at prices of one product (nested logit).
 
         Args:

@@ -115,7 +115,7 @@ def draw_world(config: ForeignConfig) -> ForeignWorld:
     level = _levels(config, category, dates) + shock + log_volume.astype(np.float32)
     level -= seasons.fall[: config.total_days]
     is_promo, promo_cut = _leaflets(config)
-    crowd, size = _crowds(config)
+    day_factor, size = _crowds(config)
     volume = np.exp(log_volume)
     potential = np.bincount(category, volume)[category] / features.inside
     truth = ForeignTruth(
@@ -133,7 +133,7 @@ def draw_world(config: ForeignConfig) -> ForeignWorld:
         is_promo=is_promo,
         comp_price=_comp_prices(config, list_price),
         uniform=np.clip(stream(config, "shopper").random(level.shape, dtype=np.float32), 1e-6, 1 - 1e-6),
-        crowd=crowd,
+        day_factor=day_factor,
         size=size,
         history=config.days,
         scenario=features,

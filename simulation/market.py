@@ -8,13 +8,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pricing.arrays import Bools, Floats, Ints, Strings
-from simulation.config import Calibration, MarketConfig
+from simulation.config import MarketConfig
 from simulation.protocol import MarketWorld, SimulatedMarket
 from simulation.supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
 from simulation.truth import Truth
 from simulation.world import World, draw_world, stream
 
-__all__ = ["BAND", "Calibration", "Ledger", "Market", "MarketConfig", "Truth", "simulate"]
+__all__ = ["BAND", "Ledger", "Market", "MarketConfig", "Truth", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Market:
         return rows(self.world, self.ledger)
 
     @property
-    def tells_deliveries(self) -> bool:
+    def announces_deliveries(self) -> bool:
         """True: requests carry the date of the next delivery."""
         return True
 
@@ -119,7 +119,7 @@ class Market:
         """0: shoppers have no state."""
         return 0
 
-    def spill(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
+    def substitution_profit(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
         """Return 0 of shape (1, 1, 1): products are no substitutes."""
         return np.zeros((1, 1, 1))
 
@@ -243,7 +243,7 @@ class Incumbent:
     def prices(self, day: int, shelf: Shelf) -> Floats:
         """(product,) prices of the day; must be called once for each day in order."""
         world, truth = self._world, self._world.truth
-        self._felt += (truth.shock[day] - self._felt) / world.config.calibration.slowness
+        self._felt += (truth.shock[day] - self._felt) / world.config.constants.slowness
         todays = day % 7 == self._weekday
         self._hand = np.where(todays, self._new_hand(day, shelf), self._hand)
         factor = np.where(truth.is_promo[day], 1 - world.promo_cut[day], np.exp(self._hand))
@@ -253,7 +253,7 @@ class Incumbent:
 
     def _new_hand(self, day: int, shelf: Shelf) -> Floats:
         """(product,) log factor on the list price: reaction to demand and excess stock, noise and errors."""
-        world, constants = self._world, self._world.config.calibration
+        world, constants = self._world, self._world.config.constants
         products = len(self._hand)
         noise, wobble, error = self._rng.standard_normal((3, products))
         chance = self._rng.random(products)

@@ -113,7 +113,7 @@ class Oracle:
         self._row = {product: row for row, product in enumerate(market.product_ids)}
         self._shelf = market.shelf
 
-    def see(self, shelf: Shelf) -> None:
+    def observe_shelf(self, shelf: Shelf) -> None:
         """Receive the morning's shelf, including the shoppers' state."""
         self._shelf = shelf
 
@@ -135,22 +135,28 @@ class Oracle:
         units = market.outlook(
             rows, ladder, day=requests.day, days=ahead, comp_price=requests.comp_price[some], shelf=shelf
         )  # (request, day, candidate)
-        spill = market.spill(rows, ladder, day=requests.day, days=ahead, shelf=shelf)
+        substitution_profit = market.substitution_profit(rows, ladder, day=requests.day, days=ahead, shelf=shelf)
         if market.held_days:  # mean over all days of a held price, so as not to over-weight stockpiling at first
             units = np.repeat(units.mean(axis=1, keepdims=True), days, axis=1)
-            spill = np.repeat(spill.mean(axis=1, keepdims=True), days, axis=1)
+            substitution_profit = np.repeat(substitution_profit.mean(axis=1, keepdims=True), days, axis=1)
         return best_first_price(
             ladder,
             margin=ladder - requests.unit_cost[some, None],
             units=units,
             stock=requests.stock[some] if self._heed_stock else np.full(len(some), 10**9),
             size=market.truth.size,
-            spill=spill,
+            substitution_profit=substitution_profit,
         )
 
 
 def best_first_price(
-    ladder: Floats, *, margin: Floats, units: Floats, stock: Ints, size: float, spill: Floats | None = None
+    ladder: Floats,
+    *,
+    margin: Floats,
+    units: Floats,
+    stock: Ints,
+    size: float,
+    substitution_profit: Floats | None = None,
 ) -> Floats:
     """(request,) first day's price of the best plan over a grid of shadow prices of stock.
 
@@ -160,11 +166,11 @@ def best_first_price(
         units: (request, day, candidate) expected units on each day until the delivery.
         stock: (request,) units on hand.
         size: Size of a day's negative binomial; inf for Poisson.
-        spill: (request, day, candidate) other products' profit at a candidate; None for 0.
+        substitution_profit: (request, day, candidate) other products' profit at a candidate; None for 0.
     """
-    spill = np.broadcast_to(0.0 if spill is None else spill, units.shape)
+    substitution_profit = np.broadcast_to(0.0 if substitution_profit is None else substitution_profit, units.shape)
     first, total, value, beside = _plan_at(
-        ladder, margin=margin, units=units, shadow=np.zeros(len(ladder)), spill=spill
+        ladder, margin=margin, units=units, shadow=np.zeros(len(ladder)), substitution_profit=substitution_profit
     )
     spread = np.sqrt(total + total**2 / (size * units.shape[1]))
     scarce = np.flatnonzero(stock < total + 4 * spread)
@@ -173,7 +179,11 @@ def best_first_price(
     for step in np.linspace(0, 1, SHADOW_PRICES)[1:] ** 2:
         shadow = step * margin[scarce].max(axis=1)
         price, total, value, beside = _plan_at(
-            ladder[scarce], margin=margin[scarce], units=units[scarce], shadow=shadow, spill=spill[scarce]
+            ladder[scarce],
+            margin=margin[scarce],
+            units=units[scarce],
+            shadow=shadow,
+            substitution_profit=substitution_profit[scarce],
         )
         value = value * expected_share(total, stock=stock[scarce], size=size * units.shape[1]) + beside
         first[scarce] = np.where(value > best, price, first[scarce])
@@ -182,14 +192,14 @@ def best_first_price(
 
 
 def _plan_at(
-    ladder: Floats, *, margin: Floats, units: Floats, shadow: Floats, spill: Floats
+    ladder: Floats, *, margin: Floats, units: Floats, shadow: Floats, substitution_profit: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Plan at a shadow price: first price, expected units, profit with unlimited stock, other products' profit."""
     requests, days = np.arange(len(ladder))[:, None], np.arange(units.shape[1])
-    choice = np.argmax((margin - shadow[:, None])[:, None, :] * units + spill, axis=2)  # (request, day)
+    choice = np.argmax((margin - shadow[:, None])[:, None, :] * units + substitution_profit, axis=2)  # (request, day)
     sold = units[requests, days, choice]
     value: Floats = (sold * margin[requests, choice]).sum(axis=1)
-    beside: Floats = spill[requests, days, choice].sum(axis=1)
+    beside: Floats = substitution_profit[requests, days, choice].sum(axis=1)
     return ladder[requests[:, 0], choice[:, 0]], sold.sum(axis=1), value, beside
 
 

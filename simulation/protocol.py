@@ -123,7 +123,7 @@ class SimulatedMarket(Protocol):
         """Stock, prices and the shoppers' state at the end of the history."""
 
     @property
-    def tells_deliveries(self) -> bool:
+    def announces_deliveries(self) -> bool:
         """Whether requests carry the date of the next delivery."""
 
     @property
@@ -163,7 +163,7 @@ class SimulatedMarket(Protocol):
             (request, day, price) units demanded, not limited by stock.
         """
 
-    def spill(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
+    def substitution_profit(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
         """(request, day, price) expected profit of the other products at candidate prices of one product.
 
         Other prices are held and stock is unlimited; zeros of a broadcastable shape if products are no substitutes.
@@ -172,8 +172,8 @@ class SimulatedMarket(Protocol):
 
 
 @runtime_checkable
-class Insider(Protocol):
+class InformedPolicy(Protocol):
     """A policy with access to hidden state: the oracle, and code that scores decisions."""
 
-    def see(self, shelf: Shelf) -> None:
+    def observe_shelf(self, shelf: Shelf) -> None:
         """Called each morning before the requests; must not modify `shelf`."""

@@ -10,7 +10,7 @@ from scipy import stats
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.errors import ConfigError
 from simulation.market import BAND, Ledger, Market, record_day, rows
-from simulation.protocol import Insider, SimulatedMarket
+from simulation.protocol import InformedPolicy, SimulatedMarket
 from simulation.supply import Shelf
 
 CENT = 0.005001  # tolerance of bounds, for rounding to cents
@@ -150,8 +150,8 @@ def roll_forward(
 
     Args:
         market: The market, at the end of its history.
-        policy: Maps requests to prices; NaN, or a price outside the requests' bounds, is refused. An `Insider` gets
-            the shelf first.
+        policy: Maps requests to prices; NaN, or a price outside the requests' bounds, is refused. An `InformedPolicy`
+            gets the shelf first.
         days: Number of days.
         refresh: Called every `every` days, before that morning's requests, with the rows recorded since its last
             call, so that a policy can be updated; the history is in `market.frame()`.
@@ -180,8 +180,8 @@ def roll_forward(
         market.open_day(shelf, day=day)
         active = np.flatnonzero(world.truth.launch <= day)
         requests = _requests(market, shelf, day=day, max_move=max_move)
-        if isinstance(policy, Insider):
-            policy.see(shelf)
+        if isinstance(policy, InformedPolicy):
+            policy.observe_shelf(shelf)
         charged, refused[row, active] = _accept(requests, np.asarray(policy(requests), dtype=np.float64))
         price = world.truth.list_price[day].copy()
         price[active] = charged
@@ -205,7 +205,7 @@ def _requests(market: SimulatedMarket, shelf: Shelf, *, day: int, max_move: floa
         list_price=truth.list_price[day, on_sale],
         unit_cost=world.unit_cost[day, on_sale],
         is_holiday=bool(world.is_holiday[day]),
-        next_delivery=delivery if market.tells_deliveries else np.full(len(on_sale), np.datetime64("NaT", "D")),
+        next_delivery=delivery if market.announces_deliveries else np.full(len(on_sale), np.datetime64("NaT", "D")),
         max_move=max_move,
     )
 
@@ -224,7 +224,7 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Score:
+class PolicyScore:
     """One policy's figures in a market.
 
     Attributes:
@@ -254,7 +254,7 @@ class Score:
     refused: int
 
 
-def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> Score:
+def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> PolicyScore:
     """Compute a policy's figures against static's and the oracle's runs in the same market."""
     gains = _gains(run.profit, static.profit, oracle.profit)
     drawn = np.random.default_rng(seed).integers(0, len(run.profit), (RESAMPLES, len(run.profit)))
@@ -266,7 +266,7 @@ def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> 
     cut = np.where(run.on_sale, np.maximum(1 - ledger.price / world.truth.list_price[days], 0.0), 0.0)
     both = run.on_sale[1:] & run.on_sale[:-1]
     changed = both & (np.abs(np.diff(ledger.price, axis=0)) > 0.001)
-    return Score(
+    return PolicyScore(
         policy=policy,
         profit=float(run.profit.sum()),
         gain=float(gains[0]),

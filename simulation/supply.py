@@ -74,7 +74,7 @@ class Shelf:
 
 def draw_supply(world: World) -> Supply:
     """Draw purchasing and competitor of a market."""
-    config, constants = world.config, world.config.calibration
+    config, constants = world.config, world.config.constants
     days, products = config.total_days, config.total_products
     rng, rival = stream(config, "supply"), stream(config, "rival")
     interval = np.where(rng.random(products) < 0.75, 7, 14)
@@ -119,7 +119,7 @@ def open_day(world: World, supply: Supply, shelf: Shelf, *, day: int) -> None:
     arriving = supply.due(day)
     shelf.stock += np.where(arriving, shelf.on_order, 0)
     shelf.on_order[arriving] = 0
-    pull = world.config.calibration.competitor_pull
+    pull = world.config.constants.competitor_pull
     target = shelf.price**pull * (list_price * ratio) ** (1 - pull) * supply.rival_noise[day]
     moves = supply.rival_moves[day] & (truth.launch < day)
     shelf.comp_price = np.where(moves, np.round(target, 2), shelf.comp_price)
@@ -143,7 +143,7 @@ def trade(world: World, supply: Supply, shelf: Shelf, *, day: int, price: Floats
     active = truth.launch <= day
     price = np.where(active, price, 1.0)
     comp_price = np.where(active, shelf.comp_price, 1.0)
-    demand = truth.shoppers(day, truth.expected_demand(everyone, day, price, comp_price=comp_price))
+    demand = truth.demand_units(day, truth.expected_demand(everyone, day, price, comp_price=comp_price))
     units = np.minimum(demand, shelf.stock)
     served = active & (units < shelf.stock)
     shelf.usual = np.where(served, shelf.usual + USUAL_WEIGHT * (units - shelf.usual), shelf.usual)

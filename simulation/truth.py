@@ -33,7 +33,7 @@ class Truth:
         list_price: (day, product) regular price; independent of the policy.
         is_promo: (day, product) advertising plan; independent of the policy.
         uniform: (day, product) uniform random number for demand, common to all prices.
-        crowd: (day, product) over-dispersion factor of the day, mean 1.
+        day_factor: (day, product) over-dispersion factor of the day, mean 1.
         size: Size of the negative binomial; inf for Poisson.
         regime_day: First day of the new regime.
         history: Days of history; later days are the future.
@@ -53,7 +53,7 @@ class Truth:
     list_price: Floats
     is_promo: Bools
     uniform: Floats
-    crowd: Floats
+    day_factor: Floats
     size: float
     regime_day: int
     history: int
@@ -95,9 +95,9 @@ class Truth:
         units: Floats = np.where(day >= self.launch[product], np.exp(log_units), 0.0)
         return units
 
-    def shoppers(self, day: int, expected: Floats) -> Ints:
+    def demand_units(self, day: int, expected: Floats) -> Ints:
         """(product,) demand of a day in units, given expected units; nondecreasing in `expected`."""
-        return poisson_quantile(expected * self.crowd[day], self.uniform[day])
+        return poisson_quantile(expected * self.day_factor[day], self.uniform[day])
 
 
 def is_weekend_day(dates: Days) -> Bools:

@@ -54,7 +54,7 @@ def stream(config: MarketConfig, name: str) -> np.random.Generator:
 
 def draw_world(config: MarketConfig) -> World:
     """Draw the market that `config` describes. Days are drawn in order: a longer future changes no earlier day."""
-    constants = config.calibration
+    constants = config.constants
     days, products = config.total_days, config.total_products
     dates = np.datetime64(FIRST_DAY, "D") + np.arange(days)
     rng = stream(config, "product")
@@ -99,7 +99,7 @@ def draw_world(config: MarketConfig) -> World:
         list_price=list_price,
         is_promo=is_promo,
         uniform=np.clip(stream(config, "shopper").random(level.shape, dtype=np.float32), 1e-6, 1 - 1e-6),
-        crowd=_crowds(config, size),
+        day_factor=_crowds(config, size),
         size=size,
         regime_day=config.regime_day,
         history=config.days,
@@ -143,7 +143,7 @@ def _launch_days(config: MarketConfig, rng: np.random.Generator) -> Ints:
 
 def _unit_costs(config: MarketConfig, category: Ints, base_cost: Floats) -> Floats:
     """(day, product) costs that change in steps, by category (supplier) and by product."""
-    constants, days = config.calibration, config.total_days
+    constants, days = config.constants, config.total_days
     supplier = _steps(stream(config, "supplier"), (days, config.categories), constants.category_cost)
     own = _steps(stream(config, "cost"), (days, config.total_products), constants.product_cost)
     cost: Floats = np.maximum(base_cost * np.exp(own + supplier[:, category]), 0.05)
@@ -163,7 +163,7 @@ def _steps(rng: np.random.Generator, shape: tuple[int, int], rate: tuple[float, 
 
 def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, unit_cost: Floats) -> Floats:
     """(day, product) incumbent's list prices: category mark-up with errors, cost changes passed on with delay."""
-    constants, rng = config.calibration, stream(config, "list")
+    constants, rng = config.constants, stream(config, "list")
     believed = category_slope * np.exp(constants.belief * rng.standard_normal(config.categories))
     believed = np.clip(believed, *BELIEF_BOUNDS)
     markup = np.clip(believed / (believed - 1), *MARKUP_BOUNDS)[category]
@@ -185,7 +185,7 @@ def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, u
 def _shocks(config: MarketConfig, category: Ints) -> Floats:
     """(day, product) hidden demand shocks: a stationary AR(1) per product plus one per category."""
     rng = stream(config, "shock")
-    (spread, persistence), (wide, lasting) = config.calibration.product_shock, config.calibration.category_shock
+    (spread, persistence), (wide, lasting) = config.constants.product_shock, config.constants.category_shock
     shock = np.empty((config.total_days, config.total_products), dtype=np.float32)
     own = spread * rng.standard_normal(config.total_products)
     shared = wide * rng.standard_normal(config.categories)
@@ -200,7 +200,7 @@ def _shocks(config: MarketConfig, category: Ints) -> Floats:
 
 def _levels(config: MarketConfig, category: Ints, dates: NDArray[np.datetime64]) -> Floats:
     """(day, product) log effects of weekday, season, holidays, trends and level shifts, around 0."""
-    constants, rng = config.calibration, stream(config, "calendar")
+    constants, rng = config.constants, stream(config, "calendar")
     products = config.total_products
     week = 0.10 * rng.standard_normal((7, config.categories)) + rng.uniform(0.05, 0.45) * np.array(
         [[-0.4], [-0.5], [-0.4], [-0.1], [0.4], [0.8], [0.2]]
@@ -243,7 +243,7 @@ def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: F
 
 def _promotions(config: MarketConfig) -> tuple[Bools, Floats]:
     """(day, product) advertising plan, in weeks that start on a product's own weekday, and planned cuts."""
-    constants, rng = config.calibration, stream(config, "promo")
+    constants, rng = config.constants, stream(config, "promo")
     products, weeks = config.total_products, config.total_days // 7 + 2
     rate = rng.uniform(0, constants.promo_rate, products)
     phase = rng.integers(0, 7, products)

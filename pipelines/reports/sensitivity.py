@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats, Ints, Strings
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
-from pricing.demand.sensitivity import CONTEXTS, ORDINARY, Context, Curves, Range, Shelf, contexts, read_curves
-from pricing.registry.version import LoadedVersion, known_of
+from pricing.demand.sensitivity import (
+    CONTEXTS,
+    ORDINARY,
+    Curves,
+    DemandContext,
+    ProductSelection,
+    Range,
+    contexts,
+    read_curves,
+)
+from pricing.registry.version import LoadedVersion, elasticity_knowledge
 
 Columns = Mapping[str, Floats | NDArray[np.bool_]]
 
@@ -79,10 +88,10 @@ def price_levels(band: tuple[float, float]) -> Floats:
     return np.unique(np.round(np.concatenate([[low, 1.0, high], inside]), 4))
 
 
-def shelf_of(version: LoadedVersion) -> Shelf:
+def shelf_of(version: LoadedVersion) -> ProductSelection:
     """Returns every product of a version, in the order of its facts."""
     facts, demand = version.facts, version.demand
-    return Shelf(
+    return ProductSelection(
         product=_rows_of(demand.product_ids, facts.product_ids),
         category=_rows_of(demand.categories, facts.categories),
         list_price=facts.list_price,
@@ -118,7 +127,7 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
             "product_id": facts.product_ids,
             "category": names,
             "source": np.where(own, SOURCES[0], SOURCES[1]),
-            **known_of(demand, row),
+            **elasticity_knowledge(demand, row),
             "list_price": facts.list_price,
             "unit_cost": facts.unit_cost,
             **_named("elasticity", _at(curves.elasticity(), at)),
@@ -157,7 +166,7 @@ def _sums(values: Floats, group: Ints, groups: int) -> Floats:
     return total
 
 
-def _table(keys: dict[str, Strings], context: Context, ratios: Floats, columns: Columns) -> pd.DataFrame:
+def _table(keys: dict[str, Strings], context: DemandContext, ratios: Floats, columns: Columns) -> pd.DataFrame:
     """Flattens arrays (curve, price) to a table with one row per element."""
     count = len(next(iter(keys.values())))
     return pd.DataFrame(
@@ -187,7 +196,7 @@ def _rows_of(sorted_names: Strings, wanted: Strings) -> Ints:
 
 
 ROWS = 100  # products shown; all are in summary.parquet
-NOTHING = 0.02  # smaller differences of elasticities are ignored
+NEGLIGIBLE = 0.02  # smaller differences of elasticities are ignored
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } img { max-width: 100%; }
@@ -240,10 +249,10 @@ def dependence(found: Sensitivity) -> list[str]:
         other = table[table["context"] == context].set_index(["product_id", "ratio"])
         apart = (other["elasticity"] - plain["elasticity"]).abs()
         most = float(apart.max())
-        if most < NOTHING:
+        if most < NEGLIGIBLE:
             same.append(context)
             continue
-        where = apart[apart > NOTHING].index.get_level_values("ratio")
+        where = apart[apart > NEGLIGIBLE].index.get_level_values("ratio")
         sentences.append(
             f"{context.capitalize()}: differs from ordinary days by up to {most:.2f}, at price levels from "
             f"{where.min():.0%} to {where.max():.0%} of list price; for the middle product by "
@@ -257,7 +266,7 @@ def dependence(found: Sensitivity) -> list[str]:
     bend = float((ends.iloc[:, 0] - ends.iloc[:, -1]).abs().max())
     change = plain["elasticity"].unstack()
     drift = float((change.iloc[:, -1] - change.iloc[:, 0]).median())
-    if bend < NOTHING:
+    if bend < NEGLIGIBLE:
         sentences.append(
             "Price level: each curve that the model takes for possible has one elasticity at all prices. What is "
             f"expected of them all is flatter at high prices (by {drift:.2f} from end to end for the middle product): "

@@ -149,7 +149,7 @@ class Anchors:
         prices[:, dates < self.since] = np.nan
         return prices
 
-    def knows(self, product_ids: Strings) -> bool:
+    def has_any(self, product_ids: Strings) -> bool:
         """Whether any of the products has an anchor; if none has, the anchors belong to another history."""
         return bool(np.isin(product_ids, self.product_ids).any())
 
@@ -198,12 +198,12 @@ class Anchors:
         return Anchors(since=self.since, **{name: values[order] for name, values in every.items()})
 
 
-def inherited(anchors: Anchors | None, product_ids: Strings) -> Anchors | None:
+def matching_anchors(anchors: Anchors | None, product_ids: Strings) -> Anchors | None:
     """Return `anchors` if they have any of these products, else None: they belong to another history."""
-    return anchors if anchors is not None and anchors.knows(product_ids) else None
+    return anchors if anchors is not None and anchors.has_any(product_ids) else None
 
 
 def version_anchors(anchors: Anchors | None, panel: Panel) -> Anchors:
     """Anchors to store in a version made from a panel: those in force plus new products', else the panel's own."""
-    known = inherited(anchors, panel.product_ids)
+    known = matching_anchors(anchors, panel.product_ids)
     return Anchors.from_panel(panel) if known is None else known.extended(panel)

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.config_models import DataConfig
-from pricing.data.anchors import Anchors, inherited
+from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
-from pricing.data.missing_rows import Settled, settle
+from pricing.data.missing_rows import Settled, handle_missing_rows
 from pricing.data.panel import SERIES, STEP_DAYS, Event, Panel
 from pricing.errors import ContractError, Violation
 
@@ -57,12 +57,12 @@ def build_panel(
     if past is not None and past.dates[0] < start:
         past = past.through(start - np.timedelta64(1, "D"))
         frame = pd.concat([_context(past, frame, config), frame], ignore_index=True)
-        ours = inherited(anchors, past.product_ids)  # newer rows may contain new products only
+        ours = matching_anchors(anchors, past.product_ids)  # newer rows may contain new products only
         ours = ours and ours.extended(past)
     grid = _Grid.of(frame, config, start)
     price = _carry(grid.spread("price"), grid.latest)
     category_codes, names = _categories(grid)
-    list_price = _list_price(grid, price, config, ours or inherited(anchors, grid.ids))
+    list_price = _list_price(grid, price, config, ours or matching_anchors(anchors, grid.ids))
     unit_cost, cost_assumed = _unit_cost(grid, list_price, _margins(category_codes, names, config))
     is_promo = _promotions(grid, price, list_price, config)
     is_holiday, holidays_given = _holidays(grid, config)
@@ -71,18 +71,18 @@ def build_panel(
     grid.note(
         some & np.isnan(stock), "stock is not given on {} rows of products that have it on others: unknown there."
     )
-    rows = _settled(grid, stock, config)
+    rows = _handle_missing_rows(grid, stock, config)
     is_promo = np.where(rows.filled, _carry(is_promo, _latest(rows.present & ~rows.filled)), is_promo)
     units_sold = rows.units
     with np.errstate(invalid="ignore"):
         grid.note(units_sold > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
     if events is None:
         events = named_events(config, grid.dates[0], grid.dates[-1], period=config.period)
-    strangers = sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()})
-    if strangers:
-        named = ", ".join(repr(name) for name in strangers[:_NAMED])
+    unknown_products = sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()})
+    if unknown_products:
+        named = ", ".join(repr(name) for name in unknown_products[:_NAMED])
         grid.notes.append(
-            f"data.events names {len(strangers)} categories that no product has, first {named}: "
+            f"data.events names {len(unknown_products)} categories that no product has, first {named}: "
             "their events add nothing."
         )
     panel = Panel(
@@ -134,13 +134,13 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
     return rows
 
 
-def _settled(grid: "_Grid", stock: Floats, config: DataConfig) -> Settled:
-    """Decide what periods without a row mean (`gaps.settle`); a past row without units is only a carried price."""
+def _handle_missing_rows(grid: "_Grid", stock: Floats, config: DataConfig) -> Settled:
+    """Decide what periods without a row mean (`missing_rows`); a past row without units is only a carried price."""
     units = grid.spread("units_sold")
     present = grid.present.copy()
     present[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])
     launched = grid.latest >= 0
-    return settle(
+    return handle_missing_rows(
         units, stock, present=present, launched=launched, own=grid.own, ids=grid.ids, dates=grid.dates, config=config
     )
 

@@ -56,7 +56,7 @@ class Norms:
 
 
 @dataclass(frozen=True)
-class Memory:
+class EwmaState:
     """Exponentially weighted sums behind the features, one row a product; updated period by period.
 
     Attributes:
@@ -79,7 +79,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Today:
+class PeriodObservations:
     """Observations of one period, one entry a product.
 
     `restated` is units at usual price; `effect` the log factor between units sold and restated units.
@@ -97,16 +97,16 @@ class Today:
     weekday: int
 
 
-def blank_memory(products: int, *, period: Period) -> Memory:
+def blank_ewma_state(products: int, *, period: Period) -> EwmaState:
     """Return the state of products without observations."""
     days = 7 if period == "day" else 1
     zeros = np.zeros((products, 3), np.float32)
     profile = np.zeros((products, days), np.float32)
     one = np.zeros(products, np.float32)
-    return Memory(zeros, zeros.copy(), profile, profile.copy(), one, one.copy(), one.copy())
+    return EwmaState(zeros, zeros.copy(), profile, profile.copy(), one, one.copy(), one.copy())
 
 
-def select_memory(memory: Memory, rows: Ints) -> Memory:
+def select_ewma_state(memory: EwmaState, rows: Ints) -> EwmaState:
     """Return the state of some products, in the given order; -1 gives a blank one."""
     fields = {}
     for name, values in vars(memory).items():
@@ -116,24 +116,24 @@ def select_memory(memory: Memory, rows: Ints) -> Memory:
     return replace(memory, **fields)
 
 
-def recall(memory: Memory, *, norms: Norms) -> tuple[Floats, Floats, Floats, Floats]:
+def forecast_inputs(memory: EwmaState, *, norms: Norms) -> tuple[Floats, Floats, Floats, Floats]:
     """Compute what forecasts read from the state.
 
     Returns:
         (product,) log level, (product, weekday) log profile, (product, SUMMARY) slow features, and (product,) smoothed
         log price over usual price.
     """
-    level, profile, summary = describe(memory, norms)
+    level, profile, summary = ewma_features(memory, norms)
     return level, profile, summary, memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
 
 
-def describe(memory: Memory, norms: Norms) -> tuple[Floats, Floats, Floats]:
+def ewma_features(memory: EwmaState, norms: Norms) -> tuple[Floats, Floats, Floats]:
     """Compute (product,) log level, (product, weekday) log profile, and (product, SUMMARY) slow features."""
     levels = _log_levels(memory, norms)
     return levels[:, 1], _log_profile(memory), _slow_features(memory, levels)
 
 
-def speaks_for_itself(memory: Memory, *, periods: int, period: Period) -> NDArray[np.bool_]:
+def has_own_history(memory: EwmaState, *, periods: int, period: Period) -> NDArray[np.bool_]:
     """(product,) whether its discounted observations amount to `periods` rows without a gap (age ignores gaps)."""
     fade = 0.5 ** (1 / HALF_LIVES[period][-1])
     enough = (1 - fade**periods) / (1 - fade)
@@ -141,12 +141,14 @@ def speaks_for_itself(memory: Memory, *, periods: int, period: Period) -> NDArra
     return seen
 
 
-def observe(memory: Memory, today: Today, *, level: Floats, profile: Floats, period: Period) -> tuple[Memory, Floats]:
+def update_ewma_state(
+    memory: EwmaState, observations: PeriodObservations, *, level: Floats, profile: Floats, period: Period
+) -> tuple[EwmaState, Floats]:
     """Update the state with one more period.
 
     Args:
         memory: State before it.
-        today: Observations of the period.
+        observations: Observations of the period.
         level: (product,) log level before it.
         profile: (product, weekday) log profile before it.
         period: The grain.
@@ -154,38 +156,40 @@ def observe(memory: Memory, today: Today, *, level: Floats, profile: Floats, per
     Returns:
         The new state, and (product,) log of units over expected, half a unit added to both; 0 where there is no row.
     """
-    weekday = profile[:, today.weekday]
+    weekday = profile[:, observations.weekday]
     expected = np.exp(level + weekday)
-    units = _completed(today, expected)
-    surprise = np.where(today.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
+    units = _completed(observations, expected)
+    log_residual = np.where(observations.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
     decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
-    keep = np.where(today.seen[:, None] > 0, decay, 1.0)  # no update and no decay over a gap
-    sums = keep * memory.sums + today.seen[:, None] * (units / np.exp(weekday))[:, None]
-    counts = keep * memory.counts + today.seen[:, None]
+    keep = np.where(observations.seen[:, None] > 0, decay, 1.0)  # no update and no decay over a gap
+    sums = keep * memory.sums + observations.seen[:, None] * (units / np.exp(weekday))[:, None]
+    counts = keep * memory.counts + observations.seen[:, None]
     profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
-    fade = np.where(today.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
-    profile_sums[:, today.weekday] = fade * profile_sums[:, today.weekday] + today.seen * units
-    profile_counts[:, today.weekday] = fade * profile_counts[:, today.weekday] + today.seen * np.exp(level)
-    slow = np.where(today.seen > 0, decay[1], 1.0)
-    after = Memory(
+    fade = np.where(observations.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
+    profile_sums[:, observations.weekday] = fade * profile_sums[:, observations.weekday] + observations.seen * units
+    profile_counts[:, observations.weekday] = fade * profile_counts[
+        :, observations.weekday
+    ] + observations.seen * np.exp(level)
+    slow = np.where(observations.seen > 0, decay[1], 1.0)
+    after = EwmaState(
         sums=sums.astype(np.float32),
         counts=counts.astype(np.float32),
         profile_sums=profile_sums.astype(np.float32),
         profile_counts=profile_counts.astype(np.float32),
-        price_sum=(slow * memory.price_sum + today.seen * today.log_price).astype(np.float32),
-        price_count=(slow * memory.price_count + today.seen).astype(np.float32),
-        age=np.where((today.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
+        price_sum=(slow * memory.price_sum + observations.seen * observations.log_price).astype(np.float32),
+        price_count=(slow * memory.price_count + observations.seen).astype(np.float32),
+        age=np.where((observations.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
     )
-    return after, surprise.astype(np.float32)
+    return after, log_residual.astype(np.float32)
 
 
-def _completed(today: Today, expected: Floats) -> Floats:
+def _completed(observations: PeriodObservations, expected: Floats) -> Floats:
     """(product,) restated units, on sold-out days the expected demand given that it reached the units sold."""
-    at = np.flatnonzero((today.censored > 0) & (today.seen > 0))
+    at = np.flatnonzero((observations.censored > 0) & (observations.seen > 0))
     if not len(at):
-        return today.restated
-    units = today.restated.copy()
-    price = np.exp(today.effect[at].astype(np.float64))  # the count distribution is at the price charged
+        return observations.restated
+    units = observations.restated.copy()
+    price = np.exp(observations.effect[at].astype(np.float64))  # the count distribution is at the price charged
     units[at] = demand_above(units[at] * price, mean=expected[at] * price) / price
     return units
 
@@ -228,7 +232,7 @@ def _hazard(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(2.0 / np.pi) / np.where(z >= 0, tail, 2.0 * np.exp(np.minimum(x * x, 99.0)) - tail))
 
 
-def _log_levels(memory: Memory, norms: Norms) -> Floats:
+def _log_levels(memory: EwmaState, norms: Norms) -> Floats:
     """(product, half-life) log units a period at usual price; the middle half-life gives the level."""
     prior = np.maximum(norms.prior_level, 1e-3)[:, None]
     mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
@@ -236,7 +240,7 @@ def _log_levels(memory: Memory, norms: Norms) -> Floats:
     return levels
 
 
-def _log_profile(memory: Memory) -> Floats:
+def _log_profile(memory: EwmaState) -> Floats:
     """(product, weekday) log factor of each weekday, 0 on average."""
     if memory.profile_sums.shape[1] == 1:
         return np.zeros_like(memory.profile_sums)
@@ -249,7 +253,7 @@ def _log_profile(memory: Memory) -> Floats:
     return centred
 
 
-def _slow_features(memory: Memory, levels: Floats) -> Floats:
+def _slow_features(memory: EwmaState, levels: Floats) -> Floats:
     """(product, SUMMARY) level, its trends, recent price, age and probability of no sale, scaled for a network."""
     price = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
     return np.stack(

@@ -9,18 +9,18 @@ from pricing.arrays import Days, Floats, Ints
 from pricing.data.counting_units import in_steps
 from pricing.data.ewma import (
     SUMMARY,
-    Memory,
+    EwmaState,
     Norms,
-    Today,
-    blank_memory,
-    describe,
-    observe,
+    PeriodObservations,
+    blank_ewma_state,
+    ewma_features,
+    update_ewma_state,
 )
 from pricing.data.panel import Panel, Period
 
 SATURDAY = 5
 PRICE_LIMIT = 1.5  # log price over usual price is clipped to this: beyond, a typing error is assumed
-FULL_DRAW_CUT = 0.10  # cut below list from which a promotion has its full effect
+FULL_PROMO_CUT = 0.10  # cut below list from which a promotion has its full effect
 PAST = 12 + SUMMARY
 AGE = 12 + 4  # column of the network's inputs that holds the age
 BLANK_AGE = -0.99  # the age's feature is -1 before a product's first row, and -0.86 with it
@@ -59,10 +59,10 @@ def weekdays(dates: Days, *, period: Period) -> Ints:
     return (dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
 
 
-def promo_draw(price: Floats, list_price: Floats) -> Floats:
+def promo_effect_share(price: Floats, list_price: Floats) -> Floats:
     """Fraction of a promotion's full effect at this price: 0 at list price and above, 1 from a cut of 10 %."""
     cut = 1.0 - price / list_price
-    draw: Floats = np.clip(cut / FULL_DRAW_CUT, 0.0, 1.0)
+    draw: Floats = np.clip(cut / FULL_PROMO_CUT, 0.0, 1.0)
     return draw
 
 
@@ -82,7 +82,7 @@ def calendar_features(dates: Days) -> Floats:
     return np.stack(waves, axis=-1).astype(np.float32)
 
 
-def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -> tuple[Past, Memory]:
+def past_features(panel: Panel, *, norms: Norms, memory: EwmaState | None = None) -> tuple[Past, EwmaState]:
     """Compute the features of every period in one causal pass.
 
     Args:
@@ -93,7 +93,7 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
     Returns:
         The features of every period and the state after the last one.
     """
-    state = memory or blank_memory(len(panel.product_ids), period=panel.period)
+    state = memory or blank_ewma_state(len(panel.product_ids), period=panel.period)
     weekday = weekdays(panel.dates, period=panel.period)
     waves = calendar_features(panel.dates)
     products, periods = panel.present.shape
@@ -102,19 +102,21 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
     profile = np.zeros((products, periods, state.profile_sums.shape[1]), np.float32)
     summary = np.zeros((products, periods, SUMMARY), np.float32)
     columns = restated_columns(panel, norms)
-    now = describe(state, norms)
+    now = ewma_features(state, norms)
     for t in range(periods):
-        today = Today(**{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t]))
-        state, surprise = observe(state, today, level=now[0], profile=now[1], period=panel.period)
-        now = describe(state, norms)
+        observations = PeriodObservations(
+            **{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t])
+        )
+        state, log_residual = update_ewma_state(state, observations, level=now[0], profile=now[1], period=panel.period)
+        now = ewma_features(state, norms)
         level[:, t], profile[:, t], summary[:, t] = now
-        inputs[:, t, 0] = surprise
-        inputs[:, t, 1] = today.seen
-        inputs[:, t, 2] = today.censored
-        inputs[:, t, 3] = today.promo
-        inputs[:, t, 4] = today.holiday
-        inputs[:, t, 5] = today.gap
-        inputs[:, t, 6] = today.gap_known
+        inputs[:, t, 0] = log_residual
+        inputs[:, t, 1] = observations.seen
+        inputs[:, t, 2] = observations.censored
+        inputs[:, t, 3] = observations.promo
+        inputs[:, t, 4] = observations.holiday
+        inputs[:, t, 5] = observations.gap
+        inputs[:, t, 6] = observations.gap_known
         inputs[:, t, 7] = profile[:, t, weekday[t]]
         inputs[:, t, 8:10] = waves[t, :2]
         inputs[:, t, 10:12] = waves[t, 4:6]
@@ -122,7 +124,7 @@ def past_features(panel: Panel, *, norms: Norms, memory: Memory | None = None) -
     return Past(inputs, level, profile, summary), state
 
 
-def begun(inputs: Any) -> Any:
+def launched(inputs: Any) -> Any:
     """(…,) whether a product has had its first row, from the network's (…, PAST) inputs: an array or a Keras tensor.
 
     The encoder skips earlier periods and its state stays blank; otherwise the calendar features would change it, and it
@@ -190,11 +192,11 @@ def restated_units(panel: Panel, norms: Norms) -> Floats:
 
 
 def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
-    """(product, period) observations by the names of `ewma.Today`."""
+    """(product, period) observations by the names of `ewma.PeriodObservations`."""
     usual = norms.usual_price[:, None]
     with np.errstate(invalid="ignore"):
         log_price = relative_price(panel.price, usual)
-        promo = panel.is_promo * np.nan_to_num(promo_draw(panel.price, panel.list_price))
+        promo = panel.is_promo * np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
     effect = known_effect(log_price, norms, dates=panel.dates, period=panel.period)
     effect = (effect + promo * norms.promotion[:, None]).astype(np.float32)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])

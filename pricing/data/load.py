@@ -17,7 +17,7 @@ from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
 from pricing.data.plausibility import mistyped
 from pricing.data.source import read_sales
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
-from pricing.fileio import redact_url, replacing
+from pricing.fileio import redact_url, replace_atomically
 
 DEMO = "completejourney"
 TYPED = "price must not be 100 or 1000 times, or that fraction, of the prices around it"
@@ -104,7 +104,7 @@ def _set_aside(checked: Checked, folder: Path) -> Path:
     """Write the bad rows with their reasons, atomically."""
     path = folder / "bad_rows.csv"
     try:
-        with replacing(path) as draft:
+        with replace_atomically(path) as draft:
             checked.bad_rows.to_csv(draft, index=False)
     except OSError as error:
         raise SourceError(f"{folder}: the quarantine cannot be written ({error.strerror})") from error

@@ -50,7 +50,7 @@ class DroppedZeros:
     mean: float
 
 
-def settle(
+def handle_missing_rows(
     units: Floats,
     stock: Floats,
     *,

@@ -27,7 +27,7 @@ _NEAR_MORE = 0.5  # the same for 100 and 1000, which no real price change comes 
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataIssue:
     """One probable error.
 
     Attributes:
@@ -36,7 +36,7 @@ class Finding:
         what: What was found, with the count.
         first: The first offenders: product, date and value.
         advice: What to do.
-        spoils: Whether a model trained on these sales would be wrong, so that training should not start.
+        blocks_training: Whether a model trained on these sales would be wrong, so that training should not start.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Finding:
     what: str
     first: tuple[str, ...]
     advice: str
-    spoils: bool = False
+    blocks_training: bool = False
 
     def __str__(self) -> str:
         """The finding, its first offenders and the advice in one or two sentences."""
         return f"{self.what}, first {'; '.join(self.first)}. {self.advice}"
 
 
-def findings(panel: Panel, config: PlausibilityConfig) -> tuple[Finding, ...]:
+def findings(panel: Panel, config: PlausibilityConfig) -> tuple[DataIssue, ...]:
     """Look for eight kinds of errors that a single row does not show. Pure; the panel is not modified.
 
     Findings do not depend on the currency: multiplying all prices by one number changes nothing.
@@ -180,40 +180,40 @@ def _together(day: Ints, by: Ints, moved: Bools, *, on_sale: Ints) -> Bools:
     return np.asarray(moved & (counts[inverse] >= np.maximum(TOGETHER, TOGETHER_SHARE * on_sale[day])))
 
 
-def _units(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Finding | None:
+def _units(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> DataIssue | None:
     if not runs.unit.any():
         return None
     products = np.unique(runs.product[runs.unit])
     count = int(runs.length[runs.unit].sum())
     learnt = runs.unit & (runs.shared | (np.abs(runs.power) >= 2))  # a single product at a tenth may be a clearance
-    return Finding(
+    return DataIssue(
         "price_unit",
         count,
         f"the prices of {len(products):,} of {len(panel.product_ids):,} products change their unit "
         f"(× or ÷ 10, 100 or 1000) from a day on, {count:,} rows",
         _prices(panel, runs, runs.unit),
         "Bring all prices into one unit, such as euros and not cents",
-        spoils=_share(panel, runs.product[learnt]) > config.refuse_share,
+        blocks_training=_share(panel, runs.product[learnt]) > config.refuse_share,
     )
 
 
-def _typos(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Finding | None:
+def _typos(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> DataIssue | None:
     if not runs.typo.any():
         return None
     count = int(runs.length[runs.typo].sum())
     products = len(np.unique(runs.product[runs.typo]))
     learnt = runs.typo & (np.abs(runs.power) >= 2)  # a day at a tenth of the price may be a promotion
-    return Finding(
+    return DataIssue(
         "price_typo",
         count,
         f"{count:,} prices of {products:,} products are 10, 100 or 1000 times, or a fraction, of those around them",
         _prices(panel, runs, runs.typo),
         "Mend them; reading the rows with --quarantine DIR sets those of 100 and more times aside",
-        spoils=_share(panel, runs.product[learnt]) > config.refuse_share,
+        blocks_training=_share(panel, runs.product[learnt]) > config.refuse_share,
     )
 
 
-def _competitor(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Finding | None:
+def _competitor(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> DataIssue | None:
     """Find competitor prices in another unit, for products whose own prices are in one unit."""
     if runs.shared.any():  # the right unit of own prices, so of the competitor's, is not known
         return None
@@ -232,18 +232,18 @@ def _competitor(panel: Panel, runs: _Runs, config: PlausibilityConfig) -> Findin
         for product in products[:NAMED]
     ]
     compared = int((known.sum(axis=1) > TYPED_ROWS).sum())
-    return Finding(
+    return DataIssue(
         "competitor_price",
         len(products),
         f"the competitor's prices of {len(products):,} of {compared:,} products are over {config.comp_factor:g} times "
         f"or under 1/{config.comp_factor:g} of the own price",
         tuple(first),
         "Bring them into the unit and pack size of the own prices, or leave comp_price empty",
-        spoils=2 * len(products) > compared and _share(panel, products) > config.refuse_share,
+        blocks_training=2 * len(products) > compared and _share(panel, products) > config.refuse_share,
     )
 
 
-def _renamed(panel: Panel, config: PlausibilityConfig) -> Finding | None:
+def _renamed(panel: Panel, config: PlausibilityConfig) -> DataIssue | None:
     """Find products that end where another begins, alike in category, list price, price and volume.
 
     Based on sales, not rows: zeros may have been filled in after an end. A slow seller ends, or begins, only where it
@@ -272,7 +272,7 @@ def _renamed(panel: Panel, config: PlausibilityConfig) -> Finding | None:
         f"{panel.dates[first[b]]} at price {panel.price[b, first[b]]:g}"
         for a, b in pairs[:NAMED]
     ]
-    return Finding(
+    return DataIssue(
         "renamed",
         len(pairs),
         f"{len(pairs):,} products may go on under another id",
@@ -333,7 +333,7 @@ def _longest_gap(marked: Bools) -> Ints:
     return np.asarray(distance.max(axis=1, initial=0), dtype=np.int64)
 
 
-def _lost_days(panel: Panel) -> Finding | None:
+def _lost_days(panel: Panel) -> DataIssue | None:
     """Find periods without any sale, whose rows are probably lost (or the shop was closed).
 
     Left out are holidays, weekdays that mostly have no sale, and periods whose few slow sellers may have sold nothing
@@ -365,7 +365,7 @@ def _lost_days(panel: Panel) -> Finding | None:
         f"{panel.dates[part[0]]}" + (f" to {panel.dates[part[-1]]}" if len(part) > 1 else "")
         for part in stretches[:NAMED]
     ]
-    return Finding(
+    return DataIssue(
         "lost_days",
         len(days),
         f"{len(days):,} {panel.period}s have no sale of any product, beyond closing days and holidays",
@@ -375,7 +375,7 @@ def _lost_days(panel: Panel) -> Finding | None:
     )
 
 
-def _spellings(categories: Strings) -> Finding | None:
+def _spellings(categories: Strings) -> DataIssue | None:
     names = np.unique(categories)
     alike: dict[str, list[str]] = {}
     for name in names.tolist():
@@ -384,7 +384,7 @@ def _spellings(categories: Strings) -> Finding | None:
     if not several:
         return None
     count = sum(len(found) for found in several)
-    return Finding(
+    return DataIssue(
         "category_spelling",
         count,
         f"{count:,} categories differ only in case or blanks from another one",
@@ -393,7 +393,7 @@ def _spellings(categories: Strings) -> Finding | None:
     )
 
 
-def _outliers(panel: Panel, config: PlausibilityConfig) -> Finding | None:
+def _outliers(panel: Panel, config: PlausibilityConfig) -> DataIssue | None:
     units = panel.units_sold
     with np.errstate(invalid="ignore"):
         sold = panel.present & (units > 0)
@@ -410,7 +410,7 @@ def _outliers(panel: Panel, config: PlausibilityConfig) -> Finding | None:
         f"{_cell(panel, rows[row], period)}: {units[rows[row], period]:g} units, {usual[row]:g} usual"
         for row, period in zip(index[:NAMED], periods[:NAMED], strict=True)
     ]
-    return Finding(
+    return DataIssue(
         "units_outlier",
         len(index),
         f"{len(index):,} rows sell at least {config.units_factor:g} times the median of their product",
@@ -419,7 +419,7 @@ def _outliers(panel: Panel, config: PlausibilityConfig) -> Finding | None:
     )
 
 
-def _stock(panel: Panel) -> Finding | None:
+def _stock(panel: Panel) -> DataIssue | None:
     known = panel.present & np.isfinite(panel.stock)
     with np.errstate(invalid="ignore"):
         over = known & (panel.units_sold > panel.stock)
@@ -431,7 +431,7 @@ def _stock(panel: Panel) -> Finding | None:
         f"{_cell(panel, row, at)}: {panel.units_sold[row, at]:g} sold, {panel.stock[row, at]:g} in stock"
         for row, at in zip(product[:NAMED], period[:NAMED], strict=True)
     ]
-    return Finding(
+    return DataIssue(
         "stock_not_at_opening",
         count,
         f"{count:,} rows, {count / rows:.0%} of those with a stock, sell more than it",

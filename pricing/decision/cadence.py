@@ -110,7 +110,7 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
     for day in range(AHEAD):
         reached = np.cumsum(remaining, axis=1)
         table[:, day] = (reached[:, None, :] < levels[:, None] - 1e-9).sum(axis=2) + 1
-        remaining = _a_period_later(remaining, chance)
+        remaining = _shift_one_period(remaining, chance)
     table[unknown] = UNKNOWN
     return table
 
@@ -134,10 +134,10 @@ def _remaining(chance: Floats, since: Floats) -> Floats:
     survival = np.cumsum(chance[:, ::-1], axis=1)[:, ::-1]
     anywhere = survival / np.maximum(survival.sum(axis=1, keepdims=True), 1e-12)
     left = np.where(total > 1e-12, left / np.maximum(total, 1e-12), anywhere)
-    return _a_period_later(left, chance)
+    return _shift_one_period(left, chance)
 
 
-def _a_period_later(remaining: Floats, chance: Floats) -> Floats:
+def _shift_one_period(remaining: Floats, chance: Floats) -> Floats:
     """Shifts the distribution by a period: a delivery due in the first one has come and starts a new gap."""
     later = np.zeros_like(remaining)
     later[:, :-1] = remaining[:, 1:]

@@ -17,7 +17,7 @@ FURTHEST = 5.0  # largest |log(price / list price)|; beyond it powers would over
 WEIGHT = _WEIGHTS / _WEIGHTS.sum()
 
 
-def believed_demand(
+def prior_demand(
     prices: Floats, *, list_price: Floats, level: Floats, periods: NDArray[np.integer], elasticity: Floats
 ) -> DemandGrid:
     """Demand of constant elasticity around the list price, with a normal prior of that elasticity.
@@ -50,7 +50,7 @@ def believed_demand(
     )
 
 
-def believed_elasticity(margin: Floats, *, usual: tuple[float, float]) -> Floats:
+def prior_elasticity(margin: Floats, *, usual: tuple[float, float]) -> Floats:
     """(2, request) mean and standard deviation of the elasticity's size where no model answers.
 
     Inferred from the usual margin m, which is optimal at an elasticity of 1 / m (Lerner).

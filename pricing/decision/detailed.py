@@ -16,7 +16,7 @@ from pricing.demand.curve import DemandGrid
 SUMMARY = 9  # candidates that the decision log keeps of each decision
 
 
-class Detailed(NamedTuple):
+class DetailedDecision(NamedTuple):
     """A decision with the figures behind it, for the decision log.
 
     Attributes:
@@ -52,7 +52,7 @@ def summarised(candidates: int) -> NDArray[np.intp]:
     return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
 
 
-def details(batch: ResolvedBatch, choices: Choices[DemandGrid], decisions: list[Decision]) -> list[Detailed]:
+def details(batch: ResolvedBatch, choices: Choices[DemandGrid], decisions: list[Decision]) -> list[DetailedDecision]:
     """Adds to each decision of a batch the figures behind it."""
     prices = choices.candidates.prices
     chosen = summarised(prices.shape[1])
@@ -66,7 +66,7 @@ def details(batch: ResolvedBatch, choices: Choices[DemandGrid], decisions: list[
     one = np.broadcast_to(choices.grid.unit, len(prices)).tolist()
     draws = batch.draws or [None] * len(decisions)
     return [
-        Detailed(
+        DetailedDecision(
             decision=decision,
             date=date,
             category=category or None,

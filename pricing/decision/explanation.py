@@ -10,7 +10,7 @@ import numpy as np
 
 from pricing.arrays import Floats
 from pricing.data.calendar import WEEKDAYS
-from pricing.decision.detailed import Detailed
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -66,7 +66,7 @@ class Explanation:
     """
 
     quantity: Quantity
-    decision: Detailed
+    decision: DetailedDecision
     baseline: PriceRequest
     baseline_value: float
     value: float
@@ -159,7 +159,7 @@ def explain(
     return Explanation(quantity, decided, baseline, float(values[0]), result, tuple(drivers))
 
 
-def _on_events(pricer: Pricer, decided: Detailed) -> str:
+def _on_events(pricer: Pricer, decided: DetailedDecision) -> str:
     """The named events that lift the day's demand, each with its lift, in brackets; empty without any."""
     said = [lift.words() for lift in pricer.events_on(decided.date, category=decided.category)]
     return f" ({'; '.join(said)})" if said else ""
@@ -208,7 +208,7 @@ def _coalition_values(whole: PriceRequest, baseline: PriceRequest, names: Sequen
     return np.asarray(value(mixtures), dtype=np.float64)
 
 
-def _eventless(pricer: Pricer, decided: Detailed, request: PriceRequest) -> dt.date:
+def _eventless(pricer: Pricer, decided: DetailedDecision, request: PriceRequest) -> dt.date:
     """The nearest Wednesday outside every event's window; the week's own where none is within NEAR_WEEKS."""
     wednesday = decided.date + dt.timedelta(days=ORDINARY_WEEKDAY - decided.date.weekday())
     if request.next_delivery and request.next_delivery < wednesday:
@@ -222,7 +222,7 @@ def _eventless(pricer: Pricer, decided: Detailed, request: PriceRequest) -> dt.d
 
 
 def _ordinary(
-    request: PriceRequest, decided: Detailed, history: Detailed, *, on: dt.date
+    request: PriceRequest, decided: DetailedDecision, history: DetailedDecision, *, on: dt.date
 ) -> tuple[PriceRequest, PriceRequest]:
     """The request with the history's values filled in, and the baseline: an ordinary day."""
     whole: dict[str, Any] = {}
@@ -251,7 +251,7 @@ def _ordinary(
     return written, written.model_copy(update=ordinary)
 
 
-def _word(answer: Detailed, field: str) -> float | None:
+def _word(answer: DetailedDecision, field: str) -> float | None:
     """A figure behind a decision as a field of a request; None for an assumed cost, which was not given."""
     assumed = field == "unit_cost" and "cost_assumed" in answer.decision.reasons
     number: float | None = None if assumed else getattr(answer, field)

@@ -134,7 +134,7 @@ def _week(day: dt.date) -> int:
     return (day.toordinal() - 1) // 7
 
 
-def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
+def estimate_elasticity(panel: Panel, draws: Draws) -> Estimate:
     """Estimates the common elasticity with the draws as instrument for the price.
 
     The moment condition of an exponential demand with multiplicative errors and an instrument (Mullahy 1997,
@@ -172,12 +172,14 @@ def elasticity_from(panel: Panel, draws: Draws) -> Estimate:
     restated, moments = parts(low)
     drawn = np.stack([np.nonzero(mask)[0], draws.week[rows][mask]])
     clusters = np.bincount(np.unique(drawn, axis=1, return_inverse=True)[1].ravel(), moments[mask])
-    spare = max(len(clusters) - int(rows.sum()), 1)  # each product's level was estimated
+    degrees_of_freedom = max(len(clusters) - int(rows.sum()), 1)  # each product's level was estimated
     slope = float((draw * log_price * restated).sum())
-    return Estimate(low, float(np.sqrt((clusters**2).sum() * len(clusters) / spare)) / max(abs(slope), 1e-12))
+    return Estimate(
+        low, float(np.sqrt((clusters**2).sum() * len(clusters) / degrees_of_freedom)) / max(abs(slope), 1e-12)
+    )
 
 
-def cost_of(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> Estimate:
+def price_test_cost(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> Estimate:
     """Estimates what the moved prices cost, as a fraction of the profit without price tests; below 0 they earned more.
 
     Each product's moved periods are compared with its own at the chosen price; the standard error is from a bootstrap

@@ -15,8 +15,8 @@ from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
 from pricing.decision.choose import Choices, DemandAt, choose
-from pricing.decision.cold_start import believed_demand, believed_elasticity
-from pricing.decision.detailed import Detailed, details, summarised
+from pricing.decision.cold_start import prior_demand, prior_elasticity
+from pricing.decision.detailed import DetailedDecision, details, summarised
 from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
@@ -102,7 +102,7 @@ class Pricer:
         today: dt.date,
         held: Container[str] = frozenset(),
         tests: Plan = NO_TESTS,
-    ) -> list[Detailed]:
+    ) -> list[DetailedDecision]:
         """As `price`, with what each decision rested on.
 
         Args:
@@ -121,7 +121,7 @@ class Pricer:
 
     def _one(
         self, single: SingleRequest, request: PriceRequest, today: dt.date, held: Container[str], tests: Plan
-    ) -> Detailed:
+    ) -> DetailedDecision:
         prepared = self._prepare(single, request, today)
         choice = None
         if prepared is not None and not (tests.tests and tests.draw(request.product_id, prepared.request.date)):
@@ -141,7 +141,7 @@ class Pricer:
             model_version=self.version,
             decision_id=self._new_id(),
         )
-        return Detailed(
+        return DetailedDecision(
             decision=decision,
             date=resolved.date,
             category=resolved.category_name or None,
@@ -169,8 +169,8 @@ class Pricer:
 
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS
-    ) -> list[Detailed]:
-        detailed: list[Detailed] = [None] * len(requests)  # type: ignore[list-item]
+    ) -> list[DetailedDecision]:
+        detailed: list[DetailedDecision] = [None] * len(requests)  # type: ignore[list-item]
         for places, batch, choices in self._passes(requests, today, held, tests):
             decisions = self._decisions(batch, choices)
             for place, answer in zip(places, details(batch, choices, decisions), strict=True):
@@ -326,9 +326,9 @@ class Pricer:
 
     def _by_belief(self, batch: ResolvedBatch, level: Floats) -> DemandAt:
         context = batch.context
-        elasticity = believed_elasticity(batch.margin, usual=self._usual_elasticity)
+        elasticity = prior_elasticity(batch.margin, usual=self._usual_elasticity)
         return partial(
-            believed_demand,
+            prior_demand,
             list_price=context.list_price,
             level=level,
             periods=batch.offers.periods,

@@ -19,7 +19,7 @@ COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class LinearObjective:
     """The objective, linear in units sold: `per_unit` × units + `fixed`, per request and candidate.
 
     Attributes:
@@ -53,7 +53,7 @@ class Strategy(ABC):
     days: int | None = None
 
     @abstractmethod
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """The objective at each of `prices` (request, candidate)."""
 
     def anchor(self, context: PricingContext) -> Floats:
@@ -76,16 +76,16 @@ class Margin(Strategy):
     kind: ClassVar[str] = "margin"
     kept_value: float = 1.0
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
         column = context.operations.column
         cost = column(context.unit_cost)
         per_unit = prices - self.kept_value * cost
         if context.target_margin is None:
-            return Worth(per_unit, kept=self.kept_value)
+            return LinearObjective(per_unit, kept=self.kept_value)
         gap = 1 - cost / prices - column(context.target_margin)
         penalty = np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices)
-        return Worth(per_unit - penalty, kept=self.kept_value)
+        return LinearObjective(per_unit - penalty, kept=self.kept_value)
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Revenue(Strategy):
 
     kind: ClassVar[str] = "revenue"
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
-        return Worth(prices.copy())
+        return LinearObjective(prices.copy())
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ class Clearance(Strategy):
     days: int | None = 14
     kept_value: float = 0.3
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
         cost = context.operations.column(context.unit_cost)
-        return Worth(prices - self.kept_value * cost, kept=self.kept_value)
+        return LinearObjective(prices - self.kept_value * cost, kept=self.kept_value)
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ class Match(Strategy):
     only_units: ClassVar[bool] = False  # the price itself is to be near the competitor's
     ratio: float = 1.0
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> Worth:
+    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
         column = context.operations.column
         known = np.isfinite(context.comp_price)
         target = column(np.where(known, context.comp_price * self.ratio, context.list_price))
         profit = prices - column(context.unit_cost)
-        return Worth(
+        return LinearObjective(
             np.where(column(known), 0.0, profit),
             np.where(column(known), -np.abs(np.log(prices / target)), 0.0),
             np.where(known, 0, BIT["no_comp_price"]),
@@ -194,7 +194,7 @@ class Policy:
             rests[rows] = self._kinds[number].rests_on_elasticity(context.take(np.flatnonzero(rows)))
         return rests
 
-    def worth(self, context: PricingContext, prices: Floats) -> Worth:
+    def worth(self, context: PricingContext, prices: Floats) -> LinearObjective:
         """What each candidate (request, candidate) is worth under each request's own strategy."""
         weight = self.config.target_weight
         first = self._kinds[int(context.strategy[0])]
@@ -208,7 +208,7 @@ class Policy:
             part = self._kinds[number].worth(context.take(rows), prices[rows], target_weight=weight)
             per_unit[rows], fixed[rows], reasons[rows] = part.per_unit, part.fixed, part.reasons
             kept[rows] = part.kept
-        return Worth(per_unit, fixed, reasons, kept)
+        return LinearObjective(per_unit, fixed, reasons, kept)
 
 
 class Objective(NamedTuple):
@@ -233,7 +233,7 @@ class Objective(NamedTuple):
 
 
 def objective_of(
-    context: Context, candidates: CandidatePrices, worth: Worth, *, rests_on_elasticity: Flag
+    context: Context, candidates: CandidatePrices, worth: LinearObjective, *, rests_on_elasticity: Flag
 ) -> Objective:
     """Holds the worth of every candidate against that of the price nearest to list price.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pricing.errors import SourceError
-from pricing.fileio import replacing
+from pricing.fileio import replace_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ _NUMBERS = (
 )
 
 
-def archive_of(folder: Path) -> Path:
+def default_archive(folder: Path) -> Path:
     """The default archive folder of the log in `folder`."""
     return folder.with_name(f"{folder.name}-parquet")
 
@@ -145,5 +145,5 @@ def _write(frame: "pd.DataFrame", folder: str, name: str) -> None:
     if "://" in folder:
         frame.to_parquet(f"{folder}/{name}", index=False, compression="zstd")
         return
-    with replacing(Path(folder) / name) as draft:  # a reader skips names that begin with a dot
+    with replace_atomically(Path(folder) / name) as draft:  # a reader skips names that begin with a dot
         frame.to_parquet(draft, index=False, compression="zstd")

@@ -30,7 +30,7 @@ import numpy as np
 
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.archive import archive_of, read_archive, read_note
+from pricing.decision_log.archive import default_archive, read_archive, read_note
 from pricing.errors import SourceError
 
 SCHEMA = 1
@@ -40,7 +40,7 @@ SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One decision and the figures behind it.
 
     Attributes:
@@ -121,7 +121,7 @@ class _Worker:
     last: int = 0
     segments: list[Path] = field(default_factory=list)
 
-    def take_away(self, moved: set[tuple[int, int, int]], *, archived: set[int]) -> int:
+    def count_archived_elsewhere(self, moved: set[tuple[int, int, int]], *, archived: set[int]) -> int:
         """Counts as read what was archived but is not in the archive read here, and returns how many that are.
 
         Args:
@@ -165,7 +165,7 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
     damaged = lost = pending = elsewhere = 0
     start = since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if since else ""
     workers = _workers(folder)
-    archive = archive or archive_of(folder)
+    archive = archive or default_archive(folder)
     archived: dict[str, set[int]] = {}
     for line in read_archive(archive) if isinstance(archive, str) or archive.is_dir() else ():
         record = _decode(line)
@@ -176,11 +176,11 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
             if record["at"] >= start and (shadow or not record["shadow"]):
                 records.append(record)
     for worker, numbers in archived.items():
-        life = workers.setdefault(worker, _Worker(min(numbers)))
-        life.first, life.last, life.read = min(life.first, *numbers), max(numbers), len(numbers)
-    for worker, life in workers.items():
+        worker_log = workers.setdefault(worker, _Worker(min(numbers)))
+        worker_log.first, worker_log.last, worker_log.read = min(worker_log.first, *numbers), max(numbers), len(numbers)
+    for worker, worker_log in workers.items():
         issued, alive = _issued(folder / f"decisions-{worker}.issued")
-        for path in life.segments:
+        for path in worker_log.segments:
             for line in _lines(path):
                 record = _decode(line)
                 if record is None:
@@ -188,13 +188,15 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
                     continue
                 if record["sequence"] in archived.get(worker, ()):
                     continue  # archived and not yet deleted
-                life.read += 1
-                life.last = max(life.last, record["sequence"])
+                worker_log.read += 1
+                worker_log.last = max(worker_log.last, record["sequence"])
                 if record["at"] >= start and (shadow or not record["shadow"]):
                     records.append(record)
-        elsewhere += life.take_away(read_note(folder, worker), archived=archived.get(worker, set()))
-        lost += max(0, life.last - life.first + 1 - life.read)
-        tail = max(0, issued - max(life.last, life.first - 1))
+        elsewhere += worker_log.count_archived_elsewhere(
+            read_note(folder, worker), archived=archived.get(worker, set())
+        )
+        lost += max(0, worker_log.last - worker_log.first + 1 - worker_log.read)
+        tail = max(0, issued - max(worker_log.last, worker_log.first - 1))
         pending += tail if alive else 0
         lost += 0 if alive else tail
     records.sort(key=lambda record: (record["at"], record["sequence"]))
@@ -211,9 +213,9 @@ def closed_segments(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
     closed: list[Path] = []
-    for worker, life in _workers(folder).items():
+    for worker, worker_log in _workers(folder).items():
         _, alive = _issued(folder / f"decisions-{worker}.issued")
-        closed += life.segments[:-1] if alive else life.segments
+        closed += worker_log.segments[:-1] if alive else worker_log.segments
     return closed
 
 
@@ -314,7 +316,7 @@ def add_intervals(records: Sequence[dict[str, Any]]) -> None:
 
     Needs SciPy; where it is not installed, as in the serving image, records stay as they are.
     """
-    counted = [record["candidates"] for record in records if _whole(record["candidates"])]
+    counted = [record["candidates"] for record in records if _has_sizes(record["candidates"])]
     if not counted:
         return
     try:
@@ -331,7 +333,7 @@ def add_intervals(records: Sequence[dict[str, Any]]) -> None:
             candidates[name] = end.tolist()
 
 
-def _whole(candidates: Any) -> bool:
+def _has_sizes(candidates: Any) -> bool:
     """Whether there is a size for every price, and all are numbers; older lines have none, and a unit of 1."""
     if not isinstance(candidates, dict) or "q10" in candidates:
         return False

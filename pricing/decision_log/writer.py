@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricing.decision_log.format import SCHEMA, Entry
+from pricing.decision_log.format import SCHEMA, LogEntry
 
 LATE = 10  # flush intervals after which a decision that is not on the disk counts as a failure
 
@@ -61,7 +61,7 @@ class LogWriter:
         self._write = write
         self._clock = clock
         self._oldest: float | None = None  # since when the oldest line waits in memory
-        self._under_way: float | None = None  # the same for lines that are being written
+        self._oldest_in_write: float | None = None  # the same for lines that are being written
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._wake = threading.Event()
@@ -78,12 +78,12 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
         self._thread.start()
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[LogEntry]) -> None:
         """Queues decisions; never raises for a disk error."""
         self.append_encoded([entry.encode() for entry in entries])
 
     def append_encoded(self, bodies: Sequence[bytes]) -> None:
-        """As `append`, for lines that `Entry.encode` made earlier."""
+        """As `append`, for lines that `LogEntry.encode` made earlier."""
         if not bodies:
             return
         with self._lock:
@@ -104,7 +104,7 @@ class LogWriter:
     def status(self) -> LogStatus:
         """Returns the counts since the worker began."""
         with self._lock:
-            since = self._oldest if self._under_way is None else self._under_way
+            since = self._oldest if self._oldest_in_write is None else self._oldest_in_write
             late = since is not None and self._clock() - since > LATE * self._flush_seconds
             hung = "the disk has taken nothing for too long" if late else None
             return LogStatus(self._issued, self._written, self._dropped, self._failure or hung)
@@ -115,7 +115,7 @@ class LogWriter:
             with self._lock:
                 lines, self._lines, self._pending = self._lines, [], 0
                 first, self._first_pending = self._first_pending, self._issued + 1
-                self._under_way, self._oldest = self._oldest if lines else None, None
+                self._oldest_in_write, self._oldest = self._oldest if lines else None, None
             if lines:
                 self._store(lines, first)
 
@@ -146,19 +146,19 @@ class LogWriter:
                     _log.error("decision log in %s cannot be written: %s; prices go on", self._folder, error)
                 self._failure = str(error)
                 # Where newer lines had to be dropped meanwhile, these are dropped too: the queue must have no gap.
-                kept = self._trim(lines) if self._first_pending == first + len(lines) else []
-                self._dropped += len(lines) - len(kept)
-                self._first_pending -= len(kept)
-                if kept:
-                    self._oldest = self._under_way
-                self._under_way = None
-                self._pending += sum(map(len, kept))
-                self._lines = kept + self._lines
+                retained = self._trim(lines) if self._first_pending == first + len(lines) else []
+                self._dropped += len(lines) - len(retained)
+                self._first_pending -= len(retained)
+                if retained:
+                    self._oldest = self._oldest_in_write
+                self._oldest_in_write = None
+                self._pending += sum(map(len, retained))
+                self._lines = retained + self._lines
             return
         with self._lock:
             if self._failure is not None:
                 _log.warning("decision log in %s is written again", self._folder)
-            self._failure = self._under_way = None
+            self._failure = self._oldest_in_write = None
             self._written += len(lines)
 
     def _trim(self, lines: list[bytes]) -> list[bytes]:

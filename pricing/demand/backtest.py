@@ -22,13 +22,13 @@ from pricing.demand.intervals import (
     default_width,
     known_before,
     measure_width,
-    widened,
+    with_measured_width,
     with_quantiles,
 )
-from pricing.demand.level_forecasts import Levels
-from pricing.demand.model import DemandModel, admit
+from pricing.demand.level_forecasts import LevelForecasts
+from pricing.demand.model import DemandModel, add_products
 from pricing.demand.state import span
-from pricing.demand.training import Calendar, OutOfFold, Start, fit
+from pricing.demand.training import Calendar, OutOfFold, WarmStart, fit
 
 Progress = Callable[[str], None]
 OnFold = Callable[[int, dict[str, Any]], None]
@@ -88,7 +88,7 @@ def backtest(
         say(words)
     folds = walk_forward(panel.dates, config=config, period=panel.period)
     frames: list[pd.DataFrame] = []
-    start: Start | None = None
+    start: WarmStart | None = None
     model: DemandModel | None = None
     # The direct LightGBM baseline does not depend on the fit, so it trains in a thread while the networks train.
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -112,7 +112,7 @@ def backtest(
     trees = model is not None and model.combination.booster.size > 0
     prior = prior_weights(len(panel.dates), context=config.context, trees=trees)
     found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
-    frame = pd.concat(widened(frames), ignore_index=True)
+    frame = pd.concat(with_measured_width(frames), ignore_index=True)
     figures = evaluation.figures(frame)
     figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
     if model is not None:
@@ -131,7 +131,7 @@ def fold_wape(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> f
 
 
 def evaluate(
-    model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: Levels | None = None
+    model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: LevelForecasts | None = None
 ) -> pd.DataFrame:
     """Build the evaluation frame of one fold: forecasts given what a request on that day would contain.
 
@@ -263,14 +263,14 @@ def elasticity_figures(model: DemandModel) -> dict[str, Any]:
     }
 
 
-def _carried(start: Start, model: DemandModel, past: Panel) -> Start | None:
+def _carried(start: WarmStart, model: DemandModel, past: Panel) -> WarmStart | None:
     """Adapt an earlier fold's start to a later fold's products; new ones get their category's elasticity.
 
     None (start anew) if the categories differ, since the network has no embedding for a new one.
     """
     if start.identified is None or not np.array_equal(np.unique(past.categories), model.categories):
         return None
-    grown = admit(model, past)
+    grown = add_products(model, past)
     shrunk = replace(start.identified.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)
     identified = replace(start.identified, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
     return replace(start, identified=identified)

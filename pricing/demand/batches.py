@@ -45,14 +45,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Table:
+class FeatureTable:
     """Precomputed features of every (product, period) of a panel.
 
     Attributes:
         past: Features known after each period.
         common: (product, period, 15) `features.known_features` with step 1 in its last column.
         promo: (product, period) promotion flag.
-        draw: (product, period) the flag times `features.promo_draw` at the price charged.
+        draw: (product, period) the flag times `features.promo_effect_share` at the price charged.
         log_price: (product, period) log price over usual price; 0 where there is no row.
         offset: (product, period) effect of the price charged and named events on log units.
         restated: (product, period) units at usual price, without promotion and events; 0 where there is no row.
@@ -79,7 +79,7 @@ class Table:
     begin: Ints
 
 
-def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
+def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
     """Compute the features of the whole panel."""
     past, _ = features.past_features(panel, norms=norms)
     usual = norms.usual_price[:, None]
@@ -93,8 +93,8 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
         step=np.ones(panel.present.shape, np.float32),
     )
     log_price = features.relative_price(panel.price, usual)
-    draw = panel.is_promo * np.nan_to_num(features.promo_draw(panel.price, panel.list_price))
-    return Table(
+    draw = panel.is_promo * np.nan_to_num(features.promo_effect_share(panel.price, panel.list_price))
+    return FeatureTable(
         past=past,
         common=common,
         promo=panel.is_promo,
@@ -111,7 +111,9 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> Table:
     )
 
 
-def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool, prices: bool = False) -> Floats:
+def gather_known(
+    table: FeatureTable, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool, prices: bool = False
+) -> Floats:
     """Gather the network's `known` input for products `rows` at periods cutoff + step; all of one shape (…).
 
     Args:
@@ -139,7 +141,7 @@ def gather_known(table: Table, rows: Ints, cutoff: Ints, step: Ints, *, flag: bo
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """Sampling plan: series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
 
     `horizon` is the largest step; `keep` (period,) marks target periods that may be trained on (cross-fitting) and
@@ -157,7 +159,7 @@ class Plan:
     flag: bool = False
 
 
-def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator[Batch]:
+def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generator) -> Iterator[Batch]:
     """Yield batches forever. One series in ten gets the unknown category, to train its embedding."""
     products, periods = table.seen.shape
     unknown = int(table.category.max()) + 1
@@ -200,7 +202,7 @@ def draw_batches(table: Table, plan: Plan, rng: np.random.Generator) -> Iterator
         )
 
 
-def baseline(table: Table, rows: Ints, cutoff: Ints, step: Ints) -> Floats:
+def baseline(table: FeatureTable, rows: Ints, cutoff: Ints, step: Ints) -> Floats:
     """(…) log units expected at usual price without the network: level plus weekday profile."""
     profile = table.past.profile[rows, cutoff, table.weekday[cutoff + step]]
     total: Floats = table.past.level[rows, cutoff] + profile

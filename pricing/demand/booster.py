@@ -18,7 +18,7 @@ from pricing.demand.combination import LIMIT
 from pricing.errors import TrainingError
 
 if TYPE_CHECKING:
-    from pricing.demand.batches import Table
+    from pricing.demand.batches import FeatureTable
 
 
 REACH: dict[Period, int] = {"day": 28, "week": 8}  # periods whose units are features; older ones are in the levels
@@ -45,7 +45,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Read:
+class TreeInputs:
     """Inputs of the trees: a product at a cutoff and a period to forecast in each row.
 
     Attributes:
@@ -69,7 +69,7 @@ class Read:
     category: Ints
 
 
-def columns(read: Read, *, period: Period) -> Floats:
+def columns(read: TreeInputs, *, period: Period) -> Floats:
     """(row, feature) the trees' features; units enter as log ratios to the level, comparable across product sizes."""
     season, reach = SEASON[period], read.recent.shape[1]
     rows = np.arange(len(read.step))
@@ -99,7 +99,7 @@ def columns(read: Read, *, period: Period) -> Floats:
 
 
 def train_booster(
-    table: "Table", *, lift: Floats, period: Period, horizon: int, reach: int, rows: int, seed: int
+    table: "FeatureTable", *, lift: Floats, period: Period, horizon: int, reach: int, rows: int, seed: int
 ) -> bytes:
     """Train trees on random rows of a panel's last 15 months; sold-out rows get their expected demand.
 
@@ -125,14 +125,14 @@ def train_booster(
     some = rng.integers(0, products, 2 * rows)
     cutoff = rng.integers(min(first, periods - 2), periods - 1, 2 * rows)
     step = rng.integers(1, horizon + 1, 2 * rows)
-    told = (cutoff + step < periods) & (cutoff > table.begin[some] + SEASON[period])
+    usable = (cutoff + step < periods) & (cutoff > table.begin[some] + SEASON[period])
     at = np.minimum(cutoff + step, periods - 1)
-    told &= table.seen[some, at] > 0
-    outcomes = len(np.unique(some[told] * periods + at[told]))
+    usable &= table.seen[some, at] > 0
+    outcomes = len(np.unique(some[usable] * periods + at[usable]))
     if outcomes < _LEAST_OUTCOMES:
         return b""
     rows = min(rows, MOST_ROWS_AN_OUTCOME * outcomes)
-    some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
+    some, cutoff, step = some[usable][:rows], cutoff[usable][:rows], step[usable][:rows]
     effect = table.offset + table.draw * lift[:, None]
     read = _read(table, restated(table), some, cutoff, step, reach=min(reach, REACH[period]))
     at = cutoff + step
@@ -158,13 +158,13 @@ def _least_in_leaf(rows: int, outcomes: int, *, parts: int) -> int:
     return max(_LEAST_IN_LEAF * rows // outcomes, rows // parts, _LEAST_IN_LEAF)
 
 
-def restated(table: "Table") -> Floats:
+def restated(table: "FeatureTable") -> Floats:
     """(product, period) units at usual price, without promotion and events; NaN where demand is unknown."""
     known = (table.seen > 0) & (table.censored == 0)
     return np.where(known, table.restated, np.nan)
 
 
-def predict_booster(text: bytes, read: Read, *, period: Period) -> Floats:
+def predict_booster(text: bytes, read: TreeInputs, *, period: Period) -> Floats:
     """(row,) predicted log factor on level and profile; 0 without trees.
 
     Raises:
@@ -209,12 +209,12 @@ def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Float
     cutoff = rng.integers(min(REACH[period] // 2, periods - 2), periods - 1, 2 * rows)
     step = rng.integers(1, horizon + 1, 2 * rows)
     at = np.minimum(cutoff + step, periods - 1)
-    told = (cutoff + step < periods) & past.present[some, at] & ~past.censored[some, at]
-    outcomes = len(np.unique(some[told] * periods + at[told]))
+    usable = (cutoff + step < periods) & past.present[some, at] & ~past.censored[some, at]
+    outcomes = len(np.unique(some[usable] * periods + at[usable]))
     if outcomes < _LEAST_OUTCOMES or not np.nansum(sales.units) > 0:
         return None
     rows = min(rows, MOST_ROWS_AN_OUTCOME * outcomes)
-    some, cutoff, step = some[told][:rows], cutoff[told][:rows], step[told][:rows]
+    some, cutoff, step = some[usable][:rows], cutoff[usable][:rows], step[usable][:rows]
     inputs, level = sales.features(some, cutoff, step)
     data = lightgbm.Dataset(inputs, sales.units[some, cutoff + step] / level, weight=level)
     leaf = _least_in_leaf(len(some), outcomes, parts=1000)
@@ -276,7 +276,7 @@ class _Sales:
         least = np.nanmean(self.units) * 1e-2
         level = np.maximum(mean, least)
         at = cutoff + step
-        read = Read(
+        read = TreeInputs(
             level=np.zeros(len(rows)),
             profile=np.zeros(len(rows)),
             summary=np.zeros((len(rows), 0)),
@@ -291,11 +291,11 @@ class _Sales:
         return np.concatenate([columns(read, period=self.period), np.stack(own, axis=-1)], axis=-1), level
 
 
-def _read(table: "Table", units: Floats, rows: Ints, cutoff: Ints, step: Ints, *, reach: int) -> Read:
+def _read(table: "FeatureTable", units: Floats, rows: Ints, cutoff: Ints, step: Ints, *, reach: int) -> TreeInputs:
     before = cutoff[:, None] + np.arange(1 - reach, 1)  # (row, reach)
     recent = np.where(before >= 0, units[rows[:, None], np.maximum(before, 0)], np.nan)
     at = cutoff + step
-    return Read(
+    return TreeInputs(
         level=table.past.level[rows, cutoff],
         profile=table.past.profile[rows, cutoff, table.weekday[at]],
         summary=table.past.summary[rows, cutoff],

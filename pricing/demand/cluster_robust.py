@@ -17,7 +17,7 @@ LEVEL = 0.9  # one-sided level at which t and normal quantiles are matched (80 %
 
 
 @dataclass(frozen=True)
-class Spread:
+class ClusterRobustVariance:
     """Cluster-robust variances of coefficients.
 
     Attributes:
@@ -29,7 +29,7 @@ class Spread:
     degrees: Floats
 
 
-def cluster_spread(information: Floats, score: Floats) -> Spread:
+def cluster_robust_variance(information: Floats, score: Floats) -> ClusterRobustVariance:
     """Compute CR2 variances of coefficients that solve Σ score = 0, with independent clusters.
 
     Args:
@@ -54,7 +54,7 @@ def cluster_spread(information: Floats, score: Floats) -> Spread:
     square = (own**2 - 2.0 * own * shared).sum(axis=-2) + (cross**2).sum(axis=(-1, -2))
     known = trace > SATURATED * np.maximum(own.sum(axis=-2), 1e-300)
     degrees = np.where(known, trace**2 / np.where(known, np.maximum(square, 1e-300), 1.0), 0.0)
-    return Spread(variance, degrees)
+    return ClusterRobustVariance(variance, degrees)
 
 
 def normal_factor(degrees: Floats) -> Floats:

@@ -64,7 +64,7 @@ def prior_weights(periods: int, *, context: int, trees: bool = True) -> Floats:
     return np.tile(own / own.sum(), (len(CLASSES) + 1, 1))
 
 
-def network_alone(products: int) -> Combination:
+def network_only(products: int) -> Combination:
     """Return a combination with all weight on the network, as in versions packed before combinations existed."""
     weights = np.zeros((len(CLASSES) + 1, len(FORECASTERS)))
     weights[:, 0] = 1.0
@@ -78,7 +78,7 @@ def network_alone(products: int) -> Combination:
     )
 
 
-def admit_combination(combination: Combination, rows: Ints) -> Combination:
+def extend_combination(combination: Combination, rows: Ints) -> Combination:
     """Extend the combination by new products of unknown volume.
 
     Args:

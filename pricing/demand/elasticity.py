@@ -18,7 +18,7 @@ WILD = 9.0  # cap on one estimate's squared standardised residual in the likelih
 
 
 @dataclass(frozen=True)
-class Shrunk:
+class PosteriorElasticities:
     """Elasticities after shrinkage.
 
     Attributes:
@@ -95,7 +95,9 @@ def level_start(prior: Prior, *, level: float, error: float) -> tuple[float, flo
     return prior.mean, float(np.sqrt(variance * max(1.0, weight)))
 
 
-def shrink(estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float], sd: float = 1.0) -> Shrunk:
+def shrink(
+    estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float], sd: float = 1.0
+) -> PosteriorElasticities:
     """Empirical-Bayes shrinkage (hierarchical normal model): products around categories, categories around the level.
 
     Both spreads are integrated out on a grid (log-normal priors of median about BETWEEN and CATEGORIES times `sd`), so
@@ -182,7 +184,7 @@ def _given(
     return _Given(mean, variance, category_mean, category_variance, between)
 
 
-def _average(fits: list[_Given], share: Floats) -> Shrunk:
+def _average(fits: list[_Given], share: Floats) -> PosteriorElasticities:
     def mix(name: str) -> Floats:
         values = np.stack([getattr(fit, name) for fit in fits])
         return np.tensordot(share, values, axes=1)
@@ -195,7 +197,7 @@ def _average(fits: list[_Given], share: Floats) -> Shrunk:
     square = float(share @ np.asarray([fit.between**2 for fit in fits]))
     mean_sd = deviation("category_mean", "category_variance")
     nowhere = np.zeros(len(mix("mean")), bool), np.zeros(len(mean_sd), bool)
-    return Shrunk(
+    return PosteriorElasticities(
         mean=mix("mean"),
         sd=deviation("mean", "variance"),
         category_mean=mix("category_mean"),
@@ -207,16 +209,16 @@ def _average(fits: list[_Given], share: Floats) -> Shrunk:
     )
 
 
-def doubted(
-    shrunk: Shrunk,
+def with_shared_bias(
+    shrunk: PosteriorElasticities,
     *,
-    raised: Shrunk,
+    raised: PosteriorElasticities,
     level: float,
     error: float,
     own: Floats,
     shared: float,
     start: tuple[float, float],
-) -> Shrunk:
+) -> PosteriorElasticities:
     """Account for a bias that all products share, from nuisances, confounding or the control function.
 
     Such a bias B shifts every estimate alike. The larger its standard deviation, the more of the distance between the
@@ -252,7 +254,7 @@ def doubted(
     )
 
 
-def within_limits(shrunk: Shrunk, *, category: Ints, prior: Prior) -> Shrunk:
+def within_limits(shrunk: PosteriorElasticities, *, category: Ints, prior: Prior) -> PosteriorElasticities:
     """Flag estimates at a limit; a product beyond one gets its category's mean, or the prior if that is at one too.
 
     An estimate beyond the plausible range shows that the history violates the assumptions, not that demand is

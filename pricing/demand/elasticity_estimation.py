@@ -9,18 +9,24 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.data.features import weekends
 from pricing.data.panel import Panel
-from pricing.demand.batches import Table
+from pricing.demand.batches import FeatureTable
 from pricing.demand.elasticity import (
     RAISED,
+    PosteriorElasticities,
     Prior,
-    Shrunk,
-    doubted,
     level_prior,
     level_start,
     shrink,
+    with_shared_bias,
     within_limits,
 )
-from pricing.demand.endogeneity import SILENT, Check, Checks, fit_moves, routine_part
+from pricing.demand.endogeneity import (
+    UNTESTED,
+    FalsificationTest,
+    FalsificationTests,
+    control_function,
+    fit_price_change_mixture,
+)
 from pricing.demand.grades import (
     AT_LIMIT,
     DIP_AFTER_CUT,
@@ -35,13 +41,13 @@ from pricing.demand.price_changes import (
     AFTER,
     LATER,
     SAME_PRICE,
-    SPELL,
-    Events,
+    SCORED_PERIODS,
+    ScoredPeriods,
     after_cuts,
-    after_moves,
-    around_moves,
+    after_price_changes,
+    around_price_changes,
     during_tests,
-    find_moves,
+    find_price_changes,
     join,
 )
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
@@ -57,7 +63,7 @@ COST_MOVE = 0.01  # log change of unit cost in the fortnight before a price chan
 
 
 @dataclass(frozen=True)
-class Study:
+class EstimationSample:
     """Scored periods of a panel and their price information, before any demand forecast.
 
     Attributes:
@@ -79,11 +85,11 @@ class Study:
         weekend: (period,) 1.0 on weekends.
     """
 
-    moves: Events
-    before: Events
-    later: Events
-    after: Events
-    tests: Events
+    moves: ScoredPeriods
+    before: ScoredPeriods
+    later: ScoredPeriods
+    after: ScoredPeriods
+    tests: ScoredPeriods
     coming: Ints
     past: Ints
     depth: Floats
@@ -97,25 +103,25 @@ class Study:
     weekend: Floats
 
     @property
-    def everything(self) -> Events:
-        """Concatenate all events, in the order of `Forecast`."""
+    def everything(self) -> ScoredPeriods:
+        """Concatenate all events, in the order of `EventForecast`."""
         return join([self.moves, self.before, self.later, self.after, self.tests])
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """(event,) expected units and size of the negative binomial, of `Study.everything`."""
+class EventForecast:
+    """(event,) expected units and size of the negative binomial, of `EstimationSample.everything`."""
 
     mean: Floats
     size: Floats
 
-    def part(self, begin: int, count: int) -> "Forecast":
+    def part(self, begin: int, count: int) -> "EventForecast":
         """Select consecutive events."""
-        return Forecast(self.mean[begin : begin + count], self.size[begin : begin + count])
+        return EventForecast(self.mean[begin : begin + count], self.size[begin : begin + count])
 
 
 @dataclass(frozen=True)
-class Known:
+class Estimates:
     """Estimated elasticities, before any prior.
 
     Attributes:
@@ -126,7 +132,7 @@ class Known:
         untested_level: `level` before the correction by price tests.
         step: Change of `untested_level` in this round.
         doubt: (product,) standard deviation of the bias that estimates share, which standard errors do not include.
-        shared_doubt: The same for products without an estimate of their own.
+        shared_bias_sd: The same for products without an estimate of their own.
         shift: The regression behind the estimates.
         checks: Falsification tests.
         tested_error: (product,) standard error from price tests alone; infinite without any.
@@ -139,13 +145,13 @@ class Known:
     untested_level: float
     step: float
     doubt: Floats
-    shared_doubt: float
+    shared_bias_sd: float
     shift: Shift
-    checks: Checks
+    checks: FalsificationTests
     tested_error: Floats
 
     @classmethod
-    def nothing(cls, products: int, *, level: float) -> "Known":
+    def nothing(cls, products: int, *, level: float) -> "Estimates":
         """Return the values before the first round."""
         unknown, nil = np.full(products, np.inf), np.zeros(products)
         shift = Shift(nil, unknown, nil.astype(np.int64), 0.0, np.inf, 0.0, 0.0, nil, 0.0, nil, 0.0)
@@ -157,15 +163,15 @@ class Known:
             untested_level=level,
             step=0.0,
             doubt=nil,
-            shared_doubt=0.0,
+            shared_bias_sd=0.0,
             shift=shift,
-            checks=Checks(SILENT, SILENT, SILENT, {}),
+            checks=FalsificationTests(UNTESTED, UNTESTED, UNTESTED, {}),
             tested_error=unknown,
         )
 
-    def undoubted(self) -> "Known":
+    def without_shared_bias(self) -> "Estimates":
         """Return the estimates with the shared bias set to 0."""
-        return replace(self, doubt=np.zeros_like(self.doubt), shared_doubt=0.0)
+        return replace(self, doubt=np.zeros_like(self.doubt), shared_bias_sd=0.0)
 
     def describe(self) -> str:
         """Summarise the figures in a sentence."""
@@ -177,32 +183,32 @@ class Known:
         named = {"before moves": checks.before, "later": checks.later, "after cuts": checks.dip} | checks.kinds
         told = ", ".join(f"{name} {said(check.value, check.error)}" for name, check in named.items())
         level, control = said(self.level, self.level_error), f"{self.shift.control:+.2f}"
-        doubt = f"{self.shared_doubt:.2f}" if np.isfinite(self.shared_doubt) else "unknown"
+        doubt = f"{self.shared_bias_sd:.2f}" if np.isfinite(self.shared_bias_sd) else "unknown"
         return f"level {level}, shared doubt {doubt}, control {control}, {told}"
 
 
-def plan_study(
-    panel: Panel, table: Table, *, tested: Floats | None, own: Bools | None, half_life: float | None
-) -> Study:
+def select_sample(
+    panel: Panel, table: FeatureTable, *, tested: Floats | None, own: Bools | None, half_life: float | None
+) -> EstimationSample:
     """Select the events; see `identification.identify` for the arguments."""
     periods = len(panel.dates)
     drawn = np.full(panel.present.shape, np.nan) if tested is None else tested
-    moved = find_moves(table, own=own)
+    moved = find_price_changes(table, own=own)
     with_draw = np.isfinite(drawn)
     with_draw[:, 1:] |= with_draw[:, :-1]  # price changes into and out of a test are randomised, too
     moved &= ~with_draw
-    moves = after_moves(table, moved)
+    moves = after_price_changes(table, moved)
     untouched = ~with_draw[moves.product, moves.at]
     moves = moves.select(untouched)
     first = np.flatnonzero(moves.step == 1)
     row_of = np.full(panel.present.shape, -1)
     row_of[moves.product[first], moves.at[first]] = first
-    before, coming = around_moves(table, moved, first=-SPELL)
-    later, past = around_moves(table, moved, first=LATER)
+    before, coming = around_price_changes(table, moved, first=-SCORED_PERIODS)
+    later, past = around_price_changes(table, moved, first=LATER)
     coming, past = row_of[before.product, coming], row_of[later.product, past]
     after, depth, lasted = after_cuts(table, moved)
     tests = during_tests(table, drawn)
-    return Study(
+    return EstimationSample(
         moves=moves,
         before=before.select(coming >= 0),
         later=later.select(past >= 0),
@@ -222,7 +228,7 @@ def plan_study(
     )
 
 
-def _kinds(panel: Panel, table: Table, moves: Events) -> dict[str, Bools]:
+def _kinds(panel: Panel, table: FeatureTable, moves: ScoredPeriods) -> dict[str, Bools]:
     """(event,) masks of the kinds of price changes whose elasticities are compared."""
     move = table.log_price[moves.product, moves.at] - table.log_price[moves.product, moves.cutoff]
     size = np.abs(move)
@@ -244,11 +250,19 @@ def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.floa
     return (0.5 ** (age / half_life)).astype(np.float32)
 
 
-def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, control: bool, so_far: Known) -> Known:
+def learn(
+    sample: EstimationSample,
+    table: FeatureTable,
+    forecast: EventForecast,
+    *,
+    norms: Norms,
+    control: bool,
+    so_far: Estimates,
+) -> Estimates:
     """Run one round: regression, falsification tests, and the shared bias from both and from earlier rounds.
 
     Args:
-        study: The events, with price residuals.
+        sample: The events, with price residuals.
         table: The panel's table, with the current elasticities.
         forecast: Out-of-fold demand forecasts of all events.
         norms: The current elasticities.
@@ -256,30 +270,34 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
         so_far: Result of the round before.
     """
     products = len(norms.elasticity)
-    groups = (study.moves, study.before, study.later, study.after, study.tests)
+    groups = (sample.moves, sample.before, sample.later, sample.after, sample.tests)
     begin = np.cumsum([0, *(len(events) for events in groups)])
     moving, before_it, after_it, after_cut, drawn = (
         forecast.part(int(at), len(events)) for at, events in zip(begin, groups, strict=False)
     )
-    routine = routine_part(study.residual, fit_moves(study.residual)) if control else np.zeros(len(study.moves))
-    moves = replace(_residuals(study, table, study.moves, moving, study.residual, norms), routine=routine)
+    routine = (
+        control_function(sample.residual, fit_price_change_mixture(sample.residual))
+        if control
+        else np.zeros(len(sample.moves))
+    )
+    moves = replace(_residuals(sample, table, sample.moves, moving, sample.residual, norms), routine=routine)
     shift = regress(moves, products=products, weekend=float(norms.weekend[0]))
-    checks = Checks(
-        before=_tested(study, table, study.before, before_it, study.residual[study.coming], norms),
-        later=_tested(study, table, study.later, after_it, study.residual[study.past], norms),
+    checks = FalsificationTests(
+        before=_tested(sample, table, sample.before, before_it, sample.residual[sample.coming], norms),
+        later=_tested(sample, table, sample.later, after_it, sample.residual[sample.past], norms),
         # Sales lost after a cut were brought forward: the long-run elasticity is smaller by as much.
-        dip=_tested(study, table, study.after, after_cut, study.depth * study.lasted / AFTER, norms),
-        kinds=_compare_kinds(study, moves, shift, products=products),
+        dip=_tested(sample, table, sample.after, after_cut, sample.depth * sample.lasted / AFTER, norms),
+        kinds=_compare_kinds(sample, moves, shift, products=products),
     )
     level = float(np.mean(norms.elasticity)) + shift.mean
     value = norms.elasticity + shift.value
     error = np.hypot(shift.error, _between_rounds(value, shift.error, so_far))
     step = level - so_far.untested_level
-    unsettled = still_to_go(step, before=so_far.step, noise=shift.mean_error)
+    unsettled = remaining_change(step, before=so_far.step, noise=shift.mean_error)
     shared = float(np.sqrt(shift.drift**2 + unsettled**2 + checks.doubt**2))
     own = np.where(np.isfinite(error), np.hypot(shared, shift.common), shared)
     unknown = np.full(products, np.inf)
-    known = Known(
+    known = Estimates(
         value=value,
         error=error,
         level=level,
@@ -287,67 +305,81 @@ def learn(study: Study, table: Table, forecast: Forecast, *, norms: Norms, contr
         untested_level=level,
         step=step,
         doubt=own,
-        shared_doubt=shared,
+        shared_bias_sd=shared,
         shift=shift,
         checks=checks,
         tested_error=unknown,
     )
-    if not len(study.tests):
+    if not len(sample.tests):
         return known
-    random = _residuals(study, table, study.tests, drawn, _first_stage(study, table) * study.draw, norms)
+    random = _residuals(sample, table, sample.tests, drawn, _first_stage(sample, table) * sample.draw, norms)
     return with_price_tests(known, regress(random, products=products, weekend=float(norms.weekend[0])), norms=norms)
 
 
-def _compare_kinds(study: Study, moves: Residuals, shift: Shift, *, products: int) -> dict[str, Check]:
+def _compare_kinds(
+    sample: EstimationSample, moves: Residuals, shift: Shift, *, products: int
+) -> dict[str, FalsificationTest]:
     """Compare each kind with the other price changes, with its share of the information."""
     told = moves.weight * moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
     checks = {}
-    for name, kind in study.kinds.items():
+    for name, kind in sample.kinds.items():
         value, error = difference(moves, shift, kind, products=products)
-        checks[name] = Check(value, error, share=float(told[kind].sum() / max(told.sum(), 1e-300)))
+        checks[name] = FalsificationTest(value, error, share=float(told[kind].sum() / max(told.sum(), 1e-300)))
     return checks
 
 
-def _first_stage(study: Study, table: Table) -> float:
+def _first_stage(sample: EstimationSample, table: FeatureTable) -> float:
     """First-stage slope: how much of a draw the prices show after guardrails and price endings.
 
     Slope of log price on the draws within products, by which two-stage least squares multiplies the instrument
     (Theil 1953). Other causes of price changes are independent of the draws.
     """
-    product, price = study.tests.product, table.log_price[study.tests.product, study.tests.at]
+    product, price = sample.tests.product, table.log_price[sample.tests.product, sample.tests.at]
     rows = np.maximum(np.bincount(product), 1)
-    around = [values - (np.bincount(product, values) / rows)[product] for values in (study.draw, price)]
+    around = [values - (np.bincount(product, values) / rows)[product] for values in (sample.draw, price)]
     drawn, moved = around
     return float(np.clip(drawn @ moved / max(float(drawn @ drawn), 1e-12), LEAST_STAGE, 1.0))
 
 
 def _residuals(
-    study: Study, table: Table, events: Events, forecast: Forecast, price: Floats, norms: Norms
+    sample: EstimationSample,
+    table: FeatureTable,
+    events: ScoredPeriods,
+    forecast: EventForecast,
+    price: Floats,
+    norms: Norms,
 ) -> Residuals:
     who, at = events.product, events.at
-    weekend = study.weekend[at]
+    weekend = sample.weekend[at]
     return Residuals(
         product=who,
-        cluster=study.cluster[at],
+        cluster=sample.cluster[at],
         units=table.units[who, at].astype(np.float64),
         mean=np.asarray(forecast.mean, np.float64),
         price=np.asarray(price * (1.0 + norms.weekend[who] * weekend), np.float64),
         routine=np.zeros(len(at)),
-        weight=study.recency[at].astype(np.float64),
+        weight=sample.recency[at].astype(np.float64),
         size=np.asarray(forecast.size, np.float64),
         weekend=np.asarray(norms.elasticity[who] * price * weekend, np.float64),
         censored=table.censored[who, at],
     )
 
 
-def _tested(study: Study, table: Table, events: Events, forecast: Forecast, column: Floats, norms: Norms) -> Check:
+def _tested(
+    sample: EstimationSample,
+    table: FeatureTable,
+    events: ScoredPeriods,
+    forecast: EventForecast,
+    column: Floats,
+    norms: Norms,
+) -> FalsificationTest:
     if not len(events):
-        return SILENT
-    plain = _residuals(study, table, events, forecast, column, norms)
-    return Check(*placebo(plain, column, products=len(norms.elasticity)))
+        return UNTESTED
+    plain = _residuals(sample, table, events, forecast, column, norms)
+    return FalsificationTest(*placebo(plain, column, products=len(norms.elasticity)))
 
 
-def still_to_go(step: float, *, before: float, noise: float) -> float:
+def remaining_change(step: float, *, before: float, noise: float) -> float:
     """Estimate the remaining change of a level over further rounds, from its last two changes.
 
     The remainder of a geometric series (Aitken 1926). Its ratio is SLOW, since rounds also differ by random batches,
@@ -360,7 +392,7 @@ def still_to_go(step: float, *, before: float, noise: float) -> float:
     return abs(step) * ratio / (1.0 - ratio)
 
 
-def _between_rounds(value: Floats, error: Floats, before: Known) -> float:
+def _between_rounds(value: Floats, error: Floats, before: Estimates) -> float:
     """Standard deviation between two rounds of a product's deviation from the common shift.
 
     Rounds differ in random batches and starting elasticities, so their disagreement is estimation error.
@@ -374,7 +406,7 @@ def _between_rounds(value: Floats, error: Floats, before: Known) -> float:
     return float(np.sqrt(np.average(around**2, weights=weight) / 2.0))
 
 
-def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
+def with_price_tests(known: Estimates, random: Shift, *, norms: Norms) -> Estimates:
     """Correct estimates from observational price changes by those from randomised prices.
 
     Where a product has both, the gap between them estimates the bias that all observational estimates share, which is
@@ -390,12 +422,12 @@ def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
     drift = random.drift if np.isfinite(random.drift) else 0.0
     noise = random.error**2 + drift**2
     both = np.isfinite(known.error) & np.isfinite(random.error)
-    open_to = max(known.shared_doubt, float(np.min(known.error[both], initial=1.0)))
+    open_to = max(known.shared_bias_sd, float(np.min(known.error[both], initial=1.0)))
     weight = np.where(both, 1.0 / (np.where(both, known.error, 1.0) ** 2 + np.where(both, noise, 1.0)), 0.0)
     apart = np.where(both, known.value - tested, 0.0)
     left = 1.0 / (weight.sum() + 1.0 / open_to**2)
     bias = float((weight * apart).sum() * left)
-    shared = min(known.shared_doubt, float(np.sqrt(left))) if both.any() else known.shared_doubt
+    shared = min(known.shared_bias_sd, float(np.sqrt(left))) if both.any() else known.shared_bias_sd
     moves = np.where(np.isfinite(known.error), 1.0 / np.where(np.isfinite(known.error), known.error, 1.0) ** 2, 0.0)
     draws = np.where(np.isfinite(random.error), 1.0 / np.where(np.isfinite(random.error), noise, 1.0), 0.0)
     total = np.maximum(moves + draws, 1e-300)
@@ -406,22 +438,22 @@ def with_price_tests(known: Known, random: Shift, *, norms: Norms) -> Known:
         error=np.where(moves + draws > 0, 1.0 / np.sqrt(total), np.inf),
         level=known.level - bias,
         doubt=np.where(moves + draws > 0, np.minimum(known.doubt, shared) * moves / total, shared),
-        shared_doubt=shared,
+        shared_bias_sd=shared,
         tested_error=np.where(np.isfinite(random.error), np.sqrt(noise), np.inf),
     )
 
 
-def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
+def posterior_elasticities(known: Estimates, *, category: Ints, prior: Prior) -> PosteriorElasticities:
     """Compute the posterior: empirical-Bayes shrinkage, shared bias and limits."""
-    of_level, shared = prior.widening * known.level_error, prior.widening * known.shared_doubt
+    of_level, shared = prior.widening * known.level_error, prior.widening * known.shared_bias_sd
     start = level_start(prior, level=known.level, error=float(np.hypot(of_level, shared)))
 
-    def posterior(more: float) -> Shrunk:
+    def posterior(more: float) -> PosteriorElasticities:
         level = level_prior(known.level + more, of_level, start=start)
         error = prior.widening * known.error
         return shrink(known.value + more, error, category=category, prior=level, sd=prior.sd)
 
-    shrunk = doubted(
+    shrunk = with_shared_bias(
         posterior(0.0),
         raised=posterior(RAISED),
         level=known.level,
@@ -433,7 +465,9 @@ def believe(known: Known, *, category: Ints, prior: Prior) -> Shrunk:
     return within_limits(shrunk, category=category, prior=prior)
 
 
-def gather_evidence(study: Study, table: Table, known: Known, shrunk: Shrunk, *, prior: Prior) -> Evidence:
+def gather_evidence(
+    sample: EstimationSample, table: FeatureTable, known: Estimates, shrunk: PosteriorElasticities, *, prior: Prior
+) -> Evidence:
     """Collect each product's evidence and the objections to its estimate."""
     own = known.error**2 + known.doubt**2
     tested = known.tested_error**2
@@ -451,7 +485,7 @@ def gather_evidence(study: Study, table: Table, known: Known, shrunk: Shrunk, *,
     flags |= np.where(has & checks.disagreement.failed(least=2 * MATERIAL * prior.sd), KINDS_DISAGREE, 0)
     flags |= np.where(has & ~np.isfinite(known.shift.drift), MOVED_TOGETHER, 0)
     return Evidence(
-        moves=study.moved.sum(axis=1).astype(np.int32),
+        moves=sample.moved.sum(axis=1).astype(np.int32),
         clusters=clusters.astype(np.int32),
         prices=_distinct_prices(table),
         left=((shrunk.sd / prior.sd) ** 2).astype(np.float32),
@@ -461,7 +495,7 @@ def gather_evidence(study: Study, table: Table, known: Known, shrunk: Shrunk, *,
     )
 
 
-def _distinct_prices(table: Table) -> Ints:
+def _distinct_prices(table: FeatureTable) -> Ints:
     """(product,) number of prices that differ by more than rounding."""
     price = np.sort(np.where(table.seen > 0, table.log_price, np.inf), axis=1)
     with np.errstate(invalid="ignore"):

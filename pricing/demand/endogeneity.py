@@ -20,7 +20,7 @@ SAMPLE = 60_000
 
 
 @dataclass(frozen=True)
-class Moves:
+class PriceChangeMixture:
     """Mixture of two normal distributions of mean 0 for price residuals, in log units.
 
     Attributes:
@@ -34,28 +34,28 @@ class Moves:
     share: float
 
 
-def fit_moves(residual: Floats) -> Moves:
+def fit_price_change_mixture(residual: Floats) -> PriceChangeMixture:
     """Fit the mixture by expectation–maximisation (Dempster, Laird, Rubin 1977) to (event,) price residuals."""
     move = residual[:: max(len(residual) // SAMPLE, 1)].astype(np.float64)
     if not len(move):
-        return Moves(1.0, 1.0, 0.0)
+        return PriceChangeMixture(1.0, 1.0, 0.0)
     scale = max(float(np.std(move)), 1e-6)
     small, large, share = 0.5 * scale, 2.0 * scale, 0.1
     for _ in range(ROUNDS):
-        chance = _chance(move, Moves(small, large, share))
+        chance = _chance(move, PriceChangeMixture(small, large, share))
         share = float(np.clip(chance.mean(), 1e-3, 0.5))
         large = max(float(np.sqrt((chance * move**2).sum() / max(chance.sum(), 1e-9))), 1e-6)
         small = max(float(np.sqrt(((1 - chance) * move**2).sum() / max((1 - chance).sum(), 1e-9))), 1e-6)
-    return Moves(min(small, large), max(small, large), share)
+    return PriceChangeMixture(min(small, large), max(small, large), share)
 
 
-def routine_part(residual: Floats, moves: Moves) -> Floats:
+def control_function(residual: Floats, moves: PriceChangeMixture) -> Floats:
     """Compute the control function: each residual times the probability that it is routine; same shape."""
     part: Floats = residual * (1.0 - _chance(residual, moves))
     return part
 
 
-def _chance(move: Floats, moves: Moves) -> Floats:
+def _chance(move: Floats, moves: PriceChangeMixture) -> Floats:
     """Posterior probability that a price change is deliberate."""
     with np.errstate(over="ignore", under="ignore"):
         odds = (
@@ -76,19 +76,19 @@ EXPECTED = frozenset({"promoted"})  # kinds that should differ: advertising has 
 
 
 @dataclass(frozen=True)
-class Check:
+class FalsificationTest:
     """A falsification test: an estimate that should be 0, in units of an elasticity.
 
     Attributes:
         value: The estimate.
         error: Its standard error; infinite where unknown.
-        looks: Number of tests it was chosen from (multiple testing).
+        comparisons: Number of tests it was chosen from (multiple testing).
         share: For a difference between two kinds of price changes, the first kind's share of the information.
     """
 
     value: float
     error: float
-    looks: int = 1
+    comparisons: int = 1
     share: float = 0.5
 
     @property
@@ -97,7 +97,7 @@ class Check:
         if not np.isfinite(self.error):
             return 0.0
         telling = 1.0 / (1.0 + (self.error / BIAS_SD) ** 2)
-        return float(telling**2 * max(self.value**2 - self.looks * self.error**2, 0.0))
+        return float(telling**2 * max(self.value**2 - self.comparisons * self.error**2, 0.0))
 
     @property
     def misplaced(self) -> float:
@@ -108,13 +108,13 @@ class Check:
         return self.excess * (self.share**2 + (1.0 - self.share) ** 2) / 2.0
 
     def failed(self, *, least: float) -> bool:
-        """Whether it differs from 0 significantly (1 %, Bonferroni over `looks`), and by at least `least`."""
-        critical = NormalDist().inv_cdf(1.0 - CHANCE / 2.0 / self.looks)
+        """Whether it differs from 0 significantly (1 %, Bonferroni over `comparisons`), and by at least `least`."""
+        critical = NormalDist().inv_cdf(1.0 - CHANCE / 2.0 / self.comparisons)
         return bool(abs(self.value) > max(critical * self.error, least))
 
 
 @dataclass(frozen=True)
-class Checks:
+class FalsificationTests:
     """Falsification tests of a panel's price changes.
 
     Attributes:
@@ -124,23 +124,23 @@ class Checks:
         kinds: Difference in elasticity between one kind of price changes and the others, by the kind's name.
     """
 
-    before: Check
-    later: Check
-    dip: Check
-    kinds: dict[str, Check]
+    before: FalsificationTest
+    later: FalsificationTest
+    dip: FalsificationTest
+    kinds: dict[str, FalsificationTest]
 
     @property
-    def trend(self) -> Check:
+    def trend(self) -> FalsificationTest:
         """The worse of the tests before and after: both detect a demand trend correlated with prices."""
-        tests = [Check(test.value, test.error, looks=2) for test in (self.before, self.later)]
+        tests = [FalsificationTest(test.value, test.error, comparisons=2) for test in (self.before, self.later)]
         return max(tests, key=_excess)
 
     @property
-    def disagreement(self) -> Check:
+    def disagreement(self) -> FalsificationTest:
         """The largest difference between kinds of price changes."""
         known = [test for name, test in self.kinds.items() if name not in EXPECTED and np.isfinite(test.error)]
-        tests = [replace(test, looks=len(known)) for test in known]
-        return max(tests, key=_excess, default=SILENT)
+        tests = [replace(test, comparisons=len(known)) for test in known]
+        return max(tests, key=_excess, default=UNTESTED)
 
     @property
     def doubt(self) -> float:
@@ -148,8 +148,8 @@ class Checks:
         return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.misplaced))
 
 
-def _excess(test: Check) -> float:
+def _excess(test: FalsificationTest) -> float:
     return test.excess
 
 
-SILENT = Check(0.0, np.inf)
+UNTESTED = FalsificationTest(0.0, np.inf)

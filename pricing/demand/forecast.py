@@ -11,7 +11,7 @@ from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import forward
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forward import Weights
-from pricing.demand.product_parameters import Sheet
+from pricing.demand.product_parameters import ProductParameters
 
 # Rows of the network's `known` input as `features.known_features` lays them out: 8 waves, 4 holidays, gap, known,
 # step; then the profile and the summary.
@@ -37,7 +37,7 @@ STALE_HORIZONS = 4  # horizons after the state's date beyond which the level's u
 
 
 @dataclass(frozen=True)
-class Frame:
+class ForecastSettings:
     """Date and settings of a model's forecasts.
 
     Attributes:
@@ -67,11 +67,11 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Reader(Frame):
-    """`Frame` with the product parameters (sheet) and everything precomputed that does not depend on the request.
+class Reader(ForecastSettings):
+    """Product parameters and everything else that does not depend on the request, computed once.
 
     Attributes:
-        sheet: Products, then categories, then the unknown category.
+        parameters: Products, then categories, then the unknown category.
         own: (row, HIDDEN) hidden-layer input from a product: state, category and slow features.
         days: (step, HIDDEN) hidden-layer input from the calendar, for each period of `holidays`.
         weekday: (step,) column of the profile.
@@ -83,7 +83,7 @@ class Reader(Frame):
         first_day: `start` in days since 1970.
     """
 
-    sheet: Sheet
+    parameters: ProductParameters
     own: Floats
     days: Floats
     weekday: Ints
@@ -94,31 +94,31 @@ class Reader(Frame):
     first_day: int
 
 
-def open_reader(sheet: Sheet, frame: Frame, *, factor: Floats, narrow: Floats) -> Reader:
+def open_reader(parameters: ProductParameters, settings: ForecastSettings, *, factor: Floats, narrow: Floats) -> Reader:
     """Precompute, once for a version, what its forecasts share.
 
     Args:
-        sheet: Parameters of every row.
-        frame: Settings of the version.
+        parameters: Parameters of every row.
+        settings: Settings of the version.
         factor: (product, step) see `Reader.factor`.
         narrow: (product,) see `Reader.narrow`.
     """
-    others = len(sheet.level) - len(factor)
-    kernel = frame.weights["from_known/kernel"]
-    spread = np.minimum(sheet.elasticity_sd / np.abs(sheet.elasticity), WIDEST).astype(np.float32)
-    step = np.arange(len(frame.holidays))
-    days, weekday = _calendar_part(frame, step)
+    others = len(parameters.level) - len(factor)
+    kernel = settings.weights["from_known/kernel"]
+    spread = np.minimum(parameters.elasticity_sd / np.abs(parameters.elasticity), WIDEST).astype(np.float32)
+    step = np.arange(len(settings.holidays))
+    days, weekday = _calendar_part(settings, step)
     return Reader(
-        **vars(frame),
-        sheet=sheet,
-        own=(sheet.prepared + sheet.summary @ kernel[PROFILE_ROW + 1 :]).astype(np.float32),
+        **vars(settings),
+        parameters=parameters,
+        own=(parameters.prepared + parameters.summary @ kernel[PROFILE_ROW + 1 :]).astype(np.float32),
         days=days,
         weekday=weekday,
         factor=np.concatenate([factor, np.zeros((others, factor.shape[1]), np.float32)]),
         narrow=np.concatenate([narrow, np.zeros(others)]).astype(np.float32),
-        answer=_nodes(sheet.elasticity, spread, limits=frame.elasticity_limits),
-        shift=_level_shift(frame),
-        first_day=int(frame.start.astype("datetime64[D]").astype(np.int64)),
+        answer=_nodes(parameters.elasticity, spread, limits=settings.elasticity_limits),
+        shift=_level_shift(settings),
+        first_day=int(settings.start.astype("datetime64[D]").astype(np.int64)),
     )
 
 
@@ -137,33 +137,35 @@ def curve_forms(away: Floats) -> Floats:
     return np.concatenate([away[..., None, :], forms], axis=-2)
 
 
-def _level_shift(frame: Frame) -> Floats:
+def _level_shift(settings: ForecastSettings) -> Floats:
     """(step, node) level deviations in log units; the mean of demand over the nodes is unchanged."""
-    step = np.arange(STALE_HORIZONS * frame.horizon + 1)
-    level_sd = np.sqrt(frame.level_error[0] ** 2 + frame.level_error[1] ** 2 * step)
+    step = np.arange(STALE_HORIZONS * settings.horizon + 1)
+    level_sd = np.sqrt(settings.level_error[0] ** 2 + settings.level_error[1] ** 2 * step)
     shift = level_sd[:, None] * LEVEL_Z
     return np.asarray((shift - np.log(np.exp(shift).mean(axis=1, keepdims=True))).astype(np.float32))
 
 
-def sheet_rows(reader: Reader, offers: Offers) -> Ints:
+def parameter_rows(reader: Reader, offers: Offers) -> Ints:
     """(request,) row of the sheet: products first, then categories, last the unknown category."""
     product = offers.product
     if product.min(initial=0) >= 0:
         return product
-    fallback = np.where(offers.category >= 0, reader.products + offers.category, len(reader.sheet.level) - 1)
+    fallback = np.where(offers.category >= 0, reader.products + offers.category, len(reader.parameters.level) - 1)
     return np.where(product >= 0, product, fallback)
 
 
 def slopes(reader: Reader, rows: Ints) -> Floats:
     """(row, node) elasticity at list price of each product and node, on a weekday."""
-    sheet = reader.sheet
+    parameters = reader.parameters
     with np.errstate(invalid="ignore"):
-        away = np.log(sheet.list_price[rows] / sheet.usual_price[rows]) - sheet.recent_price[rows]
+        away = np.log(parameters.list_price[rows] / parameters.usual_price[rows]) - parameters.recent_price[rows]
     bend = np.exp(FORMS[FORM] * np.where(np.isfinite(away), away, 0.0)[:, None])
     return np.asarray(reader.answer[rows] * bend)
 
 
-def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floats) -> tuple[Floats, Floats, Floats]:
+def usual_price_demand(
+    reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floats
+) -> tuple[Floats, Floats, Floats]:
     """Demand at usual price: log units without promotion, log lift of a full promotion, log size; (request, ahead).
 
     Periods ahead run from the requested one to the last before the latest delivery among the requests.
@@ -171,11 +173,11 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
     Args:
         reader: The model's reader.
         offers: The requests.
-        rows: (request,) from `sheet_rows`.
+        rows: (request,) from `parameter_rows`.
         first: (request,) periods from the state's date to the requested one.
         usual: (request,) each product's usual price.
     """
-    sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
+    parameters, kernel = reader.parameters, reader.weights["from_known/kernel"]
     last = offers.periods if offers.deliveries is None else offers.deliveries[:, -1]
     ahead = max(int(last.max(initial=1)), 1)
     step = first[:, None] + np.arange(ahead)
@@ -187,7 +189,7 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
         given = reader.holidays[np.clip(first, 0, len(reader.holidays) - 1)]
     gap, gap_known = features.competitor_gap(offers.comp_price, usual)
     request = gap[:, None] * kernel[GAP_ROW] + gap_known[:, None] * kernel[GAP_ROW + 1]  # (request, HIDDEN)
-    profile = sheet.profile[rows[:, None], weekday]
+    profile = parameters.profile[rows[:, None], weekday]
     hidden = (reader.own[rows] + request)[:, None] + days
     hidden += profile[..., None] * kernel[PROFILE_ROW]
     # The request's holiday flag replaces the calendar's, for the requested period only.
@@ -195,7 +197,7 @@ def outlook(reader: Reader, offers: Offers, rows: Ints, first: Ints, usual: Floa
     mean, lift, size = forward.heads(reader.weights, hidden)
     mean += reader.factor[rows[:, None], np.minimum(np.maximum(step, 0), reader.factor.shape[1] - 1)]
     size += reader.narrow[rows, None]
-    base = sheet.level[rows][:, None] + profile + mean
+    base = parameters.level[rows][:, None] + profile + mean
     if reader.lifts is not None:
         base += event_lifts(reader.lifts, reader.group[rows], step)
     return base, lift, size
@@ -217,9 +219,9 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     weekend elasticity applies to the share of demand on weekends.
     """
     # Time is spent on the number of NumPy calls for a single price, on passes over the grid for a batch.
-    sheet, rows, first = reader.sheet, sheet_rows(reader, offers), _first_step(reader, offers)
-    usual = _anchor(sheet.usual_price[rows], offers)
-    base, lift, log_size = outlook(reader, offers, rows, first, usual)
+    parameters, rows, first = reader.parameters, parameter_rows(reader, offers), _first_step(reader, offers)
+    usual = _anchor(parameters.usual_price[rows], offers)
+    base, lift, log_size = usual_price_demand(reader, offers, rows, first, usual)
     every, size = np.exp(base), np.exp(log_size)  # (request, ahead)
     plain = every
     waiting = None
@@ -233,13 +235,13 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     until = None if offers.deliveries is None else offers.deliveries[:, DELIVERY] - 1  # (request, node)
     if until is not None:
         total = np.take_along_axis(np.cumsum(every, axis=1), until, axis=1)
-    gain = sheet.weekend[rows]
-    recent = sheet.recent_price[rows]
+    gain = parameters.weekend[rows]
+    recent = parameters.recent_price[rows]
     away = (np.log(prices / usual[:, None]) - recent[:, None]).astype(np.float32)  # (request, candidate)
     np.minimum(np.maximum(away, -POWER_LIMIT), POWER_LIMIT, out=away)
     power = curve_forms(away).take(FORM, axis=1)  # (request, node, candidate)
     power *= reader.answer[rows][:, :, None]
-    power += (recent * sheet.elasticity[rows])[:, None, None]
+    power += (recent * parameters.elasticity[rows])[:, None, None]
     shift = reader.shift[np.minimum(np.maximum(first, 1), len(reader.shift) - 1)][:, :, None]
     of_today = (
         None if (gain * (today - later) == 0).all() else _effect(power * (1.0 + gain * today)[:, None, None], shift)
@@ -248,8 +250,8 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
     effect = _effect(power, shift)
     drawn = np.flatnonzero(offers.is_promo)
     if len(drawn):
-        listed = _anchor(sheet.list_price[rows], offers)[drawn]
-        draw = offers.is_promo[drawn, None] * features.promo_draw(prices[drawn], listed[:, None])
+        listed = _anchor(parameters.list_price[rows], offers)[drawn]
+        draw = offers.is_promo[drawn, None] * features.promo_effect_share(prices[drawn], listed[:, None])
         units = np.exp(base[drawn, :, None] + lift[drawn, :, None] * draw[:, None, :])  # (promotion, ahead, candidate)
         now, total = np.repeat(now, prices.shape[1], axis=1), np.repeat(total[:, :, None], prices.shape[1], axis=2)
         now[drawn] = units[:, 0]
@@ -269,9 +271,9 @@ def grid(reader: Reader, offers: Offers, prices: Floats) -> DemandGrid:
         first_size=size[:, 0],
         until_size=plain.sum(axis=1) ** 2 / sum_of_squares,
         weight=WEIGHT,
-        source=np.where(sheet.own[rows] & (offers.product >= 0), 0, 1),
-        grade=sheet.grade[rows],
-        unit=sheet.unit[rows],
+        source=np.where(parameters.own[rows] & (offers.product >= 0), 0, 1),
+        grade=parameters.grade[rows],
+        unit=parameters.unit[rows],
     )
 
 
@@ -303,18 +305,18 @@ def _first_step(reader: Reader, offers: Offers) -> Ints:
     return days if reader.period == "day" else days // STEP_DAYS[reader.period]
 
 
-def _calendar_part(frame: Frame, step: Ints) -> tuple[Floats, Ints]:
+def _calendar_part(settings: ForecastSettings, step: Ints) -> tuple[Floats, Ints]:
     """Hidden-layer input from the calendar at steps (…), and the column of the profile."""
-    dates = frame.start + (step * STEP_DAYS[frame.period]).astype("timedelta64[D]")
+    dates = settings.start + (step * STEP_DAYS[settings.period]).astype("timedelta64[D]")
     window = step[..., None] + np.arange(-1, 3)
-    inside = (window >= 0) & (window < len(frame.holidays))
-    holiday = np.where(inside, frame.holidays[np.clip(window, 0, len(frame.holidays) - 1)], 0.0)
+    inside = (window >= 0) & (window < len(settings.holidays))
+    holiday = np.where(inside, settings.holidays[np.clip(window, 0, len(settings.holidays) - 1)], 0.0)
     known = features.known_features(
         dates,
         holiday=holiday.astype(np.float32),
         gap=np.zeros(step.shape, np.float32),
         gap_known=np.zeros(step.shape, np.float32),
-        step=np.clip(step, 1, frame.horizon),
+        step=np.clip(step, 1, settings.horizon),
     )
-    weekday = features.weekdays(dates.reshape(-1), period=frame.period).reshape(step.shape)
-    return (known @ frame.weights["from_known/kernel"][:PROFILE_ROW]).astype(np.float32), weekday
+    weekday = features.weekdays(dates.reshape(-1), period=settings.period).reshape(step.shape)
+    return (known @ settings.weights["from_known/kernel"][:PROFILE_ROW]).astype(np.float32), weekday

@@ -16,7 +16,7 @@ from pricing.data.counting_units import in_steps
 from pricing.demand.baselines import sales_rows, shelf_of
 from pricing.demand.combination import CLASSES, FORECASTERS
 from pricing.demand.evaluation import sales_score
-from pricing.demand.intervals import drawn, folds_worth, spread_rows
+from pricing.demand.intervals import equivalent_folds, shrink_by_folds, spread_rows
 
 PARTS = 4  # candidate weights are multiples of a quarter
 ALIKE = 1e-9  # of the units sold: scores closer than this are ties
@@ -38,11 +38,11 @@ def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
         return prior
     frame = pd.concat(earlier, ignore_index=True)
     scored = sales_rows(frame)
-    folds = folds_worth(frame)
+    folds = equivalent_folds(frame)
     tried = _TRIED[(_TRIED[:, prior[0] == 0] == 0).all(axis=1)]
-    everything = drawn(_best(scored, tried, otherwise=prior[0]), towards=prior[0], folds=folds)
+    everything = shrink_by_folds(_best(scored, tried, otherwise=prior[0]), towards=prior[0], folds=folds)
     own = [_best(scored[scored["volume_class"] == name], tried, otherwise=everything) for name in CLASSES]
-    return np.array([*(drawn(one, towards=everything, folds=folds) for one in own), everything])
+    return np.array([*(shrink_by_folds(one, towards=everything, folds=folds) for one in own), everything])
 
 
 def _best(scored: pd.DataFrame, tried: Floats, *, otherwise: Floats) -> Floats:

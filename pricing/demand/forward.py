@@ -27,15 +27,15 @@ def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) ->
     hidden, cell = state
     series, periods, _ = inputs.shape
     states = np.empty((series, periods, units), np.float32)
-    begun = features.begun(inputs).T  # (period, series)
-    everywhere = begun.all(axis=1)
+    launched = features.launched(inputs).T  # (period, series)
+    everywhere = launched.all(axis=1)
     for t in range(periods):
         gates = inputs[:, t] @ kernel + hidden @ recurrent + bias  # (series, 4 × unit): input, forget, cell, output
         sigmoid = 0.5 * (np.tanh(0.5 * gates) + 1.0)
         moved = sigmoid[:, units : 2 * units] * cell + sigmoid[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
         shown = sigmoid[:, 3 * units :] * np.tanh(moved)
         if not everywhere[t]:
-            waiting = ~begun[t][:, None]
+            waiting = ~launched[t][:, None]
             np.copyto(moved, cell, where=waiting)
             np.copyto(shown, hidden, where=waiting)
         cell, hidden = moved, shown

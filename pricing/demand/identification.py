@@ -15,12 +15,28 @@ from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.panel import Panel
 from pricing.demand import forward
-from pricing.demand.batches import KNOWN_PRICES, Plan, Table, baseline, build_table, draw_batches, gather_known
-from pricing.demand.elasticity import BETWEEN, Prior, Shrunk
-from pricing.demand.elasticity_estimation import Forecast, Known, Study, believe, gather_evidence, learn, plan_study
+from pricing.demand.batches import (
+    KNOWN_PRICES,
+    FeatureTable,
+    SamplingPlan,
+    baseline,
+    build_table,
+    draw_batches,
+    gather_known,
+)
+from pricing.demand.elasticity import BETWEEN, PosteriorElasticities, Prior
+from pricing.demand.elasticity_estimation import (
+    Estimates,
+    EstimationSample,
+    EventForecast,
+    gather_evidence,
+    learn,
+    posterior_elasticities,
+    select_sample,
+)
 from pricing.demand.grades import Evidence, Grades, grade_categories, grade_products
 from pricing.demand.network import Shape, Trainer, Weights
-from pricing.demand.price_changes import SPELL, Events
+from pricing.demand.price_changes import SCORED_PERIODS, ScoredPeriods
 
 Progress = Callable[[str], None]
 
@@ -45,7 +61,7 @@ class Identified:
     """
 
     norms: Norms
-    shrunk: Shrunk
+    shrunk: PosteriorElasticities
     events: int
     control: float
     evidence: Evidence
@@ -92,30 +108,30 @@ def identify(
     )
     current = replace(norms, elasticity=np.full_like(norms.elasticity, prior.mean))
     table = build_table(panel, norms=current, category=category)
-    study = plan_study(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
-    known = Known.nothing(len(category), level=prior.mean)
-    if not len(study.everything):
+    sample = select_sample(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
+    known = Estimates.nothing(len(category), level=prior.mean)
+    if not len(sample.everything):
         say(
             "no price change to learn from (none at all, or none with periods enough around it): elasticities stay at "
             f"demand.elasticity_start, {prior.mean:g} ± {prior.sd:g}"
         )
-        return _identified(study, table, current, known, category=category, prior=prior)
+        return _identified(sample, table, current, known, category=category, prior=prior)
     nuisances = Nuisances(panel, category=category, config=config)
-    residual, foreseen = nuisances.price_residual(table, study.moves)
+    residual, foreseen = nuisances.price_residual(table, sample.moves)
     say(f"{len(residual)} periods of price moves, {foreseen:.0%} of their variance foreseen")
-    study = replace(study, residual=residual)
+    sample = replace(sample, residual=residual)
     for number in range(config.rounds):
         if number:
             del table  # two tables of a large panel may not fit in RAM
             table = build_table(panel, norms=current, category=category)
-        mean, size = nuisances.demand_forecast(table, study.everything, attempt=number)
-        known = learn(study, table, Forecast(mean, size), norms=current, control=config.control, so_far=known)
+        mean, size = nuisances.demand_forecast(table, sample.everything, attempt=number)
+        known = learn(sample, table, EventForecast(mean, size), norms=current, control=config.control, so_far=known)
         # The bias terms widen the final posterior only; forecasts use the estimate without them.
-        shrunk = believe(known.undoubted(), category=category, prior=prior)
+        shrunk = posterior_elasticities(known.without_shared_bias(), category=category, prior=prior)
         stronger = np.clip(current.weekend + known.shift.weekend, -WEEKEND_LIMIT, WEEKEND_LIMIT)
         current = replace(current, elasticity=shrunk.mean.astype(np.float32), weekend=stronger.astype(np.float32))
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
-    found = _identified(study, table, current, known, category=category, prior=prior)
+    found = _identified(sample, table, current, known, category=category, prior=prior)
     at_limit = panel.product_ids[found.shrunk.at_limit]
     if len(at_limit):
         low, high = prior.limits
@@ -125,16 +141,16 @@ def identify(
 
 
 def _identified(
-    study: Study, table: Table, current: Norms, known: Known, *, category: Ints, prior: Prior
+    sample: EstimationSample, table: FeatureTable, current: Norms, known: Estimates, *, category: Ints, prior: Prior
 ) -> Identified:
-    shrunk = believe(known, category=category, prior=prior)
-    evidence = gather_evidence(study, table, known, shrunk, prior=prior)
+    shrunk = posterior_elasticities(known, category=category, prior=prior)
+    evidence = gather_evidence(sample, table, known, shrunk, prior=prior)
     left = shrunk.mean_sd**2 / (prior.sd**2 * (1.0 - BETWEEN**2))
     category_grade = grade_categories(left, at_limit=shrunk.category_at_limit, evidence=evidence, category=category)
     return Identified(
         norms=replace(current, elasticity=shrunk.mean.astype(np.float32)),
         shrunk=shrunk,
-        events=len(study.moves),
+        events=len(sample.moves),
         control=known.shift.control,
         evidence=evidence,
         grade=grade_products(evidence, category_grade=category_grade, category=category),
@@ -165,7 +181,7 @@ class Nuisances:
         block = max(min(block, periods // config.nuisance_folds), 1)  # every fold of a short panel needs a block
         self._fold = (np.arange(periods) // block) % config.nuisance_folds
 
-    def price_residual(self, table: Table, events: Events) -> tuple[Floats, float]:
+    def price_residual(self, table: FeatureTable, events: ScoredPeriods) -> tuple[Floats, float]:
         """(event,) log price change less its out-of-fold prediction, and the predicted share of its variance (R²)."""
         expected, _ = self._cross_fit(table, events, price=True)
         at = events.at
@@ -174,21 +190,23 @@ class Nuisances:
         foreseen = 1.0 - float((residual**2).sum()) / max(float((move**2).sum()), 1e-12) if len(move) else 0.0
         return residual, foreseen
 
-    def demand_forecast(self, table: Table, events: Events, *, attempt: int = 0) -> tuple[Floats, Floats]:
+    def demand_forecast(self, table: FeatureTable, events: ScoredPeriods, *, attempt: int = 0) -> tuple[Floats, Floats]:
         """(event,) out-of-fold expected units at the price charged, and size; each attempt samples other batches."""
         log_mean, log_size = self._cross_fit(table, events, price=False, attempt=attempt)
         at = events.at
         log_mean = log_mean + baseline(table, events.product, events.cutoff, events.step)
         return np.exp(np.clip(log_mean + table.offset[events.product, at], -9, 14)), np.exp(log_size)
 
-    def _cross_fit(self, table: Table, events: Events, *, price: bool, attempt: int = 0) -> tuple[Floats, Floats]:
+    def _cross_fit(
+        self, table: FeatureTable, events: ScoredPeriods, *, price: bool, attempt: int = 0
+    ) -> tuple[Floats, Floats]:
         config = self._config
-        horizon = max(int(events.step.max(initial=1)), SPELL)
+        horizon = max(int(events.step.max(initial=1)), SCORED_PERIODS)
         trainer = self._price if price else self._demand
         value, size = np.zeros(len(events.product)), np.zeros(len(events.product))
         block = self._fold[events.at]
         for fold in range(config.nuisance_folds):
-            plan = Plan(
+            plan = SamplingPlan(
                 series=SERIES,
                 length=self._shape.length,
                 cutoffs=self._shape.cutoffs,
@@ -211,7 +229,7 @@ class Nuisances:
 
 
 def read_events(
-    weights: Weights, table: Table, events: Events, *, price: bool, chunk: int = CHUNK
+    weights: Weights, table: FeatureTable, events: ScoredPeriods, *, price: bool, chunk: int = CHUNK
 ) -> tuple[Floats, Floats]:
     """(event,) predict the network's log mean over the offset, and log size, `chunk` products at a time."""
     value, size = np.zeros(len(events.product), np.float32), np.zeros(len(events.product), np.float32)

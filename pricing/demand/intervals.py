@@ -64,7 +64,7 @@ def with_quantiles(frame: pd.DataFrame, width: Width) -> pd.DataFrame:
     return frame.assign(**columns)
 
 
-def widened(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
+def with_measured_width(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
     """Widen each fold's intervals by the errors of earlier folds known at its cutoff, as in real time.
 
     Without any, as in the first fold, the default width is used.
@@ -86,10 +86,10 @@ def measure_width(frames: list[pd.DataFrame]) -> Width:
     if not frames:
         return default_width()
     frame = pd.concat(frames, ignore_index=True)
-    return Width(measure_level_error(frame), measure_dispersion(frame, folds=folds_worth(frame)))
+    return Width(measure_level_error(frame), measure_dispersion(frame, folds=equivalent_folds(frame)))
 
 
-def folds_worth(frame: pd.DataFrame) -> float:
+def equivalent_folds(frame: pd.DataFrame) -> float:
     """Number of non-overlapping folds equivalent to an evaluation frame: periods scored over steps per fold."""
     return float(frame["date"].nunique() / (int(frame["step"].max()) - int(frame["step"].min()) + 1))
 
@@ -154,15 +154,15 @@ def measure_dispersion(frame: pd.DataFrame, *, folds: float) -> Floats:
 
     Args:
         frame: An evaluation frame.
-        folds: `folds_worth` of the frame.
+        folds: `equivalent_folds` of the frame.
     """
     scored = sales_rows(frame.assign(demand=frame["forecast"]))
-    everything = drawn(_sharpest(scored, otherwise=0.0), towards=0.0, folds=folds)
+    everything = shrink_by_folds(_sharpest(scored, otherwise=0.0), towards=0.0, folds=folds)
     own = [_sharpest(scored[scored["volume_class"] == name], otherwise=everything) for name in CLASSES]
-    return np.array([*(drawn(one, towards=everything, folds=folds) for one in own), everything])
+    return np.array([*(shrink_by_folds(one, towards=everything, folds=folds) for one in own), everything])
 
 
-def drawn(found: Found, *, towards: Found, folds: float) -> Found:
+def shrink_by_folds(found: Found, *, towards: Found, folds: float) -> Found:
     """Shrink an estimate from so many folds towards its default."""
     return (folds * found + PRIOR_FOLDS * towards) / (folds + PRIOR_FOLDS)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from pricing.arrays import Floats, Ints
 from pricing.data import features
-from pricing.data.ewma import Norms, recall
+from pricing.data.ewma import Norms, forecast_inputs
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import booster, forecast
 from pricing.demand.combination import FORECASTERS, Combination
@@ -19,7 +19,7 @@ CHUNK = 5000  # products computed at a time
 FIRST: dict[Period, int] = {"day": 7, "week": 2}  # first periods ahead, over which promotion lift and size are averaged
 
 
-class Levels(NamedTuple):
+class LevelForecasts(NamedTuple):
     """Forecasts of a model's forecasters.
 
     Attributes:
@@ -34,7 +34,9 @@ class Levels(NamedTuple):
     log_size: Floats
 
 
-def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Ints, combination: Combination) -> Levels:
+def forecast_levels(
+    reader: Reader, *, encoded: Encoded, norms: Norms, category: Ints, combination: Combination
+) -> LevelForecasts:
     """Compute each forecaster's level under the covariates known at the states' date.
 
     These are the calendar's holidays and named events, no promotion, and the competitor's last price. Deviations in a
@@ -49,18 +51,18 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
     """
     steps = np.arange(1, reader.horizon + 1)
     plain = replace(reader, factor=np.zeros_like(reader.factor), narrow=np.zeros_like(reader.narrow))
-    level, profile, summary, _ = recall(encoded.state.memory, norms=norms)
+    level, profile, summary, _ = forecast_inputs(encoded.state.memory, norms=norms)
     weekday, first = reader.weekday[steps], FIRST[reader.period]
     network = np.empty((len(level), len(steps)), np.float32)
     lift, log_size = np.empty(len(level), np.float32), np.empty(len(level), np.float32)
     gap = features.competitor_gap(encoded.tail.comp_price[:, -1], norms.usual_price)
     for begin in range(0, len(level), CHUNK):
         rows = np.arange(begin, min(begin + CHUNK, len(level)))
-        base, drawn, size = forecast.outlook(plain, _ordinary(plain, encoded, category, rows), rows, np.ones_like(rows),
-                                          _usual(reader, rows))  # fmt: skip
+        ordinary = _ordinary(plain, encoded, category, rows)
+        base, drawn, size = forecast.usual_price_demand(plain, ordinary, rows, np.ones_like(rows), _usual(reader, rows))
         if reader.lifts is not None:  # common to all forecasters
             base = base - forecast.event_lifts(reader.lifts, reader.group[rows], np.broadcast_to(steps, base.shape))
-        network[rows] = base - reader.sheet.level[rows][:, None] - profile[rows][:, weekday]
+        network[rows] = base - reader.parameters.level[rows][:, None] - profile[rows][:, weekday]
         lift[rows], log_size[rows] = drawn[:, :first].mean(axis=1), size[:, :first].mean(axis=1)
     paths = np.zeros((len(FORECASTERS), *network.shape), np.float32)
     paths[FORECASTERS.index("network")] = network
@@ -74,7 +76,7 @@ def level_paths(reader: Reader, *, encoded: Encoded, norms: Norms, category: Int
             paths[FORECASTERS.index("booster"), rows] = booster.predict_booster(
                 text, read, period=reader.period
             ).reshape(len(rows), -1)
-    return Levels(paths, lift, log_size)
+    return LevelForecasts(paths, lift, log_size)
 
 
 def _ordinary(reader: Reader, encoded: Encoded, category: Ints, rows: Ints) -> Offers:
@@ -85,7 +87,7 @@ def _ordinary(reader: Reader, encoded: Encoded, category: Ints, rows: Ints) -> O
         product=rows,
         category=category[rows],
         date=np.full(count, date.astype("datetime64[D]")),
-        list_price=reader.sheet.list_price[rows],
+        list_price=reader.parameters.list_price[rows],
         comp_price=encoded.tail.comp_price[rows, -1],
         is_promo=np.zeros(count),
         is_holiday=np.full(count, reader.holidays[1]),
@@ -94,7 +96,7 @@ def _ordinary(reader: Reader, encoded: Encoded, category: Ints, rows: Ints) -> O
 
 
 def _usual(reader: Reader, rows: Ints) -> Floats:
-    usual, listed = reader.sheet.usual_price[rows], reader.sheet.list_price[rows]
+    usual, listed = reader.parameters.usual_price[rows], reader.parameters.list_price[rows]
     return np.where(np.isfinite(usual), usual, listed)
 
 
@@ -115,7 +117,7 @@ def _read(
     summary: Floats,
     recent: Floats,
     gap: tuple[Floats, Floats],
-) -> booster.Read:
+) -> booster.TreeInputs:
     """Build the trees' inputs for some products and every step; (row × step,)."""
     steps = np.arange(1, reader.horizon + 1)
     days = STEP_DAYS[reader.period]
@@ -130,7 +132,7 @@ def _read(
     )
     count = len(steps)
     weekday = reader.weekday[steps]
-    return booster.Read(
+    return booster.TreeInputs(
         level=np.repeat(level[rows], count),
         profile=profile[rows][:, weekday].ravel(),
         summary=np.repeat(summary[rows], count, axis=0),

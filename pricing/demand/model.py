@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints, Strings, below, flatten
-from pricing.data.ewma import Memory, Norms, speaks_for_itself
+from pricing.data.ewma import EwmaState, Norms, has_own_history
 from pricing.data.lifts import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
-from pricing.demand.combination import Combination, admit_combination, combined_factor, own_noise
+from pricing.demand.combination import Combination, combined_factor, extend_combination, own_noise
 from pricing.demand.curve import DemandGrid, Offers
-from pricing.demand.forecast import Frame, Reader, open_reader
+from pricing.demand.forecast import ForecastSettings, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
-from pricing.demand.level_forecasts import Levels, level_paths
-from pricing.demand.product_parameters import Priors, Standing, build_sheet, typical
+from pricing.demand.level_forecasts import LevelForecasts, forecast_levels
+from pricing.demand.product_parameters import Priors, ProductAttributes, build_product_parameters, typical
 from pricing.demand.single_request import SingleDemand
-from pricing.demand.state import Encoded, State, admit_states, carry, encode_panel, expand
+from pricing.demand.state import Encoded, State, add_blank_states, carry, encode_panel, expand
 from pricing.errors import HistoryError, VersionError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
@@ -101,11 +101,11 @@ class DemandModel:
 
     @cached_property
     def _reader(self) -> Reader:
-        standing = Standing(self.category, self.elasticity_sd, self.list_price, self.own(), self.grade)
-        sheet = build_sheet(
-            self.encoded.state, norms=self.norms, priors=self.priors, standing=standing, weights=self.weights
+        attributes = ProductAttributes(self.category, self.elasticity_sd, self.list_price, self.own(), self.grade)
+        parameters = build_product_parameters(
+            self.encoded.state, norms=self.norms, priors=self.priors, attributes=attributes, weights=self.weights
         )
-        frame = Frame(
+        settings = ForecastSettings(
             weights=self.weights,
             period=self.period,
             start=self.encoded.tail.dates[-1],
@@ -118,15 +118,17 @@ class DemandModel:
             group=np.concatenate([self.category, np.arange(len(self.priors.level))]),
         )
         factor, narrow = self.combination.factor, self.combination.narrow
-        return open_reader(sheet, frame, factor=np.asarray(factor, np.float32), narrow=np.asarray(narrow, np.float32))
+        return open_reader(
+            parameters, settings, factor=np.asarray(factor, np.float32), narrow=np.asarray(narrow, np.float32)
+        )
 
-    def levels(self) -> Levels:
-        """Compute the forecasters' levels; see `paths.level_paths`."""
-        return level_paths(
+    def levels(self) -> LevelForecasts:
+        """Compute the forecasters' levels; see `paths.forecast_levels`."""
+        return forecast_levels(
             self._reader, encoded=self.encoded, norms=self.norms, category=self.category, combination=self.combination
         )
 
-    def combined(self, levels: Levels, *, weights: Floats, dispersion: Floats) -> "DemandModel":
+    def combined(self, levels: LevelForecasts, *, weights: Floats, dispersion: Floats) -> "DemandModel":
         """Return the model with other combination weights and dispersion.
 
         Args:
@@ -185,7 +187,7 @@ class DemandModel:
 
     def own(self) -> NDArray[np.bool_]:
         """(product,) whether its own history is long enough not to fall back on its category."""
-        return speaks_for_itself(self.encoded.state.memory, periods=self.own_periods, period=self.period)
+        return has_own_history(self.encoded.state.memory, periods=self.own_periods, period=self.period)
 
     def weights_hash(self) -> str:
         """SHA-256 of the network's weights; refreshing does not change it."""
@@ -210,7 +212,7 @@ class DemandModel:
             raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
         if panel.dates[-1].astype(dt.date) < self.state_date:
             raise HistoryError(f"the panel ends on {panel.dates[-1]}, before the state's date {self.state_date}")
-        grown = _with_calendar(admit(self, panel), panel)
+        grown = _with_calendar(add_products(self, panel), panel)
         aligned = expand(panel, grown.product_ids)
         tail = len(self.encoded.tail.dates)
         if rebuild:
@@ -258,7 +260,7 @@ class DemandModel:
             grade=self.grade[rows],
             evidence=evidence,
             list_price=self.list_price[rows],
-            combination=admit_combination(self.combination, rows),
+            combination=extend_combination(self.combination, rows),
             encoded=replace(
                 encoded, state=state, checkpoint=state, tail=encoded.tail.select(rows), digest=encoded.digest[rows]
             ),
@@ -345,7 +347,7 @@ def _with_calendar(model: DemandModel, panel: Panel) -> DemandModel:
     return replace(model, norms=replace(model.norms, lifts=lifts))
 
 
-def admit(model: DemandModel, panel: Panel) -> DemandModel:
+def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     """Add the panel's new products, with blank states and their category's parameters."""
     known = np.isin(panel.product_ids, model.product_ids)
     if known.all():
@@ -390,12 +392,12 @@ def admit(model: DemandModel, panel: Panel) -> DemandModel:
         category=np.concatenate([model.category, category])[order],
         norms=norms,
         counted=np.concatenate([model.counted, model.priors.counted[category]])[order],
-        combination=admit_combination(model.combination, rows),
+        combination=extend_combination(model.combination, rows),
         elasticity_sd=sd,
         grade=grade,
         evidence=evidence,
         list_price=listed,
-        encoded=admit_states(model.encoded, ids[order], rows),
+        encoded=add_blank_states(model.encoded, ids[order], rows),
     )
 
 
@@ -413,7 +415,7 @@ def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:
 
 
 def _state(arrays: dict[str, NDArray[Any]]) -> State:
-    return State(memory=Memory(**below(arrays, "memory")), hidden=arrays["hidden"], cell=arrays["cell"])
+    return State(memory=EwmaState(**below(arrays, "memory")), hidden=arrays["hidden"], cell=arrays["cell"])
 
 
 def _limits(pair: Sequence[float]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ import keras
 from keras import ops
 
 from pricing.arrays import Floats
-from pricing.data.features import begun
+from pricing.data.features import launched
 from pricing.demand.batches import Batch
 from pricing.demand.forward import LOG_SIZE_LIMITS
 from pricing.errors import TrainingError
@@ -61,7 +61,7 @@ def build_network(shape: Shape) -> keras.Model:
     known = keras.Input((shape.cutoffs, shape.steps, shape.known), name="known")
     draw = keras.Input((shape.cutoffs, shape.steps), name="draw")
     category = keras.Input((), dtype="int32", name="category")
-    states = keras.layers.LSTM(shape.units, return_sequences=True, name="lstm")(past, mask=begun(past))
+    states = keras.layers.LSTM(shape.units, return_sequences=True, name="lstm")(past, mask=launched(past))
     states = states[:, shape.length - shape.cutoffs :]
     hidden = keras.layers.Dense(HIDDEN, name="from_state")(states)[:, :, None]
     hidden = hidden + keras.layers.Dense(HIDDEN, use_bias=False, name="from_known")(known)

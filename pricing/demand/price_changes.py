@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.demand.batches import Table
+from pricing.demand.batches import FeatureTable
 
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a price change
-YOUNG = 14  # rows of a product before its first usable price change: until then its level is uncertain
-SPELL = 3  # periods scored from a price change on, as long as the new price holds
-PATIENT = 14  # the same for a product with few price changes: each must yield more data
+LEAST_ROWS_BEFORE = 14  # rows of a product before its first usable price change: until then its level is uncertain
+SCORED_PERIODS = 3  # periods scored from a price change on, as long as the new price holds
+SCORED_PERIODS_FEW = 14  # the same for a product with few price changes: each must yield more data
 FEW = 10  # a product with fewer price changes than this has few
 CUT = 0.03  # least depth of a temporary cut, log units below the price before
 BACK = 0.01  # log units around that price within which the cut is over
@@ -19,7 +19,7 @@ AFTER = 7  # periods scored after a cut
 
 
 @dataclass(frozen=True)
-class Events:
+class ScoredPeriods:
     """Scored periods: (event,) product, cutoff before the price change, and step from cutoff to scored period."""
 
     product: Ints
@@ -34,12 +34,12 @@ class Events:
     def __len__(self) -> int:
         return len(self.product)
 
-    def select(self, rows: Bools) -> "Events":
+    def select(self, rows: Bools) -> "ScoredPeriods":
         """Select events."""
-        return Events(self.product[rows], self.cutoff[rows], self.step[rows])
+        return ScoredPeriods(self.product[rows], self.cutoff[rows], self.step[rows])
 
 
-def find_moves(table: Table, *, own: Bools | None = None) -> Bools:
+def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
     """(product, period) True where the price changed from the period before.
 
     Both periods must have a row, and at least YOUNG rows of the product come before.
@@ -52,31 +52,31 @@ def find_moves(table: Table, *, own: Bools | None = None) -> Bools:
     age = np.cumsum(seen, axis=1)
     moved = np.zeros(price.shape, bool)
     moved[:, 1:] = (np.abs(np.diff(price, axis=1)) > SAME_PRICE) & seen[:, 1:] & seen[:, :-1]
-    moved[:, 1:] &= age[:, :-1] >= YOUNG
+    moved[:, 1:] &= age[:, :-1] >= LEAST_ROWS_BEFORE
     return moved if own is None else moved & ~own
 
 
-def after_moves(table: Table, moved: Bools) -> Events:
+def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
     """Periods of price changes and up to SPELL − 1 more at the new price; PATIENT − 1 where changes are few."""
     few = moved.sum(axis=1) < FEW
     price, seen = table.log_price, table.seen > 0
     products, periods = seen.shape
-    found: list[Events] = []
+    found: list[ScoredPeriods] = []
     standing = np.ones((products, periods), bool)  # (product, cutoff)
-    for step in range(1, min(PATIENT, periods - 1) + 1):
+    for step in range(1, min(SCORED_PERIODS_FEW, periods - 1) + 1):
         last = periods - step
         stands = np.zeros((products, periods), bool)
         standing[:, last:] = False
         standing[:, :last] &= np.abs(price[:, step:] - price[:, 1 : last + 1]) <= SAME_PRICE
         stands[:, :last] = moved[:, 1 : last + 1] & seen[:, step:] & standing[:, :last]
-        if step > SPELL:
+        if step > SCORED_PERIODS:
             stands &= few[:, None]
         rows, cutoffs = np.nonzero(stands)
-        found.append(Events(rows, cutoffs, np.full(len(rows), step)))
+        found.append(ScoredPeriods(rows, cutoffs, np.full(len(rows), step)))
     return join(found)
 
 
-def around_moves(table: Table, moved: Bools, *, first: int) -> tuple[Events, Ints]:
+def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[ScoredPeriods, Ints]:
     """Windows of SPELL periods that begin `first` periods after (or before) a price change; the cutoff is just before.
 
     The price must be constant from the price change, or for windows before it from the cutoff, to the window's end.
@@ -86,18 +86,18 @@ def around_moves(table: Table, moved: Bools, *, first: int) -> tuple[Events, Int
     """
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
-    inside = (at + first > 0) & (at + first + SPELL <= price.shape[1])
+    inside = (at + first > 0) & (at + first + SCORED_PERIODS <= price.shape[1])
     rows, at = rows[inside], at[inside]
-    ends = sorted((0 if first > 0 else -1, first - 1, first + SPELL - 1))
+    ends = sorted((0 if first > 0 else -1, first - 1, first + SCORED_PERIODS - 1))
     stood = np.ones(len(rows), bool)
     for offset in range(ends[0], ends[-1] + 1):
         stood &= seen[rows, at + offset] & (np.abs(price[rows, at + offset] - price[rows, at + ends[0]]) <= SAME_PRICE)
     rows, at = rows[stood], at[stood]
-    parts = [Events(rows, at + first - 1, np.full(len(rows), step)) for step in range(1, SPELL + 1)]
-    return join(parts), np.tile(at, SPELL)
+    parts = [ScoredPeriods(rows, at + first - 1, np.full(len(rows), step)) for step in range(1, SCORED_PERIODS + 1)]
+    return join(parts), np.tile(at, SCORED_PERIODS)
 
 
-def after_cuts(table: Table, moved: Bools) -> tuple[Events, Floats, Floats]:
+def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats, Floats]:
     """Up to AFTER periods after the end of a temporary cut, forecast from the day before it began.
 
     Returns:
@@ -106,7 +106,7 @@ def after_cuts(table: Table, moved: Bools) -> tuple[Events, Floats, Floats]:
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
     begin, end = at[:-1], at[1:]
-    same = (rows[:-1] == rows[1:]) & (end - begin <= PATIENT - AFTER)
+    same = (rows[:-1] == rows[1:]) & (end - begin <= SCORED_PERIODS_FEW - AFTER)
     row, begin, end = rows[:-1][same], begin[same], end[same]
     before = price[row, begin - 1]
     depth = price[row, begin] - before
@@ -119,13 +119,13 @@ def after_cuts(table: Table, moved: Bools) -> tuple[Events, Floats, Floats]:
         now = np.minimum(end + later, seen.shape[1] - 1)
         standing &= inside & (np.abs(price[row, now] - before) <= BACK)
         use = np.flatnonzero(standing & seen[row, now])
-        found.append(Events(row[use], begin[use] - 1, (now - begin + 1)[use]))
+        found.append(ScoredPeriods(row[use], begin[use] - 1, (now - begin + 1)[use]))
         kept.append(use)
     which = np.concatenate(kept) if kept else np.zeros(0, np.int64)
     return join(found), depth[which], (end - begin)[which].astype(np.float64)
 
 
-def during_tests(table: Table, tested: Floats) -> Events:
+def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
     """Periods at randomised prices, forecast from the day before the draw, at most PATIENT periods earlier.
 
     Args:
@@ -139,12 +139,14 @@ def during_tests(table: Table, tested: Floats) -> Events:
         began[:, 1:] = ~(np.abs(filled[:, 1:] - filled[:, :-1]) <= 1e-9)  # inf − inf is NaN: outside tests all begin
     period = np.arange(tested.shape[1])
     start = np.maximum.accumulate(np.where(began, period, 0), axis=1)
-    rows, at = np.nonzero(drawn & (table.seen > 0) & (np.cumsum(table.seen > 0, axis=1) > YOUNG))
+    rows, at = np.nonzero(drawn & (table.seen > 0) & (np.cumsum(table.seen > 0, axis=1) > LEAST_ROWS_BEFORE))
     step = at - start[rows, at] + 1
-    events = Events(rows, at - step, step)
-    return events.select((events.cutoff >= 0) & (step <= PATIENT))
+    events = ScoredPeriods(rows, at - step, step)
+    return events.select((events.cutoff >= 0) & (step <= SCORED_PERIODS_FEW))
 
 
-def join(parts: list[Events]) -> Events:
+def join(parts: list[ScoredPeriods]) -> ScoredPeriods:
     """Concatenate events."""
-    return Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("product", "cutoff", "step")))
+    return ScoredPeriods(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("product", "cutoff", "step"))
+    )

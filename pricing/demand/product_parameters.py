@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
-from pricing.data.ewma import Norms, recall
+from pricing.data.ewma import Norms, forecast_inputs
 from pricing.demand import forward
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY
@@ -30,7 +30,7 @@ class Priors:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProductAttributes:
     """Product parameters besides states and scales.
 
     Attributes:
@@ -49,7 +49,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ProductParameters:
     """Parameters of products, then categories, then the unknown category; one row each.
 
     `level` is the log of units as in `units_sold`, not in multiples of the counting unit `unit`.
@@ -77,29 +77,31 @@ def typical(values: Floats, category: Ints, *, count: int) -> Floats:
     return np.stack([row.mean(axis=0) if len(row) else everyone for row in rows])
 
 
-def build_sheet(state: State, *, norms: Norms, priors: Priors, standing: Standing, weights: Weights) -> Sheet:
+def build_product_parameters(
+    state: State, *, norms: Norms, priors: Priors, attributes: ProductAttributes, weights: Weights
+) -> ProductParameters:
     """Build the parameter table, once for a version."""
-    level, profile, summary, recent = recall(state.memory, norms=norms)
-    prepared = forward.prepare(weights, state.hidden, standing.category)
-    category, count = standing.category, len(priors.level)
+    level, profile, summary, recent = forecast_inputs(state.memory, norms=norms)
+    prepared = forward.prepare(weights, state.hidden, attributes.category)
+    category, count = attributes.category, len(priors.level)
 
     def stack(own: Floats, category: Floats) -> Floats:
         return np.concatenate([own, category], dtype=np.float32)
 
     unit = np.concatenate([norms.unit, priors.unit]).astype(np.float64)
     nothing = np.full(count, np.nan, np.float32)
-    return Sheet(
+    return ProductParameters(
         usual_price=stack(norms.usual_price, nothing),
-        list_price=stack(standing.list_price, nothing),
+        list_price=stack(attributes.list_price, nothing),
         unit=unit,
         level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(unit).astype(np.float32),
         profile=stack(profile, typical(profile, category, count=count)),
         summary=stack(summary, typical(summary, category, count=count)),
         prepared=stack(prepared, typical(prepared, category, count=count)),
         elasticity=stack(norms.elasticity, priors.elasticity),
-        elasticity_sd=stack(standing.elasticity_sd, priors.elasticity_sd),
+        elasticity_sd=stack(attributes.elasticity_sd, priors.elasticity_sd),
         weekend=stack(norms.weekend, typical(norms.weekend, category, count=count)),
         recent_price=stack(recent, np.zeros(count)),
-        own=np.concatenate([standing.own, np.zeros(count, bool)]),
-        grade=np.concatenate([standing.grade, np.minimum(priors.grade, CATEGORY)]),
+        own=np.concatenate([attributes.own, np.zeros(count, bool)]),
+        grade=np.concatenate([attributes.grade, np.minimum(priors.grade, CATEGORY)]),
     )

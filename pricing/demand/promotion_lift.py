@@ -14,7 +14,7 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data import features
 from pricing.data.ewma import HALF_LIVES, Norms, demand_above
 from pricing.data.panel import Panel
-from pricing.demand.cluster_robust import cluster_spread, normal_factor
+from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
 from pricing.demand.elasticity_estimation import FORTNIGHT
 
 CHUNK = 500  # products whose features are computed at a time
@@ -102,7 +102,7 @@ def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats, censored: Boo
     row = np.unique(cluster, return_inverse=True)[1]
     total = max(float(information.sum()), 1e-9)
     inside, outer = (np.bincount(row, values).astype(np.float64) for values in (information, score))
-    found = cluster_spread(inside[:, None, None], outer[:, None])
+    found = cluster_robust_variance(inside[:, None, None], outer[:, None])
     return lift, float(np.sqrt(max(float(found.variance[0]), 1.0 / total)) * normal_factor(found.degrees)[0])
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from pricing.arrays import Floats, Ints
-from pricing.demand.cluster_robust import cluster_spread, normal_factor
+from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
 
 MAX_NEWTON = 40
 SETTLED = 1e-4
@@ -35,7 +35,7 @@ class Residuals:
         mean: (event,) units expected by the demand network at the price charged, with the current elasticity in its
             offset.
         price: (event,) price residual (log price change less the price network's prediction), times the weekend factor.
-        routine: (event,) control function: its part that may respond to hidden demand (`endogeneity.routine_part`).
+        routine: (event,) control function: its part that may respond to hidden demand (`endogeneity.control_function`).
         weight: (event,) recency weight, 0 or more.
         size: (event,) size of the negative binomial.
         weekend: (event,) regressor of the weekend coefficient: elasticity × price residual on weekends, else 0.
@@ -204,7 +204,7 @@ def difference(residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, p
     total = float(information.sum())
     if total < 1e-6:
         return 0.0, np.inf
-    found = cluster_spread(information[:, None, None], score[:, None])
+    found = cluster_robust_variance(information[:, None, None], score[:, None])
     variance = max(float(found.variance[0]), 1.0 / total)
     return float(score.sum()) / total, float(np.sqrt(variance) * normal_factor(found.degrees)[0])
 
@@ -219,7 +219,7 @@ def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats)
     who, products = events.product, len(pooled.level)
     mean = events.mean * np.exp(np.clip(pooled.level[who] + pooled.value @ fitted, -3, 3))
     weight = events.weight / (1.0 + events.mean / events.size)
-    units, slope = complete(events.units, mean, events.size, censored=events.censored)
+    units, slope = complete_censored(events.units, mean, events.size, censored=events.censored)
     information = weight * slope
     total = _by(who, information, products)
     precision = 1.0 / pooled.variance
@@ -284,7 +284,7 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
     count, columns = int(row.max()) + 1, len(score)
     inside = np.stack([[_by(row, pairs[i, j], count) for j in range(columns)] for i in range(columns)], axis=-1)
     outer = np.stack([_by(row, values, count) for values in score], axis=-1)
-    found = cluster_spread(np.moveaxis(inside, 1, 0) + ridge / count, outer)
+    found = cluster_robust_variance(np.moveaxis(inside, 1, 0) + ridge / count, outer)
     factor = normal_factor(found.degrees)
     known = np.isfinite(factor)
     error: Floats = np.where(known, np.sqrt(found.variance) * np.where(known, factor, 1.0), np.inf)
@@ -336,7 +336,7 @@ def _own_error(
     active = (information[:, :-1, 1, 1] > 0).sum(axis=1)
     inside = np.maximum(inside, 1e-6)
     information[:, -1, 1, 1] = np.where(active > 0, 1e-6, 1.0)  # keeps products without price changes invertible
-    found = cluster_spread(information, score)
+    found = cluster_robust_variance(information, score)
     degrees = np.where(active > 1, found.degrees[:, 1], 0.0)
     ratio = found.variance[:, 1] * inside
     pooled = float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
@@ -361,7 +361,7 @@ def expected_above(units: Floats, mean: Floats, size: Floats) -> Floats:
     return np.clip(expected, np.maximum(units, mean), FARTHEST * np.maximum(units, mean) + 1.0)
 
 
-def complete(units: Floats, mean: Floats, size: Floats, *, censored: Floats) -> tuple[Floats, Floats]:
+def complete_censored(units: Floats, mean: Floats, size: Floats, *, censored: Floats) -> tuple[Floats, Floats]:
     """Replace sold-out units by expected demand, and compute each event's information about the log mean.
 
     With these units the negative binomial's score is that of the censored likelihood (Dempster, Laird, Rubin 1977).

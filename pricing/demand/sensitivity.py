@@ -16,7 +16,7 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Context:
+class DemandContext:
     """Covariates under which a demand curve is evaluated.
 
     Attributes:
@@ -34,24 +34,24 @@ class Context:
     gap: float | None = None
 
 
-ORDINARY = Context("ordinary days")
+ORDINARY = DemandContext("ordinary days")
 CONTEXTS = (
     ORDINARY,
-    Context("weekend", weekdays=(5, 6)),
-    Context("promotion", is_promo=True),
-    Context("holiday", is_holiday=True),
-    Context("competitor 10 % below", gap=0.9),
-    Context("competitor 10 % above", gap=1.1),
+    DemandContext("weekend", weekdays=(5, 6)),
+    DemandContext("promotion", is_promo=True),
+    DemandContext("holiday", is_holiday=True),
+    DemandContext("competitor 10 % below", gap=0.9),
+    DemandContext("competitor 10 % above", gap=1.1),
 )
 
 
-def contexts(period: Period) -> tuple[Context, ...]:
+def contexts(period: Period) -> tuple[DemandContext, ...]:
     """Return the contexts that differ on a panel of this grain."""
     return tuple(context for context in CONTEXTS if period == "day" or context.weekdays == ORDINARY.weekdays)
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ProductSelection:
     """Products whose curves are evaluated, as columns of one length.
 
     Attributes:
@@ -66,9 +66,9 @@ class Shelf:
     list_price: Floats
     comp_price: Floats
 
-    def take(self, rows: slice) -> "Shelf":
+    def take(self, rows: slice) -> "ProductSelection":
         """Select products."""
-        return Shelf(self.product[rows], self.category[rows], self.list_price[rows], self.comp_price[rows])
+        return ProductSelection(self.product[rows], self.category[rows], self.list_price[rows], self.comp_price[rows])
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,13 @@ class Curves:
 
 
 def read_curves(
-    demand: Demand, shelf: Shelf, ratios: Floats, *, after: np.datetime64, period: Period, context: Context = ORDINARY
+    demand: Demand,
+    shelf: ProductSelection,
+    ratios: Floats,
+    *,
+    after: np.datetime64,
+    period: Period,
+    context: DemandContext = ORDINARY,
 ) -> Curves:
     """Evaluate each product's curve in a context, averaged over its days in the week after a date.
 
@@ -158,7 +164,7 @@ def read_curves(
     return Curves(whole[:, :, 1::2], whole[:, :, 0::2], weight)
 
 
-def _days(after: np.datetime64, *, period: Period, context: Context) -> Days:
+def _days(after: np.datetime64, *, period: Period, context: DemandContext) -> Days:
     """Return the context's days in the week after a date; on a weekly panel the first day of the next week."""
     first = after.astype("datetime64[D]") + np.timedelta64(STEP_DAYS[period], "D")
     week: Days = first + np.arange(1 if period == "week" else 7)
@@ -166,7 +172,7 @@ def _days(after: np.datetime64, *, period: Period, context: Context) -> Days:
     return np.asarray(week[np.broadcast_to(meant, week.shape)])
 
 
-def _offers(shelf: Shelf, days: Days, context: Context) -> Offers:
+def _offers(shelf: ProductSelection, days: Days, context: DemandContext) -> Offers:
     """Build offers for every product on every day, grouped by product."""
     count, rows = len(days), len(shelf.product) * len(days)
     comp_price = shelf.comp_price if context.gap is None else shelf.list_price * context.gap
@@ -182,7 +188,7 @@ def _offers(shelf: Shelf, days: Days, context: Context) -> Offers:
     )
 
 
-def _asked(shelf: Shelf, ratios: Floats, days: int) -> Floats:
+def _asked(shelf: ProductSelection, ratios: Floats, days: int) -> Floats:
     """(product × day, 2 × price) candidate prices: each price preceded by the slightly lower one."""
     pairs = np.stack([ratios * np.exp(-CUT), ratios], axis=1).reshape(-1)
     return np.repeat(shelf.list_price[:, None] * pairs, days, axis=0)

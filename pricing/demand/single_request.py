@@ -56,7 +56,7 @@ class SingleDemand:
         """Makes ready to read `reader` at so many prices a request."""
         self.weight = WEIGHT
         self._reader = reader
-        sheet, weights = reader.sheet, reader.weights
+        parameters, weights = reader.parameters, reader.weights
         kernel = weights["from_known/kernel"]
         self._gap, self._gap_known = kernel[GAP_ROW], kernel[GAP_ROW + 1]
         self._profile, self._holiday = kernel[PROFILE_ROW], kernel[HOLIDAY_ROW]
@@ -66,7 +66,7 @@ class SingleDemand:
         on_weekend = (days + 3) % 7 >= features.SATURDAY if reader.period == "day" else np.zeros(len(days))
         self._weekend: list[float] = on_weekend.astype(np.float64).tolist()
         # The log of what price makes of demand is a line in the node's form of the price ratio.
-        level = np.broadcast_to((sheet.recent_price * sheet.elasticity)[:, None], reader.answer.shape)
+        level = np.broadcast_to((parameters.recent_price * parameters.elasticity)[:, None], reader.answer.shape)
         slopes = reader.answer[:, :, None] * (np.arange(len(FORMS)) == FORM[:, None])
         self._line = np.concatenate([slopes, level[:, :, None]], axis=-1, dtype=np.float32)  # (row, node, form + 1)
         self._steepest = np.abs(reader.answer).max(axis=1)  # (row,)
@@ -81,20 +81,20 @@ class SingleDemand:
             that `forecast.grid` would not follow the curve.
         """
         reader, product = self._reader, offer.product
-        sheet = reader.sheet
+        parameters = reader.parameters
         start = (offer.day - reader.first_day) // self._days_a_period
         end = start + (offer.deliveries[-1] if offer.deliveries else offer.periods)
         if start < 0 or end > len(reader.days):
             return None
-        usual = sheet.usual_price.item(product)
+        usual = parameters.usual_price.item(product)
         usual = usual if math.isfinite(usual) else offer.list_price
-        recent = sheet.recent_price.item(product)
+        recent = parameters.recent_price.item(product)
         away = np.log(prices / usual)
         away -= recent
         forms = self._blank.copy()
         forms[0] = away
         forms[1] = np.expm1(away)
-        gain = sheet.weekend.item(product)
+        gain = parameters.weekend.item(product)
         reach = self._steepest.item(product) * max(-forms.item((0, 0)), forms.item((1, -1)), 0.0)
         reach += abs(self._line.item((product, 0, -1)))
         if not reach * (1 + abs(gain)) + self._furthest < POWER_LIMIT:
@@ -112,22 +112,22 @@ class SingleDemand:
             lines[1, :, -1] += ahead.logs[0]
         until, first = lines @ forms  # (node, candidate) each
         if offer.is_promo:
-            listed = sheet.list_price.item(product)
+            listed = parameters.list_price.item(product)
             listed = listed if math.isfinite(listed) else offer.list_price
             lift = np.logaddexp(0.0, ahead.heads[:, 2] - 1.0)
-            drawn = lift[:, None] * features.promo_draw(prices, np.array([listed]))
+            drawn = lift[:, None] * features.promo_effect_share(prices, np.array([listed]))
             drawn += np.array(ahead.logs)[:, None]  # (ahead, candidate)
             first += drawn[0]
             units = np.cumsum(np.exp(drawn), axis=0)
             places = np.array(offer.deliveries)[DELIVERY] if offer.deliveries else np.array([offer.periods])
             until += np.log(units[places - 1])
         size = ahead.total * ahead.total / max(ahead.squares, 1e-12)
-        source, grade = 0 if sheet.own.item(product) else 1, sheet.grade.item(product)
-        return Curve(until, first, size, ahead.first_size, source, grade, sheet.unit.item(product))
+        source, grade = 0 if parameters.own.item(product) else 1, parameters.grade.item(product)
+        return Curve(until, first, size, ahead.first_size, source, grade, parameters.unit.item(product))
 
     def _outlook(self, offer: Offer, start: int, end: int, usual: float) -> _Outlook:
         reader, product = self._reader, offer.product
-        profile = reader.sheet.profile[product].take(reader.weekday[start:end])
+        profile = reader.parameters.profile[product].take(reader.weekday[start:end])
         hidden = profile[:, None] * self._profile
         hidden += reader.days[start:end]
         hidden += reader.own[product]
@@ -141,7 +141,7 @@ class SingleDemand:
         heads = hidden @ self._heads
         heads += self._bias
         # Some periods ahead are few numbers, with which Python is faster than NumPy.
-        level, (least, most) = reader.sheet.level.item(product), LOG_SIZE_LIMITS
+        level, (least, most) = reader.parameters.level.item(product), LOG_SIZE_LIMITS
         known = profile if reader.lifts is None else profile + reader.lifts[reader.group.item(product), start:end]
         furthest = reader.factor.shape[1]
         factor = reader.factor[product, start:end].tolist()

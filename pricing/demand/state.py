@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints, Strings
 from pricing.data import features
-from pricing.data.ewma import Memory, Norms, blank_memory, select_memory
+from pricing.data.ewma import EwmaState, Norms, blank_ewma_state, select_ewma_state
 from pricing.data.panel import SERIES, STEP_DAYS, Panel
 from pricing.demand import forward
 from pricing.demand.forward import Weights
@@ -23,7 +23,7 @@ HISTORY = 0.5  # rows a period, relative to those since the checkpoint, from whi
 class State:
     """State of every product after one period: the features' EWMA state and the LSTM's hidden and cell state."""
 
-    memory: Memory
+    memory: EwmaState
     hidden: Floats
     cell: Floats
 
@@ -61,20 +61,20 @@ def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> St
 def _advance_some(weights: Weights, panel: Panel, *, norms: Norms, state: State, rows: Ints) -> State:
     """`advance` for some products: a long past of all products at once may not fit in RAM."""
     theirs = norms.take(rows)
-    own = State(select_memory(state.memory, rows), state.hidden[rows], state.cell[rows])
+    own = State(select_ewma_state(state.memory, rows), state.hidden[rows], state.cell[rows])
     return advance(weights, panel.select(rows), norms=theirs, state=own)
 
 
 def _joined(parts: list[State]) -> State:
     memory = {name: np.concatenate([getattr(part.memory, name) for part in parts]) for name in vars(parts[0].memory)}
     hidden, cell = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hidden", "cell"))
-    return State(Memory(**memory), hidden, cell)
+    return State(EwmaState(**memory), hidden, cell)
 
 
 def blank(weights: Weights, products: int, panel: Panel) -> State:
     """Return the states before the first period."""
     hidden, cell = forward.blank_state(weights, products)
-    return State(blank_memory(products, period=panel.period), hidden, cell)
+    return State(blank_ewma_state(products, period=panel.period), hidden, cell)
 
 
 def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
@@ -166,7 +166,7 @@ def encode_unread(
     sums = encoded.digest.copy()
     sums[rows] = digest(theirs)
     hidden, cell = put(encoded.checkpoint.hidden, fresh.hidden), put(encoded.checkpoint.cell, fresh.cell)
-    return State(Memory(**memory), hidden, cell), sums
+    return State(EwmaState(**memory), hidden, cell), sums
 
 
 def check_past(before: Panel, tail: Panel, *, age: Floats) -> None:
@@ -279,7 +279,7 @@ def expand(panel: Panel, product_ids: Strings) -> Panel:
     )
 
 
-def admit_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
+def add_blank_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
     """Extend the states by blank ones for new products.
 
     Args:
@@ -291,7 +291,7 @@ def admit_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
     def grow(state: State) -> State:
         new = (rows < 0)[:, None]
         return State(
-            memory=select_memory(state.memory, rows),
+            memory=select_ewma_state(state.memory, rows),
             hidden=np.where(new, 0.0, state.hidden[rows]).astype(np.float32),
             cell=np.where(new, 0.0, state.cell[rows]).astype(np.float32),
         )

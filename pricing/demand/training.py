@@ -13,17 +13,17 @@ from pricing.data.counting_units import Units, find_units, in_steps, typical_uni
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand.batches import Plan, Table, build_table, draw_batches
+from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches
 from pricing.demand.booster import train_booster
-from pricing.demand.combination import network_alone, prior_weights, volume_rows
-from pricing.demand.elasticity import Shrunk
+from pricing.demand.combination import network_only, prior_weights, volume_rows
+from pricing.demand.elasticity import PosteriorElasticities
 from pricing.demand.elasticity_estimation import recency_weights
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
 from pricing.demand.intervals import LEVEL_ERROR, Width
-from pricing.demand.level_forecasts import Levels
+from pricing.demand.level_forecasts import LevelForecasts
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.product_parameters import Priors
@@ -40,7 +40,7 @@ HOLIDAY_PERIODS = 420
 
 
 @dataclass(frozen=True)
-class Start:
+class WarmStart:
     """Warm start of a training: an earlier model's weights, given elasticities, or both.
 
     Attributes:
@@ -76,8 +76,8 @@ class Trained:
     """
 
     model: DemandModel
-    start: Start
-    levels: Levels
+    start: WarmStart
+    levels: LevelForecasts
 
 
 def train(
@@ -86,7 +86,7 @@ def train(
     *,
     calendar: Calendar | None = None,
     out_of_fold: OutOfFold | None = None,
-    start: Start | None = None,
+    start: WarmStart | None = None,
     tested: NDArray[np.floating] | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
@@ -122,7 +122,7 @@ def fit(
     config: DemandConfig,
     *,
     calendar: Calendar | None = None,
-    start: Start | None = None,
+    start: WarmStart | None = None,
     tested: NDArray[np.floating] | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
@@ -173,7 +173,7 @@ def fit(
         units=config.units,
     )
     trainer = Trainer(shape, loss="demand", seed=config.seed)
-    plan = Plan(
+    plan = SamplingPlan(
         series=SERIES,
         length=length,
         cutoffs=shape.cutoffs,
@@ -206,16 +206,16 @@ def fit(
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         elasticity_limits=config.elasticity_limits,
-        combination=network_alone(len(panel.product_ids)),
+        combination=network_only(len(panel.product_ids)),
         encoded=encoded,
     )
     model, levels = _with_forecasters(model, panel, table, config)
-    return Trained(model, Start(weights, identified), levels)
+    return Trained(model, WarmStart(weights, identified), levels)
 
 
 def _with_forecasters(
-    model: DemandModel, panel: Panel, table: Table, config: DemandConfig
-) -> tuple[DemandModel, Levels]:
+    model: DemandModel, panel: Panel, table: FeatureTable, config: DemandConfig
+) -> tuple[DemandModel, LevelForecasts]:
     """Add boosted trees and prior combination weights to the model; returns it with the forecasters' levels."""
     lift = model.levels().lift
     trees = b""
@@ -279,7 +279,7 @@ def _category_level(panel: Panel, category: Ints, count: int, *, units: Floats) 
 
 
 def _priors(identified: Identified, category: Ints, *, level: Floats, counted: Bools) -> Priors:
-    shrunk: Shrunk = identified.shrunk
+    shrunk: PosteriorElasticities = identified.shrunk
     overall = float(np.average(shrunk.category_mean))
     spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
     sold = Units(identified.norms.unit, counted)

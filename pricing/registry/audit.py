@@ -75,7 +75,7 @@ for _dialect, _statements in _GUARDS.items():
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """One line of the record.
 
     Attributes:
@@ -108,14 +108,14 @@ class Entry:
     sequence: int = 0
 
 
-class Turn:
+class LockedRecord:
     """The record while this process holds its lock."""
 
     def __init__(self, connection: Connection, registry: str) -> None:
         self._connection = connection
         self._registry = registry
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[AuditEntry]:
         """Every entry of this registry, oldest first."""
         return _entries(self._connection, self._registry)
 
@@ -123,7 +123,7 @@ class Turn:
         """The champion according to the record."""
         return champion_of(self.entries())
 
-    def append(self, entry: Entry) -> Entry:
+    def append(self, entry: AuditEntry) -> AuditEntry:
         """Writes an entry; it is committed when the turn ends without an error."""
         last = max((known.sequence for known in self.entries()), default=0)
         placed = replace(entry, sequence=last + 1)
@@ -145,24 +145,24 @@ class Audit:
             url: An SQLAlchemy URL, PostgreSQL or SQLite.
         """
         self._name = url
-        with self._door():
+        with self._translated_errors():
             self._name = redact_url(url)
             self._engine = _engine(url)
             self._create()
 
-    def entries(self, registry: str) -> list[Entry]:
+    def entries(self, registry: str) -> list[AuditEntry]:
         """Every entry of a registry, oldest first."""
-        with self._door(), self._engine.begin() as connection:
+        with self._translated_errors(), self._engine.begin() as connection:
             return _entries(connection, registry)
 
     @contextmanager
-    def turn(self, registry: str) -> Iterator[Turn]:
+    def locked(self, registry: str) -> Iterator[LockedRecord]:
         """Locks the record against other processes, waiting if need be: a transaction, rolled back by any error."""
-        with self._door(), self._engine.begin() as connection:
+        with self._translated_errors(), self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
                 connection.exec_driver_sql("LOCK TABLE pricing_promotions IN SHARE ROW EXCLUSIVE MODE")
-            yield Turn(connection, registry)
+            yield LockedRecord(connection, registry)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -179,7 +179,7 @@ class Audit:
                 raise
 
     @contextmanager
-    def _door(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, ImportError) as error:
@@ -189,17 +189,17 @@ class Audit:
             raise RegistryError(f"promotion record {self._name} (PRICING_DATABASE_URL): {line}") from error
 
 
-def champion_of(entries: list[Entry]) -> str | None:
+def champion_of(entries: list[AuditEntry]) -> str | None:
     """The champion after the last entry with outcome "done"."""
     done = [entry for entry in entries if entry.outcome == "done"]
     return done[-1].to_version if done else None
 
 
-def _entries(connection: Connection, registry: str) -> list[Entry]:
+def _entries(connection: Connection, registry: str) -> list[AuditEntry]:
     columns = [column for column in _RECORD.columns if column.name not in ("id", "registry")]
     query = select(*columns).where(_RECORD.c.registry == registry).order_by(_RECORD.c.sequence)
     rows = connection.execute(query).mappings()
-    return [Entry(**{**cast("dict[str, Any]", dict(row)), "gates": tuple(row["gates"])}) for row in rows]
+    return [AuditEntry(**{**cast("dict[str, Any]", dict(row)), "gates": tuple(row["gates"])}) for row in rows]
 
 
 def _engine(url: str) -> Engine:

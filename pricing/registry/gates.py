@@ -68,12 +68,12 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
         key, whose = "wape_naive", f"the {NAMES[NAIVE]} forecast's"
     beats = _at_most(
         "beats_naive",
-        None if _nothing_left(figures) else _ratio(figures.get("wape"), figures.get(key)),
+        None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get(key)),
         limits.naive_ratio,
         f"error (WAPE) as a multiple of {whose}",
     )
     return [
-        _with_shelves(_unless_chance(beats, figures, limits), figures),
+        _note_sold_out(_allow_sampling_error(beats, figures, limits), figures),
         *_by_volume(
             "beats_naive",
             figures,
@@ -89,7 +89,7 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
     ]
 
 
-def _unless_chance(verdict: Verdict, figures: Mapping[str, Any], limits: GatesConfig) -> Verdict:
+def _allow_sampling_error(verdict: Verdict, figures: Mapping[str, Any], limits: GatesConfig) -> Verdict:
     """Passes an error slightly above the limit where the confidence interval of the difference includes the limit.
 
     The baseline may be LightGBM alone, which forecasts well but has no price response: a model that may be as good and
@@ -109,13 +109,13 @@ def _sold_out(figures: Mapping[str, Any]) -> tuple[float, float]:
     return (0.0, 0.0) if censored is None or left_out is None else (censored, (rows or 0.0) + left_out)
 
 
-def _nothing_left(figures: Mapping[str, Any]) -> bool:
+def _all_sold_out(figures: Mapping[str, Any]) -> bool:
     """Whether every scored row sold out, so that no row can judge the demand forecast."""
     censored, everything = _sold_out(figures)
     return 0.0 < everything <= censored
 
 
-def _with_shelves(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
+def _note_sold_out(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
     """Adds a note where most scored rows sold out, and so show the stock rather than demand."""
     censored, everything = _sold_out(figures)
     if censored <= MOSTLY * everything:

@@ -21,7 +21,7 @@ _WORDS = ("source", "strategy")
 FIELDS = (*_NUMBERS, *_WORDS, "price_range")
 
 
-class Prices(Protocol):
+class RequestPricer(Protocol):
     """The pricer's interface."""
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
@@ -56,7 +56,7 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
         )
         for place, row in enumerate(rows)
     ]
-    strangers: list[dict[str, Any]] = [{"category": category}, {"category": category, "comp_price": 9.5}, {}]
+    unknown_products: list[dict[str, Any]] = [{"category": category}, {"category": category, "comp_price": 9.5}, {}]
     return requests + [
         PriceRequest(
             product_id=f"golden-stranger-{place}",
@@ -66,11 +66,11 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
             unit_cost=6.0,
             **more,
         )
-        for place, more in enumerate(strangers)
+        for place, more in enumerate(unknown_products)
     ]
 
 
-def record(prices: Prices, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
+def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
     """Prices the requests and returns both as JSON, for a version to store."""
     decisions = prices.price(requests, today=today)
     return {
@@ -85,7 +85,7 @@ def record(prices: Prices, requests: Sequence[PriceRequest], *, today: dt.date) 
     }
 
 
-def compare(prices: Prices, recorded: Mapping[str, Any], *, where: str) -> Verification:
+def compare(prices: RequestPricer, recorded: Mapping[str, Any], *, where: str) -> Verification:
     """Prices the golden requests one by one and compares the answers with the recorded ones.
 
     Args:

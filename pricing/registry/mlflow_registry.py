@@ -82,7 +82,7 @@ class Registry:
             os.environ.setdefault(name, value)
         self.model_name = model_name
         self.uri = uri
-        with self._door():
+        with self._translated_errors():
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def log_version(
@@ -104,7 +104,7 @@ class Registry:
         own = {name: str(header[name]) for name in _TAGGED if header.get(name) is not None}
         own |= {name: str(header[name]).lower() for name in _TAGGED_KNOWN if name in header}
         package = Path(pricing.__file__).parent
-        with self._door(), _quiet_about_hints(), _named(Path(folder), ARTIFACT) as named:
+        with self._translated_errors(), _ignore_type_hint_warnings(), _named(Path(folder), ARTIFACT) as named:
             # These need pandas, which serving's follower does not have.
             from mlflow.pyfunc import log_model  # noqa: PLC0415
 
@@ -136,7 +136,7 @@ class Registry:
         Raises:
             RegistryError: The model does not exist yet, or the registry does not answer.
         """
-        with self._door():
+        with self._translated_errors():
             model = self._client.get_registered_model(self.model_name)
         return f"{self.model_name}@{model.creation_timestamp}"
 
@@ -154,7 +154,7 @@ class Registry:
                 f"{self.model_name} has no version or alias {reference!r} on {self.uri}; its aliases are: {known}"
             )
         try:
-            with self._door():
+            with self._translated_errors():
                 return _registered(self._client.get_model_version(self.model_name, number), numbers)
         except RegistryError as error:
             if _missing(error.__cause__):
@@ -170,7 +170,7 @@ class Registry:
     def aliases(self) -> dict[str, str]:
         """Alias → version number; empty when the model does not exist yet."""
         try:
-            with self._door():
+            with self._translated_errors():
                 model = self._client.get_registered_model(self.model_name)
         except RegistryError as error:
             if _missing(error.__cause__):
@@ -181,7 +181,7 @@ class Registry:
     def versions(self) -> list[RegisteredVersion]:
         """Every version there is, oldest first."""
         numbers = self.aliases()
-        with self._door():
+        with self._translated_errors():
             found: list[ModelVersion] = []
             token: str | None = None
             while token is None or token:
@@ -192,19 +192,19 @@ class Registry:
                 token = page.token or ""
         return sorted((_registered(entry, numbers) for entry in found), key=lambda entry: int(entry.number))
 
-    def point(self, alias: str, number: str) -> None:
+    def set_alias(self, alias: str, number: str) -> None:
         """Sets an alias to a version, whatever it named before."""
-        with self._door():
+        with self._translated_errors():
             self._client.set_registered_model_alias(self.model_name, alias, number)
 
-    def unpoint(self, alias: str) -> None:
+    def remove_alias(self, alias: str) -> None:
         """Removes an alias; does nothing where it is not set."""
-        with self._door():
+        with self._translated_errors():
             self._client.delete_registered_model_alias(self.model_name, alias)
 
     def tag(self, number: str, tags: Mapping[str, str]) -> None:
         """Sets tags on a version."""
-        with self._door():
+        with self._translated_errors():
             for name, value in tags.items():
                 self._client.set_model_version_tag(self.model_name, number, name, value)
 
@@ -221,7 +221,7 @@ class Registry:
         partial = to.parent / f".{to.name}.{uuid.uuid4().hex}.partial"
         partial.mkdir(parents=True)
         try:
-            with self._door():
+            with self._translated_errors():
                 where = self._client.get_model_version_download_uri(self.model_name, entry.number)
                 found = Path(
                     mlflow.artifacts.download_artifacts(
@@ -251,7 +251,7 @@ class Registry:
                 raise
 
     @contextmanager
-    def _door(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -284,7 +284,7 @@ def _named(folder: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _quiet_about_hints() -> Iterator[None]:
+def _ignore_type_hint_warnings() -> Iterator[None]:
     # MLflow asks for type hints to infer a schema from; ours is given, and its own classes lack them too.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)

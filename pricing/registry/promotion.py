@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.audit import Action, Audit, Entry, Turn
+from pricing.registry.audit import Action, Audit, AuditEntry, LockedRecord
 from pricing.registry.gates import HOLDS_ONLY
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Version(Protocol):
         ...
 
 
-class Aliases(Protocol):
+class PromotionRegistry(Protocol):
     """The methods of the registry that a promotion needs."""
 
     def identity(self) -> str:
@@ -46,17 +46,17 @@ class Aliases(Protocol):
         """Every version there is."""
         ...
 
-    def point(self, alias: str, number: str) -> None:
+    def set_alias(self, alias: str, number: str) -> None:
         """Sets an alias to a version."""
         ...
 
-    def unpoint(self, alias: str) -> None:
+    def remove_alias(self, alias: str) -> None:
         """Removes an alias."""
         ...
 
 
 @dataclass(frozen=True)
-class Wish:
+class PromotionRequest:
     """A requested change of the champion.
 
     Attributes:
@@ -82,32 +82,32 @@ class Wish:
     run_id: str | None = None
 
 
-def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
+def move(registry: PromotionRegistry, audit: Audit, requested: PromotionRequest) -> AuditEntry:
     """Makes a version the champion and records it; `previous` becomes the last champion with other weights.
 
     Raises:
         RegistryError: The version is unknown; the registry or the record does not answer; or the champion is no
             longer the expected one (which is recorded as lost). The aliases are then as they were.
     """
-    target = registry.find(wish.to)
+    target = registry.find(requested.to)
     before: dict[str, str] | None = None
     try:
-        with audit.turn(registry.identity()) as turn:
+        with audit.locked(registry.identity()) as locked:
             aliases = registry.aliases()
-            _notice(turn, aliases, who=wish.who, at=wish.at)
+            _record_manual_change(locked, aliases, who=requested.who, at=requested.at)
             champion = aliases.get(CHAMPION)
-            entry = _entry(wish, champion, target)
-            if champion != wish.expected:
-                entry = turn.append(replace(entry, outcome="lost"))
+            entry = _entry(requested, champion, target)
+            if champion != requested.expected:
+                entry = locked.append(replace(entry, outcome="lost"))
             else:
-                previous = _previous(registry, turn, aliases, target=target)
+                previous = _previous(registry, locked, aliases, target=target)
                 # Recorded first: where that fails, no alias must have changed.
-                entry = turn.append(entry)
+                entry = locked.append(entry)
                 before = aliases
                 # Champion last, since serving follows it: everything else is in place by then.
                 if previous is not None and previous != aliases.get(PREVIOUS):
-                    registry.point(PREVIOUS, previous)
-                registry.point(CHAMPION, target.number)
+                    registry.set_alias(PREVIOUS, previous)
+                registry.set_alias(CHAMPION, target.number)
     except BaseException:
         if before is not None:
             _restore(registry, before)
@@ -115,17 +115,17 @@ def move(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
     if entry.outcome == "lost":
         raise RegistryError(
             f"version {target.number} was not promoted: the champion is now {_name(champion)}, not "
-            f"{_name(wish.expected)}, against which it was judged; run it again"
+            f"{_name(requested.expected)}, against which it was judged; run it again"
         )
     return entry
 
 
-def because(why: str, *, holds_only: bool) -> str:
+def recorded_reason(why: str, *, holds_only: bool) -> str:
     """The reason to record, with a note where the version is holds_only."""
     return f"{why}; {HOLDS_ONLY}: prices stay" if holds_only else why
 
 
-def earlier_champion(entries: Sequence[Entry], versions: Mapping[str, str], *, weights: str) -> str | None:
+def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str], *, weights: str) -> str | None:
     """The last champion of the record with other weights that still exists; None when there is none.
 
     Args:
@@ -137,31 +137,31 @@ def earlier_champion(entries: Sequence[Entry], versions: Mapping[str, str], *, w
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
 
 
-def refuse(registry: Aliases, audit: Audit, wish: Wish) -> Entry:
+def record_refusal(registry: PromotionRegistry, audit: Audit, requested: PromotionRequest) -> AuditEntry:
     """Records that the gates refused a request."""
-    target = registry.find(wish.to)
-    with audit.turn(registry.identity()) as turn:
-        _notice(turn, registry.aliases(), who=wish.who, at=wish.at)
-        return turn.append(replace(_entry(wish, wish.expected, target), outcome="refused"))
+    target = registry.find(requested.to)
+    with audit.locked(registry.identity()) as locked:
+        _record_manual_change(locked, registry.aliases(), who=requested.who, at=requested.at)
+        return locked.append(replace(_entry(requested, requested.expected, target), outcome="refused"))
 
 
-def notice(registry: Aliases, audit: Audit, *, who: str, at: str) -> Entry | None:
+def record_manual_change(registry: PromotionRegistry, audit: Audit, *, who: str, at: str) -> AuditEntry | None:
     """Compares the champion with the record, and records a change that was made by hand.
 
     Returns:
         The entry that was written, or None when the record agrees.
     """
-    with audit.turn(registry.identity()) as turn:
-        return _notice(turn, registry.aliases(), who=who, at=at)
+    with audit.locked(registry.identity()) as locked:
+        return _record_manual_change(locked, registry.aliases(), who=who, at=at)
 
 
-def _notice(turn: Turn, aliases: dict[str, str], *, who: str, at: str) -> Entry | None:
-    recorded, found = turn.champion(), aliases.get(CHAMPION)
+def _record_manual_change(locked: LockedRecord, aliases: dict[str, str], *, who: str, at: str) -> AuditEntry | None:
+    recorded, found = locked.champion(), aliases.get(CHAMPION)
     if recorded == found:
         return None
     _log.warning("champion is %s, the record says %s: it was moved by hand", _name(found), _name(recorded))
-    return turn.append(
-        Entry(
+    return locked.append(
+        AuditEntry(
             at=at,
             who="unknown",
             action="by_hand",
@@ -173,43 +173,45 @@ def _notice(turn: Turn, aliases: dict[str, str], *, who: str, at: str) -> Entry 
     )
 
 
-def _entry(wish: Wish, champion: str | None, target: Version) -> Entry:
-    return Entry(
-        at=wish.at,
-        who=wish.who,
-        action=wish.action,
+def _entry(requested: PromotionRequest, champion: str | None, target: Version) -> AuditEntry:
+    return AuditEntry(
+        at=requested.at,
+        who=requested.who,
+        action=requested.action,
         outcome="done",
-        why=wish.why,
+        why=requested.why,
         from_version=champion,
         to_version=target.number,
         weights=target.weights,
-        forced=wish.forced,
-        run_id=wish.run_id,
-        gates=wish.gates,
+        forced=requested.forced,
+        run_id=requested.run_id,
+        gates=requested.gates,
     )
 
 
-def _previous(registry: Aliases, turn: Turn, aliases: dict[str, str], *, target: Version) -> str | None:
+def _previous(
+    registry: PromotionRegistry, locked: LockedRecord, aliases: dict[str, str], *, target: Version
+) -> str | None:
     """The version for the alias `previous` once the target is champion; None where there is none."""
     for alias in (CHAMPION, PREVIOUS):
         number = aliases.get(alias)
         if number is not None and registry.find(number).weights != target.weights:
             return number
     # A promotion that was killed between the two aliases has left previous on the champion itself.
-    entries = turn.entries()
+    entries = locked.entries()
     if all(entry.weights == target.weights for entry in entries if entry.outcome == "done"):
         return None
     versions = {version.number: version.weights for version in registry.versions()}
     return earlier_champion(entries, versions, weights=target.weights)
 
 
-def _restore(registry: Aliases, before: dict[str, str]) -> None:
+def _restore(registry: PromotionRegistry, before: dict[str, str]) -> None:
     for alias in (CHAMPION, PREVIOUS):
         try:
             if alias in before:
-                registry.point(alias, before[alias])
+                registry.set_alias(alias, before[alias])
             else:
-                registry.unpoint(alias)
+                registry.remove_alias(alias)
         except RegistryError as error:
             _log.error("alias %s could not be put back to %s: %s", alias, _name(before.get(alias)), error)
 

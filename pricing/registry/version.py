@@ -35,7 +35,7 @@ HOLDS_ONLY_MEANING = (
 )
 
 
-def known_of(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
+def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
     """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 
     `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
@@ -79,7 +79,7 @@ def identified_share(demand: DemandModel, facts: ProductFacts) -> float:
     return float(unit_shares(demand, facts)[demand.grade != PRIOR_ONLY].sum())
 
 
-def knows_too_little(demand: DemandModel, facts: ProductFacts, *, least: float) -> bool:
+def must_hold_prices(demand: DemandModel, facts: ProductFacts, *, least: float) -> bool:
     """Whether a version of these parts must be `holds_only`: no price may rest on its elasticities.
 
     Args:
@@ -193,7 +193,7 @@ def pack(
         backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
             passes its parent's unchanged.
         origin: What the version was computed from.
-        holds_only: Whether no price may rest on its elasticities; see `knowledge.knows_too_little`. A refresh learns
+        holds_only: Whether no price may rest on its elasticities; see `knowledge.must_hold_prices`. A refresh learns
             none, so it passes its parent's unchanged.
         anchors: The regular prices in force; absent, they are the list prices of `facts`.
 

@@ -187,7 +187,7 @@ def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
-    with _sigterm_raises(), reader_may_leave():
+    with _sigterm_raises(), tolerate_closed_pipe():
         try:
             return job(argv)
         except PricingError as error:
@@ -225,9 +225,9 @@ def _level(variable: str, default: str) -> str:
 def _record_failure(reason: str) -> None:
     # Only a job that `mlflow run` started has a run before it has opened one; mlflow's import takes a second.
     if os.environ.get("MLFLOW_RUN_ID"):
-        from pricing.runtime.mlflow_runs import explain_failure  # noqa: PLC0415
+        from pricing.runtime.mlflow_runs import record_failure  # noqa: PLC0415
 
-        explain_failure(os.environ["MLFLOW_RUN_ID"], reason)
+        record_failure(os.environ["MLFLOW_RUN_ID"], reason)
 
 
 @contextmanager
@@ -246,7 +246,7 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Patient(io.TextIOBase):
+class _ClosedPipeOutput(io.TextIOBase):
     def __init__(self, outer: TextIO) -> None:
         self._outer = outer
 
@@ -254,14 +254,14 @@ class _Patient(io.TextIOBase):
         try:
             return self._outer.write(text)
         except BrokenPipeError:
-            self._let_go()
+            self._discard_output()
             return len(text)
 
     def flush(self) -> None:
         try:
             self._outer.flush()
         except BrokenPipeError:
-            self._let_go()
+            self._discard_output()
 
     def fileno(self) -> int:
         return self._outer.fileno()
@@ -273,17 +273,17 @@ class _Patient(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         return self._outer.encoding
 
-    def _let_go(self) -> None:
+    def _discard_output(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._outer.fileno())
         os.close(nowhere)
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
+def tolerate_closed_pipe() -> Iterator[None]:
     """Discards standard output once its reader has closed the pipe, instead of ending the job."""
     outer = sys.stdout
-    sys.stdout = patient = _Patient(outer)
+    sys.stdout = patient = _ClosedPipeOutput(outer)
     try:
         yield
     finally:

@@ -314,9 +314,9 @@ def tracking_findings(uri: str, *, model_name: str | None) -> Iterator[Finding]:
         yield no_champion(model_name)
         return
     try:
-        from pricing.runtime.mlflow_runs import probe  # noqa: PLC0415 - importing MLflow takes a second
+        from pricing.runtime.mlflow_runs import check_reachable  # noqa: PLC0415 - importing MLflow takes a second
 
-        probe(uri)
+        check_reachable(uri)
     except PricingError as error:
         yield Finding("problem", f"tracking store {error}", "start it, or mend MLFLOW_TRACKING_URI")
         return

@@ -47,7 +47,7 @@ def connect() -> str:
         RegistryError: A tracking server or database is named and does not answer within 5 seconds, or cannot be one.
     """
     uri = tracking_uri()
-    probe(uri)
+    check_reachable(uri)
     mlflow.set_tracking_uri(uri)
     return uri
 
@@ -83,7 +83,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
             log_environment()
             yield run
         except BaseException as error:
-            explain_failure(run_id, describe(error))
+            record_failure(run_id, describe(error))
             _end("FAILED")
             raise
         _end("FINISHED")
@@ -91,7 +91,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
         raise RegistryError(f"{redact_url(tracking_uri())}: {first_line(error)}") from error
 
 
-def explain_failure(run_id: str, reason: str) -> None:
+def record_failure(run_id: str, reason: str) -> None:
     """Records in a run why it failed. A store that does not answer is only logged: the first error stays visible."""
     try:
         mlflow.set_tracking_uri(tracking_uri())
@@ -102,7 +102,7 @@ def explain_failure(run_id: str, reason: str) -> None:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
 
 
-def write_note(words: str) -> None:
+def set_run_description(words: str) -> None:
     """Sets the active run's description, which MLflow shows first."""
     mlflow.set_tag(MLFLOW_RUN_NOTE, words)
 
@@ -145,7 +145,7 @@ def _open(job: str, *, reason: str | None) -> Run:
     if run_id is not None:
         return mlflow.start_run(run_id=run_id, run_name=job, tags={**tags, MLFLOW_RUN_NAME: job})
     experiment_id = _experiment()
-    _close_abandoned(experiment_id)
+    _fail_abandoned_runs(experiment_id)
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
     return mlflow.start_run(experiment_id=experiment_id, run_name=job, tags=tags)
@@ -180,7 +180,7 @@ def _artifacts(experiment: str) -> str | None:
     return (database.parent / "mlartifacts" / experiment).as_uri()
 
 
-def _close_abandoned(experiment_id: str) -> None:
+def _fail_abandoned_runs(experiment_id: str) -> None:
     """Marks runs as FAILED whose process is gone.
 
     That happens after a kill -9 or a power cut; and `mlflow run` leaves a run in RUNNING for ever when it cannot
@@ -197,7 +197,7 @@ def _close_abandoned(experiment_id: str) -> None:
         elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT" and _age(run) > _BUILD_SECONDS:
             reason = "its job never began: mlflow run could not build the environment"
         if reason is not None:
-            explain_failure(run.info.run_id, reason)
+            record_failure(run.info.run_id, reason)
             client.set_terminated(run.info.run_id, "FAILED")
 
 
@@ -212,7 +212,7 @@ def _end(status: str) -> None:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
 
 
-def probe(uri: str, *, connect: Callable[..., Engine] = create_engine) -> None:
+def check_reachable(uri: str, *, connect: Callable[..., Engine] = create_engine) -> None:
     """Checks that a tracking server or database is reachable; a URI of another kind is left to MLflow.
 
     Args:
@@ -224,12 +224,12 @@ def probe(uri: str, *, connect: Callable[..., Engine] = create_engine) -> None:
     """
     scheme, separator, _ = uri.partition("://")
     if separator and scheme in ("http", "https"):
-        _probe_server(uri)
+        _check_server(uri)
     elif separator and scheme.partition("+")[0] in _DATABASES:
         probe_database(uri, what="the tracking store", connect=connect)
 
 
-def _probe_server(uri: str) -> None:
+def _check_server(uri: str) -> None:
     parts = urlsplit(uri)
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # urllib takes no name and password
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pricing.decision.strategies import KINDS
 from pricing.demand.curve import Offers
-from pricing.registry.version import LoadedVersion, known_of, shares_by_grade
+from pricing.registry.version import LoadedVersion, elasticity_knowledge, shares_by_grade
 from serving.api import Endpoint, encode
 from serving.champion import Served
 from serving.problems import ProblemError, did_you_mean
@@ -23,20 +23,20 @@ _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")
 
 def endpoints(service: Service) -> list[Endpoint]:
     """The endpoints that describe what is served."""
-    shelf = Catalogue(service)
+    catalogue = Catalogue(service)
     return [
-        Endpoint("GET", "/products", shelf.products, "Every product the model knows.", Products, query=_CATEGORY),
+        Endpoint("GET", "/products", catalogue.products, "Every product the model knows.", Products, query=_CATEGORY),
         Endpoint(
             "GET",
             "/products/{product_id}/elasticity",
-            shelf.elasticity,
+            catalogue.elasticity,
             "How demand for a product answers to its price, at list price, over a week without promotion or holiday.",
             Elasticity,
             scope="explain",
             problems=(HTTPStatus.NOT_FOUND,),
         ),
-        Endpoint("GET", "/model", shelf.model, "What answers now, and how following goes.", ModelInfo),
-        Endpoint("GET", "/strategies", shelf.strategies, "The strategies that a request may name.", Strategies),
+        Endpoint("GET", "/model", catalogue.model, "What answers now, and how following goes.", ModelInfo),
+        Endpoint("GET", "/strategies", catalogue.strategies, "The strategies that a request may name.", Strategies),
     ]
 
 
@@ -52,9 +52,9 @@ class Catalogue:
         category = request.args.get("category")
         if served.version is None or category is not None:
             return _products(served, category)
-        if "products" not in served.memory:
-            served.memory["products"] = _products(served, None)
-        return served.memory["products"]
+        if "products" not in served.cached_bodies:
+            served.cached_bodies["products"] = _products(served, None)
+        return served.cached_bodies["products"]
 
     def elasticity(self, product_id: str) -> Elasticity:
         """Returns the elasticity of one product."""
@@ -85,7 +85,7 @@ class Catalogue:
             grades=None if version is None else _rounded_shares(version),
             holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
-            following=self._service.follow(),
+            following=self._service.follower_status(),
         )
 
     def strategies(self) -> Strategies:
@@ -128,7 +128,7 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
 
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
     """How well the elasticity of each product in `rows` is known: one dict of fields per product."""
-    columns = known_of(version.demand, rows)
+    columns = elasticity_knowledge(version.demand, rows)
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
     ]

@@ -13,8 +13,8 @@ from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
-from serving.champion import FAULTS, Served
-from serving.fallback_chain import dealt
+from serving.champion import VERSION_ERRORS, Served
+from serving.fallback_chain import with_assigned_strategy
 from serving.problems import from_request_error
 from serving.routes.catalogue import elasticity_of, find_row
 from serving.routes.pricing import EXAMPLE
@@ -27,7 +27,7 @@ NOTE = (
 )
 
 
-Studied = TypeVar("Studied", Explanation, Simulation)
+Computed = TypeVar("Computed", Explanation, Simulation)
 
 
 class ExplainRequest(Strict):
@@ -76,12 +76,12 @@ class SimulateRequest(Strict):
 
 def endpoints(service: Service) -> list[Endpoint]:
     """The endpoints /explain and /simulate."""
-    study = Study(service)
+    compute = ExplainRoutes(service)
     return [
         Endpoint(
             "POST",
             "/explain",
-            study.explain,
+            compute.explain,
             "Why a price or demand is what it is, driver by driver.",
             ExplainAnswer,
             ExplainRequest,
@@ -91,7 +91,7 @@ def endpoints(service: Service) -> list[Endpoint]:
         Endpoint(
             "POST",
             "/simulate",
-            study.simulate,
+            compute.simulate,
             "What would follow from prices and strategies: demand, revenue, margin and the risk of running out.",
             Simulation,
             SimulateRequest,
@@ -100,7 +100,7 @@ def endpoints(service: Service) -> list[Endpoint]:
     ]
 
 
-class Study:
+class ExplainRoutes:
     """Handlers of /explain and /simulate."""
 
     def __init__(self, service: Service) -> None:
@@ -113,8 +113,8 @@ class Study:
         tests = self._service.price_tests.content
 
         def explained(served: Served) -> Explanation:
-            request = dealt(served.arms, asked.request)
-            against = dealt(served.arms, asked.against) if asked.against else None
+            request = with_assigned_strategy(served.arms, asked.request)
+            against = with_assigned_strategy(served.arms, asked.against) if asked.against else None
             return explain(
                 request, served.pricer, today=today, against=against, quantity=asked.of, held=held, tests=tests
             )
@@ -135,8 +135,8 @@ class Study:
         draw = self._service.price_tests.content.draw(asked.request.product_id, simulation.date)
         return simulation.model_copy(update={"held_out": held, "price_test": draw is not None and not held})
 
-    def _as_priced(self, product_id: str, study: Callable[[Served], Studied]) -> tuple[Served, Studied]:
-        """Applies `study` to the version that prices a product; to the champion where the challenger fails.
+    def _as_priced(self, product_id: str, compute: Callable[[Served], Computed]) -> tuple[Served, Computed]:
+        """Applies `compute` to the version that prices a product; to the champion where the challenger fails.
 
         Raises:
             ProblemError: The request cannot be priced.
@@ -144,9 +144,9 @@ class Study:
         champion, served = self._service.champion.served, self._service.champion.answers(product_id)
         try:
             if served is not champion:
-                with contextlib.suppress(*FAULTS):
-                    return served, study(served)
-            return champion, study(champion)
+                with contextlib.suppress(*VERSION_ERRORS):
+                    return served, compute(served)
+            return champion, compute(champion)
         except RequestError as error:
             raise from_request_error(error) from error
 

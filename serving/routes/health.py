@@ -7,7 +7,7 @@ from flask import Response
 
 from serving import metrics
 from serving.api import Endpoint
-from serving.champion import FAULTS, golden_requests
+from serving.champion import VERSION_ERRORS, golden_requests
 from serving.problems import ProblemError
 from serving.routes.catalogue import state_age
 from serving.schemas import Live, Ready
@@ -16,13 +16,13 @@ from serving.service import PATIENCE_SECONDS, Service
 
 def endpoints(service: Service) -> list[Endpoint]:
     """The endpoints for health and metrics."""
-    nurse = Nurse(service)
+    health_routes = HealthRoutes(service)
     return [
-        Endpoint("GET", "/health/live", nurse.live, "Whether the process answers at all.", Live, scope=None),
+        Endpoint("GET", "/health/live", health_routes.live, "Whether the process answers at all.", Live, scope=None),
         Endpoint(
             "GET",
             "/health/ready",
-            nurse.ready,
+            health_routes.ready,
             "Whether prices come out: the first attempt to load a champion has ended, and a golden request is priced.",
             Ready,
             scope=None,
@@ -31,7 +31,7 @@ def endpoints(service: Service) -> list[Endpoint]:
         Endpoint(
             "GET",
             "/metrics",
-            nurse.metrics,
+            health_routes.metrics,
             "What Prometheus reads, over all workers.",
             None,
             scope="admin",
@@ -40,7 +40,7 @@ def endpoints(service: Service) -> list[Endpoint]:
     ]
 
 
-class Nurse:
+class HealthRoutes:
     """Handlers of the health and metrics routes."""
 
     def __init__(self, service: Service) -> None:
@@ -56,19 +56,19 @@ class Nurse:
         Raises:
             ProblemError: 503 while the first attempt to load a champion goes on, or when pricing fails.
         """
-        if not self._service.settled():
+        if not self._service.first_attempt_ended():
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the first attempt to load a champion has not ended yet")
         served = self._service.champion.served
         try:
             requests, today = golden_requests(served)
             (decision,) = served.pricer.price(requests[:1], today=today)
-        except FAULTS as error:
+        except VERSION_ERRORS as error:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} cannot price ({type(error).__name__})"
             ) from error
         if not (math.isfinite(decision.recommended_price) and decision.recommended_price > 0):
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
-        return Ready(status="ok", model_version=served.name, following=self._service.follow())
+        return Ready(status="ok", model_version=served.name, following=self._service.follower_status())
 
     def metrics(self) -> Response:
         """Returns the metrics of all workers; this worker's are up to date."""

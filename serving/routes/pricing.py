@@ -10,14 +10,14 @@ from flask import request
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from pricing.decision.detailed import Detailed
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.format import Entry
+from pricing.decision_log.format import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint, encode, parse
-from serving.challenger import Shadow
+from serving.challenger import ShadowPricer
 from serving.champion import Served
-from serving.fallback_chain import Answers
+from serving.fallback_chain import FallbackChain
 from serving.price_tests import CHALLENGER
 from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
@@ -38,13 +38,13 @@ DRY_RUN = {
 }
 
 
-def endpoints(desk: "Desk") -> list[Endpoint]:
+def endpoints(pricing_routes: "PricingRoutes") -> list[Endpoint]:
     """The endpoints /get_price and /get_prices."""
     return [
         Endpoint(
             "POST",
             "/get_price",
-            desk.get_price,
+            pricing_routes.get_price,
             "Prices one product.",
             Decision,
             PriceRequest,
@@ -54,7 +54,7 @@ def endpoints(desk: "Desk") -> list[Endpoint]:
         Endpoint(
             "POST",
             "/get_prices",
-            desk.get_prices,
+            pricing_routes.get_prices,
             "Prices a batch by one model version; a bad item becomes an error in its place.",
             Decisions,
             PriceRequests,
@@ -64,15 +64,15 @@ def endpoints(desk: "Desk") -> list[Endpoint]:
     ]
 
 
-class Desk:
+class PricingRoutes:
     """Handlers of the pricing routes."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._answers = Answers(service)
-        self._turn = threading.Lock()
-        self.shadow = Shadow(
-            self._in_the_shadow,
+        self._answers = FallbackChain(service)
+        self._pricing_lock = threading.Lock()
+        self.shadow = ShadowPricer(
+            self._price_in_shadow,
             share=service.settings.config.serving.challenger_shadow,
             left_out=lambda count: service.metrics.count("pricing_shadow_left_out", by=count),
         )
@@ -96,7 +96,7 @@ class Desk:
         asked = parse(PriceRequest, sent)
         served = self._service.champion.answers(asked.product_id)
         try:
-            with self._turn:  # NumPy releases the GIL often, and threads would lose time in switching
+            with self._pricing_lock:  # NumPy releases the GIL often, and threads would lose time in switching
                 (answer,) = self._answers.price(served, [asked])
         except RequestError as error:
             raise from_request_error(error) from error
@@ -140,10 +140,12 @@ class Desk:
     ) -> list[bytes | ProblemError]:
         """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
         try:
-            answers: list[Detailed | ProblemError] = list(self._answers.price(served, asked, held=held))
+            answers: list[DetailedDecision | ProblemError] = list(self._answers.price(served, asked, held=held))
         except RequestError:
-            answers = [self._alone(served, item, held) for item in asked]
-        priced = [(item, answer) for item, answer in zip(asked, answers, strict=True) if isinstance(answer, Detailed)]
+            answers = [self._price_single(served, item, held) for item in asked]
+        priced = [
+            (item, answer) for item, answer in zip(asked, answers, strict=True) if isinstance(answer, DetailedDecision)
+        ]
         bodies = [encode(answer.decision) for _, answer in priced]
         if priced and not dry:
             self.record(served, [item for item, _ in priced], [answer for _, answer in priced], bodies=bodies)
@@ -151,11 +153,11 @@ class Desk:
         return [answer if isinstance(answer, ProblemError) else next(rest) for answer in answers]
 
     def record(
-        self, served: Served, asked: list[PriceRequest], detailed: list[Detailed], *, bodies: list[bytes]
+        self, served: Served, asked: list[PriceRequest], detailed: list[DetailedDecision], *, bodies: list[bytes]
     ) -> None:
         """Logs and counts decisions, and queues the requests for shadow pricing; `bodies` are the responses."""
         at = self._service.now()
-        trials = [self._trial(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
+        trials = [self._test_and_arm(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
         lines = zip(asked, detailed, trials, bodies, strict=True)
         self._service.log.append(
             [entry(item, answer, at=at, trial=trial, body=body) for item, answer, trial, body in lines]
@@ -165,9 +167,9 @@ class Desk:
         )
         challenger = self._service.champion.challenger
         if served is not challenger:
-            self.shadow.follow(challenger, asked)
+            self.shadow.enqueue(challenger, asked)
 
-    def _in_the_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
+    def _price_in_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
         """Prices by the challenger for the log only, with the strategies that the champion's strategy test assigned."""
         arms = self._service.champion.served.arms
         try:
@@ -175,7 +177,7 @@ class Desk:
         except RequestError:  # the challenger's configuration may lack a strategy
             if len(asked) > 1:
                 for item in asked:
-                    self._in_the_shadow(challenger, [item])
+                    self._price_in_shadow(challenger, [item])
                 return
             answers = None
         metrics = self._service.metrics
@@ -187,7 +189,7 @@ class Desk:
         self._service.log.append([entry(item, answer, at=at, shadow=True) for item, answer in pairs])
         metrics.count("pricing_shadow", challenger.name, by=len(asked))
 
-    def _trial(self, served: Served, asked: PriceRequest, answer: Detailed) -> str | None:
+    def _test_and_arm(self, served: Served, asked: PriceRequest, answer: DetailedDecision) -> str | None:
         """The test and arm that priced a request; the arm is a challenger's number or a strategy.
 
         None when it named a strategy itself, or its product is in no test or held out of pricing.
@@ -200,7 +202,9 @@ class Desk:
         trial = self._service.settings.config.serving.trial
         return f"{trial.name}/{arm}" if trial and arm else None
 
-    def _alone(self, served: Served, asked: PriceRequest, held: frozenset[str]) -> Detailed | ProblemError:
+    def _price_single(
+        self, served: Served, asked: PriceRequest, held: frozenset[str]
+    ) -> DetailedDecision | ProblemError:
         try:
             return self._answers.price(served, [asked], held=held)[0]
         except RequestError as error:
@@ -209,7 +213,7 @@ class Desk:
     def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
         """Reads the body's requests; an invalid item becomes the error to return in its place."""
         limit = self._service.settings.config.serving.batch_limit
-        items = sent_in(body)
+        items = read_items(body)
         if len(items) > limit:  # before items are validated one by one
             raise ProblemError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(items)} requests in one batch, and {limit} is the most"
@@ -231,15 +235,15 @@ def dry_run() -> bool:
 
 def entry(
     asked: PriceRequest,
-    answer: Detailed,
+    answer: DetailedDecision,
     *,
     at: dt.datetime,
     trial: str | None = None,
     body: bytes | None = None,
     shadow: bool = False,
-) -> Entry:
+) -> LogEntry:
     """Makes the log entry of an answer; `body` is its decision as JSON, where that was encoded already."""
-    return Entry(
+    return LogEntry(
         request=asked,
         decision=answer.decision,
         at=at,
@@ -266,7 +270,7 @@ def _as_item(problem: ProblemError) -> bytes:
 _FAULTS = 1000  # listed for a whole batch, besides the first of each item
 
 
-def sent_in(body: bytes) -> Sequence[object]:
+def read_items(body: bytes) -> Sequence[object]:
     """Reads the items of a batch: requests, or where any is invalid, all as plain JSON values.
 
     Raises:

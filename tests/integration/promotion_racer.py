@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pricing.errors import RegistryError
 from pricing.registry.audit import Audit
-from pricing.registry.promotion import Wish, move
+from pricing.registry.promotion import PromotionRequest, move
 from tests.kit.promotions import FakeRegistry, FakeVersion
 
 
@@ -26,12 +26,12 @@ class FolderRegistry(FakeRegistry):
         self.pointed = self.aliases()
         return super().find(reference)
 
-    def point(self, alias: str, number: str) -> None:
+    def set_alias(self, alias: str, number: str) -> None:
         draft = self.folder / f".{random.random()}"
         draft.write_text(number)
         draft.replace(self.folder / alias)
 
-    def unpoint(self, alias: str) -> None:
+    def remove_alias(self, alias: str) -> None:
         (self.folder / alias).unlink(missing_ok=True)
 
 
@@ -43,9 +43,11 @@ def main(url: str, folder: str, go: str, who: str, rounds: str) -> None:
     for _ in range(int(rounds)):
         expected = registry.aliases().get("champion")
         to = random.choice([number for number in "123456789" if number != expected])
-        wish = Wish(action="promote", to=to, expected=expected, who=who, at="2024-05-01T10:00:00+00:00", why="race")
+        requested = PromotionRequest(
+            action="promote", to=to, expected=expected, who=who, at="2024-05-01T10:00:00+00:00", why="race"
+        )
         try:
-            move(registry, audit, wish)
+            move(registry, audit, requested)
         except RegistryError as error:
             outcomes.append("lost" if "run it again" in str(error) else str(error))
         else:

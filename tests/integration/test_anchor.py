@@ -73,8 +73,8 @@ def test_before_any_promotion_a_training_makes_anchors_of_its_own_history(shop: 
 def test_a_training_inherits_the_anchors_of_the_first_promotion(shop: Shop, training: Training, alias: str) -> None:
     anchors = crowned(shop)
     if alias == "previous":
-        shop.registry.point("previous", "1")
-        shop.registry.unpoint("champion")
+        shop.registry.set_alias("previous", "1")
+        shop.registry.remove_alias("champion")
 
     assert train.main(["--sales", written(shop, needed(shop, 180, since=150, times=27))], learn=training) == 0
 

@@ -32,7 +32,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(store)
         with mlflow.start_run():
-            registry.point("champion", registry.log_version(shared_version()))
+            registry.set_alias("champion", registry.log_version(shared_version()))
     mlflow.set_tracking_uri(None)
     return store / "mlflow.db"
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from pipelines import compare_fits, train
-from pipelines.compare_fits import Choice, choose_half_life, choose_start
+from pipelines.compare_fits import FitChoice, choose_half_life, choose_start
 from pricing.config import load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.demand.folds import Fold
 from pricing.demand.model import DemandModel
-from pricing.demand.training import Start, Trained
+from pricing.demand.training import Trained, WarmStart
 from pricing.errors import RegistryError
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.version import LoadedVersion, load
@@ -50,16 +50,16 @@ class StartFits:
     """Fits and scores as told, and keeps what it was asked."""
 
     def __init__(self, *, warm_wape: float = 0.4, cold_wape: float = 0.5) -> None:
-        self.asked: list[tuple[Panel, Start | None]] = []
+        self.asked: list[tuple[Panel, WarmStart | None]] = []
         self.scored: list[Fold] = []
         self.widen = False
         self._wapes = {"warm": warm_wape, "cold": cold_wape}
         self.identified: Any = SimpleNamespace()
 
-    def fit(self, past: Panel, config: DemandConfig, *, start: Start | None = None, **_: Any) -> Trained:
+    def fit(self, past: Panel, config: DemandConfig, *, start: WarmStart | None = None, **_: Any) -> Trained:
         self.asked.append((past, start))
         model = make_demand(past, seed=9 if start is None else 8, units=UNITS * 2 if self.widen else UNITS)
-        return Trained(model, Start(model.weights, self.identified), model.levels())
+        return Trained(model, WarmStart(model.weights, self.identified), model.levels())
 
     def score(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
         self.scored.append(fold)
@@ -67,7 +67,7 @@ class StartFits:
         return self._wapes["cold" if cold else "warm"]
 
 
-def choose(panel: Panel, earlier: LoadedVersion, fits: StartFits, **changes: Any) -> Choice[Start]:
+def choose(panel: Panel, earlier: LoadedVersion, fits: StartFits, **changes: Any) -> FitChoice[WarmStart]:
     config = CONFIG.model_copy(update=changes)
     return choose_start(panel, earlier, config, calendar=lambda days: days < days[0], fit=fits.fit, score=fits.score)
 
@@ -198,7 +198,7 @@ class HalfLifeFits:
         return self._wapes[half_life is not None]
 
 
-def ask(half_life: float, fits: HalfLifeFits, **changes: Any) -> Choice[float]:
+def ask(half_life: float, fits: HalfLifeFits, **changes: Any) -> FitChoice[float]:
     return choose_half_life(
         make_panel(days=150),
         CONFIG.model_copy(update=changes),
@@ -248,7 +248,7 @@ def test_a_training_takes_the_half_life_that_was_found_and_says_why(
     whole: Panel, monkeypatch: pytest.MonkeyPatch, half_life: float | None
 ) -> None:
     kept: dict[str, Any] = {}
-    chosen = Choice(half_life, "as it came out", {"recent_wape": 0.4})
+    chosen = FitChoice(half_life, "as it came out", {"recent_wape": 0.4})
     monkeypatch.setattr(compare_fits, "choose_half_life", lambda *_, **__: chosen)
     monkeypatch.setattr(train, "import_tensorflow", lambda: None)
     monkeypatch.setattr(train.mlflow, "set_tags", kept.update)

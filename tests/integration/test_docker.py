@@ -145,7 +145,7 @@ def register(uri: str, folder: Path) -> None:
             number = registry.log_version(make_version(folder).folder)
     finally:
         mlflow.set_tracking_uri(None)
-    registry.point("champion", number)
+    registry.set_alias("champion", number)
 
 
 def request(product: str) -> dict[str, Any]:

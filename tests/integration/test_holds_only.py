@@ -9,17 +9,17 @@ import yaml
 from pricing.decision.request import PriceRequest
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
-from tests.kit.mlflow_jobs import TINY, Place, place, write_sales
+from tests.kit.mlflow_jobs import TINY, JobFolder, place, write_sales
 
 LIMITS = {**TINY["registry"]["gates"], "elasticity_sane": 1.0, "identified": 0.1}
 
 
 @pytest.fixture
-def shop(empty_store: Path, tmp_path: Path) -> Place:
+def shop(empty_store: Path, tmp_path: Path) -> JobFolder:
     return place(tmp_path / "shop", template=empty_store)
 
 
-def test_prices_that_never_moved_are_kept_by_the_version_learnt_from_them(shop: Place) -> None:
+def test_prices_that_never_moved_are_kept_by_the_version_learnt_from_them(shop: JobFolder) -> None:
     sales = write_sales(shop.folder / "sales.csv", moves=False)
     config = shop.folder / "config.yaml"
     config.write_text(yaml.safe_dump({**TINY, "registry": {"plots": False, "gates": LIMITS}}))

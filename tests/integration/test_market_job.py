@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.market import contestants, main, oracle_name
+from pipelines.market import main, oracle_name, standard_policies
 from pipelines.market_platform import OPTIONAL, Platform, limited, true_elasticity_demand
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
-from pricing.decision.detailed import Detailed
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import Offers
@@ -73,7 +73,9 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
     asked: list[PriceRequest] = []
 
     class Recording(Pricer):
-        def price_detailed(self, requests: Sequence[PriceRequest], *, today: dt.date, **more: Any) -> list[Detailed]:
+        def price_detailed(
+            self, requests: Sequence[PriceRequest], *, today: dt.date, **more: Any
+        ) -> list[DetailedDecision]:
             asked.extend(requests)
             return super().price_detailed(requests, today=today, **more)
 
@@ -113,7 +115,7 @@ def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_m
 
 def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_is_announced() -> None:
     market = simulate_foreign(ForeignConfig("heavy_tail", products=12, days=150, future=40, seed=1))
-    entries = contestants(market, load_config())
+    entries = standard_policies(market, load_config())
 
     runs = {
         name: roll_forward(market, entries[name].policy, days=30, refresh=entries[name].refresh)
@@ -128,7 +130,7 @@ def test_an_oracle_that_is_no_bound_is_named_so() -> None:
     market = simulate_foreign(ForeignConfig("stockpiling", products=6, days=100, future=20, seed=1))
 
     assert oracle_name(market) == "oracle (held prices)"
-    assert "oracle (held prices)" in contestants(market, load_config())
+    assert "oracle (held prices)" in standard_policies(market, load_config())
     assert oracle_name(simulate(MarketConfig(products=4, days=60, future=10))) == "oracle"
 
 
@@ -165,7 +167,7 @@ def test_true_elasticities_earn_most_of_the_oracle_s_gain_through_the_code_that_
     # The oracle prices beyond what was ever charged; who is measured against it may do so, too.
     guardrails = config.decision.guardrails.model_copy(update={"seen": None})
     decision = config.decision.model_copy(update={"guardrails": guardrails})
-    entries = contestants(market, config.model_copy(update={"decision": decision}))
+    entries = standard_policies(market, config.model_copy(update={"decision": decision}))
 
     profit = {
         name: roll_forward(market, entries[name].policy, days=60, refresh=entries[name].refresh).profit.sum()

@@ -33,7 +33,7 @@ def registry(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert registry.versions() == []
         with mlflow.start_run():
             registry.log_version(folder, tags={"colour": "blue"})
-            registry.point("champion", registry.log_version(folder))
+            registry.set_alias("champion", registry.log_version(folder))
         mlflow.set_tracking_uri(None)
         yield registry
 
@@ -111,12 +111,12 @@ def test_an_unknown_reference_says_what_there_is(registry: Registry, reference: 
 
 
 def test_aliases_move_and_go(registry: Registry) -> None:
-    registry.point("challenger", "1")
-    registry.point("challenger", "2")
+    registry.set_alias("challenger", "1")
+    registry.set_alias("challenger", "2")
     assert registry.aliases() == {"challenger": "2", "champion": "2"}
 
-    registry.unpoint("challenger")
-    registry.unpoint("challenger")
+    registry.remove_alias("challenger")
+    registry.remove_alias("challenger")
 
     assert registry.aliases() == {"champion": "2"}
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.kit.mlflow_jobs import ROOT, Place, copy_tree, place, write_config, write_sales
+from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree, place, write_config, write_sales
 from tests.kit.servers import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
@@ -41,11 +41,11 @@ SENSITIVITY = ("sensitivity.html", "summary.parquet", "products.parquet", "categ
 
 
 @pytest.fixture
-def here(tmp_path: Path, empty_store: Path) -> Place:
+def here(tmp_path: Path, empty_store: Path) -> JobFolder:
     return place(tmp_path, template=empty_store)
 
 
-def _mlflow_run(here: Place, uri: str, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+def _mlflow_run(here: JobFolder, uri: str, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
     """As from a plain shell: neither the virtual environment nor its python is on PATH."""
     bare = os.pathsep.join(
         part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != Path(sys.executable).parent
@@ -105,7 +105,7 @@ def test_make_train_without_sales_says_what_to_give() -> None:
 
 
 @pytest.mark.slow
-def test_mlflow_run_without_sales_fails_and_says_what_to_give(here: Place) -> None:
+def test_mlflow_run_without_sales_fails_and_says_what_to_give(here: JobFolder) -> None:
     done = _mlflow_run(here, str(ROOT))
 
     assert done.returncode != 0
@@ -125,7 +125,7 @@ def test_the_environment_is_the_locked_one() -> None:
 
 
 @pytest.mark.slow
-def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: Place) -> None:
+def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) -> None:
     sales, settings = write_sales(here.folder / "sales.csv"), write_config(here.folder / "tiny.yaml", plots=True)
 
     done = _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings, reason="a trial"))
@@ -145,7 +145,7 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: Place) -> N
         "coverage_80",
         "elasticity_mean",
     } <= run.data.metrics.keys()
-    assert [point.step for point in here.client.get_metric_history(run.info.run_id, "fold_wape")] == [1, 2]
+    assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold_wape")] == [1, 2]
     assert len(here.client.get_metric_history(run.info.run_id, "wape_by_step")) == 14
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == run.data.tags["data_fingerprint"]
@@ -162,7 +162,7 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: Place) -> N
 
 
 @pytest.mark.slow
-def test_an_undeclared_parameter_is_refused_by_name_and_the_run_fails(here: Place) -> None:
+def test_an_undeclared_parameter_is_refused_by_name_and_the_run_fails(here: JobFolder) -> None:
     done = _mlflow_run(here, str(ROOT), "-e", "etl", *_given(sale="x.csv"))
 
     assert done.returncode != 0
@@ -173,7 +173,7 @@ def test_an_undeclared_parameter_is_refused_by_name_and_the_run_fails(here: Plac
 
 
 @pytest.mark.slow
-def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: Place) -> None:
+def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: JobFolder) -> None:
     sales = here.folder / "sales.csv"
     sales.write_text("date,product_id,price\n2024-01-01,A,2.5\n")
 
@@ -188,7 +188,7 @@ def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: Place) -> Non
     assert here.aliases() == {}
 
 
-def test_bad_sales_are_refused_before_tensorflow_is_imported(here: Place) -> None:
+def test_bad_sales_are_refused_before_tensorflow_is_imported(here: JobFolder) -> None:
     sales = here.folder / "bad.csv"
     sales.write_text("date,product_id,units_sold,price\n2024-01-01,A,1,-5\n")
     code = f"""
@@ -207,7 +207,7 @@ print(codes, [name for name in ("tensorflow", "keras") if name in sys.modules])
 
 
 @pytest.mark.slow
-def test_too_little_history_says_how_much_is_needed(here: Place) -> None:
+def test_too_little_history_says_how_much_is_needed(here: JobFolder) -> None:
     sales, settings = write_sales(here.folder / "sales.csv", days=28), write_config(here.folder / "tiny.yaml")
     frame = pd.read_csv(sales)
     frame[frame["date"] < "2023-03-21"].to_csv(sales, index=False)
@@ -243,7 +243,7 @@ def _git_server(folder: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_mlflow_run_works_from_a_git_address_and_keeps_its_files_where_it_was_issued(
-    here: Place, tmp_path_factory: pytest.TempPathFactory
+    here: JobFolder, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     sales = write_sales(here.folder / "sales.csv", products=3, days=40)
     with _git_server(tmp_path_factory.mktemp("git")) as address:
@@ -256,7 +256,7 @@ def test_mlflow_run_works_from_a_git_address_and_keeps_its_files_where_it_was_is
 
 
 @pytest.mark.slow
-def test_mlflow_run_builds_its_environment_with_uv(here: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_mlflow_run_builds_its_environment_with_uv(here: JobFolder, tmp_path_factory: pytest.TempPathFactory) -> None:
     sales = write_sales(here.folder / "sales.csv", products=3, days=40)
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:

@@ -13,8 +13,8 @@ import boto3
 import pytest
 
 from monitoring import alarms, aws
-from monitoring.alerts import Alert, DeliveryError, WebhookDoor
-from monitoring.launchers import LocalDoor, Order, alert_doors, job_door, send_metrics
+from monitoring.alerts import Alert, DeliveryError, WebhookNotifier
+from monitoring.launchers import JobRequest, LocalLauncher, alert_notifiers, job_launcher, send_metrics
 from pricing.config import load_config
 from pricing.runtime.cli import run_main
 
@@ -64,8 +64,8 @@ def cloud(endpoint, monkeypatch):
 
 def settings(**changes):
     config = load_config().monitoring
-    doors = config.doors.model_copy(update=changes.pop("doors", {}))
-    return config.model_copy(update={**changes, "doors": doors})
+    notifiers = config.notifiers.model_copy(update=changes.pop("doors", {}))
+    return config.model_copy(update={**changes, "doors": notifiers})
 
 
 def inbox(topic_arn: str):
@@ -80,7 +80,7 @@ def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
     topic = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
     read = inbox(topic)
 
-    for door in alert_doors(settings(alerts=["sns"], doors={"sns_topic": topic})):
+    for door in alert_notifiers(settings(alerts=["sns"], notifiers={"sns_topic": topic})):
         door.send(ALERT)
 
     (message,) = read()
@@ -91,14 +91,14 @@ def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
 
 def test_a_topic_that_is_not_there_is_a_delivery_error(cloud):
     with pytest.raises(DeliveryError, match="sns publish"):
-        aws.SnsDoor("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
+        aws.SnsNotifier("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
 
 
 @pytest.mark.parametrize(
     ("order", "words"),
     [
-        (Order("retrain", "error grew", half_life=28.0), ["--reason", "error grew", "--recency_half_life", "28"]),
-        (Order("refresh", "states are old"), []),
+        (JobRequest("retrain", "error grew", half_life=28.0), ["--reason", "error grew", "--recency_half_life", "28"]),
+        (JobRequest("refresh", "states are old"), []),
     ],
 )
 def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(cloud, order, words):
@@ -111,12 +111,12 @@ def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(clou
         requiresCompatibilities=["FARGATE"],
         networkMode="awsvpc",
         cpu="1024",
-        memory="2048",
+        store="2048",
         containerDefinitions=[{"name": "train", "image": "pricing", "cpu": 1024, "memory": 2048}],
     )
     config = settings(
         trigger="ecs",
-        doors={
+        notifiers={
             "ecs_cluster": "pricing",
             "ecs_task": "train",
             "ecs_container": "train",
@@ -124,7 +124,7 @@ def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(clou
             "ecs_security_groups": [group],
         },
     )
-    door = job_door(config, parameters=GIVEN, folder=Path())
+    door = job_launcher(config, parameters=GIVEN, folder=Path())
 
     arn = door.start(order)
 
@@ -140,10 +140,10 @@ def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(clou
 
 
 def test_a_cluster_that_is_not_there_is_a_delivery_error(cloud):
-    config = settings(doors={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
+    config = settings(notifiers={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
 
     with pytest.raises(DeliveryError, match="ecs run_task"):
-        aws.EcsDoor(config.doors, parameters={}).start(Order("retrain", "why"))
+        aws.EcsLauncher(config.notifiers, parameters={}).start(JobRequest("retrain", "why"))
 
 
 def test_an_event_reaches_a_rule_for_it(cloud):
@@ -152,9 +152,9 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.put_rule(Name="retrain", EventPattern=json.dumps({"source": ["pricing.monitoring"]}))
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
-    door = job_door(settings(trigger="event"), parameters=GIVEN, folder=Path())
+    door = job_launcher(settings(trigger="event"), parameters=GIVEN, folder=Path())
 
-    handle = door.start(Order("retrain", "error grew", half_life=42.0))
+    handle = door.start(JobRequest("retrain", "error grew", half_life=42.0))
 
     (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
     event = json.loads(message["Body"])
@@ -251,7 +251,7 @@ class Hook:
 
 def test_a_webhook_gets_the_alert_as_json():
     with Hook() as hook:
-        WebhookDoor(hook.url).send(ALERT)
+        WebhookNotifier(hook.url).send(ALERT)
 
     (body,) = hook.bodies
     assert body["what"] == ALERT.what
@@ -261,7 +261,7 @@ def test_a_webhook_gets_the_alert_as_json():
 
 def test_a_webhook_that_stumbles_is_tried_again():
     with Hook(503, 500, 200) as hook:
-        WebhookDoor(hook.url).send(ALERT)
+        WebhookNotifier(hook.url).send(ALERT)
 
     assert len(hook.bodies) == 3
 
@@ -269,7 +269,7 @@ def test_a_webhook_that_stumbles_is_tried_again():
 @pytest.mark.parametrize(("answers", "tries"), [((404,), 1), ((500, 500, 500), 3)])
 def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
     with Hook(*answers) as hook, pytest.raises(DeliveryError, match=f"HTTP {answers[0]}"):
-        WebhookDoor(hook.url).send(ALERT)
+        WebhookNotifier(hook.url).send(ALERT)
 
     assert len(hook.bodies) == tries
 
@@ -302,37 +302,37 @@ def project(tmp_path, monkeypatch):
 
 
 def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_path):
-    door = LocalDoor(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
+    door = LocalLauncher(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start(Order("retrain", "error grew; it's 0.6 > 0.4", half_life=28.0))
+    handle = door.start(JobRequest("retrain", "error grew; it's 0.6 > 0.4", half_life=28.0))
 
     assert door.wait(handle) is True
     reason, sales, half_life, run = (project / "ran.txt").read_text().split("|")
     assert (reason, sales, half_life) == ("error grew; it's 0.6 > 0.4", "my sales.csv", "28")
     assert run not in ("", "that of the monitoring run")
-    assert LocalDoor(parameters={}, folder=tmp_path / "jobs", root=project).ended(handle) is True
+    assert LocalLauncher(parameters={}, folder=tmp_path / "jobs", root=project).ended(handle) is True
 
 
 def test_a_local_job_that_fails_is_told_so_and_keeps_what_it_printed(project, tmp_path):
-    door = LocalDoor(parameters={}, folder=tmp_path / "jobs", root=project)
+    door = LocalLauncher(parameters={}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start(Order("refresh", ""))
+    handle = door.start(JobRequest("refresh", ""))
 
     assert door.wait(handle) is False
     assert Path(handle.partition(" ")[2]).stat().st_size > 0
 
 
 def test_where_there_is_no_mlproject_the_local_door_starts_the_installed_job(tmp_path):
-    door = LocalDoor(parameters={"sales": ""}, folder=tmp_path / "jobs", root=tmp_path)
+    door = LocalLauncher(parameters={"sales": ""}, folder=tmp_path / "jobs", root=tmp_path)
 
-    handle = door.start(Order("refresh", ""))
+    handle = door.start(JobRequest("refresh", ""))
 
     assert door.wait(handle) is False
     assert "no sales are named" in Path(handle.partition(" ")[2]).read_text()
 
 
 def test_a_local_job_is_running_until_it_ends_and_failed_when_it_vanished(tmp_path):
-    door = LocalDoor(parameters={}, folder=tmp_path)
+    door = LocalLauncher(parameters={}, folder=tmp_path)
     sleeper = subprocess.Popen(["sleep", "30"])
 
     assert door.ended(f"{sleeper.pid} {tmp_path / 'x.log'}") is None

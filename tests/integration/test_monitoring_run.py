@@ -12,9 +12,9 @@ import yaml
 from mlflow import MlflowClient
 
 from monitoring.__main__ import main
-from monitoring.policy import Past
-from monitoring.store import Memory
-from monitoring.tracking import refreshed_by_night, retrainings, with_recorded
+from monitoring.policy import JobHistory
+from monitoring.store import MonitoringStore
+from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
 from pricing.data.panel import Panel, save_panel
 from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 from pricing.decision_log.writer import LogWriter
@@ -281,15 +281,15 @@ def test_the_program_runs_as_a_command(home):
 
 def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
     prepare(home, World(days=60, products=20), days=range(40, 60))
-    memory = Memory(home / "monitoring" / "monitoring.db")
+    store = MonitoringStore(home / "monitoring" / "monitoring.db")
     now = dt.datetime.now(dt.UTC)
-    memory.started(action="retrain", cause="decay", reason="", handle=f"999999999 {home / 'gone.log'}", now=now)
+    store.started(action="retrain", cause="decay", reason="", handle=f"999999999 {home / 'gone.log'}", now=now)
     (home / "config.yaml").write_text("monitoring: {trigger: local}\n")
 
     monitor(home, "--config", str(home / "config.yaml"), "--act", "false")
 
-    assert memory.running() == []
-    assert memory.past(now=now).failed == 1
+    assert store.running() == []
+    assert store.past(now=now).failed == 1
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_retrainings_that_others_started_count(home, statuses, retrained, failed
         client.set_terminated(run.info.run_id, status)
 
     with tracked_run("monitor"):
-        past = with_recorded(Past(), retrainings())
+        past = with_recorded(JobHistory(), retrainings())
 
     assert (past.retrained is not None, past.failed) == (retrained, failed)
 
@@ -318,7 +318,7 @@ def test_a_refresh_that_a_night_made_against_decay_counts(home, within, counts):
     client.set_terminated(run.info.run_id, "FINISHED")
 
     with tracked_run("monitor"):
-        past = with_recorded(Past(), retrainings(), refreshed=refreshed_by_night())
+        past = with_recorded(JobHistory(), retrainings(), refreshed=last_nightly_refresh())
 
     assert (past.refreshed is not None) == counts
 
@@ -339,7 +339,7 @@ def hour(number: float) -> dt.datetime:
 )
 def test_a_job_that_failed_before_its_run_was_opened_counts_as_failed(runs, failures, failed):
     started = [(hour(start), status) for start, status in runs]
-    past = Past(failed=len(failures), failures=tuple((hour(begin), hour(end)) for begin, end in failures))
+    past = JobHistory(failed=len(failures), failures=tuple((hour(begin), hour(end)) for begin, end in failures))
 
     assert with_recorded(past, started).failed == failed
 

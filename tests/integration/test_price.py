@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.price import everything, main
+from pipelines.price import main, requests_for_all_products
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
@@ -90,7 +90,9 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
     present[1, -1], units[1, -1] = True, 3.0
     stock = np.full_like(panel.stock, 50.0)
 
-    asked, gone = everything(ProductFacts.from_panel(replace(panel, present=present, units_sold=units, stock=stock)))
+    asked, gone = requests_for_all_products(
+        ProductFacts.from_panel(replace(panel, present=present, units_sold=units, stock=stock))
+    )
 
     stocks = {request.product_id: request.current_stock for _, request in asked}
     assert gone == 1
@@ -103,7 +105,7 @@ def test_the_champion_prices_where_no_version_is_named(tmp_path: Path) -> None:
     mlflow.set_tracking_uri(registry.uri)
     with mlflow.start_run():
         number = registry.log_version(shared_version())
-    registry.point(CHAMPION, number)
+    registry.set_alias(CHAMPION, number)
 
     code = run("--requests", requests_file(tmp_path), "--output", tmp_path / "prices.csv", "--today", "2024-01-02")
 

@@ -22,13 +22,13 @@ from pricing.data.panel import Panel, save_panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
-from pricing.registry.audit import Audit, Entry
+from pricing.registry.audit import Audit, AuditEntry
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.panels import panel_frame
-from tests.kit.promotions import figures, packed, persons_anchors
+from tests.kit.promotions import figures, history_anchors, packed
 from tests.kit.versions import make_demand, make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
@@ -65,7 +65,7 @@ class Shop:
         with mlflow.start_run():
             number = self.registry.log_version(folder)
         if alias:
-            self.registry.point(alias, number)
+            self.registry.set_alias(alias, number)
         return number
 
     def sales(self, days: int, *, first: int = 0, panel: Panel | None = None) -> str:
@@ -74,7 +74,7 @@ class Shop:
         save_panel(_since(panel, first), where)
         return str(where)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[AuditEntry]:
         return Audit(production.database_url()).entries(self.registry.identity())
 
     def fetch(self, reference: str) -> LoadedVersion:
@@ -187,9 +187,9 @@ def test_the_run_of_a_promotion_that_lost_a_race_does_not_say_promoted(
     faster, slower = shop.add(seed=2, wape=0.35), shop.add(seed=3, wape=0.35)
     move = promote.move
 
-    def beaten(registry: Any, audit: Any, wish: Any) -> Entry:
-        registry.point("champion", faster)
-        return move(registry, audit, wish)
+    def beaten(registry: Any, audit: Any, requested: Any) -> AuditEntry:
+        registry.set_alias("champion", faster)
+        return move(registry, audit, requested)
 
     monkeypatch.setattr(promote, "move", beaten)
 
@@ -287,7 +287,7 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
 def test_rollback_to_the_champion_itself_is_no_success(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     number = shop.add()
     promote.main([])
-    shop.registry.point("previous", number)  # as the first promotion of other weights leaves it when it is killed
+    shop.registry.set_alias("previous", number)  # as the first promotion of other weights leaves it when it is killed
 
     assert rollback.main([]) == 2
 
@@ -372,7 +372,7 @@ def test_a_hand_made_move_is_noticed_by_the_next_command(shop: Shop, capsys: pyt
     first = shop.add()
     promote.main([])
     second = shop.add(seed=2, alias=None)
-    shop.registry.point("champion", second)
+    shop.registry.set_alias("champion", second)
 
     history.main([])
 
@@ -435,7 +435,7 @@ def packed_with(shop: Shop, *, fingerprint: str, **demand: int) -> str:
         backtest={**figures(), "data": {"fingerprint": fingerprint, "source": "sales.csv", "last_date": "2030-01-01"}},
         origin=Origin(kind="train", data={}),
         holds_only=False,
-        anchors=persons_anchors(panel),
+        anchors=history_anchors(panel),
     )
     with mlflow.start_run():
         return shop.registry.log_version(folder)

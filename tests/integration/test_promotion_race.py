@@ -10,11 +10,11 @@ import sqlalchemy
 
 from pricing.paths import ROOT
 from pricing.registry.audit import Audit
-from pricing.registry.promotion import notice, refuse
+from pricing.registry.promotion import record_manual_change, record_refusal
 from tests.integration.promotion_racer import FolderRegistry
 from tests.kit.promotions import FakeRegistry
 from tests.kit.servers import postgres as postgres_server
-from tests.unit.test_promotion import wish
+from tests.unit.test_promotion import requested
 
 RACERS, ROUNDS = 4, 12
 
@@ -72,7 +72,7 @@ def test_of_promotions_at_once_one_wins_and_none_is_lost(url: str, tmp_path: Pat
 def test_postgres_too_only_appends(postgres: str) -> None:
     audit = Audit(postgres)
     engine = sqlalchemy.create_engine(postgres)
-    refuse(FakeRegistry(), audit, wish("1"))
+    record_refusal(FakeRegistry(), audit, requested("1"))
 
     for statement in (
         "UPDATE pricing_promotions SET who = 'eve'",
@@ -93,9 +93,9 @@ def test_a_process_that_dies_between_alias_and_record_is_found_by_the_next_look(
         "from tests.integration.promotion_racer import *\n"
         "class Dies(FolderRegistry):\n"
         "    def identity(self): return 'killed@1'\n"
-        "    def point(self, alias, number): super().point(alias, number); os._exit(9)\n"
-        "wish = Wish(action='promote', to='1', expected=None, who='ann', at='2024-05-01', why='x')\n"
-        f"move(Dies(__import__('pathlib').Path({str(aliases)!r})), Audit({url!r}), wish)\n"
+        "    def set_alias(self, alias, number): super().set_alias(alias, number); os._exit(9)\n"
+        "requested = PromotionRequest(action='promote', to='1', expected=None, who='ann', at='2024-05-01', why='x')\n"
+        f"move(Dies(__import__('pathlib').Path({str(aliases)!r})), Audit({url!r}), requested)\n"
     )
 
     died = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
@@ -105,7 +105,7 @@ def test_a_process_that_dies_between_alias_and_record_is_found_by_the_next_look(
     assert died.returncode == 9
     assert registry.aliases() == {"champion": "1"}
     assert audit.entries("killed@1") == []
-    found = notice(registry, audit, who="bob", at="2024-05-02")
+    found = record_manual_change(registry, audit, who="bob", at="2024-05-02")
     assert found is not None
     assert (found.action, found.to_version) == ("by_hand", "1")
     audit.close()

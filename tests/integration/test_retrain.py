@@ -15,7 +15,7 @@ from pipelines import nightly, retrain
 from pipelines.commands import only_one
 from pricing.config import load_config
 from pricing.runtime.cli import EXIT_REFUSED
-from tests.kit.mlflow_jobs import Place, cut_off_before, moved, place, write_config, write_sales
+from tests.kit.mlflow_jobs import JobFolder, cut_off_before, moved, place, write_config, write_sales
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,12 @@ def sales(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, empty_store: Path) -> Place:
+def here(tmp_path: Path, empty_store: Path) -> JobFolder:
     return place(tmp_path, template=empty_store)
 
 
 @pytest.fixture(scope="module")
-def first_night(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sales: Path) -> Place:
+def first_night(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sales: Path) -> JobFolder:
     """A shop after its first night: version 1, trained on 110 days, is the champion."""
     there = place(tmp_path_factory.mktemp("shop"), template=empty_store)
     settings = str(write_config(there.folder / "tiny.yaml", auto_promote=True))
@@ -46,7 +46,7 @@ def _until(sales: Path, where: Path, *, days: int) -> str:
     return str(where)
 
 
-def _cut_off(here: Place, stage: str, *words: str, by: signal.Signals, after: str | None = None) -> int:
+def _cut_off(here: JobFolder, stage: str, *words: str, by: signal.Signals, after: str | None = None) -> int:
     """Starts a retraining and kills it once the stage's run is open, or has said what `after` says; its exit code."""
     before = len(here.runs(job=stage))
     process = here.start("pipelines.retrain", *words)
@@ -62,7 +62,7 @@ def _cut_off(here: Place, stage: str, *words: str, by: signal.Signals, after: st
     return process.wait(60)
 
 
-def _cut_off_before(alias: str, here: Place, *words: str) -> None:
+def _cut_off_before(alias: str, here: JobFolder, *words: str) -> None:
     """Runs a retraining that is killed, with all that it started, when one of its jobs is about to move the alias."""
     extra = cut_off_before(alias, folder=here.folder / f"before-{alias}")
     process = here.start("pipelines.retrain", *words, **extra)
@@ -77,14 +77,14 @@ def _kill(process: "subprocess.Popen[str]", by: signal.Signals) -> None:
         process.send_signal(by)
 
 
-def _status(here: Place, job: str) -> list[str]:
+def _status(here: JobFolder, job: str) -> list[str]:
     runs = sorted(here.runs(job=job), key=lambda run: run.info.start_time)
     return [run.info.status for run in runs]
 
 
 @pytest.mark.slow
 def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_ends_it(
-    first_night: Place, sales: Path, tmp_path: Path
+    first_night: JobFolder, sales: Path, tmp_path: Path
 ) -> None:
     here = moved(first_night.folder, tmp_path / "here")
     assert here.aliases()["champion"] == "1"
@@ -120,7 +120,7 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     _compared_with_the_champions_weights(here)
 
 
-def _compared_with_the_champions_weights(here: Place) -> None:
+def _compared_with_the_champions_weights(here: JobFolder) -> None:
     (cold,) = [run for run in here.runs(job="train") if run.data.tags.get("version") == "1"]
     (second,) = [run for run in here.runs(job="train") if run.data.tags.get("version") == "2"]
     assert "start" not in cold.data.tags, "there was no champion to start from"
@@ -131,7 +131,7 @@ def _compared_with_the_champions_weights(here: Place) -> None:
 
 
 @pytest.mark.slow
-def test_without_automatic_promotion_a_person_decides(here: Place, sales: Path) -> None:
+def test_without_automatic_promotion_a_person_decides(here: JobFolder, sales: Path) -> None:
     settings = str(write_config(here.folder / "tiny.yaml"))
     old = _until(sales, here.folder / "old.csv", days=110)
 
@@ -149,7 +149,7 @@ def test_without_automatic_promotion_a_person_decides(here: Place, sales: Path) 
 
 
 @pytest.mark.slow
-def test_bad_sales_end_the_retraining_and_its_stage_failed(here: Place) -> None:
+def test_bad_sales_end_the_retraining_and_its_stage_failed(here: JobFolder) -> None:
     done = here.run("pipelines.retrain", "--sales", str(here.folder / "none.csv"))
 
     assert done.code == 2
@@ -159,7 +159,7 @@ def test_bad_sales_end_the_retraining_and_its_stage_failed(here: Place) -> None:
 
 @pytest.mark.parametrize("found", [{"reason": "WAPE grew by 40 %", "recency_half_life": "45"}, {}])
 def test_a_night_retrains_with_the_reason_and_half_life_that_monitorings_run_says(
-    here: Place, monkeypatch: pytest.MonkeyPatch, found: dict[str, str]
+    here: JobFolder, monkeypatch: pytest.MonkeyPatch, found: dict[str, str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
     mlflow.set_tracking_uri(here.uri)
@@ -191,7 +191,7 @@ def test_a_night_retrains_with_the_reason_and_half_life_that_monitorings_run_say
     ],
 )
 def test_a_retraining_says_what_its_promotion_says(
-    here: Place, monkeypatch: pytest.MonkeyPatch, promoted: str, code: int, verdict: str
+    here: JobFolder, monkeypatch: pytest.MonkeyPatch, promoted: str, code: int, verdict: str
 ) -> None:
     for name, value in here.environment().items():
         monkeypatch.setenv(name, value)
@@ -212,14 +212,14 @@ def test_a_retraining_says_what_its_promotion_says(
 
 @pytest.mark.parametrize("half_life", ["0", "-3", "inf", "soon"])
 def test_a_half_life_that_is_none_is_refused_by_name(
-    here: Place, capsys: pytest.CaptureFixture[str], half_life: str
+    here: JobFolder, capsys: pytest.CaptureFixture[str], half_life: str
 ) -> None:
     assert retrain.main(["--recency_half_life", half_life]) == 2
 
     assert "--recency_half_life: " in capsys.readouterr().err
 
 
-def test_a_second_retraining_is_refused_while_one_runs(here: Place) -> None:
+def test_a_second_retraining_is_refused_while_one_runs(here: JobFolder) -> None:
     with only_one("retrain", home=here.home):
         done = here.run("pipelines.retrain", "--sales", "sales.csv")
 
@@ -230,7 +230,7 @@ def test_a_second_retraining_is_refused_while_one_runs(here: Place) -> None:
 
 @pytest.mark.slow
 def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(
-    first_night: Place, sales: Path, tmp_path: Path
+    first_night: JobFolder, sales: Path, tmp_path: Path
 ) -> None:
     here = moved(first_night.folder, tmp_path / "here")
     settings, first = str(here.folder / "tiny.yaml"), str(here.folder / "old.csv")

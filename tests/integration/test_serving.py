@@ -25,7 +25,7 @@ import pytest
 from pricing.config import load_config
 from pricing.decision_log.format import read_decisions
 from pricing.registry.mlflow_registry import Registry
-from serving.champion import LOOK_SECONDS
+from serving.champion import CHECK_SECONDS
 from tests.kit.servers import free_port, python, running
 from tests.kit.versions import shared_version
 
@@ -110,7 +110,7 @@ def register(uri: str, folder: Path) -> str:
 
 
 def promote(uri: str, number: str) -> None:
-    Registry(MODEL, uri=uri).point("champion", number)
+    Registry(MODEL, uri=uri).set_alias("champion", number)
 
 
 @pytest.fixture(scope="module")
@@ -171,14 +171,14 @@ def test_a_promotion_is_served_within_ten_seconds(service: Service, uri: str) ->
     promote(uri, "2")
 
     # What the ten seconds consist of: the wait for the next look, the download, and a worker's own look.
-    assert load_config().serving.poll_seconds + LOOK_SECONDS < SERVED_WITHIN / 2
+    assert load_config().serving.poll_seconds + CHECK_SECONDS < SERVED_WITHIN / 2
     wait_for(lambda: service.version() == "2")
 
 
 def test_the_last_good_version_survives_registry_alias_and_restart(service: Service, uri: str, tmp_path: Path) -> None:
     promote(uri, "1")
     service.start().ready()
-    Registry(MODEL, uri=uri).unpoint("champion")
+    Registry(MODEL, uri=uri).remove_alias("champion")
     wait_for(lambda: service.following()["state"] == "no_champion")
     assert service.version() == "1"
 
@@ -315,7 +315,7 @@ def test_no_fault_makes_an_answer_wrong_or_missing(service: Service, uri: str, d
             refused = service.following()["refused"]
             promote(uri, "1")
             wait_for(lambda: service.version() == "1")
-            Registry(MODEL, uri=uri).unpoint("champion")
+            Registry(MODEL, uri=uri).remove_alias("champion")
             following("no_champion")
             with full(disk, service):
                 failing("2.0")

@@ -7,14 +7,14 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from tests.kit.serving import open_shop
+from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_every_route_keeps_what_the_document_promises(tmp_path: Path, mode: str) -> None:
     checks = schemathesis.checks
-    with open_shop(tmp_path, version=shared_version()) as shop:
+    with open_app(tmp_path, version=shared_version()) as shop:
         schema = schemathesis.openapi.from_wsgi("/openapi.json", shop.client.application)
         tried = 0
         for found in schema.get_all_operations():

@@ -19,15 +19,15 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from pipelines import tune
-from pipelines.study import DEFAULT, RETRIES, begun, conclusion, drawn, open_study, others, rescue
+from pipelines.study import DEFAULT, RETRIES, begun, conclusion, open_study, others, retry_lost_trials, running_trial
 from pipelines.trial import Batch, run_batch
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
-from tests.kit.mlflow_jobs import ROOT, Place, place, write_config
+from tests.kit.mlflow_jobs import ROOT, JobFolder, place, write_config
 from tests.kit.servers import postgres
 from tests.kit.versions import shared_panel
 
-SILENT = 4  # seconds after which a machine is taken for lost
+UNTESTED = 4  # seconds after which a machine is taken for lost
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def url(server: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobFolder]:
     spot = place(tmp_path, template=empty_store)
     for name, value in spot.environment().items():
         monkeypatch.setenv(name, value)
@@ -60,7 +60,7 @@ def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     tiny = load_config(write_config(tmp_path_factory.mktemp("config") / "tiny.yaml"))
-    return tiny.model_copy(update={"tuning": tiny.tuning.model_copy(update={"silent_seconds": SILENT})})
+    return tiny.model_copy(update={"tuning": tiny.tuning.model_copy(update={"silent_seconds": UNTESTED})})
 
 
 @pytest.fixture
@@ -83,15 +83,15 @@ def run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: 
     run_batch(study, shared_panel(), config, batch=Batch(parent, count, 99, float("inf")), score=score)
 
 
-def parent_of(here: Place) -> str:
+def parent_of(here: JobFolder) -> str:
     return str(here.client.create_run("0").info.run_id)
 
 
-def lose(study: optuna.Study, here: Place, *, default: bool = False) -> optuna.Trial:
+def lose(study: optuna.Study, here: JobFolder, *, default: bool = False) -> optuna.Trial:
     """A trial that its machine began and will never speak of again."""
     if default:
         study.enqueue_trial({}, user_attrs={DEFAULT: True})
-    with drawn(study) as trial:
+    with running_trial(study) as trial:
         if not default:
             trial.suggest_int("units", 4, 8, step=4)
         trial.set_user_attr("run_id", parent_of(here))
@@ -99,7 +99,7 @@ def lose(study: optuna.Study, here: Place, *, default: bool = False) -> optuna.T
 
 
 def end_one(study: optuna.Study) -> None:
-    with drawn(study) as trial:
+    with running_trial(study) as trial:
         study.tell(trial, 0.4)
 
 
@@ -164,13 +164,13 @@ def test_a_conclusion_whose_machine_vanished_is_taken_over(
     end_one(study)
     lost = open_study(url, name=f"s: concluded after {begun(study)}", tuning=config.tuning)
     on("elsewhere")
-    with drawn(lost):
+    with running_trial(lost):
         pass
     on("here")
     with conclusion(study, run_id="early", tuning=config.tuning, storage=url) as claim:
         assert not claim.mine, "it may be alive"
 
-    time.sleep(SILENT + 2)
+    time.sleep(UNTESTED + 2)
 
     with conclusion(study, run_id="late", tuning=config.tuning, storage=url) as claim:
         assert claim.mine
@@ -178,17 +178,17 @@ def test_a_conclusion_whose_machine_vanished_is_taken_over(
 
 @pytest.mark.slow
 def test_trials_of_a_vanished_machine_are_tried_again_and_cost_the_study_nothing(
-    study: optuna.Study, config: Config, here: Place, on: Callable[[str], None]
+    study: optuna.Study, config: Config, here: JobFolder, on: Callable[[str], None]
 ) -> None:
     on("elsewhere")
     first, second = lose(study, here, default=True), lose(study, here)
     on("here")
-    rescue(study)
+    retry_lost_trials(study)
     assert [trial.number for trial in others(study)] == [0, 1], "they may be alive"
 
-    time.sleep(SILENT + 2)
-    rescue(study)
-    rescue(study)  # as another machine would
+    time.sleep(UNTESTED + 2)
+    retry_lost_trials(study)
+    retry_lost_trials(study)  # as another machine would
 
     assert others(study) == []
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "WAITING", "WAITING"]
@@ -208,21 +208,21 @@ def test_trials_of_a_vanished_machine_are_tried_again_and_cost_the_study_nothing
 
 @pytest.mark.slow
 def test_a_long_trial_that_gives_signs_of_life_is_left_alone(
-    study: optuna.Study, config: Config, here: Place, on: Callable[[str], None]
+    study: optuna.Study, config: Config, here: JobFolder, on: Callable[[str], None]
 ) -> None:
     on("elsewhere")
 
-    with drawn(study):
-        time.sleep(SILENT + 2)
+    with running_trial(study):
+        time.sleep(UNTESTED + 2)
         on("here")
-        rescue(study)
+        retry_lost_trials(study)
 
     assert study.trials[0].state is TrialState.RUNNING
 
 
 @pytest.mark.slow
 def test_a_trial_that_comes_back_after_it_was_taken_for_lost_counts_once(
-    study: optuna.Study, config: Config, here: Place
+    study: optuna.Study, config: Config, here: JobFolder
 ) -> None:
     """Its machine was cut off from the database only; somebody else has tried its settings meanwhile."""
     parent = parent_of(here)
@@ -240,21 +240,21 @@ def test_a_trial_that_comes_back_after_it_was_taken_for_lost_counts_once(
     assert "taken for lost" in runs["0"].data.tags["failure"]
 
 
-def test_settings_that_took_several_processes_down_are_left_alone(study: optuna.Study, here: Place) -> None:
+def test_settings_that_took_several_processes_down_are_left_alone(study: optuna.Study, here: JobFolder) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
 
     for _ in range(RETRIES + 1):
         trial = lose(study, here, default=not study.trials)
         trial.set_user_attr("pid", gone.pid)
-        rescue(study)
+        retry_lost_trials(study)
 
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * (RETRIES + 1)
     assert begun(study) == 1
 
 
 def test_a_search_out_of_budget_waits_for_trials_of_other_machines(
-    study: optuna.Study, config: Config, here: Place, capsys: pytest.CaptureFixture[str], on: Callable[[str], None]
+    study: optuna.Study, config: Config, here: JobFolder, capsys: pytest.CaptureFixture[str], on: Callable[[str], None]
 ) -> None:
     on("elsewhere")
     trial = lose(study, here)
@@ -275,7 +275,7 @@ def test_a_search_out_of_budget_waits_for_trials_of_other_machines(
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_study(study: optuna.Study, config: Config, here: Place, url: str) -> None:
+def test_two_processes_share_one_study(study: optuna.Study, config: Config, here: JobFolder, url: str) -> None:
     parent = parent_of(here)
     write_config(here.folder / "tiny.yaml")
     code = f"""

@@ -13,19 +13,19 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from pipelines.study import DEFAULT, StudyError, open_study, rescue
+from pipelines.study import DEFAULT, StudyError, open_study, retry_lost_trials
 from pipelines.trial import Batch, run_batch
-from pipelines.tune import before_the_last_fold
+from pipelines.tune import without_newest_fold
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError
-from tests.kit.mlflow_jobs import Place, place, write_config, write_sales
+from tests.kit.mlflow_jobs import JobFolder, place, write_config, write_sales
 from tests.kit.versions import shared_panel
 
 
 @pytest.fixture
-def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobFolder]:
     spot = place(tmp_path, template=empty_store)
     for name, value in spot.environment().items():
         monkeypatch.setenv(name, value)
@@ -40,14 +40,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return load_config(write_config(tmp_path_factory.mktemp("config") / "tiny.yaml"))
 
 
-def _study(here: Place, config: Config, *, default: bool = True) -> optuna.Study:
+def _study(here: JobFolder, config: Config, *, default: bool = True) -> optuna.Study:
     study = open_study(str(here.folder / "journal.log"), name="s", tuning=config.tuning)
     if default:
         study.enqueue_trial({}, user_attrs={DEFAULT: True})
     return study
 
 
-def _parent(here: Place) -> str:
+def _parent(here: JobFolder) -> str:
     return str(here.client.create_run("0").info.run_id)
 
 
@@ -69,12 +69,12 @@ def _run(study: optuna.Study, config: Config, score: Any, *, parent: str, count:
     run_batch(study, shared_panel(), config, batch=batch, score=score)
 
 
-def _children(here: Place, parent: str) -> list[Run]:
+def _children(here: JobFolder, parent: str) -> list[Run]:
     found = here.runs(**{"mlflow.parentRunId": parent})
     return sorted(found, key=lambda run: int(run.data.tags["trial"]))
 
 
-def test_each_trial_is_a_child_run_and_a_pruned_one_is_killed(here: Place, config: Config) -> None:
+def test_each_trial_is_a_child_run_and_a_pruned_one_is_killed(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
 
     _run(study, config, _score([0.4, 0.5], [0.3, 0.3], [0.9, 0.9]), parent=parent, count=3)
@@ -89,7 +89,7 @@ def test_each_trial_is_a_child_run_and_a_pruned_one_is_killed(here: Place, confi
     assert set(runs[1].data.params) == {"units", "learning_rate", "recency_half_life"}
 
 
-def test_the_default_settings_are_tried_first_and_never_pruned(here: Place, config: Config) -> None:
+def test_the_default_settings_are_tried_first_and_never_pruned(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config, default=False), _parent(here)
     _run(study, config, _score([0.1, 0.1], [0.1, 0.1]), parent=parent, count=2)
     study.enqueue_trial({}, user_attrs={DEFAULT: True})
@@ -100,7 +100,7 @@ def test_the_default_settings_are_tried_first_and_never_pruned(here: Place, conf
     assert study.trials[-1].params == {}
 
 
-def test_settings_that_cannot_be_trained_fail_alone(here: Place, config: Config) -> None:
+def test_settings_that_cannot_be_trained_fail_alone(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
 
     def score(panel: Panel, demand: DemandConfig, **_: Any) -> Any:
@@ -112,7 +112,7 @@ def test_settings_that_cannot_be_trained_fail_alone(here: Place, config: Config)
     assert _children(here, parent)[0].data.tags["failure"] == "the window is longer than the history"
 
 
-def test_a_score_that_is_no_number_is_a_failed_trial(here: Place, config: Config) -> None:
+def test_a_score_that_is_no_number_is_a_failed_trial(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
 
     _run(study, config, _score([float("nan")]), parent=parent, count=1)
@@ -120,7 +120,7 @@ def test_a_score_that_is_no_number_is_a_failed_trial(here: Place, config: Config
     assert (study.trials[0].state, _children(here, parent)[0].info.status) == (TrialState.FAIL, "FAILED")
 
 
-def test_an_interrupted_trial_is_ended_in_the_study_and_in_mlflow(here: Place, config: Config) -> None:
+def test_an_interrupted_trial_is_ended_in_the_study_and_in_mlflow(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
 
     def score(panel: Panel, demand: DemandConfig, **_: Any) -> Any:
@@ -134,7 +134,7 @@ def test_an_interrupted_trial_is_ended_in_the_study_and_in_mlflow(here: Place, c
     assert run.data.tags["failure"] == "interrupted (SIGINT)"
 
 
-def test_no_trial_begins_beyond_the_budget_or_the_deadline(here: Place, config: Config) -> None:
+def test_no_trial_begins_beyond_the_budget_or_the_deadline(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
     score = _score(*[[0.4, 0.4]] * 9)
 
@@ -144,7 +144,7 @@ def test_no_trial_begins_beyond_the_budget_or_the_deadline(here: Place, config: 
     assert len(study.trials) == 2
 
 
-def test_a_study_goes_on_where_it_was_left(here: Place, config: Config) -> None:
+def test_a_study_goes_on_where_it_was_left(here: JobFolder, config: Config) -> None:
     parent = _parent(here)
     _run(_study(here, config), config, _score([0.4, 0.4]), parent=parent, count=1)
 
@@ -156,7 +156,7 @@ def test_a_study_goes_on_where_it_was_left(here: Place, config: Config) -> None:
 
 @pytest.mark.slow
 def test_machines_whose_processes_have_equal_numbers_draw_different_trials(
-    here: Place, config: Config, monkeypatch: pytest.MonkeyPatch
+    here: JobFolder, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
 
@@ -168,7 +168,9 @@ def test_machines_whose_processes_have_equal_numbers_draw_different_trials(
     assert drawn[0] != drawn[1]
 
 
-def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(here: Place, config: Config) -> None:
+def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(
+    here: JobFolder, config: Config
+) -> None:
     study, parent = _study(here, config), _parent(here)
     code = f"""
     import os, sys
@@ -188,20 +190,20 @@ def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(
     assert crashed.returncode == 9
     assert study.trials[0].state is TrialState.RUNNING
 
-    rescue(study)
+    retry_lost_trials(study)
     _run(study, config, _score([0.4, 0.4]), parent=parent, count=1)
 
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
     assert study.trials[1].user_attrs[DEFAULT] is True
 
 
-def test_a_running_trial_of_a_live_process_is_left_alone(here: Place, config: Config) -> None:
+def test_a_running_trial_of_a_live_process_is_left_alone(here: JobFolder, config: Config) -> None:
     study = _study(here, config, default=False)
     trial = study.ask()
     trial.set_user_attr("host", os.uname().nodename)
     trial.set_user_attr("pid", os.getppid())
 
-    rescue(study)
+    retry_lost_trials(study)
 
     assert study.trials[0].state is TrialState.RUNNING
 
@@ -214,7 +216,7 @@ def test_a_storage_that_is_none_is_refused_without_its_password(config: Config) 
 def test_the_search_never_sees_the_newest_fold(config: Config) -> None:
     panel = shared_panel()
 
-    past = before_the_last_fold(panel, config.demand)
+    past = without_newest_fold(panel, config.demand)
 
     assert past.dates[-1] == panel.dates[-1 - config.demand.horizon - config.demand.gap]
 
@@ -235,13 +237,13 @@ def test_history_that_is_too_short_without_the_held_back_fold_is_refused_before_
     panel = shared_panel()
 
     with pytest.raises(HistoryError, match=words):
-        before_the_last_fold(panel.through(panel.dates[days - 1]), config.demand)
+        without_newest_fold(panel.through(panel.dates[days - 1]), config.demand)
 
-    assert len(before_the_last_fold(panel.through(panel.dates[111]), config.demand).dates) == 98
+    assert len(without_newest_fold(panel.through(panel.dates[111]), config.demand).dates) == 98
 
 
 @pytest.mark.slow
-def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: Place) -> None:
+def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: JobFolder) -> None:
     sales = write_sales(here.folder / "sales.csv", moves=False)
     settings = write_config(here.folder / "tiny.yaml")
     words = ["--sales", str(sales), "--config", str(settings), "--trials", "3", "--workers", "2"]
@@ -272,7 +274,7 @@ def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: Plac
 
 
 @pytest.mark.slow
-def test_a_study_of_other_sales_is_refused_by_name(here: Place, config: Config) -> None:
+def test_a_study_of_other_sales_is_refused_by_name(here: JobFolder, config: Config) -> None:
     settings = write_config(here.folder / "tiny.yaml")
     other = write_sales(here.folder / "other.csv", products=4, days=115)
     study = open_study(str(here.home / "tuning" / "mine" / "journal.log"), name="mine", tuning=config.tuning)

@@ -11,13 +11,13 @@ from pricing.config import DEFAULT_PATH
 from pricing.decision.request import PriceRequest
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
-from tests.kit.mlflow_jobs import TINY, Place, place, write_sales
+from tests.kit.mlflow_jobs import TINY, JobFolder, place, write_sales
 
 WEEKS = 45
 
 
 @pytest.fixture
-def shop(empty_store: Path, tmp_path: Path) -> Place:
+def shop(empty_store: Path, tmp_path: Path) -> JobFolder:
     return place(tmp_path / "shop", template=empty_store)
 
 
@@ -43,7 +43,7 @@ def small(path: Path) -> Path:
     return path
 
 
-def test_weekly_sales_are_trained_promoted_and_priced_with_the_weekly_configuration(shop: Place) -> None:
+def test_weekly_sales_are_trained_promoted_and_priced_with_the_weekly_configuration(shop: JobFolder) -> None:
     sales, config = weekly_sales(shop.folder / "sales.csv"), str(small(shop.folder / "config.yaml"))
 
     trained = shop.run("pipelines.train", "--sales", str(sales), "--config", config)

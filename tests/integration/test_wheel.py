@@ -16,7 +16,7 @@ import pytest
 
 import pricing
 from pricing.runtime.command import JOBS, about
-from tests.kit.mlflow_jobs import ROOT, Place, copy_tree
+from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree
 from tests.kit.servers import free_port
 
 PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
@@ -93,7 +93,7 @@ def test_a_job_keeps_what_it_makes_in_the_folder_where_it_was_issued(installed: 
     assert done.returncode == 0, done.stderr
     assert (shop / ".pricing" / "panel").is_dir()
     assert (shop / "mlflow.db").is_file()
-    (run,) = Place(shop).runs(job="etl")
+    (run,) = JobFolder(shop).runs(job="etl")
     assert run.data.params["demand.folds"] == "2"
     assert run.data.tags["code_version"] == pricing.__version__
     assert not (installed.site / "mlflow.db").exists()

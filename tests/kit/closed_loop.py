@@ -70,7 +70,7 @@ class Shop:
         earned: Floats = (price - self.unit_cost) * self.demand(price, day=day)
         return earned
 
-    def persons_prices(self, days: int, rng: np.random.Generator) -> Floats:
+    def history_prices(self, days: int, rng: np.random.Generator) -> Floats:
         """(day, product) prices that people charged: drawn from LADDER each week, in the last week the list price."""
         weeks = rng.choice(LADDER, size=(-(-days // 7), len(self.level)))
         weeks[-1] = 1.0
@@ -98,7 +98,7 @@ class Shop:
 
 
 @dataclass(frozen=True)
-class Nights:
+class LoopResult:
     """The result of a loop. Arrays are (night, product) unless said otherwise.
 
     Attributes:
@@ -151,7 +151,7 @@ def run_nights(
     anchored: bool = True,
     echo: bool = False,
     seed: int = 0,
-) -> Nights:
+) -> LoopResult:
     """Runs a history that people priced, then nights of refresh, price and sell.
 
     Args:
@@ -169,7 +169,7 @@ def run_nights(
     """
     rng = np.random.default_rng(seed)
     known = [*NEEDED, *columns]
-    persons = shop.persons_prices(history, rng)
+    persons = shop.history_prices(history, rng)
     sales = pd.concat([shop.sell(persons[day], day=day, rng=rng) for day in range(history)], ignore_index=True)[known]
     panel = build_panel(sales, config.data)
     anchors = Anchors.from_panel(panel)
@@ -190,7 +190,7 @@ def run_nights(
         anchors = anchors.extended(panel)
         demand = refresh(demand, panel)
     numbers = range(history, history + nights)
-    return Nights(
+    return LoopResult(
         price=np.stack(prices),
         earned=np.stack([shop.profit(price, day=day) for price, day in zip(prices, numbers, strict=True)]),
         held=np.sum([shop.profit(persons[-1], day=day) for day in numbers], axis=0),
@@ -207,7 +207,7 @@ def _requests(shop: Shop, day: int, *, stocked: bool) -> list[PriceRequest]:
     ]
 
 
-class KnownExactly:
+class TrueDemand:
     """The shop's true demand without uncertainty, whatever the platform takes for the list price."""
 
     def __init__(self, shop: Shop) -> None:

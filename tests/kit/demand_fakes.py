@@ -5,7 +5,7 @@ import numpy as np
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.panel import Panel
-from pricing.demand.combination import network_alone
+from pricing.demand.combination import network_only
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.model import DemandModel
 from pricing.demand.product_parameters import Priors
@@ -104,7 +104,7 @@ def make_model(
         ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(100, np.float32),
-        combination=network_alone(len(panel.product_ids)),
+        combination=network_only(len(panel.product_ids)),
         elasticity_limits=(-20.0, -0.2),
         encoded=encode_panel(weights, panel, norms=norms, tail=tail),
     )

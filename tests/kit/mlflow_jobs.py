@@ -77,7 +77,7 @@ def write_config(path: Path, *, auto_promote: bool = False, plots: bool = False)
 
 
 @dataclass(frozen=True)
-class Place:
+class JobFolder:
     """A folder that holds everything a job writes: the tracking database, artifacts and PRICING_HOME."""
 
     folder: Path
@@ -120,7 +120,7 @@ class Place:
         return {str(name): str(number) for model in models for name, number in dict(model.aliases).items()}
 
 
-def moved(template: Path, folder: Path) -> Place:
+def moved(template: Path, folder: Path) -> JobFolder:
     """Copies a place to another folder and rewrites that folder's path throughout the database."""
     shutil.copytree(template, folder, dirs_exist_ok=True)
     with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
@@ -130,7 +130,7 @@ def moved(template: Path, folder: Path) -> Place:
             for column in columns:
                 change = f'update {table} set "{column}" = replace("{column}", ?, ?) where "{column}" like ?'
                 store.execute(change, [str(template), str(folder), f"%{template}%"])
-    return Place(folder)
+    return JobFolder(folder)
 
 
 def cut_off_before(alias: str, *, folder: Path) -> dict[str, str]:
@@ -143,12 +143,12 @@ def cut_off_before(alias: str, *, folder: Path) -> dict[str, str]:
     (folder / "sitecustomize.py").write_text(
         "import os, signal\n"
         "from pricing.registry.mlflow_registry import Registry\n"
-        "point = Registry.point\n"
+        "set_alias = Registry.set_alias\n"
         "def cut_off(self, alias, number):\n"
         f"    if alias == {alias!r}:\n"
         "        os.killpg(0, signal.SIGKILL)\n"
-        "    point(self, alias, number)\n"
-        "Registry.point = cut_off\n"
+        "    set_alias(self, alias, number)\n"
+        "Registry.set_alias = cut_off\n"
     )
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
@@ -164,11 +164,11 @@ def _done(process: "subprocess.CompletedProcess[str]") -> Done:
     return Done(process.returncode, process.stdout, process.stderr)
 
 
-def place(folder: Path, *, template: Path) -> Place:
+def place(folder: Path, *, template: Path) -> JobFolder:
     """A place whose database is a copy of an empty one, since making its tables takes seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(template, folder / "mlflow.db")
     with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
         # mlflow made the default experiment for the folder in which the template was made
         store.execute("update experiments set artifact_location = ?", [(folder / "mlruns" / "0").as_uri()])
-    return Place(folder)
+    return JobFolder(folder)

@@ -23,13 +23,13 @@ def plain_grid(reader: Reader, offers: Offers, prices: np.ndarray) -> DemandGrid
 
 
 def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tuple[object, ...]:
-    sheet, kernel = reader.sheet, reader.weights["from_known/kernel"]
+    parameters, kernel = reader.parameters, reader.weights["from_known/kernel"]
     product, category = int(offers.product[number]), int(offers.category[number])
-    row = product if product >= 0 else reader.products + category if category >= 0 else len(sheet.level) - 1
+    row = product if product >= 0 else reader.products + category if category >= 0 else len(parameters.level) - 1
     start = int((offers.date[number] - reader.start) / np.timedelta64(1, "D")) // STEP_DAYS[reader.period]
     usual, listed = (
         float(price) if math.isfinite(price) else float(offers.list_price[number])
-        for price in (sheet.usual_price[row], sheet.list_price[row])
+        for price in (parameters.usual_price[row], parameters.list_price[row])
     )
     gap, gap_known = (
         part[0] for part in features.competitor_gap(offers.comp_price[number : number + 1], np.array([usual]))
@@ -39,33 +39,35 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
     ahead = deliveries[-1]
     steps = np.arange(start, start + ahead)[None]
     days, weekday = forecast._calendar_part(reader, steps)
-    profile = sheet.profile[row][weekday[0]]
+    profile = parameters.profile[row][weekday[0]]
     hidden = (reader.own[row] + (gap * kernel[forecast.GAP_ROW] + gap_known * kernel[forecast.GAP_ROW + 1]))[None, None]
     hidden = hidden + days + profile[None, :, None] * kernel[forecast.PROFILE_ROW]
     given = reader.holidays[min(max(start, 0), len(reader.holidays) - 1)]
     hidden[0, 0] += np.float32(offers.is_holiday[number] - given) * kernel[forecast.HOLIDAY_ROW]
     mean, lift, log_size = (part[0] for part in forward.heads(reader.weights, hidden))
-    base = sheet.level[row] + profile + mean
+    base = parameters.level[row] + profile + mean
 
     counted = min(max(start, 1), forecast.STALE_HORIZONS * reader.horizon)
     level_sd = np.sqrt(reader.level_error[0] ** 2 + reader.level_error[1] ** 2 * counted)
     shift = level_sd * forecast.LEVEL_Z
     shift = (shift - np.log(np.exp(shift).mean())).astype(np.float32)
     x = np.log(prices / usual).astype(np.float32)
-    draw = np.clip((1.0 - prices / listed) / features.FULL_DRAW_CUT, 0.0, 1.0) * offers.is_promo[number]
+    draw = np.clip((1.0 - prices / listed) / features.FULL_PROMO_CUT, 0.0, 1.0) * offers.is_promo[number]
     plain, size = np.exp(base), np.exp(log_size)
     day = offers.date[number].astype("datetime64[D]").astype(int)
     weekend = np.array([(day + 3 + k) % 7 >= 5 and reader.period == "day" for k in range(ahead)], float)
     share = (plain * weekend)[:periods].sum() / plain[:periods].sum()
-    gain = float(sheet.weekend[row])
+    gain = float(parameters.weekend[row])
     first, until = [], []
-    spread = np.exp(min(sheet.elasticity_sd[row] / -sheet.elasticity[row], forecast.WIDEST) * forecast.ELASTICITY_Z)
+    spread = np.exp(
+        min(parameters.elasticity_sd[row] / -parameters.elasticity[row], forecast.WIDEST) * forecast.ELASTICITY_Z
+    )
     spread /= spread.mean()
     for node in range(forecast.NODES):
-        elasticity = max(min(sheet.elasticity[row] * spread[node], -0.2), -20.0)
-        away = x - sheet.recent_price[row]
+        elasticity = max(min(parameters.elasticity[row] * spread[node], -0.2), -20.0)
+        away = x - parameters.recent_price[row]
         form = (np.exp(away) - 1) if forecast.FORM[node] else away
-        turned = elasticity * form + sheet.elasticity[row] * sheet.recent_price[row]
+        turned = elasticity * form + parameters.elasticity[row] * parameters.recent_price[row]
         effect, today = (
             np.exp(np.clip(turned * (1 + gain * part) + shift[node], -forecast.POWER_LIMIT, forecast.POWER_LIMIT))
             for part in (share, weekend[0])
@@ -77,7 +79,7 @@ def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tup
         until.append(units[: deliveries[forecast.DELIVERY[node]]].sum(axis=0).astype(np.float32) * effect)
     plain, size = plain[:periods], size[:periods]
     until_size = plain.sum() ** 2 / max((plain**2 / size).sum(), 1e-12)
-    return first, until, size[0], until_size, 0 if sheet.own[row] and product >= 0 else 1, sheet.grade[row]
+    return first, until, size[0], until_size, 0 if parameters.own[row] and product >= 0 else 1, parameters.grade[row]
 
 
 def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:

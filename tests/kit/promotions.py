@@ -31,7 +31,7 @@ def figures(**changes: Any) -> dict[str, Any]:
     return {**good, **changes}
 
 
-def persons_anchors(panel: Panel) -> Anchors:
+def history_anchors(panel: Panel) -> Anchors:
     """The anchors of one history, the same for all its versions: the platform went live after PERSONS periods."""
     return Anchors.from_panel(panel.through(panel.dates[PERSONS - 1])).extended(panel)
 
@@ -50,7 +50,7 @@ def packed(
 ) -> LoadedVersion:
     """Packs a version; its weights depend on the seed unless `demand` is given."""
     panel = panel or make_panel()
-    anchors = anchors or persons_anchors(panel)
+    anchors = anchors or history_anchors(panel)
     about = {"fingerprint": "f1", "source": "sales.csv", "last_date": str(panel.dates[-1]), **(data or {})}
     return pack(
         folder,
@@ -92,13 +92,13 @@ class FakeRegistry:
     def versions(self) -> list[FakeVersion]:
         return [self.find(number) for number in "123456789"]
 
-    def point(self, alias: str, number: str) -> None:
+    def set_alias(self, alias: str, number: str) -> None:
         if self.fails_at == alias:
             self.fails_at = None
             raise RegistryError("the registry does not answer")
         self.pointed[alias] = number
 
-    def unpoint(self, alias: str) -> None:
+    def remove_alias(self, alias: str) -> None:
         self.pointed.pop(alias, None)
 
 

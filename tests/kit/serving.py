@@ -27,7 +27,7 @@ REQUEST: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Shop:
+class ServingApp:
     client: FlaskClient
     service: Service
     settings: Settings
@@ -53,20 +53,20 @@ def settings_in(home: Path, **environment: str) -> Settings:
 
 
 @contextmanager
-def open_shop(
+def open_app(
     home: Path, *, version: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Iterator[Shop]:
+) -> Iterator[ServingApp]:
     settings = settings_in(home, **(environment or {}))
     if version is not None:
         point_at(settings, version, version="7")
     app = create_app(settings, now=lambda: NOW)
     try:
-        yield Shop(app.test_client(), app.extensions["pricing"], settings)
+        yield ServingApp(app.test_client(), app.extensions["pricing"], settings)
     finally:
         close_app(app)
 
 
-def challenge(settings: Settings, folder: Path, *, version: str) -> None:
+def point_at_challenger(settings: Settings, folder: Path, *, version: str) -> None:
     """Points the workers at a challenger, as the follower does."""
     name = f"{version}-1"
     shutil.copytree(folder, settings.places.versions / name, dirs_exist_ok=True)

@@ -16,7 +16,7 @@ from pricing.data.features import KNOWN, PAST
 from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.panel import Event, Panel
 from pricing.decision.product_facts import ProductFacts
-from pricing.demand.combination import network_alone
+from pricing.demand.combination import network_only
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.model import DemandModel
 from pricing.demand.product_parameters import Priors
@@ -96,7 +96,7 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         ),
         level_error=(0.1, 0.02),
         holidays=np.zeros(420, np.float32),
-        combination=network_alone(len(panel.product_ids)),
+        combination=network_only(len(panel.product_ids)),
         elasticity_limits=(-20.0, -0.2),
         encoded=encode_panel(weights, panel, norms=norms, tail=35),
     )

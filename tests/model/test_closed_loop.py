@@ -13,7 +13,7 @@ from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
 from pricing.demand.training import train
 from pricing.registry.version import Origin, load, pack
-from tests.kit.closed_loop import Nights, Shop, run_nights
+from tests.kit.closed_loop import LoopResult, Shop, run_nights
 from tests.model.test_network import TINY
 
 PRODUCTS = 10
@@ -38,7 +38,7 @@ def config() -> Config:
 
 
 @pytest.fixture(scope="module")
-def nights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+def nights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> LoopResult:
     folder = tmp_path_factory.mktemp("loop") / "version"
 
     def learn(panel: Panel, anchors: Anchors) -> Demand:
@@ -71,7 +71,7 @@ def refreshed(demand: Demand, panel: Panel) -> Demand:
 
 
 @pytest.mark.slow
-def test_prices_of_sixty_nights_stay_inside_the_band_around_the_anchors(nights: Nights) -> None:
+def test_prices_of_sixty_nights_stay_inside_the_band_around_the_anchors(nights: LoopResult) -> None:
     low, high = load_config().decision.guardrails.band
 
     assert len(nights.price) == 60
@@ -80,10 +80,10 @@ def test_prices_of_sixty_nights_stay_inside_the_band_around_the_anchors(nights: 
 
 
 @pytest.mark.slow
-def test_prices_come_to_rest(nights: Nights) -> None:
+def test_prices_come_to_rest(nights: LoopResult) -> None:
     assert np.median(nights.moved(last=10)) < 0.02
 
 
 @pytest.mark.slow
-def test_the_loop_earns_what_holding_earns_or_more(nights: Nights) -> None:
+def test_the_loop_earns_what_holding_earns_or_more(nights: LoopResult) -> None:
     assert nights.earned.sum() >= 0.98 * nights.held.sum()

@@ -46,9 +46,9 @@ def trained() -> Trained:
 
 def test_trees_read_of_a_version_what_they_read_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     model, past = trained().model, span(panel(), 0, 140)
-    seen: list[booster.Read] = []
+    seen: list[booster.TreeInputs] = []
 
-    def note(text: bytes, read: booster.Read, *, period: str) -> np.ndarray:
+    def note(text: bytes, read: booster.TreeInputs, *, period: str) -> np.ndarray:
         seen.append(read)
         return np.zeros(len(read.step))
 

@@ -4,14 +4,14 @@ import numpy as np
 
 from pricing.demand.batches import build_table
 from pricing.demand.identification import read_events
-from pricing.demand.price_changes import after_moves, find_moves
+from pricing.demand.price_changes import after_price_changes, find_price_changes
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 
 
 def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> None:
     panel = make_panel()
     table = build_table(panel, norms=make_norms(panel), category=np.asarray([0, 1, 0, 1, 0]))
-    events = after_moves(table, find_moves(table))
+    events = after_price_changes(table, find_price_changes(table))
     weights = make_weights()
     weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
     at_once = read_events(weights, table, events, price=False)

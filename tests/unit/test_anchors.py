@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pricing.data.anchors import Anchors, inherited, version_anchors
+from pricing.data.anchors import Anchors, matching_anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.state import span
@@ -216,7 +216,7 @@ def test_anchors_of_another_history_are_not_applied() -> None:
 
     panel = build_panel(frame, CONFIG, anchors=anchors)
 
-    assert inherited(anchors, panel.product_ids) is None
+    assert matching_anchors(anchors, panel.product_ids) is None
     assert_array_equal(panel.list_price, build_panel(frame, CONFIG).list_price)
     assert version_anchors(anchors, panel).product_ids.tolist() == ["Z"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pricing.demand.regression import complete, expected_above
+from pricing.demand.regression import complete_censored, expected_above
 
 
 @pytest.mark.parametrize("units", [1, 2, 7, 30])
@@ -20,7 +20,7 @@ def test_the_expectation_is_the_sum_over_the_tail(units: int, mean: float, size:
 
 def test_the_completed_score_is_the_slope_of_the_censored_likelihood() -> None:
     units, mean, size = np.asarray([6.0]), np.asarray([5.0]), np.asarray([3.0])
-    full, information = complete(units, mean, size, censored=np.ones(1))
+    full, information = complete_censored(units, mean, size, censored=np.ones(1))
     score = (full - mean) / (1 + mean / size)
 
     def log_chance(log_mean: float) -> float:
@@ -34,13 +34,13 @@ def test_the_completed_score_is_the_slope_of_the_censored_likelihood() -> None:
 
 
 def test_an_empty_shelf_at_opening_says_nothing() -> None:
-    full, information = complete(np.zeros(1), np.asarray([4.0]), np.asarray([2.0]), censored=np.ones(1))
+    full, information = complete_censored(np.zeros(1), np.asarray([4.0]), np.asarray([2.0]), censored=np.ones(1))
 
     assert full[0] == pytest.approx(4.0)
     assert information[0] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_what_did_not_sell_out_stays_as_it_is() -> None:
-    full, information = complete(np.asarray([3.0]), np.asarray([4.0]), np.asarray([2.0]), censored=np.zeros(1))
+    full, information = complete_censored(np.asarray([3.0]), np.asarray([4.0]), np.asarray([2.0]), censored=np.zeros(1))
 
     assert (full[0], information[0]) == (3.0, 4.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pricing.config import Config, load_config
-from tests.kit.closed_loop import OPTIONAL, KnownExactly, Nights, Shop, run_nights
+from tests.kit.closed_loop import OPTIONAL, LoopResult, Shop, TrueDemand, run_nights
 
 ELASTICITIES = (1.5, 2.0, 2.5, 3.5)
 MARGINS = (0.25, 0.30, 0.35, 0.40, 0.45)  # within 0.10 of the one assumed
@@ -26,9 +26,9 @@ def every_product() -> Shop:
     return Shop(elasticity, margin, list_price=np.full(count, 10.0), level=np.full(count, 10.0))
 
 
-def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True, echo: bool = False) -> Nights:
+def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True, echo: bool = False) -> LoopResult:
     shop = every_product()
-    demand = KnownExactly(shop)
+    demand = TrueDemand(shop)
     return run_nights(
         shop,
         config,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
-from pricing.demand.cluster_robust import cluster_spread, normal_factor
+from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
 
 
 def by_hand(design: np.ndarray, residual: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +37,7 @@ def test_the_compact_form_is_the_textbooks(clusters: int) -> None:
     information = np.stack([design[group == one].T @ design[group == one] for one in range(clusters)])
     score = np.stack([design[group == one].T @ residual[group == one] for one in range(clusters)])
 
-    found = cluster_spread(information, score)
+    found = cluster_robust_variance(information, score)
     variance, degrees = by_hand(design, residual, group)
 
     np.testing.assert_allclose(found.variance, variance, rtol=1e-8)
@@ -50,16 +50,16 @@ def test_many_regressions_at_once_are_each_alone() -> None:
     information = root @ np.swapaxes(root, -1, -2)
     score = rng.normal(size=(4, 6, 2))
 
-    together = cluster_spread(information, score)
+    together = cluster_robust_variance(information, score)
 
     for row in range(4):
-        alone = cluster_spread(information[row], score[row])
+        alone = cluster_robust_variance(information[row], score[row])
         np.testing.assert_allclose(together.variance[row], alone.variance)
         np.testing.assert_allclose(together.degrees[row], alone.degrees)
 
 
 def test_a_single_cluster_leaves_no_degree_of_freedom() -> None:
-    found = cluster_spread(np.eye(2)[None] * 3.0, np.zeros((1, 2)))
+    found = cluster_robust_variance(np.eye(2)[None] * 3.0, np.zeros((1, 2)))
 
     np.testing.assert_array_equal(found.degrees, 0.0)
     assert np.isinf(normal_factor(found.degrees)).all()
@@ -74,7 +74,7 @@ def test_with_five_clusters_intervals_hold_the_truth_as_often_as_they_say() -> N
         x, y = np.repeat(price, 4), np.repeat(shock, 4) + 0.3 * rng.normal(size=20)
         slope = (x @ y) / (x @ x)
         left = (y - slope * x).reshape(5, 4)
-        found = cluster_spread(
+        found = cluster_robust_variance(
             (x**2).reshape(5, 4).sum(axis=1)[:, None, None], (x.reshape(5, 4) * left).sum(1)[:, None]
         )
         half = stats.norm.ppf(0.9) * np.sqrt(found.variance[0]) * normal_factor(found.degrees)[0]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.cold_start import LEAST_ELASTICITY, STEEPEST, believed_demand, believed_elasticity
+from pricing.decision.cold_start import LEAST_ELASTICITY, STEEPEST, prior_demand, prior_elasticity
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.stock import BatchSales
@@ -16,7 +16,7 @@ USUAL = (2.5, 0.8)
 
 @given(margin=st.one_of(st.just(np.nan), st.floats(-5, 0.999)))
 def test_what_is_believed_stays_within_its_bounds_and_as_doubtful(margin: float) -> None:
-    size, sd = believed_elasticity(np.array([margin]), usual=USUAL)[:, 0]
+    size, sd = prior_elasticity(np.array([margin]), usual=USUAL)[:, 0]
 
     assert LEAST_ELASTICITY - 1e-9 <= size <= STEEPEST + 1e-9
     assert sd / size == pytest.approx(USUAL[1] / USUAL[0])
@@ -46,7 +46,7 @@ def test_of_a_product_that_sells_nothing_nothing_is_believed_to_sell() -> None:
 
 
 def sold(*, level: float, stock: float) -> np.ndarray:
-    belief = believed_demand(
+    belief = prior_demand(
         np.array([[9.0, 10.0, 12.0]]),
         list_price=np.array([10.0]),
         level=np.array([level]),

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pricing.demand.combination import (
     CLASSES,
     FORECASTERS,
-    admit_combination,
     combined_factor,
-    network_alone,
+    extend_combination,
+    network_only,
     own_noise,
     prior_weights,
     volume_rows,
@@ -181,9 +181,9 @@ def test_beyond_the_horizon_the_last_step_stands() -> None:
 
 
 def test_a_new_product_has_no_factor_and_the_weights_of_all() -> None:
-    known = replace(network_alone(2), volume=np.asarray([0, 2], np.int8), factor=np.ones((2, 3), np.float32))
+    known = replace(network_only(2), volume=np.asarray([0, 2], np.int8), factor=np.ones((2, 3), np.float32))
 
-    grown = admit_combination(known, np.asarray([0, -1, 1]))
+    grown = extend_combination(known, np.asarray([0, -1, 1]))
 
     assert grown.volume.tolist() == [0, len(CLASSES), 2]
     assert grown.factor[1].tolist() == [0.0, 0.0, 0.0]

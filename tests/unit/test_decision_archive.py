@@ -12,7 +12,7 @@ import pytest
 
 from monitoring.decisions import load_decisions
 from pricing.decision_log import archive, format
-from pricing.decision_log.archive import archive_of
+from pricing.decision_log.archive import default_archive
 from pricing.decision_log.format import read_decisions
 from pricing.errors import LockError, SourceError
 from serving.compact import compact, main
@@ -32,10 +32,10 @@ def test_closed_segments_become_parquet_by_day_and_are_read_as_before(tmp_path: 
     filled(folder)
     before = read_decisions(folder, shadow=True)
 
-    assert compact(folder, to=str(archive_of(folder))) == (1, 6)
+    assert compact(folder, to=str(default_archive(folder))) == (1, 6)
 
     after = read_decisions(folder, shadow=True)
-    frame = pd.read_parquet(archive_of(folder))
+    frame = pd.read_parquet(default_archive(folder))
     assert after == before
     assert not list(folder.glob("*.jsonl"))
     assert len(read_decisions(folder).records) == 4
@@ -52,7 +52,7 @@ def test_what_a_living_worker_still_writes_to_stays(tmp_path: Path) -> None:
         log.append([entry(number)])
         log.flush()
 
-    compacted = compact(folder, to=str(archive_of(folder)))
+    compacted = compact(folder, to=str(default_archive(folder)))
     log.append([entry(3)])
     log.close()
 
@@ -67,11 +67,11 @@ def test_compacting_twice_or_keeping_segments_doubles_nothing(tmp_path: Path) ->
     filled(folder)
 
     for _ in range(2):
-        compact(folder, to=str(archive_of(folder)), keep=True)
+        compact(folder, to=str(default_archive(folder)), keep=True)
 
     reading = read_decisions(folder, shadow=True)
     assert (len(reading.records), reading.lost) == (6, 0)
-    assert len(pd.read_parquet(archive_of(folder))) == 6
+    assert len(pd.read_parquet(default_archive(folder))) == 6
 
 
 def test_a_damaged_segment_stays_and_its_loss_is_counted(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_damaged_segment_stays_and_its_loss_is_counted(tmp_path: Path) -> None
     lines = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(lines[0] + lines[1][:20] + b"\n" + lines[2])
 
-    compact(folder, to=str(archive_of(folder)))
+    compact(folder, to=str(default_archive(folder)))
 
     reading = read_decisions(folder, shadow=True)
     assert segment.exists()
@@ -123,7 +123,7 @@ def test_compaction_under_a_reader_loses_it_nothing(tmp_path: Path, monkeypatch:
     def overtaken(where: Path) -> Any:
         found = workers(where)
         monkeypatch.setattr(format, "_workers", workers)
-        compact(folder, to=str(archive_of(folder)))
+        compact(folder, to=str(default_archive(folder)))
         return found
 
     monkeypatch.setattr(format, "_workers", overtaken)
@@ -136,8 +136,8 @@ def test_compaction_under_a_reader_loses_it_nothing(tmp_path: Path, monkeypatch:
 def test_an_archive_without_any_file_yet_is_empty(tmp_path: Path) -> None:
     folder = tmp_path / "decisions"
     filled(folder)
-    (archive_of(folder) / "day=2026-03-06").mkdir(parents=True)
-    (archive_of(folder) / "day=2026-03-06" / ".one.parquet.draft").write_text("")
+    (default_archive(folder) / "day=2026-03-06").mkdir(parents=True)
+    (default_archive(folder) / "day=2026-03-06" / ".one.parquet.draft").write_text("")
 
     assert len(read_decisions(folder, shadow=True).records) == 6
 
@@ -149,9 +149,9 @@ def test_one_compaction_goes_on_at_a_time(tmp_path: Path) -> None:
     with (folder / "compact.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(LockError, match="is being compacted"):
-            compact(folder, to=str(archive_of(folder)))
+            compact(folder, to=str(default_archive(folder)))
 
-    assert compact(folder, to=str(archive_of(folder))) == (1, 6)
+    assert compact(folder, to=str(default_archive(folder))) == (1, 6)
 
 
 def test_a_segment_is_deleted_only_once_the_disk_holds_the_archive(
@@ -168,7 +168,7 @@ def test_a_segment_is_deleted_only_once_the_disk_holds_the_archive(
 
     monkeypatch.setattr(os, "fsync", watched)
 
-    compact(folder, to=str(archive_of(folder)))
+    compact(folder, to=str(default_archive(folder)))
 
     assert synced == [True] * 5  # a file and its folder, for each of two days, and the note of it
 
@@ -187,7 +187,7 @@ def test_compaction_and_monitoring_keep_to_the_archive_that_the_environment_name
     frame, findings = load_decisions(tmp_path / "decisions", now=NOON + dt.timedelta(days=9), archive=str(elsewhere))
     assert len(frame) == 4
     assert "log_lost" not in [finding.code for finding in findings]
-    assert not archive_of(tmp_path / "decisions").exists()
+    assert not default_archive(tmp_path / "decisions").exists()
 
 
 def test_decisions_in_an_archive_that_the_reader_is_not_told_of_are_not_lost(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_decisions_in_an_archive_that_the_reader_is_not_told_of_are_not_lost(tmp
 def test_a_day_deleted_from_the_archive_is_not_lost(tmp_path: Path) -> None:
     folder = tmp_path / "decisions"
     filled(folder)
-    compact(folder, to=str(archive_of(folder)))
+    compact(folder, to=str(default_archive(folder)))
 
-    shutil.rmtree(archive_of(folder) / "day=2026-03-06")
+    shutil.rmtree(default_archive(folder) / "day=2026-03-06")
 
     reading = read_decisions(folder, shadow=True)
     assert (len(reading.records), reading.lost, reading.elsewhere) == (3, 0, 3)
@@ -243,7 +243,7 @@ def test_a_segment_whose_move_cannot_be_noted_stays(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(archive, "_note", lambda folder, _: folder / "no such folder" / "note")
 
     with pytest.raises(SourceError, match="cannot be written"):
-        compact(folder, to=str(archive_of(folder)))
+        compact(folder, to=str(default_archive(folder)))
 
     assert len(list(folder.glob("*.jsonl"))) == 1
     monkeypatch.undo()

@@ -19,7 +19,7 @@ from scipy.stats import nbinom
 
 from monitoring.decisions import tabulate
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.format import REQUIRED, Entry, read_decisions
+from pricing.decision_log.format import REQUIRED, LogEntry, read_decisions
 from pricing.decision_log.writer import LATE, LogStatus, LogWriter
 from pricing.errors import SourceError
 
@@ -28,13 +28,13 @@ FORMER = Path(__file__).parents[1] / "data" / "decisions"
 NOON = dt.datetime(2026, 3, 6, 12, tzinfo=dt.UTC)
 
 
-def entry(number: int = 1, *, at: dt.datetime = NOON, shadow: bool = False, product_id: str = "Tee ☕") -> Entry:
+def entry(number: int = 1, *, at: dt.datetime = NOON, shadow: bool = False, product_id: str = "Tee ☕") -> LogEntry:
     request = PriceRequest(product_id=product_id, current_stock=3, day_of_week="Friday", comp_price=21.5)
     decision = Decision(
         recommended_price=23.75, confidence=0.87, price_range=(23.0, 24.5), expected_units=4.2, expected_margin=31.0,
         source="model", reasons=["stock"], strategy="margin", model_version="7", decision_id=f"d-{number}",
     )  # fmt: skip
-    return Entry(
+    return LogEntry(
         request=request, decision=decision, at=at, date=dt.date(2026, 3, 6), category="tea", current_price=24.0,
         list_price=25.0, unit_cost=float("nan"), candidate_prices=(20.0, 25.0), candidate_units=(6.0, 3.5),
         candidate_sizes=(2.0, 4.0), unit=0.5, shadow=shadow,

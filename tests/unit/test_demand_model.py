@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pricing.demand.curve import Offers
 from pricing.demand.forecast import ELASTICITY_Z, LEVEL_Z
-from pricing.demand.model import DemandModel, admit
+from pricing.demand.model import DemandModel, add_products
 from pricing.demand.state import expand
 from pricing.errors import HistoryError, VersionError
 from tests.kit.demand_fakes import make_model, make_panel
@@ -101,7 +101,7 @@ def test_on_a_weekend_demand_answers_more_to_price() -> None:
     assert saturday[0] > friday[0] * 1.03
     assert friday_and_saturday[0] == pytest.approx(friday[0], rel=1e-4)
     assert friday[0] < friday_and_saturday[1] < saturday[0]
-    away = np.exp(-MODEL._reader.sheet.recent_price[0])  # half of the forms bend from where it was lately sold
+    away = np.exp(-MODEL._reader.parameters.recent_price[0])  # half of the forms bend from where it was lately sold
     assert MODEL.elasticity(np.asarray([0]))[0] == pytest.approx(-2.0 * (1 + 0.1 * 2 / 7) * (1 + away) / 2, rel=1e-3)
 
 
@@ -148,7 +148,7 @@ def test_the_quadrature_has_mean_zero_variance_one_and_independent_axes() -> Non
 def test_uncertainty_of_the_level_leaves_expected_demand_where_it_is() -> None:
     unsure = replace(MODEL, level_error=(1.0, 0.0), elasticity_sd=np.full(5, 1e-6, np.float32))
     sure = replace(unsure, level_error=(0.0, 0.0))
-    prices = 10.0 * np.exp(sure._reader.sheet.recent_price[:1, None])  # where all forms of the curve meet
+    prices = 10.0 * np.exp(sure._reader.parameters.recent_price[:1, None])  # where all forms of the curve meet
 
     means = [
         (grid.first[0, :, 0] * grid.weight).sum() for grid in (m.grid(offers([0]), prices) for m in (unsure, sure))
@@ -215,6 +215,6 @@ def test_new_products_have_what_promotions_draw_in_their_category() -> None:
     ids = np.array([f"{product}x" for product in panel.product_ids])
     more = np.concatenate([panel.product_ids, ids])
 
-    grown = admit(drawn, replace(expand(panel, more), categories=np.tile(panel.categories, 2)))
+    grown = add_products(drawn, replace(expand(panel, more), categories=np.tile(panel.categories, 2)))
 
     np.testing.assert_allclose(grown.norms.promotion, np.repeat(drawn.norms.promotion, 2), rtol=1e-6)

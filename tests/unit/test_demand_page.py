@@ -13,7 +13,7 @@ from benchmarks.demand_settings import SETTINGS
 from pipelines.market import PLATFORM, STATIC
 from simulation import foreign_config
 from simulation.config import HELD_OUT_SEEDS
-from simulation.rollforward import Score
+from simulation.rollforward import PolicyScore
 
 ORACLE = "oracle (held prices)"
 
@@ -33,7 +33,7 @@ def market(seed: int, *, platform: float, oracle: float = 0.10, **gains: float) 
         "estimates": {PLATFORM: {"mae": 0.4, "bias": 0.1, "rank": 0.7}},
         "grades": {"prior_only": part, "own_history": part | {"mae": 0.2, "inside_80": 0.7}},
         "scores": [
-            asdict(Score(name, 1000 * (1 + value), value, (0, 0), value / oracle, (0, 0), 10, 0.1, 1.0, 0.1, 0))
+            asdict(PolicyScore(name, 1000 * (1 + value), value, (0, 0), value / oracle, (0, 0), 10, 0.1, 1.0, 0.1, 0))
             for name, value in gain.items()
         ],
         "refused": 0,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.kit.serving import open_shop
+from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
 def test_every_request_that_the_readme_shows_is_answered(tmp_path: Path) -> None:
     shown = REQUEST.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
-    with open_shop(tmp_path, version=shared_version()) as shop:
+    with open_app(tmp_path, version=shared_version()) as shop:
         answers = {route: shop.client.post(route, json=json.loads(body)).status_code for route, body in shown}
 
     assert answers == {"/get_price": 200, "/explain": 200, "/simulate": 200}

@@ -10,10 +10,10 @@ from pricing.demand.elasticity import (
     RAISED,
     TAILS,
     Prior,
-    doubted,
     level_prior,
     level_start,
     shrink,
+    with_shared_bias,
     within_limits,
 )
 
@@ -101,9 +101,9 @@ def test_an_error_that_all_share_moves_all_towards_the_prior_and_widens() -> Non
     )
     shared = {"raised": raised, "level": -4.0, "error": 0.1, "start": (PRIOR.mean, PRIOR.level_sd)}
 
-    none = doubted(certain, own=np.zeros(6), shared=0.0, **shared)
-    some = doubted(certain, own=np.full(6, 0.5), shared=0.5, **shared)
-    all_of_it = doubted(certain, own=np.full(6, np.inf), shared=np.inf, **shared)
+    none = with_shared_bias(certain, own=np.zeros(6), shared=0.0, **shared)
+    some = with_shared_bias(certain, own=np.full(6, 0.5), shared=0.5, **shared)
+    all_of_it = with_shared_bias(certain, own=np.full(6, np.inf), shared=np.inf, **shared)
 
     np.testing.assert_allclose(none.mean, certain.mean, atol=1e-9)
     assert (some.mean > certain.mean + 0.3).all()
@@ -126,7 +126,7 @@ def test_where_the_error_that_all_share_is_endless_nothing_is_learnt(error: floa
         for value in (-0.7, -0.7 + RAISED)
     )
 
-    doubtful = doubted(
+    doubtful = with_shared_bias(
         found, raised=raised, level=-0.7, error=of_level, own=np.array([np.inf]), shared=np.inf, start=start
     )
 

@@ -7,20 +7,28 @@ import pytest
 
 from pricing.data.panel import Panel
 from pricing.demand import study as of
-from pricing.demand.batches import Table, build_table
+from pricing.demand.batches import FeatureTable, build_table
 from pricing.demand.elasticity import Prior
 from pricing.demand.elasticity_estimation import (
-    Forecast,
-    Known,
-    believe,
+    Estimates,
+    EventForecast,
     gather_evidence,
     learn,
-    plan_study,
-    still_to_go,
+    posterior_elasticities,
+    remaining_change,
+    select_sample,
     with_price_tests,
 )
-from pricing.demand.endogeneity import Check
-from pricing.demand.price_changes import PATIENT, SPELL, after_cuts, after_moves, around_moves, during_tests, find_moves
+from pricing.demand.endogeneity import FalsificationTest
+from pricing.demand.price_changes import (
+    SCORED_PERIODS,
+    SCORED_PERIODS_FEW,
+    after_cuts,
+    after_price_changes,
+    around_price_changes,
+    during_tests,
+    find_price_changes,
+)
 from pricing.demand.regression import Shift
 from tests.kit.demand_fakes import make_norms, make_panel
 
@@ -28,7 +36,7 @@ PRODUCTS, DAYS = 12, 240
 PRIOR = Prior(-2.0, 1.0)
 
 
-def table_of(price: np.ndarray, units: np.ndarray | None = None) -> tuple[Panel, Table]:
+def table_of(price: np.ndarray, units: np.ndarray | None = None) -> tuple[Panel, FeatureTable]:
     """A panel of products at (product, day) prices, without gaps or stock-outs."""
     products, days = price.shape
     base = make_panel(products=products, periods=days)
@@ -57,12 +65,12 @@ def test_a_product_with_one_move_is_watched_longer_after_it() -> None:
     _, rare = table_of(steps_at(30))
     _, often = table_of(steps_at(*range(20, 56, 3)))
 
-    once = after_moves(rare, find_moves(rare))
-    many = after_moves(often, find_moves(often))
+    once = after_price_changes(rare, find_price_changes(rare))
+    many = after_price_changes(often, find_price_changes(often))
 
-    assert once.at.tolist() == list(range(30, 30 + PATIENT))
+    assert once.at.tolist() == list(range(30, 30 + SCORED_PERIODS_FEW))
     assert (once.cutoff == 29).all()
-    assert many.step.max() == SPELL
+    assert many.step.max() == SCORED_PERIODS
 
 
 def test_sold_out_periods_are_events_too() -> None:
@@ -70,18 +78,18 @@ def test_sold_out_periods_are_events_too() -> None:
     sold_out = replace(panel, stock=panel.units_sold)
     table = build_table(sold_out, norms=make_norms(sold_out), category=np.zeros(1, int))
 
-    events = after_moves(table, find_moves(table))
+    events = after_price_changes(table, find_price_changes(table))
 
-    assert len(events) == PATIENT
+    assert len(events) == SCORED_PERIODS_FEW
     assert (table.censored[events.product, events.at] == 1).all()
 
 
 def test_windows_near_a_move_hold_no_move() -> None:
     _, table = table_of(steps_at(30, 40))
-    moved = find_moves(table)
+    moved = find_price_changes(table)
 
-    before, coming = around_moves(table, moved, first=-SPELL)
-    later, past = around_moves(table, moved, first=4)
+    before, coming = around_price_changes(table, moved, first=-SCORED_PERIODS)
+    later, past = around_price_changes(table, moved, first=4)
 
     assert sorted(before.at.tolist()) == [27, 28, 29, 37, 38, 39]
     assert set(coming.tolist()) == {30, 40}
@@ -96,7 +104,7 @@ def test_a_cut_that_is_over_is_forecast_from_before_it() -> None:
     price[0, 30:35] = 8.0
     _, table = table_of(price)
 
-    events, depth, lasted = after_cuts(table, find_moves(table))
+    events, depth, lasted = after_cuts(table, find_price_changes(table))
 
     assert events.at.tolist() == list(range(35, 42))
     assert (events.cutoff == 29).all()
@@ -107,7 +115,7 @@ def test_a_cut_that_is_over_is_forecast_from_before_it() -> None:
 def test_a_lasting_cut_is_not_over() -> None:
     _, table = table_of(steps_at(30))
 
-    assert len(after_cuts(table, find_moves(table))[0]) == 0
+    assert len(after_cuts(table, find_price_changes(table))[0]) == 0
 
 
 def test_moves_of_the_platform_itself_are_left_out() -> None:
@@ -115,7 +123,7 @@ def test_moves_of_the_platform_itself_are_left_out() -> None:
     own = np.zeros(panel.present.shape, bool)
     own[:, 40:] = True
 
-    study = plan_study(panel, table, tested=None, own=own, half_life=None)
+    study = select_sample(panel, table, tested=None, own=own, half_life=None)
 
     assert study.moved.sum() == 1
     assert study.moves.at.max() < 40
@@ -128,7 +136,7 @@ def test_a_price_test_is_no_ordinary_move() -> None:
     tested = np.full((1, 60), np.nan)
     tested[0, 30:37] = np.log(1.05)
 
-    study = plan_study(panel, table, tested=tested, own=None, half_life=None)
+    study = select_sample(panel, table, tested=tested, own=None, half_life=None)
 
     assert len(study.moves) == 0
     assert study.tests.at.tolist() == list(range(30, 37))
@@ -149,27 +157,27 @@ def test_a_draw_that_changes_is_forecast_from_the_day_before_it() -> None:
 
 def moving(
     truth: float, *, seed: int, trend: float = 0.0, offset: float = -2.0
-) -> tuple[of.Study, Table, Forecast, of.Norms]:
+) -> tuple[of.EstimationSample, FeatureTable, EventForecast, of.Norms]:
     """Weekly random prices; demand answers by `truth`, and `trend` times the move is a demand that only coincides."""
     rng = np.random.default_rng(seed)
     weeks = DAYS // 7 + 1
     log_price = np.repeat(rng.normal(0, 0.08, (PRODUCTS, weeks)), 7, axis=1)[:, :DAYS]
     move = np.diff(log_price, axis=1, prepend=log_price[:, :1])
-    near = sum(np.roll(move, shift, axis=1) for shift in range(-SPELL, 7))
+    near = sum(np.roll(move, shift, axis=1) for shift in range(-SCORED_PERIODS, 7))
     mean = 30.0 * np.exp(truth * log_price + trend * near)
     panel, table = table_of(10.0 * np.exp(log_price), rng.poisson(mean).astype(float))
-    study = plan_study(panel, table, tested=None, own=None, half_life=None)
+    study = select_sample(panel, table, tested=None, own=None, half_life=None)
     residual = (table.log_price[study.moves.product, study.moves.at]).astype(float)
     events = study.everything
     norms = replace(make_norms(panel), elasticity=np.full(PRODUCTS, offset, np.float32))
     expected = 30.0 * np.exp(offset * table.log_price[events.product, events.at])
-    return replace(study, residual=residual), table, Forecast(expected, np.full(len(events), 1e4)), norms
+    return replace(study, residual=residual), table, EventForecast(expected, np.full(len(events), 1e4)), norms
 
 
 def test_random_prices_pass_every_test_and_are_found() -> None:
     study, table, forecast, norms = moving(-2.8, seed=1, offset=-2.7)
 
-    known = learn(study, table, forecast, norms=norms, control=False, so_far=Known.nothing(PRODUCTS, level=-2.8))
+    known = learn(study, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-2.8))
 
     assert known.level == pytest.approx(-2.8, abs=0.1)
     assert known.checks.doubt < 0.3
@@ -179,8 +187,8 @@ def test_random_prices_pass_every_test_and_are_found() -> None:
 def test_a_demand_that_moves_with_prices_before_and_after_widens_the_doubt() -> None:
     study, table, forecast, norms = moving(-2.0, seed=1, trend=0.9)
 
-    known = learn(study, table, forecast, norms=norms, control=False, so_far=Known.nothing(PRODUCTS, level=-1.1))
-    shrunk = believe(known, category=np.zeros(PRODUCTS, int), prior=PRIOR)
+    known = learn(study, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-1.1))
+    shrunk = posterior_elasticities(known, category=np.zeros(PRODUCTS, int), prior=PRIOR)
     evidence = gather_evidence(study, table, known, shrunk, prior=PRIOR)
 
     assert known.level > -1.5
@@ -198,7 +206,11 @@ def shift_of(value: float, error: float, products: int) -> Shift:
 def test_price_tests_overrule_what_other_moves_say() -> None:
     norms = replace(make_norms(make_panel()), elasticity=np.full(5, -2.0, np.float32))
     biased = replace(
-        Known.nothing(5, level=-1.6), value=np.full(5, -1.6), error=np.full(5, 0.3), level_error=0.1, shared_doubt=0.9
+        Estimates.nothing(5, level=-1.6),
+        value=np.full(5, -1.6),
+        error=np.full(5, 0.3),
+        level_error=0.1,
+        shared_bias_sd=0.9,
     )
     biased = replace(biased, doubt=np.full(5, 0.9))
 
@@ -206,7 +218,7 @@ def test_price_tests_overrule_what_other_moves_say() -> None:
 
     assert known.level == pytest.approx(-2.5, abs=0.15)
     np.testing.assert_allclose(known.value, -2.5, atol=0.15)
-    assert known.shared_doubt < 0.35
+    assert known.shared_bias_sd < 0.35
     assert (known.error < 0.3).all()
     assert (known.tested_error == 0.4).all()
 
@@ -214,7 +226,11 @@ def test_price_tests_overrule_what_other_moves_say() -> None:
 def test_products_never_tested_gain_from_the_tests_of_others() -> None:
     norms = replace(make_norms(make_panel()), elasticity=np.full(5, -2.0, np.float32))
     biased = replace(
-        Known.nothing(5, level=-1.6), value=np.full(5, -1.6), error=np.full(5, 0.3), level_error=0.1, shared_doubt=0.9
+        Estimates.nothing(5, level=-1.6),
+        value=np.full(5, -1.6),
+        error=np.full(5, 0.3),
+        level_error=0.1,
+        shared_bias_sd=0.9,
     )
     random = shift_of(-0.5, 0.3, 5)
     random = replace(random, error=np.asarray([0.3, 0.3, 0.3, 0.3, np.inf]))
@@ -227,7 +243,7 @@ def test_products_never_tested_gain_from_the_tests_of_others() -> None:
 
 
 def test_before_any_move_all_that_is_believed_is_the_prior() -> None:
-    shrunk = believe(Known.nothing(6, level=-2.0), category=np.arange(6) // 3, prior=PRIOR)
+    shrunk = posterior_elasticities(Estimates.nothing(6, level=-2.0), category=np.arange(6) // 3, prior=PRIOR)
 
     np.testing.assert_allclose(shrunk.mean, -2.0)
     np.testing.assert_allclose(shrunk.sd, 1.0)
@@ -237,7 +253,7 @@ def test_before_any_move_all_that_is_believed_is_the_prior() -> None:
 def test_what_rounds_have_still_to_go_is_the_rest_of_their_series(ratio: float) -> None:
     levels = -3.0 + ratio ** np.arange(60)
 
-    left = still_to_go(levels[2] - levels[1], before=levels[1] - levels[0], noise=1e-6)
+    left = remaining_change(levels[2] - levels[1], before=levels[1] - levels[0], noise=1e-6)
 
     assert left == pytest.approx(levels[2] - levels[-1], rel=1e-6)
 
@@ -245,23 +261,23 @@ def test_what_rounds_have_still_to_go_is_the_rest_of_their_series(ratio: float) 
 def test_a_ratio_counts_as_far_as_its_step_stands_out_from_the_noise() -> None:
     steps = np.linspace(0.01, 2.0, 400)
 
-    left = np.array([still_to_go(0.19, before=before, noise=0.28) for before in steps])
+    left = np.array([remaining_change(0.19, before=before, noise=0.28) for before in steps])
 
-    assert still_to_go(0.19, before=0.0, noise=0.28) == pytest.approx(0.19)
-    assert still_to_go(0.19, before=0.02, noise=0.28) == pytest.approx(0.19, rel=0.02)
-    assert still_to_go(0.19, before=0.19, noise=1e-6) == pytest.approx(4 * 0.19)
-    assert still_to_go(-0.1, before=0.5, noise=0.1) == pytest.approx(0.1)
+    assert remaining_change(0.19, before=0.0, noise=0.28) == pytest.approx(0.19)
+    assert remaining_change(0.19, before=0.02, noise=0.28) == pytest.approx(0.19, rel=0.02)
+    assert remaining_change(0.19, before=0.19, noise=1e-6) == pytest.approx(4 * 0.19)
+    assert remaining_change(-0.1, before=0.5, noise=0.1) == pytest.approx(0.1)
     assert np.abs(np.diff(left)).max() < 0.01
 
 
 @pytest.mark.parametrize("level", [-6.0, -4.0, -0.5])
 def test_no_doubt_that_all_share_brings_a_level_beyond_the_prior(level: float) -> None:
-    nothing = Known.nothing(6, level=PRIOR.mean)
+    nothing = Estimates.nothing(6, level=PRIOR.mean)
     category = np.arange(6) // 3
 
     def mean_at(doubt: float) -> np.ndarray:
-        known = replace(nothing, level=level, level_error=0.5, doubt=np.full(6, doubt), shared_doubt=doubt)
-        shrunk = believe(known, category=category, prior=PRIOR)
+        known = replace(nothing, level=level, level_error=0.5, doubt=np.full(6, doubt), shared_bias_sd=doubt)
+        shrunk = posterior_elasticities(known, category=category, prior=PRIOR)
         return np.concatenate([shrunk.mean, shrunk.sd])
 
     found = [mean_at(doubt) for doubt in (0.0, 0.3, 1.0, 3.0, 100.0)]
@@ -273,13 +289,13 @@ def test_no_doubt_that_all_share_brings_a_level_beyond_the_prior(level: float) -
 
 
 def test_what_nothing_is_known_of_is_called_unknown() -> None:
-    nothing = Known.nothing(2, level=-2.0)
-    doubted = replace(nothing, shared_doubt=np.inf)
-    known = replace(nothing, level_error=0.1, checks=replace(nothing.checks, later=Check(0.2, 0.05)))
+    nothing = Estimates.nothing(2, level=-2.0)
+    with_shared_bias = replace(nothing, shared_bias_sd=np.inf)
+    known = replace(nothing, level_error=0.1, checks=replace(nothing.checks, later=FalsificationTest(0.2, 0.05)))
 
     assert nothing.describe() == (
         "level unknown, shared doubt 0.00, control +0.00, before moves unknown, later unknown, after cuts unknown"
     )
-    assert "shared doubt unknown" in doubted.describe()
+    assert "shared doubt unknown" in with_shared_bias.describe()
     assert known.describe().startswith("level -2.00 ± 0.10, ")
     assert "later +0.20 ± 0.05" in known.describe()

@@ -19,7 +19,7 @@ from pricing.decision.request import PriceRequest
 from pricing.registry.version import MEANINGS, load
 from tests.kit.decision import TODAY as KIT_TODAY
 from tests.kit.decision import ConstantElasticity, config, facts
-from tests.kit.serving import REQUEST, Shop, open_shop
+from tests.kit.serving import REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version, with_feast
 
 TODAY = dt.date(2023, 8, 1)
@@ -31,8 +31,8 @@ def pricer() -> Pricer:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, version=shared_version()) as one:
+def shop(tmp_path: Path) -> Iterator[ServingApp]:
+    with open_app(tmp_path, version=shared_version()) as one:
         yield one
 
 
@@ -256,7 +256,7 @@ def test_every_driver_says_its_effect_in_a_sentence(pricer: Pricer) -> None:
         assert f" {verb} the price " in driver.sentence
 
 
-def test_explain_over_http_names_guardrails_elasticity_and_its_limits(shop: Shop) -> None:
+def test_explain_over_http_names_guardrails_elasticity_and_its_limits(shop: ServingApp) -> None:
     answer = shop.client.post("/explain", json={"request": {**REQUEST, "current_stock": 5}}).get_json()
 
     total = sum(driver["effect"] for driver in answer["drivers"])
@@ -268,21 +268,23 @@ def test_explain_over_http_names_guardrails_elasticity_and_its_limits(shop: Shop
 
 
 @pytest.mark.parametrize(("product", "grade"), [("P00001", "own_history"), ("nobody", None)])
-def test_explain_says_in_words_how_well_the_elasticity_is_known(shop: Shop, product: str, grade: str | None) -> None:
+def test_explain_says_in_words_how_well_the_elasticity_is_known(
+    shop: ServingApp, product: str, grade: str | None
+) -> None:
     answer = shop.client.post("/explain", json={"request": {**REQUEST, "product_id": product}}).get_json()
 
     meaning = None if grade is None else {"code": grade, "meaning": MEANINGS[grade]}
     assert answer["grade"] == meaning
 
 
-def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: Shop) -> None:
+def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: ServingApp) -> None:
     shop.client.post("/explain", json={"request": REQUEST})
     shop.client.post("/simulate", json={"request": REQUEST})
 
     assert shop.service.log.status().issued == 0
 
 
-def test_every_configured_strategy_is_compared_in_one_call(shop: Shop) -> None:
+def test_every_configured_strategy_is_compared_in_one_call(shop: ServingApp) -> None:
     answer = shop.client.post("/simulate", json={"request": REQUEST, "prices": []}).get_json()
 
     assert {outcome["strategy"] for outcome in answer["outcomes"]} == {"margin", "revenue", "clearance", "match"}
@@ -301,7 +303,9 @@ def test_every_configured_strategy_is_compared_in_one_call(shop: Shop) -> None:
         ("/explain", {"request": REQUEST, "of": "profit"}, "of"),
     ],
 )
-def test_a_question_that_cannot_be_understood_is_refused_by_name(shop: Shop, path: str, body: Any, field: str) -> None:
+def test_a_question_that_cannot_be_understood_is_refused_by_name(
+    shop: ServingApp, path: str, body: Any, field: str
+) -> None:
     answer = shop.client.post(path, json=body)
 
     assert answer.status_code == 422
@@ -309,7 +313,7 @@ def test_a_question_that_cannot_be_understood_is_refused_by_name(shop: Shop, pat
 
 
 def test_without_a_model_explaining_demand_says_why_it_cannot(tmp_path: Path) -> None:
-    with open_shop(tmp_path) as shop:
+    with open_app(tmp_path) as shop:
         answer = shop.client.post("/explain", json={"request": REQUEST, "of": "demand"})
 
     assert answer.status_code == 422

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricing.data.ewma import Norms, speaks_for_itself
+from pricing.data.ewma import Norms, has_own_history
 from pricing.data.features import (
     competitor_gap,
     holiday_window,
     past_features,
-    promo_draw,
+    promo_effect_share,
     weekdays,
 )
 from pricing.data.panel import SERIES
@@ -118,7 +118,7 @@ def test_a_gap_in_the_history_is_neither_a_zero_nor_forgotten() -> None:
 
 @pytest.mark.parametrize(("price", "draw"), [(10.0, 0.0), (12.0, 0.0), (9.5, 0.5), (9.0, 1.0), (5.0, 1.0)])
 def test_a_promotion_draws_only_when_the_price_is_really_cut(price: float, draw: float) -> None:
-    assert promo_draw(np.asarray([price]), np.asarray([10.0]))[0] == pytest.approx(draw)
+    assert promo_effect_share(np.asarray([price]), np.asarray([10.0]))[0] == pytest.approx(draw)
 
 
 def test_a_missing_competitor_is_neutral_and_flagged() -> None:
@@ -143,7 +143,7 @@ def test_a_product_speaks_for_itself_by_the_rows_seen_of_it_not_by_its_age() -> 
     present[0, 1:], present[3, 28:], present[4, 27:] = False, False, False
     _, memory = past_features(replace(panel, present=present), norms=make_norms(panel))
 
-    own = speaks_for_itself(memory, periods=28, period="day")
+    own = has_own_history(memory, periods=28, period="day")
 
     assert (memory.age[[0, 3, 4]] > 60).all()
     assert list(own[[0, 3, 4]]) == [False, True, False]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.fileio import redact_url, replace_json, replace_text, replacing, with_driver
+from pricing.fileio import redact_url, replace_atomically, replace_json, replace_text, with_driver
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -24,7 +24,7 @@ def test_where_writing_fails_the_old_content_stays_and_no_draft(tmp_path: Path) 
     replace_text(path, "old")
 
     def fail() -> None:
-        with replacing(path) as draft:
+        with replace_atomically(path) as draft:
             draft.write_text("half of it")
             raise OSError("the disk is full")
 
@@ -35,7 +35,7 @@ def test_where_writing_fails_the_old_content_stays_and_no_draft(tmp_path: Path) 
 
 
 def test_a_reader_never_finds_a_draft_by_the_files_suffix(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a.json") as draft:
+    with replace_atomically(tmp_path / "a.json") as draft:
         draft.write_text("{}")
 
         assert list(tmp_path.glob("*.json")) == []

@@ -8,28 +8,28 @@ import pytest
 from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
-from serving.current_version import Following, Places, Pointer, read_following, read_pointer
-from serving.follower import RETRY_SECONDS, Follower, Orders, _bake
+from serving.current_version import FollowerPaths, FollowerStatus, Pointer, read_follower_status, read_pointer
+from serving.follower import RETRY_SECONDS, Follower, FollowerOptions, _bake
 from tests.kit.serving import settings_in
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedVersion:
     number: str
     created_ms: int = 1
 
 
 @dataclass
 class FakeRegistry:
-    champion: Entry | None = None
-    challenger: Entry | None = None
+    champion: ListedVersion | None = None
+    challenger: ListedVersion | None = None
     down: bool = False
     challenger_down: bool = False
     full: bool = False
     unreachable: str | None = None
     downloads: list[str] = field(default_factory=list)
 
-    def at(self, alias: str) -> Entry | None:
+    def at(self, alias: str) -> ListedVersion | None:
         if self.down or (self.challenger_down and alias == "challenger"):
             raise RegistryError("registry: connection refused")
         return {"champion": self.champion, "challenger": self.challenger}[alias]
@@ -62,31 +62,35 @@ def follower(
     registry: FakeRegistry, home: Path, *, clock: Clock | None = None, keep: int = 3, challenger: bool = False
 ) -> Follower:
     return Follower(
-        registry, places=places(home), orders=Orders("run", keep, challenger), verify=verify, clock=clock or Clock()
+        registry,
+        places=places(home),
+        orders=FollowerOptions("run", keep, challenger),
+        verify=verify,
+        clock=clock or Clock(),
     )
 
 
-def places(home: Path) -> Places:
-    return Places(home, "registry", home / "follower.json")
+def places(home: Path) -> FollowerPaths:
+    return FollowerPaths(home, "registry", home / "follower.json")
 
 
 def pointed(home: Path) -> Pointer | None:
-    return read_pointer(Places(home, "registry", home).pointer)
+    return read_pointer(FollowerPaths(home, "registry", home).pointer)
 
 
 def test_the_champion_is_fetched_verified_and_pointed_at(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"))
+    registry = FakeRegistry(ListedVersion("7"))
 
     following = follower(registry, tmp_path).poll()
 
     assert (following.state, following.champion, following.served) == ("following", "7", "7")
     assert following.attempted
     assert pointed(tmp_path) == Pointer("7", 1, "7-1")
-    assert read_following(tmp_path / "follower.json") == following
+    assert read_follower_status(tmp_path / "follower.json") == following
 
 
 def test_a_pointer_that_former_code_wrote_is_followed(tmp_path: Path) -> None:
-    one = follower(FakeRegistry(Entry("7")), tmp_path)
+    one = follower(FakeRegistry(ListedVersion("7")), tmp_path)
     one.poll()
     place = places(tmp_path).pointer
     written = json.loads(place.read_text())
@@ -99,19 +103,19 @@ def test_a_pointer_that_former_code_wrote_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_pointer_of_another_format_is_refused_and_written_anew(tmp_path: Path) -> None:
-    follower(FakeRegistry(Entry("7")), tmp_path).poll()
+    follower(FakeRegistry(ListedVersion("7")), tmp_path).poll()
     place = places(tmp_path).pointer
     place.write_text(json.dumps(json.loads(place.read_text()) | {"format": 2}))
 
     with pytest.raises(VersionError, match=r"names no version \(it is of format 2, expected 1\); delete it"):
         read_pointer(place)
 
-    follower(FakeRegistry(Entry("7")), tmp_path).poll()
+    follower(FakeRegistry(ListedVersion("7")), tmp_path).poll()
     assert pointed(tmp_path) == Pointer("7", 1, "7-1")
 
 
 def test_nothing_is_fetched_while_the_champion_stays(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"))
+    registry = FakeRegistry(ListedVersion("7"))
     one = follower(registry, tmp_path)
 
     for _ in range(3):
@@ -121,9 +125,9 @@ def test_nothing_is_fetched_while_the_champion_stays(tmp_path: Path) -> None:
 
 
 def test_before_the_first_poll_no_attempt_has_ended(tmp_path: Path) -> None:
-    follower(FakeRegistry(Entry("7")), tmp_path)
+    follower(FakeRegistry(ListedVersion("7")), tmp_path)
 
-    following = read_following(tmp_path / "follower.json")
+    following = read_follower_status(tmp_path / "follower.json")
 
     assert following is not None
     assert not following.attempted
@@ -132,7 +136,7 @@ def test_before_the_first_poll_no_attempt_has_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("registry", "state"),
     [(FakeRegistry(down=True), "unreachable"), (FakeRegistry(None), "no_champion"),
-     (FakeRegistry(Entry("7"), full=True), "failed"), (FakeRegistry(Entry("bad")), "refused")],
+     (FakeRegistry(ListedVersion("7"), full=True), "failed"), (FakeRegistry(ListedVersion("bad")), "refused")],
 )  # fmt: skip
 def test_a_first_attempt_that_fails_has_ended_too(tmp_path: Path, registry: FakeRegistry, state: str) -> None:
     following = follower(registry, tmp_path).poll()
@@ -141,15 +145,15 @@ def test_a_first_attempt_that_fails_has_ended_too(tmp_path: Path, registry: Fake
 
 
 def test_the_last_good_version_stays_when_registry_alias_or_version_fail(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"))
+    registry = FakeRegistry(ListedVersion("7"))
     one = follower(registry, tmp_path)
     one.poll()
 
     for change in (
         {"down": True},
         {"down": False, "champion": None},
-        {"champion": Entry("bad")},
-        {"champion": Entry("8"), "full": True},
+        {"champion": ListedVersion("bad")},
+        {"champion": ListedVersion("8"), "full": True},
     ):
         for name, value in change.items():
             setattr(registry, name, value)
@@ -160,7 +164,7 @@ def test_the_last_good_version_stays_when_registry_alias_or_version_fail(tmp_pat
 
 
 def test_the_last_good_version_survives_a_restart_without_a_registry(tmp_path: Path) -> None:
-    follower(FakeRegistry(Entry("7")), tmp_path).poll()
+    follower(FakeRegistry(ListedVersion("7")), tmp_path).poll()
 
     following = follower(FakeRegistry(down=True), tmp_path).poll()
 
@@ -168,7 +172,7 @@ def test_the_last_good_version_survives_a_restart_without_a_registry(tmp_path: P
 
 
 def test_a_refused_version_is_remembered_reported_and_not_fetched_again_soon(tmp_path: Path) -> None:
-    registry, clock = FakeRegistry(Entry("bad")), Clock()
+    registry, clock = FakeRegistry(ListedVersion("bad")), Clock()
     one = follower(registry, tmp_path, clock=clock)
 
     one.poll()
@@ -183,11 +187,11 @@ def test_a_refused_version_is_remembered_reported_and_not_fetched_again_soon(tmp
 
 
 def test_a_good_version_after_a_refused_one_is_served(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("bad"))
+    registry = FakeRegistry(ListedVersion("bad"))
     one = follower(registry, tmp_path)
     one.poll()
 
-    registry.champion = Entry("8")
+    registry.champion = ListedVersion("8")
     following = one.poll()
 
     assert (following.state, following.served) == ("following", "8")
@@ -195,21 +199,21 @@ def test_a_good_version_after_a_refused_one_is_served(tmp_path: Path) -> None:
 
 
 def test_the_same_number_in_a_registry_made_anew_is_another_version(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("1", created_ms=1))
+    registry = FakeRegistry(ListedVersion("1", created_ms=1))
     one = follower(registry, tmp_path)
     one.poll()
 
-    registry.champion = Entry("1", created_ms=2)
+    registry.champion = ListedVersion("1", created_ms=2)
     one.poll()
 
     assert pointed(tmp_path) == Pointer("1", 2, "1-2")
 
 
 def test_going_back_to_a_version_still_on_disk_fetches_nothing(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"))
+    registry = FakeRegistry(ListedVersion("7"))
     one = follower(registry, tmp_path)
     for number in ("7", "8", "7"):
-        registry.champion = Entry(number)
+        registry.champion = ListedVersion(number)
         one.poll()
 
     assert registry.downloads == ["7", "8"]
@@ -220,20 +224,20 @@ def test_only_the_newest_versions_are_kept_on_disk(tmp_path: Path) -> None:
     registry = FakeRegistry()
     one = follower(registry, tmp_path, keep=2)
     for number in ("1", "2", "3"):
-        registry.champion = Entry(number)
+        registry.champion = ListedVersion(number)
         one.poll()
 
-    kept = {path.name for path in Places(tmp_path, "registry", tmp_path).versions.iterdir() if path.is_dir()}
+    kept = {path.name for path in FollowerPaths(tmp_path, "registry", tmp_path).versions.iterdir() if path.is_dir()}
 
     assert kept == {"2-1", "3-1"}
 
 
 def test_a_damaged_pointer_is_written_anew(tmp_path: Path) -> None:
-    path = Places(tmp_path, "registry", tmp_path).pointer
+    path = FollowerPaths(tmp_path, "registry", tmp_path).pointer
     path.parent.mkdir(parents=True)
     path.write_text("{half")
 
-    one = follower(FakeRegistry(Entry("7")), tmp_path)
+    one = follower(FakeRegistry(ListedVersion("7")), tmp_path)
     one.poll()
 
     assert pointed(tmp_path) == Pointer("7", 1, "7-1")
@@ -242,13 +246,13 @@ def test_a_damaged_pointer_is_written_anew(tmp_path: Path) -> None:
 def test_an_illegible_status_reads_as_none(tmp_path: Path) -> None:
     (tmp_path / "follower.json").write_text('{"unknown": 1}')
 
-    assert read_following(tmp_path / "follower.json") is None
-    assert Following(run_id="x").state == "starting"
+    assert read_follower_status(tmp_path / "follower.json") is None
+    assert FollowerStatus(run_id="x").state == "starting"
 
 
 def test_no_password_of_a_registry_is_told(tmp_path: Path) -> None:
     class Secretive(FakeRegistry):
-        def at(self, alias: str) -> Entry | None:
+        def at(self, alias: str) -> ListedVersion | None:
             raise RegistryError("registry postgresql://bob:pa55word@db:5432/x: refused")
 
     following = follower(Secretive(), tmp_path).poll()
@@ -257,7 +261,7 @@ def test_no_password_of_a_registry_is_told(tmp_path: Path) -> None:
 
 
 def test_the_challenger_is_fetched_beside_the_champion_only_where_it_is_tried(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"), challenger=Entry("8"))
+    registry = FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8"))
 
     alone = follower(registry, tmp_path / "alone").poll()
     both = follower(registry, tmp_path / "both", challenger=True).poll()
@@ -270,7 +274,9 @@ def test_the_challenger_is_fetched_beside_the_champion_only_where_it_is_tried(tm
 
 @pytest.mark.parametrize("fault", ["bad", "unreachable"])
 def test_a_challenger_that_cannot_be_tried_changes_nothing_for_the_champion(tmp_path: Path, fault: str) -> None:
-    registry = FakeRegistry(Entry("7"), challenger=Entry("bad 8"), unreachable="bad 8" if fault != "bad" else None)
+    registry = FakeRegistry(
+        ListedVersion("7"), challenger=ListedVersion("bad 8"), unreachable="bad 8" if fault != "bad" else None
+    )
     one = follower(registry, tmp_path, challenger=True)
 
     following = [one.poll() for _ in range(3)][-1]
@@ -282,9 +288,11 @@ def test_a_challenger_that_cannot_be_tried_changes_nothing_for_the_champion(tmp_
     assert not places(tmp_path).challenger.exists()
 
 
-@pytest.mark.parametrize("after", [None, Entry("7")])
-def test_a_challenger_that_is_gone_or_was_promoted_is_tried_no_longer(tmp_path: Path, after: Entry | None) -> None:
-    registry = FakeRegistry(Entry("7"), challenger=Entry("8"))
+@pytest.mark.parametrize("after", [None, ListedVersion("7")])
+def test_a_challenger_that_is_gone_or_was_promoted_is_tried_no_longer(
+    tmp_path: Path, after: ListedVersion | None
+) -> None:
+    registry = FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8"))
     one = follower(registry, tmp_path, challenger=True)
     one.poll()
 
@@ -295,11 +303,11 @@ def test_a_challenger_that_is_gone_or_was_promoted_is_tried_no_longer(tmp_path: 
 
 
 def test_the_challenger_outlives_sweeps_and_restarts(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("1"), challenger=Entry("8"))
+    registry = FakeRegistry(ListedVersion("1"), challenger=ListedVersion("8"))
     one = follower(registry, tmp_path, challenger=True, keep=1)
     one.poll()
     for number in ("2", "3"):
-        registry.champion = Entry(number)
+        registry.champion = ListedVersion(number)
         one.poll()
 
     following = follower(registry, tmp_path, challenger=True, keep=1).poll()
@@ -309,10 +317,10 @@ def test_the_challenger_outlives_sweeps_and_restarts(tmp_path: Path) -> None:
 
 
 def test_challengers_that_follow_each_other_are_swept_and_no_pointed_version_is(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("1"))
+    registry = FakeRegistry(ListedVersion("1"))
     one = follower(registry, tmp_path, challenger=True, keep=2)
     for number in range(2, 12):
-        registry.challenger = Entry(str(number))
+        registry.challenger = ListedVersion(str(number))
         one.poll()
 
     kept = {path.name for path in places(tmp_path).versions.iterdir() if path.is_dir()}
@@ -321,11 +329,11 @@ def test_challengers_that_follow_each_other_are_swept_and_no_pointed_version_is(
 
 
 def test_a_fault_of_the_challenger_alias_holds_no_champion_up_and_is_counted(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("1"), challenger=Entry("8"))
+    registry = FakeRegistry(ListedVersion("1"), challenger=ListedVersion("8"))
     one = follower(registry, tmp_path, challenger=True)
     one.poll()
 
-    registry.champion, registry.challenger_down = Entry("2"), True
+    registry.champion, registry.challenger_down = ListedVersion("2"), True
     following = one.poll()
 
     assert (following.state, following.served, following.challenger) == ("following", "2", "8")
@@ -336,7 +344,7 @@ def test_a_fault_of_the_challenger_alias_holds_no_champion_up_and_is_counted(tmp
 def test_baking_tells_the_registry_without_its_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = settings_in(tmp_path, MLFLOW_TRACKING_URI="http://ops:hush@mlflow:5000")
 
-    assert _bake(settings, registry=FakeRegistry(Entry("7")), verify=verify) == 0
+    assert _bake(settings, registry=FakeRegistry(ListedVersion("7")), verify=verify) == 0
 
     said = capsys.readouterr().out
     assert "hush" not in said
@@ -355,11 +363,11 @@ def test_a_version_that_verification_stumbles_over_is_refused_and_reported(
             raise fault
         return 9
 
-    registry = FakeRegistry(Entry("7"), challenger=None)
-    orders = Orders("run", 3, tries_challenger=True)
+    registry = FakeRegistry(ListedVersion("7"), challenger=None)
+    orders = FollowerOptions("run", 3, uses_challenger=True)
     one = Follower(registry, places=places(tmp_path), orders=orders, verify=stumble, clock=Clock())
     one.poll()
-    setattr(registry, alias, Entry("8"))
+    setattr(registry, alias, ListedVersion("8"))
 
     following = one.poll()
 

@@ -111,19 +111,21 @@ def test_a_roll_forward_repeats_and_leaves_the_market_alone(scenario: str) -> No
 @given(
     scenario=st.sampled_from(EVERY),
     day=st.integers(0, SIZE["days"] - 1),
-    home=st.floats(0.0, 20.0),
+    household_stock=st.floats(0.0, 20.0),
     memory=st.floats(0.5, 2.0),
     low=st.floats(0.3, 3.0),
     more=st.floats(1.0, 3.0),
 )
 def test_dearer_never_sells_more_to_the_same_shoppers(
-    scenario: str, day: int, home: float, memory: float, low: float, more: float
+    scenario: str, day: int, household_stock: float, memory: float, low: float, more: float
 ) -> None:
     one = market(scenario)
     there = at_rest(one, day)
-    units = expected(one, day, np.array([low, low * more]), Shoppers(there.home + home, there.memory * memory))
+    units = expected(
+        one, day, np.array([low, low * more]), Shoppers(there.household_stock + household_stock, there.memory * memory)
+    )
 
-    cheap, dear = (one.truth.buyers(day, column) for column in units.T)
+    cheap, dear = (one.truth.demand_units(day, column) for column in units.T)
 
     assert (units[:, 1] <= units[:, 0] * (1 + 1e-12)).all()
     assert (dear <= cheap).all()
@@ -197,7 +199,7 @@ def test_what_a_price_sends_to_others_is_what_they_earn_there() -> None:
     one, day = market("logit"), SIZE["days"]
     prices = np.array([[0.9, 1.1]]) * one.shelf.price[0]
 
-    beside = one.spill(np.array([0]), prices, day=day, days=1, shelf=one.shelf)[0, 0]
+    beside = one.substitution_profit(np.array([0]), prices, day=day, days=1, shelf=one.shelf)[0, 0]
 
     for place in range(2):
         all_prices = one.shelf.price.copy()
@@ -230,8 +232,10 @@ def test_a_promotion_lays_in_stock_and_a_dip_follows_it() -> None:
                     advertised=False,
                 )
             )
-        home = shoppers.home + truth.laid_in(price, list_price=list_price, home=shoppers.home)
-        shoppers = Shoppers(home, shoppers.memory)
+        household_stock = shoppers.household_stock + truth.stockpiled(
+            price, list_price=list_price, household_stock=shoppers.household_stock
+        )
+        shoppers = Shoppers(household_stock, shoppers.memory)
 
     ratio = np.array(units) / np.maximum(np.array(plain), 1e-300)
     on_sale = truth.launch <= day
@@ -239,7 +243,7 @@ def test_a_promotion_lays_in_stock_and_a_dip_follows_it() -> None:
     assert (ratio[0, on_sale] > used * 1.2).all()
     assert ((ratio[7, on_sale] < 0.92) & (ratio[7, on_sale] > 0.7)).all()
     assert (np.diff(ratio[7:, on_sale], axis=0) > 0).all()
-    np.testing.assert_allclose(shoppers.home, 0, atol=0.1)
+    np.testing.assert_allclose(shoppers.household_stock, 0, atol=0.1)
     excess = (ratio[:7, on_sale] / used - 1).sum(axis=0)  # days of use that were laid in; they come back as the dip
     np.testing.assert_allclose(excess + (ratio[7:, on_sale] - 1).sum(axis=0), 0, atol=0.1)
 
@@ -273,13 +277,13 @@ def test_a_price_above_the_remembered_one_hurts_more_than_one_below_it_helps_and
         return np.log(expected(one, day, np.array([price]), shoppers))[on_sale, 0]
 
     gain, loss = at(1.1) - at(1.0), at(1.0) - at(1 / 1.1)
-    remembered = np.full(len(list_price), 2.0)
+    next_reference_price = np.full(len(list_price), 2.0)
     for _ in range(90):
-        remembered = truth.remembered(remembered, np.ones(len(list_price)))
+        next_reference_price = truth.next_reference_price(next_reference_price, np.ones(len(list_price)))
 
     assert (gain > 0).all()
     np.testing.assert_allclose(loss, 2 * gain)
-    np.testing.assert_allclose(remembered, 1.0, atol=0.01)
+    np.testing.assert_allclose(next_reference_price, 1.0, atol=0.01)
 
 
 def test_the_true_elasticity_is_that_of_four_weeks_in_which_part_of_the_surprise_is_forgotten() -> None:

@@ -24,7 +24,7 @@ from pricing.registry.former_formats import FORMAT, READERS, readable, upgrade, 
 from pricing.registry.golden import FIELDS
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors, read_backtest
 from serving.follower import admit
-from tests.kit.serving import REQUEST, open_shop
+from tests.kit.serving import REQUEST, open_app
 
 VERSIONS = Path(__file__).parents[1] / "data" / "versions"
 FORMER = sorted(path.name for path in VERSIONS.iterdir())
@@ -193,7 +193,7 @@ def test_a_backtest_that_is_not_there_is_missed(tmp_path: Path) -> None:
 def test_serving_admits_a_version_of_former_code_and_answers_by_it(name: str, tmp_path: Path) -> None:
     assert admit(VERSIONS / name) == 7
 
-    with open_shop(tmp_path, version=VERSIONS / name) as shop:
+    with open_app(tmp_path, version=VERSIONS / name) as shop:
         answer = shop.client.post("/get_price", json=REQUEST).get_json()
         model = shop.client.get("/model").get_json()
         grades = [product["grade"] for product in shop.client.get("/products").get_json()["products"]]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.endogeneity import SILENT, Check, Checks
+from pricing.demand.endogeneity import UNTESTED, FalsificationTest, FalsificationTests
 from pricing.demand.grades import (
     AT_LIMIT,
     CATEGORY,
@@ -117,14 +117,14 @@ def test_flags_have_names() -> None:
 
 
 def test_a_bias_widens_by_what_its_own_noise_does_not_explain() -> None:
-    assert Check(0.5, 0.01).excess == pytest.approx(0.25, rel=0.01)
-    assert Check(0.1, 0.2).excess == 0.0
-    assert Check(-5.4, 3.9).excess < 0.01  # a test so noisy can tell nothing
-    assert SILENT.excess == 0.0
+    assert FalsificationTest(0.5, 0.01).excess == pytest.approx(0.25, rel=0.01)
+    assert FalsificationTest(0.1, 0.2).excess == 0.0
+    assert FalsificationTest(-5.4, 3.9).excess < 0.01  # a test so noisy can tell nothing
+    assert UNTESTED.excess == 0.0
 
 
 def test_a_test_chosen_from_several_must_stand_out_more() -> None:
-    once, chosen = Check(0.7, 0.26), Check(0.7, 0.26, looks=3)
+    once, chosen = FalsificationTest(0.7, 0.26), FalsificationTest(0.7, 0.26, comparisons=3)
 
     assert once.failed(least=0.5)
     assert not chosen.failed(least=0.5)
@@ -133,11 +133,13 @@ def test_a_test_chosen_from_several_must_stand_out_more() -> None:
 
 
 def test_the_doubt_takes_the_worst_trend_once_and_no_promotion() -> None:
-    before, later = Check(0.4, 0.01), Check(0.3, 0.01)
-    both = Checks(before, later, SILENT, {"promoted": Check(-2.0, 0.1)})
+    before, later = FalsificationTest(0.4, 0.01), FalsificationTest(0.3, 0.01)
+    both = FalsificationTests(before, later, UNTESTED, {"promoted": FalsificationTest(-2.0, 0.1)})
 
     assert both.doubt == pytest.approx(0.4, rel=0.01)
-    assert both.disagreement == SILENT
-    alike, rare = (replace(both, kinds={"rises": Check(0.8, 0.01, share=share)}).doubt for share in (0.5, 0.02))
+    assert both.disagreement == UNTESTED
+    alike, rare = (
+        replace(both, kinds={"rises": FalsificationTest(0.8, 0.01, share=share)}).doubt for share in (0.5, 0.02)
+    )
     assert alike == pytest.approx(np.hypot(0.4, 0.4), rel=0.01)  # the estimate is half the difference from either
     assert rare == pytest.approx(np.sqrt(0.4**2 + 0.8**2 / 2), rel=0.03)  # or off by all of it in one case of two

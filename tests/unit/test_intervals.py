@@ -11,7 +11,7 @@ from pricing.demand.intervals import (
     default_width,
     measure_level_error,
     measure_width,
-    widened,
+    with_measured_width,
     with_quantiles,
 )
 
@@ -47,7 +47,7 @@ def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
     frames = [with_quantiles(fold(number, error=(0.3, 0.0)), default_width()) for number in range(3)]
     later = [*frames[:2], with_quantiles(fold(2, error=(1.5, 0.1)), default_width())]
 
-    ours, theirs = widened(frames), widened(later)
+    ours, theirs = with_measured_width(frames), with_measured_width(later)
 
     for mine, other in zip(ours[:2], theirs[:2], strict=True):
         pd.testing.assert_frame_equal(mine, other)
@@ -57,7 +57,7 @@ def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
 def test_one_fold_alone_keeps_the_default_width() -> None:
     frame = with_quantiles(fold(0, error=(0.5, 0.0)), default_width())
 
-    pd.testing.assert_frame_equal(widened([frame])[0], frame)
+    pd.testing.assert_frame_equal(with_measured_width([frame])[0], frame)
 
 
 @pytest.mark.parametrize("error", [(0.0, 0.0), (0.3, 0.0), (0.2, 0.05)])

@@ -78,7 +78,7 @@ class Market:
     def outlook(self, rows: np.ndarray, prices: np.ndarray, **_: Any) -> np.ndarray:
         return (100.0 * (prices / 10.0) ** -self.elasticity[rows][:, None])[:, None, :]
 
-    def spill(self, rows: np.ndarray, prices: np.ndarray, **_: Any) -> np.ndarray:
+    def substitution_profit(self, rows: np.ndarray, prices: np.ndarray, **_: Any) -> np.ndarray:
         return np.zeros((len(rows), 1, prices.shape[1]))
 
 

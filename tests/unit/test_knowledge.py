@@ -26,10 +26,10 @@ from pricing.registry import files
 from pricing.registry.version import (
     MEANINGS,
     LoadedVersion,
+    elasticity_knowledge,
     identified_share,
-    known_of,
-    knows_too_little,
     load,
+    must_hold_prices,
     shares_by_grade,
     unit_shares,
 )
@@ -104,7 +104,7 @@ def test_a_version_knows_too_little_below_the_limit(least: float, too_little: bo
     demand, facts = graded(PRIOR_ONLY, OWN_HISTORY), parts()[1]
     even = replace(facts, typical_units=np.ones(len(facts.product_ids)))
 
-    assert knows_too_little(demand, even, least=least) is too_little
+    assert must_hold_prices(demand, even, least=least) is too_little
 
 
 def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
@@ -112,7 +112,7 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     count = len(demand.product_ids)
     evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | AT_LIMIT))
 
-    columns = known_of(replace(demand, evidence=evidence), np.array([0, -1]))
+    columns = elasticity_knowledge(replace(demand, evidence=evidence), np.array([0, -1]))
 
     assert {name: column.tolist() for name, column in columns.items()} == {
         "grade": ["tested", "prior_only"],

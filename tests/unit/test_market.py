@@ -189,7 +189,7 @@ def test_dearer_never_sells_more_on_any_day(market: Market) -> None:
         for share in np.linspace(0.6, 1.5, 10):
             price = share * truth.list_price[day]
             expected = truth.expected_demand(product, day, price, comp_price=truth.anchor)
-            units = truth.shoppers(day, expected)
+            units = truth.demand_units(day, expected)
             assert before is None or (units <= before).all()
             before = units
 
@@ -231,7 +231,7 @@ def test_few_price_points_mean_few_prices() -> None:
 def test_without_noise_daily_counts_are_poisson() -> None:
     market = simulate(replace(SMALL, noise=0.0))
 
-    assert (market.truth.crowd == 1).all()
+    assert (market.truth.day_factor == 1).all()
     assert np.isinf(market.truth.size)
 
 

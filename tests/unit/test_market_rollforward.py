@@ -186,7 +186,7 @@ def test_an_insider_is_shown_the_shelf_before_it_prices(market: Market) -> None:
         def __init__(self) -> None:
             self.shown: list[np.ndarray] = []
 
-        def see(self, shelf: Shelf) -> None:
+        def observe_shelf(self, shelf: Shelf) -> None:
             self.shown.append(shelf.stock.copy())
 
         def __call__(self, requests: Requests) -> np.ndarray:

@@ -8,18 +8,18 @@ import pandas as pd
 import pytest
 
 from monitoring import actions, alarms
-from monitoring.__main__ import tell_week
-from monitoring.alerts import Alert, DeliveryError, LogDoor
+from monitoring.__main__ import weekly_figures
+from monitoring.alerts import Alert, DeliveryError, LogNotifier
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.drift import ColumnDrift, Drift, Threshold
-from monitoring.evaluate import look, metrics, situation
-from monitoring.launchers import alert_doors, embedded, job_door
+from monitoring.evaluate import evaluate_decisions, metrics, situation
+from monitoring.launchers import alert_notifiers, embedded, job_launcher
 from monitoring.performance import Breach
 from monitoring.policy import Finding, Outcome
-from monitoring.report import Week, drift_head, weekly_page
-from monitoring.samples import WATCHED
-from monitoring.store import Memory
-from monitoring.tracking import NOBODY, Champion
+from monitoring.report import WeeklySummary, drift_head, weekly_page
+from monitoring.samples import MONITORED_COLUMNS
+from monitoring.store import MonitoringStore
+from monitoring.tracking import NO_CHAMPION, Champion
 from pricing.config import load_config, parse_config
 from pricing.decision_log.format import LogReading
 from pricing.decision_log.writer import LogWriter
@@ -36,12 +36,12 @@ PANEL, _ = build(World(products=4, days=60))
 @pytest.fixture(scope="module")
 def seen():
     decisions, findings = tabulate(LogReading([], 0, 0, 0), now=NOW)
-    return look(PANEL, decisions, findings, champion=NOBODY, config=CONFIG)
+    return evaluate_decisions(PANEL, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
 
 
 @pytest.fixture
-def memory(tmp_path):
-    return Memory(tmp_path / "monitoring.db")
+def store(tmp_path):
+    return MonitoringStore(tmp_path / "monitoring.db")
 
 
 class Door:
@@ -76,34 +76,34 @@ def repeat(hours=0):
 
 
 @pytest.mark.parametrize("action", ["none", "page"])
-def test_nothing_is_started_unless_it_is_due(memory, action):
-    door = Door()
+def test_nothing_is_started_unless_it_is_due(store, action):
+    launcher = Door()
 
-    actions.start(Outcome(action, "", "nothing"), door=door, memory=memory, now=NOW)
+    actions.start(Outcome(action, "", "nothing"), launcher=launcher, store=store, now=NOW)
 
-    assert door.started == []
+    assert launcher.started == []
 
 
 @pytest.mark.parametrize(("step_days", "periods"), [(1, 42.0), (7, 6.0)])
-def test_a_half_life_is_handed_over_in_periods_and_only_to_a_retraining(memory, step_days, periods):
-    door = Door()
+def test_a_half_life_is_handed_over_in_periods_and_only_to_a_retraining(store, step_days, periods):
+    launcher = Door()
 
-    actions.start(replace(RETRAIN, half_life_days=42), door=door, memory=memory, now=NOW, step_days=step_days)
+    actions.start(replace(RETRAIN, half_life_days=42), launcher=launcher, store=store, now=NOW, step_days=step_days)
 
-    assert door.order.half_life == periods
-    assert door.order.parameters == {"reason": RETRAIN.reason, "recency_half_life": f"{periods:g}"}
-    assert replace(door.order, action="refresh").parameters == {}
-    assert replace(door.order, half_life=None).parameters == {"reason": RETRAIN.reason}
+    assert launcher.order.half_life == periods
+    assert launcher.order.parameters == {"reason": RETRAIN.reason, "recency_half_life": f"{periods:g}"}
+    assert replace(launcher.order, action="refresh").parameters == {}
+    assert replace(launcher.order, half_life=None).parameters == {"reason": RETRAIN.reason}
 
 
-def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
-    door = Door()
+def test_a_due_job_is_started_with_its_reason_and_remembered(store):
+    launcher = Door()
 
-    deed = actions.start(RETRAIN, door=door, memory=memory, now=NOW)
+    result = actions.start(RETRAIN, launcher=launcher, store=store, now=NOW)
 
-    assert door.started == [("retrain", RETRAIN.reason)]
-    assert "ended well" in deed.text
-    assert memory.past(now=NOW).retrained == NOW
+    assert launcher.started == [("retrain", RETRAIN.reason)]
+    assert "ended well" in result.text
+    assert store.past(now=NOW).retrained == NOW
 
 
 @pytest.mark.parametrize(
@@ -116,25 +116,25 @@ def test_a_due_job_is_started_with_its_reason_and_remembered(memory):
         ("unknown", "unknown", "which version serves now is unknown"),
     ],
 )
-def test_a_job_that_ended_tells_which_version_serves_now(memory, before, after, says):
-    ended = actions.start(RETRAIN, door=Door(), memory=memory, now=NOW)
-    going = actions.start(RETRAIN, door=Door(ended=None), memory=memory, now=NOW)
+def test_a_job_that_ended_tells_which_version_serves_now(store, before, after, says):
+    ended = actions.start(RETRAIN, launcher=Door(), store=store, now=NOW)
+    going = actions.start(RETRAIN, launcher=Door(ended=None), store=store, now=NOW)
 
     assert actions.with_champion(ended, before=before, after=after).text.endswith(says)
     assert actions.with_champion(going, before=before, after=after) == going
 
 
-def test_a_job_that_goes_on_is_settled_later(memory):
-    door = Door(ended=None)
-    actions.start(RETRAIN, door=door, memory=memory, now=NOW)
+def test_a_job_that_goes_on_is_settled_later(store):
+    launcher = Door(ended=None)
+    actions.start(RETRAIN, launcher=launcher, store=store, now=NOW)
 
-    actions.settle(memory, door, now=NOW, lock_hours=6)
-    assert memory.past(now=NOW).running_since == NOW
+    actions.reconcile_jobs(store, launcher, now=NOW, lock_hours=6)
+    assert store.past(now=NOW).running_since == NOW
 
-    door.end = True
-    actions.settle(memory, door, now=NOW, lock_hours=6)
-    assert memory.past(now=NOW).running_since is None
-    assert memory.past(now=NOW).retrained == NOW
+    launcher.end = True
+    actions.reconcile_jobs(store, launcher, now=NOW, lock_hours=6)
+    assert store.past(now=NOW).running_since is None
+    assert store.past(now=NOW).retrained == NOW
 
 
 class Silent(Door):
@@ -154,53 +154,53 @@ class Silent(Door):
         (Door(ended=None), "arn", 7, None, True),  # known to run: a matter for the rules
     ],
 )
-def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_expires(memory, door, handle, hours, code, running):
-    memory.started(action="retrain", cause="decay", reason="", handle=handle, now=NOW)
+def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_expires(store, launcher, handle, hours, code, running):
+    store.started(action="retrain", cause="decay", reason="", handle=handle, now=NOW)
     later = NOW + dt.timedelta(hours=hours)
 
-    findings = actions.settle(memory, door, now=later, lock_hours=6)
+    findings = actions.reconcile_jobs(store, launcher, now=later, lock_hours=6)
 
     assert [(finding.code, finding.level) for finding in findings] == ([(code, "warning")] if code else [])
-    assert (memory.past(now=later).running_since is not None) is running
-    assert memory.past(now=later).failed == (not running)
+    assert (store.past(now=later).running_since is not None) is running
+    assert store.past(now=later).failed == (not running)
 
 
-def test_a_job_that_failed_is_a_failure(memory):
-    deed = actions.start(RETRAIN, door=Door(ended=False), memory=memory, now=NOW)
+def test_a_job_that_failed_is_a_failure(store):
+    result = actions.start(RETRAIN, launcher=Door(ended=False), store=store, now=NOW)
 
-    assert deed.failures
-    assert memory.past(now=NOW).failed == 1
+    assert result.failures
+    assert store.past(now=NOW).failed == 1
 
 
-def test_a_job_is_noted_before_its_door_is_opened_and_not_settled_while_it_is(memory):
+def test_a_job_is_noted_before_its_door_is_opened_and_not_settled_while_it_is(store):
     noted = []
 
-    class Watched(Door):
+    class MonitoredColumn(Door):
         def start(self, order):
-            actions.settle(memory, Door(ended=False), now=NOW, lock_hours=6)  # as another run would just now
-            noted.append(memory.past(now=NOW).running_since)
+            actions.reconcile_jobs(store, Door(ended=False), now=NOW, lock_hours=6)  # as another run would just now
+            noted.append(store.past(now=NOW).running_since)
             return super().start(order)
 
-    outcome, job = memory.claim(lambda _: RETRAIN, now=NOW)
-    actions.start(outcome, door=Watched(ended=None), memory=memory, now=NOW, job=job)
+    outcome, job = store.claim(lambda _: RETRAIN, now=NOW)
+    actions.start(outcome, launcher=MonitoredColumn(ended=None), store=store, now=NOW, job=job)
 
     assert noted == [NOW]
-    assert memory.running() == [(job, "handle", NOW)]
+    assert store.running() == [(job, "handle", NOW)]
 
 
-def test_a_door_that_refuses_leaves_nothing_running(memory):
-    deed = actions.start(RETRAIN, door=Door(refuses=True), memory=memory, now=NOW)
+def test_a_door_that_refuses_leaves_nothing_running(store):
+    result = actions.start(RETRAIN, launcher=Door(refuses=True), store=store, now=NOW)
 
-    assert deed.failures == ("no machine",)
-    assert memory.running() == []
+    assert result.failures == ("no machine",)
+    assert store.running() == []
 
 
-def test_without_a_trigger_the_deed_says_that_a_person_must_do_it(memory):
-    assert "by hand" in actions.start(RETRAIN, door=None, memory=memory, now=NOW).text
+def test_without_a_trigger_the_deed_says_that_a_person_must_do_it(store):
+    assert "by hand" in actions.start(RETRAIN, launcher=None, store=store, now=NOW).text
 
 
 def test_an_alert_says_what_since_when_how_bad_what_was_done_and_what_to_do(seen):
-    alert = actions.compose(RETRAIN, actions.Deed("a retrain was started"), watch=seen, link="page.html")
+    alert = actions.compose(RETRAIN, actions.ActionResult("a retrain was started"), evaluation=seen, link="page.html")
 
     for part in ("What: ", "Since: 2024-02-", "How bad: ", "What the platform did: a retrain", "What to do: "):
         assert part in alert.text
@@ -220,63 +220,79 @@ def test_an_alert_says_what_since_when_how_bad_what_was_done_and_what_to_do(seen
     ],
 )
 def test_severity_follows_what_a_person_must_do(seen, outcome, failures, severity):
-    alert = actions.compose(outcome, actions.Deed("", failures), watch=seen, link="")
+    alert = actions.compose(outcome, actions.ActionResult("", failures), evaluation=seen, link="")
 
     assert (alert and alert.severity) == severity
 
 
-def test_the_same_alert_goes_out_once_a_day(seen, memory):
+def test_the_same_alert_goes_out_once_a_day(seen, store):
     box = Mailbox()
 
     for hours in (0, 5, 23, 25):
-        actions.tell(RETRAIN, actions.Deed("done"), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
+        actions.notify(
+            RETRAIN, actions.ActionResult("done"), evaluation=seen, notifiers=[box], store=store, repeat=repeat(hours)
+        )
 
     assert len(box.alerts) == 2
 
 
-def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, memory):
+def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, store):
     box = Mailbox()
     empty = Outcome("page", "comp_gap has no values, 900 in the reference", "fault", fault="column_empty-comp_gap")
     stopped = Outcome("page", "sales stopped", "fault", fault="sales_stopped")
 
     for hours, fault in enumerate((empty, stopped, replace(empty, reason="comp_gap has no values, 901 …"))):
-        actions.tell(fault, actions.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat(hours))
+        actions.notify(
+            fault, actions.ActionResult(""), evaluation=seen, notifiers=[box], store=store, repeat=repeat(hours)
+        )
 
     assert [alert.what for alert in box.alerts] == [empty.reason, stopped.reason]
 
 
-def test_a_nightly_run_that_is_earlier_than_yesterdays_skips_no_alert(seen, memory):
+def test_a_nightly_run_that_is_earlier_than_yesterdays_skips_no_alert(seen, store):
     box = Mailbox()
     yesterday = actions.Repeat(NOW, CONFIG.repeat_hours, "")
     earlier = replace(yesterday, now=NOW + dt.timedelta(hours=23, minutes=59, seconds=30))
 
     for when in (yesterday, earlier):
-        actions.tell(RETRAIN, actions.Deed(""), watch=seen, doors=[box], memory=memory, repeat=when)
+        actions.notify(RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[box], store=store, repeat=when)
 
     assert len(box.alerts) == 2
 
 
-def test_an_alert_counts_as_sent_only_after_it_was(seen, memory):
+def test_an_alert_counts_as_sent_only_after_it_was(seen, store):
     class Killed(Mailbox):
         def send(self, alert):
             raise KeyboardInterrupt
 
     box = Mailbox()
     with pytest.raises(KeyboardInterrupt):
-        actions.tell(RETRAIN, actions.Deed(""), watch=seen, doors=[Killed()], memory=memory, repeat=repeat())
-    actions.tell(RETRAIN, actions.Deed(""), watch=seen, doors=[box], memory=memory, repeat=repeat())
+        actions.notify(
+            RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[Killed()], store=store, repeat=repeat()
+        )
+    actions.notify(RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[box], store=store, repeat=repeat())
 
     assert len(box.alerts) == 1
 
 
-def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(seen, memory):
+def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(seen, store):
     box = Mailbox()
 
-    alone = actions.tell(
-        RETRAIN, actions.Deed(""), watch=seen, doors=[Mailbox(refuses=True)], memory=memory, repeat=repeat()
+    alone = actions.notify(
+        RETRAIN,
+        actions.ActionResult(""),
+        evaluation=seen,
+        notifiers=[Mailbox(refuses=True)],
+        store=store,
+        repeat=repeat(),
     )
-    both = actions.tell(
-        RETRAIN, actions.Deed(""), watch=seen, doors=[Mailbox(refuses=True), box], memory=memory, repeat=repeat()
+    both = actions.notify(
+        RETRAIN,
+        actions.ActionResult(""),
+        evaluation=seen,
+        notifiers=[Mailbox(refuses=True), box],
+        store=store,
+        repeat=repeat(),
     )
 
     assert (alone, both) == (["no post"], ["no post"])
@@ -287,7 +303,7 @@ def test_the_log_door_writes_one_line(caplog):
     alert = Alert("k", "critical", "what", dt.date(2024, 6, 1), "bad", "done", "todo")
 
     with caplog.at_level(logging.INFO):
-        LogDoor().send(alert)
+        LogNotifier().send(alert)
 
     (line,) = caplog.records
     assert line.levelno == logging.ERROR
@@ -305,8 +321,8 @@ def test_embedded_metrics_are_one_json_line_that_names_each_metric():
 
 
 def test_the_configuration_names_its_doors(tmp_path):
-    assert job_door(CONFIG, parameters={}, folder=tmp_path) is None
-    assert [type(door) for door in alert_doors(CONFIG)] == [LogDoor]
+    assert job_launcher(CONFIG, parameters={}, folder=tmp_path) is None
+    assert [type(launcher) for launcher in alert_notifiers(CONFIG)] == [LogNotifier]
 
 
 @pytest.mark.parametrize(
@@ -344,15 +360,18 @@ def test_an_alarm_without_a_topic_is_printed_as_a_template_and_needs_no_cloud(ca
     resources = json.loads(capsys.readouterr().out)["Resources"]
     late = resources["SalesLateAlarm"]["Properties"]
     assert (late["ComparisonOperator"], late["Threshold"], late["AlarmActions"]) == ("GreaterThanThreshold", 3.0, [])
-    silent = resources["MonitoringSilentAlarm"]["Properties"]
-    assert (silent["ComparisonOperator"], silent["TreatMissingData"]) == ("LessThanThreshold", "breaching")
+    days_without_sales = resources["MonitoringSilentAlarm"]["Properties"]
+    assert (days_without_sales["ComparisonOperator"], days_without_sales["TreatMissingData"]) == (
+        "LessThanThreshold",
+        "breaching",
+    )
 
 
 def test_sales_that_stay_away_while_decisions_go_on_are_counted_in_days(seen):
-    late = replace(seen, silent=4)
+    late = replace(seen, days_without_sales=4)
 
     assert situation(late, now=NOW, config=CONFIG).silent_days == 4
-    assert seen.silent == 0
+    assert seen.days_without_sales == 0
 
 
 def test_decisions_that_stay_away_while_sales_go_on_are_counted_in_days_and_call_a_person(tmp_path):
@@ -362,10 +381,15 @@ def test_decisions_that_stay_away_while_sales_go_on_are_counted_in_days_and_call
     writer.close()
     decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
 
-    stopped = look(panel, decisions, findings, champion=NOBODY, config=CONFIG)
-    going_on = look(panel.through(panel.dates[49]), decisions, findings, champion=NOBODY, config=CONFIG)
+    stopped = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
+    going_on = evaluate_decisions(
+        panel.through(panel.dates[49]), decisions, findings, champion=NO_CHAMPION, config=CONFIG
+    )
 
-    assert (stopped.idle, going_on.idle) == (11, 1)  # each was made the evening before
+    assert (stopped.days_without_decisions, going_on.days_without_decisions) == (
+        11,
+        1,
+    )  # each was made the evening before
     assert metrics(stopped, backtest_wape=0.4)["days_since_decisions"] == 11
     assert "decisions_stopped" in {finding.code for finding in stopped.findings}
     assert situation(stopped, now=NOW, config=CONFIG).idle_days == 11
@@ -385,20 +409,20 @@ def test_a_fast_clock_stops_no_sales_and_a_price_for_next_month_hides_no_outage(
     writer.close()
     decisions, findings = load_decisions(tmp_path, now=now)
 
-    watched = look(panel, decisions, findings, champion=NOBODY, config=CONFIG)
+    watched = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
 
-    assert (watched.silent, watched.idle) == (0, 11)
+    assert (watched.days_without_sales, watched.days_without_decisions) == (0, 11)
     assert {finding.code: finding.count for finding in watched.findings}["clock_ahead"] == 1
 
 
 def test_a_log_without_a_live_decision_says_nothing_of_whether_they_stopped(seen):
-    assert seen.idle is None
+    assert seen.days_without_decisions is None
     assert situation(seen, now=NOW, config=CONFIG).idle_days == 0
 
 
 def test_names_from_the_data_cannot_break_out_of_the_page(seen):
     evil = np.array(["<script>alert(1)</script>"] * 4)
-    week: Week = tell_week(replace(PANEL, categories=evil), seen, holdout=None)
+    week: WeeklySummary = weekly_figures(replace(PANEL, categories=evil), seen, holdout=None)
 
     page = weekly_page(seen, week, outcome=CALM, done="<b>nothing</b>")
 
@@ -408,21 +432,21 @@ def test_names_from_the_data_cannot_break_out_of_the_page(seen):
 
 
 def test_the_page_of_a_shop_without_decisions_claims_nothing(seen):
-    page = weekly_page(seen, tell_week(PANEL, seen, holdout=None), outcome=CALM, done="")
+    page = weekly_page(seen, weekly_figures(PANEL, seen, holdout=None), outcome=CALM, done="")
 
     assert "nothing to judge" in page
     assert "nan" not in page.lower()
 
 
 def test_the_weekly_page_speaks_the_managers_words_and_leaves_notes_to_the_other(seen):
-    watched = next(one for one in WATCHED if one.column == "comp_gap")
+    watched = next(one for one in MONITORED_COLUMNS if one.column == "comp_gap")
     moved = ColumnDrift(watched, Threshold("comp_gap", "wasserstein", 0.2, 40, 0.1), 0.3)
     note = Finding("sampled", "note", "drift looks at 10 of 40 products")
     changed = replace(seen, drift=Drift([moved], [], None), findings=[*seen.findings, note])
 
     judged = replace(changed, newest=replace(changed.newest, decisions=5))
 
-    page = weekly_page(judged, tell_week(PANEL, judged, holdout=None), outcome=CALM, done="")
+    page = weekly_page(judged, weekly_figures(PANEL, judged, holdout=None), outcome=CALM, done="")
     other = drift_head(judged, outcome=CALM, span="")
 
     assert "drift looks at" not in page
@@ -440,8 +464,10 @@ def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_pa
     decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
     promised = {"wape": 0.4, "wape_naive": 0.6, "bias": 0.0}
 
-    old = look(panel, decisions, findings, champion=Champion("1", promised), config=CONFIG)
-    new = look(panel, decisions, findings, champion=Champion("2", promised, others=frozenset("1")), config=CONFIG)
+    old = evaluate_decisions(panel, decisions, findings, champion=Champion("1", promised), config=CONFIG)
+    new = evaluate_decisions(
+        panel, decisions, findings, champion=Champion("2", promised, others=frozenset("1")), config=CONFIG
+    )
 
     assert all(verdict.breaches for verdict in old.verdicts)
     assert [verdict.judged for verdict in new.verdicts] == [False, False, True]
@@ -454,7 +480,7 @@ def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_pa
 def test_looking_twice_sees_the_same(seen):
     decisions, findings = tabulate(LogReading([], 0, 0, 0), now=NOW)
 
-    again = look(PANEL, decisions, findings, champion=NOBODY, config=CONFIG)
+    again = evaluate_decisions(PANEL, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
 
     pd.testing.assert_series_equal(
         pd.Series(metrics(seen, backtest_wape=0.4)), pd.Series(metrics(again, backtest_wape=0.4))
@@ -480,6 +506,6 @@ def test_an_alert_dates_the_matter_from_its_first_unbroken_window(seen, breached
         for day, bad in zip(days, breached, strict=True)
     ]
 
-    alert = actions.compose(RETRAIN, actions.Deed(""), watch=replace(seen, verdicts=verdicts), link="")
+    alert = actions.compose(RETRAIN, actions.ActionResult(""), evaluation=replace(seen, verdicts=verdicts), link="")
 
     assert str(alert.since) == since

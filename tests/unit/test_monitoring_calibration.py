@@ -2,14 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import LEAST_DISTANCE, METHODS, _jensen_shannon, _wasserstein, calibrate, distance
-from monitoring.samples import WATCHED, take
+from monitoring.drift import LEAST_DISTANCE, METHODS, _jensen_shannon, _wasserstein, distance, estimate_threshold
+from monitoring.samples import MONITORED_COLUMNS, take
 from tests.kit.monitoring_world import World, build, without
 
 NOTHING = pd.DataFrame({"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": []}).assign(
     period=pd.to_datetime([])
 )
-BY_NAME = {watched.column: watched for watched in WATCHED}
+BY_NAME = {watched.column: watched for watched in MONITORED_COLUMNS}
 
 
 def samples(panel, window=28, rows=200_000):
@@ -41,8 +41,8 @@ def test_the_window_of_an_unchanged_world_stays_below_every_threshold():
     panel, _ = build(World(products=20, days=392, seed=4))
     taken = samples(panel)
 
-    for watched in WATCHED[:-1]:
-        limit = calibrate(taken.reference, watched, window=28, step_days=1, false_alarm=0.05 / 8)
+    for watched in MONITORED_COLUMNS[:-1]:
+        limit = estimate_threshold(taken.reference, watched, window=28, step_days=1, false_alarm=0.05 / 8)
         now = distance(
             taken.reference[watched.column].dropna(), taken.current[watched.column].dropna(), kind=watched.kind
         )
@@ -54,7 +54,7 @@ def test_a_changed_price_level_passes_its_threshold():
     panel, _ = build(World(products=20, days=392, seed=4, change_day=364, price_factor=0.85))
     taken = samples(panel)
 
-    limit = calibrate(taken.reference, BY_NAME["price_level"], window=28, step_days=1, false_alarm=0.05 / 8)
+    limit = estimate_threshold(taken.reference, BY_NAME["price_level"], window=28, step_days=1, false_alarm=0.05 / 8)
 
     now = distance(taken.reference["price_level"], taken.current["price_level"], kind="numerical")
     assert now > limit.value
@@ -64,8 +64,8 @@ def test_a_smaller_window_gets_a_larger_threshold():
     panel, _ = build(World(products=20, days=392, seed=4))
     reference = samples(panel).reference
 
-    wide = calibrate(reference, BY_NAME["demand_level"], window=28, step_days=1, false_alarm=0.01)
-    narrow = calibrate(reference, BY_NAME["demand_level"], window=7, step_days=1, false_alarm=0.01)
+    wide = estimate_threshold(reference, BY_NAME["demand_level"], window=28, step_days=1, false_alarm=0.01)
+    narrow = estimate_threshold(reference, BY_NAME["demand_level"], window=7, step_days=1, false_alarm=0.01)
 
     assert narrow.typical > wide.typical
 
@@ -73,13 +73,16 @@ def test_a_smaller_window_gets_a_larger_threshold():
 def test_a_reference_shorter_than_four_windows_gives_no_threshold():
     panel, _ = build(World(products=5, days=28 * 4))
 
-    assert calibrate(samples(panel).reference, BY_NAME["discount"], window=28, step_days=1, false_alarm=0.01) is None
+    assert (
+        estimate_threshold(samples(panel).reference, BY_NAME["discount"], window=28, step_days=1, false_alarm=0.01)
+        is None
+    )
 
 
 def test_what_never_moves_has_the_least_threshold():
     panel, _ = build(World(products=8, days=300))
 
-    limit = calibrate(samples(panel).reference, BY_NAME["category"], window=28, step_days=1, false_alarm=0.01)
+    limit = estimate_threshold(samples(panel).reference, BY_NAME["category"], window=28, step_days=1, false_alarm=0.01)
 
     assert limit.value == LEAST_DISTANCE
 

@@ -12,7 +12,7 @@ from scipy import stats
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.outcomes import forecast_at, join
 from pricing.data.panel import Panel
-from pricing.decision_log.format import Entry, LogReading
+from pricing.decision_log.format import LogEntry, LogReading
 from pricing.decision_log.writer import LogWriter
 from pricing.demand import evaluation
 from pricing.demand.intervals import Width, with_quantiles
@@ -40,7 +40,7 @@ def counts(findings):
     return {finding.code: finding.count for finding in findings}
 
 
-def redecided(entry: Entry, **changes) -> Entry:
+def redecided(entry: LogEntry, **changes) -> LogEntry:
     return replace(entry, decision=entry.decision.model_copy(update=changes))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from monitoring.policy import Outcome, Rules, Situation, decide
-from monitoring.store import Memory
+from monitoring.store import MonitoringStore
 from pricing.errors import SourceError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -31,57 +31,57 @@ def outcomes(age, units=(5.0, 3.0)):
 
 
 @pytest.fixture
-def memory(tmp_path):
-    return Memory(tmp_path / "deep" / "monitoring.db")
+def store(tmp_path):
+    return MonitoringStore(tmp_path / "deep" / "monitoring.db")
 
 
-def test_an_outcome_is_written_once_for_each_maturity(memory):
-    counted = [memory.write_outcomes(outcomes(age), maturities=MATURITIES, now=NOW).new for age in (1, 2, 7, 8, 28, 40)]
+def test_an_outcome_is_written_once_for_each_maturity(store):
+    counted = [store.write_outcomes(outcomes(age), maturities=MATURITIES, now=NOW).new for age in (1, 2, 7, 8, 28, 40)]
 
     assert counted == [2, 0, 2, 0, 2, 0]
 
 
-def test_a_run_after_missed_nights_catches_up(memory):
-    assert memory.write_outcomes(outcomes(30), maturities=MATURITIES, now=NOW).new == 6
+def test_a_run_after_missed_nights_catches_up(store):
+    assert store.write_outcomes(outcomes(30), maturities=MATURITIES, now=NOW).new == 6
 
 
-def test_a_day_that_arrives_twice_is_scored_once(memory):
-    memory.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+def test_a_day_that_arrives_twice_is_scored_once(store):
+    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
 
-    again = memory.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+    again = store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
 
     assert (again.new, again.corrected) == (0, 0)
 
 
-def test_a_corrected_day_replaces_what_was_known_of_it(memory):
-    memory.write_outcomes(outcomes(7), maturities=MATURITIES, now=NOW)
+def test_a_corrected_day_replaces_what_was_known_of_it(store):
+    store.write_outcomes(outcomes(7), maturities=MATURITIES, now=NOW)
 
-    corrected = memory.write_outcomes(outcomes(8, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
-    again = memory.write_outcomes(outcomes(9, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
+    corrected = store.write_outcomes(outcomes(8, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
+    again = store.write_outcomes(outcomes(9, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
 
     assert (corrected.new, corrected.corrected) == (0, 1)
     assert again.corrected == 0
 
 
-def test_how_far_the_truth_moved_is_measured_between_first_and_last(memory):
-    memory.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+def test_how_far_the_truth_moved_is_measured_between_first_and_last(store):
+    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
 
-    late = memory.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
+    late = store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
 
     assert late.moved == pytest.approx(2 / 8)
 
 
-def test_jobs_are_remembered_until_they_end(memory):
-    job = memory.started(action="retrain", cause="decay", reason="why", handle="7 x", now=NOW)
+def test_jobs_are_remembered_until_they_end(store):
+    job = store.started(action="retrain", cause="decay", reason="why", handle="7 x", now=NOW)
 
-    assert memory.running() == [(job, "7 x", NOW)]
-    assert memory.past(now=NOW).running_since == NOW
-    assert memory.past(now=NOW).started_today == 1
+    assert store.running() == [(job, "7 x", NOW)]
+    assert store.past(now=NOW).running_since == NOW
+    assert store.past(now=NOW).started_today == 1
 
-    memory.ended(job, succeeded=True, now=NOW)
+    store.ended(job, succeeded=True, now=NOW)
 
-    past = memory.past(now=NOW + dt.timedelta(days=1))
-    assert memory.running() == []
+    past = store.past(now=NOW + dt.timedelta(days=1))
+    assert store.running() == []
     assert (past.started_today, past.retrained, past.failed, past.running_since) == (0, NOW, 0, None)
 
 
@@ -93,82 +93,80 @@ def test_of_two_runs_at_once_only_one_gets_to_start_the_job(tmp_path):
         return Outcome("none" if past.running_since else "retrain", "error grew", "decay")
 
     def run(_):
-        memory = Memory(tmp_path / "monitoring.db")
+        store = MonitoringStore(tmp_path / "monitoring.db")
         together.wait()
-        return memory.claim(decide_slowly, now=NOW)
+        return store.claim(decide_slowly, now=NOW)
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(run, range(4)))
 
     assert sorted(outcome.action for outcome, _ in found) == ["none", "none", "none", "retrain"]
     (job,) = [job for _, job in found if job is not None]
-    assert Memory(tmp_path / "monitoring.db").running() == [(job, "", NOW)]
+    assert MonitoringStore(tmp_path / "monitoring.db").running() == [(job, "", NOW)]
 
 
-def test_failures_count_until_a_retraining_ends_well(memory):
+def test_failures_count_until_a_retraining_ends_well(store):
     for succeeded in (False, False):
-        job = memory.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
-        memory.ended(job, succeeded=succeeded, now=NOW)
+        job = store.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+        store.ended(job, succeeded=succeeded, now=NOW)
 
-    assert memory.past(now=NOW).failed == 2
-    assert memory.past(now=NOW).retrained is None
+    assert store.past(now=NOW).failed == 2
+    assert store.past(now=NOW).retrained is None
 
-    job = memory.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
-    memory.ended(job, succeeded=True, now=NOW)
+    job = store.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+    store.ended(job, succeeded=True, now=NOW)
 
-    assert memory.past(now=NOW).failed == 0
-
-
-def test_failures_are_kept_with_their_start_and_end(memory):
-    job = memory.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
-    memory.ended(job, succeeded=False, now=NOW + dt.timedelta(hours=1))
-
-    assert memory.past(now=NOW).failures == ((NOW, NOW + dt.timedelta(hours=1)),)
+    assert store.past(now=NOW).failed == 0
 
 
-def test_only_a_refresh_against_decay_makes_the_rules_wait(memory):
+def test_failures_are_kept_with_their_start_and_end(store):
+    job = store.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+    store.ended(job, succeeded=False, now=NOW + dt.timedelta(hours=1))
+
+    assert store.past(now=NOW).failures == ((NOW, NOW + dt.timedelta(hours=1)),)
+
+
+def test_only_a_refresh_against_decay_makes_the_rules_wait(store):
     for cause in ("drift", "stale"):
-        memory.ended(
-            memory.started(action="refresh", cause=cause, reason="", handle="", now=NOW), succeeded=True, now=NOW
+        store.ended(
+            store.started(action="refresh", cause=cause, reason="", handle="", now=NOW), succeeded=True, now=NOW
         )
-    assert memory.past(now=NOW).refreshed is None
+    assert store.past(now=NOW).refreshed is None
 
-    memory.ended(
-        memory.started(action="refresh", cause="decay", reason="", handle="", now=NOW), succeeded=True, now=NOW
-    )
+    store.ended(store.started(action="refresh", cause="decay", reason="", handle="", now=NOW), succeeded=True, now=NOW)
 
-    assert memory.past(now=NOW).refreshed == NOW
+    assert store.past(now=NOW).refreshed == NOW
 
 
 @pytest.mark.parametrize("promoted", [False, True])
-def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_promotes_the_refresh(memory, promoted):
+def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_promotes_the_refresh(store, promoted):
     rules = Rules(3, 2, 7, 2, 6, 28, 3, 0.25)
     started, age = [], 9
     for day in range(60):
         now = NOW + dt.timedelta(days=day)
         seen = Situation(now, (True,) * 3, "error grew", 7, (), age + day, 0, 0.0, ())
-        outcome = decide(seen, memory.past(now=now), rules)
+        outcome = decide(seen, store.past(now=now), rules)
         if outcome.action in ("refresh", "retrain"):
             started.append((day, outcome.action))
-            job = memory.started(action=outcome.action, cause=outcome.cause, reason="", handle="x", now=now)
-            memory.ended(job, succeeded=True, now=now)
+            job = store.started(action=outcome.action, cause=outcome.cause, reason="", handle="x", now=now)
+            store.ended(job, succeeded=True, now=now)
             age = -day if promoted else age
 
     assert started[:2] == [(0, "refresh"), (7, "retrain")]
 
 
-def test_the_same_alert_waits_and_another_does_not(memory):
-    memory.sent("decay", now=NOW)
+def test_the_same_alert_waits_and_another_does_not(store):
+    store.sent("decay", now=NOW)
 
-    due = [memory.due("decay", every_hours=24, now=NOW + dt.timedelta(hours=hour)) for hour in (0, 1, 23, 24)]
+    due = [store.due("decay", every_hours=24, now=NOW + dt.timedelta(hours=hour)) for hour in (0, 1, 23, 24)]
 
     assert due == [False, False, False, True]
-    assert memory.due("drift", every_hours=24, now=NOW)
+    assert store.due("drift", every_hours=24, now=NOW)
 
 
-def test_an_alert_that_no_door_took_stays_due(memory):
-    assert memory.due("decay", every_hours=24, now=NOW)
-    assert memory.due("decay", every_hours=24, now=NOW)
+def test_an_alert_that_no_door_took_stays_due(store):
+    assert store.due("decay", every_hours=24, now=NOW)
+    assert store.due("decay", every_hours=24, now=NOW)
 
 
 def test_a_damaged_memory_is_one_clear_error(tmp_path):
@@ -176,7 +174,7 @@ def test_a_damaged_memory_is_one_clear_error(tmp_path):
     path.write_bytes(b"no database at all, but long enough to be looked at" * 40)
 
     with pytest.raises(SourceError, match=r"monitoring\.db"):
-        Memory(path)
+        MonitoringStore(path)
 
 
 # The tables of a file from before it said its format, as they were made then.
@@ -207,21 +205,21 @@ def test_a_file_that_former_code_wrote_is_taken_over_with_all_it_remembers(tmp_p
         store.executescript(FORMER)
     before = format_of(path)
 
-    memory = Memory(path)
+    store = MonitoringStore(path)
 
     assert (before, format_of(path)) == (0, 1)
-    assert memory.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
-    assert memory.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
-    assert not memory.due("late", every_hours=24, now=NOW)
+    assert store.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
+    assert store.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
+    assert not store.due("late", every_hours=24, now=NOW)
 
 
 def test_a_file_of_a_later_release_is_refused_and_left_as_it_is(tmp_path):
     path = tmp_path / "monitoring.db"
-    Memory(path)
+    MonitoringStore(path)
     with closing(sqlite3.connect(path)) as store:
         store.execute("pragma user_version = 2")
 
     with pytest.raises(SourceError, match=r"monitoring\.db: is monitoring's memory of format 2, expected 1 at most"):
-        Memory(path)
+        MonitoringStore(path)
 
     assert format_of(path) == 2

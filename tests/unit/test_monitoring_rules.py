@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.policy import Past, Rules, Situation, decide
+from monitoring.policy import JobHistory, Rules, Situation, decide
 
 RULES = Rules(
     windows=3,
@@ -96,7 +96,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "seen", "done", "action", "cause"), CASES, ids=[case[0] for case in CASES])
 def test_each_case_leads_to_its_action(name, seen, done, action, cause):
-    outcome = decide(replace(CALM, **seen), replace(Past(), **done), RULES)
+    outcome = decide(replace(CALM, **seen), replace(JobHistory(), **done), RULES)
 
     assert (outcome.action, outcome.cause) == (action, cause)
     assert outcome.reason
@@ -108,7 +108,7 @@ def test_each_case_leads_to_its_action(name, seen, done, action, cause):
 def test_a_retraining_after_a_change_of_known_beginning_weighs_the_days_since(days, least, half_life):
     seen = replace(CALM, decayed=(True, True, True), breach_days=days)
 
-    outcome = decide(seen, Past(), replace(RULES, recency_least=least))
+    outcome = decide(seen, JobHistory(), replace(RULES, recency_least=least))
 
     assert (outcome.action, outcome.half_life_days) == ("retrain", half_life)
     assert (f"it began {days} days ago, so a day should count half after {half_life}" in outcome.reason) is (
@@ -120,7 +120,7 @@ def test_only_a_retraining_weighs_days():
     seen = replace(CALM, decayed=(True, True, True), breach_days=21)
 
     for now, past in (({"state_age": 9}, {}), ({}, {"retrained": ago(days=3)}), ({}, {"started_today": 2})):
-        outcome = decide(replace(seen, **now), replace(Past(), **past), RULES)
+        outcome = decide(replace(seen, **now), replace(JobHistory(), **past), RULES)
 
         assert (outcome.action != "retrain", outcome.half_life_days) == (True, None)
 
@@ -151,7 +151,7 @@ def test_only_a_retraining_weighs_days():
     ],
 )
 def test_each_fault_has_a_word_of_its_own_and_says_whether_sales_may_be_read(seen, done, fault, doubts):
-    outcome = decide(replace(CALM, **seen), replace(Past(), **done), RULES)
+    outcome = decide(replace(CALM, **seen), replace(JobHistory(), **done), RULES)
 
     assert (outcome.fault, outcome.doubts_sales) == (fault, doubts)
 
@@ -169,7 +169,7 @@ situations = st.builds(
     broken=st.sampled_from([(), ("a column is empty",)]),
 )
 pasts = st.builds(
-    Past,
+    JobHistory,
     started_today=st.integers(0, 4),
     retrained=st.none() | st.integers(0, 90).map(lambda days: ago(days=days)),
     refreshed=st.none() | st.integers(0, 90).map(lambda days: ago(days=days)),

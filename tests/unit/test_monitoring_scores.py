@@ -6,14 +6,14 @@ import pytest
 
 from monitoring.performance import (
     Breach,
+    DecisionScores,
     Interval,
-    Score,
-    Verdict,
+    WindowVerdict,
     band,
+    count_consecutive_breaches,
     explain,
     groups,
     judge,
-    row_of_breaches,
     score,
     windows,
 )
@@ -306,10 +306,10 @@ def row(newest, before=()):
     """Of windows by one letter each, both newest last: . calm, e error, b bias, c coverage, ? not judged."""
     codes = {"e": ("error",), "b": ("bias",), "c": ("coverage",)}
     made = [
-        Verdict(rated(), window != "?", tuple(Breach(code, "") for code in codes.get(window, ())))
+        WindowVerdict(rated(), window != "?", tuple(Breach(code, "") for code in codes.get(window, ())))
         for window in (*before, *newest)
     ]
-    return row_of_breaches(made[len(before) :], iter(made[: len(before)][::-1]))
+    return count_consecutive_breaches(made[len(before) :], iter(made[: len(before)][::-1]))
 
 
 @pytest.mark.parametrize(
@@ -359,4 +359,4 @@ def test_decay_is_unknown_where_no_window_was_judged(drifted):
 
 
 def test_a_score_is_a_plain_record():
-    assert isinstance(rated(), Score)
+    assert isinstance(rated(), DecisionScores)

@@ -16,7 +16,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.load import load_panel_from
 from pricing.data.panel import SERIES, Panel
-from pricing.data.plausibility import Finding, findings, mistyped
+from pricing.data.plausibility import DataIssue, findings, mistyped
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import SCENARIOS, ForeignConfig
 from simulation.market import MarketConfig, simulate
@@ -58,7 +58,7 @@ def panel_of(change: Change | None = None) -> Panel:
     return build_panel(frame if changed is None else changed, CONFIG)
 
 
-def found(panel: Panel) -> dict[str, Finding]:
+def found(panel: Panel) -> dict[str, DataIssue]:
     return {finding.name: finding for finding in findings(panel, CONFIG.plausibility)}
 
 
@@ -127,12 +127,12 @@ def test_nothing_is_found_on_sound_sales() -> None:
 
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_a_planted_fault_is_found_alone_and_counted(fault: str) -> None:
-    change, name, count, spoils = FAULTS[fault]
+    change, name, count, blocks_training = FAULTS[fault]
 
     seen = found(panel_of(change))
 
     assert list(seen) == [name]
-    assert (seen[name].count, seen[name].spoils) == (count, spoils)
+    assert (seen[name].count, seen[name].blocks_training) == (count, blocks_training)
 
 
 def test_a_finding_names_product_day_and_value() -> None:
@@ -162,7 +162,7 @@ def test_every_unit_is_found_from_the_second_day_to_the_last(factor: float, sinc
     seen = found(panel_of(change))
 
     assert list(seen) == ["price_unit"]
-    assert seen["price_unit"].spoils
+    assert seen["price_unit"].blocks_training
     assert f"on {day(since)}: price from" in str(seen["price_unit"])
 
 
@@ -170,9 +170,9 @@ def test_one_product_in_a_thousand_is_warned_of_only() -> None:
     patient = CONFIG.plausibility.model_copy(update={"refuse_share": 0.05})
     panels = [panel_of(cents_for_one), panel_of(typo), panel_of(cents_for_all)]
 
-    spoils = [[finding.spoils for finding in findings(panel, patient)] for panel in panels]
+    blocks_training = [[finding.blocks_training for finding in findings(panel, patient)] for panel in panels]
 
-    assert spoils == [[False], [False], [True]]
+    assert blocks_training == [[False], [False], [True]]
 
 
 @pytest.mark.parametrize("days", [1, 40])
@@ -183,7 +183,7 @@ def test_a_tenth_of_the_price_may_be_a_clearance_and_stops_nothing(days: int) ->
 
     panel = panel_of(change)
 
-    assert [finding.spoils for finding in findings(panel, CONFIG.plausibility)] == [False]
+    assert [finding.blocks_training for finding in findings(panel, CONFIG.plausibility)] == [False]
     assert not mistyped(panel).any()
 
 
@@ -218,7 +218,7 @@ def test_a_few_products_of_a_dear_competitor_are_warned_of_only() -> None:
 
     seen = found(panel_of(change))["competitor_price"]
 
-    assert (seen.count, seen.spoils) == (1, False)
+    assert (seen.count, seen.blocks_training) == (1, False)
 
 
 @pytest.mark.parametrize("field", ["category", "list_price", "price", "units_sold", "date"])
@@ -299,8 +299,8 @@ def test_a_currency_changes_no_finding(factor: float, fault: str) -> None:
 
     seen, again = found(panel), found(other)
     assert list(seen) == list(again)
-    assert [(one.count, one.spoils, one.what) for one in seen.values()] == [
-        (one.count, one.spoils, one.what) for one in again.values()
+    assert [(one.count, one.blocks_training, one.what) for one in seen.values()] == [
+        (one.count, one.blocks_training, one.what) for one in again.values()
     ]
     assert_array_equal(mistyped(panel), mistyped(other))
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.price_test import report
 from pricing.data.panel import Panel, Period
-from pricing.decision.price_test_results import Draws, cost_of, elasticity_from, find_draws
+from pricing.decision.price_test_results import Draws, estimate_elasticity, find_draws, price_test_cost
 from pricing.decision.price_tests import NO_TESTS, Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -71,7 +71,7 @@ def test_the_draws_alone_tell_what_a_regression_on_all_prices_does_not() -> None
     inside = 0
     for seed in range(20):
         panel, draws, _ = confounded(seed=seed)
-        found = elasticity_from(panel, draws)
+        found = estimate_elasticity(panel, draws)
         low, high = found.interval
         inside += low <= TRUTH <= high
 
@@ -85,7 +85,7 @@ def test_the_draws_alone_tell_what_a_regression_on_all_prices_does_not() -> None
 
 
 def test_the_draws_are_unbiased() -> None:
-    found = [elasticity_from(*confounded(seed=seed)[:2]).value for seed in range(100, 140)]
+    found = [estimate_elasticity(*confounded(seed=seed)[:2]).value for seed in range(100, 140)]
 
     assert abs(np.mean(found) - TRUTH) < 3 * np.std(found) / np.sqrt(len(found))
 
@@ -94,8 +94,8 @@ def test_without_draws_nothing_is_told() -> None:
     panel, draws, _ = confounded(seed=0, products=3)
     nothing = Draws(np.full(draws.deviation.shape, np.nan), draws.name, draws.week, 0)
 
-    assert np.isnan(elasticity_from(panel, nothing).value)
-    assert np.isnan(cost_of(panel, nothing, rng=np.random.default_rng(0)).value)
+    assert np.isnan(estimate_elasticity(panel, nothing).value)
+    assert np.isnan(price_test_cost(panel, nothing, rng=np.random.default_rng(0)).value)
 
 
 def test_the_cost_is_that_of_the_moved_weeks() -> None:
@@ -105,7 +105,7 @@ def test_the_cost_is_that_of_the_moved_weeks() -> None:
     units = np.where(draw == 0, 10.0, 8.0)
     panel = panel_of(names, dates, units=units, price=np.full(draw.shape, 10.0))
 
-    found = cost_of(panel, drawn(draw, name="a"), rng=np.random.default_rng(0))
+    found = price_test_cost(panel, drawn(draw, name="a"), rng=np.random.default_rng(0))
 
     assert found.value == pytest.approx(1 - (10 + 8 + 8) / 30)
     assert found.error == pytest.approx(0, abs=1e-9)
@@ -280,7 +280,7 @@ def test_errors_hold_together_the_periods_of_one_draw() -> None:
     panel, draws, _ = confounded(seed=2, products=20)
     fortnights = Draws(draws.deviation, draws.name, draws.week // 2, draws.logged)
 
-    by_week, by_fortnight = elasticity_from(panel, draws), elasticity_from(panel, fortnights)
+    by_week, by_fortnight = estimate_elasticity(panel, draws), estimate_elasticity(panel, fortnights)
 
     assert by_week.value == by_fortnight.value
     assert by_week.error != by_fortnight.error
@@ -303,7 +303,7 @@ def test_the_report_says_what_was_found_and_shows_no_name_raw(tmp_path: Path) ->
 
     assert "<b>" not in page
     assert "&lt;b&gt;\\|x" in page
-    assert f"{elasticity_from(panel, draws).value:+.2f} (" in page
+    assert f"{estimate_elasticity(panel, draws).value:+.2f} (" in page
     assert "of 3,360." in page
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import AHEAD, UNKNOWN
-from pricing.decision.cold_start import believed_demand
+from pricing.decision.cold_start import prior_demand
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import REASONS
@@ -484,7 +484,7 @@ def test_an_absurd_price_is_answered_in_numbers(by: str, fields: dict[str, float
 
 def test_nobody_believes_anything_of_a_price_beyond_all_reach() -> None:
     one = np.ones(1)
-    belief = believed_demand(
+    belief = prior_demand(
         np.array([[1e-300, 1e-9, 1e300]]),
         list_price=one * 10,
         level=one * 5,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.audit import Audit, Entry
-from pricing.registry.promotion import Wish, earlier_champion, move, notice, refuse
+from pricing.registry.audit import Audit, AuditEntry
+from pricing.registry.promotion import PromotionRequest, earlier_champion, move, record_manual_change, record_refusal
 from tests.kit.promotions import FakeRegistry
 
 
@@ -21,7 +21,7 @@ def audit(tmp_path: Path) -> Iterator[Audit]:
     record.close()
 
 
-def wish(to: str, expected: str | None = None, **changes: Any) -> Wish:
+def requested(to: str, expected: str | None = None, **changes: Any) -> PromotionRequest:
     values: dict[str, Any] = {
         "action": "promote",
         "to": to,
@@ -32,17 +32,17 @@ def wish(to: str, expected: str | None = None, **changes: Any) -> Wish:
         "gates": ({"name": "bias", "figure": float("nan"), "passed": True},),
         "run_id": "r1",
     }
-    return Wish(**{**values, **changes})
+    return PromotionRequest(**{**values, **changes})
 
 
-def entries(audit: Audit) -> list[Entry]:
+def entries(audit: Audit) -> list[AuditEntry]:
     return audit.entries("pricing@1")
 
 
 def test_a_promotion_moves_the_alias_and_leaves_a_record(audit: Audit) -> None:
     registry = FakeRegistry()
 
-    move(registry, audit, wish("1"))
+    move(registry, audit, requested("1"))
 
     assert registry.pointed == {CHAMPION: "1"}
     (entry,) = entries(audit)
@@ -67,7 +67,7 @@ def test_previous_is_the_last_champion_with_other_weights(audit: Audit) -> None:
         ("4", "5", "2"),
         ("5", "7", "5"),
     ]:
-        move(registry, audit, wish(to, expected))
+        move(registry, audit, requested(to, expected))
 
         assert registry.pointed.get(PREVIOUS) == previous
         assert registry.pointed[CHAMPION] == to
@@ -78,11 +78,11 @@ def test_a_move_mends_a_previous_that_one_killed_halfway_has_left_on_the_champio
     audit: Audit, to: str, previous: str
 ) -> None:
     registry = FakeRegistry()
-    move(registry, audit, wish("1"))
-    move(registry, audit, wish("4", "1"))
+    move(registry, audit, requested("1"))
+    move(registry, audit, requested("4", "1"))
     registry.pointed[PREVIOUS] = "4"  # as when the move to 7 had been killed before the champion's turn
 
-    move(registry, audit, wish(to, "4"))
+    move(registry, audit, requested(to, "4"))
 
     assert registry.pointed == {CHAMPION: to, PREVIOUS: previous}
 
@@ -90,8 +90,8 @@ def test_a_move_mends_a_previous_that_one_killed_halfway_has_left_on_the_champio
 def test_the_earlier_champion_is_the_last_that_was_one_has_other_weights_and_is_still_there(audit: Audit) -> None:
     registry = FakeRegistry()
     for expected, to in [(None, "1"), ("1", "4"), ("4", "7"), ("7", "8")]:
-        move(registry, audit, wish(to, expected))
-    refuse(registry, audit, wish("2", "8"))
+        move(registry, audit, requested(to, expected))
+    record_refusal(registry, audit, requested("2", "8"))
     versions = {version.number: version.weights for version in registry.versions()}
 
     assert earlier_champion(entries(audit), versions, weights="weights-2") == "4"
@@ -102,11 +102,11 @@ def test_the_earlier_champion_is_the_last_that_was_one_has_other_weights_and_is_
 
 def test_a_wish_formed_against_another_champion_is_lost_and_recorded(audit: Audit) -> None:
     registry = FakeRegistry()
-    move(registry, audit, wish("1"))
-    move(registry, audit, wish("4", "1"))
+    move(registry, audit, requested("1"))
+    move(registry, audit, requested("4", "1"))
 
     with pytest.raises(RegistryError, match="the champion is now version 4, not version 1"):
-        move(registry, audit, wish("7", "1", who="bob"))
+        move(registry, audit, requested("7", "1", who="bob"))
 
     assert registry.pointed == {CHAMPION: "4", PREVIOUS: "1"}
     assert [(entry.to_version, entry.outcome) for entry in entries(audit)] == [
@@ -118,9 +118,9 @@ def test_a_wish_formed_against_another_champion_is_lost_and_recorded(audit: Audi
 
 def test_a_refusal_is_recorded_and_moves_nothing(audit: Audit) -> None:
     registry = FakeRegistry()
-    move(registry, audit, wish("1"))
+    move(registry, audit, requested("1"))
 
-    refuse(registry, audit, wish("4", "1"))
+    record_refusal(registry, audit, requested("4", "1"))
 
     assert registry.pointed == {CHAMPION: "1"}
     assert entries(audit)[-1].outcome == "refused"
@@ -135,11 +135,11 @@ def test_an_alias_moved_by_hand_is_noticed_once_and_recorded(
     audit: Audit, hand: dict[str, str], found: str | None
 ) -> None:
     registry = FakeRegistry()
-    move(registry, audit, wish("1"))
+    move(registry, audit, requested("1"))
     registry.pointed = dict(hand)
 
-    first = notice(registry, audit, who="bob", at="2024-05-02T10:00:00+00:00")
-    second = notice(registry, audit, who="bob", at="2024-05-03T10:00:00+00:00")
+    first = record_manual_change(registry, audit, who="bob", at="2024-05-02T10:00:00+00:00")
+    second = record_manual_change(registry, audit, who="bob", at="2024-05-03T10:00:00+00:00")
 
     assert first is not None
     assert (first.action, first.from_version, first.to_version, first.who) == ("by_hand", "1", found, "unknown")
@@ -150,7 +150,7 @@ def test_an_alias_moved_by_hand_is_noticed_once_and_recorded(
 def test_a_promotion_after_a_hand_made_move_records_both(audit: Audit) -> None:
     registry = FakeRegistry(pointed={CHAMPION: "3"})
 
-    move(registry, audit, wish("4", "3"))
+    move(registry, audit, requested("4", "3"))
 
     assert [(entry.action, entry.from_version, entry.to_version) for entry in entries(audit)] == [
         ("by_hand", None, "3"),
@@ -161,13 +161,13 @@ def test_a_promotion_after_a_hand_made_move_records_both(audit: Audit) -> None:
 @pytest.mark.parametrize("alias", [CHAMPION, PREVIOUS])
 def test_a_registry_that_fails_halfway_leaves_aliases_and_record_as_they_were(audit: Audit, alias: str) -> None:
     registry = FakeRegistry()
-    move(registry, audit, wish("1"))
-    move(registry, audit, wish("4", "1"))
+    move(registry, audit, requested("1"))
+    move(registry, audit, requested("4", "1"))
     before = dict(registry.pointed)
     registry.fails_at = alias
 
     with pytest.raises(RegistryError, match="does not answer"):
-        move(registry, audit, wish("7", "4"))
+        move(registry, audit, requested("7", "4"))
 
     assert registry.pointed == before
     assert len(entries(audit)) == 2
@@ -175,14 +175,14 @@ def test_a_registry_that_fails_halfway_leaves_aliases_and_record_as_they_were(au
 
 def test_a_record_that_cannot_be_written_moves_nothing(audit: Audit, tmp_path: Path) -> None:
     registry = FakeRegistry()
-    move(registry, audit, wish("1"))
+    move(registry, audit, requested("1"))
     with sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'pricing.db'}").begin() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER full BEFORE INSERT ON pricing_promotions BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
         )
 
     with pytest.raises(RegistryError, match="disk is full"):
-        move(registry, audit, wish("4", "1"))
+        move(registry, audit, requested("4", "1"))
 
     assert registry.pointed == {CHAMPION: "1"}
 
@@ -191,7 +191,7 @@ def test_an_unknown_version_changes_nothing(audit: Audit) -> None:
     registry = FakeRegistry(pointed={})
 
     with pytest.raises(RegistryError, match="no version or alias '99'"):
-        move(registry, audit, wish("99"))
+        move(registry, audit, requested("99"))
 
     assert registry.pointed == {}
     assert entries(audit) == []
@@ -199,7 +199,7 @@ def test_an_unknown_version_changes_nothing(audit: Audit) -> None:
 
 @pytest.mark.parametrize("statement", ["UPDATE pricing_promotions SET who = 'eve'", "DELETE FROM pricing_promotions"])
 def test_the_record_can_only_be_appended_to(audit: Audit, tmp_path: Path, statement: str) -> None:
-    move(FakeRegistry(), audit, wish("1"))
+    move(FakeRegistry(), audit, requested("1"))
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'pricing.db'}")
 
     with pytest.raises(sqlalchemy.exc.DatabaseError, match="append-only"), engine.begin() as connection:
@@ -210,7 +210,7 @@ def test_the_record_can_only_be_appended_to(audit: Audit, tmp_path: Path, statem
 
 
 def test_two_models_of_one_name_keep_their_records_apart(audit: Audit) -> None:
-    move(FakeRegistry(), audit, wish("1"))
+    move(FakeRegistry(), audit, requested("1"))
 
     assert audit.entries("pricing@2") == []
 
@@ -235,11 +235,11 @@ def test_the_record_always_ends_with_the_champion(tmp_path_factory: pytest.TempP
     registry = FakeRegistry()
 
     for to in hops:
-        move(registry, audit, wish(to, registry.pointed.get(CHAMPION)))
+        move(registry, audit, requested(to, registry.pointed.get(CHAMPION)))
 
-    with audit.turn("pricing@1") as turn:
-        assert turn.champion() == registry.pointed[CHAMPION] == hops[-1]
-        assert [entry.sequence for entry in turn.entries()] == list(range(1, len(hops) + 1))
+    with audit.locked("pricing@1") as locked:
+        assert locked.champion() == registry.pointed[CHAMPION] == hops[-1]
+        assert [entry.sequence for entry in locked.entries()] == list(range(1, len(hops) + 1))
     previous = registry.pointed.get(PREVIOUS)
     assert previous is None or registry.find(previous).weights != registry.find(CHAMPION).weights
     audit.close()

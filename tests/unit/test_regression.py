@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.endogeneity import Moves, fit_moves, routine_part
+from pricing.demand.endogeneity import PriceChangeMixture, control_function, fit_price_change_mixture
 from pricing.demand.regression import CONTROL_SD, Residuals, difference, placebo, regress
 
 
@@ -29,7 +29,7 @@ def simulate(
         units=units.astype(float),
         mean=expected * np.exp(0.02),
         price=price,
-        routine=routine_part(price, fit_moves(price)),
+        routine=control_function(price, fit_price_change_mixture(price)),
         weight=np.ones(len(who)),
         size=np.full(len(who), 20.0),
         weekend=np.zeros(len(who)),
@@ -87,7 +87,7 @@ def test_the_mixture_is_recovered() -> None:
     large = rng.random(20_000) < 0.2
     move = np.where(large, rng.normal(0, 0.15, 20_000), rng.normal(0, 0.03, 20_000))
 
-    moves = fit_moves(move)
+    moves = fit_price_change_mixture(move)
 
     assert moves.routine == pytest.approx(0.03, rel=0.1)
     assert moves.deliberate == pytest.approx(0.15, rel=0.1)
@@ -95,16 +95,16 @@ def test_the_mixture_is_recovered() -> None:
 
 
 def test_the_control_fades_for_large_moves() -> None:
-    moves = Moves(routine=0.03, deliberate=0.15, share=0.2)
+    moves = PriceChangeMixture(routine=0.03, deliberate=0.15, share=0.2)
 
-    part = routine_part(np.asarray([0.01, 0.3, -0.3]), moves)
+    part = control_function(np.asarray([0.01, 0.3, -0.3]), moves)
 
     assert part[0] == pytest.approx(0.01, rel=0.1)
     assert np.abs(part[1:]).max() < 1e-6
 
 
 def test_no_moves_at_all_are_no_error() -> None:
-    assert fit_moves(np.asarray([])).share == 0.0
+    assert fit_price_change_mixture(np.asarray([])).share == 0.0
 
 
 def test_weekends_on_which_shoppers_answer_more_are_found() -> None:

@@ -15,10 +15,10 @@ from pricing.demand.sensitivity import (
     CUT,
     ORDINARY,
     PASS,
-    Context,
     Curves,
+    DemandContext,
+    ProductSelection,
     Range,
-    Shelf,
     contexts,
     read_curves,
 )
@@ -38,12 +38,12 @@ def model() -> DemandModel:
     return replace(made, norms=norms, elasticity_sd=np.linspace(0.2, 0.6, 5).astype(np.float32))
 
 
-def shelf(products: int = 5) -> Shelf:
+def shelf(products: int = 5) -> ProductSelection:
     row = np.arange(products)
-    return Shelf(row, row % 2, np.linspace(8.0, 12.0, products), np.full(products, np.nan))
+    return ProductSelection(row, row % 2, np.linspace(8.0, 12.0, products), np.full(products, np.nan))
 
 
-def expected(demand: DemandModel, place: int, price: float, *, context: Context) -> float:
+def expected(demand: DemandModel, place: int, price: float, *, context: DemandContext) -> float:
     """Units a period that one product sells in the week after the state's date, day by day and node by node."""
     days = [demand.state_date.toordinal() + 1 + ahead for ahead in range(7)]
     total, count = 0.0, 0
@@ -69,7 +69,7 @@ def expected(demand: DemandModel, place: int, price: float, *, context: Context)
 
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
-def test_elasticities_are_the_slopes_of_the_models_own_demand_curve(context: Context) -> None:
+def test_elasticities_are_the_slopes_of_the_models_own_demand_curve(context: DemandContext) -> None:
     demand, ratios = model(), np.array([0.8, 0.93, 1.05, 1.2])  # apart from the kinks at list price and 10 % below
 
     found = read_curves(
@@ -85,7 +85,7 @@ def test_elasticities_are_the_slopes_of_the_models_own_demand_curve(context: Con
 
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
-def test_demand_is_what_the_model_expects_on_the_days_of_the_context(context: Context) -> None:
+def test_demand_is_what_the_model_expects_on_the_days_of_the_context(context: DemandContext) -> None:
     demand = model()
 
     found = read_curves(
@@ -137,7 +137,7 @@ def test_the_interval_at_list_price_is_the_one_that_the_model_states() -> None:
 def test_a_promotion_makes_demand_steeper_only_where_the_price_is_really_cut() -> None:
     demand, ratios = model(), np.array([0.8, 0.95, 1.1])
     after, row = np.datetime64(demand.state_date), np.arange(5)
-    these = Shelf(row, row % 2, demand.list_price, np.full(5, np.nan))
+    these = ProductSelection(row, row % 2, demand.list_price, np.full(5, np.nan))
 
     plain, promoted = (
         read_curves(demand, these, ratios, after=after, period="day", context=context).elasticity().mean
@@ -151,7 +151,7 @@ def test_a_promotion_makes_demand_steeper_only_where_the_price_is_really_cut() -
 def test_products_beyond_one_pass_are_read_like_the_others() -> None:
     demand, count = ConstantElasticity(elasticities=(2.0, 3.0)), PASS + 3
     row = np.zeros(count, dtype=np.int64)
-    many = Shelf(row, row, np.linspace(1.0, 100.0, count), np.full(count, np.nan))
+    many = ProductSelection(row, row, np.linspace(1.0, 100.0, count), np.full(count, np.nan))
 
     curves = read_curves(demand, many, RATIOS, after=SUNDAY, period="day")
 

@@ -15,30 +15,30 @@ from pricing.decision.pricer import Pricer
 from pricing.decision_log.format import read_decisions
 from pricing.errors import RequestError, VersionError
 from serving import champion
-from serving.champion import RETRY_SECONDS, Watch
-from tests.kit.serving import REQUEST, Shop, challenge, open_shop
+from serving.champion import RETRY_SECONDS, PeriodicTasks
+from tests.kit.serving import REQUEST, ServingApp, open_app, point_at_challenger
 from tests.kit.versions import shared_version
 
 PRODUCTS = [f"P{number:05d}" for number in range(1, 13)]
 
 
 @contextmanager
-def tried(folder: Path, **serving: Any) -> Iterator[Shop]:
+def tried(folder: Path, **serving: Any) -> Iterator[ServingApp]:
     """Champion 7 and challenger 8."""
     folder.mkdir(exist_ok=True)
     path = folder / "try.yaml"
     path.write_text(json.dumps({"serving": serving}))
-    with open_shop(folder / "home", version=shared_version(), environment={"PRICING_CONFIG": str(path)}) as shop:
-        challenge(shop.settings, shared_version(seed=2), version="8")
+    with open_app(folder / "home", version=shared_version(), environment={"PRICING_CONFIG": str(path)}) as shop:
+        point_at_challenger(shop.settings, shared_version(seed=2), version="8")
         shop.service.tick()
         yield shop
 
 
-def versions(shop: Shop) -> dict[str, str]:
+def versions(shop: ServingApp) -> dict[str, str]:
     return {one: shop.price(product_id=one).get_json()["model_version"] for one in PRODUCTS}
 
 
-def logged(shop: Shop) -> list[dict[str, Any]]:
+def logged(shop: ServingApp) -> list[dict[str, Any]]:
     shop.service.log.flush()
     return read_decisions(shop.settings.decisions_folder, shadow=True).records
 
@@ -183,7 +183,7 @@ def test_a_request_that_the_challenger_refuses_takes_no_other_from_the_shadow(
     assert "pricing_challenger_failures_total 1.0" in page
 
 
-def shadowed(shop: Shop, count: int) -> list[dict[str, Any]]:
+def shadowed(shop: ServingApp, count: int) -> list[dict[str, Any]]:
     deadline = time.monotonic() + 10
     records: list[dict[str, Any]] = []
     while len(records) < count and time.monotonic() < deadline:
@@ -224,7 +224,9 @@ def test_a_version_lost_to_the_disk_for_a_moment_is_tried_again(
     with tried(tmp_path, challenger_share=0.4) as shop:
         with monkeypatch.context() as fails:
             fails.setattr(champion, "open_version", disk_fails)
-            (shop.point_at if promoted else partial(challenge, shop.settings))(shared_version(seed=3), version="9")
+            (shop.point_at if promoted else partial(point_at_challenger, shop.settings))(
+                shared_version(seed=3), version="9"
+            )
             shop.service.tick()
             during = found(shop)
         shop.service.tick()
@@ -241,7 +243,7 @@ def disk_fails(folder: Path) -> Any:
     raise VersionError(f"{folder}: cannot be read") from OSError("Input/output error")
 
 
-def found(shop: Shop) -> tuple[str, str | None]:
+def found(shop: ServingApp) -> tuple[str, str | None]:
     challenger = shop.service.champion.challenger
     return shop.service.champion.served.name, challenger.name if challenger else None
 
@@ -283,7 +285,7 @@ def test_a_task_that_fails_stops_neither_the_watch_nor_the_others(caplog: pytest
         if len(looks) == 3:
             enough.set()
 
-    watch = Watch([fails, works], every=0.001)
+    watch = PeriodicTasks([fails, works], every=0.001)
 
     assert enough.wait(10)
     watch.close()

@@ -9,11 +9,11 @@ from serving.champion import Champion
 from serving.current_version import Pointer, write_pointer
 from tests.kit.serving import point_at, settings_in
 from tests.kit.versions import shared_version
-from tests.unit.test_follower import Entry, FakeRegistry, follower, places, pointed
+from tests.unit.test_follower import FakeRegistry, ListedVersion, follower, places, pointed
 
 
 def test_a_version_damaged_since_it_was_verified_is_fetched_anew(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"))
+    registry = FakeRegistry(ListedVersion("7"))
     follower(registry, tmp_path).poll()
     (places(tmp_path).versions / "7-1" / "version.json").write_text("bad")
 
@@ -26,7 +26,7 @@ def test_a_version_damaged_since_it_was_verified_is_fetched_anew(tmp_path: Path)
 
 
 def test_a_sound_version_is_not_fetched_again_after_a_restart(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"))
+    registry = FakeRegistry(ListedVersion("7"))
     follower(registry, tmp_path).poll()
 
     follower(registry, tmp_path).poll()
@@ -35,7 +35,7 @@ def test_a_sound_version_is_not_fetched_again_after_a_restart(tmp_path: Path) ->
 
 
 def test_a_pointer_to_a_folder_that_is_gone_leads_to_another_download(tmp_path: Path) -> None:
-    registry = FakeRegistry(Entry("7"))
+    registry = FakeRegistry(ListedVersion("7"))
     write_pointer(places(tmp_path).pointer, Pointer("7", 1, "7-1"))
 
     assert follower(registry, tmp_path).poll().served == "7"

@@ -8,7 +8,7 @@ from typing import Any
 
 from serving.embedded import Embedded
 from serving.metrics import Metrics
-from tests.kit.serving import open_shop
+from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
 
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None
 def test_the_service_writes_lines_where_the_configuration_asks(tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "on.yaml"
     path.write_text("serving: {embedded_metrics: Shop, embedded_seconds: 3600}")
-    with open_shop(tmp_path, version=shared_version(), environment={"PRICING_CONFIG": str(path)}) as shop:
+    with open_app(tmp_path, version=shared_version(), environment={"PRICING_CONFIG": str(path)}) as shop:
         shop.price()
         shop.service.embedded._next = 0.0
         shop.service.tick()

@@ -7,7 +7,7 @@ from pricing.errors import ConfigError
 from serving.authentication import RateLimit
 from serving.keys import find, read_keys
 from serving.settings import is_loopback
-from tests.kit.serving import REQUEST, open_shop, settings_in
+from tests.kit.serving import REQUEST, open_app, settings_in
 from tests.kit.versions import shared_version
 
 SHOP_KEY, ADMIN_KEY = "shop-0123456789abcdef", "admin-0123456789abcdef"
@@ -37,7 +37,7 @@ KEYS = {
 @pytest.mark.parametrize("header", ["X-API-Key", "Authorization"])
 def test_a_key_opens_what_its_scopes_say(tmp_path: Path, path: str, key: str | None, status: int, header: str) -> None:
     headers = {} if key is None else {header: f"Bearer {key}" if header == "Authorization" else key}
-    with open_shop(tmp_path, version=shared_version(), environment=KEYS) as shop:
+    with open_app(tmp_path, version=shared_version(), environment=KEYS) as shop:
         if path in ("/get_price", "/explain"):
             body: Any = REQUEST if path == "/get_price" else {"request": REQUEST}
             answer = shop.client.post(path, json=body, headers=headers)
@@ -51,7 +51,7 @@ def test_a_key_opens_what_its_scopes_say(tmp_path: Path, path: str, key: str | N
 
 
 def test_a_key_that_is_not_needed_is_ignored(tmp_path: Path) -> None:
-    with open_shop(tmp_path) as shop:
+    with open_app(tmp_path) as shop:
         answer = shop.client.post("/get_price", json=REQUEST, headers={"X-API-Key": "whatever"})
 
     assert answer.status_code == 200
@@ -139,7 +139,7 @@ def test_callers_have_buckets_of_their_own_that_workers_share(tmp_path: Path) ->
 def test_over_the_limit_the_answer_says_when_to_come_back(tmp_path: Path) -> None:
     config = tmp_path / "limits.yaml"
     config.write_text("serving: {rate_limit: 0.01, rate_burst: 2}")
-    with open_shop(tmp_path, environment={"PRICING_CONFIG": str(config)}) as shop:
+    with open_app(tmp_path, environment={"PRICING_CONFIG": str(config)}) as shop:
         answers = [shop.price() for _ in range(3)]
         health = shop.client.get("/health/live")
         metrics = shop.client.get("/metrics")

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from pricing.decision.single_request import SingleRequest
-from tests.kit.serving import REQUEST, Shop, open_shop
+from tests.kit.serving import REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version
 
 DEAR = {"current_price": 1.3, "list_price": 1.2, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, version=shared_version()) as one:
+def shop(tmp_path: Path) -> Iterator[ServingApp]:
+    with open_app(tmp_path, version=shared_version()) as one:
         yield one
 
 
-def hold(shop: Shop, text: str) -> None:
+def hold(shop: ServingApp, text: str) -> None:
     shop.settings.holdout_file.parent.mkdir(parents=True, exist_ok=True)
     shop.settings.holdout_file.write_text(text)
     shop.service.tick()
@@ -29,7 +29,7 @@ def held(*products: str) -> str:
     return json.dumps({"held": list(products), "priced": ["P00002"]})
 
 
-def test_a_held_product_keeps_its_price_and_says_why(shop: Shop) -> None:
+def test_a_held_product_keeps_its_price_and_says_why(shop: ServingApp) -> None:
     before = shop.price(**DEAR).get_json()
     hold(shop, held("P00001"))
 
@@ -44,7 +44,7 @@ def test_a_held_product_keeps_its_price_and_says_why(shop: Shop) -> None:
     assert shop.price(**DEAR, product_id="P00002").get_json()["source"] == "model"
 
 
-def test_a_held_product_stays_inside_the_guardrails(shop: Shop) -> None:
+def test_a_held_product_stays_inside_the_guardrails(shop: ServingApp) -> None:
     hold(shop, held("P00001"))
 
     decision = shop.price(**{**DEAR, "unit_cost": 1.5}).get_json()
@@ -53,7 +53,7 @@ def test_a_held_product_stays_inside_the_guardrails(shop: Shop) -> None:
     assert {"holdout", "at_cost"} <= set(decision["reasons"])
 
 
-def test_a_held_product_without_a_price_gets_its_list_price(shop: Shop) -> None:
+def test_a_held_product_without_a_price_gets_its_list_price(shop: ServingApp) -> None:
     hold(shop, held("nobody knows"))
 
     decision = shop.price(product_id="nobody knows", list_price=10.0).get_json()
@@ -62,7 +62,7 @@ def test_a_held_product_without_a_price_gets_its_list_price(shop: Shop) -> None:
     assert "holdout" in decision["reasons"]
 
 
-def test_a_batch_holds_only_those_that_are_held(shop: Shop) -> None:
+def test_a_batch_holds_only_those_that_are_held(shop: ServingApp) -> None:
     hold(shop, held("P00001"))
     items = [{**REQUEST, **DEAR, "product_id": one} for one in ("P00002", "P00001", "P00003")]
 
@@ -72,7 +72,7 @@ def test_a_batch_holds_only_those_that_are_held(shop: Shop) -> None:
 
 
 def test_rules_hold_too(tmp_path: Path) -> None:
-    with open_shop(tmp_path) as bare:
+    with open_app(tmp_path) as bare:
         hold(bare, held("P00001"))
         decision = bare.price(**DEAR).get_json()
 
@@ -84,7 +84,7 @@ def test_rules_hold_too(tmp_path: Path) -> None:
     "text", ["{half", "[]", '{"priced": []}', '{"held": "P00001"}', '{"held": [1]}', "\0", '{"held": null}']
 )
 def test_a_garbled_list_holds_nobody_is_logged_and_counted(
-    shop: Shop, text: str, caplog: pytest.LogCaptureFixture
+    shop: ServingApp, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     hold(shop, held("P00001"))
 
@@ -97,7 +97,9 @@ def test_a_garbled_list_holds_nobody_is_logged_and_counted(
     assert "is no list of held-out products" in caplog.text
 
 
-def test_a_missing_list_holds_nobody_and_one_that_goes_is_said(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_list_holds_nobody_and_one_that_goes_is_said(
+    shop: ServingApp, caplog: pytest.LogCaptureFixture
+) -> None:
     silent = caplog.text
     hold(shop, held("P00001"))
     there = shop.client.get("/metrics").text
@@ -113,7 +115,7 @@ def test_a_missing_list_holds_nobody_and_one_that_goes_is_said(shop: Shop, caplo
 
 
 def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = iter([frozenset({"P00001"})])
     monkeypatch.setattr(type(shop.service.holdout), "products", property(lambda _: next(lists)), raising=False)
@@ -130,7 +132,7 @@ def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
 
 
 @pytest.mark.parametrize("of", ["price", "demand"])
-def test_an_explanation_of_a_held_product_is_of_the_price_that_it_gets(shop: Shop, of: str) -> None:
+def test_an_explanation_of_a_held_product_is_of_the_price_that_it_gets(shop: ServingApp, of: str) -> None:
     hold(shop, held("P00001"))
     request = {**REQUEST, **DEAR}
 
@@ -145,7 +147,7 @@ def test_an_explanation_of_a_held_product_is_of_the_price_that_it_gets(shop: Sho
     assert "holdout" in {reason["code"] for reason in answer["reasons"]}
 
 
-def test_a_product_compared_with_a_held_one_is_explained_by_the_model(shop: Shop) -> None:
+def test_a_product_compared_with_a_held_one_is_explained_by_the_model(shop: ServingApp) -> None:
     hold(shop, held("P00002"))
     request = {**REQUEST, **DEAR}
 
@@ -157,7 +159,7 @@ def test_a_product_compared_with_a_held_one_is_explained_by_the_model(shop: Shop
     assert body["value"] == shop.price(**DEAR).get_json()["recommended_price"]
 
 
-def test_a_simulation_says_that_a_product_is_held_out(shop: Shop) -> None:
+def test_a_simulation_says_that_a_product_is_held_out(shop: ServingApp) -> None:
     hold(shop, held("P00001"))
 
     for product, expected in (("P00001", True), ("P00002", False)):

@@ -8,7 +8,7 @@ import pytest
 
 from pricing.decision.price_tests import Plan, PriceTest, write_plan
 from pricing.decision_log.format import read_decisions
-from tests.kit.serving import NOW, REQUEST, Shop, open_shop
+from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version
 
 MONDAY = NOW.date() - dt.timedelta(days=NOW.date().weekday())
@@ -17,11 +17,11 @@ ASKED = {"is_promo": False, "current_price": 1.2, "list_price": 1.2, "unit_cost"
 
 @pytest.fixture
 def shop(tmp_path: Path):
-    with open_shop(tmp_path, version=shared_version()) as one:
+    with open_app(tmp_path, version=shared_version()) as one:
         yield one
 
 
-def plan(shop: Shop) -> PriceTest:
+def plan(shop: ServingApp) -> PriceTest:
     """Plans a test of two products in whose first week P00001 has the arm down."""
     tests = [PriceTest(str(name), {"P00001": 1.2, "P00002": 1.2}, 0.05, MONDAY, 3) for name in range(20)]
     test = next(one for one in tests if one.draw("P00001", NOW.date()).arm == "down")
@@ -30,7 +30,7 @@ def plan(shop: Shop) -> PriceTest:
     return test
 
 
-def test_a_plan_moves_prices_at_once_and_its_end_ends_it(shop: Shop) -> None:
+def test_a_plan_moves_prices_at_once_and_its_end_ends_it(shop: ServingApp) -> None:
     before = shop.price(**ASKED).get_json()
     test = plan(shop)
 
@@ -53,7 +53,7 @@ def test_a_plan_moves_prices_at_once_and_its_end_ends_it(shop: Shop) -> None:
     ]  # fmt: skip
 
 
-def test_explain_and_simulate_say_so(shop: Shop) -> None:
+def test_explain_and_simulate_say_so(shop: ServingApp) -> None:
     plan(shop)
 
     explained = shop.client.post("/explain", json={"request": _item("P00001")}).get_json()
@@ -64,7 +64,7 @@ def test_explain_and_simulate_say_so(shop: Shop) -> None:
     assert simulated["price_test"] is True
 
 
-def test_a_held_out_product_is_not_tested(shop: Shop) -> None:
+def test_a_held_out_product_is_not_tested(shop: ServingApp) -> None:
     plan(shop)
     shop.settings.holdout_file.parent.mkdir(parents=True, exist_ok=True)
     shop.settings.holdout_file.write_text(json.dumps({"held": ["P00001"], "priced": []}))
@@ -73,7 +73,7 @@ def test_a_held_out_product_is_not_tested(shop: Shop) -> None:
     assert "price_test" not in shop.price(**ASKED).get_json()["reasons"]
 
 
-def test_a_damaged_plan_tests_nothing_and_is_counted(shop: Shop) -> None:
+def test_a_damaged_plan_tests_nothing_and_is_counted(shop: ServingApp) -> None:
     plan(shop)
     shop.settings.price_tests_file.write_text("{")
     shop.service.tick()

@@ -13,30 +13,30 @@ from pricing.decision.single_request import SingleRequest
 from pricing.decision_log.format import read_decisions
 from serving import problems
 from serving.routes import pricing
-from tests.kit.serving import REQUEST, Shop, open_shop
+from tests.kit.serving import REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, version=shared_version()) as one:
+def shop(tmp_path: Path) -> Iterator[ServingApp]:
+    with open_app(tmp_path, version=shared_version()) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
-def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
     """For tests that leave it as it is and look at nothing but the answer."""
-    with open_shop(tmp_path_factory.mktemp("shared"), version=shared_version()) as one:
+    with open_app(tmp_path_factory.mktemp("shared"), version=shared_version()) as one:
         yield one
 
 
 @pytest.fixture
-def bare_shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path) as one:
+def bare_shop(tmp_path: Path) -> Iterator[ServingApp]:
+    with open_app(tmp_path) as one:
         yield one
 
 
-def test_a_price_has_every_field_of_the_contract(shop: Shop) -> None:
+def test_a_price_has_every_field_of_the_contract(shop: ServingApp) -> None:
     answer = shop.price()
 
     assert answer.status_code == 200
@@ -51,7 +51,7 @@ def test_a_price_has_every_field_of_the_contract(shop: Shop) -> None:
     assert (decision["source"], decision["strategy"], decision["model_version"]) == ("model", "margin", "7")
 
 
-def test_without_any_version_a_rule_answers_with_the_reason(bare_shop: Shop) -> None:
+def test_without_any_version_a_rule_answers_with_the_reason(bare_shop: ServingApp) -> None:
     decision = bare_shop.price(list_price=10, unit_cost=6).get_json()
 
     assert decision["source"] == "rule"
@@ -60,7 +60,7 @@ def test_without_any_version_a_rule_answers_with_the_reason(bare_shop: Shop) -> 
     assert 7.0 <= decision["recommended_price"] <= 13.5
 
 
-def test_an_unknown_product_is_priced_with_the_reason(shop: Shop) -> None:
+def test_an_unknown_product_is_priced_with_the_reason(shop: ServingApp) -> None:
     decision = shop.price(product_id="never seen", list_price=10.0).get_json()
 
     assert decision["source"] == "rule"
@@ -74,7 +74,7 @@ def test_an_unknown_product_is_priced_with_the_reason(shop: Shop) -> None:
      {"date": "2023-08-04"}, {"date": "0001-01-05"}, {"next_delivery": "9999-12-31"},
      {"strategy": "clearance"}],
 )  # fmt: skip
-def test_what_is_unusual_but_allowed_is_priced(shared_shop: Shop, changes: dict[str, Any]) -> None:
+def test_what_is_unusual_but_allowed_is_priced(shared_shop: ServingApp, changes: dict[str, Any]) -> None:
     answer = shared_shop.price(**changes)
 
     assert answer.status_code == 200, answer.get_json()
@@ -117,7 +117,9 @@ def test_what_is_unusual_but_allowed_is_priced(shared_shop: Shop, changes: dict[
         ({"competitor": 1}, "competitor"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_by_name(shared_shop: Shop, changes: dict[str, Any], field: str) -> None:
+def test_what_cannot_be_understood_is_refused_by_name(
+    shared_shop: ServingApp, changes: dict[str, Any], field: str
+) -> None:
     answer = shared_shop.price(**changes)
 
     assert answer.status_code == 422
@@ -125,13 +127,13 @@ def test_what_cannot_be_understood_is_refused_by_name(shared_shop: Shop, changes
     assert field in [fault["field"] for fault in answer.get_json()["errors"]]
 
 
-def test_a_date_is_taken_in_a_batch_with_a_bad_item(shop: Shop) -> None:
+def test_a_date_is_taken_in_a_batch_with_a_bad_item(shop: ServingApp) -> None:
     answer = shop.client.post("/get_prices", json={"requests": [{**REQUEST, "date": "2023-08-04"}, {}]})
 
     assert ["error" in decision for decision in answer.get_json()["decisions"]] == [False, True]
 
 
-def test_every_fault_of_a_request_is_listed_at_once(shop: Shop) -> None:
+def test_every_fault_of_a_request_is_listed_at_once(shop: ServingApp) -> None:
     answer = shop.price(product_id=..., current_stock=-1, day_of_week="Fri", comp_prise=2)
 
     faults = {fault["field"]: fault for fault in answer.get_json()["errors"]}
@@ -159,14 +161,14 @@ def test_every_fault_of_a_request_is_listed_at_once(shop: Shop) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/get_price", "/get_prices"])
-def test_no_body_brings_the_service_down(shared_shop: Shop, path: str, body: bytes, status: int) -> None:
+def test_no_body_brings_the_service_down(shared_shop: ServingApp, path: str, body: bytes, status: int) -> None:
     answer = shared_shop.client.post(path, data=body, content_type="application/json")
 
     assert answer.status_code in ({status} if path == "/get_price" else {status, 422})
     assert strict(answer.data)["status"] == answer.status_code
 
 
-def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: Shop) -> None:
+def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingApp) -> None:
     items = [
         {**REQUEST, "product_id": "P00002"},
         {**REQUEST, "current_stock": -5},
@@ -189,13 +191,13 @@ def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: Shop) -> 
     assert logged == ["P00002", "P00003"]
 
 
-def test_a_batch_of_bad_items_only_is_a_list_of_errors(shop: Shop) -> None:
+def test_a_batch_of_bad_items_only_is_a_list_of_errors(shop: ServingApp) -> None:
     answer = shop.client.post("/get_prices", json={"requests": [{}, {}]})
 
     assert [list(decision) for decision in answer.get_json()["decisions"]] == [["error"], ["error"]]
 
 
-def test_a_batch_prices_as_single_requests_do(shop: Shop) -> None:
+def test_a_batch_prices_as_single_requests_do(shop: ServingApp) -> None:
     items = [{**REQUEST, "product_id": f"P{number:05d}", "current_stock": number * 7} for number in range(1, 12)]
 
     batch = shop.client.post("/get_prices", json={"requests": items}).get_json()["decisions"]
@@ -208,7 +210,7 @@ def test_a_batch_prices_as_single_requests_do(shop: Shop) -> None:
     assert gaps[-1] < 1.01e-4  # four digits are answered, and one of eleven may lie on the edge between two
 
 
-def test_a_batch_over_the_limit_is_refused_whole(shop: Shop) -> None:
+def test_a_batch_over_the_limit_is_refused_whole(shop: ServingApp) -> None:
     answer = shop.client.post("/get_prices", json={"requests": [REQUEST] * 1001})
 
     assert answer.status_code == 413
@@ -217,7 +219,7 @@ def test_a_batch_over_the_limit_is_refused_whole(shop: Shop) -> None:
 
 @pytest.mark.parametrize("item", ["0", "{}", '{"a":0,"b":0,"c":0}'], ids=["numbers", "objects", "unknown fields"])
 def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
-    shop: Shop, item: str, monkeypatch: pytest.MonkeyPatch
+    shop: ServingApp, item: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pricing, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
     body = f'{{"requests":[{",".join([item] * 100_000)}]}}'
@@ -230,7 +232,7 @@ def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
 
 @pytest.mark.parametrize(("number", "told"), [(100, "is no"), (3000, "and 2,900 more"), (20_000, "20,000 faults")])
 def test_of_many_faults_the_first_are_listed_and_the_rest_is_counted(
-    shop: Shop, number: int, told: str, monkeypatch: pytest.MonkeyPatch
+    shop: ServingApp, number: int, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[str] = []
 
@@ -247,7 +249,7 @@ def test_of_many_faults_the_first_are_listed_and_the_rest_is_counted(
     assert len(searched) <= problems.LISTED
 
 
-def test_a_batch_lists_no_more_faults_in_all_than_can_be_told(shop: Shop) -> None:
+def test_a_batch_lists_no_more_faults_in_all_than_can_be_told(shop: ServingApp) -> None:
     asked = [{**REQUEST, **{f"a{one}": one for one in range(50)}}] * 100
 
     decisions = shop.client.post("/get_prices", json={"requests": asked}).get_json()["decisions"]
@@ -257,7 +259,7 @@ def test_a_batch_lists_no_more_faults_in_all_than_can_be_told(shop: Shop) -> Non
     assert decisions[-1]["error"]["errors"][-1]["problem"] == "and 49 more"
 
 
-def test_every_answer_is_logged_with_its_request_and_id(shop: Shop) -> None:
+def test_every_answer_is_logged_with_its_request_and_id(shop: ServingApp) -> None:
     decision = shop.price().get_json()
 
     (record,) = logged_decisions(shop)
@@ -267,7 +269,7 @@ def test_every_answer_is_logged_with_its_request_and_id(shop: Shop) -> None:
     assert len(record["candidates"]["price"]) == 9
 
 
-def test_a_dry_run_is_priced_and_not_logged(shop: Shop) -> None:
+def test_a_dry_run_is_priced_and_not_logged(shop: ServingApp) -> None:
     answer = shop.client.post("/get_price?dry_run=true", json={**REQUEST, "strategy": "revenue"})
 
     assert answer.get_json()["strategy"] == "revenue"
@@ -275,12 +277,12 @@ def test_a_dry_run_is_priced_and_not_logged(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("query", ["?dry_run=perhaps", "?dry=true"])
-def test_a_query_that_is_not_known_is_refused(shop: Shop, query: str) -> None:
+def test_a_query_that_is_not_known_is_refused(shop: ServingApp, query: str) -> None:
     assert shop.client.post(f"/get_price{query}", json=REQUEST).status_code == 422
 
 
 def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
@@ -294,7 +296,7 @@ def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
 
 
 def test_the_rules_that_answer_for_a_failing_version_know_its_costs(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = shop.service.champion.served.version
     assert version is not None
@@ -307,7 +309,7 @@ def test_the_rules_that_answer_for_a_failing_version_know_its_costs(
     assert decision["recommended_price"] >= version.facts.unit_cost[row]
 
 
-def test_another_version_is_served_without_a_restart_and_a_batch_sees_one(shop: Shop) -> None:
+def test_another_version_is_served_without_a_restart_and_a_batch_sees_one(shop: ServingApp) -> None:
     before = shop.price().get_json()["model_version"]
 
     shop.point_at(shared_version(seed=2), version="8")
@@ -318,7 +320,7 @@ def test_another_version_is_served_without_a_restart_and_a_batch_sees_one(shop: 
 
 
 @pytest.mark.parametrize("damage", ["{half", '{"version": "8", "created_ms": 1, "folder": "8-1"}'])
-def test_a_pointer_to_nothing_changes_nothing(shop: Shop, damage: str) -> None:
+def test_a_pointer_to_nothing_changes_nothing(shop: ServingApp, damage: str) -> None:
     shop.settings.places.pointer.write_text(damage)
 
     shop.service.tick()
@@ -332,7 +334,7 @@ BODIES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NA
 
 
 @given(body=BODIES)
-def test_any_json_is_answered_with_json_and_never_with_500(shared_shop: Shop, body: Any) -> None:
+def test_any_json_is_answered_with_json_and_never_with_500(shared_shop: ServingApp, body: Any) -> None:
     for path in ("/get_price", "/get_prices"):
         answer = shared_shop.client.post(path, data=json.dumps(body), content_type="application/json")
 
@@ -340,7 +342,7 @@ def test_any_json_is_answered_with_json_and_never_with_500(shared_shop: Shop, bo
         strict(answer.data)
 
 
-def logged_decisions(shop: Shop) -> list[dict[str, Any]]:
+def logged_decisions(shop: ServingApp) -> list[dict[str, Any]]:
     shop.service.log.flush()
     return read_decisions(shop.settings.decisions_folder).records
 

@@ -19,10 +19,10 @@ from pricing.decision.request import Decision
 from pricing.demand.grades import CATEGORY
 from pricing.errors import ConfigError, RequestError
 from pricing.fileio import replace_json
-from serving.current_version import BAKED, Following, Pointer, write_pointer
+from serving.current_version import BAKED, FollowerStatus, Pointer, write_pointer
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
-from tests.kit.serving import REQUEST, Shop, open_shop, settings_in
+from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import make_version, shared_panel, shared_version
 
 OURS = {"PRICING_RUN_ID": "now"}
@@ -36,22 +36,22 @@ def alone(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, version=shared_version()) as one:
+def shop(tmp_path: Path) -> Iterator[ServingApp]:
+    with open_app(tmp_path, version=shared_version()) as one:
         yield one
 
 
-def tell(shop: Shop, following: Following) -> None:
+def tell(shop: ServingApp, following: FollowerStatus) -> None:
     replace_json(shop.settings.places.status, asdict(following))
 
 
 def test_ready_comes_only_after_the_first_attempt_to_load_a_champion(tmp_path: Path) -> None:
-    with open_shop(tmp_path / "home", environment=alone(tmp_path)) as shop:
+    with open_app(tmp_path / "home", environment=alone(tmp_path)) as shop:
         ready = [shop.client.get("/health/ready").status_code]
         for following in (
-            Following("now"),
-            Following("an earlier run", "no_champion", attempted=True),
-            Following("now", "following", attempted=True, champion="7", served="7"),
+            FollowerStatus("now"),
+            FollowerStatus("an earlier run", "no_champion", attempted=True),
+            FollowerStatus("now", "following", attempted=True, champion="7", served="7"),
         ):
             tell(shop, following)
             ready.append(shop.client.get("/health/ready").status_code)
@@ -64,8 +64,8 @@ def test_ready_comes_only_after_the_first_attempt_to_load_a_champion(tmp_path: P
 
 
 def test_ready_comes_only_when_every_worker_serves_the_champion(tmp_path: Path) -> None:
-    with open_shop(tmp_path, version=shared_version(), environment=OURS) as shop:
-        tell(shop, Following("now", "following", attempted=True, champion="7", served="7"))
+    with open_app(tmp_path, version=shared_version(), environment=OURS) as shop:
+        tell(shop, FollowerStatus("now", "following", attempted=True, champion="7", served="7"))
         alone = shop.client.get("/health/ready").status_code
         other = Metrics()
         colleague = Exchange(other, folder=shop.settings.run_folder, worker=f"20230801T120000-{os.getpid()}-abc")
@@ -85,8 +85,8 @@ def test_ready_comes_only_when_every_worker_serves_the_champion(tmp_path: Path) 
 
 @pytest.mark.parametrize("state", ["no_champion", "unreachable", "refused", "failed"])
 def test_ready_does_not_wait_for_a_champion_that_cannot_be_had(tmp_path: Path, state: Any) -> None:
-    with open_shop(tmp_path / "home", environment=alone(tmp_path)) as shop:
-        tell(shop, Following("now", state, attempted=True))
+    with open_app(tmp_path / "home", environment=alone(tmp_path)) as shop:
+        tell(shop, FollowerStatus("now", state, attempted=True))
         answer = shop.client.get("/health/ready")
 
     assert answer.status_code == 200
@@ -94,8 +94,8 @@ def test_ready_does_not_wait_for_a_champion_that_cannot_be_had(tmp_path: Path, s
 
 
 def test_a_refused_version_is_reported_in_model_health_and_metrics(tmp_path: Path) -> None:
-    with open_shop(tmp_path / "home", version=shared_version(), environment=alone(tmp_path)) as shop:
-        tell(shop, Following("now", "refused", attempted=True, champion="8", served="7", refused={"8": "damaged"}))
+    with open_app(tmp_path / "home", version=shared_version(), environment=alone(tmp_path)) as shop:
+        tell(shop, FollowerStatus("now", "refused", attempted=True, champion="8", served="7", refused={"8": "damaged"}))
         model = shop.client.get("/model").get_json()
         health = shop.client.get("/health/ready").get_json()
         metrics = shop.client.get("/metrics").text
@@ -107,7 +107,7 @@ def test_a_refused_version_is_reported_in_model_health_and_metrics(tmp_path: Pat
     assert 'pricing_follower{state="refused"} 1.0' in metrics
 
 
-def test_ready_really_prices_something(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ready_really_prices_something(shop: ServingApp, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = Decision.model_validate({**shop.price().get_json(), "recommended_price": 0})
     monkeypatch.setattr(Pricer, "price", lambda *_, **__: [nothing])
 
@@ -118,7 +118,7 @@ def test_ready_really_prices_something(shop: Shop, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("fault", [ZeroDivisionError(), KeyError("x"), RequestError("strategy: gone")])
-def test_ready_is_503_when_pricing_fails(shop: Shop, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+def test_ready_is_503_when_pricing_fails(shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     def fail(*_: object, **__: object) -> None:
         raise fault
 
@@ -135,7 +135,7 @@ def test_the_baked_version_serves_until_the_follower_has_another(tmp_path: Path)
     baked = replace(settings_in(tmp_path).places, registry=BAKED)
     shutil.copytree(shared_version(), baked.versions / "3-1")
     write_pointer(baked.pointer, Pointer("3", 1, "3-1"))
-    with open_shop(tmp_path) as shop:
+    with open_app(tmp_path) as shop:
         versions = [shop.price().get_json()["model_version"]]
         shop.point_at(shared_version(seed=2), version="4")
         versions.append(shop.price().get_json()["model_version"])
@@ -145,7 +145,7 @@ def test_the_baked_version_serves_until_the_follower_has_another(tmp_path: Path)
     assert versions == ["3", "4", "4"]
 
 
-def test_a_pointer_that_stays_loads_nothing_again(shop: Shop) -> None:
+def test_a_pointer_that_stays_loads_nothing_again(shop: ServingApp) -> None:
     served = shop.service.champion.served
 
     for _ in range(3):
@@ -155,17 +155,17 @@ def test_a_pointer_that_stays_loads_nothing_again(shop: Shop) -> None:
 
 
 def test_one_thread_at_a_time_looks_for_versions_and_no_request_waits_for_it(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
     looks: list[str] = []
 
-    def look() -> bool:
+    def reload() -> bool:
         looks.append(threading.current_thread().name)
         begun.set()
         return go_on.wait(30)
 
-    monkeypatch.setattr(shop.service.champion, "look", look)
+    monkeypatch.setattr(shop.service.champion, "reload", reload)
     slow = threading.Thread(target=shop.service.tick)
     slow.start()
     assert begun.wait(30)
@@ -183,16 +183,16 @@ def test_one_thread_at_a_time_looks_for_versions_and_no_request_waits_for_it(
 def test_the_configuration_of_the_version_governs_unless_a_file_is_given(tmp_path: Path) -> None:
     config = tmp_path / "own.yaml"
     config.write_text("decision: {guardrails: {band: [0.99, 1.01]}}")
-    with open_shop(tmp_path / "a", version=shared_version()) as shop:
+    with open_app(tmp_path / "a", version=shared_version()) as shop:
         free = shop.price(current_stock=5, list_price=1.0).get_json()["recommended_price"]
-    with open_shop(tmp_path / "b", version=shared_version(), environment={"PRICING_CONFIG": str(config)}) as shop:
+    with open_app(tmp_path / "b", version=shared_version(), environment={"PRICING_CONFIG": str(config)}) as shop:
         bound = shop.price(current_stock=5, list_price=1.0).get_json()["recommended_price"]
 
     assert free > 1.01
     assert 0.99 <= bound <= 1.01
 
 
-def test_the_metrics_count_requests_decisions_and_reasons(shop: Shop) -> None:
+def test_the_metrics_count_requests_decisions_and_reasons(shop: ServingApp) -> None:
     shop.price()
     shop.price(product_id="stranger", list_price=3)
     shop.price(current_stock=-1)
@@ -239,14 +239,14 @@ def test_a_folder_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_every_answer_carries_security_headers_and_a_request_id(shop: Shop) -> None:
+def test_every_answer_carries_security_headers_and_a_request_id(shop: ServingApp) -> None:
     for answer in (shop.price(), shop.price(current_stock=-1), shop.client.get("/nowhere"), shop.client.get("/docs")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["X-Request-ID"])
 
 
-def test_a_request_id_is_kept_when_it_is_harmless(shop: Shop) -> None:
+def test_a_request_id_is_kept_when_it_is_harmless(shop: ServingApp) -> None:
     kept = shop.client.get("/nowhere", headers={"X-Request-ID": "till-7:42"})
     replaced = shop.client.get("/nowhere", headers={"X-Request-ID": "<script>"})
 
@@ -255,14 +255,14 @@ def test_a_request_id_is_kept_when_it_is_harmless(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("path", "method", "status"), [("/nowhere", "GET", 404), ("/get_price", "GET", 405)])
-def test_wrong_addresses_are_problems_too(shop: Shop, path: str, method: str, status: int) -> None:
+def test_wrong_addresses_are_problems_too(shop: ServingApp, path: str, method: str, status: int) -> None:
     answer = shop.client.open(path, method=method)
 
     assert answer.status_code == status
     assert answer.content_type == "application/problem+json"
 
 
-def test_a_bug_shows_no_trace_to_the_caller(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_shows_no_trace_to_the_caller(shop: ServingApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.routes.catalogue._products", lambda *_: 1 / 0)
 
     answer = shop.client.get("/products")
@@ -273,7 +273,7 @@ def test_a_bug_shows_no_trace_to_the_caller(shop: Shop, monkeypatch: pytest.Monk
     assert "Traceback" not in answer.text
 
 
-def test_the_openapi_document_describes_every_route_and_refers_to_nothing_missing(shop: Shop) -> None:
+def test_the_openapi_document_describes_every_route_and_refers_to_nothing_missing(shop: ServingApp) -> None:
     document = shop.client.get("/openapi.json").get_json()
 
     routes = {
@@ -290,14 +290,14 @@ def test_the_openapi_document_describes_every_route_and_refers_to_nothing_missin
     assert "prefixItems" not in json.dumps(document)
 
 
-def test_the_contracts_five_fields_are_all_that_a_price_needs_or_offers_first(shop: Shop) -> None:
+def test_the_contracts_five_fields_are_all_that_a_price_needs_or_offers_first(shop: ServingApp) -> None:
     schema = shop.client.get("/openapi.json").get_json()["components"]["schemas"]["PriceRequest"]
 
     assert list(schema["properties"])[:5] == ["product_id", "current_stock", "day_of_week", "comp_price", "is_promo"]
     assert set(schema["required"]) == {"product_id", "current_stock", "day_of_week"}
 
 
-def test_the_page_for_people_loads_nothing_from_elsewhere(shop: Shop) -> None:
+def test_the_page_for_people_loads_nothing_from_elsewhere(shop: ServingApp) -> None:
     text = shop.client.get("/docs").text
 
     assert "/get_price" in text
@@ -305,7 +305,7 @@ def test_the_page_for_people_loads_nothing_from_elsewhere(shop: Shop) -> None:
     assert "@import" not in text
 
 
-def test_products_are_listed_whole_or_by_category(shop: Shop) -> None:
+def test_products_are_listed_whole_or_by_category(shop: ServingApp) -> None:
     products = shop.client.get("/products").get_json()["products"]
     category = products[0]["category"]
     some = shop.client.get("/products", query_string={"category": category}).get_json()["products"]
@@ -314,7 +314,7 @@ def test_products_are_listed_whole_or_by_category(shop: Shop) -> None:
     assert some == [product for product in products if product["category"] == category]
 
 
-def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: Shop) -> None:
+def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: ServingApp) -> None:
     answer = shop.client.get("/products/P00003/elasticity").get_json()
 
     assert answer["low"] < answer["elasticity"] < answer["high"] < 0
@@ -324,7 +324,7 @@ def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: Shop) -> Non
 
 def test_every_product_and_elasticity_has_the_grade_that_the_version_gave_it(tmp_path: Path) -> None:
     make_version(tmp_path / "version", panel=shared_panel(), grade=CATEGORY)
-    with open_shop(tmp_path / "home", version=tmp_path / "version") as shop:
+    with open_app(tmp_path / "home", version=tmp_path / "version") as shop:
         products = shop.client.get("/products").get_json()["products"]
         elasticity = shop.client.get("/products/P00003/elasticity").get_json()
         model = shop.client.get("/model").get_json()
@@ -337,7 +337,7 @@ def test_every_product_and_elasticity_has_the_grade_that_the_version_gave_it(tmp
 
 def test_a_version_that_holds_only_says_so_and_keeps_prices_over_http(tmp_path: Path) -> None:
     make_version(tmp_path / "version", panel=shared_panel(), holds_only=True)
-    with open_shop(tmp_path / "home", version=tmp_path / "version") as shop:
+    with open_app(tmp_path / "home", version=tmp_path / "version") as shop:
         model = shop.client.get("/model").get_json()
         priced = shop.price(current_price=1.0, list_price=1.0, current_stock=1e6).get_json()
         grade = shop.client.post("/explain", json={"request": REQUEST}).get_json()["grade"]
@@ -350,12 +350,12 @@ def test_a_version_that_holds_only_says_so_and_keeps_prices_over_http(tmp_path: 
 
 
 @pytest.mark.parametrize("product", ["nobody", "a/b c", "☕"])
-def test_the_elasticity_of_an_unknown_product_is_404(shop: Shop, product: str) -> None:
+def test_the_elasticity_of_an_unknown_product_is_404(shop: ServingApp, product: str) -> None:
     assert shop.client.get(f"/products/{product}/elasticity").status_code == 404
 
 
 def test_without_a_version_the_catalogue_is_empty(tmp_path: Path) -> None:
-    with open_shop(tmp_path) as shop:
+    with open_app(tmp_path) as shop:
         assert shop.client.get("/products").get_json() == {"products": []}
         assert shop.client.get("/products/P00001/elasticity").status_code == 404
         model = shop.client.get("/model").get_json()

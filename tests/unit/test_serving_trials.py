@@ -13,9 +13,9 @@ from pricing.decision.assignment import OUTSIDE, deal, strata_of
 from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
 from pricing.registry.version import load
-from serving.follower import admit
+from serving.follower import verify_version
 from serving.price_tests import extend, read
-from tests.kit.serving import REQUEST, open_shop, settings_in
+from tests.kit.serving import REQUEST, open_app, settings_in
 from tests.kit.versions import shared_version
 
 TRIAL = TrialConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
@@ -107,7 +107,7 @@ def shop_config(folder: Path) -> dict[str, str]:
 
 
 def test_decisions_of_a_trial_follow_its_strategies_and_are_named_in_the_log(tmp_path: Path) -> None:
-    with open_shop(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
+    with open_app(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
         requests = [{**REQUEST, "product_id": f"P{number:05d}"} for number in range(1, 13)]
         batch = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
         single = [shop.client.post("/get_price", json=request).get_json() for request in requests]
@@ -129,7 +129,7 @@ def test_decisions_of_a_trial_follow_its_strategies_and_are_named_in_the_log(tmp
 
 
 def test_a_price_is_explained_under_the_strategy_that_a_trial_dealt(tmp_path: Path) -> None:
-    with open_shop(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
+    with open_app(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
         for number in range(1, 13):
             request = {**REQUEST, "product_id": f"P{number:05d}"}
             priced = shop.client.post("/get_price", json=request).get_json()
@@ -142,9 +142,9 @@ def test_a_price_is_explained_under_the_strategy_that_a_trial_dealt(tmp_path: Pa
 def test_the_follower_deals_before_a_version_is_served(tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "home", **shop_config(tmp_path))
 
-    admit(shared_version(), settings=settings)
+    verify_version(shared_version(), settings=settings)
 
-    values: dict[str, Any] = json.loads(settings.trial_file.read_text())
+    values: dict[str, Any] = json.loads(settings.strategy_test_file.read_text())
     assert len(values["products"]) == 12
 
 
@@ -152,7 +152,7 @@ def test_a_trial_file_that_cannot_be_written_keeps_no_version_from_being_served(
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "trials").write_text("in the way")
 
-    assert admit(shared_version(), settings=settings_in(tmp_path / "home", **shop_config(tmp_path))) > 0
+    assert verify_version(shared_version(), settings=settings_in(tmp_path / "home", **shop_config(tmp_path))) > 0
 
 
 def test_a_trial_of_an_unknown_strategy_is_refused_by_name(tmp_path: Path) -> None:

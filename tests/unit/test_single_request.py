@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.config import Config, load_config
-from pricing.decision.detailed import Detailed, summarised
+from pricing.decision.detailed import DetailedDecision, summarised
 from pricing.decision.pricer import FEW, Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.decision.single_request import SingleRequest
@@ -57,7 +57,7 @@ def ask(place: int = 0, **fields: Any) -> PriceRequest:
     return PriceRequest(**{**values, **fields})
 
 
-def agree(single: Detailed, batch: Detailed) -> bool:
+def agree(single: DetailedDecision, batch: DetailedDecision) -> bool:
     """Whether two decisions are one; two prices may differ when they earn the same in single precision."""
     ours, theirs = single.decision, batch.decision
     standing = single.current_price or single.list_price
@@ -83,7 +83,9 @@ def agree(single: Detailed, batch: Detailed) -> bool:
     )
 
 
-def both(by: Pricer, request: PriceRequest, *, today: dt.date, held: bool = False) -> tuple[Detailed, Detailed]:
+def both(
+    by: Pricer, request: PriceRequest, *, today: dt.date, held: bool = False
+) -> tuple[DetailedDecision, DetailedDecision]:
     products = held_of(request, held)
     return by.price_detailed([request], today=today, held=products)[0], by._together([request], today, products)[0]
 
@@ -383,11 +385,11 @@ def test_a_few_requests_come_in_order_each_as_if_single() -> None:
 
 def test_deciding_a_single_request_changes_nothing_that_requests_share() -> None:
     reader = version().demand._reader
-    before = copy.deepcopy((reader.own, reader.days, reader.sheet.profile, reader.shift, reader.answer))
+    before = copy.deepcopy((reader.own, reader.days, reader.parameters.profile, reader.shift, reader.answer))
 
     pricer(0).price([ask(is_holiday=True, is_promo=True, comp_price=2.0)], today=day(1))
 
     for old, new in zip(
-        before, (reader.own, reader.days, reader.sheet.profile, reader.shift, reader.answer), strict=True
+        before, (reader.own, reader.days, reader.parameters.profile, reader.shift, reader.answer), strict=True
     ):
         np.testing.assert_array_equal(old, new)

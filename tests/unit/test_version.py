@@ -19,7 +19,7 @@ from pricing.registry import files
 from pricing.registry.former_formats import FORMAT
 from pricing.registry.golden import FIELDS
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
-from tests.kit.promotions import figures, packed, persons_anchors
+from tests.kit.promotions import figures, history_anchors, packed
 from tests.kit.versions import make_demand, make_panel
 
 LIBRARY = pricing.__version__.replace(".", r"\.")
@@ -51,7 +51,7 @@ def every_file(folder: Path) -> list[Path]:
 
 def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
     panel = make_panel()
-    anchors = persons_anchors(panel)
+    anchors = history_anchors(panel)
     demand, facts = make_demand(panel), ProductFacts.from_panel(panel, anchors=anchors)
 
     loaded = load(version.folder)
