@@ -30,7 +30,7 @@ from benchmarks.market_naive import log_log_elasticities
 from benchmarks.provenance import stamp, take
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from pipelines.calendar import holiday_calendar
-from pipelines.market import PLATFORM, STATIC, PolicyEntry, oracle_name, play, scores, standard_policies
+from pipelines.market import PLATFORM, STATIC, PolicyEntry, oracle_name, run_policies, scores, standard_policies
 from pipelines.market_platform import OPTIONAL, Platform, without
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
@@ -148,7 +148,7 @@ def measure(name: str, seed: int, plan: Plan) -> dict[str, Any]:
     ours = carried(market, trained.model, platform, history=history, plan=plan)
     grade = _grades(trained.model, panel.product_ids)
     watched = Watched(ours, Judged(market, platform.decision.hold_step), grade)
-    runs = play(
+    runs = run_policies(
         market, entries | {PLATFORM: PolicyEntry(watched, ours.refresh)}, ahead=plan.ahead, max_move=plan.max_move
     )
     inside = (truth >= low) & (truth <= high)

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.market_naive import GridSearch, LogLog
 from benchmarks.provenance import Provenance, stamp, take
-from pipelines.market import PolicyEntry, play, scores, standard_policies
+from pipelines.market import PolicyEntry, run_policies, scores, standard_policies
 from pricing.config import Config, load_config
 from pricing.runtime.cli import job_options, run_main
 from simulation.config import HELD_OUT_SEEDS
@@ -50,7 +50,7 @@ def measure(options: MarketConfig, config: Config, *, ahead: int) -> dict[str, A
     entries = standard_policies(market, config)
     entries["log-log regression"] = PolicyEntry(regression)
     entries["LightGBM with grid search"] = PolicyEntry(search, search.refresh)
-    table = scores(play(market, entries, ahead=ahead))
+    table = scores(run_policies(market, entries, ahead=ahead))
     return {
         "seed": options.seed,
         "mean_elasticity": float(market.truth.elasticity[market.in_history].mean()),

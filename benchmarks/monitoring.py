@@ -123,7 +123,7 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
     noise = np.exp(rng.normal(0, 0.1, truth.mean.shape))
     frame = joined(panel, truth.old * noise)
     retrained: list[int] = []
-    cache: dict[int, performance.Verdict] = {}
+    cache: dict[int, performance.WindowVerdict] = {}
     promised = performance.band(figures, config)
     start = np.datetime64(panel.dates[0])
     for today in range(120, world.days):

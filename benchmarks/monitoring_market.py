@@ -22,7 +22,7 @@ from monitoring.decisions import tabulate
 from monitoring.evaluate import rules
 from monitoring.outcomes import join
 from monitoring.policy import JobHistory, Outcome, Situation, decide
-from pipelines.compare_fits import weigh
+from pipelines.compare_fits import choose_half_life
 from pipelines.evaluation import described
 from pipelines.market_platform import price_requests
 from pipelines.refresh import carry_facts
@@ -174,9 +174,9 @@ class Shop:
         self.seen.retrained.append(self._night)
         panel = build_panel(self._frame, self._config.data)
         if half_life is not None:
-            found = weigh(panel, self._config.demand, half_life=half_life, calendar=_no_holidays)
+            found = choose_half_life(panel, self._config.demand, half_life=half_life, calendar=_no_holidays)
             self.seen.weighed.append(found.why)
-            half_life = found.half_life
+            half_life = found.taken
         self._serving = learn(panel, self._config, level=self._first, half_life=half_life)
         self._model, self._facts = self._serving.model, self._serving.facts
 

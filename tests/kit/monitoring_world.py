@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.format import Entry
+from pricing.decision_log.format import LogEntry
 
 FIRST = np.datetime64("2024-01-01")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -110,7 +110,7 @@ def build(world: World) -> tuple[Panel, Truth]:
 
 def entries(
     panel: Panel, truth: Truth, *, days: range, seed: int = 1, noise: float = 0.1, version: str = "3"
-) -> list[Entry]:
+) -> list[LogEntry]:
     """Makes the decisions of a model that knows the world as it was before any regime, up to `noise` in log demand.
 
     The shop charges what was recommended: the panel's price.
@@ -145,7 +145,7 @@ def entries(
                 date=date,
             )
             made.append(
-                Entry(
+                LogEntry(
                     request=request,
                     decision=decision,
                     at=at,

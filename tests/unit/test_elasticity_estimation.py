@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pricing.data.panel import Panel
-from pricing.demand import study as of
+from pricing.demand import elasticity_estimation as of
 from pricing.demand.batches import FeatureTable, build_table
 from pricing.demand.elasticity import Prior
 from pricing.demand.elasticity_estimation import (
@@ -123,10 +123,10 @@ def test_moves_of_the_platform_itself_are_left_out() -> None:
     own = np.zeros(panel.present.shape, bool)
     own[:, 40:] = True
 
-    study = select_sample(panel, table, tested=None, own=own, half_life=None)
+    sample = select_sample(panel, table, tested=None, own=own, half_life=None)
 
-    assert study.moved.sum() == 1
-    assert study.moves.at.max() < 40
+    assert sample.moved.sum() == 1
+    assert sample.moves.at.max() < 40
 
 
 def test_a_price_test_is_no_ordinary_move() -> None:
@@ -136,12 +136,12 @@ def test_a_price_test_is_no_ordinary_move() -> None:
     tested = np.full((1, 60), np.nan)
     tested[0, 30:37] = np.log(1.05)
 
-    study = select_sample(panel, table, tested=tested, own=None, half_life=None)
+    sample = select_sample(panel, table, tested=tested, own=None, half_life=None)
 
-    assert len(study.moves) == 0
-    assert study.tests.at.tolist() == list(range(30, 37))
-    assert (study.tests.cutoff == 29).all()
-    np.testing.assert_allclose(study.draw, np.log(1.05))
+    assert len(sample.moves) == 0
+    assert sample.tests.at.tolist() == list(range(30, 37))
+    assert (sample.tests.cutoff == 29).all()
+    np.testing.assert_allclose(sample.draw, np.log(1.05))
 
 
 def test_a_draw_that_changes_is_forecast_from_the_day_before_it() -> None:
@@ -166,18 +166,18 @@ def moving(
     near = sum(np.roll(move, shift, axis=1) for shift in range(-SCORED_PERIODS, 7))
     mean = 30.0 * np.exp(truth * log_price + trend * near)
     panel, table = table_of(10.0 * np.exp(log_price), rng.poisson(mean).astype(float))
-    study = select_sample(panel, table, tested=None, own=None, half_life=None)
-    residual = (table.log_price[study.moves.product, study.moves.at]).astype(float)
-    events = study.everything
+    sample = select_sample(panel, table, tested=None, own=None, half_life=None)
+    residual = (table.log_price[sample.moves.product, sample.moves.at]).astype(float)
+    events = sample.everything
     norms = replace(make_norms(panel), elasticity=np.full(PRODUCTS, offset, np.float32))
     expected = 30.0 * np.exp(offset * table.log_price[events.product, events.at])
-    return replace(study, residual=residual), table, EventForecast(expected, np.full(len(events), 1e4)), norms
+    return replace(sample, residual=residual), table, EventForecast(expected, np.full(len(events), 1e4)), norms
 
 
 def test_random_prices_pass_every_test_and_are_found() -> None:
-    study, table, forecast, norms = moving(-2.8, seed=1, offset=-2.7)
+    sample, table, forecast, norms = moving(-2.8, seed=1, offset=-2.7)
 
-    known = learn(study, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-2.8))
+    known = learn(sample, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-2.8))
 
     assert known.level == pytest.approx(-2.8, abs=0.1)
     assert known.checks.doubt < 0.3
@@ -185,11 +185,11 @@ def test_random_prices_pass_every_test_and_are_found() -> None:
 
 
 def test_a_demand_that_moves_with_prices_before_and_after_widens_the_doubt() -> None:
-    study, table, forecast, norms = moving(-2.0, seed=1, trend=0.9)
+    sample, table, forecast, norms = moving(-2.0, seed=1, trend=0.9)
 
-    known = learn(study, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-1.1))
+    known = learn(sample, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-1.1))
     shrunk = posterior_elasticities(known, category=np.zeros(PRODUCTS, int), prior=PRIOR)
-    evidence = gather_evidence(study, table, known, shrunk, prior=PRIOR)
+    evidence = gather_evidence(sample, table, known, shrunk, prior=PRIOR)
 
     assert known.level > -1.5
     assert known.checks.doubt > 0.5

@@ -23,7 +23,7 @@ from pricing.registry.files import Files
 from pricing.registry.former_formats import FORMAT, READERS, readable, upgrade, upgrade_from_2
 from pricing.registry.golden import FIELDS
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors, read_backtest
-from serving.follower import admit
+from serving.follower import verify_version
 from tests.kit.serving import REQUEST, open_app
 
 VERSIONS = Path(__file__).parents[1] / "data" / "versions"
@@ -191,7 +191,7 @@ def test_a_backtest_that_is_not_there_is_missed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FORMER)
 def test_serving_admits_a_version_of_former_code_and_answers_by_it(name: str, tmp_path: Path) -> None:
-    assert admit(VERSIONS / name) == 7
+    assert verify_version(VERSIONS / name) == 7
 
     with open_app(tmp_path, version=VERSIONS / name) as shop:
         answer = shop.client.post("/get_price", json=REQUEST).get_json()

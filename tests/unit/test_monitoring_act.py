@@ -143,7 +143,7 @@ class Silent(Door):
 
 
 @pytest.mark.parametrize(
-    ("door", "handle", "hours", "code", "running"),
+    ("launcher", "handle", "hours", "code", "running"),
     [
         (Silent(), "arn", 1, "job_unknown", True),
         (Silent(), "arn", 7, "job_lost", False),

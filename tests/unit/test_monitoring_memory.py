@@ -195,14 +195,14 @@ insert into alert values ('late', '2024-06-01T02:00:00+00:00');
 
 
 def format_of(path):
-    with closing(sqlite3.connect(path)) as store:
-        return store.execute("pragma user_version").fetchone()[0]
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("pragma user_version").fetchone()[0]
 
 
 def test_a_file_that_former_code_wrote_is_taken_over_with_all_it_remembers(tmp_path):
     path = tmp_path / "monitoring.db"
-    with closing(sqlite3.connect(path)) as store:
-        store.executescript(FORMER)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FORMER)
     before = format_of(path)
 
     store = MonitoringStore(path)
