@@ -24,7 +24,7 @@ def definitions(config: Config, *, topics: Sequence[str] = ()) -> dict[str, dict
         config: Alarms, namespace and the model whose figures they watch.
         topics: ARNs that are told when an alarm goes off.
     """
-    model, namespace = config.registry.model_name, config.monitoring.doors.namespace
+    model, namespace = config.registry.model_name, config.monitoring.endpoints.namespace
     return {
         name: {
             "AlarmName": f"{model}-{name}",
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="the template goes here; absent: printed")
     options = parser.parse(argv)
     config = load_config(options.config)
-    topics = [one for one in (options.topics or config.monitoring.doors.sns_topic).split(",") if one]
+    topics = [one for one in (options.topics or config.monitoring.endpoints.sns_topic).split(",") if one]
     found = definitions(config, topics=topics)
     text = json.dumps(template(found), indent=1, ensure_ascii=False) + "\n"
     if options.out is not None:

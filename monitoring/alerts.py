@@ -110,12 +110,12 @@ class WebhookNotifier:
         raise DeliveryError(f"webhook: the alert {alert.key} was not taken: {trouble}")
 
 
-def send_everywhere(alert: Alert, doors: Sequence[Notifier]) -> list[str]:
+def send_everywhere(alert: Alert, notifiers: Sequence[Notifier]) -> list[str]:
     """Sends an alert through every notifier, whether or not others fail; returns the error messages."""
     failures = []
-    for door in doors:
+    for notifier in notifiers:
         try:
-            door.send(alert)
+            notifier.send(alert)
         except DeliveryError as error:
             failures.append(str(error))
             _log.error("%s", error)

@@ -1,4 +1,4 @@
-"""The door to AWS: SNS, ECS, EventBridge, CloudWatch. The only module that imports boto3; addresses come from outside.
+"""AWS: SNS, ECS, EventBridge, CloudWatch. The only module that imports boto3; addresses come from outside.
 
 Region, keys and, for tests, AWS_ENDPOINT_URL are boto3's own environment variables.
 """
@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from monitoring.alarms import DIMENSION
 from monitoring.alerts import Alert, DeliveryError
 from monitoring.launchers import JobRequest
-from pricing.config_models import DoorsConfig
+from pricing.config_models import EndpointsConfig
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
 # CloudWatch takes at most 1,000 figures in one call.
@@ -44,20 +44,20 @@ class EcsLauncher:
     """Jobs as Fargate tasks of one task definition.
 
     Args:
-        doors: Cluster, task, network.
+        endpoints: Cluster, task, network.
         parameters: Passed on as --name value, such as sales and config; the task must be able to read what they name.
     """
 
-    def __init__(self, doors: DoorsConfig, *, parameters: Mapping[str, str]) -> None:
-        self._doors = doors
+    def __init__(self, endpoints: EndpointsConfig, *, parameters: Mapping[str, str]) -> None:
+        self._endpoints = endpoints
         self._parameters = dict(parameters)
 
     def start(self, order: JobRequest) -> str:
         """Runs `python -m pipelines.ACTION`, for a retraining with its reason, as a task and returns its ARN."""
         action = order.action
         network = {
-            "subnets": self._doors.ecs_subnets,
-            "securityGroups": self._doors.ecs_security_groups,
+            "subnets": self._endpoints.ecs_subnets,
+            "securityGroups": self._endpoints.ecs_security_groups,
             "assignPublicIp": "DISABLED",
         }
         words = [
@@ -66,12 +66,12 @@ class EcsLauncher:
         command = ["python", "-m", f"pipelines.{action}", *words]
         with _translated_errors("ecs", "run_task"):
             answer = _client("ecs").run_task(
-                cluster=self._doors.ecs_cluster,
-                taskDefinition=self._doors.ecs_task,
+                cluster=self._endpoints.ecs_cluster,
+                taskDefinition=self._endpoints.ecs_task,
                 launchType="FARGATE",
                 count=1,
                 networkConfiguration={"awsvpcConfiguration": network},
-                overrides={"containerOverrides": [{"name": self._doors.ecs_container, "command": command}]},
+                overrides={"containerOverrides": [{"name": self._endpoints.ecs_container, "command": command}]},
                 startedBy=f"monitoring-{action}",
             )
         if answer.get("failures") or not answer.get("tasks"):
@@ -81,7 +81,7 @@ class EcsLauncher:
     def ended(self, handle: str) -> bool | None:
         """Says whether a task ended well; None while it runs. A task that ECS has forgotten counts as failed."""
         with _translated_errors("ecs", "describe_tasks"):
-            found = _client("ecs").describe_tasks(cluster=self._doors.ecs_cluster, tasks=[handle])["tasks"]
+            found = _client("ecs").describe_tasks(cluster=self._endpoints.ecs_cluster, tasks=[handle])["tasks"]
         if not found:
             return False
         if found[0]["lastStatus"] != "STOPPED":

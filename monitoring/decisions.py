@@ -16,7 +16,7 @@ COLUMNS = (
     *("decision_id", "at", "date", "product_id", "category", "worker", "sequence"),
     *("recommended_price", "confidence", "expected_units", "expected_margin", "source", "reasons", "strategy"),
     *("model_version", "current_price", "list_price", "unit_cost", "stock", "comp_price"),
-    *("candidate_price", "candidate_units", "candidate_size", "unit", "trial"),
+    *("candidate_price", "candidate_units", "candidate_size", "unit", "strategy_test"),
 )
 NUMBERS = [
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
@@ -115,7 +115,7 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
         units,
         sizes,
         float(candidates.get("unit", 1.0)),
-        record["trial"],
+        record["strategy_test"],
     )
 
 

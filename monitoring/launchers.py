@@ -143,23 +143,23 @@ def job_launcher(
     from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
     if config.trigger == "ecs":
-        return aws.EcsLauncher(config.doors, parameters=parameters)
-    return aws.EventBridgeLauncher(config.doors.event_bus, parameters=parameters)
+        return aws.EcsLauncher(config.endpoints, parameters=parameters)
+    return aws.EventBridgeLauncher(config.endpoints.event_bus, parameters=parameters)
 
 
 def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
     """Builds the notifiers listed in `monitoring.alerts`."""
-    doors: list[Notifier] = []
+    notifiers: list[Notifier] = []
     for name in config.alerts:
         if name == "log":
-            doors.append(LogNotifier())
+            notifiers.append(LogNotifier())
         elif name == "webhook":
-            doors.append(WebhookNotifier(config.doors.webhook_url))
+            notifiers.append(WebhookNotifier(config.endpoints.webhook_url))
         else:
             from monitoring import aws  # noqa: PLC0415
 
-            doors.append(aws.SnsNotifier(config.doors.sns_topic))
-    return doors
+            notifiers.append(aws.SnsNotifier(config.endpoints.sns_topic))
+    return notifiers
 
 
 def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> None:
@@ -169,11 +169,11 @@ def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, mode
         DeliveryError: CloudWatch did not accept them.
     """
     if "embedded" in config.metrics:
-        print(embedded(metrics, namespace=config.doors.namespace, model=model, now=now), flush=True)
+        print(embedded(metrics, namespace=config.endpoints.namespace, model=model, now=now), flush=True)
     if "cloudwatch" in config.metrics:
         from monitoring import aws  # noqa: PLC0415
 
-        aws.put_metrics(metrics, namespace=config.doors.namespace, model=model, now=now)
+        aws.put_metrics(metrics, namespace=config.endpoints.namespace, model=model, now=now)
 
 
 def embedded(metrics: Mapping[str, float], *, namespace: str, model: str, now: dt.datetime) -> str:

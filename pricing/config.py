@@ -36,7 +36,10 @@ RETIRED = {
 }
 # Former name of a key or section → its name now, both as paths such as "decision.menu_cost". Only names belong here: a
 # key whose values mean something else now is retired. A key of `demand` that is renamed is one of `tuning.space`, too.
-FORMER: Mapping[str, str] = {}
+FORMER: Mapping[str, str] = {
+    "monitoring.doors": "monitoring.endpoints",
+    "serving.trial": "serving.strategy_test",
+}
 DEFAULT_PATH = SETTINGS / "default.yaml"
 
 

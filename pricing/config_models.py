@@ -238,8 +238,8 @@ class RegistryConfig(Section):
     gates: GatesConfig
 
 
-class TrialConfig(Section):
-    """A trial of strategies: a share of the products, dealt to the strategies evenly and for good."""
+class StrategyTestConfig(Section):
+    """A strategy test: a share of the products, dealt to the strategies evenly and for good."""
 
     name: Annotated[str, Field(pattern=r"^[\w-]{1,50}$")]
     share: Annotated[float, Field(gt=0, le=1)]
@@ -260,14 +260,14 @@ class ServingConfig(Section):
     rate_burst: Annotated[int, Field(ge=1)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0)]
-    trial: TrialConfig | None
+    strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
     embedded_metrics: str = ""
     embedded_seconds: Annotated[float, Field(ge=1)] = 60.0
 
 
-class DoorsConfig(Section):
+class EndpointsConfig(Section):
     """Addresses that monitoring's triggers, alerts and metrics go to."""
 
     webhook_url: str
@@ -323,7 +323,7 @@ class MonitoringConfig(Section):
     trigger: Literal["none", "local", "ecs", "event"]
     alerts: list[Literal["log", "webhook", "sns"]]
     metrics: list[Literal["cloudwatch", "embedded"]]
-    doors: DoorsConfig
+    endpoints: EndpointsConfig
     alarms: dict[str, AlarmConfig]
 
     @model_validator(mode="after")
@@ -332,11 +332,13 @@ class MonitoringConfig(Section):
             raise ValueError(f"breaches ({self.breaches}) cannot pass windows ({self.windows})")
         if sorted(set(self.maturities)) != self.maturities:
             raise ValueError(f"maturities must rise, found {self.maturities}")
-        for door, address in (("webhook", "webhook_url"), ("sns", "sns_topic")):
-            if door in self.alerts and not getattr(self.doors, address):
-                raise ValueError(f"alerts: {door} has no address; set doors.{address}")
-        if self.trigger == "ecs" and not (self.doors.ecs_cluster and self.doors.ecs_task and self.doors.ecs_subnets):
-            raise ValueError("trigger: ecs needs doors.ecs_cluster, doors.ecs_task and doors.ecs_subnets")
+        for channel, address in (("webhook", "webhook_url"), ("sns", "sns_topic")):
+            if channel in self.alerts and not getattr(self.endpoints, address):
+                raise ValueError(f"alerts: {channel} has no address; set endpoints.{address}")
+        if self.trigger == "ecs" and not (
+            self.endpoints.ecs_cluster and self.endpoints.ecs_task and self.endpoints.ecs_subnets
+        ):
+            raise ValueError("trigger: ecs needs endpoints.ecs_cluster, endpoints.ecs_task and endpoints.ecs_subnets")
         return self
 
 

@@ -15,8 +15,8 @@ from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from serving.current_version import FollowerStatus, Pointer, read_follower_status, read_pointer
-from serving.price_tests import arms_of, canary
 from serving.settings import Settings, check_strategy_test
+from serving.strategy_tests import arms_of, canary
 
 NO_VERSION = "none"
 CHECK_SECONDS = 0.2
@@ -196,23 +196,23 @@ class Champion:
 
     def _canary(self, version: LoadedVersion) -> frozenset[str]:
         """The products that the challenger prices: as the follower assigned them, or as it would."""
-        trial = canary(self._settings.config.serving.challenger_share)
-        if trial is None:
+        strategy_test = canary(self._settings.config.serving.challenger_share)
+        if strategy_test is None:
             return frozenset()
-        dealt = arms_of(self._settings.canary_file, version.facts, trial)
+        dealt = arms_of(self._settings.canary_file, version.facts, strategy_test)
         return frozenset(product for product, arm in dealt.items() if arm)
 
     def _arms(self, version: LoadedVersion, config: ModelConfig) -> dict[str, str]:
         """Product → strategy in the strategy test: as the follower assigned them, or as it would."""
-        trial = self._settings.config.serving.trial
-        if trial is None:
+        strategy_test = self._settings.config.serving.strategy_test
+        if strategy_test is None:
             return {}
         try:
-            check_strategy_test(trial, list(config.decision.strategies))
+            check_strategy_test(strategy_test, list(config.decision.strategies))
         except ConfigError as error:
-            _log.error("%s; version %s is served without the trial", error, version.folder.name)
+            _log.error("%s; version %s is served without the strategy test", error, version.folder.name)
             return {}
-        return arms_of(self._settings.strategy_test_file, version.facts, trial)
+        return arms_of(self._settings.strategy_test_file, version.facts, strategy_test)
 
 
 class PeriodicTasks:

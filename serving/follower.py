@@ -17,7 +17,7 @@ from typing import Protocol
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry.version import load
-from serving import price_tests
+from serving import strategy_tests
 from serving.champion import VERSION_ERRORS
 from serving.current_version import BAKED, FollowerPaths, FollowerStatus, Pointer, read_pointer, write_pointer
 from serving.logs import configure_logging
@@ -76,14 +76,14 @@ def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
     version = load(folder)
     requests = version.verify().requests
     if settings is not None:
-        share = price_tests.canary(settings.config.serving.challenger_share)
-        for path, trial in (
-            (settings.strategy_test_file, settings.config.serving.trial),
+        share = strategy_tests.canary(settings.config.serving.challenger_share)
+        for path, strategy_test in (
+            (settings.strategy_test_file, settings.config.serving.strategy_test),
             (settings.canary_file, share),
         ):
             try:
-                if trial is not None:
-                    price_tests.extend(path, version.facts, trial)
+                if strategy_test is not None:
+                    strategy_tests.extend(path, version.facts, strategy_test)
             except OSError as error:
                 _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
     return requests

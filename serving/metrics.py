@@ -21,7 +21,7 @@ Key = tuple[str, tuple[str, ...]]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COUNTERS = {
     "pricing_requests": ("Requests answered.", ("route", "status")),
-    "pricing_decisions": ("Prices given.", ("source", "strategy", "trial")),
+    "pricing_decisions": ("Prices given.", ("source", "strategy", "strategy_test")),
     "pricing_reasons": ("Reasons named in answers, binding guardrails among them.", ("reason",)),
     "pricing_bad_items": ("Items of a batch that could not be priced as they were sent.", ()),
     "pricing_challenger_failures": ("Prices that the challenger owed and the champion gave, or nobody heard of.", ()),
@@ -67,12 +67,12 @@ class Metrics:
             self._sums[name, labels] += by
 
     def decisions(self, decisions: Iterable[tuple[Decision, str]]) -> None:
-        """Counts prices that were given, each with its trial and arm."""
+        """Counts prices that were given, each with its strategy_test and arm."""
         edges = HISTOGRAMS["pricing_confidence"][2]
         with self._lock:
             bins = self._bins.setdefault(("pricing_confidence", ()), [0.0] * (len(edges) + 2))
-            for decision, trial in decisions:
-                self._sums["pricing_decisions", (decision.source, decision.strategy, trial)] += 1
+            for decision, strategy_test in decisions:
+                self._sums["pricing_decisions", (decision.source, decision.strategy, strategy_test)] += 1
                 bins[bisect_left(edges, decision.confidence)] += 1
                 bins[-1] += decision.confidence
                 for reason in decision.reasons:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pricing.config import Config, load_config
-from pricing.config_models import TrialConfig
+from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
@@ -55,8 +55,8 @@ class Settings:
     @property
     def strategy_test_file(self) -> Path:
         """The file that keeps which products take part in the strategy test, and under which strategy."""
-        trial = self.config.serving.trial
-        return self.home / "trials" / f"{trial.name if trial else 'none'}.json"
+        strategy_test = self.config.serving.strategy_test
+        return self.home / "trials" / f"{strategy_test.name if strategy_test else 'none'}.json"
 
     @property
     def canary_file(self) -> Path:
@@ -105,7 +105,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
         config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
-    check_strategy_test(config.serving.trial, list(config.decision.strategies))
+    check_strategy_test(config.serving.strategy_test, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
     home = pricing_home(environment).absolute()
     run_folder = environment.get("PRICING_RUN_FOLDER")
@@ -123,15 +123,15 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def check_strategy_test(trial: TrialConfig | None, strategies: Sequence[str]) -> None:
+def check_strategy_test(strategy_test: StrategyTestConfig | None, strategies: Sequence[str]) -> None:
     """Checks that a strategy test names only configured strategies.
 
     Raises:
         ConfigError: It does not; names the strategy.
     """
-    for name in trial.strategies if trial else ():
+    for name in strategy_test.strategies if strategy_test else ():
         if name not in strategies:
-            raise ConfigError(f"serving.trial: strategy {name!r} is none of {', '.join(sorted(strategies))}")
+            raise ConfigError(f"serving.strategy_test: strategy {name!r} is none of {', '.join(sorted(strategies))}")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,9 +1,9 @@
-"""Which products take part in a trial of strategies, and which are held out: drawn within strata, and kept for good.
+"""Which products take part in a strategy test, and which are held out: drawn within strata, and kept for good.
 
 The two draws round a stratum's share differently. `deal` rounds to the nearest, so that every stratum has its share of
 every strategy to within one product. `hold_out` rounds at random, so that the share over all products is the one that
 was asked for, however small the strata. Where no file keeps what was drawn, it is drawn again: whatever changes a draw
-moves products of a trial that goes on.
+moves products of a strategy test that goes on.
 """
 
 import datetime as dt
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pricing.arrays import Floats, Strings
-from pricing.config_models import TrialConfig
+from pricing.config_models import StrategyTestConfig
 from pricing.errors import SourceError
 from pricing.fileio import replace_json
 
@@ -58,8 +58,8 @@ def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) 
     return found
 
 
-def deal(strata: Mapping[str, str], trial: TrialConfig, *, kept: Mapping[str, str]) -> dict[str, str]:
-    """Deals products to a trial's strategies.
+def deal(strata: Mapping[str, str], strategy_test: StrategyTestConfig, *, kept: Mapping[str, str]) -> dict[str, str]:
+    """Deals products to a strategy test's strategies.
 
     Within each stratum, products come in an order drawn from their names; the first is dealt by lot, each later one
     goes where the stratum lacks most. So every stratum has its share of every strategy, to within one product, and
@@ -67,23 +67,25 @@ def deal(strata: Mapping[str, str], trial: TrialConfig, *, kept: Mapping[str, st
 
     Args:
         strata: Product → its stratum.
-        trial: Its name draws the order.
+        strategy_test: Its name draws the order.
         kept: Product → strategy of those dealt before; "" for those that stay outside.
 
     Returns:
-        Product → strategy, "" outside the trial; `kept` included.
+        Product → strategy, "" outside the strategy test; `kept` included.
     """
-    each = trial.share / len(trial.strategies)
-    wanted = dict.fromkeys(trial.strategies, each) | {OUTSIDE: 1 - trial.share}
+    each = strategy_test.share / len(strategy_test.strategies)
+    wanted = dict.fromkeys(strategy_test.strategies, each) | {OUTSIDE: 1 - strategy_test.share}
     dealt = dict(kept)
     held: dict[str, Counter[str]] = {}
     for product, stratum in strata.items():
         if product in kept:
             held.setdefault(stratum, Counter())[kept[product]] += 1
-    for product in sorted(strata, key=lambda name: _draw(trial.name, name)):
+    for product in sorted(strata, key=lambda name: _draw(strategy_test.name, name)):
         if product not in dealt:
             there = held.setdefault(strata[product], Counter())
-            dealt[product] = _lacking(wanted, there) if there else _by_lot(wanted, _draw(trial.name, strata[product]))
+            dealt[product] = (
+                _lacking(wanted, there) if there else _by_lot(wanted, _draw(strategy_test.name, strata[product]))
+            )
             there[dealt[product]] += 1
     return dealt
 

@@ -16,7 +16,17 @@ from pricing.fileio import replace_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXT = ("worker", "product_id", "category", "trial", "strategy", "source", "reasons", "model_version", "decision_id")
+_TEXT = (
+    "worker",
+    "product_id",
+    "category",
+    "strategy_test",
+    "strategy",
+    "source",
+    "reasons",
+    "model_version",
+    "decision_id",
+)
 _NUMBERS = (
     *("current_price", "list_price", "unit_cost", "current_stock", "comp_price"),
     *("recommended_price", "confidence", "expected_units", "expected_margin"),

@@ -9,7 +9,7 @@ A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day 
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
 `units` expected at each over the requested period; in newer lines also `size` of the negative binomial that has the
 forecast's mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, not answered),
-`trial` (strategy test and arm, or null) and, in newer lines, `test`: null, or the `name`, `arm`, `odds` and log
+`strategy_test` (strategy test and arm, or null) and, in newer lines, `test`: null, or the `name`, `arm`, `odds` and log
 `deviation` that a price test drew for this price, before the guardrails, and in still newer ones the test's `end`, the
 first day after it.
 """
@@ -35,7 +35,7 @@ from pricing.errors import SourceError
 
 SCHEMA = 1
 _IDENTITY = {"schema", "worker", "sequence", "at", "date", "product_id", "category", "request", "decision"}
-REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates", "shadow", "trial"}
+REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates", "shadow", "strategy_test"}
 SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
 
@@ -51,7 +51,7 @@ class LogEntry:
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
         unit: The amount that these count as one, in the units of `candidate_units`.
         shadow: True when the decision was only logged, not answered.
-        trial: The strategy test and arm, such as "spring/clearance".
+        strategy_test: The strategy test and arm, such as "spring/clearance".
         test: What a price test drew; None outside tests.
         answer: The decision as JSON, where it was encoded already.
     """
@@ -69,7 +69,7 @@ class LogEntry:
     candidate_sizes: Sequence[float] = ()
     unit: float = 1.0
     shadow: bool = False
-    trial: str | None = None
+    strategy_test: str | None = None
     test: Draw | None = None
     answer: bytes | None = None
 
@@ -83,7 +83,7 @@ class LogEntry:
             f'"unit_cost":{_number(self.unit_cost)},"candidates":{{"price":{_numbers(self.candidate_prices)},'
             f'"units":{_numbers(self.candidate_units)},"size":{_numbers(self.candidate_sizes)},"unit":{self.unit!r}}},'
             f'"shadow":{"true" if self.shadow else "false"},'
-            f'"trial":{_text(self.trial)},"test":{_test(self.test)},"request":'
+            f'"strategy_test":{_text(self.strategy_test)},"test":{_test(self.test)},"request":'
         )
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
         decision = self.answer or self.decision.__pydantic_serializer__.to_json(self.decision)
@@ -269,6 +269,8 @@ def _decode(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
+    if isinstance(record, dict) and "trial" in record:  # the former name of the field
+        record["strategy_test"] = record.pop("trial")
     whole = isinstance(record, dict) and record.keys() >= REQUIRED and record["schema"] == SCHEMA
     sound = whole and isinstance(record["sequence"], int) and isinstance(record["at"], str)
     return record if sound else None

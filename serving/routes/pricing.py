@@ -18,10 +18,10 @@ from serving.api import Endpoint, encode, parse
 from serving.challenger import ShadowPricer
 from serving.champion import Served
 from serving.fallback_chain import FallbackChain
-from serving.price_tests import CHALLENGER
 from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
+from serving.strategy_tests import CHALLENGER
 
 EXAMPLE = {
     "product_id": "SKU12345",
@@ -157,13 +157,13 @@ class PricingRoutes:
     ) -> None:
         """Logs and counts decisions, and queues the requests for shadow pricing; `bodies` are the responses."""
         at = self._service.now()
-        trials = [self._test_and_arm(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
-        lines = zip(asked, detailed, trials, bodies, strict=True)
+        arms = [self._test_and_arm(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
+        lines = zip(asked, detailed, arms, bodies, strict=True)
         self._service.log.append(
-            [entry(item, answer, at=at, trial=trial, body=body) for item, answer, trial, body in lines]
+            [entry(item, answer, at=at, strategy_test=arm, body=body) for item, answer, arm, body in lines]
         )
         self._service.metrics.decisions(
-            (answer.decision, trial or "") for answer, trial in zip(detailed, trials, strict=True)
+            (answer.decision, arm or "") for answer, arm in zip(detailed, arms, strict=True)
         )
         challenger = self._service.champion.challenger
         if served is not challenger:
@@ -199,8 +199,8 @@ class PricingRoutes:
         if served.canary:
             return f"{CHALLENGER}/{served.name}" if answer.decision.model_version == served.name else None
         arm = served.arms.get(asked.product_id) if asked.strategy is None else None
-        trial = self._service.settings.config.serving.trial
-        return f"{trial.name}/{arm}" if trial and arm else None
+        strategy_test = self._service.settings.config.serving.strategy_test
+        return f"{strategy_test.name}/{arm}" if strategy_test and arm else None
 
     def _price_single(
         self, served: Served, asked: PriceRequest, held: frozenset[str]
@@ -238,7 +238,7 @@ def entry(
     answer: DetailedDecision,
     *,
     at: dt.datetime,
-    trial: str | None = None,
+    strategy_test: str | None = None,
     body: bytes | None = None,
     shadow: bool = False,
 ) -> LogEntry:
@@ -257,7 +257,7 @@ def entry(
         candidate_sizes=answer.candidate_sizes,
         unit=answer.unit,
         shadow=shadow,
-        trial=trial,
+        strategy_test=strategy_test,
         test=answer.test,
         answer=body,
     )

@@ -64,8 +64,8 @@ def cloud(endpoint, monkeypatch):
 
 def settings(**changes):
     config = load_config().monitoring
-    doors = config.doors.model_copy(update=changes.pop("doors", {}))
-    return config.model_copy(update={**changes, "doors": doors})
+    endpoints = config.endpoints.model_copy(update=changes.pop("endpoints", {}))
+    return config.model_copy(update={**changes, "endpoints": endpoints})
 
 
 def inbox(topic_arn: str):
@@ -80,7 +80,7 @@ def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
     topic = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
     read = inbox(topic)
 
-    for door in alert_notifiers(settings(alerts=["sns"], doors={"sns_topic": topic})):
+    for door in alert_notifiers(settings(alerts=["sns"], endpoints={"sns_topic": topic})):
         door.send(ALERT)
 
     (message,) = read()
@@ -116,7 +116,7 @@ def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(clou
     )
     config = settings(
         trigger="ecs",
-        doors={
+        endpoints={
             "ecs_cluster": "pricing",
             "ecs_task": "train",
             "ecs_container": "train",
@@ -140,10 +140,10 @@ def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(clou
 
 
 def test_a_cluster_that_is_not_there_is_a_delivery_error(cloud):
-    config = settings(doors={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
+    config = settings(endpoints={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
 
     with pytest.raises(DeliveryError, match="ecs run_task"):
-        aws.EcsLauncher(config.doors, parameters={}).start(JobRequest("retrain", "why"))
+        aws.EcsLauncher(config.endpoints, parameters={}).start(JobRequest("retrain", "why"))
 
 
 def test_an_event_reaches_a_rule_for_it(cloud):

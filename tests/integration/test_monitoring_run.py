@@ -240,7 +240,7 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
     prepare(home, World(days=60, products=20), days=range(40, 60))
     (home / "decisions").rename(home / "old")
     (home / "decisions").mkdir()
-    config = {"monitoring": {"alerts": ["webhook"], "doors": {"webhook_url": "http://127.0.0.1:9/"}}}
+    config = {"monitoring": {"alerts": ["webhook"], "endpoints": {"webhook_url": "http://127.0.0.1:9/"}}}
     (home / "config.yaml").write_text(yaml.safe_dump(config))
 
     assert monitor(home, "--config", str(home / "config.yaml")) == 2

@@ -79,7 +79,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings(home: Path, *, webhook: str) -> str:
-    monitoring = {"trigger": "local", "alerts": ["webhook"], "doors": {"webhook_url": webhook}, "min_rows": 50}
+    monitoring = {"trigger": "local", "alerts": ["webhook"], "endpoints": {"webhook_url": webhook}, "min_rows": 50}
     registry = {**TINY["registry"], "auto_promote": True, "plots": False}
     path = home / "config.yaml"
     path.write_text(yaml.safe_dump({"demand": QUICK, "monitoring": monitoring, "registry": registry}))

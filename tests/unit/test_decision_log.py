@@ -189,7 +189,7 @@ def test_a_log_that_former_code_wrote_is_read_whole(name: str, ends: list[float]
     assert (len(reading.records), reading.damaged, reading.lost, reading.pending) == (2, 0, 0, 0)
     assert findings == []
     assert frame["decision_id"].tolist() == ["d-1", "d-2"]
-    assert frame["trial"].dropna().tolist() == ["spring/clearance"]
+    assert frame["strategy_test"].dropna().tolist() == ["spring/clearance"]
     assert frame["unit"].tolist() == [unit, unit]
     assert [len(sizes) for sizes in frame["candidate_size"]] == [0 if ends is None else 2] * 2
     assert [record["candidates"].get("q90") for record in reading.records] == [ends, ends]

@@ -330,9 +330,9 @@ def test_the_configuration_names_its_doors(tmp_path):
     [
         ({"breaches": 4}, "breaches"),
         ({"maturities": [7, 1]}, "maturities"),
-        ({"alerts": ["webhook"]}, "doors.webhook_url"),
-        ({"alerts": ["sns"]}, "doors.sns_topic"),
-        ({"trigger": "ecs"}, "doors.ecs_cluster"),
+        ({"alerts": ["webhook"]}, "endpoints.webhook_url"),
+        ({"alerts": ["sns"]}, "endpoints.sns_topic"),
+        ({"trigger": "ecs"}, "endpoints.ecs_cluster"),
         ({"alarms": {"a": {"metric": "wape"}}}, "above"),
         ({"alarms": {"a": {"metric": "wape", "above": 1, "days": 8}}}, "days"),
         ({"alarms": {"a": {"metric": "wape", "above": 1, "missing": "ignored"}}}, "missing"),

@@ -60,13 +60,13 @@ def test_a_share_of_the_products_is_answered_by_the_challenger_for_good(tmp_path
         first = versions(shop)
         again = versions(shop)
         page = shop.client.get("/metrics").text
-        trials = {record["product_id"]: record["trial"] for record in logged(shop)}
+        strategy_tests = {record["product_id"]: record["strategy_test"] for record in logged(shop)}
 
     assert 0 < list(first.values()).count("8") < len(PRODUCTS)
     assert set(first.values()) == {"7", "8"}
     assert first == again
-    assert trials == {one: "challenger/8" if version == "8" else None for one, version in first.items()}
-    assert 'trial="challenger/8"' in page
+    assert strategy_tests == {one: "challenger/8" if version == "8" else None for one, version in first.items()}
+    assert 'strategy_test="challenger/8"' in page
     assert 'pricing_challenger_workers{version="8"} 1.0' in page
 
 
@@ -105,7 +105,7 @@ def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
     assert {answer.get_json()["source"] for answer in answers} == {"model"}
     assert "pricing_challenger_failures_total 0.0" not in page
     assert "pricing_edge_fallbacks_total 0.0" in page
-    assert {record["trial"] for record in records} == {None}
+    assert {record["strategy_test"] for record in records} == {None}
 
 
 @pytest.mark.parametrize("damage", ["{half", '{"version": "8", "created_ms": 1, "folder": "nowhere"}'])
@@ -192,9 +192,9 @@ def shadowed(shop: ServingApp, count: int) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: str(record["product_id"]))
 
 
-def test_the_shadow_prices_under_the_strategy_that_the_trial_dealt(tmp_path: Path) -> None:
-    trial = {"name": "spring", "share": 1.0, "strategies": ["revenue", "clearance"]}
-    with tried(tmp_path, challenger_shadow=1.0, trial=trial) as shop:
+def test_the_shadow_prices_under_the_strategy_that_the_strategy_test_dealt(tmp_path: Path) -> None:
+    strategy_test = {"name": "spring", "share": 1.0, "strategies": ["revenue", "clearance"]}
+    with tried(tmp_path, challenger_shadow=1.0, strategy_test=strategy_test) as shop:
         for one in PRODUCTS:
             shop.price(product_id=one)
         shadow = {record["product_id"]: record["decision"]["strategy"] for record in shadowed(shop, len(PRODUCTS))}

@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.config_models import TrialConfig
+from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import OUTSIDE, deal, strata_of
 from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
 from pricing.registry.version import load
 from serving.follower import verify_version
-from serving.price_tests import extend, read
+from serving.strategy_tests import extend, read
 from tests.kit.serving import REQUEST, open_app, settings_in
 from tests.kit.versions import shared_version
 
-TRIAL = TrialConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
+STRATEGY_TEST = StrategyTestConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
 STRATA = st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from(["a", "b", "c"]), max_size=80)
 
 
 @given(strata=STRATA, share=st.floats(0.05, 1))
 def test_every_stratum_has_its_share_of_every_strategy(strata: dict[str, str], share: float) -> None:
-    trial = TRIAL.model_copy(update={"share": share})
+    strategy_test = STRATEGY_TEST.model_copy(update={"share": share})
 
-    dealt = deal(strata, trial, kept={})
+    dealt = deal(strata, strategy_test, kept={})
 
     assert dealt.keys() == strata.keys()
     for stratum, size in Counter(strata.values()).items():
@@ -37,18 +37,18 @@ def test_every_stratum_has_its_share_of_every_strategy(strata: dict[str, str], s
 
 @given(strata=STRATA, more=STRATA)
 def test_whoever_was_dealt_once_keeps_its_place(strata: dict[str, str], more: dict[str, str]) -> None:
-    before = deal(strata, TRIAL, kept={})
+    before = deal(strata, STRATEGY_TEST, kept={})
 
-    after = deal(more | strata, TRIAL, kept=before)
+    after = deal(more | strata, STRATEGY_TEST, kept=before)
 
     assert {product: after[product] for product in before} == before
     assert after.keys() == more.keys() | strata.keys()
 
 
-def test_a_trial_deals_the_same_for_ever() -> None:
+def test_a_strategy_test_deals_the_same_for_ever() -> None:
     strata = {f"P{number}": "ab"[number % 2] for number in range(8)}
 
-    dealt = deal(strata, TRIAL, kept={})
+    dealt = deal(strata, STRATEGY_TEST, kept={})
 
     assert [dealt[product] for product in strata] == ["", "", "clearance", "clearance", "", "", "margin", "margin"]
 
@@ -65,7 +65,9 @@ def test_thirds_of_a_category_hold_equal_volumes_together() -> None:
 def test_two_trials_deal_differently() -> None:
     strata = {f"P{number}": "a" for number in range(100)}
 
-    one, other = (deal(strata, TRIAL.model_copy(update={"name": name}), kept={}) for name in ("spring", "summer"))
+    one, other = (
+        deal(strata, STRATEGY_TEST.model_copy(update={"name": name}), kept={}) for name in ("spring", "summer")
+    )
 
     assert one != other
 
@@ -80,33 +82,35 @@ def test_strata_are_category_and_class_of_volume() -> None:
     assert {stratum.split("/")[1] for stratum in strata.values()} <= {"0", "1", "2"}
 
 
-def test_what_was_dealt_is_kept_in_a_file_until_the_trial_is_another(tmp_path: Path) -> None:
+def test_what_was_dealt_is_kept_in_a_file_until_the_strategy_test_is_another(tmp_path: Path) -> None:
     facts = load(shared_version()).facts
     path = tmp_path / "spring.json"
 
-    dealt = extend(path, facts, TRIAL)
+    dealt = extend(path, facts, STRATEGY_TEST)
 
-    assert read(path, TRIAL) == dealt == extend(path, facts, TRIAL)
-    assert read(path, TRIAL.model_copy(update={"share": 0.4})) == {}
-    trial = json.dumps(TRIAL.model_dump(mode="json"))
+    assert read(path, STRATEGY_TEST) == dealt == extend(path, facts, STRATEGY_TEST)
+    assert read(path, STRATEGY_TEST.model_copy(update={"share": 0.4})) == {}
+    path.write_text(path.read_text().replace('"strategy_test"', '"trial"'))
+    assert read(path, STRATEGY_TEST) == dealt, "a file with the former name keeps every arm"
+    strategy_test = json.dumps(STRATEGY_TEST.model_dump(mode="json"))
     for damaged in (
         "{half",
         "[]",
         "7",
-        f'{{"trial": {trial}}}',
-        *(f'{{"trial": {trial}, "products": {one}}}' for one in ("[]", '{"P00001": 1}')),
+        f'{{"strategy_test": {strategy_test}}}',
+        *(f'{{"strategy_test": {strategy_test}, "products": {one}}}' for one in ("[]", '{"P00001": 1}')),
     ):
         path.write_text(damaged)
-        assert read(path, TRIAL) == {}
+        assert read(path, STRATEGY_TEST) == {}
 
 
 def shop_config(folder: Path) -> dict[str, str]:
-    path = folder / "trial.yaml"
-    path.write_text("serving: {trial: {name: spring, share: 0.9, strategies: [revenue, clearance]}}")
+    path = folder / "strategy_test.yaml"
+    path.write_text("serving: {strategy_test: {name: spring, share: 0.9, strategies: [revenue, clearance]}}")
     return {"PRICING_CONFIG": str(path)}
 
 
-def test_decisions_of_a_trial_follow_its_strategies_and_are_named_in_the_log(tmp_path: Path) -> None:
+def test_decisions_of_a_strategy_test_follow_its_strategies_and_are_named_in_the_log(tmp_path: Path) -> None:
     with open_app(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
         requests = [{**REQUEST, "product_id": f"P{number:05d}"} for number in range(1, 13)]
         batch = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
@@ -123,12 +127,12 @@ def test_decisions_of_a_trial_follow_its_strategies_and_are_named_in_the_log(tmp
     assert (own["strategy"], stranger["strategy"]) == ("match", "margin")
     for record in records:
         strategy = record["decision"]["strategy"]
-        assert record["trial"] == (f"spring/{strategy}" if strategy in ("revenue", "clearance") else None)
+        assert record["strategy_test"] == (f"spring/{strategy}" if strategy in ("revenue", "clearance") else None)
         assert record["request"].get("strategy") in (None, "match")
-    assert 'strategy="revenue",trial="spring/revenue"' in metrics
+    assert 'strategy="revenue",strategy_test="spring/revenue"' in metrics
 
 
-def test_a_price_is_explained_under_the_strategy_that_a_trial_dealt(tmp_path: Path) -> None:
+def test_a_price_is_explained_under_the_strategy_that_a_strategy_test_dealt(tmp_path: Path) -> None:
     with open_app(tmp_path / "home", version=shared_version(), environment=shop_config(tmp_path)) as shop:
         for number in range(1, 13):
             request = {**REQUEST, "product_id": f"P{number:05d}"}
@@ -148,16 +152,16 @@ def test_the_follower_deals_before_a_version_is_served(tmp_path: Path) -> None:
     assert len(values["products"]) == 12
 
 
-def test_a_trial_file_that_cannot_be_written_keeps_no_version_from_being_served(tmp_path: Path) -> None:
+def test_a_strategy_test_file_that_cannot_be_written_keeps_no_version_from_being_served(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "trials").write_text("in the way")
 
     assert verify_version(shared_version(), settings=settings_in(tmp_path / "home", **shop_config(tmp_path))) > 0
 
 
-def test_a_trial_of_an_unknown_strategy_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "trial.yaml"
-    path.write_text("serving: {trial: {name: spring, share: 0.5, strategies: [margin, greed]}}")
+def test_a_strategy_test_of_an_unknown_strategy_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "strategy_test.yaml"
+    path.write_text("serving: {strategy_test: {name: spring, share: 0.5, strategies: [margin, greed]}}")
 
     with pytest.raises(ConfigError, match="greed"):
         settings_in(tmp_path, PRICING_CONFIG=str(path))

@@ -1,0 +1,51 @@
+"""Which products take part in a strategy test, and under which: the file that keeps it."""
+
+import json
+from pathlib import Path
+
+from pricing.config_models import StrategyTestConfig
+from pricing.decision.assignment import deal, strata_of
+from pricing.decision.product_facts import ProductFacts
+from pricing.fileio import replace_json
+
+CHALLENGER = "challenger"
+
+
+def canary(share: float) -> StrategyTestConfig | None:
+    """The share of the products that goes to the challenger, as a strategy test of one arm; None without any."""
+    return StrategyTestConfig.model_construct(name=CHALLENGER, share=share, strategies=[CHALLENGER]) if share else None
+
+
+def arms_of(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig) -> dict[str, str]:
+    """Product → arm: as `path` keeps it, and for products that it lacks, as they would be dealt; "" is outside."""
+    strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
+    return deal(strata, strategy_test, kept=read(path, strategy_test))
+
+
+def extend(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig) -> dict[str, str]:
+    """Deals the products that were not dealt before, and keeps the result in `path`; the follower alone calls it.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    dealt = arms_of(path, facts, strategy_test)
+    if dealt != read(path, strategy_test):
+        replace_json(path, {"strategy_test": strategy_test.model_dump(mode="json"), "products": dealt})
+    return dealt
+
+
+def read(path: Path, strategy_test: StrategyTestConfig) -> dict[str, str]:
+    """Reads the arms dealt before in the same strategy test; empty when there are none or the file is damaged."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    known = values.get("strategy_test", values.get("trial"))  # the latter is the former name
+    if known != strategy_test.model_dump(mode="json"):
+        return {}
+    products = values.get("products")
+    if not isinstance(products, dict) or not all(isinstance(arm, str) for arm in products.values()):
+        return {}
+    return products
