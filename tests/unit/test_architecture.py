@@ -90,7 +90,12 @@ def imports(root: Path, packages: tuple[str, ...] = PACKAGES) -> list[Import]:
 
 @cache
 def _imports_of(name: str, source: str, known: frozenset[str], *, package: bool) -> tuple[Import, ...]:
-    return tuple(_walk(name, ast.parse(source), known, package=name if package else name.rpartition(".")[0]))
+    return tuple(_walk(name, _parsed(source), known, package=name if package else name.rpartition(".")[0]))
+
+
+@cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _walk(name: str, tree: ast.Module, known: frozenset[str], *, package: str) -> Iterator[Import]:
@@ -266,12 +271,23 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def before(tree: Path) -> list[str]:
+    """What is broken in the copy already."""
+    return broken_arrows(tree)
+
+
+@pytest.fixture(scope="module")
+def all_imports() -> list[Import]:
+    return imports(ROOT, EVERYTHING)
+
+
 def test_every_import_follows_the_arrows() -> None:
     assert broken_arrows(ROOT) == []
 
 
-def test_tests_and_benchmarks_share_the_kit_alone() -> None:
-    assert beside_the_kit(imports(ROOT, EVERYTHING)) == []
+def test_tests_and_benchmarks_share_the_kit_alone(all_imports: list[Import]) -> None:
+    assert beside_the_kit(all_imports) == []
 
 
 @pytest.mark.parametrize(
@@ -292,8 +308,8 @@ def test_an_import_beside_the_kit_is_found(module: str, target: str, complaint: 
     assert complaint in found
 
 
-def test_no_unit_test_loads_tensorflow() -> None:
-    assert loading_tensorflow(imports(ROOT, EVERYTHING)) == []
+def test_no_unit_test_loads_tensorflow(all_imports: list[Import]) -> None:
+    assert loading_tensorflow(all_imports) == []
 
 
 def test_a_unit_test_that_loads_tensorflow_on_a_detour_is_found() -> None:
@@ -367,10 +383,9 @@ def test_serving_needs_nothing_outside_its_lock() -> None:
         ("pricing/__init__.py", "from scipy import stats", "serving must not load scipy"),
     ],
 )
-def test_a_broken_arrow_is_found(tree: Path, module: str, statement: str, complaint: str) -> None:
+def test_a_broken_arrow_is_found(tree: Path, before: list[str], module: str, statement: str, complaint: str) -> None:
     path = tree / module
     source = path.read_text(encoding="utf-8")
-    before = broken_arrows(tree)
 
     _append(path, statement)
     news = [each for each in broken_arrows(tree) if each not in before]

@@ -23,7 +23,7 @@ from simulation.rollforward import Requests, roll_forward
 EVERY = tuple(SCENARIOS)
 WITHOUT_MEMORY = ("clearance", "informed", "few_prices", "no_prices", "heavy_tail")
 SIZE = {"products": 20, "days": 300, "future": 60, "seed": 5, "categories": 4}
-DAYS = 20  # of pricing by each policy
+DAYS = 14  # of pricing by each policy
 
 
 @cache
