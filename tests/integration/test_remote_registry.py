@@ -188,7 +188,7 @@ def _both_were_scored_on_the_same_folds(registry: Registry, folder: Path) -> Non
 def _settings(path: Path, *, champion_ratio: float, **demand: float) -> str:
     gates = {**GATES, "champion_ratio": champion_ratio}
     registry = {"model_name": "remote", "auto_promote": True, "plots": False, "gates": gates}
-    # One fold: what jobs do with a server is the same for two, which train half as much again.
+    # One fold: what jobs do with a server is the same for two, which train more.
     changed = {"demand": {**TINY["demand"], "folds": 1, **demand}, "tuning": {**TINY["tuning"], "batch": 1}}
     path.write_text(yaml.safe_dump({**TINY, **changed, "registry": registry}))
     return str(path)
