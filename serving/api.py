@@ -4,15 +4,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Flask, Response, request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from serving.problems import ProblemError, from_validation
+from serving.hot_path import Model, encode, parse
+from serving.problems import ProblemError
 
 JSON = "application/json"
-Model = TypeVar("Model", bound=BaseModel)
 View = Callable[..., BaseModel | bytes | Response]
 
 
@@ -63,23 +63,6 @@ def endpoint_name(endpoint: Endpoint) -> str:
 def body_of(model: type[Model]) -> Model:
     """Validates the body of Flask's current request; see `parse`."""
     return parse(model, request.get_data(cache=False))
-
-
-def parse(model: type[Model], body: bytes) -> Model:
-    """Validates a body strictly by JSON type: true is not 1 and "150" is not 150, but a whole number is a float.
-
-    Raises:
-        ProblemError: 400 when it is not JSON, 422 with every fault when it does not fit the model.
-    """
-    try:
-        return model.model_validate_json(body, strict=True)
-    except ValidationError as error:
-        raise from_validation(error, model=model) from error
-
-
-def encode(model: BaseModel) -> bytes:
-    """Encodes a model as JSON; numbers that are not finite become null."""
-    return model.__pydantic_serializer__.to_json(model)
 
 
 def _respond(endpoint: Endpoint) -> Callable[..., Response]:

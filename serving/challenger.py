@@ -35,9 +35,9 @@ class ShadowPricer:
         if share:
             self._thread.start()
 
-    def enqueue(self, challenger: Served | None, asked: Sequence[PriceRequest]) -> None:
+    def enqueue(self, challenger: Served, asked: Sequence[PriceRequest]) -> None:
         """Queues requests that were answered."""
-        if challenger is None or not self._share:
+        if not self._share:
             return
         drawn = [one for one in asked if self._share >= 1 or self._draw.random() < self._share]
         room = max(LONGEST_QUEUE - len(self._queue), 0)

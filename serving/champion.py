@@ -95,11 +95,6 @@ class Champion:
             return False
         return following.state != "following" or following.served == self.served.name
 
-    def answers(self, product_id: str) -> Served:
-        """Returns what prices a product: the challenger where the product is in its share, else the champion."""
-        challenger = self.challenger
-        return challenger if challenger is not None and product_id in challenger.canary else self.served
-
     def reload(self) -> bool:
         """Checks for a new champion and a new challenger; returns whether the champion changed."""
         swapped = self._look_for_champion()

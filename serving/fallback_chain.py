@@ -7,7 +7,7 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
-from serving.champion import Served
+from serving.champion import Champion, Served
 from serving.service import Service
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class FallbackChain:
         Raises:
             RequestError: A request contradicts itself or names an unknown strategy.
         """
-        held = self._service.holdout.products if held is None else held
+        held = self._service.holdout.content if held is None else held
         if served is not self._service.champion.served and served.canary:
             return self._by_challenger(served, asked, held)
         answers = self.attempt(served, asked, held=held)
@@ -60,7 +60,7 @@ class FallbackChain:
         Raises:
             RequestError: A request contradicts itself or names an unknown strategy.
         """
-        held = self._service.holdout.products if held is None else held
+        held = self._service.holdout.content if held is None else held
         arms = served.arms if arms is None else arms
         if arms:
             asked = [with_assigned_strategy(arms, item) for item in asked]
@@ -113,6 +113,12 @@ class FallbackChain:
             if answers is not None:
                 return answers
         return self._service.champion.rules.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
+
+
+def version_for(champion: Champion, product_id: str) -> Served:
+    """Returns what prices a product: the challenger where the product is in its share, else the champion."""
+    challenger = champion.challenger
+    return challenger if challenger is not None and product_id in challenger.canary else champion.served
 
 
 def with_assigned_strategy(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:

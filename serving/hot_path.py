@@ -1,22 +1,26 @@
 """Answer pricing requests in plain WSGI, in front of Flask, which halves the time for one price.
 
 An ordinary POST to a pricing route is answered exactly as by Flask, with the same functions; all else goes to Flask.
+What every request and response share lies here too: bodies read and written, headers, request ids, counts.
 """
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
-
-from serving.authentication import Authenticator
-from serving.metrics import Metrics
-from serving.problems import CONTENT_TYPE, ProblemError
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 import json
 import re
 import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from serving.authentication import Authenticator
+from serving.metrics import Metrics
+from serving.problems import CONTENT_TYPE, ProblemError, from_validation
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Model = TypeVar("Model", bound=BaseModel)
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -40,6 +44,23 @@ def count(metrics: Metrics, *, route: str, status: int, started: float) -> None:
     """Counts one answered request, which arrived at `started` by time.perf_counter."""
     metrics.count("pricing_requests", route, str(status))
     metrics.observe("pricing_request_seconds", time.perf_counter() - started, route)
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """Validates a body strictly by JSON type: true is not 1 and "150" is not 150, but a whole number is a float.
+
+    Raises:
+        ProblemError: 400 when it is not JSON, 422 with every fault when it does not fit the model.
+    """
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise from_validation(error, model=model) from error
+
+
+def encode(model: BaseModel) -> bytes:
+    """Encodes a model as JSON; numbers that are not finite become null."""
+    return model.__pydantic_serializer__.to_json(model)
 
 
 Answer = Callable[[bytes], bytes]

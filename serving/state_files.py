@@ -67,8 +67,3 @@ class Holdout(WatchedFile[frozenset[str]]):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, read=read_held, empty=frozenset(), what="list of held-out products")
-
-    @property
-    def products(self) -> frozenset[str]:
-        """The products that are held out now."""
-        return self.content

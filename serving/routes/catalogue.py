@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pricing.decision.strategies import KINDS
 from pricing.demand.curve import Offers
 from pricing.registry.version import LoadedVersion, elasticity_knowledge, shares_by_grade
-from serving.api import Endpoint, encode
+from serving.api import Endpoint
 from serving.champion import Served
+from serving.hot_path import encode
 from serving.problems import ProblemError, did_you_mean
 from serving.schemas import Elasticity, ModelInfo, Product, Products, Strategies, Strategy
 from serving.service import Service

@@ -14,7 +14,7 @@ from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
 from serving.champion import VERSION_ERRORS, Served
-from serving.fallback_chain import with_assigned_strategy
+from serving.fallback_chain import version_for, with_assigned_strategy
 from serving.problems import from_request_error
 from serving.routes.catalogue import elasticity_of, find_row
 from serving.routes.pricing import EXAMPLE
@@ -109,7 +109,7 @@ class ExplainRoutes:
     def explain(self) -> ExplainAnswer:
         """Attributes a price or demand to its drivers."""
         asked = body_of(ExplainRequest)
-        today, held = self._service.now().date(), self._service.holdout.products
+        today, held = self._service.now().date(), self._service.holdout.content
         tests = self._service.price_tests.content
 
         def explained(served: Served) -> Explanation:
@@ -131,7 +131,7 @@ class ExplainRoutes:
             return served.pricer.simulate(asked.request, today=today, prices=asked.prices, strategies=asked.strategies)
 
         _, simulation = self._as_priced(asked.request.product_id, simulated)
-        held = asked.request.product_id in self._service.holdout.products
+        held = asked.request.product_id in self._service.holdout.content
         draw = self._service.price_tests.content.draw(asked.request.product_id, simulation.date)
         return simulation.model_copy(update={"held_out": held, "price_test": draw is not None and not held})
 
@@ -141,7 +141,7 @@ class ExplainRoutes:
         Raises:
             ProblemError: The request cannot be priced.
         """
-        champion, served = self._service.champion.served, self._service.champion.answers(product_id)
+        champion, served = self._service.champion.served, version_for(self._service.champion, product_id)
         try:
             if served is not champion:
                 with contextlib.suppress(*VERSION_ERRORS):

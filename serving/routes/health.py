@@ -89,7 +89,7 @@ class HealthRoutes:
                 following.challenger_faults if following else 0,
             ),
         ]
-        held = len(service.holdout.products)
+        held = len(service.holdout.content)
         extra.append(
             metrics.gauge("pricing_holdout", "Products that keep their prices.", held, state=service.holdout.state)
         )

@@ -14,10 +14,11 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.format import LogEntry
 from pricing.errors import RequestError
-from serving.api import Endpoint, encode, parse
+from serving.api import Endpoint
 from serving.challenger import ShadowPricer
 from serving.champion import Served
-from serving.fallback_chain import FallbackChain
+from serving.fallback_chain import FallbackChain, version_for
+from serving.hot_path import encode, parse
 from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
@@ -94,7 +95,7 @@ class PricingRoutes:
             ProblemError: The body is no valid request.
         """
         asked = parse(PriceRequest, sent)
-        served = self._service.champion.answers(asked.product_id)
+        served = version_for(self._service.champion, asked.product_id)
         try:
             with self._pricing_lock:  # NumPy releases the GIL often, and threads would lose time in switching
                 (answer,) = self._answers.price(served, [asked])
@@ -118,7 +119,7 @@ class PricingRoutes:
         good = [item for item in asked if isinstance(item, PriceRequest)]
         answers: list[bytes | ProblemError] = [b""] * len(good)
         trying = challenger.canary if challenger is not None else frozenset()
-        held = self._service.holdout.products
+        held = self._service.holdout.content
         for version, places in (
             (served, [place for place, item in enumerate(good) if item.product_id not in trying]),
             (challenger, [place for place, item in enumerate(good) if item.product_id in trying] if trying else []),
@@ -166,7 +167,7 @@ class PricingRoutes:
             (answer.decision, arm or "") for answer, arm in zip(detailed, arms, strict=True)
         )
         challenger = self._service.champion.challenger
-        if served is not challenger:
+        if challenger is not None and served is not challenger:
             self.shadow.enqueue(challenger, asked)
 
     def _price_in_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:

@@ -118,7 +118,8 @@ def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
     shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = iter([frozenset({"P00001"})])
-    monkeypatch.setattr(type(shop.service.holdout), "products", property(lambda _: next(lists)), raising=False)
+    read_once = property(lambda _: next(lists), lambda *_: None)
+    monkeypatch.setattr(type(shop.service.holdout), "content", read_once, raising=False)
 
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError
