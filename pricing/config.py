@@ -91,16 +91,21 @@ def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = F
     A key that it gives by its former name counts, and a warning names the present one.
 
     Args:
-        path: The user's file.
+        path: The user's file, or where there is none of that name, the bare name of one that lies beside the default
+            one, such as "weekly".
         former: Former name of a key or section → its name now, as paths.
-
-    Args:
-        path: A file, or where there is none of that name, the bare name of one that lies beside the default one, such
-            as "weekly".
 
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
             named), or given by its former and its present name; a value has the wrong type or is out of range.
+
+    Example:
+        >>> from pricing.config import load_config
+        >>> load_config().demand.horizon  # days
+        28
+        >>> weekly = load_config("weekly")  # the shipped config/weekly.yaml
+        >>> weekly.data.period, weekly.demand.horizon
+        ('week', 4)
     """
     values = _read(DEFAULT_PATH)
     if path is not None:

@@ -171,6 +171,18 @@ def simulate(config: MarketConfig | None = None) -> Market:
 
     Args:
         config: The options; 60 products over 730 days when absent.
+
+    Example:
+        >>> from simulation.market import MarketConfig, simulate
+        >>> market = simulate(MarketConfig(products=4, days=90, seed=1))
+        >>> sales = market.frame()  # rows of the data contract: all that a learner may see
+        >>> sales[["date", "product_id", "units_sold", "price", "stock"]].head(3)
+                date product_id  units_sold  price  stock
+        0 2023-03-27     P00001         2.0  11.02   49.0
+        1 2023-03-28     P00001         4.0   9.27   47.0
+        2 2023-03-29     P00001         6.0   9.27   43.0
+        >>> market.truth.elasticity.round(1)  # hidden: only for judging
+        array([-3. , -2.1, -3.1, -3.4])
     """
     config = config or MarketConfig()
     world = draw_world(config)

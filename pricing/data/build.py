@@ -50,6 +50,23 @@ def build_panel(
         ContractError: No rows, a repeated (product, date), or a date off the week's first day.
         MissingRowsError: Periods without a row that `config.missing` does not allow.
         SourceError: A calendar of events or a plan of promotions that `config` names cannot be read.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pricing.config import load_config
+        >>> from pricing.data.build import build_panel
+        >>> days = pd.to_datetime(["2026-03-02", "2026-03-04", "2026-03-03", "2026-03-04"])
+        >>> products = ["tea", "tea", "jam", "jam"]  # no tea on the 3rd
+        >>> sales = pd.DataFrame({"date": days, "product_id": products, "units_sold": [12, 9, 4, 6], "price": 4.99})
+        >>> panel = build_panel(sales, load_config().data)
+        >>> panel.product_ids.tolist()
+        ['jam', 'tea']
+        >>> print(panel.units_sold)  # (product, period)
+        [[nan  4.  6.]
+         [12. nan  9.]]
+        >>> print(panel.price)  # carried over the gap
+        [[ nan 4.99 4.99]
+         [4.99 4.99 4.99]]
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])

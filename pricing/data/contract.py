@@ -105,6 +105,18 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
     Raises:
         ContractError: The table as a whole is invalid: no rows, a required column absent, a column that occurs twice,
             or a weekly table where a daily one was expected.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pricing.data.contract import check
+        >>> days = ["2026-03-02", "2026-03-03", "2026-03-04"]
+        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": [12, -3, 9], "price": 4.99})
+        >>> checked = check(sales, where="sales.csv")
+        >>> len(checked.clean), len(checked.bad_rows)
+        (2, 1)
+        >>> for violation in checked.violations:
+        ...     print(f"{violation.rule}: {violation.first}")
+        units_sold must be at least 0: row 2 (product_id 'tea', date '2026-03-03', units_sold -3)
     """
     _check_table(frame, where)
     notes = _unknown(frame)

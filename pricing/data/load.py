@@ -50,6 +50,19 @@ def load_panel_from(
         SourceError: No sales are named, `simulated` is named but not supplied, the sales cannot be read, or the
             quarantine cannot be written.
         ContractError: Rows break the contract and there is no quarantine, or no row satisfies it.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pricing.config import load_config
+        >>> from pricing.data.load import load_panel_from
+        >>> sales = pd.DataFrame({"date": pd.date_range("2026-03-02", periods=4), "product_id": "tea", "price": 4.99})
+        >>> sales = sales.assign(units_sold=[12, 9, 8, 3], stock=[32, 20, 11, 3])
+        >>> sales.to_csv("sales.csv", index=False)
+        >>> panel = load_panel_from("sales.csv", load_config().data)
+        >>> print(panel.units_sold)
+        [[12.  9.  8.  3.]]
+        >>> print(panel.censored)  # sold out on the last day
+        [[False False False  True]]
     """
     if not sales:
         raise SourceError(NO_SALES)

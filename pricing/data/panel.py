@@ -142,6 +142,17 @@ def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] =
 
     Raises:
         SourceError: The folder exists and holds no panel, or cannot be written.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pricing.config import load_config
+        >>> from pricing.data.build import build_panel
+        >>> from pricing.data.panel import load_panel, save_panel
+        >>> days = pd.date_range("2026-03-02", periods=3)
+        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": [12, 9, 8], "price": 4.99})
+        >>> save_panel(build_panel(sales, load_config().data), "panel")
+        >>> print(load_panel("panel").units_sold)
+        [[12.  9.  8.]]
     """
     place = Path(folder)
     if place.exists() and not is_panel(place) and not (place.is_dir() and not any(place.iterdir())):

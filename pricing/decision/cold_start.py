@@ -31,6 +31,19 @@ def prior_demand(
         level: (request,) units a period; 1 where unknown.
         periods: (request,) periods until the next delivery.
         elasticity: (2, request) mean and standard deviation of the elasticity's size.
+
+    Example:
+        >>> import numpy as np
+        >>> from pricing.decision.cold_start import prior_demand, prior_elasticity
+        >>> grid = prior_demand(
+        ...     np.array([[9.0, 10.0, 11.0]]),
+        ...     list_price=np.array([10.0]),
+        ...     level=np.array([20.0]),
+        ...     periods=np.array([7]),
+        ...     elasticity=prior_elasticity(np.array([0.4]), usual=(2.5, 0.8)),
+        ... )
+        >>> (grid.weight @ grid.first[0]).round(1)  # units of the first period at each price
+        array([26.1, 20. , 15.8])
     """
     mean, sd = elasticity
     sizes = np.maximum(mean[:, None] + sd[:, None] * _NODES, LEAST_ELASTICITY)  # (request, node)

@@ -113,7 +113,16 @@ class PriceTest:
         return self.deviation * math.sqrt(2 / len(ARMS))
 
     def draw(self, product_id: str, date: dt.date) -> Draw | None:
-        """The draw of the week that a day lies in; None outside the test."""
+        """The draw of the week that a day lies in; None outside the test.
+
+        Example:
+            >>> import datetime as dt
+            >>> from pricing.decision.price_tests import PriceTest
+            >>> test = PriceTest("spring", prices={"tea": 4.99}, size=0.04, start=dt.date(2026, 3, 2), weeks=6)
+            >>> mondays = [test.start + dt.timedelta(weeks=week) for week in range(test.weeks)]
+            >>> [test.draw("tea", monday).arm for monday in mondays]  # each arm once in three weeks
+            ['stay', 'down', 'up', 'down', 'up', 'stay']
+        """
         base = self.prices.get(product_id)
         if base is None or not self.start <= date < self.end:
             return None

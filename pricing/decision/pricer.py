@@ -86,6 +86,19 @@ class Pricer:
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
+
+        Example:
+            >>> import datetime as dt
+            >>> from pricing.config import load_config
+            >>> from pricing.decision.pricer import Pricer
+            >>> from pricing.decision.request import PriceRequest
+            >>> pricer = Pricer(None, None, load_config(), version="none")  # no model: by rule
+            >>> product = {"product_id": "tea", "current_stock": 40, "day_of_week": "Friday", "list_price": 4.99}
+            >>> requests = [PriceRequest(**product, current_price=4.99, unit_cost=cost) for cost in (2.60, 5.50)]
+            >>> for decision in pricer.price(requests, today=dt.date(2026, 3, 2)):
+            ...     print(decision.recommended_price, decision.source, decision.reasons)
+            4.99 rule ['held', 'elasticity_unidentified', 'no_model', 'demand_unknown']
+            5.5 rule ['elasticity_unidentified', 'no_model', 'demand_unknown', 'at_cost', 'gave_way_max_move']
         """
         if len(requests) <= FEW:
             return [answer.decision for answer in self.price_detailed(requests, today=today)]
@@ -190,6 +203,28 @@ class Pricer:
 
         Raises:
             RequestError: As `price`; or a price is out of reach of the list price, or nothing says how much sells.
+
+        Example:
+            >>> import datetime as dt
+            >>> import pandas as pd
+            >>> from pricing.config import load_config
+            >>> from pricing.data.build import build_panel
+            >>> from pricing.decision.pricer import Pricer
+            >>> from pricing.decision.product_facts import ProductFacts
+            >>> from pricing.decision.request import PriceRequest
+            >>> days, units = pd.date_range("2026-03-02", periods=28), [12, 9, 8, 10, 15, 32, 26] * 4
+            >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": units, "price": 4.99})
+            >>> facts = ProductFacts.from_panel(build_panel(sales, load_config().data))
+            >>> pricer = Pricer(None, facts, load_config(), version="none")  # no model: a prior elasticity
+            >>> request = PriceRequest(product_id="tea", current_stock=120, day_of_week="Monday")
+            >>> tried = pricer.simulate(request, today=dt.date(2026, 3, 29), prices=[4.49, 4.99, 5.49])
+            >>> tried.date, tried.periods  # days until the next delivery
+            (datetime.date(2026, 3, 30), 7)
+            >>> for outcome in tried.outcomes:
+            ...     print(f"{outcome.price}: {outcome.units.mean:.0f} units, stock-out {outcome.stock_out:.2f}")
+            4.49: 108 units, stock-out 0.64
+            4.99: 95 units, stock-out 0.39
+            5.49: 80 units, stock-out 0.18
         """
         if not prices and not strategies:
             strategies = self.policy.names

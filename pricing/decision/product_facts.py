@@ -111,6 +111,17 @@ class ProductFacts:
         Args:
             panel: The history.
             anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
+
+        Example:
+            >>> import pandas as pd
+            >>> from pricing.config import load_config
+            >>> from pricing.data.build import build_panel
+            >>> from pricing.decision.product_facts import ProductFacts
+            >>> days, units = pd.date_range("2026-03-02", periods=28), [12, 9, 8, 10, 15, 32, 26] * 4
+            >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": units, "price": 4.99})
+            >>> facts = ProductFacts.from_panel(build_panel(sales, load_config().data))
+            >>> facts.list_price, facts.typical_units  # currency units, units a day
+            (array([4.99]), array([16.]))
         """
         state_date = panel.dates[-1].astype("datetime64[D]")
         learnt = _deliveries(stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)

@@ -66,6 +66,13 @@ def quantile(
 
     Returns:
         (row,) whole where counted.
+
+    Example:
+        >>> import numpy as np
+        >>> from pricing.demand.evaluation import quantile
+        >>> mean, size = np.array([12.0, 2.0]), np.array([5.0, 5.0])
+        >>> quantile(0.9, mean=mean, size=size, counted=np.array([True, True]))
+        array([21.,  4.])
     """
     truth = stats.nbinom(size, size / (size + mean))
     count = truth.ppf(level)
@@ -231,6 +238,13 @@ def sales_score(
 
     Returns:
         (row,) scores in units, 0 or more, smaller is better; NaN where the forecast is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> from pricing.demand.evaluation import sales_score
+        >>> units, shelf = np.array([12.0, 30.0, 10.0]), np.array([np.inf, np.inf, 10.0])  # the third day sold out
+        >>> sales_score(units, mean=np.full(3, 12.0), size=np.full(3, 5.0), shelf=shelf).round(2)
+        array([ 1.49, 14.59,  0.4 ])
     """
     known, centre, r = _forecast(mean, size)
     sold = np.minimum(np.asarray(units, np.float64), shelf)
@@ -305,7 +319,14 @@ TARGET = "sales given shelf"  # what is scored
 
 
 def wape(actual: Floats, forecast: Floats) -> float:
-    """Σ|actual − forecast| / Σ|actual|; NaN where nothing was sold."""
+    """Σ|actual − forecast| / Σ|actual|; NaN where nothing was sold.
+
+    Example:
+        >>> import numpy as np
+        >>> from pricing.demand.evaluation import wape
+        >>> wape(np.array([10.0, 20.0, 30.0]), np.array([12.0, 17.0, 31.0]))  # (2 + 3 + 1) / 60
+        0.1
+    """
     total = float(np.abs(actual).sum())
     return float(np.abs(actual - forecast).sum() / total) if total > 0 else float("nan")
 

@@ -34,6 +34,17 @@ def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[F
 
     Raises:
         HistoryError: Not even one fold fits.
+
+    Example:
+        >>> import numpy as np
+        >>> from pricing.config import load_config
+        >>> from pricing.demand.folds import walk_forward
+        >>> dates = np.arange("2025-01-01", "2026-01-01", dtype="datetime64[D]")
+        >>> for fold in walk_forward(dates, config=load_config().demand, period="day"):
+        ...     print(f"train to {fold.cutoff}, score {fold.first} to {fold.last}")
+        train to 2025-10-08, score 2025-10-09 to 2025-11-05
+        train to 2025-11-05, score 2025-11-06 to 2025-12-03
+        train to 2025-12-03, score 2025-12-04 to 2025-12-31
     """
     need = config.min_history + config.gap + config.horizon
     if len(dates) < need:
