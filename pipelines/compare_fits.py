@@ -42,7 +42,7 @@ class Fit(Protocol):
 
 
 class ScoreFunction(Protocol):
-    """Signature of `wape`."""
+    """Signature of `backtest.fold_wape`."""
 
     def __call__(self, model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
         """WAPE of the fold's scored periods."""

@@ -141,8 +141,8 @@ class _Night:
         if number is None:
             return "states were up to date already"
         if not self._config.registry.auto_promote:
-            wish = f"a person promotes them (version={number})"
-            return f"states are carried forward; registry.auto_promote is off, so {wish}"
+            requested = f"a person promotes them (version={number})"
+            return f"states are carried forward; registry.auto_promote is off, so {requested}"
         words = ["--version", number, "--reason", "nightly refresh"]
         code = self.job("pipelines.promote", *words, fine=(0, EXIT_REFUSED))
         return "a gate refused the refreshed states" if code == EXIT_REFUSED else "states are up to date"

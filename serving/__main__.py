@@ -18,9 +18,10 @@ from pathlib import Path
 from pricing.errors import PricingError
 from serving.keys import SCOPES
 from serving.logs import configure_logging
-from serving.settings import Settings, read_settings, shared_memory
+from serving.settings import Settings, bind_address, read_settings, shared_memory
 
 _GRACE_SECONDS = 20
+_SERVED_SECONDS = 10  # a web server that lived longer did start, and is started again when it dies
 
 _log = logging.getLogger("serving")
 
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(environment)
         _check(settings)
-        return _supervise(settings, environment)
+        with _reserved(settings):
+            return _supervise(settings, environment)
     except PricingError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -77,15 +79,26 @@ def _check(settings: Settings) -> None:
             f"PRICING_API_KEYS_FILE as `name key scope,scope` (scopes: {', '.join(SCOPES)}), bind to 127.0.0.1, "
             "or set PRICING_KEYS=none to do without"
         )
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    address = bind_address(settings.host)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind((address, settings.port))
         except OSError as error:
             raise PricingError(
                 f"cannot bind {settings.host}:{settings.port} ({error.strerror}); choose another port with PORT=…"
             ) from error
+
+
+def _reserved(settings: Settings) -> socket.socket:
+    """Binds the port without listening, so that nobody takes it while workers are replaced."""
+    address = bind_address(settings.host)
+    held = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((address, settings.port))
+    return held
 
 
 def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
@@ -97,41 +110,72 @@ def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    web = _start(web_command(), environment)
-    follower = _start(follower_command(), environment)
-    born = time.monotonic()
+    web, follower = (_Child(command, environment) for command in (web_command(), follower_command()))
     print(  # noqa: T201
         f"serving on http://{settings.host}:{settings.port} (documents: /docs); decisions go to "
         f"{settings.decisions_folder}; Ctrl-C ends it",
         file=sys.stderr,
     )
     try:
-        while not stopping and web.poll() is None:
-            if follower.poll() is not None and time.monotonic() - born > settings.config.serving.poll_seconds:
-                _log.error("the follower ended with %s; starting another", follower.returncode)
-                follower, born = _start(follower_command(), environment), time.monotonic()
+        while not stopping:
+            if web.ended and web.age < _SERVED_SECONDS:  # it cannot start: nothing to wait for
+                break
+            for child, least in ((web, _SERVED_SECONDS), (follower, settings.config.serving.poll_seconds)):
+                if child.ended and child.age > least:
+                    child.restart()
             time.sleep(0.1)
     finally:
         for child in (web, follower):
-            if child.poll() is None:
-                child.terminate()
+            child.terminate()
         for child in (web, follower):
-            try:
-                child.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-    return 0 if stopping else web.returncode
+            child.wait()
+    return 0 if stopping else web.code
+
+
+class _Child:
+    """A process that is started again when it dies."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
+        self._command, self._environment = command, environment
+        self._start()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def code(self) -> int:
+        return self._process.returncode or 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since its last start."""
+        return time.monotonic() - self._born
+
+    def restart(self) -> None:
+        _log.error("%s ended with %s; starting it again", self._command[-1], self._process.returncode)
+        self._start()
+
+    def terminate(self) -> None:
+        if not self.ended:
+            self._process.terminate()
+
+    def wait(self) -> None:
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> None:
+        # A process group of its own: Ctrl-C in a terminal reaches only the supervisor, which then ends both in order.
+        self._process = subprocess.Popen(self._command, env=dict(self._environment), process_group=0)
+        self._born = time.monotonic()
 
 
 def follower_command() -> list[str]:
     """The command line of the follower."""
     return [sys.executable, "-m", "serving.follower"]
-
-
-def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # A process group of its own: Ctrl-C in a terminal reaches only this process, which then ends both in order.
-    return subprocess.Popen(command, env=dict(environment), process_group=0)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
 from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
-from serving.state_files import Holdout, WatchedFile
+from serving.state_files import HoldoutFile, WatchedFile
 
 _DRAIN_BYTES = 64_000_000
 
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     metrics = Metrics()
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
     embedded = Embedded(settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds)
-    holdout = Holdout(settings.holdout_file)
+    holdout = HoldoutFile(settings.holdout_file)
     tests = WatchedFile(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
     service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, tests, embedded)
     app = Flask("serving", static_folder=None)

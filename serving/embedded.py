@@ -18,7 +18,7 @@ from typing import Any, TextIO
 State = Iterable[tuple[str, tuple[str, ...], Any]]
 
 # The counts that are told: name → (the metric it is summed from, which labels count).
-TOLD: dict[str, tuple[str, Callable[[tuple[str, ...]], bool]]] = {
+REPORTED: dict[str, tuple[str, Callable[[tuple[str, ...]], bool]]] = {
     "Requests": ("pricing_requests", lambda labels: True),
     "ServerErrors": ("pricing_requests", lambda labels: labels[1].startswith("5")),
     "Refused": ("pricing_requests", lambda labels: labels[1].startswith("4")),
@@ -45,7 +45,7 @@ class Embedded:
         out: TextIO | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Makes ready.
+        """Initialises it.
 
         Args:
             folder: The run's own, shared by its workers.
@@ -61,7 +61,7 @@ class Embedded:
         self._next = clock() + every
         self._before: dict[str, float] = {}
 
-    def tell(self, state: Callable[[], State], *, version: str, gauges: dict[str, float]) -> None:
+    def write_if_due(self, state: Callable[[], State], *, version: str, gauges: dict[str, float]) -> None:
         """Writes a line when one is due and this worker is the one that speaks.
 
         Args:
@@ -73,7 +73,7 @@ class Embedded:
             return
         with self._turn:
             now = self._clock()
-            if now >= self._next and self._speaks():
+            if now >= self._next and self._is_reporter():
                 self._next = now + self._every
                 self._write(now, list(state()), version=version, gauges=gauges)
 
@@ -81,7 +81,7 @@ class Embedded:
         self, now: float, state: list[tuple[str, tuple[str, ...], Any]], *, version: str, gauges: dict[str, float]
     ) -> None:
         values = {**self._added(state), **gauges}
-        units = dict.fromkeys(TOLD, "Count") | {"LatencyMs": "Milliseconds"}
+        units = dict.fromkeys(REPORTED, "Count") | {"LatencyMs": "Milliseconds"}
         line = {
             "_aws": {
                 "Timestamp": int(now * 1000),
@@ -99,7 +99,7 @@ class Embedded:
         }
         print(json.dumps(line), file=self._out or sys.stdout, flush=True)
 
-    def _speaks(self) -> bool:
+    def _is_reporter(self) -> bool:
         if self._lock is None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,10 +112,10 @@ class Embedded:
                 os.close(descriptor)
                 return False
             self._lock = descriptor
-            self._before = _told(descriptor)
+            self._before = _reported_before(descriptor)
         return True
 
-    def _remember(self, told: dict[str, float]) -> None:
+    def _store_reported(self, told: dict[str, float]) -> None:
         """Keeps what was told, for the worker that speaks after this one."""
         if self._lock is not None:
             text = json.dumps(told).encode()
@@ -127,7 +127,7 @@ class Embedded:
         """What was added to each count since the line before, and the mean latency and confidence of it."""
         found = {
             name: sum(value for other, labels, value in state if other == metric and counts(labels))
-            for name, (metric, counts) in TOLD.items()
+            for name, (metric, counts) in REPORTED.items()
         }
         for name, metric in (("LatencyMs", "pricing_request_seconds"), ("Confidence", "pricing_confidence")):
             bins = [value for other, _, value in state if other == metric]
@@ -135,7 +135,7 @@ class Embedded:
             found[f"{name} count"] = sum(sum(part[:-1]) for part in bins)
         added = {name: max(value - self._before.get(name, 0.0), 0.0) for name, value in found.items()}
         self._before = found
-        self._remember(found)
+        self._store_reported(found)
         for name, scale in (("LatencyMs", 1000.0), ("Confidence", 1.0)):
             total, count = added.pop(f"{name} sum"), added.pop(f"{name} count")
             if count > 0:
@@ -143,7 +143,7 @@ class Embedded:
         return added
 
 
-def _told(descriptor: int) -> dict[str, float]:
+def _reported_before(descriptor: int) -> dict[str, float]:
     """What the worker that spoke before had told of each count; nothing where none did."""
     try:
         told = json.loads(os.pread(descriptor, 1 << 16, 0))

@@ -113,7 +113,7 @@ class Follower:
         registry: Registry,
         *,
         places: FollowerPaths,
-        orders: FollowerOptions,
+        options: FollowerOptions,
         verify: Callable[[Path], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,12 +122,12 @@ class Follower:
         self._clock = clock
         self._places = places
         self._status = places.status
-        self._keep = orders.keep
-        self._tries_challenger = orders.uses_challenger
+        self._keep = options.keep
+        self._uses_challenger = options.uses_challenger
         self._pointer = self._last_good(places.pointer)
-        self._challenger = self._last_good(places.challenger) if orders.uses_challenger else None
+        self._challenger = self._last_good(places.challenger) if options.uses_challenger else None
         self._refused: dict[tuple[str, int], _Refusal] = {}
-        self.following = FollowerStatus(run_id=orders.run_id, served=self._pointer.version if self._pointer else None)
+        self.following = FollowerStatus(run_id=options.run_id, served=self._pointer.version if self._pointer else None)
         self._publish(self.following)
 
     def poll(self) -> FollowerStatus:
@@ -137,7 +137,7 @@ class Follower:
         except RegistryError as error:
             return self._publish(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
         following = self._follow_champion(entry)
-        if not self._tries_challenger:
+        if not self._uses_challenger:
             return following
         try:
             challenger = self._registry.at("challenger")
@@ -346,7 +346,7 @@ def main(argv: list[str] | None = None) -> int:
     follower = Follower(
         _LazyRegistry(settings),
         places=settings.places,
-        orders=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
+        options=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
         verify=partial(verify_version, settings=settings),
     )
     os.nice(5)  # answering requests goes before downloading
@@ -361,7 +361,7 @@ def _bake(settings: Settings, *, registry: Registry | None = None, verify: Calla
     places = settings.places
     places = replace(places, registry=BAKED, status=places.home / "versions" / BAKED / "follower.json")
     follower = Follower(
-        registry or _LazyRegistry(settings), places=places, orders=FollowerOptions("bake", 1), verify=verify
+        registry or _LazyRegistry(settings), places=places, options=FollowerOptions("bake", 1), verify=verify
     )
     following = follower.poll()
     if following.state != "following":

@@ -91,7 +91,7 @@ class HotPath:
         """
         self._app = app
         self._answers = answers
-        self._guard = authenticator
+        self._authenticator = authenticator
         self._metrics = metrics
         self._limit = limit
 
@@ -112,7 +112,7 @@ class HotPath:
         name = request_id(environ.get("HTTP_X_REQUEST_ID"))
         status, kind, extra = "200 OK", "application/json", {}
         try:
-            self._guard.authorise(environ, SCOPE)
+            self._authenticator.authorise(environ, SCOPE)
             body = answer(environ["wsgi.input"].read(int(length)))
         except ProblemError as problem:
             status = f"{problem.status.value} {problem.status.phrase}"

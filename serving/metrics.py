@@ -24,7 +24,7 @@ COUNTERS = {
     "pricing_decisions": ("Prices given.", ("source", "strategy", "strategy_test")),
     "pricing_reasons": ("Reasons named in answers, binding guardrails among them.", ("reason",)),
     "pricing_bad_items": ("Items of a batch that could not be priced as they were sent.", ()),
-    "pricing_challenger_failures": ("Prices that the challenger owed and the champion gave, or nobody heard of.", ()),
+    "pricing_challenger_failures": ("Requests that the challenger failed to price.", ()),
     "pricing_shadow": ("Prices by the challenger that were logged and never answered.", ("version",)),
     "pricing_shadow_left_out": ("Requests that found no room in the challenger's queue.", ()),
     "pricing_edge_fallbacks": ("Prices given by rule because the model's answer failed.", ()),
@@ -117,18 +117,18 @@ class Exchange:
         self._metrics = metrics
         self._folder = folder
         self._own = folder / f"metrics-{worker}.json"
-        self._told: object = None
+        self._published: object = None
 
     def publish(self) -> None:
         """Writes this worker's counts if they have changed; a disk that refuses is no reason to stop."""
         state = self._metrics.state()
-        if state == self._told:
+        if state == self._published:
             return
         try:
             replace_json(self._own, state, durable=False)
         except OSError:
             return
-        self._told = state
+        self._published = state
 
     def others(self) -> list[tuple[str, tuple[str, ...], Any]]:
         """The counts of the other workers, dead ones among them (their gauges left out)."""

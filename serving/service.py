@@ -13,7 +13,7 @@ from serving.embedded import Embedded
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import Holdout, WatchedFile
+from serving.state_files import HoldoutFile, WatchedFile
 
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
@@ -40,15 +40,15 @@ class Service:
     metrics: Metrics
     exchange: Exchange
     now: Callable[[], dt.datetime]
-    holdout: Holdout
+    holdout: HoldoutFile
     price_tests: WatchedFile[Plan]
     embedded: Embedded
-    _handle_missing_rows: threading.Event = field(default_factory=threading.Event)
+    _first_attempt: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
 
     def first_attempt_ended(self) -> bool:
         """Whether the first attempt to load a champion has ended in every worker of this run; stays true."""
-        if self._handle_missing_rows.is_set():
+        if self._first_attempt.is_set():
             return True
         if not self.champion.first_attempt_ended:
             return False
@@ -56,8 +56,8 @@ class Service:
         served = [labels[0] for name, labels, value in self.counts() if name == "pricing_workers" and value]
         expected = self.settings.config.serving.workers if self.settings.follows else 1
         if len(served) >= expected and set(served) == {self.champion.served.name}:
-            self._handle_missing_rows.set()
-        return self._handle_missing_rows.is_set()
+            self._first_attempt.set()
+        return self._first_attempt.is_set()
 
     def follower_status(self) -> Follow:
         """The follower's status, as responses show it."""
@@ -100,7 +100,7 @@ class Service:
         gauges = {"LogFailing": float(status.failure is not None)}
         if served.version is not None:
             gauges["StateAgeDays"] = float((self.now().date() - served.version.demand.state_date).days)
-        self.embedded.tell(self.counts, version=served.name, gauges=gauges)
+        self.embedded.write_if_due(self.counts, version=served.name, gauges=gauges)
 
     def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
         """The metrics of all workers of this run."""

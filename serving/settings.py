@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,25 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         follows=bool(run_id),
         keys=read_keys(environment),
     )
+
+
+def bind_address(host: str) -> str:
+    """The IP address to bind: as given, with or without brackets, or the first one of a name, IPv4 before IPv6.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    literal = host.removeprefix("[").removesuffix("]")
+    try:
+        return str(ip_address(literal))
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(literal, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"HOST: {host!r} is no address and no known name ({error.strerror or error})") from error
+    addresses = {family: str(address[0]) for family, *_, address in reversed(found)}
+    return addresses.get(socket.AF_INET) or next(iter(addresses.values()))
 
 
 def check_strategy_test(strategy_test: StrategyTestConfig | None, strategies: Sequence[str]) -> None:

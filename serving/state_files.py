@@ -58,7 +58,7 @@ class WatchedFile(Generic[Content]):
             _log.error("%s is no %s (%s); it counts as empty", self._path, self._what, error)
 
 
-class Holdout(WatchedFile[frozenset[str]]):
+class HoldoutFile(WatchedFile[frozenset[str]]):
     """The held-out products, which keep their prices.
 
     A missing list holds none out, nor does one that cannot be read: a shop must not be left with static prices because

@@ -15,7 +15,7 @@ from granian.server.mp import MPServer
 
 from serving.app import close_app, create_app
 from serving.logs import LOG_CONFIG, configure_logging
-from serving.settings import Settings, read_settings
+from serving.settings import Settings, bind_address, read_settings
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -39,12 +39,13 @@ def web_server(settings: Settings) -> MPServer:
     """Configure granian: HTTP/1.1 in Rust threads, the application in `serving.threads` Python threads a worker.
 
     A client that sends nothing, or half a head, occupies no Python thread, and is cut off after `KEEP_ALIVE_SECONDS`.
+    One that sends half a body occupies a thread until it ends: a proxy that buffers requests keeps such clients away.
     """
     serving = settings.config.serving
     return MPServer(
         f"{__spec__.name}:application",
         factory=True,
-        address=settings.host,
+        address=bind_address(settings.host),
         port=settings.port,
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,

@@ -59,7 +59,7 @@ def analyse(version: LoadedVersion, panel: Panel, *, most: int = CURVES) -> Sens
     """
     facts = version.facts
     ratios = price_levels(version.config.decision.guardrails.band)
-    shelf, names = shelf_of(version), np.where(facts.categories == "", UNKNOWN, facts.categories)
+    selection, names = shelf_of(version), np.where(facts.categories == "", UNKNOWN, facts.categories)
     groups, group = np.unique(names, return_inverse=True)
     low, high = seen_ratios(panel)
     chosen = spread_over(facts.typical_units, count=most)
@@ -67,7 +67,7 @@ def analyse(version: LoadedVersion, panel: Panel, *, most: int = CURVES) -> Sens
     summary, products, categories = pd.DataFrame(), [], []
     for context in contexts(facts.period):
         curves = read_curves(
-            version.demand, shelf, ratios, after=facts.state_date, period=facts.period, context=context
+            version.demand, selection, ratios, after=facts.state_date, period=facts.period, context=context
         )
         if context is ORDINARY:
             summary = _summary(version, curves, names, at=int(np.searchsorted(ratios, 1.0 - 1e-9)))

@@ -12,7 +12,7 @@ from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
-from pricing.data.missing_rows import Settled, handle_missing_rows
+from pricing.data.missing_rows import MissingRows, handle_missing_rows
 from pricing.data.panel import SERIES, STEP_DAYS, Event, Panel
 from pricing.errors import ContractError, Violation
 
@@ -151,7 +151,7 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
     return rows
 
 
-def _handle_missing_rows(grid: "_Grid", stock: Floats, config: DataConfig) -> Settled:
+def _handle_missing_rows(grid: "_Grid", stock: Floats, config: DataConfig) -> MissingRows:
     """Decide what periods without a row mean (`missing_rows`); a past row without units is only a carried price."""
     units = grid.spread("units_sold")
     present = grid.present.copy()

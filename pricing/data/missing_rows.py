@@ -19,7 +19,7 @@ _NAMED = 3  # products named in a message
 
 
 @dataclass(frozen=True)
-class Settled:
+class MissingRows:
     """The panel's rows after absent ones were handled.
 
     Attributes:
@@ -60,7 +60,7 @@ def handle_missing_rows(
     ids: Strings,
     dates: Days,
     config: DataConfig,
-) -> Settled:
+) -> MissingRows:
     """Fill in or leave unknown the periods without a row, and mark zeros that may be stock-outs as unknown.
 
     A period depends only on itself and earlier ones, never on a later row: otherwise a sale would change earlier
@@ -102,7 +102,7 @@ def handle_missing_rows(
         (gaps & ~filled, "have no row between a first and a last one: unknown (data.missing)."),
         (doubted, "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run)."),
     ]
-    return Settled(
+    return MissingRows(
         present=(present | filled) & ~doubted,
         units=np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units)),
         filled=counted,

@@ -94,7 +94,7 @@ def hold_out(strata: Mapping[str, str], *, share: float, before: Holdout | None 
     """Holds out a share of the products of each stratum.
 
     Sticky: whoever was assigned before stays where they were; new products fill up their stratum's share. Which ones
-    is decided by a hash of their ids, so that it depends on nobody and on no order.
+    is decided by a hash of their ids, so that it depends neither on other products nor on their order.
 
     Args:
         strata: Product → its stratum.
@@ -137,13 +137,17 @@ def read_holdout(path: Path) -> Holdout | None:
 
 
 def read_held(path: Path) -> frozenset[str]:
-    """The products that are held out; none where there is no list.
+    """The products that are held out, whatever else the file says; none where there is no list.
 
     Raises:
         SourceError: As `read_holdout`.
     """
-    found = read_holdout(path)
-    return found.held if found else frozenset()
+    try:
+        return _products(json.loads(path.read_bytes())["held"])
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: is no list of held-out products ({error}); remove it to draw a new one") from error
 
 
 def write_holdout(path: Path, holdout: Holdout) -> None:

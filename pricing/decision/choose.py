@@ -173,15 +173,15 @@ def decide(
     held = best == current
     confidence = _confidence(gains, best, held, candidates, policy, operations)
     doubtful = (confidence < policy.config.confidence_threshold) & operations.negate(unknown)
-    kept = where(doubtful, BIT["low_confidence"], held * BIT["held"])
+    reasons = where(doubtful, BIT["low_confidence"], held * BIT["held"])
     final = where(doubtful, candidates.nearest, best)
     if wanted is not None:
         asked = np.isfinite(wanted)
-        final, kept, doubtful = np.where(asked, best, final), np.where(asked, 0, kept), doubtful & ~asked
-    kept, doubtful = kept | unknown * BIT["elasticity_unidentified"], doubtful | unknown
+        final, reasons, doubtful = np.where(asked, best, final), np.where(asked, 0, reasons), doubtful & ~asked
+    reasons, doubtful = reasons | unknown * BIT["elasticity_unidentified"], doubtful | unknown
     if keep is not None:
         final = where(keep, candidates.nearest, final)
-        doubtful, kept = doubtful | keep, where(keep, BIT["holdout"], kept)
+        doubtful, reasons = doubtful | keep, where(keep, BIT["holdout"], reasons)
     low, high = _range(gains, best, final, candidates, operations, deviation=policy.range_deviation)
     return Decided(
         column=final,
@@ -191,7 +191,7 @@ def decide(
         doubtful=doubtful,
         held=held,
         stays=unknown & (final == current),
-        reasons=objective.reasons | kept,
+        reasons=objective.reasons | reasons,
     )
 
 

@@ -54,7 +54,7 @@ class Pricer:
         version: str,
         new_id: Callable[[], str] | None = None,
     ) -> None:
-        """Makes ready to answer.
+        """Initialises the pricer.
 
         Args:
             demand: What sells at which price; None leaves every answer to the rules.

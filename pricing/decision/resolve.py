@@ -334,8 +334,8 @@ def _deliveries(given: Sequence[tuple[int, ...]], periods: Ints) -> Ints | None:
     return np.array(each, dtype=np.int64)
 
 
-def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+def _remember(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:
     """Keeps an answer, and forgets them all when there are more than any honest caller asks for."""
-    if len(memory) > 10_000:
-        memory.clear()
-    memory[key] = value
+    if len(cache) > 10_000:
+        cache.clear()
+    cache[key] = value

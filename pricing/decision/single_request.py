@@ -1,4 +1,4 @@
-"""The decision of a single request, in less time than a batch of one: Python numbers, and nothing worked out twice.
+"""Decide a single request faster than a batch of one: in Python numbers, with what does not depend on stock cached.
 
 The rules are those of a batch (`guardrails`, `price_grid`, `choose`). Here is what makes one request cheap: all that
 does not depend on its stock is prepared and kept, so that a product's demand is not worked out again for every request.
@@ -27,7 +27,7 @@ class PreparedRequest:
     """A single request without its stock, with all that its price depends on besides: what is kept for the next time.
 
     Attributes:
-        request: What it is priced under; its stock is of no account.
+        request: The resolved request; its stock is not used.
         candidates: Its candidate prices.
         objective: What they are judged by.
         sales: Expected sales at them, for any stock.
@@ -59,7 +59,7 @@ class SingleRequest:
     """
 
     def __init__(self, demand: Single, policy: Policy, *, summary: NDArray[np.intp]) -> None:
-        """Makes ready.
+        """Initialises it.
 
         Args:
             demand: What sells at which price.

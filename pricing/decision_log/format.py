@@ -33,7 +33,7 @@ from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.archive import default_archive, read_archive, read_note
 from pricing.errors import SourceError
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had the field `strategy_test` under the name `trial`
 _IDENTITY = {"schema", "worker", "sequence", "at", "date", "product_id", "category", "request", "decision"}
 REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates", "shadow", "strategy_test"}
 SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
@@ -269,8 +269,9 @@ def _decode(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    if isinstance(record, dict) and "trial" in record:  # the former name of the field
+    if isinstance(record, dict) and record.get("schema") == 1 and "trial" in record:
         record["strategy_test"] = record.pop("trial")
+        record["schema"] = SCHEMA
     whole = isinstance(record, dict) and record.keys() >= REQUIRED and record["schema"] == SCHEMA
     sound = whole and isinstance(record["sequence"], int) and isinstance(record["at"], str)
     return record if sound else None

@@ -202,7 +202,7 @@ def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Float
     days = np.timedelta64(STEP_DAYS[period], "D")
     skip = int((known.dates[0] - past.dates[-1]) // days) - 1
     horizon = skip + len(known.dates)
-    sales = _Sales.of(past, known, skip=skip)
+    sales = _TrainingSales.of(past, known, skip=skip)
     rng = np.random.default_rng([seed, horizon])
     products, periods = past.present.shape
     some = rng.integers(0, products, 2 * rows)
@@ -228,7 +228,7 @@ def direct_forecast(past: Panel, known: Panel, *, rows: int, seed: int) -> Float
 
 
 @dataclass(frozen=True)
-class _Sales:
+class _TrainingSales:
     """Arrays for `direct_forecast`, (product, period) over the history, a gap and the periods to forecast."""
 
     period: Period
@@ -240,7 +240,7 @@ class _Sales:
     category: Ints
 
     @classmethod
-    def of(cls, past: Panel, known: Panel, *, skip: int) -> "_Sales":
+    def of(cls, past: Panel, known: Panel, *, skip: int) -> "_TrainingSales":
         def joined(name: str) -> Floats:
             gap = np.full((len(past.product_ids), skip), np.nan)
             return np.concatenate([getattr(past, name), gap, getattr(known, name)], axis=1)

@@ -61,7 +61,7 @@ class _Windows:
 
 
 @dataclass(frozen=True)
-class _Evidence:
+class _LiftEvidence:
     """Sufficient statistics of one series for the lifts.
 
     Attributes:
@@ -224,7 +224,7 @@ def _as_stored(mean: Floats, variance: Floats) -> tuple[NDArray[np.float32], NDA
     return np.clip(mean, -LIMIT, LIMIT).astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
-def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -> _Evidence | None:
+def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -> _LiftEvidence | None:
     """Summarise a series; None where it has too few ordinary periods, or no event."""
     calm, inside = known & ordinary, known & (windows.of.sum(axis=1) > 0)
     if calm.sum() < LEAST_ORDINARY or not inside.any():
@@ -238,10 +238,10 @@ def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -
     apart = windows.of[:, again] * (value[inside][:, None] - mean[again])
     pairs = float((count[again] - 1).sum())
     between = float((apart**2).sum()) / pairs if pairs >= LEAST_PAIRS else 0.0
-    return _Evidence(windows, value[inside], mean, max(float(np.var(value[calm])), between, 1e-6))
+    return _LiftEvidence(windows, value[inside], mean, max(float(np.var(value[calm])), between, 1e-6))
 
 
-def _spreads(evidence: Sequence[_Evidence]) -> Floats:
+def _spreads(evidence: Sequence[_LiftEvidence]) -> Floats:
     """(kind,) variance of lifts around 0: Morris's estimate from the slots' means and one pseudo-lift of PRIOR_SD."""
     kinds = np.concatenate([each.windows.kind for each in evidence]) if evidence else np.zeros(0, np.int64)
     means = np.concatenate([each.mean for each in evidence]) if evidence else np.zeros(0)
@@ -257,7 +257,7 @@ def _spreads(evidence: Sequence[_Evidence]) -> Floats:
     return found
 
 
-def _posterior(evidence: _Evidence, prior: Floats) -> tuple[Floats, Floats]:
+def _posterior(evidence: _LiftEvidence, prior: Floats) -> tuple[Floats, Floats]:
     """(slot,) posterior means and variances of lifts that are normal around 0 with (slot,) variances `prior`.
 
     Large lifts do not fit that normal, so none is shrunk by more than MOST_SHRUNK standard errors from the mean of its

@@ -123,7 +123,7 @@ class DemandModel:
         )
 
     def levels(self) -> LevelForecasts:
-        """Compute the forecasters' levels; see `paths.forecast_levels`."""
+        """Compute the forecasters' levels; see `level_forecasts.forecast_levels`."""
         return forecast_levels(
             self._reader, encoded=self.encoded, norms=self.norms, category=self.category, combination=self.combination
         )

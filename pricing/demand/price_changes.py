@@ -62,13 +62,13 @@ def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
     price, seen = table.log_price, table.seen > 0
     products, periods = seen.shape
     found: list[ScoredPeriods] = []
-    standing = np.ones((products, periods), bool)  # (product, cutoff)
+    unchanged = np.ones((products, periods), bool)  # (product, cutoff)
     for step in range(1, min(SCORED_PERIODS_FEW, periods - 1) + 1):
         last = periods - step
         stands = np.zeros((products, periods), bool)
-        standing[:, last:] = False
-        standing[:, :last] &= np.abs(price[:, step:] - price[:, 1 : last + 1]) <= SAME_PRICE
-        stands[:, :last] = moved[:, 1 : last + 1] & seen[:, step:] & standing[:, :last]
+        unchanged[:, last:] = False
+        unchanged[:, :last] &= np.abs(price[:, step:] - price[:, 1 : last + 1]) <= SAME_PRICE
+        stands[:, :last] = moved[:, 1 : last + 1] & seen[:, step:] & unchanged[:, :last]
         if step > SCORED_PERIODS:
             stands &= few[:, None]
         rows, cutoffs = np.nonzero(stands)
@@ -113,12 +113,12 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats
     cut = (depth < -CUT) & (np.abs(price[row, end] - before) <= BACK)
     row, begin, end, depth, before = (values[cut] for values in (row, begin, end, depth, before))
     found, kept = [], []
-    standing = np.ones(len(row), bool)
+    unchanged = np.ones(len(row), bool)
     for later in range(AFTER):
         inside = end + later < seen.shape[1]
         now = np.minimum(end + later, seen.shape[1] - 1)
-        standing &= inside & (np.abs(price[row, now] - before) <= BACK)
-        use = np.flatnonzero(standing & seen[row, now])
+        unchanged &= inside & (np.abs(price[row, now] - before) <= BACK)
+        use = np.flatnonzero(unchanged & seen[row, now])
         found.append(ScoredPeriods(row[use], begin[use] - 1, (now - begin + 1)[use]))
         kept.append(use)
     which = np.concatenate(kept) if kept else np.zeros(0, np.int64)

@@ -124,7 +124,7 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
     offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
     events enter as censored: by the probability of at least that demand.
 
-    Weights are 1 / (1 + mean / size). Standard errors are CR2 (`clustered`): for shared coefficients the larger of
+    Weights are 1 / (1 + mean / size). Standard errors are CR2 (`cluster_robust`): for shared coefficients the larger of
     those clustered over products and over time; for a product's own over time, its over-dispersion moderated by that
     of all products (Smyth 2004, doi:10.2202/1544-6115.1027) and at least 1.
 

@@ -135,7 +135,7 @@ class Curves:
 
 def read_curves(
     demand: Demand,
-    shelf: ProductSelection,
+    selection: ProductSelection,
     ratios: Floats,
     *,
     after: np.datetime64,
@@ -146,7 +146,7 @@ def read_curves(
 
     Args:
         demand: The demand model.
-        shelf: The products.
+        selection: The products.
         ratios: (price,) prices over list price, ascending, more than `CUT` apart in logs.
         after: The day before that week.
         period: The grain.
@@ -154,8 +154,8 @@ def read_curves(
     """
     days = _days(after, period=period, context=context)
     parts = []
-    for start in range(0, len(shelf.product), PASS):
-        some = shelf.take(slice(start, start + PASS))
+    for start in range(0, len(selection.product), PASS):
+        some = selection.take(slice(start, start + PASS))
         grid = demand.grid(_offers(some, days, context), _asked(some, ratios, len(days)))
         units = grid.first.reshape(len(some.product), len(days), *grid.first.shape[1:])
         parts.append(units.mean(axis=1, dtype=np.float64))  # (product, node, cheaper and price in turn)
@@ -172,15 +172,15 @@ def _days(after: np.datetime64, *, period: Period, context: DemandContext) -> Da
     return np.asarray(week[np.broadcast_to(meant, week.shape)])
 
 
-def _offers(shelf: ProductSelection, days: Days, context: DemandContext) -> Offers:
+def _offers(selection: ProductSelection, days: Days, context: DemandContext) -> Offers:
     """Build offers for every product on every day, grouped by product."""
-    count, rows = len(days), len(shelf.product) * len(days)
-    comp_price = shelf.comp_price if context.gap is None else shelf.list_price * context.gap
+    count, rows = len(days), len(selection.product) * len(days)
+    comp_price = selection.comp_price if context.gap is None else selection.list_price * context.gap
     return Offers(
-        product=np.repeat(shelf.product, count),
-        category=np.repeat(shelf.category, count),
-        date=np.tile(days, len(shelf.product)),
-        list_price=np.repeat(shelf.list_price, count),
+        product=np.repeat(selection.product, count),
+        category=np.repeat(selection.category, count),
+        date=np.tile(days, len(selection.product)),
+        list_price=np.repeat(selection.list_price, count),
         comp_price=np.repeat(comp_price, count),
         is_promo=np.full(rows, float(context.is_promo)),
         is_holiday=np.full(rows, float(context.is_holiday)),
@@ -188,10 +188,10 @@ def _offers(shelf: ProductSelection, days: Days, context: DemandContext) -> Offe
     )
 
 
-def _asked(shelf: ProductSelection, ratios: Floats, days: int) -> Floats:
+def _asked(selection: ProductSelection, ratios: Floats, days: int) -> Floats:
     """(product × day, 2 × price) candidate prices: each price preceded by the slightly lower one."""
     pairs = np.stack([ratios * np.exp(-CUT), ratios], axis=1).reshape(-1)
-    return np.repeat(shelf.list_price[:, None] * pairs, days, axis=0)
+    return np.repeat(selection.list_price[:, None] * pairs, days, axis=0)
 
 
 def _interval(values: Floats, weight: Floats) -> tuple[Floats, Floats]:

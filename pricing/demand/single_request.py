@@ -53,7 +53,7 @@ class SingleDemand:
     """
 
     def __init__(self, reader: Reader, *, candidates: int) -> None:
-        """Makes ready to read `reader` at so many prices a request."""
+        """Reads `reader` at a fixed number of prices a request."""
         self.weight = WEIGHT
         self._reader = reader
         parameters, weights = reader.parameters, reader.weights

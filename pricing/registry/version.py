@@ -193,7 +193,7 @@ def pack(
         backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
             passes its parent's unchanged.
         origin: What the version was computed from.
-        holds_only: Whether no price may rest on its elasticities; see `knowledge.must_hold_prices`. A refresh learns
+        holds_only: Whether no price may rest on its elasticities; see `must_hold_prices`. A refresh learns
             none, so it passes its parent's unchanged.
         anchors: The regular prices in force; absent, they are the list prices of `facts`.
 

@@ -111,7 +111,7 @@ def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(clou
         requiresCompatibilities=["FARGATE"],
         networkMode="awsvpc",
         cpu="1024",
-        store="2048",
+        memory="2048",
         containerDefinitions=[{"name": "train", "image": "pricing", "cpu": 1024, "memory": 2048}],
     )
     config = settings(

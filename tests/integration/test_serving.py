@@ -367,6 +367,23 @@ def test_no_worker_outlives_the_web_server(service: Service) -> None:
 
     assert len(workers) >= 2
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    service.stop()
+
+
+def test_workers_that_die_again_and_again_are_replaced(service: Service) -> None:
+    service.start().ready()
+    time.sleep(10)  # after which a web server counts as one that had started
+    for _ in range(3):
+        wait_for(lambda: any("spawn_main" in command for web in web_servers(service) for _, command in children(web)))
+        for web in web_servers(service):
+            for pid, command in children(web):
+                if "spawn_main" in command:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        time.sleep(1)
+
+    wait_for(lambda: service.call("/get_price", REQUEST)[0] == 200)
+    assert service.stop() == 0
 
 
 def test_a_client_that_sends_nothing_keeps_nobody_waiting(service: Service) -> None:

@@ -64,7 +64,7 @@ def follower(
     return Follower(
         registry,
         places=places(home),
-        orders=FollowerOptions("run", keep, challenger),
+        options=FollowerOptions("run", keep, challenger),
         verify=verify,
         clock=clock or Clock(),
     )
@@ -364,8 +364,8 @@ def test_a_version_that_verification_stumbles_over_is_refused_and_reported(
         return 9
 
     registry = FakeRegistry(ListedVersion("7"), challenger=None)
-    orders = FollowerOptions("run", 3, uses_challenger=True)
-    one = Follower(registry, places=places(tmp_path), orders=orders, verify=stumble, clock=Clock())
+    options = FollowerOptions("run", 3, uses_challenger=True)
+    one = Follower(registry, places=places(tmp_path), options=options, verify=stumble, clock=Clock())
     one.poll()
     setattr(registry, alias, ListedVersion("8"))
 

@@ -38,7 +38,7 @@ def model() -> DemandModel:
     return replace(made, norms=norms, elasticity_sd=np.linspace(0.2, 0.6, 5).astype(np.float32))
 
 
-def shelf(products: int = 5) -> ProductSelection:
+def selection(products: int = 5) -> ProductSelection:
     row = np.arange(products)
     return ProductSelection(row, row % 2, np.linspace(8.0, 12.0, products), np.full(products, np.nan))
 
@@ -50,7 +50,7 @@ def expected(demand: DemandModel, place: int, price: float, *, context: DemandCo
     for day in days:
         if (day - 1) % 7 not in context.weekdays:
             continue
-        these = shelf()
+        these = selection()
         comp = np.nan if context.gap is None else these.list_price[place] * context.gap
         offers = Offers(
             product=these.product[place : place + 1],
@@ -73,12 +73,12 @@ def test_elasticities_are_the_slopes_of_the_models_own_demand_curve(context: Dem
     demand, ratios = model(), np.array([0.8, 0.93, 1.05, 1.2])  # apart from the kinks at list price and 10 % below
 
     found = read_curves(
-        demand, shelf(), ratios, after=np.datetime64(demand.state_date), period="day", context=context
+        demand, selection(), ratios, after=np.datetime64(demand.state_date), period="day", context=context
     ).elasticity()
 
     for place in range(5):
         for at, ratio in enumerate(ratios):
-            price, step = shelf().list_price[place] * ratio, 0.002
+            price, step = selection().list_price[place] * ratio, 0.002
             dearer, cheaper = (expected(demand, place, price * np.exp(s), context=context) for s in (step, -step))
             slope = (np.log(dearer) - np.log(cheaper)) / (2 * step)
             assert found.mean[place, at] == pytest.approx(slope, rel=0.01)
@@ -89,11 +89,11 @@ def test_demand_is_what_the_model_expects_on_the_days_of_the_context(context: De
     demand = model()
 
     found = read_curves(
-        demand, shelf(), RATIOS, after=np.datetime64(demand.state_date), period="day", context=context
+        demand, selection(), RATIOS, after=np.datetime64(demand.state_date), period="day", context=context
     ).demand()
 
     for place in range(5):
-        price = shelf().list_price[place] * RATIOS[1]
+        price = selection().list_price[place] * RATIOS[1]
         assert found.mean[place, 1] == pytest.approx(expected(demand, place, price, context=context), rel=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_demand_is_what_the_model_expects_on_the_days_of_the_context(context: De
 def test_constant_elasticity_is_found_again_at_every_price(size: float, level: float) -> None:
     demand = ConstantElasticity(elasticities=(size,), level=level)
 
-    curves = read_curves(demand, shelf(3), RATIOS, after=SUNDAY, period="day")
+    curves = read_curves(demand, selection(3), RATIOS, after=SUNDAY, period="day")
 
     for found in vars(curves.elasticity()).values():
         assert found == pytest.approx(-size, rel=1e-6)
@@ -112,7 +112,7 @@ def test_constant_elasticity_is_found_again_at_every_price(size: float, level: f
 def test_the_mean_of_two_truths_answers_as_their_units_do(first: float, second: float) -> None:
     demand = ConstantElasticity(elasticities=(first, second), weight=(0.25, 0.75))
 
-    found = read_curves(demand, shelf(1), RATIOS, after=SUNDAY, period="day").elasticity()
+    found = read_curves(demand, selection(1), RATIOS, after=SUNDAY, period="day").elasticity()
 
     sold = np.array([[0.25], [0.75]]) * RATIOS[None, :] ** -np.array([[first], [second]])
     share = sold / sold.sum(axis=0)
@@ -125,7 +125,7 @@ def test_the_interval_at_list_price_is_the_one_that_the_model_states() -> None:
     rows = np.arange(5)
     mean, low, high = demand.elasticity(rows)
 
-    listed = replace(shelf(), list_price=demand.list_price.astype(float))
+    listed = replace(selection(), list_price=demand.list_price.astype(float))
 
     found = read_curves(demand, listed, np.array([1.0]), after=np.datetime64(demand.state_date), period="day")
 
@@ -183,5 +183,5 @@ def test_a_weekly_panel_has_no_weekend() -> None:
 
     assert "weekend" not in names
     assert names[0] == ORDINARY.name
-    found = read_curves(ConstantElasticity(), shelf(2), RATIOS, after=SUNDAY, period="week")
+    found = read_curves(ConstantElasticity(), selection(2), RATIOS, after=SUNDAY, period="week")
     assert found.units.shape == (2, 1, len(RATIOS))

@@ -24,8 +24,8 @@ def made(folder: Path, clock: Clock, *, namespace: str = "Pricing") -> tuple[Emb
     return Embedded(folder, namespace=namespace, every=60, out=out, clock=clock), out
 
 
-def tell(embedded: Embedded, metrics: Metrics) -> None:
-    embedded.tell(metrics.state, version="7", gauges={"LogFailing": 0.0})
+def write_if_due(embedded: Embedded, metrics: Metrics) -> None:
+    embedded.write_if_due(metrics.state, version="7", gauges={"LogFailing": 0.0})
 
 
 def lines(out: io.StringIO) -> list[dict[str, Any]]:
@@ -42,8 +42,8 @@ def test_a_line_says_what_was_added_since_the_one_before(tmp_path: Path) -> None
         metrics.count("pricing_requests", "get_price", "500")
         metrics.count("pricing_reasons", "at_cost")
         clock.now += 61
-        tell(embedded, metrics)
-        tell(embedded, metrics)  # none is due
+        write_if_due(embedded, metrics)
+        write_if_due(embedded, metrics)  # none is due
 
     first, second = lines(out)
     assert [(line["Requests"], line["ServerErrors"], line["Clamped"]) for line in (first, second)] == [
@@ -59,7 +59,7 @@ def test_a_line_keeps_to_the_embedded_metric_format(tmp_path: Path) -> None:
     embedded, out = made(tmp_path, clock)
     clock.now += 61
 
-    tell(embedded, Metrics())
+    write_if_due(embedded, Metrics())
 
     (line,) = lines(out)
     (directive,) = line["_aws"]["CloudWatchMetrics"]
@@ -77,8 +77,8 @@ def test_one_worker_of_a_run_speaks_for_all(tmp_path: Path) -> None:
     (one, first), (other, second) = made(tmp_path, clock), made(tmp_path, clock)
     clock.now += 61
 
-    tell(one, Metrics())
-    tell(other, Metrics())
+    write_if_due(one, Metrics())
+    write_if_due(other, Metrics())
 
     assert (len(lines(first)), len(lines(second))) == (1, 0)
 
@@ -89,14 +89,14 @@ def test_a_worker_that_speaks_after_another_tells_nothing_twice(tmp_path: Path) 
     metrics.count("pricing_requests", "get_price", "200", by=10)
     metrics.count("pricing_requests", "get_price", "500", by=3)
     clock.now += 61
-    tell(one, metrics)
+    write_if_due(one, metrics)
 
     assert one._lock is not None
     os.close(one._lock)  # as its death would
     fewer = Metrics()  # the last it counted itself was never told to the others
     fewer.count("pricing_requests", "get_price", "200", by=14)
     clock.now += 61
-    tell(other, fewer)
+    write_if_due(other, fewer)
 
     (line,) = lines(out)
     assert (line["Requests"], line["ServerErrors"]) == (1.0, 0.0)
@@ -107,7 +107,7 @@ def test_without_a_namespace_there_is_no_line(tmp_path: Path) -> None:
     embedded, out = made(tmp_path, clock, namespace="")
     clock.now += 61
 
-    tell(embedded, Metrics())
+    write_if_due(embedded, Metrics())
 
     assert out.getvalue() == ""
 
@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None
     embedded, out = made(tmp_path / "file" / "below", clock)
     clock.now += 61
 
-    tell(embedded, Metrics())
+    write_if_due(embedded, Metrics())
 
     assert out.getvalue() == ""
 

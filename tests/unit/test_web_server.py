@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
+from pricing.errors import ConfigError
+from serving.settings import bind_address
 from serving.web_server import GRACE_SECONDS, KEEP_ALIVE_SECONDS, web_server
 from tests.kit.serving import settings_in
 
@@ -16,6 +19,19 @@ def test_workers_and_threads_are_the_configured_ones(tmp_path: Path) -> None:
         settings.config.serving.workers,
         settings.config.serving.threads,
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("localhost", "127.0.0.1"), ("[::1]", "::1"), ("0.0.0.0", "0.0.0.0"), ("127.0.0.1", "127.0.0.1")],
+)
+def test_a_host_may_be_a_name_or_stand_in_brackets(host: str, address: str) -> None:
+    assert bind_address(host) == address
+
+
+def test_a_host_that_nobody_knows_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"HOST: 'no\.such\.host\.invalid' is no address"):
+        bind_address("no.such.host.invalid")
 
 
 def test_a_load_balancer_closes_an_idle_connection_first(tmp_path: Path) -> None:
