@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 HIDDEN = "***"
 POSTGRESQL = "postgresql+psycopg2"
 _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL
+_BARE_LOGIN = re.compile(r"^[^/\s\"'@:]+:[^/\s\"'@]+@")  # the same of an address whose scheme was forgotten
+_SECRET = re.compile(r"(?<=[?&])((?:password|passwd|sslpassword|token|secret)=)[^&#\s\"']+", re.IGNORECASE)
 
 
 @contextmanager
@@ -57,13 +59,14 @@ def with_driver(url: str) -> str:
 
 
 def redact_url(where: str) -> str:
-    """Hides the password in a URL; a path stays as it is.
+    """Hides the password in a URL, also among its query's parameters; a path stays as it is.
 
     Of a URL that cannot be parsed, such as one with unescaped characters in the password, only the scheme is left.
     """
+    where = _SECRET.sub(rf"\g<1>{HIDDEN}", where)
     scheme, separator, rest = where.partition("://")
     if not separator:
-        return where
+        return _BARE_LOGIN.sub(f"{HIDDEN}@", where)
     try:
         parts = urlsplit(where)
         _ = parts.port
@@ -78,7 +81,7 @@ def redact_url(where: str) -> str:
 
 def redact_text(text: str) -> str:
     """Hides user and password of every URL in a text, such as an error message."""
-    return _LOGIN.sub(f"{HIDDEN}@", text) if "://" in text else text
+    return _SECRET.sub(rf"\g<1>{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", text)) if "://" in text else text
 
 
 def _sync(path: Path) -> None:

@@ -204,8 +204,12 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
             raise SourceError(f"{shown}: the file {url.database or ''} does not exist")
         engine = sa.create_engine(url)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
+        # The text of a bare ValueError quotes what may be a part of the password.
+        why = (
+            "its user, password, host or port cannot be told apart" if type(error) is ValueError else first_line(error)
+        )
         raise SourceError(
-            f"{address.split('://')[0]}://…: is no usable database URL: {first_line(error)}; "
+            f"{address.split('://')[0]}://…: is no usable database URL: {why}; "
             "expected for example postgresql://user:password@host/database#table"
         ) from error
     try:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from pricing.errors import RegistryError
 from pricing.fileio import redact_url, with_driver
@@ -203,7 +203,10 @@ def _entries(connection: Connection, registry: str) -> list[AuditEntry]:
 
 
 def _engine(url: str) -> Engine:
-    parsed = make_url(with_driver(url))
+    try:
+        parsed = make_url(with_driver(url))
+    except ValueError as error:  # its text quotes what may be a part of the password
+        raise ArgumentError("its user, password, host or port cannot be told apart") from error
     kind = parsed.get_backend_name()
     if kind != "sqlite":
         return create_engine(parsed, connect_args={"connect_timeout": 5} if kind == "postgresql" else {})

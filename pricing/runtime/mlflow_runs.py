@@ -261,6 +261,10 @@ def probe_database(uri: str, *, what: str, connect: Callable[..., Engine] = crea
         engine = connect(make_url(uri), connect_args=patience)
         engine.connect().close()
         engine.dispose()
+    except ValueError as error:  # its text quotes what may be a part of the password
+        raise RegistryError(
+            f"{shown}: {what} has an address that cannot be read; escape @ : / as %40 %3A %2F"
+        ) from error
     except (SQLAlchemyError, ImportError, TypeError) as error:
         hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
         raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}{hint}") from error

@@ -63,6 +63,8 @@ def test_a_document_is_read_back_as_it_was(tmp_path: Path, indent: int | None) -
         ("postgresql://me:se?cret@host/db", "postgresql://…"),
         ("postgresql://me:s@cret@host/db", "postgresql://me:***@host/db"),
         ("a/b.csv", "a/b.csv"),
+        ("postgresql://host/db?user=me&password=secret#sales", "postgresql://host/db?user=me&password=***#sales"),
+        ("me:secret@host/db", "***@host/db"),
     ],
 )
 def test_no_address_shows_its_password(where: str, shown: str) -> None:
