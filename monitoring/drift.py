@@ -24,6 +24,9 @@ MOST_BLOCKS = 48
 # Smaller distances are ignored, however stable the reference (Evidently's default threshold is 0.1).
 LEAST_DISTANCE = 0.05
 LEAST_BLOCKS = 4
+_log = logging.getLogger(__name__)
+PROJECT = "pricing"
+MISSING_RISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,6 @@ def _jensen_shannon(codes: NDArray[np.integer], inside: Sequence[Bools]) -> Floa
             left, right = np.bincount(codes[~block], minlength=size), np.bincount(codes[block], minlength=size)
             distances.append(float(np.nan_to_num(jensenshannon(left, right))))
     return np.array(distances)
-
-
-_log = logging.getLogger(__name__)
-
-PROJECT = "pricing"
-MISSING_RISE = 0.1
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["note", "warning", "breach"]
+Action = Literal["none", "refresh", "retrain", "page"]
+Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
+# Faults that do not put the sales in doubt: states may still be refreshed with them.
+SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", "log_empty"})
+RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,6 @@ class Finding:
 def counted(code: str, level: Level, text: str, count: int) -> list[Finding]:
     """Returns a finding with `{count}` filled in, or an empty list when the count is 0."""
     return [Finding(code, level, text.format(count=f"{count:,}"), int(count))] if count else []
-
-
-Action = Literal["none", "refresh", "retrain", "page"]
-Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
-# Faults that do not put the sales in doubt: states may still be refreshed with them.
-SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", "log_empty"})
-RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
 @dataclass(frozen=True)

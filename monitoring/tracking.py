@@ -25,6 +25,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import read_anchors, read_backtest
 
 _log = logging.getLogger(__name__)
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class Champion:
     anchors: Anchors | None = None
 
 
-UNKNOWN = "unknown"
 NO_CHAMPION = Champion(number="none", trouble="no champion is set in the registry")
 
 

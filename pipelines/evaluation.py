@@ -24,6 +24,9 @@ WEEKS = 52  # most weeks before the cutoff used for volatility
 LEAST_WEEKS = 4  # least weeks for volatility
 SPAN = 7  # days scored together, as in a monitoring window
 WHOLE_WEEK = 4  # least days with a row in a week
+_BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
+_COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
+_TOTALS = ("wape", *_BASELINES, "crps", "bias", "coverage_80", "coverage_95")
 
 
 def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -159,11 +162,6 @@ def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series
         value: evaluation.coverage(part, level=level) for value, part in scored.groupby(column, observed=True)
     }
     return pd.Series(shares, dtype=float)
-
-
-_BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
-_COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
-_TOTALS = ("wape", *_BASELINES, "crps", "bias", "coverage_80", "coverage_95")
 
 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ from pricing.registry.gates import Verdict, failed
 from pricing.registry.promotion import PromotionRequest, record_manual_change
 from pricing.runtime.cli import job_options, run_main
 
+_AT_LEAST = ("elasticity_sane", "identified", "products")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit code."""
@@ -38,9 +40,6 @@ def _history(argv: Sequence[str] | None) -> int:
         else:
             print("nothing was promoted yet")
     return 0
-
-
-_AT_LEAST = ("elasticity_sane", "identified", "products")
 
 
 def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict]) -> str:

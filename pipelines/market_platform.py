@@ -29,6 +29,12 @@ WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 
 OPTIONAL = ("category", "list_price", "unit_cost", "stock", "comp_price", "is_promo", "is_holiday", "next_delivery")
+FAST, SLOW = 10.0, 60.0  # half-lives, days, of the current and of the usual level
+NOW_PRIOR = 12.0  # prior weight, in units sold, of the usual level in the current one
+FADE = 0.95  # factor per day by which the current level returns to the usual one
+FULL_CUT = 0.10  # discount from which an advertised promotion has its full effect, as in the data contract
+DAY_SIZE, LEVEL_VARIANCE = 8.0, 0.08  # negative binomial size of one day; variance of the level forecast
+ROUNDS = 4  # iterations that impute demand on stocked-out days
 
 
 def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> list[PriceRequest]:
@@ -136,14 +142,6 @@ def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:
     least = min((move for move in (own, max_move) if move is not None), default=None)
     guardrails = config.decision.guardrails.model_copy(update={"max_move": least})
     return config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
-
-
-FAST, SLOW = 10.0, 60.0  # half-lives, days, of the current and of the usual level
-NOW_PRIOR = 12.0  # prior weight, in units sold, of the usual level in the current one
-FADE = 0.95  # factor per day by which the current level returns to the usual one
-FULL_CUT = 0.10  # discount from which an advertised promotion has its full effect, as in the data contract
-DAY_SIZE, LEVEL_VARIANCE = 8.0, 0.08  # negative binomial size of one day; variance of the level forecast
-ROUNDS = 4  # iterations that impute demand on stocked-out days
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ from simulation.market import simulated_sales
 
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
+# Facts that need a long history: older values are preferred over those from a few recent weeks.
+_OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
+SAMPLE = 200
 
 
 @dataclass(frozen=True)
@@ -216,10 +219,6 @@ def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: 
     return demand.with_holidays(flags.astype(np.float32))
 
 
-# Facts that need a long history: older values are preferred over those from a few recent weeks.
-_OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
-
-
 def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, whole: bool) -> ProductFacts:
     """Returns the product facts as of the panel's last date.
 
@@ -285,9 +284,6 @@ def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
     return some.keys() == others.keys() and all(
         np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in some.items()
     )
-
-
-SAMPLE = 200
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,14 @@ from serving.current_version import BAKED, FollowerPaths, FollowerStatus, Pointe
 from serving.logs import configure_logging
 from serving.settings import Settings, read_settings
 
+RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
+_log = logging.getLogger(__name__)
+_PATIENCE = {
+    # The service is ready only after the first attempt, so that must fail soon where the server is down.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+
 
 class ListedVersion(Protocol):
     """A version as the registry lists it."""
@@ -87,16 +95,6 @@ def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
             except OSError as error:
                 _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
     return requests
-
-
-RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
-
-_log = logging.getLogger(__name__)
-_PATIENCE = {
-    # The service is ready only after the first attempt, so that must fail soon where the server is down.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+Answer = Callable[[bytes], bytes]
+SCOPE = "price"
+_FIXED = list(HEADERS.items())
 
 
 def request_id(sent: str | None) -> str:
@@ -61,11 +64,6 @@ def parse(model: type[Model], body: bytes) -> Model:
 def encode(model: BaseModel) -> bytes:
     """Encodes a model as JSON; numbers that are not finite become null."""
     return model.__pydantic_serializer__.to_json(model)
-
-
-Answer = Callable[[bytes], bytes]
-SCOPE = "price"
-_FIXED = list(HEADERS.items())
 
 
 class HotPath:

@@ -12,6 +12,8 @@ from simulation.supply import Shelf
 RULE_ELASTICITY = 2.5  # elasticity that the rules assume for every product
 USUAL_DAYS = 28
 USUAL_GAP = 7.0  # days between deliveries if the history shows none
+CANDIDATES = 64
+SHADOW_PRICES = 40
 
 
 def static(requests: Requests) -> Floats:
@@ -89,10 +91,6 @@ class Rules:
         short = usual * self._gaps.days_left(requests) / np.maximum(requests.stock, 0.5)
         dearer = price * np.maximum(short, 1.0) ** (1 / RULE_ELASTICITY)
         return np.clip(dearer, requests.lowest, requests.highest)
-
-
-CANDIDATES = 64
-SHADOW_PRICES = 40
 
 
 class Oracle:

@@ -15,6 +15,8 @@ from simulation.supply import Shelf
 
 CENT = 0.005001  # tolerance of bounds, for rounding to cents
 MAX_MOVE = 0.10  # largest change from yesterday's price, as a fraction of it; the same for all policies
+Refresh = Callable[[pd.DataFrame], None]
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,6 @@ class Requests:
 
 
 Policy = Callable[[Requests], Floats]
-Refresh = Callable[[pd.DataFrame], None]
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,6 @@ def _accept(requests: Requests, price: Floats) -> tuple[Floats, Bools]:
         inside = (price >= requests.lowest - CENT) & (price <= requests.highest + CENT)
     fine = (inside & np.isfinite(price)) | (price == requests.list_price)
     return np.where(fine, np.round(np.where(fine, price, 1.0), 2), requests.list_price), ~fine
-
-
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,16 @@ SEEN = (0.01, 0.99)  # quantiles of a product's past prices that bound the obser
 RECENT = 365  # periods used for it
 STEP = 0.05  # distance of price levels, as a fraction of list price
 UNKNOWN = "unknown"
+ROWS = 100  # products shown; all are in summary.parquet
+NEGLIGIBLE = 0.02  # smaller differences of elasticities are ignored
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } img { max-width: 100%; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25em .55em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th { border-bottom: 2px solid #888; font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+.note { color: #555; }
+"""
 
 
 @dataclass(frozen=True)
@@ -193,18 +203,6 @@ def _rows_of(sorted_names: Strings, wanted: Strings) -> Ints:
         return np.full(len(wanted), -1)
     place = np.minimum(np.searchsorted(sorted_names, wanted), len(sorted_names) - 1)
     return np.where(sorted_names[place] == wanted, place, -1)
-
-
-ROWS = 100  # products shown; all are in summary.parquet
-NEGLIGIBLE = 0.02  # smaller differences of elasticities are ignored
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } img { max-width: 100%; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25em .55em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th { border-bottom: 2px solid #888; font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-.note { color: #555; }
-"""
 
 
 def sensitivity_page(found: Sensitivity, plots: Mapping[str, bytes], *, title: str) -> str:

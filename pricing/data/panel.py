@@ -31,6 +31,9 @@ SERIES = (
     "is_holiday",
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
+FORMAT = 1
+HEADER = "panel.json"
+_ARRAYS = (*STATICS, "dates", *SERIES)
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,7 @@ class Panel:
         return replace(self, **{name: getattr(self, name)[rows] for name in (*STATICS, *SERIES)})
 
 
-FORMAT = 1
 """Increased whenever folders saved before can no longer be read."""
-HEADER = "panel.json"
-_ARRAYS = (*STATICS, "dates", *SERIES)
 
 
 def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] = np.save) -> None:

@@ -17,6 +17,9 @@ from pricing.arrays import Floats
 
 ROUNDS = 60
 SAMPLE = 60_000
+CHANCE = 0.01  # significance level of the tests
+BIAS_SD = 0.5  # prior standard deviation of a bias, in units of an elasticity
+EXPECTED = frozenset({"promoted"})  # kinds that should differ: advertising has an effect besides the price cut
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,6 @@ def _chance(move: Floats, moves: PriceChangeMixture) -> Floats:
         )
         chance: Floats = 1.0 / (1.0 + odds)
     return chance
-
-
-CHANCE = 0.01  # significance level of the tests
-BIAS_SD = 0.5  # prior standard deviation of a bias, in units of an elasticity
-EXPECTED = frozenset({"promoted"})  # kinds that should differ: advertising has an effect besides the price cut
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ _NODE_STEP, _NODES = 0.3, 56  # of the quadrature in `half_mean_difference`: its
 _COUNTED = 512  # stock up to which the score is summed count by count; above, the sum is integrated
 _NO_TAIL = 1e-7  # probability of selling out below which the stock does not change the score
 _BREAKS = (-10.0, 8.0, 40.0)  # standard deviations from the mean between which the tail is integrated
+VOLUME_CLASSES = CLASSES
+TARGET = "sales given shelf"  # what is scored
 
 
 def probability_transform(
@@ -312,10 +314,6 @@ def _at_most(count: Floats, size: Floats, chance: Floats) -> Floats:
 def _above(count: Floats, mean: Floats, size: Floats) -> Floats:
     """P(D > count) of a negative binomial for count ≥ 0, interpolated smoothly between counts."""
     return np.asarray(special.betainc(count + 1.0, size, mean / (size + mean)))
-
-
-VOLUME_CLASSES = CLASSES
-TARGET = "sales given shelf"  # what is scored
 
 
 def wape(actual: Floats, forecast: Floats) -> float:

@@ -34,6 +34,11 @@ HOLDS_ONLY_MEANING = (
     "stock, guardrails and strategies that rest on no elasticity"
 )
 
+# What a header must say, and what it stands for when it does not say it.
+_NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")
+_ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
+Kind = Literal["train", "refresh"]
+
 
 def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
     """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
@@ -94,12 +99,6 @@ def without_grades(demand: DemandModel) -> DemandModel:
     """The same model with all elasticities graded *prior only*: what a `holds_only` version prices with."""
     priors = replace(demand.priors, grade=np.full_like(demand.priors.grade, PRIOR_ONLY))
     return replace(demand, grade=np.full_like(demand.grade, PRIOR_ONLY), priors=priors)
-
-
-# What a header must say, and what it stands for when it does not say it.
-_NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")
-_ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
-Kind = Literal["train", "refresh"]
 
 
 @dataclass(frozen=True)

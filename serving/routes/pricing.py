@@ -38,6 +38,8 @@ DRY_RUN = {
     )
 }
 
+_FAULTS = 1000  # listed for a whole batch, besides the first of each item
+
 
 def endpoints(pricing_routes: "PricingRoutes") -> list[Endpoint]:
     """The endpoints /get_price and /get_prices."""
@@ -266,9 +268,6 @@ def entry(
 
 def _as_item(problem: ProblemError) -> bytes:
     return json.dumps({"error": problem.body()}).encode()
-
-
-_FAULTS = 1000  # listed for a whole batch, besides the first of each item
 
 
 def read_items(body: bytes) -> Sequence[object]:
