@@ -21,7 +21,7 @@ from monitoring import performance
 from monitoring.decisions import tabulate
 from monitoring.evaluate import rules
 from monitoring.outcomes import join
-from monitoring.policy import JobHistory, Outcome, Situation, decide
+from monitoring.policy import JobHistory, PolicyOutcome, Situation, decide
 from pipelines.compare_fits import choose_half_life
 from pipelines.evaluation import described
 from pipelines.market_platform import price_requests
@@ -136,7 +136,7 @@ class Shop:
         self._model = self._model.refresh(recent)
         self._open()
 
-    def _look(self, panel: Panel) -> Outcome:
+    def _look(self, panel: Panel) -> PolicyOutcome:
         """What the rules say tonight."""
         monitoring = self._config.monitoring
         joined = join(_table(self._records, after=panel.dates[0]), panel).frame

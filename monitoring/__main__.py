@@ -20,7 +20,7 @@ from monitoring.business import effect, line, weeks
 from monitoring.decisions import load_decisions
 from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Evaluation
-from monitoring.policy import Action, JobHistory, Outcome, decide
+from monitoring.policy import Action, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, page, weekly_page
 from monitoring.store import MonitoringStore
 from monitoring.tracking import (
@@ -158,12 +158,12 @@ def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors 
 
 def _decide(
     evaluation: Evaluation, store: MonitoringStore, config: MonitoringConfig, *, now: dt.datetime, claims: bool
-) -> tuple[Outcome, int | None]:
+) -> tuple[PolicyOutcome, int | None]:
     """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
     runs, night = retrainings(), last_nightly_refresh()
     situation = evaluate.situation(evaluation, now=now, config=config)
 
-    def ask(past: JobHistory) -> Outcome:
+    def ask(past: JobHistory) -> PolicyOutcome:
         return decide(situation, with_recorded(past, runs, refreshed=night), evaluate.rules(config))
 
     return store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
@@ -186,7 +186,7 @@ def _publish(figures: dict[str, float], config: Config) -> list[str]:
 
 
 def _tell(
-    outcome: Outcome,
+    outcome: PolicyOutcome,
     result: actions.ActionResult,
     *,
     evaluation: Evaluation,
@@ -205,7 +205,7 @@ def _replace(out: Path, folder: Path) -> None:
         shutil.copy2(made, out / made.name)
 
 
-def _write(folder: Path, evaluation: Evaluation, *, outcome: Outcome, figures: dict[str, float]) -> None:
+def _write(folder: Path, evaluation: Evaluation, *, outcome: PolicyOutcome, figures: dict[str, float]) -> None:
     head = drift_head(evaluation, outcome=outcome, span=evaluation.span)
     found = evaluation.drift.snapshot is not None
     drift = html(evaluation.drift, head=head) if found else page("Drift could not be judged", head)
@@ -225,7 +225,7 @@ def _write(folder: Path, evaluation: Evaluation, *, outcome: Outcome, figures: d
     evaluation.joined.frame[columns].to_csv(folder / "scored_decisions.csv", index=False)
 
 
-def _say(evaluation: Evaluation, *, outcome: Outcome, out: Path, run: str) -> None:
+def _say(evaluation: Evaluation, *, outcome: PolicyOutcome, out: Path, run: str) -> None:
     score = evaluation.newest
     print(f"{evaluation.joined.decisions:,} decisions, {score.decisions:,} of them with sales in {score.name}")
     if score.rows:

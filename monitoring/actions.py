@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from monitoring.alerts import Alert, DeliveryError, Notifier, Severity, send_everywhere
 from monitoring.evaluate import Evaluation
 from monitoring.launchers import JobLauncher, JobRequest
-from monitoring.policy import Finding, Outcome
+from monitoring.policy import Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
 from monitoring.tracking import UNKNOWN
 
@@ -75,13 +75,13 @@ def reconcile_jobs(
     return findings
 
 
-def left_to_nightly_job(outcome: Outcome) -> ActionResult:
+def left_to_nightly_job(outcome: PolicyOutcome) -> ActionResult:
     """Returns the result of a run inside the nightly job, which itself starts what is due."""
     return ActionResult(f"a {outcome.action} is due, and the nightly job that this run belongs to does it next")
 
 
 def start(
-    outcome: Outcome,
+    outcome: PolicyOutcome,
     *,
     launcher: JobLauncher | None,
     store: MonitoringStore,
@@ -123,7 +123,7 @@ def start(
     return ActionResult(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
 
 
-def half_life(outcome: Outcome, *, step_days: int) -> float | None:
+def half_life(outcome: PolicyOutcome, *, step_days: int) -> float | None:
     """Returns the outcome's recency half-life, in periods of the sales."""
     return None if outcome.half_life_days is None else outcome.half_life_days / step_days
 
@@ -139,7 +139,7 @@ def with_champion(result: ActionResult, *, before: str, after: str) -> ActionRes
 
 
 def notify(
-    outcome: Outcome,
+    outcome: PolicyOutcome,
     result: ActionResult,
     *,
     evaluation: Evaluation,
@@ -157,7 +157,7 @@ def notify(
     return failures
 
 
-def compose(outcome: Outcome, result: ActionResult, *, evaluation: Evaluation, link: str) -> Alert | None:
+def compose(outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluation, link: str) -> Alert | None:
     """Builds the alert for an outcome; None when there is nothing to report."""
     if outcome.action == "none" and outcome.cause == "nothing" and not result.failures:
         return None

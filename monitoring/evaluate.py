@@ -12,7 +12,7 @@ from monitoring.drift import Drift, compare
 from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
 from monitoring.policy import Finding, Level, Rules, Situation, counted
-from monitoring.tracking import Champion
+from monitoring.tracking import ChampionRecord
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.evaluation import volume_class
@@ -70,7 +70,7 @@ def evaluate_decisions(
     decisions: pd.DataFrame,
     log_findings: list[Finding],
     *,
-    champion: Champion,
+    champion: ChampionRecord,
     config: MonitoringConfig,
 ) -> Evaluation:
     """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed.

@@ -123,7 +123,7 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PolicyOutcome:
     """Decision of the rules: action, reason as text, and cause as a code.
 
     Attributes:
@@ -143,7 +143,7 @@ class Outcome:
         return self.cause == "fault" and self.fault not in SALES_ARE_FINE
 
 
-def decide(now: Situation, past: JobHistory, rules: Rules) -> Outcome:
+def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:
     """Decides on one action. The first rule that applies wins, in this order.
 
     1. Faults of data or serving call a person: retraining on faulty data would make the model worse.
@@ -156,7 +156,7 @@ def decide(now: Situation, past: JobHistory, rules: Rules) -> Outcome:
     """
     fault, words = _fault(now, rules)
     if fault:
-        return Outcome("page", words, "fault", fault=fault)
+        return PolicyOutcome("page", words, "fault", fault=fault)
     breached = sum(window is True for window in now.decayed[-rules.windows :])
     newest = bool(now.decayed) and now.decayed[-1] is True
     lasting = newest and breached >= rules.breaches
@@ -165,13 +165,13 @@ def decide(now: Situation, past: JobHistory, rules: Rules) -> Outcome:
         hours = (now.now - past.running_since).total_seconds() / 3600
         if hours > rules.lock_hours:
             hangs = f"a job has been running for {hours:.0f} h, allowed are {rules.lock_hours:g} h"
-            return Outcome("page", hangs, "fault", fault="job_hangs")
+            return PolicyOutcome("page", hangs, "fault", fault="job_hangs")
         since = f"{past.running_since:%Y-%m-%d %H:%M}"
-        return Outcome("none", f"a job is running since {since}; nothing else is started", cause)
+        return PolicyOutcome("none", f"a job is running since {since}; nothing else is started", cause)
     outcome = _against_decay(now, past, rules, breached) if lasting else _upkeep(now, rules, breached if newest else 0)
     if outcome.action in ("refresh", "retrain") and past.started_today >= rules.daily_budget:
         spent = f"{outcome.reason}; but today's budget of {rules.daily_budget} starts is used up"
-        return Outcome("none", spent, outcome.cause)
+        return PolicyOutcome("none", spent, outcome.cause)
     return outcome
 
 
@@ -194,53 +194,53 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
     return "", ""
 
 
-def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int) -> Outcome:
+def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int) -> PolicyOutcome:
     what = f"{now.why} ({breached} of the last {min(rules.windows, len(now.decayed))} windows in breach)"
     if past.failed >= 2:
-        return Outcome("page", f"{what}, and the last {past.failed} retrainings failed: see their runs", "decay")
+        return PolicyOutcome("page", f"{what}, and the last {past.failed} retrainings failed: see their runs", "decay")
     if past.retrained is not None:
         days = (now.now - past.retrained).days
         if days < rules.cooldown:
             wait = f"{what}; retrained {days} days ago, the next one may start after {rules.cooldown}"
-            return Outcome("none", wait, "decay")
+            return PolicyOutcome("none", wait, "decay")
         if days < rules.windows * now.window_days + rules.cooldown:
             doubt = "its model was not promoted, or does not mend it"
-            return Outcome("page", f"{what}, although retrained {days} days ago: {doubt}", "decay")
+            return PolicyOutcome("page", f"{what}, although retrained {days} days ago: {doubt}", "decay")
     if past.refreshed is not None and (now.now - past.refreshed).days < now.window_days:
         wait = f"{what}; states were carried forward on {past.refreshed:%Y-%m-%d}, a whole window since then is needed"
-        return Outcome("none", wait, "decay")
+        return PolicyOutcome("none", wait, "decay")
     old = now.state_age is not None and now.state_age >= now.window_days
     # States at least as old as the refresh: it was not promoted, or they have aged again. It did not help.
     tried = past.refreshed is not None and (now.now - past.refreshed).days <= (now.state_age or 0)
     if old and not tried:
-        return Outcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")
+        return PolicyOutcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")
     return _retraining(now, what, rules)
 
 
-def _retraining(now: Situation, what: str, rules: Rules) -> Outcome:
+def _retraining(now: Situation, what: str, rules: Rules) -> PolicyOutcome:
     if now.breach_days is None or not rules.recency_least:
-        return Outcome("retrain", what, "decay")
+        return PolicyOutcome("retrain", what, "decay")
     half_life = max(RECENCY * now.breach_days, rules.recency_least)
     weighed = f"{what}; it began {now.breach_days} days ago, so a day should count half after {half_life}"
-    return Outcome("retrain", weighed, "decay", half_life)
+    return PolicyOutcome("retrain", weighed, "decay", half_life)
 
 
-def _upkeep(now: Situation, rules: Rules, breached: int) -> Outcome:
+def _upkeep(now: Situation, rules: Rules, breached: int) -> PolicyOutcome:
     names = ", ".join(now.drifted or ())
     judged = any(window is not None for window in now.decayed)
     hold = "forecasts hold" if judged else "whether forecasts hold is unknown"
     if now.state_age is not None and now.state_age > rules.max_state_age:
-        return Outcome(
+        return PolicyOutcome(
             "refresh", f"the states are {now.state_age} days old, stale after {rules.max_state_age}", "stale"
         )
     if breached:
         few = f"{now.why}, but in {breached} window only; {rules.breaches} are needed"
-        return Outcome("none", few, "decay")
+        return PolicyOutcome("none", few, "decay")
     if now.drifted and now.state_age:
-        return Outcome("refresh", f"inputs drifted ({names}), {hold}: states go forward, weights stay", "drift")
+        return PolicyOutcome("refresh", f"inputs drifted ({names}), {hold}: states go forward, weights stay", "drift")
     if now.drifted:
-        return Outcome("none", f"inputs drifted ({names}), {hold}; there are no newer states to go to", "drift")
+        return PolicyOutcome("none", f"inputs drifted ({names}), {hold}; there are no newer states to go to", "drift")
     if not judged:
-        return Outcome("none", "no window could be judged yet: too few decisions have met their sales", "nothing")
+        return PolicyOutcome("none", "no window could be judged yet: too few decisions have met their sales", "nothing")
     drift = "whether inputs drifted is unknown" if now.drifted is None else "no input drifted"
-    return Outcome("none", f"forecasts hold what their backtest promised; {drift}", "nothing")
+    return PolicyOutcome("none", f"forecasts hold what their backtest promised; {drift}", "nothing")

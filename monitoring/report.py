@@ -8,7 +8,7 @@ from html import escape
 from monitoring.business import BusinessFigures, Effect, signed
 from monitoring.evaluate import Evaluation
 from monitoring.performance import DecisionScores, Interval, explain
-from monitoring.policy import Outcome
+from monitoring.policy import PolicyOutcome
 
 _COLOURS = """--ink:#1c2733;--soft:#5b6b7b;--line:#dfe5ea;--good:#1f7a4d;--bad:#b3261e;--warn:#8a5a00;--fill:#f5f7f9"""
 STYLE = f"""
@@ -68,7 +68,7 @@ def page(title: str, body: str) -> str:
     )
 
 
-def drift_head(evaluation: Evaluation, *, outcome: Outcome, span: str) -> str:
+def drift_head(evaluation: Evaluation, *, outcome: PolicyOutcome, span: str) -> str:
     """Returns the HTML shown above Evidently's plots: verdict in words, a table with a row per column, and findings."""
     rows = "".join(
         f"<tr><td>{escape(column.watched.column)}<br><span class='soft'>{escape(column.watched.says)}</span></td>"
@@ -95,7 +95,7 @@ def drift_head(evaluation: Evaluation, *, outcome: Outcome, span: str) -> str:
     )
 
 
-def weekly_page(evaluation: Evaluation, week: WeeklySummary, *, outcome: Outcome, done: str) -> str:
+def weekly_page(evaluation: Evaluation, week: WeeklySummary, *, outcome: PolicyOutcome, done: str) -> str:
     """Returns the weekly page for category managers: sales and margin, gain from pricing, and forecast quality."""
     score = evaluation.newest
     body = (

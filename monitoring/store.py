@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from monitoring.policy import JobHistory, Outcome
+from monitoring.policy import JobHistory, PolicyOutcome
 from pricing.errors import SourceError
 
 _FORMAT = 1  # of the file, as SQLite's `user_version`; 0 where it was not kept yet, and the tables are the same
@@ -105,7 +105,9 @@ class MonitoringStore:
             ).fetchone()
         return Written(new, corrected, float(changed / total) if total else 0.0)
 
-    def claim(self, decide: Callable[[JobHistory], Outcome], *, now: dt.datetime) -> tuple[Outcome, int | None]:
+    def claim(
+        self, decide: Callable[[JobHistory], PolicyOutcome], *, now: dt.datetime
+    ) -> tuple[PolicyOutcome, int | None]:
         """Decides and records the due job in one transaction, so that only one of two runs can start it.
 
         Args:

@@ -29,7 +29,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Champion:
+class ChampionRecord:
     """The serving version, as far as known.
 
     Attributes:
@@ -51,11 +51,11 @@ class Champion:
     anchors: Anchors | None = None
 
 
-NO_CHAMPION = Champion(number="none", trouble="no champion is set in the registry")
+NO_CHAMPION = ChampionRecord(number="none", trouble="no champion is set in the registry")
 
 
 def champion_number(model_name: str, *, uri: str) -> str:
-    """Returns the champion's number as `Champion.number` does, without its files."""
+    """Returns the champion's number as `ChampionRecord.number` does, without its files."""
     try:
         champion = Registry(model_name, uri=uri).at(CHAMPION)
     except RegistryError:
@@ -63,7 +63,7 @@ def champion_number(model_name: str, *, uri: str) -> str:
     return NO_CHAMPION.number if champion is None else champion.number
 
 
-def find_champion(model_name: str, *, uri: str) -> Champion:
+def find_champion(model_name: str, *, uri: str) -> ChampionRecord:
     """Reads the champion from the registry.
 
     A registry that is unreachable or has no champion is reported in `trouble`: drift can be judged without one.
@@ -83,9 +83,9 @@ def find_champion(model_name: str, *, uri: str) -> Champion:
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             version = registry.download(champion.number, Path(folder) / "version")
             backtest, anchors = read_backtest(version), _anchors(version)
-        return Champion(champion.number, backtest, seen.get(champion.number), seen, others, anchors=anchors)
+        return ChampionRecord(champion.number, backtest, seen.get(champion.number), seen, others, anchors=anchors)
     except (RegistryError, VersionError) as error:
-        return Champion(number=UNKNOWN, trouble=str(error))
+        return ChampionRecord(number=UNKNOWN, trouble=str(error))
 
 
 def _anchors(version: Path) -> Anchors | None:

@@ -26,7 +26,7 @@ BATCH = 1000
 
 
 @dataclass(frozen=True)
-class Scenario:
+class DemoScenario:
     """Scenario of a demo.
 
     Attributes:
@@ -44,14 +44,14 @@ class Scenario:
     ahead: int = 0
 
 
-def scenarios() -> dict[tuple[str, str], Scenario]:
+def scenarios() -> dict[tuple[str, str], DemoScenario]:
     """Returns all scenarios, by data and size."""
     ahead = 60
     full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
     return {
-        ("grocery", "full"): Scenario("a year of real grocery sales, weekly", "grocery.yaml", 4),
-        ("market", "full"): Scenario("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
-        ("market", "small"): Scenario("a small simulated market", "small.yaml", 28, small, ahead),
+        ("grocery", "full"): DemoScenario("a year of real grocery sales, weekly", "grocery.yaml", 4),
+        ("market", "full"): DemoScenario("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
+        ("market", "small"): DemoScenario("a small simulated market", "small.yaml", 28, small, ahead),
     }
 
 
@@ -89,7 +89,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def _run_stages(scenario: Scenario, environment: DemoEnvironment) -> None:
+def _run_stages(scenario: DemoScenario, environment: DemoEnvironment) -> None:
     print(f"The whole loop on {scenario.title}. Everything it makes lies in {environment.folder}", flush=True)
 
     environment.stage("1 Sales: read, check, build the panel")
@@ -134,7 +134,7 @@ def _run_stages(scenario: Scenario, environment: DemoEnvironment) -> None:
     print("\n".join(_summary(environment, model, answers=answers, promotion=promotion, policy_table=policy_table)))
 
 
-def _sales(scenario: Scenario, environment: DemoEnvironment) -> str:
+def _sales(scenario: DemoScenario, environment: DemoEnvironment) -> str:
     if scenario.market is None:
         return "completejourney"
     path = environment.folder / "sales.parquet"
@@ -200,7 +200,7 @@ def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
     }
 
 
-def _play(scenario: Scenario, environment: DemoEnvironment) -> list[str]:
+def _play(scenario: DemoScenario, environment: DemoEnvironment) -> list[str]:
     market = scenario.market
     if market is None:
         return []

@@ -19,7 +19,7 @@ from pricing.paths import pricing_home
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import job_options, run_main
 from simulation.market import MarketConfig, simulate
-from simulation.policies import CostPlus, Oracle, Rules, match_competitor, static
+from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
 from simulation.protocol import SimulatedMarket
 from simulation.rollforward import MAX_MOVE, Policy, PolicyScore, Refresh, Run, roll_forward, score
 
@@ -54,7 +54,7 @@ def standard_policies(
         max_move: The largest price move that the market accepts.
     """
     history = market.frame()
-    rules = Rules(history)
+    rules = RulePolicy(history)
     blind = Platform(market, config, lambda _: None, frame=history, max_move=max_move)
     informed = Platform(
         market, config, lambda panel: true_elasticity_demand(market, panel), frame=history, max_move=max_move

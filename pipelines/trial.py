@@ -38,7 +38,7 @@ BacktestFunction = Callable[..., "Backtest"]
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrialBatch:
     """Work of one process.
 
     Attributes:
@@ -64,7 +64,7 @@ def _trial(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     connect()
     study = open_study(os.environ[STORAGE_VARIABLE], name=options.study, tuning=config.tuning)
-    batch = Batch(options.parent, options.count, options.budget, options.deadline)
+    batch = TrialBatch(options.parent, options.count, options.budget, options.deadline)
     panel = load_panel(options.panel)
     import_tensorflow()
     from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
@@ -85,7 +85,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: Batch, score: BacktestFunction) -> None:
+def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: TrialBatch, score: BacktestFunction) -> None:
     """Runs trials until the batch, the study's budget or the time is used up.
 
     Args:

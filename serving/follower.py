@@ -46,7 +46,7 @@ class ListedVersion(Protocol):
         ...
 
 
-class Registry(Protocol):
+class VersionSource(Protocol):
     """The methods of a registry that the follower needs; each may raise RegistryError."""
 
     def at(self, alias: str) -> ListedVersion | None:
@@ -108,7 +108,7 @@ class Follower:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: VersionSource,
         *,
         places: FollowerPaths,
         options: FollowerOptions,
@@ -299,7 +299,7 @@ class _LazyRegistry:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._open: Registry | None = None
+        self._open: VersionSource | None = None
 
     def at(self, alias: str) -> ListedVersion | None:
         # MLflow would create a missing database, which takes seconds.
@@ -311,7 +311,7 @@ class _LazyRegistry:
     def download(self, reference: str, to: Path) -> Path:
         return self._registry().download(reference, to)
 
-    def _registry(self) -> Registry:
+    def _registry(self) -> VersionSource:
         if self._open is None:
             for name, value in _PATIENCE.items():
                 os.environ.setdefault(name, value)
@@ -355,7 +355,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _bake(settings: Settings, *, registry: Registry | None = None, verify: Callable[[Path], int] | None = None) -> int:
+def _bake(
+    settings: Settings, *, registry: VersionSource | None = None, verify: Callable[[Path], int] | None = None
+) -> int:
     places = settings.places
     places = replace(places, registry=BAKED, status=places.home / "versions" / BAKED / "follower.json")
     follower = Follower(

@@ -64,7 +64,7 @@ class DeliveryGaps:
         return np.array([self._gap.get(product, self._otherwise) for product in requests.product_id])
 
 
-class Rules:
+class RulePolicy:
     """Cost-plus, with higher prices where stock would run out before the next delivery.
 
     Expected daily sales are the product's mean over the last four weeks, without sold-out days.

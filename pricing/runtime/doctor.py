@@ -39,7 +39,7 @@ OPTIONAL_PROGRAMS = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of the report.
 
     Attributes:
@@ -106,7 +106,7 @@ def _options(argv: Sequence[str] | None, *, extras: Sequence[str]) -> argparse.N
     return options.parse(argv)
 
 
-def findings(known: Declared, *, needs: Collection[str], config: str | None) -> Iterator[Finding]:
+def findings(known: Declared, *, needs: Collection[str], config: str | None) -> Iterator[CheckResult]:
     """Looks at everything, one after another.
 
     Args:
@@ -115,7 +115,7 @@ def findings(known: Declared, *, needs: Collection[str], config: str | None) -> 
         config: The configuration file; None for that of PRICING_CONFIG, or the default one.
     """
     needed = known.with_included(needs)
-    yield Finding("ok", f"pricing {__version__} in {CODE}")
+    yield CheckResult("ok", f"pricing {__version__} in {CODE}")
     yield python_finding(sys.version_info[:3], known.python)
     yield from package_findings(known, needed=needed, version_of=installed_version)
     if installed_version("lightgbm") is not None:
@@ -130,7 +130,7 @@ def findings(known: Declared, *, needs: Collection[str], config: str | None) -> 
         yield program_finding(name, commands, use=use, which=shutil.which)
 
 
-def report(found: Iterable[Finding], *, show: Callable[[str], None]) -> int:
+def report(found: Iterable[CheckResult], *, show: Callable[[str], None]) -> int:
     """Prints each finding as it comes, and what they amount to; returns the exit code."""
     faults = 0
     for finding in found:
@@ -190,12 +190,12 @@ def _declared(python: str, groups: Mapping[str, Sequence[Requirement]]) -> Decla
     )
 
 
-def python_finding(version: tuple[int, int, int], wanted: SpecifierSet) -> Finding:
+def python_finding(version: tuple[int, int, int], wanted: SpecifierSet) -> CheckResult:
     """Whether a version of Python is one that the package runs on."""
     shown = ".".join(map(str, version))
     if shown in wanted:
-        return Finding("ok", f"Python {shown}")
-    return Finding(
+        return CheckResult("ok", f"Python {shown}")
+    return CheckResult(
         "problem", f"Python {shown} is outside {wanted}", "make an environment with another one and install there"
     )
 
@@ -206,7 +206,7 @@ def package_findings(
     needed: Collection[str],
     version_of: Callable[[str], str | None],
     prefix: Path = Path(sys.prefix),
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """One line for the packages of the base and of each extra that are there, are missing, and are of a wrong version.
 
     Args:
@@ -226,12 +226,14 @@ def package_findings(
         }
         if absent:
             names = ", ".join(line.name for line in absent)
-            yield Finding("missing", f"{title}: {names}", how_to_install(absent, prefix=prefix), needed=extra in needed)
+            yield CheckResult(
+                "missing", f"{title}: {names}", how_to_install(absent, prefix=prefix), needed=extra in needed
+            )
         for line, version in wrong.items():
             text = f"{title}: {line.name} {version} is outside {line.specifier}"
-            yield Finding("problem", text, how_to_install([line], prefix=prefix), needed=extra in needed)
+            yield CheckResult("problem", text, how_to_install([line], prefix=prefix), needed=extra in needed)
         if not absent and not wrong:
-            yield Finding("ok", f"{title}: all {len(lines)}")
+            yield CheckResult("ok", f"{title}: all {len(lines)}")
 
 
 def how_to_install(lines: Sequence[Requirement], *, prefix: Path) -> str:
@@ -255,31 +257,31 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def openmp_finding(load: Callable[[str], object], *, needed: bool) -> Finding:
+def openmp_finding(load: Callable[[str], object], *, needed: bool) -> CheckResult:
     """Whether the system has the OpenMP library that LightGBM is linked with and does not bring."""
     name = "libomp.dylib" if sys.platform == "darwin" else "libgomp.so.1"
     try:
         load(name)
     except OSError:
         advice = "brew install libomp" if sys.platform == "darwin" else "apt-get install libgomp1"
-        return Finding("missing", f"{name}, without which LightGBM cannot be imported", advice, needed=needed)
-    return Finding("ok", f"{name} for LightGBM")
+        return CheckResult("missing", f"{name}, without which LightGBM cannot be imported", advice, needed=needed)
+    return CheckResult("ok", f"{name} for LightGBM")
 
 
-def config_finding(where: str | None) -> tuple[str | None, Finding]:
+def config_finding(where: str | None) -> tuple[str | None, CheckResult]:
     """The registered model's name that a configuration gives, None where it is not valid; and the line about it."""
     try:
         from pricing.config import DEFAULT_PATH, load_config  # noqa: PLC0415 - packages of the base may be missing
 
         name = load_config(where).registry.model_name
     except PricingError as error:
-        return None, Finding("problem", f"configuration {error}", "mend it; config/default.yaml explains every key")
+        return None, CheckResult("problem", f"configuration {error}", "mend it; config/default.yaml explains every key")
     except ImportError as error:
         return None, _unchecked("configuration", error)
-    return name, Finding("ok", f"configuration {where or DEFAULT_PATH}")
+    return name, CheckResult("ok", f"configuration {where or DEFAULT_PATH}")
 
 
-def home_finding(home: Path) -> Finding:
+def home_finding(home: Path) -> CheckResult:
     """Whether PRICING_HOME, or where it is not made yet the folder that it would be made in, can be written."""
     home = home.absolute()
     there = next(folder for folder in (home, *home.parents) if folder.exists() or folder.is_symlink())
@@ -288,11 +290,11 @@ def home_finding(home: Path) -> Finding:
             pass
     except OSError as error:
         text = f"PRICING_HOME {home} cannot be written ({there}: {error.strerror})"
-        return Finding("problem", text, "set PRICING_HOME to a folder of yours, or mend its rights")
-    return Finding("ok", f"PRICING_HOME {home}" + ("" if home.exists() else " (will be made)"))
+        return CheckResult("problem", text, "set PRICING_HOME to a folder of yours, or mend its rights")
+    return CheckResult("ok", f"PRICING_HOME {home}" + ("" if home.exists() else " (will be made)"))
 
 
-def tracking_findings(uri: str, *, model_name: str | None) -> Iterator[Finding]:
+def tracking_findings(uri: str, *, model_name: str | None) -> Iterator[CheckResult]:
     """Whether the tracking store answers, and whether its registry has a champion.
 
     Nothing is made: a local database that is not there yet is made by the first job.
@@ -308,9 +310,9 @@ def tracking_findings(uri: str, *, model_name: str | None) -> Iterator[Finding]:
     if path is not None and not path.exists():
         if not path.absolute().parent.is_dir():
             text = f"tracking store {shown} cannot be made: there is no folder {path.absolute().parent}"
-            yield Finding("problem", text, "make the folder, or mend MLFLOW_TRACKING_URI")
+            yield CheckResult("problem", text, "make the folder, or mend MLFLOW_TRACKING_URI")
             return
-        yield Finding("ok", f"tracking store {shown} (the first job makes it)")
+        yield CheckResult("ok", f"tracking store {shown} (the first job makes it)")
         yield no_champion(model_name)
         return
     try:
@@ -318,17 +320,17 @@ def tracking_findings(uri: str, *, model_name: str | None) -> Iterator[Finding]:
 
         check_reachable(uri)
     except PricingError as error:
-        yield Finding("problem", f"tracking store {error}", "start it, or mend MLFLOW_TRACKING_URI")
+        yield CheckResult("problem", f"tracking store {error}", "start it, or mend MLFLOW_TRACKING_URI")
         return
     except ImportError as error:
         yield _unchecked("tracking store", error)
         return
-    yield Finding("ok", f"tracking store {shown}")
+    yield CheckResult("ok", f"tracking store {shown}")
     if model_name is not None:
         yield champion_finding(lambda: _champion(model_name, uri=uri), model_name=model_name)
 
 
-def champion_finding(find: Callable[[], str | None], *, model_name: str) -> Finding:
+def champion_finding(find: Callable[[], str | None], *, model_name: str) -> CheckResult:
     """Whether there is a champion.
 
     Args:
@@ -338,19 +340,25 @@ def champion_finding(find: Callable[[], str | None], *, model_name: str) -> Find
     try:
         number = find()
     except PricingError as error:
-        return Finding("problem", f"champion of {model_name}: {error}", "see that the registry lets this machine in")
+        return CheckResult(
+            "problem", f"champion of {model_name}: {error}", "see that the registry lets this machine in"
+        )
     except ImportError as error:
         text = f"champion of {model_name}: a local registry cannot be read without {error.name}"
-        return Finding("problem", text, "install the extra training, or let MLFLOW_TRACKING_URI name an MLflow server")
-    return no_champion(model_name) if number is None else Finding("ok", f"champion of {model_name}: version {number}")
+        return CheckResult(
+            "problem", text, "install the extra training, or let MLFLOW_TRACKING_URI name an MLflow server"
+        )
+    return (
+        no_champion(model_name) if number is None else CheckResult("ok", f"champion of {model_name}: version {number}")
+    )
 
 
-def no_champion(model_name: str | None) -> Finding:
+def no_champion(model_name: str | None) -> CheckResult:
     """There is none, so every price is given by rule: no fault of this machine."""
     text = f"champion of {model_name}" if model_name else "champion"
     commands = "`make train`, `make promote`" if CHECKOUT else "`pricing train`, `pricing promote`"
     advice = f"until a version is trained and promoted ({commands}), the service keeps every price by rule"
-    return Finding("missing", text, advice, needed=False)
+    return CheckResult("missing", text, advice, needed=False)
 
 
 def _champion(model_name: str, *, uri: str) -> str | None:
@@ -361,7 +369,7 @@ def _champion(model_name: str, *, uri: str) -> str | None:
     return None if entry is None else entry.number
 
 
-def database_findings(url: str | None, *, connect: Callable[[str], None]) -> Iterator[Finding]:
+def database_findings(url: str | None, *, connect: Callable[[str], None]) -> Iterator[CheckResult]:
     """Whether the database that promotions are recorded in answers, where one is named.
 
     Args:
@@ -373,11 +381,11 @@ def database_findings(url: str | None, *, connect: Callable[[str], None]) -> Ite
     try:
         connect(url)
     except PricingError as error:
-        yield Finding("problem", f"PRICING_DATABASE_URL {error}", "start it, or mend the address")
+        yield CheckResult("problem", f"PRICING_DATABASE_URL {error}", "start it, or mend the address")
     except ImportError as error:
         yield _unchecked("PRICING_DATABASE_URL", error)
     else:
-        yield Finding("ok", f"PRICING_DATABASE_URL {redact_url(url)}")
+        yield CheckResult("ok", f"PRICING_DATABASE_URL {redact_url(url)}")
 
 
 def _open_database(url: str) -> None:
@@ -386,16 +394,18 @@ def _open_database(url: str) -> None:
     probe_database(url, what="the record of promotions")
 
 
-def program_finding(name: str, commands: Sequence[str], *, use: str, which: Callable[[str], str | None]) -> Finding:
+def program_finding(name: str, commands: Sequence[str], *, use: str, which: Callable[[str], str | None]) -> CheckResult:
     """Whether a program that only some people want is on PATH, by any of its commands."""
     found = next((path for path in map(which, commands) if path is not None), None)
     if found is None:
-        return Finding("missing", f"{name} (optional)", use, needed=False)
-    return Finding("ok", f"{name} {found}")
+        return CheckResult("missing", f"{name} (optional)", use, needed=False)
+    return CheckResult("ok", f"{name} {found}")
 
 
-def _unchecked(what: str, error: ImportError) -> Finding:
-    return Finding("problem", f"{what}: cannot be looked at without {error.name}", "install the packages named above")
+def _unchecked(what: str, error: ImportError) -> CheckResult:
+    return CheckResult(
+        "problem", f"{what}: cannot be looked at without {error.name}", "install the packages named above"
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from pipelines import tune
 from pipelines.study import DEFAULT, RETRIES, begun, conclusion, open_study, others, retry_lost_trials, running_trial
-from pipelines.trial import Batch, run_batch
+from pipelines.trial import TrialBatch, run_batch
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from tests.kit.mlflow_jobs import ROOT, JobFolder, place, write_config
@@ -80,7 +80,7 @@ def good(panel: Panel, demand: Any, *, calendar: Any, on_fold: Any) -> Any:
 
 
 def run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: int = 1) -> None:
-    run_batch(study, shared_panel(), config, batch=Batch(parent, count, 99, float("inf")), score=score)
+    run_batch(study, shared_panel(), config, batch=TrialBatch(parent, count, 99, float("inf")), score=score)
 
 
 def parent_of(here: JobFolder) -> str:

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from pipelines.study import DEFAULT, StudyError, open_study, retry_lost_trials
-from pipelines.trial import Batch, run_batch
+from pipelines.trial import TrialBatch, run_batch
 from pipelines.tune import without_newest_fold
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
@@ -65,7 +65,7 @@ def _score(*wapes: list[float]) -> Any:
 
 
 def _run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: int) -> None:
-    batch = Batch(parent, count=count, budget=99, deadline=float("inf"))
+    batch = TrialBatch(parent, count=count, budget=99, deadline=float("inf"))
     run_batch(study, shared_panel(), config, batch=batch, score=score)
 
 
@@ -138,8 +138,8 @@ def test_no_trial_begins_beyond_the_budget_or_the_deadline(here: JobFolder, conf
     study, parent = _study(here, config), _parent(here)
     score = _score(*[[0.4, 0.4]] * 9)
 
-    run_batch(study, shared_panel(), config, batch=Batch(parent, 9, budget=2, deadline=float("inf")), score=score)
-    run_batch(study, shared_panel(), config, batch=Batch(parent, 9, budget=9, deadline=0.0), score=score)
+    run_batch(study, shared_panel(), config, batch=TrialBatch(parent, 9, budget=2, deadline=float("inf")), score=score)
+    run_batch(study, shared_panel(), config, batch=TrialBatch(parent, 9, budget=9, deadline=0.0), score=score)
 
     assert len(study.trials) == 2
 

@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 
 from pricing.errors import RegistryError
 from pricing.runtime import doctor
-from pricing.runtime.doctor import Declared, Finding
+from pricing.runtime.doctor import CheckResult, Declared
 
 METADATA = """\
 Metadata-Version: 2.4
@@ -41,12 +41,12 @@ def names(known: Declared) -> dict[str, list[tuple[str, SpecifierSet]]]:
     return {extra: [(line.name, line.specifier) for line in lines] for extra, lines in known.packages.items()}
 
 
-def packages(known: Declared, installed: dict[str, str], *needs: str) -> list[Finding]:
+def packages(known: Declared, installed: dict[str, str], *needs: str) -> list[CheckResult]:
     needed = known.with_included(needs)
     return list(doctor.package_findings(known, needed=needed, version_of=installed.get, prefix=Path("/env")))
 
 
-def lines(found: list[Finding]) -> tuple[int, str]:
+def lines(found: list[CheckResult]) -> tuple[int, str]:
     """The exit code of a report, and its text."""
     shown: list[str] = []
     code = doctor.report(found, show=shown.append)
@@ -171,7 +171,7 @@ def test_a_configuration_that_cannot_be_used_is_a_problem(tmp_path: Path, text: 
 
 
 def test_a_home_that_can_be_written_is_ok_and_nothing_is_left_in_it(tmp_path: Path) -> None:
-    assert doctor.home_finding(tmp_path) == Finding("ok", f"PRICING_HOME {tmp_path}")
+    assert doctor.home_finding(tmp_path) == CheckResult("ok", f"PRICING_HOME {tmp_path}")
     assert doctor.home_finding(tmp_path / "new" / "home").text.endswith("(will be made)")
     assert list(tmp_path.iterdir()) == []
 
@@ -217,7 +217,7 @@ def test_a_registry_without_a_champion_is_no_fault_and_says_what_to_do() -> None
 
 
 def test_a_champion_is_named() -> None:
-    assert doctor.champion_finding(lambda: "7", model_name="shop") == Finding("ok", "champion of shop: version 7")
+    assert doctor.champion_finding(lambda: "7", model_name="shop") == CheckResult("ok", "champion of shop: version 7")
 
 
 def test_a_registry_that_refuses_is_a_problem_without_its_password() -> None:
@@ -272,7 +272,7 @@ def test_a_program_that_only_some_want_is_no_fault(name: str) -> None:
     present = doctor.program_finding(name, commands, use=use, which={commands[-1]: "/usr/bin/it"}.get)
 
     assert (absent.status, absent.needed) == ("missing", False)
-    assert present == Finding("ok", f"{name} /usr/bin/it")
+    assert present == CheckResult("ok", f"{name} /usr/bin/it")
 
 
 def test_an_unknown_extra_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

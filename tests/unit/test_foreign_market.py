@@ -17,7 +17,7 @@ from simulation.foreign import ForeignMarket, simulate_foreign
 from simulation.foreign_config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, SCENARIOS, ForeignConfig
 from simulation.foreign_demand import Shoppers
 from simulation.market import BAND
-from simulation.policies import DeliveryGaps, Oracle, Rules, static
+from simulation.policies import DeliveryGaps, Oracle, RulePolicy, static
 from simulation.rollforward import Requests, roll_forward
 
 EVERY = tuple(SCENARIOS)
@@ -384,7 +384,7 @@ def test_every_policy_keeps_to_the_largest_move_and_earns_less_than_the_oracle(s
         {"elasticity": one.truth.elasticity, "category": one.world.category_names},
         index=pd.Index(one.product_ids, name="product_id"),
     )
-    rules, mark_up, oracle = Rules(history), MarkUp(history, truth, damping=0.8), Oracle(one)
+    rules, mark_up, oracle = RulePolicy(history), MarkUp(history, truth, damping=0.8), Oracle(one)
 
     runs = {
         name: roll_forward(one, policy, days=DAYS, refresh=refresh)

@@ -9,7 +9,7 @@ import pytest
 from pricing.arrays import Floats
 from pricing.errors import ConfigError
 from simulation.market import BAND, Market, MarketConfig, simulate
-from simulation.policies import CostPlus, Rules, match_competitor, static
+from simulation.policies import CostPlus, RulePolicy, match_competitor, static
 from simulation.rollforward import Requests, roll_forward
 from simulation.supply import Shelf
 
@@ -255,7 +255,7 @@ def test_a_policy_that_answers_too_few_prices_is_refused(market: Market) -> None
 
 def test_the_simple_policies_stay_inside_the_bounds(market: Market) -> None:
     history = market.frame()
-    rules = Rules(history)
+    rules = RulePolicy(history)
 
     for policy in (static, match_competitor, CostPlus(history), rules, Randomised(seed=1)):
         assert not roll_forward(market, policy, days=20).refused.any()
@@ -274,9 +274,9 @@ def test_rules_ask_more_than_cost_plus_only_where_stock_will_run_out(market: Mar
     plenty = replace(requests, stock=np.full(len(requests), 10**6))
     little = replace(requests, stock=np.ones(len(requests), dtype=np.int64))
 
-    np.testing.assert_array_equal(Rules(history)(plenty), CostPlus(history)(plenty))
-    assert (Rules(history)(little) >= CostPlus(history)(little)).all()
-    assert (Rules(history)(little) > CostPlus(history)(little)).mean() > 0.7
+    np.testing.assert_array_equal(RulePolicy(history)(plenty), CostPlus(history)(plenty))
+    assert (RulePolicy(history)(little) >= CostPlus(history)(little)).all()
+    assert (RulePolicy(history)(little) > CostPlus(history)(little)).mean() > 0.7
 
 
 def test_random_prices_hold_for_a_week_and_know_no_demand(market: Market) -> None:

@@ -15,11 +15,11 @@ from monitoring.drift import ColumnDrift, Drift, Threshold
 from monitoring.evaluate import evaluate_decisions, metrics, situation
 from monitoring.launchers import alert_notifiers, embedded, job_launcher
 from monitoring.performance import Breach
-from monitoring.policy import Finding, Outcome
+from monitoring.policy import Finding, PolicyOutcome
 from monitoring.report import WeeklySummary, drift_head, weekly_page
 from monitoring.samples import MONITORED_COLUMNS
 from monitoring.store import MonitoringStore
-from monitoring.tracking import NO_CHAMPION, Champion
+from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config, parse_config
 from pricing.decision_log.format import LogReading
 from pricing.decision_log.writer import LogWriter
@@ -28,8 +28,8 @@ from tests.kit.monitoring_world import World, build, entries
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
-RETRAIN = Outcome("retrain", "error 0.6, backtest 0.4", "decay")
-CALM = Outcome("none", "all is well", "nothing")
+RETRAIN = PolicyOutcome("retrain", "error 0.6, backtest 0.4", "decay")
+CALM = PolicyOutcome("none", "all is well", "nothing")
 PANEL, _ = build(World(products=4, days=60))
 
 
@@ -79,7 +79,7 @@ def repeat(hours=0):
 def test_nothing_is_started_unless_it_is_due(store, action):
     launcher = Door()
 
-    actions.start(Outcome(action, "", "nothing"), launcher=launcher, store=store, now=NOW)
+    actions.start(PolicyOutcome(action, "", "nothing"), launcher=launcher, store=store, now=NOW)
 
     assert launcher.started == []
 
@@ -214,9 +214,9 @@ def test_an_alert_says_what_since_when_how_bad_what_was_done_and_what_to_do(seen
         (CALM, ("sns: no",), "critical"),
         (RETRAIN, (), "warning"),
         (RETRAIN, ("failed",), "critical"),
-        (Outcome("page", "sales stopped", "fault"), (), "critical"),
-        (Outcome("refresh", "drifted", "drift"), (), "info"),
-        (Outcome("none", "in cooldown", "decay"), (), "info"),
+        (PolicyOutcome("page", "sales stopped", "fault"), (), "critical"),
+        (PolicyOutcome("refresh", "drifted", "drift"), (), "info"),
+        (PolicyOutcome("none", "in cooldown", "decay"), (), "info"),
     ],
 )
 def test_severity_follows_what_a_person_must_do(seen, outcome, failures, severity):
@@ -238,8 +238,10 @@ def test_the_same_alert_goes_out_once_a_day(seen, store):
 
 def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, store):
     box = Mailbox()
-    empty = Outcome("page", "comp_gap has no values, 900 in the reference", "fault", fault="column_empty-comp_gap")
-    stopped = Outcome("page", "sales stopped", "fault", fault="sales_stopped")
+    empty = PolicyOutcome(
+        "page", "comp_gap has no values, 900 in the reference", "fault", fault="column_empty-comp_gap"
+    )
+    stopped = PolicyOutcome("page", "sales stopped", "fault", fault="sales_stopped")
 
     for hours, fault in enumerate((empty, stopped, replace(empty, reason="comp_gap has no values, 901 …"))):
         actions.notify(
@@ -464,9 +466,9 @@ def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_pa
     decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
     promised = {"wape": 0.4, "wape_naive": 0.6, "bias": 0.0}
 
-    old = evaluate_decisions(panel, decisions, findings, champion=Champion("1", promised), config=CONFIG)
+    old = evaluate_decisions(panel, decisions, findings, champion=ChampionRecord("1", promised), config=CONFIG)
     new = evaluate_decisions(
-        panel, decisions, findings, champion=Champion("2", promised, others=frozenset("1")), config=CONFIG
+        panel, decisions, findings, champion=ChampionRecord("2", promised, others=frozenset("1")), config=CONFIG
     )
 
     assert all(verdict.breaches for verdict in old.verdicts)

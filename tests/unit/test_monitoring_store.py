@@ -8,7 +8,7 @@ from contextlib import closing
 import pandas as pd
 import pytest
 
-from monitoring.policy import Outcome, Rules, Situation, decide
+from monitoring.policy import PolicyOutcome, Rules, Situation, decide
 from monitoring.store import MonitoringStore
 from pricing.errors import SourceError
 
@@ -90,7 +90,7 @@ def test_of_two_runs_at_once_only_one_gets_to_start_the_job(tmp_path):
 
     def decide_slowly(past):
         time.sleep(0.05)
-        return Outcome("none" if past.running_since else "retrain", "error grew", "decay")
+        return PolicyOutcome("none" if past.running_since else "retrain", "error grew", "decay")
 
     def run(_):
         store = MonitoringStore(tmp_path / "monitoring.db")
