@@ -281,7 +281,7 @@ def test_two_processes_share_one_study(study: optuna.Study, config: Config, here
     code = f"""
     import time
     from pipelines.study import open_study
-    from pipelines.trial import Batch, run_batch
+    from pipelines.trial import TrialBatch, run_batch
     from pricing.config import load_config
     from types import SimpleNamespace
     from tests.kit.versions import shared_panel
@@ -290,7 +290,7 @@ def test_two_processes_share_one_study(study: optuna.Study, config: Config, here
     def score(panel, demand, *, calendar, on_fold):
         time.sleep(0.5)
         return SimpleNamespace(figures={{"wape": 0.4}})
-    run_batch(study, shared_panel(), config, batch=Batch({parent!r}, 3, 99, float("inf")), score=score)
+    run_batch(study, shared_panel(), config, batch=TrialBatch({parent!r}, 3, 99, float("inf")), score=score)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     working = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]

@@ -175,14 +175,14 @@ def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(
     code = f"""
     import os, sys
     from pipelines.study import open_study
-    from pipelines.trial import Batch, run_batch
+    from pipelines.trial import TrialBatch, run_batch
     from pricing.config import load_config
     from tests.kit.versions import shared_panel
     config = load_config({str(here.folder / "tiny.yaml")!r})
     study = open_study({str(here.folder / "journal.log")!r}, name="s", tuning=config.tuning)
     def score(*_, **__):
         os._exit(9)
-    run_batch(study, shared_panel(), config, batch=Batch({parent!r}, 1, 9, float("inf")), score=score)
+    run_batch(study, shared_panel(), config, batch=TrialBatch({parent!r}, 1, 9, float("inf")), score=score)
     """
     write_config(here.folder / "tiny.yaml")
     root = Path(__file__).parents[2]
