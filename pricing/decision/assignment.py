@@ -27,7 +27,7 @@ _CLASSES = (1 / 3, 2 / 3)  # quantiles of a category's volumes that part it into
 
 @dataclass(frozen=True)
 class Holdout:
-    """Who is held out and who was asked.
+    """The held-out products, and those that are priced.
 
     Attributes:
         held: Products kept on static prices.
