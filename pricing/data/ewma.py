@@ -17,6 +17,8 @@ SUMMARY = 6
 # Poisson noise. For true sizes from 2 to infinity and stocks of 0.6 to 1.3 times demand, levels converge to 12 % off
 # the truth on average; with a smaller size they outgrow steady demand, with a larger one they stay further below it.
 TAIL_SIZE = 10.0
+# Negative binomial size behind the weight of a period's sales in the level, as in other estimates from past sales.
+SIZE = 2.0
 # Times the units sold out: a sold-out day raises the expectation no further than this, so that the level of a product
 # that always sells out converges. Such a product is likely to have this much demand and may have more.
 FARTHEST = 2.0
@@ -60,10 +62,10 @@ class EwmaState:
     """Exponentially weighted sums behind the features, one row a product; updated period by period.
 
     Attributes:
-        sums: (product, half-life) discounted restated units.
-        counts: (product, half-life) discounted observations.
-        profile_sums: (product, weekday) discounted restated units by weekday.
-        profile_counts: (product, weekday) discounted units expected without a profile.
+        sums: (product, half-life) discounted restated units, weighted (`_weights`).
+        counts: (product, half-life) discounted weights: observations at usual price.
+        profile_sums: (product, weekday) discounted restated units by weekday, weighted.
+        profile_counts: (product, weekday) discounted units expected without a profile, weighted.
         price_sum: (product,) discounted log price over usual price.
         price_count: (product,) discounted observations of the price.
         age: (product,) periods since the first row.
@@ -135,9 +137,9 @@ def ewma_features(memory: EwmaState, norms: Norms) -> tuple[Floats, Floats, Floa
 
 def has_own_history(memory: EwmaState, *, periods: int, period: Period) -> NDArray[np.bool_]:
     """(product,) whether its discounted observations amount to `periods` rows without a gap (age ignores gaps)."""
-    fade = 0.5 ** (1 / HALF_LIVES[period][-1])
+    fade = 0.5 ** (1 / HALF_LIVES[period][1])
     enough = (1 - fade**periods) / (1 - fade)
-    seen: NDArray[np.bool_] = memory.counts[:, -1] >= enough * (1 - 1e-4)
+    seen: NDArray[np.bool_] = memory.price_count >= enough * (1 - 1e-4)
     return seen
 
 
@@ -154,22 +156,23 @@ def update_ewma_state(
         period: The grain.
 
     Returns:
-        The new state, and (product,) log of units over expected, half a unit added to both; 0 where there is no row.
+        The new state, and (product,) log of units over expected at the price charged, half a unit added to both; 0
+        where there is no row.
     """
     weekday = profile[:, observations.weekday]
     expected = np.exp(level + weekday)
     units = _completed(observations, expected)
-    log_residual = np.where(observations.seen > 0, np.log((units + 0.5) / (expected + 0.5)), 0.0)
+    price = np.exp(observations.effect)
+    log_residual = np.where(observations.seen > 0, np.log((units * price + 0.5) / (expected * price + 0.5)), 0.0)
+    weight = observations.seen * _weights(price, expected)
     decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
     keep = np.where(observations.seen[:, None] > 0, decay, 1.0)  # no update and no decay over a gap
-    sums = keep * memory.sums + observations.seen[:, None] * (units / np.exp(weekday))[:, None]
-    counts = keep * memory.counts + observations.seen[:, None]
+    sums = keep * memory.sums + (weight * units / np.exp(weekday))[:, None]
+    counts = keep * memory.counts + weight[:, None]
     profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
     fade = np.where(observations.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
-    profile_sums[:, observations.weekday] = fade * profile_sums[:, observations.weekday] + observations.seen * units
-    profile_counts[:, observations.weekday] = fade * profile_counts[
-        :, observations.weekday
-    ] + observations.seen * np.exp(level)
+    profile_sums[:, observations.weekday] = fade * profile_sums[:, observations.weekday] + weight * units
+    profile_counts[:, observations.weekday] = fade * profile_counts[:, observations.weekday] + weight * np.exp(level)
     slow = np.where(observations.seen > 0, decay[1], 1.0)
     after = EwmaState(
         sums=sums.astype(np.float32),
@@ -181,6 +184,21 @@ def update_ewma_state(
         age=np.where((observations.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
     )
     return after, log_residual.astype(np.float32)
+
+
+def _weights(price: Floats, expected: Floats) -> Floats:
+    """(product,) weight of a period's restated units in the level: inverse variance, 1 at usual price.
+
+    Few units at a high price, restated by a factor of many, say little of the level; equally weighted, they would raise
+    it, since the mean of ratios exceeds the ratio of means. Of units of mean m e^x and variance m e^x + (m e^x)² / r,
+    the restated ones have m e^-x + m² / r: the generalised linear model's weights (McCullagh and Nelder 1989, 2.5).
+
+    Args:
+        price: (product,) factor on units of the price charged, promotion and events: e^x.
+        expected: (product,) units expected at usual price: m.
+    """
+    weight: Floats = price * (SIZE + expected) / (SIZE + expected * price)
+    return weight
 
 
 def _completed(observations: PeriodObservations, expected: Floats) -> Floats:

@@ -68,6 +68,28 @@ def test_the_level_is_stated_at_usual_price() -> None:
     assert np.exp(past.level[0, -1]) == pytest.approx(2.0, rel=0.02)
 
 
+def test_few_units_at_a_high_price_do_not_lift_the_level() -> None:
+    rng = np.random.default_rng(3)
+    panel = make_panel(products=200, periods=200)
+    log_price = rng.choice([0.0, 0.5], panel.price.shape)  # at the higher one an elasticity of -6 leaves 5 % of demand
+    seen = replace(
+        panel,
+        units_sold=rng.poisson(4.0 * np.exp(-6.0 * log_price)).astype(np.float32),
+        price=(10.0 * np.exp(log_price)).astype(np.float32),
+        is_promo=np.zeros_like(panel.is_promo),
+        stock=np.full_like(panel.stock, np.nan),
+        present=np.ones_like(panel.present),
+    )
+    norms = Norms(*(np.full(200, value, np.float32) for value in (10.0, 1.0, 4.0, -6.0, 0.0, 0.0)))
+
+    past, _ = past_features(seen, norms=norms)
+
+    level = np.exp(past.level[:, -1])
+    assert level.mean() == pytest.approx(4.0, rel=0.03)
+    # Two thirds of the noise of equally weighted ratios, each of whose half at the high price is 20 times as noisy.
+    assert level.std() < 0.5
+
+
 def test_one_mistyped_price_cannot_run_away_with_the_level() -> None:
     panel = make_panel(products=1, periods=60)
     price = panel.price.copy()

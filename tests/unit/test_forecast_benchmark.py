@@ -92,9 +92,27 @@ def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
     panel = history(frame, configured(SETS["tafeng"], short=False, own={}), periods=None, back=0, factor=10.0)
 
     assert not check(frame, where="lines", period="day").violations
-    assert frame["price"].tolist() == [30.0, 28.0, 30.0]
+    assert frame["price"].tolist() == [30.0, 30.0, 30.0]  # the week's median, so that no day's price tells of its sales
     assert frame["unit_cost"].iloc[0] == 20.0
     assert panel.units_sold[0].tolist() == [30.0, 0.0, 10.0, 10.0]  # a day without a line is a zero
+
+
+def test_a_day_without_a_receipt_has_the_price_of_its_week(tmp_path: Path) -> None:
+    lines = {
+        "TRANSACTION_DT": ["11/1/2000", "11/2/2000", "11/3/2000", "11/6/2000"],
+        "PRODUCT_SUBCLASS": [110217] * 4,
+        "PRODUCT_ID": [7, 8, 7, 7],
+        "AMOUNT": [1, 1, 1, 1],
+        "ASSET": [20] * 4,
+        "SALES_PRICE": [30, 50, 26, 40],
+    }
+    pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
+
+    frame = SETS["tafeng"].read(str(tmp_path / "lines.csv"))
+
+    own = frame[frame["product_id"] == "7"]
+    assert own["price"].tolist() == [28.0, 28.0, 28.0, 40.0]  # 6 November is a Monday
+    assert own["units_sold"].tolist() == [1.0, 0.0, 1.0, 1.0]
 
 
 def test_orange_juice_is_of_every_third_store_and_its_prices_of_64_ounces(tmp_path: Path) -> None:
