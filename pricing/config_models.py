@@ -131,14 +131,17 @@ class DemandConfig(Section):
 
 
 class Guardrails(Section):
-    """The limits of every price, strongest first; what is None, 0 or empty is off. They give way from the end."""
+    """The limits of every price, strongest first; what is None, 0 or empty is off, and so is what gives way.
+
+    `docs/guardrails.md` has the order in which they do.
+    """
 
     band: tuple[PositiveFloat, PositiveFloat]
     min_margin: float = Field(ge=0, lt=1)
     min_advertised: PositiveFloat | None
     min_days: NonNegativeInt
-    seen: NonNegativeFloat | None = None
     max_move: PositiveFloat | None
+    seen: NonNegativeFloat | None = None
     comp_band: tuple[PositiveFloat, PositiveFloat] | None
     endings: list[NonNegativeFloat]
     ending_unit: PositiveFloat

@@ -98,6 +98,18 @@ class RequestError(PricingError):
     """A price request that cannot be understood."""
 
 
+class UnknownProductError(RequestError):
+    """A product that no history has, in a request that asks to be refused then (`strict`)."""
+
+    def __init__(self, product_id: str, *, nearest: str | None) -> None:
+        self.nearest = nearest
+        near = f"; did you mean {nearest}?" if nearest else ""
+        super().__init__(
+            f"product_id: {product_id!r} is in no history that this version has learnt from{near} "
+            "(without strict it is priced by its category, or keeps its price)"
+        )
+
+
 class LockError(PricingError):
     """Another process holds the lock that this job needs."""
 

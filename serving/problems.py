@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from pricing.decision.request import PriceRequest
-from pricing.errors import RequestError, nearest
+from pricing.errors import RequestError, UnknownProductError, nearest
 
 CONTENT_TYPE = "application/problem+json"
 LISTED = 100  # faults of one request that are listed
@@ -35,6 +35,9 @@ class ProblemBody(BaseModel):
     detail: str = Field(description="What is wrong, in one sentence.")
     errors: list[Fault] = Field(description="Every fault, as far as the request could be read; of many, the first.")
     request_id: str | None = Field(default=None, description="Names the request in the service's logs.")
+    nearest_product_id: str | None = Field(
+        default=None, description="Where a product is unknown: the known id that was probably meant."
+    )
 
 
 class ProblemError(Exception):
@@ -47,8 +50,10 @@ class ProblemError(Exception):
         *,
         errors: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
+        nearest_product_id: str | None = None,
     ) -> None:
         super().__init__(detail)
+        self.nearest_product_id = nearest_product_id
         self.headers = dict(headers or {})
         self.status = status
         self.detail = detail
@@ -63,6 +68,7 @@ class ProblemError(Exception):
             detail=self.detail,
             errors=self.errors,
             request_id=request_id,
+            nearest_product_id=self.nearest_product_id,
         ).model_dump(mode="json", exclude_none=True)
 
 
@@ -101,8 +107,11 @@ def refused(field: str, problem: str, *, found: object = None) -> ProblemError:
 
 
 def from_request_error(error: RequestError) -> ProblemError:
-    """Converts a refusal by the pricer, whose message begins with the field's name, to a response."""
+    """Converts a refusal by the pricer, whose message begins with the field's name, to a response: 404 or 422."""
     text = str(error)
+    if isinstance(error, UnknownProductError):
+        fault = Fault(field="product_id", problem=text.removeprefix("product_id: "))
+        return ProblemError(HTTPStatus.NOT_FOUND, text, errors=[fault], nearest_product_id=error.nearest)
     name = re.split(r"\W", text, maxsplit=1)[0]
     rest = text.removeprefix(name)
     if name not in PriceRequest.model_fields and not rest.startswith(":"):

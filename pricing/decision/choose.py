@@ -59,14 +59,14 @@ class Choices(NamedTuple, Generic[DemandT]):
 
     Attributes:
         price: (request,) the price to charge.
-        confidence: (request,) chance that it earns at least as much as keeping the current price, or for a held price
-            as moving one step either way, as far as the guardrails allow one.
+        confidence: (request,) chance that it earns at least as much as keeping the current price, or where it is the
+            current price, as moving one step either way, as far as the guardrails allow one.
         low: (request,) lowest price not distinguishably worse.
         high: (request,) highest price not distinguishably worse.
         units: (request,) expected sales, no more than stock.
         margin: (request,) expected profit on them.
-        doubtful: (request,) whether the current price was kept: the confidence fell below the threshold, or the product
-            is held out.
+        doubtful: (request,) whether the current price was kept: the confidence of the best one fell below the
+            threshold, or `PricingContext.keep` says so.
         held: (request,) whether the best price is the current one.
         reasons: (request,) reason bits.
         source: (request,) index into the demand's SOURCES.
@@ -111,7 +111,7 @@ def choose(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     untested = replace(context, current_price=current, current_known=context.current_known | drawn)
     plain = _choose(untested, demand_at, policy)
     factor = np.exp(np.where(drawn, context.test_draw, 0.0))
-    wanted = policy.candidate_grid.towards(plain.price * factor, plain.price)
+    wanted = policy.candidate_grid.towards(plain.price * factor, plain.price, limit=plain.candidates.limits)
     tested = _choose(context, demand_at, policy, wanted=np.where(drawn, wanted, np.nan))
     return tested._replace(
         doubtful=np.where(drawn, plain.doubtful, tested.doubtful),
@@ -144,7 +144,7 @@ def decide(
     sales: Sales,
     policy: Policy,
     *,
-    keep: Flag | None = None,
+    keep: Whole | None = None,
     wanted: Floats | None = None,
 ) -> Decided:
     """Chooses among the candidates of a batch, or of a single request.
@@ -156,18 +156,18 @@ def decide(
         demand: At the candidates.
         sales: What is expected of it with the stock there is.
         policy: Strategies, guardrails and thresholds.
-        keep: (request,) whether the current price is to be kept, inside the guardrails; None where none is.
+        keep: (request,) as in `PricingContext`.
         wanted: (request,) a price to charge where the guardrails allow it, NaN for the best; of a batch only.
     """
     operations = context.operations
-    where, current = operations.where, candidates.current
+    where, current, kept = operations.where, candidates.current, None if keep is None else keep > 0
     gains = _gains(sales, objective, operations)
     best = _best(gains, candidates, policy, operations)
     unknown = (demand.grade == PRIOR_ONLY) & objective.rests_on_elasticity
     if operations.any(unknown):
         best = where(unknown, _unidentified(best, context, candidates, sales), best)
-    if keep is not None:
-        best = where(keep, candidates.nearest, best)
+    if kept is not None:
+        best = where(kept, candidates.nearest, best)
     if wanted is not None:
         best, unknown = _wanted(wanted, best, candidates, operations), unknown & np.isnan(wanted)
     held = best == current
@@ -179,9 +179,11 @@ def decide(
         asked = np.isfinite(wanted)
         final, reasons, doubtful = np.where(asked, best, final), np.where(asked, 0, reasons), doubtful & ~asked
     reasons, doubtful = reasons | unknown * BIT["elasticity_unidentified"], doubtful | unknown
-    if keep is not None:
-        final = where(keep, candidates.nearest, final)
-        doubtful, reasons = doubtful | keep, where(keep, BIT["holdout"], reasons)
+    if kept is not None:
+        final = where(kept, candidates.nearest, final)
+        doubtful, reasons = doubtful | kept, where(kept, keep, reasons)
+    if operations.any(final != best):  # then it must speak of the price that is charged
+        confidence = _confidence(gains, final, final == current, candidates, policy, operations)
     low, high = _range(gains, best, final, candidates, operations, deviation=policy.range_deviation)
     return Decided(
         column=final,
@@ -331,7 +333,7 @@ def _nearest_to(price: Number, candidates: CandidatePrices, operations: Operatio
 def _confidence(
     gains: _Gains, best: Whole, held: Flag, candidates: CandidatePrices, policy: Policy, operations: Operations
 ) -> Number:
-    """(request,) as Choices.confidence says."""
+    """(request,) as Choices.confidence says, of the candidate `best`; `held` where that is the current price."""
     calibration, prices, at = policy.config.calibration, candidates.prices, operations.at
     moves: Number = 0.0
     if not operations.all(held):

@@ -131,6 +131,7 @@ class ResolvedRequest(NamedTuple):
         reasons: Reason bits of what had to be assumed.
         level: Usual units a period at list price; NaN where nothing says.
         margin: As `ResolvedBatch.margin`.
+        nearest_product_id: Of an unknown product: the known id nearest to its own; None where none is near.
     """
 
     current_price: float
@@ -159,6 +160,7 @@ class ResolvedRequest(NamedTuple):
     reasons: int
     level: float
     margin: float
+    nearest_product_id: str | None
 
     @property
     def operations(self) -> Operations:
@@ -186,7 +188,8 @@ class PricingContext:
         days_since_change: Days from the last change of price to the day priced; infinite where unknown.
         target_margin: Fraction of price the category should earn, NaN where it is free; None where every category is.
         strategy: Number of the strategy in the policy's list.
-        keep: True where the current price is to be kept whatever it costs; None where none is.
+        keep: Bits of the reasons for which the current price is to be kept, inside the guardrails, whatever it costs; 0
+            where it is not, None where none is.
         test_base: Price from which a price test has the price chosen; NaN outside tests, None where there is none.
         test_draw: Log of the factor that it drew for the chosen price; NaN and None likewise.
     """
@@ -206,7 +209,7 @@ class PricingContext:
     days_since_change: Floats
     target_margin: Floats | None
     strategy: Ints
-    keep: Bools | None = None
+    keep: Ints | None = None
     test_base: Floats | None = None
     test_draw: Floats | None = None
 

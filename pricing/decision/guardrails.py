@@ -29,7 +29,6 @@ class Limits(NamedTuple):
         low_by: (request,) number of the guardrail that set `low`.
         high_by: (request,) number of the guardrail that set `high`.
         gave_way: (request,) reason bits of the guardrails that had to give way.
-        ceiling: (request,) whether the interval shrank to its upper end, which no rounding may pass.
     """
 
     low: Number
@@ -37,7 +36,6 @@ class Limits(NamedTuple):
     low_by: Whole
     high_by: Whole
     gave_way: Whole
-    ceiling: Flag
 
     def holds(self, prices: Number) -> Flag:
         """Whether prices lie between the limits, as far as floating point can tell."""
@@ -62,12 +60,12 @@ class Limits(NamedTuple):
 def limits(context: Context, config: Guardrails) -> Limits:
     """Lays the guardrails over one another, the strongest first.
 
-    Each one cuts the interval that the stronger ones left. Where it does not meet that interval it gives way as
-    little as it can: the interval shrinks to its end nearest to the guardrail. So a cost above the band around list
-    gives exactly the cost.
+    Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
+    effect at all, as if it were not configured. The band around list is always there, and is what cost alone moves: a
+    cost above it gives exactly the cost.
     """
     operations = context.operations
-    where, minimum, maximum = operations.where, operations.minimum, operations.maximum
+    where, maximum = operations.where, operations.maximum
     cost = context.unit_cost
     least, most = context.list_price * config.band[0], context.list_price * config.band[1]
     above, below = least > cost, most < cost
@@ -75,22 +73,18 @@ def limits(context: Context, config: Guardrails) -> Limits:
     low_by = where(above, NUMBER["band"], NUMBER["cost"])
     high_by = where(below, NUMBER["cost"], NUMBER["band"])
     gave_way = below * _GAVE_WAY[NUMBER["band"]]
-    ceiling = below & False
     for name, least, most in _guardrails(context, config, operations):
         number = NUMBER[name]
-        above, below = least > high, most < low  # it asks for more, or less, than the stronger ones allow
-        raised, lowered = minimum(maximum(least, low), high), maximum(minimum(most, high), low)
-        gave_way = gave_way | (above | below) * _GAVE_WAY[number]
-        ceiling = where(low < high, above, ceiling)
-        raised_by = where(above, high_by, number)
-        high_by = where(lowered < high, where(below, low_by, number), high_by)
-        low_by = where(raised > low, raised_by, low_by)
-        low, high = raised, lowered
-    return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way, ceiling=ceiling)
+        meets = (least <= high) & (most >= low)
+        raises, lowers = meets & (least > low), meets & (most < high)
+        gave_way = gave_way | operations.negate(meets) * _GAVE_WAY[number]
+        low, low_by = where(raises, least, low), where(raises, number, low_by)
+        high, high_by = where(lowers, most, high), where(lowers, number, high_by)
+    return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way)
 
 
 def _guardrails(context: Context, config: Guardrails, operations: Operations) -> Iterator[tuple[str, Number, Number]]:
-    """Every further guardrail that is on, with the interval it asks for; -inf and inf where it does not apply."""
+    """Every further guardrail that is on, strongest first, and what it asks for; infinite where it does not apply."""
     where, isfinite = operations.where, operations.isfinite
     # A list price may be our own prices handed back by the shop; the anchor cannot be.
     low, high = context.anchor_price * config.band[0], context.anchor_price * config.band[1]

@@ -202,17 +202,27 @@ class CandidateGrid:
         stays = candidates.allowed & (np.abs(current - prices) <= NEAR * prices)
         return np.asarray(limit.holds(prices) & (on_point | stays))
 
-    def towards(self, prices: Floats, home: Floats) -> Floats:
-        """(request,) the price point that is nearest to each of `prices` and no further from `home`."""
-        points: PricePoints = self._points or self.grid
-        up = np.maximum(points.below(prices), home)
-        return np.where(prices == home, home, np.where(prices > home, up, np.minimum(points.above(prices), home)))
+    def towards(self, prices: Floats, home: Floats, *, limit: Limits) -> Floats:
+        """(request,) the price point that is nearest to each of `prices` and no further from `home`.
+
+        Args:
+            prices: (request,) in currency units.
+            home: (request,) likewise.
+            limit: Of the requests; where no price point lies between them any whole step is one.
+        """
+        below, above = self.grid.below(prices), self.grid.above(prices)
+        if self._points is not None:
+            free = (limit.gave_way & NO_PRICE_POINT) > 0
+            below = np.where(free, below, self._points.below(prices))
+            above = np.where(free, above, self._points.above(prices))
+        toward = np.where(prices > home, np.maximum(below, home), np.minimum(above, home))
+        return np.where(prices == home, home, toward)
 
     def _limits_in_steps(self, context: Context) -> Limits:
         """The guardrails' limits, moved inwards to whole steps.
 
-        Where none lies between them: to the current price if that may stay, down a step from an upper end whose
-        guardrail is the stronger one if that covers the cost, else up a step.
+        Where none lies between them: to the current price if that may stay, down a step where the upper end's guardrail
+        is the stronger one, if that covers the cost, else up a step.
         """
         operations, current = context.operations, context.current_price
         limit = limits(context, self._guardrails)
@@ -222,7 +232,7 @@ class CandidateGrid:
         if operations.any(empty):
             where = operations.where
             held = empty & limit.holds(current)
-            down = limit.ceiling | (limit.high_by < limit.low_by)
+            down = limit.high_by < limit.low_by
             low = where(held, current, where(empty & down & (high >= context.unit_cost), high, low))
             high = where(empty, low, high)
             gave_way = gave_way | (empty & operations.negate(held) & (limit.low < limit.high)) * NO_PRICE_POINT
@@ -232,7 +242,6 @@ class CandidateGrid:
             low_by=limit.low_by,
             high_by=limit.high_by,
             gave_way=gave_way,
-            ceiling=limit.ceiling,
         )
 
     def _on_price_points(

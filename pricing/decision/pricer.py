@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
-from pricing.decision.choose import Choices, DemandAt, choose
+from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.detailed import DetailedDecision, details, summarised
 from pricing.decision.price_tests import NO_TESTS, Plan
@@ -263,7 +263,7 @@ class Pricer:
         context, grid = self._resolver.resolve(requests, today=today).context, self.policy.candidate_grid
         limit = grid.candidates(context).limits
         home = np.clip(context.current_price, limit.low, limit.high)
-        arms = (grid.towards(home * factor, home) for factor in (1 / (1 + size), 1 + size))
+        arms = (grid.towards(home * factor, home, limit=limit) for factor in (1 / (1 + size), 1 + size))
         low, high = (np.clip(price, limit.low, limit.high) for price in arms)
         return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
 
@@ -277,6 +277,18 @@ class Pricer:
         grid = demand_at(np.asarray(prices, dtype=np.float64)[:, None])
         units: list[float] = (grid.first[:, :, 0] @ grid.weight).tolist()
         return units
+
+    def require_known(self, request: PriceRequest) -> None:
+        """Refuses a strict request for a product that is not known, as pricing it does.
+
+        Raises:
+            UnknownProductError: It is one.
+        """
+        self._resolver.require_known(request)
+
+    def nearest_product(self, product_id: str) -> str | None:
+        """The known product id nearest to an unknown one; None where none is near."""
+        return self._resolver.nearest_product(product_id)
 
     def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
         """The named events whose learnt lifts the model's demand of a category has in a period, the largest first.
@@ -341,7 +353,10 @@ class Pricer:
             return choose(batch.context, partial(demand.grid, batch.offers), self.policy)
 
     def _by_rule(self, batch: ResolvedBatch) -> Choices[DemandGrid]:
-        """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short."""
+        """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short.
+
+        Of a product that nobody knows, not even by its category, the confidence is that of a prior alone.
+        """
         level = batch.level
         unknown = np.isnan(level)
         context = batch.context
@@ -349,11 +364,13 @@ class Pricer:
             level = np.where(unknown, 1.0, level)
             context = replace(context, stock=np.where(unknown & (context.stock > 0), np.inf, context.stock))
         choices = choose(context, self._by_belief(batch, level), self.policy)
+        stranger = (batch.reasons & BIT["unknown_category"]) > 0
+        confidence = np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence)
         if not unknown.any():
-            return choices
+            return choices._replace(confidence=confidence)
         nothing = (batch.reasons & BIT["price_level_unknown"]) > 0
         return choices._replace(
-            confidence=np.where(nothing, 0.0, choices.confidence),
+            confidence=np.where(nothing, 0.0, confidence),
             units=np.where(unknown, 0.0, choices.units),
             margin=np.where(unknown, 0.0, choices.margin),
             reasons=choices.reasons | unknown * BIT["demand_unknown"],
@@ -385,8 +402,9 @@ class Pricer:
                 strategy=names[strategy],
                 model_version=version,
                 decision_id=new_id(),
+                nearest_product_id=nearest,
             )
-            for price, confidence, low, high, units, margin, place, bits, strategy in zip(
+            for price, confidence, low, high, units, margin, place, bits, strategy, nearest in zip(
                 choices.price.tolist(),
                 choices.confidence.tolist(),
                 choices.low.tolist(),
@@ -396,6 +414,7 @@ class Pricer:
                 source,
                 (choices.reasons | batch.reasons).tolist(),
                 batch.context.strategy.tolist(),
+                batch.nearest_product_ids,
                 strict=True,
             )
         ]

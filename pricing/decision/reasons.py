@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
+# Strongest first: each gives way to those before it, and cost to none (docs/guardrails.md).
 GUARDRAILS = (
     "cost",
     "band",
@@ -17,8 +18,25 @@ GUARDRAILS = (
     "price_rung",
 )
 
+_MAY_HAVE_NO_EFFECT = {
+    "anchor": "the band around the price that a person last set as regular",
+    "min_margin": "the least margin",
+    "min_advertised": "the minimum advertised price",
+    "min_days": "the least time between two changes",
+    "max_move": "the largest move",
+    "seen": "the range of prices that were ever charged",
+    "comp_band": "the band around the competitor's price",
+}
+
+
+def _stronger(name: str) -> tuple[str, ...]:
+    return GUARDRAILS[: GUARDRAILS.index(name)]
+
+
 REASONS: dict[str, str] = {
-    "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails",
+    "unknown_product": "the product is not in the model's history; nearest_product_id is the id that was perhaps meant",
+    "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails, and "
+    "the confidence is that of the price kept",
     "held": "no allowed price promises enough more than the current one",
     "elasticity_unidentified": "the history does not tell how demand answers to price; the price stays, but for stock",
     "elasticity_from_category": "the elasticity is that of the category: the product's own history says too little",
@@ -27,12 +45,12 @@ REASONS: dict[str, str] = {
     "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "
     "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
-    "stock_short": "stock is expected to run out before the next delivery, and the price allows for it",
+    "stock_short": "stock is expected to run out before the next delivery, and a price that is not kept allows for it",
     "no_stock": "there is no stock; priced as it will be once there is",
     "no_model": "no model version is loaded; a rule answered",
     "model_failed": "the model's figures were not finite; a rule answered",
-    "unknown_product": "the product is not in the model's history",
-    "unknown_category": "neither the product nor its category is in the model's history; a rule answered",
+    "unknown_category": "neither the product nor its category is in the model's history; a rule kept the current price "
+    "inside the guardrails, or list price where none was sent",
     "delivery_beyond_horizon": "the next delivery lies beyond the horizon; demand was counted no further",
     "stale_state": "the model's state is older than its horizon",
     "cost_assumed": "no cost is known; the configured margin stands in for it",
@@ -51,15 +69,14 @@ REASONS: dict[str, str] = {
     "at_max_move": "the largest move binds",
     "at_comp_band": "the band around the competitor's price binds",
     "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
-    "gave_way_band": "the band around the list price gave way to the cost",
-    "gave_way_anchor": "the band around the price that a person last set as regular gave way to a stronger guardrail",
-    "gave_way_min_margin": "the least margin gave way to a stronger guardrail",
-    "gave_way_min_advertised": "the minimum advertised price gave way to a stronger guardrail",
-    "gave_way_min_days": "the least time between two changes gave way to a stronger guardrail",
-    "gave_way_seen": "the range of prices that were ever charged gave way to a stronger guardrail",
-    "gave_way_max_move": "the largest move gave way to a stronger guardrail",
-    "gave_way_comp_band": "the band around the competitor's price gave way to a stronger guardrail",
-    "gave_way_price_rung": "no allowed ending, ladder price or smallest unit lies inside the stronger guardrails",
+    "gave_way_band": "the band around the list price gave way to the cost: the price is the cost",
+    **{
+        f"gave_way_{name}": f"{what} cannot hold beside a stronger guardrail ({', '.join(_stronger(name))}): it has no "
+        "effect on the price"
+        for name, what in _MAY_HAVE_NO_EFFECT.items()
+    },
+    "gave_way_price_rung": "no allowed ending, ladder price or smallest unit lies inside the stronger guardrails; the "
+    "nearest whole unit of price inside them, or beside them where there is none, is given",
 }
 
 CODES = tuple(REASONS)

@@ -1,6 +1,7 @@
 """A price request and the decision that answers it: one schema for serving, batch pricing, the pyfunc and the log."""
 
 import datetime as dt
+import operator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -26,7 +27,8 @@ Day = Annotated[dt.date, BeforeValidator(_written_out)]
 class PriceRequest(BaseModel):
     """What a shop system asks. The first five fields are the contract, the rest is optional.
 
-    Prices and costs are per unit, in the currency of the sales history; stock is in units.
+    Prices and costs are per unit, in the currency of the sales history; stock is in units. `strict` is written out only
+    where it is set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,10 +47,22 @@ class PriceRequest(BaseModel):
     list_price: Money | None = None
     is_holiday: bool | None = None
     next_delivery: Day | None = None
+    strict: bool = Field(
+        default=False,
+        exclude_if=operator.not_,
+        description="Refuses a product that the model does not know (404) instead of pricing it.",
+    )
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Decision(BaseModel):
-    """The price given, what it rests on, and what had to give way."""
+    """The price given, what it rests on, and what had to give way.
+
+    `nearest_product_id` is written out only where the product is unknown and another id is near.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,3 +76,8 @@ class Decision(BaseModel):
     strategy: str
     model_version: str
     decision_id: str
+    nearest_product_id: str | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Of an unknown product: the known id that was probably meant. Absent where none is near.",
+    )

@@ -13,6 +13,7 @@ from pricing.data.calendar import holidays_for, resolve_date
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.context import PricingContext, ResolvedRequest
+from pricing.decision.nearest_product import NearestProduct
 from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.product_facts import UNKNOWN_PRODUCT, KnownProduct, ProductFacts, known_products, typical
@@ -20,7 +21,7 @@ from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.decision.strategies import Policy
 from pricing.demand.curve import DELIVERIES, Demand, Offers
-from pricing.errors import RequestError
+from pricing.errors import RequestError, UnknownProductError
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -28,11 +29,12 @@ _NAN = float("nan")
 _INF = float("inf")
 _WHOLE = ("strategy", "product", "category", "day", "periods", "reasons")
 _FLAGS = ("current_known", "cost_assumed", "is_promo")
-_NO_NUMBERS = ("category_name", "date", "deliveries")
+_NO_NUMBERS = ("category_name", "date", "deliveries", "nearest_product_id")
 _DAY = np.dtype("datetime64[D]")
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
+_HOLDOUT = BIT["holdout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class ResolvedBatch:
         reasons: (request,) reason bits of what had to be assumed.
         dates: First day of the period of each request.
         categories: Category of each request; empty where unknown.
+        nearest_product_ids: Of each unknown product, the known id nearest to its own; None where none is near.
         draws: What a price test asks of each request; None outside tests.
     """
 
@@ -58,6 +61,7 @@ class ResolvedBatch:
     reasons: Ints
     dates: list[dt.date]
     categories: list[str]
+    nearest_product_ids: list[str | None]
     draws: Sequence[Draw | None] = ()
 
     def take(self, rows: Ints) -> "ResolvedBatch":
@@ -70,6 +74,7 @@ class ResolvedBatch:
             reasons=self.reasons[rows],
             dates=[self.dates[row] for row in rows],
             categories=[self.categories[row] for row in rows],
+            nearest_product_ids=[self.nearest_product_ids[row] for row in rows],
             draws=[self.draws[row] for row in rows] if self.draws else (),
         )
 
@@ -88,12 +93,14 @@ class Resolver:
         self._recurring = facts.recurring if facts else None
         self._deliveries = facts.deliveries if facts else None
         self._planned = facts.promotions.spans() if facts else {}
+        self._no_model = demand is None
         self._products = known_products(demand, facts)
+        self._near = NearestProduct(list(self._products))
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = typical(facts)
-        self._unknown = BIT["no_model"] if demand is None else _UNKNOWN
         self._dates: dict[tuple[dt.date, str, dt.date | None], tuple[dt.date, bool]] = {}
         self._holidays: dict[dt.date, bool] = {}
+        self._nearest: dict[str, str | None] = {}
 
     def resolve(
         self,
@@ -113,12 +120,15 @@ class Resolver:
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
+            UnknownProductError: The product of a strict request is unknown.
         """
         resolved = [self.resolve_one(request, today=today) for request in requests]
         batch = self._batch(resolved)
-        keep = [request.product_id in held for request in requests] if held else ()
-        if any(keep):
-            batch = replace(batch, context=replace(batch.context, keep=np.array(keep)))
+        keep = np.where((batch.reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
+        if held:
+            keep[[request.product_id in held for request in requests]] = _HOLDOUT
+        if keep.any():
+            batch = replace(batch, context=replace(batch.context, keep=keep))
         if not tests.tests:
             return batch
         draws = [
@@ -143,6 +153,7 @@ class Resolver:
             RequestError: As `resolve`.
         """
         known = self._products.get(request.product_id, UNKNOWN_PRODUCT)
+        self.require_known(request)
         category = known.category or request.category or ""
         date, stale = self._date_of(request, today)
         reasons = BIT["stale_state"] if stale else 0
@@ -166,8 +177,10 @@ class Resolver:
         if price is None:
             reasons |= BIT["current_price_unknown"]
         group = self._groups.get(category, -1)
+        nearest = None
         if known.row < 0:
-            reasons |= BIT["unknown_product"] if group >= 0 else self._unknown
+            reasons |= self._unknown(known, category)
+            nearest = self.nearest_product(request.product_id) if known is UNKNOWN_PRODUCT else None
         is_promo = request.is_promo
         if self._planned and "is_promo" not in request.model_fields_set and self._promoted(request.product_id, date):
             is_promo, reasons = True, reasons | BIT["promotion_planned"]
@@ -205,11 +218,36 @@ class Resolver:
             reasons=reasons,
             level=usual.units if known.units is None else known.units,
             margin=1 - cost / list_price if cost_assumed else usual.margin,
+            nearest_product_id=nearest,
         )
+
+    def require_known(self, request: PriceRequest) -> None:
+        """Refuses a strict request for an unknown product; while no product is known, none is refused.
+
+        Raises:
+            UnknownProductError: It is one.
+        """
+        if request.strict and self._products and request.product_id not in self._products:
+            raise UnknownProductError(request.product_id, nearest=self.nearest_product(request.product_id))
+
+    def nearest_product(self, product_id: str) -> str | None:
+        """The known product id nearest to an unknown one; None where none is near."""
+        if product_id not in self._nearest:
+            _remember(self._nearest, product_id, self._near.of(product_id))
+        return self._nearest[product_id]
+
+    def _unknown(self, known: KnownProduct, category: str) -> int:
+        """Reason bits of a product that demand does not know; facts alone may know it, or its category."""
+        if not self._no_model:
+            return BIT["unknown_product"] if category in self._groups else _UNKNOWN
+        reasons = BIT["no_model"]
+        if self._products and known is UNKNOWN_PRODUCT:
+            reasons |= BIT["unknown_product"] if category and category in self._typical else _UNKNOWN
+        return reasons
 
     def _batch(self, resolved: Sequence[ResolvedRequest]) -> ResolvedBatch:
         columns = dict(zip(ResolvedRequest._fields, zip(*resolved, strict=True), strict=True))
-        categories, dates, deliveries = (columns.pop(name) for name in _NO_NUMBERS)
+        categories, dates, deliveries, nearest = (columns.pop(name) for name in _NO_NUMBERS)
         numbers = dict(zip(columns, np.array(list(columns.values()), dtype=np.float64), strict=True))
         whole = {name: numbers[name].astype(np.int64) for name in _WHOLE}
         flags = {name: numbers[name] > 0 for name in _FLAGS}
@@ -249,6 +287,7 @@ class Resolver:
             reasons=whole["reasons"],
             dates=list(dates),
             categories=list(categories),
+            nearest_product_ids=list(nearest),
         )
 
     def _days_since_change(self, known: KnownProduct, date: dt.date, price: float | None) -> float:

@@ -14,6 +14,7 @@ from pricing.arrays import Floats
 from pricing.decision.choose import Choices, Decided, decide, figures
 from pricing.decision.context import ResolvedRequest
 from pricing.decision.price_grid import CandidatePrices
+from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.decision.stock import NOTHING, SalesByStock
 from pricing.decision.strategies import Objective, Policy, objective_of
@@ -115,7 +116,7 @@ class SingleRequest:
             sales = prepared.sales.within(stock)
             decided = prepared.with_ample_stock if sales.ample and not keep else None
             if decided is None:
-                kept = True if keep else None
+                kept = BIT["holdout"] if keep else None
                 decided = decide(request, candidates, prepared.objective, curve, sales, self._policy, keep=kept)
                 if sales.ample and not keep:
                     prepared.with_ample_stock = decided

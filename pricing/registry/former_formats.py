@@ -17,7 +17,7 @@ from pricing.registry.files import Files
 Reader = Callable[[Files], Files]
 Arrays = Mapping[str, NDArray[Any]]
 
-FORMAT = 3
+FORMAT = 4
 _PRIOR_ONLY = 0  # the lowest of the four grades of an elasticity
 
 
@@ -46,7 +46,19 @@ def upgrade_from_2(content: Files) -> Files:
     return Files(header=header, documents={**content.documents, "demand": demand}, arrays=arrays)
 
 
-READERS: Mapping[int, Reader] = {2: upgrade_from_2}
+def upgrade_from_3(content: Files) -> Files:
+    """Says which golden answers were given by other rules.
+
+    A guardrail that gave way went on to have an effect; the confidence of an answer with `low_confidence` was that of
+    the price refused; a product nobody knew, not even by its category, was priced as if it sold like the others.
+    """
+    gave_way = ("anchor", "min_margin", "min_advertised", "min_days", "max_move", "seen", "comp_band")
+    given_otherwise = [*(f"gave_way_{name}" for name in gave_way), "low_confidence", "unknown_category"]
+    golden = {**content.header["golden"], "given_otherwise": given_otherwise}
+    return replace(content, header={**content.header, "golden": golden})
+
+
+READERS: Mapping[int, Reader] = {2: upgrade_from_2, 3: upgrade_from_3}
 
 
 def readable(number: object) -> bool:

@@ -47,7 +47,8 @@ class PricingModel(PythonModel):
         today = dt.date.fromisoformat(params["today"]) if params and params.get("today") else dt.date.today()
         requests = [_request(row, place) for place, row in enumerate(model_input.to_dict(orient="records"))]
         decisions = self._pricer.price(requests, today=today)
-        return pd.DataFrame([decision.model_dump(mode="json") for decision in decisions])
+        rows = [(decision.model_dump(mode="json"), decision.nearest_product_id) for decision in decisions]
+        return pd.DataFrame([{**fields, "nearest_product_id": nearest} for fields, nearest in rows])
 
 
 def signature() -> ModelSignature:
@@ -55,7 +56,7 @@ def signature() -> ModelSignature:
     needed = {"product_id": "string", "current_stock": "double", "day_of_week": "string"}
     optional = {
         **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), "double"),
-        **dict.fromkeys(("is_promo", "is_holiday"), "boolean"),
+        **dict.fromkeys(("is_promo", "is_holiday", "strict"), "boolean"),
         **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
     }
     numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")
@@ -64,6 +65,7 @@ def signature() -> ModelSignature:
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     outputs: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in numbers]
     outputs += [ColSpec("string", name) for name in words]
+    outputs += [ColSpec("string", "nearest_product_id", required=False)]
     outputs += [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
     params = ParamSchema([ParamSpec("today", "string", "")])
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)

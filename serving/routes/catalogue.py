@@ -15,7 +15,7 @@ from pricing.registry.version import LoadedVersion, elasticity_knowledge, shares
 from serving.api import Endpoint
 from serving.champion import Served
 from serving.hot_path import encode
-from serving.problems import ProblemError, did_you_mean
+from serving.problems import ProblemError
 from serving.schemas import Elasticity, ModelInfo, Product, Products, Strategies, Strategy
 from serving.service import Service
 
@@ -64,10 +64,10 @@ class Catalogue:
         if served.version is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
         if row is None:
-            ids = served.version.demand.product_ids
-            near = did_you_mean(product_id, map(str, ids)) if len(ids) <= 10_000 else ""
+            nearest = served.pricer.nearest_product(product_id)
+            near = f"; did you mean {nearest}?" if nearest else ""
             text = f"version {served.name} does not know product {product_id[:200]!r}{near}"
-            raise ProblemError(HTTPStatus.NOT_FOUND, text)
+            raise ProblemError(HTTPStatus.NOT_FOUND, text, nearest_product_id=nearest)
         return elasticity_of(served.name, served.version, row)
 
     def model(self) -> ModelInfo:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -86,6 +87,7 @@ def endpoints(service: Service) -> list[Endpoint]:
             ExplainAnswer,
             ExplainRequest,
             scope="explain",
+            problems=(HTTPStatus.NOT_FOUND,),
             example={"request": EXAMPLE},
         ),
         Endpoint(
@@ -95,6 +97,7 @@ def endpoints(service: Service) -> list[Endpoint]:
             "What would follow from prices and strategies: demand, revenue, margin and the risk of running out.",
             Simulation,
             SimulateRequest,
+            problems=(HTTPStatus.NOT_FOUND,),
             example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin", "clearance"]},
         ),
     ]
@@ -113,8 +116,8 @@ class ExplainRoutes:
         tests = self._service.price_tests.content
 
         def explained(served: Served) -> Explanation:
-            request = with_assigned_strategy(served.arms, asked.request)
-            against = with_assigned_strategy(served.arms, asked.against) if asked.against else None
+            request = _explicable(asked.request, served)
+            against = _explicable(asked.against, served) if asked.against else None
             return explain(
                 request, served.pricer, today=today, against=against, quantity=asked.of, held=held, tests=tests
             )
@@ -149,6 +152,16 @@ class ExplainRoutes:
             return champion, compute(champion)
         except RequestError as error:
             raise from_request_error(error) from error
+
+
+def _explicable(asked: PriceRequest, served: Served) -> PriceRequest:
+    """The request as it is priced, but not strict any more: an explanation prices products of its own making beside it.
+
+    Raises:
+        UnknownProductError: It is strict, and its product unknown.
+    """
+    served.pricer.require_known(asked)
+    return with_assigned_strategy(served.arms, asked).model_copy(update={"strict": False})
 
 
 def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:

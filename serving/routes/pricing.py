@@ -52,6 +52,7 @@ def endpoints(pricing_routes: "PricingRoutes") -> list[Endpoint]:
             Decision,
             PriceRequest,
             DRY_RUN,
+            problems=(HTTPStatus.NOT_FOUND,),
             example=EXAMPLE,
         ),
         Endpoint(
@@ -143,17 +144,20 @@ class PricingRoutes:
     ) -> list[bytes | ProblemError]:
         """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
         try:
-            answers: list[DetailedDecision | ProblemError] = list(self._answers.price(served, asked, held=held))
-        except RequestError:
-            answers = [self._price_single(served, item, held) for item in asked]
-        priced = [
-            (item, answer) for item, answer in zip(asked, answers, strict=True) if isinstance(answer, DetailedDecision)
-        ]
-        bodies = [encode(answer.decision) for _, answer in priced]
-        if priced and not dry:
-            self.record(served, [item for item, _ in priced], [answer for _, answer in priced], bodies=bodies)
-        rest = iter(bodies)
-        return [answer if isinstance(answer, ProblemError) else next(rest) for answer in answers]
+            answers = self._answers.price(served, asked, held=held)
+        except RequestError as error:
+            if len(asked) == 1:
+                return [from_request_error(error)]
+            middle = len(asked) // 2  # so that a few bad items leave the others priced in few passes
+            return [
+                answer
+                for half in (asked[:middle], asked[middle:])
+                for answer in self._each(served, half, held, dry=dry)
+            ]
+        bodies = [encode(answer.decision) for answer in answers]
+        if not dry:
+            self.record(served, asked, answers, bodies=bodies)
+        return list(bodies)
 
     def record(
         self, served: Served, asked: list[PriceRequest], detailed: list[DetailedDecision], *, bodies: list[bytes]
@@ -204,14 +208,6 @@ class PricingRoutes:
         arm = served.arms.get(asked.product_id) if asked.strategy is None else None
         strategy_test = self._service.settings.config.serving.strategy_test
         return f"{strategy_test.name}/{arm}" if strategy_test and arm else None
-
-    def _price_single(
-        self, served: Served, asked: PriceRequest, held: frozenset[str]
-    ) -> DetailedDecision | ProblemError:
-        try:
-            return self._answers.price(served, [asked], held=held)[0]
-        except RequestError as error:
-            return from_request_error(error)
 
     def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
         """Reads the body's requests; an invalid item becomes the error to return in its place."""

@@ -22,6 +22,7 @@ from pricing.data.panel import Panel, save_panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
+from pricing.errors import UnknownProductError
 from pricing.registry.audit import Audit, AuditEntry
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, Origin, load, pack
@@ -612,6 +613,7 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
             "comp_price": 20,
         },
         {"product_id": "nobody knows", "current_stock": 0, "day_of_week": "Monday", "comp_price": None},
+        {"product_id": f" {version.demand.product_ids[2]}", "current_stock": 5, "day_of_week": "Monday"},
         {
             "product_id": str(version.demand.product_ids[1]),
             "current_stock": 3.5,
@@ -626,3 +628,7 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     assert answer["recommended_price"].tolist() == [decision.recommended_price for decision in expected]
     assert answer["source"].tolist() == [decision.source for decision in expected]
     assert answer["reasons"].tolist() == [decision.reasons for decision in expected]
+    assert answer["nearest_product_id"].fillna("").tolist() == ["", "", str(version.demand.product_ids[2]), ""]
+
+    with pytest.raises(UnknownProductError, match="'nobody knows' is in no history"):
+        model.predict(pd.DataFrame([{**rows[1], "strict": True}]))

@@ -132,4 +132,11 @@ def resolved_request(context: PricingContext, row: int = 0) -> ResolvedRequest:
         if name not in {"keep", "test_base", "test_draw"}
     }
     rest = {"day": 20_000, "is_holiday": False, "periods": 7, "deliveries": (), "reasons": 0}
-    return ResolvedRequest(**values, **rest, date=TODAY, level=1.0, margin=0.4)
+    return ResolvedRequest(**values, **rest, date=TODAY, level=1.0, margin=0.4, nearest_product_id=None)
+
+
+def without_guardrail(guardrails: dict[str, Any], name: str) -> dict[str, Any]:
+    """A configuration of guardrails without the one that a reason names so; an anchor is no configuration's."""
+    off = {"min_margin": 0.0, "min_days": 0, "endings": [], "ladder": []}
+    names = ("endings", "ladder") if name == "price_rung" else (name,)
+    return guardrails | {each: off.get(each) for each in names if each in guardrails}

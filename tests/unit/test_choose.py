@@ -1,5 +1,6 @@
 """The decision: closed forms, brute force and laws, on demand whose elasticity is known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from scipy import stats
 
 from pricing.config import Config
 from pricing.decision.choose import Choices, choose
+from pricing.decision.confidence import chance_at_least
 from pricing.decision.context import PricingContext
-from pricing.decision.reasons import codes
+from pricing.decision.guardrails import NUMBER
+from pricing.decision.reasons import BIT, codes
 from pricing.decision.strategies import Policy
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
-from tests.kit.decision import config, pricing_context
+from tests.kit.decision import config, pricing_context, without_guardrail
 
 NEXT_DELIVERY = 7
 
@@ -321,6 +324,94 @@ def test_the_decision_lies_inside_the_guardrails_whatever_comes(
     assert np.isfinite(chosen.margin[0])
     for name in set(PricingContext.__slots__) - {"target_margin"}:
         np.testing.assert_array_equal(getattr(context, name), getattr(copy, name))
+
+
+GIVING_WAY = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_margin": st.sampled_from([0.1, 0.4]),
+        "min_advertised": st.sampled_from([0.8, 1.1]),
+        "min_days": st.just(7),
+        "max_move": st.sampled_from([0.001, 0.05, 0.2]),
+        "seen": st.sampled_from([0.0, 0.1]),
+        "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001], [0.3, 0.4]]),
+        "endings": st.sampled_from([[0.99], [0.49, 0.99]]),
+    },
+) | st.fixed_dictionaries(
+    {"ladder": st.sampled_from([[5.0, 40.0], [8.5, 12.0], [9.95]])}, optional={"max_move": st.just(0.05)}
+)
+PRICES = st.lists(st.integers(200, 3000).map(lambda cents: cents / 100), min_size=6, max_size=6)
+
+
+@given(
+    guardrails=GIVING_WAY, current=PRICES, comp=PRICES, anchor=PRICES, seen=PRICES, cost=PRICES,
+    threshold=st.sampled_from([0.0, 0.5]), grade=st.sampled_from([OWN_HISTORY, PRIOR_ONLY]),
+    strategy=st.integers(0, 3), test=st.booleans(),
+)  # fmt: skip
+def test_a_guardrail_that_gave_way_has_no_effect(
+    guardrails: dict[str, Any], current: list[float], comp: list[float], anchor: list[float], seen: list[float],
+    cost: list[float], threshold: float, grade: int, strategy: int, test: bool,
+) -> None:  # fmt: skip
+    columns: dict[str, Any] = {
+        "current_price": np.array(current), "comp_price": np.array(comp), "anchor_price": np.array(anchor),
+        "unit_cost": np.array(cost) / 2, "seen_low": 0.9 * np.array(seen), "seen_high": np.array(seen),
+        "days_since_change": np.array([0.0, 9.0] * 3), "is_promo": np.array([False, False, True] * 2),
+        "stock": np.array([5.0, np.inf, 100.0] * 2), "strategy": strategy,
+    }  # fmt: skip
+    tested = {"test_base": np.array(current), "test_draw": np.array([np.nan, 0.03, -0.03] * 2)} if test else {}
+    demand_at = demand([1.5, 2.5, 4.0], grade=grade)
+
+    def decided(guardrails: dict[str, Any], **changed: Any) -> Choices:
+        settings = config(guardrails=guardrails, confidence_threshold=threshold)
+        return decide(replace(pricing_context(**columns | changed), **tested), demand_at, settings)
+
+    chosen = decided(guardrails)
+
+    assert (chosen.price >= columns["unit_cost"] * (1 - 1e-9)).all()
+    for name in ("anchor", *(set(guardrails) & set(NUMBER)), "price_rung"):
+        gave_way = (chosen.reasons & BIT[f"gave_way_{name}"]) > 0
+        alone = without_guardrail(guardrails, name)
+        if (name == "price_rung" and alone == guardrails) or not gave_way.any():
+            continue
+        plain = decided(alone, **({"anchor_price": np.nan} if name == "anchor" else {}))
+        for figure in ("price", "confidence", "low", "high", "units", "doubtful"):
+            ours, theirs = (getattr(one, figure)[gave_way] for one in (chosen, plain))
+            np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}: {figure}")
+
+
+def test_a_competitor_far_away_makes_no_price_odd_and_moves_none_that_is_kept() -> None:
+    far = {"max_move": 0.05, "comp_band": [0.9, 1.1]}
+    context = pricing_context(current_price=684.99, list_price=684.99, unit_cost=400.0, comp_price=300.0)
+
+    ended = decide(context, demand(2.5), config(guardrails={**far, "endings": [0.99]}))
+    kept = decide(context, demand([1.2, 2.5, 5.0]), config(guardrails=far, confidence_threshold=1.0))
+
+    assert "gave_way_comp_band" in codes(int(ended.reasons[0]))
+    assert ended.price[0] % 1 == pytest.approx(0.99)
+    assert kept.price[0] == 684.99
+    assert "low_confidence" in codes(int(kept.reasons[0]))
+
+
+@pytest.mark.parametrize(("current", "kept"), [(9.0, 9.0), (9.37, 9.49)])
+def test_the_confidence_of_a_price_that_is_kept_speaks_of_that_price(current: float, kept: float) -> None:
+    nodes = list(np.linspace(1.2, 5.0, 8))
+    raw = {"moves": [], "holds": []}
+    settings = config(confidence_threshold=1.0, guardrails={"endings": [0.0, 0.49]}, calibration=raw)
+
+    chosen = decide(pricing_context(current_price=current), demand(nodes), settings)
+
+    def gain(price: float) -> np.ndarray:  # half the log of profit, node by node
+        return np.asarray(0.5 * (np.log(price - 6.0) - np.array(nodes) * np.log(price)))
+
+    prices = chosen.candidates.prices[0]
+    steps = (prices[prices >= kept * 1.1][0], prices[prices <= kept / 1.1][-1])
+    chances = [
+        chance_at_least((gain(kept) - gain(other))[None], weight=np.full(8, 1 / 8))[0]
+        for other in (steps if kept == current else (current,))
+    ]
+    assert "low_confidence" in codes(int(chosen.reasons[0]))
+    assert chosen.price[0] == kept
+    assert chosen.confidence[0] == pytest.approx(max(sum(chances) - len(chances) + 1, 0.0), abs=1e-3)
 
 
 def test_the_price_range_holds_what_is_not_distinguishably_worse() -> None:

@@ -1,6 +1,8 @@
 """Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from pricing.decision import guardrails
 from pricing.decision.context import BATCH, SINGLE, Context
 from pricing.decision.guardrails import NUMBER, limits
 from pricing.decision.price_grid import CandidateGrid, PriceEndings, PriceGrid, PriceLadder
-from pricing.decision.reasons import codes
+from pricing.decision.reasons import GUARDRAILS, REASONS, codes
 from pricing.errors import ConfigError
 from tests.kit.decision import config, pricing_context, resolved_request
 
@@ -43,15 +45,19 @@ def test_a_cost_between_two_cents_is_never_undercut() -> None:
     ("guardrails", "context", "expected"),
     [
         ({"min_margin": 0.25}, {}, (8.0, 13.5, ())),
-        ({"min_margin": 0.25}, {"unit_cost": 12.0}, (13.5, 13.5, ("gave_way_min_margin",))),
+        ({"min_margin": 0.25}, {"unit_cost": 12.0}, (12.0, 13.5, ("gave_way_min_margin",))),
         ({"max_move": 0.05}, {}, (9.5, 10.5, ())),
-        ({"max_move": 0.05}, {"current_price": 5.0}, (7.0, 7.0, ("gave_way_max_move",))),
+        ({"max_move": 0.05}, {"current_price": 5.0}, (7.0, 13.5, ("gave_way_max_move",))),
         ({"max_move": 0.05}, {"current_known": False}, (7.0, 13.5, ())),
         ({"min_days": 7}, {"days_since_change": 6.0}, (10.0, 10.0, ())),
         ({"min_days": 7}, {"days_since_change": 7.0}, (7.0, 13.5, ())),
-        ({"min_days": 7}, {"days_since_change": 2.0, "current_price": 20.0}, (13.5, 13.5, ("gave_way_min_days",))),
+        ({"min_days": 7}, {"days_since_change": 2.0, "current_price": 20.0}, (7.0, 13.5, ("gave_way_min_days",))),
         ({"comp_band": [0.9, 1.1]}, {"comp_price": 8.0}, (7.2, 8.8, ())),
-        ({"comp_band": [0.9, 1.1]}, {"comp_price": 3.0}, (7.0, 7.0, ("gave_way_comp_band",))),
+        ({"comp_band": [0.9, 1.1]}, {"comp_price": 3.0}, (7.0, 13.5, ("gave_way_comp_band",))),
+        ({"comp_band": [0.9, 1.1], "max_move": 0.05}, {"comp_price": 8.0}, (9.5, 10.5, ("gave_way_comp_band",))),
+        ({"comp_band": [0.9, 1.1], "max_move": 0.05}, {"comp_price": 9.0}, (9.5, 9.9, ())),
+        ({}, {"anchor_price": 30.0}, (7.0, 13.5, ("gave_way_anchor",))),
+        ({"seen": 0.1}, {"seen_low": 1.0, "seen_high": 2.0}, (7.0, 13.5, ("gave_way_seen",))),
         ({"comp_band": [0.9, 1.1]}, {}, (7.0, 13.5, ())),
         ({"min_advertised": 0.9}, {"is_promo": True}, (9.0, 13.5, ())),
         ({"min_advertised": 0.9}, {"is_promo": False}, (7.0, 13.5, ())),
@@ -151,7 +157,7 @@ def test_a_ladder_knows_no_price_beyond_its_ends() -> None:
     assert points.nearest(np.array([0.5, 3.4, 3.6, 9.0])).tolist() == [1.0, 2.0, 5.0, 5.0]
 
 
-GUARDRAILS = st.fixed_dictionaries(
+CONFIGURED = st.fixed_dictionaries(
     {},
     optional={
         "min_margin": st.floats(0.0, 0.4),
@@ -164,7 +170,7 @@ GUARDRAILS = st.fixed_dictionaries(
 )
 
 
-@given(guardrails=GUARDRAILS, cost=money, list_price=money, current=money, comp=money, days=st.integers(0, 20))
+@given(guardrails=CONFIGURED, cost=money, list_price=money, current=money, comp=money, days=st.integers(0, 20))
 def test_candidates_ascend_inside_limits_that_are_never_empty_nor_below_cost(
     guardrails: dict[str, Any], cost: float, list_price: float, current: float, comp: float, days: int
 ) -> None:
@@ -215,20 +221,40 @@ def test_a_price_moved_onto_its_endings_goes_to_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("current", "list_price", "cost", "expected"),
-    [(8.0, 5.49, 3.0, 6.03), (12.0, 7.49, 4.0, 8.23), (2.0, 5.49, 3.0, 4.40), (8.0, 5.49, 6.035, 6.04)],
+    ("comp", "cost", "expected"),
+    [
+        (
+            7.0,
+            3.0,
+            6.03,
+        ),  # up to 6.039 by the band, from 6.0375 by the competitor's: the weaker one is missed by a step
+        (4.2, 3.0, 4.40),  # from 4.392 by the band, up to 4.3995 by the competitor's
+        (7.0, 6.038, 6.04),  # but never below cost
+    ],
 )
-def test_an_interval_that_shrank_to_one_end_is_rounded_to_its_inside(
-    current: float, list_price: float, cost: float, expected: float
+def test_where_no_step_lies_between_two_guardrails_the_stronger_one_holds(
+    comp: float, cost: float, expected: float
 ) -> None:
-    # The band ends at 6.039 and 8.239, which a move of 15 % from 8.00 and 12.00 does not reach, or begins at 4.392.
-    settings = config(guardrails={"band": [0.8, 1.1], "max_move": 0.15}).decision
-    context = pricing_context(current_price=current, list_price=list_price, unit_cost=cost)
+    settings = config(guardrails={"band": [0.8, 1.1], "comp_band": [0.8625, 1.0475]}).decision
+    context = pricing_context(current_price=8.0, list_price=5.49, unit_cost=cost, comp_price=comp)
 
     candidates = CandidateGrid(settings).candidates(context)
 
     assert candidates.limits.low[0] == candidates.limits.high[0] == pytest.approx(expected)
-    assert "gave_way_max_move" in codes(int(candidates.limits.gave_way[0]))
+    assert codes(int(candidates.limits.gave_way[0])) == ("gave_way_price_rung",)
+
+
+def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() -> None:
+    fractions = {"min_margin": 0.1, "min_advertised": 0.8, "max_move": 0.1, "seen": 0.1}
+    every = config(guardrails={**fractions, "min_days": 7, "comp_band": [0.9, 1.1]})
+    page = (Path(__file__).parents[2] / "docs" / "guardrails.md").read_text()
+
+    laid = [name for name, *_ in guardrails._guardrails(pricing_context(), every.decision.guardrails, BATCH)]
+
+    assert ["cost", "band", *laid, "price_rung"] == list(GUARDRAILS)
+    assert re.findall(r"^\| \d+ \| `(\w+)`", page, re.M) == list(GUARDRAILS)
+    for place, name in enumerate(GUARDRAILS[2:-1], 2):
+        assert f"({', '.join(GUARDRAILS[:place])})" in REASONS[f"gave_way_{name}"]
 
 
 @given(

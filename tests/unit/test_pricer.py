@@ -19,7 +19,7 @@ from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.resolve import Resolver
 from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
-from pricing.errors import ConfigError, RequestError
+from pricing.errors import ConfigError, RequestError, UnknownProductError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 from tests.kit.demand_fakes import make_model, make_panel
 
@@ -173,6 +173,106 @@ def test_product_then_category_then_rule_each_labelled() -> None:
     assert "unknown_product" in decisions[1].reasons
     assert "unknown_category" not in decisions[1].reasons
     assert {"unknown_product", "unknown_category"} <= set(decisions[2].reasons)
+
+
+NOBODY_KNOWS = ["unknown_product", "unknown_category"]
+
+
+@pytest.mark.parametrize("strategy", ["margin", "revenue", "clearance", "match"])
+@pytest.mark.parametrize(("stock", "comp", "listed"), [(5.0, 12.0, 14.0), (1e6, None, None), (0.0, 3.0, 9.0)])
+def test_a_product_that_nobody_knows_keeps_its_price_whatever_is_asked(
+    strategy: str, stock: float, comp: float | None, listed: float | None
+) -> None:
+    asked = ask("saw", strategy=strategy, current_stock=stock, comp_price=comp, list_price=listed, current_price=10.5)
+
+    decision = answer(asked, pricer(guardrails={"max_move": 0.1}))
+
+    assert decision.recommended_price == 10.5
+    assert decision.source == "rule"
+    assert decision.reasons[0] == "unknown_product"
+    assert set(NOBODY_KNOWS) <= set(decision.reasons)
+    assert 0 <= decision.confidence <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "price", "reason"),
+    [
+        ({"current_price": 14.0, "list_price": 10.0}, 13.5, "at_band"),
+        ({"current_price": 10.0, "list_price": 10.0, "unit_cost": 11.0}, 11.0, "at_cost"),
+        ({"list_price": 10.0, "current_stock": 2.0}, 10.0, "current_price_unknown"),
+    ],
+)
+def test_the_guardrails_hold_for_a_product_that_nobody_knows_too(
+    fields: dict[str, Any], price: float, reason: str
+) -> None:
+    decision = answer(ask("saw", **fields))
+
+    assert decision.recommended_price == price
+    assert reason in decision.reasons
+    assert decision.confidence <= 0.5
+
+
+@pytest.mark.parametrize("demand", ["known", None], ids=["by the model", "by the rules of a version"])
+def test_an_unknown_product_of_a_known_category_is_priced_by_it(demand: Any) -> None:
+    by = pricer(demand)
+    short = ask("fig", category="fruit", list_price=10.0, current_price=10.0, current_stock=5.0)
+
+    decision = answer(short, by)
+
+    assert decision.recommended_price > 10.0
+    assert decision.reasons[0] == "unknown_product"
+    assert "unknown_category" not in decision.reasons
+    assert decision.source == ("category" if demand else "rule")
+
+
+def test_an_unknown_product_names_the_known_one_that_was_meant_singly_and_in_a_batch() -> None:
+    asked = [ask("Aple"), ask("BREAD", category="pantry"), ask("saw"), ask("apple"), *[ask("cocoa")] * 4]
+    by = pricer()
+
+    batch = by.price(asked, today=TODAY)
+
+    near = ["apple", "bread", None, None, None, None, None, None]
+    assert [decision.nearest_product_id for decision in batch] == near
+    assert [answer(request, by).nearest_product_id for request in asked] == near
+    assert answer(ask("APPLE"), pricer(None)).nearest_product_id == "apple"
+    assert answer(ask("APPLE"), Pricer(None, None, config(), version="none")).nearest_product_id is None
+
+
+def test_the_nearest_product_is_written_out_only_where_there_is_one() -> None:
+    near, plain = answer(ask("APPLE")), answer(ask("apple"))
+
+    assert near.model_dump(mode="json")["nearest_product_id"] == "apple"
+    assert "nearest_product_id" not in plain.model_dump(mode="json")
+    for decision in (near, plain):
+        assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_a_strict_request_for_an_unknown_product_is_refused_with_the_one_that_was_meant() -> None:
+    by = pricer()
+
+    for asked in (ask("Aple", strict=True), ask("Aple", category="fruit", current_price=3.0, strict=True)):
+        with pytest.raises(UnknownProductError, match=r"^product_id: 'Aple' .*; did you mean apple\?") as refusal:
+            answer(asked, by)
+        assert refusal.value.nearest == "apple"
+        with pytest.raises(UnknownProductError):
+            by.price([ask()] * 5 + [asked], today=TODAY)
+    with pytest.raises(UnknownProductError, match="'saw' is in no history that this version has learnt from \\("):
+        answer(ask("saw", strict=True), by)
+
+
+def test_a_strict_request_for_a_known_product_is_priced_like_another() -> None:
+    strict, plain = answer(ask(strict=True)), answer(ask())
+
+    assert strict.model_dump(exclude={"decision_id"}) == plain.model_dump(exclude={"decision_id"})
+    assert "strict" not in ask().model_dump()
+    assert ask(strict=True).model_dump()["strict"] is True
+
+
+def test_while_no_product_is_known_no_strict_request_is_refused() -> None:
+    decision = answer(ask(strict=True, list_price=10.0), Pricer(None, None, config(), version="none"))
+
+    assert "no_model" in decision.reasons
+    assert "unknown_product" not in decision.reasons
 
 
 def test_a_mixed_batch_keeps_its_order_and_equals_singles() -> None:

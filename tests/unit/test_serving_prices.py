@@ -1,6 +1,7 @@
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricing.decision.detailed import DetailedDecision
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
 from pricing.decision.single_request import SingleRequest
 from pricing.decision_log.format import read_decisions
 from serving import problems
@@ -64,7 +68,67 @@ def test_an_unknown_product_is_priced_with_the_reason(shop: ServingApp) -> None:
     decision = shop.price(product_id="never seen", list_price=10.0).get_json()
 
     assert decision["source"] == "rule"
-    assert "unknown_product" in decision["reasons"]
+    assert decision["reasons"][0] == "unknown_product"
+    assert "nearest_product_id" not in decision
+
+
+def test_a_misspelt_product_keeps_its_price_and_the_one_meant_is_named(shop: ServingApp) -> None:
+    decision = shop.price(product_id="p7", current_price=3.49, comp_price=...).get_json()
+
+    assert (decision["recommended_price"], decision["source"]) == (3.49, "rule")
+    assert decision["confidence"] <= 0.5
+    assert decision["nearest_product_id"] == "P00007"
+    assert logged_decisions(shop)[0]["decision"] == decision
+
+
+@pytest.mark.parametrize("path", ["/get_price", "/get_price?dry_run=true", "/explain", "/simulate"])
+def test_a_strict_request_for_an_unknown_product_is_not_found(shop: ServingApp, path: str) -> None:
+    asked = {**REQUEST, "product_id": "p7", "strict": True}
+
+    answer = shop.client.post(path, json=asked if "get_price" in path else {"request": asked})
+
+    problem = answer.get_json()
+    assert (answer.status_code, problem["status"], problem["nearest_product_id"]) == (404, 404, "P00007")
+    assert "did you mean P00007?" in problem["detail"]
+    assert [fault["field"] for fault in problem["errors"]] == ["product_id"]
+    assert logged_decisions(shop) == []
+
+
+@pytest.mark.parametrize("path", ["/get_price", "/explain", "/simulate"])
+def test_a_strict_request_for_a_known_product_is_answered_as_another(shop: ServingApp, path: str) -> None:
+    answers = [
+        shop.client.post(path, json=asked if path == "/get_price" else {"request": asked})
+        for asked in ({**REQUEST, "strict": True}, REQUEST)
+    ]
+
+    strict, plain = (re.sub(rb'"decision_id":"\w+"', b"", answer.data) for answer in answers)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert strict == plain
+
+
+def test_in_a_batch_a_strict_unknown_product_fails_alone_and_the_others_are_priced_in_few_passes(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [{**REQUEST, "current_stock": number, "strict": True} for number in range(64)]
+    items[40] = {**items[40], "product_id": "p7"}
+    passes: list[int] = []
+    price = Pricer.price_detailed
+
+    def counted(self: Pricer, asked: Sequence[PriceRequest], **rest: Any) -> list[DetailedDecision]:
+        passes.append(len(asked))
+        return price(self, asked, **rest)
+
+    monkeypatch.setattr(Pricer, "price_detailed", counted)
+
+    decisions = shop.client.post("/get_prices", json={"requests": items}).get_json()["decisions"]
+
+    assert [place for place, decision in enumerate(decisions) if "error" in decision] == [40]
+    assert decisions[40]["error"]["status"] == 404
+    assert decisions[40]["error"]["nearest_product_id"] == "P00007"
+    logged = [record["request"]["current_stock"] for record in logged_decisions(shop)]
+    assert sorted(logged) == [stock for stock in range(64) if stock != 40]
+    assert len(passes) <= 13  # 64 is halved six times
+    assert "pricing_bad_items_total 1.0" in shop.client.get("/metrics").text
 
 
 @pytest.mark.parametrize(

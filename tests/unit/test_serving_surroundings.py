@@ -354,6 +354,13 @@ def test_the_elasticity_of_an_unknown_product_is_404(shop: ServingApp, product: 
     assert shop.client.get(f"/products/{product}/elasticity").status_code == 404
 
 
+def test_the_elasticity_of_a_misspelt_product_names_the_one_meant(shop: ServingApp) -> None:
+    problem = shop.client.get("/products/p-7/elasticity").get_json()
+
+    assert problem["nearest_product_id"] == "P00007"
+    assert problem["detail"].endswith("does not know product 'p-7'; did you mean P00007?")
+
+
 def test_without_a_version_the_catalogue_is_empty(tmp_path: Path) -> None:
     with open_app(tmp_path) as shop:
         assert shop.client.get("/products").get_json() == {"products": []}

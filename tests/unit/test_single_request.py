@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from pricing.config import Config, load_config
 from pricing.decision.detailed import DetailedDecision, summarised
 from pricing.decision.pricer import FEW, Pricer
-from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.decision.single_request import SingleRequest
 from pricing.demand.curve import Curve, Offer, Single
 from pricing.demand.model import DemandModel
 from pricing.registry.version import LoadedVersion, load
-from tests.kit.decision import config
+from tests.kit.decision import config, without_guardrail
 from tests.kit.versions import shared_version
 
 STRATEGIES = ("margin", "revenue", "clearance", "match")
@@ -141,6 +141,51 @@ def test_a_single_request_is_decided_as_in_a_batch(
         assert ours == pytest.approx(theirs, rel=1e-4)
     else:
         assert agree(single, batch)
+
+
+FAR = {"current_price": st.floats(0.4, 2.5), "comp_price": st.floats(0.4, 2.5), "unit_cost": st.floats(0.2, 2.0)}
+
+
+@settings(deadline=None)  # as above
+@given(
+    guardrails=st.fixed_dictionaries(
+        {},
+        optional={
+            "min_margin": st.sampled_from([0.1, 0.4]),
+            "min_advertised": st.sampled_from([0.8, 1.1]),
+            "min_days": st.just(9),
+            "max_move": st.sampled_from([0.001, 0.05, 0.2]),
+            "seen": st.sampled_from([0.0, 0.1]),
+            "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001]]),
+        },
+    ),
+    place=st.integers(0, 11),
+    ratios=st.fixed_dictionaries({}, optional=FAR),
+    is_promo=st.booleans(),
+    threshold=st.sampled_from([0.15, 0.9]),
+)
+def test_a_guardrail_that_gave_way_has_no_effect_on_a_single_request_nor_in_a_batch(
+    guardrails: dict[str, Any], place: int, ratios: dict[str, float], is_promo: bool, threshold: float
+) -> None:
+    listed = float(version().facts.list_price[place])
+    fields = {name: max(round(listed * ratio, 2), 0.01) for name, ratio in ratios.items()}
+    request = ask(place, is_promo=is_promo, **fields)
+
+    def priced(guardrails: dict[str, Any]) -> tuple[Decision, Decision]:
+        by = of(config(guardrails=guardrails, confidence_threshold=threshold))
+        assert decides(by, request, today=day(1))
+        single, batch = both(by, request, today=day(1))
+        return single.decision, batch.decision
+
+    found = priced(guardrails)
+
+    for name in guardrails:
+        if f"gave_way_{name}" in found[0].reasons:
+            for ours, theirs in zip(found, priced(without_guardrail(guardrails, name)), strict=True):
+                assert ours.model_dump(exclude={"decision_id", "reasons"}) == theirs.model_dump(
+                    exclude={"decision_id", "reasons"}
+                )
+                assert [reason for reason in ours.reasons if reason != f"gave_way_{name}"] == theirs.reasons
 
 
 def test_hardly_any_price_differs() -> None:
