@@ -63,6 +63,9 @@ class Product(BaseModel):
     unit_cost: float | None
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
     stock: float | None = Field(description="Units left when the history ended.")
+    elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
+    elasticity_low: float = Field(description="Low end of its 80 % interval.")
+    elasticity_high: float = Field(description="High end of its 80 % interval.")
     grade: Grade = Field(description="How well its elasticity is known; on prior_only the price stays but for stock.")
     moves: int = Field(description=_MOVES)
     prices: int = Field(description=_PRICES)

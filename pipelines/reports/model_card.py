@@ -9,7 +9,14 @@ from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines,
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
-from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS, LoadedVersion, shares_by_grade, unit_shares
+from pricing.registry.version import (
+    HOLDS_ONLY_MEANING,
+    MEANINGS,
+    LoadedVersion,
+    shares_by_grade,
+    shown_elasticities,
+    unit_shares,
+)
 
 _NAMED = 10  # most products listed in a line
 _EVENTS = 15  # most events in the table
@@ -129,15 +136,17 @@ def _calibration(figures: Mapping[str, Any]) -> str:
 
 
 def _price(version: LoadedVersion) -> str:
-    elasticity, low, high = version.demand.elasticity(np.arange(len(version.demand.product_ids)))
+    elasticity, low, high = shown_elasticities(version.demand, np.arange(len(version.demand.product_ids))).values()
     rows = ["| category | products | median elasticity | median 80 % interval |", "|---|---|---|---|"]
     for name in sorted(set(version.facts.categories.tolist())):
         mine = version.facts.categories == name
         interval = f"{np.median(low[mine]):.2f} to {np.median(high[mine]):.2f}"
         rows.append(f"| {name} | {int(mine.sum())} | {np.median(elasticity[mine]):.2f} | {interval} |")
     return (
-        "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price on ordinary "
-        "days:\n\n" + "\n".join(rows) + "\n\nBy product, context and price level, with curves of demand, revenue and "
+        "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price over a week "
+        "without promotion or holiday:\n\n"
+        + "\n".join(rows)
+        + "\n\nBy product, context and price level, with curves of demand, revenue and "
         "profit: `sensitivity/sensitivity.html` of the run."
     )
 

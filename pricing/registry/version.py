@@ -34,10 +34,27 @@ HOLDS_ONLY_MEANING = (
     "stock, guardrails and strategies that rest on no elasticity"
 )
 
+ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
+
 # What a header must say, and what it stands for when it does not say it.
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")
 _ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
 Kind = Literal["train", "refresh"]
+
+
+def shown_elasticities(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
+    """The elasticities of products `rows` as columns (row,), rounded: the one number that every place shows.
+
+    It is that of `DemandModel.elasticity`: at list price, averaged over a week without promotion or holiday and over
+    what the model takes for possible; `low` and `high` are the ends of its 80 % interval. A row of −1 is a product that
+    the model does not know, with NaN. The slope of a demand curve at some price is another number, and is called slope.
+    """
+    known = rows >= 0
+    names, ends = ("elasticity", "low", "high"), demand.elasticity(np.where(known, rows, 0))
+    return {
+        name: np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
+        for name, values in zip(names, ends, strict=True)
+    }
 
 
 def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:

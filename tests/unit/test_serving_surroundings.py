@@ -323,6 +323,19 @@ def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: ServingApp) 
     assert answer["state_date"] == "2023-07-28"
 
 
+def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> None:
+    listed = {one["product_id"]: one for one in shop.client.get("/products").get_json()["products"]}
+
+    for product_id, one in listed.items():
+        alone = shop.client.get(f"/products/{product_id}/elasticity").get_json()
+        assert (one["elasticity"], one["elasticity_low"], one["elasticity_high"]) == (
+            alone["elasticity"],
+            alone["low"],
+            alone["high"],
+        )
+        assert alone["elasticity"] == round(alone["elasticity"], 2)
+
+
 def test_every_product_and_elasticity_has_the_grade_that_the_version_gave_it(tmp_path: Path) -> None:
     make_version(tmp_path / "version", panel=shared_panel(), grade=CATEGORY)
     with open_app(tmp_path / "home", version=tmp_path / "version") as shop:
