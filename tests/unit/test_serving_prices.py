@@ -71,8 +71,8 @@ def test_an_unknown_product_is_priced_with_the_reason(shop: ServingApp) -> None:
     "changes",
     [{"comp_price": None}, {"comp_price": ...}, {"is_promo": ...}, {"current_stock": 0}, {"comp_price": 20},
      {"current_stock": 1e12}, {"list_price": 1e9}, {"comp_price": 1e-4}, {"product_id": "日本茶 ☕"},
-     {"date": "2023-08-04"}, {"date": "2023-08-04", "day_of_week": ...}, {"date": "0001-01-05"}, {"next_delivery": "9999-12-31"},
-     {"strategy": "clearance"}],
+     {"date": "2023-08-04"}, {"date": "2023-08-04", "day_of_week": ...}, {"date": "0001-01-05"},
+     {"next_delivery": "9999-12-31"}, {"strategy": "clearance"}],
 )  # fmt: skip
 def test_what_is_unusual_but_allowed_is_priced(shared_shop: ServingApp, changes: dict[str, Any]) -> None:
     answer = shared_shop.price(**changes)
