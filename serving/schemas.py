@@ -78,6 +78,16 @@ class Products(BaseModel):
     products: list[Product]
 
 
+class Competitor(BaseModel):
+    """By how many per cent demand rises when the competitor's price does by one."""
+
+    effect: float | None = Field(description="Null where it is unknown.")
+    low: float | None = Field(description="Low end of its 80 % interval.")
+    high: float | None = Field(description="High end of its 80 % interval.")
+    moves: int = Field(description="Moves of the competitor's price that it was estimated from.")
+    words: str = Field(description="The same in a sentence.")
+
+
 class Elasticity(BaseModel):
     """The percentage by which demand changes when the price rises by one percent."""
 
@@ -97,6 +107,7 @@ class Elasticity(BaseModel):
     doubts: str = Field(description=_DOUBTS)
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
+    competitor: Competitor | None = Field(default=None, description="What the competitor's price does to demand.")
     model_version: str
 
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown, weight_lines
+from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
@@ -136,7 +138,9 @@ def _calibration(figures: Mapping[str, Any]) -> str:
 
 
 def _price(version: LoadedVersion) -> str:
-    elasticity, low, high = shown_elasticities(version.demand, np.arange(len(version.demand.product_ids))).values()
+    every = np.arange(len(version.demand.product_ids))
+    elasticity, low, high = shown_elasticities(version.demand, every).values()
+    competitor = competitor_words(pd.DataFrame(competitor_columns(version.demand, every)))
     rows = ["| category | products | median elasticity | median 80 % interval |", "|---|---|---|---|"]
     for name in sorted(set(version.facts.categories.tolist())):
         mine = version.facts.categories == name
@@ -146,7 +150,7 @@ def _price(version: LoadedVersion) -> str:
         "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price over a week "
         "without promotion or holiday:\n\n"
         + "\n".join(rows)
-        + "\n\nBy product, context and price level, with curves of demand, revenue and "
+        + f"\n\n{competitor}\n\nBy product, context and price level, with curves of demand, revenue and "
         "profit: `sensitivity/sensitivity.html` of the run."
     )
 

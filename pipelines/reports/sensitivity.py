@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats, Ints, Strings
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
+from pricing.demand.model import DemandModel
 from pricing.demand.sensitivity import (
     CONTEXTS,
     ORDINARY,
@@ -22,7 +24,7 @@ from pricing.demand.sensitivity import (
     contexts,
     read_curves,
 )
-from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_elasticities
+from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_competitor, shown_elasticities
 
 Columns = Mapping[str, Floats | NDArray[np.bool_]]
 
@@ -60,7 +62,8 @@ class Sensitivity:
     Attributes:
         summary: One row per product: its elasticity with its interval, as it is shown everywhere
             (`registry.version.shown_elasticities`), units and profit at list price on ordinary days, whether it comes
-            from the product's own history or its category's, and the elasticity's grade.
+            from the product's own history or its category's, the elasticity's grade, and what the competitor's price
+            does to demand, NaN where that is unknown.
         products: One row per product, context and price level, for at most `CURVES` products: units, money, and the
             local slope of the demand curve.
         categories: One row per category, context and price level, over all its products.
@@ -153,10 +156,18 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
             "list_price": facts.list_price,
             "unit_cost": facts.unit_cost,
             **{f"elasticity{end}": values for end, values in zip(("", "_low", "_high"), shown, strict=True)},
+            **competitor_columns(demand, row),
             **_named("units", _at(units, at)),
             "profit": units.mean[:, at] * (facts.list_price - facts.unit_cost),
         }
     )
+
+
+def competitor_columns(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
+    """Columns (row,) of what the competitor's price does to the demand of products `rows`; NaN where unknown."""
+    shown = [shown_competitor(demand, row) for row in rows.tolist()]
+    effects = np.array([(one.effect, one.low, one.high, one.moves) for one in shown], np.float64).reshape(-1, 4)
+    return dict(zip(("competitor", "competitor_low", "competitor_high", "competitor_moves"), effects.T, strict=True))
 
 
 def _product_columns(curves: Curves, ratios: Floats, list_price: Floats, unit_cost: Floats) -> dict[str, Floats]:
@@ -232,6 +243,7 @@ def sensitivity_page(found: Sensitivity, plots: Mapping[str, bytes], *, title: s
         "<h2>What the slope depends on</h2>",
         _list(dependence(found)),
         _contexts(found),
+        f"<p>{escape(competitor_words(found.summary))}</p>",
         "<h2>Categories</h2>",
         _categories(found),
         *(_image(name, image) for name, image in plots.items()),
@@ -286,6 +298,27 @@ def dependence(found: Sensitivity) -> list[str]:
     return sentences
 
 
+def competitor_words(summary: pd.DataFrame) -> str:
+    """What is known of the competitor's effect on demand, in sentences.
+
+    Args:
+        summary: At least the columns of `competitor_columns`.
+    """
+    known = summary[summary["competitor"].notna()]
+    rest = len(summary) - len(known)
+    unknown = f"The competitor: what its price does to demand is unknown for {rest} of {len(summary)} products, "
+    unknown += "whose history has too few moves of it, or none."
+    if known.empty:
+        return unknown
+    middle, low, high = known[["competitor", "competitor_low", "competitor_high"]].median()
+    clear = int((known["competitor_low"] > 0).sum())
+    said = (
+        f"The competitor: for the middle one of {len(known)} products demand changes by {middle:+.2f} % where its "
+        f"price rises by 1 % (80 % interval {low:+.2f} to {high:+.2f}); for {clear} of them the interval lies above 0."
+    )
+    return f"{said} For {rest} products it is unknown." if rest else said
+
+
 def _contexts(found: Sensitivity) -> str:
     table = found.categories[np.isclose(found.categories["ratio"], 1.0)]
     units = table.groupby("context")["units"].sum()
@@ -330,14 +363,21 @@ def _products(found: Sensitivity, shown: int) -> str:
             _interval(row),
             "its own" if row["source"] == "model" else "its category",
             str(row["grade"]).replace("_", " "),
+            _competitor_cell(row),
             f"{row['list_price']:,.2f}",
             f"{row['units']:,.2f} ({row['units_low']:,.2f} to {row['units_high']:,.2f})",
             f"{row['profit']:,.2f}",
         ]
         for _, row in found.summary.nlargest(shown, "profit").iterrows()
     ]
-    head = ["product", "category", "elasticity", "80 % interval", "history", "grade", "list price"]
+    head = ["product", "category", "elasticity", "80 % interval", "history", "grade", "competitor +1 %", "list price"]
     return _html_table([*head, "units a period", "profit a period"], rows)
+
+
+def _competitor_cell(row: "pd.Series[Any]") -> str:
+    if np.isnan(row["competitor"]):
+        return "unknown"
+    return f"{row['competitor']:+.2f} % ({row['competitor_low']:+.2f} to {row['competitor_high']:+.2f})"
 
 
 def _interval(row: "pd.Series[float]") -> str:

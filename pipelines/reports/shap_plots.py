@@ -36,7 +36,7 @@ LABELS = {
     "stock": "stock, in usual days",
     "competitor": "competitor's price over list price",
     "promotion": "promotion",
-    "season": "day of the week",
+    "season": "season, by weekday",
     "strategy": "strategy",
     "guardrails": "guardrails",
 }

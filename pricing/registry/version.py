@@ -57,6 +57,46 @@ def shown_elasticities(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
     }
 
 
+@dataclass(frozen=True)
+class ShownCompetitor:
+    """What the competitor's price does to a product's demand, as every place shows it.
+
+    Attributes:
+        effect: Per cent by which demand rises when that price does by one; None where it is unknown.
+        low: Low end of its 80 % interval; None likewise.
+        high: High end; None likewise.
+        moves: Moves of that price in the history that it was estimated from.
+        words: The same in a sentence.
+    """
+
+    effect: float | None
+    low: float | None
+    high: float | None
+    moves: int
+    words: str
+
+
+def shown_competitor(demand: DemandModel, row: int) -> ShownCompetitor:
+    """What the competitor's price does to the demand of the product in a row, −1 for one that is not known."""
+    found = demand.competitor
+    if found is None or row < 0:
+        words = "What the competitor's price does to demand is unknown: no estimate of it is in this version."
+        return ShownCompetitor(None, None, None, 0, words)
+    one = found.spread(np.array([row]))
+    moves, (low, high) = int(one.moves[0]), one.interval()
+    if not np.isfinite(one.mean[0]):
+        seen = f"it moved {moves} times in the history, too few to tell" if moves else "no move of it is in the history"
+        words = f"What the competitor's price does to demand is unknown: {seen}."
+        return ShownCompetitor(None, None, None, moves, words)
+    effect, low_end, high_end = (round(float(ends[0]), ELASTICITY_DIGITS) + 0.0 for ends in (one.mean, low, high))
+    doubt = ", so perhaps nothing" if low_end <= 0 <= high_end else ""
+    words = (
+        f"A competitor 1 % dearer changes demand by {effect:+.2f} % (80 % interval {low_end:+.2f} to {high_end:+.2f}"
+        f"{doubt}; {moves} moves of its price)."
+    ).replace("-", "−")
+    return ShownCompetitor(effect, low_end, high_end, moves, words)
+
+
 def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
     """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from pricing.decision.strategies import KINDS
 from pricing.demand.curve import Offers
-from pricing.registry.version import LoadedVersion, elasticity_knowledge, shares_by_grade, shown_elasticities
+from pricing.registry.version import (
+    LoadedVersion,
+    elasticity_knowledge,
+    shares_by_grade,
+    shown_competitor,
+    shown_elasticities,
+)
 from serving.api import Endpoint
 from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError, did_you_mean
-from serving.schemas import Elasticity, ModelInfo, Product, Products, Strategies, Strategy
+from serving.schemas import Competitor, Elasticity, ModelInfo, Product, Products, Strategies, Strategy
 from serving.service import Service
 
 _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
@@ -123,6 +129,7 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
         **_known_of(version, np.array([row]))[0],
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=version.demand.state_date,
+        competitor=Competitor(**vars(shown_competitor(version.demand, row))),
         model_version=name,
     )
 

@@ -171,7 +171,8 @@ def _told(served: Served, product_id: str) -> Told:
     row, version = find_row(served, product_id), served.version
     if row is None or version is None:
         return Told()
-    return Told(elasticity=elasticity_of(served.name, version, row).elasticity)
+    found = elasticity_of(served.name, version, row)
+    return Told(elasticity=found.elasticity, competitor=found.competitor.words if found.competitor else "")
 
 
 def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:
