@@ -46,7 +46,7 @@ _NOTES = (
     "is not in the data. They are of expectations, without the luck of single days, and stock is taken to be ample.",
 )
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } img { max-width: 100%; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25em .55em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }

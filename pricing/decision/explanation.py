@@ -494,8 +494,8 @@ class _Words:
         return f"{subject} {verb}.{more}"
 
     def untold(self) -> str:
-        """That nothing is known of the elasticity."""
-        return "Nothing in the history tells how demand answers to the price, so the price stays, but for stock."
+        """That too little is known of the elasticity, of the product or in a version that holds all prices."""
+        return "Too little is known of how demand answers to the price, so the price stays, but for stock."
 
     def summary(self, start: float, end: float) -> str:
         """What is explained, in a sentence."""

@@ -252,7 +252,7 @@ def test_where_nothing_tells_the_elasticity_the_explanation_says_so() -> None:
     explanation = explain(asked, pricer, today=KIT_TODAY)
 
     sentences = {driver.name: driver.sentence for driver in explanation.drivers}
-    assert sentences["elasticity"].startswith("Nothing in the history tells how demand answers to the price")
+    assert sentences["elasticity"].startswith("Too little is known of how demand answers to the price")
     assert explanation.value == explanation.baseline_value == 10.0
     assert explanation.summary == "The price stays at 10.00, charged now."
 
