@@ -28,7 +28,7 @@ WEEKS, PRODUCTS = 60, 12
 def sales(cross: float = 0.8, seed: int = 5) -> pd.DataFrame:
     """Poisson sales of products whose competitor moves its price every second week; product 00 has none.
 
-    The own price moves too, at other times, and all share a weekday profile and a shock a week.
+    The own price moves too, the competitor follows it in part, and all share a weekday profile and a shock a week.
     """
     rng = np.random.default_rng(seed)
     products, days = PRODUCTS, 7 * WEEKS
@@ -36,6 +36,7 @@ def sales(cross: float = 0.8, seed: int = 5) -> pd.DataFrame:
     drawn = rng.normal(0, 0.15, (products, WEEKS // 2))
     competitor = 10 * np.exp(np.repeat(drawn, 2, axis=1))[:, week]
     own = 10 * np.exp(0.1 * rng.integers(-1, 2, (products, WEEKS)))[:, week]
+    competitor *= (own / 10) ** 0.5
     shock = rng.normal(0, 0.2, WEEKS)[week] + 0.3 * (np.arange(days) % 7 >= 5)
     mean = 20 * np.exp(shock + OWN * np.log(own / 10) + cross * np.log(competitor / 10))
     frame = pd.DataFrame(
@@ -116,14 +117,14 @@ def test_fewer_moves_leave_more_doubt() -> None:
     assert (half.sd[1:] > whole.sd[1:]).mean() > 0.9
 
 
-def test_days_that_sold_out_or_were_advertised_do_not_count() -> None:
-    frame = sales().copy()
-    odd = np.random.default_rng(1).random(len(frame)) < 0.1
-    spoilt = frame.assign(
-        units_sold=np.where(odd, 0.0, frame["units_sold"]), stock=np.where(odd, 0.0, frame["units_sold"] + 50)
-    )
+@pytest.mark.parametrize("column", ["stock", "is_promo"])
+def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None:
+    frame = sales()
+    odd = (np.random.default_rng(1).random(len(frame)) < 0.2) & (frame["comp_price"] > 10)
+    units = np.where(odd, np.floor(frame["units_sold"] / 4), frame["units_sold"])
+    given = np.where(odd, units, 1000.0) if column == "stock" else odd.astype(int)
 
-    found = estimate(spoilt)
+    found = estimate(frame.assign(units_sold=units, **{column: given}))
 
     assert found.mean[1:].mean() == pytest.approx(0.8, abs=0.12)
 

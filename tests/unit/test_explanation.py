@@ -198,6 +198,16 @@ def test_the_price_is_explained_from_the_one_charged_now(pricer: Pricer, product
     assert explanation.summary.startswith("The price goes from 9.37, charged now, to ")
 
 
+def test_a_price_below_the_usual_cost_is_where_the_explanation_starts() -> None:
+    pricer = Pricer(ConstantElasticity(), facts(price=np.full(3, 5.0)), config(), version="1")  # 6.00 is usual
+    asked = PriceRequest(product_id="apple", current_stock=1000, day_of_week="Friday", unit_cost=7.0)
+
+    explanation = explain(asked, pricer, today=KIT_TODAY)
+
+    assert explanation.baseline_value == 5.0
+    assert next(driver for driver in explanation.drivers if driver.name == "cost").effect > 0
+
+
 def test_the_drivers_are_those_that_a_buyer_knows(pricer: Pricer) -> None:
     asked = request(list_price=12.5, is_promo=True, comp_price=8.0, date="2023-08-04")
 
