@@ -16,6 +16,7 @@ CONTENT_TYPE = "application/problem+json"
 LISTED = 100  # faults of one request that are listed
 _LONGEST = 100  # characters of a found value that are shown
 _UNTOLD = 10_000  # of more faults none is listed: describing them would take seconds
+_CONSEQUENCE = "default_factory_not_called"  # of a value that another field would have given, had it been right
 
 
 class Fault(BaseModel):
@@ -92,7 +93,9 @@ def from_validation(error: ValidationError, *, model: type[BaseModel], listed: i
             f"the body is not valid JSON: {reason}",
             errors=[Fault(field="", problem=f"is not valid JSON: {reason}")],
         )
-    errors = [_fault(dict(fault), known=model.model_fields) for fault in faults[:listed]]
+    told = [fault for fault in faults if fault["type"] != _CONSEQUENCE]
+    number -= len(faults) - len(told)
+    errors = [_fault(dict(fault), known=model.model_fields) for fault in told[:listed]]
     count = f"{number:,} problem{'s' if number > 1 else ''}"
     detail = f"the request has {count}: {_summary(errors, of=number)}"
     if number > len(errors):
@@ -143,6 +146,8 @@ def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
         return Fault(field=location, problem=f"is no field of this request{near}")
     if fault["type"] == "missing":
         return Fault(field=location, problem="is required and missing")
+    if fault["loc"][-1:] == ("day_of_week",) and fault.get("input", "") is None:
+        return Fault(field=location, problem="is required and missing: give a weekday, or a date, which tells it")
     message = str(fault["msg"]).removeprefix("Value error, ")
     found = show(fault["input"]) if "input" in fault else None
     return Fault(field=location, problem=message[0].lower() + message[1:], found=found)

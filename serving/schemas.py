@@ -63,6 +63,9 @@ class Product(BaseModel):
     unit_cost: float | None
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
     stock: float | None = Field(description="Units left when the history ended.")
+    elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
+    elasticity_low: float = Field(description="Low end of its 80 % interval.")
+    elasticity_high: float = Field(description="High end of its 80 % interval.")
     grade: Grade = Field(description="How well its elasticity is known; on prior_only the price stays but for stock.")
     moves: int = Field(description=_MOVES)
     prices: int = Field(description=_PRICES)
@@ -73,6 +76,16 @@ class Products(BaseModel):
     """Every product the served version knows, by id; empty without a version."""
 
     products: list[Product]
+
+
+class Competitor(BaseModel):
+    """By how many per cent demand rises when the competitor's price does by one."""
+
+    effect: float | None = Field(description="Null where it is unknown.")
+    low: float | None = Field(description="Low end of its 80 % interval.")
+    high: float | None = Field(description="High end of its 80 % interval.")
+    moves: int = Field(description="Moves of the competitor's price that it was estimated from.")
+    words: str = Field(description="The same in a sentence.")
 
 
 class Elasticity(BaseModel):
@@ -94,6 +107,7 @@ class Elasticity(BaseModel):
     doubts: str = Field(description=_DOUBTS)
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
+    competitor: Competitor | None = Field(default=None, description="What the competitor's price does to demand.")
     model_version: str
 
 

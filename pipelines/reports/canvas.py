@@ -26,8 +26,9 @@ def grid(rows: int, columns: int, *, height: float = 3.2, width: float = WIDTH) 
 
 
 def titled(figure: Figure, title: str, *, note: str = "") -> Figure:
-    """Adds a title, and a note below it in smaller type; returns the figure."""
-    figure.suptitle(f"{title}\n" if note else title, fontsize=13, x=0.01, ha="left", fontweight="bold")
+    """Adds a title, and a note of one or more lines below it in smaller type; returns the figure."""
+    lines = note.count("\n") + 1 if note else 0
+    figure.suptitle(title + "\n" * lines, fontsize=13, x=0.01, ha="left", fontweight="bold")
     if note:
         figure.text(0.01, 1 - 0.29 / figure.get_figheight(), note, fontsize=9, color="#555555", va="top")
     return figure

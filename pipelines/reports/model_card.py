@@ -4,12 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown, weight_lines
+from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
-from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS, LoadedVersion, shares_by_grade, unit_shares
+from pricing.registry.version import (
+    HOLDS_ONLY_MEANING,
+    MEANINGS,
+    LoadedVersion,
+    shares_by_grade,
+    shown_elasticities,
+    unit_shares,
+)
 
 _NAMED = 10  # most products listed in a line
 _EVENTS = 15  # most events in the table
@@ -129,15 +138,19 @@ def _calibration(figures: Mapping[str, Any]) -> str:
 
 
 def _price(version: LoadedVersion) -> str:
-    elasticity, low, high = version.demand.elasticity(np.arange(len(version.demand.product_ids)))
+    every = np.arange(len(version.demand.product_ids))
+    elasticity, low, high = shown_elasticities(version.demand, every).values()
+    competitor = competitor_words(pd.DataFrame(competitor_columns(version.demand, every)))
     rows = ["| category | products | median elasticity | median 80 % interval |", "|---|---|---|---|"]
     for name in sorted(set(version.facts.categories.tolist())):
         mine = version.facts.categories == name
         interval = f"{np.median(low[mine]):.2f} to {np.median(high[mine]):.2f}"
         rows.append(f"| {name} | {int(mine.sum())} | {np.median(elasticity[mine]):.2f} | {interval} |")
     return (
-        "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price on ordinary "
-        "days:\n\n" + "\n".join(rows) + "\n\nBy product, context and price level, with curves of demand, revenue and "
+        "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price over a week "
+        "without promotion or holiday:\n\n"
+        + "\n".join(rows)
+        + f"\n\n{competitor}\n\nBy product, context and price level, with curves of demand, revenue and "
         "profit: `sensitivity/sensitivity.html` of the run."
     )
 

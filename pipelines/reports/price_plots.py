@@ -1,4 +1,4 @@
-"""Plot price sensitivity: elasticities by category and price level, and demand curves of a few products."""
+"""Plot price sensitivity: elasticities by category, slopes over the price level, demand curves of a few products."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from pricing.demand.sensitivity import ORDINARY
 
 CATEGORIES = 20  # most categories drawn, by profit
 DOTS = 60  # most products drawn per category
-FACETS = 6  # most categories with elasticity over price
+FACETS = 6  # most categories with slopes over price
 PRODUCTS = 4  # most products with curves
 
 
@@ -26,10 +26,13 @@ def price_plots(found: Sensitivity) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_by_category(found: Sensitivity) -> Figure:
-    """Draws each category's elasticity with its interval, over those of its products."""
+    """Draws the elasticities of each category's products with their intervals, and their medians."""
     table = found.categories
     rows = table[(table["context"] == ORDINARY.name) & np.isclose(table["ratio"], 1.0)]
-    rows = rows.nlargest(CATEGORIES, "profit").sort_values("elasticity")
+    chosen = rows.nlargest(CATEGORIES, "profit")["category"]
+    columns = ["elasticity", "elasticity_low", "elasticity_high"]
+    rows = found.summary[found.summary["category"].isin(chosen)].groupby("category")[columns].median()
+    rows = rows.sort_values("elasticity").reset_index()
     figure, (ax,) = grid(1, 1, height=1.2 + 0.55 * len(rows))
     for place, category in enumerate(rows["category"]):
         own = found.summary[found.summary["category"] == category].sort_values("elasticity")
@@ -42,19 +45,19 @@ def draw_by_category(found: Sensitivity) -> Figure:
         bars.set_label("its products")
     middle, low, high = (rows[name].to_numpy() for name in ("elasticity", "elasticity_low", "elasticity_high"))
     ax.hlines(range(len(rows)), low, high, color=BLUE, linewidth=6, alpha=0.5, zorder=1)
-    ax.plot(middle, range(len(rows)), "D", color=BLUE, markersize=7, zorder=3, label="category, weighted by units")
+    ax.plot(middle, range(len(rows)), "D", color=BLUE, markersize=7, zorder=3, label="median of the category")
     counts = found.summary["category"].value_counts()
     ax.set_yticks(range(len(rows)), [f"{name}\n{counts[name]} products" for name in rows["category"]])
     ax.axvline(-1, color=BLACK, linestyle="--", linewidth=0.8, label="−1: revenue does not depend on price")
-    ax.set_xlabel("elasticity at list price: per cent of demand for one per cent of price", fontsize=9)
+    ax.set_xlabel("elasticity: per cent of demand for one per cent of price", fontsize=9)
     named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    note = "80 % intervals. A category's takes the errors of its products for shared in full: it is an upper bound."
+    note = "Bars: 80 % intervals; a category's is the median of its products' intervals."
     return titled(figure, "How strongly demand answers to price", note=note)
 
 
 def draw_by_price(found: Sensitivity) -> Figure:
-    """Draws each category's elasticity over the price level: ordinary days, weekend and promotion."""
+    """Draws the slope of each category's demand over the price level: ordinary days, weekend and promotion."""
     table = found.categories
     biggest = table[table["context"] == ORDINARY.name].groupby("category")["profit"].max().nlargest(FACETS).index
     figure, axes = grid(-(-len(biggest) // 3), min(3, len(biggest)), height=2.7)
@@ -62,14 +65,14 @@ def draw_by_price(found: Sensitivity) -> Figure:
     for ax, category in zip(axes, biggest, strict=False):
         for context, (colour, line, width) in styles.items():
             rows = table[(table["category"] == category) & (table["context"] == context)]
-            # The elasticity at a level is the slope from the level below to it.
-            (drawn,) = ax.plot(rows["ratio"], rows["elasticity"], color=colour, linestyle=line, linewidth=width)
+            # The slope at a level is that from the level below to it.
+            (drawn,) = ax.plot(rows["ratio"], rows["slope"], color=colour, linestyle=line, linewidth=width)
             drawn.set(drawstyle="steps-pre" if context == "promotion" else "default", label=context)
             if context == ORDINARY.name:
                 ax.fill_between(
                     rows["ratio"],
-                    rows["elasticity_low"],
-                    rows["elasticity_high"],
+                    rows["slope_low"],
+                    rows["slope_high"],
                     color=colour,
                     alpha=0.15,
                     linewidth=0,
@@ -79,11 +82,15 @@ def draw_by_price(found: Sensitivity) -> Figure:
         ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     for ax in axes[len(biggest) :]:
         ax.set_visible(False)
-    _label_outer(axes[: len(biggest)], columns=min(3, len(biggest)), x="price, % of list price", y="elasticity")
+    _label_outer(axes[: len(biggest)], columns=min(3, len(biggest)), x="price, % of list price", y="slope of demand")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    note = "Band: 80 % interval on ordinary days. A promotion draws more the deeper the cut, to 10 % below list."
-    return titled(figure, "Elasticity over the price level, by category", note=note)
+    note = (
+        "Per cent of the category's expected units for one per cent of price, at each price. Band: 80 % interval on "
+        "ordinary days,\nits products' errors taken for shared in full. A promotion draws more the deeper the cut, to "
+        "10 % below list."
+    )
+    return titled(figure, "Slope of demand over the price level, by category", note=note)
 
 
 def draw_curves(found: Sensitivity) -> Figure:

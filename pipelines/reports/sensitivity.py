@@ -1,9 +1,10 @@
-"""Analyse a version's price sensitivity: tables and an HTML page of elasticities and demand curves."""
+"""Analyse a version's price sensitivity: tables and an HTML page of elasticities, demand curves and their slopes."""
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats, Ints, Strings
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
+from pricing.demand.model import DemandModel
 from pricing.demand.sensitivity import (
     CONTEXTS,
     ORDINARY,
@@ -22,7 +24,7 @@ from pricing.demand.sensitivity import (
     contexts,
     read_curves,
 )
-from pricing.registry.version import LoadedVersion, elasticity_knowledge
+from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_competitor, shown_elasticities
 
 Columns = Mapping[str, Floats | NDArray[np.bool_]]
 
@@ -32,9 +34,19 @@ RECENT = 365  # periods used for it
 STEP = 0.05  # distance of price levels, as a fraction of list price
 UNKNOWN = "unknown"
 ROWS = 100  # products shown; all are in summary.parquet
-NEGLIGIBLE = 0.02  # smaller differences of elasticities are ignored
+NEGLIGIBLE = 0.02  # smaller differences of slopes are ignored
+_NOTES = (
+    "An elasticity of −2 means: one per cent dearer, two per cent fewer units. Each product has one, here as in the "
+    "model card and the service: at its list price, averaged over a week without promotion or holiday and over what "
+    "the model takes for possible.",
+    "A curve’s <em>slope</em> is local: also per cent of units for one per cent of price, but of the units expected at "
+    "one price and on one kind of day, towards lower prices. It is steeper than the elasticity where the more elastic "
+    "of the possible curves sell most, and steeper still where a cut is advertised.",
+    "Intervals hold 80 % of what the model takes for possible; they do not hold what drove both price and demand and "
+    "is not in the data. They are of expectations, without the luck of single days, and stock is taken to be ample.",
+)
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } img { max-width: 100%; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25em .55em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
@@ -48,9 +60,12 @@ class Sensitivity:
     """Price sensitivity of demand. Prices and money in currency units; units and money per period.
 
     Attributes:
-        summary: One row per product: elasticity at list price on ordinary days with its interval, units and profit
-            there, whether it comes from the product's own history or its category's, and the elasticity's grade.
-        products: One row per product, context and price level, for at most `CURVES` products.
+        summary: One row per product: its elasticity with its interval, as it is shown everywhere
+            (`registry.version.shown_elasticities`), units and profit at list price on ordinary days, whether it comes
+            from the product's own history or its category's, the elasticity's grade, and what the competitor's price
+            does to demand, NaN where that is unknown.
+        products: One row per product, context and price level, for at most `CURVES` products: units, money, and the
+            local slope of the demand curve.
         categories: One row per category, context and price level, over all its products.
     """
 
@@ -131,7 +146,7 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
     facts, demand = version.facts, version.demand
     row = _rows_of(demand.product_ids, facts.product_ids)
     own = (row >= 0) & (demand.own()[row])
-    units = curves.demand()
+    units, shown = curves.demand(), shown_elasticities(demand, row).values()
     return pd.DataFrame(
         {
             "product_id": facts.product_ids,
@@ -140,18 +155,26 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
             **elasticity_knowledge(demand, row),
             "list_price": facts.list_price,
             "unit_cost": facts.unit_cost,
-            **_named("elasticity", _at(curves.elasticity(), at)),
+            **{f"elasticity{end}": values for end, values in zip(("", "_low", "_high"), shown, strict=True)},
+            **competitor_columns(demand, row),
             **_named("units", _at(units, at)),
             "profit": units.mean[:, at] * (facts.list_price - facts.unit_cost),
         }
     )
 
 
+def competitor_columns(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
+    """Columns (row,) of what the competitor's price does to the demand of products `rows`; NaN where unknown."""
+    shown = [shown_competitor(demand, row) for row in rows.tolist()]
+    effects = np.array([(one.effect, one.low, one.high, one.moves) for one in shown], np.float64).reshape(-1, 4)
+    return dict(zip(("competitor", "competitor_low", "competitor_high", "competitor_moves"), effects.T, strict=True))
+
+
 def _product_columns(curves: Curves, ratios: Floats, list_price: Floats, unit_cost: Floats) -> dict[str, Floats]:
     price, units = list_price[:, None] * ratios, curves.demand()
     return {
         "price": price,
-        **_named("elasticity", curves.elasticity()),
+        **_named("slope", curves.slope()),
         **_named("units", units),
         **_named("revenue", units.times(price)),
         **_named("profit", units.times(price - unit_cost[:, None])),
@@ -163,7 +186,7 @@ def _group_columns(curves: Curves, group: Ints, price: Floats, unit_cost: Floats
     groups = int(group.max(initial=-1)) + 1
     together, units = curves.together(group, groups=groups), curves.demand().mean
     return {
-        **_named("elasticity", together.elasticity()),
+        **_named("slope", together.slope()),
         **_named("units", together.demand()),
         "revenue": _sums(units * price, group, groups),
         "profit": _sums(units * (price - unit_cost), group, groups),
@@ -216,13 +239,11 @@ def sensitivity_page(found: Sensitivity, plots: Mapping[str, bytes], *, title: s
     shown = min(ROWS, len(found.summary))
     parts = [
         f"<h1>{escape(title)}</h1>",
-        '<p class="note">An elasticity of −2 means: one per cent dearer, two per cent fewer units. It is the slope of '
-        "the demand that the model expects, towards lower prices. Intervals hold 80 % of what the model takes for "
-        "possible; they do not hold what drove both price and demand and is not in the data. They are of expectations, "
-        "without the luck of single days, and stock is taken to be ample.</p>",
-        "<h2>What it depends on</h2>",
+        *(f'<p class="note">{paragraph}</p>' for paragraph in _NOTES),
+        "<h2>What the slope depends on</h2>",
         _list(dependence(found)),
         _contexts(found),
+        f"<p>{escape(competitor_words(found.summary))}</p>",
         "<h2>Categories</h2>",
         _categories(found),
         *(_image(name, image) for name, image in plots.items()),
@@ -237,7 +258,7 @@ def sensitivity_page(found: Sensitivity, plots: Mapping[str, bytes], *, title: s
 
 
 def dependence(found: Sensitivity) -> list[str]:
-    """Describes in sentences what the elasticity depends on and what not, computed from the tables."""
+    """Describes in sentences what the slope of demand depends on and what not, computed from the tables."""
     table = found.products
     plain = table[table["context"] == ORDINARY.name].set_index(["product_id", "ratio"])
     sentences, same = [], []
@@ -245,7 +266,7 @@ def dependence(found: Sensitivity) -> list[str]:
         if context == ORDINARY.name:
             continue
         other = table[table["context"] == context].set_index(["product_id", "ratio"])
-        apart = (other["elasticity"] - plain["elasticity"]).abs()
+        apart = (other["slope"] - plain["slope"]).abs()
         most = float(apart.max())
         if most < NEGLIGIBLE:
             same.append(context)
@@ -260,9 +281,9 @@ def dependence(found: Sensitivity) -> list[str]:
         sentences.append(
             f"Not on: {', '.join(same)}. There more or less sells, and it answers to price as on ordinary days."
         )
-    ends = plain["elasticity_low"].unstack()
+    ends = plain["slope_low"].unstack()
     bend = float((ends.iloc[:, 0] - ends.iloc[:, -1]).abs().max())
-    change = plain["elasticity"].unstack()
+    change = plain["slope"].unstack()
     drift = float((change.iloc[:, -1] - change.iloc[:, 0]).median())
     if bend < NEGLIGIBLE:
         sentences.append(
@@ -275,6 +296,27 @@ def dependence(found: Sensitivity) -> list[str]:
             f"Price level: from the lowest to the highest it moves by {drift:+.2f} for the middle product."
         )
     return sentences
+
+
+def competitor_words(summary: pd.DataFrame) -> str:
+    """What is known of the competitor's effect on demand, in sentences.
+
+    Args:
+        summary: At least the columns of `competitor_columns`.
+    """
+    known = summary[summary["competitor"].notna()]
+    rest = len(summary) - len(known)
+    unknown = f"The competitor: what its price does to demand is unknown for {rest} of {len(summary)} products, "
+    unknown += "whose history has too few moves of it, or none."
+    if known.empty:
+        return unknown
+    middle, low, high = known[["competitor", "competitor_low", "competitor_high"]].median()
+    clear = int((known["competitor_low"] > 0).sum())
+    said = (
+        f"The competitor: for the middle one of {len(known)} products demand changes by {middle:+.2f} % where its "
+        f"price rises by 1 % (80 % interval {low:+.2f} to {high:+.2f}); for {clear} of them the interval lies above 0."
+    )
+    return f"{said} For {rest} products it is unknown." if rest else said
 
 
 def _contexts(found: Sensitivity) -> str:
@@ -293,21 +335,22 @@ def _categories(found: Sensitivity) -> str:
     rows = []
     for category, part in table.groupby("category"):
         listed = part[np.isclose(part["ratio"], 1.0)].iloc[0]
-        own = found.summary["elasticity"][found.summary["category"] == category]
+        own = found.summary[found.summary["category"] == category]
+        middle = own[["elasticity", "elasticity_low", "elasticity_high"]].median()
         best = part.iloc[int(part["profit"].to_numpy().argmax())]
         rows.append(
             [
                 str(category),
                 f"{len(own):,}",
-                f"{listed['elasticity']:.2f}",
-                _interval(listed),
-                f"{own.quantile(0.1):.2f} to {own.quantile(0.9):.2f}",
+                f"{middle['elasticity']:.2f}",
+                _interval(middle),
+                f"{own['elasticity'].quantile(0.1):.2f} to {own['elasticity'].quantile(0.9):.2f}",
                 f"{listed['units']:,.1f}",
                 f"{listed['profit']:,.2f}",
                 f"{best['ratio']:.0%}",
             ]
         )
-    head = ["category", "products", "elasticity at list", "80 % interval", "its products, 10–90 %"]
+    head = ["category", "products", "median elasticity", "median 80 % interval", "10–90 % of them"]
     return _html_table([*head, "units a period", "profit a period", "most profit at"], rows)
 
 
@@ -320,14 +363,21 @@ def _products(found: Sensitivity, shown: int) -> str:
             _interval(row),
             "its own" if row["source"] == "model" else "its category",
             str(row["grade"]).replace("_", " "),
+            _competitor_cell(row),
             f"{row['list_price']:,.2f}",
             f"{row['units']:,.2f} ({row['units_low']:,.2f} to {row['units_high']:,.2f})",
             f"{row['profit']:,.2f}",
         ]
         for _, row in found.summary.nlargest(shown, "profit").iterrows()
     ]
-    head = ["product", "category", "elasticity at list price", "80 % interval", "history", "grade", "list price"]
+    head = ["product", "category", "elasticity", "80 % interval", "history", "grade", "competitor +1 %", "list price"]
     return _html_table([*head, "units a period", "profit a period"], rows)
+
+
+def _competitor_cell(row: "pd.Series[Any]") -> str:
+    if np.isnan(row["competitor"]):
+        return "unknown"
+    return f"{row['competitor']:+.2f} % ({row['competitor_low']:+.2f} to {row['competitor_high']:+.2f})"
 
 
 def _interval(row: "pd.Series[float]") -> str:

@@ -13,32 +13,32 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.reports.canvas import DPI
+from pipelines.reports.canvas import BLACK, BLUE, DPI, GREY, RED, grid, titled
 from pipelines.reports.sensitivity import spread_over
-from pricing.arrays import Floats
-from pricing.decision.explanation import GROUPS, PLENTY, Explanation, Quantity, explain
+from pricing.arrays import Floats, Ints
+from pricing.decision.explanation import GUARDRAILS, PLENTY, PRICE_TEST, Explanation, Quantity, Told, explain
 from pricing.decision.request import PriceRequest, Weekday
-from pricing.registry.version import LoadedVersion
+from pricing.registry.version import LoadedVersion, shown_elasticities
 
 SAMPLE = 24  # products explained; each needs dozens of pricing calls
 PROMOTED = 0.3  # share of the sample explained as on promotion
 SEED = 7
-LEAST = 0.005  # currency units, or units; smaller effects are not drawn
-ORDINARY = (
-    "An ordinary day: Wednesday, no promotion or holiday, ample stock,\n"
-    "no competitor known, the category's history in place of the product's."
-)
+START = {
+    "price": "Start: the price charged now, at usual cost, list price as charged, ample stock, an ordinary Wednesday,\n"
+    "with nothing known of the elasticity, guardrails apart.",
+    "demand": "Start: the price charged now, on an ordinary Wednesday without promotion or holiday.",
+}
 LABELS = {
-    "day": "day of the week",
-    "holiday": "holiday",
-    "promotion": "promotion",
+    "elasticity": "elasticity",
+    "price": "recommended price over the one now",
+    "cost": "unit cost over list price",
+    "list_price": "list price over the price now",
     "stock": "stock, in usual days",
-    "competitor": "competitor's price over list",
-    "cost": "unit cost over list",
-    "list_price": "list price",
-    "current_price": "current price over list",
+    "competitor": "competitor's price over list price",
+    "promotion": "promotion",
+    "season": "season, by weekday",
     "strategy": "strategy",
-    "history": "own history: elasticity",
+    "guardrails": "guardrails",
 }
 
 
@@ -47,10 +47,10 @@ class Sample:
     """Explanations of a sample of requests, as arrays for shap.
 
     Attributes:
-        names: Input groups with an effect in any request.
+        names: Drivers with an effect in any request.
         explained: One explanation per request.
-        effects: (request, group) Shapley values, 0 where a group equals its baseline.
-        inputs: (request, group) a number for the group's input, which colours the plot.
+        effects: (request, driver) effects, 0 where the request has no such driver.
+        inputs: (request, driver) a number for the driver's input, which colours the plot.
         scale: (request,) divisor that makes effects comparable: the larger of value and baseline value.
     """
 
@@ -86,7 +86,7 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
         yield f"shap_summary_{quantity}", _summary(shap, relative, quantity)
         chosen = most_telling(sample)
         if any(driver.effect for driver in sample.explained[chosen].drivers):  # a price that is kept has no effects
-            yield f"shap_waterfall_{quantity}", _waterfall(shap, sample.explained[chosen], request=requests[chosen])
+            yield f"shap_waterfall_{quantity}", _waterfall(sample.explained[chosen], request=requests[chosen])
 
 
 def load_shap() -> ModuleType:
@@ -119,11 +119,15 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
 def explain_sample(
     version: LoadedVersion, requests: Sequence[PriceRequest], *, today: dt.date, quantity: Quantity
 ) -> Sample:
-    """Explains each request against its baseline, an ordinary day."""
-    pricer = version.pricer(version="shap")
-    explained = tuple(explain(request, pricer, today=today, quantity=quantity) for request in requests)
+    """Explains each request from the price charged now."""
+    pricer, rows = version.pricer(version="shap"), _rows(version, requests)
+    told = [Told(elasticity=float(one)) for one in shown_elasticities(version.demand, rows)["elasticity"]]
+    explained = tuple(
+        explain(request, pricer, today=today, quantity=quantity, told=known)
+        for request, known in zip(requests, told, strict=True)
+    )
     found = [{driver.name: driver.effect for driver in one.drivers} for one in explained]
-    names = tuple(name for name in LABELS if any(name in effects for effects in found))
+    names = tuple(name for name in LABELS if any(effects.get(name) for effects in found))
     return Sample(
         names=names,
         explained=explained,
@@ -146,75 +150,78 @@ def _inputs(
     facts = version.facts
     row = np.searchsorted(facts.product_ids, [request.product_id for request in requests])
     listed = facts.list_price[row]
-    demand = version.demand
-    elasticity = demand.elasticity(np.searchsorted(demand.product_ids, facts.product_ids[row]))[0]
+    recommended = np.array([one.decision.decision.recommended_price for one in explained])
     columns = {
-        "day": [one.decision.date.weekday() for one in explained],
-        "holiday": [0.0] * len(requests),
-        "promotion": [float(request.is_promo) for request in requests],
+        "elasticity": shown_elasticities(version.demand, _rows(version, requests))["elasticity"],
+        "price": recommended / facts.price[row],
+        "cost": facts.unit_cost[row] / listed,
+        "list_price": listed / facts.price[row],
         "stock": [min(request.current_stock, PLENTY) for request in requests]
         / np.maximum(facts.typical_units[row], 0.1),
         "competitor": facts.comp_price[row] / listed,
-        "cost": facts.unit_cost[row] / listed,
-        "list_price": listed,
-        "current_price": facts.price[row] / listed,
+        "promotion": [float(request.is_promo) for request in requests],
+        "season": [one.decision.date.weekday() for one in explained],
         "strategy": [0.0] * len(requests),
-        "history": elasticity,
+        "guardrails": [0.0] * len(requests),
     }
     return np.stack([np.asarray(columns[name], dtype=np.float64) for name in names], axis=1)
+
+
+def _rows(version: LoadedVersion, requests: Sequence[PriceRequest]) -> Ints:
+    return np.searchsorted(version.demand.product_ids, [request.product_id for request in requests])
 
 
 def _summary(shap: ModuleType, relative: Any, quantity: Quantity) -> bytes:
     figure = plt.figure(figsize=(9, 1.8 + 0.55 * relative.shape[1]))
     axes = figure.add_subplot()
-    shap.plots.beeswarm(relative, max_display=len(GROUPS), show=False, ax=axes, plot_size=None)
-    unit = f"effect on {quantity}, % of the larger of the request's and the ordinary day's"
-    axes.set_xlabel(f"{unit}\n{ORDINARY}", fontsize=9)
+    shap.plots.beeswarm(
+        relative,
+        max_display=len(LABELS),
+        show=False,
+        ax=axes,
+        plot_size=None,
+        color_bar_label="input, from low to high",
+    )
+    unit = f"effect on {quantity}, % of the larger of the request's and what it starts from"
+    axes.set_xlabel(f"{unit}\n{START[quantity]}", fontsize=9)
     title = f"What moves {'prices' if quantity == 'price' else 'demand at the price given'}: {len(relative)} requests"
     axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
     return _png(figure)
 
 
-def _waterfall(shap: ModuleType, one: Explanation, *, request: PriceRequest) -> bytes:
-    drivers = [driver for driver in one.drivers if abs(driver.effect) > LEAST] or list(one.drivers)
-    alone = shap.Explanation(
-        values=np.array([driver.effect for driver in drivers]),
-        base_values=one.baseline_value,
-        feature_names=[_words(driver.name, one) for driver in drivers],
-    )
-    figure = plt.figure()
-    axes = shap.plots.waterfall(alone, max_display=len(GROUPS), show=False)
-    low, high = axes.get_xlim()
-    for each in figure.axes:  # room for the figures beside the bars
-        each.set_xlim(low - 0.12 * (high - low), high + 0.05 * (high - low))
-    unit = "price" if one.quantity == "price" else "expected units at the price given"
-    axes.set_title(
-        f"{request.product_id} on {one.decision.date:%A} {one.decision.date}: {unit}\n", fontsize=11, loc="left", pad=24
-    )
-    axes.annotate(
-        f"from {one.baseline_value:.2f} on an ordinary day, E[f(X)], to {one.value:.2f} for this request, f(x)",
-        (0, 1),
-        xytext=(0, 26),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        color="#555555",
-    )
-    return _png(figure)
+def _waterfall(one: Explanation, *, request: PriceRequest) -> bytes:
+    """Draws the steps from what a request starts from to what it comes to, each with its sentence below.
 
-
-def _words(name: str, one: Explanation) -> str:
-    """Returns a driver's label with the request's value."""
-    decided = one.decision
-    held = {
-        "day": f"{decided.date:%A}",
-        "competitor": LABELS[name].split(" over")[0],
-        "current_price": f"current price {decided.current_price}",
-        "cost": f"unit cost {decided.unit_cost:.2f}",
-        "history": "the product's own history",
-        "stock": "stock on hand",
-    }
-    return held.get(name, LABELS[name])
+    shap's own waterfall rounds each bar by itself, so that the printed ones do not add up.
+    """
+    # What acts on the price that was chosen comes last.
+    drivers = sorted((one for one in one.drivers if one.effect), key=lambda one: one.name in (GUARDRAILS, PRICE_TEST))
+    ends = one.baseline_value + np.cumsum([0.0, *(driver.effect for driver in drivers)])
+    low, high = float(ends.min()), float(ends.max())
+    room = 0.03 * max(high - low, 1e-9)
+    figure, (ax,) = grid(1, 1, height=1.2 + 0.55 * (len(drivers) + 2))
+    for place, driver in enumerate(drivers, start=1):
+        before, after = float(ends[place - 1]), float(ends[place])
+        colour = RED if driver.effect > 0 else BLUE
+        ax.barh(place, driver.effect, left=before, color=colour, height=0.4)
+        ax.plot([before, before], [place - 0.8, place + 0.2], color=GREY, linewidth=0.8)
+        written = f"{driver.effect:+.{one.digits}f}".replace("-", "−")
+        ax.text(max(before, after) + room, place, written, va="center", fontsize=9, color=colour)
+        below: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "bbox": {"color": "white", "pad": 1.0}}
+        ax.text(0.01, place + 0.4, driver.sentence, va="center", fontsize=8, color="#555555", **below)
+    ax.plot([ends[-1], ends[-1]], [len(drivers) - 0.2, len(drivers) + 1], color=GREY, linewidth=0.8)
+    for place, value in ((0, one.baseline_value), (len(drivers) + 1, one.value)):
+        ax.plot(value, place, "D", color=BLACK, markersize=7)
+        ax.text(value + room, place, f"{value:.{one.digits}f}", va="center", fontsize=10, fontweight="bold")
+    names = [LABELS[driver.name].split(" over ")[0].split(",")[0] for driver in drivers]
+    ax.set_yticks(range(len(drivers) + 2), ["start", *names, "recommended" if one.quantity == "price" else "expected"])
+    ax.set_ylim(len(drivers) + 1.6, -0.6)
+    ax.set_xlim(low - 2 * room, high + 5 * room)
+    none = [LABELS[driver.name].split(" over ")[0].split(",")[0] for driver in one.drivers if not driver.effect]
+    unit = "price" if one.quantity == "price" else "expected units of the period"
+    ax.set_xlabel(f"{unit}\nWithout an effect: {', '.join(none)}." if none else unit, fontsize=9)
+    title = f"Why this {one.quantity}: {request.product_id} on {one.decision.date:%A}, {one.decision.date}"
+    return _png(titled(figure, title, note=f"{one.summary}\n{START[one.quantity]}"))
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,68 +1,105 @@
-"""Explain a price or demand by exact Shapley values of at most ten groups of inputs, against a baseline request."""
+"""Explain a price or demand by exact Shapley values of at most nine drivers, each in a sentence for a buyer."""
 
 import datetime as dt
 import math
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pricing.arrays import Floats
+from pricing.arrays import Bools, Floats
 from pricing.data.calendar import WEEKDAYS
+from pricing.data.lifts import Lift
 from pricing.decision.detailed import DetailedDecision
-from pricing.decision.price_tests import NO_TESTS, Draw, Plan, PriceTest
-from pricing.decision.pricer import Pricer
+from pricing.decision.price_grid import NEAR
+from pricing.decision.price_tests import NO_TESTS, Draw, Plan
+from pricing.decision.pricer import Pricer, Usual
 from pricing.decision.request import PriceRequest
+from pricing.demand.curve import Demand, DemandGrid, Offers, Single
+from pricing.demand.grades import PRIOR_ONLY
 
 Quantity = Literal["price", "demand"]
-Value = Callable[[Sequence[PriceRequest]], Sequence[float]]
+Worth = Callable[[Sequence[PriceRequest], Bools], Floats]
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "day": ("day_of_week", "date"),
-    "holiday": ("is_holiday",),
-    "promotion": ("is_promo",),
-    "stock": ("current_stock", "next_delivery"),
-    "competitor": ("comp_price",),
     "cost": ("unit_cost",),
     "list_price": ("list_price",),
     "current_price": ("current_price",),
+    "stock": ("current_stock", "next_delivery"),
+    "competitor": ("comp_price",),
+    "promotion": ("is_promo",),
+    "season": ("date", "day_of_week", "is_holiday"),
     "strategy": ("strategy",),
-    "history": ("product_id", "category"),
+    "product": ("product_id", "category"),
 }
-PRICE_TEST = "price_test"  # the driver that is no input, but a random draw
+# The drivers that are no fields of a request: what is known of demand; of demand itself, the price; what comes last.
+ELASTICITY, PRICE, GUARDRAILS, PRICE_TEST = "elasticity", "price", "guardrails", "price_test"
 PLENTY = 1e9  # units that no product sells
 ORDINARY_WEEKDAY = 2  # Wednesday
 NEAR_WEEKS = 4  # before and after, in which a Wednesday without an event is looked for
-TWIN = "\N{WHITE SQUARE}"  # product ID of the baseline's stand-in; no real product has it
+UNIT_DIGITS = 4  # significant digits of units
+MOST_DECIMALS = 6  # of a price that is given with more than the smallest step of price has
+_BINDING = {
+    "cost": "the cost as the lowest price",
+    "band": "the band around the list price",
+    "anchor": "the band around the price that a person last set",
+    "min_margin": "the least margin",
+    "min_advertised": "the minimum advertised price",
+    "min_days": "the least time between two changes",
+    "max_move": "the largest move",
+    "seen": "the range of prices ever charged",
+    "comp_band": "the band around the competitor's price",
+    "price_rung": "the allowed price points",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a version tells of a product's demand, for the sentences.
+
+    Attributes:
+        elasticity: Its elasticity as it is shown everywhere; None where the product is not known.
+        competitor: A sentence on what the competitor's price does to demand; empty where nothing is said.
+    """
+
+    elasticity: float | None = None
+    competitor: str = ""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """One group of inputs and its effect.
+    """One driver and its effect.
 
     Attributes:
-        name: A key of GROUPS, or PRICE_TEST.
-        effect: Its Shapley value, in the unit of what is explained.
+        name: A key of GROUPS, or ELASTICITY, PRICE, GUARDRAILS or PRICE_TEST.
+        effect: What it adds, in currency or units, rounded so that the effects add up to the difference as printed.
+        exact: The same unrounded.
         sentence: The same in words.
     """
 
     name: str
     effect: float
+    exact: float
     sentence: str
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The difference of a request's price, or demand, from a baseline's, as effects that add up to it.
+    """The difference of a request's price, or demand, from what it starts from, as effects that add up to it.
 
     Attributes:
         quantity: What is explained.
         decision: The request's decision and the figures behind it.
-        baseline: The ordinary request that it is compared with.
-        baseline_value: The price or demand of the baseline.
-        value: The price or demand of the request.
-        drivers: Groups whose inputs differ, largest effect first.
+        baseline: The request that it is compared with.
+        baseline_value: What it starts from: the price charged now, the demand at that price on an ordinary day, or what
+            the other request gives. Rounded as `value`.
+        value: The price or demand of the request, as money or units are rounded.
+        digits: Decimals of the two and of the effects.
+        summary: The two in words.
+        drivers: Drivers in which the two differ, largest effect first.
     """
 
     quantity: Quantity
@@ -70,33 +107,58 @@ class Explanation:
     baseline: PriceRequest
     baseline_value: float
     value: float
+    digits: int
+    summary: str
     drivers: tuple[Driver, ...]
 
 
-class _Held(Container[str]):
-    """The held-out products, and TWIN where `twin` is set."""
+@dataclass(frozen=True)
+class _Player:
+    """One driver of the game: what it sets in a mixture of the request and the baseline when it is in, and when not."""
 
-    def __init__(self, held: Container[str], *, twin: bool) -> None:
-        self._held, self._twin = held, twin
+    name: str
+    present: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, Any] = field(default_factory=dict)
 
-    def __contains__(self, product: object) -> bool:
-        return product in self._held or (self._twin and product == TWIN)
+
+@dataclass(frozen=True)
+class _Situation:
+    """What is compared: the request written out, the baseline, and the drivers in which they differ."""
+
+    whole: PriceRequest
+    baseline: PriceRequest
+    players: tuple[_Player, ...]
+    now: float | None = None  # the price charged now, where the request is compared with that
 
 
 @dataclass(frozen=True)
 class _Undrawn(Plan):
-    """The same price tests with every product in the arm `stay`, so without deviations.
-
-    Prices are still chosen from the test's base price, the twin's from the base of the product that it stands for.
-    """
-
-    tests: tuple[PriceTest, ...] = ()
-    original: str = ""
+    """The same price tests with every product in the arm `stay`, so without deviations."""
 
     def draw(self, product_id: str, date: dt.date) -> Draw | None:
         """The plan's draw, without its deviation."""
-        found = super().draw(self.original if product_id == TWIN else product_id, date)
+        found = super().draw(product_id, date)
         return None if found is None else found._replace(arm="stay", deviation=0.0)
+
+
+class _Untold:
+    """A demand model as if nothing told its elasticities: prices then stay, but for stock."""
+
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+        self.product_ids, self.categories = demand.product_ids, demand.categories
+
+    def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
+        """The demand, every elasticity graded *prior only*."""
+        found = self._demand.grid(offers, prices)
+        return replace(found, grade=np.full_like(found.grade, PRIOR_ONLY))
+
+    def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
+        """As the model says."""
+        return self._demand.events_on(date, category=category)
+
+    def single(self, *, candidates: int) -> Single | None:
+        """No fast path."""
 
 
 def explain(
@@ -108,67 +170,68 @@ def explain(
     quantity: Quantity = "price",
     held: Container[str] = frozenset(),
     tests: Plan = NO_TESTS,
+    told: Told | None = None,
 ) -> Explanation:
-    """Attributes the difference between a request and a baseline to the groups of inputs in which they differ.
+    """Attributes the difference between a request and what it starts from to the drivers in which they differ.
+
+    Each driver's effect is its Shapley value (Shapley 1953, doi:10.1515/9781400881970-018; as an explanation of models
+    Lundberg and Lee 2017, arXiv:1705.07874): what it changes, averaged over all orders in which the drivers can be put
+    in. The worth of some drivers is the price of a request that has these from the request and the others from the
+    baseline, guardrails apart. What guardrails and a price test then do comes last, since they act on what was chosen,
+    and is no part of the averages.
+
+    By default the start is the price charged now: the price in a situation that gives no reason to change it, where
+    nothing is known of the elasticity (the price stays), the product costs what is usual in its category, its list
+    price is the one charged now, stock is ample, the competitor is where it last was, and it is a Wednesday without
+    event or promotion. The drivers are the reasons to move away from it. Demand starts at that price on such a day.
 
     Args:
         request: What is to be explained.
-        pricer: Prices every mixture of the two, at most 1,024 of them, in one batch.
+        pricer: Prices every mixture of the two, at most 512 of them, in two batches.
         today: The day on which requests are answered.
-        against: The baseline; an ordinary day by default: a Wednesday without event or promotion, ample stock, no
-            competitor known, the history's own prices and cost, the default strategy, and, where the model knows both,
-            the product's category in place of its own history.
+        against: Another request to compare with instead.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
-        held: Products that are held out of pricing; the twin of one of them, which stands for its category, is too.
-        tests: Price tests. A draw is a driver of its own: the price given less that of the arm `stay`, which the other
-            drivers explain.
+        held: Products that are held out of pricing.
+        tests: Price tests. A draw is a driver of its own: the price given less that of the arm `stay`.
+        told: What the sentences say of the product's demand.
 
     Raises:
         RequestError: A request cannot be priced, or for demand, nothing says how much sells.
     """
-    known = request.model_copy(update={"current_price": None, "list_price": None, "unit_cost": None})
-    held = _Held(held, twin=request.product_id in held)
-    (decided, history) = pricer.price_detailed([request, known], today=today, held=held, tests=tests)
-    before = NO_TESTS if decided.test is None else _Undrawn(tests.tests, request.product_id)
-    whole = request.model_copy(update=_on(decided.date))
-    if against is None:
-        whole, baseline = _ordinary(whole, decided, history, on=_eventless(pricer, decided, request))
-    else:
+    (decided,) = pricer.price_detailed([request], today=today, held=held, tests=tests)
+    written = request.model_copy(update=_on(decided.date) | _planned(decided))
+    if against is not None:
         (other,) = pricer.price_detailed([against], today=today, held=held)
-        baseline = against.model_copy(update=_on(other.date))
-    price = decided.decision.recommended_price
-
-    def value(mixtures: Sequence[PriceRequest]) -> Sequence[float]:
-        if quantity == "demand":
-            return pricer.demand_at(mixtures, [price] * len(mixtures), today=today)
-        answers = pricer.price_detailed(mixtures, today=today, held=held, tests=before)
-        return [answer.decision.recommended_price for answer in answers]
-
-    events = _on_events(pricer, decided)
-    names = [name for name, fields in GROUPS.items() if _part(whole, fields) != _part(baseline, fields)]
-    values = _coalition_values(whole, baseline, names, value)
+        situation = _between(written, against.model_copy(update=_on(other.date) | _planned(other)))
+    elif quantity == "demand":
+        situation = _of_demand(written, decided, pricer, today=today)
+    else:
+        situation = _of_price(written, decided, pricer, today=today)
+    if quantity == "demand":
+        effects, start, end = _demand_effects(situation, decided, pricer, today=today)
+        digits = unit_digits(start, end)
+    else:
+        effects, start, end = _price_effects(situation, decided, pricer, today=today, held=held, tests=tests)
+        digits = _money_digits(pricer.policy.config.price_step, start, end)
+    rounded = round_together(list(effects.values()), of=round(end, digits) - round(start, digits), digits=digits)
+    words = _Words(situation, decided, quantity, digits, pricer, told or Told())
     drivers = [
-        Driver(name, effect, _sentence(name, effect, events, quantity=quantity, request=whole, baseline=baseline))
-        for name, effect in zip(names, shapley(values), strict=True)
+        Driver(name, effect, exact, words.sentence(name, effect))
+        for (name, exact), effect in zip(effects.items(), rounded, strict=True)
     ]
-    result = float(values[-1])
-    if decided.test is not None and quantity == "price":
-        drivers.append(_by_lot(decided.test.test, price - result))
-        result = price
-    drivers.sort(key=lambda driver: -abs(driver.effect))
-    return Explanation(quantity, decided, baseline, float(values[0]), result, tuple(drivers))
-
-
-def _on_events(pricer: Pricer, decided: DetailedDecision) -> str:
-    """The named events that lift the day's demand, each with its lift, in brackets; empty without any."""
-    said = [lift.words() for lift in pricer.events_on(decided.date, category=decided.category)]
-    return f" ({'; '.join(said)})" if said else ""
-
-
-def _by_lot(test: str, effect: float) -> Driver:
-    verb = "leaves the price as it is" if abs(effect) < 0.005 else f"{'raises' if effect > 0 else 'lowers'} the price"
-    amount = "" if abs(effect) < 0.005 else f" by {abs(effect):.2f}"
-    return Driver(PRICE_TEST, effect, f"The draw of the price test {test} {verb}{amount}.")
+    if against is None and quantity == "price" and "elasticity_unidentified" in decided.decision.reasons:
+        drivers.append(Driver(ELASTICITY, 0.0, 0.0, words.untold()))
+    drivers.sort(key=lambda driver: -abs(driver.exact))
+    return Explanation(
+        quantity=quantity,
+        decision=decided,
+        baseline=situation.baseline,
+        baseline_value=round(start, digits),
+        value=round(end, digits),
+        digits=digits,
+        summary=words.summary(round(start, digits), round(end, digits)),
+        drivers=tuple(drivers),
+    )
 
 
 def shapley(values: Floats) -> list[float]:
@@ -192,20 +255,178 @@ def shapley(values: Floats) -> list[float]:
     return found
 
 
-def _coalition_values(whole: PriceRequest, baseline: PriceRequest, names: Sequence[str], value: Value) -> Floats:
-    """(2^group,) the value where the groups of a coalition are the request's and the others the baseline's."""
-    parts = [_part(whole, GROUPS[name]) for name in names]
+def round_together(effects: Sequence[float], *, of: float, digits: int) -> list[float]:
+    """Rounds effects so that they add up to their rounded total: largest remainders are rounded up.
+
+    An effect of 0 stays 0, and none moves by more than one unit of the last digit where they add up to the total.
+
+    Args:
+        effects: Effects that add up to about `of`.
+        of: The total, rounded.
+        digits: Decimals.
+
+    Example:
+        >>> from pricing.decision.explanation import round_together
+        >>> round_together([1 / 3, 1 / 3, 1 / 3, 0.0], of=1.0, digits=2)
+        [0.34, 0.33, 0.33, 0.0]
+    """
+    scale = 10.0**digits
+    scaled = np.round(np.asarray(effects, dtype=np.float64) * scale, 6)  # 0.29 × 100 is 28.999999999999996
+    units = np.floor(scaled)
+    some = np.flatnonzero(np.asarray(effects))
+    missing = round(of * scale) - int(units.sum())
+    order = some[np.argsort(units[some] - scaled[some], kind="stable")]
+    for place in range(abs(missing) if len(some) else 0):
+        units[order[place % len(order)] if missing > 0 else order[-1 - place % len(order)]] += np.sign(missing)
+    return [round(float(unit) / scale, digits) + 0.0 for unit in units]
+
+
+def unit_digits(*units: float) -> int:
+    """Decimals that leave the larger number UNIT_DIGITS significant digits, at most as many."""
+    largest = max(*units, 1e-9)
+    return min(max(UNIT_DIGITS - 1 - math.floor(math.log10(largest)), 0), UNIT_DIGITS)
+
+
+def _price_effects(
+    situation: _Situation,
+    decided: DetailedDecision,
+    pricer: Pricer,
+    *,
+    today: dt.date,
+    held: Container[str],
+    tests: Plan,
+) -> tuple[dict[str, float], float, float]:
+    """Effects on the price by driver, what it starts from and what it comes to."""
+    before = NO_TESTS if decided.test is None else _Undrawn(tests.tests)
+    told = pricer.unguarded(demand=pricer.demand)
+    untold = pricer.unguarded(demand=pricer.demand and _Untold(pricer.demand))
+    gate = next((place for place, player in enumerate(situation.players) if player.name == ELASTICITY), None)
+
+    def worth(mixtures: Sequence[PriceRequest], taken: Bools) -> Floats:
+        known = np.ones(len(mixtures), np.bool_) if gate is None else taken[:, gate]
+        prices = np.empty(len(mixtures))
+        for one, rows in ((told, np.flatnonzero(known)), (untold, np.flatnonzero(~known))):
+            prices[rows] = one.prices([mixtures[row] for row in rows.tolist()], today=today, held=held, tests=before)
+        return prices
+
+    values = _worths(situation, worth)
+    names = [player.name for player in situation.players]
+    effects = dict(zip(names, shapley(values), strict=True))
+    price, start = decided.decision.recommended_price, float(values[0])
+    settled = price
+    if decided.test is not None:
+        (settled,) = pricer.prices([situation.whole], today=today, held=held, tests=before)
+        effects[PRICE_TEST] = price - settled
+    bent = settled - float(values[-1])
+    if situation.now is None:
+        (start,) = pricer.prices([situation.baseline], today=today, held=held, tests=before)
+        bent -= start - float(values[0])
+    if abs(bent) > 1e-9 or (situation.now is not None and _binding(decided)):
+        effects[GUARDRAILS] = bent
+    return effects, start, price
+
+
+def _demand_effects(
+    situation: _Situation, decided: DetailedDecision, pricer: Pricer, *, today: dt.date
+) -> tuple[dict[str, float], float, float]:
+    """Effects on the units sold by driver, what they start from and what they come to."""
+    price = decided.decision.recommended_price
+    moved = next((place for place, player in enumerate(situation.players) if player.name == PRICE), None)
+
+    def worth(mixtures: Sequence[PriceRequest], taken: Bools) -> Floats:
+        prices = np.full(len(mixtures), price)
+        if moved is not None and situation.now is not None:
+            prices[~taken[:, moved]] = situation.now
+        return np.asarray(pricer.demand_at(mixtures, prices.tolist(), today=today))
+
+    values = _worths(situation, worth)
+    names = [player.name for player in situation.players]
+    return dict(zip(names, shapley(values), strict=True)), float(values[0]), float(values[-1])
+
+
+def _worths(situation: _Situation, worth: Worth) -> Floats:
+    """(2^player,) the worth of each coalition: its players as in the request, the others as in the baseline."""
+    players = situation.players
+    taken: NDArray[np.bool_] = np.arange(1 << len(players))[:, None] >> np.arange(len(players)) & 1 > 0
     mixtures = []
-    for coalition in range(1 << len(names)):
+    for row in taken:
         update: dict[str, Any] = {}
-        for place, part in enumerate(parts):
-            if coalition >> place & 1:
-                update.update(part)
-        mixture = baseline.model_copy(update=update)
+        for player, present in zip(players, row, strict=True):
+            update.update(player.present if present else player.absent)
+        mixture = situation.baseline.model_copy(update=update)
         if mixture.next_delivery and mixture.date and mixture.next_delivery < mixture.date:  # from two requests
             mixture = mixture.model_copy(update={"next_delivery": mixture.date})
         mixtures.append(mixture)
-    return np.asarray(value(mixtures), dtype=np.float64)
+    return worth(mixtures, taken)
+
+
+def _between(whole: PriceRequest, baseline: PriceRequest) -> _Situation:
+    """Two requests, and the groups of fields in which they differ."""
+    parts = {name: (_part(whole, fields), _part(baseline, fields)) for name, fields in GROUPS.items()}
+    players = tuple(_Player(name, *part) for name, part in parts.items() if part[0] != part[1])
+    return _Situation(whole, baseline, players)
+
+
+def _of_price(whole: PriceRequest, decided: DetailedDecision, pricer: Pricer, *, today: dt.date) -> _Situation:
+    """The request beside a situation that gives no reason to change the price."""
+    usual, now = pricer.usual(whole, today=today), _now(decided, pricer)
+    step = pricer.policy.config.price_step
+    absent: dict[str, dict[str, Any]] = {"stock": {"current_stock": max(PLENTY, whole.current_stock)}}
+    absent["stock"]["next_delivery"] = None
+    cost = round(_usual_cost(decided, usual, now=now), _money_digits(step, now))
+    if abs(cost - decided.unit_cost) > step / 2:
+        absent["cost"] = {"unit_cost": cost}
+    if abs(decided.list_price - now) > NEAR * now:
+        absent["list_price"] = {"list_price": now}
+    if decided.decision.strategy != pricer.policy.config.strategy:
+        absent["strategy"] = {"strategy": None}
+    absent |= _ordinary_day(whole, decided, pricer, usual)
+    situation = _beside(whole, absent, now=now)
+    if "elasticity_unidentified" in decided.decision.reasons:
+        return situation
+    return replace(situation, players=(_Player(ELASTICITY), *situation.players))
+
+
+def _of_demand(whole: PriceRequest, decided: DetailedDecision, pricer: Pricer, *, today: dt.date) -> _Situation:
+    """The request beside an ordinary day at the price charged now."""
+    now = _now(decided, pricer)
+    situation = _beside(whole, _ordinary_day(whole, decided, pricer, pricer.usual(whole, today=today)), now=now)
+    if abs(decided.decision.recommended_price - now) <= NEAR * now:
+        return situation
+    return replace(situation, players=(_Player(PRICE), *situation.players))
+
+
+def _ordinary_day(
+    whole: PriceRequest, decided: DetailedDecision, pricer: Pricer, usual: Usual
+) -> dict[str, dict[str, Any]]:
+    """What an ordinary day has, by group: no promotion, the competitor where it last was, no event."""
+    absent: dict[str, dict[str, Any]] = {"promotion": {"is_promo": False}}
+    if whole.comp_price is not None:
+        absent["competitor"] = {"comp_price": usual.comp_price}
+    holiday = None if whole.is_holiday is None else False  # None follows from the date, by the calendar
+    absent["season"] = {**_on(_eventless(pricer, decided, whole)), "is_holiday": holiday}
+    return absent
+
+
+def _beside(whole: PriceRequest, absent: Mapping[str, Mapping[str, Any]], *, now: float) -> _Situation:
+    """The request beside the one that has all of `absent`; groups that are the same in both are no players."""
+    parts = {name: (_part(whole, tuple(values)), values) for name, values in absent.items()}
+    players = tuple(_Player(name, *part) for name, part in parts.items() if part[0] != part[1])
+    update = {field: value for player in players for field, value in player.absent.items()}
+    return _Situation(whole, whole.model_copy(update=update), players, now)
+
+
+def _now(decided: DetailedDecision, pricer: Pricer) -> float:
+    """The price charged now, or what stands in for it: in a price test its base, else what list price says."""
+    if decided.test is not None:
+        return decided.test.base
+    return decided.current_price or pricer.policy.candidate_grid.grid.default(decided.list_price)
+
+
+def _usual_cost(decided: DetailedDecision, usual: Usual, *, now: float) -> float:
+    """What a product of this list price costs where its margin is the usual one; not more than is charged now."""
+    cost = decided.unit_cost if usual.margin is None else decided.list_price * (1 - usual.margin)
+    return min(cost, now)
 
 
 def _eventless(pricer: Pricer, decided: DetailedDecision, request: PriceRequest) -> dt.date:
@@ -221,92 +442,206 @@ def _eventless(pricer: Pricer, decided: DetailedDecision, request: PriceRequest)
     return wednesday
 
 
-def _ordinary(
-    request: PriceRequest, decided: DetailedDecision, history: DetailedDecision, *, on: dt.date
-) -> tuple[PriceRequest, PriceRequest]:
-    """The request with the history's values filled in, and the baseline: an ordinary day."""
-    whole: dict[str, Any] = {}
-    ordinary: dict[str, Any] = {
-        **_on(on),
-        "is_holiday": False,
-        "is_promo": False,
-        "current_stock": max(PLENTY, request.current_stock),
-        "comp_price": None,
-        "strategy": None,
-    }
-    for field in ("current_price", "list_price", "unit_cost"):
-        ordinary[field] = _word(history, field) if getattr(request, field) is not None else None
-    if decided.decision.source == "model" and decided.category is not None:
-        # The twin is an unknown product of the category, so both must state what the product's own history gives.
-        for field in ("current_price", "list_price", "unit_cost"):
-            whole[field] = _word(decided, field)
-            ordinary[field] = _word(history, field)
-        whole["category"] = decided.category
-        ordinary |= {"category": decided.category, "product_id": TWIN}
-    if "promotion_planned" in decided.decision.reasons:
-        whole["is_promo"] = True
-    written = request.model_copy(update=whole)
-    if written.is_holiday is None:
-        ordinary["is_holiday"] = None  # it follows from the date, by the calendar
-    return written, written.model_copy(update=ordinary)
-
-
-def _word(answer: DetailedDecision, field: str) -> float | None:
-    """A figure behind a decision as a field of a request; None for an assumed cost, which was not given."""
-    assumed = field == "unit_cost" and "cost_assumed" in answer.decision.reasons
-    number: float | None = None if assumed else getattr(answer, field)
-    return number
-
-
 def _on(date: dt.date) -> dict[str, Any]:
     return {"date": date, "day_of_week": WEEKDAYS[date.weekday()]}
+
+
+def _planned(decided: DetailedDecision) -> dict[str, Any]:
+    return {"is_promo": True} if "promotion_planned" in decided.decision.reasons else {}
 
 
 def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
     return {field: getattr(request, field) for field in fields}
 
 
-def _sentence(
-    name: str, effect: float, events: str, *, quantity: Quantity, request: PriceRequest, baseline: PriceRequest
-) -> str:
-    unit = "the price" if quantity == "price" else "demand"
-    amount = f"{abs(effect):.2f}" + ("" if quantity == "price" else " units")
-    if abs(effect) < 0.005:
-        return f"{_subject(name, events, request, baseline)} leaves {unit} as it is."
-    verb = "raises" if effect > 0 else "lowers"
-    return f"{_subject(name, events, request, baseline)} {verb} {unit} by {amount}."
+def _binding(decided: DetailedDecision) -> list[str]:
+    """The guardrails that bind or gave way, in words."""
+    reasons = decided.decision.reasons
+    return [words for name, words in _BINDING.items() if f"at_{name}" in reasons or f"gave_way_{name}" in reasons]
 
 
-def _subject(name: str, events: str, request: PriceRequest, baseline: PriceRequest) -> str:
-    if name == "day":
-        return f"{request.day_of_week}, {request.date}{events}, rather than {baseline.day_of_week}, {baseline.date},"
-    if name == "holiday":
-        return "The holiday" if request.is_holiday else "A day without a holiday"
-    if name == "promotion":
-        return "The advertised promotion" if request.is_promo else "Doing without a promotion"
-    if name == "stock":
-        other = "plenty" if baseline.current_stock >= PLENTY else _units(baseline)
-        return f"A stock of {_units(request)}, rather than {other},"
-    if name == "history":
-        twin = baseline.product_id == TWIN
-        return f"The product's own history, rather than {'its category’s' if twin else baseline.product_id},"
-    words = {
-        "competitor": ("comp_price", "The competitor's price"),
-        "cost": ("unit_cost", "A unit cost"),
-        "list_price": ("list_price", "A list price"),
-        "current_price": ("current_price", "A current price"),
-        "strategy": ("strategy", "The strategy"),
-    }
-    field, word = words[name]
-    return f"{word} of {_shown(getattr(request, field))}, rather than {_shown(getattr(baseline, field))},"
+def _money_digits(step: float, *prices: float) -> int:
+    """Decimals of a price: those of its smallest step, more where a price that is kept has more."""
+    digits = max(0, -int(Decimal(repr(step)).normalize().as_tuple().exponent))
+    while digits < MOST_DECIMALS and any(abs(round(price, digits) - price) > 1e-9 * price for price in prices):
+        digits += 1
+    return digits
 
 
-def _units(request: PriceRequest) -> str:
-    delivery = f" until {request.next_delivery}" if request.next_delivery else ""
-    return f"{request.current_stock:g} units{delivery}"
+@dataclass(frozen=True)
+class _Words:
+    """The sentences of an explanation."""
+
+    situation: _Situation
+    decided: DetailedDecision
+    quantity: Quantity
+    digits: int
+    pricer: Pricer
+    told: Told
+
+    def sentence(self, name: str, effect: float) -> str:
+        """What a driver does, in words."""
+        what = "the price" if self.quantity == "price" else "demand"
+        unit = "" if self.quantity == "price" else " units"
+        many = "" if name == GUARDRAILS and _binding(self.decided) else "s"
+        verb = f"{'raise' if effect > 0 else 'lower'}{many} {what} by {self._number(abs(effect))}{unit}"
+        if not effect:
+            verb = f"leave{many} {what} as it is"
+        subject = str(getattr(self, f"_{name}")())
+        if name == GUARDRAILS:
+            return f"{subject} {verb}{self._without(effect)}."
+        more = f" {self.told.competitor}" if name == "competitor" and self.told.competitor else ""
+        return f"{subject} {verb}.{more}"
+
+    def untold(self) -> str:
+        """That too little is known of the elasticity, of the product or in a version that holds all prices."""
+        return "Too little is known of how demand answers to the price, so the price stays, but for stock."
+
+    def summary(self, start: float, end: float) -> str:
+        """What is explained, in a sentence."""
+        before, after, price = (self._number(value) for value in (start, end, self.decided.decision.recommended_price))
+        now = self.situation.now
+        if self.quantity == "demand":
+            price = self._money(self.decided.decision.recommended_price)
+            other = (
+                "of the other request" if now is None else f"at the price now, {self._money(now)}, on an ordinary day"
+            )
+            return f"{after} units are expected at the recommended price of {price}, {before} {other}."
+        if now is None:
+            return f"The price is {after}, that of the other request {before}."
+        origin = "in the usual situation" if abs(start - now) > NEAR * now else "charged now"
+        if self.decided.current_price is None:
+            origin = "which stands in for a price charged now that is not known"
+        if start == end:
+            return f"The price stays at {after}, {origin}."
+        return (
+            f"The price goes from {before}, {origin}, to {after}: {self._number(abs(end - start))} {_way(end - start)}."
+        )
+
+    def _number(self, value: float) -> str:
+        return f"{value:,.{self.digits}f}"
+
+    def _money(self, value: float) -> str:
+        step = self.pricer.policy.config.price_step
+        return f"{value:,.{self.digits if self.quantity == 'price' else _money_digits(step)}f}"
+
+    def _beside(self, field: str) -> str:
+        """The request's and the baseline's value of a field that differs."""
+        mine, other = (getattr(one, field) for one in (self.situation.whole, self.situation.baseline))
+        return f"{self._shown(mine)}, rather than {self._shown(other)},"
+
+    def _shown(self, value: float | str | None) -> str:
+        if value is None:
+            return "none stated"
+        return self._money(value) if isinstance(value, float) else value
+
+    def _cost(self) -> str:
+        if self.situation.now is None:
+            return f"The unit cost of {self._beside('unit_cost')}"
+        listed, cost = self.decided.list_price, self.decided.unit_cost
+        usual = self.situation.baseline.unit_cost or cost
+        margin = f"{_percent(1 - cost / listed)} of the list price where {_percent(1 - usual / listed)} is usual"
+        return f"The unit cost of {self._money(cost)}, which leaves {margin},"
+
+    def _elasticity(self) -> str:
+        whose = " of its category" if "elasticity_from_category" in self.decided.decision.reasons else ""
+        if self.told.elasticity is None:
+            return f"How demand answers to the price{', as its category shows,' if whose else ''}"
+        size = f"{abs(self.told.elasticity):.2f}"
+        return f"The elasticity{whose} of −{size} (1 % dearer sells {size} % less)"
+
+    def _list_price(self) -> str:
+        now = self.situation.now
+        if now is None:
+            return f"The list price of {self._beside('list_price')}"
+        side = "above" if self.decided.list_price > now else "below"
+        return f"The list price of {self._money(self.decided.list_price)}, {side} the {self._money(now)} charged now,"
+
+    def _current_price(self) -> str:
+        return f"The current price of {self._beside('current_price')}"
+
+    def _stock(self) -> str:
+        whole, baseline = self.situation.whole, self.situation.baseline
+        other = "plenty" if baseline.current_stock >= PLENTY else _stocked(baseline)
+        short = (
+            ", expected to run out before the next delivery," if "stock_short" in self.decided.decision.reasons else ""
+        )
+        return f"The stock of {_stocked(whole)}{short or f', rather than {other},'}"
+
+    def _competitor(self) -> str:
+        whole, baseline = self.situation.whole, self.situation.baseline
+        if whole.comp_price is None:
+            return f"No competitor known, rather than one at {self._shown(baseline.comp_price)},"
+        other = "none known" if baseline.comp_price is None else self._money(baseline.comp_price)
+        before = " when the history ended" if self.situation.now is not None and baseline.comp_price else ""
+        return f"The competitor at {self._money(whole.comp_price)}, rather than {other}{before},"
+
+    def _promotion(self) -> str:
+        return "The advertised promotion" if self.situation.whole.is_promo else "Doing without a promotion"
+
+    def _season(self) -> str:
+        whole, baseline = self.situation.whole, self.situation.baseline
+        events = [lift.words() for lift in self.pricer.events_on(self.decided.date, category=self.decided.category)]
+        about = "; ".join((["a holiday"] if whole.is_holiday else []) + events)
+        if whole.date == baseline.date:
+            return "The holiday" if whole.is_holiday else "A day without a holiday"
+        day = f"{whole.day_of_week}, {whole.date}{f' ({about})' if about else ''}"
+        return f"{day}, rather than {baseline.day_of_week}, {baseline.date},"
+
+    def _strategy(self) -> str:
+        other = self.situation.baseline.strategy or self.pricer.policy.config.strategy
+        return f"The strategy {self.decided.decision.strategy}, rather than {other},"
+
+    def _product(self) -> str:
+        whole, baseline = self.situation.whole, self.situation.baseline
+        if whole.product_id == baseline.product_id:
+            return f"The category {self._beside('category')}"
+        return f"The product {whole.product_id}, rather than {baseline.product_id},"
+
+    def _price(self) -> str:
+        now = self.situation.now or 0.0
+        return (
+            f"The price of {self._money(self.decided.decision.recommended_price)}, rather than {self._money(now)} now,"
+        )
+
+    def _price_test(self) -> str:
+        return f"The draw of the price test {self.decided.test.test if self.decided.test else ''}"
+
+    def _guardrails(self) -> str:
+        said, reasons = _binding(self.decided), self.decided.decision.reasons
+        limits = self.pricer.policy.config.guardrails
+        if said:
+            return f"The guardrails ({', '.join(said)})"
+        if limits.endings or limits.ladder:
+            return "Rounding to an allowed price point"
+        if "low_confidence" in reasons:
+            return "That the model is too unsure of a move inside the guardrails"
+        return (
+            "That too little is gained by a move inside the guardrails"
+            if "held" in reasons
+            else "Keeping to the guardrails"
+        )
+
+    def _without(self, effect: float) -> str:
+        """What the price would be without guardrails, where that is meant."""
+        if not effect or self.situation.now is None or self.decided.test is not None:
+            return ""
+        return f": without them it would be {self._number(self.decided.decision.recommended_price - effect)}"
 
 
-def _shown(value: float | str | None) -> str:
-    if value is None:
-        return "none stated"
-    return f"{value:.2f}" if isinstance(value, float) else value
+def _way(difference: float) -> str:
+    return "up" if difference > 0 else "down"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _stocked(request: PriceRequest) -> str:
+    stock = request.current_stock
+    delivery = f" until the delivery on {request.next_delivery}" if request.next_delivery else ""
+    return (
+        f"{stock:,.0f} unit{'' if stock == 1 else 's'}{delivery}"
+        if stock == round(stock)
+        else f"{stock:,.2f} units{delivery}"
+    )

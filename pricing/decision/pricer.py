@@ -1,18 +1,20 @@
 """Answers price requests: by the model, or by rules where the model knows too little. A price always comes."""
 
+import copy
 import datetime as dt
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
 from pricing.config import ModelConfig
+from pricing.config_models import DecisionConfig
 from pricing.data.lifts import Lift
 from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
@@ -35,6 +37,18 @@ SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
 _Pass = tuple[Sequence[int], ResolvedBatch, Choices[DemandGrid]]  # with the places of its requests in the batch
+
+
+class Usual(NamedTuple):
+    """What is usual of a product; None where nothing says.
+
+    Attributes:
+        margin: Fraction of the list price that is usual above cost in its category.
+        comp_price: The competitor's price when the history ended.
+    """
+
+    margin: float | None
+    comp_price: float | None
 
 
 class Pricer:
@@ -69,6 +83,8 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision)
         self._demand = demand
+        self._facts = facts
+        self._guarded = True
         self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)
         chosen = summarised(config.decision.candidates)
@@ -267,6 +283,61 @@ class Pricer:
         low, high = (np.clip(price, limit.low, limit.high) for price in arms)
         return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
 
+    def prices(
+        self,
+        requests: Sequence[PriceRequest],
+        *,
+        today: dt.date,
+        held: Container[str] = frozenset(),
+        tests: Plan = NO_TESTS,
+    ) -> list[float]:
+        """The prices of `price_detailed` alone, in less time: for requests that are variations of one another.
+
+        Raises:
+            RequestError: As `price`.
+        """
+        found = [0.0] * len(requests)
+        for places, _, choices in self._passes(requests, today, held, tests):
+            for place, price in zip(places, choices.price.tolist(), strict=True):
+                found[place] = price
+        return found
+
+    def unguarded(self, *, demand: Demand | None) -> "Pricer":
+        """The same with guardrails so wide that they seldom bind, to tell what they do.
+
+        The band around the list price is twice as wide, its candidates those of the real one and more; below cost
+        nothing is sold; all other guardrails are off.
+
+        Args:
+            demand: Stands in for this pricer's.
+        """
+        found = copy.copy(self)
+        found.policy = Policy(_unguarded(self.policy.config))
+        found._demand, found._single, found._guarded = demand, None, False
+        return found
+
+    @property
+    def demand(self) -> Demand | None:
+        """What sells at which price; None where only rules answer."""
+        return self._demand
+
+    def usual(self, request: PriceRequest, *, today: dt.date) -> Usual:
+        """What is usual of a request's product, beside which its own figures can be held.
+
+        Raises:
+            RequestError: As `price`.
+        """
+        resolved, facts = self._resolver.resolve_one(request, today=today), self._facts
+        comp_price = np.nan
+        if facts is not None and len(facts.product_ids):
+            row = min(int(np.searchsorted(facts.product_ids, request.product_id)), len(facts.product_ids) - 1)
+            if facts.product_ids[row] == request.product_id:
+                comp_price = float(facts.comp_price[row])
+        return Usual(
+            margin=None if np.isnan(resolved.margin) else resolved.margin,
+            comp_price=None if np.isnan(comp_price) else comp_price,
+        )
+
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
         """Units expected over the requested period at one given price for each request, stock apart.
 
@@ -325,7 +396,12 @@ class Pricer:
         passes: list[_Pass] = []
         for start in range(0, len(requests), PASS):
             part = requests[start : start + PASS]
-            for rows, batch, choices in self._parts(self._resolver.resolve(part, today=today, held=held, tests=tests)):
+            whole = self._resolver.resolve(part, today=today, held=held, tests=tests)
+            if not self._guarded:
+                context = whole.context
+                context = replace(context, anchor_price=np.full_like(context.anchor_price, np.nan))
+                whole = replace(whole, context=context)
+            for rows, batch, choices in self._parts(whole):
                 passes.append(([start + row for row in rows] if start else rows, batch, choices))
         return passes
 
@@ -418,6 +494,19 @@ class Pricer:
                 strict=True,
             )
         ]
+
+
+def _unguarded(config: DecisionConfig) -> DecisionConfig:
+    """The configuration with guardrails that seldom bind; see `Pricer.unguarded`."""
+    low, high = np.log(config.guardrails.band)
+    step = (high - low) / (config.candidates - 3)  # as in `price_grid.CandidateGrid`
+    more = (config.candidates - 3) // 2
+    off = {"min_margin": 0.0, "min_advertised": None, "min_days": 0, "max_move": None, "seen": None}
+    band = (float(np.exp(low - more * step)), float(np.exp(high + more * step)))
+    guardrails = config.guardrails.model_copy(
+        update={**off, "comp_band": None, "endings": [], "ladder": [], "band": band}
+    )
+    return config.model_copy(update={"guardrails": guardrails, "candidates": config.candidates + 2 * more})
 
 
 def _known(batch: ResolvedBatch) -> NDArray[np.bool_]:

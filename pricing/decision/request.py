@@ -2,9 +2,11 @@
 
 import datetime as dt
 import operator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from pricing.data.calendar import WEEKDAYS
 
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 Source = Literal["model", "category", "rule", "override"]
@@ -21,25 +23,37 @@ def _written_out(value: object) -> object:
     return value
 
 
+def _weekday_of(given: dict[str, Any]) -> str | None:
+    """The weekday of the date that a request gives beside no weekday; None, which is refused, without a date."""
+    return WEEKDAYS[given["date"].weekday()] if given["date"] else None
+
+
+def _contract_first(schema: dict[str, Any]) -> None:
+    """Shows the date behind the five fields of the contract; in the model it must stand before the weekday."""
+    schema["properties"]["date"] = schema["properties"].pop("date")
+
+
 Day = Annotated[dt.date, BeforeValidator(_written_out)]
 
 
 class PriceRequest(BaseModel):
-    """What a shop system asks. The first five fields are the contract, the rest is optional.
+    """What a shop system asks: product, stock and day, promotion and competitor; the rest is optional.
 
-    Prices and costs are per unit, in the currency of the sales history; stock is in units. `strict` is written out only
-    where it is set.
+    Prices and costs are per unit, in the currency of the sales history; stock is in units. `day_of_week` may be left
+    out where `date` is given. `strict` is written out only where it is set.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_contract_first)
 
     product_id: Annotated[str, Field(min_length=1, max_length=200)]
     current_stock: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-    day_of_week: Weekday
+    date: Day | None = None  # stands before the weekday, which is taken from it
+    day_of_week: Weekday = Field(
+        default_factory=_weekday_of, validate_default=True, description="May be left out where date is given."
+    )
     comp_price: Money | None = None
     is_promo: bool = False
 
-    date: Day | None = None
     strategy: Text | None = None
     current_price: Money | None = None
     category: Text | None = None

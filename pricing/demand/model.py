@@ -18,6 +18,7 @@ from pricing.data.lifts import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand import forecast
 from pricing.demand.combination import Combination, combined_factor, extend_combination, own_noise
+from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.forecast import ForecastSettings, Reader, open_reader
 from pricing.demand.forward import Weights
@@ -45,6 +46,7 @@ ARRAYS = (
     "holidays",
     "combination",
     "encoded",
+    "competitor",
 )
 
 
@@ -72,6 +74,8 @@ class DemandModel:
         elasticity_limits: Lowest and highest plausible elasticity.
         combination: Combination of the forecasters.
         encoded: States.
+        competitor: What the competitor's price does to demand, estimated apart from the forecast, which reads that
+            price too; None in a model from before it was estimated.
     """
 
     product_ids: Strings
@@ -93,6 +97,7 @@ class DemandModel:
     elasticity_limits: tuple[float, float]
     combination: Combination
     encoded: Encoded
+    competitor: CompetitorEffects | None = None
 
     @property
     def state_date(self) -> dt.date:
@@ -261,6 +266,7 @@ class DemandModel:
             evidence=evidence,
             list_price=self.list_price[rows],
             combination=extend_combination(self.combination, rows),
+            competitor=None,
             encoded=replace(
                 encoded, state=state, checkpoint=state, tail=encoded.tail.select(rows), digest=encoded.digest[rows]
             ),
@@ -325,6 +331,7 @@ class DemandModel:
                 norms=_norms(below(arrays, "norms")),
                 counted=arrays["counted"],
                 priors=Priors(**below(arrays, "priors")),
+                competitor=_competitor(below(arrays, "competitor")),
                 encoded=Encoded(
                     state=_state(below(arrays, "encoded/state")),
                     checkpoint=_state(below(arrays, "encoded/checkpoint")),
@@ -398,6 +405,7 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
         evidence=evidence,
         list_price=listed,
         encoded=add_blank_states(model.encoded, ids[order], rows),
+        competitor=model.competitor and model.competitor.spread(rows),
     )
 
 
@@ -405,6 +413,10 @@ def _norms(arrays: dict[str, Any]) -> Norms:
     lifts = below(arrays, "lifts")  # a model that knows no named events has none
     own = {name: values for name, values in arrays.items() if not name.startswith("lifts/")}
     return Norms(**own, lifts=EventLifts(**lifts) if lifts else None)
+
+
+def _competitor(arrays: dict[str, Any]) -> CompetitorEffects | None:
+    return CompetitorEffects(**arrays) if arrays else None
 
 
 def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:

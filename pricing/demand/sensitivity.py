@@ -1,4 +1,4 @@
-"""Demand curves and elasticities by context and price level, with intervals; from `curve.Demand` only. NumPy only."""
+"""Demand curves and their slopes by context and price level, with intervals; from `curve.Demand` only. NumPy only."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -9,7 +9,7 @@ from pricing.arrays import Days, Floats, Ints
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.curve import Demand, Offers
 
-CUT = 0.005  # log price difference over which elasticities are computed
+CUT = 0.005  # log price difference over which slopes are computed
 LEVEL = 0.80  # of all intervals
 PASS = 500  # products evaluated at once
 TINY = 1e-12
@@ -105,10 +105,11 @@ class Curves:
         low, high = _interval(self.units, self.weight)
         return Range(mean, low, high)
 
-    def elasticity(self) -> Range:
-        """(curve, price) elasticity of expected demand, from a slightly lower price.
+    def slope(self) -> Range:
+        """(curve, price) slope of expected demand in logs, from a slightly lower price; at a kink towards lower prices.
 
-        At a kink it is the slope towards lower prices.
+        It differs from the product's elasticity (`DemandModel.elasticity`), the mean of the nodes' at list price over
+        a whole week: here the nodes, and days, that sell most count most.
         """
         now = np.einsum("n,cnp->cp", self.weight, self.units)
         then = np.einsum("n,cnp->cp", self.weight, self.cheaper)

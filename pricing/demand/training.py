@@ -16,6 +16,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches
 from pricing.demand.booster import train_booster
 from pricing.demand.combination import network_only, prior_weights, volume_rows
+from pricing.demand.competitor import estimate_competitor_effects
 from pricing.demand.elasticity import PosteriorElasticities
 from pricing.demand.elasticity_estimation import recency_weights
 from pricing.demand.event_lifts import learn_lifts
@@ -208,6 +209,7 @@ def fit(
         elasticity_limits=config.elasticity_limits,
         combination=network_only(len(panel.product_ids)),
         encoded=encoded,
+        competitor=estimate_competitor_effects(panel, norms=identified.norms, category=category),
     )
     model, levels = _with_forecasters(model, panel, table, config)
     return Trained(model, WarmStart(weights, identified), levels)

@@ -34,10 +34,67 @@ HOLDS_ONLY_MEANING = (
     "stock, guardrails and strategies that rest on no elasticity"
 )
 
+ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
+
 # What a header must say, and what it stands for when it does not say it.
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")
 _ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
 Kind = Literal["train", "refresh"]
+
+
+def shown_elasticities(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
+    """The elasticities of products `rows` as columns (row,), rounded: the one number that every place shows.
+
+    It is that of `DemandModel.elasticity`: at list price, averaged over a week without promotion or holiday and over
+    what the model takes for possible; `low` and `high` are the ends of its 80 % interval. A row of −1 is a product that
+    the model does not know, with NaN. The slope of a demand curve at some price is another number, and is called slope.
+    """
+    known = rows >= 0
+    names, ends = ("elasticity", "low", "high"), demand.elasticity(np.where(known, rows, 0))
+    return {
+        name: np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
+        for name, values in zip(names, ends, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class ShownCompetitor:
+    """What the competitor's price does to a product's demand, as every place shows it.
+
+    Attributes:
+        effect: Per cent by which demand rises when that price does by one; None where it is unknown.
+        low: Low end of its 80 % interval; None likewise.
+        high: High end; None likewise.
+        moves: Moves of that price in the history that it was estimated from.
+        words: The same in a sentence.
+    """
+
+    effect: float | None
+    low: float | None
+    high: float | None
+    moves: int
+    words: str
+
+
+def shown_competitor(demand: DemandModel, row: int) -> ShownCompetitor:
+    """What the competitor's price does to the demand of the product in a row, −1 for one that is not known."""
+    found = demand.competitor
+    if found is None or row < 0:
+        words = "What the competitor's price does to demand is unknown: no estimate of it is in this version."
+        return ShownCompetitor(None, None, None, 0, words)
+    one = found.spread(np.array([row]))
+    moves, (low, high) = int(one.moves[0]), one.interval()
+    if not np.isfinite(one.mean[0]):
+        seen = f"it moved {moves} times in the history, too few to tell" if moves else "no move of it is in the history"
+        words = f"What the competitor's price does to demand is unknown: {seen}."
+        return ShownCompetitor(None, None, None, moves, words)
+    effect, low_end, high_end = (round(float(ends[0]), ELASTICITY_DIGITS) + 0.0 for ends in (one.mean, low, high))
+    doubt = ", so perhaps nothing" if low_end <= 0 <= high_end else ""
+    words = (
+        f"A competitor 1 % dearer changes demand by {effect:+.2f} % (80 % interval {low_end:+.2f} to {high_end:+.2f}"
+        f"{doubt}; {moves} moves of its price)."
+    ).replace("-", "−")
+    return ShownCompetitor(effect, low_end, high_end, moves, words)
 
 
 def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from pricing.decision.strategies import KINDS
 from pricing.demand.curve import Offers
-from pricing.registry.version import LoadedVersion, elasticity_knowledge, shares_by_grade
+from pricing.registry.version import (
+    LoadedVersion,
+    elasticity_knowledge,
+    shares_by_grade,
+    shown_competitor,
+    shown_elasticities,
+)
 from serving.api import Endpoint
 from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError
-from serving.schemas import Elasticity, ModelInfo, Product, Products, Strategies, Strategy
+from serving.schemas import Competitor, Elasticity, ModelInfo, Product, Products, Strategies, Strategy
 from serving.service import Service
 
 _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
@@ -113,16 +119,17 @@ def find_row(served: Served, product_id: str) -> int | None:
 
 def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
     """The elasticity of the product in a row of version `name`."""
-    mean, low, high = (float(value[0]) for value in version.demand.elasticity(np.array([row])))
+    shown = {name: float(column[0]) for name, column in shown_elasticities(version.demand, np.array([row])).items()}
     return Elasticity(
         product_id=str(version.demand.product_ids[row]),
-        elasticity=round(mean, 4),
-        low=round(low, 4),
-        high=round(high, 4),
+        elasticity=shown["elasticity"],
+        low=shown["low"],
+        high=shown["high"],
         source=_source(version, row),
         **_known_of(version, np.array([row]))[0],
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=version.demand.state_date,
+        competitor=Competitor(**vars(shown_competitor(version.demand, row))),
         model_version=name,
     )
 
@@ -166,7 +173,9 @@ def _products(served: Served, category: str | None) -> bytes:
     if served.version is None:
         return encode(Products(products=[]))
     facts = served.version.facts
-    known = _known_of(served.version, np.arange(len(facts.product_ids)))
+    rows = np.arange(len(facts.product_ids))
+    known = _known_of(served.version, rows)
+    shown = {name: column.tolist() for name, column in shown_elasticities(served.version.demand, rows).items()}
     found = [
         Product(
             product_id=str(facts.product_ids[row]),
@@ -176,6 +185,9 @@ def _products(served: Served, category: str | None) -> bytes:
             unit_cost=_known(facts.unit_cost[row]),
             cost_assumed=bool(facts.cost_assumed[row]),
             stock=_known(facts.stock[row]),
+            elasticity=shown["elasticity"][row],
+            elasticity_low=shown["low"][row],
+            elasticity_high=shown["high"][row],
             **known[row],
         )
         for row in range(len(facts.product_ids))

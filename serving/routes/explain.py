@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from pricing.decision.explanation import Explanation, explain
+from pricing.decision.explanation import Explanation, Told, explain, unit_digits
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
@@ -24,7 +24,8 @@ from serving.service import Service
 
 NOTE = (
     "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
-    "something else were changed. Exact Shapley values; the effects add up to value − baseline_value."
+    "something else were changed. Exact Shapley values, then guardrails and price test; as printed, the effects add up "
+    "to value − baseline_value."
 )
 
 
@@ -36,7 +37,7 @@ class ExplainRequest(Strict):
 
     request: PriceRequest
     against: PriceRequest | None = Field(
-        default=None, description="Another request to compare with; an ordinary day of the same product by default."
+        default=None, description="Another request to compare with; by default the price charged now is the start."
     )
     of: Literal["price", "demand"] = Field(
         default="price", description="demand: units over the requested period at the request's recommended price."
@@ -44,10 +45,13 @@ class ExplainRequest(Strict):
 
 
 class DriverBody(BaseModel):
-    """One group of inputs and what it does."""
+    """One driver and what it does."""
 
-    name: str
-    effect: float
+    name: str = Field(
+        description="cost, elasticity, list_price, current_price, stock, competitor, promotion, season, strategy, "
+        "product, price, guardrails or price_test."
+    )
+    effect: float = Field(description="In currency, or in units for demand.")
     sentence: str
 
 
@@ -57,9 +61,13 @@ class ExplainAnswer(BaseModel):
     note: str = NOTE
     of: Literal["price", "demand"]
     decision: Decision
-    value: float
-    baseline_value: float
-    baseline: PriceRequest
+    summary: str = Field(description="From where to where, in a sentence.")
+    value: float = Field(description="The price, or the units over the requested period.")
+    baseline_value: float = Field(
+        description="What it starts from: the price charged now, the units at that price on an ordinary day, or what "
+        "the other request gives."
+    )
+    baseline: PriceRequest = Field(description="The situation that it starts from, or the other request.")
     drivers: list[DriverBody] = Field(description="Largest effect first.")
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
     reasons: list[Meaning]
@@ -119,7 +127,14 @@ class ExplainRoutes:
             request = _explicable(asked.request, served)
             against = _explicable(asked.against, served) if asked.against else None
             return explain(
-                request, served.pricer, today=today, against=against, quantity=asked.of, held=held, tests=tests
+                request,
+                served.pricer,
+                today=today,
+                against=against,
+                quantity=asked.of,
+                held=held,
+                tests=tests,
+                told=_told(served, request.product_id),
             )
 
         served, explanation = self._as_priced(asked.request.product_id, explained)
@@ -164,13 +179,23 @@ def _explicable(asked: PriceRequest, served: Served) -> PriceRequest:
     return with_assigned_strategy(served.arms, asked).model_copy(update={"strict": False})
 
 
+def _told(served: Served, product_id: str) -> Told:
+    """What the served version tells of a product's demand."""
+    row, version = find_row(served, product_id), served.version
+    if row is None or version is None:
+        return Told()
+    found = elasticity_of(served.name, version, row)
+    return Told(elasticity=found.elasticity, competitor=found.competitor.words if found.competitor else "")
+
+
 def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:
     reasons = [Meaning(code=code, meaning=REASONS[code]) for code in explanation.decision.decision.reasons]
     row, version = find_row(served, asked.request.product_id), served.version
     elasticity = None if row is None or version is None else elasticity_of(served.name, version, row)
     return ExplainAnswer(
         of=explanation.quantity,
-        decision=explanation.decision.decision,
+        decision=_rounded(explanation.decision.decision),
+        summary=explanation.summary,
         value=explanation.value,
         baseline_value=explanation.baseline_value,
         baseline=explanation.baseline,
@@ -183,6 +208,13 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
         elasticity=elasticity,
         grade=_grade(elasticity, holds_only=version is not None and version.holds_only) if elasticity else None,
     )
+
+
+def _rounded(decision: Decision) -> Decision:
+    """The decision with its units and its margin as a person reads them."""
+    units, margin = decision.expected_units, decision.expected_margin
+    shown = {"expected_units": round(units, unit_digits(units)), "expected_margin": round(margin, 2)}
+    return decision.model_copy(update=shown)
 
 
 def _grade(elasticity: Elasticity, *, holds_only: bool) -> Meaning:

@@ -69,64 +69,104 @@ def request(name: str, product: str = "P00003") -> PriceRequest:
     return PriceRequest.model_validate({**given, **REQUESTS[name]})
 
 
-def by_shap(
-    shap: ModuleType, whole: PriceRequest, baseline: PriceRequest, pricer: Pricer, found: Explanation
-) -> dict[str, float]:
-    """shap's own exact values of the same game, mixtures made here, one group a feature."""
-    names = [name for name, fields in GROUPS.items() if any(differs(whole, baseline, field) for field in fields)]
+class Untold:
+    """The version's demand, of whose elasticities nothing is known."""
 
-    def worth(rows: Sequence[Sequence[float]]) -> np.ndarray:
-        mixtures = []
+    def __init__(self, demand: Any) -> None:
+        self._demand = demand
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._demand, name)
+
+    def grid(self, offers: Any, prices: np.ndarray) -> Any:
+        found = self._demand.grid(offers, prices)
+        return replace(found, grade=np.zeros_like(found.grade))
+
+
+def by_shap(shap: ModuleType, parts: dict[str, dict[str, Any]], whole: PriceRequest, worth: Any) -> dict[str, float]:
+    """shap's own exact values of the same game, mixtures made here: what each driver has in the baseline in `parts`."""
+    names = list(parts)
+
+    def rows_worth(rows: Sequence[Sequence[float]]) -> np.ndarray:
+        found = []
         for row in rows:
-            fields = [field for name, taken in zip(names, row, strict=True) if taken > 0.5 for field in GROUPS[name]]
-            mixtures.append(baseline.model_copy(update={field: getattr(whole, field) for field in fields}))
-        if found.quantity == "price":
-            return np.array([one.recommended_price for one in pricer.price(mixtures, today=TODAY)])
-        price = found.decision.decision.recommended_price
-        return np.array(pricer.demand_at(mixtures, [price] * len(mixtures), today=TODAY))
+            out = [name for name, taken in zip(names, row, strict=True) if taken <= 0.5]
+            update = {field: value for name in out for field, value in parts[name].items()}
+            found.append(worth(whole.model_copy(update=update), frozenset(names) - frozenset(out)))
+        return np.array(found)
 
     # Asked for as many samples as there are coalitions, KernelExplainer takes each of them: its values are exact, and
     # ExactExplainer's would be the same after seven seconds in which numba compiles it.
-    explainer = shap.KernelExplainer(worth, np.zeros((1, len(names))))
+    explainer = shap.KernelExplainer(rows_worth, np.zeros((1, len(names))))
     options = {"nsamples": 2 ** len(names) + 100, "l1_reg": False, "silent": True}
     return dict(zip(names, explainer.shap_values(np.ones((1, len(names))), **options)[0].tolist(), strict=True))
 
 
-def differs(whole: PriceRequest, baseline: PriceRequest, field: str) -> bool:
-    return bool(getattr(whole, field) != getattr(baseline, field))
+def differing(whole: PriceRequest, baseline: PriceRequest, found: Explanation) -> dict[str, dict[str, Any]]:
+    """What the baseline has, by each driver of the explanation that is a group of fields."""
+    drivers = {driver.name for driver in found.drivers}
+    return {
+        name: {field: getattr(baseline, field) for field in fields}
+        for name, fields in GROUPS.items()
+        if name in drivers or any(getattr(whole, field) != getattr(baseline, field) for field in fields)
+    }
 
 
-def written_out(asked: PriceRequest, found: Explanation) -> PriceRequest:
-    """What the request leaves to the history, said: its twin of the same category does not know it."""
-    known = found.decision
-    said = {name: getattr(known, name) for name in ("category", "current_price", "list_price", "unit_cost")}
-    return asked.model_copy(update=said)
+def shifted(found: Explanation) -> dict[str, float]:
+    """The exact effects, but for that of the guardrails, which are no part of the averages."""
+    return {driver.name: driver.exact for driver in found.drivers if driver.name != "guardrails"}
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-@pytest.mark.parametrize("quantity", ["price", "demand"])
-def test_our_values_are_shaps_against_an_ordinary_day(shap: ModuleType, name: str, quantity: Any) -> None:
+def test_our_effects_on_the_price_are_shaps(shap: ModuleType, name: str) -> None:
+    pricer = free_pricer()
+    asked = request(name)
+    told = pricer.unguarded(demand=pricer.demand)
+    untold = pricer.unguarded(demand=Untold(pricer.demand))
+
+    found = explain(asked, pricer, today=TODAY)
+
+    def price(mixture: PriceRequest, taken: frozenset[str]) -> float:
+        return (told if "elasticity" in taken else untold).prices([mixture], today=TODAY)[0]
+
+    oracle = by_shap(shap, {"elasticity": {}, **differing(asked, found.baseline, found)}, asked, price)
+    assert shifted(found) == pytest.approx(oracle, abs=1e-6)
+    assert sum(abs(effect) > 0.01 for effect in oracle.values()) > 1
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_our_effects_on_demand_are_shaps(shap: ModuleType, name: str) -> None:
     pricer = free_pricer()
     asked = request(name)
 
-    found = explain(asked, pricer, today=TODAY, quantity=quantity)
+    found = explain(asked, pricer, today=TODAY, quantity="demand")
 
-    oracle = by_shap(shap, written_out(asked, found), found.baseline, pricer, found)
-    ours = {driver.name: driver.effect for driver in found.drivers}
-    assert ours.keys() == oracle.keys()
-    assert ours == pytest.approx(oracle, abs=1e-6)
-    assert any(abs(effect) > 0.01 for effect in ours.values())
+    decided = found.decision
+    prices = decided.current_price, decided.decision.recommended_price
+
+    def units(mixture: PriceRequest, taken: frozenset[str]) -> float:
+        return pricer.demand_at([mixture], [prices["price" in taken]], today=TODAY)[0]
+
+    oracle = by_shap(shap, {"price": {}, **differing(asked, found.baseline, found)}, asked, units)
+    assert {"price": 0.0, **shifted(found)} == pytest.approx(oracle, abs=1e-6)
+    assert any(abs(effect) > 0.01 for effect in oracle.values())
 
 
 @pytest.mark.parametrize("quantity", ["price", "demand"])
 def test_our_values_are_shaps_against_another_request(shap: ModuleType, quantity: Any) -> None:
     pricer = free_pricer()
     asked, other = request("everything at once"), request("another strategy", product="P00007")
+    free = pricer.unguarded(demand=pricer.demand)
 
     found = explain(asked, pricer, today=TODAY, against=other, quantity=quantity)
 
-    oracle = by_shap(shap, asked, other, pricer, found)
-    assert {driver.name: driver.effect for driver in found.drivers} == pytest.approx(oracle, abs=1e-6)
+    def worth(mixture: PriceRequest, taken: frozenset[str]) -> float:
+        if quantity == "price":
+            return free.prices([mixture], today=TODAY)[0]
+        return pricer.demand_at([mixture], [found.decision.decision.recommended_price], today=TODAY)[0]
+
+    oracle = by_shap(shap, differing(asked, other, found), asked, worth)
+    assert shifted(found) == pytest.approx(oracle, abs=1e-6)
 
 
 def test_the_sample_is_the_same_each_time_and_does_not_grow_with_the_products() -> None:
@@ -143,7 +183,7 @@ def test_what_is_drawn_adds_up_to_the_change_of_each_request() -> None:
     changes = [one.value - one.baseline_value for one in sample.explained]
     assert sample.effects.sum(axis=1) == pytest.approx(changes, abs=1e-9)
     assert set(sample.names) <= LABELS.keys()
-    assert LABELS.keys() == GROUPS.keys()
+    assert LABELS.keys() - {"elasticity", "price", "guardrails"} == GROUPS.keys() - {"product", "current_price"}
 
 
 def test_the_waterfall_is_of_a_request_that_one_driver_does_not_explain() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -40,6 +41,12 @@ class ServingApp:
         """Points the workers at a version, as the follower does."""
         point_at(self.settings, folder, version=version)
         self.service.tick()
+
+
+def as_explained(priced: dict[str, Any], *, decision_id: str) -> dict[str, Any]:
+    """The answer of /get_price as /explain shows it: under an id of its own, units and margin rounded."""
+    rounded = {name: pytest.approx(priced[name], rel=1e-3, abs=0.005) for name in ("expected_units", "expected_margin")}
+    return {**priced, **rounded, "decision_id": decision_id}
 
 
 def point_at(settings: Settings, folder: Path, *, version: str) -> None:

@@ -19,6 +19,7 @@ WITH_EXAMPLE = (
     "pricing.data.load.load_panel_from",
     "pricing.data.panel.save_panel",
     "pricing.decision.cold_start.prior_demand",
+    "pricing.decision.explanation.round_together",
     "pricing.decision.price_tests.PriceTest.draw",
     "pricing.decision.pricer.Pricer.price",
     "pricing.decision.pricer.Pricer.simulate",

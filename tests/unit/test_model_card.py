@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.reports.model_card import model_card
 from pricing.demand.grades import AT_LIMIT, OWN_HISTORY, PRIOR_ONLY, TREND
-from pricing.registry.version import LoadedVersion, load
+from pricing.registry.version import LoadedVersion, load, shown_elasticities
 from tests.kit.versions import shared_version, with_feast
 
 SCORES = {"wape": 0.3, "wape_naive": 0.4, "coverage_80": 0.8, "coverage_95": 0.95}
@@ -39,6 +39,18 @@ def test_steps_stand_in_the_order_of_time() -> None:
     text = card(NEW)
 
     assert text.index("| 1-7 |") < text.index("| 8-14 |") < text.index("| 15-21 |")
+
+
+def test_the_cards_elasticities_are_those_shown_everywhere() -> None:
+    demand, facts = version().demand, version().facts
+    shown = shown_elasticities(demand, np.arange(len(demand.product_ids)))
+
+    text = card(NEW)
+
+    for name in set(facts.categories.tolist()):
+        mine = facts.categories == name
+        middle, low, high = (float(np.median(column[mine])) for column in shown.values())
+        assert f"| {name} | {mine.sum()} | {middle:.2f} | {low:.2f} to {high:.2f} |" in text
 
 
 def test_the_card_tells_of_volume_volatility_and_calibration() -> None:

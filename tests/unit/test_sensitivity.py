@@ -74,7 +74,7 @@ def test_elasticities_are_the_slopes_of_the_models_own_demand_curve(context: Dem
 
     found = read_curves(
         demand, selection(), ratios, after=np.datetime64(demand.state_date), period="day", context=context
-    ).elasticity()
+    ).slope()
 
     for place in range(5):
         for at, ratio in enumerate(ratios):
@@ -103,7 +103,7 @@ def test_constant_elasticity_is_found_again_at_every_price(size: float, level: f
 
     curves = read_curves(demand, selection(3), RATIOS, after=SUNDAY, period="day")
 
-    for found in vars(curves.elasticity()).values():
+    for found in vars(curves.slope()).values():
         assert found == pytest.approx(-size, rel=1e-6)
     assert curves.demand().mean == pytest.approx(np.tile(level * RATIOS**-size, (3, 1)))
 
@@ -112,7 +112,7 @@ def test_constant_elasticity_is_found_again_at_every_price(size: float, level: f
 def test_the_mean_of_two_truths_answers_as_their_units_do(first: float, second: float) -> None:
     demand = ConstantElasticity(elasticities=(first, second), weight=(0.25, 0.75))
 
-    found = read_curves(demand, selection(1), RATIOS, after=SUNDAY, period="day").elasticity()
+    found = read_curves(demand, selection(1), RATIOS, after=SUNDAY, period="day").slope()
 
     sold = np.array([[0.25], [0.75]]) * RATIOS[None, :] ** -np.array([[first], [second]])
     share = sold / sold.sum(axis=0)
@@ -129,7 +129,7 @@ def test_the_interval_at_list_price_is_the_one_that_the_model_states() -> None:
 
     found = read_curves(demand, listed, np.array([1.0]), after=np.datetime64(demand.state_date), period="day")
 
-    found_low, found_high = found.elasticity().low[:, 0], found.elasticity().high[:, 0]
+    found_low, found_high = found.slope().low[:, 0], found.slope().high[:, 0]
     assert found_high / found_low == pytest.approx(high / low, rel=0.01)  # both are log-normal, as wide
     assert ((found_low < mean) & (mean < found_high)).all()
 
@@ -140,7 +140,7 @@ def test_a_promotion_makes_demand_steeper_only_where_the_price_is_really_cut() -
     these = ProductSelection(row, row % 2, demand.list_price, np.full(5, np.nan))
 
     plain, promoted = (
-        read_curves(demand, these, ratios, after=after, period="day", context=context).elasticity().mean
+        read_curves(demand, these, ratios, after=after, period="day", context=context).slope().mean
         for context in (ORDINARY, PROMOTION)
     )
 
@@ -167,7 +167,7 @@ def test_a_group_answers_as_its_products_sales_weighted() -> None:
     together = curves.together(np.array([0, 0, 1]), groups=2)
 
     assert together.demand().mean[:, 0] == pytest.approx([10.0, 5.0])
-    assert together.elasticity().mean[:, 0] == pytest.approx([-(0.8 * 2 + 0.2 * 4), -3.0], rel=0.01)
+    assert together.slope().mean[:, 0] == pytest.approx([-(0.8 * 2 + 0.2 * 4), -3.0], rel=0.01)
 
 
 def test_a_loss_turns_an_interval_around() -> None:

@@ -19,7 +19,8 @@ from pipelines.reports.sensitivity import (
     spread_over,
 )
 from pricing.demand.sensitivity import CONTEXTS, ORDINARY
-from pricing.registry.version import LoadedVersion, load
+from pricing.registry.version import LoadedVersion, load, shown_elasticities
+from serving.routes.catalogue import elasticity_of
 from tests.kit.versions import shared_panel, shared_version
 
 LISTED = 1.0
@@ -48,6 +49,31 @@ def test_every_product_has_its_elasticity_with_an_interval() -> None:
     assert set(summary["source"]) == {"model"}
     assert set(summary["grade"]) == {"own_history"}
     assert "<td>own history</td>" in sensitivity_page(found(), {}, title="x")
+
+
+def test_the_elasticity_is_the_one_of_the_service_in_table_and_page() -> None:
+    demand = version().demand
+    shown = shown_elasticities(demand, np.arange(len(demand.product_ids)))
+    served = [elasticity_of("7", version(), row) for row in range(len(demand.product_ids))]
+
+    page = sensitivity_page(found(), {}, title="x")
+
+    assert found().summary["elasticity"].tolist() == shown["elasticity"].tolist()
+    assert [one.elasticity for one in served] == shown["elasticity"].tolist()
+    assert [(one.low, one.high) for one in served] == list(
+        zip(found().summary["elasticity_low"], found().summary["elasticity_high"], strict=True)
+    )
+    for one in served:
+        assert f"<td>{one.elasticity:.2f}</td><td>{one.low:.2f} to {one.high:.2f}</td>" in page
+    for category, part in found().summary.groupby("category"):
+        assert f"<td>{category}</td><td>{len(part)}</td><td>{part['elasticity'].median():.2f}</td>" in page
+
+
+def test_the_slope_of_a_curve_goes_by_another_name_than_the_elasticity() -> None:
+    tables = found()
+
+    assert "elasticity" not in {*tables.products.columns, *tables.categories.columns}
+    assert (listed(tables.products)["slope"].to_numpy() != tables.summary["elasticity"].to_numpy()).all()
 
 
 def test_every_context_and_price_level_is_in_the_tables() -> None:
@@ -83,14 +109,12 @@ def test_a_category_sells_what_its_products_sell() -> None:
         assert table[name].to_numpy() == pytest.approx(sums[name].to_numpy())
 
 
-def test_a_categorys_elasticity_is_that_of_its_products_weighted_by_units() -> None:
+def test_a_categorys_slope_is_that_of_its_products_weighted_by_units() -> None:
     part = listed(found().products)
 
-    mean = (part["elasticity"] * part["units"]).groupby(part["category"]).sum() / part.groupby("category")[
-        "units"
-    ].sum()
+    mean = (part["slope"] * part["units"]).groupby(part["category"]).sum() / part.groupby("category")["units"].sum()
 
-    table = listed(found().categories).set_index("category")["elasticity"]
+    table = listed(found().categories).set_index("category")["slope"]
     assert table.to_numpy() == pytest.approx(mean[table.index].to_numpy(), rel=0.01)
 
 
@@ -144,7 +168,7 @@ def test_without_products_of_a_category_the_others_are_still_drawn() -> None:
     assert len(dict(price_plots(some))) == 3
 
 
-def test_the_page_says_of_each_context_whether_the_elasticity_depends_on_it() -> None:
+def test_the_page_says_of_each_context_whether_the_slope_depends_on_it() -> None:
     weekend, promotion, others, level = dependence(found())
 
     assert weekend.startswith("Weekend: differs")
@@ -157,8 +181,8 @@ def test_a_dependence_that_is_there_is_said() -> None:
     tables = found()
     products = tables.products.copy()
     holiday = products["context"] == "holiday"
-    products.loc[holiday, "elasticity"] -= 0.5
-    products["elasticity_low"] -= products["ratio"]
+    products.loc[holiday, "slope"] -= 0.5
+    products["slope_low"] -= products["ratio"]
 
     said = dependence(replace(tables, products=products))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricing.decision.single_request import SingleRequest
-from tests.kit.serving import REQUEST, ServingApp, open_app
+from tests.kit.serving import REQUEST, ServingApp, as_explained, open_app
 from tests.kit.versions import shared_version
 
 DEAR = {"current_price": 1.3, "list_price": 1.2, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
@@ -140,7 +140,7 @@ def test_an_explanation_of_a_held_product_is_of_the_price_that_it_gets(shop: Ser
     answer = shop.client.post("/explain", json={"request": request, "of": of}).get_json()
 
     given = shop.price(**DEAR).get_json()
-    assert answer["decision"] == {**given, "decision_id": answer["decision"]["decision_id"]}
+    assert answer["decision"] == as_explained(given, decision_id=answer["decision"]["decision_id"])
     if of == "price":
         assert answer["value"] == given["recommended_price"]
         moved = {driver["name"] for driver in answer["drivers"] if abs(driver["effect"]) > 1e-9}

@@ -135,8 +135,8 @@ def test_in_a_batch_a_strict_unknown_product_fails_alone_and_the_others_are_pric
     "changes",
     [{"comp_price": None}, {"comp_price": ...}, {"is_promo": ...}, {"current_stock": 0}, {"comp_price": 20},
      {"current_stock": 1e12}, {"list_price": 1e9}, {"comp_price": 1e-4}, {"product_id": "日本茶 ☕"},
-     {"date": "2023-08-04"}, {"date": "0001-01-05"}, {"next_delivery": "9999-12-31"},
-     {"strategy": "clearance"}],
+     {"date": "2023-08-04"}, {"date": "2023-08-04", "day_of_week": ...}, {"date": "0001-01-05"},
+     {"next_delivery": "9999-12-31"}, {"strategy": "clearance"}],
 )  # fmt: skip
 def test_what_is_unusual_but_allowed_is_priced(shared_shop: ServingApp, changes: dict[str, Any]) -> None:
     answer = shared_shop.price(**changes)
@@ -156,6 +156,8 @@ def test_what_is_unusual_but_allowed_is_priced(shared_shop: ServingApp, changes:
         ({"current_stock": True}, "current_stock"),
         ({"comp_price": "21.5"}, "comp_price"),
         ({"day_of_week": "Fri"}, "day_of_week"),
+        ({"day_of_week": ...}, "day_of_week"),
+        ({"day_of_week": None, "date": "2023-08-04"}, "day_of_week"),
         ({"comp_price": 0}, "comp_price"),
         ({"comp_price": 1e300}, "comp_price"),
         ({"current_price": 1e-12}, "current_price"),
@@ -195,6 +197,25 @@ def test_a_date_is_taken_in_a_batch_with_a_bad_item(shop: ServingApp) -> None:
     answer = shop.client.post("/get_prices", json={"requests": [{**REQUEST, "date": "2023-08-04"}, {}]})
 
     assert ["error" in decision for decision in answer.get_json()["decisions"]] == [False, True]
+
+
+def test_the_weekday_is_taken_from_the_date(shop: ServingApp) -> None:
+    without, beside = (
+        shop.price(date="2023-08-04", day_of_week=day, list_price=9.5).get_json() for day in (..., "Friday")
+    )
+
+    assert without["recommended_price"] == beside["recommended_price"]
+    assert without["expected_units"] == beside["expected_units"]
+
+
+def test_neither_weekday_nor_date_is_one_fault_that_says_what_to_give(shop: ServingApp) -> None:
+    missing = shop.price(day_of_week=...).get_json()["errors"]
+    no_date = shop.price(day_of_week=..., date="2023-13-01").get_json()["errors"]
+
+    assert [(fault["field"], fault["problem"]) for fault in missing] == [
+        ("day_of_week", "is required and missing: give a weekday, or a date, which tells it")
+    ]
+    assert [fault["field"] for fault in no_date] == ["date"]
 
 
 def test_every_fault_of_a_request_is_listed_at_once(shop: ServingApp) -> None:

@@ -15,7 +15,7 @@ from pricing.errors import ConfigError
 from pricing.registry.version import load
 from serving.follower import verify_version
 from serving.strategy_tests import extend, read
-from tests.kit.serving import REQUEST, open_app, settings_in
+from tests.kit.serving import REQUEST, as_explained, open_app, settings_in
 from tests.kit.versions import shared_version
 
 STRATEGY_TEST = StrategyTestConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
@@ -139,7 +139,7 @@ def test_a_price_is_explained_under_the_strategy_that_a_strategy_test_dealt(tmp_
             priced = shop.client.post("/get_price", json=request).get_json()
             explained = shop.client.post("/explain", json={"request": request}).get_json()
 
-            assert explained["decision"] == {**priced, "decision_id": explained["decision"]["decision_id"]}
+            assert explained["decision"] == as_explained(priced, decision_id=explained["decision"]["decision_id"])
             assert explained["value"] == priced["recommended_price"]
 
 

@@ -294,7 +294,8 @@ def test_the_contracts_five_fields_are_all_that_a_price_needs_or_offers_first(sh
     schema = shop.client.get("/openapi.json").get_json()["components"]["schemas"]["PriceRequest"]
 
     assert list(schema["properties"])[:5] == ["product_id", "current_stock", "day_of_week", "comp_price", "is_promo"]
-    assert set(schema["required"]) == {"product_id", "current_stock", "day_of_week"}
+    assert set(schema["required"]) == {"product_id", "current_stock"}
+    assert schema["properties"]["day_of_week"]["description"] == "May be left out where date is given."
 
 
 def test_the_page_for_people_loads_nothing_from_elsewhere(shop: ServingApp) -> None:
@@ -320,6 +321,19 @@ def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: ServingApp) 
     assert answer["low"] < answer["elasticity"] < answer["high"] < 0
     assert answer["source"] == "model"
     assert answer["state_date"] == "2023-07-28"
+
+
+def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> None:
+    listed = {one["product_id"]: one for one in shop.client.get("/products").get_json()["products"]}
+
+    for product_id, one in listed.items():
+        alone = shop.client.get(f"/products/{product_id}/elasticity").get_json()
+        assert (one["elasticity"], one["elasticity_low"], one["elasticity_high"]) == (
+            alone["elasticity"],
+            alone["low"],
+            alone["high"],
+        )
+        assert alone["elasticity"] == round(alone["elasticity"], 2)
 
 
 def test_every_product_and_elasticity_has_the_grade_that_the_version_gave_it(tmp_path: Path) -> None:
