@@ -94,11 +94,9 @@ class Catalogue:
         decision = self._service.champion.served.config.decision
         found = []
         for name, settings in decision.strategies.items():
-            kind = KINDS[str(settings.get("kind", name))]
-            description = (kind.__doc__ or "").strip().splitlines()[0]
-            found.append(
-                Strategy(name=name, default=name == decision.strategy, description=description, settings=settings)
-            )
+            description = (KINDS[settings.kind].__doc__ or "").strip().splitlines()[0]
+            own = settings.model_dump(exclude_none=True)
+            found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
         return Strategies(strategies=found)
 
 
