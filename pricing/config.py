@@ -141,7 +141,7 @@ def read_config_file(path: str | Path | None = None, *, former: Mapping[str, str
     file = _named(Path(path))
     given = _renamed(read_mapping(file), former, where=str(path))
     values = merge(_for_period(defaults, given), given)
-    return ConfigFile(_validated(Config, values, str(path), file=file, former=former), file, given)
+    return ConfigFile(_validated(Config, values, str(path), file=file, former=former), file.absolute(), given)
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

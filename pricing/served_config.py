@@ -1,6 +1,6 @@
 """Decides what counts where a model version's own settings meet a file that a person serves it with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,48 @@ class ServedConfig:
     replaced: Mapping[str, Difference] = field(default_factory=dict)
     ignored: Mapping[str, Difference] = field(default_factory=dict)
 
+    def lines(self, name: str, *, file: object) -> list[str]:
+        """What counts where version `name` and the file differ, one sentence each; none where they agree."""
+        counts = (
+            (self.replaced, "the file's count"),
+            (self.ignored, "the version's own count, which was trained with them; train with the file to change them"),
+        )
+        return [
+            f"version {name} and {file} differ, and {which}: "
+            + "; ".join(each.words(key, name=name) for key, each in differing.items())
+            for differing, which in counts
+            if differing
+        ]
+
+
+def kept_settings(own: ModelConfig, file: ConfigFile, *, name: str) -> str:
+    """The settings of a file that a job does not touch in a version, in words; empty where they agree.
+
+    Args:
+        own: What the version carries.
+        file: What the job was given.
+        name: Of the version.
+    """
+    differing = _given_differences(own, file, sections=("data", "demand", "decision"))
+    if not differing:
+        return ""
+    said = "; ".join(each.words(key, name=name) for key, each in differing.items())
+    return (
+        f"version {name} keeps its own settings where {file.path} differs: {said}. Serving with the file lays its "
+        "decision over the version's; training with it changes the others"
+    )
+
+
+def _given_differences(own: ModelConfig, file: ConfigFile, *, sections: Sequence[str]) -> dict[str, Difference]:
+    """Where the keys that a file gives have other values than the version's."""
+    ours, theirs = (each.model_dump(mode="json", include=set(sections)) for each in (own, file.config))
+    named = {path for section in sections for path in _leaves(file.given.get(section) or {}, section)}
+    return {
+        path: difference
+        for path, difference in _differences(ours, theirs).items()
+        if any(path == leaf or path.startswith(f"{leaf}.") for leaf in named)
+    }
+
 
 def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedConfig:
     """Lays what a file gives in `decision` over a version's own settings, key by key.
@@ -52,14 +94,9 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
     given = file.given.get("decision") or {}
     packed = own.model_dump(mode="json")
     values = {**packed, "decision": merge(packed["decision"], given)}
-    config = as_packed(values, packed, where=f"{file.path} over version {name}") if given else own
-    theirs = file.config.model_dump(mode="json", include={"data", "demand"})
-    named = {path for section in ("data", "demand") for path in _leaves(file.given.get(section) or {}, section)}
-    ignored = {
-        path: difference
-        for path, difference in _differences({key: packed[key] for key in theirs}, theirs).items()
-        if any(path == leaf or path.startswith(f"{leaf}.") for leaf in named)
-    }
+    allowed = file.config.model_dump(mode="json")
+    config = as_packed(values, allowed, where=f"{file.path} over version {name}") if given else own
+    ignored = _given_differences(own, file, sections=("data", "demand"))
     return ServedConfig(config, _differences(packed, config.model_dump(mode="json")), ignored)
 
 

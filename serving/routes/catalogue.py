@@ -16,7 +16,17 @@ from serving.api import Endpoint
 from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError, did_you_mean
-from serving.schemas import Elasticity, ModelInfo, Product, Products, Strategies, Strategy
+from serving.schemas import (
+    Configuration,
+    Difference,
+    Elasticity,
+    Keys,
+    ModelInfo,
+    Product,
+    Products,
+    Strategies,
+    Strategy,
+)
 from serving.service import Service
 
 _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
@@ -87,6 +97,22 @@ class Catalogue:
             holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
             following=self._service.follower_status(),
+            configuration=self._configuration(served),
+            keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
+        )
+
+    def _configuration(self, served: Served) -> Configuration:
+        file, decision = self._service.settings.file.path, served.config.decision
+        replaced, ignored = (
+            {key: Difference(version=each.version, file=each.file) for key, each in differing.items()}
+            for differing in (served.settings.replaced, served.settings.ignored)
+        )
+        return Configuration(
+            file=None if file is None else str(file),
+            replaced=replaced,
+            ignored=ignored,
+            strategy=decision.strategy,
+            guardrails=decision.guardrails.model_dump(mode="json"),
         )
 
     def strategies(self) -> Strategies:
