@@ -36,8 +36,11 @@ class ServedConfig:
     def lines(self, name: str, *, file: object) -> list[str]:
         """What counts where version `name` and the file differ, one sentence each; none where they agree."""
         counts = (
-            (self.replaced, "the file's count"),
-            (self.ignored, "the version's own count, which was trained with them; train with the file to change them"),
+            (self.replaced, "the file's values count"),
+            (
+                self.ignored,
+                "the version's values count, since it was trained with them; train with the file to change them",
+            ),
         )
         return [
             f"version {name} and {file} differ, and {which}: "
