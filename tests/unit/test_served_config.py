@@ -63,8 +63,8 @@ def test_both_kinds_of_difference_are_told_in_words(tmp_path: Path) -> None:
     lines = served_config(packed(), file, name="3").lines("3", file=file.path)
 
     assert lines == [
-        f"version 3 and {file.path} differ, and the file's values count: decision.guardrails.max_move: 0.1 in version 3, "
-        "0.2 in the file",
+        f"version 3 and {file.path} differ, and the file's values count: decision.guardrails.max_move: 0.1 in "
+        "version 3, 0.2 in the file",
         f"version 3 and {file.path} differ, and the version's values count, since it was trained with them; train with "
         "the file to change them: data.country: 'US' in version 3, 'DE' in the file",
     ]

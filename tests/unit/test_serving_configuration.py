@@ -53,8 +53,8 @@ def test_a_worker_logs_where_version_and_file_differ(tmp_path: Path, caplog: pyt
 
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warned == [
-        f"version 7 and {config} differ, and the file's values count: decision.guardrails.max_move: 0.1 in version 7, 0.02 in "
-        "the file"
+        f"version 7 and {config} differ, and the file's values count: decision.guardrails.max_move: 0.1 in version 7, "
+        "0.02 in the file"
     ]
 
 
