@@ -8,6 +8,11 @@ DATA ?= grocery
 SIZE ?= full
 NAME ?= decision
 export PORT ?= 8080
+configurable = doctor train promote serve image
+ifeq ($(origin CONFIG),command line)
+ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
+$(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
+endif
 
 installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
 mlflow = MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} .venv/bin/mlflow
@@ -25,7 +30,7 @@ install:  ## .venv with what training needs
 
 doctor:  ## what is missing on this machine, and what to do
 	$(installed) training demo
-	.venv/bin/python -m pricing.runtime.command doctor --needs training
+	.venv/bin/python -m pricing.runtime.command doctor --needs training $(if $(CONFIG),--config '$(CONFIG)')
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market whose truth is known)
 	$(installed) training demo
@@ -47,18 +52,18 @@ train:  ## a new challenger (SALES=path or URL, or SALES=simulated; CONFIG=file)
 	$(named)$(installed) training demo
 	$(mlflow) run . --env-manager local $(options)
 
-promote:  ## the challenger becomes champion, if it passes the gates
+promote:  ## the challenger becomes champion, if it passes the gates (CONFIG=file)
 	$(installed) training demo
 	$(mlflow) run . -e promote --env-manager local $(options)
 
-serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…), in the foreground
+serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
 	$(installed) training demo
-	.venv/bin/python -m serving
+	.venv/bin/python -m serving $(if $(CONFIG),--config '$(CONFIG)')
 
-image:  ## the serving image, with the champion baked in
+image:  ## the serving image, with the champion baked in (CONFIG=file, which it then serves with)
 	$(installed) training demo
 	rm -rf build/image
-	PRICING_HOME=build/image/baked .venv/bin/python -m serving.follower --bake
+	PRICING_HOME=build/image/baked .venv/bin/python -m serving.follower --bake $(if $(CONFIG),--config '$(CONFIG)')
 	docker build --build-context champion=build/image --file Dockerfile.serve --tag pricing-serving .
 
 reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:8000

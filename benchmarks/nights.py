@@ -17,7 +17,6 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from benchmarks.forecast_data import m5, orange_juice
 from benchmarks.provenance import stamp, take
@@ -65,8 +64,7 @@ def sales(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.Da
     """Name, sales and configuration of everything that is to be priced."""
     yield "simulated: prices never moved", lambda: foreign("no_prices"), load_config()
     yield "simulated: one or two changes a product", lambda: foreign("few_prices"), load_config()
-    grocery = yaml.safe_load(GROCERY.read_text(encoding="utf-8"))
-    yield "Complete Journey, weekly", completejourney_sales, changed(grocery["data"], grocery["demand"])
+    yield "Complete Journey, weekly", completejourney_sales, load_config(GROCERY)
     for name, (title, data, demand) in PUBLIC.items():
         if path := getattr(options, name):
             yield title, lambda name=name, path=path: READERS[name](path), changed(data, demand)

@@ -133,7 +133,7 @@ def job_options() -> Options:
     )
     parser.add_sales()
     parser.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
-    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
+    parser.add_config()
     parser.add_argument("--quarantine", type=Path, metavar="DIR", help="write bad rows of the sales here and go on")
     parser.add_argument("--out", type=Path, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
     parser.add_argument("--until", metavar="DATE", help="look at the sales up to this day only, YYYY-MM-DD")

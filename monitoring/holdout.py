@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draws the holdout, or adds new products to it, and says who is in it."""
     parser = Options(prog="python -m monitoring.holdout", description=__doc__)
     parser.add_sales()
-    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
+    parser.add_config()
     parser.add_argument("--share", type=float, default=0.1, help="fraction of products to hold out, 0 to 0.5")
     options = parser.parse(argv)
     if not 0 <= options.share <= 0.5:

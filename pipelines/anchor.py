@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
 from pricing.arrays import Floats, Strings
-from pricing.config import load_config
+from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
 from pricing.errors import RegistryError, SourceError, nearest
@@ -23,6 +23,7 @@ from pricing.registry.promotion import PromotionRequest, move, record_manual_cha
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import UsageError, job_options, positive, run_main
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.served_config import kept_settings
 
 _COLUMNS = ("product_id", "list_price")
 FURTHEST = 0.5  # largest relative change without --force, since the allowed price band moves along
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _anchor(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     wished = _read(options.file) if options.file else {options.product_id: options.list_price}
-    config = load_config(options.config)
+    file = read_config_file(options.config)
+    config = file.config
     with tracked_run("anchor", config=config, reason=options.reason) as run, production(config) as access:
         if access.registry.versions():  # without versions there is no record to reconcile
             record_manual_change(access.registry, access.audit, who=access.who, at=now())
@@ -49,6 +51,8 @@ def _anchor(argv: Sequence[str] | None) -> int:
             )
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = access.fetch(champion.number, scratch)
+            if kept := kept_settings(version.config, file, name=champion.number):
+                print(f"note: {kept}")
             moves = _moves(version.anchors, wished)
             if not options.force:
                 _refuse_far(moves)

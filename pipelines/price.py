@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
 from pipelines.production import production
-from pricing.config import load_config
+from pricing.config import load_config, read_config_file
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.detailed import DetailedDecision
@@ -34,6 +34,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
+from pricing.served_config import served_config
 
 BATCH = 1000
 SHOWN = 5  # most bad rows listed in an error
@@ -62,15 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _price(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    config = load_config(options.config)
+    file = read_config_file(options.config)
+    config = file.config
     output: Path = options.output
     today = options.today or dt.date.today()
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
-        plan = config.data if options.config else found.config.data
-        loaded = replace(found, facts=with_plan(found.facts, plan))
-        pricer = loaded.pricer(version=name, config=config if options.config else None)
+        own = found.config
+        if "promotions" in file.given.get("data", {}):  # a plan is of coming days: no training rests on it
+            data = own.data.model_copy(update={"promotions": config.data.promotions})
+            own = own.model_copy(update={"data": data})
+        loaded = replace(found, facts=with_plan(found.facts, own.data))
+        served = served_config(own, file, name=name)
+        print("".join(f"note: {line}\n" for line in served.lines(name, file=file.path)), end="")
+        pricer = loaded.pricer(version=name, config=served.config)
         if options.requests is None:
             bad: list[RejectedRow] = []
             requests, gone = requests_for_all_products(loaded.facts)

@@ -17,7 +17,7 @@ import numpy as np
 from pipelines.price import requests_for_all_products
 from pipelines.production import production, sales_anchors
 from pricing.arrays import Floats
-from pricing.config import DEFAULT_PATH, ModelConfig, load_config
+from pricing.config import DEFAULT_PATH, ModelConfig, load_config, read_config_file
 from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
@@ -35,6 +35,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
+from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
 RECENT_WEEKS = 12  # weeks of sales that the expected cost and precision are based on
@@ -356,13 +357,16 @@ def _serving(options: argparse.Namespace) -> tuple[ModelConfig, str]:
         RegistryError: The registry is unreachable, or the champion's files are missing.
         VersionError: The champion is damaged, or belongs to another library.
     """
-    config = load_config(options.config)
+    file = read_config_file(options.config)
+    config = file.config
     registry = Registry(config.registry.model_name, uri=tracking_uri())
     champion = registry.at(CHAMPION)
     if champion is None:
         return config, f"{options.config or DEFAULT_PATH.name} (there is no {CHAMPION} yet)"
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = load(registry.download(champion.number, Path(scratch) / "version"))
+    if kept := kept_settings(version.config, file, name=champion.number):
+        print(f"note: {kept}")
     return version.config, f"{CHAMPION} {champion.number}"
 
 

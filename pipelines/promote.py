@@ -14,7 +14,7 @@ from pipelines.calendar import holiday_calendar
 from pipelines.history import report
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
 from pipelines.quiet import import_tensorflow
-from pricing.config import Config, load_config
+from pricing.config import Config, read_config_file
 from pricing.config_models import GatesConfig
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError, SourceError, VersionError
@@ -39,6 +39,7 @@ from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identifi
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.inputs import fingerprint
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
 
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _promote(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    config = load_config(options.config)
+    file = read_config_file(options.config)
+    config = file.config
     with tracked_run("promote", config=config, reason=options.reason) as run, production(config) as access:
         target = _target(access, options.version)
         if target is None:
@@ -60,6 +62,8 @@ def _promote(argv: Sequence[str] | None) -> int:
             return _nothing(f"version {target.number} is the champion already")
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             challenger = access.fetch(target.number, scratch)
+            if kept := kept_settings(challenger.config, file, name=target.number):
+                print(f"note: {kept}")
             verdicts = _judge(
                 access, challenger, champion, number=target.number, options=options, config=config, scratch=scratch
             )

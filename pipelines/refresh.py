@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
 from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
-from pricing.config import load_config
+from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.ewma import select_ewma_state
@@ -32,6 +32,7 @@ from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
 Array = NDArray[Any]
@@ -61,11 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _refresh(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    config = load_config(options.config)
+    file = read_config_file(options.config)
+    config = file.config
     with tracked_run("refresh", config=config) as run, production(config) as access:
         base = access.registry.find(options.version or CHAMPION)
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = with_calendars(access.fetch(base.number, scratch), config.data)
+            if kept := kept_settings(version.config, file, name=base.number):
+                print(f"note: {kept}")
             anchors = access.anchors_for(version)
             panel = load_panel_from(
                 options.sales,

@@ -11,7 +11,7 @@ from pipelines.anchor import register_with_anchors
 from pipelines.calendar import known_events
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
 from pipelines.refresh import refreshed
-from pricing.config import load_config
+from pricing.config import read_config_file
 from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
@@ -20,6 +20,7 @@ from pricing.registry.promotion import PromotionRequest, earlier_champion, move,
 from pricing.registry.version import HOLDS_ONLY_MEANING
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
 
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _rollback(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    config = load_config(options.config)
+    file = read_config_file(options.config)
+    config = file.config
     with tracked_run("rollback", config=config, reason=options.reason) as run, production(config) as access:
         record_manual_change(access.registry, access.audit, who=access.who, at=now())
         champion = access.registry.at(CHAMPION)
@@ -41,6 +43,8 @@ def _rollback(argv: Sequence[str] | None) -> int:
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = access.fetch(target.number, scratch)
             version.verify()
+            if kept := kept_settings(version.config, file, name=target.number):
+                print(f"note: {kept}")
             number, states = target.number, str(version.meta["state_date"])
             anchors = access.anchors_for(version)
             if options.sales is not None:

@@ -182,7 +182,10 @@ def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:
     """
     held = config.horizon + config.gap
     if len(panel.dates) <= held:
-        raise HistoryError(f"the sales span {len(panel.dates)} {panel.period}s; tuning holds the last {held} back")
+        raise HistoryError(
+            f"the sales span {len(panel.dates)} {panel.period}s; tuning holds the last demand.horizon + demand.gap = "
+            f"{held} of them back: give more history, or lower these"
+        )
     past = panel.through(panel.dates[-1 - held])
     try:
         fitting(config, len(past.dates), period=panel.period)

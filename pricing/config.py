@@ -3,16 +3,13 @@
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError, model_validator
 
+from pricing.config_file import KeyPath, key_comments, key_lines, read_mapping
 from pricing.config_models import (
     DataConfig,
     DecisionConfig,
@@ -23,13 +20,14 @@ from pricing.config_models import (
     ServingConfig,
     TuningConfig,
 )
-from pricing.errors import ConfigError, nearest
+from pricing.config_schema import Words, editor_schema, find
+from pricing.errors import ConfigError
 from pricing.paths import SETTINGS
 
 _log = logging.getLogger(__name__)
 
 # Keys that versions packed by earlier releases carry, and what does their work now.
-RETIRED = {
+RETIRED: Mapping[KeyPath, str] = {
     ("decision", "min_gain"): "decision.menu_cost does its work",
     ("decision", "rule_list_trust"): "a rule keeps the price now",
     ("decision", "category_list_trust"): "decision.cvar_level does its work",
@@ -40,7 +38,10 @@ FORMER: Mapping[str, str] = {
     "monitoring.doors": "monitoring.endpoints",
     "serving.trial": "serving.strategy_test",
 }
+_LIMITS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")  # pydantic's names of such faults
 DEFAULT_PATH = SETTINGS / "default.yaml"
+WEEKLY_PATH = SETTINGS / "weekly.yaml"
+SCHEMA_PATH = SETTINGS / "schema.json"
 
 
 class ModelConfig(Section):
@@ -88,29 +89,66 @@ def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = F
     """Reads config/default.yaml and lays the file at `path` over it, key by key.
 
     A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
-    A key that it gives by its former name counts, and a warning names the present one.
+    A key that it gives by its former name counts, and a warning names the present one. Where the file says that the
+    panel's period is the week, config/weekly.yaml lies between the two: all that counts periods follows.
 
     Args:
         path: The user's file, or where there is none of that name, the bare name of one that lies beside the default
-            one, such as "weekly".
+            one, such as "small".
         former: Former name of a key or section → its name now, as paths.
 
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
-            named), or given by its former and its present name; a value has the wrong type or is out of range.
+            named), given twice, or by its former and its present name; a value has the wrong type or is out of range.
 
     Example:
         >>> from pricing.config import load_config
         >>> load_config().demand.horizon  # days
         28
-        >>> weekly = load_config("weekly")  # the shipped config/weekly.yaml
-        >>> weekly.data.period, weekly.demand.horizon
-        ('week', 4)
+        >>> from pathlib import Path
+        >>> Path("mine.yaml").write_text("data: {period: week}")
+        20
+        >>> load_config("mine.yaml").demand.horizon  # weeks
+        4
     """
-    values = _read(DEFAULT_PATH)
-    if path is not None:
-        values = _merge(values, _renamed(_read(_named(Path(path))), former, where=str(path)))
-    return _validated(Config, values, str(path or DEFAULT_PATH))
+    return read_config_file(path, former=former).config
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A configuration as a person gave it.
+
+    Attributes:
+        config: The defaults, with what the file gives over them.
+        path: The file; None for the defaults alone.
+        given: What the file gives, by present names.
+    """
+
+    config: Config
+    path: Path | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_config_file(path: str | Path | None = None, *, former: Mapping[str, str] = FORMER) -> ConfigFile:
+    """As `load_config`, and keeps apart what the file itself gives.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    defaults = read_mapping(DEFAULT_PATH)
+    if path is None:
+        return ConfigFile(_validated(Config, defaults, str(DEFAULT_PATH)))
+    file = _named(Path(path))
+    given = _renamed(read_mapping(file), former, where=str(path))
+    values = merge(_for_period(defaults, given), given)
+    return ConfigFile(_validated(Config, values, str(path), file=file, former=former), file.absolute(), given)
+
+
+def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The default values for the period that a configuration names."""
+    data = given.get("data")
+    weekly = isinstance(data, Mapping) and data.get("period") == "week" and WEEKLY_PATH.is_file()
+    return merge(defaults, read_mapping(WEEKLY_PATH)) if weekly else defaults
 
 
 def parse_config(values: dict[str, Any], *, where: str, former: Mapping[str, str] = FORMER) -> Config:
@@ -124,14 +162,15 @@ def parse_config(values: dict[str, Any], *, where: str, former: Mapping[str, str
     Raises:
         ConfigError: As `load_config`.
     """
-    return _validated(Config, _renamed(values, former, where=where), where)
+    return _validated(Config, _renamed(values, former, where=where), where, former=former)
 
 
 def parse_model_config(values: Mapping[str, Any], *, where: str, former: Mapping[str, str] = FORMER) -> ModelConfig:
     """Checks the configuration that a model version carries, whichever release of this library packed it.
 
     A key that it lacks takes the value that its section declares for older files, else the shipped one; former names
-    count; retired keys and sections that no price depends on are left out unread.
+    count; retired keys and sections that no price depends on are left out unread. A value beyond a limit that came
+    later counts as it was packed, and a warning names it.
 
     Args:
         values: Sections by name.
@@ -144,8 +183,68 @@ def parse_model_config(values: Mapping[str, Any], *, where: str, former: Mapping
     values = _renamed(values, former, where=where, level=logging.DEBUG)  # nobody can edit a version
     elsewhere = Config.model_fields.keys() - ModelConfig.model_fields.keys()
     mine = {name: _without_retired(name, section) for name, section in values.items() if name not in elsewhere}
-    shipped = _read(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}  # a version's own copy of the code is without
-    return _validated(ModelConfig, _completed(ModelConfig, mine, shipped), where)
+    shipped = (
+        read_mapping(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}
+    )  # a version's own copy of the code is without
+    shipped = _for_period(shipped, mine)
+    return as_packed(_completed(ModelConfig, mine, shipped), shipped, where=where)
+
+
+def as_packed(values: Mapping[str, Any], allowed: Mapping[str, Any], *, where: str) -> ModelConfig:
+    """Checks a version's configuration; what only lies beyond a limit that came later counts as it was packed.
+
+    Refusing it would take a champion out of service with the update of the library that brought the limit.
+
+    Args:
+        values: Sections by name, none of their keys missing.
+        allowed: The same with values that are within the limits.
+        where: Names the source in messages.
+
+    Raises:
+        ConfigError: Something else is wrong.
+    """
+    try:
+        return ModelConfig.model_validate(values)
+    except ValidationError as error:
+        beyond = {find(Config, fault["loc"]): fault["input"] for fault in error.errors() if fault["type"] in _LIMITS}
+        if len(beyond) < error.error_count():
+            return _validated(ModelConfig, values, where)  # which says what is wrong
+    within: Any = values
+    for place in beyond:
+        within = _replaced(within, place.keys, _at(allowed, place.keys))
+    config: Any = _validated(ModelConfig, within, where)
+    for place, value in beyond.items():
+        _log.warning("%s: %s is %s, now limited to %s; it counts as packed", where, place.path, value, place.may_be)
+        config = _replaced(config, place.keys, value)
+    packed: ModelConfig = config
+    return packed
+
+
+def _at(values: Any, keys: KeyPath) -> Any:
+    """What lies at a place in nested mappings and lists; None where nothing does."""
+    for key in keys:
+        try:
+            values = values[key]
+        except (LookupError, TypeError):
+            return None
+    return values
+
+
+def _replaced(part: Any, keys: KeyPath, value: Any) -> Any:
+    """A copy of nested sections, mappings and lists with another value at one place."""
+    if not keys:
+        return value
+    key, *rest = keys
+    if isinstance(part, BaseModel):
+        return part.model_copy(update={str(key): _replaced(getattr(part, str(key)), tuple(rest), value)})
+    if isinstance(part, Mapping):
+        return {**part, key: _replaced(part[key], tuple(rest), value)}
+    items = [_replaced(item, tuple(rest), value) if number == key else item for number, item in enumerate(part)]
+    return tuple(items) if isinstance(part, tuple) else items
+
+
+def _shipped() -> dict[str, Any]:
+    return read_mapping(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}  # a version's own copy of the code is without
 
 
 def _renamed(
@@ -193,20 +292,34 @@ def _without_retired(name: str, section: Any) -> Any:
 _Checked = TypeVar("_Checked", bound=ModelConfig)
 
 
-def _validated(kind: type[_Checked], values: dict[str, Any], where: str) -> _Checked:
+def _validated(
+    kind: type[_Checked],
+    values: Mapping[str, Any],
+    where: str,
+    *,
+    file: Path | None = None,
+    former: Mapping[str, str] = FORMER,
+) -> _Checked:
+    """The checked configuration; `file` is where its faults are looked up by line."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(dict(fault)) for fault in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+        lines = key_lines(file.read_text(encoding="utf-8")) if file is not None else {}
+        for old, new in former.items():
+            place, now = tuple(old.split(".")), tuple(new.split("."))
+            n = len(place)
+            lines |= {(*now, *keys[n:]): line for keys, line in lines.items() if keys[:n] == place}
+        words = Words(Config, former=former, retired=RETIRED, lines=lines)
+        faults = [words.of(dict(fault)) for fault in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(dict.fromkeys(faults))) from error
 
 
 def _completed(section: type[BaseModel], values: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, Any]:
     """The values with every key that the section needs and they lack taken from the shipped ones."""
     complete = dict(values)
-    for name, field in section.model_fields.items():
-        inner, ours, theirs = field.annotation, complete.get(name), shipped.get(name)
-        if name not in complete and field.is_required() and name in shipped:
+    for name, about in section.model_fields.items():
+        inner, ours, theirs = about.annotation, complete.get(name), shipped.get(name)
+        if name not in complete and about.is_required() and name in shipped:
             complete[name] = theirs
         elif isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(ours, dict):
             complete[name] = _completed(inner, ours, theirs if isinstance(theirs, dict) else {})
@@ -219,54 +332,24 @@ def _named(path: Path) -> Path:
     return shipped if bare and not path.exists() and shipped.is_file() else path
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = _parsed(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
-    return values
-
-
-def _parsed(text: str) -> Any:
-    """YAML by PyYAML's parser in C, ten times as fast; errors are those of its parser in Python."""
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
-        return yaml.safe_load(text)
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays some values over others, key by key."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        # What tuning may try is either a range or choices: half of one and half of the other would be neither.
-        if isinstance(old, dict) and isinstance(value, dict) and "choices" not in {*old, *value}:
-            merged[key] = _merge(old, value)
+        if isinstance(old, dict) and isinstance(value, dict) and _of_one_kind(old, value):
+            merged[key] = merge(old, value)
         else:
             merged[key] = value
     return merged
 
 
-def _explain(fault: dict[str, Any]) -> str:
-    if not fault["loc"]:
-        return str(fault["msg"])  # two sections disagree, and the message names both keys
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["loc"] in RETIRED:
-        return f"{where} is no longer a setting; take it out: {RETIRED[fault['loc']]}"
-    if fault["type"] != "extra_forbidden":
-        if isinstance(fault["input"], dict):  # settings that contradict each other: the sentence names them
-            return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
-        return f"{where}: {fault['msg']} (found {fault['input']!r})"
-    section: Any = Config
-    for part in fault["loc"][:-1]:
-        field = section.model_fields.get(part) if isinstance(section, type) and issubclass(section, BaseModel) else None
-        section = field.annotation if field is not None else None
-    known = list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
-    near = nearest(str(fault["loc"][-1]), known, cutoff=0.0)
-    return f"unknown key {where}" + (f"; the nearest known one is {near}" if near else "")
+def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two mappings can be merged: half a range and half of choices would be neither, nor would two kinds."""
+    return "choices" not in {*old, *new} and new.get("kind", old.get("kind")) == old.get("kind")
+
+
+def schema_for_editors() -> dict[str, Any]:
+    """The JSON schema of configuration files, which config/schema.json holds."""
+    text = DEFAULT_PATH.read_text(encoding="utf-8")
+    return editor_schema(Config, shipped=read_mapping(DEFAULT_PATH), comments=key_comments(text))

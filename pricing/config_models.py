@@ -1,17 +1,23 @@
 """What a person may tune: the sections of the configuration, and the bounds of their values."""
 
 import datetime as dt
+from collections.abc import Mapping
+from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -19,9 +25,34 @@ from pricing.errors import nearest
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, and it refuses keys it does not know."""
+    """Base of every section: frozen, and it refuses keys it does not know, infinities, and true for a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if _holds_truth(value) and not _takes_truth(annotation):
+            raise ValueError("YAML reads yes, no, on and off as true or false: quote such a word, or give a number")
+        return value
+
+
+def _holds_truth(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth, value)))
+
+
+def _takes_truth(annotation: Any) -> bool:
+    """Whether a truth value may stand somewhere in what an annotation describes."""
+    return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))
+
+
+Periods = Annotated[int, Field(ge=1, le=3_660)]
+Days = Annotated[int, Field(ge=1, le=3_660)]
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(gt=0, le=10)]  # of a price to another one, or of an error
+Money = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class PlausibilityConfig(Section):
@@ -29,9 +60,9 @@ class PlausibilityConfig(Section):
 
     refuse: bool = True
     refuse_share: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    comp_factor: Annotated[float, Field(gt=1)] = 20.0
-    units_factor: Annotated[float, Field(gt=1)] = 1000.0
-    renamed_days: PositiveInt = 7
+    comp_factor: Annotated[float, Field(gt=1, le=1e6)] = 20.0
+    units_factor: Annotated[float, Field(gt=1, le=1e9)] = 1000.0
+    renamed_days: Annotated[int, Field(ge=1, le=366)] = 7
 
 
 Feast = Literal[
@@ -57,15 +88,15 @@ class DataConfig(Section):
     """How raw rows become a panel. Units stand beside the numbers in config/default.yaml."""
 
     period: Literal["day", "week"]
-    country: Annotated[str, Field(min_length=2)]
+    country: Annotated[str, Field(min_length=2, max_length=10)]
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
     margin_sd: Annotated[float, Field(ge=0, lt=1)] = 0.10
-    list_price_window: PositiveInt
-    list_price_quantile: Annotated[float, Field(ge=0, le=1)]
+    list_price_window: Periods
+    list_price_quantile: Share
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
     missing: Literal["zero", "unknown", "error"] | None = None
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
-    zero_window: PositiveInt = 35
+    zero_window: Periods = 35
     plausibility: PlausibilityConfig = PlausibilityConfig()
     named_holidays: bool = True
     feasts: list[Feast] | None = None
@@ -94,30 +125,30 @@ class DataConfig(Section):
 class DemandConfig(Section):
     """The demand model, its training and its walk-forward validation."""
 
-    seed: int
-    horizon: int = Field(ge=1)
-    step: int = Field(ge=1)
-    folds: int = Field(ge=1)
-    gap: int = Field(ge=0)
-    min_history: int = Field(ge=14)
-    checkpoint: int = Field(ge=1)
-    context: int = Field(ge=8)
+    seed: int = Field(ge=0, lt=2**32)
+    horizon: int = Field(ge=1, le=366)
+    step: int = Field(ge=1, le=366)
+    folds: int = Field(ge=1, le=100)
+    gap: int = Field(ge=0, le=366)
+    min_history: int = Field(ge=14, le=3_660)
+    checkpoint: Periods
+    context: int = Field(ge=8, le=3_660)
     units: int = Field(ge=4, le=256)
     learning_rate: float = Field(gt=0, lt=1)
-    steps: int = Field(ge=1)
-    demand_steps: int = Field(ge=1)
-    price_steps: int = Field(ge=1)
-    nuisance_folds: int = Field(ge=2)
-    block: int = Field(ge=7)
-    rounds: int = Field(ge=1)
-    elasticity_start: float = Field(lt=0)
+    steps: Steps
+    demand_steps: Steps
+    price_steps: Steps
+    nuisance_folds: int = Field(ge=2, le=50)
+    block: int = Field(ge=7, le=366)
+    rounds: int = Field(ge=1, le=20)
+    elasticity_start: float = Field(ge=-100, lt=0)
     control: bool
-    elasticity_prior_sd: float = Field(gt=0)
-    elasticity_limits: tuple[float, float]
-    elasticity_sd_factor: float = Field(ge=1)
-    recency_half_life: PositiveFloat | None
-    own_periods: int = Field(ge=1)
-    booster_rows: NonNegativeInt = 100_000
+    elasticity_prior_sd: float = Field(gt=0, le=100)
+    elasticity_limits: tuple[Annotated[float, Field(ge=-100)], Annotated[float, Field(ge=-100)]]
+    elasticity_sd_factor: float = Field(ge=1, le=100)
+    recency_half_life: Annotated[float, Field(gt=0, le=100_000)] | None
+    own_periods: Periods
+    booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
 
     @model_validator(mode="after")
     def _start_lies_inside(self) -> "DemandConfig":
@@ -136,16 +167,16 @@ class Guardrails(Section):
     `docs/guardrails.md` has the order in which they do.
     """
 
-    band: tuple[PositiveFloat, PositiveFloat]
+    band: tuple[Ratio, Ratio]
     min_margin: float = Field(ge=0, lt=1)
-    min_advertised: PositiveFloat | None
-    min_days: NonNegativeInt
-    max_move: PositiveFloat | None
-    seen: NonNegativeFloat | None = None
-    comp_band: tuple[PositiveFloat, PositiveFloat] | None
-    endings: list[NonNegativeFloat]
-    ending_unit: PositiveFloat
-    ladder: list[PositiveFloat]
+    min_advertised: Ratio | None
+    min_days: int = Field(ge=0, le=366)
+    max_move: Annotated[float, Field(gt=0, le=1)] | None
+    seen: Annotated[float, Field(ge=0, le=10)] | None = None
+    comp_band: tuple[Ratio, Ratio] | None
+    endings: list[Annotated[float, Field(ge=0, le=1e6)]]
+    ending_unit: Annotated[float, Field(gt=0, le=1e6)]
+    ladder: list[Money]
 
     @model_validator(mode="after")
     def _agree(self) -> "Guardrails":
@@ -180,30 +211,107 @@ class Calibration(Section):
         return self
 
 
+class StrategyConfig(Section):
+    """Base of a strategy's parameters; `pricing.decision.strategies` has the class of each kind."""
+
+    days: Annotated[int, Field(ge=1, le=366)] | None = Field(
+        default=None, description="Days it looks ahead where no delivery is given; null: the deliveries learnt."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what is null by default: earlier releases, which may read a version, do not take null for it."""
+        fields = type(self).model_fields
+        return {
+            name: value for name, value in plain(self).items() if value is not None or fields[name].default is not None
+        }
+
+
+KeptValue = Annotated[float, Field(ge=0, le=10, description="Worth of a unit kept, fraction of its cost.")]
+
+
+class MarginConfig(StrategyConfig):
+    """Profit, drawn to the category's target margin where there is one."""
+
+    kind: Literal["margin"]
+    kept_value: KeptValue = 1.0
+
+
+class RevenueConfig(StrategyConfig):
+    """Turnover."""
+
+    kind: Literal["revenue"]
+
+
+class ClearanceConfig(StrategyConfig):
+    """Getting rid of stock by a day."""
+
+    kind: Literal["clearance"]
+    days: Annotated[int, Field(ge=1, le=366)] | None = Field(
+        default=14, description="Days until the stock must be gone; a given delivery wins."
+    )
+    kept_value: KeptValue = 0.3
+
+
+class MatchConfig(StrategyConfig):
+    """Near a ratio of the competitor's price."""
+
+    kind: Literal["match"]
+    ratio: Ratio = Field(default=1.0, description="Of the competitor's price.")
+
+
+def _kind_of(value: Any) -> Any:
+    return value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
+AnyStrategyConfig = Annotated[
+    Annotated[MarginConfig, Tag("margin")]
+    | Annotated[RevenueConfig, Tag("revenue")]
+    | Annotated[ClearanceConfig, Tag("clearance")]
+    | Annotated[MatchConfig, Tag("match")],
+    Discriminator(_kind_of),  # by a function: pydantic takes no field with a validator
+]
+
+
 class DecisionConfig(Section):
     """Strategies, guardrails and confidence."""
 
     strategy: str
     candidates: int = Field(ge=8, le=512)
-    price_step: PositiveFloat
-    confidence_threshold: float = Field(ge=0, le=1)
+    price_step: Annotated[float, Field(gt=0, le=1e6)]
+    confidence_threshold: Share
     menu_cost: float = Field(ge=0, lt=1)
     cvar_level: float = Field(gt=0, le=1)
     hold_step: float = Field(ge=0.01, lt=1)
     range_level: float = Field(gt=0, lt=0.5)
-    review_days: PositiveInt
+    review_days: int = Field(ge=1, le=366)
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
-    target_weight: NonNegativeFloat
-    rule_elasticity: tuple[Annotated[float, Field(gt=1)], NonNegativeFloat]
-    rule_price: PositiveFloat
-    strategies: dict[str, dict[str, Any]]
+    target_weight: float = Field(ge=0, le=10_000)
+    rule_elasticity: tuple[Annotated[float, Field(gt=1, le=100)], Annotated[float, Field(ge=0, le=100)]]
+    rule_price: Money
+    strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
     calibration: Calibration
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _named_after_its_kind(cls, value: Any) -> Any:
+        """A strategy without a kind is of the kind that it is named after."""
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            name: {"kind": name, **settings} if isinstance(settings, Mapping) else settings
+            for name, settings in value.items()
+        }
 
     @model_validator(mode="after")
     def _agree(self) -> "DecisionConfig":
         if self.strategy not in self.strategies:
-            raise ValueError(f"strategy {self.strategy!r} is none of strategies: {', '.join(sorted(self.strategies))}")
+            near = nearest(self.strategy, self.strategies)
+            raise ValueError(
+                f"strategy {self.strategy!r} is none of strategies: {', '.join(sorted(self.strategies))}"
+                + (f"; the nearest is {near}" if near else "")
+            )
         for category, target in self.target_margin.items():
             if target < self.guardrails.min_margin:
                 raise ValueError(
@@ -218,24 +326,31 @@ class DecisionConfig(Section):
 class GatesConfig(Section):
     """What a challenger must show. Ratios are of two errors, 1 meaning equal; shares are fractions."""
 
-    naive_ratio: float = Field(gt=0)
-    naive_ratio_by_volume: float = Field(gt=0)
-    champion_ratio: float = Field(gt=0)
-    champion_ratio_by_volume: float = Field(gt=0)
-    bias: float = Field(gt=0)
-    coverage_80: tuple[float, float]
-    coverage_95: tuple[float, float]
-    elasticity_sane: float = Field(ge=0, le=1)
-    identified: float = Field(default=0.1, ge=0, le=1)
-    products: float = Field(default=0.95, ge=0, le=1)
-    parity: float = Field(gt=0)
-    golden_latency_ms: float = Field(gt=0)
+    naive_ratio: float = Field(gt=0, le=1000)
+    naive_ratio_by_volume: float = Field(gt=0, le=1000)
+    champion_ratio: float = Field(gt=0, le=1000)
+    champion_ratio_by_volume: float = Field(gt=0, le=1000)
+    bias: float = Field(gt=0, le=1000)
+    coverage_80: tuple[Share, Share]
+    coverage_95: tuple[Share, Share]
+    elasticity_sane: Share
+    identified: Share = 0.1
+    products: Share = 0.95
+    parity: float = Field(gt=0, le=1)
+    golden_latency_ms: float = Field(gt=0, le=1e9)
+
+    @model_validator(mode="after")
+    def _ascend(self) -> "GatesConfig":
+        for name, (low, high) in (("coverage_80", self.coverage_80), ("coverage_95", self.coverage_95)):
+            if low > high:
+                raise ValueError(f"{name}: its low end {low} lies above its high end {high}")
+        return self
 
 
 class RegistryConfig(Section):
     """The registered model, its gates and promotion."""
 
-    model_name: str
+    model_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^/:@]+$")]
     auto_promote: bool
     plots: bool = True
     gates: GatesConfig
@@ -255,19 +370,19 @@ class ServingConfig(Section):
     workers: Annotated[int, Field(ge=1, le=64)]
     threads: Annotated[int, Field(ge=1, le=64)]
     poll_seconds: Annotated[float, Field(ge=0.1, le=3600)]
-    keep_versions: Annotated[int, Field(ge=1)]
+    keep_versions: Annotated[int, Field(ge=1, le=1_000)]
     batch_limit: Annotated[int, Field(ge=1, le=100_000)]
-    body_limit: Annotated[int, Field(ge=1_000)]
+    body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
     keys: Literal["required", "local", "none"]
-    rate_limit: Annotated[float, Field(ge=0)]
-    rate_burst: Annotated[int, Field(ge=1)]
+    rate_limit: Annotated[float, Field(ge=0, le=1e6)]
+    rate_burst: Annotated[int, Field(ge=1, le=1_000_000)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
-    log_segment_mb: Annotated[float, Field(gt=0)]
+    log_segment_mb: Annotated[float, Field(gt=0, le=100_000)]
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
     embedded_metrics: str = ""
-    embedded_seconds: Annotated[float, Field(ge=1)] = 60.0
+    embedded_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
 
 
 class EndpointsConfig(Section):
@@ -303,26 +418,26 @@ class AlarmConfig(Section):
 class MonitoringConfig(Section):
     """Windows, thresholds and triggers."""
 
-    window: PositiveInt
-    reference: PositiveInt
-    rows_sampled: PositiveInt
+    window: Days
+    reference: Days
+    rows_sampled: Annotated[int, Field(ge=1, le=1_000_000_000)]
     false_alarm: Annotated[float, Field(gt=0, lt=1)]
-    min_rows: PositiveInt
-    score_window: PositiveInt
-    windows: PositiveInt
-    breaches: PositiveInt
-    maturities: Annotated[list[PositiveInt], Field(min_length=1)]
-    error_tolerance: NonNegativeFloat
-    bias_tolerance: NonNegativeFloat
-    coverage_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
+    min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    score_window: Days
+    windows: Annotated[int, Field(ge=1, le=1_000)]
+    breaches: Annotated[int, Field(ge=1, le=1_000)]
+    maturities: Annotated[list[Days], Field(min_length=1)]
+    error_tolerance: Annotated[float, Field(ge=0, le=1000)]
+    bias_tolerance: Annotated[float, Field(ge=0, le=1000)]
+    coverage_tolerance: Share = 0.1
     fallback_share: Annotated[float, Field(gt=0, le=1)]
-    max_state_age: PositiveInt
-    silent_days: PositiveInt
-    cooldown: NonNegativeInt
-    recency_least: NonNegativeInt = 0
-    daily_budget: NonNegativeInt
-    lock_hours: PositiveFloat
-    repeat_hours: NonNegativeFloat
+    max_state_age: Days
+    silent_days: Days
+    cooldown: Annotated[int, Field(ge=0, le=3_660)]
+    recency_least: Annotated[int, Field(ge=0, le=3_660)] = 0
+    daily_budget: Annotated[int, Field(ge=0, le=1_000)]
+    lock_hours: Annotated[float, Field(gt=0, le=8_784)]
+    repeat_hours: Annotated[float, Field(ge=0, le=8_784)]
     trigger: Literal["none", "local", "ecs", "event"]
     alerts: list[Literal["log", "webhook", "sns"]]
     metrics: list[Literal["cloudwatch", "embedded"]]
@@ -350,8 +465,13 @@ class RangeConfig(Section):
 
     low: float
     high: float
-    step: PositiveFloat | None = None
+    step: Annotated[float, Field(gt=0)] | None = None
     log: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The values at its ends."""
+        return self.low, self.high
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "RangeConfig":
@@ -365,26 +485,63 @@ class ChoicesConfig(Section):
 
     choices: Annotated[tuple[bool | int | float | str | None, ...], Field(min_length=1)]
 
+    @property
+    def ends(self) -> tuple[bool | int | float | str | None, ...]:
+        """All of them."""
+        return self.choices
+
+
+def _range_or_choices(value: Any) -> str:
+    given = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+    return "choices" if "choices" in given else "range"
+
+
+@cache
+def _demand_key(name: str) -> TypeAdapter[Any]:
+    """What a key of the demand section may be, by itself."""
+    field = DemandConfig.model_fields[name]
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]  # a type at run time
+
 
 class TuningConfig(Section):
     """The search for better settings of the demand section: its budget, and which values it may try."""
 
-    trials: PositiveInt
-    minutes: NonNegativeFloat
+    trials: Annotated[int, Field(ge=1, le=100_000)]
+    minutes: Annotated[float, Field(ge=0, le=100_000)]
     workers: Annotated[int, Field(ge=1, le=64)]
-    batch: PositiveInt
-    startup: PositiveInt
-    silent_seconds: Annotated[int, Field(ge=4)] = 300
-    space: dict[str, RangeConfig | ChoicesConfig | None]
+    batch: Annotated[int, Field(ge=1, le=100_000)]
+    startup: Annotated[int, Field(ge=1, le=100_000)]
+    silent_seconds: Annotated[int, Field(ge=4, le=86_400)] = 300
+    space: dict[
+        str,
+        Annotated[
+            Annotated[RangeConfig, Tag("range")] | Annotated[ChoicesConfig, Tag("choices")],
+            Discriminator(_range_or_choices),
+        ]
+        | None,
+    ]
 
-    @model_validator(mode="after")
-    def _demand_keys(self) -> "TuningConfig":
+    @field_validator("space", mode="before")
+    @classmethod
+    def _demand_keys(cls, space: Any) -> Any:
         fixed = {"seed", "horizon", "step", "folds", "gap", "min_history"}  # they decide what the score means
-        for key in self.space:
+        for key in space if isinstance(space, Mapping) else ():
             if key not in DemandConfig.model_fields or key in fixed:
                 free = sorted(set(DemandConfig.model_fields) - fixed)
-                near = nearest(key, free, cutoff=0.0)
+                near = nearest(str(key), free, cutoff=0.0)
                 raise ValueError(f"{key} is no key of demand that may be tuned; the nearest one is {near}")
+        return space
+
+    @model_validator(mode="after")
+    def _values_are_demands(self) -> "TuningConfig":
         if not any(self.space.values()):
             raise ValueError("space holds nothing to search")
+        for key, tried in self.space.items():
+            for value in () if tried is None else tried.ends:
+                try:
+                    _demand_key(key).validate_python(value)
+                except ValidationError as error:
+                    raise ValueError(
+                        f"space.{key}: demand.{key} cannot be {value!r}: {error.errors()[0]['msg'].lower()}"
+                    ) from error
         return self

@@ -18,6 +18,7 @@ from pathlib import Path
 from pricing.errors import PricingError
 from serving.keys import SCOPES
 from serving.logs import configure_logging
+from serving.notices import at_start
 from serving.settings import Settings, bind_address, read_settings, shared_memory
 
 _GRACE_SECONDS = 20
@@ -110,6 +111,8 @@ def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    for line in at_start(settings):
+        _log.info("%s", line)
     web, follower = (_Child(command, environment) for command in (web_command(), follower_command()))
     print(  # noqa: T201
         f"serving on http://{settings.host}:{settings.port} (documents: /docs); decisions go to "

@@ -14,6 +14,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
+from pricing.served_config import ServedConfig, served_config
 from serving.current_version import FollowerStatus, Pointer, read_follower_status, read_pointer
 from serving.settings import Settings, check_strategy_test
 from serving.strategy_tests import arms_of, canary
@@ -41,7 +42,7 @@ class Served:
     Attributes:
         name: The version's number, as decisions carry it; "none" without one.
         pricer: Prices by it.
-        config: The configuration that its pricer uses.
+        settings: The configuration that its pricer uses, and where a version and the user's file differ.
         version: The version itself; None without one.
         arms: Product → the strategy that a strategy test assigned to it; "" or absent where it takes part in none.
         canary: The products that it prices as the challenger.
@@ -51,12 +52,17 @@ class Served:
 
     name: str
     pricer: Pricer
-    config: ModelConfig
+    settings: ServedConfig
     version: LoadedVersion | None
     arms: Mapping[str, str] = field(default_factory=dict)
     canary: frozenset[str] = frozenset()
     rules: Pricer | None = None
     cached_bodies: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration that its pricer uses."""
+        return self.settings.config
 
 
 class Champion:
@@ -69,7 +75,7 @@ class Champion:
         self.rules = Served(
             name=NO_VERSION,
             pricer=Pricer(None, None, settings.config, version=NO_VERSION),
-            config=settings.config,
+            settings=ServedConfig(settings.config),
             version=None,
         )
         self.served = self.rules
@@ -178,13 +184,14 @@ class Champion:
 
     def _opened(self, pointer: Pointer, *, folder: Path, challenger: bool) -> Served:
         version = open_version(folder)
-        config = version.config
-        if self._settings.config_path is not None:
-            config = config.model_copy(update={"decision": self._settings.config.decision})
+        settings = served_config(version.config, self._settings.file, name=pointer.version)
+        config = settings.config
+        for line in settings.lines(pointer.version, file=self._settings.file.path):
+            _log.warning("%s", line)
         pricer = version.pricer(version=pointer.version, config=config)
         arms, products = ({}, self._canary(version)) if challenger else (self._arms(version, config), frozenset())
         rules = Pricer(None, version.facts, config, version=NO_VERSION)
-        served = Served(pointer.version, pricer, config, version, arms, products, rules)
+        served = Served(pointer.version, pricer, settings, version, arms, products, rules)
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])
         return served

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import shutil
 import signal
@@ -21,8 +22,10 @@ from serving import strategy_tests
 from serving.champion import VERSION_ERRORS
 from serving.current_version import BAKED, FollowerPaths, FollowerStatus, Pointer, read_pointer, write_pointer
 from serving.logs import configure_logging
-from serving.settings import Settings, read_settings
+from serving.notices import no_champion
+from serving.settings import Settings, baked_config, read_settings
 
+REMIND_SECONDS = 600.0  # between two reminders that there is no champion
 RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
 _log = logging.getLogger(__name__)
 _PATIENCE = {
@@ -113,9 +116,12 @@ class Follower:
         places: FollowerPaths,
         options: FollowerOptions,
         verify: Callable[[Path], int] | None = None,
+        advice: Callable[[], str] = lambda: "no version is champion: train one and promote it",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
+        self._advice = advice
+        self._reminded_at = -math.inf
         self._verify = verify or verify_version
         self._clock = clock
         self._places = places
@@ -178,11 +184,32 @@ class Follower:
     def _follow_champion(self, entry: ListedVersion | None) -> FollowerStatus:
         now = replace(self.following, attempted=True, detail=None, polled_at=round(time.time(), 3))
         if entry is None:
-            return self._publish(replace(now, state="no_champion", champion=None))
+            return self._without_champion(replace(now, state="no_champion", champion=None))
         now = replace(now, champion=entry.number)
         if self._pointer is not None and _identity(entry) == (self._pointer.version, self._pointer.created_ms):
             return self._publish(replace(now, state="following", served=entry.number))
         return self._publish(self._attempt(entry, now))
+
+    def _without_champion(self, now: FollowerStatus) -> FollowerStatus:
+        """Says what answers instead and what to do, in the log again and again."""
+        answering = "every price comes by rule"
+        if self._pointer is not None:
+            answering = f"version {self._pointer.version}, served last, goes on"
+        elif baked := self._baked():
+            answering = f"version {baked.version}, which was baked in, goes on"
+        detail = f"{answering}, since {self._advice()}"
+        following = self._publish(replace(now, detail=detail))
+        if self._clock() - self._reminded_at >= REMIND_SECONDS:
+            self._reminded_at = self._clock()
+            _log.warning("%s", following.detail)
+        return following
+
+    def _baked(self) -> Pointer | None:
+        try:
+            return read_pointer(self._places.baked)
+        except VersionError as error:
+            _log.error("%s", error)
+            return None
 
     def _attempt(self, entry: ListedVersion, now: FollowerStatus) -> FollowerStatus:
         refusal = self._refusal(entry)
@@ -281,7 +308,9 @@ class Follower:
         if following.detail:
             following = replace(following, detail=redact_text(following.detail))
         if following.state != self.following.state or following.detail != self.following.detail:
-            _log.info("follower: %s%s", following.state, f" ({following.detail})" if following.detail else "")
+            usual = following.state in ("following", "starting", "no_champion")  # of which a reminder warns
+            words = f" ({following.detail})" if following.detail else ""
+            _log.log(logging.INFO if usual else logging.WARNING, "follower: %s%s", following.state, words)
         self.following = following
         try:
             replace_json(self._status, asdict(following))
@@ -329,10 +358,12 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="fetch the champion once into PRICING_HOME/versions/baked, for an image to carry, and exit",
     )
+    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml (PRICING_CONFIG)")
     options = parser.parse_args(argv)
     configure_logging()
+    given = {"PRICING_CONFIG": options.config} if options.config else {}
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings({**os.environ, **given}, baked=not options.bake)
     except PricingError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -346,6 +377,7 @@ def main(argv: list[str] | None = None) -> int:
         places=settings.places,
         options=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
         verify=partial(verify_version, settings=settings),
+        advice=partial(no_champion, settings),
     )
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
@@ -361,15 +393,34 @@ def _bake(
     places = settings.places
     places = replace(places, registry=BAKED, status=places.home / "versions" / BAKED / "follower.json")
     follower = Follower(
-        registry or _LazyRegistry(settings), places=places, options=FollowerOptions("bake", 1), verify=verify
+        registry or _LazyRegistry(settings),
+        places=places,
+        options=FollowerOptions("bake", 1),
+        verify=verify,
+        advice=partial(no_champion, settings),
     )
     following = follower.poll()
     if following.state != "following":
-        print(f"error: no champion to bake in: {following.state} {following.detail or ''}", file=sys.stderr)  # noqa: T201
+        print(f"error: no champion to bake in: {following.state}: {following.detail}", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        _bake_config(settings)
+    except OSError as error:
+        print(f"error: the configuration cannot be baked in: {error}", file=sys.stderr)  # noqa: T201
         return 2
     places.status.unlink(missing_ok=True)
     print(f"version {following.served} of {redact_text(settings.registry_uri)} lies in {places.versions}")  # noqa: T201
     return 0
+
+
+def _bake_config(settings: Settings) -> None:
+    """Lays the configuration that was given beside the version, so that an image serves with it."""
+    place = baked_config(settings.home)
+    if settings.file.path is None:
+        place.unlink(missing_ok=True)
+        return
+    shutil.copyfile(settings.file.path, place)
+    print(f"{settings.file.path} lies beside it and counts where no PRICING_CONFIG is given")  # noqa: T201
 
 
 if __name__ == "__main__":

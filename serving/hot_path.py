@@ -9,13 +9,14 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from serving.authentication import Authenticator
 from serving.metrics import Metrics
-from serving.problems import CONTENT_TYPE, ProblemError, from_validation
+from serving.problems import CONTENT_TYPE, Fault, ProblemError, from_validation
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -53,12 +54,40 @@ def parse(model: type[Model], body: bytes) -> Model:
     """Validates a body strictly by JSON type: true is not 1 and "150" is not 150, but a whole number is a float.
 
     Raises:
-        ProblemError: 400 when it is not JSON, 422 with every fault when it does not fit the model.
+        ProblemError: 400 when it is not JSON or has a name twice, 422 with every fault when it does not fit the model.
     """
     try:
-        return model.model_validate_json(body, strict=True)
+        found = model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise from_validation(error, model=model) from error
+    refuse_names_given_twice(body, names=len(found.model_fields_set))
+    return found
+
+
+def refuse_names_given_twice(body: bytes, *, names: int = 0) -> None:
+    """Refuses a body in which an object has a name twice: the last one would count, without a word.
+
+    Args:
+        body: JSON that was read already.
+        names: How many different names were found in it, at least. Behind every name stands a colon, so a body that has
+            no more colons has none twice, and need not be read again.
+
+    Raises:
+        ProblemError: 400, it has; names it.
+    """
+    if body.count(b":") > names:
+        # Numbers are left as text: none is used, and Python refuses to read very long ones.
+        json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            shown = name.encode("utf-8", "replace").decode()[:100]
+            fault = Fault(field=shown, problem="is given twice in one object; send it once")
+            raise ProblemError(HTTPStatus.BAD_REQUEST, f"{shown!r} {fault.problem}", errors=[fault])
+        seen.add(name)
 
 
 def encode(model: BaseModel) -> bytes:

@@ -116,7 +116,7 @@ class Follow(BaseModel):
 
     state: str = Field(description="following, no_champion, unreachable, refused, failed, starting or off.")
     champion: str | None = Field(description="The version that the alias names, as far as it is known.")
-    detail: str | None = Field(description="What went wrong last.")
+    detail: str | None = Field(description="What went wrong last, or what to do where there is no champion.")
     refused: dict[str, str] = Field(description="Versions that are not served, and why.")
 
     @classmethod
@@ -127,6 +127,32 @@ class Follow(BaseModel):
         return cls(
             state=following.state, champion=following.champion, detail=following.detail, refused=following.refused
         )
+
+
+class Difference(BaseModel):
+    """A setting that the version and the file have differently."""
+
+    version: Any = Field(description="The version's own.")
+    file: Any = Field(description="The file's.")
+
+
+class Configuration(BaseModel):
+    """What the answers follow: the settings that the version carries, and over them the file's `decision`."""
+
+    file: str | None = Field(description="The file that the service was started with; null: none.")
+    replaced: dict[str, Difference] = Field(description="Settings where they differ and the file's counts.")
+    ignored: dict[str, Difference] = Field(
+        description="Settings where they differ and the version's counts, since it was trained with it."
+    )
+    strategy: str = Field(description="The strategy of a request that names none.")
+    guardrails: dict[str, Any] = Field(description="The guardrails in force.")
+
+
+class Keys(BaseModel):
+    """Whether API keys are needed."""
+
+    needed: bool
+    known: int = Field(description="Number of keys that the service was given.")
 
 
 class ModelInfo(BaseModel):
@@ -149,6 +175,8 @@ class ModelInfo(BaseModel):
     )
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
     following: Follow
+    configuration: Configuration
+    keys: Keys
 
 
 class Strategy(BaseModel):

@@ -10,13 +10,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pricing.config import Config, load_config
+from pricing.config import Config, ConfigFile, read_config_file
 from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home, tracking_uri
-from serving.current_version import FollowerPaths
+from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
 
 
@@ -25,8 +25,8 @@ class Settings:
     """The settings of one run of the service.
 
     Attributes:
-        config: The defaults, with the file in `config_path` over them.
-        config_path: The user's file; its `decision` section then replaces the one a version was built with.
+        config: The defaults, with the user's file over them.
+        file: The user's file apart: what it gives in `decision` goes over the settings that a version carries.
         home: Folder of versions, decision log and pointers; survives restarts.
         run_folder: Folder that the processes of one run share; deleted at its end.
         run_id: Names this run, so that its files are not taken for an earlier run's.
@@ -38,7 +38,7 @@ class Settings:
     """
 
     config: Config
-    config_path: Path | None
+    file: ConfigFile
     home: Path
     run_folder: Path
     run_id: str
@@ -93,14 +93,22 @@ class Settings:
         return rule == "required" or (rule == "local" and not is_loopback(self.host))
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
+def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Settings:
     """Reads PRICING_CONFIG, PRICING_HOME, PRICING_KEYS, PRICING_API_KEYS(_FILE), HOST, PORT, MLFLOW_TRACKING_URI, ….
+
+    Args:
+        environment: The variables.
+        baked: Whether, without PRICING_CONFIG, the configuration counts that a champion was baked in with.
 
     Raises:
         ConfigError: A value cannot be used; names the variable, what was found and what is expected.
     """
-    given = environment.get("PRICING_CONFIG")
-    config = load_config(given)
+    home = pricing_home(environment).absolute()
+    given: str | Path | None = environment.get("PRICING_CONFIG") or None
+    if given is None and baked and baked_config(home).is_file():
+        given = baked_config(home)
+    file = read_config_file(given)
+    config = file.config
     rule = environment.get("PRICING_KEYS")
     if rule is not None:
         if rule not in ("required", "local", "none"):
@@ -108,11 +116,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
     check_strategy_test(config.serving.strategy_test, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
-    home = pricing_home(environment).absolute()
     run_folder = environment.get("PRICING_RUN_FOLDER")
     return Settings(
         config=config,
-        config_path=Path(given).absolute() if given else None,
+        file=file,
         home=home,
         run_folder=Path(run_folder) if run_folder else home / "serving" / "run",
         run_id=run_id,
@@ -122,6 +129,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         follows=bool(run_id),
         keys=read_keys(environment),
     )
+
+
+def baked_config(home: Path) -> Path:
+    """The configuration that an image's champion was baked in with, where one was given."""
+    return home / "versions" / BAKED / "config.yaml"
 
 
 def bind_address(host: str) -> str:

@@ -76,9 +76,6 @@ class Pricer:
             config: Strategies, guardrails, thresholds.
             version: Name of the model version, carried by every decision.
             new_id: Makes a decision's id, unique; random by default.
-
-        Raises:
-            ConfigError: A strategy's kind or parameter is unknown.
         """
         self.version = version
         self.policy = Policy(config.decision)

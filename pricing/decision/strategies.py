@@ -1,19 +1,19 @@
 """The objectives of pricing: one class for each kind of strategy, and the policy that names them."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.config_models import DecisionConfig
+from pricing.config_models import AnyStrategyConfig, DecisionConfig
 from pricing.decision.confidence import deviation_at, shortfall
 from pricing.decision.context import Context, Flag, PricingContext, Whole
 from pricing.decision.price_grid import CandidateGrid, CandidatePrices
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING
-from pricing.errors import ConfigError, nearest
 
 COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
 
@@ -37,7 +37,9 @@ class LinearObjective:
 
 @dataclass(frozen=True)
 class Strategy(ABC):
-    """An objective that a decision maximises: one subclass each, its fields the parameters in the configuration.
+    """An objective that a decision maximises: one subclass each.
+
+    Its fields are the parameters that the section of its kind in `pricing.config_models` has, with their limits.
 
     Attributes:
         kind: Its name in the configuration.
@@ -147,24 +149,16 @@ class Match(Strategy):
 KINDS: dict[str, type[Strategy]] = {kind.kind: kind for kind in (Margin, Revenue, Clearance, Match)}
 
 
-def make_strategies(configured: dict[str, dict[str, Any]]) -> dict[str, Strategy]:
-    """Builds the configured strategies by name, in the order of the configuration.
-
-    Raises:
-        ConfigError: A kind or a parameter is unknown (the nearest known one is named), or is no positive number.
-    """
-    return {name: _make(name, dict(parameters)) for name, parameters in configured.items()}
+def make_strategies(configured: Mapping[str, AnyStrategyConfig]) -> dict[str, Strategy]:
+    """Builds the configured strategies by name, in the order of the configuration."""
+    return {name: KINDS[each.kind](**each.model_dump(exclude={"kind"})) for name, each in configured.items()}
 
 
 class Policy:
     """A decision configuration made ready: its strategies and its grid of candidate prices. Made once for a version."""
 
     def __init__(self, config: DecisionConfig) -> None:
-        """Prepares `config`.
-
-        Raises:
-            ConfigError: A strategy's kind or parameter is unknown.
-        """
+        """Prepares `config`."""
         self.config = config
         self.strategies = make_strategies(config.strategies)
         self.names = tuple(self.strategies)
@@ -270,25 +264,3 @@ def objective_of(
         likely=likely,
         rests_on_elasticity=rests_on_elasticity,
     )
-
-
-def _make(name: str, parameters: dict[str, Any]) -> Strategy:
-    where = f"decision.strategies.{name}"
-    kind = str(parameters.pop("kind", name))
-    if kind not in KINDS:
-        raise ConfigError(f"{where}: unknown kind {kind!r}; expected {_nearest(kind, KINDS)}")
-    cls: Any = KINDS[kind]
-    known = [field.name for field in fields(cls)]
-    for parameter, value in parameters.items():
-        if parameter not in known:
-            raise ConfigError(f"{where}: unknown parameter {parameter!r} of kind {kind}; known: {', '.join(known)}")
-        least = 1 if parameter == "days" else 0
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < np.inf:
-            raise ConfigError(f"{where}.{parameter}: expected a number of at least {least}, found {value!r}")
-    made: Strategy = cls(**parameters)
-    return made
-
-
-def _nearest(kind: str, known: dict[str, Any]) -> str:
-    near = nearest(kind, known)
-    return f"{near} (the nearest), or one of {', '.join(known)}" if near else f"one of {', '.join(known)}"

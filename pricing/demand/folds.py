@@ -48,10 +48,12 @@ def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[F
     """
     need = config.min_history + config.gap + config.horizon
     if len(dates) < need:
+        left = len(dates) - config.gap - config.horizon
+        lower = f"demand.min_history to {left}" if left >= LEAST[period] // 2 else "demand.horizon or demand.gap"
         raise HistoryError(
-            f"walk-forward validation needs min_history + gap + horizon = {config.min_history} + {config.gap} + "
-            f"{config.horizon} = {need} {period}s for one fold, the panel has {len(dates)}; "
-            "give more history or lower these settings in the demand section"
+            f"walk-forward validation needs demand.min_history + demand.gap + demand.horizon = {config.min_history} + "
+            f"{config.gap} + {config.horizon} = {need} {period}s for one fold, the panel has {len(dates)}, "
+            f"{need - len(dates)} too few; give more history, or lower {lower}"
         )
     day = np.timedelta64(STEP_DAYS[period], "D")
     folds: list[Fold] = []
@@ -73,10 +75,11 @@ def check_length(periods: int, *, period: Period, gap: int = 0) -> None:
     need = LEAST[period] + gap
     if periods < need:
         beside = f", beside the gap of demand.gap = {gap}," if gap else ""
+        lower = "lower demand.gap, " if gap and periods >= LEAST[period] else ""
         raise HistoryError(
             f"the sales cover {periods} {period}s, a model needs at least {LEAST[period]}{beside} to tell a product's "
-            f"level: {need - periods} more are missing; give more history, or wait for it. Until then serving prices "
-            "by rule, from list price, cost and stock, without any model"
+            f"level: {need - periods} more are missing; {lower}give more history, or wait for it. Until then serving "
+            "prices by rule, from list price, cost and stock, without any model"
         )
 
 
@@ -110,12 +113,11 @@ def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[Dema
             update={"horizon": horizon, "step": step, "folds": folds, "min_history": min(config.min_history, first)}
         )
         if shorter != config:
-            weekly = "; config/weekly.yaml has settings for weekly sales" if period == "week" else ""
             said.append(
                 f"{periods} {period}s of history have no room for {config.folds} folds of {config.horizon} {period}s "
                 f"after {config.min_history}: scored are {folds} folds of {horizon} {period}s, the first after "
                 f"{first}. The scores say less of forecasts further ahead, and until scores speak for it the network "
-                "counts for less" + weekly
+                "counts for less. Lower demand.folds, demand.horizon or demand.min_history to choose other ones"
             )
         config = shorter
     days = periods * STEP_DAYS[period]

@@ -19,6 +19,9 @@ from typing import NoReturn, TextIO
 from pricing.errors import NO_SALES, PricingError, nearest
 from pricing.paths import pricing_home
 
+_log = logging.getLogger(__name__)
+
+CONFIG_VARIABLE = "PRICING_CONFIG"
 EXIT_KNOWN_ERROR = 2
 EXIT_REFUSED = 3  # promote: a gate refused the version
 EXIT_INTERRUPTED = 130
@@ -61,6 +64,15 @@ class Options(argparse.ArgumentParser):
             "simulated (the built-in market)",
         )
 
+    def add_config(self) -> None:
+        """Adds --config; without it the file counts that PRICING_CONFIG names, and the log says so."""
+        self.add_argument(
+            "--config",
+            default=os.environ.get(CONFIG_VARIABLE) or None,
+            metavar="FILE",
+            help=f"YAML laid over config/default.yaml; absent: {CONFIG_VARIABLE}'s, if any",
+        )
+
     def add_flag(self, name: str, *, help: str) -> None:
         """Adds a switch that may stand alone or take true/false, since `mlflow run` always passes a value."""
         self.add_argument(name, nargs="?", const=True, default=False, type=_switch, metavar="true|false", help=help)
@@ -77,6 +89,9 @@ class Options(argparse.ArgumentParser):
             raise UsageError(self._explain_unknown(unknown))
         if self._needs_sales and options.sales is None:
             raise UsageError(NO_SALES)
+        named = any(word.partition("=")[0] == "--config" for word in given)
+        if "--config" in self._option_string_actions and options.config and not named:
+            _log.info("configuration: %s, which %s names", options.config, CONFIG_VARIABLE)
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -162,7 +177,7 @@ def job_options(job: str, description: str, *, sales: bool = True, needs_sales: 
         needs_sales: Whether it cannot do without them.
     """
     options = Options(f"python -m pipelines.{job}", description)
-    options.add_argument("--config", default=None, metavar="FILE", help="YAML laid over config/default.yaml")
+    options.add_config()
     if sales:
         options.add_sales(needed=needs_sales)
         options.add_argument(

@@ -22,7 +22,18 @@ from serving.api import Endpoint
 from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError
-from serving.schemas import Competitor, Elasticity, ModelInfo, Product, Products, Strategies, Strategy
+from serving.schemas import (
+    Competitor,
+    Configuration,
+    Difference,
+    Elasticity,
+    Keys,
+    ModelInfo,
+    Product,
+    Products,
+    Strategies,
+    Strategy,
+)
 from serving.service import Service
 
 _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
@@ -93,6 +104,22 @@ class Catalogue:
             holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
             following=self._service.follower_status(),
+            configuration=self._configuration(served),
+            keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
+        )
+
+    def _configuration(self, served: Served) -> Configuration:
+        file, decision = self._service.settings.file.path, served.config.decision
+        replaced, ignored = (
+            {key: Difference(version=each.version, file=each.file) for key, each in differing.items()}
+            for differing in (served.settings.replaced, served.settings.ignored)
+        )
+        return Configuration(
+            file=None if file is None else str(file),
+            replaced=replaced,
+            ignored=ignored,
+            strategy=decision.strategy,
+            guardrails=decision.guardrails.model_dump(mode="json"),
         )
 
     def strategies(self) -> Strategies:
@@ -100,11 +127,9 @@ class Catalogue:
         decision = self._service.champion.served.config.decision
         found = []
         for name, settings in decision.strategies.items():
-            kind = KINDS[str(settings.get("kind", name))]
-            description = (kind.__doc__ or "").strip().splitlines()[0]
-            found.append(
-                Strategy(name=name, default=name == decision.strategy, description=description, settings=settings)
-            )
+            description = (KINDS[settings.kind].__doc__ or "").strip().splitlines()[0]
+            own = settings.model_dump(exclude_none=True)
+            found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
         return Strategies(strategies=found)
 
 

@@ -18,7 +18,7 @@ from serving.api import Endpoint
 from serving.challenger import ShadowPricer
 from serving.champion import Served
 from serving.fallback_chain import FallbackChain, version_for
-from serving.hot_path import encode, parse
+from serving.hot_path import encode, parse, refuse_names_given_twice
 from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
@@ -273,9 +273,13 @@ def read_items(body: bytes) -> Sequence[object]:
         ProblemError: The body as a whole is no batch.
     """
     try:
-        return PriceRequests.model_validate_json(body, strict=True).requests
+        items = PriceRequests.model_validate_json(body, strict=True).requests
     except ValidationError as error:
-        return _as_sent(body, error)
+        sent = _as_sent(body, error)
+        refuse_names_given_twice(body)
+        return sent
+    refuse_names_given_twice(body, names=1 + sum(len(item.model_fields_set) for item in items))
+    return items
 
 
 def one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:

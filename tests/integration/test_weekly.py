@@ -1,4 +1,4 @@
-"""A shop whose rows are weeks: trained with config/weekly.yaml, promoted, asked for prices in the middle of a week."""
+"""A shop whose rows are weeks, and whose file says no more of that than `period: week`."""
 
 import datetime as dt
 from pathlib import Path
@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from pricing.config import DEFAULT_PATH
 from pricing.decision.request import PriceRequest
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
@@ -34,16 +33,14 @@ def weekly_sales(path: Path) -> Path:
 
 
 def small(path: Path) -> Path:
-    """The weekly configuration with networks of seconds and gates that are no matter here."""
-    settings = yaml.safe_load((DEFAULT_PATH.parent / "weekly.yaml").read_text())
+    """The period, with networks of seconds and gates that are no matter here."""
     quick = {key: TINY["demand"][key] for key in ("folds", "units", "steps", "demand_steps", "price_steps", "rounds")}
-    settings["demand"] |= quick
-    settings["registry"] = {**TINY["registry"], "plots": False}
-    path.write_text(yaml.safe_dump(settings))
+    registry = {**TINY["registry"], "plots": False}
+    path.write_text(yaml.safe_dump({"data": {"period": "week"}, "demand": quick, "registry": registry}))
     return path
 
 
-def test_weekly_sales_are_trained_promoted_and_priced_with_the_weekly_configuration(shop: JobFolder) -> None:
+def test_weekly_sales_are_trained_promoted_and_priced_where_only_the_period_is_given(shop: JobFolder) -> None:
     sales, config = weekly_sales(shop.folder / "sales.csv"), str(small(shop.folder / "config.yaml"))
 
     trained = shop.run("pipelines.train", "--sales", str(sales), "--config", config)

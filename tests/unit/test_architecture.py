@@ -17,7 +17,17 @@ PACKAGES = ("pricing", *PROGRAMS, "simulation")
 EVERYTHING = (*PACKAGES, "tests", "benchmarks")
 # Each may import itself and those before it.
 INWARD = (
-    *("errors", "arrays", "fileio", "paths", "config_models", "config"),
+    *(
+        "errors",
+        "arrays",
+        "fileio",
+        "paths",
+        "config_file",
+        "config_schema",
+        "config_models",
+        "config",
+        "served_config",
+    ),
     *("data", "demand", "decision", "decision_log", "registry", "runtime"),
 )
 FOLLOWER = "serving.follower"

@@ -16,6 +16,7 @@ from pricing.runtime.cli import UsageError, configure_logging, job_options, run_
 @pytest.fixture(autouse=True)
 def _no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.delenv("PRICING_CONFIG", raising=False)
     monkeypatch.setenv("PRICING_HOME", str(tmp_path))
 
 
@@ -30,6 +31,31 @@ def test_an_absent_parameter_arrives_as_an_empty_string_and_counts_as_not_given(
     options = _parse("--sales", "", "--config=", "--min_history", "", "--force", "")
 
     assert (options.sales, options.config, options.min_history, options.force) == (None, None, 120, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "said"),
+    [
+        ((), "env.yaml", ["configuration: env.yaml, which PRICING_CONFIG names"]),
+        (("--config", ""), "env.yaml", ["configuration: env.yaml, which PRICING_CONFIG names"]),
+        (("--config", "mine.yaml"), "mine.yaml", []),
+        (("--config=mine.yaml",), "mine.yaml", []),
+    ],
+)
+def test_without_the_option_the_configuration_is_that_of_the_environment_and_the_log_says_so(
+    words: tuple[str, ...],
+    config: str,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("PRICING_CONFIG", "env.yaml")
+
+    with caplog.at_level(logging.INFO):
+        options = _parse(*words)
+
+    assert options.config == config
+    assert [record.getMessage() for record in caplog.records] == said
 
 
 @pytest.mark.parametrize("words", [(), ("--sales", ""), ("--sales=",)])

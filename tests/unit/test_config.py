@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pricing.config import DEFAULT_PATH, FORMER, Config, load_config, parse_config, parse_model_config
-from pricing.config_models import ChoicesConfig, RangeConfig
+from pricing.config import DEFAULT_PATH, FORMER, WEEKLY_PATH, Config, load_config, parse_config, parse_model_config
+from pricing.config_file import key_comments
+from pricing.config_models import ChoicesConfig, MatchConfig, RangeConfig
 from pricing.errors import ConfigError
 
 
@@ -40,6 +41,43 @@ def test_the_weekly_configuration_holds_what_differs_and_nothing_else() -> None:
     assert config.monitoring.alarms["sales_late"].metric == daily.monitoring.alarms["sales_late"].metric
     assert config.tuning.space["recency_half_life"] == ChoicesConfig(choices=(None, 26, 52, 104))
     assert config.decision == daily.decision
+
+
+def test_the_period_alone_makes_everything_that_counts_periods_weekly(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "data: {period: week}")) == load_config("weekly")
+    assert load_config(written(tmp_path, "data: {period: day}")) == load_config()
+
+
+def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
+    weekly = yaml.safe_load(WEEKLY_PATH.read_text())
+    said = key_comments(DEFAULT_PATH.read_text())
+    counting = {
+        keys
+        for keys, words in said.items()
+        if "periods" in words and keys[0] in ("data", "demand") and keys not in {("data", "period"), ("demand", "gap")}
+    }
+    counting -= {("demand", "recency_half_life")}  # off
+
+    assert len(counting) == 8
+    assert sorted(keys for keys in counting if keys[1] not in weekly[keys[0]]) == []
+
+
+def test_what_the_file_gives_wins_over_what_follows_from_the_period(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, "data: {period: week}\ndemand: {horizon: 6, min_history: 40}"))
+
+    assert (config.demand.horizon, config.demand.min_history, config.demand.context) == (6, 40, 26)
+    assert config.data.zero_window == 8
+
+
+def test_the_former_name_of_the_period_makes_all_weekly_too(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "data: {grain: week}"), former=RENAMED) == load_config("weekly")
+
+
+def test_a_weekly_version_takes_the_weekly_value_for_a_key_that_it_lacks() -> None:
+    values = load_config("weekly").model_dump(mode="json", include={"data", "demand", "decision"})
+    del values["demand"]["horizon"]
+
+    assert parse_model_config(values, where="version/config.json").demand.horizon == 4
 
 
 def test_a_bare_name_is_that_of_a_configuration_beside_the_default_one() -> None:
@@ -161,7 +199,7 @@ def test_a_former_key_counts_and_a_warning_names_the_present_one(
     config = load_config(path, former=RENAMED)
 
     assert (config.data.period, config.demand.horizon, config.serving.batch_limit) == ("week", 9, 77)
-    assert config.monitoring == load_config().monitoring.model_copy(update={"window": 5})
+    assert config.monitoring == load_config("weekly").monitoring.model_copy(update={"window": 5})
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", f"{path}: {old} is named {new} now; the former name is still read, but rename it")
         for old, new in RENAMED.items()
@@ -199,7 +237,10 @@ def test_a_key_that_is_given_by_both_names_is_refused_and_both_are_named(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("data: {grian: week}", r"unknown key data\.grian; the nearest known one is"),
+        (
+            "data: {grian: week}",
+            r"unknown key data\.grian; the nearest known one is data\.grain, .* named data\.period",
+        ),
         ("data: {grain: month}", r"data\.period: .*found 'month'"),
         ("decision: {look_ahead: 9}\ndemand: 3", r"demand: .*found 3"),
         ("watching: 3", r"monitoring: .*found 3"),
@@ -241,3 +282,179 @@ def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path:
         load_config(path)
 
     assert "expected ',' or '}'" in str(failure.value)  # in the words of PyYAML's parser in Python
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "decision:\n  guardrails:\n    max_move: 10",
+            "decision.guardrails.max_move: expected a number above 0 and at most 1, or null, found 10 (line 3)",
+        ),
+        (
+            "decision: {guardrails: {max_move: .inf}}",
+            "decision.guardrails.max_move: expected a number above 0 and at most 1, or null, found inf (line 1)",
+        ),
+        (
+            "decision:\n  guardrails:\n    band:\n    - 0.7\n    - 20",
+            "decision.guardrails.band.1: expected a number above 0 and at most 10, found 20 (line 5)",
+        ),
+        (
+            "demand: {horizon: 4.5}",
+            "demand.horizon: expected a whole number of at least 1 and at most 366, found 4.5 (line 1)",
+        ),
+        ("serving: {keys: always}", "serving.keys: expected one of required, local, none, found 'always' (line 1)"),
+        ("demand: {control: 7}", "demand.control: expected true or false, found 7 (line 1)"),
+        (
+            "data: {school_holidays: 3}",
+            "data.school_holidays: expected a list, each a list of 2, each a day such as "
+            "2026-07-04, or a text, found 3 (line 1)",
+        ),
+        (
+            "decision:\n  strategies:\n    spring: {kind: margn}",
+            "decision.strategies.spring.kind: expected one of margin, "
+            "revenue, clearance, match, found 'margn'; the nearest is margin (line 3)",
+        ),
+        (
+            "decision: {strategies: {clearance: {kept_value: -1}}}",
+            "decision.strategies.clearance.kept_value: expected a "
+            "number of at least 0 and at most 10, found -1 (line 1)",
+        ),
+        (
+            "decision: {strategies: {margin: {ratio: 2}}}",
+            "unknown key decision.strategies.margin.ratio; known there are days, kind, kept_value (line 1)",
+        ),
+        (
+            "decision: {strategy: margni}",
+            "decision: strategy 'margni' is none of strategies: clearance, margin, match, "
+            "revenue; the nearest is margin (line 1)",
+        ),
+        (
+            "data: {country: NO}",
+            "data.country: expected a text of at least 2 characters, of at most 10 characters, found "
+            "False. YAML reads yes, no, on and off as true or false: quote such a word, or give a number (line 1)",
+        ),
+        (
+            "demand: {folds: yes}",
+            "demand.folds: expected a whole number of at least 1 and at most 100, found True. YAML "
+            "reads yes, no, on and off as true or false: quote such a word, or give a number (line 1)",
+        ),
+        (
+            "tuning: {space: {units: {low: 8, high: 999}}}",
+            "tuning: space.units: demand.units cannot be 999.0: input should be less than or equal to 256 (line 1)",
+        ),
+        (
+            "tuning: {space: {unts: {low: 8}}}",
+            "tuning.space: unts is no key of demand that may be tuned; the nearest one is units (line 1)",
+        ),
+        (
+            "registry: {gates: {coverage_80: [0.9, 0.8]}}",
+            "registry.gates: coverage_80: its low end 0.9 lies above its high end 0.8 (line 1)",
+        ),
+        (
+            "monitoring: {doors: {webhook_url: 3}}",
+            "monitoring.endpoints.webhook_url: expected a text, found 3 (line 1)",
+        ),
+        (
+            "serving: {strategy_test: {name: x, share: 0.5}}",
+            "serving.strategy_test.strategies: is missing; expected a list of at least 2, each a text",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_by_key_value_range_and_line(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+
+    with pytest.raises(ConfigError) as failure:
+        load_config(path)
+
+    assert str(failure.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "monitoring: {dors: {}}",
+            "monitoring.dors; the nearest known one is monitoring.doors, which is named monitoring.endpoints now",
+        ),
+        (
+            "serving: {trail: null}",
+            "serving.trail; the nearest known one is serving.trial, which is named serving.strategy_test now",
+        ),
+        ("decision: {max_move: 0.1}", "decision.max_move; it belongs elsewhere: decision.guardrails.max_move"),
+        ("guardrails: {max_move: 0.1}", "guardrails; it belongs elsewhere: decision.guardrails"),
+        (
+            "serving: {doors: {}}",
+            "serving.doors; it belongs elsewhere: monitoring.doors, which is named monitoring.endpoints now",
+        ),
+        ("demand: {min_hystory: 9}", "demand.min_hystory; the nearest known one is min_history"),
+        ("demand: {max_moves: 9}", "demand.max_moves; the nearest known one is decision.guardrails.max_move"),
+        ("colour: red", "colour; known there are data, demand, decision, registry, serving, monitoring, tuning"),
+    ],
+)
+def test_the_suggestion_for_an_unknown_key_is_one_that_helps(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+
+    with pytest.raises(ConfigError) as failure:
+        load_config(path)
+
+    assert str(failure.value) == f"{path}: unknown key {said} (line 1)"
+
+
+def test_another_kind_of_strategy_under_a_default_name_takes_none_of_the_former_parameters(tmp_path: Path) -> None:
+    strategies = load_config(written(tmp_path, "decision: {strategies: {margin: {kind: match, ratio: 0.9}}}")).decision
+
+    assert strategies.strategies["margin"] == MatchConfig(kind="match", ratio=0.9)
+    assert strategies.strategies["clearance"] == load_config().decision.strategies["clearance"]
+
+
+def numbers(schema: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every part of a JSON schema that describes a number, by its place."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("number", "integer"):
+            yield at, schema
+        for name, part in schema.items():
+            yield from numbers(part, f"{at}/{name}")
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from numbers(part, at)
+
+
+def test_every_number_has_limits() -> None:
+    found = dict(numbers(Config.model_json_schema()["$defs"]))
+    # Of any metric, and of what tuning tries, which demand's own limits check.
+    free = ("/AlarmConfig/properties/above", "/AlarmConfig/properties/below", "/RangeConfig/", "/ChoicesConfig/")
+    # Pairs whose order and ends the section itself checks.
+    paired = ("/Calibration/", "/DemandConfig/properties/elasticity_limits")
+
+    def bounded(part: dict[str, Any]) -> bool:
+        return bool({"minimum", "exclusiveMinimum"} & part.keys() and {"maximum", "exclusiveMaximum"} & part.keys())
+
+    open_ended = [at for at, part in found.items() if not bounded(part) and not at.startswith((*free, *paired))]
+    assert open_ended == []
+    assert len(found) > 90
+
+
+def test_a_versions_value_beyond_a_limit_that_came_later_counts_as_packed(caplog: pytest.LogCaptureFixture) -> None:
+    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
+    values["decision"]["guardrails"]["max_move"] = 10.0
+    values["decision"]["guardrails"]["band"] = [0.7, 50.0]
+    values["decision"]["strategies"]["margin"]["kept_value"] = 11.0
+
+    decision = parse_model_config(values, where="version/config.json").decision
+
+    assert (decision.guardrails.max_move, decision.guardrails.band) == (10.0, (0.7, 50.0))
+    assert decision.strategies["margin"] == load_config().decision.strategies["margin"].model_copy(
+        update={"kept_value": 11.0}
+    )
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("version/config.json: decision.guardrails.max_move is 10.0, now limited to" in words for words in warned)
+    assert len(warned) == 3
+
+
+def test_a_versions_value_of_a_wrong_kind_is_refused_beside_one_beyond_a_limit() -> None:
+    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
+    values["decision"]["guardrails"] |= {"max_move": 10.0, "min_days": "often"}
+
+    with pytest.raises(ConfigError, match=r"min_days: expected a whole number .*found 'often'"):
+        parse_model_config(values, where="version/config.json")

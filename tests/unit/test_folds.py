@@ -43,7 +43,9 @@ def test_no_fold_sees_the_days_it_is_scored_on(horizon: int, step: int, gap: int
 
 
 def test_too_little_history_says_how_much_is_needed() -> None:
-    with pytest.raises(HistoryError, match=r"= 148 days for one fold, the panel has 100"):
+    with pytest.raises(
+        HistoryError, match=r"= 148 days for one fold, the panel has 100, 48 too few; .*lower demand\.min_history to 72"
+    ):
         walk_forward(DATES[:100], config=CONFIG, period="day")
 
 
@@ -175,5 +177,7 @@ def test_volume_classes_are_thirds() -> None:
 
 
 def test_a_gap_before_what_is_scored_is_no_history() -> None:
-    with pytest.raises(HistoryError, match=r"at least 28, beside the gap of demand.gap = 20,.*: 8 more are missing"):
+    with pytest.raises(
+        HistoryError, match=r"at least 28, beside the gap of demand.gap = 20,.*: 8 more are missing; lower demand.gap"
+    ):
         fitting(CONFIG.model_copy(update={"gap": 20}), 40, period="day")

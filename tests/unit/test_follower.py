@@ -8,8 +8,16 @@ import pytest
 from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
-from serving.current_version import FollowerPaths, FollowerStatus, Pointer, read_follower_status, read_pointer
-from serving.follower import RETRY_SECONDS, Follower, FollowerOptions, _bake
+from serving.current_version import (
+    FollowerPaths,
+    FollowerStatus,
+    Pointer,
+    read_follower_status,
+    read_pointer,
+    write_pointer,
+)
+from serving.follower import REMIND_SECONDS, RETRY_SECONDS, Follower, FollowerOptions, _bake
+from serving.settings import read_settings
 from tests.kit.serving import settings_in
 
 
@@ -349,6 +357,76 @@ def test_baking_tells_the_registry_without_its_password(tmp_path: Path, capsys: 
     said = capsys.readouterr().out
     assert "hush" not in said
     assert "version 7 of http://***@mlflow:5000" in said
+
+
+def test_baking_lays_the_configuration_beside_the_version_and_without_one_takes_a_former_one_away(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "my.yaml"
+    config.write_text("serving: {workers: 5}")
+    home = tmp_path / "home"
+
+    def bake(**environment: str) -> None:
+        settings = read_settings({"PRICING_HOME": str(home), **environment}, baked=False)
+        assert _bake(settings, registry=FakeRegistry(ListedVersion("7")), verify=verify) == 0
+
+    bake(PRICING_CONFIG=str(config))
+    with_config = settings_in(home).config.serving.workers
+    bake()
+
+    assert with_config == 5
+    assert settings_in(home).file.path is None
+
+
+def test_baking_without_a_champion_says_where_it_looked_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _bake(settings_in(tmp_path), registry=FakeRegistry(), verify=verify) == 2
+
+    said = capsys.readouterr().err
+    assert "no champion to bake in: no_champion: " in said
+    assert "no version of the model 'pricing' is champion in http://127.0.0.1:9: `make train SALES=…`" in said
+
+
+def test_without_a_champion_the_log_says_so_and_repeats_it_after_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    one = Follower(
+        FakeRegistry(),
+        places=places(tmp_path),
+        options=FollowerOptions("run", 3),
+        verify=verify,
+        advice=lambda: "nothing is champion: train",
+        clock=clock,
+    )
+
+    def warnings() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    one.poll()
+    one.poll()
+    first = warnings()
+    clock.now = REMIND_SECONDS
+    following = one.poll()
+
+    assert first == ["every price comes by rule, since nothing is champion: train"]
+    assert warnings() == 2 * first
+    assert following.detail == first[0]
+
+
+def test_without_a_champion_the_version_that_goes_on_is_named(tmp_path: Path) -> None:
+    registry = FakeRegistry(ListedVersion("7"))
+    write_pointer(places(tmp_path).baked, Pointer("3", 1, "3-1"))
+    baked = follower(FakeRegistry(), tmp_path).poll().detail
+    one = follower(registry, tmp_path)
+    one.poll()
+    registry.champion = None
+
+    served = one.poll().detail
+
+    assert str(baked).startswith("version 3, which was baked in, goes on, since no version is champion")
+    assert str(served).startswith("version 7, served last, goes on, since no version is champion")
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,48 @@ def test_no_body_brings_the_service_down(shared_shop: ServingApp, path: str, bod
     assert strict(answer.data)["status"] == answer.status_code
 
 
+PLAIN = json.dumps(REQUEST)
+TWICE = PLAIN[:-1] + ', "current_stock": 2}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/get_price", TWICE),
+        ("/get_price?dry_run=true", TWICE),
+        ("/get_price", PLAIN[:-1] + ', "current_\\u0073tock": 2}'),
+        ("/get_prices", f'{{"requests": [{PLAIN}, {TWICE}]}}'),
+        ("/get_prices", f'{{"requests": [{{}}, {TWICE}]}}'),
+        ("/explain", f'{{"request": {TWICE}}}'),
+        ("/simulate", f'{{"request": {TWICE}}}'),
+    ],
+)
+def test_a_name_given_twice_is_refused_since_either_may_be_meant(shared_shop: ServingApp, path: str, body: str) -> None:
+    answer = shared_shop.client.post(path, data=body, content_type="application/json")
+
+    assert answer.status_code == 400
+    assert answer.get_json()["errors"] == [
+        {"field": "current_stock", "problem": "is given twice in one object; send it once"}
+    ]
+
+
+def test_a_whole_body_given_twice_is_refused_too(shared_shop: ServingApp) -> None:
+    body = f'{{"requests": [{PLAIN}], "requests": [{PLAIN}]}}'
+
+    answer = shared_shop.client.post("/get_prices", data=body, content_type="application/json")
+
+    assert (answer.status_code, answer.get_json()["errors"][0]["field"]) == (400, "requests")
+
+
+def test_a_colon_in_a_value_and_equal_names_in_different_objects_are_no_second_name(shared_shop: ServingApp) -> None:
+    odd = {**REQUEST, "product_id": 'a": "b:c', "list_price": 2}
+
+    one = shared_shop.client.post("/get_price", json=odd)
+    two = shared_shop.client.post("/get_prices", json={"requests": [odd, REQUEST]})
+
+    assert (one.status_code, two.status_code) == (200, 200)
+
+
 def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingApp) -> None:
     items = [
         {**REQUEST, "product_id": "P00002"},

@@ -336,7 +336,7 @@ def test_sections_that_no_price_depends_on_are_not_read(copy: Path) -> None:
     ("at", "named"),
     [
         ((), "unknown key colour"),
-        (("demand",), r"unknown key demand\.colour; the nearest known one is"),
+        (("demand",), r"unknown key demand\.colour; known there are seed, horizon"),
         (("decision", "guardrails"), r"unknown key decision\.guardrails\.colour"),
     ],
 )

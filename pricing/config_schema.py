@@ -1,0 +1,258 @@
+"""Says what each key of the configuration may be: in words for an error, and as a JSON schema for editors."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from pricing.config_file import KeyPath
+from pricing.errors import nearest
+
+Node = dict[str, Any]  # a part of a JSON schema
+_SURE = 0.8  # similarity from which a name is a slip of the pen
+_LIKELY = 0.6
+
+
+def editor_schema(kind: type[BaseModel], *, shipped: Mapping[str, Any], comments: Mapping[KeyPath, str]) -> Node:
+    """Makes the JSON schema of files that are laid over the default configuration: no key in them is required.
+
+    Args:
+        kind: The whole configuration.
+        shipped: The default configuration's values, which become defaults.
+        comments: What is said of each key; becomes its description.
+    """
+    schema = _loosened(kind.model_json_schema())
+    _describe(kind, schema["properties"], schema["$defs"], shipped=shipped, comments=comments)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of pricing",
+        "description": "What a file that is laid over config/default.yaml may hold.",
+        **{name: part for name, part in schema.items() if name not in ("title", "description")},
+    }
+
+
+def _loosened(node: Any) -> Any:
+    """A schema for parts that are merged into others: none of their keys is required, and any alternative may fit."""
+    if isinstance(node, list):
+        return [_loosened(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {name: _loosened(part) for name, part in node.items() if name not in ("required", "discriminator")}
+    if "oneOf" in kept:
+        kept["anyOf"] = kept.pop("oneOf")
+    return kept
+
+
+def _describe(
+    kind: type[BaseModel],
+    properties: Node,
+    definitions: Node,
+    *,
+    shipped: Mapping[str, Any],
+    comments: Mapping[KeyPath, str],
+    at: KeyPath = (),
+) -> None:
+    for name, field in kind.model_fields.items():
+        place = (*at, name)
+        node = properties[name]
+        node.pop("title", None)
+        if place in comments:
+            node["description"] = comments[place]
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            own = definitions[section.__name__]["properties"]
+            _describe(section, own, definitions, shipped=shipped.get(name, {}), comments=comments, at=place)
+            node.pop("default", None)
+        elif name in shipped:
+            node["default"] = shipped[name]
+
+
+@cache
+def _schema_of(kind: type[BaseModel]) -> Node:
+    return kind.model_json_schema()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the configuration.
+
+    Attributes:
+        path: As a person writes it, such as "tuning.space.units.low".
+        keys: The same, key by key.
+        may_be: What may stand there, in words; empty where the place is unknown.
+        keys_beside: The keys that may stand beside its last one.
+    """
+
+    path: str
+    keys: KeyPath
+    may_be: str
+    keys_beside: tuple[str, ...]
+
+
+def find(kind: type[BaseModel], location: KeyPath) -> Place:
+    """Finds the place of a fault by pydantic's location, which also names alternatives such as a kind of strategy."""
+    definitions = _schema_of(kind)["$defs"]
+    nodes, beside, keys = [_schema_of(kind)], (), ()  # type: list[Node], tuple[str, ...], KeyPath
+    for part in location:
+        chosen = [node for node in nodes if node.get("title") == f"{str(part).capitalize()}Config"]
+        if len(nodes) > 1 and chosen:
+            nodes = chosen
+        elif isinstance(part, int) or any(node.get("type") == "object" for node in nodes):
+            beside = tuple(dict.fromkeys(name for node in nodes for name in node.get("properties", {})))
+            keys = (*keys, part)
+            nodes = [whole for node in nodes for below in _below(node, part) for whole in _resolved(below, definitions)]
+    return Place(".".join(map(str, keys)), keys, _words(nodes, definitions), beside)
+
+
+def _options(node: Node) -> list[Node]:
+    return [*node.get("oneOf", []), *node.get("anyOf", [])]
+
+
+def _resolved(node: Node, definitions: Node) -> list[Node]:
+    """The schema's alternatives, without references."""
+    if "$ref" in node:
+        return _resolved(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
+    return [whole for option in _options(node) for whole in _resolved(option, definitions)] or [node]
+
+
+def _below(node: Node, part: str | int) -> Iterator[Node]:
+    if isinstance(part, int):
+        places = node.get("prefixItems", [])
+        below = places[part] if part < len(places) else node.get("items")
+    else:
+        below = node.get("properties", {}).get(part, node.get("additionalProperties"))
+    if isinstance(below, dict):
+        yield below
+
+
+def _words(nodes: Iterable[Node], definitions: Node) -> str:
+    """What one of some schemas without references allows, in words."""
+    said = list(dict.fromkeys(_kind_words(node, definitions) for node in nodes))
+    return said[0] if len(said) == 1 else ", or ".join([", ".join(said[:-1]), said[-1]]) if said else ""
+
+
+def _kind_words(node: Node, definitions: Node) -> str:
+    kind = str(node.get("type", "any value"))
+    if "const" in node:
+        words = str(node["const"])
+    elif "enum" in node:
+        words = "one of " + ", ".join(map(str, node["enum"]))
+    elif kind in ("integer", "number"):
+        words = ("a whole number" if kind == "integer" else "a number") + _bounds(node)
+    elif kind == "array":
+        words = _list_words(node, definitions)
+    elif node.get("format") == "date":
+        words = "a day such as 2026-07-04"
+    else:
+        plain = {"string": "a text", "boolean": "true or false", "null": "null", "object": "a mapping"}
+        words = plain.get(kind, kind) + _text_bounds(node)
+    return words
+
+
+def _list_words(node: Node, definitions: Node) -> str:
+    places = [_words(_resolved(part, definitions), definitions) for part in node.get("prefixItems", [])]
+    if places:
+        same = len(set(places)) == 1
+        return f"a list of {len(places)}, each {places[0]}" if same else f"a list of {' and '.join(places)}"
+    least = f" of at least {node['minItems']}" if "minItems" in node else ""
+    return f"a list{least}, each {_words(_resolved(node.get('items', {}), definitions), definitions)}"
+
+
+def _bounds(node: Node) -> str:
+    signs = {
+        "exclusiveMinimum": "above",
+        "minimum": "of at least",
+        "exclusiveMaximum": "below",
+        "maximum": "at most",
+    }
+    said = [f"{sign} {node[key]:,.12g}" for key, sign in signs.items() if key in node]
+    return " " + " and ".join(said) if said else ""
+
+
+def _text_bounds(node: Node) -> str:
+    signs = {"minLength": "of at least {} characters", "maxLength": "of at most {} characters", "pattern": "like {}"}
+    said = [sign.format(node[key]) for key, sign in signs.items() if key in node]
+    return " " + ", ".join(said) if said else ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Says in words what is wrong with a configuration.
+
+    Attributes:
+        kind: The whole configuration.
+        former: Former name of a key or section → its name now, as paths.
+        retired: Key that is gone → what does its work now.
+        lines: Key → its line in the file; empty where there is no file.
+    """
+
+    kind: type[BaseModel]
+    former: Mapping[str, str]
+    retired: Mapping[KeyPath, str]
+    lines: Mapping[KeyPath, int]
+
+    def of(self, fault: Mapping[str, Any]) -> str:
+        """One of pydantic's errors as a sentence that names key, value, what is expected, and the line."""
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        if not fault["loc"]:  # two sections disagree, and the message names both keys
+            return message
+        place = find(self.kind, fault["loc"])
+        line = f" (line {self.lines[place.keys]})" if place.keys in self.lines else ""
+        return self._sentence(fault, place, message=message) + line
+
+    def _sentence(self, fault: Mapping[str, Any], place: Place, *, message: str) -> str:
+        found = f"{place.path}: expected {place.may_be}, found {fault['input']!r}"
+        match fault["type"]:
+            case _ if place.keys in self.retired:
+                found = f"{place.path} is no longer a setting; take it out: {self.retired[place.keys]}"
+            case "extra_forbidden":
+                found = f"unknown key {place.path}{self._suggestion(place)}"
+            case "missing":
+                found = f"{place.path}: is missing; expected {place.may_be}"
+            case "union_tag_invalid":
+                found = f"{place.path}.kind: {_unknown_kind(fault['ctx'])}"
+            case "value_error" if isinstance(
+                fault["input"], dict
+            ):  # settings that contradict each other: it names them
+                found = f"{place.path}: {message}"
+            case "value_error":
+                found += f". {message}"
+        return found
+
+    def _suggestion(self, place: Place) -> str:
+        """The known key that an unknown one is likely to mean, as the end of a sentence."""
+        above, name = place.path.rpartition(".")[0], str(place.keys[-1])
+        former = {old: f"{old}, which is named {new} now" for old, new in self.former.items()}
+        own = {known: known for known in place.keys_beside}
+        own |= {_leaf(old): words for old, words in former.items() if old.rpartition(".")[0] == above}
+        elsewhere = {_leaf(path): former.get(path, path) for path in (*_paths(self.kind, ""), *former)}
+        if sure := nearest(name, own, cutoff=_SURE):
+            return f"; the nearest known one is {own[sure]}"
+        if name in elsewhere:
+            return f"; it belongs elsewhere: {elsewhere[name]}"
+        if likely := nearest(name, own, cutoff=_LIKELY):
+            return f"; the nearest known one is {own[likely]}"
+        if other := nearest(name, elsewhere, cutoff=_SURE):
+            return f"; the nearest known one is {elsewhere[other]}"
+        return f"; known there are {', '.join(own)}" if own else ""
+
+
+def _leaf(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _unknown_kind(context: Mapping[str, Any]) -> str:
+    kinds, found = str(context["expected_tags"]).replace("'", ""), str(context["tag"])
+    near = nearest(found, kinds.split(", "))
+    return f"expected one of {kinds}, found {found!r}" + (f"; the nearest is {near}" if near else "")
+
+
+def _paths(kind: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The path of every key and section, such as "decision.guardrails.max_move"."""
+    for name, field in kind.model_fields.items():
+        yield f"{prefix}{name}"
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _paths(inner, f"{prefix}{name}.")

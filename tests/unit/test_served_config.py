@@ -1,0 +1,95 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricing.config import ConfigFile, ModelConfig, load_config, parse_model_config, read_config_file
+from pricing.errors import ConfigError
+from pricing.served_config import Difference, kept_settings, served_config
+
+
+def packed(**guardrails: Any) -> ModelConfig:
+    """What a version carries that was trained with guardrails of its own."""
+    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
+    values["decision"]["guardrails"] |= guardrails
+    return parse_model_config(values, where="version/config.json")
+
+
+def given(folder: Path, text: str) -> ConfigFile:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return read_config_file(path)
+
+
+def test_without_a_file_a_version_is_served_as_it_was_trained() -> None:
+    own = packed(max_move=0.05)
+
+    served = served_config(own, read_config_file(), name="3")
+
+    assert (served.config, served.replaced, served.ignored) == (own, {}, {})
+
+
+def test_what_the_file_leaves_out_of_decision_stays_the_versions_own(tmp_path: Path) -> None:
+    own = packed(max_move=0.05, min_margin=0.2)
+
+    served = served_config(own, given(tmp_path, "decision: {guardrails: {band: [0.9, 1.1]}}"), name="3")
+
+    assert served.config.decision.guardrails == own.decision.guardrails.model_copy(update={"band": (0.9, 1.1)})
+    assert served.replaced == {"decision.guardrails.band": Difference([0.7, 1.35], [0.9, 1.1])}
+
+
+def test_a_file_of_other_sections_changes_no_guardrail(tmp_path: Path) -> None:
+    own = packed(max_move=0.05)
+
+    assert served_config(own, given(tmp_path, "serving: {workers: 4}"), name="3").config == own
+
+
+def test_what_a_version_was_trained_with_stays_and_what_the_file_says_of_it_is_told(tmp_path: Path) -> None:
+    file = given(tmp_path, "data: {country: DE, margin: {toys: 0.4}}\ndemand: {horizon: 14, folds: 3}")
+
+    served = served_config(packed(), file, name="3")
+
+    assert served.config == packed()
+    assert served.ignored == {
+        "data.country": Difference("US", "DE"),
+        "data.margin.toys": Difference(None, 0.4),
+        "demand.horizon": Difference(28, 14),
+    }
+
+
+def test_both_kinds_of_difference_are_told_in_words(tmp_path: Path) -> None:
+    file = given(tmp_path, "data: {country: DE}\ndecision: {guardrails: {max_move: 0.2}}")
+
+    lines = served_config(packed(), file, name="3").lines("3", file=file.path)
+
+    assert lines == [
+        f"version 3 and {file.path} differ, and the file's values count: decision.guardrails.max_move: 0.1 in "
+        "version 3, 0.2 in the file",
+        f"version 3 and {file.path} differ, and the version's values count, since it was trained with them; train with "
+        "the file to change them: data.country: 'US' in version 3, 'DE' in the file",
+    ]
+
+
+def test_a_file_that_contradicts_what_a_version_carries_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    file = given(tmp_path, "decision: {guardrails: {ladder: [1.99, 2.99]}}")
+
+    with pytest.raises(ConfigError, match=r"mine\.yaml over version 3: .*endings and ladder"):
+        served_config(packed(endings=[0.49]), file, name="3")
+
+
+def test_a_file_can_be_laid_over_a_version_with_a_value_that_is_beyond_a_later_limit(tmp_path: Path) -> None:
+    file = given(tmp_path, "decision: {menu_cost: 0.01}")
+
+    decision = served_config(packed(max_move=10.0), file, name="3").config.decision
+
+    assert (decision.guardrails.max_move, decision.menu_cost) == (10.0, 0.01)
+
+
+def test_a_job_that_touches_no_setting_of_a_version_says_which_ones_it_keeps(tmp_path: Path) -> None:
+    file = given(tmp_path, "decision: {guardrails: {max_move: 0.2, min_days: 0}}\nregistry: {auto_promote: true}")
+
+    assert kept_settings(packed(), file, name="3").startswith(
+        f"version 3 keeps its own settings where {file.path} differs: decision.guardrails.max_move: 0.1 in version 3, "
+        "0.2 in the file. Serving with the file"
+    )
+    assert kept_settings(packed(max_move=0.2), file, name="3") == ""

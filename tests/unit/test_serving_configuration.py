@@ -1,0 +1,148 @@
+"""Which configuration, champion and keys the service runs with: used or refused, and said."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from pricing.fileio import replace_json
+from serving.current_version import BAKED, FollowerStatus, Pointer, write_pointer
+from serving.notices import at_start, no_champion
+from serving.settings import baked_config
+from tests.kit.serving import open_app, point_at, settings_in
+from tests.kit.versions import shared_version
+
+KEYS = "shop 0123456789abcdef price; boss fedcba9876543210 price,admin"
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_model_says_which_settings_are_in_force_and_which_win(tmp_path: Path) -> None:
+    config = written(tmp_path / "my.yaml", "decision: {guardrails: {max_move: 0.02}}\ndata: {country: DE}\n")
+    with open_app(tmp_path / "home", version=shared_version(), environment={"PRICING_CONFIG": config}) as shop:
+        said = shop.client.get("/model").get_json()
+
+    assert said["configuration"] == {
+        "file": config,
+        "replaced": {"decision.guardrails.max_move": {"version": 0.1, "file": 0.02}},
+        "ignored": {"data.country": {"version": "US", "file": "DE"}},
+        "strategy": "margin",
+        "guardrails": {**said["configuration"]["guardrails"], "max_move": 0.02, "band": [0.7, 1.35]},
+    }
+    assert said["keys"] == {"needed": False, "known": 0}
+
+
+def test_the_model_says_so_where_no_file_is_given_and_keys_are_needed(tmp_path: Path) -> None:
+    environment = {"PRICING_KEYS": "required", "PRICING_API_KEYS": KEYS}
+    with open_app(tmp_path, version=shared_version(), environment=environment) as shop:
+        said = shop.client.get("/model", headers={"X-API-Key": "0123456789abcdef"}).get_json()
+
+    assert (said["configuration"]["file"], said["configuration"]["replaced"]) == (None, {})
+    assert said["keys"] == {"needed": True, "known": 2}
+
+
+def test_a_worker_logs_where_version_and_file_differ(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = written(tmp_path / "my.yaml", "decision: {guardrails: {max_move: 0.02}}")
+
+    with open_app(tmp_path / "home", version=shared_version(), environment={"PRICING_CONFIG": config}):
+        pass
+
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warned == [
+        f"version 7 and {config} differ, and the file's values count: decision.guardrails.max_move: 0.1 in version 7, "
+        "0.02 in the file"
+    ]
+
+
+def test_a_file_that_contradicts_the_version_takes_it_out_of_service_in_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Fits the file's own margin; with that of the version, the floor of the margin lies above the band.
+    text = "data: {margin: {default: 0.6}}\ndecision: {guardrails: {min_margin: 0.5, band: [0.7, 1.2]}}\n"
+    config = written(tmp_path / "my.yaml", text)
+
+    with open_app(tmp_path / "home", version=shared_version(), environment={"PRICING_CONFIG": config}) as shop:
+        said = shop.client.get("/model").get_json()
+
+    assert said["model_version"] == "none"
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert "my.yaml over version 7: decision.guardrails.min_margin 0.5 contradicts" in errors[0]
+    assert "version none goes on" in errors[0]
+
+
+def test_the_start_says_what_it_runs_with_and_no_key(tmp_path: Path) -> None:
+    config = written(tmp_path / "my.yaml", "decision: {guardrails: {max_move: 0.02}}\ndemand: {horizon: 14}\n")
+    settings = settings_in(tmp_path / "home", PRICING_CONFIG=config, PRICING_KEYS="required", PRICING_API_KEYS=KEYS)
+
+    configuration, champion, keys = at_start(settings)
+
+    assert configuration.startswith(f"configuration: {config} over ")
+    assert configuration.endswith(
+        "; over the settings that a version carries, too, go decision.guardrails.max_move; demand.* change nothing "
+        "here: a version keeps those that it was trained with"
+    )
+    assert champion == (
+        "champion: none on this machine yet; the follower looks for the champion of 'pricing' in http://127.0.0.1:9"
+    )
+    assert keys == "keys: required, 2 known: shop (price), boss (admin, price)"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "keys: off on loopback (127.0.0.1)"),
+        ({"PRICING_API_KEYS": KEYS}, "keys: off on loopback (127.0.0.1); 2 known: shop (price), boss (admin, price), "
+         "not needed"),
+        ({"HOST": "0.0.0.0", "PRICING_KEYS": "none"}, "keys: off, although other machines may reach 0.0.0.0"),
+        ({"HOST": "0.0.0.0"}, "keys: required, 0 known"),
+    ],
+)  # fmt: skip
+def test_the_start_says_whether_keys_are_needed(tmp_path: Path, environment: dict[str, str], said: str) -> None:
+    assert at_start(settings_in(tmp_path, **environment))[2] == said
+
+
+def test_the_start_names_the_version_that_was_served_last(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    write_pointer(settings.places.baked, Pointer("3", 1, "3-1"))
+    baked = at_start(settings)[1]
+    point_at(settings, shared_version(), version="7")
+
+    assert baked.startswith("champion: version 3, baked in, until there is another; ")
+    assert at_start(settings)[1].startswith("champion: version 7, served last, until there is another; ")
+
+
+def test_without_a_champion_model_and_readiness_say_where_one_was_looked_for_and_what_to_do(tmp_path: Path) -> None:
+    config = written(tmp_path / "my.yaml", "serving: {workers: 1}\nregistry: {model_name: shop}")
+    registry = f"sqlite:///{tmp_path / 'nowhere.db'}"
+    environment = {"PRICING_RUN_ID": "now", "PRICING_CONFIG": config, "MLFLOW_TRACKING_URI": registry}
+    with open_app(tmp_path / "home", environment=environment) as shop:
+        detail = no_champion(shop.settings)
+        following = FollowerStatus("now", "no_champion", attempted=True, detail=detail)
+        replace_json(shop.settings.places.status, asdict(following))
+        ready, model = (shop.client.get(path) for path in ("/health/ready", "/model"))
+
+    assert ready.status_code == 200
+    assert ready.get_json()["following"]["detail"] == model.get_json()["following"]["detail"] == detail
+    assert detail.startswith(f"no version of the model 'shop' is champion in {registry}, which does not exist: ")
+    assert "`make train SALES=…` trains one and `make promote` makes it the champion" in detail
+
+
+def test_no_word_of_the_start_shows_a_password(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, MLFLOW_TRACKING_URI="http://ops:hush@mlflow:5000")
+
+    assert "hush" not in " ".join([*at_start(settings), no_champion(settings)])
+
+
+def test_a_baked_configuration_counts_unless_another_one_is_given(tmp_path: Path) -> None:
+    place = baked_config(tmp_path)
+    place.parent.mkdir(parents=True)
+    place.write_text("serving: {workers: 5}")
+    other = written(tmp_path / "my.yaml", "serving: {workers: 6}")
+
+    assert settings_in(tmp_path).config.serving.workers == 5
+    assert settings_in(tmp_path).file.path == place == tmp_path / "versions" / BAKED / "config.yaml"
+    assert settings_in(tmp_path, PRICING_CONFIG=other).config.serving.workers == 6
