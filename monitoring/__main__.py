@@ -40,7 +40,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout, holdout_file
 from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import CONFIG_HELP, Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 from simulation.market import simulated_sales
 
@@ -126,14 +126,14 @@ def _monitor(argv: Sequence[str] | None) -> int:
 
 
 def job_options() -> Options:
-    """Builds the parser of `python -m monitoring`."""
+    """Builds the parser of `pricing monitor`."""
     parser = Options(
-        "python -m monitoring",
+        "pricing monitor",
         "Compares decisions with the sales that followed, reports drift and decay, and says what to do.",
     )
     parser.add_sales()
     parser.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
-    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
+    parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--quarantine", type=Path, metavar="DIR", help="write bad rows of the sales here and go on")
     parser.add_argument("--out", type=Path, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
     parser.add_argument("--until", metavar="DATE", help="look at the sales up to this day only, YYYY-MM-DD")

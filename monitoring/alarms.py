@@ -11,7 +11,7 @@ from typing import Any
 
 from pricing.config import Config, load_config
 from pricing.config_models import AlarmConfig
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import CONFIG_HELP, Options, run_main
 
 DIMENSION = "Model"
 DAY_SECONDS = 86_400
@@ -58,8 +58,8 @@ def template(alarms: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the template or puts the alarms."""
-    parser = Options(prog="python -m monitoring.alarms", description=__doc__)
-    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
+    parser = Options(prog="pricing alarms", description=__doc__)
+    parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--put", default="false", choices=("true", "false"), help="true: put them into CloudWatch")
     parser.add_argument("--topics", metavar="ARN,…", help="who is told; absent: monitoring.launchers.sns_topic")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the template goes here; absent: printed")

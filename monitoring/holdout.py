@@ -17,7 +17,7 @@ from pricing.data.load import load_panel_from
 from pricing.decision.assignment import Holdout, hold_out, holdout_file, read_holdout, strata_of, write_holdout
 from pricing.errors import PricingError
 from pricing.paths import pricing_home
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import CONFIG_HELP, Options, run_main
 from simulation.market import simulated_sales
 
 
@@ -55,9 +55,9 @@ def since(path: Path, first: dt.date | None, *, keep: bool) -> Holdout | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the holdout, or adds new products to it, and says who is in it."""
-    parser = Options(prog="python -m monitoring.holdout", description=__doc__)
+    parser = Options(prog="pricing holdout", description=__doc__)
     parser.add_sales()
-    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
+    parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--share", type=float, default=0.1, help="fraction of products to hold out, 0 to 0.5")
     options = parser.parse(argv)
     if not 0 <= options.share <= 0.5:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pricing.runtime.command import JOBS
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree, place, write_config, write_sales
 from tests.kit.servers import free_port
 
@@ -81,6 +82,17 @@ def test_every_parameter_of_an_entry_point_is_an_option_of_its_job(
         assert f"--{name} " in shown
         assert f"--{name} {{{name}}}" in parts["command"]
         assert parameter["default"] == ""
+
+
+@pytest.mark.parametrize("name", sorted(set(JOBS) - {"bake"}))  # bake is follow with an option
+def test_the_help_of_a_job_names_the_command_that_shows_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = JOBS[name].module
+    program = module if module.count(".") else f"{module}.__main__"
+
+    with pytest.raises(SystemExit):
+        importlib.import_module(program).main(["--help"])
+
+    assert capsys.readouterr().out.startswith(f"usage: pricing {name} ")
 
 
 @pytest.mark.parametrize("entry", ["main", "etl", "tune", "refresh", "retrain", "monitor", "nightly"])
