@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, TOO_NEW = (3, 11), (3, 14)
-# The command `pricing` of a checkout. It finds the checkout from how it was called, so that a linked .venv runs this one.
+# The command `pricing` of a checkout, which it finds from how it was called: a linked .venv runs this one.
 LAUNCHER = """\
 #!/bin/sh
 root=$(cd "$(dirname "$0")/../.." && pwd)

@@ -150,15 +150,15 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert run.data.params["demand.units"] == "4"
     assert {
         "wape",
-        "wape_naive",
-        "wape_baseline",
+        "baseline/wape_naive",
+        "baseline/wape_baseline",
         "crps",
         "skill",
         "coverage_80",
-        "elasticity_mean",
+        "elasticity/mean",
     } <= run.data.metrics.keys()
-    assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold_wape")] == [1, 2]
-    assert len(here.client.get_metric_history(run.info.run_id, "wape_by_step")) == 14
+    assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold/wape")] == [1, 2]
+    assert len(here.client.get_metric_history(run.info.run_id, "step/wape")) == 14
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == run.data.tags["data_fingerprint"]
     assert '"products": 6' in dataset.dataset.profile
@@ -166,7 +166,7 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert {f"plots/{name}.png" for name in PLOTS} == plots
     tables = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "sensitivity")}
     assert {f"sensitivity/{name}" for name in SENSITIVITY} == tables
-    assert {"pit_spread", "wape_volatility_high", "coverage_80_volatility_low"} <= run.data.metrics.keys()
+    assert {"pit/spread", "volatility_high/wape", "volatility_low/coverage_80"} <= run.data.metrics.keys()
     kept = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "evaluation")}
     assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
     assert here.aliases() == {"challenger": "1"}
