@@ -207,7 +207,7 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     skill = saved(figures)
     if skill is not None:
         yield "skill", skill
-    groups = {"baseline": {name: figures.get(name) for name in _BASELINES}}
+    groups: dict[str, Mapping[str, Any]] = {"baseline": {name: figures.get(name) for name in _BASELINES}}
     groups |= {f"volume_{name}": scores for name, scores in figures["by_volume"].items()}
     groups |= {f"volatility_{name}": scores for name, scores in figures.get("by_volatility", {}).items()}
     groups |= {f"weight_{name}": weights for name, weights in figures.get("weights", {}).items()}
