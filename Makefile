@@ -37,9 +37,13 @@ doctor:  ## what is missing on this machine, and what to do
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command doctor --needs training
 
-demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market whose truth is known)
+demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; ARGS=--verbose)
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(DATA) --size $(SIZE)
+	.venv/bin/python -m pipelines.demo --data $(DATA) --size $(SIZE) $(ARGS)
+
+serve-demo:  ## the model of the last demo (DATA=market: of that one), as `make serve` does yours
+	$(installed) training demo
+	.venv/bin/python -m pipelines.demo --data $(DATA) --serve
 
 test:  ## every test (ARGS="tests/unit -k name": some of them)
 	$(installed) development demo

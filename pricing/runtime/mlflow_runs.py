@@ -65,8 +65,9 @@ def connect() -> str:
 def tracked_run(job: str, *, config: Config | None = None, reason: str | None = None) -> Iterator[Run]:
     """Opens the MLflow run of a job and ends it FINISHED, or FAILED with the reason in its tag `failure`.
 
-    The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one in `experiment_id`; it becomes the child of the run of the
-    job that started this one, if any. The whole configuration, the code's version and the environment are recorded.
+    The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one in `experiment_id`; it becomes the child
+    of the run of the job that started this one, if any. The whole configuration, the code's version and the environment
+    are recorded.
     It is the active run meanwhile, so that mlflow.log_* write to it.
 
     Args:
@@ -154,8 +155,8 @@ def _open(job: str, *, reason: str | None) -> Run:
         run = mlflow.start_run(run_id=run_id, run_name=job, tags={**tags, MLFLOW_RUN_NAME: job})
         if run.info.experiment_id == _DEFAULT_EXPERIMENT:
             _log.warning(
-                "this run is in MLflow's own experiment, Default; mlflow run --experiment-name %s puts it beside those of "
-                "other jobs",
+                "this run is in MLflow's own experiment, Default; mlflow run --experiment-name %s puts it beside those "
+                "of other jobs",
                 EXPERIMENT,
             )
         _fail_abandoned_runs(run.info.experiment_id)
