@@ -45,6 +45,10 @@ serve-demo:  ## the model of the last demo (DATA=market: of that one), as `make 
 	$(installed) training demo
 	.venv/bin/python -m pipelines.demo --data $(DATA) --serve
 
+notebook:  ## from sales to a price, step by step, in JupyterLab (SALES=your own, CONFIG=file)
+	$(installed) notebook demo
+	PYTHONPATH=$(CURDIR) SALES='$(SALES)' CONFIG='$(CONFIG)' .venv/bin/jupyter lab notebooks/from_sales_to_a_price.ipynb
+
 test:  ## every test (ARGS="tests/unit -k name": some of them)
 	$(installed) development demo
 	.venv/bin/pytest -n auto --dist loadfile $(ARGS)
@@ -134,6 +138,10 @@ reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:80
 	$(installed) training demo
 	.venv/bin/evidently ui --workspace $${PRICING_HOME:-.pricing}/monitoring/evidently --host 127.0.0.1 --port 8000
 
+ui:  ## runs, models and what each keeps, in MLflow's pages on http://127.0.0.1:5000
+	$(installed) training demo
+	.venv/bin/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
+
 bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in benchmarks/; ARGS=its options)
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
@@ -146,6 +154,7 @@ lock:  ## new lock files from requirements/*.in
 	$(installed) development demo
 	$(compile) requirements/development.in -o requirements/development.txt
 	$(compile) requirements/training.in -c requirements/development.txt -o requirements/training.txt
+	$(compile) requirements/notebook.in -c requirements/development.txt -o requirements/notebook.txt
 	$(compile) requirements/serving.in -c requirements/development.txt -o requirements/serving.txt
 	$(compile) requirements/tracking.in -c requirements/development.txt -o requirements/tracking.txt
 	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt

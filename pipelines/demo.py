@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -29,7 +30,7 @@ from pipelines.evaluation import baseline_error, score_lines, shown
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
 from pricing.decision.reasons import REASONS
-from pricing.demand.baselines import NAMES, baselines_of
+from pricing.demand.baselines import baseline_words, baselines_of
 from pricing.paths import CHECKOUT, ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 from simulation.market import MarketConfig, simulate
@@ -275,7 +276,7 @@ def _play(scenario: DemoScenario, environment: DemoEnvironment) -> list[str]:
 
 def _summary(result: DemoResult, environment: DemoEnvironment, *, serve: str, verbose: bool) -> Iterator[str]:
     """Yields what a manager asks first, then where the rest is; where `verbose`, all figures in between."""
-    yield from _headline(result)
+    yield from headline(result)
     yield "\nThree prices for the first day that the model has not seen:"
     for asked, answer in result.answers:
         yield from _price_lines(asked, answer, period=result.period)
@@ -304,20 +305,28 @@ def _summary(result: DemoResult, environment: DemoEnvironment, *, serve: str, ve
     yield f"   {serve}"
 
 
-def _headline(result: DemoResult) -> Iterator[str]:
+def headline(result: DemoResult) -> Iterator[str]:
+    """Yields what came of profit, forecasts, gates, prices and monitoring, a line each."""
+    yield from (f"Profit     {words}" for words in _profit(result.policy_table))
     scores = result.model["backtest"]
-    baseline = ", ".join(NAMES[name] for name in baselines_of(scores))
     yield (
         f"Forecasts  off by {shown(scores['wape'], '.1%')} of the units sold, in {len(scores['folds'])} trials on "
-        f"later {result.period}s; {baseline} by {shown(baseline_error(scores), '.1%')}. "
+        f"later {result.period}s; {baseline_words(baselines_of(scores))} by {shown(baseline_error(scores), '.1%')}. "
         f"The 80 % range held {shown(scores['coverage_80'], '.0%')} of the sales"
     )
-    gates = [line for line in result.promotion if line.startswith("|")]
-    passed = sum("| pass |" in line for line in gates)
+    passed = sum("| pass |" in line for line in result.promotion)
     yield f"Gates      {passed} passed: version {result.model['model_version']} sets prices"
     yield f"Prices     {result.decided}"
     outcomes = [line.removeprefix("outcome: ") for line in result.watched if line.startswith("outcome: ")]
-    yield from (f"Watching   to do: {outcome}" for outcome in outcomes)
+    yield from (f"Watching   {outcome.replace('none:', 'nothing to do:', 1)}" for outcome in outcomes)
+
+
+def _profit(policy_table: Sequence[str]) -> Iterator[str]:
+    """Yields the platform's line of the table in words; nothing where there is no table."""
+    for line in policy_table:
+        name, *columns = re.split(r"\s{2,}", line)
+        if name == "platform":
+            yield f"{columns[1]} over holding list prices, 95 % interval {columns[2]}; beside others below"
 
 
 def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period: str) -> Iterator[str]:

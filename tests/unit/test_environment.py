@@ -229,5 +229,5 @@ def test_every_set_pins_the_versions_of_the_largest() -> None:
     }
     whole = pins["development"]
 
-    for name in ("serving", "training", "tracking", "bootstrap"):
+    for name in ("serving", "training", "tracking", "bootstrap", "notebook"):
         assert {key: value for key, value in pins[name].items() if whole.get(key, value) != value} == {}, name
