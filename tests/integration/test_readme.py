@@ -3,7 +3,6 @@
 The clone is of HEAD: what is not committed is not looked at.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from tests.kit.mlflow_jobs import ROOT
 from tests.kit.servers import free_port
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(make|curl|mkdir|pricing|\.venv/bin/\w+) ")  # the other blocks are drawings
 LONG = ("make demo", "make test")  # only looked at: continuous integration runs them
 TOLERANCES = {"confidence": 0.1, "expected_units": 0.15, "expected_margin": 0.15}  # what another processor may change
 SECONDS = 900
@@ -47,7 +47,7 @@ def blocks() -> Iterator[tuple[list[str], dict[str, Any] | None]]:
     found = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     for place, (language, text) in enumerate(found):
         following = found[place + 1] if place + 1 < len(found) else ("", "")
-        if not language and re.match(r"[a-z.]", text):
+        if not language and COMMAND.match(text):
             yield list(commands(text)), json.loads(following[1]) if following[0] == "json" else None
 
 
@@ -121,10 +121,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     (clone / ".venv").symlink_to(sys.prefix)
-    installed = clone / "installed" / "bin" / "pricing"  # as pip would install it, of this clone
-    installed.parent.mkdir(parents=True)
-    installed.write_text(_launcher())
-    installed.chmod(0o755)
+    _install(tmp_path, site=clone / "installed")
     terminal = Shell(clone, free_port())
     try:
         yield terminal
@@ -133,13 +130,19 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         shutil.rmtree(clone, ignore_errors=True)
 
 
-def _launcher() -> str:
-    spec = importlib.util.spec_from_file_location("environment", ROOT / "requirements" / "environment.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.LAUNCHER)
+def _install(scratch: Path, *, site: Path) -> None:
+    """Installs HEAD as `pip install .` in a checkout would, beside the packages that are there."""
+    tree, dist = scratch / "tree", scratch / "dist"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(tree)], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+    offline = ["--no-deps", "--no-index"]
+    subprocess.run([*pip, "wheel", "-q", *offline, "--no-build-isolation", "-w", str(dist), str(tree)], check=True)
+    (wheel,) = dist.iterdir()
+    subprocess.run([*pip, "install", "-q", *offline, "--target", str(site), str(wheel)], check=True)
+    command = site / "bin" / "pricing"
+    command.rename(command.with_suffix(".py"))
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} {command}.py "$@"\n')
+    command.chmod(0o755)
 
 
 def test_a_command_goes_on_while_a_quote_is_open() -> None:
@@ -168,6 +171,7 @@ def test_every_command_does_what_the_readme_says(shell: Shell) -> None:
             compare(json.loads(printed), answer)
 
     assert shown > 0
+    shell.stop()
     check_runs(shell.clone)
 
 
