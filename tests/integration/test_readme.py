@@ -68,7 +68,11 @@ class Shell:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         beside = str(Path(sys.executable).parent)
         path = [part for part in os.environ["PATH"].split(os.pathsep) if part != beside]
-        return {**kept, "PATH": os.pathsep.join([str(self.clone / "installed" / "bin"), *path]), "PORT": str(self.port)}
+        return {
+            **kept,
+            "PATH": os.pathsep.join([str(self.clone / "installed" / "command"), *path]),
+            "PORT": str(self.port),
+        }
 
     def run(self, command: str) -> str:
         """Runs a command where the last `cd` led; returns what it printed."""
@@ -139,10 +143,10 @@ def _install(scratch: Path, *, site: Path) -> None:
     subprocess.run([*pip, "wheel", "-q", *offline, "--no-build-isolation", "-w", str(dist), str(tree)], check=True)
     (wheel,) = dist.iterdir()
     subprocess.run([*pip, "install", "-q", *offline, "--target", str(site), str(wheel)], check=True)
-    command = site / "bin" / "pricing"
-    command.rename(command.with_suffix(".py"))
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} {command}.py "$@"\n')
-    command.chmod(0o755)
+    started = site / "command" / "pricing"
+    started.parent.mkdir()
+    started.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} {site}/bin/pricing "$@"\n')
+    started.chmod(0o755)
 
 
 def test_a_command_goes_on_while_a_quote_is_open() -> None:
