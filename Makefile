@@ -8,22 +8,33 @@ DATA ?= grocery
 SIZE ?= full
 NAME ?= decision
 export PORT ?= 8080
-configurable = doctor train promote serve image
+configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
+	follow bake holdout alarms serve image
 ifeq ($(origin CONFIG),command line)
 ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
 $(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
 endif
 
 installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
-mlflow = MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} .venv/bin/mlflow
+sales = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or URL, or SALES=simulated for the built-in simulated market))
+options = $(if $(SALES),-P 'sales=$(SALES)') $(if $(CONFIG),-P 'config=$(CONFIG)') $(ARGS)
+define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the experiment of all jobs
+	$(installed) training demo
+	@set -e; export MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
+	experiment=$$(.venv/bin/python -m pricing.runtime.experiment); set -x; \
+	.venv/bin/mlflow run . -e $(subst -,_,$(@:train=main)) --env-manager local $$experiment $(options)
+endef
+define program  # a job that makes no MLflow run
+	$(installed) training demo
+	.venv/bin/python -m pricing.runtime.command $@ $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+endef
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
-named = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or URL, or SALES=simulated for the built-in simulated market))
-options = $(if $(SALES),-P sales=$(SALES)) $(if $(CONFIG),-P config=$(CONFIG))
 
-.PHONY: help install doctor demo test test-fast lint train promote serve image reports bench wheel lock clean
+.PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
+	retrain nightly price-test price monitor market follow bake holdout compact alarms serve image reports ui bench wheel lock clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
 
 install:  ## .venv with what training needs
 	$(installed) training demo
@@ -32,9 +43,17 @@ doctor:  ## what is missing on this machine, and what to do
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command doctor --needs training $(if $(CONFIG),--config '$(CONFIG)')
 
-demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market whose truth is known)
+demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; ARGS=--verbose)
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(DATA) --size $(SIZE)
+	.venv/bin/python -m pipelines.demo --data $(DATA) --size $(SIZE) $(ARGS)
+
+serve-demo:  ## the model of the last demo (DATA=market: of that one), as `make serve` does yours
+	$(installed) training demo
+	.venv/bin/python -m pipelines.demo --data $(DATA) --serve
+
+notebook:  ## from sales to a price, step by step, in JupyterLab (SALES=your own, CONFIG=file)
+	$(installed) notebook demo
+	PYTHONPATH=$(CURDIR) SALES='$(SALES)' CONFIG='$(CONFIG)' .venv/bin/jupyter lab notebooks/from_sales_to_a_price.ipynb
 
 test:  ## every test (ARGS="tests/unit -k name": some of them)
 	$(installed) development demo
@@ -48,13 +67,68 @@ lint:  ## ruff, its formatter and mypy
 	$(installed) development demo
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-train:  ## a new challenger (SALES=path or URL, or SALES=simulated; CONFIG=file)
-	$(named)$(installed) training demo
-	$(mlflow) run . --env-manager local $(options)
+# Jobs (SALES=path, URL or simulated; CONFIG=file; further parameters as ARGS="-P version=3", see pricing JOB --help):
+
+etl:  ## checks sales and saves the panel
+	$(sales)$(job)
+
+train:  ## a new challenger
+	$(sales)$(job)
+
+tune:  ## searches for better settings; the best become the challenger
+	$(sales)$(job)
 
 promote:  ## the challenger becomes champion, if it passes the gates (CONFIG=file)
-	$(installed) training demo
-	$(mlflow) run . -e promote --env-manager local $(options)
+	$(job)
+
+rollback:  ## the champion before becomes champion again
+	$(job)
+
+anchor:  ## moves regular prices: ARGS="-P product_id=… -P list_price=… -P reason=…"
+	$(job)
+
+history:  ## what was in production when
+	$(job)
+
+refresh:  ## carries the champion over new days, with the same weights
+	$(sales)$(job)
+
+retrain:  ## etl, train and, if registry.auto_promote, promote
+	$(sales)$(job)
+
+nightly:  ## monitors, refreshes or retrains, and lets the gates decide
+	$(sales)$(job)
+
+price-test:  ## plans, shows, stops or reports a test of prices
+	$(job)
+
+price:  ## prices for a file of requests, or for every product
+	$(job)
+
+monitor:  ## the decisions meet the sales that followed
+	$(sales)$(job)
+
+# Jobs that make no MLflow run (options as ARGS="--out file"):
+
+market:  ## what each pricing policy earns on a simulated market
+	$(program)
+
+follow:  ## the process of the service that fetches champions, alone
+	$(program)
+
+bake:  ## fetches the champion once, for an image to carry
+	$(program)
+
+holdout:  ## draws products that keep their prices, to measure by
+	$(program)
+
+compact:  ## archives the decision log as Parquet
+	$(program)
+
+alarms:  ## alarms on the figures of monitoring, for CloudWatch
+	$(program)
+
+# Service and reports:
 
 serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
 	$(installed) training demo
@@ -70,6 +144,10 @@ reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:80
 	$(installed) training demo
 	.venv/bin/evidently ui --workspace $${PRICING_HOME:-.pricing}/monitoring/evidently --host 127.0.0.1 --port 8000
 
+ui:  ## runs, models and what each keeps, in MLflow's pages on http://127.0.0.1:5000
+	$(installed) training demo
+	.venv/bin/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
+
 bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in benchmarks/; ARGS=its options)
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
@@ -82,6 +160,7 @@ lock:  ## new lock files from requirements/*.in
 	$(installed) development demo
 	$(compile) requirements/development.in -o requirements/development.txt
 	$(compile) requirements/training.in -c requirements/development.txt -o requirements/training.txt
+	$(compile) requirements/notebook.in -c requirements/development.txt -o requirements/notebook.txt
 	$(compile) requirements/serving.in -c requirements/development.txt -o requirements/serving.txt
 	$(compile) requirements/tracking.in -c requirements/development.txt -o requirements/tracking.txt
 	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt

@@ -126,9 +126,9 @@ def _monitor(argv: Sequence[str] | None) -> int:
 
 
 def job_options() -> Options:
-    """Builds the parser of `python -m monitoring`."""
+    """Builds the parser of `pricing monitor`."""
     parser = Options(
-        "python -m monitoring",
+        "pricing monitor",
         "Compares decisions with the sales that followed, reports drift and decay, and says what to do.",
     )
     parser.add_sales()

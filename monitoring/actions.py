@@ -102,7 +102,7 @@ def start(
     if outcome.action in ("none", "page"):
         return ActionResult("nothing was started")
     if launcher is None:
-        command = f"mlflow run . -e {outcome.action} -P sales=…"
+        command = f"pricing {outcome.action} --sales …"
         return ActionResult(
             f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand: {command}"
         )

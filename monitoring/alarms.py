@@ -58,7 +58,7 @@ def template(alarms: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the template or puts the alarms."""
-    parser = Options(prog="python -m monitoring.alarms", description=__doc__)
+    parser = Options(prog="pricing alarms", description=__doc__)
     parser.add_config()
     parser.add_argument("--put", default="false", choices=("true", "false"), help="true: put them into CloudWatch")
     parser.add_argument("--topics", metavar="ARN,…", help="who is told; absent: monitoring.launchers.sns_topic")

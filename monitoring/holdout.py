@@ -55,7 +55,7 @@ def since(path: Path, first: dt.date | None, *, keep: bool) -> Holdout | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the holdout, or adds new products to it, and says who is in it."""
-    parser = Options(prog="python -m monitoring.holdout", description=__doc__)
+    parser = Options(prog="pricing holdout", description=__doc__)
     parser.add_sales()
     parser.add_config()
     parser.add_argument("--share", type=float, default=0.1, help="fraction of products to hold out, 0 to 0.5")

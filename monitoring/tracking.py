@@ -98,10 +98,22 @@ def _anchors(version: Path) -> Anchors | None:
 
 
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
-    """Logs finite metrics, tags and every file of `folder` to the active run."""
-    mlflow.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)})
+    """Logs finite metrics, tags and every file of `folder` to the active run.
+
+    Drift, one figure and one limit a column, is named in the groups `drift/` and `drift_limit/`; alarms keep the names
+    without a slash.
+    """
+    mlflow.log_metrics({grouped(name): value for name, value in metrics.items() if math.isfinite(value)})
     mlflow.set_tags(dict(tags))
     mlflow.log_artifacts(str(folder))
+
+
+def grouped(name: str) -> str:
+    """The name in MLflow, which groups by what stands before a slash, of a figure of monitoring."""
+    for group in ("drift_limit", "drift"):
+        if name.startswith(f"{group}_"):
+            return f"{group}/{name.removeprefix(f'{group}_')}"
+    return name
 
 
 def retrainings() -> list[tuple[dt.datetime, str]]:

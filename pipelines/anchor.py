@@ -47,7 +47,7 @@ def _anchor(argv: Sequence[str] | None) -> int:
         if champion is None:
             raise RegistryError(
                 f"{config.registry.model_name} has no {CHAMPION}, so no anchors are in force yet: train and promote a "
-                "version first (mlflow run . -P sales=WHERE, then mlflow run . -e promote), which sets them"
+                "version first (pricing train --sales WHERE, then pricing promote), which sets them"
             )
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = access.fetch(champion.number, scratch)

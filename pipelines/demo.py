@@ -2,27 +2,65 @@
 
 import argparse
 import json
+import os
+import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.commands import only_one
-from pipelines.demo_world import DemoEnvironment, StageError, call, next_folder
-from pipelines.evaluation import score_lines
+from pipelines.demo_world import (
+    PORT,
+    DemoEnvironment,
+    StageError,
+    call,
+    last_finished,
+    next_folder,
+    reopen,
+    serve_command,
+)
+from pipelines.evaluation import baseline_error, score_lines, shown
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
+from pricing.decision.reasons import REASONS
+from pricing.demand.baselines import baseline_words, baselines_of
 from pricing.paths import CHECKOUT, ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 from simulation.market import MarketConfig, simulate
 
 AMPLE = 10_000.0  # units; stock in requests where the sales have none
 BATCH = 1000
+ASKED = ("product_id", "current_stock", "day_of_week", "comp_price", "is_promo", "date")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What came out of a demo.
+
+    Attributes:
+        model: What the service says of the version that it serves.
+        answers: Three requests, with the product's category and price before, and their answers.
+        decided: What came of the prices for the days held out, in a line.
+        promotion: What the promotion printed.
+        watched: What monitoring printed.
+        policy_table: What each policy earns on the market, a line each; empty for the grocery sales.
+        period: Of the sales: day or week.
+    """
+
+    model: Mapping[str, Any]
+    answers: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+    decided: str
+    promotion: Sequence[str]
+    watched: Sequence[str]
+    policy_table: Sequence[str]
+    period: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +87,7 @@ def scenarios() -> dict[tuple[str, str], DemoScenario]:
     ahead = 60
     full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
     return {
-        ("grocery", "full"): DemoScenario("a year of real grocery sales, weekly", "grocery.yaml", 4),
+        ("grocery", "full"): DemoScenario("a year of grocery sales, weekly", "grocery.yaml", 4),
         ("market", "full"): DemoScenario("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
         ("market", "small"): DemoScenario("a small simulated market", "small.yaml", 28, small, ahead),
     }
@@ -68,12 +106,19 @@ def _demo(argv: Sequence[str] | None) -> int:
     if scenario is None:
         raise StageError(f"there is no {options.size} demo on {options.data}")
     home = pricing_home().resolve()
+    folders = home / "demo" / options.data
+    if options.serve:
+        return _serve(folders)
     with only_one("demo", home=home):
-        environment = DemoEnvironment(next_folder(home / "demo" / options.data), ROOT / "config" / scenario.config)
+        config = ROOT / "config" / scenario.config
+        environment = DemoEnvironment(next_folder(folders), config, verbose=options.verbose)
         environment.begin()
         try:
-            _run_stages(scenario, environment)
+            result = _run_stages(scenario, environment)
             environment.finish()
+            environment.stage("What came out")
+            serve = serve_command(options.data, port=environment.port, home=home)
+            print("\n".join(_summary(result, environment, serve=serve, verbose=options.verbose)))
         except (KeyboardInterrupt, Terminated):
             shutil.rmtree(environment.folder, ignore_errors=True)
             raise
@@ -86,11 +131,28 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     options.add_argument("--data", default="grocery", choices=("grocery", "market"), help="what it runs on")
     options.add_argument("--size", default="full", choices=("full", "small"), help="small: a market of seconds, for CI")
+    options.add_flag("--verbose", help="show the commands, what they print, and every figure at the end")
+    options.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
     return options.parse(argv)
 
 
-def _run_stages(scenario: DemoScenario, environment: DemoEnvironment) -> None:
+def _serve(folders: Path) -> int:
+    """Becomes the service of the last finished demo below `folders`.
+
+    Raises:
+        StageError: There is none.
+    """
+    folder = last_finished(folders)
+    if folder is None:
+        raise StageError(f"there is no finished demo in {folders}; make demo DATA={folders.name} makes one")
+    environment = reopen(folder, port=int(os.environ.get("PORT") or PORT))
+    os.execve(sys.executable, [sys.executable, "-m", "serving"], {**os.environ, **environment.settings})
+
+
+def _run_stages(scenario: DemoScenario, environment: DemoEnvironment) -> DemoResult:
     print(f"The whole loop on {scenario.title}. Everything it makes lies in {environment.folder}", flush=True)
+    if not environment.verbose:
+        print("It takes some minutes; with ARGS=--verbose each stage shows its commands and what they say.", flush=True)
 
     environment.stage("1 Sales: read, check, build the panel")
     environment.run(
@@ -118,20 +180,21 @@ def _run_stages(scenario: DemoScenario, environment: DemoEnvironment) -> None:
     environment.stage("4 Serving: Flask answers from the champion, without TensorFlow")
     with environment.serving() as address:
         model = call(f"{address}/model")
-        answers = [(body, call(f"{address}/get_price", body)) for body in _three(panel, cut)]
+        asked = list(_three(panel, cut))
+        url = f"{address}/get_price?dry_run=true"
+        answers = [(body, call(url, {name: body[name] for name in ASKED})) for body in asked]
         environment.stage(f"5 Decisions for the {scenario.holdout} {panel.period}s that the model has not seen")
         decided = [_decide(address, panel, period) for period in range(cut + 1, len(panel.dates))]
-        print(f"   {_describe_decisions(np.concatenate(decided))}", flush=True)
 
     environment.stage("6 Monitoring: the decisions meet the sales that followed")
-    environment.mlflow_run("monitor", {"sales": sales, "act": "false"})
+    watched = environment.mlflow_run("monitor", {"sales": sales, "act": "false"})
 
     policy_table: list[str] = []
     if scenario.market is not None:
         environment.stage(f"7 Profit: {scenario.ahead} days of the same market under each policy, with common shoppers")
         policy_table = _play(scenario, environment)
-    environment.stage("What came out")
-    print("\n".join(_summary(environment, model, answers=answers, promotion=promotion, policy_table=policy_table)))
+    said = _describe_decisions(np.concatenate(decided))
+    return DemoResult(model, answers, said, promotion, watched, policy_table, panel.period)
 
 
 def _sales(scenario: DemoScenario, environment: DemoEnvironment) -> str:
@@ -143,14 +206,13 @@ def _sales(scenario: DemoScenario, environment: DemoEnvironment) -> str:
 
 
 def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
-    """Yields requests with the five documented fields for a high-, a mid- and a low-volume product."""
+    """Yields requests for a high-, a mid- and a low-volume product on the first day after `cut`, with its category."""
     sold = np.nansum(panel.units_sold[:, : cut + 1], axis=1)
     out = panel.stock[:, cut + 1] < 1
     order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
     for row in (order[0], order[len(order) // 2], order[-1]):
-        asked = _request(panel, int(row), cut)
-        contract = ("product_id", "current_stock", "day_of_week", "comp_price", "is_promo")
-        yield {name: asked[name] for name in contract} | {"day_of_week": "Friday", "is_promo": False}
+        category = str(panel.categories[row])
+        yield _request(panel, int(row), cut) | {"date": str(panel.dates[cut + 1]), "category": category}
 
 
 def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
@@ -181,8 +243,8 @@ def _describe_decisions(decided: NDArray[np.float64]) -> str:
     middle = np.median(np.abs(decided[moved, 0] - 1)) if moved.any() else 0.0
     return (
         f"{len(decided):,} prices: {moved.mean():.0%} differ from the price before, half of those by more than "
-        f"{middle:.0%}; {int(decided[:, 1].sum())} by rule. What holds them is in decision.guardrails: cost, "
-        "the band around list price, the prices ever charged, the largest move"
+        f"{middle:.0%}; {int(decided[:, 1].sum())} by rule. decision.guardrails holds them: cost, the band around "
+        "list price, the prices ever charged, the largest move"
     )
 
 
@@ -212,38 +274,86 @@ def _play(scenario: DemoScenario, environment: DemoEnvironment) -> list[str]:
     return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
 
 
-def _summary(
-    environment: DemoEnvironment,
-    model: dict[str, Any],
-    *,
-    answers: Sequence[tuple[dict[str, Any], dict[str, Any]]],
-    promotion: Sequence[str],
-    policy_table: Sequence[str],
-) -> Iterator[str]:
-    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.settings.items())
-    yield "Walk-forward scores (smaller is better), beside the baselines:"
-    yield from (f"   {line}" for line in score_lines(model["backtest"]))
-    yield f"\nRegistered and promoted: version {model['model_version']} of `pricing`. Its gates:"
-    yield from (f"   {line}" for line in promotion if line.startswith("|"))
-    ample = any(body["current_stock"] == AMPLE for body, _ in answers)
-    yield "\nThree answers over HTTP" + ("; these sales know no stock, so the requests say 10,000:" if ample else ":")
-    for body, answer in answers:
-        address = f"http://127.0.0.1:{environment.port}/get_price"
-        yield f"   $ curl -s {address} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
-        yield f"   {json.dumps(answer)}"
-    if policy_table:
+def _summary(result: DemoResult, environment: DemoEnvironment, *, serve: str, verbose: bool) -> Iterator[str]:
+    """Yields what a manager asks first, then where the rest is; where `verbose`, all figures in between."""
+    yield from headline(result)
+    yield "\nThree prices for the first day that the model has not seen:"
+    for asked, answer in result.answers:
+        yield from _price_lines(asked, answer, period=result.period)
+    if result.policy_table:
         yield "\nProfit against holding list prices, beside rules and the oracle who knows expected demand:"
-        yield from (f"   {line}" for line in policy_table)
-        yield f"   Plot: {environment.folder / 'market' / 'market.png'}"
-    yield f"\nDrift report: {environment.folder / 'monitoring' / 'latest' / 'drift.html'}"
-    yield f"MLflow UI:    .venv/bin/mlflow ui --port 5000 --backend-store-uri {shlex.quote(environment.tracking_uri)}"
-    yield f"Serve again, so that the curl commands answer:\n   {settings} make serve"
+        yield from (f"   {line}" for line in result.policy_table)
+    if verbose:
+        yield from _figures(result, environment)
+    folder = environment.folder
+    yield "\nTo look at:"
+    yield f"   the week in figures   {folder / 'monitoring' / 'latest' / 'summary.html'}"
+    yield f"   drift report          {folder / 'monitoring' / 'latest' / 'drift.html'}"
+    if result.policy_table:
+        yield f"   profit, day by day    {folder / 'market' / 'market.png'}"
+    yield f"   what each stage said  {folder / 'logs'}"
+    uri = shlex.quote(environment.tracking_uri)
+    yield f"   runs and registry     .venv/bin/mlflow ui --port 5000 --backend-store-uri {uri}"
     yield (
         "Your own sales: a row per product and day with date, product_id, units_sold, price (README.md: the rest):\n"
         "   make train SALES=sales.csv && make promote && make serve\n"
-        "Whatever the demo made is in one folder, and goes with it (the next demo keeps the last finished one): "
-        f"rm -r {shlex.quote(str(environment.folder))}"
+        "The next demo keeps this one's folder, which may be removed at any time:\n"
+        f"   rm -r {shlex.quote(str(folder))}\n"
+        "Ask this model for a price, once the last line's command serves it:\n"
+        f"   {_curl(result.answers[0][0], port=environment.port)}"
     )
+    yield f"   {serve}"
+
+
+def headline(result: DemoResult) -> Iterator[str]:
+    """Yields what came of profit, forecasts, gates, prices and monitoring, a line each."""
+    yield from (f"Profit     {words}" for words in _profit(result.policy_table))
+    scores = result.model["backtest"]
+    yield (
+        f"Forecasts  off by {shown(scores['wape'], '.1%')} of the units sold, in {len(scores['folds'])} trials on "
+        f"later {result.period}s; {baseline_words(baselines_of(scores))} by {shown(baseline_error(scores), '.1%')}. "
+        f"The 80 % range held {shown(scores['coverage_80'], '.0%')} of the sales"
+    )
+    passed = sum("| pass |" in line for line in result.promotion)
+    yield f"Gates      {passed} passed: version {result.model['model_version']} sets prices"
+    yield f"Prices     {result.decided}"
+    outcomes = [line.removeprefix("outcome: ") for line in result.watched if line.startswith("outcome: ")]
+    yield from (f"Watching   {outcome.replace('none:', 'nothing to do:', 1)}" for outcome in outcomes)
+
+
+def _profit(policy_table: Sequence[str]) -> Iterator[str]:
+    """Yields the platform's line of the table in words; nothing where there is no table."""
+    for line in policy_table:
+        name, *columns = re.split(r"\s{2,}", line)
+        if name == "platform":
+            yield f"{columns[1]} over holding list prices, 95 % interval {columns[2]}; beside others below"
+
+
+def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period: str) -> Iterator[str]:
+    """Yields an answer in words: one line with its figures, one with its reasons."""
+    price, before = answer["recommended_price"], asked["current_price"]
+    yield (
+        f"   {asked['category']}, product {asked['product_id']}: {before:.2f} before, {price:.2f} now "
+        f"({price / before - 1:+.0%}), {answer['expected_units']:.0f} units expected in the {period}, "
+        f"confidence {answer['confidence']:.2f}"
+    )
+    yield f"      {'; '.join(REASONS[reason] for reason in answer['reasons'])}"
+
+
+def _figures(result: DemoResult, environment: DemoEnvironment) -> Iterator[str]:
+    yield "\nWalk-forward scores (smaller is better), beside the baselines:"
+    yield from (f"   {line}" for line in score_lines(result.model["backtest"]))
+    yield "\nGates:"
+    yield from (f"   {line}" for line in result.promotion if line.startswith("|"))
+    yield "\nThe three answers over HTTP:"
+    for asked, answer in result.answers:
+        yield f"   $ {_curl(asked, port=environment.port)}"
+        yield f"   {json.dumps(answer)}"
+
+
+def _curl(asked: Mapping[str, Any], *, port: int) -> str:
+    body = shlex.quote(json.dumps({name: asked[name] for name in ASKED}))
+    return f"curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}"
 
 
 if __name__ == "__main__":

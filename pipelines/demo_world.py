@@ -29,6 +29,7 @@ EXPERIMENT = "demo"
 FINISHED = "finished"
 PORT = 8080
 _GRACE_SECONDS = 25
+_LAST_LINES = 20  # of a stage that failed
 # Output not shown on screen: MLflow's and TensorFlow's logs, and training steps (they are in the log files).
 _NOISE = re.compile(
     r"^\d{4}[/-]\d\d[/-]\d\d .* (INFO|WARNING) (mlflow|alembic)|^\[[ \d.]+ s\] step \d+/|^[IWE]\d{4} |^WARNING: All log"
@@ -46,12 +47,14 @@ class DemoEnvironment:
     Attributes:
         folder: Holds everything the demo creates.
         config: The configuration file of all its commands.
+        verbose: Whether its commands and what they print are shown.
         port: Port of its service.
         started: Start of the demo, seconds of the monotonic clock.
     """
 
     folder: Path
     config: Path
+    verbose: bool = False
     port: int = field(default_factory=lambda: free_port(PORT))
     started: float = field(default_factory=time.monotonic)
 
@@ -80,7 +83,7 @@ class DemoEnvironment:
 
     def finish(self) -> None:
         """Marks the demo as finished, so that the next one keeps its folder and a service may run from it."""
-        (self.folder / FINISHED).touch()
+        (self.folder / FINISHED).write_text(f"{self.config}\n", encoding="utf-8")
 
     def stage(self, words: str) -> None:
         """Prints the heading of a stage with the time since the demo began."""
@@ -98,7 +101,7 @@ class DemoEnvironment:
         return self.run(entry, [*command, *options])
 
     def run(self, name: str, command: Sequence[str]) -> list[str]:
-        """Runs a command to its end, prints and returns its output; logs/NAME.log has the full output.
+        """Runs a command to its end and returns its output, which verbose demos print; logs/NAME.log has all of it.
 
         Args:
             name: The stage's name.
@@ -107,7 +110,7 @@ class DemoEnvironment:
         Raises:
             StageError: It ended with an error.
         """
-        print(f"   $ {shlex.join(command)}", flush=True)
+        self._say(f"   $ {shlex.join(command)}")
         log = self.folder / "logs" / f"{name}.log"
         shown: list[str] = []
         with log.open("w", encoding="utf-8") as file, self._started(command, stdout=subprocess.PIPE) as process:
@@ -115,10 +118,11 @@ class DemoEnvironment:
                 file.write(line)
                 if line.strip() and not _NOISE.search(line):
                     shown.append(line.rstrip())
-                    print(f"   | {shown[-1]}", flush=True)
+                    self._say(f"   | {shown[-1]}")
             code = process.wait()
         if code:
-            raise StageError(f"the stage {name} failed with exit code {code}, above; its whole log: {log}")
+            last = "".join(f"\n   | {line}" for line in shown[-_LAST_LINES:])
+            raise StageError(f"the stage {name} failed with exit code {code}; its whole log is {log}, and ends:{last}")
         return shown
 
     @contextmanager
@@ -131,7 +135,7 @@ class DemoEnvironment:
         address = f"http://127.0.0.1:{self.port}"
         log = self.folder / "logs" / "serving.log"
         command = ["python", "-m", "serving", "--config", str(self.config)]
-        print(f"   $ {shlex.join(command)}", flush=True)
+        self._say(f"   $ {shlex.join(command)}")
         with log.open("w", encoding="utf-8") as file, self._started(command, stdout=file) as process:
             deadline = time.monotonic() + READY_SECONDS
             while process.poll() is None and time.monotonic() < deadline:
@@ -144,6 +148,10 @@ class DemoEnvironment:
             else:
                 raise StageError(f"the service is not ready:\n{log.read_text(encoding='utf-8')[-2000:]}")
             yield address
+
+    def _say(self, words: str) -> None:
+        if self.verbose:
+            print(words, flush=True)
 
     @contextmanager
     def _started(self, command: Sequence[str], *, stdout: Any) -> Iterator["subprocess.Popen[str]"]:
@@ -169,6 +177,8 @@ class DemoEnvironment:
             yield process
         finally:
             _end(process)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def next_folder(home: Path) -> Path:
@@ -176,12 +186,35 @@ def next_folder(home: Path) -> Path:
 
     An interrupted demo therefore loses no earlier results, and a service running from them is not disturbed.
     """
-    made = sorted((folder for folder in home.glob("*") if folder.name.isdigit()), key=lambda folder: int(folder.name))
-    whole = [folder for folder in made if (folder / FINISHED).exists()]
+    made, kept = _folders(home), last_finished(home)
     for folder in made:
-        if folder not in whole[-1:]:
+        if folder != kept:
             shutil.rmtree(folder, ignore_errors=True)
     return home / str(int(made[-1].name) + 1 if made else 1)
+
+
+def last_finished(home: Path) -> Path | None:
+    """Returns the last finished demo's folder below `home`; None where there is none."""
+    whole = [folder for folder in _folders(home) if (folder / FINISHED).exists()]
+    return whole[-1] if whole else None
+
+
+def reopen(folder: Path, *, port: int) -> DemoEnvironment:
+    """The environment of a finished demo, for a service on a port."""
+    config = (folder / FINISHED).read_text(encoding="utf-8").strip()
+    return DemoEnvironment(folder, Path(config), port=port)
+
+
+def serve_command(data: str, *, port: int, home: Path) -> str:
+    """The command that serves the last finished demo, as a person types it at the root."""
+    words = [] if home == ROOT / ".pricing" else [f"PRICING_HOME={shlex.quote(str(home))}"]
+    words += ["make serve-demo", *(["DATA=market"] if data == "market" else [])]
+    return " ".join(words + ([] if port == PORT else [f"PORT={port}"]))
+
+
+def _folders(home: Path) -> list[Path]:
+    """The demos below `home`, oldest first."""
+    return sorted((folder for folder in home.glob("*") if folder.name.isdigit()), key=lambda folder: int(folder.name))
 
 
 def call(url: str, body: object = None) -> Any:

@@ -26,7 +26,7 @@ SPAN = 7  # days scored together, as in a monitoring window
 WHOLE_WEEK = 4  # least days with a row in a week
 _BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
-_TOTALS = ("wape", *_BASELINES, "crps", "bias", "coverage_80", "coverage_95")
+_TOTALS = ("wape", "crps", "bias", "coverage_80", "coverage_95")
 
 
 def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -167,8 +167,9 @@ def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     """Logs a backtest to the active run.
 
-    Totals are single metrics; fold scores are metrics with the fold number as MLflow step; error and coverage by
-    horizon are metrics with the forecast step as MLflow step. The frame is the artifact evaluation/frame.parquet.
+    Totals are single metrics; fold scores are metrics below `fold/` with the fold number as MLflow step; error and
+    coverage by horizon are metrics below `step/` with the forecast step as MLflow step. The frame is the artifact
+    evaluation/frame.parquet.
 
     Args:
         frame: One row per product, cutoff and step, as `Backtest.frame`.
@@ -177,7 +178,7 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     mlflow.log_metrics(dict(totals(figures)))
     for number, fold in enumerate(figures["folds"], start=1):
         log_fold(fold, number=number)
-    steps = {"wape_by_step": error_by(frame, "step"), "coverage_80_by_step": coverage_by(frame, "step", level=0.80)}
+    steps = {"step/wape": error_by(frame, "step"), "step/coverage_80": coverage_by(frame, "step", level=0.80)}
     for name, values in steps.items():
         for step, value in values.items():
             if math.isfinite(value):
@@ -191,30 +192,28 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
 
 def log_fold(fold: Mapping[str, Any], *, number: int) -> None:
     """Logs one fold's scores with the fold number as MLflow step."""
-    scores = {f"fold_{name}": value for name, value in fold.items() if _is_number(value)}
+    scores = {f"fold/{name}": value for name, value in fold.items() if _is_number(value)}
     mlflow.log_metrics({name: float(value) for name, value in scores.items()}, step=number)
 
 
 def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the backtest's finite figures under flat names; `skill` is from `saved`."""
+    """Yields the backtest's finite figures under their names in MLflow; `skill` is from `saved`.
+
+    The few that judge a model stand alone. MLflow groups the others by what stands before the slash.
+    """
     for name in _TOTALS:
         if _is_number(figures.get(name)):
             yield name, float(figures[name])
     skill = saved(figures)
     if skill is not None:
         yield "skill", skill
-    groups = {f"_{volume}": scores for volume, scores in figures["by_volume"].items()}
-    groups |= {f"_volatility_{name}": scores for name, scores in figures.get("by_volatility", {}).items()}
-    for ending, scores in groups.items():
-        for name, value in scores.items():
-            if _is_number(value):
-                yield f"{name}{ending}", float(value)
-    for volume, weights in figures.get("weights", {}).items():
-        yield from ((f"weight_{name}_{volume}", float(value)) for name, value in weights.items())
-    for part in ("against_baseline", "elasticity", "pit"):
-        for name, value in figures.get(part, {}).items():
-            if _is_number(value):
-                yield f"{part}_{name}", float(value)
+    groups: dict[str, Mapping[str, Any]] = {"baseline": {name: figures.get(name) for name in _BASELINES}}
+    groups |= {f"volume_{name}": scores for name, scores in figures["by_volume"].items()}
+    groups |= {f"volatility_{name}": scores for name, scores in figures.get("by_volatility", {}).items()}
+    groups |= {f"weight_{name}": weights for name, weights in figures.get("weights", {}).items()}
+    groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity", "pit")}
+    for group, values in groups.items():
+        yield from ((f"{group}/{name}", float(value)) for name, value in values.items() if _is_number(value))
 
 
 def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.Series[float]":

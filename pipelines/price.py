@@ -287,7 +287,7 @@ def _record(decisions: pd.DataFrame, *, refused: int, version: str) -> None:
     if len(decisions):
         mlflow.log_metric("confidence", float(decisions["confidence"].mean()))
         for source, share in decisions["source"].value_counts(normalize=True).items():
-            mlflow.log_metric(f"share_{source}", float(share))
+            mlflow.log_metric(f"share/{source}", float(share))
 
 
 def _summary(decisions: pd.DataFrame) -> Iterator[str]:

@@ -60,7 +60,7 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
             print(f"version {done} was trained on just these sales with these settings; it is not trained again")
             _propose(Registry(config.registry.model_name, uri=tracking_uri()), done)
         if not config.registry.auto_promote:
-            return _say("left to a person: registry.auto_promote is off; mlflow run . -e promote puts it to the gates")
+            return _say("left to a person: registry.auto_promote is off; `pricing promote` puts it to the gates")
         words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
         code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
         if code == EXIT_REFUSED:

@@ -170,7 +170,7 @@ def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) ->
     if not draws.logged:
         return None
     missed = draws.logged - draws.used
-    mlflow.log_metrics({"price_test_draws": float(draws.used), "price_test_draws_left_out": float(missed)})
+    mlflow.log_metrics({"price_test/draws_used": float(draws.used), "price_test/draws_left_out": float(missed)})
     say(f"price tests: {draws.used:,} product-periods used, {missed:,} left out whose price was not charged")
     return draws.deviation if draws.used else None
 
@@ -192,7 +192,7 @@ def _start(
         # Another library or missing files: a cold start is still possible.
         except (RegistryError, VersionError) as error:
             choice = FitChoice(None, f"cold: {error}")
-    mlflow.log_metrics({name: value for name, value in choice.figures.items() if math.isfinite(value)})
+    mlflow.log_metrics({f"start/{name}": value for name, value in choice.figures.items() if math.isfinite(value)})
     mlflow.set_tags({"start": choice.why, "start_version": entry.number if choice.taken else "none"})
     say(choice.why)
     return choice
@@ -206,7 +206,7 @@ def _weighed(panel: Panel, config: Config, *, half_life: float, say: Callable[[s
     say(f"comparing a half-life of {half_life:g} {panel.period}s with days that all count alike")
     calendar = holiday_calendar(panel, config.data)
     found = choose_half_life(panel, config.demand, half_life=half_life, calendar=calendar, progress=say)
-    mlflow.log_metrics({name: value for name, value in found.figures.items() if math.isfinite(value)})
+    mlflow.log_metrics({f"recency/{name}": value for name, value in found.figures.items() if math.isfinite(value)})
     mlflow.set_tags({"recency": found.why, "recency_asked": f"{half_life:g}"})
     say(found.why)
     if found.taken is None:

@@ -126,7 +126,7 @@ def _tried(
     def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
         scores.append(float(fold["wape"]))
         so_far = sum(scores) / len(scores)
-        child.log("fold_wape", scores[-1], step=len(scores))
+        child.log("fold/wape", scores[-1], step=len(scores))
         trial.report(so_far, len(scores))
         if not trial.user_attrs.get(DEFAULT) and len(scores) < config.demand.folds and trial.should_prune():
             raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {config.demand.folds}")

@@ -241,22 +241,22 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[Demand
     """
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     counts = {state: len(study.get_trials(deepcopy=False, states=(state,))) for state in TrialState}
-    mlflow.log_metrics({f"trials_{state.name.lower()}": float(count) for state, count in counts.items()})
+    mlflow.log_metrics({f"trials/{state.name.lower()}": float(count) for state, count in counts.items()})
     mlflow.log_text(study.trials_dataframe().to_csv(index=False), "trials.csv")
     if not done:
         raise StudyError(f"study {study.study_name}: not one of {sum(counts.values())} trials was scored")
     best = min(done, key=_value)
     default = next((trial for trial in done if trial.user_attrs.get(DEFAULT)), None)
-    mlflow.log_metric("best_wape", _value(best))
+    mlflow.log_metric("search/best_wape", _value(best))
     name_run(f"tune: {sum(counts.values())} trials")
     if default is not None:
-        mlflow.log_metric("default_wape", _value(default))
+        mlflow.log_metric("search/default_wape", _value(default))
     print(f"best of {len(done)} scored trials: trial {best.number}, WAPE {_value(best):.4f}; {_settings(best)}")
     if best.user_attrs.get(DEFAULT):
         return _say_verdict(config.demand, "no trial beat the default settings")
     tuned = DemandConfig.model_validate({**config.demand.model_dump(), **best.params})
     unseen = {name: _unseen(panel, demand, config) for name, demand in (("best", tuned), ("default", config.demand))}
-    mlflow.log_metrics({f"unseen_{name}_wape": value for name, value in unseen.items()})
+    mlflow.log_metrics({f"unseen/{name}_wape": value for name, value in unseen.items()})
     figures = f"WAPE {unseen['best']:.4f} against {unseen['default']:.4f} on the newest fold, which no trial saw"
     if unseen["best"] < unseen["default"]:
         return _say_verdict(tuned, f"the best settings beat the default ones: {figures}")

@@ -15,6 +15,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, TOO_NEW = (3, 11), (3, 14)
+# The command `pricing` of a checkout, which it finds from how it was called: a linked .venv runs this one.
+LAUNCHER = """\
+#!/bin/sh
+root=$(cd "$(dirname "$0")/../.." && pwd)
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$root/.venv/bin/python" -P -m pricing.runtime.command "$@"
+"""
 ADVICE = """\
 Install one (Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python@3.13),
 or name one that you have: make … PYTHON=/path/to/python3.13"""
@@ -56,6 +62,8 @@ def main(names):
     venv = ROOT / ".venv"
     python = venv / "bin" / "python"
     record = venv / "locked.json"
+    if venv.is_symlink():
+        return _use_linked(venv, names)
     if venv.exists() and _version(python) != sys.version_info[:2]:
         print(f"Removing {venv}: it is broken, or of another Python than {sys.executable}.", flush=True)
         shutil.rmtree(venv)
@@ -63,6 +71,7 @@ def main(names):
     kept = {name for name in before if _lock(name).exists()}
     wanted = read_locks(["bootstrap", *sorted({*kept, *names} - {"bootstrap"})])
     if before == wanted:
+        _write_launcher(venv)
         return 0
     print(
         f"Installing {', '.join(sorted(wanted))} into {venv} (about 3 GB; minutes at first, then seconds).", flush=True
@@ -77,7 +86,38 @@ def main(names):
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     subprocess.run([*uv, *quiet, *files], check=True, env=_settings())
     record.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    _write_launcher(venv)
     return 0
+
+
+def _use_linked(venv, names):
+    """Takes a .venv that is a link as it is, or says why not: what it leads to belongs to another checkout."""
+    version, record = _version(venv / "bin" / "python"), venv / "locked.json"
+    installed = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    lacking = [name for name, lock in read_locks(names).items() if installed.get(name) != lock]
+    if version is None:
+        wrong = "has no Python that runs"
+    elif not OLDEST <= version < TOO_NEW:
+        wrong = f"is of Python {version[0]}.{version[1]}"
+    elif lacking:
+        wrong = f"has not exactly the packages of this checkout's requirements/{lacking[0]}.txt"
+    else:
+        return 0
+    print(
+        f"{venv} is a link to {os.path.realpath(venv)}, which {wrong}. Nothing is installed through a link:\n"
+        f"bring that one up to date where it belongs (make install there), or remove the link (rm {venv}) and make "
+        "builds one here.",
+        file=sys.stderr,
+    )
+    return 2
+
+
+def _write_launcher(venv):
+    """Puts the command `pricing` beside the packages, where it is not yet."""
+    path = venv / "bin" / "pricing"
+    if not path.is_file() or path.read_text(encoding="utf-8") != LAUNCHER:
+        path.write_text(LAUNCHER, encoding="utf-8")
+        path.chmod(0o755)
 
 
 def _lock(name):

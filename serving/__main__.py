@@ -58,7 +58,7 @@ def web_command() -> list[str]:
 
 
 def _options(argv: Sequence[str] | None) -> dict[str, str | None]:
-    parser = argparse.ArgumentParser("python -m serving", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser("pricing serve", description=__doc__, allow_abbrev=False)
     parser.add_argument("--host", help="address to bind (HOST; 127.0.0.1 by default)")
     parser.add_argument("--port", help="port to bind (PORT; 8080 by default)")
     parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml (PRICING_CONFIG)")

@@ -19,6 +19,7 @@ from serving.embedded import Embedded
 from serving.hot_path import HEADERS, HotPath, count, problem_bytes, request_id
 from serving.metrics import Exchange, Metrics
 from serving.openapi import endpoints as document_endpoints
+from serving.openapi import to_docs
 from serving.problems import CONTENT_TYPE, ProblemError
 from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
@@ -26,6 +27,7 @@ from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
 from serving.state_files import HoldoutFile, WatchedFile
 
+ROOT = "root"  # name of the bare address, which is no part of the API
 _DRAIN_BYTES = 64_000_000
 
 _log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     ]
     table += document_endpoints(table)
     register(app, table)
+    app.add_url_rule("/", ROOT, to_docs)
     authenticator = Authenticator(settings)
     _surround(app, service, table, authenticator=authenticator)
     answers = {"/get_price": pricing_routes.one, "/get_prices": pricing_routes.many}
@@ -87,7 +90,7 @@ def close_app(app: Flask) -> None:
 
 
 def _surround(app: Flask, service: Service, table: list[Endpoint], *, authenticator: Authenticator) -> None:
-    scopes = {endpoint_name(endpoint): endpoint.scope for endpoint in table}
+    scopes = {ROOT: None} | {endpoint_name(endpoint): endpoint.scope for endpoint in table}
 
     @app.before_request
     def arrive() -> None:

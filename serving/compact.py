@@ -70,7 +70,7 @@ def _archive(closed: Sequence[Path], *, to: str, keep: bool) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compacts once and returns the exit code."""
-    parser = argparse.ArgumentParser("python -m serving.compact", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser("pricing compact", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--to",
         metavar="WHERE",

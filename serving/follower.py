@@ -352,7 +352,7 @@ class _LazyRegistry:
 
 def main(argv: list[str] | None = None) -> int:
     """Follows the champion until a signal or the end of the parent process, and returns the exit code."""
-    parser = argparse.ArgumentParser("python -m serving.follower", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser("pricing follow", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--bake",
         action="store_true",

@@ -41,6 +41,11 @@ def endpoints(table: list[Endpoint]) -> list[Endpoint]:
     return own
 
 
+def to_docs() -> Response:
+    """Sends whoever asks for the bare address to /docs; relative, since a proxy may have put a path before it."""
+    return Response(status=HTTPStatus.FOUND, headers={"Location": "docs"})
+
+
 def describe(table: list[Endpoint]) -> dict[str, Any]:
     """Builds the OpenAPI document of a table of endpoints."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ProblemBody, "serialization")]

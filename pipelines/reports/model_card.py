@@ -254,7 +254,7 @@ def _data(version: LoadedVersion) -> str:
 def _use(model: str) -> str:
     return (
         "## How to use it\n\n"
-        "`mlflow run . -e promote` lets it face the gates and, if it passes, serves it. In Python: "
+        "`pricing promote` lets it face the gates and, if it passes, serves it. In Python: "
         "`pricing.registry.version.load(folder).pricer(version=…).price(requests, today=…)`. As an ordinary model: "
         f"`mlflow models serve -m models:/{model}@champion`."
     )

@@ -187,7 +187,7 @@ def state_gates(
         words = f"days that its states ({challenger}) lie behind the champion's ({champion})"
         fresh = _at_most("fresh", behind, 0.0, words)
         if not fresh.passed:
-            command = f"`mlflow run . -e refresh -P version={number} -P sales=…`"
+            command = f"`pricing refresh --version {number} --sales …`"
             advice = f"carry them forward with {command}, then promote the version that it registers"
             fresh = replace(fresh, sentence=f"{fresh.sentence}; {advice}")
         verdicts.append(fresh)
@@ -236,9 +236,9 @@ def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
     verdict = _at_most("anchors", float(len(products)), 0.0, words)
     if verdict.passed:
         return verdict
-    command = f"`mlflow run . -e refresh -P version={number} -P sales=…`"
+    command = f"`pricing refresh --version {number} --sales …`"
     some = f"{', '.join(products[:_NAMED])}{' …' if len(products) > _NAMED else ''}"
-    advice = f"{command} registers a version that has them, and `mlflow run . -e anchor` moves them"
+    advice = f"{command} registers a version that has them, and `pricing anchor` moves them"
     return replace(verdict, sentence=f"{verdict.sentence}: {some}; {advice}")
 
 

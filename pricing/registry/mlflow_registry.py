@@ -35,7 +35,7 @@ DESCRIPTION_LIMIT = 5000  # characters that MLflow's databases keep of a version
 _CUT = "\n\n*Cut here: the whole text is an artefact of the run.*"
 _ABOUT = (
     "What sells at which price, and the price that follows. `champion` sets prices; `challenger` waits for the gates "
-    "(`mlflow run . -e promote`); `previous` is the last champion with other weights, to which `rollback` goes."
+    "(`pricing promote`); `previous` is the last champion with other weights, to which `rollback` goes."
 )
 _TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library")
 _TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticities

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from pricing.errors import NO_SALES, PricingError, nearest
-from pricing.paths import pricing_home
+from pricing.paths import SETTINGS, pricing_home
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ EXIT_KNOWN_ERROR = 2
 EXIT_REFUSED = 3  # promote: a gate refused the version
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+CONFIG_HELP = f"YAML laid over {SETTINGS / 'default.yaml'}, or the bare name of a file beside it"
 _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
 
@@ -171,12 +172,12 @@ def job_options(job: str, description: str, *, sales: bool = True, needs_sales: 
     """Makes the parser of one job with the options that all jobs share.
 
     Args:
-        job: The module's name, as in `python -m pipelines.JOB`.
+        job: Its name, as in `pricing JOB`.
         description: What the job does, one sentence.
         sales: Whether the job reads sales, and so takes --sales and --quarantine.
         needs_sales: Whether it cannot do without them.
     """
-    options = Options(f"python -m pipelines.{job}", description)
+    options = Options(f"pricing {job}", description)
     options.add_config()
     if sales:
         options.add_sales(needed=needs_sales)

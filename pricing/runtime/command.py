@@ -97,8 +97,11 @@ class Chosen:
 
 def read(argv: Sequence[str] | None = None) -> Chosen | int:
     """Reads a command line; where it names no job, says so, or shows what was asked for, and returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:  # `pricing help JOB` is `pricing JOB --help`
+        words = [*words[1:2], "--help"]
     try:
-        chosen = _commands.main(None if argv is None else list(argv), prog_name="pricing", standalone_mode=False)
+        chosen = _commands.main(words, prog_name="pricing", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -162,11 +165,12 @@ class _Jobs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
+        given = args[0]
+        name = given if given.startswith("-") else given.replace("-", "_")  # `price-test` is the job price_test
         if name not in self.commands and not name.startswith("-"):
-            near = nearest(name.replace("-", "_"), self.commands)
-            ctx.fail(f"unknown job {name!r}" + (f"; the nearest known one is {near}" if near else ""))
-        return super().resolve_command(ctx, args)
+            near = nearest(name, self.commands)
+            ctx.fail(f"unknown job {given!r}" + (f"; the nearest known one is {near}" if near else ""))
+        return super().resolve_command(ctx, [name, *args[1:]])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, JOBS))

@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 from pricing import __version__
 from pricing.errors import PricingError
 from pricing.fileio import redact_text, redact_url
-from pricing.paths import CHECKOUT, CODE, SQLITE, pricing_home, tracking_uri
+from pricing.paths import CHECKOUT, CODE, SETTINGS, SQLITE, pricing_home, tracking_uri
 from pricing.runtime.cli import EXIT_KNOWN_ERROR, Options, run_main
 
 BASE = "base"
@@ -98,7 +98,7 @@ def _doctor(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None, *, extras: Sequence[str]) -> argparse.Namespace:
-    options = Options("python -m pricing.runtime.doctor", "Says what is missing on this machine, and what to do.")
+    options = Options("pricing doctor", "Says what is missing on this machine, and what to do.")
     options.add_argument(
         "--needs", action="append", choices=extras, help="an extra that this machine needs; absent: serving"
     )
@@ -275,7 +275,9 @@ def config_finding(where: str | None) -> tuple[str | None, CheckResult]:
 
         name = load_config(where).registry.model_name
     except PricingError as error:
-        return None, CheckResult("problem", f"configuration {error}", "mend it; config/default.yaml explains every key")
+        return None, CheckResult(
+            "problem", f"configuration {error}", f"mend it; {SETTINGS / 'default.yaml'} explains every key"
+        )
     except ImportError as error:
         return None, _unchecked("configuration", error)
     return name, CheckResult("ok", f"configuration {where or DEFAULT_PATH}")

@@ -6,6 +6,7 @@ Also check that the tracking store is reachable (fails in seconds; MLflow itself
 import http.client
 import logging
 import os
+import shutil
 import socket
 import time
 import urllib.error
@@ -19,7 +20,14 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_TYPE
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENV,
+    MLFLOW_RUN_NAME,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+)
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,13 +35,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.paths import CODE, PARENT_VARIABLE, SQLITE, pricing_home, process_alive, tracking_uri
+from pricing.paths import CODE, PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
 from pricing.runtime.cli import Terminated
+from pricing.runtime.experiment import EXPERIMENT, chosen_experiment
 from pricing.runtime.inputs import code_tags, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
-EXPERIMENT = "pricing"
+_DEFAULT_EXPERIMENT = "0"  # MLflow's own, where `mlflow run` writes unless told otherwise
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
 _SECONDS = 5
@@ -56,9 +65,9 @@ def connect() -> str:
 def tracked_run(job: str, *, config: Config | None = None, reason: str | None = None) -> Iterator[Run]:
     """Opens the MLflow run of a job and ends it FINISHED, or FAILED with the reason in its tag `failure`.
 
-    The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one, in the experiment that
-    MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names, else in "pricing"; it becomes the child of the run of the
-    job that started this one, if any. The whole configuration, the code's version and the environment are recorded.
+    The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one in `experiment_id`; it becomes the child
+    of the run of the job that started this one, if any. The whole configuration, the code's version and the environment
+    are recorded.
     It is the active run meanwhile, so that mlflow.log_* write to it.
 
     Args:
@@ -143,20 +152,31 @@ def _open(job: str, *, reason: str | None) -> Run:
     if reason:
         tags["reason"] = reason
     if run_id is not None:
-        return mlflow.start_run(run_id=run_id, run_name=job, tags={**tags, MLFLOW_RUN_NAME: job})
-    experiment_id = _experiment()
-    _fail_abandoned_runs(experiment_id)
+        run = mlflow.start_run(run_id=run_id, run_name=job, tags={**tags, MLFLOW_RUN_NAME: job})
+        if run.info.experiment_id == _DEFAULT_EXPERIMENT:
+            _log.warning(
+                "this run is in MLflow's own experiment, Default; mlflow run --experiment-name %s puts it beside those "
+                "of other jobs",
+                EXPERIMENT,
+            )
+        _fail_abandoned_runs(run.info.experiment_id)
+        return run
+    number = experiment_id()
+    _fail_abandoned_runs(number)
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
-    return mlflow.start_run(experiment_id=experiment_id, run_name=job, tags=tags)
+    return mlflow.start_run(experiment_id=number, run_name=job, tags=tags)
 
 
-def _experiment() -> str:
-    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if given and not name:
+def experiment_id() -> str:
+    """The ID of the jobs' experiment (`chosen_experiment`), which is made where it is not there yet.
+
+    Raises:
+        RegistryError: It was deleted.
+    """
+    name, given = chosen_experiment(os.environ)
+    if given is not None:
         return given
-    name = name or EXPERIMENT
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -180,25 +200,44 @@ def _artifacts(experiment: str) -> str | None:
     return (database.parent / "mlartifacts" / experiment).as_uri()
 
 
-def _fail_abandoned_runs(experiment_id: str) -> None:
-    """Marks runs as FAILED whose process is gone.
+def _fail_abandoned_runs(experiment: str) -> None:
+    """Marks runs as FAILED whose process is gone: those of an experiment, and this checkout's in MLflow's default one.
 
     That happens after a kill -9 or a power cut; and `mlflow run` leaves a run in RUNNING for ever when it cannot
     build the environment.
     """
     client = MlflowClient()
-    for run in client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=100):
+    running = "attributes.status = 'RUNNING'"
+    found = list(client.search_runs([experiment], filter_string=running, max_results=100))
+    if experiment != _DEFAULT_EXPERIMENT:  # others may work there, too
+        ours = f"{running} and tags.`{MLFLOW_SOURCE_NAME}` = '{ROOT.as_uri()}'"
+        found += client.search_runs([_DEFAULT_EXPERIMENT], filter_string=ours, max_results=100)
+    for run in found:
         tags = run.data.tags
         reason = None
         if tags.get("host") == socket.gethostname():
             pid = int(tags.get("pid", "0"))
             if pid not in (0, os.getpid()) and not process_alive(pid):
                 reason = "its process ended without a word: killed, out of memory, or a power cut"
-        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT" and _age(run) > _BUILD_SECONDS:
-            reason = "its job never began: mlflow run could not build the environment"
+        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT":
+            reason = _why_never_begun(run)
         if reason is not None:
             record_failure(run.info.run_id, reason)
             client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _why_never_begun(run: Run) -> str | None:
+    """Why the job of a run that `mlflow run` made will never begin; None where its environment may yet be building."""
+    hint = "; in a checkout give it --env-manager local"
+    if run.data.tags.get(MLFLOW_PROJECT_ENV) == "conda" and tracking_uri().startswith(SQLITE) and not _has_conda():
+        return f"its job never began: mlflow run found no conda on this machine{hint}"
+    if _age(run) > _BUILD_SECONDS:
+        return f"its job never began: mlflow run could not build the environment{hint}"
+    return None
+
+
+def _has_conda() -> bool:
+    return bool(os.environ.get("MLFLOW_CONDA_HOME") or os.environ.get("CONDA_EXE") or shutil.which("conda"))
 
 
 def _age(run: Run) -> float:

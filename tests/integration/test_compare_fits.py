@@ -259,5 +259,5 @@ def test_a_training_takes_the_half_life_that_was_found_and_says_why(
     config = train._weighed(whole, load_config(), half_life=56.0, say=say)
 
     assert config.demand.recency_half_life == half_life
-    assert kept == {"recent_wape": 0.4, "recency": "as it came out", "recency_asked": "56"}
+    assert kept == {"recency/recent_wape": 0.4, "recency": "as it came out", "recency_asked": "56"}
     assert said[-1] == "as it came out"

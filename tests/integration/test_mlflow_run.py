@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pricing.runtime.command import JOBS
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree, place, write_config, write_sales
 from tests.kit.servers import free_port
 
@@ -83,6 +84,17 @@ def test_every_parameter_of_an_entry_point_is_an_option_of_its_job(
         assert parameter["default"] == ""
 
 
+@pytest.mark.parametrize("name", sorted(set(JOBS) - {"bake"}))  # bake is follow with an option
+def test_the_help_of_a_job_names_the_command_that_shows_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = JOBS[name].module
+    program = module if module.count(".") else f"{module}.__main__"
+
+    with pytest.raises(SystemExit):
+        importlib.import_module(program).main(["--help"])
+
+    assert capsys.readouterr().out.startswith(f"usage: pricing {name} ")
+
+
 @pytest.mark.parametrize("entry", ["main", "etl", "tune", "refresh", "retrain", "monitor", "nightly"])
 def test_no_job_makes_up_its_sales(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = PROJECT["entry_points"][entry]["command"].split(" -m ")[1].split()[0]
@@ -138,15 +150,15 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert run.data.params["demand.units"] == "4"
     assert {
         "wape",
-        "wape_naive",
-        "wape_baseline",
+        "baseline/wape_naive",
+        "baseline/wape_baseline",
         "crps",
         "skill",
         "coverage_80",
-        "elasticity_mean",
+        "elasticity/mean",
     } <= run.data.metrics.keys()
-    assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold_wape")] == [1, 2]
-    assert len(here.client.get_metric_history(run.info.run_id, "wape_by_step")) == 14
+    assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold/wape")] == [1, 2]
+    assert len(here.client.get_metric_history(run.info.run_id, "step/wape")) == 14
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == run.data.tags["data_fingerprint"]
     assert '"products": 6' in dataset.dataset.profile
@@ -154,7 +166,7 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert {f"plots/{name}.png" for name in PLOTS} == plots
     tables = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "sensitivity")}
     assert {f"sensitivity/{name}" for name in SENSITIVITY} == tables
-    assert {"pit_spread", "wape_volatility_high", "coverage_80_volatility_low"} <= run.data.metrics.keys()
+    assert {"pit/spread", "volatility_high/wape", "volatility_low/coverage_80"} <= run.data.metrics.keys()
     kept = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "evaluation")}
     assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
     assert here.aliases() == {"challenger": "1"}

@@ -30,9 +30,12 @@ def test_a_notebook_defines_no_functions_and_is_kept_without_output(path: Path) 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Jupyter's own sockets and event loops
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("sales", ["", "docs/sample_sales.csv"], ids=["market", "own"])
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs_from_top_to_bottom(path: Path, sales: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
+    monkeypatch.setenv("SALES", sales)
+    monkeypatch.setenv("CONFIG", "")
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}})
@@ -40,4 +43,5 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, monkeypatch: pytest.Monk
     asyncio.run(client.async_execute())
 
     printed = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
-    assert any(out.output_type == "stream" for out in printed), sys.executable
+    said = "".join(out.text for out in printed if out.output_type == "stream")
+    assert f"{sales or 'simulated'}: " in said, sys.executable

@@ -125,7 +125,7 @@ def _compared_with_the_champions_weights(here: JobFolder) -> None:
     (second,) = [run for run in here.runs(job="train") if run.data.tags.get("version") == "2"]
     assert "start" not in cold.data.tags, "there was no champion to start from"
     figures = second.data.metrics
-    warm = figures["warm_wape"] <= figures["cold_wape"]
+    warm = figures["start/warm_wape"] <= figures["start/cold_wape"]
     assert second.data.tags["start"].startswith("warm: WAPE" if warm else "cold: WAPE")
     assert second.data.tags["start_version"] == ("1" if warm else "none")
 
@@ -143,7 +143,7 @@ def test_without_automatic_promotion_a_person_decides(here: JobFolder, sales: Pa
     (train,) = here.runs(job="train")
     figures, tags = train.data.metrics, train.data.tags
     assert tags["recency_asked"] == "60"
-    better = "recent" if figures["recent_wape"] <= figures["alike_wape"] else "alike"
+    better = "recent" if figures["recency/recent_wape"] <= figures["recency/alike_wape"] else "alike"
     assert tags["recency"].startswith(f"{better}: WAPE")
     assert train.data.tags["sales"] == old
 

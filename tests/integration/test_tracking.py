@@ -225,6 +225,41 @@ def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour
     assert "environment" in _read(old).data.tags["failure"]
 
 
+@pytest.mark.parametrize(("conda", "status"), [(None, "FAILED"), ("/opt/conda/bin/conda", "RUNNING")])
+def test_a_project_run_that_found_no_conda_is_closed_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, conda: str | None, status: str
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("MLFLOW_CONDA_HOME", raising=False)
+    monkeypatch.delenv("CONDA_EXE", raising=False)
+    if conda:
+        monkeypatch.setenv("CONDA_EXE", conda)
+    connect()
+    tags = {"mlflow.source.type": "PROJECT", "mlflow.project.env": "conda", "mlflow.source.name": ROOT.as_uri()}
+    stranded = MlflowClient().create_run("0", tags=tags)
+    others = MlflowClient().create_run("0", tags={**tags, "mlflow.source.name": "file:///of/another/project"})
+
+    with tracked_run("train"):
+        pass
+
+    assert (_read(stranded).info.status, _read(others).info.status) == (status, "RUNNING")
+    if status == "FAILED":
+        assert "--env-manager local" in _read(stranded).data.tags["failure"]
+
+
+def test_a_run_that_mlflow_run_put_into_the_default_experiment_says_how_to_put_it_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect()
+    made = MlflowClient().create_run("0")
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+
+    with tracked_run("train"):
+        pass
+
+    assert "mlflow run --experiment-name pricing" in caplog.text
+
+
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:
     commit = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "shop"]
     for words in (["init", "-q"], commit):

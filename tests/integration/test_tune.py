@@ -83,7 +83,7 @@ def test_each_trial_is_a_child_run_and_a_pruned_one_is_killed(here: JobFolder, c
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED", "KILLED"]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
     assert runs[0].data.metrics["wape"] == pytest.approx(0.45)
-    history = here.client.get_metric_history(runs[0].info.run_id, "fold_wape")
+    history = here.client.get_metric_history(runs[0].info.run_id, "fold/wape")
     assert [(entry.step, entry.value) for entry in history] == [(1, 0.4), (2, 0.5)]
     assert "after fold 1 of 2" in runs[2].data.tags["verdict"]
     assert set(runs[1].data.params) == {"units", "learning_rate", "recency_half_life"}

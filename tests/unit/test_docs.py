@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pricing.data.contract import COLUMNS
+from pricing.decision.reasons import REASONS
+from pricing.runtime.command import JOBS
 from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
@@ -63,6 +66,28 @@ def test_every_request_that_the_readme_shows_is_answered(tmp_path: Path) -> None
         answers = {route: shop.client.post(route, json=json.loads(body)).status_code for route, body in shown}
 
     assert answers == {"/get_price": 200, "/explain": 200, "/simulate": 200}
+
+
+def test_the_readme_and_the_data_contract_name_the_same_columns() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| column |") :].partition("\n\n")[0]
+
+    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+    assert named == list(COLUMNS)
+
+
+def test_the_documents_list_every_reason_as_the_code_means_it() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    table = text[text.index("| code | means |") :].partition("\n\n")[0]
+
+    assert table.splitlines()[2:] == [f"| `{code}` | {meaning} |" for code, meaning in REASONS.items()]
+
+
+def test_every_job_is_a_target_of_make_and_listed() -> None:
+    listed = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert {name.replace("_", "-") for name in JOBS} - listed == set()
 
 
 def test_the_trace_names_every_stage() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from pricing.config import DEFAULT_PATH
 from pricing.errors import RegistryError
 from pricing.runtime import doctor
 from pricing.runtime.doctor import CheckResult, Declared
@@ -168,6 +169,7 @@ def test_a_configuration_that_cannot_be_used_is_a_problem(tmp_path: Path, text: 
 
     assert (name, found.status, found.needed) == (None, "problem", True)
     assert words in found.text
+    assert f"{DEFAULT_PATH} explains every key" in found.advice  # in a wheel it is no config/default.yaml
 
 
 def test_a_home_that_can_be_written_is_ok_and_nothing_is_left_in_it(tmp_path: Path) -> None:

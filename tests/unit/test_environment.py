@@ -1,6 +1,7 @@
 """The set-up says what is wrong with a Python and what to do, and installs anew only what changed."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -22,7 +23,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     folder.mkdir()
     for name in ("bootstrap", "training", "demo"):
         (folder / f"{name}.txt").write_text(f"{name}==1\n")
-    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "_version", lambda _: sys.version_info[:2])
     return module
@@ -36,7 +37,7 @@ def commands(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[l
     def run(command: list[object], **_: object) -> SimpleNamespace:
         ran.append([str(word) for word in command])
         if "venv" in ran[-1]:
-            Path(ran[-1][-1]).mkdir()
+            (Path(ran[-1][-1]) / "bin").mkdir(parents=True)
         return SimpleNamespace(stdout=b"")
 
     monkeypatch.setattr(environment.subprocess, "run", run)
@@ -122,6 +123,91 @@ def test_an_environment_of_another_python_is_made_anew(
     assert [sys.executable, "-m", "venv", str(tmp_path / ".venv")] in commands
 
 
+def test_the_command_pricing_runs_the_checkout_that_its_venv_is_called_in(
+    environment: ModuleType, commands: list[list[str]], tmp_path: Path
+) -> None:
+    environment.main(["training"])
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "pricing" / "runtime").mkdir(parents=True)
+    (tmp_path / "pricing" / "runtime" / "command.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "pricing").mkdir(parents=True)
+    (elsewhere / "pricing" / "__init__.py").write_text("raise SystemExit('of the folder it was called in')\n")
+
+    command = [tmp_path / ".venv" / "bin" / "pricing", "etl", "my sales.csv"]
+    with subprocess.Popen(command, cwd=elsewhere, stdout=subprocess.PIPE, text=True) as started:
+        out, _ = started.communicate()
+
+    assert out == "['etl', 'my sales.csv']\n"
+
+
+def test_a_launcher_that_is_gone_is_written_again(
+    environment: ModuleType, commands: list[list[str]], tmp_path: Path
+) -> None:
+    environment.main(["training"])
+    (tmp_path / ".venv" / "bin" / "pricing").unlink()
+
+    environment.main(["training"])
+
+    assert (tmp_path / ".venv" / "bin" / "pricing").exists()
+
+
+@pytest.fixture
+def linked(environment: ModuleType, commands: list[list[str]], tmp_path: Path) -> Path:
+    """The finished .venv of another checkout, to which this one's is a link."""
+    environment.main(["training", "demo"])
+    other = tmp_path / "other"
+    (tmp_path / ".venv").rename(other)
+    (tmp_path / ".venv").symlink_to(other)
+    commands.clear()
+    return other
+
+
+def test_a_linked_environment_that_has_what_is_needed_is_used_as_it_is(
+    environment: ModuleType, commands: list[list[str]], linked: Path
+) -> None:
+    before = {path: path.read_bytes() for path in linked.rglob("*") if path.is_file()}
+
+    assert environment.main(["demo"]) == 0
+
+    assert commands == []
+    assert {path: path.read_bytes() for path in linked.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("version", [None, (3, 10)])
+def test_a_linked_environment_of_no_supported_python_is_refused_and_kept(
+    environment: ModuleType,
+    commands: list[list[str]],
+    linked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: tuple[int, int] | None,
+) -> None:
+    monkeypatch.setattr(environment, "_version", lambda _: version)
+
+    assert environment.main(["demo"]) == 2
+
+    assert (linked / "locked.json").exists()
+    assert commands == []
+
+
+def test_nothing_is_installed_through_a_link(
+    environment: ModuleType,
+    commands: list[list[str]],
+    linked: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "requirements" / "training.txt").write_text("training==2\n")
+
+    assert environment.main(["training"]) == 2
+
+    assert commands == []
+    said = capsys.readouterr().err
+    assert f"is a link to {linked}" in said
+    assert "requirements/training.txt" in said
+    assert f"rm {tmp_path / '.venv'}" in said
+
+
 def test_every_locked_package_carries_hashes_and_no_address() -> None:
     for lock in sorted((ROOT / "requirements").glob("*.txt")):
         text = lock.read_text(encoding="utf-8")
@@ -143,5 +229,5 @@ def test_every_set_pins_the_versions_of_the_largest() -> None:
     }
     whole = pins["development"]
 
-    for name in ("serving", "training", "tracking", "bootstrap"):
+    for name in ("serving", "training", "tracking", "bootstrap", "notebook"):
         assert {key: value for key, value in pins[name].items() if whole.get(key, value) != value} == {}, name

@@ -213,7 +213,7 @@ def test_states_must_not_lie_behind_the_champions() -> None:
 
     assert names(older) == ["fresh"]
     assert older[0].figure == 2
-    assert "`mlflow run . -e refresh -P version=7 -P sales=…`" in older[0].sentence
+    assert "`pricing refresh --version 7 --sales …`" in older[0].sentence
     assert "refresh" not in same[0].sentence
     assert names(same) == []
 
@@ -306,4 +306,4 @@ def test_a_challenger_on_other_anchors_is_refused_and_told_what_to_do() -> None:
     assert not refused.passed
     assert refused.figure == 4
     assert "A, B, C …" in refused.sentence
-    assert "-e refresh -P version=7" in refused.sentence
+    assert "`pricing refresh --version 7" in refused.sentence

@@ -21,8 +21,10 @@ def dry_run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
         (("serve",), "python -m serving --config 'my.yaml'"),
         (("image",), "python -m serving.follower --bake --config 'my.yaml'"),
         (("doctor",), "doctor --needs training --config 'my.yaml'"),
-        (("promote",), "-P config=my.yaml"),
-        (("train", "SALES=simulated"), "-P config=my.yaml"),
+        (("promote",), "-P 'config=my.yaml'"),
+        (("train", "SALES=simulated"), "-P 'config=my.yaml'"),
+        (("price-test",), "-P 'config=my.yaml'"),
+        (("holdout",), "holdout --config 'my.yaml'"),
     ],
 )
 def test_a_configuration_reaches_the_program(words: tuple[str, ...], command: str) -> None:
@@ -35,7 +37,7 @@ def test_without_a_configuration_none_is_passed(words: tuple[str, ...]) -> None:
 
     assert shown
     assert "--config" not in shown
-    assert "-P config" not in shown
+    assert "-P 'config" not in shown
 
 
 def test_a_configuration_in_the_environment_reaches_the_program_too() -> None:
@@ -47,4 +49,4 @@ def test_a_target_that_would_ignore_a_configuration_refuses_it(words: tuple[str,
     done = dry_run(*words, "CONFIG=my.yaml")
 
     assert done.returncode != 0
-    assert "takes no CONFIG, and would ignore my.yaml; these take one: doctor train promote serve image" in done.stderr
+    assert "takes no CONFIG, and would ignore my.yaml; these take one: doctor notebook etl train" in done.stderr

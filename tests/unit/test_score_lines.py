@@ -7,6 +7,7 @@ import pytest
 from pipelines.evaluation import saved, score_lines, shown, totals
 
 NOTHING = {"wape": None, "wape_naive": None}
+HEADLINE = {"wape", "crps", "skill", "bias", "coverage_80", "coverage_95"}
 FIGURES = {"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "coverage_95": 0.95}
 
 
@@ -78,11 +79,24 @@ def test_totals_carry_both_baselines_the_score_of_the_distribution_and_the_gain(
     found = dict(totals({**FIGURES, **more, "baseline": "mixed", "by_volume": {"low": {"crps": 0.3}}}))
 
     assert found["skill"] == pytest.approx(0.2)
-    assert {name: found[name] for name in ("crps", "crps_low", "wape_flat", "wape_baseline", "wape_hindsight")} == {
-        **{"crps": 0.2, "crps_low": 0.3, "wape_flat": 0.36, "wape_baseline": 0.375, "wape_hindsight": 0.36}
+    baselines = {"baseline/wape_flat": 0.36, "baseline/wape_baseline": 0.375, "baseline/wape_hindsight": 0.36}
+    assert {"crps": 0.2, "volume_low/crps": 0.3, **baselines}.items() <= found.items()
+    assert found["against_baseline/wape_low"] == -0.1
+    assert "against_baseline/wape_high" not in found
+
+
+def test_only_the_figures_that_judge_a_model_stand_outside_a_group() -> None:
+    more = {
+        "by_volatility": {"high": {"wape": 0.4}},
+        "weights": {"low": {"network": 1.0}},
+        "elasticity": {"mean": -2.0},
+        "pit": {"spread": 1.0},
     }
-    assert found["against_baseline_wape_low"] == -0.1
-    assert "against_baseline_wape_high" not in found
+
+    names = dict(totals({**FIGURES, **more, "by_volume": {"low": {"wape": 0.3}}}))
+
+    assert {name for name in names if "/" not in name} <= HEADLINE
+    assert {"volatility_high/wape", "weight_low/network", "elasticity/mean", "pit/spread"} <= names.keys()
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])

@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 import shutil
 import subprocess
@@ -14,8 +15,10 @@ import pricing
 from pricing.config import ModelConfig, load_config
 from pricing.config_models import DemandConfig
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import VersionError
 from pricing.registry import files
+from pricing.registry import golden as golden_requests
 from pricing.registry.former_formats import FORMAT
 from pricing.registry.golden import FIELDS
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
@@ -223,6 +226,27 @@ def test_a_version_that_answers_otherwise_than_when_it_was_packed_is_refused(cop
 
     with pytest.raises(VersionError, match="answers recommended_price"):
         loaded.verify()
+
+
+class OtherwiseInABatch:
+    """Answers singly as a version does, and in a batch with another confidence, as single precision may."""
+
+    def __init__(self, version: LoadedVersion) -> None:
+        self._pricer = version.pricer(version="golden")
+
+    def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
+        shift = 0.001 * (len(requests) - 1)
+        decided = self._pricer.price(requests, today=today)
+        return [each.model_copy(update={"confidence": each.confidence - shift}) for each in decided]
+
+
+def test_golden_requests_are_recorded_as_they_are_compared(version: LoadedVersion) -> None:
+    pricer, today = OtherwiseInABatch(version), version.demand.state_date
+    requests = golden_requests.choose_requests(version.demand, today=today)
+
+    recorded = golden_requests.record(pricer, requests, today=today)
+
+    assert golden_requests.compare(pricer, recorded, where="here").requests == len(requests)
 
 
 @pytest.mark.parametrize("fields", [FIELDS, ["confidence"]])
