@@ -31,7 +31,7 @@ endef
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly price-test price monitor market follow bake holdout compact alarms serve image reports ui bench wheel lock clean
+	retrain nightly price-test price monitor market follow bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -126,6 +126,9 @@ compact:  ## archives the decision log as Parquet
 	$(program)
 
 alarms:  ## alarms on the figures of monitoring, for CloudWatch
+	$(program)
+
+config-schema:  ## the JSON schema of configurations, which config/schema.json is for editors
 	$(program)
 
 # Service and reports:

@@ -62,6 +62,7 @@ def agree(single: DetailedDecision, batch: DetailedDecision) -> bool:
     ours, theirs = single.decision, batch.decision
     standing = single.current_price or single.list_price
     moved = abs(math.log(ours.recommended_price / standing)) or 1.0
+    nothing = 1e-3 if ours.expected_margin == 0 else 0.0  # at cost, where confidence compares differences of nothing
     numbers = [
         (getattr(one, name), getattr(other, name))
         for one, other, names in (
@@ -77,7 +78,7 @@ def agree(single: DetailedDecision, batch: DetailedDecision) -> bool:
     return (
         all(one == other or math.isclose(one, other, rel_tol=5e-5, abs_tol=2e-4) for one, other in numbers)
         # A confidence about prices that hardly differ hangs on the last digits of single precision.
-        and math.isclose(ours.confidence, theirs.confidence, abs_tol=2e-4 + 1e-6 / max(moved, 1e-4))
+        and math.isclose(ours.confidence, theirs.confidence, abs_tol=2e-4 + 1e-6 / max(moved, 1e-4) + nothing)
         and [getattr(ours, word) for word in words] == [getattr(theirs, word) for word in words]
         and (single.date, single.category) == (batch.date, batch.category)
     )
