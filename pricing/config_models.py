@@ -306,6 +306,7 @@ class MonitoringConfig(Section):
     false_alarm: Annotated[float, Field(gt=0, lt=1)]
     min_rows: PositiveInt
     score_window: PositiveInt
+    score_window_most: PositiveInt = 182
     windows: PositiveInt
     breaches: PositiveInt
     maturities: Annotated[list[PositiveInt], Field(min_length=1)]

@@ -449,7 +449,7 @@ def test_the_weekly_page_speaks_the_managers_words_and_leaves_notes_to_the_other
     judged = replace(changed, newest=replace(changed.newest, decisions=5))
 
     page = weekly_page(judged, weekly_figures(PANEL, judged, holdout=None), outcome=CALM, done="")
-    other = drift_head(judged, outcome=CALM, span="")
+    other = drift_head(judged, outcome=CALM)
 
     assert "drift looks at" not in page
     assert "drift looks at" in other
