@@ -39,15 +39,7 @@ class CommandLine:
     checkout: bool = True
 
     def job(self, name: str, /, **options: str) -> str:
-        """Returns the command that starts a job on the same sales and settings.
-
-        Example:
-            >>> from monitoring.todo import CommandLine
-            >>> CommandLine({"sales": "my sales.csv"}).job("refresh")
-            "mlflow run . -e refresh -P 'sales=my sales.csv'"
-            >>> CommandLine({"sales": "my sales.csv"}, checkout=False).job("promote", reason="newer")
-            'pricing promote --reason newer'
-        """
+        """Returns the command that starts a job on the same sales and settings, quoted for a shell."""
         kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
         words = {**kept, **options}.items()
         if self.checkout:
