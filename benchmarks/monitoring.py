@@ -96,6 +96,7 @@ def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
         {
             "product_id": panel.product_ids[product.ravel()],
             "day": day.ravel(),
+            "period": pd.to_datetime(panel.dates)[day.ravel()],
             "forecast": forecast.ravel(),
             "units_sold": panel.units_sold.ravel().astype(float),
             "earlier_weeks_error": earlier_weeks_error(panel).ravel(),
@@ -123,34 +124,41 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
     noise = np.exp(rng.normal(0, 0.1, truth.mean.shape))
     frame = joined(panel, truth.old * noise)
     retrained: list[int] = []
-    cache: dict[int, performance.WindowVerdict] = {}
+    cache: dict[tuple[int, int], performance.WindowVerdict] = {}
     promised = performance.band(figures, config)
     start = np.datetime64(panel.dates[0])
     for today in range(120, world.days):
-        ends = [today - config.score_window * back for back in range(config.windows - 1, -1, -1)]
+        days = performance.window_days(
+            frame[frame["day"] <= today],
+            last=start + today,
+            least=config.score_window,
+            most=config.score_window_most,
+            min_rows=config.min_rows,
+        )
+        ends = [today - days * back for back in range(config.windows - 1, -1, -1)]
         for end in ends:
-            if end not in cache:
-                rows = frame[frame["day"].between(end - config.score_window + 1, end)]
-                score = performance.score(rows, name=str(start + end), rng=np.random.default_rng(end))
-                cache[end] = performance.judge(score, promised, min_rows=config.min_rows)
-        newest = [cache[end] for end in ends]
+            if (end, days) not in cache:
+                rows = frame[frame["day"].between(end - days + 1, end)]
+                score = performance.score(rows, name=str(start + end), rng=np.random.default_rng(max(end, 0)))
+                cache[end, days] = performance.judge(score, promised, min_rows=config.min_rows)
+        newest = [cache[end, days] for end in ends]
         now = pd.Timestamp(start + today).to_pydatetime().replace(tzinfo=dt.UTC)
         last = pd.Timestamp(start + retrained[-1]).to_pydatetime().replace(tzinfo=dt.UTC) if retrained else None
         seen = Situation(
             now=now,
-            decayed=tuple(bool(one.breaches) for one in newest),
+            decayed=tuple(bool(one.breaches) if one.judged else None for one in newest),
             why="error grew",
-            window_days=config.score_window,
+            window_days=days,
             drifted=(),
             state_age=1,
             silent_days=0,
             share_rule=0.0,
             broken=(),
         )
-        if decide(seen, JobHistory(retrained=last), rules(config)).action == "retrain":
+        if decide(seen, JobHistory(retrained=last), rules(config, window_days=days)).action == "retrain":
             retrained.append(today)
             frame = _relearn(frame, truth, noise, since=today)
-            cache = {end: verdict for end, verdict in cache.items() if end <= today}
+            cache = {key: verdict for key, verdict in cache.items() if key[0] <= today}
     return retrained
 
 
@@ -159,16 +167,16 @@ def _relearn(frame: pd.DataFrame, truth: Truth, noise: np.ndarray, *, since: int
     return frame.assign(forecast=forecast)
 
 
-def regimes(worlds: int, config: MonitoringConfig) -> None:
+def regimes(worlds: int, config: MonitoringConfig, *, products: int) -> None:
     """Prints false retrainings a year, and the days from a regime change to the retraining."""
-    calm = [watch_a_year(World(products=40, days=485, seed=seed), config) for seed in range(worlds)]
+    calm = [watch_a_year(World(products=products, days=485, seed=seed), config) for seed in range(worlds)]
     false = sum(len(days) for days in calm)
     print(f"no change: {false} retrainings in {worlds} years, {false / worlds:.2f} a year\n")
     print("| change on day 250 | worlds | seen | median days | slowest | retrainings after it |\n|" + "---|" * 6)
     for name, shift in REGIMES.items():
         waits, after = [], []
         for seed in range(worlds):
-            world = World(products=40, days=400, seed=seed, change_day=250)
+            world = World(products=products, days=400, seed=seed, change_day=250)
             days = [day - 250 for day in watch_a_year(replace(world, **shift), config) if day >= 250]  # type: ignore[arg-type]
             after.append(len(days))
             waits += days[:1]
@@ -202,14 +210,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("which", choices=("drift", "decay", "market"))
     parser.add_argument("--worlds", type=int, default=200)
+    parser.add_argument("--products", type=int, default=40, help="decay only: products of each shop")
     parser.add_argument("--fall", type=float, default=0.5, help="market only: by which fraction demand falls, too")
     options = parser.parse_args(argv)
     started = time.perf_counter()
     config = load_config().monitoring
     if options.which == "market":
         market(options.worlds, fall=options.fall)
+    elif options.which == "decay":
+        regimes(options.worlds, config, products=options.products)
     else:
-        {"drift": drift, "decay": regimes}[options.which](options.worlds, config)
+        drift(options.worlds, config)
     print(f"\n{time.perf_counter() - started:.0f} s")
     print(reminder("monitoring.md"))
 

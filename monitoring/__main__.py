@@ -8,21 +8,24 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from monitoring import actions, evaluate, holdout, launchers, performance
 from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
-from monitoring.decisions import load_decisions
+from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
 from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Evaluation
-from monitoring.policy import Action, JobHistory, PolicyOutcome, decide
+from monitoring.performance import DecisionScores
+from monitoring.policy import Action, Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, page, weekly_page
 from monitoring.store import MonitoringStore
+from monitoring.todo import CommandLine, Task, tasks
 from monitoring.tracking import (
     champion_number,
     find_champion,
@@ -36,10 +39,10 @@ from pricing.config import Config, load_config
 from pricing.config_models import DataConfig, MonitoringConfig
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
-from pricing.data.panel import STEP_DAYS, Panel
+from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.decision.assignment import Holdout, holdout_file
 from pricing.errors import HistoryError, PricingError
-from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 from simulation.market import simulated_sales
@@ -60,16 +63,15 @@ def _monitor(argv: Sequence[str] | None) -> int:
     now = dt.datetime.now(dt.UTC)
     config = load_config(options.config)
     home = pricing_home()
-    given = {"sales": options.sales, "config": options.config, "quarantine": options.quarantine}
+    given = {name: str(vars(options)[name]) for name in ("sales", "config", "quarantine") if vars(options)[name]}
     with tracked_run("monitor", config=config) as run:
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         panel = _panel(options, config.data, anchors=champion.anchors)
-        archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
-        decisions, log_findings = load_decisions(options.decisions or home / "decisions", now=now, archive=archive)
         store = MonitoringStore(home / "monitoring" / "monitoring.db")
+        decisions, log_findings = _decisions(options, home, now=now, period=panel.period, known=store.has_outcomes())
         launcher = launchers.job_launcher(
             config.monitoring,
-            parameters={name: str(value) for name, value in given.items() if value},
+            parameters=given,
             folder=home / "monitoring" / "jobs",
             experiment=run.info.experiment_id,
         )
@@ -83,13 +85,15 @@ def _monitor(argv: Sequence[str] | None) -> int:
         acting = options.act == "true"
         outcome, job = _decide(evaluation, store, config.monitoring, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
-        step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE)
+        step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE, by_hand=True)
         if acting and launcher is None and inside_nightly_job() and outcome.action in ("refresh", "retrain"):
             result = actions.left_to_nightly_job(outcome)
         elif acting:
             result = actions.start(outcome, launcher=launcher, store=store, now=now, step_days=step, job=job)
         after = champion_number(config.registry.model_name, uri=tracking_uri())
         result = actions.with_champion(result, before=champion.number, after=after)
+        weighed = _weighed(outcome, step_days=step)
+        todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT), job_options=weighed)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             week = weekly_figures(panel, evaluation, holdout=_holdout(options, evaluation))
             figures |= {
@@ -97,29 +101,23 @@ def _monitor(argv: Sequence[str] | None) -> int:
                 "discount": week.now.discount,
                 "turns": week.now.turns,
             }
-            _write(Path(folder), evaluation, outcome=outcome, figures=figures)
-            weekly = weekly_page(evaluation, week, outcome=outcome, done=result.text)
+            _write(Path(folder), evaluation, outcome=outcome, figures=figures, todo=todo)
+            weekly = weekly_page(evaluation, week, outcome=outcome, done=result.text, tasks=todo)
             (Path(folder) / "summary.html").write_text(weekly, encoding="utf-8")
             if evaluation.drift.snapshot is not None:
                 add_to_workspace(evaluation.drift, home / "monitoring" / "evidently")
-            tags = {
-                "outcome": outcome.action,
-                "reason": outcome.reason,
-                "done": result.text,
-                "champion": champion.number,
-            }
-            tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
-            half_life = actions.half_life(outcome, step_days=step)
-            tags |= {} if half_life is None else {"recency_half_life": f"{half_life:g}"}
-            record(metrics=figures, tags=tags, folder=Path(folder))
+            tags = _tags(outcome, done=result.text, champion=champion.number)
+            record(metrics=figures, tags=tags | weighed, folder=Path(folder))
             _replace(out, Path(folder))
         _say(evaluation, outcome=outcome, out=out, run=run.info.run_id)
         print(f"done: {result.text}")
+        print("\n".join(_todo_lines(todo)))
         if acting:
             # The report is written by now, so a failed delivery loses nothing else.
             failures = [*result.failures, *_publish(figures, config)]
             link = str(out / "summary.html")
-            failures += _tell(outcome, result, evaluation=evaluation, config=config, store=store, link=link)
+            words = [task.text for task in todo]
+            failures += _tell(outcome, result, evaluation=evaluation, config=config, store=store, link=link, todo=words)
             if failures:
                 raise DeliveryError("; ".join(failures))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
@@ -162,9 +160,10 @@ def _decide(
     """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
     runs, night = retrainings(), last_nightly_refresh()
     situation = evaluate.situation(evaluation, now=now, config=config)
+    rules = evaluate.rules(config, window_days=evaluation.window_days)
 
     def ask(past: JobHistory) -> PolicyOutcome:
-        return decide(situation, with_recorded(past, runs, refreshed=night), evaluate.rules(config))
+        return decide(situation, with_recorded(past, runs, refreshed=night), rules)
 
     return store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
 
@@ -174,6 +173,16 @@ def _holdout(options: argparse.Namespace, evaluation: Evaluation) -> Holdout | N
     own = options.act == "true" and options.decisions is None
     first = holdout.first_day(evaluation.joined.frame)
     return holdout.since(holdout_file(pricing_home()), first, keep=own)
+
+
+def _weighed(outcome: PolicyOutcome, *, step_days: int) -> dict[str, str]:
+    half_life = actions.half_life(outcome, step_days=step_days)
+    return {} if half_life is None else {"recency_half_life": f"{half_life:g}"}
+
+
+def _tags(outcome: PolicyOutcome, *, done: str, champion: str) -> dict[str, str]:
+    tags = {"outcome": outcome.action, "reason": outcome.reason, "done": done, "champion": champion}
+    return tags | ({"sales_at_fault": "true"} if outcome.doubts_sales else {})
 
 
 def _publish(figures: dict[str, float], config: Config) -> list[str]:
@@ -193,10 +202,13 @@ def _tell(
     config: Config,
     store: MonitoringStore,
     link: str,
+    todo: Sequence[str],
 ) -> list[str]:
     repeat = actions.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
     notifiers = launchers.alert_notifiers(config.monitoring)
-    return actions.notify(outcome, result, evaluation=evaluation, notifiers=notifiers, store=store, repeat=repeat)
+    return actions.notify(
+        outcome, result, evaluation=evaluation, notifiers=notifiers, store=store, repeat=repeat, todo=todo
+    )
 
 
 def _replace(out: Path, folder: Path) -> None:
@@ -205,14 +217,22 @@ def _replace(out: Path, folder: Path) -> None:
         shutil.copy2(made, out / made.name)
 
 
-def _write(folder: Path, evaluation: Evaluation, *, outcome: PolicyOutcome, figures: dict[str, float]) -> None:
-    head = drift_head(evaluation, outcome=outcome, span=evaluation.span)
+def _write(
+    folder: Path,
+    evaluation: Evaluation,
+    *,
+    outcome: PolicyOutcome,
+    figures: dict[str, float],
+    todo: Sequence[Task],
+) -> None:
+    head = drift_head(evaluation, outcome=outcome, tasks=todo)
     found = evaluation.drift.snapshot is not None
     drift = html(evaluation.drift, head=head) if found else page("Drift could not be judged", head)
     (folder / "drift.html").write_text(drift, encoding="utf-8")
     known = {name: value if np.isfinite(value) else None for name, value in figures.items()}
     document = {
         "outcome": asdict(outcome),
+        "todo": [asdict(task) for task in todo],
         "explanation": evaluation.explanation,
         "windows": [verdict.text for verdict in evaluation.verdicts],
         "drift": [column.text for column in evaluation.drift.columns],
@@ -229,12 +249,7 @@ def _say(evaluation: Evaluation, *, outcome: PolicyOutcome, out: Path, run: str)
     score = evaluation.newest
     print(f"{evaluation.joined.decisions:,} decisions, {score.decisions:,} of them with sales in {score.name}")
     if score.rows:
-        print(
-            f"WAPE {score.wape.value:.3f} [{score.wape.low:.3f}, {score.wape.high:.3f}], same weekday before "
-            f"{score.earlier_weeks:.3f}; bias {score.bias.value:+.1%}; profit {score.profit.value:.0%} of expected"
-        )
-        held = f"held {score.coverage.value:.0%}" if np.isfinite(score.coverage.value) else "not judged, not in the log"
-        print(f"80 % intervals: {held}")
+        print("; ".join(figure_words(score)))
     for verdict in evaluation.verdicts:
         print(f"  {verdict.text}")
     for column in evaluation.drift.columns:
@@ -245,6 +260,44 @@ def _say(evaluation: Evaluation, *, outcome: PolicyOutcome, out: Path, run: str)
     print(f"outcome: {outcome.action}: {outcome.reason}")
     print(f"summary: {out / 'summary.html'}")
     print(f"drift report: {out / 'drift.html'}  (MLflow run {run})")
+
+
+def figure_words(score: DecisionScores) -> Iterator[str]:
+    """Yields the newest window's figures in words; what cannot be known is said so, or left out."""
+    if not np.isfinite(score.wape.value):
+        yield "nothing was sold, so there is no error to tell"
+        return
+    known = np.isfinite(score.wape.low)
+    yield f"WAPE {score.wape.value:.3f}" + (f" [{score.wape.low:.3f}, {score.wape.high:.3f}]" if known else "")
+    if np.isfinite(score.earlier_weeks):
+        yield f"same weekday before {score.earlier_weeks:.3f}"
+    yield f"bias {score.bias.value:+.1%}"
+    if np.isfinite(score.profit.value):
+        yield f"profit {score.profit.value:.0%} of expected"
+    else:
+        yield "profit not compared, no recommended price was charged"
+    held = f"held {score.coverage.value:.0%}" if np.isfinite(score.coverage.value) else "not judged, not in the log"
+    yield f"80 % intervals {held}"
+
+
+def _todo_lines(todo: Sequence[Task]) -> Iterator[str]:
+    """Yields what a person has to do, line by line."""
+    if not todo:
+        yield "to do: nothing"
+    for number, task in enumerate(todo, start=1):
+        yield f"to do {number}: {task.what} ({task.why})"
+        yield from (f"  $ {command}" for command in task.commands)
+
+
+def _decisions(
+    options: argparse.Namespace, home: Path, *, now: dt.datetime, period: Period, known: bool
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Reads the decision log; a shop that never decided a price has none, which is no error."""
+    folder, days = options.decisions or home / "decisions", STEP_DAYS[period]
+    archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
+    if options.decisions is None and not folder.exists() and archive is None:
+        return tabulate(NO_DECISIONS, now=now, days=days, known=known)
+    return load_decisions(folder, now=now, archive=archive, days=days, known=known)
 
 
 def _day(text: str) -> np.datetime64:

@@ -12,11 +12,11 @@ from monitoring.store import MonitoringStore
 from monitoring.tracking import UNKNOWN
 
 MEND_SALES = (
-    "Mend the source that is named; until then nothing is retrained and no states are carried forward. Prices go on "
+    "Until the source that is named is mended nothing is retrained and no states are carried forward. Prices go on "
     "from the last good version."
 )
 TODO = {
-    "fault": "Look at what is named; nothing is retrained until then. The sales seem fine: states go forward.",
+    "fault": "Nothing is retrained until then. The sales seem fine: states go forward.",
     "decay": "Nothing while a job runs. If the next two reports still show decay, see docs/monitoring.md, 'Decay'.",
     "drift": "Nothing. Look at the drift report if the change was not expected, such as a new supplier or price list.",
     "stale": "Nothing, if the refresh succeeds. If this comes daily, the nightly job is not running.",
@@ -26,11 +26,19 @@ TODO = {
 
 @dataclass(frozen=True)
 class ActionResult:
-    """Result of an action: description, failures, and whether a started job ended successfully."""
+    """Result of an action: description, failures, and whether a started job ended successfully.
+
+    Attributes:
+        text: The description.
+        failures: What failed.
+        ended: Whether a job was started and ended well.
+        by_hand: Whether a job is due that was not started, so that a person must.
+    """
 
     text: str
     failures: tuple[str, ...] = ()
     ended: bool = False
+    by_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,17 +110,15 @@ def start(
     if outcome.action in ("none", "page"):
         return ActionResult("nothing was started")
     if launcher is None:
-        command = f"pricing {outcome.action} --sales …"
-        return ActionResult(
-            f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand: {command}"
-        )
+        words = f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand"
+        return ActionResult(words, by_hand=True)
     if job is None:
         job = store.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle="", now=now)
     try:
         handle = launcher.start(JobRequest(outcome.action, outcome.reason, half_life(outcome, step_days=step_days)))
     except DeliveryError as error:
         store.dropped(job)
-        return ActionResult(f"the {outcome.action} could not be started", (str(error),))
+        return ActionResult(f"the {outcome.action} could not be started", (str(error),), by_hand=True)
     store.handed(job, handle)
     ended = launcher.wait(handle)
     if ended is None:
@@ -146,9 +152,10 @@ def notify(
     notifiers: Sequence[Notifier],
     store: MonitoringStore,
     repeat: Repeat,
+    todo: Sequence[str] = (),
 ) -> list[str]:
     """Sends an alert if one is due and was not sent recently; returns the errors of notifiers that failed."""
-    alert = compose(outcome, result, evaluation=evaluation, link=repeat.link)
+    alert = compose(outcome, result, evaluation=evaluation, link=repeat.link, todo=todo)
     if alert is None or not store.due(alert.key, every_hours=repeat.hours, now=repeat.now):
         return []
     failures = send_everywhere(alert, notifiers)
@@ -157,8 +164,18 @@ def notify(
     return failures
 
 
-def compose(outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluation, link: str) -> Alert | None:
-    """Builds the alert for an outcome; None when there is nothing to report."""
+def compose(
+    outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluation, link: str, todo: Sequence[str] = ()
+) -> Alert | None:
+    """Builds the alert for an outcome; None when there is nothing to report.
+
+    Args:
+        outcome: Decision of the rules.
+        result: What was done about it.
+        evaluation: Its figures.
+        link: Address of the report.
+        todo: What the reader has to do, with commands.
+    """
     if outcome.action == "none" and outcome.cause == "nothing" and not result.failures:
         return None
     severity: Severity = "critical" if outcome.action == "page" or result.failures else "warning"
@@ -171,9 +188,17 @@ def compose(outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluat
         since=_since(evaluation),
         how_bad=_how_bad(evaluation),
         done=result.text + ("; " + "; ".join(result.failures) if result.failures else ""),
-        todo=MEND_SALES if outcome.doubts_sales else TODO[outcome.cause],
+        todo=_todo(outcome, result, todo),
         link=link,
     )
+
+
+def _todo(outcome: PolicyOutcome, result: ActionResult, todo: Sequence[str]) -> str:
+    """What the reader has to do, and what happens until it is done."""
+    waits = MEND_SALES if outcome.doubts_sales else TODO[outcome.cause]
+    if not todo:
+        return waits
+    return ". ".join([*todo, waits] if outcome.cause == "fault" and not result.by_hand else todo)
 
 
 def _since(evaluation: Evaluation) -> dt.date:

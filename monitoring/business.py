@@ -30,6 +30,7 @@ class BusinessFigures:
         discount: How far prices paid lay below list prices, as a fraction of list.
         turns: Units sold as a fraction of the mean stock at opening; NaN where stock is unknown.
         sold_out: Fraction of product-days with a known stock that ended sold out.
+        assumed: Fraction of the revenue whose cost is assumed from a configured margin, not given.
     """
 
     name: str
@@ -39,6 +40,7 @@ class BusinessFigures:
     discount: float
     turns: float
     sold_out: float
+    assumed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
         np.nan_to_num(value[:, periods]) for value in (part.price, part.list_price, part.unit_cost)
     )
     revenue, at_list = float((units * price).sum()), float((units * list_price).sum())
+    guessed = float((units * price)[part.cost_assumed].sum())
     stock = part.stock[:, periods]
     known = np.isfinite(stock) & seen
     per_period = known.any(axis=0).sum()
@@ -79,6 +82,7 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
         discount=1 - revenue / at_list if at_list > 0 else float("nan"),
         turns=float(units[known].sum() / mean_stock) if mean_stock > 0 else float("nan"),
         sold_out=float(part.censored[:, periods].sum() / known.sum()) if known.any() else float("nan"),
+        assumed=guessed / revenue if revenue > 0 else float(part.cost_assumed.any()),
     )
 
 
@@ -113,7 +117,11 @@ def effect(
     nothing = Interval(float("nan"), float("nan"), float("nan"))
     if holdout is None or not holdout.held:
         return Effect(
-            nothing, 0, 0, "No products are held out on static prices, so what pricing earns cannot be told apart."
+            nothing,
+            0,
+            0,
+            "No products are held out on static prices, so what pricing earns cannot be told apart; "
+            "python -m monitoring.holdout draws some.",
         )
     if joined.empty:
         return Effect(nothing, 0, len(holdout.held), "No decision has met its sales yet.")

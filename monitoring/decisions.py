@@ -23,28 +23,41 @@ NUMBERS = [
     *("current_price", "list_price", "unit_cost", "stock", "comp_price"),
 ]
 CLOCK_SECONDS = 60
+NO_DECISIONS = LogReading([], 0, 0, 0)
 
 
-def load_decisions(folder: Path, *, now: dt.datetime, archive: str | None = None) -> tuple[pd.DataFrame, list[Finding]]:
+def load_decisions(
+    folder: Path, *, now: dt.datetime, archive: str | None = None, days: int = 1, known: bool = False
+) -> tuple[pd.DataFrame, list[Finding]]:
     """Reads the decision log in `folder`.
 
     Args:
-        folder: The serving workers' log folder.
+        folder: The log folder of serving and batch pricing.
         now: Current time, with a time zone; later decisions come from a wrong clock.
         archive: Where `serving.compact` moves older segments; beside `folder` by default.
+        days: Days of a period of the sales.
+        known: As for `tabulate`.
 
     Raises:
         SourceError: There is no such folder, or a file in it cannot be opened.
     """
-    return tabulate(read_decisions(folder, archive=archive), now=now)
+    return tabulate(read_decisions(folder, archive=archive), now=now, days=days, known=known)
 
 
-def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, list[Finding]]:
+def tabulate(
+    reading: LogReading, *, now: dt.datetime, days: int = 1, known: bool = False
+) -> tuple[pd.DataFrame, list[Finding]]:
     """Builds the table of decisions, with the columns COLUMNS, in log order, and findings.
 
     `date` is a timestamp, `at` is in UTC, `reasons` are joined by spaces, candidates are arrays; the negative binomial
     sizes are empty in logs of earlier releases. A decision logged twice, as when a segment was copied, appears once.
-    `live` marks decisions made before the end of the day they price, by a clock that is not ahead of `now`.
+    `live` marks decisions made before the end of the period they price, by a clock that is not ahead of `now`.
+
+    Args:
+        reading: What the log holds.
+        now: Current time, with a time zone.
+        days: Days of a period of the sales.
+        known: Whether decisions were seen before, so that a log without any has lost them.
     """
     rows = []
     broken = 0
@@ -59,7 +72,7 @@ def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, li
     frame[NUMBERS] = frame[NUMBERS].astype("float64")
     repeated = frame["decision_id"].duplicated()
     frame = frame[~repeated].reset_index(drop=True)
-    frame["live"] = ~_late(frame) & ~_ahead(frame, now=now)
+    frame["live"] = ~_late(frame, days=days) & ~_ahead(frame, now=now)
     damaged = reading.damaged + broken
     missing = max(0, reading.lost - reading.damaged)
     findings = [
@@ -76,11 +89,30 @@ def tabulate(reading: LogReading, *, now: dt.datetime) -> tuple[pd.DataFrame, li
         *counted(
             "log_repeated", "note", "{count} decision(s) stand in the log twice; each counts once", repeated.sum()
         ),
-        *_clocks(frame, now=now),
+        *counted(
+            "not_applied",
+            "note",
+            "{count} decision(s) were only tried out (by a batch that was not applied, or a challenger beside the "
+            "champion) and are left out",
+            reading.shadowed,
+        ),
+        *_clocks(frame, now=now, days=days),
     ]
     if frame.empty:
-        findings.append(Finding("log_empty", "breach", "the decision log holds no decisions: nothing can be scored"))
+        findings.append(_empty(known=known or bool(damaged or missing or reading.elsewhere), tried=reading.shadowed))
     return frame, findings
+
+
+def _empty(*, known: bool, tried: int) -> Finding:
+    """The finding on a log without decisions that were given to a shop: a fault only where there were some before."""
+    if known:
+        return Finding("log_empty", "breach", "the decision log has lost its decisions: nothing can be scored")
+    if tried:
+        text = f"all {tried:,} decision(s) were only tried out; with --applied true they count as charged"
+        return Finding("no_decisions", "warning", text, tried)
+    return Finding(
+        "no_decisions", "warning", "no price has been decided yet, so there is nothing to compare with sales"
+    )
 
 
 def _row(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -123,12 +155,12 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _clocks(frame: pd.DataFrame, *, now: dt.datetime) -> list[Finding]:
-    """Finds clock problems: ahead of this machine, set back, or later than the day priced."""
+def _clocks(frame: pd.DataFrame, *, now: dt.datetime, days: int) -> list[Finding]:
+    """Finds clock problems: ahead of this machine, set back, or later than the period priced."""
     ahead = int(_ahead(frame, now=now).sum())
     ordered = frame.sort_values(["worker", "sequence"])
     back = ordered.groupby("worker")["at"].diff() < -pd.Timedelta(seconds=CLOCK_SECONDS)
-    late = int(_late(frame).sum())
+    late = int(_late(frame, days=days).sum())
     return [
         *counted(
             "clock_ahead",
@@ -137,12 +169,12 @@ def _clocks(frame: pd.DataFrame, *, now: dt.datetime) -> list[Finding]:
             ahead,
         ),
         *counted("clock_back", "warning", "{count} time(s) a worker's clock was set back", int(back.sum())),
-        *counted("decided_late", "note", "{count} decision(s) were made after the day they price: a replay", late),
+        *counted("decided_late", "note", "{count} decision(s) were made after the days they price: a replay", late),
     ]
 
 
-def _late(frame: pd.DataFrame) -> "pd.Series[bool]":
-    late: pd.Series[bool] = frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=1)
+def _late(frame: pd.DataFrame, *, days: int) -> "pd.Series[bool]":
+    late: pd.Series[bool] = frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=days)
     return late
 
 
@@ -157,12 +189,13 @@ def period_start(dates: "pd.Series[pd.Timestamp]", *, first: np.datetime64, days
     return origin + pd.to_timedelta((dates - origin).dt.days // days * days, unit="D")
 
 
-def in_force(frame: pd.DataFrame, *, by: Sequence[str] = ("product_id", "period")) -> "pd.Series[bool]":
-    """Marks the decision in force among several for one product and period.
+def in_force(frame: pd.DataFrame, *, days: int = 1, by: Sequence[str] = ("product_id", "period")) -> "pd.Series[bool]":
+    """Marks the decision in force among several for one product and period, whoever made them.
 
-    It is the last one made before the priced day ended; where all were made later, the last of them.
+    It is the last one made before the priced period, of so many `days`, ended; where all were made later, the last of
+    them.
     """
-    order = frame.assign(_late=_late(frame)).sort_values(
+    order = frame.assign(_late=_late(frame, days=days)).sort_values(
         ["_late", "at", "worker", "sequence"], ascending=[False, True, True, True]
     )
     newest = ~order.duplicated(list(by), keep="last")

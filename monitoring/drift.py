@@ -26,6 +26,7 @@ LEAST_DISTANCE = 0.05
 LEAST_BLOCKS = 4
 _log = logging.getLogger(__name__)
 PROJECT = "pricing"
+_BRACKETS = str.maketrans("<>", "‹›")
 MISSING_RISE = 0.1
 
 
@@ -313,7 +314,16 @@ def _run(
 def _dataset(frame: pd.DataFrame, names: list[str], definition: Any) -> Any:
     from evidently import Dataset  # noqa: PLC0415
 
-    return Dataset.from_pandas(frame[names], data_definition=definition)
+    shown = frame[names].copy()
+    for watched in MONITORED_COLUMNS:
+        if watched.kind == "categorical" and watched.column in names:
+            # Evidently puts values unescaped into a script of its page, where "</script>" would end it.
+            shown[watched.column] = shown[watched.column].map(_without_brackets)
+    return Dataset.from_pandas(shown, data_definition=definition)
+
+
+def _without_brackets(value: object) -> object:
+    return value.translate(_BRACKETS) if isinstance(value, str) else value
 
 
 def _quiet() -> warnings.catch_warnings:

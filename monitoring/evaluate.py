@@ -1,14 +1,15 @@
 """Evaluate decisions against sales: join, score, compare for drift, judge decay. Writes and sends nothing."""
 
 import datetime as dt
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from monitoring import performance, samples
-from monitoring.drift import Drift, compare
+from monitoring.drift import LEAST_BLOCKS, Drift, compare
 from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
 from monitoring.policy import Finding, Level, Rules, Situation, counted
@@ -46,6 +47,9 @@ class Evaluation:
         state_age: Days since the last day in the champion's states; None when unknown.
         breach_days: Days since the current run of windows with error or bias in breach began; None where there is
             none, or its beginning is not covered by judged windows.
+        replay: True where every decision with an outcome was made after the days it prices. Such decisions are scored,
+            and call nobody; where others are live they are left out of every figure.
+        window_days: Days of a score window; more than configured in a shop of few products.
     """
 
     joined: Joined
@@ -63,6 +67,8 @@ class Evaluation:
     days_without_decisions: int | None
     state_age: int | None
     breach_days: int | None = None
+    replay: bool = False
+    window_days: int = 7
 
 
 def evaluate_decisions(
@@ -84,19 +90,26 @@ def evaluate_decisions(
     """
     rng = np.random.default_rng(SEED)
     step = STEP_DAYS[panel.period]
-    window, reference = max(1, config.window // step), config.reference // step
+    window, reference = drift_window(panel, config), config.reference // step
     joined = join(decisions, panel, state_dates=champion.seen)
     frame = joined.frame.assign(volume=_volume(panel, joined.frame, config))
+    replay = bool(len(frame)) and not frame["live"].any()
+    frame = frame if replay else frame[frame["live"]]
     last = panel.dates[-1]
-    ((name, recent),) = performance.windows(frame, last=last, days=window * step, count=1)
+    end = last + np.timedelta64(step - 1, "D")  # the last day of the newest period
+    ((name, recent),) = performance.windows(frame, last=end, days=window * step, count=1)
     promised = performance.band(champion.backtest, config)
     by_other_weights = frame["model_version"].isin(champion.others)
-    days = max(step, config.score_window // step * step)
+    own_frame = frame[~by_other_weights]
+    least = max(step, config.score_window // step * step)
+    days = performance.window_days(
+        own_frame, last=end, least=least, most=config.score_window_most, min_rows=config.min_rows
+    )
     verdicts = [
         performance.judge(performance.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
-        for name, rows in performance.windows(frame[~by_other_weights], last=last, days=days, count=config.windows)
+        for name, rows in performance.windows(own_frame, last=end, days=days, count=config.windows)
     ]
-    longer = performance.windows(frame[~by_other_weights], last=last, days=days, count=config.windows + MOST_BEFORE)
+    longer = performance.windows(own_frame, last=end, days=days, count=config.windows + MOST_BEFORE)
     row = performance.count_consecutive_breaches(
         verdicts,
         (
@@ -130,13 +143,16 @@ def evaluate_decisions(
             Finding("champion_unknown", "warning", f"the champion's backtest is unknown: {champion.trouble}")
         )
     if joined.frame.empty and len(decisions) and not joined.waiting:
-        findings.append(Finding("nothing_joined", "breach", "no decision has met its sales: nothing can be scored"))
+        level: Level = "breach" if decisions["live"].any() else "warning"  # a replay calls nobody
+        findings.append(Finding("nothing_joined", level, "no decision has met its sales: nothing can be scored"))
+    if days > least:
+        findings.append(_longer(verdicts[-1], days=days, least=least, config=config))
     order = {"breach": 0, "warning": 1, "note": 2}
     newest = performance.score(recent, name=name, rng=rng)
     findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
     return Evaluation(
-        joined=Joined(frame, joined.findings, joined.decisions, joined.waiting),
+        joined=replace(joined, frame=frame),
         newest=newest,
         own=newest if len(own) == len(recent) else performance.score(own, name=name, rng=np.random.default_rng(SEED)),
         by_maturity={
@@ -154,7 +170,36 @@ def evaluate_decisions(
         days_without_decisions=days_without_decisions,
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
         breach_days=None if row is None else row * days,
+        replay=replay,
+        window_days=days,
     )
+
+
+def _longer(newest: WindowVerdict, *, days: int, least: int, config: MonitoringConfig) -> Finding:
+    """The finding on windows that are longer than configured, since few products are sold."""
+    if newest.score.rows >= config.min_rows or days < config.score_window_most // least * least:
+        text = f"few products are sold, so {days} days are judged together, which hold {config.min_rows} decisions"
+        return Finding("window_longer", "note", text)
+    text = (
+        f"even {days} days hold fewer than {config.min_rows} scored decisions, so that nothing is judged: lower "
+        "monitoring.min_rows, or look at the figures yourself"
+    )
+    return Finding("window_short", "note", text)
+
+
+def drift_window(panel: Panel, config: MonitoringConfig) -> int:
+    """The periods that drift looks at: as configured, or as many weeks more as hold enough rows in a small shop.
+
+    Not more than a quarter of the reference, which must hold several windows.
+    """
+    step = STEP_DAYS[panel.period]
+    least, week = max(1, config.window // step), 7 // step
+    most = max(least, config.reference // step // LEAST_BLOCKS)
+    per_period = panel.present[:, -most:].sum(axis=0)[::-1].cumsum()  # rows of the newest 1, 2, … periods
+    enough = int(np.searchsorted(per_period, config.min_rows)) + 1
+    if enough <= least or enough > most:
+        return least
+    return min(most, math.ceil(enough / week) * week)
 
 
 def prices_held(share: float, *, warn_above: float) -> list[Finding]:
@@ -168,27 +213,47 @@ def prices_held(share: float, *, warn_above: float) -> list[Finding]:
 def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
     """Extracts the facts that the rules decide on."""
     newest, drifted = evaluation.verdicts[-1], evaluation.drift.drifted("input")
+    judged = [] if evaluation.replay else evaluation.verdicts
     return Situation(
         now=now,
-        decayed=tuple(bool(verdict.breaches) if verdict.judged else None for verdict in evaluation.verdicts),
+        decayed=tuple(bool(verdict.breaches) if verdict.judged else None for verdict in judged),
         why="; ".join(breach.text for breach in newest.breaches),
-        window_days=config.score_window,
+        window_days=evaluation.window_days,
         drifted=None if drifted is None else tuple(drifted),
         state_age=evaluation.state_age,
         silent_days=evaluation.days_without_sales,
         idle_days=evaluation.days_without_decisions or 0,
-        share_rule=evaluation.newest.share_rule,
+        share_rule=math.nan if evaluation.replay else evaluation.newest.share_rule,
         broken=tuple(finding.text for finding in evaluation.findings if finding.level == "breach"),
         breach_days=evaluation.breach_days,
         broken_kinds=tuple(finding.kind for finding in evaluation.findings if finding.level == "breach"),
+        unjudged=unjudged(evaluation),
     )
 
 
-def rules(config: MonitoringConfig) -> Rules:
-    """Takes the rules' limits from the configuration."""
+def unjudged(evaluation: Evaluation) -> str:
+    """Why no window is judged, where more is known than that too few decisions have met their sales."""
+    if evaluation.replay:
+        return "every decision was made after the days it prices: a replay, which calls nobody and starts nothing"
+    if not evaluation.joined.decisions:
+        return "no price has been decided yet"
+    if evaluation.joined.frame.empty and evaluation.joined.waiting:
+        return f"all {evaluation.joined.waiting:,} decisions wait for their sales"
+    return ""
+
+
+def rules(config: MonitoringConfig, *, window_days: int | None = None) -> Rules:
+    """Takes the rules' limits from the configuration.
+
+    Args:
+        config: The limits.
+        window_days: Days of a score window, where more than configured: then as many breaches are needed as cover the
+            configured number of configured windows.
+    """
+    days = window_days or config.score_window
     return Rules(
         windows=config.windows,
-        breaches=config.breaches,
+        breaches=math.ceil(config.breaches * config.score_window / max(days, config.score_window)),
         cooldown=config.cooldown,
         daily_budget=config.daily_budget,
         lock_hours=config.lock_hours,

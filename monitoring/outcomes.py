@@ -1,5 +1,6 @@
 """Join decisions with the sales that followed: one row per decision in force, with price charged and units sold."""
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,12 +64,14 @@ class Joined:
         findings: What was left out or looks wrong, with counts.
         decisions: Number of decisions in the log.
         waiting: Number of decisions whose sales are not known yet.
+        waiting_for: The first day that one of them waits for; None where none does.
     """
 
     frame: pd.DataFrame
     findings: list[Finding]
     decisions: int
     waiting: int
+    waiting_for: dt.date | None = None
 
 
 def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.datetime64] | None = None) -> Joined:
@@ -82,7 +85,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     """
     days = 7 if panel.period == "week" else 1
     frame = decisions.assign(period=period_start(decisions["date"], first=panel.dates[0], days=days))
-    valid = in_force(frame)
+    valid = in_force(frame, days=days)
     superseded = int((~valid).sum())
     frame = frame[valid]
     product = _locate(panel.product_ids, frame["product_id"].to_numpy(dtype=str))
@@ -126,7 +129,9 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
     findings += _partial(out, frame[inside], panel)
     out = out.sort_values(["period", "product_id"]).reset_index(drop=True)
-    return Joined(out, findings, len(decisions), counts["waiting"])
+    days_due = frame.loc[waiting & ~unknown, "date"]
+    due = None if days_due.empty else days_due.min().date()
+    return Joined(out, findings, len(decisions), counts["waiting"], due)
 
 
 def forecast_at(

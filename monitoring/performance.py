@@ -14,11 +14,13 @@ from pricing.config_models import MonitoringConfig
 
 RESAMPLES = 500
 INTERVAL = (2.5, 97.5)
+FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
+_MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval over products; NaN where it cannot be computed."""
+    """A figure with its 95 % bootstrap interval (see `score`); NaN where it cannot be computed."""
 
     value: float
     low: float
@@ -74,12 +76,14 @@ class DecisionScores:
 def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> DecisionScores:
     """Scores joined decisions (`Joined.frame`, or rows of it).
 
-    Intervals come from a bootstrap clustered by product, since a product's days are not independent.
+    Intervals come from a bootstrap clustered by product, since a product's days are not independent. Fewer than
+    FEW_PRODUCTS are no sample to draw from: the figure is then about just these products, and what varies is their
+    weeks, so clusters are a product's weeks.
     """
     scored = frame[frame["scored"]]
     error = (scored["forecast"] - scored["units_sold"]).to_numpy()
     sold = scored["units_sold"].to_numpy()
-    group = pd.factorize(scored["product_id"])[0]
+    group = _clusters(scored)
     weights = _weights(group, rng=rng)
     known = scored["earlier_weeks_error"].notna().to_numpy()
     earlier_weeks = _quotient(scored["earlier_weeks_error"].to_numpy()[known].sum(), sold[known].sum())
@@ -87,7 +91,7 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
     priced = frame[~frame["held_out"]]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = ((followed["charged"] - followed["cost"]) * followed["units_sold"]).to_numpy()
-    by_product = pd.factorize(followed["product_id"])[0]
+    by_cluster = _clusters(followed)
     return DecisionScores(
         name=name,
         rows=len(scored),
@@ -104,7 +108,7 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
         ),
         earlier_weeks=earlier_weeks,
         profit=_interval(
-            profit, followed["expected_margin"].to_numpy(), group=by_product, weights=_weights(by_product, rng=rng)
+            profit, followed["expected_margin"].to_numpy(), group=by_cluster, weights=_weights(by_cluster, rng=rng)
         ),
         realised=float(profit.sum()),
         confidence=float(priced["confidence"].mean()),
@@ -113,6 +117,32 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
         share_followed=float((priced["pricing"] == "followed").mean()),
         rows_known=int(scored["inside"].notna().sum()),
     )
+
+
+def window_days(frame: pd.DataFrame, *, last: np.datetime64, least: int, most: int, min_rows: int) -> int:
+    """The days of a score window: the fewest whole multiples of `least` in which the newest one holds enough rows.
+
+    So a shop of few products is judged on longer windows. Where there are not enough rows yet, it is as many as hold
+    them once there are as many in every `least` days as in the newest ones.
+
+    Args:
+        frame: Joined decisions.
+        last: The newest day.
+        least: Days of a window in a shop of many products.
+        most: Most days of a window.
+        min_rows: Scored decisions that a window needs.
+    """
+    choices = range(least, max(most, least) + 1, least)
+    found = [_scored(frame, last=last, days=days) for days in choices]
+    for days, rows in zip(choices, found, strict=True):
+        if rows >= min_rows:
+            return days
+    return min(choices[-1], least * math.ceil(min_rows / found[0])) if found[0] else least
+
+
+def _scored(frame: pd.DataFrame, *, last: np.datetime64, days: int) -> int:
+    ((_, rows),) = windows(frame, last=last, days=days, count=1)
+    return int(rows["scored"].sum())
 
 
 def windows(frame: pd.DataFrame, *, last: np.datetime64, days: int, count: int) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -127,6 +157,15 @@ def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: 
     """Scores each value of a column, the largest by units first, at most `most` of them."""
     order = frame.groupby(column, observed=True)["units_sold"].sum().sort_values(ascending=False).index[:most]
     return [score(frame[frame[column] == value], name=f"{column} {value}", rng=rng) for value in order]
+
+
+def _clusters(frame: pd.DataFrame) -> NDArray[np.integer]:
+    """(row,) number of the row's cluster: its product, or with few products the product's week."""
+    product = pd.factorize(frame["product_id"])[0]
+    if product.max(initial=-1) + 1 >= FEW_PRODUCTS:
+        return product
+    week = (frame["period"] - _MONDAY) // _WEEK
+    return np.asarray(frame.groupby([frame["product_id"], week], sort=False).ngroup())
 
 
 def _weights(group: NDArray[np.integer], *, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -271,7 +310,7 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
 
     A limit is breached when the whole interval of the window's figure lies outside the band. Error that grew as much
     for the naive forecast is no decay: demand became noisier, and a new model would not help. Without an interval, as
-    with a single product, the window is not judged, which is not a pass.
+    with a single product in a single week, the window is not judged, which is not a pass.
     """
     if score.rows < min_rows:
         return WindowVerdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")

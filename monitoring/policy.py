@@ -106,6 +106,7 @@ class Situation:
         idle_days: Days with sales but without decisions.
         breach_days: Days since error or bias came into breach, without a break; None where unknown.
         broken_kinds: The same faults, machine-readable, such as "column_empty-comp_gap".
+        unjudged: Why no window is judged, where more is known than that too few decisions have met their sales.
     """
 
     now: dt.datetime
@@ -120,6 +121,7 @@ class Situation:
     idle_days: int = 0
     breach_days: int | None = None
     broken_kinds: tuple[str, ...] = ()
+    unjudged: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,10 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
         stopped = f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
         return "sales_stopped", stopped
     if now.idle_days > rules.silent_days:
-        idle = f"sales go on, but nothing has been decided for {now.idle_days} days: serving, or its log, has stopped"
+        idle = (
+            f"sales go on, but nothing has been decided for {now.idle_days} days: serving, batch pricing or their log "
+            "has stopped"
+        )
         return "decisions_stopped", idle
     if now.broken:
         kinds = "+".join(sorted(set(now.broken_kinds))) or "data"
@@ -241,6 +246,7 @@ def _upkeep(now: Situation, rules: Rules, breached: int) -> PolicyOutcome:
     if now.drifted:
         return PolicyOutcome("none", f"inputs drifted ({names}), {hold}; there are no newer states to go to", "drift")
     if not judged:
-        return PolicyOutcome("none", "no window could be judged yet: too few decisions have met their sales", "nothing")
+        why = now.unjudged or "too few decisions have met their sales"
+        return PolicyOutcome("none", f"no window could be judged yet: {why}", "nothing")
     drift = "whether inputs drifted is unknown" if now.drifted is None else "no input drifted"
     return PolicyOutcome("none", f"forecasts hold what their backtest promised; {drift}", "nothing")

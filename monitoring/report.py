@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from html import escape
 
 from monitoring.business import BusinessFigures, Effect, signed
-from monitoring.evaluate import Evaluation
+from monitoring.evaluate import Evaluation, unjudged
 from monitoring.performance import DecisionScores, Interval, explain
 from monitoring.policy import PolicyOutcome
+from monitoring.todo import Task
 
 _COLOURS = """--ink:#1c2733;--soft:#5b6b7b;--line:#dfe5ea;--good:#1f7a4d;--bad:#b3261e;--warn:#8a5a00;--fill:#f5f7f9"""
 STYLE = f"""
@@ -29,6 +30,16 @@ STYLE = f"""
 .pm .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: .8rem; }}
 .pm .tile {{ background: var(--fill); border-radius: 8px; padding: .8rem 1rem; }}
 .pm .tile b {{ display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }}
+.pm ol {{ margin: .4rem 0 0; padding-left: 1.4rem; }}
+.pm li + li {{ margin-top: .7rem; }}
+.pm pre {{ background: #fff; border: 1px solid var(--line); border-radius: 4px; margin: .3rem 0 0; padding: .4rem .6rem;
+  font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }}
+.pm .todo {{ background: var(--fill); border-left: 4px solid var(--bad); padding: .8rem 1rem; border-radius: 4px;
+  margin: 1rem 0; }}
+.pm .todo.done {{ border-color: var(--good); }}
+.pm .todo h2 {{ margin: 0; }}
+.pm .todo p {{ margin: .4rem 0 0; }}
+.pm td:first-child {{ overflow-wrap: anywhere; }}
 .pm .box {{ background: var(--fill); border-left: 4px solid var(--soft); padding: .6rem 1rem; border-radius: 4px; }}
 """
 ACTION_WORDS = {
@@ -37,6 +48,10 @@ ACTION_WORDS = {
     "retrain": "A new model is due",
     "page": "A person is needed",
 }
+REPLAY = (
+    "Every decision here was made after the days it prices: a replay. Its figures are shown, but nobody is called for "
+    "them and nothing is started."
+)
 LEVEL_WORDS = {"breach": "problem", "warning": "look", "note": "note"}
 
 
@@ -68,8 +83,8 @@ def page(title: str, body: str) -> str:
     )
 
 
-def drift_head(evaluation: Evaluation, *, outcome: PolicyOutcome, span: str) -> str:
-    """Returns the HTML shown above Evidently's plots: verdict in words, a table with a row per column, and findings."""
+def drift_head(evaluation: Evaluation, *, outcome: PolicyOutcome, tasks: Sequence[Task] = ()) -> str:
+    """Returns the HTML shown above Evidently's plots: what to do, then verdict, a row per column, and findings."""
     rows = "".join(
         f"<tr><td>{escape(column.watched.column)}<br><span class='soft'>{escape(column.watched.says)}</span></td>"
         f"<td>{column.watched.role}</td><td>{column.threshold.method}</td>"
@@ -86,27 +101,33 @@ def drift_head(evaluation: Evaluation, *, outcome: PolicyOutcome, span: str) -> 
         else "<p class='bad'>No column could be compared. This does not mean that nothing has drifted.</p>"
     )
     windows = "".join(f"<li>{escape(verdict.text)}</li>" for verdict in evaluation.verdicts)
-    does = f"<b>{ACTION_WORDS[outcome.action]}</b>: {escape(outcome.reason)}"
     return (
-        f"<style>{STYLE}</style><div class='pm'><h1>Drift and decay</h1><p class='lead'>{escape(span)}</p>"
-        f"<p class='box'>{escape(evaluation.explanation)}<br>{does}</p>"
+        f"<style>{STYLE}</style><div class='pm'><h1>Drift and decay</h1>"
+        f"<p class='lead'>{escape(evaluation.span)}</p>{_todo(tasks, outcome=outcome)}"
+        f"<p class='box'>{escape(evaluation.explanation)}</p>{_replayed(evaluation)}"
         f"<h2>Drift: do inputs, sales and errors look as they did?</h2>{table}"
         f"<h2>Decay: are forecasts as good as their backtest?</h2><ul>{windows}</ul>{_findings(evaluation)}</div>"
     )
 
 
-def weekly_page(evaluation: Evaluation, week: WeeklySummary, *, outcome: PolicyOutcome, done: str) -> str:
-    """Returns the weekly page for category managers: sales and margin, gain from pricing, and forecast quality."""
+def weekly_page(
+    evaluation: Evaluation, week: WeeklySummary, *, outcome: PolicyOutcome, done: str, tasks: Sequence[Task] = ()
+) -> str:
+    """Returns the weekly page for category managers: what to do first, then the evidence.
+
+    That is sales and margin, the gain from pricing, and how good the forecasts are.
+    """
     score = evaluation.newest
+    judged = _trust_table(score, assumed=week.now.assumed) if score.decisions else ""
     body = (
         f"<style>{STYLE}</style><div class='pm'><h1>Pricing, week of {escape(week.name)}</h1>"
-        f"<p class='lead'>{escape(_headline(week))}</p>{_tiles(week)}"
+        f"{_todo(tasks, outcome=outcome, done=done)}{_replayed(evaluation)}"
+        f"<h2>The week</h2><p class='lead'>{escape(_headline(week))}</p>{_tiles(week)}{_assumed(week.now)}"
         f"<h2>What pricing earned</h2><p class='box'>{escape(week.effect.text)}</p>"
         f"<h2>By category</h2>{_category_table(week.categories)}"
-        f"<h2>Can the prices be trusted?</h2><p>{escape(_trust(evaluation))}</p>{_trust_table(score)}"
+        f"<h2>Can the prices be trusted?</h2><p>{escape(_trust(evaluation))}</p>{judged}"
         f"{_score_table('Where forecasts are best and worst', [*evaluation.by_volume, *evaluation.by_category])}"
-        f"<h2>What the platform does about it</h2><p class='box'><b>{ACTION_WORDS[outcome.action]}</b>: "
-        f"{escape(outcome.reason)}<br><span class='soft'>{escape(done)}</span></p>{_findings(evaluation, notes=False)}"
+        f"{_findings(evaluation, notes=False)}"
         "<p class='soft'>Margin is revenue less the cost of what was sold. Discount is how far prices paid lay below "
         "list prices. Turns are units sold in the week per unit of mean opening stock. Details: drift.html beside this "
         "page.</p></div>"
@@ -114,21 +135,59 @@ def weekly_page(evaluation: Evaluation, week: WeeklySummary, *, outcome: PolicyO
     return page(f"Pricing, week of {week.name}", body)
 
 
-def _headline(week: WeeklySummary) -> str:
-    if week.before is None or week.before.margin <= 0:
-        return f"Margin was {week.now.margin:,.0f} on sales of {week.now.revenue:,.0f}."
-    change = week.now.margin / week.before.margin - 1
-    word = "up" if change >= 0 else "down"
-    return (
-        f"Margin was {week.now.margin:,.0f} on sales of {week.now.revenue:,.0f}, {word} {abs(change):.1%} from the "
-        "week before."
+def _todo(tasks: Sequence[Task], *, outcome: PolicyOutcome, done: str = "") -> str:
+    """What needs doing: a plain list of what, why and the commands to type; and what the platform did itself."""
+    said = f"<p class='soft'>What the platform did: {escape(done)}.</p>" if done else ""
+    if not tasks:
+        return (
+            "<div class='todo done'><h2>What needs doing</h2><p><b>Nothing.</b> "
+            f"{escape(_sentence(outcome.reason))}</p>{said}</div>"
+        )
+    items = "".join(
+        f"<li><b>{escape(task.what)}</b><br>{escape(_sentence(task.why))}"
+        + (f"<pre>{escape(chr(10).join(task.commands))}</pre>" if task.commands else "")
+        + "</li>"
+        for task in tasks
     )
+    return f"<div class='todo'><h2>What needs doing</h2><ol>{items}</ol>{said}</div>"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _replayed(evaluation: Evaluation) -> str:
+    return f"<p class='box'>{escape(REPLAY)}</p>" if evaluation.replay else ""
+
+
+def _assumed(line: BusinessFigures) -> str:
+    """Says how much of the margin rests on costs that nobody gave; empty where none does."""
+    if not line.assumed > 0:
+        return ""
+    share = "all" if line.assumed > 0.999 else f"{max(line.assumed, 0.01):.0%} of"
+    return (
+        f"<p class='box'><b>Margins here are estimates.</b> The cost of {share} sales is not known and taken from "
+        "<code>data.margin</code>, a configured share of the list price. Give <code>unit_cost</code> in the sales to "
+        "have them counted.</p>"
+    )
+
+
+def _headline(week: WeeklySummary) -> str:
+    what = f"Margin{_on_assumed(week.now)} was {week.now.margin:,.0f} on sales of {week.now.revenue:,.0f}"
+    if week.before is None or week.before.margin <= 0:
+        return f"{what}."
+    change = week.now.margin / week.before.margin - 1
+    return f"{what}, {'up' if change >= 0 else 'down'} {abs(change):.1%} from the week before."
+
+
+def _on_assumed(line: BusinessFigures) -> str:
+    return " (on assumed costs)" if line.assumed > 0.999 else " (partly on assumed costs)" if line.assumed > 0 else ""
 
 
 def _tiles(week: WeeklySummary) -> str:
     now, before = week.now, week.before
     tiles = [
-        _tile("margin", f"{now.margin:,.0f}", now.margin, before.margin if before else None),
+        _tile(f"margin{_on_assumed(now)}", f"{now.margin:,.0f}", now.margin, before.margin if before else None),
         _tile("sales", f"{now.revenue:,.0f}", now.revenue, before.revenue if before else None),
         _tile("units", f"{now.units:,.0f}", now.units, before.units if before else None),
         _tile("mean discount", _share(now.discount), None, None, then=_share(before.discount) if before else ""),
@@ -140,7 +199,7 @@ def _tiles(week: WeeklySummary) -> str:
 
 def _tile(label: str, shown: str, now: float | None, before: float | None, *, then: str = "") -> str:
     below = f"<span class='soft'>week before: {escape(then)}</span>" if then else ""
-    if now is not None and before:
+    if now is not None and before is not None and before > 0:
         change = now / before - 1
         colour = "good" if change >= 0 else "bad"
         below = f"<span class='{colour}'>{signed(change)}</span> <span class='soft'>on the week before</span>"
@@ -150,7 +209,8 @@ def _tile(label: str, shown: str, now: float | None, before: float | None, *, th
 def _category_table(lines: Sequence[BusinessFigures]) -> str:
     most = max((line.margin for line in lines), default=0.0)
     rows = "".join(
-        f"<tr><td>{escape(line.name)}</td><td class='number'>{line.margin:,.0f}</td><td>{_bar(line.margin, most)}</td>"
+        f"<tr><td>{escape(line.name)}<span class='soft'>{_on_assumed(line)}</span></td>"
+        f"<td class='number'>{line.margin:,.0f}</td><td>{_bar(line.margin, most)}</td>"
         f"<td class='number'>{line.revenue:,.0f}</td><td class='number'>{line.units:,.0f}</td>"
         f"<td class='number'>{_share(line.discount)}</td><td class='number'>{_plain(line.turns)}</td>"
         f"<td class='number'>{_share(line.sold_out)}</td></tr>"
@@ -172,19 +232,25 @@ def _bar(value: float, most: float) -> str:
 
 def _trust(evaluation: Evaluation) -> str:
     if not evaluation.newest.decisions:
-        return "No price of the platform has met its sales yet, so there is nothing to judge."
+        why = unjudged(evaluation) or "none was decided for the newest days"
+        return f"There is nothing to judge: {why}."
     compared = [column for column in evaluation.drift.columns if column.watched.role == "input"]
     drifted = [column.watched.plain for column in compared if column.drifted]
-    return explain(evaluation.verdicts, drifted if compared else None)
+    longer = next(
+        (f" {_sentence(each.text)}" for each in evaluation.findings if each.code in ("window_longer", "window_short")),
+        "",
+    )
+    return explain(evaluation.verdicts, drifted if compared else None) + longer
 
 
-def _trust_table(score: DecisionScores) -> str:
+def _trust_table(score: DecisionScores, *, assumed: float) -> str:
+    costs = ", on assumed costs" if assumed > 0 else ""
     rows = [
         ("Recommended prices that were charged", _share(score.share_followed)),
         ("Answers by rule instead of by the model", _share(score.share_rule)),
         ("Prices held because the history does not tell the elasticity", _share(score.share_unidentified)),
         ("Mean confidence of the answers", _share(score.confidence)),
-        ("Profit earned, of what was expected where the price was charged", _band(score.profit)),
+        (f"Profit earned, of what was expected where the price was charged{costs}", _profit(score.profit)),
         ("Forecast error, of units sold", _band(score.wape)),
         ("The same for ‘as on this weekday in earlier weeks’", _share(score.earlier_weeks)),
         ("Forecasts too high (+) or too low (−), of units sold", _band(score.bias, sign=True)),
@@ -218,12 +284,17 @@ def _findings(evaluation: Evaluation, *, notes: bool = True) -> str:
     return f"<h2>Findings</h2><table>{rows}</table>" if rows else ""
 
 
+def _profit(profit: Interval) -> str:
+    return _band(profit) if math.isfinite(profit.value) else "unknown: no recommended price was charged"
+
+
 def _covered(coverage: Interval) -> str:
     return _band(coverage) if math.isfinite(coverage.value) else "not judged: the log has no ranges"
 
 
 def _share(value: float) -> str:
-    return f"{value:.1%}".replace("-", "−") if math.isfinite(value) else "unknown"
+    text = f"{value:.1%}".replace("-", "−") if math.isfinite(value) else "unknown"
+    return "0.0%" if text == "−0.0%" else text
 
 
 def _plain(value: float) -> str:

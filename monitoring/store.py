@@ -105,6 +105,12 @@ class MonitoringStore:
             ).fetchone()
         return Written(new, corrected, float(changed / total) if total else 0.0)
 
+    def has_outcomes(self) -> bool:
+        """Returns True when any decision has ever met its sales here."""
+        with self._open() as connection:
+            (found,) = connection.execute("select exists (select 1 from outcome)").fetchone()
+        return bool(found)
+
     def claim(
         self, decide: Callable[[JobHistory], PolicyOutcome], *, now: dt.datetime
     ) -> tuple[PolicyOutcome, int | None]:

@@ -1,4 +1,4 @@
-"""Price a file of requests, or every product, with a version from the registry or a folder; write the decisions."""
+"""Price a file of requests, or every product, by a version from the registry or a folder; log and write the prices."""
 
 import argparse
 import datetime as dt
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,14 +20,15 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
+from pipelines.price_log import Assignment, NumberedAnswer, log_decisions, read_assignment
 from pipelines.production import production
 from pricing.config import load_config, read_config_file
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.strategy_tests import with_assigned_strategy
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
 from pricing.paths import pricing_home
@@ -52,7 +54,6 @@ COLUMNS = (
 _log = logging.getLogger(__name__)
 
 NumberedRequest = tuple[int, PriceRequest]  # row number from 1, request
-NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]
 RejectedRow = tuple[int, str]  # row number, error
 
 
@@ -67,6 +68,7 @@ def _price(argv: Sequence[str] | None) -> int:
     config = file.config
     output: Path = options.output
     today = options.today or dt.date.today()
+    applied = options.version in (None, CHAMPION) if options.applied is None else options.applied == "true"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
@@ -80,7 +82,9 @@ def _price(argv: Sequence[str] | None) -> int:
         pricer = loaded.pricer(version=name, config=served.config)
         if options.requests is None:
             bad: list[RejectedRow] = []
-            requests, gone = requests_for_all_products(loaded.facts)
+            requests, gone = requests_for_all_products(
+                loaded.facts, day=day_priced(loaded.facts, today=today, horizon=found.config.demand.horizon)
+            )
             if empty := sum(request.current_stock <= 0 for _, request in requests):
                 print(
                     f"{empty:,} products had nothing left at the end of {loaded.facts.state_date} and are priced so; "
@@ -90,15 +94,18 @@ def _price(argv: Sequence[str] | None) -> int:
                 print(f"{gone:,} products left out: not sold in the last {RECENT} periods")
         else:
             requests, bad = read_requests(read_sales(options.requests))
-        answers, refused = decide(pricer, requests, today=today)
+        assignment = read_assignment(config.serving.strategy_test, pricer=pricer, facts=loaded.facts, keep=applied)
+        answers, refused = decide(pricer, requests, today=today, assignment=assignment)
         bad = sorted([*bad, *refused])
         _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
         decisions = as_frame(answers)
+        log_decisions(answers, pricing_home() / "decisions", assignment=assignment, applied=applied)
         write(decisions, output)
-        _record(decisions, refused=len(bad), version=name)
+        _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
     print(f"its states end on {loaded.facts.state_date}, {_age(loaded.facts, today=today)}")
     print("\n".join(_summary(decisions)))
+    print("\n".join(_next_steps(decisions, applied=applied, today=today)))
     return 0
 
 
@@ -107,7 +114,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--requests",
         metavar="WHERE",
-        help="requests, one a row, wherever sales can lie; absent: every product for the day after the version's state",
+        help="requests, one a row, wherever sales can lie; absent: every product for today, or for the first period "
+        "after the version's states where that is later or today lies beyond its horizon",
     )
     options.add_argument(
         "--output",
@@ -119,6 +127,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
     options.add_argument(
         "--today", type=dt.date.fromisoformat, metavar="DATE", help="the day that answers; absent: today"
+    )
+    options.add_argument(
+        "--applied",
+        choices=("true", "false"),
+        help="whether these prices go on the shelf: true, and monitoring compares them with the sales that follow; "
+        "false: they are logged as tried out, and nothing is judged by them; absent: true for the champion's prices, "
+        "false for those of a version that is named",
     )
     options.add_argument("--rejects", type=Path, metavar="FILE", help="write bad rows here (CSV) and go on")
     return options.parse(argv)
@@ -136,13 +151,29 @@ def _opened(version: str | None, config_path: str | None) -> Iterator[tuple[Load
         yield access.fetch(number, scratch), number
 
 
-def requests_for_all_products(facts: ProductFacts) -> tuple[list[NumberedRequest], int]:
-    """Builds a request for every product on sale, for the first period after the facts, with the closing stock.
+def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
+    """The first day of the period that is priced where no requests are given.
+
+    It is the period that today lies in, or the first one after the states where that is later. A today that lies beyond
+    the horizon is not forecast: then it is the first one after the states, too.
+    """
+    last: dt.date = facts.state_date.astype("datetime64[D]").item()
+    step = STEP_DAYS[facts.period]
+    ahead = (today - last).days // step
+    return last + dt.timedelta(days=step * (ahead if 1 <= ahead <= horizon else 1))
+
+
+def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None) -> tuple[list[NumberedRequest], int]:
+    """Builds a request for every product on sale, for one period, with the closing stock.
+
+    Args:
+        facts: What is known of each product.
+        day: First day of the period; the one after the facts by default.
 
     Returns:
         The requests, and the number of products left out because they have no row in the last 28 periods.
     """
-    day = facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
+    day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
     known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # typical_units covers the last 28 periods
     columns = (facts.product_ids[known], facts.stock[known], facts.comp_price[known])
     requests = [
@@ -192,9 +223,15 @@ def read_requests(frame: pd.DataFrame) -> tuple[list[NumberedRequest], list[Reje
 
 
 def decide(
-    pricer: Pricer, asked: Sequence[NumberedRequest], *, today: dt.date
+    pricer: Pricer, requests: Sequence[NumberedRequest], *, today: dt.date, assignment: Assignment
 ) -> tuple[list[NumberedAnswer], list[RejectedRow]]:
     """Prices requests in batches; an inconsistent request fails without its batch.
+
+    Args:
+        pricer: The version's.
+        requests: With their row numbers.
+        today: The day on which they are answered.
+        assignment: Products held out or under test.
 
     Returns:
         Answers with their row numbers, and errors of the other rows.
@@ -202,20 +239,22 @@ def decide(
     answers: list[NumberedAnswer] = []
     refused: list[RejectedRow] = []
     shown = time.monotonic()
-    for start in range(0, len(asked), BATCH):
-        part = asked[start : start + BATCH]
+    price = partial(pricer.price_detailed, today=today, held=assignment.held, tests=assignment.tests)
+    for start in range(0, len(requests), BATCH):
+        part = requests[start : start + BATCH]
+        asked = [with_assigned_strategy(assignment.arms, request) for _, request in part]
         try:
-            detailed = pricer.price_detailed([request for _, request in part], today=today)
+            detailed = price(asked)
             answers += [(number, request, answer) for (number, request), answer in zip(part, detailed, strict=True)]
         except RequestError:
-            for number, request in part:
+            for (number, request), alone in zip(part, asked, strict=True):
                 try:
-                    answers.append((number, request, pricer.price_detailed([request], today=today)[0]))
+                    answers.append((number, request, price([alone])[0]))
                 except RequestError as error:
                     refused.append((number, str(error)))
         if time.monotonic() - shown > _PROGRESS_SECONDS:
             shown = time.monotonic()
-            _log.info("%d of %d requests priced", len(answers), len(asked))
+            _log.info("%d of %d requests priced", len(answers), len(requests))
     return answers, refused
 
 
@@ -281,13 +320,27 @@ def _settle(bad: Sequence[RejectedRow], *, of: int, options: argparse.Namespace)
     print(f"{len(bad):,} of {of:,} rows are no price request; see {options.rejects}")
 
 
-def _record(decisions: pd.DataFrame, *, refused: int, version: str) -> None:
-    mlflow.set_tag("version", version)
+def _record(decisions: pd.DataFrame, *, refused: int, version: str, applied: bool) -> None:
+    mlflow.set_tags({"version": version, "applied": str(applied).lower()})
     mlflow.log_metrics({"decisions": float(len(decisions)), "refused": float(refused)})
     if len(decisions):
         mlflow.log_metric("confidence", float(decisions["confidence"].mean()))
         for source, share in decisions["source"].value_counts(normalize=True).items():
             mlflow.log_metric(f"share/{source}", float(share))
+
+
+def _next_steps(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> Iterator[str]:
+    """Yields what becomes of the decisions in the log, and what there is to know about the day priced."""
+    if decisions.empty:
+        return
+    first, last = min(decisions["date"]), max(decisions["date"])
+    days = f"{first}" if first == last else f"{first} to {last}"
+    if not applied:
+        yield f"prices of {days}, logged as tried out and judged by nobody; --applied true for those on the shelf"
+        return
+    yield f"prices of {days}, logged as applied: once their sales are in, monitor compares them"
+    if last < today:
+        yield f"that is before {today}: monitor takes such decisions for a replay, by which nobody is called"
 
 
 def _summary(decisions: pd.DataFrame) -> Iterator[str]:

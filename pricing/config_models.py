@@ -424,6 +424,7 @@ class MonitoringConfig(Section):
     false_alarm: Annotated[float, Field(gt=0, lt=1)]
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
     score_window: Days
+    score_window_most: Days = 182
     windows: Annotated[int, Field(ge=1, le=1_000)]
     breaches: Annotated[int, Field(ge=1, le=1_000)]
     maturities: Annotated[list[Days], Field(min_length=1)]

@@ -12,12 +12,12 @@ from pathlib import Path
 from pricing.config import ModelConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
+from pricing.decision.strategy_tests import arms_of, canary, check_strategy_test
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from pricing.served_config import ServedConfig, served_config
 from serving.current_version import FollowerStatus, Pointer, read_follower_status, read_pointer
-from serving.settings import Settings, check_strategy_test
-from serving.strategy_tests import arms_of, canary
+from serving.settings import Settings
 
 NO_VERSION = "none"
 CHECK_SECONDS = 0.2

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
+from pricing.decision.strategy_tests import with_assigned_strategy
 from pricing.errors import RequestError
 from serving.champion import Champion, Served
 from serving.service import Service
@@ -119,9 +120,3 @@ def version_for(champion: Champion, product_id: str) -> Served:
     """Returns what prices a product: the challenger where the product is in its share, else the champion."""
     challenger = champion.challenger
     return challenger if challenger is not None and product_id in challenger.canary else champion.served
-
-
-def with_assigned_strategy(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
-    """Returns the request with the strategy that a strategy test assigned to its product."""
-    arm = arms.get(asked.product_id) if asked.strategy is None else None
-    return asked.model_copy(update={"strategy": arm}) if arm else asked

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from pricing.decision import strategy_tests
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry.version import load
-from serving import strategy_tests
 from serving.champion import VERSION_ERRORS
 from serving.current_version import BAKED, FollowerPaths, FollowerStatus, Pointer, read_pointer, write_pointer
 from serving.logs import configure_logging

@@ -4,16 +4,16 @@ import hashlib
 import os
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 from pricing.config import Config, ConfigFile, read_config_file
-from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
+from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home, tracking_uri
 from serving.current_version import BAKED, FollowerPaths
@@ -57,12 +57,12 @@ class Settings:
     def strategy_test_file(self) -> Path:
         """The file that keeps which products take part in the strategy test, and under which strategy."""
         strategy_test = self.config.serving.strategy_test
-        return self.home / "trials" / f"{strategy_test.name if strategy_test else 'none'}.json"
+        return strategy_test_file(self.home, strategy_test.name if strategy_test else "none")
 
     @property
     def canary_file(self) -> Path:
         """The file that keeps which products the challenger prices."""
-        return self.home / "trials" / "challenger.json"
+        return strategy_test_file(self.home, CHALLENGER)
 
     @property
     def holdout_file(self) -> Path:
@@ -153,17 +153,6 @@ def bind_address(host: str) -> str:
         raise ConfigError(f"HOST: {host!r} is no address and no known name ({error.strerror or error})") from error
     addresses = {family: str(address[0]) for family, *_, address in reversed(found)}
     return addresses.get(socket.AF_INET) or next(iter(addresses.values()))
-
-
-def check_strategy_test(strategy_test: StrategyTestConfig | None, strategies: Sequence[str]) -> None:
-    """Checks that a strategy test names only configured strategies.
-
-    Raises:
-        ConfigError: It does not; names the strategy.
-    """
-    for name in strategy_test.strategies if strategy_test else ():
-        if name not in strategies:
-            raise ConfigError(f"serving.strategy_test: strategy {name!r} is none of {', '.join(sorted(strategies))}")
 
 
 def is_loopback(host: str) -> bool:

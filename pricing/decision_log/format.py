@@ -1,4 +1,4 @@
-"""The decision log: the schema of its lines and its reader. Serving writes it, monitoring reads it.
+"""The decision log: the schema of its lines and its reader. Serving and batch pricing write it, monitoring reads it.
 
 JSON lines, one per decision, in append-only segments, `decisions-<worker>-<first sequence>.jsonl`. A worker is one
 run of one process. It numbers its decisions from 1 and keeps the last number issued in `decisions-<worker>.issued`
@@ -8,10 +8,10 @@ disk.
 A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
 `units` expected at each over the requested period; in newer lines also `size` of the negative binomial that has the
-forecast's mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, not answered),
-`strategy_test` (strategy test and arm, or null) and, in newer lines, `test`: null, or the `name`, `arm`, `odds` and log
-`deviation` that a price test drew for this price, before the guardrails, and in still newer ones the test's `end`, the
-first day after it.
+forecast's mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, but given to no
+shop: by a challenger beside the champion, or by a batch that was not applied), `strategy_test` (strategy test and arm,
+or null) and, in newer lines, `test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for
+this price, before the guardrails, and in still newer ones the test's `end`, the first day after it.
 """
 
 import datetime as dt
@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.archive import default_archive, read_archive, read_note
@@ -50,7 +51,7 @@ class LogEntry:
         candidate_units: Units expected at each of them over the requested period.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
         unit: The amount that these count as one, in the units of `candidate_units`.
-        shadow: True when the decision was only logged, not answered.
+        shadow: True when the decision was only logged, and its price given to no shop.
         strategy_test: The strategy test and arm, such as "spring/clearance".
         test: What a price test drew; None outside tests.
         answer: The decision as JSON, where it was encoded already.
@@ -72,6 +73,37 @@ class LogEntry:
     strategy_test: str | None = None
     test: Draw | None = None
     answer: bytes | None = None
+
+    @classmethod
+    def of(
+        cls,
+        asked: PriceRequest,
+        answer: DetailedDecision,
+        *,
+        at: dt.datetime,
+        strategy_test: str | None = None,
+        body: bytes | None = None,
+        shadow: bool = False,
+    ) -> "LogEntry":
+        """Makes the entry of an answer; `body` is its decision as JSON, where that was encoded already."""
+        return cls(
+            request=asked,
+            decision=answer.decision,
+            at=at,
+            date=answer.date,
+            category=answer.category,
+            current_price=answer.current_price,
+            list_price=answer.list_price,
+            unit_cost=answer.unit_cost,
+            candidate_prices=answer.candidate_prices,
+            candidate_units=answer.candidate_units,
+            candidate_sizes=answer.candidate_sizes,
+            unit=answer.unit,
+            shadow=shadow,
+            strategy_test=strategy_test,
+            test=answer.test,
+            answer=body,
+        )
 
     def encode(self) -> bytes:
         """The line without its worker and sequence number, which the writer puts before it."""
@@ -101,6 +133,7 @@ class LogReading:
         lost: Decisions that were numbered and cannot be read, including damaged ones.
         pending: Decisions of running workers that have not reached the disk yet.
         elsewhere: Decisions that were archived, but are not in the archive that was read.
+        shadowed: Decisions that were left out, since their prices were given to no shop.
     """
 
     records: list[dict[str, Any]]
@@ -108,6 +141,7 @@ class LogReading:
     lost: int
     pending: int
     elsewhere: int = 0
+    shadowed: int = 0
 
 
 class _VanishedError(SourceError):
@@ -146,7 +180,7 @@ def read_decisions(
     Args:
         folder: Where the workers write.
         since: Leaves out earlier decisions; needs a time zone. Losses are counted over all segments.
-        shadow: Also returns decisions that were logged but not answered.
+        shadow: Also returns decisions whose prices were given to no shop.
         archive: Where `serving.compact` put older segments; beside `folder` by default.
 
     Raises:
@@ -173,8 +207,7 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
             damaged += 1
         elif record["sequence"] not in archived.setdefault(record["worker"], set()):
             archived[record["worker"]].add(record["sequence"])
-            if record["at"] >= start and (shadow or not record["shadow"]):
-                records.append(record)
+            records.append(record)
     for worker, numbers in archived.items():
         worker_log = workers.setdefault(worker, _Worker(min(numbers)))
         worker_log.first, worker_log.last, worker_log.read = min(worker_log.first, *numbers), max(numbers), len(numbers)
@@ -190,8 +223,7 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
                     continue  # archived and not yet deleted
                 worker_log.read += 1
                 worker_log.last = max(worker_log.last, record["sequence"])
-                if record["at"] >= start and (shadow or not record["shadow"]):
-                    records.append(record)
+                records.append(record)
         elsewhere += worker_log.count_archived_elsewhere(
             read_note(folder, worker), archived=archived.get(worker, set())
         )
@@ -199,9 +231,11 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
         tail = max(0, issued - max(worker_log.last, worker_log.first - 1))
         pending += tail if alive else 0
         lost += 0 if alive else tail
-    records.sort(key=lambda record: (record["at"], record["sequence"]))
-    add_intervals(records)
-    return LogReading(records, damaged, lost, pending, elsewhere)
+    newer = [record for record in records if record["at"] >= start]
+    kept = newer if shadow else [record for record in newer if not record["shadow"]]
+    kept.sort(key=lambda record: (record["at"], record["sequence"]))
+    add_intervals(kept)
+    return LogReading(kept, damaged, lost, pending, elsewhere, len(newer) - len(kept))
 
 
 def closed_segments(folder: Path) -> list[Path]:

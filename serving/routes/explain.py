@@ -11,11 +11,12 @@ from pricing.decision.explanation import Explanation, Told, explain, unit_digits
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
+from pricing.decision.strategy_tests import with_assigned_strategy
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
 from serving.champion import VERSION_ERRORS, Served
-from serving.fallback_chain import version_for, with_assigned_strategy
+from serving.fallback_chain import version_for
 from serving.problems import from_request_error
 from serving.routes.catalogue import elasticity_of, find_row
 from serving.routes.pricing import EXAMPLE

@@ -1,6 +1,5 @@
 """Routes that price: /get_price one request, /get_prices a batch. Every valid request gets a price."""
 
-import datetime as dt
 import json
 import threading
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.strategy_tests import CHALLENGER
 from pricing.decision_log.format import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint
@@ -22,7 +22,6 @@ from serving.hot_path import encode, parse, refuse_names_given_twice
 from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
-from serving.strategy_tests import CHALLENGER
 
 EXAMPLE = {
     "product_id": "SKU12345",
@@ -167,7 +166,7 @@ class PricingRoutes:
         arms = [self._test_and_arm(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
         lines = zip(asked, detailed, arms, bodies, strict=True)
         self._service.log.append(
-            [entry(item, answer, at=at, strategy_test=arm, body=body) for item, answer, arm, body in lines]
+            [LogEntry.of(item, answer, at=at, strategy_test=arm, body=body) for item, answer, arm, body in lines]
         )
         self._service.metrics.decisions(
             (answer.decision, arm or "") for answer, arm in zip(detailed, arms, strict=True)
@@ -193,7 +192,7 @@ class PricingRoutes:
             return
         at = self._service.now()
         pairs = zip(asked, answers, strict=True)
-        self._service.log.append([entry(item, answer, at=at, shadow=True) for item, answer in pairs])
+        self._service.log.append([LogEntry.of(item, answer, at=at, shadow=True) for item, answer in pairs])
         metrics.count("pricing_shadow", challenger.name, by=len(asked))
 
     def _test_and_arm(self, served: Served, asked: PriceRequest, answer: DetailedDecision) -> str | None:
@@ -230,36 +229,6 @@ def dry_run() -> bool:
     if word.lower() not in ("true", "false"):
         raise refused("dry_run", "must be true or false", found=word)
     return word.lower() == "true"
-
-
-def entry(
-    asked: PriceRequest,
-    answer: DetailedDecision,
-    *,
-    at: dt.datetime,
-    strategy_test: str | None = None,
-    body: bytes | None = None,
-    shadow: bool = False,
-) -> LogEntry:
-    """Makes the log entry of an answer; `body` is its decision as JSON, where that was encoded already."""
-    return LogEntry(
-        request=asked,
-        decision=answer.decision,
-        at=at,
-        date=answer.date,
-        category=answer.category,
-        current_price=answer.current_price,
-        list_price=answer.list_price,
-        unit_cost=answer.unit_cost,
-        candidate_prices=answer.candidate_prices,
-        candidate_units=answer.candidate_units,
-        candidate_sizes=answer.candidate_sizes,
-        unit=answer.unit,
-        shadow=shadow,
-        strategy_test=strategy_test,
-        test=answer.test,
-        answer=body,
-    )
 
 
 def _as_item(problem: ProblemError) -> bytes:

@@ -14,8 +14,12 @@ NOTHING = pd.DataFrame({"scored": np.zeros(0, bool), "product_id": [], "forecast
 )
 
 
+EVIL = "</script><script>alert(1)</script>"
+
+
 def samples(**world) -> Samples:
     panel, _ = build(World(products=20, days=392, change_day=364, **world))
+    panel = replace(panel, categories=np.where(panel.categories == "cat-3", EVIL, panel.categories))
     return take(panel, NOTHING, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
 
 
@@ -60,6 +64,16 @@ def test_the_page_holds_the_head_and_needs_no_network(shifted):
     assert page.count("<p>the head</p>") == 1
     assert page.index("<body") < page.index("<p>the head</p>")
     assert 'src="http' not in page
+
+
+def test_names_from_the_data_cannot_break_out_of_evidentlys_script(shifted):
+    _, drift = shifted
+
+    page = html(drift, head="")
+
+    assert EVIL not in page
+    assert "</script><script>" not in page.split("alert(1)")[0][-200:]
+    assert r"\u2039/script\u203a" in page  # shown all the same, with other brackets
 
 
 def test_the_workspace_keeps_every_report_in_one_project(shifted, tmp_path):

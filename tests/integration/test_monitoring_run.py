@@ -181,9 +181,9 @@ def test_no_decisions_is_a_finding_and_still_a_drift_report(home):
     save_panel(panel, home / "panel")
     (home / "decisions").mkdir()
 
-    assert monitor(home) == 0
+    assert monitor(home, "--exit_code", "true") == 0  # nobody is called: the shop has just not begun
 
-    assert "log_empty" in codes(report(home))
+    assert "no_decisions" in codes(report(home))
     assert (home / "monitoring" / "latest" / "drift.html").stat().st_size > 1_000_000
 
 
@@ -238,7 +238,8 @@ def test_a_missing_log_is_one_clear_error(home, capsys):
 
 def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_written(home):
     prepare(home, World(days=60, products=20), days=range(40, 60))
-    (home / "decisions").rename(home / "old")
+    assert monitor(home, "--act", "false") == 0
+    (home / "decisions").rename(home / "old")  # so that decisions that were compared before are gone
     (home / "decisions").mkdir()
     config = {"monitoring": {"alerts": ["webhook"], "endpoints": {"webhook_url": "http://127.0.0.1:9/"}}}
     (home / "config.yaml").write_text(yaml.safe_dump(config))
@@ -249,6 +250,8 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
     assert "webhook" in last_run().data.tags["failure"]
     assert last_run().data.tags["outcome"] == "page"  # which the night reads
     assert report(home)["outcome"]["action"] == "page"
+    assert report(home)["outcome"]["fault"] == "log_empty"
+    assert report(home)["todo"][0]["what"].startswith("Restore the folder of the decision log")
 
 
 @pytest.mark.parametrize(

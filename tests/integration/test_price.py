@@ -1,15 +1,23 @@
 """The job that prices files: requests in, decisions out, from a version's folder or the registry."""
 
+import datetime as dt
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.price import main, requests_for_all_products
+from pipelines.price import day_priced, main, requests_for_all_products
+from pricing.data.panel import Period
+from pricing.decision.assignment import Holdout, holdout_file, write_holdout
+from pricing.decision.price_tests import Plan, PriceTest, plan_file, write_plan
 from pricing.decision.product_facts import RECENT, ProductFacts
+from pricing.decision.strategy_tests import strategy_test_file
+from pricing.decision_log.format import read_decisions
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.versions import shared_panel, shared_version
@@ -61,7 +69,7 @@ def test_a_file_of_requests_becomes_a_file_of_decisions_in_the_same_order(tmp_pa
     assert decisions["model_version"].unique().tolist() == ["version"]
 
 
-def test_without_requests_every_product_is_priced_for_the_day_after_the_state(
+def test_without_requests_every_product_on_sale_is_priced_for_today(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "prices.csv"
@@ -79,7 +87,128 @@ def test_without_requests_every_product_is_priced_for_the_day_after_the_state(
     assert ("had nothing left" in said) is bool((left == 0).any())
     assert code == 0
     assert set(decisions["product_id"]) == set(panel.product_ids[panel.price[:, -1] > 0].tolist())
-    assert pd.to_datetime(decisions["date"]).unique().tolist() == [pd.Timestamp(panel.dates[-1]) + pd.Timedelta(days=1)]
+    assert pd.to_datetime(decisions["date"]).unique().tolist() == [pd.Timestamp(later)]
+
+
+@pytest.mark.parametrize(
+    ("period", "after", "priced"),
+    [
+        ("day", 0, 1),  # today's sales are in the states already
+        ("day", 1, 1),
+        ("day", 9, 9),
+        ("day", 28, 28),
+        ("day", 29, 1),  # beyond the horizon nothing is forecast
+        ("week", 3, 7),
+        ("week", 7, 7),
+        ("week", 13, 7),
+        ("week", 14, 14),
+    ],
+)
+def test_the_period_priced_is_todays_or_the_first_one_that_can_be(period: Period, after: int, priced: int) -> None:
+    facts = replace(ProductFacts.from_panel(shared_panel()), period=period)
+    last = facts.state_date.astype("datetime64[D]").item()
+
+    day = day_priced(facts, today=last + dt.timedelta(days=after), horizon=28)
+
+    assert day == last + dt.timedelta(days=priced)
+
+
+def champion(folder: Path) -> str:
+    registry = Registry("pricing", uri=f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_tracking_uri(registry.uri)
+    with mlflow.start_run():
+        number = registry.log_version(shared_version())
+    registry.set_alias(CHAMPION, number)
+    return number
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return read_decisions(folder / "home" / "decisions", shadow=True).records
+
+
+@pytest.mark.parametrize(
+    ("options", "applied"),
+    [
+        ((), True),
+        (("--version", CHAMPION), True),
+        (("--version", "1"), False),
+        (("--version", "1", "--applied", "true"), True),
+        (("--applied", "false"), False),
+        (("--applied", ""), True),  # as `mlflow run` passes what is not given
+    ],
+)
+def test_decisions_are_logged_as_applied_where_the_champion_prices_or_a_person_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], applied: bool
+) -> None:
+    number = champion(tmp_path)
+
+    code = run("--requests", requests_file(tmp_path), "--output", tmp_path / "prices.csv", *options)
+
+    written, lines = pd.read_csv(tmp_path / "prices.csv"), log(tmp_path)
+    assert code == 0
+    assert [line["decision"]["decision_id"] for line in lines] == written["decision_id"].tolist()
+    assert [line["decision"]["recommended_price"] for line in lines] == written["recommended_price"].tolist()
+    assert [line["shadow"] for line in lines] == [not applied] * 3
+    assert {line["decision"]["model_version"] for line in lines} == {number}
+    assert len(read_decisions(tmp_path / "home" / "decisions").records) == 3 * applied
+    assert ("logged as applied" if applied else "logged as tried out") in capsys.readouterr().out
+
+
+def test_a_batch_holds_out_and_tests_the_products_that_serving_would(tmp_path: Path) -> None:
+    facts, home = ProductFacts.from_panel(shared_panel()), tmp_path / "home"
+    held, tested, dealt = PRODUCTS
+    friday = dt.date(2023, 8, 4)
+    price = float(facts.price[1])
+    write_holdout(holdout_file(home), Holdout(frozenset({held}), frozenset()))
+    plan = PriceTest("moves", prices={tested: price}, size=0.04, start=friday - dt.timedelta(days=4), weeks=3)
+    write_plan(plan_file(home), Plan((plan,)))
+    config = tmp_path / "config.yaml"
+    config.write_text("serving: {strategy_test: {name: spring, share: 1.0, strategies: [margin, clearance]}}\n")
+    requests = requests_file(
+        tmp_path, date=[str(friday)] * 3, current_price=facts.price[:3].tolist(), is_promo=[0, 0, 0]
+    )
+    options = ("--version", shared_version(), "--config", config, "--today", "2023-08-03", "--requests", requests)
+
+    assert run(*options, "--output", tmp_path / "tried.csv") == 0
+    assert not strategy_test_file(home, "spring").exists()  # what is only tried out deals nobody
+    assert run(*options, "--output", tmp_path / "prices.csv", "--applied", "true") == 0
+
+    of = {line["product_id"]: line for line in log(tmp_path) if not line["shadow"]}
+    arms = json.loads(strategy_test_file(home, "spring").read_text())["products"]
+    assert "holdout" in of[held]["decision"]["reasons"]
+    assert of[held]["strategy_test"] is None
+    assert (of[tested]["test"]["name"], of[tested]["decision"]["reasons"].count("price_test")) == ("moves", 1)
+    assert of[dealt]["strategy_test"] == f"spring/{arms[dealt]}"
+    assert of[dealt]["decision"]["strategy"] == arms[dealt]
+    assert "strategy" not in of[dealt]["request"]  # which named none itself
+    tried, applied = pd.read_csv(tmp_path / "tried.csv"), pd.read_csv(tmp_path / "prices.csv")
+    assert tried["recommended_price"].tolist() == applied["recommended_price"].tolist()
+
+
+def test_a_log_that_cannot_be_written_stops_the_job_before_anybody_sees_a_price(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "decisions").write_text("in the way")
+
+    code = run(
+        "--requests", requests_file(tmp_path), "--version", shared_version(), "--output", tmp_path / "prices.csv"
+    )
+
+    assert code == 2
+    assert "0 of 3 decisions could be logged" in capsys.readouterr().err
+    assert not (tmp_path / "prices.csv").exists()
+
+
+def test_a_holdout_that_cannot_be_read_stops_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = holdout_file(tmp_path / "home")
+    path.parent.mkdir(parents=True)
+    path.write_text("{half")
+
+    code = run("--requests", requests_file(tmp_path), "--version", shared_version(), "--output", tmp_path / "p.csv")
+
+    assert code == 2
+    assert "holdout.json: is no list of held-out products" in capsys.readouterr().err
 
 
 def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sold() -> None:
@@ -101,11 +230,7 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
 
 
 def test_the_champion_prices_where_no_version_is_named(tmp_path: Path) -> None:
-    registry = Registry("pricing", uri=f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.set_tracking_uri(registry.uri)
-    with mlflow.start_run():
-        number = registry.log_version(shared_version())
-    registry.set_alias(CHAMPION, number)
+    number = champion(tmp_path)
 
     code = run("--requests", requests_file(tmp_path), "--output", tmp_path / "prices.csv", "--today", "2024-01-02")
 

@@ -1,6 +1,8 @@
 """A small world for monitoring's tests and benchmarks: a shop of known demand, and a pricing model of known quality."""
 
 import datetime as dt
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.format import LogEntry
+from pricing.decision_log.format import SCHEMA, LogEntry, LogReading
 
 FIRST = np.datetime64("2024-01-01")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -159,6 +161,15 @@ def entries(
                 )
             )
     return made
+
+
+def read(made: Sequence[LogEntry]) -> LogReading:
+    """What the log's reader gives back of decisions, without a disk in between."""
+    lines = [
+        {"schema": SCHEMA, "worker": "w", "sequence": number, **json.loads(entry.encode())}
+        for number, entry in enumerate(made, start=1)
+    ]
+    return LogReading(sorted(lines, key=lambda line: (line["at"], line["sequence"])), 0, 0, 0)
 
 
 def earlier_weeks_error(panel: Panel) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from monitoring.policy import Finding, PolicyOutcome
 from monitoring.report import WeeklySummary, drift_head, weekly_page
 from monitoring.samples import MONITORED_COLUMNS
 from monitoring.store import MonitoringStore
+from monitoring.todo import Task
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config, parse_config
 from pricing.decision_log.format import LogReading
@@ -433,6 +435,54 @@ def test_names_from_the_data_cannot_break_out_of_the_page(seen):
     assert "&lt;b&gt;nothing" in page
 
 
+@pytest.mark.parametrize("page", ["weekly", "drift"])
+def test_a_page_leads_with_what_to_do_why_and_the_command(seen, page):
+    task = Task("Train <a> new model", "error & more", ("mlflow run . -e retrain -P 'sales=<x>.csv'", "second"))
+
+    def made(*todo):
+        if page == "drift":
+            return drift_head(seen, outcome=CALM, tasks=todo)
+        week = weekly_figures(PANEL, seen, holdout=None)
+        return weekly_page(seen, week, outcome=CALM, done="", tasks=todo)
+
+    first_headings = re.findall(r"<h[12]>(.*?)</h", made(task))[:2]
+    assert first_headings[1] == "What needs doing"
+    assert "<b>Train &lt;a&gt; new model</b><br>Error &amp; more.<pre>mlflow run . -e retrain" in made(task)
+    assert "&lt;x&gt;.csv&#x27;\nsecond</pre>" in made(task)
+    assert "<b>Nothing.</b> All is well." in made()
+
+
+@pytest.mark.parametrize(
+    ("assumed", "says", "headline"),
+    [
+        ([True] * 4, "The cost of all sales is not known", "Margin (on assumed costs) was"),
+        ([True, False, False, False], "of sales is not known", "Margin (partly on assumed costs) was"),
+        ([False] * 4, "", "Margin was"),
+    ],
+)
+def test_margins_on_assumed_costs_say_so(seen, assumed, says, headline):
+    panel = replace(PANEL, cost_assumed=np.array(assumed))
+    judged = replace(seen, newest=replace(seen.newest, decisions=5))
+
+    page = weekly_page(judged, weekly_figures(panel, judged, holdout=None), outcome=CALM, done="")
+
+    assert headline in page
+    assert (says in page) if says else ("not known" not in page)
+    assert ("where the price was charged, on assumed costs" in page) is any(assumed)
+    assert page.count("<span class='soft'> (on assumed costs)</span>") == sum(assumed)  # a category each
+
+
+def test_a_week_after_one_at_a_loss_is_compared_with_nothing(seen):
+    costly = PANEL.unit_cost.copy()
+    costly[:, -14:-7] *= 9
+    panel = replace(PANEL, unit_cost=costly)
+
+    page = weekly_page(seen, weekly_figures(panel, seen, holdout=None), outcome=CALM, done="")
+
+    assert "from the week before" not in page
+    assert page.count("on the week before") == 2  # of sales and units
+
+
 def test_the_page_of_a_shop_without_decisions_claims_nothing(seen):
     page = weekly_page(seen, weekly_figures(PANEL, seen, holdout=None), outcome=CALM, done="")
 
@@ -449,7 +499,7 @@ def test_the_weekly_page_speaks_the_managers_words_and_leaves_notes_to_the_other
     judged = replace(changed, newest=replace(changed.newest, decisions=5))
 
     page = weekly_page(judged, weekly_figures(PANEL, judged, holdout=None), outcome=CALM, done="")
-    other = drift_head(judged, outcome=CALM, span="")
+    other = drift_head(judged, outcome=CALM)
 
     assert "drift looks at" not in page
     assert "drift looks at" in other

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitoring.decisions import load_decisions, tabulate
+from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
 from monitoring.outcomes import forecast_at, join
 from pricing.data.panel import Panel
 from pricing.decision_log.format import LogEntry, LogReading
@@ -344,13 +344,77 @@ def test_clocks_that_disagree_are_counted(tmp_path):
     assert counts(findings)["decided_late"] == 1
 
 
-def test_an_empty_log_is_a_breach_and_no_crash(tmp_path):
-    decisions, findings = load_decisions(tmp_path, now=NOW)
+@pytest.mark.parametrize(
+    ("reading", "known", "code", "level"),
+    [
+        (NO_DECISIONS, False, "no_decisions", "warning"),  # a shop that has not begun
+        (LogReading([], 0, 0, 0, shadowed=7), False, "no_decisions", "warning"),
+        (NO_DECISIONS, True, "log_empty", "breach"),
+        (LogReading([], 0, 7, 0), False, "log_empty", "breach"),
+        (LogReading([], 3, 3, 0), False, "log_empty", "breach"),
+        (LogReading([], 0, 0, 0, elsewhere=2), False, "log_empty", "breach"),
+    ],
+)
+def test_an_empty_log_is_a_fault_only_where_decisions_were_seen_before(reading, known, code, level):
+    decisions, findings = tabulate(reading, now=NOW, known=known)
 
-    joined = join(decisions, PANEL)
+    assert (code, level) in {(finding.code, finding.level) for finding in findings}
+    assert join(decisions, PANEL).frame.empty
 
-    assert [finding.level for finding in findings] == ["breach"]
-    assert joined.frame.empty
+
+def test_decisions_that_were_not_applied_are_left_out_and_counted(tmp_path):
+    made = entries(PANEL, TRUTH, days=range(55, 57))
+    tried = [redecided(replace(entry, shadow=True), decision_id=f"tried-{n}") for n, entry in enumerate(made[:6])]
+    later = [replace(entry, at=entry.at + dt.timedelta(hours=1)) for entry in tried]  # they would supersede the others
+
+    decisions, findings = logged(tmp_path, [*made, *later])
+
+    frame = join(decisions, PANEL).frame
+    assert set(frame["decision_id"]) == {entry.decision.decision_id for entry in made}
+    assert counts(findings)["not_applied"] == 6
+    assert "superseded" not in counts(join(decisions, PANEL).findings)
+
+
+def test_of_decisions_by_the_service_and_by_batches_the_last_before_the_days_end_counts(tmp_path):
+    (served, *_) = entries(PANEL, TRUTH, days=range(55, 56))
+    batches = [
+        redecided(replace(served, at=served.at + dt.timedelta(hours=hours)), decision_id=name)
+        for hours, name in ((-3, "before"), (4, "last"), (40, "too late"))
+    ]
+    for worker in ([batches[1]], [served, batches[0]], [batches[2]]):  # each a process of its own
+        logged(tmp_path, worker)
+
+    joined = join(load_decisions(tmp_path, now=NOW)[0], PANEL)
+
+    assert joined.frame["decision_id"].tolist() == ["last"]
+    assert counts(joined.findings)["superseded"] == 3
+
+
+def test_on_weeks_a_decision_in_the_middle_of_its_week_is_live_and_the_last_one_counts(tmp_path):
+    dates = PANEL.dates[0] + 7 * np.arange(60)
+    panel = replace(PANEL, period="week", dates=dates)
+    (monday, *_) = entries(panel, TRUTH, days=range(55, 56))
+    start = dt.datetime.combine(monday.date, dt.time(9), tzinfo=dt.UTC)
+    thursday = redecided(replace(monday, at=start + dt.timedelta(days=3)), decision_id="thursday")
+    after = redecided(replace(monday, at=start + dt.timedelta(days=8)), decision_id="after")
+    logged(tmp_path, [monday, thursday, after])
+
+    decisions, findings = load_decisions(tmp_path, now=NOW, days=7)
+
+    assert decisions.set_index("decision_id")["live"].to_dict() == {
+        monday.decision.decision_id: True,
+        "thursday": True,
+        "after": False,
+    }
+    assert counts(findings)["decided_late"] == 1
+    assert join(decisions, panel).frame["decision_id"].tolist() == ["thursday"]
+
+
+def test_the_first_day_that_a_decision_waits_for_is_known(tmp_path):
+    decisions, _ = logged(tmp_path, entries(PANEL, TRUTH, days=range(55, 60)))
+
+    assert join(decisions, PANEL.through(PANEL.dates[56])).waiting_for == PANEL.dates[57].astype(dt.date)
+    assert join(decisions, PANEL).waiting_for is None
 
 
 def test_on_weeks_a_decision_for_a_friday_meets_its_week(tmp_path):

@@ -15,6 +15,7 @@ from monitoring.performance import (
     groups,
     judge,
     score,
+    window_days,
     windows,
 )
 from pricing.config import load_config
@@ -157,6 +158,51 @@ def test_the_interval_covers_products_not_days():
     assert found.high - found.low > 0.15
 
 
+def test_of_few_products_the_interval_covers_their_weeks():
+    rows = frame(products=3, days=140)
+    late = rows["period"].dt.isocalendar().week % 2 == 0
+    rows["forecast"] = rows["units_sold"] + 8.0 * late  # alike for all products, and not from week to week
+
+    few = score(rows, name="x", rng=np.random.default_rng(0)).wape
+    alone = score(rows[rows["product_id"] == "P0"], name="x", rng=np.random.default_rng(0)).wape
+    many = score(frame(products=10, days=7), name="x", rng=np.random.default_rng(0)).wape
+
+    assert few.high - few.low > 0.1
+    assert alone.low < alone.value < alone.high
+    assert many.low < many.value < many.high  # of one week: these are resampled by product
+
+
+@pytest.mark.parametrize(
+    ("products", "days", "window"),
+    [
+        (40, 28, 7),
+        (15, 28, 7),
+        (14, 28, 14),
+        (10, 28, 14),
+        (3, 60, 35),
+        (1, 130, 105),
+        (40, 2, 14),  # as many as hold 100 once there are so many every week
+        (3, 14, 35),
+        (1, 7, 105),
+        (1, 1, 182),
+    ],
+)
+def test_a_window_grows_by_weeks_until_it_holds_enough_decisions(products, days, window):
+    rows = frame(products=products, days=days)
+    last = rows["period"].max().to_datetime64()
+
+    assert window_days(rows, last=last, least=7, most=182, min_rows=100) == window
+
+
+def test_a_window_does_not_grow_for_want_of_any_decision_or_beyond_the_most():
+    rows = frame(products=1, days=28)
+    last = np.datetime64("2024-06-28")
+
+    assert window_days(rows.assign(scored=False), last=last, least=7, most=182, min_rows=100) == 7
+    assert window_days(rows, last=last, least=7, most=28, min_rows=100) == 28
+    assert window_days(rows, last=last, least=7, most=1, min_rows=100) == 7
+
+
 def test_held_out_products_count_for_the_error_and_not_for_what_pricing_did():
     rows = frame(products=10)
     held = rows["product_id"].isin(["P1", "P2", "P3"])
@@ -212,7 +258,11 @@ def test_error_inside_the_band_is_no_breach():
 
 
 @pytest.mark.parametrize("promised", [FIGURES, {}], ids=["backtest", "naive"])
-@pytest.mark.parametrize("changes", [{"product_id": "P0"}, {"units_sold": 0}], ids=["one product", "nothing sold"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"product_id": "P0", "period": pd.Timestamp("2024-06-03")}, {"units_sold": 0}],
+    ids=["one product in one week", "nothing sold"],
+)
 def test_forecasts_without_an_interval_are_not_judged_however_many_there_are(promised, changes):
     rows = frame().assign(**changes)
 

@@ -13,9 +13,8 @@ from pricing.decision.price_test_results import Draws, estimate_elasticity, find
 from pricing.decision.price_tests import NO_TESTS, Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision_log.format import read_decisions
+from pricing.decision_log.format import LogEntry, read_decisions
 from pricing.decision_log.writer import LogWriter
-from serving.routes.pricing import entry
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
 MONDAY = dt.date(2025, 3, 3)
@@ -122,7 +121,7 @@ def logged(folder: Path, *, days: int = 21) -> tuple[PriceTest, list[dict[str, A
             asked = PriceRequest(product_id=product, current_stock=1e6, day_of_week=f"{date:%A}", date=date)
             (answer,) = pricer.price_detailed([asked], today=TODAY, tests=Plan((test,)))
             at = dt.datetime.combine(date, dt.time(6), dt.UTC)
-            log.append([entry(asked, answer, at=at)])
+            log.append([LogEntry.of(asked, answer, at=at)])
     log.close()
     return test, read_decisions(folder).records
 

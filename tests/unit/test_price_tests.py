@@ -17,6 +17,7 @@ from pricing.decision.price_tests import ARMS, NO_TESTS, Plan, PriceTest, read_p
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import PriceRequest
+from pricing.decision_log.format import LogEntry
 from pricing.errors import ConfigError, SourceError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
@@ -249,11 +250,9 @@ def test_an_explanation_attributes_to_the_draw_what_the_arm_that_stays_lacks(
 
 
 def test_the_log_keeps_the_draw_with_its_odds() -> None:
-    from serving.routes.pricing import entry  # noqa: PLC0415
-
     given = answer(request())
 
-    line = json.loads(entry(request(), given, at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC)).encode())
+    line = json.loads(LogEntry.of(request(), given, at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC)).encode())
 
     assert line["test"] == {
         "name": "spring",
@@ -262,7 +261,7 @@ def test_the_log_keeps_the_draw_with_its_odds() -> None:
         "deviation": pytest.approx(given.test.deviation),
         "end": "2025-04-14",
     }
-    untested = entry(request("cocoa"), answer(request("cocoa")), at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
+    untested = LogEntry.of(request("cocoa"), answer(request("cocoa")), at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
     assert json.loads(untested.encode())["test"] is None
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import OUTSIDE, deal, strata_of
+from pricing.decision.strategy_tests import extend, read
 from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
 from pricing.registry.version import load
 from serving.follower import verify_version
-from serving.strategy_tests import extend, read
 from tests.kit.serving import REQUEST, as_explained, open_app, settings_in
 from tests.kit.versions import shared_version
 

@@ -1,11 +1,14 @@
-"""Which products take part in a strategy test, and under which: the file that keeps it."""
+"""Which products take part in a strategy test, and under which strategy: the file that keeps it, and who reads it."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import deal, strata_of
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import PriceRequest
+from pricing.errors import ConfigError
 from pricing.fileio import replace_json
 
 CHALLENGER = "challenger"
@@ -16,6 +19,22 @@ def canary(share: float) -> StrategyTestConfig | None:
     return StrategyTestConfig.model_construct(name=CHALLENGER, share=share, strategies=[CHALLENGER]) if share else None
 
 
+def check_strategy_test(strategy_test: StrategyTestConfig | None, strategies: Sequence[str]) -> None:
+    """Checks that a strategy test names only configured strategies.
+
+    Raises:
+        ConfigError: It does not; names the strategy.
+    """
+    for name in strategy_test.strategies if strategy_test else ():
+        if name not in strategies:
+            raise ConfigError(f"serving.strategy_test: strategy {name!r} is none of {', '.join(sorted(strategies))}")
+
+
+def strategy_test_file(home: Path, name: str) -> Path:
+    """Where the products of a strategy test are kept under PRICING_HOME."""
+    return home / "trials" / f"{name}.json"
+
+
 def arms_of(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig) -> dict[str, str]:
     """Product → arm: as `path` keeps it, and for products that it lacks, as they would be dealt; "" is outside."""
     strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
@@ -23,7 +42,9 @@ def arms_of(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig) 
 
 
 def extend(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig) -> dict[str, str]:
-    """Deals the products that were not dealt before, and keeps the result in `path`; the follower alone calls it.
+    """Deals the products that were not dealt before, and keeps the result in `path`.
+
+    Serving's follower calls it, and the job that prices files. Both deal alike and move nobody whom the file keeps.
 
     Raises:
         OSError: The file cannot be written.
@@ -49,3 +70,9 @@ def read(path: Path, strategy_test: StrategyTestConfig) -> dict[str, str]:
     if not isinstance(products, dict) or not all(isinstance(arm, str) for arm in products.values()):
         return {}
     return products
+
+
+def with_assigned_strategy(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
+    """Returns the request with the strategy that a strategy test assigned to its product."""
+    arm = arms.get(asked.product_id) if asked.strategy is None else None
+    return asked.model_copy(update={"strategy": arm}) if arm else asked

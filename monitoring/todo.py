@@ -1,0 +1,141 @@
+"""Say what a person has to do: what, why, and the command to type. Pure: starts, reads and writes nothing."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from monitoring.actions import ActionResult
+from monitoring.evaluate import Evaluation
+from monitoring.policy import PolicyOutcome
+from pricing.paths import ARCHIVE_VARIABLE
+
+_WITHOUT_SALES = ("price", "promote", "history")  # jobs that take no sales
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to do: what, why, and the commands to type one after the other, which may be none."""
+
+    what: str
+    why: str
+    commands: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What to do and how, in one line."""
+        return self.what + (f": {' && '.join(self.commands)}" if self.commands else "")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """How jobs are started by hand.
+
+    Attributes:
+        given: Options that this run was given and others take as well: sales, config, quarantine.
+        checkout: True where jobs are entry points of `mlflow run .`, False where only the command `pricing` is.
+    """
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    checkout: bool = True
+
+    def job(self, name: str, /, **options: str) -> str:
+        """Returns the command that starts a job on the same sales and settings, quoted for a shell."""
+        kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
+        words = {**kept, **options}.items()
+        if self.checkout:
+            return " ".join(
+                [f"mlflow run . -e {name}", *(f"-P {shlex.quote(f'{key}={value}')}" for key, value in words)]
+            )
+        return " ".join([f"pricing {name}", *(f"--{key} {shlex.quote(value)}" for key, value in words)])
+
+    def tool(self, name: str) -> str:
+        """Returns the command that starts `serve` or `doctor`."""
+        return f"make {name}" if self.checkout else f"pricing {name}"
+
+
+def tasks(
+    evaluation: Evaluation,
+    outcome: PolicyOutcome,
+    result: ActionResult,
+    *,
+    line: CommandLine,
+    job_options: Mapping[str, str] | None = None,
+) -> list[Task]:
+    """Lists what a person has to do, most urgent first; empty where that is nothing.
+
+    Args:
+        evaluation: What was found.
+        outcome: What the rules say.
+        result: What was done about it.
+        line: How jobs are started here.
+        job_options: Further options of a job that is due.
+    """
+    found: dict[str, Task] = {}
+    for code, why in _matters(evaluation, outcome):
+        found.setdefault(code, _task(code, why, line))
+    todo = list(found.values())
+    if outcome.action == "page" and outcome.cause == "decay":
+        todo.insert(0, Task("See why retraining does not mend it", outcome.reason, (line.job("history", all="true"),)))
+    if result.failures and not result.by_hand:
+        todo.insert(0, Task("Look at the job that failed", "; ".join(result.failures)))
+    if result.by_hand and outcome.action in _DUE:
+        commands = line.job(outcome.action, **(job_options or {})), line.job("promote")
+        todo.insert(0, Task(_DUE[outcome.action], outcome.reason, commands))
+    if evaluation.joined.frame.empty and evaluation.joined.waiting:
+        why = f"{evaluation.joined.waiting:,} decision(s) wait for their sales, and nothing else can be compared yet"
+        what = f"Look again when the sales of {evaluation.joined.waiting_for} are in"
+        todo.append(Task(what, why, (line.job("monitor"),)))
+    return todo
+
+
+_DUE = {
+    "retrain": "Train a new model, and promote it",
+    "refresh": "Carry the model forward to the newest sales, and promote it",
+}
+_WHAT = {
+    "sales_stopped": "Bring in the newest sales, then look again",
+    "decisions_stopped": "Have prices decided again, by this or by the service; where they are decided more rarely, "
+    "raise monitoring.silent_days",
+    "answers_by_rule": "Find out why the model does not answer",
+    "job_hangs": "End the job that hangs; its log lies in monitoring/jobs under PRICING_HOME",
+    "log_empty": "Restore the folder of the decision log, or have prices decided again, by this or by the service",
+    "no_decisions": "Have prices decided and charge them, by this or by the service; look again when they have sold",
+    "nothing_joined": "Compare product ids and days of the sales with those of the decisions",
+    "product_unknown": "Compare the product ids of the shop with those of the sales",
+    "column_empty": "Mend the source of this column in the sales",
+    "column_emptier": "Look at the source of this column in the sales",
+    "champion_unknown": "Promote a version, or mend the way to the registry",
+    "log_damaged": "Look at the disk of the decision log",
+    "log_lost": "Look at the disk of the decision log",
+    "log_elsewhere": "Name the archive of decisions, then look again",
+    "clock_ahead": "Set the clock of the machine that decides",
+    "clock_back": "Set the clock of the machine that decides",
+    "truth_partial": "Look again when that day's sales are complete",
+    "elasticity_unidentified": "Test prices on some products, so that how demand answers to them becomes known",
+    "job_lost": "Look at the job where it ran",
+    "job_unknown": "Look at the job where it runs",
+}
+
+
+def _matters(evaluation: Evaluation, outcome: PolicyOutcome) -> list[tuple[str, str]]:
+    """Returns code and reason of what is wrong: the fault that the rules found, then findings that can be acted on."""
+    first = [(outcome.fault, outcome.reason)] if outcome.fault in _WHAT else []
+    findings = sorted(evaluation.findings, key=lambda one: one.level != "breach" and one.code != "champion_unknown")
+    actionable = [one for one in findings if one.level == "breach" or (one.level == "warning" and one.code in _WHAT)]
+    return first + [(one.code if one.code in _WHAT else one.kind, one.text) for one in actionable]
+
+
+def _task(code: str, why: str, line: CommandLine) -> Task:
+    price, again = line.job("price"), line.job("monitor")
+    commands = {
+        "sales_stopped": (again,),
+        "decisions_stopped": (price,),
+        "answers_by_rule": (line.tool("doctor"),),
+        "log_empty": (price,),
+        "no_decisions": (price,),
+        "champion_unknown": (line.job("promote"),),
+        "log_elsewhere": (f"export {ARCHIVE_VARIABLE}=…", again),
+        "truth_partial": (again,),
+        "elasticity_unidentified": (line.job("price_test", name="first", share="0.2"),),
+    }
+    return Task(_WHAT.get(code, "Look at what is named"), why, commands.get(code, ()))

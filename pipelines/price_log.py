@@ -1,0 +1,107 @@
+"""Log what a batch decided, as serving does: with products held out, under price tests and in a strategy test."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pricing.config_models import StrategyTestConfig
+from pricing.decision.assignment import holdout_file, read_held
+from pricing.decision.detailed import DetailedDecision
+from pricing.decision.price_tests import NO_TESTS, Plan, plan_file, read_plan
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import PriceRequest
+from pricing.decision.strategy_tests import arms_of, check_strategy_test, extend, strategy_test_file
+from pricing.decision_log.format import LogEntry
+from pricing.decision_log.writer import LogWriter
+from pricing.errors import SourceError
+from pricing.paths import pricing_home
+
+_FLUSH = 1000  # decisions written at once
+
+NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]  # with the row's number from 1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which products are held out of pricing or under test, as serving reads it from the same files.
+
+    Attributes:
+        held: Products that keep their prices.
+        tests: The plan of price tests.
+        strategy_test: Name of the strategy test; empty where there is none.
+        arms: Product → the strategy that the strategy test assigned to it; "" or absent where it takes part in none.
+    """
+
+    held: frozenset[str] = frozenset()
+    tests: Plan = NO_TESTS
+    strategy_test: str = ""
+    arms: Mapping[str, str] = field(default_factory=dict)
+
+    def arm_of(self, asked: PriceRequest, answer: DetailedDecision) -> str | None:
+        """The strategy test and arm that priced a request, as in "spring/clearance"; None outside of it."""
+        arm = self.arms.get(asked.product_id)
+        outside = asked.strategy is not None or "holdout" in answer.decision.reasons
+        return f"{self.strategy_test}/{arm}" if arm and not outside else None
+
+
+def read_assignment(
+    strategy_test: StrategyTestConfig | None, *, pricer: Pricer, facts: ProductFacts, keep: bool
+) -> Assignment:
+    """Reads the holdout, the price tests and the products of the strategy test from PRICING_HOME.
+
+    Args:
+        strategy_test: As configured under `serving`.
+        pricer: Has the strategies that there are.
+        facts: Of the products to be dealt to strategies, where no file has done so yet.
+        keep: Whether newly dealt products are written down: where the prices are only tried out nothing is.
+
+    Raises:
+        SourceError: A file of them cannot be read or written. Serving would go on without; here a person can mend it.
+        ConfigError: The strategy test names an unknown strategy.
+    """
+    home = pricing_home()
+    held, tests = read_held(holdout_file(home)), read_plan(plan_file(home))
+    if strategy_test is None:
+        return Assignment(held, tests)
+    check_strategy_test(strategy_test, pricer.policy.names)
+    path = strategy_test_file(home, strategy_test.name)
+    try:
+        arms = (extend if keep else arms_of)(path, facts, strategy_test)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be written ({error.strerror}); make it writable and run again") from error
+    return Assignment(held, tests, strategy_test.name, arms)
+
+
+def log_decisions(answers: Sequence[NumberedAnswer], folder: Path, *, assignment: Assignment, applied: bool) -> None:
+    """Appends decisions to the decision log, before anybody sees them.
+
+    Args:
+        answers: The decisions.
+        folder: The decision log's.
+        assignment: Names the strategy test and arm of each.
+        applied: Whether their prices go on the shelf; otherwise they are logged as tried out (`shadow`).
+
+    Raises:
+        SourceError: The log cannot be written.
+    """
+    if not answers:
+        return
+    at, log = dt.datetime.now(dt.UTC), LogWriter(folder)
+    for start in range(0, len(answers), _FLUSH):
+        part = answers[start : start + _FLUSH]
+        log.append(
+            [
+                LogEntry.of(asked, answer, at=at, strategy_test=assignment.arm_of(asked, answer), shadow=not applied)
+                for _, asked, answer in part
+            ]
+        )
+        log.flush()  # rather than let what waits for the disk grow
+    log.close()
+    status = log.status()
+    if status.written < status.issued:
+        raise SourceError(
+            f"{folder}: only {status.written:,} of {status.issued:,} decisions could be logged ({status.failure}), and "
+            "no price was written: monitoring could not tell what came of them. Make the folder writable and run again"
+        )

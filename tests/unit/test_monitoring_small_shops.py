@@ -1,0 +1,245 @@
+"""What monitoring says of shops that are small, weekly, new, or only tried out: no figure is missing in words."""
+
+import datetime as dt
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from monitoring.__main__ import figure_words, weekly_figures
+from monitoring.actions import ActionResult
+from monitoring.decisions import tabulate
+from monitoring.evaluate import drift_window, evaluate_decisions, rules, situation
+from monitoring.policy import JobHistory, PolicyOutcome, decide
+from monitoring.report import REPLAY, weekly_page
+from monitoring.todo import CommandLine, tasks
+from monitoring.tracking import NO_CHAMPION, ChampionRecord
+from pricing.config import load_config
+from tests.kit.monitoring_world import World, build, entries, read
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+CONFIG = load_config().monitoring
+PROMISED = {"wape": 0.45, "wape_naive": 0.6, "bias": 0.0}
+CHAMPION = ChampionRecord("3", PROMISED)
+IDLE = ActionResult("nothing was started")
+CALM = PolicyOutcome("none", "all is well", "nothing")
+CHANGED = {"change_day": 60, "demand_factor": 0.4}
+
+
+def shop(products, *, days=100, period="day", decided=None, edit=None, **world):
+    """Panel, and the table of decisions for the `decided` days, by forecasts that know no change of the world.
+
+    The histories are too short for drift to be judged, which takes seconds.
+    """
+    panel, truth = build(World(products=products, days=days, **world))
+    if period == "week":
+        panel = replace(panel, period="week", dates=panel.dates[0] + 7 * np.arange(days))
+    made = entries(panel, truth, days=range(max(0, days - 35), days) if decided is None else decided)
+    made = [edit(entry) for entry in made] if edit else made
+    return panel, *tabulate(read(made), now=NOW, days=7 if period == "week" else 1)
+
+
+def judged(panel, decisions, findings, *, champion=CHAMPION, config=CONFIG):
+    return evaluate_decisions(panel, decisions, findings, champion=champion, config=config)
+
+
+def outcome_of(evaluation):
+    limits = rules(CONFIG, window_days=evaluation.window_days)
+    return decide(situation(evaluation, now=NOW, config=CONFIG), JobHistory(), limits)
+
+
+def shown(panel, evaluation):
+    """Whatever a person reads: page, lines of the program, outcome."""
+    outcome = outcome_of(evaluation)
+    page = weekly_page(evaluation, weekly_figures(panel, evaluation, holdout=None), outcome=outcome, done="nothing")
+    words = [*figure_words(evaluation.newest), *(verdict.text for verdict in evaluation.verdicts)]
+    return "\n".join([page, *words, outcome.reason, evaluation.explanation])
+
+
+def replayed(entry):
+    return replace(entry, at=NOW - dt.timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("products", "period", "days", "decided"),
+    [
+        (1, "day", 112, range(8, 130)),
+        (3, "day", 35, range(60, 130)),
+        (10, "day", 14, range(102, 130)),
+        (20, "day", 7, range(109, 130)),
+        (12, "week", 63, range(15, 40)),
+    ],
+)
+def test_a_small_shop_is_judged_on_longer_windows(products, period, days, decided):
+    world = {"products": products, "period": period, "days": decided.stop, "decided": decided}
+    calm = judged(*shop(**world))
+    fallen = judged(*shop(**world, change_day=decided.start, demand_factor=0.4))
+
+    assert (calm.window_days, calm.verdicts[-1].judged) == (days, True)
+    assert outcome_of(calm).action == "none"
+    assert fallen.verdicts[-1].breaches
+    assert outcome_of(fallen).action == "retrain"
+    assert ("window_longer" in {finding.code for finding in calm.findings}) is (days > 7)
+
+
+@pytest.mark.parametrize(("days", "needed"), [(7, 2), (14, 1), (35, 1), (1, 2)])
+def test_windows_in_breach_must_cover_as_many_days_in_a_small_shop_as_in_a_large_one(days, needed):
+    assert rules(CONFIG, window_days=days).breaches == needed
+
+
+def test_a_window_that_can_never_be_judged_says_so_and_what_to_change():
+    panel, decisions, findings = shop(1, period="week", days=40, decided=range(40))
+
+    evaluation = judged(panel, decisions, findings)
+
+    (finding,) = [finding for finding in evaluation.findings if finding.code == "window_short"]
+    assert "monitoring.min_rows" in finding.text
+    assert finding.text[1:] in shown(panel, evaluation)
+    assert not evaluation.verdicts[-1].judged
+
+
+@pytest.mark.parametrize(
+    ("products", "period", "periods"),
+    [
+        (40, "day", 28),
+        (3, "day", 35),
+        (2, "day", 56),
+        (1, "day", 28),  # a quarter of the reference holds too few: drift is not judged
+        (40, "week", 4),
+        (12, "week", 9),
+    ],
+)
+def test_drift_looks_at_longer_windows_in_a_small_shop(products, period, periods):
+    panel, _ = build(World(products=products, days=120))
+
+    assert drift_window(replace(panel, period=period), CONFIG) == periods
+
+
+def test_weeks_are_named_from_their_first_to_their_last_day():
+    panel, decisions, findings = shop(26, period="week", days=14, decided=range(10, 14))
+
+    name = judged(panel, decisions, findings).newest.name
+
+    assert name == f"{panel.dates[-4]} to {panel.dates[-1] + 6}"
+
+
+CASES = {
+    "one product": lambda: shop(1, decided=range(100)),
+    "three products": lambda: shop(3),
+    "ten products": lambda: shop(10),
+    "weeks": lambda: shop(5, period="week"),
+    "one product in weeks": lambda: shop(1, period="week", days=40, decided=range(30, 40)),
+    "one decision": lambda: shop(3, decided=range(99, 100)),
+    "nothing decided": lambda: shop(3, decided=range(0)),
+    "a replay": lambda: shop(3, edit=replayed),
+    "other prices charged": lambda: dearer(shop(15)),
+    "nothing sold": lambda: unsold(shop(3)),
+    "no sales yet": lambda: waiting(shop(3, decided=range(99, 100))),
+    "a first day": lambda: shop(3, days=1, decided=range(1)),
+}
+
+
+def dearer(made):
+    panel, *log = made
+    return replace(panel, price=panel.price * np.float32(1.07)), *log
+
+
+def unsold(made):
+    panel, *log = made
+    return replace(panel, units_sold=np.zeros_like(panel.units_sold)), *log
+
+
+def waiting(made):
+    panel, *log = made
+    return panel.through(panel.dates[-2]), *log
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_page_line_or_alert_holds_a_figure_that_is_no_number(case):
+    panel, *log = CASES[case]()
+
+    for champion in (CHAMPION, NO_CHAMPION):
+        text = shown(panel, judged(panel, *log, champion=champion))
+
+        assert not re.search(r"(?i)\bnan\b|\binf\b", text), re.findall(r"(?i).{40}\bnan\b.{20}|.{40}\binf\b", text)
+
+
+def test_profit_that_cannot_be_compared_is_said_in_words():
+    panel, *log = CASES["other prices charged"]()
+
+    text = shown(panel, judged(panel, *log))
+
+    assert "profit not compared, no recommended price was charged" in text
+    assert "unknown: no recommended price was charged" in text
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("nothing decided", "There is nothing to judge: no price has been decided yet."),
+        ("no sales yet", "There is nothing to judge: all 3 decisions wait for their sales."),
+    ],
+)
+def test_a_shop_that_has_just_begun_is_told_so_and_what_to_do(case, says):
+    panel, *log = CASES[case]()
+    evaluation = judged(panel, *log)
+    todo = tasks(evaluation, outcome_of(evaluation), IDLE, line=CommandLine())
+
+    page = weekly_page(evaluation, weekly_figures(panel, evaluation, holdout=None), outcome=CALM, done="", tasks=todo)
+
+    assert says in page
+    assert "Recommended prices that were charged" not in page  # a table of unknowns
+    assert {"nothing decided": "mlflow run . -e price", "no sales yet": "mlflow run . -e monitor"}[case] in page
+    assert outcome_of(evaluation).action == "none"  # nobody is called
+
+
+def test_a_replay_is_scored_and_calls_nobody():
+    made = shop(15, edit=replayed, **CHANGED)
+    live = judged(*shop(15, **CHANGED))
+
+    evaluation = judged(*made)
+
+    assert evaluation.replay
+    assert evaluation.newest.wape == live.newest.wape
+    assert (outcome_of(live).action, outcome_of(evaluation).action) == ("retrain", "none")
+    assert "a replay" in outcome_of(evaluation).reason
+    assert REPLAY in shown(made[0], evaluation)
+    assert not live.replay
+
+
+def test_answers_by_rule_in_a_replay_call_nobody():
+    def by_rule(entry):
+        return replace(entry, decision=entry.decision.model_copy(update={"source": "rule", "reasons": ["no_model"]}))
+
+    live, replay = judged(*shop(15, edit=by_rule)), judged(*shop(15, edit=lambda entry: replayed(by_rule(entry))))
+
+    assert (outcome_of(live).fault, outcome_of(replay).action) == ("answers_by_rule", "none")
+
+
+def test_a_replay_that_meets_no_sales_calls_nobody():
+    def strange(entry):
+        return replace(entry, request=entry.request.model_copy(update={"product_id": "other"}))
+
+    live, replay = judged(*shop(3, edit=strange)), judged(*shop(3, edit=lambda entry: replayed(strange(entry))))
+
+    assert (outcome_of(live).fault, outcome_of(replay).action) == ("nothing_joined", "none")
+
+
+@pytest.mark.parametrize("first", [86, 72], ids=["replays of days that were decided", "and of days that were not"])
+def test_replayed_decisions_among_live_ones_change_no_figure(first):
+    panel, truth = build(World(products=15, days=100))
+    made = entries(panel, truth, days=range(86, 100))
+    wrong = [
+        replace(
+            replayed(entry),
+            candidate_units=[9 * units for units in entry.candidate_units],
+            decision=entry.decision.model_copy(update={"decision_id": f"again-{number}"}),
+        )
+        for number, entry in enumerate(entries(panel, truth, days=range(first, 100)))
+    ]
+
+    alone, mixed = (judged(panel, *tabulate(read(log), now=NOW)) for log in (made, [*made, *wrong]))
+
+    assert not mixed.replay
+    assert repr((mixed.newest, mixed.verdicts)) == repr((alone.newest, alone.verdicts))
