@@ -1,6 +1,6 @@
 """Writes the alarms of the configuration as a CloudWatch template that a stack reads, or puts them there.
 
-`python -m monitoring.alarms` prints the template, `--put true` makes the alarms or brings them up to date.
+`pricing alarms` prints the template, `--put true` makes the alarms or brings them up to date.
 """
 
 import json
@@ -48,7 +48,7 @@ def template(alarms: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A CloudFormation template with one resource an alarm."""
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "Alarms on the figures of monitoring, made by python -m monitoring.alarms",
+        "Description": "Alarms on the figures of monitoring, made by pricing alarms",
         "Resources": {
             _logical(name): {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}
             for name, properties in alarms.items()

@@ -121,7 +121,7 @@ def effect(
             0,
             0,
             "No products are held out on static prices, so what pricing earns cannot be told apart; "
-            "python -m monitoring.holdout draws some.",
+            "pricing holdout draws some.",
         )
     if joined.empty:
         return Effect(nothing, 0, len(holdout.held), "No decision has met its sales yet.")

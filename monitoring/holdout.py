@@ -1,6 +1,6 @@
 """Draws the products that are held out: kept on static prices, so that what pricing earns can be measured against them.
 
-`python -m monitoring.holdout --sales …` writes the list; the shop keeps those products' prices as they are.
+`pricing holdout --sales …` writes the list; the shop keeps those products' prices as they are.
 """
 
 import datetime as dt

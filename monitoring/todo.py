@@ -10,6 +10,7 @@ from monitoring.policy import PolicyOutcome
 from pricing.paths import ARCHIVE_VARIABLE
 
 _WITHOUT_SALES = ("price", "promote", "history")  # jobs that take no sales
+_MADE = {"sales": "SALES", "config": "CONFIG"}  # options that have a variable of make
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class CommandLine:
 
     Attributes:
         given: Options that this run was given and others take as well: sales, config, quarantine.
-        checkout: True where jobs are entry points of `mlflow run .`, False where only the command `pricing` is.
+        checkout: True where jobs are targets of `make`, False where only the command `pricing` is.
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
@@ -43,9 +44,9 @@ class CommandLine:
         kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
         words = {**kept, **options}.items()
         if self.checkout:
-            return " ".join(
-                [f"mlflow run . -e {name}", *(f"-P {shlex.quote(f'{key}={value}')}" for key, value in words)]
-            )
+            made = [f"{_MADE[key]}={shlex.quote(value)}" for key, value in words if key in _MADE]
+            rest = " ".join(f"-P {shlex.quote(f'{key}={value}')}" for key, value in words if key not in _MADE)
+            return " ".join([f"make {name.replace('_', '-')}", *made, *([f"ARGS={shlex.quote(rest)}"] if rest else [])])
         return " ".join([f"pricing {name}", *(f"--{key} {shlex.quote(value)}" for key, value in words)])
 
     def tool(self, name: str) -> str:

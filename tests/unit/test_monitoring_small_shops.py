@@ -190,7 +190,7 @@ def test_a_shop_that_has_just_begun_is_told_so_and_what_to_do(case, says):
 
     assert says in page
     assert "Recommended prices that were charged" not in page  # a table of unknowns
-    assert {"nothing decided": "mlflow run . -e price", "no sales yet": "mlflow run . -e monitor"}[case] in page
+    assert {"nothing decided": "make price", "no sales yet": "make monitor"}[case] in page
     assert outcome_of(evaluation).action == "none"  # nobody is called
 
 

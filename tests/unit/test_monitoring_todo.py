@@ -34,7 +34,7 @@ def listed(evaluation, outcome=CALM, result=IDLE, **more):
 @pytest.mark.parametrize(
     ("checkout", "command"),
     [
-        (True, "mlflow run . -e refresh -P 'sales=my sales.csv' -P config=my.yaml"),
+        (True, "make refresh SALES='my sales.csv' CONFIG=my.yaml"),
         (False, "pricing refresh --sales 'my sales.csv' --config my.yaml"),
     ],
 )
@@ -58,8 +58,8 @@ def test_a_job_that_nobody_started_is_first_and_its_command_is_given(seen):
         "Train a new model, and promote it",
         "error 0.6, backtest 0.4",
         (
-            "mlflow run . -e retrain -P sales=sales.csv -P config=my.yaml -P recency_half_life=56",
-            "mlflow run . -e promote -P config=my.yaml",
+            "make retrain SALES=sales.csv CONFIG=my.yaml ARGS='-P recency_half_life=56'",
+            "make promote CONFIG=my.yaml",
         ),
     )
     assert second.why == "5 decision(s) never reached the log"
@@ -76,10 +76,10 @@ def test_a_job_that_the_platform_started_is_nobodys_task_unless_it_failed(seen):
     [
         ("column_empty", "breach", "Mend the source"),
         ("column_empty", "note", ""),
-        ("no_decisions", "warning", "mlflow run . -e price"),
-        ("champion_unknown", "warning", "mlflow run . -e promote"),
+        ("no_decisions", "warning", "make price"),
+        ("champion_unknown", "warning", "make promote"),
         ("log_elsewhere", "warning", "export PRICING_DECISIONS_ARCHIVE="),
-        ("elasticity_unidentified", "warning", "mlflow run . -e price_test"),
+        ("elasticity_unidentified", "warning", "make price-test"),
         ("rows_few", "warning", ""),  # nothing that a person could do about it
         ("something_new", "breach", "Look at what is named"),
     ],
@@ -107,7 +107,7 @@ def test_a_fault_is_listed_once_whether_rules_or_findings_name_it(seen):
 def test_retraining_that_does_not_help_sends_a_person_to_the_history(seen):
     (task,) = listed(seen, PolicyOutcome("page", "error grew, although retrained", "decay"))
 
-    assert task.commands == ("mlflow run . -e history -P config=my.yaml -P all=true",)
+    assert task.commands == ("make history CONFIG=my.yaml ARGS='-P all=true'",)
 
 
 def test_decisions_that_all_wait_say_for_which_day(seen):
@@ -117,7 +117,7 @@ def test_decisions_that_all_wait_say_for_which_day(seen):
     (task,) = listed(waiting)
 
     assert "2024-03-02" in task.what
-    assert task.commands == ("mlflow run . -e monitor -P sales=sales.csv -P config=my.yaml",)
+    assert task.commands == ("make monitor SALES=sales.csv CONFIG=my.yaml",)
 
 
 def test_an_alert_tells_the_command_and_what_happens_until_then(seen):
