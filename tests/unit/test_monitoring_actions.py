@@ -21,7 +21,7 @@ from monitoring.report import WeeklySummary, drift_head, weekly_page
 from monitoring.samples import MONITORED_COLUMNS
 from monitoring.store import MonitoringStore
 from monitoring.todo import Task
-from monitoring.tracking import NO_CHAMPION, ChampionRecord
+from monitoring.tracking import NO_CHAMPION, ChampionRecord, grouped
 from pricing.config import load_config, parse_config
 from pricing.decision_log.format import LogReading
 from pricing.decision_log.writer import LogWriter
@@ -561,3 +561,16 @@ def test_an_alert_dates_the_matter_from_its_first_unbroken_window(seen, breached
     alert = actions.compose(RETRAIN, actions.ActionResult(""), evaluation=replace(seen, verdicts=verdicts), link="")
 
     assert str(alert.since) == since
+
+
+@pytest.mark.parametrize(
+    ("name", "in_mlflow"),
+    [
+        ("drift_price_level", "drift/price_level"),
+        ("drift_limit_price_level", "drift_limit/price_level"),
+        ("columns_drifted", "columns_drifted"),
+        ("wape_low", "wape_low"),
+    ],
+)
+def test_drift_is_named_in_a_group_of_its_own(name: str, in_mlflow: str) -> None:
+    assert grouped(name) == in_mlflow
