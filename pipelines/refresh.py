@@ -87,6 +87,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 anchors=anchors,
                 parent=base.number,
                 sales=options.sales,
+                parity_limit=config.registry.gates.parity,
                 rebuild=options.rebuild,
             )
         if carried is None:
@@ -139,6 +140,7 @@ def refreshed(
     anchors: Anchors,
     parent: str,
     sales: str,
+    parity_limit: float,
     rebuild: bool = False,
 ) -> RefreshResult | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
@@ -167,7 +169,7 @@ def refreshed(
     if earlier is not None:
         mlflow.set_tag("version", earlier)
         return RefreshResult(earlier, found=True)
-    demand = version.demand.refresh(panel, rebuild=rebuild)
+    demand, checked = carried_states(version.demand, panel, rebuild=rebuild, limit=parity_limit)
     unchanged = _same(demand.to_arrays(), version.demand.to_arrays()) and _same(
         planned.to_arrays(), version.facts.to_arrays()
     )
@@ -176,7 +178,6 @@ def refreshed(
         return None
     # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
     report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
-    checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
@@ -305,6 +306,33 @@ class Parity:
     difference: float
     from_scratch: bool
     products: int
+
+
+def carried_states(model: DemandModel, panel: Panel, *, rebuild: bool, limit: float) -> tuple[DemandModel, "Parity"]:
+    """Returns the model with states up to the panel's last date, and how they compare with states encoded anew.
+
+    Where states carried forward differ from those of the same past encoded from scratch, as an earlier release's do
+    once features are computed otherwise, the past is encoded from scratch.
+
+    Args:
+        model: The version's.
+        panel: The sales to read.
+        rebuild: Encode from scratch at once.
+        limit: Largest difference that the gate `parity` passes.
+
+    Raises:
+        HistoryError: See `DemandModel.refresh`.
+    """
+    carried = model.refresh(panel, rebuild=rebuild)
+    checked = parity(carried, panel)
+    if rebuild or not checked.from_scratch or checked.difference <= limit:
+        return carried, checked
+    print(
+        f"states carried forward differ by {checked.difference:.1e} from the same past encoded anew (allowed: {limit:g}) "
+        "as an earlier release's may; encoding the whole history anew"
+    )
+    anew = model.refresh(panel, rebuild=True)
+    return anew, parity(anew, panel)
 
 
 def covers(panel: Panel, model: DemandModel) -> bool:

@@ -58,7 +58,15 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     simulated=simulated_sales,
                 )
                 states = str(panel.dates[-1])
-                carried = refreshed(access, version, panel, anchors=anchors, parent=target.number, sales=options.sales)
+                carried = refreshed(
+                    access,
+                    version,
+                    panel,
+                    anchors=anchors,
+                    parent=target.number,
+                    sales=options.sales,
+                    parity_limit=config.registry.gates.parity,
+                )
                 number = carried.number if carried else number
             if number == target.number and version.anchors.differing(anchors):
                 number = register_with_anchors(version, anchors, access=access, parent=number)

@@ -147,7 +147,7 @@ class DemandConfig(Section):
     elasticity_limits: tuple[Annotated[float, Field(ge=-100)], Annotated[float, Field(ge=-100)]]
     elasticity_sd_factor: float = Field(ge=1, le=100)
     recency_half_life: Annotated[float, Field(gt=0, le=100_000)] | None
-    own_periods: Periods
+    own_periods: int = Field(ge=1, le=365)
     booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
 
     @model_validator(mode="after")

@@ -136,7 +136,10 @@ def ewma_features(memory: EwmaState, norms: Norms) -> tuple[Floats, Floats, Floa
 
 
 def has_own_history(memory: EwmaState, *, periods: int, period: Period) -> NDArray[np.bool_]:
-    """(product,) whether its discounted observations amount to `periods` rows without a gap (age ignores gaps)."""
+    """(product,) whether its discounted observations amount to `periods` rows without a gap (age ignores gaps).
+
+    Observations a year old (weekly: a year and a half) hardly count any more, so that no more rows can be asked for.
+    """
     fade = 0.5 ** (1 / HALF_LIVES[period][1])
     enough = (1 - fade**periods) / (1 - fade)
     seen: NDArray[np.bool_] = memory.price_count >= enough * (1 - 1e-4)
@@ -187,17 +190,18 @@ def update_ewma_state(
 
 
 def _weights(price: Floats, expected: Floats) -> Floats:
-    """(product,) weight of a period's restated units in the level: inverse variance, 1 at usual price.
+    """(product,) weight of a period's restated units in the level: inverse variance, at most the usual price's 1.
 
     Few units at a high price, restated by a factor of many, say little of the level; equally weighted, they would raise
     it, since the mean of ratios exceeds the ratio of means. Of units of mean m e^x and variance m e^x + (m e^x)² / r,
     the restated ones have m e^-x + m² / r: the generalised linear model's weights (McCullagh and Nelder 1989, 2.5).
+    Many units at a low price would say more, were e^x known: it is estimated, so they count as much as the usual ones.
 
     Args:
         price: (product,) factor on units of the price charged, promotion and events: e^x.
         expected: (product,) units expected at usual price: m.
     """
-    weight: Floats = price * (SIZE + expected) / (SIZE + expected * price)
+    weight: Floats = np.minimum(price * (SIZE + expected) / (SIZE + expected * price), 1.0)
     return weight
 
 

@@ -146,6 +146,28 @@ def test_a_version_that_remembers_no_jumps_of_stock_keeps_its_gaps_until_it_read
     np.testing.assert_array_equal(read.delivery_gaps, ProductFacts.from_panel(panel).delivery_gaps)
 
 
+def test_states_that_were_encoded_by_an_earlier_rule_are_encoded_anew_from_a_whole_history(
+    whole: Panel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_demand(whole.through(whole.dates[149]))
+    checkpoint = model.encoded.checkpoint
+    memory = replace(checkpoint.memory, sums=1.01 * checkpoint.memory.sums)
+    former = replace(model, encoded=replace(model.encoded, checkpoint=replace(checkpoint, memory=memory)))
+    panel = whole.through(whole.dates[159])
+
+    mended, checked = refresh.carried_states(former, panel, rebuild=False, limit=1e-5)
+    said = capsys.readouterr().out
+    plain, usual = refresh.carried_states(model, panel, rebuild=False, limit=1e-5)
+
+    assert "encoding the whole history anew" in said
+    assert checked.from_scratch
+    assert checked.difference <= 1e-5
+    np.testing.assert_allclose(mended.encoded.state.hidden, plain.encoded.state.hidden, atol=1e-5)
+    assert usual.difference <= 1e-5
+    assert not capsys.readouterr().out
+    assert refresh.parity(former.refresh(panel), panel).difference > 1e-5, "carried forward alone, they would differ"
+
+
 @pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])
 def test_a_late_correction_is_encoded_exactly(shop: Shop, first: int) -> None:
     shop.add(days=150, alias="champion")
