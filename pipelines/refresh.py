@@ -328,8 +328,8 @@ def carried_states(model: DemandModel, panel: Panel, *, rebuild: bool, limit: fl
     if rebuild or not checked.from_scratch or checked.difference <= limit:
         return carried, checked
     print(
-        f"states carried forward differ by {checked.difference:.1e} from the same past encoded anew (allowed: {limit:g}) "
-        "as an earlier release's may; encoding the whole history anew"
+        f"states carried forward differ by {checked.difference:.1e} from that past encoded anew (allowed: {limit:g}), "
+        "as those of an earlier release may; encoding the whole history anew"
     )
     anew = model.refresh(panel, rebuild=True)
     return anew, parity(anew, panel)
