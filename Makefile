@@ -22,7 +22,7 @@ define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the ex
 	$(installed) training demo
 	@set -e; export MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
 	experiment=$$(.venv/bin/python -m pricing.runtime.experiment); set -x; \
-	.venv/bin/mlflow run . -e $(subst -,_,$(@:train=main)) --env-manager local $$experiment $(options)
+	.venv/bin/mlflow run . -e $(subst -,_,$(@:train=main)) --env-manager local "$$experiment" $(options)
 endef
 define program  # a job that makes no MLflow run
 	$(installed) training demo

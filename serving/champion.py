@@ -194,6 +194,8 @@ class Champion:
         served = Served(pointer.version, pricer, settings, version, arms, products, rules)
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])
+        for each in (pricer, rules):
+            each.nearest_product(pointer.version)  # makes the index of ids, for which an unknown one would wait else
         return served
 
     def _canary(self, version: LoadedVersion) -> frozenset[str]:

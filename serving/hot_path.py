@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -76,18 +76,50 @@ def refuse_names_given_twice(body: bytes, *, names: int = 0) -> None:
         ProblemError: 400, it has; names it.
     """
     if body.count(b":") > names:
-        # Numbers are left as text: none is used, and Python refuses to read very long ones.
-        json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
+        _read(body, _once)
+
+
+def items_with_names_given_twice(body: bytes, *, names: int = 0) -> dict[int, ProblemError]:
+    """Finds the items of a batch that have a name twice, by their places, and what refuses each.
+
+    An object inside an item is not looked at: no request has one, so that the item is refused anyway.
+
+    Args:
+        body: JSON that was read already: an object with the list `requests`.
+        names: As `refuse_names_given_twice`.
+
+    Raises:
+        ProblemError: 400, the body itself has a name twice.
+    """
+    if body.count(b":") <= names:
+        return {}
+    whole = _read(body, lambda pairs: _given_twice(pairs) or dict(pairs))
+    if isinstance(whole, ProblemError):
+        raise whole
+    return {place: item for place, item in enumerate(whole["requests"]) if isinstance(item, ProblemError)}
+
+
+def _read(body: bytes, of_object: Callable[[list[tuple[str, Any]]], object]) -> Any:
+    """Reads JSON; numbers are left as text, since none is used, and Python refuses to read very long ones."""
+    return json.loads(body, object_pairs_hook=of_object, parse_int=str, parse_float=str)
 
 
 def _once(pairs: list[tuple[str, object]]) -> None:
+    problem = _given_twice(pairs)
+    if problem is not None:
+        raise problem
+
+
+def _given_twice(pairs: list[tuple[str, object]]) -> ProblemError | None:
+    """What refuses an object that has a name twice; None where it has none."""
     seen = set()
     for name, _ in pairs:
         if name in seen:
             shown = name.encode("utf-8", "replace").decode()[:100]
             fault = Fault(field=shown, problem="is given twice in one object; send it once")
-            raise ProblemError(HTTPStatus.BAD_REQUEST, f"{shown!r} {fault.problem}", errors=[fault])
+            return ProblemError(HTTPStatus.BAD_REQUEST, f"{shown!r} {fault.problem}", errors=[fault])
         seen.add(name)
+    return None
 
 
 def encode(model: BaseModel) -> bytes:

@@ -61,11 +61,12 @@ def limits(context: Context, config: Guardrails) -> Limits:
     """Lays the guardrails over one another, the strongest first.
 
     Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
-    effect at all, as if it were not configured. The band around list is always there, and is what cost alone moves: a
+    effect at all, as if it were not configured. One that floating point alone parts from the interval's end meets it
+    there: 0.7 × 8.3 is a little more than 5.81. The band around list is always there, and is what cost alone moves: a
     cost above it gives exactly the cost.
     """
     operations = context.operations
-    where, maximum = operations.where, operations.maximum
+    where, maximum, minimum = operations.where, operations.maximum, operations.minimum
     cost = context.unit_cost
     least, most = context.list_price * config.band[0], context.list_price * config.band[1]
     above, below = least > cost, most < cost
@@ -73,9 +74,10 @@ def limits(context: Context, config: Guardrails) -> Limits:
     low_by = where(above, NUMBER["band"], NUMBER["cost"])
     high_by = where(below, NUMBER["cost"], NUMBER["band"])
     gave_way = below * _GAVE_WAY[NUMBER["band"]]
-    for name, least, most in _guardrails(context, config, operations):
+    for name, asked_low, asked_high in _guardrails(context, config, operations):
         number = NUMBER[name]
-        meets = (least <= high) & (most >= low)
+        meets = (asked_low <= high * (1 + EDGE)) & (asked_high >= low * (1 - EDGE))
+        least, most = minimum(asked_low, high), maximum(asked_high, low)
         raises, lowers = meets & (least > low), meets & (most < high)
         gave_way = gave_way | operations.negate(meets) * _GAVE_WAY[number]
         low, low_by = where(raises, least, low), where(raises, number, low_by)

@@ -2,23 +2,21 @@
 
 Ids are compared without case, punctuation and leading zeros, so that `p7` finds `P-007`. Near are those that are then
 the same, or become the same when a character is left out of either or both: one too many, too few, mistaken, or swapped
-with its neighbour (Garbe's symmetric deletes). Their hashes are looked up; no search goes through all ids.
+with its neighbour (Garbe's symmetric deletes). Their hashes are looked up; no search goes through all ids, and none
+compares an id with another.
 """
 
 import re
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 
-from pricing.arrays import Ints
+from pricing.arrays import Bools, Ints
 
-LEAST = 0.6  # similarity below which no id is named, 0 to 1, as difflib has it
 PRODUCTS = 10_000  # beyond these the index leaves no character of an id out: it would grow too large
 LENGTH = 64  # characters of an id that count
-COMPARED = 20  # ids that one unknown id is compared with
+SHORTEST = 3  # characters of an id in which one may be mistaken: P7 and P8 are two products
 _PADDING = re.compile(r"(?<!\d)0+(?=\d)")
 
 
@@ -29,30 +27,37 @@ class NearestProduct:
         self._product_ids = product_ids
 
     def of(self, product_id: str) -> str | None:
-        """The known id nearest to an unknown one; None where none is near."""
-        plain, (hashes, rows) = _plain(product_id), self._index
+        """The known id nearest to an unknown one; None where none is near.
+
+        The same one is nearest, then one with a character more, one with a character less, and one with another
+        character. Of several of one kind it is the same one in every process.
+        """
+        if not self._product_ids:
+            return None
+        plain, (hashes, rows, shortened) = _plain(product_id), self._index
         keys = np.array([hash(key) for key in _keys(plain)])
-        spans = zip(
-            hashes.searchsorted(keys, "left").tolist(), hashes.searchsorted(keys, "right").tolist(), strict=True
-        )
-        near = dict.fromkeys(row for first, end in spans for row in rows[first:end].tolist())
-        matcher = SequenceMatcher(None, b=plain, autojunk=False)
-        likeness: dict[int, float] = {}
-        for row in islice(near, COMPARED):
-            matcher.set_seq1(_plain(self._product_ids[row]))
-            likeness[row] = matcher.ratio()
-        best = max(likeness, key=likeness.__getitem__, default=None)
-        return None if best is None or likeness[best] < LEAST else self._product_ids[best]
+        places = np.minimum(hashes.searchsorted(keys), len(hashes) - 1)
+        found = hashes[places] == keys
+        if not found[0]:  # nor is it known with a character more
+            less = found & ~shortened[places]
+            found = less if less.any() or len(plain) < SHORTEST else found
+        return self._product_ids[rows[places[found.argmax()]]] if found.any() else None
 
     @cached_property
-    def _index(self) -> tuple[Ints, Ints]:
-        """(key,) the hashes of all keys, ascending, and the row of the id that each is of."""
-        most = 1 if len(self._product_ids) > PRODUCTS else None  # the first key is the id itself
-        keys = [_keys(_plain(name))[:most] for name in self._product_ids]
-        hashes = np.array([hash(key) for of_one in keys for key in of_one], dtype=np.int64)
-        rows = np.repeat(np.arange(len(keys)), [len(of_one) for of_one in keys])
+    def _index(self) -> tuple[Ints, Ints, Bools]:
+        """(key,) the hashes of all keys, ascending; the row of the id that each is of; whether it lacks a character.
+
+        Of equal keys those of whole ids come first, then those of lower rows.
+        """
+        keys = [_keys(_plain(name)) for name in self._product_ids]
+        lacking = [of_one[1:] if len(keys) <= PRODUCTS else [] for of_one in keys]
+        hashes = np.array(
+            [hash(of_one[0]) for of_one in keys] + [hash(key) for of_one in lacking for key in of_one], dtype=np.int64
+        )
+        every = np.arange(len(keys))
+        rows = np.concatenate([every, np.repeat(every, [len(of_one) for of_one in lacking])])
         order = np.argsort(hashes, kind="stable")
-        return hashes[order], rows[order]
+        return hashes[order], rows[order], order >= len(keys)
 
 
 def _plain(product_id: str) -> str:

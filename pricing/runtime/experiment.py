@@ -5,7 +5,6 @@
 """
 
 import os
-import shlex
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,8 @@ def _experiment(argv: Sequence[str] | None) -> int:
 
         connect()
         experiment_id()
-    option = f"--experiment-name {shlex.quote(name)}" if number is None else f"--experiment-id {shlex.quote(number)}"
-    print(option)  # noqa: T201
+    # One word as it is, so that a shell passes it on as "$option": a name may have spaces.
+    print(f"--experiment-name={name}" if number is None else f"--experiment-id={number}")  # noqa: T201
     return 0
 
 

@@ -18,7 +18,7 @@ from serving.api import Endpoint
 from serving.challenger import ShadowPricer
 from serving.champion import Served
 from serving.fallback_chain import FallbackChain, version_for
-from serving.hot_path import encode, parse, refuse_names_given_twice
+from serving.hot_path import encode, items_with_names_given_twice, parse
 from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
 from serving.service import Service
@@ -238,16 +238,19 @@ def _as_item(problem: ProblemError) -> bytes:
 def read_items(body: bytes) -> Sequence[object]:
     """Reads the items of a batch: requests, or where any is invalid, all as plain JSON values.
 
+    In the place of an item that has a name twice stands what refuses it.
+
     Raises:
         ProblemError: The body as a whole is no batch.
     """
     try:
-        items = PriceRequests.model_validate_json(body, strict=True).requests
+        requests = PriceRequests.model_validate_json(body, strict=True).requests
     except ValidationError as error:
-        sent = _as_sent(body, error)
-        refuse_names_given_twice(body)
-        return sent
-    refuse_names_given_twice(body, names=1 + sum(len(item.model_fields_set) for item in items))
+        items, names = _as_sent(body, error), 0
+    else:
+        items, names = list[object](requests), 1 + sum(len(item.model_fields_set) for item in requests)
+    for place, problem in items_with_names_given_twice(body, names=names).items():
+        items[place] = problem
     return items
 
 
@@ -256,7 +259,7 @@ def one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:
     room = _FAULTS
     items: list[PriceRequest | ProblemError] = []
     for item in sent:
-        if isinstance(item, PriceRequest):
+        if isinstance(item, PriceRequest | ProblemError):
             items.append(item)
             continue
         try:

@@ -50,7 +50,7 @@ def test_the_artifacts_of_a_new_experiment_lie_beside_the_database(tmp_path: Pat
     here.folder.mkdir()
     cwd.mkdir()
 
-    assert option(here, cwd) == "--experiment-name pricing\n"
+    assert option(here, cwd) == "--experiment-name=pricing\n"
 
     experiment = here.client.get_experiment_by_name("pricing")
     assert experiment is not None
@@ -73,6 +73,6 @@ def test_an_experiment_that_is_there_is_found_without_mlflow(tmp_path: Path, emp
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
 
-    assert (done.returncode, done.stdout) == (0, "--experiment-name autumn\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "--experiment-name=autumn\n"), done.stderr
     with closing(sqlite3.connect(here.folder / "mlflow.db")) as store:
         assert store.execute("select count(*) from experiments").fetchone() == before

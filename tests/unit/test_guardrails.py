@@ -1,5 +1,6 @@
 """Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,39 @@ def test_each_guardrail_cuts_what_the_stronger_ones_left(
 
     assert found[:2] == pytest.approx(expected[:2])
     assert found[2] == expected[2]
+
+
+@given(
+    share=st.integers(10, 99) | st.integers(101, 300),
+    lists=st.integers(1, 20_000),
+    by=st.sampled_from(["min_days", "seen"]),
+)
+@example(share=70, lists=83, by="min_days")  # 8.30 × 0.7 is 5.8100000000000005
+@example(share=70, lists=166, by="min_days")
+@example(share=70, lists=191, by="min_days")
+@example(share=110, lists=1, by="seen")
+def test_guardrails_that_touch_in_one_price_hold_there(share: int, lists: int, by: str) -> None:
+    cents = lists * 100 // math.gcd(share, 100)  # such that its share is whole cents, too
+    list_price, edge = cents / 100, cents * share // 100 / 100
+    band = [share / 100, 4.0] if share < 100 else [0.05, share / 100]
+    batch = pricing_context(
+        list_price=list_price, current_price=edge, seen_low=edge, seen_high=edge, unit_cost=0.001, days_since_change=1.0
+    )
+    decision = config(guardrails={"band": band, by: {"min_days": 7, "seen": 0.0}[by]}).decision
+
+    for context in (batch, resolved_request(batch)):
+        candidates = CandidateGrid(decision).candidates(context)
+        for found in (limits(context, decision.guardrails), candidates.limits):
+            assert (found.low <= found.high) & found.holds(edge)
+            assert found.gave_way == 0
+            assert (found.low, found.high) == pytest.approx((edge, edge))
+        assert candidates.all_allowed
+
+
+def test_guardrails_that_miss_each_other_by_more_than_rounding_do_not_meet() -> None:
+    found = interval({"min_days": 7}, days_since_change=1.0, current_price=7.0 * (1 - 1e-7))
+
+    assert found == (7.0, 13.5, ("gave_way_min_days",))
 
 
 def test_the_binding_limit_carries_the_name_of_the_guardrail_that_set_it() -> None:

@@ -42,6 +42,17 @@ def test_a_pointer_to_a_folder_that_is_gone_leads_to_another_download(tmp_path: 
     assert registry.downloads == ["7"]
 
 
+def test_a_worker_indexes_the_ids_of_a_version_before_it_serves_it(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "home")
+    point_at(settings, shared_version(), version="7")
+
+    served = Champion(settings).served
+
+    assert served.rules is not None
+    for pricer in (served.pricer, served.rules):
+        assert "_index" in vars(pricer._resolver._near)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", None])
 def test_a_worker_serves_no_version_with_a_damaged_array(tmp_path: Path, content: bytes | None) -> None:
     folder = tmp_path / "damaged"

@@ -263,8 +263,6 @@ TWICE = PLAIN[:-1] + ', "current_stock": 2}'
         ("/get_price", TWICE),
         ("/get_price?dry_run=true", TWICE),
         ("/get_price", PLAIN[:-1] + ', "current_\\u0073tock": 2}'),
-        ("/get_prices", f'{{"requests": [{PLAIN}, {TWICE}]}}'),
-        ("/get_prices", f'{{"requests": [{{}}, {TWICE}]}}'),
         ("/explain", f'{{"request": {TWICE}}}'),
         ("/simulate", f'{{"request": {TWICE}}}'),
     ],
@@ -278,8 +276,33 @@ def test_a_name_given_twice_is_refused_since_either_may_be_meant(shared_shop: Se
     ]
 
 
-def test_a_whole_body_given_twice_is_refused_too(shared_shop: ServingApp) -> None:
-    body = f'{{"requests": [{PLAIN}], "requests": [{PLAIN}]}}'
+NESTED = PLAIN[:-1] + ', "category": {"a": 1, "a": 2}}'
+
+
+@pytest.mark.parametrize(
+    ("items", "refused"),
+    [
+        ([PLAIN, TWICE], {1: (400, "current_stock")}),
+        ([TWICE, PLAIN, "{}", TWICE], {0: (400, "current_stock"), 2: (422, "product_id"), 3: (400, "current_stock")}),
+        ([PLAIN, '{"a": 1, "a": 2}', PLAIN], {1: (400, "a")}),
+        ([NESTED, PLAIN], {0: (422, "category")}),
+    ],
+)
+def test_an_item_with_a_name_given_twice_fails_alone(
+    shared_shop: ServingApp, items: list[str], refused: dict[int, tuple[int, str]]
+) -> None:
+    body = f'{{"requests": [{", ".join(items)}]}}'
+
+    answer = shared_shop.client.post("/get_prices?dry_run=true", data=body, content_type="application/json")
+
+    assert answer.status_code == 200
+    errors = {place: item["error"] for place, item in enumerate(answer.get_json()["decisions"]) if "error" in item}
+    assert {place: (error["status"], error["errors"][0]["field"]) for place, error in errors.items()} == refused
+
+
+@pytest.mark.parametrize("items", [PLAIN, TWICE, "{}"])
+def test_a_whole_body_given_twice_is_refused_too(shared_shop: ServingApp, items: str) -> None:
+    body = f'{{"requests": [{PLAIN}], "requests": [{items}]}}'
 
     answer = shared_shop.client.post("/get_prices", data=body, content_type="application/json")
 
