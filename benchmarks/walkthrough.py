@@ -46,8 +46,9 @@ HEAD = """# Walkthrough: from a first experiment to history
 Recorded by `python -m benchmarks.walkthrough`: the commands below were run one after another, and what they said stands
 as it came, standard error included. Left out are lines that count training steps. `$SHOP` stands for the folder that it
 worked in: MLFLOW_TRACKING_URI, PRICING_HOME and the sales lie there, PRICING_ACTOR is `ann`, and
-MLFLOW_LOGGING_LEVEL=WARNING hides what `mlflow run` says of itself; `.venv/bin` is on PATH. The short jobs are called
-as modules: `mlflow run` ends with 1 whatever a job's exit code was.
+MLFLOW_LOGGING_LEVEL=WARNING hides what `mlflow run` says of itself; `.venv/bin` is on PATH. The long jobs are
+called as `make train` and `make tune` call them, the short ones as `pricing JOB`: `mlflow run` ends with 1 whatever a
+job's exit code was.
 
 The sales are 24 products of the simulated market over 400 days. `settings.yaml` makes everything small enough for a few
 minutes on two cores; `hasty.yaml` is the same with `steps: 2`. The gates are the shipped ones.
@@ -106,9 +107,7 @@ class Step:
             for word in (("-P", f"{name}={value}") if project else (f"--{name}", value))
         ]
         quoted = [shlex.quote(word) if " " in word else word for word in given]
-        command = (
-            f"mlflow run . --env-manager local -e {self.entry}" if project else f"python -m pipelines.{self.entry}"
-        )
+        command = f"mlflow run . --env-manager local -e {self.entry}" if project else f"pricing {self.entry}"
         return " ".join([command, *quoted])
 
 

@@ -1,1 +1,1 @@
-"""Build, evaluate and promote models: one module per job, run as `python -m pipelines.JOB`."""
+"""Build, evaluate and promote models: one module per job, run as `pricing JOB` or `make JOB`."""

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from pricing.config_models import (
     ServingConfig,
     TuningConfig,
 )
-from pricing.config_schema import Words, editor_schema, find
+from pricing.config_schema import Place, Words, editor_schema, find
 from pricing.errors import ConfigError
 from pricing.paths import SETTINGS
 
@@ -38,7 +39,11 @@ FORMER: Mapping[str, str] = {
     "monitoring.doors": "monitoring.endpoints",
     "serving.trial": "serving.strategy_test",
 }
-_LIMITS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")  # pydantic's names of such faults
+_FRACTION = "int_from_float"  # pydantic's name of the fault that a number is not whole
+_LIMITS = (  # and of those that lie beyond a limit
+    *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
+    *("string_too_short", "string_too_long", _FRACTION),
+)
 DEFAULT_PATH = SETTINGS / "default.yaml"
 WEEKLY_PATH = SETTINGS / "weekly.yaml"
 SCHEMA_PATH = SETTINGS / "schema.json"
@@ -145,10 +150,20 @@ def read_config_file(path: str | Path | None = None, *, former: Mapping[str, str
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The default values for the period that a configuration names."""
+    """The default values for the period that a configuration names; none where there are none to begin with.
+
+    Raises:
+        ConfigError: Those of the week are missing.
+    """
     data = given.get("data")
-    weekly = isinstance(data, Mapping) and data.get("period") == "week" and WEEKLY_PATH.is_file()
-    return merge(defaults, read_mapping(WEEKLY_PATH)) if weekly else defaults
+    if not defaults or not isinstance(data, Mapping) or data.get("period") != "week":
+        return defaults
+    if not WEEKLY_PATH.is_file():
+        raise ConfigError(
+            f"{WEEKLY_PATH} is missing, which holds the defaults of data.period week; those of the day would count "
+            "instead: restore it, or install the library anew"
+        )
+    return merge(defaults, read_mapping(WEEKLY_PATH))
 
 
 def parse_config(values: dict[str, Any], *, where: str, former: Mapping[str, str] = FORMER) -> Config:
@@ -183,51 +198,70 @@ def parse_model_config(values: Mapping[str, Any], *, where: str, former: Mapping
     values = _renamed(values, former, where=where, level=logging.DEBUG)  # nobody can edit a version
     elsewhere = Config.model_fields.keys() - ModelConfig.model_fields.keys()
     mine = {name: _without_retired(name, section) for name, section in values.items() if name not in elsewhere}
-    shipped = (
-        read_mapping(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}
-    )  # a version's own copy of the code is without
-    shipped = _for_period(shipped, mine)
-    return as_packed(_completed(ModelConfig, mine, shipped), shipped, where=where)
+    shipped = _for_period(_shipped(), mine)
+    return as_packed(_completed(ModelConfig, mine, shipped), where=where)
 
 
-def as_packed(values: Mapping[str, Any], allowed: Mapping[str, Any], *, where: str) -> ModelConfig:
+def as_packed(values: Mapping[str, Any], *, where: str) -> ModelConfig:
     """Checks a version's configuration; what only lies beyond a limit that came later counts as it was packed.
 
-    Refusing it would take a champion out of service with the update of the library that brought the limit.
+    Refusing it would take a champion out of service with the update of the library that brought the limit. A fraction
+    where a whole number is expected now counts as the next one, as it did when it was packed.
 
     Args:
         values: Sections by name, none of their keys missing.
-        allowed: The same with values that are within the limits.
         where: Names the source in messages.
 
     Raises:
         ConfigError: Something else is wrong.
     """
-    try:
-        return ModelConfig.model_validate(values)
-    except ValidationError as error:
-        beyond = {find(Config, fault["loc"]): fault["input"] for fault in error.errors() if fault["type"] in _LIMITS}
-        if len(beyond) < error.error_count():
-            return _validated(ModelConfig, values, where)  # which says what is wrong
     within: Any = values
-    for place in beyond:
-        within = _replaced(within, place.keys, _at(allowed, place.keys))
+    counting: dict[Place, Any] = {}
+    warnings: list[str] = []
+    while faults := _beyond_limits(within):  # again where the next whole number lies beyond a limit
+        for fault in faults:
+            place, nearest = find(Config, fault["loc"]), _nearest(fault)
+            within = _replaced(within, place.keys, nearest)
+            if place not in counting:
+                fraction = fault["type"] == _FRACTION
+                counting[place] = nearest if fraction else fault["input"]
+                counts = f"as {nearest}" if fraction else "as packed"
+                warnings.append(f"{place.path} is {fault['input']}, now limited to {place.may_be}; it counts {counts}")
     config: Any = _validated(ModelConfig, within, where)
-    for place, value in beyond.items():
-        _log.warning("%s: %s is %s, now limited to %s; it counts as packed", where, place.path, value, place.may_be)
+    for words in warnings:
+        _log.warning("%s: %s", where, words)
+    for place, value in counting.items():
         config = _replaced(config, place.keys, value)
     packed: ModelConfig = config
     return packed
 
 
-def _at(values: Any, keys: KeyPath) -> Any:
-    """What lies at a place in nested mappings and lists; None where nothing does."""
-    for key in keys:
-        try:
-            values = values[key]
-        except (LookupError, TypeError):
-            return None
-    return values
+def _beyond_limits(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What pydantic finds to lie beyond a limit, and nothing else that may be wrong."""
+    try:
+        ModelConfig.model_validate(values)
+    except ValidationError as error:
+        return [dict(fault) for fault in error.errors() if fault["type"] in _LIMITS]
+    return []
+
+
+def _nearest(fault: Mapping[str, Any]) -> Any:
+    """The value nearest to the one found that keeps the limit; so two that were in order stay so."""
+    found = fault["input"]
+    if fault["type"] == _FRACTION:
+        return math.ceil(found)
+    (limit,) = fault["ctx"].values()
+    match fault["type"]:
+        case "greater_than":
+            return limit + 1 if isinstance(limit, int) else math.nextafter(limit, math.inf)
+        case "less_than":
+            return limit - 1 if isinstance(limit, int) else math.nextafter(limit, -math.inf)
+        case "string_too_short":
+            return found.ljust(limit)
+        case "string_too_long":
+            return found[:limit]
+        case _:
+            return limit
 
 
 def _replaced(part: Any, keys: KeyPath, value: Any) -> Any:

@@ -97,8 +97,7 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
     given = file.given.get("decision") or {}
     packed = own.model_dump(mode="json")
     values = {**packed, "decision": merge(packed["decision"], given)}
-    allowed = file.config.model_dump(mode="json")
-    config = as_packed(values, allowed, where=f"{file.path} over version {name}") if given else own
+    config = as_packed(values, where=f"{file.path} over version {name}") if given else own
     ignored = _given_differences(own, file, sections=("data", "demand"))
     return ServedConfig(config, _differences(packed, config.model_dump(mode="json")), ignored)
 

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from pricing.errors import NO_SALES, PricingError, nearest
-from pricing.paths import SETTINGS, pricing_home
+from pricing.paths import pricing_home
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ EXIT_KNOWN_ERROR = 2
 EXIT_REFUSED = 3  # promote: a gate refused the version
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-CONFIG_HELP = f"YAML laid over {SETTINGS / 'default.yaml'}, or the bare name of a file beside it"
 _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
 
@@ -71,7 +70,8 @@ class Options(argparse.ArgumentParser):
             "--config",
             default=os.environ.get(CONFIG_VARIABLE) or None,
             metavar="FILE",
-            help=f"YAML laid over config/default.yaml; absent: {CONFIG_VARIABLE}'s, if any",
+            help="YAML laid over config/default.yaml, or the bare name of a file beside it, such as small; absent: "
+            f"{CONFIG_VARIABLE}'s, if any",
         )
 
     def add_flag(self, name: str, *, help: str) -> None:

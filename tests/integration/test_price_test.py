@@ -1,4 +1,4 @@
-"""`python -m pipelines.price_test` plans, shows and stops price tests, and refuses what cannot be tested."""
+"""`pricing price-test` plans, shows and stops price tests, and refuses what cannot be tested."""
 
 import datetime as dt
 from pathlib import Path

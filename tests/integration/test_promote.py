@@ -554,7 +554,7 @@ def test_a_challenger_with_older_states_than_the_champion_is_refused_until_they_
     assert promote.main([]) == 3
 
     assert [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]] == ["fresh"]
-    assert f"-e refresh -P version={older} -P sales=…" in capsys.readouterr().err
+    assert f"`pricing refresh --version {older} --sales …`" in capsys.readouterr().err
     assert refresh.main(["--version", older, "--sales", shop.sales(150)]) == 0
     assert promote.main([]) == 0
     assert shop.registry.find("champion").weights == shop.registry.find(older).weights

@@ -33,6 +33,12 @@ def test_an_absent_parameter_arrives_as_an_empty_string_and_counts_as_not_given(
     assert (options.sales, options.config, options.min_history, options.force) == (None, None, 120, False)
 
 
+def test_the_help_says_what_a_configuration_may_be_called() -> None:
+    said = " ".join(job_options("train", "Trains.").format_help().split())
+
+    assert "YAML laid over config/default.yaml, or the bare name of a file beside it, such as small" in said
+
+
 @pytest.mark.parametrize(
     ("words", "config", "said"),
     [

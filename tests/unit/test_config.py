@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+import pricing.config
 from pricing.config import DEFAULT_PATH, FORMER, WEEKLY_PATH, Config, load_config, parse_config, parse_model_config
 from pricing.config_file import key_comments
 from pricing.config_models import ChoicesConfig, MatchConfig, RangeConfig
@@ -78,6 +79,29 @@ def test_a_weekly_version_takes_the_weekly_value_for_a_key_that_it_lacks() -> No
     del values["demand"]["horizon"]
 
     assert parse_model_config(values, where="version/config.json").demand.horizon == 4
+
+
+def test_a_week_without_its_defaults_is_refused_and_not_taken_for_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pricing.config, "WEEKLY_PATH", tmp_path / "weekly.yaml")
+
+    with pytest.raises(ConfigError, match=r"weekly\.yaml is missing, which holds the defaults of data\.period week"):
+        load_config(written(tmp_path, "data: {period: week}"))
+    assert load_config(written(tmp_path, "data: {period: day}")) == load_config()
+
+
+def test_a_weekly_version_needs_no_defaults_where_its_own_copy_of_the_code_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = load_config("weekly").model_dump(mode="json", include={"data", "demand", "decision"})
+    monkeypatch.setattr(pricing.config, "DEFAULT_PATH", tmp_path / "default.yaml")
+    monkeypatch.setattr(pricing.config, "WEEKLY_PATH", tmp_path / "weekly.yaml")
+    values["decision"]["guardrails"]["max_move"] = 10.0  # nor for a value beyond a limit
+
+    config = parse_model_config(values, where="version/config.json")
+
+    assert (config.data.period, config.decision.guardrails.max_move) == ("week", 10.0)
 
 
 def test_a_bare_name_is_that_of_a_configuration_beside_the_default_one() -> None:
@@ -450,6 +474,83 @@ def test_a_versions_value_beyond_a_limit_that_came_later_counts_as_packed(caplog
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert any("version/config.json: decision.guardrails.max_move is 10.0, now limited to" in words for words in warned)
     assert len(warned) == 3
+
+
+def packed_with(place: str, value: Any) -> dict[str, Any]:
+    """What a version carries, with another value at one place."""
+    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
+    part: Any = values
+    *above, last = place.split(".")
+    for key in above:
+        part = part[key]
+    part[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("decision.strategies.outlet", {"kind": "margin", "kept_value": 20.0}),
+        ("decision.strategies.outlet", {"kind": "clearance", "kept_value": 0.1, "days": 400}),
+        ("decision.strategies.outlet", {"kind": "revenue", "days": 400}),
+        ("decision.strategies.outlet", {"kind": "match", "ratio": 12.0}),
+        ("decision.strategies.clearance", {"kind": "margin", "kept_value": 20.0}),
+        ("decision.guardrails.comp_band", [0.9, 50.0]),
+        ("decision.guardrails.ladder", [10.0, 2e9]),
+        ("decision.target_margin", {"toys": 1.0}),
+        ("data.margin", {"default": 0.3, "toys": 1.0}),
+        ("data.pay_days", [15, 40]),
+        ("data.country", "Wonderland!"),
+        ("demand.elasticity_limits", [-200.0, -0.5]),
+        ("demand.seed", 2**32),
+    ],
+)
+def test_a_limit_that_came_later_takes_no_version_out_of_service_wherever_it_lies(
+    place: str, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    config: Any = parse_model_config(packed_with(place, value), where="version/config.json")
+
+    served = config.model_dump(mode="json")
+    for key in place.split("."):
+        served = served[key]
+    assert (value.items() <= served.items()) if isinstance(value, dict) else served == value
+    (warned,) = (record.getMessage() for record in caplog.records)
+    assert warned.startswith(f"version/config.json: {place}")
+    assert warned.endswith("it counts as packed")
+
+
+@pytest.mark.parametrize(("days", "counting"), [(10.5, 11), (365.5, 366), (366.5, 367)])
+def test_a_versions_fraction_where_a_whole_number_is_expected_now_counts_as_the_next_one(
+    days: float, counting: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = packed_with("decision.strategies.clearance.days", days)
+
+    clearance = parse_model_config(values, where="version/config.json").decision.strategies["clearance"]
+
+    assert clearance.days == counting
+    assert [record.getMessage() for record in caplog.records] == [
+        f"version/config.json: decision.strategies.clearance.days is {days}, now limited to a whole number of at least "
+        f"1 and at most 366, or null; it counts as {counting}"
+    ]
+
+
+def test_two_values_beyond_limits_that_agree_with_each_other_go_on_to_agree() -> None:
+    values = packed_with("decision.guardrails.band", [0.7, 50.0])
+    values["decision"]["guardrails"]["min_advertised"] = 5.0  # above the shipped band, below the version's own
+
+    assert parse_model_config(values, where="version/config.json").decision.guardrails.min_advertised == 5.0
+
+
+def test_only_what_is_wrong_is_named_where_a_version_is_refused() -> None:
+    values = packed_with("decision.strategies.outlet", {"kind": "margin", "kept_value": 20.0, "days": "soon"})
+
+    with pytest.raises(ConfigError) as failure:
+        parse_model_config(values, where="version/config.json")
+
+    assert str(failure.value) == (
+        "version/config.json: decision.strategies.outlet.days: expected a whole number of at least 1 and at most 366, "
+        "or null, found 'soon'"
+    )
 
 
 def test_a_versions_value_of_a_wrong_kind_is_refused_beside_one_beyond_a_limit() -> None:

@@ -84,6 +84,24 @@ def test_the_documents_list_every_reason_as_the_code_means_it() -> None:
     assert table.splitlines()[2:] == [f"| `{code}` | {meaning} |" for code, meaning in REASONS.items()]
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_jobs_are_called_by_commands_that_work_without_conda(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    started = re.findall(r"mlflow run \. [^`]*?(?=`|\n\$|\Z)", text)
+
+    assert [command for command in started if "--env-manager local" not in command] == []
+    assert "python -m pipelines." not in text
+
+
+def test_decisions_are_numbered_one_by_one_and_each_says_why_and_what_would_change_it() -> None:
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^## (.*)\n([^#]*)", text, re.MULTILINE)
+    said = ("*Decision.*", "*Reason.*", "*What would change our mind.*")
+
+    assert [heading.partition(". ")[0] for heading, _ in entries] == [str(n + 1) for n in range(len(entries))]
+    assert [heading for heading, words in entries if re.findall(r"\*[A-Z][a-z ]+\.\*", words) != [*said]] == []
+
+
 def test_every_job_is_a_target_of_make_and_listed() -> None:
     listed = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
