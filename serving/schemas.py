@@ -66,7 +66,7 @@ class Product(BaseModel):
     elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
     elasticity_low: float = Field(description="Low end of its 80 % interval.")
     elasticity_high: float = Field(description="High end of its 80 % interval.")
-    grade: Grade = Field(description="How well its elasticity is known; on prior_only the price stays but for stock.")
+    grade: Grade = Field(description="How well its elasticity is known; on prior_only no price moves by it.")
     moves: int = Field(description=_MOVES)
     prices: int = Field(description=_PRICES)
     doubts: str = Field(description=_DOUBTS)

@@ -495,7 +495,10 @@ class _Words:
 
     def untold(self) -> str:
         """That too little is known of the elasticity, of the product or in a version that holds all prices."""
-        return "Too little is known of how demand answers to the price, so the price stays, but for stock."
+        return (
+            "Too little is known of how demand answers to the price, so it stays, or goes back to the list price from "
+            "above, but for stock."
+        )
 
     def summary(self, start: float, end: float) -> str:
         """What is explained, in a sentence."""

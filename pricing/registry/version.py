@@ -27,7 +27,8 @@ MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in price tests tell how demand answers to price",
     "own_history": "the product's own price changes tell how demand answers to price",
     "category": "the product's own price changes tell too little, so its elasticity is that of its category",
-    "prior_only": "no price change tells how demand answers to price, so the price stays, but for stock and guardrails",
+    "prior_only": "no price change tells how demand answers to price, so the price stays, or goes back to list price "
+    "from above, but for stock and guardrails",
 }
 HOLDS_ONLY_MEANING = (
     "the version is holds_only: it knows too little of elasticities, so it forecasts and every price stays, but for "
