@@ -307,7 +307,8 @@ def competitor_words(summary: pd.DataFrame) -> str:
     known = summary[summary["competitor"].notna()]
     rest = len(summary) - len(known)
     unknown = f"The competitor: what its price does to demand is unknown for {rest} of {len(summary)} products, "
-    unknown += "whose history has too few moves of it, or none."
+    unknown += "whose history has no or too few moves of it, or no other product to tell its effect from what all "
+    unknown += "share."
     if known.empty:
         return unknown
     middle, low, high = known[["competitor", "competitor_low", "competitor_high"]].median()

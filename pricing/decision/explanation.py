@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats
+from pricing.config_models import Guardrails
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.lifts import Lift
 from pricing.decision.detailed import DetailedDecision
@@ -321,7 +322,7 @@ def _price_effects(
     if situation.now is None:
         (start,) = pricer.prices([situation.baseline], today=today, held=held, tests=before)
         bent -= start - float(values[0])
-    if abs(bent) > 1e-9 or (situation.now is not None and _binding(decided)):
+    if abs(bent) > 1e-9 or (situation.now is not None and _binding(decided, pricer.policy.config.guardrails)):
         effects[GUARDRAILS] = bent
     return effects, start, price
 
@@ -454,10 +455,25 @@ def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
     return {field: getattr(request, field) for field in fields}
 
 
-def _binding(decided: DetailedDecision) -> list[str]:
-    """The guardrails that bind or gave way, in words."""
+def _binding(decided: DetailedDecision, guardrails: Guardrails) -> list[str]:
+    """The guardrails that act on the price, in words.
+
+    One that gave way has no effect (docs/guardrails.md), but for the band around list, which leaves the cost as the
+    price, and the smallest step of price, which leads beside limits that have none between them. Endings and ladders
+    that gave way are as if they were not configured.
+    """
     reasons = decided.decision.reasons
-    return [words for name, words in _BINDING.items() if f"at_{name}" in reasons or f"gave_way_{name}" in reasons]
+    named = {name for name in _BINDING if f"at_{name}" in reasons}
+    if "gave_way_band" in reasons:
+        named.add("band")
+    said = [words for name, words in _BINDING.items() if name in named]
+    if "gave_way_price_rung" in reasons and not _price_points(guardrails):
+        said.append("the smallest step of price")
+    return said
+
+
+def _price_points(guardrails: Guardrails) -> bool:
+    return bool(guardrails.endings or guardrails.ladder)
 
 
 def _money_digits(step: float, *prices: float) -> int:
@@ -483,7 +499,7 @@ class _Words:
         """What a driver does, in words."""
         what = "the price" if self.quantity == "price" else "demand"
         unit = "" if self.quantity == "price" else " units"
-        many = "" if name == GUARDRAILS and _binding(self.decided) else "s"
+        many = "" if name == GUARDRAILS and self._said() else "s"
         verb = f"{'raise' if effect > 0 else 'lower'}{many} {what} by {self._number(abs(effect))}{unit}"
         if not effect:
             verb = f"leave{many} {what} as it is"
@@ -610,12 +626,14 @@ class _Words:
     def _price_test(self) -> str:
         return f"The draw of the price test {self.decided.test.test if self.decided.test else ''}"
 
+    def _said(self) -> list[str]:
+        return _binding(self.decided, self.pricer.policy.config.guardrails)
+
     def _guardrails(self) -> str:
-        said, reasons = _binding(self.decided), self.decided.decision.reasons
-        limits = self.pricer.policy.config.guardrails
+        said, reasons = self._said(), self.decided.decision.reasons
         if said:
             return f"The guardrails ({', '.join(said)})"
-        if limits.endings or limits.ladder:
+        if _price_points(self.pricer.policy.config.guardrails):
             return "Rounding to an allowed price point"
         if "low_confidence" in reasons:
             return "That the model is too unsure of a move inside the guardrails"

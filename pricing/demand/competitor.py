@@ -9,13 +9,15 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.data.features import restated_units
 from pricing.data.panel import Panel, Period
-from pricing.demand.elasticity import shrink
+from pricing.demand.elasticity import PosteriorElasticities, shrink
 
 SPAN: dict[Period, int] = {"day": 7, "week": 2}  # periods of a span; each is compared with the one before it
 LEAST_DAYS: dict[Period, int] = {"day": 4, "week": 1}  # periods of both spans, one a span after the other, that count
 MOVED = 0.01  # log change of the competitor's mean price from span to span that counts as a move
 LEAST_MOVES = 4  # of a product below which nothing is said of it
 PRIOR_SD = 1.0  # of products around their category and of categories around 0, as `elasticity.shrink` splits it
+ANSWER_SD = 1.0  # prior of the answer to the own price that all elasticities together may have missed, around 0
+APART = 1e-9  # share of the squares of a competitor's moves, less what all share, below which nothing tells them apart
 LEVEL = 0.80  # of intervals
 _HALF = 0.5  # added to both sums, so that a span without a sale has a log
 
@@ -25,7 +27,8 @@ class CompetitorEffects:
     """By how many per cent demand rises when the competitor's price does by one; one entry a product.
 
     Attributes:
-        mean: (product,) posterior mean; NaN where the history has too few moves of the competitor's price to say.
+        mean: (product,) posterior mean; NaN where the history has too few moves of the competitor's price to say, or
+            no other product tells their effect from what all share.
         sd: (product,) posterior standard deviation; NaN likewise.
         moves: (product,) moves of the competitor's price that it was estimated from.
     """
@@ -49,13 +52,20 @@ class CompetitorEffects:
         )
 
 
-def estimate_competitor_effects(panel: Panel, *, norms: Norms, category: Ints) -> CompetitorEffects:
+def estimate_competitor_effects(
+    panel: Panel, *, norms: Norms, category: Ints, elasticity_sd: Floats
+) -> CompetitorEffects:
     """Estimates the elasticity of demand in the competitor's price.
 
     Units restated at the usual price are summed over spans of a week, and the log change from one span to the next is
-    regressed on that of the competitor's price and, for what the restatement leaves, of the own price. What all
-    products have in common in a span is taken off. Only periods count that are neither sold out nor advertised in both
-    spans. Each product's estimate is shrunk towards its category's and no effect (`elasticity.shrink`).
+    regressed on that of the competitor's price, by product, and, for what the restatement leaves, of the own price,
+    over all products. What all products have in common in a span is taken off. Only periods count that are neither
+    sold out nor advertised in both spans. Each product's estimate is shrunk towards its category's and no effect
+    (`elasticity.shrink`).
+
+    Where the own price follows the competitor's, an error in the answer to the own price is one in the effect. That of
+    a product's elasticity is part of its own error; that of the common answer moves all products at once, so that no
+    number of them averages it away: it is added after the shrinkage.
 
     It is read from moves that somebody made for a reason: what drove the competitor's price and demand together biases
     it.
@@ -64,6 +74,7 @@ def estimate_competitor_effects(panel: Panel, *, norms: Norms, category: Ints) -
         panel: The history.
         norms: Its scales, elasticities among them.
         category: (product,) row of its category.
+        elasticity_sd: (product,) standard deviation of its elasticity in `norms`.
     """
     later, before = _pairs(panel, norms)
     change = later.log_units - before.log_units
@@ -72,40 +83,78 @@ def estimate_competitor_effects(panel: Panel, *, norms: Norms, category: Ints) -
     good = np.isfinite(change) & np.isfinite(competitor) & np.isfinite(own)
     moved: Bools = good & (np.abs(competitor) > MOVED)
     moves = moved.sum(axis=1)
-    change, competitor, own = (np.where(good, values, 0.0) for values in (change, competitor, own))
-    extra = 0.0
-    for _ in range(2):  # the second time with the variance beyond counting noise that the first one left
-        weight = np.where(good, 1.0 / (noise + extra), 0.0)
-        y, c, x = (_less_common(values, weight) for values in (change, competitor, own))
-        information = (weight * c * c).sum(axis=1)
-        cross = (weight * c * x).sum()
-        det = information.sum() * (weight * x * x).sum() - cross**2
-        if det <= 0:
-            answer = 0.0
-            pooled = float((weight * c * y).sum() / max(float(information.sum()), 1e-12))
-        else:
-            answer = float((information.sum() * (weight * x * y).sum() - cross * (weight * c * y).sum()) / det)
-            pooled = float(((weight * x * x).sum() * (weight * c * y).sum() - cross * (weight * x * y).sum()) / det)
-        left = y - pooled * c - answer * x
-        count = max(int(good.sum()), 1)
-        extra = max(float((np.where(good, left**2 - noise, 0.0)).sum()) / count, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        alone = (weight * c * (y - answer * x)).sum(axis=1) / information
-        over = max(float((weight * left**2).sum()) / count, 1.0)
-        error = np.sqrt(over / information)
-    usable = (moves >= LEAST_MOVES) & np.isfinite(alone) & np.isfinite(error)
-    found = shrink(
-        np.where(usable, alone, 0.0),
-        np.where(usable, error, np.inf),
-        category=category,
-        prior=(0.0, PRIOR_SD / 2),
-        sd=PRIOR_SD,
-    )
+    change, competitor, own, noise = (np.where(good, values, 0.0) for values in (change, competitor, own, noise))
+    first = _regress(change, competitor, own, weight=_weight(good, noise))
+    extra = max(float((first.left**2).sum()) / first.free - float(noise.sum()) / max(int(good.sum()), 1), 0.0)
+    weight = _weight(good, noise + extra)  # with the variance beyond counting noise that the first one left
+    found = _regress(change, competitor, own, weight=weight)
+    over = max(float((weight * found.left**2).sum()) / found.free, 1.0)
+    usable = (moves >= LEAST_MOVES) & (found.information > 0)
+    with np.errstate(divide="ignore"):
+        error = np.where(usable, np.sqrt(over / found.information + (found.follows * elasticity_sd) ** 2), np.inf)
+
+    def shrunk(answer: float) -> PosteriorElasticities:
+        alone = np.where(usable, found.whole - found.follows * answer, 0.0)
+        return shrink(alone, error, category=category, prior=(0.0, PRIOR_SD / 2), sd=PRIOR_SD)
+
+    middle = shrunk(found.answer)
+    beside = shrunk(found.answer + float(np.sqrt(over)) * found.answer_error)  # a standard error off
+    sd = np.sqrt(middle.sd**2 + (beside.mean - middle.mean) ** 2)
     return CompetitorEffects(
-        mean=np.where(usable, found.mean, np.nan).astype(np.float32),
-        sd=np.where(usable, found.sd, np.nan).astype(np.float32),
+        mean=np.where(usable, middle.mean, np.nan).astype(np.float32),
+        sd=np.where(usable, sd, np.nan).astype(np.float32),
         moves=moves.astype(np.int32),
     )
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Weighted least squares of changes in units on a competitor's price, by product, and the own one, over all.
+
+    Attributes:
+        whole: (product,) change of units per change of the competitor's price, the own price left to follow it.
+        follows: (product,) change of the own price per change of the competitor's.
+        information: (product,) squares of the competitor's moves less what all share; 0 where that leaves none.
+        answer: Change of units per change of the own price, shrunk towards 0.
+        answer_error: Its standard error where a weight is an inverse variance.
+        left: (product, span) residuals.
+        free: Their degrees of freedom, at least 1.
+    """
+
+    whole: Floats
+    follows: Floats
+    information: Floats
+    answer: float
+    answer_error: float
+    left: Floats
+    free: int
+
+
+def _regress(change: Floats, competitor: Floats, own: Floats, *, weight: Floats) -> _Regression:
+    """The regression, what all products have in common in a span taken off."""
+    y, c, x = (_less_common(values, weight) for values in (change, competitor, own))
+    information = (weight * c * c).sum(axis=1)
+    told = information > APART * (weight * competitor * competitor).sum(axis=1)  # else it is rounding
+    per = np.divide(1.0, information, where=told, out=np.zeros(len(information)))
+    whole, follows = ((weight * c * values).sum(axis=1) * per for values in (y, x))
+    y_apart, x_apart = y - whole[:, None] * c, x - follows[:, None] * c  # Frisch and Waugh 1933
+    precision = float((weight * x_apart * x_apart).sum()) + ANSWER_SD**-2
+    answer = float((weight * x_apart * y_apart).sum()) / precision
+    rows = int((weight > 0).sum())
+    return _Regression(
+        whole=whole,
+        follows=follows,
+        information=np.where(told, information, 0.0),
+        answer=answer,
+        answer_error=precision**-0.5,
+        left=y_apart - answer * x_apart,
+        free=max(rows - int((weight > 0).any(axis=0).sum()) - int(told.sum()) - 1, 1),
+    )
+
+
+def _weight(good: Bools, variance: Floats) -> Floats:
+    """(product, span) inverse variance; 0 where a change does not count."""
+    return np.divide(1.0, variance, where=good, out=np.zeros(variance.shape))
 
 
 @dataclass(frozen=True)

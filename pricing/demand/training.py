@@ -209,7 +209,9 @@ def fit(
         elasticity_limits=config.elasticity_limits,
         combination=network_only(len(panel.product_ids)),
         encoded=encoded,
-        competitor=estimate_competitor_effects(panel, norms=identified.norms, category=category),
+        competitor=estimate_competitor_effects(
+            panel, norms=identified.norms, category=category, elasticity_sd=identified.shrunk.sd
+        ),
     )
     model, levels = _with_forecasters(model, panel, table, config)
     return Trained(model, WarmStart(weights, identified), levels)

@@ -16,6 +16,7 @@ from pricing.data.anchors import Anchors
 from pricing.data.panel import CONTRACT_VERSION, STEP_DAYS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.demand.competitor import LEAST_MOVES
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names
 from pricing.demand.model import DemandModel
 from pricing.errors import ConfigError, VersionError
@@ -86,7 +87,11 @@ def shown_competitor(demand: DemandModel, row: int) -> ShownCompetitor:
     one = found.spread(np.array([row]))
     moves, (low, high) = int(one.moves[0]), one.interval()
     if not np.isfinite(one.mean[0]):
-        seen = f"it moved {moves} times in the history, too few to tell" if moves else "no move of it is in the history"
+        seen = f"it moved {moves} times in the history" if moves else "no move of it is in the history"
+        if moves >= LEAST_MOVES:
+            seen += ", but no other product tells its effect from what all share"
+        elif moves:
+            seen += ", too few to tell"
         words = f"What the competitor's price does to demand is unknown: {seen}."
         return ShownCompetitor(None, None, None, moves, words)
     effect, low_end, high_end = (round(float(ends[0]), ELASTICITY_DIGITS) + 0.0 for ends in (one.mean, low, high))

@@ -1,9 +1,7 @@
 """What a competitor's price does to demand: found where it is there, with its doubt; unknown where nothing tells."""
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,85 +10,75 @@ import pytest
 from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.ewma import Norms
-from pricing.data.panel import Panel
-from pricing.demand.competitor import LEAST_MOVES, CompetitorEffects, estimate_competitor_effects
+from pricing.demand.competitor import LEAST_MOVES, CompetitorEffects, _regress
 from pricing.demand.model import DemandModel, add_products
 from pricing.registry.version import load, shown_competitor
+from tests.kit.competitor import OWN, PRODUCTS, drawn_panel, estimate, sales
 from tests.kit.serving import REQUEST, open_app
 from tests.kit.versions import make_demand, shared_panel, shared_version
 
-OWN = -2.0
-WEEKS, PRODUCTS = 60, 12
 
-
-@cache
-def sales(cross: float = 0.8, seed: int = 5) -> pd.DataFrame:
-    """Poisson sales of products whose competitor moves its price every second week; product 00 has none.
-
-    The own price moves too, the competitor follows it in part, and all share a weekday profile and a shock a week.
-    """
-    rng = np.random.default_rng(seed)
-    products, days = PRODUCTS, 7 * WEEKS
-    week = np.arange(days) // 7
-    drawn = rng.normal(0, 0.15, (products, WEEKS // 2))
-    competitor = 10 * np.exp(np.repeat(drawn, 2, axis=1))[:, week]
-    own = 10 * np.exp(0.1 * rng.integers(-1, 2, (products, WEEKS)))[:, week]
-    competitor *= (own / 10) ** 0.5
-    shock = rng.normal(0, 0.2, WEEKS)[week] + 0.3 * (np.arange(days) % 7 >= 5)
-    mean = 20 * np.exp(shock + OWN * np.log(own / 10) + cross * np.log(competitor / 10))
-    frame = pd.DataFrame(
-        {
-            "date": np.tile(pd.date_range("2024-01-01", periods=days), products),
-            "product_id": np.repeat([f"{number:02}" for number in range(products)], days),
-            "category": np.repeat([f"group {number % 3}" for number in range(products)], days),
-            "units_sold": rng.poisson(mean).reshape(-1).astype(float),
-            "price": own.reshape(-1),
-            "list_price": 10.0,
-            "comp_price": competitor.reshape(-1),
-            "is_promo": 0,
-        }
-    )
-    frame.loc[frame["product_id"] == "00", "comp_price"] = np.nan
-    return frame
-
-
-def estimate(frame: pd.DataFrame, *, elasticity: float = OWN) -> CompetitorEffects:
-    panel = build_panel(frame, load_config().data)
-    return estimate_competitor_effects(panel, norms=norms(panel, elasticity), category=categories(panel))
-
-
-@cache
-def panel_of(cross: float) -> Panel:
-    return build_panel(sales(cross), load_config().data)
-
-
-def norms(panel: Panel, elasticity: float) -> Norms:
-    products = len(panel.product_ids)
-    whole = {"usual_price": 10.0, "unit": 1.0, "prior_level": 20.0, "elasticity": elasticity}
-    nothing = {"weekend": 0.0, "promotion": 0.0}
-    return Norms(**{name: np.full(products, value, np.float32) for name, value in (whole | nothing).items()})
-
-
-def categories(panel: Panel) -> Any:
-    return np.unique(panel.categories, return_inverse=True)[1]
+def estimate_from(frame: pd.DataFrame) -> CompetitorEffects:
+    return estimate(build_panel(frame, load_config().data))
 
 
 @pytest.mark.parametrize("cross", [0.8, 0.0])
 @pytest.mark.parametrize("elasticity", [OWN, -1.4])  # wrong: the own price takes up what is left
-def test_the_effect_is_found_within_its_interval(cross: float, elasticity: float) -> None:
-    panel = panel_of(cross)
+def test_the_effect_is_found(cross: float, elasticity: float) -> None:
+    found = estimate(drawn_panel(5, follows=0.5, cross=cross), elasticity=elasticity)
 
-    found = estimate_competitor_effects(panel, norms=norms(panel, elasticity), category=categories(panel))
+    assert found.mean.mean() == pytest.approx(cross, abs=0.15)
+    assert (found.sd < 0.5).all()
 
-    low, high = (ends[1:] for ends in found.interval())
-    assert found.mean[1:].mean() == pytest.approx(cross, abs=0.1)
-    assert ((low <= cross) & (cross <= high)).mean() > 0.6
-    assert (found.sd[1:] < 0.5).all()
+
+def test_an_own_price_that_only_follows_the_competitor_leaves_the_effect_in_doubt() -> None:
+    panel = drawn_panel(1, follows=0.9)
+    same = replace(panel, price=(10 * (panel.comp_price / 10) ** 0.9).astype(np.float32))
+
+    apart, following, only = estimate(drawn_panel(1, follows=None)), estimate(panel), estimate(same)
+
+    assert (following.sd > 1.5 * apart.sd).all()
+    assert (only.sd > 2 * following.sd).all()
+    assert (only.sd < 1.5).all()  # not rounding over rounding
+
+
+def test_a_doubtful_elasticity_leaves_the_effect_in_doubt_where_the_own_price_follows() -> None:
+    panel = drawn_panel(1, follows=0.9)
+
+    assert (estimate(panel, sd=0.5).sd > 1.2 * estimate(panel).sd).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_another_product_the_effect_is_not_told_from_what_all_share(count: int) -> None:
+    panel = drawn_panel(3, follows=None)
+    known = np.arange(PRODUCTS)[:, None] < count
+
+    found = estimate(replace(panel, comp_price=np.where(known, panel.comp_price, np.nan).astype(np.float32)))
+
+    assert found.moves[0] > 20
+    assert np.isfinite([found.mean[0], found.sd[0]]).tolist() == [count > 1] * 2
+
+
+def test_residuals_of_few_products_are_not_taken_for_small() -> None:
+    rng = np.random.default_rng(8)
+    size = (4, 10)  # what four products share takes off a quarter
+
+    found = [_regress(*rng.standard_normal((3, *size)), weight=np.ones(size)) for _ in range(400)]
+
+    assert np.mean([(one.left**2).sum() / one.free for one in found]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_competitors_that_move_together_tell_no_effect_from_what_all_share() -> None:
+    panel = drawn_panel(3, follows=None)
+
+    found = estimate(replace(panel, comp_price=np.repeat(panel.comp_price[:1], PRODUCTS, axis=0)))
+
+    assert (found.moves > 20).all()
+    assert np.isnan(found.mean).all()
 
 
 def test_where_no_competitor_price_is_known_the_effect_is_unknown() -> None:
-    found = estimate(sales())
+    found = estimate_from(sales())
 
     assert np.isnan([found.mean[0], found.sd[0]]).all()
     assert found.moves[0] == 0
@@ -102,7 +90,7 @@ def test_too_few_moves_tell_nothing() -> None:
     steps = np.minimum(np.arange(one.sum()) // 70, LEAST_MOVES - 1)  # one move fewer than needed
     frame.loc[one, "comp_price"] = 9.0 + 0.5 * steps
 
-    found = estimate(frame)
+    found = estimate_from(frame)
 
     assert found.moves[7] == LEAST_MOVES - 1
     assert np.isnan(found.mean[7])
@@ -112,7 +100,7 @@ def test_too_few_moves_tell_nothing() -> None:
 def test_fewer_moves_leave_more_doubt() -> None:
     frame = sales()
 
-    whole, half = estimate(frame), estimate(frame[frame["date"] < "2024-06-01"])
+    whole, half = estimate_from(frame), estimate_from(frame[frame["date"] < "2024-06-01"])
 
     assert (half.sd[1:] > whole.sd[1:]).mean() > 0.9
 
@@ -124,30 +112,33 @@ def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None
     units = np.where(odd, np.floor(frame["units_sold"] / 4), frame["units_sold"])
     given = np.where(odd, units, 1000.0) if column == "stock" else odd.astype(int)
 
-    found = estimate(frame.assign(units_sold=units, **{column: given}))
+    found = estimate_from(frame.assign(units_sold=units, **{column: given}))
 
     assert found.mean[1:].mean() == pytest.approx(0.8, abs=0.12)
 
 
 def test_a_history_without_any_competitor_or_of_a_week_is_no_error() -> None:
     for frame in (sales().assign(comp_price=np.nan), sales()[lambda all_: all_["date"] < "2024-01-08"]):
-        found = estimate(frame)
+        found = estimate_from(frame)
 
         assert np.isnan(found.mean).all()
 
 
 def with_effects(demand: DemandModel) -> DemandModel:
-    """The first product's effect is clear, the second's may be none, nothing tells the others'."""
+    """The first product's effect is clear, the second's may be none, nothing tells the others'.
+
+    The third's competitor moved too seldom, that of the fourth moved as all did.
+    """
     count = len(demand.product_ids)
     mean, sd, moves = np.full(count, np.nan, np.float32), np.full(count, np.nan, np.float32), np.zeros(count, np.int32)
-    mean[:2], sd[:2], moves[:3] = (0.5, 0.2), (0.1, 0.4), (20, 9, 2)
+    mean[:2], sd[:2], moves[:4] = (0.5, 0.2), (0.1, 0.4), (20, 9, 2, 29)
     return replace(demand, competitor=CompetitorEffects(mean, sd, moves))
 
 
 def test_the_effect_is_shown_with_its_interval_or_as_unknown() -> None:
     demand = with_effects(make_demand(shared_panel()))
 
-    said = [shown_competitor(demand, row).words for row in (0, 1, 2, 3)]
+    said = [shown_competitor(demand, row).words for row in (0, 1, 2, 3, 4)]
 
     assert (
         said[0]
@@ -155,7 +146,10 @@ def test_the_effect_is_shown_with_its_interval_or_as_unknown() -> None:
     )
     assert "(80 % interval −0.31 to +0.71, so perhaps nothing; 9 moves of its price)" in said[1]
     assert said[2].endswith("is unknown: it moved 2 times in the history, too few to tell.")
-    assert said[3].endswith("is unknown: no move of it is in the history.")
+    assert said[3].endswith(
+        "is unknown: it moved 29 times in the history, but no other product tells its effect from what all share."
+    )
+    assert said[4].endswith("is unknown: no move of it is in the history.")
     assert shown_competitor(replace(demand, competitor=None), 0).effect is None
 
 
@@ -168,7 +162,8 @@ def test_the_report_counts_what_is_known() -> None:
         "(80 % interval +0.03 to +0.67); for 1 of them the interval lies above 0. For 10 products it is unknown."
     )
     assert competitor_words(every[2:]).startswith(
-        "The competitor: what its price does to demand is unknown for 10 of 10 products"
+        "The competitor: what its price does to demand is unknown for 10 of 10 products, whose history has no or too "
+        "few moves of it, or no other product to tell its effect from what all share."
     )
 
 

@@ -242,6 +242,36 @@ def test_where_nothing_binds_guardrails_are_no_driver() -> None:
     assert explanation.value != explanation.baseline_value
 
 
+@pytest.mark.parametrize(
+    ("guardrails", "asked", "gave_way", "said"),
+    [
+        ({"max_move": 0.1, "comp_band": [0.9, 1.1]}, {"comp_price": 3.0}, "comp_band", "the largest move"),
+        ({"comp_band": [0.9, 1.1]}, {"comp_price": 3.0}, "comp_band", None),
+        ({"max_move": 0.01, "endings": [0.49]}, {}, "price_rung", "the largest move"),
+        ({}, {"unit_cost": 20.0}, "band", "the cost as the lowest price, the band around the list price"),
+        (
+            {"max_move": 0.01, "min_margin": 0.2},  # from 10.25 to 10.302, in steps of 0.5
+            {"unit_cost": 8.2, "current_price": 10.2},
+            "price_rung",
+            "the least margin, the largest move, the smallest step of price",
+        ),
+    ],
+)
+def test_a_guardrail_that_gave_way_is_named_only_where_it_acts_on_the_price(
+    guardrails: dict[str, Any], asked: dict[str, Any], gave_way: str, said: str | None
+) -> None:
+    step = 0.5 if "min_margin" in guardrails else 0.01
+    pricer = Pricer(ConstantElasticity(), facts(), config(guardrails=guardrails, price_step=step), version="1")
+    whole = {"product_id": "apple", "current_stock": 1000, "day_of_week": "Friday", "unit_cost": 5.0, **asked}
+
+    explanation = explain(PriceRequest.model_validate(whole), pricer, today=KIT_TODAY)
+
+    sentences = [driver.sentence for driver in explanation.drivers if driver.name == "guardrails"]
+    assert f"gave_way_{gave_way}" in explanation.decision.decision.reasons
+    assert len(sentences) == (said is not None)
+    assert all(sentence.startswith(f"The guardrails ({said}) ") for sentence in sentences)
+
+
 def test_price_endings_are_the_guardrails_doing() -> None:
     ending = config(guardrails={"endings": [0.49, 0.99]})
     pricer = Pricer(ConstantElasticity(), facts(price=np.full(3, 9.49)), ending, version="1")
