@@ -48,7 +48,7 @@ _SUFFIXES = (".csv", ".parquet")
 COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "source", "reasons", "strategy", "model_version", "decision_id"),
-    *("current_price", "list_price", "unit_cost"),
+    *("current_price", "list_price", "unit_cost", "nearest_product_id"),
 )
 
 _log = logging.getLogger(__name__)
@@ -354,6 +354,12 @@ def _summary(decisions: pd.DataFrame) -> Iterator[str]:
     if len(known):
         up, down = (change > 1e-9).mean(), (change < -1e-9).mean()
         yield f"price changes: {up:.0%} up, {down:.0%} down, median {change.median():+.1%}"
+    strangers = decisions[decisions["reasons"].str.split().map(lambda codes: "unknown_product" in codes)]
+    if len(strangers):
+        first = strangers.iloc[0]
+        near = first["nearest_product_id"]
+        meant = f", perhaps {near!r} is meant" if isinstance(near, str) and near else ""
+        yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}{meant}"
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
 
 

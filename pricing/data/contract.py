@@ -259,6 +259,9 @@ def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> li
     sold = np.bincount(weekdays[near], weights=counts[near], minlength=7)
     if period == "week":
         first = int(sold.argmax())
+        if 2 * sold[first] < sold.sum():
+            fault = f"they fall on {np.count_nonzero(sold)} weekdays; for daily sales leave data.period at day"
+            raise ContractError(where, [Violation("dates must be weeks (data.period is week)", 0, fault)])
         name = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[first]
         rules.append(
             (f"a weekly date must be the first day of its week (here {name})", (near & (weekdays != first))[inverse])

@@ -69,6 +69,23 @@ def test_a_file_of_requests_becomes_a_file_of_decisions_in_the_same_order(tmp_pa
     assert decisions["model_version"].unique().tolist() == ["version"]
 
 
+def test_products_that_nobody_knows_are_named_with_those_that_were_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests = requests_file(tmp_path, product_id=[PRODUCTS[0].lower(), PRODUCTS[1], "zzz"])
+    output = tmp_path / "prices.csv"
+
+    code = run("--requests", requests, "--version", shared_version(), "--output", output, "--today", "2024-01-02")
+
+    assert code == 0
+    said = (
+        f"2 row(s) name a product unknown to the model, first {PRODUCTS[0].lower()!r}, perhaps {PRODUCTS[0]!r} is meant"
+    )
+    assert said in capsys.readouterr().out
+    near = pd.read_csv(output)["nearest_product_id"]
+    assert [near[0], *near.isna()[1:]] == [PRODUCTS[0], True, True]
+
+
 def test_without_requests_every_product_on_sale_is_priced_for_today(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,6 +143,13 @@ def test_weekly_sales_are_refused_where_daily_ones_are_expected() -> None:
     assert not check(sales(date=weeks), where="sales.csv", period="week").violations
 
 
+def test_daily_sales_are_refused_where_weekly_ones_are_expected() -> None:
+    days = [f"2024-01-{day:02}" for day in range(1, 15)]
+
+    with pytest.raises(ContractError, match=r"fall on 7 weekdays; for daily sales leave data\.period at day"):
+        check(sales(date=days), where="sales.csv", period="week")
+
+
 def test_a_weekly_date_off_the_first_day_of_the_week_is_set_aside() -> None:
     weeks = ["2024-01-01", "2024-01-08", "2024-01-16", "2024-01-22"]
 

@@ -77,7 +77,7 @@ def test_a_job_that_the_platform_started_is_nobodys_task_unless_it_failed(seen):
         ("column_empty", "breach", "Mend the source"),
         ("column_empty", "note", ""),
         ("no_decisions", "warning", "make price"),
-        ("champion_unknown", "warning", "make promote"),
+        ("champion_unknown", "warning", "make train SALES=sales.csv CONFIG=my.yaml"),
         ("log_elsewhere", "warning", "export PRICING_DECISIONS_ARCHIVE="),
         ("elasticity_unidentified", "warning", "make price-test"),
         ("rows_few", "warning", ""),  # nothing that a person could do about it
