@@ -155,7 +155,7 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
             share_rule=0.0,
             broken=(),
         )
-        if decide(seen, JobHistory(retrained=last), rules(config, window_days=days)).action == "retrain":
+        if decide(seen, JobHistory(retrained=last), rules(config)).action == "retrain":
             retrained.append(today)
             frame = _relearn(frame, truth, noise, since=today)
             cache = {key: verdict for key, verdict in cache.items() if key[0] <= today}

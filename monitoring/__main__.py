@@ -160,7 +160,7 @@ def _decide(
     """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
     runs, night = retrainings(), last_nightly_refresh()
     situation = evaluate.situation(evaluation, now=now, config=config)
-    rules = evaluate.rules(config, window_days=evaluation.window_days)
+    rules = evaluate.rules(config)
 
     def ask(past: JobHistory) -> PolicyOutcome:
         return decide(situation, with_recorded(past, runs, refreshed=night), rules)

@@ -15,6 +15,7 @@ from pricing.runtime.cli import Options, run_main
 
 DIMENSION = "Model"
 DAY_SECONDS = 86_400
+TOPIC_SETTING = "monitoring.endpoints.sns_topic"
 
 
 def definitions(config: Config, *, topics: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Options(prog="pricing alarms", description=__doc__)
     parser.add_config()
     parser.add_argument("--put", default="false", choices=("true", "false"), help="true: put them into CloudWatch")
-    parser.add_argument("--topics", metavar="ARN,…", help="who is told; absent: monitoring.launchers.sns_topic")
+    parser.add_argument("--topics", metavar="ARN,…", help=f"who is told; absent: {TOPIC_SETTING}")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the template goes here; absent: printed")
     options = parser.parse(argv)
     config = load_config(options.config)
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
         aws.put_alarms(found.values())
-        told = ", ".join(topics) or "nobody: set monitoring.launchers.sns_topic or give --topics"
+        told = ", ".join(topics) or f"nobody: set {TOPIC_SETTING} or give --topics"
         print("\n".join(f"put {one['AlarmName']}: {one['AlarmDescription']}" for one in found.values()))
         print(f"told when one goes off: {told}")
     elif options.out is None:

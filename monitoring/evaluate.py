@@ -49,7 +49,7 @@ class Evaluation:
             none, or its beginning is not covered by judged windows.
         replay: True where every decision with an outcome was made after the days it prices. Such decisions are scored,
             and call nobody; where others are live they are left out of every figure.
-        window_days: Days of a score window; more than configured in a shop of few products.
+        window_days: Days of a score window; more than configured in a shop of few decisions.
     """
 
     joined: Joined
@@ -176,9 +176,15 @@ def evaluate_decisions(
 
 
 def _longer(newest: WindowVerdict, *, days: int, least: int, config: MonitoringConfig) -> Finding:
-    """The finding on windows that are longer than configured, since few products are sold."""
+    """The finding on windows that are longer than configured, since few decisions can be scored.
+
+    Few products are one cause; others are days that were not priced, sold out, or seen by the states before.
+    """
     if newest.score.rows >= config.min_rows or days < config.score_window_most // least * least:
-        text = f"few products are sold, so {days} days are judged together, which hold {config.min_rows} decisions"
+        text = (
+            f"{least} days hold few decisions that can be scored, so {days} days are judged together, which hold "
+            f"{config.min_rows}"
+        )
         return Finding("window_longer", "note", text)
     text = (
         f"even {days} days hold fewer than {config.min_rows} scored decisions, so that nothing is judged: lower "
@@ -242,18 +248,15 @@ def unjudged(evaluation: Evaluation) -> str:
     return ""
 
 
-def rules(config: MonitoringConfig, *, window_days: int | None = None) -> Rules:
+def rules(config: MonitoringConfig) -> Rules:
     """Takes the rules' limits from the configuration.
 
-    Args:
-        config: The limits.
-        window_days: Days of a score window, where more than configured: then as many breaches are needed as cover the
-            configured number of configured windows.
+    Windows that grew in a shop of few decisions need as many breaches as short ones: one may be in breach by chance,
+    two, which share no day, are so much more rarely.
     """
-    days = window_days or config.score_window
     return Rules(
         windows=config.windows,
-        breaches=math.ceil(config.breaches * config.score_window / max(days, config.score_window)),
+        breaches=config.breaches,
         cooldown=config.cooldown,
         daily_budget=config.daily_budget,
         lock_hours=config.lock_hours,

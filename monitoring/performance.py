@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from pricing.config_models import MonitoringConfig
 
 RESAMPLES = 500
-INTERVAL = (2.5, 97.5)
+CONFIDENCE = 0.95
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
 
@@ -78,7 +79,7 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
 
     Intervals come from a bootstrap clustered by product, since a product's days are not independent. Fewer than
     FEW_PRODUCTS are no sample to draw from: the figure is then about just these products, and what varies is their
-    weeks, so clusters are a product's weeks.
+    weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`).
     """
     scored = frame[frame["scored"]]
     error = (scored["forecast"] - scored["units_sold"]).to_numpy()
@@ -133,11 +134,11 @@ def window_days(frame: pd.DataFrame, *, last: np.datetime64, least: int, most: i
         min_rows: Scored decisions that a window needs.
     """
     choices = range(least, max(most, least) + 1, least)
-    found = [_scored(frame, last=last, days=days) for days in choices]
-    for days, rows in zip(choices, found, strict=True):
-        if rows >= min_rows:
+    for days in choices:
+        if _scored(frame, last=last, days=days) >= min_rows:
             return days
-    return min(choices[-1], least * math.ceil(min_rows / found[0])) if found[0] else least
+    newest = _scored(frame, last=last, days=least)
+    return min(choices[-1], least * math.ceil(min_rows / newest)) if newest else least
 
 
 def _scored(frame: pd.DataFrame, *, last: np.datetime64, days: int) -> int:
@@ -191,8 +192,20 @@ def _interval(
     numerator = weights @ np.bincount(group, above, size)
     denominator = weights @ np.bincount(group, below, size)
     draws = numerator[denominator > 0] / denominator[denominator > 0]
-    low, high = np.percentile(draws, INTERVAL)
+    below_low = _tail(size)
+    low, high = np.quantile(draws, (below_low, 1 - below_low))
     return Interval(value, float(low), float(high))
+
+
+def _tail(clusters: int) -> float:
+    """The share of resamples to leave out at each end: 2.5 % of many clusters' resamples, less of few clusters'.
+
+    Resamples of few clusters vary too little: by (n − 1) / n in variance, and since a standard deviation that is
+    estimated from n values calls for Student's t instead of the normal distribution. This is the expanded percentile
+    interval of Hesterberg (2015), What teachers should know about the bootstrap, The American Statistician 69(4).
+    """
+    student = -stdtrit(clusters - 1, (1 - CONFIDENCE) / 2)
+    return float(ndtr(-student * math.sqrt(clusters / (clusters - 1))))
 
 
 def _quotient(above: float, below: float) -> float:

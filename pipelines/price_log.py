@@ -12,7 +12,7 @@ from pricing.decision.price_tests import NO_TESTS, Plan, plan_file, read_plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
-from pricing.decision.strategy_tests import arms_of, check_strategy_test, extend, strategy_test_file
+from pricing.decision.strategy_tests import arm_label, arms_of, check_strategy_test, extend, strategy_test_file
 from pricing.decision_log.format import LogEntry
 from pricing.decision_log.writer import LogWriter
 from pricing.errors import SourceError
@@ -38,12 +38,6 @@ class Assignment:
     tests: Plan = NO_TESTS
     strategy_test: str = ""
     arms: Mapping[str, str] = field(default_factory=dict)
-
-    def arm_of(self, asked: PriceRequest, answer: DetailedDecision) -> str | None:
-        """The strategy test and arm that priced a request, as in "spring/clearance"; None outside of it."""
-        arm = self.arms.get(asked.product_id)
-        outside = asked.strategy is not None or "holdout" in answer.decision.reasons
-        return f"{self.strategy_test}/{arm}" if arm and not outside else None
 
 
 def read_assignment(
@@ -93,7 +87,15 @@ def log_decisions(answers: Sequence[NumberedAnswer], folder: Path, *, assignment
         part = answers[start : start + _FLUSH]
         log.append(
             [
-                LogEntry.of(asked, answer, at=at, strategy_test=assignment.arm_of(asked, answer), shadow=not applied)
+                LogEntry.of(
+                    asked,
+                    answer,
+                    at=at,
+                    strategy_test=arm_label(
+                        asked, answer.decision, strategy_test=assignment.strategy_test, arms=assignment.arms
+                    ),
+                    shadow=not applied,
+                )
                 for _, asked, answer in part
             ]
         )

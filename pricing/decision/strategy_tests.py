@@ -1,4 +1,4 @@
-"""Which products take part in a strategy test, and under which strategy: the file that keeps it, and who reads it."""
+"""Which products take part in a strategy test, under which strategy, and how a decision's test and arm are named."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import deal, strata_of
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import ConfigError
 from pricing.fileio import replace_json
 
@@ -74,5 +74,33 @@ def read(path: Path, strategy_test: StrategyTestConfig) -> dict[str, str]:
 
 def with_assigned_strategy(arms: Mapping[str, str], asked: PriceRequest) -> PriceRequest:
     """Returns the request with the strategy that a strategy test assigned to its product."""
-    arm = arms.get(asked.product_id) if asked.strategy is None else None
+    arm = _assigned(arms, asked)
     return asked.model_copy(update={"strategy": arm}) if arm else asked
+
+
+def arm_label(
+    asked: PriceRequest, decision: Decision, *, strategy_test: str, arms: Mapping[str, str], challenger: str = ""
+) -> str | None:
+    """The test and arm that priced a request, as the decision log names them: "spring/clearance", "challenger/7".
+
+    Args:
+        asked: The request as it came, before a strategy was assigned to it.
+        decision: Its answer.
+        strategy_test: Name of the strategy test; empty where there is none.
+        arms: Product → the strategy that the strategy test assigned to it; "" or absent where it takes part in none.
+        challenger: Number of the version that was to price it as the challenger; empty where the champion was.
+
+    Returns:
+        None when the request named a strategy itself, when its product is in no test or held out of pricing, and when
+        another version than the challenger had to answer for it.
+    """
+    if "holdout" in decision.reasons:  # the list may have changed since
+        return None
+    if challenger:
+        return f"{CHALLENGER}/{challenger}" if decision.model_version == challenger else None
+    arm = _assigned(arms, asked)
+    return f"{strategy_test}/{arm}" if strategy_test and arm else None
+
+
+def _assigned(arms: Mapping[str, str], asked: PriceRequest) -> str | None:
+    return arms.get(asked.product_id) if asked.strategy is None else None

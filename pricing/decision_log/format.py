@@ -172,6 +172,25 @@ class _Worker:
         return away
 
 
+@dataclass
+class _Wanted:
+    """The records that a reader asks for: sorted out one by one, so that the others take no memory."""
+
+    start: str
+    shadow: bool
+    records: list[dict[str, Any]] = field(default_factory=list)
+    shadowed: int = 0
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Keeps a record that is wanted; counts one that is new enough and was given to no shop."""
+        if record["at"] < self.start:
+            return
+        if record["shadow"] and not self.shadow:
+            self.shadowed += 1
+        else:
+            self.records.append(record)
+
+
 def read_decisions(
     folder: Path, *, since: dt.datetime | None = None, shadow: bool = False, archive: str | Path | None = None
 ) -> LogReading:
@@ -195,9 +214,8 @@ def read_decisions(
 def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | Path | None) -> LogReading:
     if not folder.is_dir():
         raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
-    records: list[dict[str, Any]] = []
+    wanted = _Wanted(since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if since else "", shadow)
     damaged = lost = pending = elsewhere = 0
-    start = since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if since else ""
     workers = _workers(folder)
     archive = archive or default_archive(folder)
     archived: dict[str, set[int]] = {}
@@ -207,7 +225,7 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
             damaged += 1
         elif record["sequence"] not in archived.setdefault(record["worker"], set()):
             archived[record["worker"]].add(record["sequence"])
-            records.append(record)
+            wanted.take(record)
     for worker, numbers in archived.items():
         worker_log = workers.setdefault(worker, _Worker(min(numbers)))
         worker_log.first, worker_log.last, worker_log.read = min(worker_log.first, *numbers), max(numbers), len(numbers)
@@ -223,7 +241,7 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
                     continue  # archived and not yet deleted
                 worker_log.read += 1
                 worker_log.last = max(worker_log.last, record["sequence"])
-                records.append(record)
+                wanted.take(record)
         elsewhere += worker_log.count_archived_elsewhere(
             read_note(folder, worker), archived=archived.get(worker, set())
         )
@@ -231,11 +249,9 @@ def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | 
         tail = max(0, issued - max(worker_log.last, worker_log.first - 1))
         pending += tail if alive else 0
         lost += 0 if alive else tail
-    newer = [record for record in records if record["at"] >= start]
-    kept = newer if shadow else [record for record in newer if not record["shadow"]]
-    kept.sort(key=lambda record: (record["at"], record["sequence"]))
+    kept = sorted(wanted.records, key=lambda record: (record["at"], record["sequence"]))
     add_intervals(kept)
-    return LogReading(kept, damaged, lost, pending, elsewhere, len(newer) - len(kept))
+    return LogReading(kept, damaged, lost, pending, elsewhere, wanted.shadowed)
 
 
 def closed_segments(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision.strategy_tests import CHALLENGER
+from pricing.decision.strategy_tests import arm_label
 from pricing.decision_log.format import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint
@@ -163,7 +163,12 @@ class PricingRoutes:
     ) -> None:
         """Logs and counts decisions, and queues the requests for shadow pricing; `bodies` are the responses."""
         at = self._service.now()
-        arms = [self._test_and_arm(served, item, answer) for item, answer in zip(asked, detailed, strict=True)]
+        strategy_test = self._service.settings.config.serving.strategy_test
+        name, challenger = strategy_test.name if strategy_test else "", served.name if served.canary else ""
+        arms = [
+            arm_label(item, answer.decision, strategy_test=name, arms=served.arms, challenger=challenger)
+            for item, answer in zip(asked, detailed, strict=True)
+        ]
         lines = zip(asked, detailed, arms, bodies, strict=True)
         self._service.log.append(
             [LogEntry.of(item, answer, at=at, strategy_test=arm, body=body) for item, answer, arm, body in lines]
@@ -171,9 +176,9 @@ class PricingRoutes:
         self._service.metrics.decisions(
             (answer.decision, arm or "") for answer, arm in zip(detailed, arms, strict=True)
         )
-        challenger = self._service.champion.challenger
-        if challenger is not None and served is not challenger:
-            self.shadow.enqueue(challenger, asked)
+        shadowing = self._service.champion.challenger
+        if shadowing is not None and served is not shadowing:
+            self.shadow.enqueue(shadowing, asked)
 
     def _price_in_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
         """Prices by the challenger for the log only, with the strategies that the champion's strategy test assigned."""
@@ -194,19 +199,6 @@ class PricingRoutes:
         pairs = zip(asked, answers, strict=True)
         self._service.log.append([LogEntry.of(item, answer, at=at, shadow=True) for item, answer in pairs])
         metrics.count("pricing_shadow", challenger.name, by=len(asked))
-
-    def _test_and_arm(self, served: Served, asked: PriceRequest, answer: DetailedDecision) -> str | None:
-        """The test and arm that priced a request; the arm is a challenger's number or a strategy.
-
-        None when it named a strategy itself, or its product is in no test or held out of pricing.
-        """
-        if "holdout" in answer.decision.reasons:  # the list may have changed since
-            return None
-        if served.canary:
-            return f"{CHALLENGER}/{served.name}" if answer.decision.model_version == served.name else None
-        arm = served.arms.get(asked.product_id) if asked.strategy is None else None
-        strategy_test = self._service.settings.config.serving.strategy_test
-        return f"{strategy_test.name}/{arm}" if strategy_test and arm else None
 
     def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
         """Reads the body's requests; an invalid item becomes the error to return in its place."""

@@ -34,6 +34,7 @@ FOLLOWER = "serving.follower"
 # Tests that are of a benchmark's program or of what only benchmarks have, and may import it.
 OF_BENCHMARKS = {
     "tests.integration.test_demand_benchmark",
+    "tests.integration.test_monitoring_false_alarms",
     "tests.integration.test_monitoring_unattended",
     "tests.unit.test_demand_page",
     "tests.unit.test_forecast_benchmark",

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from pricing.config import DEFAULT_PATH, SCHEMA_PATH, schema_for_editors
+from pricing.runtime.command import JOBS
 from pricing.runtime.config_schema import schema_text
 
 SETTINGS = sorted(DEFAULT_PATH.parent.glob("*.yaml"))
@@ -27,6 +29,15 @@ def test_every_configuration_of_the_project_names_the_schema_and_keeps_it(path: 
 
     assert text.startswith("# yaml-language-server: $schema=schema.json\n")
     assert [error.message for error in Draft202012Validator(schema).iter_errors(yaml.safe_load(text))] == []
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
+def test_comments_call_a_job_by_its_command(path: Any) -> None:
+    jobs = {job.module: f"pricing {name}" for name, job in JOBS.items()}
+
+    named = re.findall(r"python -m ([\w.]+)", path.read_text(encoding="utf-8"))
+
+    assert {module: jobs[module] for module in named if module in jobs} == {}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,35 @@ def test_the_reader_leaves_out_what_is_older_and_what_was_only_shadowed(tmp_path
     assert [record["sequence"] for record in recent.records] == [2]
     assert len(all_of_them.records) == 3
     assert recent.lost == all_of_them.lost == 0
+
+
+@pytest.mark.parametrize("leaves_out", ["older", "shadow"])
+def test_what_the_reader_leaves_out_takes_no_memory(tmp_path: Path, leaves_out: str) -> None:
+    log = writer(tmp_path)
+    log.append([entry(number, shadow=leaves_out == "shadow") for number in range(1, 501)])
+    log.close()
+
+    def peak(**options: Any) -> int:
+        tracemalloc.start()
+        read_decisions(tmp_path, **options)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    whole = peak(shadow=True)
+    part = peak(**({"since": NOON + dt.timedelta(days=1)} if leaves_out == "older" else {}))
+
+    assert part < 0.2 * whole
+
+
+def test_what_was_given_to_no_shop_is_counted_where_it_is_new_enough(tmp_path: Path) -> None:
+    log = writer(tmp_path)
+    log.append([entry(1, at=NOON - dt.timedelta(hours=2), shadow=True), entry(2, shadow=True), entry(3)])
+    log.close()
+
+    reading = read_decisions(tmp_path, since=NOON - dt.timedelta(hours=1))
+
+    assert ([record["sequence"] for record in reading.records], reading.shadowed) == ([3], 1)
 
 
 def test_reading_a_missing_folder_says_what_is_expected(tmp_path: Path) -> None:

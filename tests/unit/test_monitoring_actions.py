@@ -3,6 +3,7 @@ import json
 import logging
 import re
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -369,6 +370,14 @@ def test_an_alarm_without_a_topic_is_printed_as_a_template_and_needs_no_cloud(ca
         "LessThanThreshold",
         "breaching",
     )
+
+
+def test_alarms_name_the_setting_that_says_who_is_told(capsys):
+    with pytest.raises(SystemExit):
+        alarms.main(["--help"])
+
+    assert "absent: monitoring.endpoints.sns_topic" in " ".join(capsys.readouterr().out.split())
+    assert attrgetter(alarms.TOPIC_SETTING)(load_config()) == ""
 
 
 def test_sales_that_stay_away_while_decisions_go_on_are_counted_in_days(seen):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from monitoring.performance import (
     Breach,
@@ -192,6 +193,22 @@ def test_a_window_grows_by_weeks_until_it_holds_enough_decisions(products, days,
     last = rows["period"].max().to_datetime64()
 
     assert window_days(rows, last=last, least=7, most=182, min_rows=100) == window
+
+
+@pytest.mark.parametrize("weeks", [8, 16])
+def test_intervals_over_few_clusters_are_as_wide_as_students(weeks):
+    widths = []
+    for seed in range(10):
+        rows = frame(products=1, days=7 * weeks, seed=seed).assign(
+            period=pd.Timestamp("2024-06-03") + pd.to_timedelta(np.arange(7 * weeks), unit="D"), units_sold=10.0
+        )
+        off = (rows["forecast"] - 10).to_numpy().reshape(weeks, 7).mean(axis=1) / 10
+
+        found = score(rows, name="x", rng=np.random.default_rng(seed)).bias
+
+        student = 2 * stats.t.ppf(0.975, weeks - 1) * off.std(ddof=1) / np.sqrt(weeks)
+        widths.append((found.high - found.low) / student)
+    assert np.mean(widths) == pytest.approx(1, abs={8: 0.1, 16: 0.06}[weeks])
 
 
 def test_a_window_does_not_grow_for_want_of_any_decision_or_beyond_the_most():

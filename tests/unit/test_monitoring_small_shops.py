@@ -45,8 +45,7 @@ def judged(panel, decisions, findings, *, champion=CHAMPION, config=CONFIG):
 
 
 def outcome_of(evaluation):
-    limits = rules(CONFIG, window_days=evaluation.window_days)
-    return decide(situation(evaluation, now=NOW, config=CONFIG), JobHistory(), limits)
+    return decide(situation(evaluation, now=NOW, config=CONFIG), JobHistory(), rules(CONFIG))
 
 
 def shown(panel, evaluation):
@@ -64,7 +63,7 @@ def replayed(entry):
 @pytest.mark.parametrize(
     ("products", "period", "days", "decided"),
     [
-        (1, "day", 112, range(8, 130)),
+        (1, "day", 105, range(8, 300)),
         (3, "day", 35, range(60, 130)),
         (10, "day", 14, range(102, 130)),
         (20, "day", 7, range(109, 130)),
@@ -83,9 +82,24 @@ def test_a_small_shop_is_judged_on_longer_windows(products, period, days, decide
     assert ("window_longer" in {finding.code for finding in calm.findings}) is (days > 7)
 
 
-@pytest.mark.parametrize(("days", "needed"), [(7, 2), (14, 1), (35, 1), (1, 2)])
-def test_windows_in_breach_must_cover_as_many_days_in_a_small_shop_as_in_a_large_one(days, needed):
-    assert rules(CONFIG, window_days=days).breaches == needed
+def test_one_long_window_in_breach_retrains_nothing():
+    once = judged(*shop(8, decided=range(58, 100), change_day=86, demand_factor=0.4))
+    twice = judged(*shop(8, decided=range(58, 100), change_day=72, demand_factor=0.4))
+
+    assert [bool(verdict.breaches) for verdict in once.verdicts] == [False, False, True]
+    assert once.window_days == twice.window_days == 14
+    assert (outcome_of(once).action, outcome_of(twice).action) == ("none", "retrain")
+    assert "in 1 window only; 2 are needed" in outcome_of(once).reason
+
+
+def test_a_large_shop_that_priced_on_few_days_is_told_of_few_decisions():
+    panel, decisions, findings = shop(60, decided=range(71, 100, 7))
+
+    evaluation = judged(panel, decisions, findings)
+
+    (finding,) = [finding for finding in evaluation.findings if finding.code == "window_longer"]
+    assert finding.text.startswith("7 days hold few decisions that can be scored, so 14 days are judged together")
+    assert "products" not in finding.text
 
 
 def test_a_window_that_can_never_be_judged_says_so_and_what_to_change():

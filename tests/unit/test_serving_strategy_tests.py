@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import OUTSIDE, deal, strata_of
-from pricing.decision.strategy_tests import extend, read
+from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.strategy_tests import arm_label, extend, read
 from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
 from pricing.registry.version import load
@@ -102,6 +103,35 @@ def test_what_was_dealt_is_kept_in_a_file_until_the_strategy_test_is_another(tmp
     ):
         path.write_text(damaged)
         assert read(path, STRATEGY_TEST) == {}
+
+
+@pytest.mark.parametrize(
+    ("product", "strategy", "reason", "challenger", "label"),
+    [
+        ("P1", None, "stock", "", "spring/clearance"),
+        ("P1", "match", "stock", "", None),  # the request named its own
+        ("P1", None, "holdout", "", None),
+        ("P2", None, "stock", "", None),  # dealt to no arm
+        ("P3", None, "stock", "", None),  # not dealt at all
+        ("P1", "match", "stock", "7", "challenger/7"),  # whatever its strategy, the challenger priced it
+        ("P1", None, "stock", "8", None),  # another version answered for it
+        ("P1", None, "holdout", "7", None),
+    ],
+)
+def test_a_line_names_the_test_and_arm_that_priced_it(
+    product: str, strategy: str | None, reason: str, challenger: str, label: str | None
+) -> None:
+    asked = PriceRequest(product_id=product, current_stock=3, day_of_week="Friday", comp_price=21.5, strategy=strategy)
+    decision = Decision(
+        recommended_price=23.75, confidence=0.87, price_range=(23.0, 24.5), expected_units=4.2, expected_margin=31.0,
+        source="model", reasons=[reason], strategy="margin", model_version="7", decision_id="d",
+    )  # fmt: skip
+    arms = {"P1": "clearance", "P2": OUTSIDE}
+
+    assert arm_label(asked, decision, strategy_test="spring", arms=arms, challenger=challenger) == label
+    assert arm_label(asked, decision, strategy_test="", arms=arms, challenger=challenger) == (
+        label if challenger else None
+    )
 
 
 def shop_config(folder: Path) -> dict[str, str]:
