@@ -22,7 +22,7 @@ def _print_schema(argv: Sequence[str] | None) -> int:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     words = "Prints the JSON schema of configuration files, for editors; docs/configuration.md says how they find it."
-    return Options("python -m pricing.runtime.config_schema", words).parse(argv)
+    return Options("pricing config_schema", words).parse(argv)
 
 
 def schema_text() -> str:

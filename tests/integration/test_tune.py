@@ -224,7 +224,7 @@ def test_the_search_never_sees_the_newest_fold(config: Config) -> None:
 @pytest.mark.parametrize(
     ("days", "words"),
     [
-        (10, "10 days; tuning holds the last 14 back"),
+        (10, r"10 days; tuning holds the last demand\.horizon \+ demand\.gap = 14 of them back"),
         (
             30,
             "tuning holds the last 14 days back, and on the others the sales cover 16 days, a model needs at least 28",
