@@ -169,7 +169,7 @@ def refreshed(
     if earlier is not None:
         mlflow.set_tag("version", earlier)
         return RefreshResult(earlier, found=True)
-    demand, checked = carried_states(version.demand, panel, rebuild=rebuild, limit=parity_limit)
+    demand = version.demand.refresh(panel, rebuild=rebuild)
     unchanged = _same(demand.to_arrays(), version.demand.to_arrays()) and _same(
         planned.to_arrays(), version.facts.to_arrays()
     )
@@ -178,6 +178,7 @@ def refreshed(
         return None
     # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
     report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
+    demand, checked = encoded_alike(demand, panel, before=version.demand, limit=parity_limit)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
@@ -308,30 +309,28 @@ class Parity:
     products: int
 
 
-def carried_states(model: DemandModel, panel: Panel, *, rebuild: bool, limit: float) -> tuple[DemandModel, "Parity"]:
-    """Returns the model with states up to the panel's last date, and how they compare with states encoded anew.
+def encoded_alike(
+    carried: DemandModel, panel: Panel, *, before: DemandModel, limit: float
+) -> tuple[DemandModel, "Parity"]:
+    """Returns the refreshed model, and how its states compare with states encoded anew.
 
     Where states carried forward differ from those of the same past encoded from scratch, as an earlier release's do
     once features are computed otherwise, the past is encoded from scratch.
 
     Args:
-        model: The version's.
-        panel: The sales to read.
-        rebuild: Encode from scratch at once.
+        carried: The model after the refresh.
+        panel: The sales it was refreshed with.
+        before: The model before it.
         limit: Largest difference that the gate `parity` passes.
-
-    Raises:
-        HistoryError: See `DemandModel.refresh`.
     """
-    carried = model.refresh(panel, rebuild=rebuild)
     checked = parity(carried, panel)
-    if rebuild or not checked.from_scratch or checked.difference <= limit:
+    if not checked.from_scratch or checked.difference <= limit:
         return carried, checked
     print(
         f"states carried forward differ by {checked.difference:.1e} from that past encoded anew (allowed: {limit:g}), "
         "as those of an earlier release may; encoding the whole history anew"
     )
-    anew = model.refresh(panel, rebuild=True)
+    anew = before.refresh(panel, rebuild=True)
     return anew, parity(anew, panel)
 
 

@@ -71,7 +71,7 @@ def kept_settings(own: ModelConfig, file: ConfigFile, *, name: str) -> str:
 def _given_differences(own: ModelConfig, file: ConfigFile, *, sections: Sequence[str]) -> dict[str, Difference]:
     """Where the keys that a file gives have other values than the version's."""
     ours, theirs = (each.model_dump(mode="json", include=set(sections)) for each in (own, file.config))
-    named = {path for section in sections for path in _leaves(file.given.get(section) or {}, section)}
+    named = {path for section in sections for path in leaves(file.given.get(section) or {}, section)}
     return {
         path: difference
         for path, difference in _differences(ours, theirs).items()
@@ -103,15 +103,15 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
 
 
 def _differences(version: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Difference]:
-    ours, theirs = _leaves(version), _leaves(file)
+    ours, theirs = leaves(version), leaves(file)
     paths = dict.fromkeys([*ours, *theirs])
     return {path: Difference(ours.get(path), theirs.get(path)) for path in paths if ours.get(path) != theirs.get(path)}
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Each value by its path, such as "decision.guardrails.max_move"."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{prefix}.{key}" if prefix else str(key)
-        found |= _leaves(value, path) if isinstance(value, Mapping) and value else {path: value}
+        found |= leaves(value, path) if isinstance(value, Mapping) and value else {path: value}
     return found

@@ -1,13 +1,12 @@
 """What the service says of itself at its start, and while there is no champion."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pricing.config import DEFAULT_PATH
 from pricing.errors import VersionError
 from pricing.fileio import redact_url
 from pricing.paths import CHECKOUT, SQLITE
+from pricing.served_config import leaves
 from serving.current_version import Pointer, read_pointer
 from serving.settings import Settings, is_loopback
 
@@ -48,7 +47,7 @@ def _configuration(settings: Settings) -> str:
     file = settings.file
     if file.path is None:
         return f"configuration: {DEFAULT_PATH}; a version's prices follow the settings that it carries"
-    mine = _keys_below(file.given.get("decision") or {}, "decision")
+    mine = leaves(file.given.get("decision") or {}, "decision")
     others = [f"{name}.*" for name in ("data", "demand") if file.given.get(name)]
     parts = [f"configuration: {file.path} over {DEFAULT_PATH}"]
     if mine:
@@ -56,14 +55,6 @@ def _configuration(settings: Settings) -> str:
     if others:
         parts.append(f"{' and '.join(others)} change nothing here: a version keeps those that it was trained with")
     return "; ".join(parts)
-
-
-def _keys_below(values: Mapping[str, Any], prefix: str) -> list[str]:
-    found: list[str] = []
-    for key, value in values.items():
-        path = f"{prefix}.{key}"
-        found += _keys_below(value, path) if isinstance(value, Mapping) and value else [path]
-    return found
 
 
 def _champion(settings: Settings) -> str:

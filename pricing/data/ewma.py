@@ -17,7 +17,7 @@ SUMMARY = 6
 # Poisson noise. For true sizes from 2 to infinity and stocks of 0.6 to 1.3 times demand, levels converge to 12 % off
 # the truth on average; with a smaller size they outgrow steady demand, with a larger one they stay further below it.
 TAIL_SIZE = 10.0
-# Negative binomial size behind the weight of a period's sales in the level, as in other estimates from past sales.
+# Negative binomial size behind the inverse-variance weights of past sales, here and in estimates that read them.
 SIZE = 2.0
 # Times the units sold out: a sold-out day raises the expectation no further than this, so that the level of a product
 # that always sells out converges. Such a product is likely to have this much demand and may have more.

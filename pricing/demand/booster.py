@@ -12,7 +12,7 @@ import numpy as np
 
 from pricing.arrays import Floats, Ints
 from pricing.data import features
-from pricing.data.ewma import demand_above
+from pricing.data.ewma import SIZE, demand_above
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.combination import LIMIT
 from pricing.errors import TrainingError
@@ -28,7 +28,6 @@ HISTORY = {"day": 455, "week": 65}  # periods back that trees are trained on: a 
 SAME = 4  # features of the last periods with the same weekday
 RATIO = 20.0  # units are capped at this many times the expectation, and at least this many units
 MOST_ROWS_AN_OUTCOME = 8  # more cutoffs of one product-period add hardly any information
-SIZE = 2.0  # negative binomial size behind the rows' inverse-variance weights
 _ROUNDS, _LEAST_OUTCOMES = 120, 500
 _LEAST_IN_LEAF = 20  # outcomes
 _SETTINGS: dict[str, Any] = {

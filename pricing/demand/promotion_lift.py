@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data import features
-from pricing.data.ewma import HALF_LIVES, Norms, demand_above
+from pricing.data.ewma import HALF_LIVES, SIZE, Norms, demand_above
 from pricing.data.panel import Panel
 from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
 from pricing.demand.elasticity_estimation import FORTNIGHT
 
 CHUNK = 500  # products whose features are computed at a time
 LEAST = 4  # least ordinary rows within the level's half-life for a reference
-SIZE = 2.0  # negative binomial size behind the rows' inverse-variance weights
 RATIO = 20.0  # units are capped at this many times the expectation, and at least this many units
 PRIOR_SD = 0.3  # log units: prior standard deviation between categories, with the weight of one category
 CENTRE_SD = 1.0  # log units: prior standard deviation of the common mean, around 0

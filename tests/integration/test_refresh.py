@@ -155,9 +155,9 @@ def test_states_that_were_encoded_by_an_earlier_rule_are_encoded_anew_from_a_who
     former = replace(model, encoded=replace(model.encoded, checkpoint=replace(checkpoint, memory=memory)))
     panel = whole.through(whole.dates[159])
 
-    mended, checked = refresh.carried_states(former, panel, rebuild=False, limit=1e-5)
+    mended, checked = refresh.encoded_alike(former.refresh(panel), panel, before=former, limit=1e-5)
     said = capsys.readouterr().out
-    plain, usual = refresh.carried_states(model, panel, rebuild=False, limit=1e-5)
+    plain, usual = refresh.encoded_alike(model.refresh(panel), panel, before=model, limit=1e-5)
 
     assert "encoding the whole history anew" in said
     assert checked.from_scratch
