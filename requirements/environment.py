@@ -94,7 +94,8 @@ def _use_linked(venv, names):
     """Takes a .venv that is a link as it is, or says why not: what it leads to belongs to another checkout."""
     version, record = _version(venv / "bin" / "python"), venv / "locked.json"
     installed = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    lacking = [name for name, lock in read_locks(names).items() if installed.get(name) != lock]
+    there = {pin for name in installed if _is_locked(name, installed[name]) for pin in _pins(name)}
+    lacking = [name for name in names if not _pins(name) <= there]
     if version is None:
         wrong = "has no Python that runs"
     elif not OLDEST <= version < TOO_NEW:
@@ -110,6 +111,17 @@ def _use_linked(venv, names):
         file=sys.stderr,
     )
     return 2
+
+
+def _is_locked(name, lock):
+    """Whether a set was installed from the lock file of that name that lies here."""
+    return _lock(name).exists() and read_locks([name])[name] == lock
+
+
+def _pins(name):
+    """The `package==version` of a set: one set may hold another, as that for development holds that for training."""
+    lines = _lock(name).read_text(encoding="utf-8").splitlines()
+    return {line.split()[0] for line in lines if "==" in line and not line.startswith((" ", "#"))}
 
 
 def _write_launcher(venv):

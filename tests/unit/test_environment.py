@@ -1,6 +1,7 @@
 """The set-up says what is wrong with a Python and what to do, and installs anew only what changed."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,19 @@ def test_a_linked_environment_that_has_what_is_needed_is_used_as_it_is(
 
     assert commands == []
     assert {path: path.read_bytes() for path in linked.rglob("*") if path.is_file()} == before
+
+
+def test_a_linked_environment_of_a_larger_set_is_used_for_one_that_it_holds(
+    environment: ModuleType, linked: Path, tmp_path: Path
+) -> None:
+    locks = tmp_path / "requirements"
+    (locks / "development.txt").write_text("training==1 ; python_version < '4'\ntests==1\n")
+    (linked / "locked.json").write_text(json.dumps(environment.read_locks(["bootstrap", "development"])))
+
+    assert environment.main(["training"]) == 0
+
+    (locks / "training.txt").write_text("training==2\n")
+    assert environment.main(["training"]) == 2
 
 
 @pytest.mark.parametrize("version", [None, (3, 10)])
