@@ -68,7 +68,10 @@ def _monitor(argv: Sequence[str] | None) -> int:
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         panel = _panel(options, config.data, anchors=champion.anchors)
         store = MonitoringStore(home / "monitoring" / "monitoring.db")
-        decisions, log_findings = _decisions(options, home, now=now, period=panel.period, known=store.has_outcomes())
+        since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=evaluate.days_looked_at(config.monitoring))
+        decisions, log_findings = _decisions(
+            options, home, now=now, period=panel.period, known=store.has_outcomes(), since=since
+        )
         launcher = launchers.job_launcher(
             config.monitoring,
             parameters=given,
@@ -77,11 +80,15 @@ def _monitor(argv: Sequence[str] | None) -> int:
         )
         log_findings += actions.reconcile_jobs(store, launcher, now=now, lock_hours=config.monitoring.lock_hours)
         evaluation = evaluate.evaluate_decisions(
-            panel, decisions, log_findings, champion=champion, config=config.monitoring
+            panel,
+            decisions,
+            log_findings,
+            champion=champion,
+            config=config.monitoring,
+            earlier=None if options.decisions else store.errors,
         )
         figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
-        written = store.write_outcomes(evaluation.joined.frame, maturities=config.monitoring.maturities, now=now)
-        figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
+        figures |= _remember(store, evaluation, config.monitoring, last=panel.dates[-1].astype(dt.date), now=now)
         acting = options.act == "true"
         outcome, job = _decide(evaluation, store, config.monitoring, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
@@ -104,6 +111,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             _write(Path(folder), evaluation, outcome=outcome, figures=figures, todo=todo)
             weekly = weekly_page(evaluation, week, outcome=outcome, done=result.text, tasks=todo)
             (Path(folder) / "summary.html").write_text(weekly, encoding="utf-8")
+            store.daily().to_csv(Path(folder) / "daily_scores.csv", index=False)
             if evaluation.drift.snapshot is not None:
                 add_to_workspace(evaluation.drift, home / "monitoring" / "evidently")
             tags = _tags(outcome, done=result.text, champion=champion.number)
@@ -152,6 +160,20 @@ def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors 
     if not len(panel.dates):
         raise HistoryError(f"there are no sales up to {options.until}; nothing can be compared")
     return panel
+
+
+def _remember(
+    store: MonitoringStore, evaluation: Evaluation, config: MonitoringConfig, *, last: dt.date, now: dt.datetime
+) -> dict[str, float]:
+    """Stores the outcomes, deletes those that are too old, and returns how many, by the metrics' names."""
+    written = store.write_outcomes(evaluation.joined.frame, maturities=config.maturities, now=now)
+    oldest = last - dt.timedelta(days=config.outcome_days)
+    return {
+        "outcomes_new": written.new,
+        "outcomes_corrected": written.corrected,
+        "truth_moved": written.moved,
+        "outcomes_deleted": store.prune(before=oldest) if config.outcome_days else 0,
+    }
 
 
 def _decide(
@@ -290,14 +312,14 @@ def _todo_lines(todo: Sequence[Task]) -> Iterator[str]:
 
 
 def _decisions(
-    options: argparse.Namespace, home: Path, *, now: dt.datetime, period: Period, known: bool
+    options: argparse.Namespace, home: Path, *, now: dt.datetime, period: Period, known: bool, since: dt.date
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Reads the decision log; a shop that never decided a price has none, which is no error."""
     folder, days = options.decisions or home / "decisions", STEP_DAYS[period]
     archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
     if options.decisions is None and not folder.exists() and archive is None:
         return tabulate(NO_DECISIONS, now=now, days=days, known=known)
-    return load_decisions(folder, now=now, archive=archive, days=days, known=known)
+    return load_decisions(folder, now=now, archive=archive, days=days, known=known, since=since)
 
 
 def _day(text: str) -> np.datetime64:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from monitoring.policy import Finding, counted
-from pricing.decision_log.format import LogReading, read_decisions
+from pricing.decision_log.archive import archive_days, default_archive
+from pricing.decision_log.format import ArchiveNumbers, LogReading, decode_line, read_decisions
 from pricing.paths import ARCHIVE_VARIABLE
 
 COLUMNS = (
@@ -20,16 +22,50 @@ COLUMNS = (
 )
 NUMBERS = [
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
-    *("current_price", "list_price", "unit_cost", "stock", "comp_price"),
+    *("current_price", "list_price", "unit_cost", "stock", "comp_price", "unit"),
 ]
+TEXTS = (
+    *("decision_id", "product_id", "category", "worker", "source", "reasons", "strategy", "model_version"),
+    "strategy_test",
+)
+ARCHIVED = tuple("current_stock" if name == "stock" else name for name in COLUMNS)  # their names in the archive
 CLOCK_SECONDS = 60
+FEW = 50_000  # decisions that are read in seconds, however old they are: small shops are judged on longer windows
+FEW_BYTES = 2_000 * FEW  # the same in the log, whose lines are shorter
 NO_DECISIONS = LogReading([], 0, 0, 0)
 
 
+@dataclass
+class _Archived:
+    """What was read from the archive: per day the decisions in force, and counts of the others."""
+
+    numbers: dict[str, set[int]] = field(default_factory=dict)
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    broken: int = 0
+    shadowed: int = 0
+    superseded: int = 0
+    back: int = 0
+    replayed: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.parts)) + len(self.records)
+
+
 def load_decisions(
-    folder: Path, *, now: dt.datetime, archive: str | None = None, days: int = 1, known: bool = False
+    folder: Path,
+    *,
+    now: dt.datetime,
+    archive: str | None = None,
+    days: int = 1,
+    known: bool = False,
+    since: dt.date | None = None,
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Reads the decision log in `folder`.
+    """Reads the decision log in `folder`, and of its archive the newest days.
+
+    Of several archived decisions of one day for one product and date only the one in force is returned; the others are
+    counted. So a shop that asks for a price with every page takes no more memory than one decision a product and day.
 
     Args:
         folder: The log folder of serving and batch pricing.
@@ -37,11 +73,94 @@ def load_decisions(
         archive: Where `serving.compact` moves older segments; beside `folder` by default.
         days: Days of a period of the sales.
         known: As for `tabulate`.
+        since: Days of the archive before it are left out, but those that hold the newest FEW decisions. None: none is.
 
     Raises:
         SourceError: There is no such folder, or a file in it cannot be opened.
     """
-    return tabulate(read_decisions(folder, archive=archive), now=now, days=days, known=known)
+    found = _Archived()
+
+    def read() -> ArchiveNumbers:
+        cut = _read_archive(found, archive or default_archive(folder), now=now, days=days, since=since)
+        return ArchiveNumbers(found.numbers, since if cut else None)
+
+    start = None if since is None else dt.datetime.combine(since, dt.time(), dt.UTC)
+    reading = read_decisions(folder, archived=read, since=start if folder_bytes(folder) > FEW_BYTES else None)
+    found.records += reading.records
+    shadowed = reading.shadowed + found.shadowed
+    frame, broken = _frame(found.records)
+    frame = _finished(frame, now=now, days=days)
+    found.back += _clock_back(frame)
+    late = int(_late(frame, days=days).sum()) + found.replayed
+    whole = pd.concat([*found.parts, frame], ignore_index=True) if found.parts else frame
+    repeated = whole["decision_id"].duplicated()
+    whole = whole[~repeated].sort_values(["at", "sequence"], kind="stable", ignore_index=True)
+    counts = replace(reading, shadowed=shadowed)
+    findings = [
+        *_log_findings(counts, broken=broken + found.broken, repeated=int(repeated.sum())),
+        *_clock_findings(ahead=int(_ahead(whole, now=now).sum()), back=found.back, late=late),
+        *counted(
+            "superseded_archived",
+            "note",
+            "{count} archived decision(s) were replaced by a later one for the same product and day",
+            found.superseded,
+        ),
+    ]
+    if whole.empty:
+        findings.append(_empty(reading=counts, broken=broken + found.broken, known=known))
+    return whole, findings
+
+
+def _read_archive(found: _Archived, archive: str | Path, *, now: dt.datetime, days: int, since: dt.date | None) -> bool:
+    """Reads the newest days of an archive, each reduced to the decisions in force before the next is read.
+
+    Returns:
+        Whether days before `since` were left out.
+    """
+    for day, files in archive_days(archive):
+        if since is not None and day < since.isoformat() and found.rows >= FEW:
+            return True
+        tables = []
+        for table in files.read(("worker", "sequence", "shadow", *ARCHIVED)):
+            if "line" in table:  # a file of an earlier release, whose columns do not hold all that is looked at
+                _take_lines(found, table["line"])
+                continue
+            for worker, numbers in table.groupby("worker")["sequence"]:
+                found.numbers.setdefault(str(worker), set()).update(numbers.tolist())
+            shadow = table["shadow"].to_numpy(dtype=bool)
+            found.shadowed += int(shadow.sum())
+            tables.append(table[~shadow])
+        if not tables:
+            continue
+        frame = pd.concat(tables, ignore_index=True).rename(columns={"current_stock": "stock"})
+        frame["reasons"] = frame["reasons"].fillna("")
+        sound = (frame["candidate_price"].list.len() == frame["candidate_units"].list.len()).fillna(value=False)
+        found.broken += int((~sound).sum())
+        frame = _finished(frame.loc[sound, list(COLUMNS)].drop_duplicates(["worker", "sequence"]), now=now, days=days)
+        found.back += _clock_back(frame)
+        found.replayed += int(_late(frame, days=days).sum())
+        valid = in_force(frame, days=days, by=("product_id", "date", "live"))
+        found.superseded += int((~valid).sum())
+        found.parts.append(frame[valid])
+    return False
+
+
+def _take_lines(found: _Archived, lines: "pd.Series[str]") -> None:
+    for line in lines:
+        record = decode_line(str(line).encode())
+        if record is None:
+            found.broken += 1
+        elif record["sequence"] not in found.numbers.setdefault(record["worker"], set()):
+            found.numbers[record["worker"]].add(record["sequence"])
+            if record["shadow"]:
+                found.shadowed += 1
+            else:
+                found.records.append(record)
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of the segments in a folder; 0 where it is none."""
+    return sum(path.stat().st_size for path in folder.glob("decisions-*.jsonl"))
 
 
 def tabulate(
@@ -59,23 +178,50 @@ def tabulate(
         days: Days of a period of the sales.
         known: Whether decisions were seen before, so that a log without any has lost them.
     """
+    frame, broken = _frame(reading.records)
+    repeated = frame["decision_id"].duplicated()
+    frame = _finished(frame[~repeated].reset_index(drop=True), now=now, days=days)
+    findings = [
+        *_log_findings(reading, broken=broken, repeated=int(repeated.sum())),
+        *_clock_findings(
+            ahead=int(_ahead(frame, now=now).sum()),
+            back=_clock_back(frame),
+            late=int(_late(frame, days=days).sum()),
+        ),
+    ]
+    if frame.empty:
+        findings.append(_empty(reading=reading, broken=broken, known=known))
+    return frame, findings
+
+
+def _frame(records: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, int]:
+    """The table of the log's records, and how many of them hold no decision."""
     rows = []
     broken = 0
-    for record in reading.records:
+    for record in records:
         try:
             rows.append(_row(record))
         except (KeyError, TypeError, ValueError, AttributeError):
             broken += 1
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame["at"] = pd.to_datetime(frame["at"], utc=True)
-    frame["date"] = pd.to_datetime(frame["date"])
-    frame[NUMBERS] = frame[NUMBERS].astype("float64")
-    repeated = frame["decision_id"].duplicated()
-    frame = frame[~repeated].reset_index(drop=True)
-    frame["live"] = ~_late(frame, days=days) & ~_ahead(frame, now=now)
+    return pd.DataFrame(rows, columns=list(COLUMNS)), broken
+
+
+def _finished(frame: pd.DataFrame, *, now: dt.datetime, days: int) -> pd.DataFrame:
+    """The table with its columns' types, and with `live`."""
+    frame = frame.assign(
+        at=pd.to_datetime(frame["at"], utc=True).astype("datetime64[ms, UTC]"),
+        date=pd.to_datetime(frame["date"]).astype("datetime64[ns]"),
+        sequence=frame["sequence"].astype("int64"),
+        **{name: frame[name].astype("float64") for name in NUMBERS},
+        **{name: frame[name].astype("object").where(frame[name].notna(), None) for name in TEXTS},
+    )
+    return frame.assign(live=~_late(frame, days=days) & ~_ahead(frame, now=now))
+
+
+def _log_findings(reading: LogReading, *, broken: int, repeated: int) -> list[Finding]:
     damaged = reading.damaged + broken
     missing = max(0, reading.lost - reading.damaged)
-    findings = [
+    return [
         *counted("log_damaged", "warning", "{count} line(s) of the decision log are cut or unreadable", damaged),
         *counted("log_lost", "warning", "{count} decision(s) were numbered but never reached the log", missing),
         *counted(
@@ -86,9 +232,7 @@ def tabulate(
             reading.elsewhere,
         ),
         *counted("log_pending", "note", "{count} decision(s) of running workers are not on disk yet", reading.pending),
-        *counted(
-            "log_repeated", "note", "{count} decision(s) stand in the log twice; each counts once", repeated.sum()
-        ),
+        *counted("log_repeated", "note", "{count} decision(s) stand in the log twice; each counts once", repeated),
         *counted(
             "not_applied",
             "note",
@@ -96,20 +240,16 @@ def tabulate(
             "champion) and are left out",
             reading.shadowed,
         ),
-        *_clocks(frame, now=now, days=days),
     ]
-    if frame.empty:
-        findings.append(_empty(known=known or bool(damaged or missing or reading.elsewhere), tried=reading.shadowed))
-    return frame, findings
 
 
-def _empty(*, known: bool, tried: int) -> Finding:
+def _empty(*, reading: LogReading, broken: int, known: bool) -> Finding:
     """The finding on a log without decisions that were given to a shop: a fault only where there were some before."""
-    if known:
+    if known or reading.damaged or broken or reading.lost > reading.damaged or reading.elsewhere:
         return Finding("log_empty", "breach", "the decision log has lost its decisions: nothing can be scored")
-    if tried:
-        text = f"all {tried:,} decision(s) were only tried out; with --applied true they count as charged"
-        return Finding("no_decisions", "warning", text, tried)
+    if reading.shadowed:
+        text = f"all {reading.shadowed:,} decision(s) were only tried out; with --applied true they count as charged"
+        return Finding("no_decisions", "warning", text, reading.shadowed)
     return Finding(
         "no_decisions", "warning", "no price has been decided yet, so there is nothing to compare with sales"
     )
@@ -155,12 +295,13 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _clocks(frame: pd.DataFrame, *, now: dt.datetime, days: int) -> list[Finding]:
-    """Finds clock problems: ahead of this machine, set back, or later than the period priced."""
-    ahead = int(_ahead(frame, now=now).sum())
+def _clock_back(frame: pd.DataFrame) -> int:
+    """How many times a worker's clock was set back."""
     ordered = frame.sort_values(["worker", "sequence"])
-    back = ordered.groupby("worker")["at"].diff() < -pd.Timedelta(seconds=CLOCK_SECONDS)
-    late = int(_late(frame, days=days).sum())
+    return int((ordered.groupby("worker")["at"].diff() < -pd.Timedelta(seconds=CLOCK_SECONDS)).sum())
+
+
+def _clock_findings(*, ahead: int, back: int, late: int) -> list[Finding]:
     return [
         *counted(
             "clock_ahead",
@@ -168,7 +309,7 @@ def _clocks(frame: pd.DataFrame, *, now: dt.datetime, days: int) -> list[Finding
             "{count} decision(s) claim to come from the future: a clock is wrong, and they tell nothing about today",
             ahead,
         ),
-        *counted("clock_back", "warning", "{count} time(s) a worker's clock was set back", int(back.sum())),
+        *counted("clock_back", "warning", "{count} time(s) a worker's clock was set back", back),
         *counted("decided_late", "note", "{count} decision(s) were made after the days they price: a replay", late),
     ]
 

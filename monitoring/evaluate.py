@@ -23,6 +23,7 @@ UNIDENTIFIED = (
     "{share:.0%} of answers keep their price because the history does not tell how demand answers to it: test prices "
     "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
 )
+MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
 MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyond those of the rules
 
 
@@ -78,6 +79,7 @@ def evaluate_decisions(
     *,
     champion: ChampionRecord,
     config: MonitoringConfig,
+    earlier: samples.EarlierErrors | None = None,
 ) -> Evaluation:
     """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed.
 
@@ -87,6 +89,7 @@ def evaluate_decisions(
         log_findings: Findings from reading the log.
         champion: The serving version, as far as known.
         config: Windows and limits.
+        earlier: Gives the errors of days before the first decision read.
     """
     rng = np.random.default_rng(SEED)
     step = STEP_DAYS[panel.period]
@@ -119,7 +122,9 @@ def evaluate_decisions(
             for name, rows in reversed(list(longer)[:MOST_BEFORE])
         ),
     )
-    taken = samples.take(panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng)
+    taken = samples.take(
+        panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng, earlier=earlier
+    )
     drift = compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
     today = _today(decisions, panel)
     findings = [*log_findings, *joined.findings, *taken.findings, *drift.findings]
@@ -191,6 +196,16 @@ def _longer(newest: WindowVerdict, *, days: int, least: int, config: MonitoringC
         "monitoring.min_rows, or look at the figures yourself"
     )
     return Finding("window_short", "note", text)
+
+
+def days_looked_at(config: MonitoringConfig) -> int:
+    """The newest days whose decisions an evaluation needs, but for a small shop, whose windows grow.
+
+    The windows of drift and of decay with those before them, until the last maturity, and as many days as a decision
+    is made in advance at most.
+    """
+    decay = config.score_window * (config.windows + MOST_BEFORE)
+    return max(config.window, decay, config.maturities[-1]) + MOST_AHEAD
 
 
 def drift_window(panel: Panel, config: MonitoringConfig) -> int:

@@ -1,7 +1,9 @@
 """Build the reference and current samples for drift detection: columns derived per product and period."""
 
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -89,8 +91,23 @@ class Samples:
     span: str
 
 
+class EarlierErrors(Protocol):
+    """Forecasts and sales of days whose decisions are not read any more: `MonitoringStore.errors`."""
+
+    def __call__(self, products: Sequence[str], *, first: dt.date, last: dt.date) -> pd.DataFrame:
+        """Returns columns `product_id`, `period`, `forecast` and `units_sold`."""
+        ...
+
+
 def take(
-    panel: Panel, joined: pd.DataFrame, *, window: int, reference: int, rows: int, rng: np.random.Generator
+    panel: Panel,
+    joined: pd.DataFrame,
+    *,
+    window: int,
+    reference: int,
+    rows: int,
+    rng: np.random.Generator,
+    earlier: EarlierErrors | None = None,
 ) -> Samples:
     """Takes the reference and current samples from the end of the panel.
 
@@ -101,6 +118,7 @@ def take(
         reference: Most periods before them in the reference.
         rows: Most rows of the reference; beyond it whole products are left out, the same in both samples.
         rng: Draws the products to keep.
+        earlier: Gives the errors of the reference before the first row of `joined`.
     """
     total = len(panel.dates)
     start = max(0, total - window)
@@ -118,6 +136,11 @@ def take(
     typical = mean_units(chosen.units_sold[:, first:start])
     usual = _median(chosen.price[:, first:start], chosen.present[:, first:start])
     errors = joined.loc[joined["scored"], ["product_id", "period", "forecast", "units_sold"]]
+    if earlier is not None and first < start:
+        begins = panel.dates[start] if joined.empty else min(panel.dates[start], joined["period"].min().to_datetime64())
+        last_day = (begins - np.timedelta64(1, "D")).astype("datetime64[D]").astype(dt.date)
+        known = earlier(chosen.product_ids.tolist(), first=panel.dates[first].astype(dt.date), last=last_day)
+        errors = pd.concat([known.astype(errors.dtypes.to_dict()), errors]) if len(known) else errors
     past = _rows(chosen, range(first, start), typical=typical, usual=usual, errors=errors)
     now = _rows(chosen, range(start, total), typical=typical, usual=usual, errors=errors)
     last = panel.dates[-1] if total else "?"

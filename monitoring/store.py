@@ -12,11 +12,17 @@ import pandas as pd
 from monitoring.policy import JobHistory, PolicyOutcome
 from pricing.errors import SourceError
 
-_FORMAT = 1  # of the file, as SQLite's `user_version`; 0 where it was not kept yet, and the tables are the same
+# Of the file, as SQLite's `user_version`; 0 where it was not kept yet, and the tables are those of 1. In 1 outcomes do
+# not say whether they entered the error, and there are no figures of days.
+_FORMAT = 2
 _TABLES = """
 create table if not exists outcome (
     product_id text, period text, maturity integer, decision_id text, units_sold real, charged real, forecast real,
-    written_at text, primary key (product_id, period, maturity)
+    written_at text, scored integer, primary key (product_id, period, maturity)
+) without rowid;
+create table if not exists daily (
+    period text, category text, decisions integer, scored integer, units real, error real, surplus real,
+    followed integer, margin real, primary key (period, category)
 ) without rowid;
 create table if not exists job (
     id integer primary key, action text, cause text, reason text, started_at text, ended_at text, succeeded integer,
@@ -60,6 +66,8 @@ class MonitoringStore:
                     f"wrote it; install that one, or remove the file"
                 )
             connection.executescript(_TABLES)
+            if "scored" not in {row[1] for row in connection.execute("pragma table_info(outcome)")}:
+                connection.execute("alter table outcome add column scored integer")
             if found < _FORMAT:
                 connection.execute(f"pragma user_version = {_FORMAT}")
 
@@ -75,16 +83,20 @@ class MonitoringStore:
             now: Current time, with a time zone.
         """
         new = corrected = 0
+        if joined.empty:
+            return Written(0, 0, 0.0)
+        first = f"{joined['period'].min():%Y-%m-%d}"
         with self._open() as connection:
             known = {
                 (product, period, maturity): units
                 for product, period, maturity, units in connection.execute(
-                    "select product_id, period, maturity, units_sold from outcome"
+                    "select product_id, period, maturity, units_sold from outcome where period >= ?", (first,)
                 )
             }
             rows = []
-            columns = ["product_id", "period", "age", "decision_id", "units_sold", "charged", "forecast"]
-            for product, period, age, decision, units, charged, forecast in joined[columns].itertuples(index=False):
+            columns = ["product_id", "period", "age", "decision_id", "units_sold", "charged", "forecast", "scored"]
+            for product, period, age, *outcome, scored in joined[columns].itertuples(index=False):
+                units = outcome[1]
                 reached = [maturity for maturity in maturities if maturity <= age]
                 for maturity in reached:
                     key = (product, f"{period:%Y-%m-%d}", maturity)
@@ -95,20 +107,56 @@ class MonitoringStore:
                         corrected += 1
                     else:
                         continue
-                    rows.append((*key, decision, units, charged, forecast, now.isoformat()))
-            connection.executemany("insert or replace into outcome values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                    rows.append((*key, *outcome, now.isoformat(), int(scored)))
+            connection.executemany("insert or replace into outcome values (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(
+                "insert or replace into daily values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                _daily(joined).itertuples(index=False),
+            )
             changed, total = connection.execute(
                 "select coalesce(sum(abs(last.units_sold - first.units_sold)), 0), coalesce(sum(first.units_sold), 0)"
                 " from outcome first join outcome last using (product_id, period)"
-                " where first.maturity = ? and last.maturity = ?",
-                (maturities[0], maturities[-1]),
+                " where first.maturity = ? and last.maturity = ? and first.period >= ?",
+                (maturities[0], maturities[-1], first),
             ).fetchone()
         return Written(new, corrected, float(changed / total) if total else 0.0)
+
+    def errors(self, products: Sequence[str], *, first: dt.date, last: dt.date) -> pd.DataFrame:
+        """Returns what was forecast and sold, as known last, where it entered the error.
+
+        Args:
+            products: Their ids.
+            first: The first period.
+            last: The last period.
+
+        Returns:
+            Columns `product_id`, `period`, `forecast`, `units_sold`; nothing that a release without `scored` stored.
+        """
+        with self._open() as connection:
+            connection.execute("create temporary table wanted (product_id text primary key)")
+            connection.executemany("insert into wanted values (?)", ((product,) for product in products))
+            rows = connection.execute(
+                "select product_id, period, forecast, units_sold, max(maturity) from outcome join wanted"
+                " using (product_id) where period between ? and ? and scored group by product_id, period",
+                (first.isoformat(), last.isoformat()),
+            ).fetchall()
+        frame = pd.DataFrame(rows, columns=["product_id", "period", "forecast", "units_sold", "maturity"])
+        return frame.drop(columns="maturity").assign(period=pd.to_datetime(frame["period"]))
+
+    def daily(self) -> pd.DataFrame:
+        """Returns the figures of each day and category since the first decision that met its sales, in order."""
+        with self._open() as connection:
+            return pd.read_sql_query("select * from daily order by period, category", connection)
+
+    def prune(self, *, before: dt.date) -> int:
+        """Deletes the outcomes of periods before a day, and returns how many; their figures of days stay."""
+        with self._open() as connection:
+            return connection.execute("delete from outcome where period < ?", (before.isoformat(),)).rowcount
 
     def has_outcomes(self) -> bool:
         """Returns True when any decision has ever met its sales here."""
         with self._open() as connection:
-            (found,) = connection.execute("select exists (select 1 from outcome)").fetchone()
+            (found,) = connection.execute("select exists (select 1 from daily union select 1 from outcome)").fetchone()
         return bool(found)
 
     def claim(
@@ -190,6 +238,30 @@ class MonitoringStore:
             raise SourceError(
                 f"{self._path}: monitoring's memory cannot be used ({error}); mend or remove it"
             ) from error
+
+
+def _daily(joined: pd.DataFrame) -> pd.DataFrame:
+    """One row per period and category: the columns of the table `daily`.
+
+    `error` is the absolute error and `surplus` forecast less sales, of scored rows, as `units` are; `margin` is what
+    was earned on all, in currency units.
+    """
+    scored = joined["scored"].to_numpy(dtype=bool)
+    off = (joined["forecast"] - joined["units_sold"]).where(scored)
+    rows = pd.DataFrame(
+        {
+            "period": joined["period"].dt.strftime("%Y-%m-%d"),
+            "category": joined["category"].astype(str),
+            "decisions": 1,
+            "scored": scored.astype(int),
+            "units": joined["units_sold"].where(scored),
+            "error": off.abs(),
+            "surplus": off,
+            "followed": (joined["pricing"] == "followed").astype(int),
+            "margin": (joined["charged"] - joined["cost"]) * joined["units_sold"],
+        }
+    )
+    return rows.groupby(["period", "category"], as_index=False).sum()
 
 
 def _note(connection: sqlite3.Connection, job: tuple[str, str, str, str, str]) -> int:

@@ -12,10 +12,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.commands import JobError, child_tags, only_one, run_job
+from pipelines.production import production
 from pricing.config import Config, load_config
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.retention import delete_outdated
 from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
@@ -84,13 +86,13 @@ class _Night:
         decisions = pricing_home() / "decisions"
         if not decisions.is_dir():
             return f"no decision log in {decisions}, so nothing to monitor; {self._refresh()}", None
-        complaint = None
+        archived, complaint = self._compact()
         try:
             outcome = self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
         except JobError as error:
             # States are still refreshed, and an outcome recorded before the failure still counts; the run ends FAILED.
             outcome = OUTCOMES.get(self._found().get("outcome", "none"), FINE)
-            complaint = error
+            complaint = complaint or error
         parts = ["monitoring asks for a person; see its report"] if outcome == PAGE else []
         if outcome == RETRAIN:
             parts.append(self._retrain_if_due(source=source))
@@ -98,23 +100,34 @@ class _Night:
             parts.append("the sales may be at fault, so states stay as they are")
         else:
             parts.append(self._refresh())
-        try:
-            parts += self._compact()
-        except JobError as error:
-            complaint = complaint or error
+        parts += [*archived, *self._delete_versions()]
         return "; ".join(parts), complaint
 
     def _found(self) -> dict[str, str]:
         """Returns the tags of this night's monitoring run."""
         return child_tags(self._run, "monitor")
 
-    def _compact(self) -> list[str]:
-        """Moves closed segments of the decision log to the archive, if one is configured."""
+    def _compact(self) -> tuple[list[str], JobError | None]:
+        """Moves closed segments of the decision log to the archive, where monitoring reads them by day."""
+        try:
+            self._start("serving.compact", [], run=self._run, keep=[self._held])
+        except JobError as error:
+            return [], error
         archive = os.environ.get(ARCHIVE_VARIABLE)
-        if not archive:
+        return [f"closed segments of the decision log are in {archive}"] if archive else [], None
+
+    def _delete_versions(self) -> list[str]:
+        """Deletes nightly copies of weights that are older than configured, but what aliases or the record name."""
+        days = self._config.registry.keep_days
+        if not days:
             return []
-        self._start("serving.compact", [], run=self._run, keep=[self._held])
-        return [f"closed segments of the decision log are in {archive}"]
+        before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+        with production(self._config) as access:
+            gone = delete_outdated(access.registry, access.audit, before=before)
+        if not gone:
+            return []
+        mlflow.set_tag("versions_deleted", ", ".join(gone))
+        return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"]
 
     def _retrain_if_due(self, *, source: str) -> str:
         if self._config.monitoring.trigger != "none":

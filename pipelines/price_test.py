@@ -286,7 +286,7 @@ def _report(options: argparse.Namespace, plan: Plan) -> None:
     model = _model(options) if options.version else None
     folder = options.decisions or pricing_home() / "decisions"
     archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
-    records = read_decisions(folder, archive=archive).records
+    records = read_decisions(folder, archive=archive, tested=True).records
     output: Path = options.output or pricing_home() / "price_tests" / "report.md"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(report(panel, plan, records, model=model), encoding="utf-8")

@@ -166,7 +166,7 @@ def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) ->
     archive = None if folder else os.environ.get(ARCHIVE_VARIABLE) or None
     here = where.resolve() == (pricing_home() / "decisions").resolve()
     plan = read_plan(plan_file(pricing_home())) if here else NO_TESTS  # the plan covers only this home's log
-    draws = find_draws(panel, read_decisions(where, archive=archive).records, plan=plan)
+    draws = find_draws(panel, read_decisions(where, archive=archive, tested=True).records, plan=plan)
     if not draws.logged:
         return None
     missed = draws.logged - draws.used

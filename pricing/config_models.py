@@ -352,6 +352,7 @@ class RegistryConfig(Section):
 
     model_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^/:@]+$")]
     auto_promote: bool
+    keep_days: Annotated[int, Field(ge=0, le=36_600)] = 180
     plots: bool = True
     gates: GatesConfig
 
@@ -378,6 +379,7 @@ class ServingConfig(Section):
     rate_burst: Annotated[int, Field(ge=1, le=1_000_000)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0, le=100_000)]
+    log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -428,6 +430,7 @@ class MonitoringConfig(Section):
     windows: Annotated[int, Field(ge=1, le=1_000)]
     breaches: Annotated[int, Field(ge=1, le=1_000)]
     maturities: Annotated[list[Days], Field(min_length=1)]
+    outcome_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     error_tolerance: Annotated[float, Field(ge=0, le=1000)]
     bias_tolerance: Annotated[float, Field(ge=0, le=1000)]
     coverage_tolerance: Share = 0.1
@@ -451,6 +454,11 @@ class MonitoringConfig(Section):
             raise ValueError(f"breaches ({self.breaches}) cannot pass windows ({self.windows})")
         if sorted(set(self.maturities)) != self.maturities:
             raise ValueError(f"maturities must rise, found {self.maturities}")
+        if 0 < self.outcome_days < self.reference + self.window + self.maturities[-1]:
+            raise ValueError(
+                f"outcome_days ({self.outcome_days}) must hold window, reference and the last maturity, "
+                f"{self.reference + self.window + self.maturities[-1]} days, or be 0: outcomes are the reference"
+            )
         for channel, address in (("webhook", "webhook_url"), ("sns", "sns_topic")):
             if channel in self.alerts and not getattr(self.endpoints, address):
                 raise ValueError(f"alerts: {channel} has no address; set endpoints.{address}")

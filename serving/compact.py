@@ -1,6 +1,7 @@
 """Archive closed segments of the decision log as partitioned Parquet, in a folder or in S3."""
 
 import argparse
+import datetime as dt
 import fcntl
 import logging
 import os
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pricing.decision_log.archive import default_archive, note_archived, write_archive
+from pricing.decision_log.archive import default_archive, delete_days, note_archived, write_archive
 from pricing.decision_log.format import closed_segments, read_segment
 from pricing.errors import LockError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE
@@ -79,13 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
     options = parser.parse_args(argv)
     try:
-        folder = read_settings(os.environ).decisions_folder
+        settings = read_settings(os.environ)
+        folder = settings.decisions_folder
         to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(default_archive(folder))
         segments, decisions = compact(folder, to=to, keep=options.keep)
+        days = settings.config.serving.log_days
+        oldest = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
+        deleted = delete_days(to, before=oldest) if days else 0
     except PricingError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     print(f"{decisions:,} decisions of {segments} segments are in {to}")  # noqa: T201
+    if deleted:
+        print(f"{deleted:,} day(s) older than {days} days are deleted there (serving.log_days)")  # noqa: T201
     return 0
 
 

@@ -1,12 +1,15 @@
 """The decision log's archive: closed segments as partitioned Parquet, one file for each segment and day.
 
-Its columns are for people and `pandas.read_parquet`; `line` is the log's own line, whole, for the log's reader. pandas
-is loaded only when there is something to archive or to read, never by the serving workers.
+Its columns are for monitoring, for people and for `pandas.read_parquet`; `line` is the log's own line, whole, for the
+log's reader. pandas is loaded only when there is something to archive or to read, never by the serving workers.
 """
 
+import datetime as dt
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ from pricing.fileio import replace_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyarrow.fs import FileSystem
 
 _TEXT = (
     "worker",
@@ -29,8 +33,29 @@ _TEXT = (
 )
 _NUMBERS = (
     *("current_price", "list_price", "unit_cost", "current_stock", "comp_price"),
-    *("recommended_price", "confidence", "expected_units", "expected_margin"),
+    *("recommended_price", "confidence", "expected_units", "expected_margin", "unit"),
 )
+_CANDIDATES = {"candidate_price": "price", "candidate_units": "units", "candidate_size": "size"}
+COLUMNS = ("at", "date", "sequence", "shadow", *_TEXT, *_NUMBERS, *_CANDIDATES, "test")
+_DAY = re.compile(r"day=(?P<day>\d{4}-\d{2}-\d{2})")
+_FILE = re.compile(r"decisions-[\w.-]+-\d{12}\.parquet")  # what `serving.compact` writes
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Consecutive decisions of a worker that were archived.
+
+    Attributes:
+        first: Number of the first.
+        last: Number of the last.
+        segment: First number of the segment that they were in.
+        day: The day on which they were made, YYYY-MM-DD; empty in notes of earlier releases.
+    """
+
+    first: int
+    last: int
+    segment: int
+    day: str = ""
 
 
 def default_archive(folder: Path) -> Path:
@@ -66,64 +91,172 @@ def write_archive(records: Sequence[dict[str, Any]], *, to: str, name: str) -> i
 def note_archived(folder: Path, records: Sequence[dict[str, Any]]) -> None:
     """Notes in `folder` that a segment's records are archived, so that the reader does not count them as lost.
 
-    One line per run of consecutive numbers, so that gaps still count as lost: first, last, the segment's first number.
+    One line per run of consecutive numbers of one day, so that gaps still count as lost: first, last, the segment's
+    first number, the day.
 
     Raises:
         SourceError: The note cannot be written.
     """
     if not records:
         return
-    numbers = sorted({record["sequence"] for record in records})
-    starts = [place for place, number in enumerate(numbers) if not place or number > numbers[place - 1] + 1]
+    days = {record["sequence"]: record["at"][:10] for record in records}
+    numbers = sorted(days)
+    starts = [
+        place
+        for place, number in enumerate(numbers)
+        if not place or number > numbers[place - 1] + 1 or days[number] != days[numbers[place - 1]]
+    ]
     runs = [(numbers[at], numbers[end - 1]) for at, end in zip(starts, [*starts[1:], len(numbers)], strict=True)]
     note = _note(folder, records[0]["worker"])
     try:
         with note.open("a") as lines:
-            lines.write("".join(f"{first} {last} {numbers[0]}\n" for first, last in runs))
+            lines.write("".join(f"{first} {last} {numbers[0]} {days[first]}\n" for first, last in runs))
             lines.flush()
             os.fsync(lines.fileno())
     except OSError as error:
         raise SourceError(f"{note}: cannot be written ({error.strerror})") from error
 
 
-def read_note(folder: Path, worker: str) -> set[tuple[int, int, int]]:
-    """Reads which records of a worker were archived; their segment is deleted or about to be.
-
-    Returns:
-        First and last number of each run, and the first number of the segment that it was in.
-    """
+def read_note(folder: Path, worker: str) -> set[Moved]:
+    """Reads which records of a worker were archived; their segment is deleted or about to be."""
     try:
         lines = _note(folder, worker).read_text().splitlines()
     except FileNotFoundError:
         return set()
     except OSError as error:
         raise SourceError(f"{_note(folder, worker)}: cannot be read ({error.strerror})") from error
-    parts = (line.split() for line in lines)
-    sound = [[int(word) for word in part] for part in parts if len(part) in (2, 3) and all(map(str.isdigit, part))]
-    return {(part[0], part[1], part[2] if len(part) == 3 else part[0]) for part in sound}  # older lines have two
+    return {moved for moved in map(_moved, lines) if moved is not None}
+
+
+def _moved(line: str) -> Moved | None:
+    """One line of a note; None where it was torn. Older lines have no day, the oldest no segment either."""
+    words = line.split()
+    numbers, day = words[:3], words[3] if len(words) == 4 else ""
+    if not 2 <= len(words) <= 4 or not all(map(str.isdigit, numbers)) or (day and not _DAY.fullmatch(f"day={day}")):
+        return None
+    first, last, *segment = map(int, numbers)
+    return Moved(first, last, segment[0] if segment else first, day)
 
 
 def _note(folder: Path, worker: str) -> Path:
     return folder / f"decisions-{worker}.archived"
 
 
-def read_archive(where: str | Path) -> Iterator[bytes]:
-    """Reads the log lines in an archive; none where there is no Parquet yet.
+def read_archive(where: str | Path, *, since: dt.date | None = None) -> Iterator[bytes]:
+    """Reads the log lines in an archive, a file at a time; none where there is no Parquet yet.
+
+    Args:
+        where: A folder, or an s3:// address.
+        since: Leaves out the days of decision before it.
 
     Raises:
         SourceError: A file there does not belong to an archive, or pandas is missing.
     """
-    if "://" not in str(where) and next(Path(where).rglob("[!.]*.parquet"), None) is None:
-        return iter(())
-    try:
-        import pandas as pd  # noqa: PLC0415 - see the module
+    for _, files in archive_days(where, since=since):
+        for frame in files.read(("line",)):
+            yield from (str(line).encode() for line in frame["line"])
 
-        lines = pd.read_parquet(where, columns=["line"])["line"]
+
+def first_tested_day(where: str | Path) -> dt.date | None:
+    """The first day of an archive on which a price test may have drawn a price; None where there is none.
+
+    Raises:
+        SourceError: As `read_archive`.
+    """
+    for day, files in reversed(archive_days(where)):
+        for frame in files.read(("test",)):
+            if "test" not in frame or frame["test"].notna().any():  # files of earlier releases do not say
+                return dt.date.fromisoformat(day)
+    return None
+
+
+@dataclass(frozen=True)
+class DayOfArchive:
+    """The files of one day of an archive."""
+
+    store: "FileSystem"
+    paths: tuple[str, ...]
+
+    def read(self, columns: Sequence[str]) -> Iterator["pd.DataFrame"]:
+        """Yields each file's decisions with those of the columns that it has; `line` in any case where some are absent.
+
+        Raises:
+            SourceError: A file does not belong to an archive, or what reads it is missing.
+        """
+        for path in self.paths:
+            try:
+                import pandas as pd  # noqa: PLC0415 - see the module
+                import pyarrow as pa  # noqa: PLC0415
+                from pyarrow import parquet  # noqa: PLC0415
+
+                with self.store.open_input_file(path) as opened:
+                    file = parquet.ParquetFile(opened)
+                    there = set(file.schema_arrow.names)
+                    if "line" not in there:
+                        raise SourceError(f"{path}: is no file of an archive of decisions (no column line)")
+                    absent = set(columns) - there
+                    table = file.read([*(name for name in columns if name in there), *(["line"] if absent else [])])
+                yield table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None)
+            except (OSError, ImportError, ValueError, KeyError) as error:
+                raise SourceError(f"{path}: cannot be read as an archive of decisions ({error})") from error
+
+
+def archive_days(where: str | Path, *, since: dt.date | None = None) -> list[tuple[str, DayOfArchive]]:
+    """Lists the days of an archive, newest first, with their files; other days are not looked at.
+
+    Raises:
+        SourceError: `where` cannot be listed, or what opens it is missing.
+    """
+    if "://" not in str(where) and not Path(where).is_dir():
+        return []
+    try:
+        from pyarrow import fs  # noqa: PLC0415 - see the module
+
+        far = "://" in str(where)
+        store, root = fs.FileSystem.from_uri(str(where)) if far else (fs.LocalFileSystem(), str(where))
+        found = []
+        for folder in store.get_file_info(fs.FileSelector(root)):
+            match = _DAY.fullmatch(folder.base_name)
+            if match and (since is None or match["day"] >= since.isoformat()):
+                files = store.get_file_info(fs.FileSelector(folder.path))
+                paths = sorted(file.path for file in files if _is_parquet(file.base_name))
+                found.append((match["day"], DayOfArchive(store, tuple(paths))))
     except FileNotFoundError:  # nothing lies under that address of an S3 store yet
-        return iter(())
-    except (OSError, ImportError, ValueError, KeyError) as error:
+        return []
+    except (OSError, ImportError, ValueError) as error:
         raise SourceError(f"{where}: cannot be read as an archive of decisions ({error})") from error
-    return (str(line).encode() for line in lines)
+    return sorted(found, key=lambda one: one[0], reverse=True)
+
+
+def delete_days(where: str | Path, *, before: dt.date) -> int:
+    """Deletes the days of an archive before a day, only files of compaction's own naming; returns how many days.
+
+    Raises:
+        SourceError: `where` cannot be listed, or a file cannot be deleted.
+    """
+    deleted = 0
+    for day, files in archive_days(where):
+        ours = [path for path in files.paths if _FILE.fullmatch(path.rsplit("/", 1)[-1])]
+        if day >= before.isoformat() or not ours:
+            continue
+        try:
+            for path in ours:
+                files.store.delete_file(path)
+            if "://" not in str(where) and len(ours) == len(files.paths):
+                _remove_empty(Path(where) / f"day={day}")
+        except OSError as error:
+            raise SourceError(f"{where}: day {day} cannot be deleted ({error})") from error
+        deleted += 1
+    return deleted
+
+
+def _remove_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _is_parquet(name: str) -> bool:
+    return name.endswith(".parquet") and not name.startswith(".")
 
 
 def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
@@ -134,15 +267,22 @@ def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
             **record["request"],
             **record["decision"],
             **{name: value for name, value in record.items() if name not in ("request", "decision", "candidates")},
+            **{name: record["candidates"].get(key) for name, key in _CANDIDATES.items()},
+            "unit": record["candidates"].get("unit", 1.0),
             "reasons": " ".join(record["decision"]["reasons"]),
+            "test": (record.get("test") or {}).get("name"),
             "line": json.dumps(record, ensure_ascii=False),
         }
         for record in records
     ]
-    frame = pd.DataFrame(rows).reindex(columns=["at", "date", "sequence", "shadow", *_TEXT, *_NUMBERS, "line"])
+    frame = pd.DataFrame(rows).reindex(columns=[*COLUMNS, "line"])
     # Fixed types: a day without any category must not differ in schema from the others.
     frame = frame.astype(
-        {**dict.fromkeys((*_TEXT, "line"), "string"), **dict.fromkeys(_NUMBERS, "float64"), "sequence": "int64"}
+        {
+            **dict.fromkeys((*_TEXT, "test", "line"), "string"),
+            **dict.fromkeys(_NUMBERS, "float64"),
+            "sequence": "int64",
+        }
     )
     return frame.assign(
         at=pd.to_datetime(frame["at"], utc=True).astype("datetime64[ms, UTC]"),
@@ -152,8 +292,13 @@ def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
 
 
 def _write(frame: "pd.DataFrame", folder: str, name: str) -> None:
+    import pyarrow as pa  # noqa: PLC0415 - see the module
+
+    schema = pa.Schema.from_pandas(frame, preserve_index=False)
+    for column in _CANDIDATES:  # a file whose lists are all empty would have another type
+        schema = schema.set(schema.get_field_index(column), pa.field(column, pa.list_(pa.float64())))
     if "://" in folder:
-        frame.to_parquet(f"{folder}/{name}", index=False, compression="zstd")
+        frame.to_parquet(f"{folder}/{name}", index=False, compression="zstd", schema=schema)
         return
     with replace_atomically(Path(folder) / name) as draft:  # a reader skips names that begin with a dot
-        frame.to_parquet(draft, index=False, compression="zstd")
+        frame.to_parquet(draft, index=False, compression="zstd", schema=schema)

@@ -19,9 +19,9 @@ import fcntl
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import numpy as np
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.archive import default_archive, read_archive, read_note
+from pricing.decision_log.archive import Moved, default_archive, first_tested_day, read_archive, read_note
 from pricing.errors import SourceError
 
 SCHEMA = 2  # 1 had the field `strategy_test` under the name `trial`
@@ -144,6 +144,19 @@ class LogReading:
     shadowed: int = 0
 
 
+@dataclass(frozen=True)
+class ArchiveNumbers:
+    """Which decisions an archive holds.
+
+    Attributes:
+        numbers: Their numbers by worker.
+        first: The first day that was looked at; None where all were.
+    """
+
+    numbers: Mapping[str, set[int]]
+    first: dt.date | None
+
+
 class _VanishedError(SourceError):
     """A segment that was deleted after it was listed."""
 
@@ -155,20 +168,25 @@ class _Worker:
     last: int = 0
     segments: list[Path] = field(default_factory=list)
 
-    def count_archived_elsewhere(self, moved: set[tuple[int, int, int]], *, archived: set[int]) -> int:
+    def count_archived_elsewhere(self, moved: set[Moved], *, archived: set[int], since: str) -> int:
         """Counts as read what was archived but is not in the archive read here, and returns how many that are.
 
         Args:
-            moved: First and last number of each run that was archived, and its segment's first.
+            moved: What was archived.
             archived: Numbers found in the archive.
+            since: The first day that was looked for there, YYYY-MM-DD; what was archived of earlier days is taken to
+                be there. Empty: all were.
         """
         here = {int(path.stem.rsplit("-", 1)[1]) for path in self.segments}  # perhaps not deleted yet
+        numbers = np.sort(np.fromiter(archived, dtype=np.int64, count=len(archived)))
         away = 0
-        for first, last, segment in moved:
-            if segment not in here:
-                away += len(set(range(first, last + 1)) - archived)
-                self.first, self.last = min(self.first, first), max(self.last, last)
-        self.read += away
+        for run in moved:
+            if run.segment not in here:
+                found = np.searchsorted(numbers, run.last, side="right") - np.searchsorted(numbers, run.first)
+                missing = run.last - run.first + 1 - int(found)
+                self.read += missing
+                away += missing if run.day >= since else 0
+                self.first, self.last = min(self.first, run.first), max(self.last, run.last)
         return away
 
 
@@ -176,14 +194,17 @@ class _Worker:
 class _Wanted:
     """The records that a reader asks for: sorted out one by one, so that the others take no memory."""
 
-    start: str
+    since: dt.datetime | None
     shadow: bool
     records: list[dict[str, Any]] = field(default_factory=list)
     shadowed: int = 0
 
+    def __post_init__(self) -> None:
+        self._start = self.since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if self.since else ""
+
     def take(self, record: dict[str, Any]) -> None:
         """Keeps a record that is wanted; counts one that is new enough and was given to no shop."""
-        if record["at"] < self.start:
+        if record["at"] < self._start:
             return
         if record["shadow"] and not self.shadow:
             self.shadowed += 1
@@ -192,58 +213,87 @@ class _Wanted:
 
 
 def read_decisions(
-    folder: Path, *, since: dt.datetime | None = None, shadow: bool = False, archive: str | Path | None = None
+    folder: Path,
+    *,
+    since: dt.datetime | None = None,
+    shadow: bool = False,
+    archive: str | Path | None = None,
+    archived: Callable[[], "ArchiveNumbers"] | None = None,
+    tested: bool = False,
 ) -> LogReading:
     """Reads every segment in `folder` and its archive; counts damaged and lost lines.
 
     Args:
         folder: Where the workers write.
-        since: Leaves out earlier decisions; needs a time zone. Losses are counted over all segments.
+        since: Leaves out earlier decisions, and days of the archive; needs a time zone. Losses are counted over all
+            segments, and what was noted as archived on earlier days is taken to be there.
         shadow: Also returns decisions whose prices were given to no shop.
         archive: Where `serving.compact` put older segments; beside `folder` by default.
+        archived: Reads the archive in this function's place. It is called once the segments are listed, so that none
+            is missed that is archived meanwhile.
+        tested: Leaves out the days of the archive before the first on which a price test drew a price.
 
     Raises:
         SourceError: The folder does not exist, or a segment cannot be opened.
     """
-    try:
-        return _read(folder, since, shadow, archive)
-    except _VanishedError:  # compaction has archived and deleted it since the folder was listed
-        return _read(folder, since, shadow, archive)
+    where = archive or default_archive(folder)
+    first = since.astimezone(dt.UTC).date() if since else None
+    for again in (True, False):
+        try:
+            lines: Iterator[bytes] = iter(())
+            if archived is None and not tested:
+                lines = read_archive(where, since=first)
+            elif archived is None and (drawn := first_tested_day(where)) is not None:
+                first = max(first or drawn, drawn)
+                lines = read_archive(where, since=first)
+            nothing = partial(ArchiveNumbers, {}, first)
+            return _read(folder, _Wanted(since, shadow), lines=lines, archived=archived or nothing)
+        except _VanishedError:  # compaction has archived and deleted it since the folder was listed
+            if not again:
+                raise
+    raise AssertionError  # the second attempt has returned or raised
 
 
-def _read(folder: Path, since: dt.datetime | None, shadow: bool, archive: str | Path | None) -> LogReading:
+def _read(
+    folder: Path,
+    wanted: "_Wanted",
+    *,
+    lines: Iterator[bytes],
+    archived: Callable[[], "ArchiveNumbers"],
+) -> LogReading:
     if not folder.is_dir():
         raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
-    wanted = _Wanted(since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if since else "", shadow)
     damaged = lost = pending = elsewhere = 0
     workers = _workers(folder)
-    archive = archive or default_archive(folder)
-    archived: dict[str, set[int]] = {}
-    for line in read_archive(archive) if isinstance(archive, str) or archive.is_dir() else ():
-        record = _decode(line)
+    before = archived()
+    found = {worker: set(numbers) for worker, numbers in before.numbers.items()}
+    for line in lines:
+        record = decode_line(line)
         if record is None:
             damaged += 1
-        elif record["sequence"] not in archived.setdefault(record["worker"], set()):
-            archived[record["worker"]].add(record["sequence"])
+        elif record["sequence"] not in found.setdefault(record["worker"], set()):
+            found[record["worker"]].add(record["sequence"])
             wanted.take(record)
-    for worker, numbers in archived.items():
+    for worker, numbers in found.items():
         worker_log = workers.setdefault(worker, _Worker(min(numbers)))
         worker_log.first, worker_log.last, worker_log.read = min(worker_log.first, *numbers), max(numbers), len(numbers)
     for worker, worker_log in workers.items():
         issued, alive = _issued(folder / f"decisions-{worker}.issued")
         for path in worker_log.segments:
             for line in _lines(path):
-                record = _decode(line)
+                record = decode_line(line)
                 if record is None:
                     damaged += 1
                     continue
-                if record["sequence"] in archived.get(worker, ()):
+                if record["sequence"] in found.get(worker, ()):
                     continue  # archived and not yet deleted
                 worker_log.read += 1
                 worker_log.last = max(worker_log.last, record["sequence"])
                 wanted.take(record)
         elsewhere += worker_log.count_archived_elsewhere(
-            read_note(folder, worker), archived=archived.get(worker, set())
+            read_note(folder, worker),
+            archived=found.get(worker, set()),
+            since=before.first.isoformat() if before.first else "",
         )
         lost += max(0, worker_log.last - worker_log.first + 1 - worker_log.read)
         tail = max(0, issued - max(worker_log.last, worker_log.first - 1))
@@ -275,7 +325,7 @@ def read_segment(path: Path) -> tuple[list[dict[str, Any]], int]:
     Raises:
         SourceError: It cannot be opened.
     """
-    found = [_decode(line) for line in _lines(path)]
+    found = [decode_line(line) for line in _lines(path)]
     return [record for record in found if record is not None], sum(record is None for record in found)
 
 
@@ -314,7 +364,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _decode(line: bytes) -> dict[str, Any] | None:
+def decode_line(line: bytes) -> dict[str, Any] | None:
+    """The record of one line; None where it is damaged or of an unknown schema."""
     try:
         record = json.loads(line)
     except ValueError:

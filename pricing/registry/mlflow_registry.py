@@ -22,6 +22,7 @@ from pricing.errors import RegistryError
 from pricing.registry import files
 
 ARTIFACT = "version"
+_LOGGED_MODEL = "models:/"  # what the source of a version begins with; the model's id follows
 
 _MANNERS = {
     # MLflow's own defaults wait minutes for a server that is down, and show a progress bar for each download.
@@ -207,6 +208,23 @@ class Registry:
         with self._translated_errors():
             for name, value in tags.items():
                 self._client.set_model_version_tag(self.model_name, number, name, value)
+
+    def delete(self, number: str) -> None:
+        """Deletes a version and its files; the run that logged it stays.
+
+        Files go first: where that fails, the version is still listed, and can be deleted again.
+        """
+        with self._translated_errors():
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
+
+            # The databases do not fill in the version's own `model_id`.
+            source = str(self._client.get_model_version(self.model_name, number).source)
+            where = self._client.get_model_version_download_uri(self.model_name, number)
+            files = get_artifact_repository(where, tracking_uri=self.uri)
+            files.delete_artifacts()  # type: ignore[no-untyped-call]
+            self._client.delete_model_version(self.model_name, number)
+            if source.startswith(_LOGGED_MODEL):
+                self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
 
     def download(self, reference: str, to: str | Path) -> Path:
         """Downloads a version's folder into the new folder `to`, which appears only when it is complete.

@@ -12,11 +12,12 @@ from mlflow.entities import Run
 
 from pipelines import nightly
 from pipelines.commands import JobError, only_one
+from pricing.registry import retention
 from pricing.runtime.cli import EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
-STAGES = ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")
+STAGES = ("pipelines.etl", "serving.compact", "monitoring", "pipelines.refresh", "pipelines.promote")
 
 
 class Jobs:
@@ -127,10 +128,10 @@ def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable
 @pytest.mark.parametrize(
     ("code", "auto", "then", "says"),
     [
-        (nightly.FINE, True, STAGES[2:], "states are up to date"),
-        (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
-        (nightly.PAGE, True, STAGES[2:], "asks for a person"),
-        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv"),
+        (nightly.FINE, True, STAGES[3:], "states are up to date"),
+        (nightly.REFRESH, True, STAGES[3:], "states are up to date"),
+        (nightly.PAGE, True, STAGES[3:], "asks for a person"),
+        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[3:]), "retrained on sales.csv"),
         (nightly.FINE, False, ("pipelines.refresh",), "auto_promote is off, so a person promotes them (version=7)"),
     ],
 )
@@ -142,7 +143,7 @@ def test_what_monitoring_finds_decides_what_follows(
 
     assert night(auto=auto) == 0
 
-    assert jobs.names == ("pipelines.etl", "monitoring", *then)
+    assert jobs.names == (*STAGES[:3], *then)
     assert says in nights()[-1][1]
 
 
@@ -177,9 +178,9 @@ def test_states_go_forward_although_monitoring_stumbled_before_it_found_anything
 @pytest.mark.parametrize(
     ("outcome", "then", "says"),
     [
-        ("none", STAGES[2:], "states are up to date"),
-        ("retrain", ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
-        ("page", STAGES[2:], "monitoring asks for a person"),
+        ("none", STAGES[3:], "states are up to date"),
+        ("retrain", ("pipelines.retrain", *STAGES[3:]), "retrained on sales.csv: error grew; "),
+        ("page", STAGES[3:], "monitoring asks for a person"),
     ],
 )
 def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_found(
@@ -191,7 +192,7 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
 
     assert night() == 2
 
-    assert jobs.names == ("pipelines.etl", "monitoring", *then)
+    assert jobs.names == (*STAGES[:3], *then)
     ((status, verdict),) = nights()
     assert (status, verdict.startswith(says)) == ("FAILED", True)
     if outcome == "retrain":
@@ -208,7 +209,7 @@ def test_states_do_not_go_on_over_sales_that_may_be_at_fault(
 
     assert night() == (2 if code == 2 else 0)
 
-    assert jobs.names == ("pipelines.etl", "monitoring")
+    assert jobs.names == STAGES[:3]
     assert nights()[-1][1].endswith("the sales may be at fault, so states stay as they are")
 
 
@@ -287,9 +288,37 @@ def test_a_night_archives_the_decision_log_where_an_archive_is_named(
 
     assert night() == 0
 
-    assert jobs.names == (*STAGES, "serving.compact")
+    assert jobs.names == STAGES
     assert jobs.words("serving.compact") == []
     assert "closed segments of the decision log are in s3://logs/decisions" in nights()[-1][1]
+
+
+def test_a_night_deletes_old_copies_of_the_same_weights_but_what_an_alias_or_the_record_names(
+    jobs: Jobs, home: Path, night: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crown(home)
+    (home / "file").write_text("content")
+    later = dt.timedelta(days=181)
+    monkeypatch.setattr(
+        nightly, "delete_outdated", lambda *args, before: retention.delete_outdated(*args, before=before + later)
+    )
+    client = MlflowClient()
+    files = []
+    with mlflow.start_run():
+        for _ in range(3):
+            model = mlflow.initialize_logged_model(name="pricing")
+            files.append(Path(model.artifact_location.removeprefix("file://")))
+            client.log_model_artifact(model.model_id, str(home / "file"))
+            client.create_model_version(
+                "pricing", model.model_uri, model_id=model.model_id, tags={"weights": "a", "kind": "refresh"}
+            )
+    client.set_registered_model_alias("pricing", "previous", "3")
+
+    assert night() == 0
+
+    assert {str(version.version) for version in client.search_model_versions("name = 'pricing'")} == {"1", "3", "4"}
+    assert [any(folder.glob("*")) for folder in files] == [False, True, True]
+    assert "1 version(s) older than" in nights()[-1][1]
 
 
 def test_an_archive_that_cannot_be_written_costs_no_prices_and_the_night_ends_failed(
@@ -301,7 +330,7 @@ def test_an_archive_that_cannot_be_written_costs_no_prices_and_the_night_ends_fa
 
     assert night() == 2
 
-    assert jobs.names == (*STAGES, "serving.compact")
+    assert jobs.names == STAGES
     assert nights() == [("FAILED", "states are up to date")]
 
 

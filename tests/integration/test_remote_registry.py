@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 
 from pipelines import etl, history, promote, refresh, retrain, rollback, train, tune
 from pricing.decision.request import PriceRequest
+from pricing.errors import RegistryError
 from pricing.registry.audit import Audit
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
@@ -100,6 +101,11 @@ def test_a_version_is_promoted_refused_refreshed_rolled_back_and_served_from_a_s
     assert "rollback" in shown
     assert "promote: refused" in shown
     _served_prices_are_the_librarys(shop, tmp_path)
+
+    shop.registry.delete(second)
+    assert second not in [version.number for version in shop.registry.versions()]
+    with pytest.raises(RegistryError):
+        shop.registry.download(second, tmp_path / "gone")
 
 
 @pytest.fixture

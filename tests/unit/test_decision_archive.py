@@ -4,13 +4,16 @@ import datetime as dt
 import fcntl
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from monitoring import decisions
 from monitoring.decisions import load_decisions
+from pricing.decision.price_tests import Draw
 from pricing.decision_log import archive, format
 from pricing.decision_log.archive import default_archive
 from pricing.decision_log.format import read_decisions
@@ -185,7 +188,10 @@ def test_compaction_and_monitoring_keep_to_the_archive_that_the_environment_name
     assert main([]) == 0
 
     frame, findings = load_decisions(tmp_path / "decisions", now=NOON + dt.timedelta(days=9), archive=str(elsewhere))
-    assert len(frame) == 4
+    assert frame["decision_id"].tolist() == ["d-2", "d-5"]  # the last ones of each day
+    assert {finding.code: finding.count for finding in findings} | {"superseded_archived": 2, "not_applied": 2} == {
+        finding.code: finding.count for finding in findings
+    }
     assert "log_lost" not in [finding.code for finding in findings]
     assert not default_archive(tmp_path / "decisions").exists()
 
@@ -288,3 +294,142 @@ def test_a_note_of_old_with_the_ends_of_a_segment_alone_is_still_read(tmp_path: 
     reading = read_decisions(folder)
 
     assert (reading.lost, reading.elsewhere) == (0, 6)
+
+
+LATER = NOON + dt.timedelta(days=60)
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The days of the archive whose files are opened from now on."""
+    days: list[str] = []
+    read = archive.DayOfArchive.read
+
+    def watched(self: archive.DayOfArchive, columns: Any) -> Any:
+        days.extend(path.split("day=")[1][:10] for path in self.paths)
+        return read(self, columns)
+
+    monkeypatch.setattr(archive.DayOfArchive, "read", watched)
+    return days
+
+
+def test_days_before_the_first_wanted_are_not_opened_and_not_taken_for_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=4)
+    compact(folder, to=str(default_archive(folder)))
+    days = opened(monkeypatch)
+
+    reading = read_decisions(folder, since=NOON + dt.timedelta(days=2))
+
+    assert sorted(days) == ["2026-03-08", "2026-03-09"]
+    assert (len(reading.records), reading.lost, reading.elsewhere) == (4, 0, 0)
+
+
+def test_a_wanted_day_that_is_gone_from_the_archive_is_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=4)
+    compact(folder, to=str(default_archive(folder)))
+    shutil.rmtree(default_archive(folder) / "day=2026-03-09")
+    shutil.rmtree(default_archive(folder) / "day=2026-03-06")
+
+    assert read_decisions(folder, since=NOON + dt.timedelta(days=2)).elsewhere == 3
+
+
+def test_monitoring_reads_the_same_decisions_from_the_archive_as_from_the_log(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    log = writer(folder)
+    for day in (dt.timedelta(days=number) for number in range(3)):
+        log.append([replace(entry(day.days, at=NOON + day), date=NOON.date() + day)])
+    log.close()
+    before, _ = load_decisions(folder, now=LATER)
+
+    compact(folder, to=str(default_archive(folder)))
+
+    after, findings = load_decisions(folder, now=LATER)
+    assert not [finding for finding in findings if finding.level != "note"]
+    assert after["candidate_price"].map(list).tolist() == before["candidate_price"].map(list).tolist()
+    lists = ["candidate_price", "candidate_units", "candidate_size"]
+    pd.testing.assert_frame_equal(after.drop(columns=lists), before.drop(columns=lists))
+
+
+def test_monitoring_opens_the_wanted_days_alone_once_the_log_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=4)
+    compact(folder, to=str(default_archive(folder)))
+    days = opened(monkeypatch)
+    since = NOON.date() + dt.timedelta(days=2)
+
+    small, _ = load_decisions(folder, now=LATER, since=since)
+    seen, days[:] = sorted(days), []
+    monkeypatch.setattr(decisions, "FEW", 1)
+    large, findings = load_decisions(folder, now=LATER, since=since)
+
+    assert (len(small), seen) == (4, ["2026-03-06", "2026-03-07", "2026-03-08", "2026-03-09"])
+    assert (len(large), sorted(days)) == (2, ["2026-03-08", "2026-03-09"])
+    assert not {"log_lost", "log_elsewhere"} & {finding.code for finding in findings}
+
+
+def test_files_of_an_earlier_release_are_read_by_their_lines(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=1)
+    compact(folder, to=str(default_archive(folder)))
+    (file,) = default_archive(folder).rglob("*.parquet")
+    frame = pd.read_parquet(file, partitioning=None)
+    frame.drop(columns=["candidate_price", "candidate_units", "candidate_size", "unit", "test"]).to_parquet(file)
+
+    found, findings = load_decisions(folder, now=LATER)
+
+    assert found["decision_id"].tolist() == ["d-1", "d-2"]
+    assert [finding.code for finding in findings] == ["not_applied"]
+    assert read_decisions(folder, tested=True).records == read_decisions(folder).records
+
+
+def test_training_opens_no_day_before_the_first_price_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "decisions"
+    log = writer(folder)
+    draw = Draw("spring", arm="up", base=24.0, reach=0.02, odds=0.5, deviation=0.02, end=dt.date(2026, 4, 1))
+    for day in range(4):
+        log.append([replace(entry(day, at=NOON + dt.timedelta(days=day)), test=draw if day == 2 else None)])
+    log.close()
+    compact(folder, to=str(default_archive(folder)))
+
+    reading = read_decisions(folder, tested=True)
+
+    assert [record["decision"]["decision_id"] for record in reading.records] == ["d-2", "d-3"]
+    assert (reading.lost, reading.elsewhere) == (0, 0)
+
+
+def test_days_beyond_what_is_kept_are_deleted_by_listing_and_only_compactions_own_files(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=3)
+    where = default_archive(folder)
+    compact(folder, to=str(where))
+    (where / "day=2026-03-07" / "mine.parquet").write_text("kept")
+    (where / "day=..").mkdir()
+    (where / "notes").mkdir()
+
+    assert archive.delete_days(where, before=dt.date(2026, 3, 8)) == 2
+
+    assert sorted(path.name for path in where.iterdir()) == ["day=..", "day=2026-03-07", "day=2026-03-08", "notes"]
+    assert [path.name for path in (where / "day=2026-03-07").iterdir()] == ["mine.parquet"]
+
+
+def test_the_command_deletes_days_that_are_older_than_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    (tmp_path / "mine.yaml").write_text("serving: {log_days: 30}\n")
+    monkeypatch.setenv("PRICING_CONFIG", str(tmp_path / "mine.yaml"))
+    folder = tmp_path / "home" / "decisions"
+    log = writer(folder)
+    now = dt.datetime.now(dt.UTC)
+    log.append([entry(1, at=now - dt.timedelta(days=32)), entry(2, at=now - dt.timedelta(days=29))])
+    log.close()
+
+    assert main([]) == 0
+
+    assert [record["decision"]["decision_id"] for record in read_decisions(folder).records] == ["d-2"]
+    assert "1 day(s) older than 30 days are deleted" in capsys.readouterr().out

@@ -26,6 +26,10 @@ def outcomes(age, units=(5.0, 3.0)):
             "units_sold": units,
             "charged": 9.0,
             "forecast": 4.0,
+            "scored": [True, False],
+            "category": "fruit",
+            "pricing": ["followed", "kept"],
+            "cost": 7.0,
         }
     )
 
@@ -69,6 +73,34 @@ def test_how_far_the_truth_moved_is_measured_between_first_and_last(store):
     late = store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
 
     assert late.moved == pytest.approx(2 / 8)
+
+
+def test_errors_of_days_that_left_the_log_are_those_known_last_where_they_were_scored(store):
+    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+    store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
+
+    known = store.errors(["A", "B", "C"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20))
+
+    assert known.to_dict("records") == [
+        {"product_id": "A", "period": pd.Timestamp("2024-05-20"), "forecast": 4.0, "units_sold": 7.0}
+    ]
+    assert store.errors(["B"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20)).empty
+    assert store.errors(["A"], first=dt.date(2024, 5, 21), last=dt.date(2024, 6, 1)).empty
+
+
+def test_figures_of_a_day_stay_when_its_outcomes_are_deleted(store):
+    store.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW)
+
+    kept, deleted = store.prune(before=dt.date(2024, 5, 20)), store.prune(before=dt.date(2024, 5, 21))
+
+    assert (kept, deleted) == (0, 6)
+    assert store.has_outcomes()
+    assert store.daily().to_dict("records") == [
+        {
+            **{"period": "2024-05-20", "category": "fruit", "decisions": 2, "scored": 1, "units": 5.0},
+            **{"error": 1.0, "surplus": -1.0, "followed": 1, "margin": 16.0},
+        }
+    ]
 
 
 def test_jobs_are_remembered_until_they_end(store):
@@ -207,7 +239,7 @@ def test_a_file_that_former_code_wrote_is_taken_over_with_all_it_remembers(tmp_p
 
     store = MonitoringStore(path)
 
-    assert (before, format_of(path)) == (0, 1)
+    assert (before, format_of(path)) == (0, 2)
     assert store.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
     assert store.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
     assert not store.due("late", every_hours=24, now=NOW)
@@ -217,9 +249,9 @@ def test_a_file_of_a_later_release_is_refused_and_left_as_it_is(tmp_path):
     path = tmp_path / "monitoring.db"
     MonitoringStore(path)
     with closing(sqlite3.connect(path)) as store:
-        store.execute("pragma user_version = 2")
+        store.execute("pragma user_version = 3")
 
-    with pytest.raises(SourceError, match=r"monitoring\.db: is monitoring's memory of format 2, expected 1 at most"):
+    with pytest.raises(SourceError, match=r"monitoring\.db: is monitoring's memory of format 3, expected 2 at most"):
         MonitoringStore(path)
 
-    assert format_of(path) == 2
+    assert format_of(path) == 3

@@ -1,0 +1,104 @@
+"""Which versions may go: a refresh registers a whole copy of the champion's weights every night."""
+
+import datetime as dt
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from pricing.errors import RegistryError
+from pricing.registry.audit import AuditEntry
+from pricing.registry.mlflow_registry import RegisteredVersion
+
+_log = logging.getLogger(__name__)
+
+
+class Versions(Protocol):
+    """The methods of the registry that retention needs."""
+
+    def identity(self) -> str:
+        """Distinguishes this registry's model from others of its name."""
+        ...
+
+    def aliases(self) -> dict[str, str]:
+        """Alias → version number."""
+        ...
+
+    def versions(self) -> Sequence[RegisteredVersion]:
+        """Every version there is, oldest first."""
+        ...
+
+    def delete(self, number: str) -> None:
+        """Deletes a version and its files."""
+        ...
+
+
+class Entries(Protocol):
+    """A locked record."""
+
+    def entries(self) -> list[AuditEntry]:
+        """Every entry, oldest first."""
+        ...
+
+
+class Record(Protocol):
+    """The record of promotions."""
+
+    def locked(self, registry: str) -> AbstractContextManager[Entries]:
+        """Locks it, so that nothing is promoted meanwhile."""
+        ...
+
+
+def outdated(
+    versions: Sequence[RegisteredVersion], entries: Sequence[AuditEntry], *, before: dt.datetime
+) -> list[RegisteredVersion]:
+    """Returns the copies that nothing needs: refreshed before a time, and neither of these.
+
+    - a version that an alias names;
+    - the newest copy of its weights;
+    - the copy with which its weights were last champion, according to the record: what a rollback goes to.
+
+    What was trained always stays.
+
+    Args:
+        versions: All of them, oldest first.
+        entries: The record, oldest first.
+        before: With a time zone.
+    """
+    newest = {version.weights: version.number for version in versions}
+    number_weights = {version.number: version.weights for version in versions}
+    last_champion = {
+        number_weights[entry.to_version]: entry.to_version
+        for entry in entries
+        if entry.outcome == "done" and entry.to_version in number_weights
+    }
+    needed = {*newest.values(), *last_champion.values()}
+    return [
+        version
+        for version in versions
+        if version.tags.get("kind") == "refresh"
+        and version.created_ms < before.timestamp() * 1000
+        and not version.aliases
+        and version.number not in needed
+    ]
+
+
+def delete_outdated(registry: Versions, record: Record, *, before: dt.datetime) -> list[str]:
+    """Deletes the versions that `outdated` names, under the record's lock, and returns their numbers.
+
+    One that cannot be deleted is logged, and tried again the next time.
+
+    Raises:
+        RegistryError: The registry or the record does not answer.
+    """
+    if not outdated(registry.versions(), [], before=before):  # no lock, and no model that does not exist yet
+        return []
+    gone = []
+    with record.locked(registry.identity()) as locked:
+        for version in outdated(registry.versions(), locked.entries(), before=before):
+            try:
+                registry.delete(version.number)
+                gone.append(version.number)
+            except RegistryError as error:
+                _log.warning("version %s is not deleted: %s", version.number, error)
+    return gone
