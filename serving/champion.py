@@ -16,7 +16,7 @@ from pricing.decision.strategy_tests import arms_of, canary, check_strategy_test
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from pricing.served_config import ServedConfig, served_config
-from serving.current_version import FollowerStatus, Pointer, read_follower_status, read_pointer
+from serving.current_version import FollowerStatus, Pointer, pointed_folder, read_follower_status, read_pointer
 from serving.settings import Settings
 
 NO_VERSION = "none"
@@ -24,14 +24,19 @@ CHECK_SECONDS = 0.2
 FIRST_ATTEMPT_SECONDS = 120.0  # after this long, readiness no longer waits for the follower's first report
 RETRY_SECONDS = 10.0  # a version that could not be read from disk is tried again after this long
 
+# What a bad version or file makes of the code that reads it and prices by it.
 VERSION_ERRORS = (
     PricingError,
     ArithmeticError,
     AttributeError,
+    EOFError,
     LookupError,
+    MemoryError,
+    RuntimeError,  # RecursionError is one
+    SyntaxError,
     TypeError,
     ValueError,
-)  # of a bad version or file
+)
 _log = logging.getLogger(__name__)
 
 
@@ -123,7 +128,7 @@ class Champion:
         try:
             pointer = read_pointer(path)
             if pointer is not None and pointer.version != self.served.name:
-                self.challenger = self._serve(pointer, folder=path.parent / pointer.folder, challenger=True)
+                self.challenger = self._serve(pointer, folder=pointed_folder(path, pointer), challenger=True)
                 _log.info("version %s is tried beside %s from now on", pointer.version, self.served.name)
         except (VersionError, OSError) as error:
             _log.error("%s; no challenger is tried", error)
@@ -144,7 +149,7 @@ class Champion:
             try:
                 pointer = read_pointer(path)
                 if pointer is not None:
-                    self.served = self._serve(pointer, folder=path.parent / pointer.folder)
+                    self.served = self._serve(pointer, folder=pointed_folder(path, pointer))
                     _log.info("version %s answers from now on", pointer.version)
                     return True
             except (VersionError, OSError) as error:
@@ -240,7 +245,7 @@ class PeriodicTasks:
             for task in self._tasks:
                 try:
                     task()
-                except (*VERSION_ERRORS, OSError, RuntimeError) as error:  # the next run may succeed
+                except (*VERSION_ERRORS, OSError) as error:  # the next run may succeed
                     if said.get(task) != str(error):
                         _log.exception("what a worker does regularly failed")
                     said[task] = str(error)
