@@ -62,16 +62,16 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
     pricing_routes = PricingRoutes(service)
     app.extensions["pricing_shadow"] = pricing_routes.shadow
+    authenticator = Authenticator(settings)
     table = [
         *pricing.endpoints(pricing_routes),
         *explain.endpoints(service),
-        *catalogue.endpoints(service),
+        *catalogue.endpoints(service, may=authenticator.may),
         *health.endpoints(service),
     ]
     table += document_endpoints(table)
     register(app, table)
     app.add_url_rule("/", ROOT, to_docs)
-    authenticator = Authenticator(settings)
     _surround(app, service, table, authenticator=authenticator)
     answers = {"/get_price": pricing_routes.one, "/get_prices": pricing_routes.many}
     app.wsgi_app = HotPath(  # type: ignore[method-assign]

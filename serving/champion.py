@@ -21,7 +21,10 @@ from serving.settings import Settings
 
 NO_VERSION = "none"
 CHECK_SECONDS = 0.2
-FIRST_ATTEMPT_SECONDS = 120.0  # after this long, readiness no longer waits for the follower's first report
+# After this long, readiness no longer waits for the follower's first report: without a version that may be a download,
+# while one that was served last, or baked in, answers as well until there is another.
+FIRST_ATTEMPT_SECONDS = 120.0
+FIRST_ATTEMPT_SECONDS_WITH_VERSION = 5.0
 RETRY_SECONDS = 10.0  # a version that could not be read from disk is tried again after this long
 
 # What a bad version or file makes of the code that reads it and prices by it.
@@ -99,7 +102,8 @@ class Champion:
     @property
     def first_attempt_ended(self) -> bool:
         """Whether the first attempt to load a champion has ended, and this worker serves its outcome."""
-        if not self._settings.follows or self._clock() - self._started > FIRST_ATTEMPT_SECONDS:
+        patience = FIRST_ATTEMPT_SECONDS if self.served is self.rules else FIRST_ATTEMPT_SECONDS_WITH_VERSION
+        if not self._settings.follows or self._clock() - self._started > patience:
             return True
         following = self.following
         if following is None or not following.attempted:

@@ -94,7 +94,7 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Settings:
-    """Reads PRICING_CONFIG, PRICING_HOME, PRICING_KEYS, PRICING_API_KEYS(_FILE), HOST, PORT, MLFLOW_TRACKING_URI, ….
+    """Reads PRICING_CONFIG, PRICING_HOME, PRICING_KEYS, PRICING_NEEDS_MODEL, PRICING_API_KEYS(_FILE), HOST, PORT, ….
 
     Args:
         environment: The variables.
@@ -109,11 +109,18 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         given = baked_config(home)
     file = read_config_file(given)
     config = file.config
+    given_apart: dict[str, object] = {}
     rule = environment.get("PRICING_KEYS")
     if rule is not None:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
-        config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
+        given_apart["keys"] = rule
+    needs = environment.get("PRICING_NEEDS_MODEL") or None
+    if needs is not None:
+        if needs not in ("true", "false"):
+            raise ConfigError(f"PRICING_NEEDS_MODEL: expected true or false, found {needs!r}")
+        given_apart["needs_model"] = needs == "true"
+    config = config.model_copy(update={"serving": config.serving.model_copy(update=given_apart)})
     check_strategy_test(config.serving.strategy_test, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
     run_folder = environment.get("PRICING_RUN_FOLDER")

@@ -19,6 +19,7 @@ from pricing.registry.version import (
     shown_elasticities,
 )
 from serving.api import Endpoint
+from serving.authentication import May
 from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError
@@ -39,9 +40,9 @@ from serving.service import Service
 _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
 
 
-def endpoints(service: Service) -> list[Endpoint]:
-    """The endpoints that describe what is served."""
-    catalogue = Catalogue(service)
+def endpoints(service: Service, *, may: May) -> list[Endpoint]:
+    """The endpoints that describe what is served; `may` says whether a request has a scope."""
+    catalogue = Catalogue(service, may=may)
     return [
         Endpoint("GET", "/products", catalogue.products, "Every product the model knows.", Products, query=_CATEGORY),
         Endpoint(
@@ -61,8 +62,8 @@ def endpoints(service: Service) -> list[Endpoint]:
 class Catalogue:
     """Handlers of these routes."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, *, may: May) -> None:
+        self._service, self._may = service, may
 
     def products(self) -> bytes:
         """Lists every product, or those of one category."""
@@ -103,7 +104,7 @@ class Catalogue:
             grades=None if version is None else _rounded_shares(version),
             holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
-            following=self._service.follower_status(),
+            following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
             configuration=self._configuration(served),
             keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
         )

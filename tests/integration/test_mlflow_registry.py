@@ -1,12 +1,14 @@
 import datetime as dt
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, VersionError
+from pricing.registry import files
 from pricing.registry.mlflow_registry import DESCRIPTION_LIMIT, Registry, shortened
 from pricing.registry.version import load
 from tests.kit.promotions import packed
@@ -146,3 +148,19 @@ def test_a_description_is_cut_at_a_paragraph_where_the_registry_has_no_room() ->
     assert cut.endswith("the whole text is an artefact of the run.*")
     assert all(paragraph in long.split("\n\n") for paragraph in cut.split("\n\n")[:-1])
     assert len(shortened("x" * 6000)) == DESCRIPTION_LIMIT
+
+
+def test_a_version_of_too_many_files_is_refused_before_it_is_downloaded(
+    registry: Registry, folder: Path, tmp_path: Path
+) -> None:
+    planted = Path(shutil.copytree(folder, tmp_path / "planted"))
+    (planted / "more").mkdir()
+    for place in range(files.MOST_FILES):
+        (planted / "more" / f"{place}.json").touch()
+    with mlflow.start_run():
+        number = registry.log_version(planted)
+
+    with pytest.raises(VersionError, match=f"version {number} of .* has 1,001 files or more, and a version has 1,000"):
+        registry.download(number, tmp_path / "here" / "version")
+
+    assert list((tmp_path / "here").iterdir()) == []

@@ -443,7 +443,11 @@ def test_without_a_champion_the_version_that_goes_on_is_named(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "fault", [KeyError("golden"), ZeroDivisionError("no"), AttributeError("x"), ConfigError("old")]
+    "fault",
+    [
+        *(KeyError("golden"), ZeroDivisionError("no"), AttributeError("x"), ConfigError("old"), MemoryError()),
+        *(RecursionError(), EOFError(), SyntaxError()),
+    ],
 )
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
 def test_a_version_that_verification_stumbles_over_is_refused_and_reported(
