@@ -19,6 +19,7 @@ from pricing.decision import strategy_tests
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry import files
+from pricing.registry.switch_record import SwitchRecord
 from pricing.registry.version import load
 from serving.champion import VERSION_ERRORS
 from serving.current_version import (
@@ -35,6 +36,7 @@ from serving.current_version import (
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
+from serving.switch_watch import SwitchWatch, watch
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
 from serving.version_files import VersionFiles
@@ -496,6 +498,7 @@ def main(argv: list[str] | None = None) -> int:
         verify=partial(verify_version, settings=settings),
         advice=partial(no_champion, settings),
     )
+    _watch_switches(settings, stop)
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
@@ -505,6 +508,15 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         stop.wait(settings.config.serving.poll_seconds)
     return 0
+
+
+def _watch_switches(settings: Settings, stop: threading.Event) -> None:
+    try:
+        record = SwitchRecord(settings.database_url, model=settings.config.registry.model_name)
+    except RegistryError as error:
+        _log.error("%s; the switches last known stay in force", error)
+        return
+    watch(SwitchWatch(record, path=settings.switch_file), stop=stop)
 
 
 def _bake(

@@ -178,6 +178,14 @@ class Keys(BaseModel):
     known: int = Field(description="Number of keys that the service was given.")
 
 
+class SwitchedPrices(BaseModel):
+    """Prices that a person has frozen or given, as the platform's database last told them."""
+
+    freezes: int = Field(description="Switches that freeze prices; each of a product, a category or everything.")
+    overrides: int = Field(description="Switches that give a price.")
+    everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
+
+
 class ModelInfo(BaseModel):
     """What answers now."""
 
@@ -198,6 +206,7 @@ class ModelInfo(BaseModel):
     )
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
     following: Follow
+    switches: SwitchedPrices
     configuration: Configuration
     keys: Keys
 

@@ -13,7 +13,7 @@ from serving.embedded import Embedded
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import HoldoutFile, WatchedFile
+from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
@@ -31,6 +31,7 @@ class Service:
         now: The clock: the present moment with a time zone.
         holdout: Products that keep their prices.
         price_tests: The plan of price tests.
+        switches: Prices that a person has frozen or given.
         embedded: Writes metrics for CloudWatch, where configured.
     """
 
@@ -42,6 +43,7 @@ class Service:
     now: Callable[[], dt.datetime]
     holdout: HoldoutFile
     price_tests: WatchedFile[Plan]
+    switches: SwitchFile
     embedded: Embedded
     _first_attempt: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
@@ -95,6 +97,8 @@ class Service:
         self.metrics.set("pricing_holdout_faults", to=float(self.holdout.faults))
         self.price_tests.reload()
         self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
+        self.switches.reload()
+        self.metrics.set("pricing_switch_faults", to=float(self.switches.faults))
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)
         self.metrics.set("pricing_log_written", to=status.written)

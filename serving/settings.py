@@ -14,8 +14,10 @@ from pricing.config import Config, ConfigFile, read_config_file
 from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
 from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
+from pricing.decision.switches import switch_file
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home, tracking_uri
+from pricing.runtime.shared_state import database_url
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
 
@@ -35,6 +37,7 @@ class Settings:
         registry_uri: The MLflow registry that the follower watches.
         follows: Whether a follower runs, too; without one there is no first attempt to wait for.
         keys: The API keys; empty when none are given.
+        database_url: The database of the switches.
     """
 
     config: Config
@@ -47,6 +50,7 @@ class Settings:
     registry_uri: str
     follows: bool
     keys: tuple[ApiKey, ...]
+    database_url: str
 
     @property
     def decisions_folder(self) -> Path:
@@ -73,6 +77,11 @@ class Settings:
     def price_tests_file(self) -> Path:
         """The file where `pipelines.price_test` keeps the plan of price tests."""
         return plan_file(self.home)
+
+    @property
+    def switch_file(self) -> Path:
+        """The file where the follower keeps the switches last known."""
+        return switch_file(self.home)
 
     @property
     def uses_challenger(self) -> bool:
@@ -135,6 +144,7 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         registry_uri=_registry_uri(environment),
         follows=bool(run_id),
         keys=read_keys(environment),
+        database_url=database_url(environment),
     )
 
 

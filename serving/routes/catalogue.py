@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from collections import Counter
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ from serving.schemas import (
     Products,
     Strategies,
     Strategy,
+    SwitchedPrices,
 )
 from serving.service import Service
 
@@ -105,9 +107,16 @@ class Catalogue:
             holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
             following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
+            switches=self._switches(),
             configuration=self._configuration(served),
             keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
         )
+
+    def _switches(self) -> SwitchedPrices:
+        found = self._service.switches.content.at(self._service.now())
+        count = Counter(switch.action for switch in found)
+        everything = next((switch.action for switch in found if switch.scope == "all"), None)
+        return SwitchedPrices(freezes=count["freeze"], overrides=count["override"], everything=everything)
 
     def _configuration(self, served: Served) -> Configuration:
         file, decision = self._service.settings.file.path, served.config.decision

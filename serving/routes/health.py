@@ -106,6 +106,12 @@ class HealthRoutes:
         extra.append(
             metrics.gauge("pricing_holdout", "Products that keep their prices.", held, state=service.holdout.state)
         )
+        in_force = service.switches.content.at(service.now())
+        for action in ("freeze", "override"):
+            count = sum(switch.action == action for switch in in_force)
+            extra.append(
+                metrics.gauge("pricing_switches", "Switches of a person that are in force.", count, action=action)
+            )
         age = state_age(service.champion.served, service.now().date())
         if age is not None:
             extra.append(metrics.gauge("pricing_state_age_days", "Days since the last day the model has read.", age))
