@@ -9,7 +9,7 @@ SIZE ?= full
 NAME ?= decision
 export PORT ?= 8080
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
-	follow bake holdout alarms serve image
+	follow freeze override unfreeze bake holdout alarms serve image
 ifeq ($(origin CONFIG),command line)
 ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
 $(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
@@ -31,7 +31,7 @@ endef
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly price-test price monitor market follow bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean
+	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -114,6 +114,15 @@ market:  ## what each pricing policy earns on a simulated market
 	$(program)
 
 follow:  ## the process of the service that fetches champions, alone
+	$(program)
+
+freeze:  ## prices stay as they are: ARGS="--all --reason …", or --category …, --product …; --list shows all
+	$(program)
+
+override:  ## a person's price: ARGS="--product … --price … --until … --reason …"
+	$(program)
+
+unfreeze:  ## ends a freeze or an override: ARGS="--all --reason …"
 	$(program)
 
 bake:  ## fetches the champion once, for an image to carry

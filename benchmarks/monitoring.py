@@ -108,7 +108,13 @@ def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
     )
     margin = (frame["charged"] - frame["cost"]) * frame["forecast"]
     return frame.assign(
-        expected_margin=margin, pricing="followed", held_out=False, unidentified=False, source="model", confidence=0.7
+        expected_margin=margin,
+        pricing="followed",
+        held_out=False,
+        switched=False,
+        unidentified=False,
+        source="model",
+        confidence=0.7,
     )
 
 

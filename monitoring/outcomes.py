@@ -13,6 +13,7 @@ from monitoring.decisions import in_force, period_start
 from monitoring.policy import Finding, Level, counted
 from pricing.data.counting_units import in_steps
 from pricing.data.panel import Panel
+from pricing.decision.reasons import SWITCHED
 from pricing.demand.evaluation import sales_moments, sales_transform, share_inside
 
 # The log has prices to six digits, the panel in single precision; shops round to a cent.
@@ -40,6 +41,10 @@ TEXTS: dict[str, tuple[Level, str]] = {
         "or no model answered",
     ),
     "held_out": ("note", "{count} decision(s) kept the price of a held-out product; they count as no answer by rule"),
+    "switched": (
+        "note",
+        "{count} decision(s) gave a price that a person had frozen or given; no model and no rule is judged by it",
+    ),
     "interval_absent": (
         "note",
         "{count} scored decision(s) were logged without their 80 % interval; its coverage is not judged on them",
@@ -58,7 +63,8 @@ class Joined:
             charged; NaN where the log has no forecast there), `forecast` (expected sales given the opening stock;
             equals `demand` where stock or forecast variance is unknown), `inside` (probability mass of the outcome
             inside the 80 % interval, 0…1; NaN where not scored or not logged), `pricing` ("followed", "kept" the old
-            price, or "overridden"), `held_out` (fixed price, control group), `unidentified` (price kept because the
+            price, or "overridden"), `held_out` (fixed price, control group), `switched` (a person froze or gave
+            the price), `unidentified` (price kept because the
             elasticity is not identified), `earlier_weeks_error` (mean absolute error of the
             same weekday 1 to 4 weeks earlier, capped by the stock) and `scored` (enters the error).
         findings: What was left out or looks wrong, with counts.
@@ -104,6 +110,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     # For unknown demand the rule gives a price with zero expected units, which is no forecast.
     out.loc[_has_reason(out, "demand_unknown"), "demand"] = np.nan
     out["held_out"] = _has_reason(out, "holdout")
+    out["switched"] = np.logical_or.reduce([_has_reason(out, reason) for reason in sorted(SWITCHED)])
     out["unidentified"] = _unidentified(out)
     out["pricing"] = _pricing(out)
     hindsight = _hindsight(out, state_dates or {})
@@ -124,6 +131,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
         "hindsight": int(hindsight.sum()),
         "no_forecast": int(no_forecast.sum()),
         "held_out": int(out["held_out"].sum()),
+        "switched": int(out["switched"].sum()),
         "interval_absent": int((out["scored"] & out["inside"].isna()).sum()),
     }
     findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]

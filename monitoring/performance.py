@@ -88,8 +88,9 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
     weights = _weights(group, rng=rng)
     known = scored["earlier_weeks_error"].notna().to_numpy()
     earlier_weeks = _quotient(scored["earlier_weeks_error"].to_numpy()[known].sum(), sold[known].sum())
-    # A held-out product keeps its price by rule: only its forecast is scored, not its price.
-    priced = frame[~frame["held_out"]]
+    # A held-out product keeps its price by rule, and a person has set that of a switched one: only the forecast is
+    # scored, not the price.
+    priced = frame[~(frame["held_out"] | frame["switched"])]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = ((followed["charged"] - followed["cost"]) * followed["units_sold"]).to_numpy()
     by_cluster = _clusters(followed)

@@ -20,7 +20,13 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
-from pipelines.price_log import Assignment, NumberedAnswer, log_decisions, read_assignment
+from pipelines.price_log import (
+    Assignment,
+    NumberedAnswer,
+    log_decisions,
+    read_assignment,
+    switches_in_force,
+)
 from pipelines.production import production
 from pricing.config import load_config, read_config_file
 from pricing.data.panel import STEP_DAYS
@@ -29,6 +35,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.decision.strategy_tests import with_assigned_strategy
+from pricing.decision.switches import Switches
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
 from pricing.paths import pricing_home
@@ -36,6 +43,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
+from pricing.runtime.shared_state import database_url
 from pricing.served_config import served_config
 
 BATCH = 1000
@@ -95,6 +103,10 @@ def _price(argv: Sequence[str] | None) -> int:
         else:
             requests, bad = read_requests(read_sales(options.requests))
         assignment = read_assignment(config.serving.strategy_test, pricer=pricer, facts=loaded.facts, keep=applied)
+        switches = switches_in_force(config.registry.model_name, url=database_url(), now=dt.datetime.now(dt.UTC))
+        if switches:
+            print(_switched(switches))
+        assignment = replace(assignment, switches=switches)
         answers, refused = decide(pricer, requests, today=today, assignment=assignment)
         bad = sorted([*bad, *refused])
         _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
@@ -192,6 +204,12 @@ def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None
     return requests, len(known) - len(requests)
 
 
+def _switched(switches: Switches) -> str:
+    """Says which prices a person has set, and where to end it."""
+    lines = "".join(f"\n  {one.action} of {one.whose} by {one.by}: {one.reason}" for one in switches)
+    return f"in force over the model's prices (pricing unfreeze ends them):{lines}"
+
+
 def _age(facts: ProductFacts, *, today: dt.date) -> str:
     """Describes the age of the states on the day of pricing."""
     days = (today - facts.state_date.astype("datetime64[D]").item()).days
@@ -239,7 +257,13 @@ def decide(
     answers: list[NumberedAnswer] = []
     refused: list[RejectedRow] = []
     shown = time.monotonic()
-    price = partial(pricer.price_detailed, today=today, held=assignment.held, tests=assignment.tests)
+    price = partial(
+        pricer.price_detailed,
+        today=today,
+        held=assignment.held,
+        tests=assignment.tests,
+        switches=assignment.switches,
+    )
     for start in range(0, len(requests), BATCH):
         part = requests[start : start + BATCH]
         asked = [with_assigned_strategy(assignment.arms, request) for _, request in part]

@@ -1,6 +1,7 @@
 """Log what a batch decided, as serving does: with products held out, under price tests and in a strategy test."""
 
 import datetime as dt
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,14 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.decision.strategy_tests import arm_label, arms_of, check_strategy_test, extend, strategy_test_file
+from pricing.decision.switches import NO_SWITCHES, Switches, read_switches, switch_file
 from pricing.decision_log.format import LogEntry
 from pricing.decision_log.writer import LogWriter
-from pricing.errors import SourceError
+from pricing.errors import RegistryError, SourceError
 from pricing.paths import pricing_home
+from pricing.registry.switch_record import SwitchRecord, in_force
 
+_log = logging.getLogger(__name__)
 _FLUSH = 1000  # decisions written at once
 
 NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]  # with the row's number from 1
@@ -32,12 +36,14 @@ class Assignment:
         tests: The plan of price tests.
         strategy_test: Name of the strategy test; empty where there is none.
         arms: Product → the strategy that the strategy test assigned to it; "" or absent where it takes part in none.
+        switches: Prices that a person has frozen or given.
     """
 
     held: frozenset[str] = frozenset()
     tests: Plan = NO_TESTS
     strategy_test: str = ""
     arms: Mapping[str, str] = field(default_factory=dict)
+    switches: Switches = NO_SWITCHES
 
 
 def read_assignment(
@@ -66,6 +72,29 @@ def read_assignment(
     except OSError as error:
         raise SourceError(f"{path}: cannot be written ({error.strerror}); make it writable and run again") from error
     return Assignment(held, tests, strategy_test.name, arms)
+
+
+def switches_in_force(model: str, *, url: str, now: dt.datetime) -> Switches:
+    """The switches in force, from the database; while that is away those that the service on this machine knew last.
+
+    Args:
+        model: The registered model's name.
+        url: The database's.
+        now: The moment.
+
+    Raises:
+        SourceError: The database is away, and what was known last cannot be read.
+    """
+    try:
+        record = SwitchRecord(url, model=model)
+        try:
+            return in_force(record.entries(), at=now)
+        finally:
+            record.close()
+    except RegistryError as error:
+        path = switch_file(pricing_home())
+        _log.warning("%s; the switches that %s holds are taken to be in force", error, path)
+        return read_switches(path).at(now)
 
 
 def log_decisions(answers: Sequence[NumberedAnswer], folder: Path, *, assignment: Assignment, applied: bool) -> None:

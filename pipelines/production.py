@@ -1,10 +1,7 @@
 """Access to production for jobs: the registry, the audit record of promotions, anchors, and the actor."""
 
 import datetime as dt
-import getpass
 import logging
-import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +17,7 @@ from pricing.registry.audit import Audit
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.version import LoadedVersion, load, read_anchors
 from pricing.runtime.mlflow_runs import connect
+from pricing.runtime.shared_state import actor, database_url
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +66,7 @@ def production(config: Config) -> Iterator[ProductionAccess]:
         RegistryError: One of them is unreachable.
     """
     registry = Registry(config.registry.model_name, uri=connect())
+    pricing_home().mkdir(parents=True, exist_ok=True)
     audit = Audit(database_url())
     try:
         yield ProductionAccess(registry, audit, actor())
@@ -110,28 +109,6 @@ def sales_anchors(config: Config) -> Anchors | None:
 def _anchors_of(registry: Registry, entry: RegisteredVersion) -> Anchors:
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         return read_anchors(registry.download(entry.number, Path(scratch) / "version"))
-
-
-def database_url() -> str:
-    """Returns the audit database: PRICING_DATABASE_URL, or pricing.db under PRICING_HOME, which is created."""
-    given = os.environ.get("PRICING_DATABASE_URL")
-    if given:
-        return given
-    home = pricing_home().resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{home / 'pricing.db'}"
-
-
-def actor() -> str:
-    """Returns who acts: PRICING_ACTOR, or user@host."""
-    given = os.environ.get("PRICING_ACTOR")
-    if given:
-        return given
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
 
 
 def now() -> str:

@@ -375,6 +375,7 @@ class ServingConfig(Section):
     batch_limit: Annotated[int, Field(ge=1, le=100_000)]
     body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
     keys: Literal["required", "local", "none"]
+    needs_model: bool = False
     rate_limit: Annotated[float, Field(ge=0, le=1e6)]
     rate_burst: Annotated[int, Field(ge=1, le=1_000_000)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]

@@ -25,7 +25,7 @@ from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
 from serving.service import PATIENCE_SECONDS, Service, local_now
 from serving.settings import Settings, read_settings
-from serving.state_files import HoldoutFile, WatchedFile
+from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
 ROOT = "root"  # name of the bare address, which is no part of the API
 _DRAIN_BYTES = 64_000_000
@@ -55,23 +55,24 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     embedded = Embedded(settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds)
     holdout = HoldoutFile(settings.holdout_file)
     tests = WatchedFile(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
-    service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, tests, embedded)
+    switches = SwitchFile(settings.switch_file)
+    service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, tests, switches, embedded)
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
     app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
     pricing_routes = PricingRoutes(service)
     app.extensions["pricing_shadow"] = pricing_routes.shadow
+    authenticator = Authenticator(settings)
     table = [
         *pricing.endpoints(pricing_routes),
         *explain.endpoints(service),
-        *catalogue.endpoints(service),
+        *catalogue.endpoints(service, may=authenticator.may),
         *health.endpoints(service),
     ]
     table += document_endpoints(table)
     register(app, table)
     app.add_url_rule("/", ROOT, to_docs)
-    authenticator = Authenticator(settings)
     _surround(app, service, table, authenticator=authenticator)
     answers = {"/get_price": pricing_routes.one, "/get_prices": pricing_routes.many}
     app.wsgi_app = HotPath(  # type: ignore[method-assign]

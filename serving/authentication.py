@@ -17,6 +17,7 @@ from serving.settings import Settings
 
 _SLOTS = 4096
 _DOUBLE = struct.Struct("d")
+May = Callable[[Mapping[str, Any], str], bool]  # whether a request (its WSGI environment) has a scope
 
 
 class Authenticator:
@@ -54,15 +55,33 @@ class Authenticator:
                     headers={"Retry-After": str(math.ceil(wait))},
                 )
 
+    def may(self, environ: Mapping[str, Any], scope: str) -> bool:
+        """Whether a request that was admitted has another scope, too; without keys everyone has all."""
+        if not self._needed:
+            return True
+        caller = self._known(environ)
+        return caller is not None and scope in caller.scopes
+
+    def _known(self, environ: Mapping[str, Any]) -> ApiKey | None:
+        sent = _sent(environ)
+        return find(self._keys, sent=sent) if sent else None
+
     def _caller(self, environ: Mapping[str, Any], scope: str) -> ApiKey:
-        sent = environ.get("HTTP_X_API_KEY") or environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ")
-        caller = find(self._keys, sent=sent) if sent else None
+        caller = self._known(environ)
         if caller is None:
-            what = "this key is not known" if sent else "a key is needed, as X-API-Key or as Authorization: Bearer"
+            what = (
+                "this key is not known"
+                if _sent(environ)
+                else "a key is needed, as X-API-Key or as Authorization: Bearer"
+            )
             raise ProblemError(HTTPStatus.UNAUTHORIZED, what, headers={"WWW-Authenticate": "Bearer"})
         if scope not in caller.scopes:
             raise ProblemError(HTTPStatus.FORBIDDEN, f"the key of {caller.name} does not open the scope {scope}")
         return caller
+
+
+def _sent(environ: Mapping[str, Any]) -> str:
+    return str(environ.get("HTTP_X_API_KEY") or environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer "))
 
 
 class RateLimit:

@@ -16,22 +16,30 @@ from pricing.decision.strategy_tests import arms_of, canary, check_strategy_test
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from pricing.served_config import ServedConfig, served_config
-from serving.current_version import FollowerStatus, Pointer, read_follower_status, read_pointer
+from serving.current_version import FollowerStatus, Pointer, pointed_folder, read_follower_status, read_pointer
 from serving.settings import Settings
 
 NO_VERSION = "none"
 CHECK_SECONDS = 0.2
-FIRST_ATTEMPT_SECONDS = 120.0  # after this long, readiness no longer waits for the follower's first report
+# After this long, readiness no longer waits for the follower's first report: without a version that may be a download,
+# while one that was served last, or baked in, answers as well until there is another.
+FIRST_ATTEMPT_SECONDS = 120.0
+FIRST_ATTEMPT_SECONDS_WITH_VERSION = 5.0
 RETRY_SECONDS = 10.0  # a version that could not be read from disk is tried again after this long
 
+# What a bad version or file makes of the code that reads it and prices by it.
 VERSION_ERRORS = (
     PricingError,
     ArithmeticError,
     AttributeError,
+    EOFError,
     LookupError,
+    MemoryError,
+    RuntimeError,  # RecursionError is one
+    SyntaxError,
     TypeError,
     ValueError,
-)  # of a bad version or file
+)
 _log = logging.getLogger(__name__)
 
 
@@ -94,7 +102,8 @@ class Champion:
     @property
     def first_attempt_ended(self) -> bool:
         """Whether the first attempt to load a champion has ended, and this worker serves its outcome."""
-        if not self._settings.follows or self._clock() - self._started > FIRST_ATTEMPT_SECONDS:
+        patience = FIRST_ATTEMPT_SECONDS if self.served is self.rules else FIRST_ATTEMPT_SECONDS_WITH_VERSION
+        if not self._settings.follows or self._clock() - self._started > patience:
             return True
         following = self.following
         if following is None or not following.attempted:
@@ -123,7 +132,7 @@ class Champion:
         try:
             pointer = read_pointer(path)
             if pointer is not None and pointer.version != self.served.name:
-                self.challenger = self._serve(pointer, folder=path.parent / pointer.folder, challenger=True)
+                self.challenger = self._serve(pointer, folder=pointed_folder(path, pointer), challenger=True)
                 _log.info("version %s is tried beside %s from now on", pointer.version, self.served.name)
         except (VersionError, OSError) as error:
             _log.error("%s; no challenger is tried", error)
@@ -144,7 +153,7 @@ class Champion:
             try:
                 pointer = read_pointer(path)
                 if pointer is not None:
-                    self.served = self._serve(pointer, folder=path.parent / pointer.folder)
+                    self.served = self._serve(pointer, folder=pointed_folder(path, pointer))
                     _log.info("version %s answers from now on", pointer.version)
                     return True
             except (VersionError, OSError) as error:
@@ -240,7 +249,7 @@ class PeriodicTasks:
             for task in self._tasks:
                 try:
                     task()
-                except (*VERSION_ERRORS, OSError, RuntimeError) as error:  # the next run may succeed
+                except (*VERSION_ERRORS, OSError) as error:  # the next run may succeed
                     if said.get(task) != str(error):
                         _log.exception("what a worker does regularly failed")
                     said[task] = str(error)

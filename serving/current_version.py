@@ -1,6 +1,7 @@
 """The follower's two files for the workers: the pointer to the version to serve, and the follower's status."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from pricing.fileio import replace_json
 FollowerState = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed"]
 BAKED = "baked"
 _FORMAT = 1  # of pointers; those written before they named it are of this one
+_FOLDER = re.compile(r"(?P<version>[0-9]{1,20})-(?P<created_ms>[0-9]{1,20})(-[0-9]{1,9})?")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Pointer:
     Attributes:
         version: Its number in the registry.
         created_ms: When it was registered, ms since 1970; differs for the same number in a recreated registry.
-        folder: Its folder, relative to the pointer's.
+        folder: Its folder's name, beside the pointer; see `version_folder`.
     """
 
     version: str
@@ -92,21 +94,64 @@ class FollowerPaths:
         return self.home / "versions" / BAKED / "champion.json"
 
 
+def version_folder(version: str, created_ms: int, *, copy: int = 1) -> str:
+    """The name of the folder that a version is downloaded into: one path component, of digits and hyphens.
+
+    Args:
+        version: Its number in the registry.
+        created_ms: When it was registered, ms since 1970.
+        copy: Counts downloads of the same version, where one before was damaged.
+
+    Raises:
+        VersionError: The registry's number is none, or the time lies before 1970.
+    """
+    name = f"{version}-{created_ms}" if copy == 1 else f"{version}-{created_ms}-{copy}"
+    if not is_version_folder(name, version=version, created_ms=created_ms):
+        raise VersionError(f"version {version[:40]!r} of {created_ms} cannot name a folder; expected two whole numbers")
+    return name
+
+
+def is_version_folder(name: str, *, version: str | None = None, created_ms: int | None = None) -> bool:
+    """Whether a name is that of a version's folder: of any version's, or of the one given."""
+    found = _FOLDER.fullmatch(name)
+    if found is None:
+        return False
+    return version is None or (found["version"], found["created_ms"]) == (version, str(created_ms))
+
+
 def read_pointer(path: Path) -> Pointer | None:
     """Reads a pointer; None when there is none.
 
     Raises:
-        VersionError: The file is no pointer, or one of another format.
+        VersionError: The file is no pointer, or one of another format, or what it names is no version's folder.
     """
     try:
         values = json.loads(path.read_bytes())
         if values.get("format", _FORMAT) != _FORMAT:
             raise ValueError(f"it is of format {values['format']}, expected {_FORMAT}")
-        return Pointer(str(values["version"]), int(values["created_ms"]), str(values["folder"]))
+        pointer = Pointer(str(values["version"]), int(values["created_ms"]), str(values["folder"]))
+        if not is_version_folder(pointer.folder, version=pointer.version, created_ms=pointer.created_ms):
+            expected = f"{pointer.version}-{pointer.created_ms}"[:60]
+            raise ValueError(f"its folder is {pointer.folder[:60]!r}, expected {expected!r} beside it")
+        return pointer
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise VersionError(f"{path}: names no version ({error}); delete it, and the follower writes it anew") from error
+
+
+def pointed_folder(path: Path, pointer: Pointer) -> Path:
+    """The folder of the version that a pointer at `path` names.
+
+    Raises:
+        VersionError: There is none of that name beside it, or it is a link.
+    """
+    folder = path.parent / pointer.folder
+    if folder.is_symlink():
+        raise VersionError(f"{folder} is a link, and a version's folder is none")
+    if not folder.is_dir():
+        raise VersionError(f"{folder} is gone")
+    return folder
 
 
 def write_pointer(path: Path, pointer: Pointer) -> None:

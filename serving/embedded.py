@@ -25,6 +25,8 @@ REPORTED: dict[str, tuple[str, Callable[[tuple[str, ...]], bool]]] = {
     "Decisions": ("pricing_decisions", lambda labels: True),
     "DecisionsByRule": ("pricing_decisions", lambda labels: labels[0] == "rule"),
     "DecisionsByCategory": ("pricing_decisions", lambda labels: labels[0] == "category"),
+    "DecisionsFrozen": ("pricing_reasons", lambda labels: labels[0] == "frozen"),
+    "DecisionsOverridden": ("pricing_decisions", lambda labels: labels[0] == "override"),
     "LowConfidence": ("pricing_reasons", lambda labels: labels[0] == "low_confidence"),
     "Clamped": ("pricing_reasons", lambda labels: labels[0].startswith("at_")),
     "EdgeFallbacks": ("pricing_edge_fallbacks", lambda labels: True),
@@ -129,6 +131,7 @@ class Embedded:
             name: sum(value for other, labels, value in state if other == metric and counts(labels))
             for name, (metric, counts) in REPORTED.items()
         }
+        found["DecisionsByRule"] -= found["DecisionsFrozen"]  # a person's word is no failure of the model
         for name, metric in (("LatencyMs", "pricing_request_seconds"), ("Confidence", "pricing_confidence")):
             bins = [value for other, _, value in state if other == metric]
             found[f"{name} sum"] = sum(part[-1] for part in bins)

@@ -71,8 +71,9 @@ class FallbackChain:
         self, pricer: Pricer, asked: list[PriceRequest], held: Container[str], *, name: str
     ) -> list[DetailedDecision] | None:
         try:
-            today, tests = self._service.now().date(), self._service.price_tests.content
-            return pricer.price_detailed(asked, today=today, held=held, tests=tests)
+            now, tests = self._service.now(), self._service.price_tests.content
+            switches = self._service.switches.content.at(now)
+            return pricer.price_detailed(asked, today=now.date(), held=held, tests=tests, switches=switches)
         except RequestError:
             raise
         except Exception:  # noqa: BLE001 - the one broad except: whatever fails in a version, a price is answered
@@ -113,7 +114,9 @@ class FallbackChain:
             answers = self._tried(served.rules, asked, held, name=f"the rules of version {served.name}")
             if answers is not None:
                 return answers
-        return self._service.champion.rules.pricer.price_detailed(asked, today=self._service.now().date(), held=held)
+        now, rules = self._service.now(), self._service.champion.rules.pricer
+        switches = self._service.switches.content.at(now)
+        return rules.price_detailed(asked, today=now.date(), held=held, switches=switches)
 
 
 def version_for(champion: Champion, product_id: str) -> Served:

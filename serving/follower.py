@@ -18,20 +18,41 @@ from typing import Protocol
 from pricing.decision import strategy_tests
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
+from pricing.registry import files
+from pricing.registry.switch_record import SwitchRecord
 from pricing.registry.version import load
 from serving.champion import VERSION_ERRORS
-from serving.current_version import BAKED, FollowerPaths, FollowerStatus, Pointer, read_pointer, write_pointer
+from serving.current_version import (
+    BAKED,
+    FollowerPaths,
+    FollowerStatus,
+    Pointer,
+    is_version_folder,
+    pointed_folder,
+    read_pointer,
+    version_folder,
+    write_pointer,
+)
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
+from serving.switch_watch import SwitchWatch, watch
+from serving.timed_calls import TimedCalls
+from serving.verification import VerificationGuard
+from serving.version_files import VersionFiles
 
 REMIND_SECONDS = 600.0  # between two reminders that there is no champion
 RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
+ANSWER_SECONDS = 10.0  # the service is ready only after the first attempt, so that must fail soon
+DOWNLOAD_SECONDS = 600.0
+# After this long without an end of a call the follower begins anew, with connections of its own: longer than MLflow
+# itself tries to reach a database (150 s at 5 s an attempt).
+HUNG_SECONDS = 180.0
 _log = logging.getLogger(__name__)
 _PATIENCE = {
-    # The service is ready only after the first attempt, so that must fail soon where the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "PGCONNECT_TIMEOUT": "5",
 }
 
 
@@ -101,6 +122,12 @@ def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
 
 
 @dataclass(frozen=True)
+class _Listed:
+    number: str
+    created_ms: int
+
+
+@dataclass(frozen=True)
 class _Refusal:
     why: str
     at: float
@@ -116,6 +143,7 @@ class Follower:
         places: FollowerPaths,
         options: FollowerOptions,
         verify: Callable[[Path], int] | None = None,
+        check: Callable[[Path], object] = files.read,
         advice: Callable[[], str] = lambda: "no version is champion: train one and promote it",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -124,10 +152,14 @@ class Follower:
         self._reminded_at = -math.inf
         self._verify = verify or verify_version
         self._clock = clock
+        self._watch = partial(VersionFiles, check=check, clock=clock)
         self._places = places
         self._status = places.status
         self._keep = options.keep
         self._uses_challenger = options.uses_challenger
+        self._guard = VerificationGuard(places.versions / "verifying.json")
+        self._files: dict[str, VersionFiles] = {}  # folder's name → its files, of the versions that are pointed at
+        self._damaged: set[str] = set()  # names of folders
         self._pointer = self._last_good(places.pointer)
         self._challenger = self._last_good(places.challenger) if options.uses_challenger else None
         self._refused: dict[tuple[str, int], _Refusal] = {}
@@ -135,11 +167,17 @@ class Follower:
         self._publish(self.following)
 
     def poll(self) -> FollowerStatus:
-        """Reads the aliases once and updates the pointers; never raises for a fault of registry or version."""
+        """Reads the aliases once and updates the pointers; never raises for a fault of registry or version.
+
+        A version that is pointed at and whose files are damaged is downloaded again, into another folder.
+        """
+        self._look_for_damage()
         try:
             entry = self._registry.at("champion")
         except RegistryError as error:
-            return self._publish(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
+            damage = "the version on disk is damaged, and " if self._is_damaged(self._pointer) else ""
+            detail = f"{damage}{error}"
+            return self._publish(replace(self.following, state="unreachable", attempted=True, detail=detail))
         following = self._follow_champion(entry)
         if not self._uses_challenger:
             return following
@@ -155,8 +193,7 @@ class Follower:
         champion = self._pointer
         if entry is None or (champion and _identity(entry) == (champion.version, champion.created_ms)):
             return self._no_challenger(now)
-        current = self._challenger
-        if current is None or _identity(entry) != (current.version, current.created_ms):
+        if not self._follows(entry, self._challenger):
             try:
                 if self._refusal(entry) is not None:
                     return self._no_challenger(now)
@@ -175,10 +212,7 @@ class Follower:
 
     def _no_challenger(self, now: FollowerStatus) -> FollowerStatus:
         self._challenger = None
-        try:
-            self._places.challenger.unlink(missing_ok=True)
-        except OSError as error:
-            _log.error("%s cannot be removed: %s", self._places.challenger, error)
+        self._remove(self._places.challenger)
         return replace(now, challenger=None, refused=self._reasons())
 
     def _follow_champion(self, entry: ListedVersion | None) -> FollowerStatus:
@@ -186,9 +220,37 @@ class Follower:
         if entry is None:
             return self._without_champion(replace(now, state="no_champion", champion=None))
         now = replace(now, champion=entry.number)
-        if self._pointer is not None and _identity(entry) == (self._pointer.version, self._pointer.created_ms):
+        if self._follows(entry, self._pointer):
             return self._publish(replace(now, state="following", served=entry.number))
         return self._publish(self._attempt(entry, now))
+
+    def _follows(self, entry: ListedVersion, pointer: Pointer | None) -> bool:
+        """Whether a pointer names a version, of which whole files are on disk."""
+        return (
+            pointer is not None
+            and _identity(entry) == (pointer.version, pointer.created_ms)
+            and not self._is_damaged(pointer)
+        )
+
+    def _is_damaged(self, pointer: Pointer | None) -> bool:
+        return pointer is not None and pointer.folder in self._damaged
+
+    def _look_for_damage(self) -> None:
+        for pointer in (self._pointer, self._challenger):
+            if pointer is None or self._is_damaged(pointer):
+                continue
+            try:
+                watched = self._files.get(pointer.folder)
+                if watched is None:  # it could not be read at the start
+                    watched = self._watch(self._places.versions / pointer.folder)
+                    self._files[pointer.folder] = watched
+                fault = watched.fault()
+            except OSError as error:
+                _log.error("version %s on disk cannot be checked: %s", pointer.version, error)
+                continue
+            if fault is not None:
+                _log.error("version %s is damaged on disk, and fetched anew: %s", pointer.version, fault)
+                self._damaged.add(pointer.folder)
 
     def _without_champion(self, now: FollowerStatus) -> FollowerStatus:
         """Says what answers instead and what to do, in the log again and again."""
@@ -252,57 +314,106 @@ class Follower:
             VersionError: It must not be served.
             OSError: A file cannot be read or written.
         """
-        name = f"{entry.number}-{entry.created_ms}"
-        folder = self._places.versions / name
+        name = version_folder(entry.number, entry.created_ms)
+        self._guard.admit(name)
         self._places.versions.mkdir(parents=True, exist_ok=True)
-        if not folder.exists():
-            self._registry.download(entry.number, folder)
+        copies = {
+            path.name
+            for path in self._downloaded()
+            if is_version_folder(path.name, version=entry.number, created_ms=entry.created_ms)
+        }
+        for found in sorted(copies - self._damaged, reverse=True):
+            try:
+                return self._verified(entry, found)
+            except VersionError as error:
+                _log.error("version %s on disk cannot be served, and is fetched anew: %s", entry.number, error)
+                self._damaged.add(found)
+        copy = 1
+        while os.path.lexists(self._places.versions / name):
+            copy += 1
+            name = version_folder(entry.number, entry.created_ms, copy=copy)
+        self._registry.download(entry.number, self._places.versions / name)
         try:
-            requests = self._verify(folder)
-            _log.info("version %s answered %d golden requests", entry.number, requests)
+            return self._verified(entry, name)
+        except VersionError:
+            shutil.rmtree(self._places.versions / name, ignore_errors=True)
+            raise
+
+    def _verified(self, entry: ListedVersion, name: str) -> Pointer:
+        """Verifies a version in a folder of the versions' own, and begins to watch its files.
+
+        Raises:
+            VersionError: It must not be served.
+            OSError: A file cannot be read or written.
+        """
+        folder = self._places.versions / name
+        watched = self._watch(folder)
+        try:
+            with self._guard.verifying(version_folder(entry.number, entry.created_ms)):
+                requests = self._verify(folder)
+        except VersionError:
+            raise
         except VERSION_ERRORS as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, VersionError):
-                raise
             raise VersionError(f"it cannot answer here ({type(error).__name__}: {error})") from error
+        _log.info("version %s answered %d golden requests", entry.number, requests)
+        self._files[name] = watched
         return Pointer(version=entry.number, created_ms=entry.created_ms, folder=name)
 
     def _reasons(self) -> dict[str, str]:
         return {number: refusal.why for (number, _), refusal in self._refused.items()}
 
     def _last_good(self, path: Path) -> Pointer | None:
-        """Verifies the version of an earlier run's pointer; deletes a damaged one, to be downloaded again."""
+        """Verifies the version of an earlier run's pointer; where that fails it is downloaded again.
+
+        Nothing is deleted here but the pointer itself: what it names was read from a file.
+        """
         pointer = None
         try:
             pointer = read_pointer(path)
-            if pointer is not None and not (path.parent / pointer.folder).is_dir():
-                raise VersionError(f"{path.parent / pointer.folder} is gone")
             if pointer is not None:
-                self._verify(path.parent / pointer.folder)
+                pointed_folder(path, pointer)
+                self._guard.admit(version_folder(pointer.version, pointer.created_ms))
+                self._verified(_Listed(pointer.version, pointer.created_ms), pointer.folder)
             return pointer
         except OSError as error:
             _log.error("%s cannot be verified: %s", path, error)
             return pointer
-        except VERSION_ERRORS as error:
+        except VersionError as error:
             _log.error("the version on disk cannot be served: %s", redact_text(str(error)))
         if pointer is not None:
-            shutil.rmtree(path.parent / pointer.folder, ignore_errors=True)
-        path.unlink(missing_ok=True)
+            self._damaged.add(pointer.folder)
+        self._remove(path)
         return None
 
-    def _delete_old_versions(self) -> None:
-        """Deletes the oldest downloaded versions; a worker that still maps one can go on using it."""
+    def _remove(self, path: Path) -> None:
+        """Removes one of the follower's own files."""
         try:
-            folders = [
-                path for path in self._places.versions.iterdir() if path.is_dir() and not path.name.startswith(".")
-            ]
-            newest_first = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("%s cannot be removed: %s", path, error)
+
+    def _downloaded(self) -> list[Path]:
+        """The folders of versions on disk; whatever else lies there, links among it, is none."""
+        return [
+            path
+            for path in self._places.versions.iterdir()
+            if is_version_folder(path.name) and path.is_dir() and not path.is_symlink()
+        ]
+
+    def _delete_old_versions(self) -> None:
+        """Deletes damaged and the oldest downloaded versions; a worker that still maps one can go on using it."""
+        try:
+            newest_first = sorted(self._downloaded(), key=lambda path: path.stat().st_mtime, reverse=True)
         except OSError as error:  # the switch is valid all the same
             _log.error("%s cannot be swept: %s", self._places.versions, error)
             return
         pointed = {pointer.folder for pointer in (self._pointer, self._challenger) if pointer}
-        for folder in [path for path in newest_first if path.name not in pointed][self._keep - 1 :]:
+        others = [path for path in newest_first if path.name not in pointed]
+        whole = [path for path in others if path.name not in self._damaged]
+        for folder in {*others} - {*whole[: self._keep - 1]}:
             shutil.rmtree(folder, ignore_errors=True)
+        self._damaged &= pointed
+        self._files = {name: watched for name, watched in self._files.items() if name in pointed}
 
     def _publish(self, following: FollowerStatus) -> FollowerStatus:
         if following.detail:
@@ -329,21 +440,28 @@ class _LazyRegistry:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open: VersionSource | None = None
+        self.calls = TimedCalls()
 
     def at(self, alias: str) -> ListedVersion | None:
         # MLflow would create a missing database, which takes seconds.
         uri = self._settings.registry_uri
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             return None
-        return self._registry().at(alias)
+        self._import()
+        return self.calls.within(lambda: self._registry().at(alias), seconds=ANSWER_SECONDS)
 
     def download(self, reference: str, to: Path) -> Path:
-        return self._registry().download(reference, to)
+        self._import()
+        return self.calls.within(lambda: self._registry().download(reference, to), seconds=DOWNLOAD_SECONDS)
+
+    def _import(self) -> None:
+        """Imports MLflow, before the registry's time to answer begins."""
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
+        import pricing.registry.mlflow_registry  # noqa: F401, PLC0415 - see the class
 
     def _registry(self) -> VersionSource:
         if self._open is None:
-            for name, value in _PATIENCE.items():
-                os.environ.setdefault(name, value)
             from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
 
             self._open = MlflowRegistry(self._settings.config.registry.model_name, uri=self._settings.registry_uri)
@@ -372,19 +490,33 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    registry = _LazyRegistry(settings)
     follower = Follower(
-        _LazyRegistry(settings),
+        registry,
         places=settings.places,
         options=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
         verify=partial(verify_version, settings=settings),
         advice=partial(no_champion, settings),
     )
+    _watch_switches(settings, stop)
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
         follower.poll()
+        if registry.calls.waiting_seconds > HUNG_SECONDS:
+            _log.error("a call of the registry has not ended for %.0f s; the follower begins anew", HUNG_SECONDS)
+            return 1
         stop.wait(settings.config.serving.poll_seconds)
     return 0
+
+
+def _watch_switches(settings: Settings, stop: threading.Event) -> None:
+    try:
+        record = SwitchRecord(settings.database_url, model=settings.config.registry.model_name)
+    except RegistryError as error:
+        _log.error("%s; the switches last known stay in force", error)
+        return
+    watch(SwitchWatch(record, path=settings.switch_file), stop=stop)
 
 
 def _bake(

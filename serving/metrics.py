@@ -37,6 +37,7 @@ GAUGES = {
     "pricing_workers": ("Workers that serve a version.", ("version",)),
     "pricing_challenger_workers": ("Workers that try a challenger.", ("version",)),
     "pricing_price_test_faults": ("Times that living workers found a plan of price tests they could not read.", ()),
+    "pricing_switch_faults": ("Times that living workers found a list of switches they could not read.", ()),
     "pricing_holdout_faults": ("Times that living workers found a list of held-out products they could not read.", ()),
 }
 HISTOGRAMS = {

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
-from serving.current_version import FollowerStatus
+from serving.current_version import FollowerState, FollowerStatus
 from serving.problems import ProblemBody
 
 
@@ -111,22 +111,45 @@ class Elasticity(BaseModel):
     model_version: str
 
 
+_WHERE_TOLD = "why is told by the service's log, and by /model to keys of scope admin"
+# What anyone may read of the follower's states: no address of the registry, no path.
+_TOLD_TO_ALL: dict[FollowerState, str | None] = {
+    "starting": None,
+    "following": None,
+    "no_champion": f"no version is the champion: train one and promote it; {_WHERE_TOLD}",
+    "unreachable": f"the registry does not answer; {_WHERE_TOLD}",
+    "refused": f"the champion is refused; {_WHERE_TOLD}",
+    "failed": f"the champion cannot be stored on this machine; {_WHERE_TOLD}",
+}
+
+
 class Follow(BaseModel):
     """How following the registry's champion goes."""
 
     state: str = Field(description="following, no_champion, unreachable, refused, failed, starting or off.")
     champion: str | None = Field(description="The version that the alias names, as far as it is known.")
-    detail: str | None = Field(description="What went wrong last, or what to do where there is no champion.")
-    refused: dict[str, str] = Field(description="Versions that are not served, and why.")
+    detail: str | None = Field(
+        description="What went wrong last, or what to do where there is no champion. Addresses and paths are told in "
+        "/model alone, and only to keys of scope admin."
+    )
+    refused: dict[str, str] = Field(description="Versions that are not served, and why; as detail.")
 
     @classmethod
-    def of(cls, following: FollowerStatus | None, *, expected: bool) -> "Follow":
-        """Converts the follower's status; without one, the follower has not begun (`expected`) or there is none."""
+    def of(cls, following: FollowerStatus | None, *, expected: bool, addresses: bool) -> "Follow":
+        """Converts the follower's status.
+
+        Args:
+            following: The status; None where the follower has not begun or there is none.
+            expected: Whether there is one.
+            addresses: Whether the caller may read addresses of the registry and paths of this machine.
+        """
         if following is None:
             return cls(state="starting" if expected else "off", champion=None, detail=None, refused={})
-        return cls(
-            state=following.state, champion=following.champion, detail=following.detail, refused=following.refused
-        )
+        detail, refused = following.detail, following.refused
+        if not addresses:
+            detail = _TOLD_TO_ALL[following.state]
+            refused = dict.fromkeys(refused, _WHERE_TOLD)
+        return cls(state=following.state, champion=following.champion, detail=detail, refused=refused)
 
 
 class Difference(BaseModel):
@@ -155,6 +178,14 @@ class Keys(BaseModel):
     known: int = Field(description="Number of keys that the service was given.")
 
 
+class SwitchedPrices(BaseModel):
+    """Prices that a person has frozen or given, as the platform's database last told them."""
+
+    freezes: int = Field(description="Switches that freeze prices; each of a product, a category or everything.")
+    overrides: int = Field(description="Switches that give a price.")
+    everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
+
+
 class ModelInfo(BaseModel):
     """What answers now."""
 
@@ -175,6 +206,7 @@ class ModelInfo(BaseModel):
     )
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
     following: Follow
+    switches: SwitchedPrices
     configuration: Configuration
     keys: Keys
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from pricing.decision.price_tests import Plan
 from pricing.decision_log.writer import LogWriter
-from serving.champion import Champion
+from serving.champion import NO_VERSION, Champion
 from serving.embedded import Embedded
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import HoldoutFile, WatchedFile
+from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
@@ -31,6 +31,7 @@ class Service:
         now: The clock: the present moment with a time zone.
         holdout: Products that keep their prices.
         price_tests: The plan of price tests.
+        switches: Prices that a person has frozen or given.
         embedded: Writes metrics for CloudWatch, where configured.
     """
 
@@ -42,6 +43,7 @@ class Service:
     now: Callable[[], dt.datetime]
     holdout: HoldoutFile
     price_tests: WatchedFile[Plan]
+    switches: SwitchFile
     embedded: Embedded
     _first_attempt: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
@@ -53,15 +55,25 @@ class Service:
         if not self.champion.first_attempt_ended:
             return False
         self.tick(patience=PATIENCE_SECONDS)
-        served = [labels[0] for name, labels, value in self.counts() if name == "pricing_workers" and value]
+        served = self._served_names()
         expected = self.settings.config.serving.workers if self.settings.follows else 1
         if len(served) >= expected and set(served) == {self.champion.served.name}:
             self._first_attempt.set()
         return self._first_attempt.is_set()
 
-    def follower_status(self) -> Follow:
-        """The follower's status, as responses show it."""
-        return Follow.of(self.champion.following, expected=self.settings.follows)
+    def lacks_model(self) -> bool:
+        """Whether a worker of this run answers by rule for want of a version, where one is needed."""
+        if not self.settings.config.serving.needs_model:
+            return False
+        return self.champion.served.version is None or NO_VERSION in self._served_names()
+
+    def _served_names(self) -> list[str]:
+        """What each worker of this run serves."""
+        return [labels[0] for name, labels, value in self.counts() if name == "pricing_workers" and value]
+
+    def follower_status(self, *, addresses: bool) -> Follow:
+        """The follower's status, as responses show it; see `Follow.of`."""
+        return Follow.of(self.champion.following, expected=self.settings.follows, addresses=addresses)
 
     def tick(self, *, patience: float = -1) -> None:
         """Runs the periodic work: checks for a new champion and for changed files, publishes metrics.
@@ -85,6 +97,8 @@ class Service:
         self.metrics.set("pricing_holdout_faults", to=float(self.holdout.faults))
         self.price_tests.reload()
         self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
+        self.switches.reload()
+        self.metrics.set("pricing_switch_faults", to=float(self.switches.faults))
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)
         self.metrics.set("pricing_log_written", to=status.written)

@@ -14,8 +14,10 @@ from pricing.config import Config, ConfigFile, read_config_file
 from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
 from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
+from pricing.decision.switches import switch_file
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home, tracking_uri
+from pricing.runtime.shared_state import database_url
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
 
@@ -35,6 +37,7 @@ class Settings:
         registry_uri: The MLflow registry that the follower watches.
         follows: Whether a follower runs, too; without one there is no first attempt to wait for.
         keys: The API keys; empty when none are given.
+        database_url: The database of the switches.
     """
 
     config: Config
@@ -47,6 +50,7 @@ class Settings:
     registry_uri: str
     follows: bool
     keys: tuple[ApiKey, ...]
+    database_url: str
 
     @property
     def decisions_folder(self) -> Path:
@@ -75,6 +79,11 @@ class Settings:
         return plan_file(self.home)
 
     @property
+    def switch_file(self) -> Path:
+        """The file where the follower keeps the switches last known."""
+        return switch_file(self.home)
+
+    @property
     def uses_challenger(self) -> bool:
         """Whether the challenger prices a share of the products, or shadows the champion."""
         return self.config.serving.challenger_share > 0 or self.config.serving.challenger_shadow > 0
@@ -94,7 +103,7 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Settings:
-    """Reads PRICING_CONFIG, PRICING_HOME, PRICING_KEYS, PRICING_API_KEYS(_FILE), HOST, PORT, MLFLOW_TRACKING_URI, ….
+    """Reads PRICING_CONFIG, PRICING_HOME, PRICING_KEYS, PRICING_NEEDS_MODEL, PRICING_API_KEYS(_FILE), HOST, PORT, ….
 
     Args:
         environment: The variables.
@@ -109,11 +118,18 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         given = baked_config(home)
     file = read_config_file(given)
     config = file.config
+    given_apart: dict[str, object] = {}
     rule = environment.get("PRICING_KEYS")
     if rule is not None:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
-        config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
+        given_apart["keys"] = rule
+    needs = environment.get("PRICING_NEEDS_MODEL") or None
+    if needs is not None:
+        if needs not in ("true", "false"):
+            raise ConfigError(f"PRICING_NEEDS_MODEL: expected true or false, found {needs!r}")
+        given_apart["needs_model"] = needs == "true"
+    config = config.model_copy(update={"serving": config.serving.model_copy(update=given_apart)})
     check_strategy_test(config.serving.strategy_test, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
     run_folder = environment.get("PRICING_RUN_FOLDER")
@@ -128,6 +144,7 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         registry_uri=_registry_uri(environment),
         follows=bool(run_id),
         keys=read_keys(environment),
+        database_url=database_url(environment),
     )
 
 

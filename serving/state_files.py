@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from pricing.decision.assignment import read_held
+from pricing.decision.switches import NO_SWITCHES, Switches, read_switches
 from pricing.errors import SourceError
 
 FileState = Literal["none", "read", "unreadable"]
@@ -17,10 +18,13 @@ _log = logging.getLogger(__name__)
 class WatchedFile(Generic[Content]):
     """The content of a file. Any thread may read `content`; a request reads it once.
 
-    A missing file, and one that cannot be read, count as empty; the latter is logged and counted in the metrics.
+    A missing file, and one that cannot be read, count as empty, or where `keeps` says so as what was read last; the
+    latter is logged and counted in the metrics.
     """
 
-    def __init__(self, path: Path, *, read: Callable[[Path], Content], empty: Content, what: str) -> None:
+    def __init__(
+        self, path: Path, *, read: Callable[[Path], Content], empty: Content, what: str, keeps: bool = False
+    ) -> None:
         """Reads the file for the first time.
 
         Args:
@@ -28,7 +32,9 @@ class WatchedFile(Generic[Content]):
             read: Reads it; raises SourceError, OSError, ValueError, KeyError or TypeError where it cannot.
             empty: The content of a missing or unreadable file.
             what: What the file is, for the log.
+            keeps: Whether the last content stays while the file is missing or unreadable.
         """
+        self._keeps = keeps
         self._path, self._read, self._empty, self._what = path, read, empty, what
         self._seen: tuple[int, int] | None = None
         self.content = empty
@@ -42,8 +48,9 @@ class WatchedFile(Generic[Content]):
             status = self._path.stat()
         except OSError:
             if self._seen is not None:
-                _log.warning("%s is gone: there is no %s any more", self._path, self._what)
-            self._seen, self.content, self.state = None, self._empty, "none"
+                after = "what it said stays in force" if self._keeps else f"there is no {self._what} any more"
+                _log.warning("%s is gone: %s", self._path, after)
+            self._seen, self.content, self.state = None, self._last(), "none"
             return
         mark = status.st_mtime_ns, status.st_ino
         if mark == self._seen:
@@ -53,9 +60,13 @@ class WatchedFile(Generic[Content]):
             self.content, self.state = self._read(self._path), "read"
             _log.info("%s was read: %s", self._path, self._what)
         except (OSError, ValueError, KeyError, TypeError, SourceError) as error:
-            self.content, self.state = self._empty, "unreadable"
+            self.content, self.state = self._last(), "unreadable"
             self.faults += 1
-            _log.error("%s is no %s (%s); it counts as empty", self._path, self._what, error)
+            after = "what was read last stays in force" if self._keeps else "it counts as empty"
+            _log.error("%s is no %s (%s); %s", self._path, self._what, error, after)
+
+    def _last(self) -> Content:
+        return self.content if self._keeps else self._empty
 
 
 class HoldoutFile(WatchedFile[frozenset[str]]):
@@ -67,3 +78,13 @@ class HoldoutFile(WatchedFile[frozenset[str]]):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, read=read_held, empty=frozenset(), what="list of held-out products")
+
+
+class SwitchFile(WatchedFile[Switches]):
+    """The switches of a person that are in force, as the follower last read them from the database.
+
+    Those last known stay in force whatever becomes of the file: only the database ends one, or its own time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, read=read_switches, empty=NO_SWITCHES, what="list of switches", keeps=True)

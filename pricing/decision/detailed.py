@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pricing.decision.choose import Choices
 from pricing.decision.price_tests import Draw
+from pricing.decision.reasons import CODES
 from pricing.decision.request import Decision
 from pricing.decision.resolve import ResolvedBatch
 from pricing.demand.curve import DemandGrid
@@ -95,3 +96,43 @@ def details(batch: ResolvedBatch, choices: Choices[DemandGrid], decisions: list[
             strict=True,
         )
     ]
+
+
+# Reasons that say how a price was chosen, and so nothing of one that a person gave.
+_OF_CHOICE = frozenset(
+    {"low_confidence", "held", "elasticity_unidentified", "elasticity_from_category", "outside_seen_prices", "holdout"}
+    | {"price_test", "stock_short"}
+)
+
+
+def as_frozen(kept: DetailedDecision) -> DetailedDecision:
+    """The answer of a product that was priced as a held-out one, where a person has frozen its price."""
+    reasons = ["frozen" if reason == "holdout" else reason for reason in kept.decision.reasons]
+    return kept._replace(decision=kept.decision.model_copy(update={"reasons": reasons}))
+
+
+def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
+    """The answer with a price that a person gave.
+
+    Its confidence is that of a price that is sure to be charged: no model is asked.
+
+    Args:
+        kept: The answer without it.
+        price: The price to charge.
+        units: Expected sales at it.
+        raised: Whether the price given lay below cost, and was raised to it.
+    """
+    said = {reason for reason in kept.decision.reasons if not reason.startswith(("at_", "gave_way_"))} - _OF_CHOICE
+    said |= {"overridden"} | ({"at_cost"} if raised else set())
+    if price < kept.unit_cost:
+        said.add("below_cost")
+    changes = {
+        "recommended_price": price,
+        "confidence": 1.0,
+        "price_range": (price, price),
+        "expected_units": units,
+        "expected_margin": units * (price - kept.unit_cost),
+        "source": "override",
+        "reasons": [code for code in CODES if code in said],
+    }
+    return kept._replace(decision=kept.decision.model_copy(update=changes))

@@ -19,6 +19,7 @@ from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.pricer import Pricer, Usual
 from pricing.decision.request import PriceRequest
+from pricing.decision.switches import Switches
 from pricing.demand.curve import Demand, DemandGrid, Offers, Single
 from pricing.demand.grades import PRIOR_ONLY
 
@@ -38,6 +39,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 # The drivers that are no fields of a request: what is known of demand; of demand itself, the price; what comes last.
 ELASTICITY, PRICE, GUARDRAILS, PRICE_TEST = "elasticity", "price", "guardrails", "price_test"
+SWITCH = "switch"  # of a price that a person has frozen or given: alone, whatever the others would be
 PLENTY = 1e9  # units that no product sells
 ORDINARY_WEEKDAY = 2  # Wednesday
 NEAR_WEEKS = 4  # before and after, in which a Wednesday without an event is looked for
@@ -75,7 +77,7 @@ class Driver:
     """One driver and its effect.
 
     Attributes:
-        name: A key of GROUPS, or ELASTICITY, PRICE, GUARDRAILS or PRICE_TEST.
+        name: A key of GROUPS, or ELASTICITY, PRICE, GUARDRAILS, PRICE_TEST or SWITCH.
         effect: What it adds, in currency or units, rounded so that the effects add up to the difference as printed.
         exact: The same unrounded.
         sentence: The same in words.
@@ -214,19 +216,65 @@ def explain(
     else:
         effects, start, end = _price_effects(situation, decided, pricer, today=today, held=held, tests=tests)
         digits = _money_digits(pricer.policy.config.price_step, start, end)
-    rounded = round_together(list(effects.values()), of=round(end, digits) - round(start, digits), digits=digits)
     words = _Words(situation, decided, quantity, digits, pricer, told or Told())
+    untold = against is None and quantity == "price" and "elasticity_unidentified" in decided.decision.reasons
+    return _explanation(words, effects, start=start, end=end, untold=untold)
+
+
+def explain_switched(
+    request: PriceRequest,
+    pricer: Pricer,
+    *,
+    today: dt.date,
+    switches: Switches,
+    against: PriceRequest | None = None,
+    quantity: Quantity = "price",
+    told: Told | None = None,
+) -> Explanation:
+    """As `explain`, of a price that a person has frozen or given: the switch is its one driver.
+
+    Raises:
+        RequestError: As `explain`.
+    """
+    (decided,) = pricer.price_detailed([request], today=today, switches=switches)
+    written = request.model_copy(update=_on(decided.date) | _planned(decided))
+    end = start = decided.decision.recommended_price
+    if against is not None:
+        (other,) = pricer.price_detailed([against], today=today, switches=switches)
+        start = other.decision.recommended_price
+        situation = _between(written, against.model_copy(update=_on(other.date) | _planned(other)))
+    elif quantity == "demand":
+        situation = _of_demand(written, decided, pricer, today=today)
+    else:
+        situation = _of_price(written, decided, pricer, today=today)
+    if quantity == "demand":
+        effects, start, end = _demand_effects(situation, decided, pricer, today=today)
+        digits = unit_digits(start, end)
+    else:
+        start = start if situation.now is None else situation.now
+        effects, digits = {SWITCH: end - start}, _money_digits(pricer.policy.config.price_step, start, end)
+    return _explanation(
+        _Words(situation, decided, quantity, digits, pricer, told or Told()), effects, start=start, end=end
+    )
+
+
+def _explanation(
+    words: "_Words", effects: Mapping[str, float], *, start: float, end: float, untold: bool = False
+) -> Explanation:
+    """What adds up from `start` to `end`, rounded together; `untold` adds that nothing tells the elasticity."""
+    digits = words.digits
+    rounded = round_together(list(effects.values()), of=round(end, digits) - round(start, digits), digits=digits)
     drivers = [
         Driver(name, effect, exact, words.sentence(name, effect))
         for (name, exact), effect in zip(effects.items(), rounded, strict=True)
     ]
-    if against is None and quantity == "price" and "elasticity_unidentified" in decided.decision.reasons:
+    if untold:
         drivers.append(Driver(ELASTICITY, 0.0, 0.0, words.untold()))
     drivers.sort(key=lambda driver: -abs(driver.exact))
     return Explanation(
-        quantity=quantity,
-        decision=decided,
-        baseline=situation.baseline,
+        quantity=words.quantity,
+        decision=words.decided,
+        baseline=words.situation.baseline,
         baseline_value=round(start, digits),
         value=round(end, digits),
         digits=digits,
@@ -625,6 +673,11 @@ class _Words:
 
     def _price_test(self) -> str:
         return f"The draw of the price test {self.decided.test.test if self.decided.test else ''}"
+
+    def _switch(self) -> str:
+        given = "overridden" in self.decided.decision.reasons
+        cost = " (at cost, below which nobody asked to go)" if given and self._said() else ""
+        return f"A person, who has {'given this price' if given else 'frozen prices'}{cost},"
 
     def _said(self) -> list[str]:
         return _binding(self.decided, self.pricer.policy.config.guardrails)

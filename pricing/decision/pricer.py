@@ -2,9 +2,10 @@
 
 import copy
 import datetime as dt
+import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Container, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, get_args
@@ -18,7 +19,7 @@ from pricing.config_models import DecisionConfig
 from pricing.data.lifts import Lift
 from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
-from pricing.decision.detailed import DetailedDecision, details, summarised
+from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details, summarised
 from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
@@ -27,6 +28,7 @@ from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
 from pricing.decision.single_request import ALL_BUT_STOCK, PreparedRequest, SingleRequest
 from pricing.decision.strategies import Policy
+from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.demand.curve import Demand, DemandGrid
 from pricing.errors import RequestError
 
@@ -36,6 +38,11 @@ PREPARED = 1000  # requests that are kept prepared, the ones last asked for: abo
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
+# All guardrails but cost and band, off.
+_SOFT: dict[str, object] = {
+    **{"min_margin": 0.0, "min_advertised": None, "min_days": 0, "max_move": None, "seen": None},
+    **{"comp_band": None, "endings": [], "ladder": []},
+}
 _Pass = tuple[Sequence[int], ResolvedBatch, Choices[DemandGrid]]  # with the places of its requests in the batch
 
 
@@ -88,6 +95,7 @@ class Pricer:
         single = demand.single(candidates=config.decision.candidates) if demand else None
         self._single = SingleRequest(single, self.policy, summary=chosen) if single else None
         self._prepared: OrderedDict[Hashable, PreparedRequest] = OrderedDict()
+        self._frozen: Pricer | None = None
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
@@ -128,6 +136,7 @@ class Pricer:
         today: dt.date,
         held: Container[str] = frozenset(),
         tests: Plan = NO_TESTS,
+        switches: Switches = NO_SWITCHES,
     ) -> list[DetailedDecision]:
         """As `price`, with what each decision rested on.
 
@@ -136,14 +145,71 @@ class Pricer:
             today: The day on which they are answered.
             held: Products that keep their price inside the guardrails.
             tests: Price tests, which move chosen prices by what they drew.
+            switches: Prices that a person has frozen or given; they go before `held`, `tests` and every strategy.
 
         Raises:
             RequestError: As `price`.
         """
+        if switches:
+            return self._under_switches(requests, today, held, tests, switches)
         if self._single is not None and len(requests) <= FEW:
             with np.errstate(all="ignore"):  # figures that are no numbers are not used
                 return [self._one(self._single, request, today, held, tests) for request in requests]
         return self._together(requests, today, held, tests)
+
+    def _under_switches(
+        self,
+        requests: Sequence[PriceRequest],
+        today: dt.date,
+        held: Container[str],
+        tests: Plan,
+        switches: Switches,
+    ) -> list[DetailedDecision]:
+        """As `price_detailed`; what no switch is of is priced as ever."""
+        answers: list[DetailedDecision] = [None] * len(requests)  # type: ignore[list-item]
+        of = [self.switch_of(request, switches) for request in requests]
+        free = [place for place, switch in enumerate(of) if switch is None]
+        if free:
+            priced = self.price_detailed([requests[place] for place in free], today=today, held=held, tests=tests)
+            for place, answer in zip(free, priced, strict=True):
+                answers[place] = answer
+        taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
+        asked = [requests[place] for place, _ in taken]
+        kept = self.frozen()._together(asked, today, {request.product_id for request in asked})
+        for (place, switch), request, answer in zip(taken, asked, kept, strict=True):
+            answers[place] = self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
+        return answers
+
+    def switch_of(self, request: PriceRequest, switches: Switches) -> Switch | None:
+        """The switch that counts for a request's product; None where its price is free."""
+        return switches.of(request.product_id, category=self._resolver.category_of(request)) if switches else None
+
+    def frozen(self) -> "Pricer":
+        """The same with the hard guardrails alone, in which a frozen price is kept: cost, and the two bands.
+
+        The others could move a price that is to stay: by a competitor's price, by an ending, by a margin.
+        """
+        if self._frozen is None:
+            found = copy.copy(self)
+            found.policy = Policy(_without(self.policy.config, _SOFT))
+            found._single = None
+            self._frozen = found
+        return self._frozen
+
+    def _overridden(
+        self, switch: Switch, request: PriceRequest, kept: DetailedDecision, today: dt.date
+    ) -> DetailedDecision:
+        """The answer with the price that a person gave; at cost where that is higher, unless they said otherwise."""
+        given = switch.price or 0.0
+        cost = kept.unit_cost
+        floor = float(self.policy.candidate_grid.grid.above(np.array([cost]))[0])
+        price = given if switch.below_cost else max(given, floor)
+        try:
+            units = min(self.demand_at([request], [price], today=today)[0], request.current_stock)
+        except RequestError:  # nothing says how much sells, as the reasons say
+            units = 0.0
+        units = units if math.isfinite(units) else 0.0
+        return as_overridden(kept, price=price, units=units, raised=price > given)
 
     def _one(
         self, single: SingleRequest, request: PriceRequest, today: dt.date, held: Container[str], tests: Plan
@@ -310,7 +376,7 @@ class Pricer:
         """
         found = copy.copy(self)
         found.policy = Policy(_unguarded(self.policy.config))
-        found._demand, found._single, found._guarded = demand, None, False
+        found._demand, found._single, found._frozen, found._guarded = demand, None, None, False
         return found
 
     @property
@@ -498,12 +564,12 @@ def _unguarded(config: DecisionConfig) -> DecisionConfig:
     low, high = np.log(config.guardrails.band)
     step = (high - low) / (config.candidates - 3)  # as in `price_grid.CandidateGrid`
     more = (config.candidates - 3) // 2
-    off = {"min_margin": 0.0, "min_advertised": None, "min_days": 0, "max_move": None, "seen": None}
     band = (float(np.exp(low - more * step)), float(np.exp(high + more * step)))
-    guardrails = config.guardrails.model_copy(
-        update={**off, "comp_band": None, "endings": [], "ladder": [], "band": band}
-    )
-    return config.model_copy(update={"guardrails": guardrails, "candidates": config.candidates + 2 * more})
+    return _without(config, {**_SOFT, "band": band}).model_copy(update={"candidates": config.candidates + 2 * more})
+
+
+def _without(config: DecisionConfig, changes: Mapping[str, object]) -> DecisionConfig:
+    return config.model_copy(update={"guardrails": config.guardrails.model_copy(update=dict(changes))})
 
 
 def _known(batch: ResolvedBatch) -> NDArray[np.bool_]:

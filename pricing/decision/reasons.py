@@ -43,6 +43,10 @@ REASONS: dict[str, str] = {
     "elasticity_from_category": "the elasticity is that of the category: the product's own history says too little",
     "outside_seen_prices": "no person has ever charged a price as low, or as high, as this one",
     "holdout": "the product is held out to measure by; its price is kept inside the guardrails",
+    "frozen": "a person has frozen prices; the price charged now is kept, inside the hard guardrails (cost, the bands "
+    "around list price and around the price that a person last set as regular)",
+    "overridden": "a person has given this price, which no guardrail but the cost moves",
+    "below_cost": "the person who gave the price has said that it may lie below cost, and it does",
     "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "
     "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
@@ -81,6 +85,7 @@ REASONS: dict[str, str] = {
 }
 
 CODES = tuple(REASONS)
+SWITCHED = frozenset({"frozen", "overridden"})  # a person has set the price: no model or rule is to be judged by it
 BIT = {code: 1 << place for place, code in enumerate(CODES)}
 AT = np.array([BIT[f"at_{name}"] for name in GUARDRAILS], dtype=np.int64)
 GAVE_WAY = np.array([0] + [BIT[f"gave_way_{name}"] for name in GUARDRAILS[1:]], dtype=np.int64)

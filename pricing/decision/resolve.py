@@ -154,7 +154,7 @@ class Resolver:
         """
         known = self._products.get(request.product_id, UNKNOWN_PRODUCT)
         self.require_known(request)
-        category = known.category or request.category or ""
+        category = self.category_of(request)
         date, stale = self._date_of(request, today)
         reasons = BIT["stale_state"] if stale else 0
         price = request.current_price or known.price
@@ -229,6 +229,10 @@ class Resolver:
         """
         if request.strict and self._products and request.product_id not in self._products:
             raise UnknownProductError(request.product_id, nearest=self.nearest_product(request.product_id))
+
+    def category_of(self, request: PriceRequest) -> str:
+        """The category that a request's product is priced under; empty where unknown."""
+        return self._products.get(request.product_id, UNKNOWN_PRODUCT).category or request.category or ""
 
     def nearest_product(self, product_id: str) -> str | None:
         """The known product id nearest to an unknown one; None where none is near."""

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -62,6 +63,10 @@ class Simulation(BaseModel):
     price_test: bool = Field(
         default=False,
         description="Whether a price test covers the product that day: /get_price may move the price by a draw.",
+    )
+    switch: Literal["freeze", "override"] | None = Field(
+        default=None,
+        description="Whether a person has frozen or given the product's price: /get_price answers that.",
     )
     price_limits: tuple[float, float] = Field(description="The lowest and highest price that the guardrails allow.")
     source: Source

@@ -7,11 +7,13 @@ from pathlib import Path
 from pricing.config_models import StrategyTestConfig
 from pricing.decision.assignment import deal, strata_of
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.reasons import SWITCHED
 from pricing.decision.request import Decision, PriceRequest
 from pricing.errors import ConfigError
 from pricing.fileio import replace_json
 
 CHALLENGER = "challenger"
+_FIXED = SWITCHED | {"holdout"}  # reasons with which no strategy and no version has chosen the price
 
 
 def canary(share: float) -> StrategyTestConfig | None:
@@ -91,10 +93,10 @@ def arm_label(
         challenger: Number of the version that was to price it as the challenger; empty where the champion was.
 
     Returns:
-        None when the request named a strategy itself, when its product is in no test or held out of pricing, and when
-        another version than the challenger had to answer for it.
+        None when the request named a strategy itself, when its product is in no test or held out of pricing, when a
+        person has set its price, and when another version than the challenger had to answer for it.
     """
-    if "holdout" in decision.reasons:  # the list may have changed since
+    if not _FIXED.isdisjoint(decision.reasons):  # the list, or the switches, may have changed since
         return None
     if challenger:
         return f"{CHALLENGER}/{challenger}" if decision.model_version == challenger else None

@@ -37,6 +37,7 @@ from pricing.errors import SourceError
 SCHEMA = 2  # 1 had the field `strategy_test` under the name `trial`
 _IDENTITY = {"schema", "worker", "sequence", "at", "date", "product_id", "category", "request", "decision"}
 REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates", "shadow", "strategy_test"}
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
 SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
 
@@ -322,10 +323,17 @@ def closed_segments(folder: Path) -> list[Path]:
 def read_segment(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Reads the records of one segment, and how many of its lines are damaged.
 
+    A line of another worker than the segment's, or of no day, counts as damaged: archives name files by both.
+
     Raises:
         SourceError: It cannot be opened.
     """
-    found = [decode_line(line) for line in _lines(path)]
+    name = SEGMENT.fullmatch(path.name)
+    worker = name["worker"] if name else None
+    found = [
+        record if record is not None and record["worker"] == worker and _DAY.match(record["at"]) else None
+        for record in map(decode_line, _lines(path))
+    ]
     return [record for record in found if record is not None], sum(record is None for record in found)
 
 

@@ -7,11 +7,12 @@ import math
 import os
 import re
 import shutil
+import tokenize
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,14 @@ _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
 _NAME = re.compile(_PATH)
 _FILE = re.compile(rf"(arrays/{_PATH}\.npy|[a-z_]+\.json)")
 _PLAIN_KINDS = frozenset("biufUSMm")
+
+# What a version may ask of whoever reads it. One of 10,000 products has about 100 files, 21 MB in all, 20 kB of JSON in
+# one file and 6 levels in it: these leave room for a hundred times as much, and for no version that fills a machine.
+MOST_FILES = 1_000
+MOST_BYTES = 4_000_000_000  # of all its files
+MOST_JSON_BYTES = 20_000_000  # of one document
+MOST_LEVELS = 50  # of lists and objects inside one another
+_MOST_ARRAY_HEADER = 10_000  # bytes, NumPy's own limit
 
 
 @dataclass(frozen=True)
@@ -90,17 +99,15 @@ def read(folder: Path, *, check: bool = True) -> Files:
             of the same machine has checked may leave it out.
 
     Raises:
-        VersionError: A file is missing, damaged, changed, or holds anything but plain arrays and JSON.
+        VersionError: A file is missing, damaged, changed or a link, holds anything but plain arrays and JSON, or there
+            are more or larger ones than a version has.
     """
     header = read_header(folder)
+    _accept_sizes(folder, header["files"])
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for name, checksum in sorted(header["files"].items()):
         path = folder / name
-        if not _FILE.fullmatch(name):
-            raise VersionError(f"{folder}: its header lists {name!r}, which is no file of a version")
-        if not path.is_file():
-            raise VersionError(f"{folder}: {name} is missing; fetch the version again")
         if check and _sha256(path) != checksum:
             raise VersionError(f"{folder}: {name} is damaged (its checksum differs); fetch the version again")
         if path.suffix == ".json":
@@ -117,15 +124,31 @@ def read_header(folder: Path) -> dict[str, Any]:
         VersionError: It is missing, unreadable or damaged.
     """
     path = folder / HEADER
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise VersionError(f"{folder}: holds no {HEADER}, so it is no model version")
     header: Any = _read_json(path)
     if not isinstance(header, dict) or not isinstance(header.get("files"), dict):
         raise VersionError(f"{path}: is not a version's header")
     rest = {key: value for key, value in header.items() if key != "checksum"}
-    if header.get("checksum") != digest(rest):
+    try:
+        checksum = digest(rest)
+    except ValueError as error:  # a number that JSON does not know
+        raise VersionError(f"{path}: is not a version's header ({error})") from error
+    if header.get("checksum") != checksum:
         raise VersionError(f"{path}: is damaged (its checksum differs); fetch the version again")
     return header
+
+
+def accept_size(*, files: int, size: int, where: str) -> None:
+    """Refuses a version that has more files, or more bytes in them, than one has.
+
+    Raises:
+        VersionError: It has; says how many there are, and how many there may be.
+    """
+    if files > MOST_FILES:
+        raise VersionError(f"{where}: has {files:,} files or more, and a version has {MOST_FILES:,} at most")
+    if size > MOST_BYTES:
+        raise VersionError(f"{where}: has {size:,} bytes or more, and a version has {MOST_BYTES:,} at most")
 
 
 def digest(value: Any) -> str:
@@ -160,14 +183,46 @@ def _save(path: Path, array: NDArray[Any], *, name: str) -> None:
         np.lib.format.write_array(handle, array, version=None, allow_pickle=False)
 
 
+def _accept_sizes(folder: Path, listed: Mapping[str, Any]) -> None:
+    """Refuses what is no file of a version, and more or larger ones than a version has, before any is read."""
+    accept_size(files=len(listed), size=0, where=str(folder))
+    root, size = folder.resolve(), 0
+    for name in sorted(listed):
+        path = folder / name
+        if not _FILE.fullmatch(name):
+            raise VersionError(f"{folder}: its header lists {name!r}, which is no file of a version")
+        if not path.is_file():
+            raise VersionError(f"{folder}: {name} is missing; fetch the version again")
+        if path.resolve() != root / name:
+            raise VersionError(f"{folder}: {name} is a link or lies behind one, and a version is plain files")
+        size += path.stat().st_size
+    accept_size(files=len(listed), size=size, where=str(folder))
+
+
 def _load(path: Path) -> NDArray[Any]:
+    """Maps an array whose header says what its file holds: NumPy's reader of any file would also open archives."""
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:  # EOFError: nothing in it, as a power cut leaves files
+        with path.open("rb") as handle:
+            shape, fortran_order, dtype = _array_header(handle)
+            offset, held = handle.tell(), path.stat().st_size
+        if dtype.kind not in _PLAIN_KINDS or dtype.names:
+            raise ValueError(f"it holds {dtype}, and a version keeps plain numbers, strings and dates only")
+        if min(shape, default=0) < 0 or offset + math.prod(shape) * dtype.itemsize != held:
+            raise ValueError(f"its header says {shape} of {dtype}, and {held - offset:,} bytes follow")
+        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran_order else "C")
+    except (  # EOFError: nothing in it, as a power cut leaves files; the others come from a header made to harm
+        *(OSError, ValueError, TypeError, EOFError),
+        *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError, OverflowError),
+    ) as error:
         raise VersionError(f"{path}: is no plain array ({error}); fetch the version again") from error
-    if array.dtype.kind not in _PLAIN_KINDS or array.dtype.names:
-        raise VersionError(f"{path}: holds {array.dtype}, and a version keeps plain numbers, strings and dates only")
-    return array
+
+
+def _array_header(handle: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(handle)
+    if version != (1, 0):  # which NumPy writes for every array that a version may hold
+        raise ValueError(f"its format is {version}, expected (1, 0)")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(handle, max_header_size=_MOST_ARRAY_HEADER)
+    return shape, fortran_order, dtype
 
 
 def _json_bytes(value: Any) -> bytes:
@@ -176,9 +231,22 @@ def _json_bytes(value: Any) -> bytes:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        size = path.stat().st_size
+        if size > MOST_JSON_BYTES:
+            raise ValueError(f"it has {size:,} bytes, and {MOST_JSON_BYTES:,} is the most")
+        document = json.loads(path.read_bytes())
+        _accept_levels(document, MOST_LEVELS)
+    except (OSError, ValueError, RecursionError) as error:
         raise VersionError(f"{path}: cannot be read as JSON ({error}); fetch the version again") from error
+    return document
+
+
+def _accept_levels(value: Any, left: int) -> None:
+    if isinstance(value, dict | list):
+        if not left:
+            raise ValueError(f"lists and objects lie more than {MOST_LEVELS} levels deep in one another")
+        for item in value.values() if isinstance(value, dict) else value:
+            _accept_levels(item, left - 1)
 
 
 def _sha256(path: Path) -> str:

@@ -16,6 +16,7 @@ from pricing.errors import VersionError
 TOLERANCE = 1e-4
 PRODUCTS = 6
 TRIES = 5
+MOST_REQUESTS = 100  # of a version that is read, each priced five times; ours have nine
 _NUMBERS = ("recommended_price", "confidence", "expected_units", "expected_margin")
 _WORDS = ("source", "strategy")
 FIELDS = (*_NUMBERS, *_WORDS, "price_range")
@@ -105,6 +106,11 @@ def compare(prices: RequestPricer, recorded: Mapping[str, Any], *, where: str) -
     """
     fields, given_otherwise = tuple(recorded.get("compared", FIELDS)), set(recorded.get("given_otherwise", ()))
     try:
+        if len(recorded["cases"]) > MOST_REQUESTS:
+            raise VersionError(
+                f"{where}: carries {len(recorded['cases']):,} golden requests, and {MOST_REQUESTS} are the most; "
+                "pack the model again"
+            )
         today = dt.date.fromisoformat(recorded["today"])
         cases = [(PriceRequest.model_validate(case["request"]), case["decision"]) for case in recorded["cases"]]
     except (KeyError, TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """Client of the MLflow model registry: log, find and download versions, read and set aliases. Decides nothing."""
 
 import os
+import posixpath
 import shutil
 import tempfile
 import uuid
@@ -233,6 +234,7 @@ class Registry:
 
         Raises:
             RegistryError: The version is unknown, its files are gone, or `to` exists.
+            VersionError: It has more or larger files than a version has; nothing is downloaded.
         """
         to = Path(to)
         entry = self.find(reference)
@@ -241,9 +243,11 @@ class Registry:
         try:
             with self._translated_errors():
                 where = self._client.get_model_version_download_uri(self.model_name, entry.number)
+                uri = f"{where.rstrip('/')}/artifacts/{ARTIFACT}"
+                self._accept_size(uri, what=f"version {entry.number} of {self.model_name}")
                 found = Path(
                     mlflow.artifacts.download_artifacts(
-                        artifact_uri=f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
+                        artifact_uri=uri,
                         dst_path=str(partial),
                         tracking_uri=self.uri,
                         registry_uri=self.uri,
@@ -260,6 +264,17 @@ class Registry:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return to
+
+    def _accept_size(self, uri: str, *, what: str) -> None:
+        """Lists what would be downloaded: a version that fills the disk is refused before it does."""
+        folders, count, size = [uri], 0, 0
+        while folders:
+            folder = folders.pop()
+            for found in mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=self.uri):
+                count, size = count + 1, size + int(found.file_size or 0)
+                files.accept_size(files=count, size=size, where=what)
+                if found.is_dir:
+                    folders.append(f"{folder}/{posixpath.basename(found.path.rstrip('/'))}")
 
     def _ensure_model(self) -> None:
         try:

@@ -3,14 +3,16 @@
 import datetime as dt
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+import yaml
 from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-from mlflow.types.schema import Array
+from mlflow.types.schema import AnyType, Array
 
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -18,6 +20,7 @@ from pricing.errors import RequestError
 from pricing.registry import version
 
 ARTIFACT = "version"
+_NUMBER = AnyType()  # type: ignore[no-untyped-call]
 
 
 class PricingModel(PythonModel):
@@ -29,7 +32,7 @@ class PricingModel(PythonModel):
         """Reads the version that was logged with the model and checks its golden requests."""
         loaded = version.load(context.artifacts[ARTIFACT])
         loaded.verify()
-        self._pricer = loaded.pricer(version=loaded.weights_hash[:12])
+        self._pricer = loaded.pricer(version=_number(loaded.folder) or loaded.weights_hash[:12])
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -52,10 +55,14 @@ class PricingModel(PythonModel):
 
 
 def signature() -> ModelSignature:
-    """The model signature: a request's fields, three of them required, as input, a decision's fields as output."""
-    needed = {"product_id": "string", "current_stock": "double", "day_of_week": "string"}
-    optional = {
-        **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), "double"),
+    """The model signature: a request's fields, three of them required, as input, a decision's fields as output.
+
+    Numbers are of any type, and validated as requests are: MLflow would refuse a column of whole numbers where doubles
+    are declared.
+    """
+    needed: dict[str, str | AnyType] = {"product_id": "string", "current_stock": _NUMBER, "day_of_week": "string"}
+    optional: dict[str, str | AnyType] = {
+        **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), _NUMBER),
         **dict.fromkeys(("is_promo", "is_holiday", "strict"), "boolean"),
         **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
     }
@@ -75,6 +82,19 @@ def example(header: Mapping[str, Any]) -> pd.DataFrame:
     """The input example: a golden request of a version's header, always with a competitor's price."""
     request = header["golden"]["cases"][0]["request"]
     return pd.DataFrame([{"comp_price": 21.5, **{name: request[name] for name in request if name != "comp_price"}}])
+
+
+def _number(folder: Path) -> str | None:
+    """The version's number in the registry that MLflow fetched it from; None where it came from a run or a folder.
+
+    MLflow leaves a note of it beside a registered model's files.
+    """
+    note = folder.parent.parent / "registered_model_meta"
+    try:
+        found = yaml.safe_load(note.read_text(encoding="utf-8"))["model_version"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return str(found)
 
 
 def _request(row: dict[Any, Any], place: int) -> PriceRequest:

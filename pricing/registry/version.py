@@ -19,7 +19,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.demand.competitor import LEAST_MOVES
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names
 from pricing.demand.model import DemandModel
-from pricing.errors import ConfigError, VersionError
+from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
 from pricing.registry.former_formats import FORMAT, READERS, readable, upgrade
 from pricing.registry.golden import Verification
@@ -41,6 +41,9 @@ ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 # What a header must say, and what it stands for when it does not say it.
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")
 _ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
+_MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten years of days, as configurations allow
+# What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
+_OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 Kind = Literal["train", "refresh"]
 
 
@@ -318,6 +321,7 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
         content = upgrade(content)
         _check_parts(content.header, where=folder)
         documents = content.documents
+        _check_periods(documents["demand"], where=folder)
         return LoadedVersion(
             folder=folder,
             demand=DemandModel.from_arrays(_part(content.arrays, "demand"), documents["demand"]),
@@ -333,8 +337,10 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
             f"{error}; pricing {packer} packed it, and this is pricing {pricing.__version__}: "
             f"install the one that packed it, or train again"
         ) from error
-    except (KeyError, ValueError) as error:
-        raise VersionError(f"{folder}: cannot be read by this library: {error}; pack the model again") from error
+    except _OF_BAD_PARTS as error:
+        raise VersionError(
+            f"{folder}: cannot be read by this library: {first_line(error)}; pack the model again"
+        ) from error
 
 
 def _pricer(demand: DemandModel, facts: ProductFacts, config: ModelConfig, *, version: str, holds_only: bool) -> Pricer:
@@ -413,6 +419,18 @@ def _check_parts(header: Mapping[str, Any], *, where: Path) -> None:
     missing = [key for key in _NEEDED if header.get(key) in (None, "", {})]
     if missing:
         raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; pack the model again")
+
+
+def _check_periods(meta: Mapping[str, Any], *, where: Path) -> None:
+    """Refuses periods out of all proportion, of which arrays are made that no file's size bounds."""
+    for name in ("horizon", "own_periods"):
+        value = meta[name]
+        if type(value) is not int or not 1 <= value <= _MOST_PERIODS:
+            shown = repr(value)[:40]
+            raise VersionError(
+                f"{where}: demand.json says {name} {shown}, expected a whole number from 1 to {_MOST_PERIODS:,}; "
+                "pack the model again"
+            )
 
 
 def _mended(library: str) -> str:

@@ -56,6 +56,13 @@ BUILD = {
 ANSWER = {
     "serve": Job("serving"),
     "follow": Job("serving.follower"),
+    "freeze": Job(
+        "serving.switch",
+        ("freeze",),
+        "Keeps prices as they are, of everything, a category or a product, till you end it.",
+    ),
+    "override": Job("serving.switch", ("override",), "Gives a product, a category or everything a price for a while."),
+    "unfreeze": Job("serving.switch", ("unfreeze",), "Ends a freeze or an override."),
     "bake": Job("serving.follower", ("--bake",), "Fetches the champion once, for an image to carry, and exits."),
 }
 WATCH = {

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from collections import Counter
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from pricing.registry.version import (
     shown_elasticities,
 )
 from serving.api import Endpoint
+from serving.authentication import May
 from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError
@@ -33,15 +35,16 @@ from serving.schemas import (
     Products,
     Strategies,
     Strategy,
+    SwitchedPrices,
 )
 from serving.service import Service
 
 _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
 
 
-def endpoints(service: Service) -> list[Endpoint]:
-    """The endpoints that describe what is served."""
-    catalogue = Catalogue(service)
+def endpoints(service: Service, *, may: May) -> list[Endpoint]:
+    """The endpoints that describe what is served; `may` says whether a request has a scope."""
+    catalogue = Catalogue(service, may=may)
     return [
         Endpoint("GET", "/products", catalogue.products, "Every product the model knows.", Products, query=_CATEGORY),
         Endpoint(
@@ -61,8 +64,8 @@ def endpoints(service: Service) -> list[Endpoint]:
 class Catalogue:
     """Handlers of these routes."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, *, may: May) -> None:
+        self._service, self._may = service, may
 
     def products(self) -> bytes:
         """Lists every product, or those of one category."""
@@ -103,10 +106,17 @@ class Catalogue:
             grades=None if version is None else _rounded_shares(version),
             holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
-            following=self._service.follower_status(),
+            following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
+            switches=self._switches(),
             configuration=self._configuration(served),
             keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
         )
+
+    def _switches(self) -> SwitchedPrices:
+        found = self._service.switches.content.at(self._service.now())
+        count = Counter(switch.action for switch in found)
+        everything = next((switch.action for switch in found if switch.scope == "all"), None)
+        return SwitchedPrices(freezes=count["freeze"], overrides=count["override"], everything=everything)
 
     def _configuration(self, served: Served) -> Configuration:
         file, decision = self._service.settings.file.path, served.config.decision

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from pricing.decision.explanation import Explanation, Told, explain, unit_digits
+from pricing.decision.explanation import Explanation, Told, explain, explain_switched, unit_digits
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
@@ -121,21 +121,32 @@ class ExplainRoutes:
     def explain(self) -> ExplainAnswer:
         """Attributes a price or demand to its drivers."""
         asked = body_of(ExplainRequest)
-        today, held = self._service.now().date(), self._service.holdout.content
-        tests = self._service.price_tests.content
+        now, held = self._service.now(), self._service.holdout.content
+        tests, switches = self._service.price_tests.content, self._service.switches.content.at(now)
 
         def explained(served: Served) -> Explanation:
             request = _explicable(asked.request, served)
             against = _explicable(asked.against, served) if asked.against else None
+            told = _told(served, request.product_id)
+            if served.pricer.switch_of(request, switches) is not None:
+                return explain_switched(
+                    request,
+                    served.pricer,
+                    today=now.date(),
+                    switches=switches,
+                    against=against,
+                    quantity=asked.of,
+                    told=told,
+                )
             return explain(
                 request,
                 served.pricer,
-                today=today,
+                today=now.date(),
                 against=against,
                 quantity=asked.of,
                 held=held,
                 tests=tests,
-                told=_told(served, request.product_id),
+                told=told,
             )
 
         served, explanation = self._as_priced(asked.request.product_id, explained)
@@ -144,15 +155,22 @@ class ExplainRoutes:
     def simulate(self) -> Simulation:
         """Simulates given prices and strategies."""
         asked = body_of(SimulateRequest)
-        today = self._service.now().date()
+        now = self._service.now()
+        today = now.date()
 
         def simulated(served: Served) -> Simulation:
             return served.pricer.simulate(asked.request, today=today, prices=asked.prices, strategies=asked.strategies)
 
-        _, simulation = self._as_priced(asked.request.product_id, simulated)
+        served, simulation = self._as_priced(asked.request.product_id, simulated)
         held = asked.request.product_id in self._service.holdout.content
         draw = self._service.price_tests.content.draw(asked.request.product_id, simulation.date)
-        return simulation.model_copy(update={"held_out": held, "price_test": draw is not None and not held})
+        switch = served.pricer.switch_of(asked.request, self._service.switches.content.at(now))
+        told = {
+            "held_out": held and switch is None,
+            "price_test": draw is not None and not held and switch is None,
+            "switch": None if switch is None else switch.action,
+        }
+        return simulation.model_copy(update=told)
 
     def _as_priced(self, product_id: str, compute: Callable[[Served], Computed]) -> tuple[Served, Computed]:
         """Applies `compute` to the version that prices a product; to the champion where the challenger fails.

@@ -10,7 +10,7 @@ from serving.api import Endpoint
 from serving.champion import VERSION_ERRORS, golden_requests
 from serving.problems import ProblemError
 from serving.routes.catalogue import state_age
-from serving.schemas import Live, Ready
+from serving.schemas import Follow, Live, Ready
 from serving.service import PATIENCE_SECONDS, Service
 
 
@@ -23,7 +23,8 @@ def endpoints(service: Service) -> list[Endpoint]:
             "GET",
             "/health/ready",
             health_routes.ready,
-            "Whether prices come out: the first attempt to load a champion has ended, and a golden request is priced.",
+            "Whether prices come out: the first attempt to load a champion has ended, a version is served where one is "
+            "needed, and a golden request is priced.",
             Ready,
             scope=None,
             problems=(HTTPStatus.SERVICE_UNAVAILABLE,),
@@ -40,6 +41,14 @@ def endpoints(service: Service) -> list[Endpoint]:
     ]
 
 
+def _lacking(following: Follow) -> str:
+    why = f"{following.state}: {following.detail}" if following.detail else following.state
+    return (
+        "no model version is served, and serving.needs_model (PRICING_NEEDS_MODEL) asks for one; prices come by rule "
+        f"meanwhile; the follower: {why}"
+    )
+
+
 class HealthRoutes:
     """Handlers of the health and metrics routes."""
 
@@ -54,10 +63,14 @@ class HealthRoutes:
         """Prices a golden request.
 
         Raises:
-            ProblemError: 503 while the first attempt to load a champion goes on, or when pricing fails.
+            ProblemError: 503 while the first attempt to load a champion goes on, while a model is needed and none is
+                served, or when pricing fails.
         """
         if not self._service.first_attempt_ended():
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the first attempt to load a champion has not ended yet")
+        following = self._service.follower_status(addresses=False)
+        if self._service.lacks_model():
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, _lacking(following))
         served = self._service.champion.served
         try:
             requests, today = golden_requests(served)
@@ -68,7 +81,7 @@ class HealthRoutes:
             ) from error
         if not (math.isfinite(decision.recommended_price) and decision.recommended_price > 0):
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
-        return Ready(status="ok", model_version=served.name, following=self._service.follower_status())
+        return Ready(status="ok", model_version=served.name, following=following)
 
     def metrics(self) -> Response:
         """Returns the metrics of all workers; this worker's are up to date."""
@@ -93,6 +106,12 @@ class HealthRoutes:
         extra.append(
             metrics.gauge("pricing_holdout", "Products that keep their prices.", held, state=service.holdout.state)
         )
+        in_force = service.switches.content.at(service.now())
+        for action in ("freeze", "override"):
+            count = sum(switch.action == action for switch in in_force)
+            extra.append(
+                metrics.gauge("pricing_switches", "Switches of a person that are in force.", count, action=action)
+            )
         age = state_age(service.champion.served, service.now().date())
         if age is not None:
             extra.append(metrics.gauge("pricing_state_age_days", "Days since the last day the model has read.", age))

@@ -1,12 +1,15 @@
 import datetime as dt
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, VersionError
+from pricing.registry import files
 from pricing.registry.mlflow_registry import DESCRIPTION_LIMIT, Registry, shortened
 from pricing.registry.version import load
 from tests.kit.promotions import packed
@@ -146,3 +149,55 @@ def test_a_description_is_cut_at_a_paragraph_where_the_registry_has_no_room() ->
     assert cut.endswith("the whole text is an artefact of the run.*")
     assert all(paragraph in long.split("\n\n") for paragraph in cut.split("\n\n")[:-1])
     assert len(shortened("x" * 6000)) == DESCRIPTION_LIMIT
+
+
+def test_a_version_of_too_many_files_is_refused_before_it_is_downloaded(
+    registry: Registry, folder: Path, tmp_path: Path
+) -> None:
+    planted = Path(shutil.copytree(folder, tmp_path / "planted"))
+    (planted / "more").mkdir()
+    for place in range(files.MOST_FILES):
+        (planted / "more" / f"{place}.json").touch()
+    with mlflow.start_run():
+        number = registry.log_version(planted)
+
+    with pytest.raises(VersionError, match=f"version {number} of .* has 1,001 files or more, and a version has 1,000"):
+        registry.download(number, tmp_path / "here" / "version")
+
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.fixture
+def tracked(registry: Registry) -> Iterator[Registry]:
+    """The registry, where MLflow itself looks for models."""
+    mlflow.set_tracking_uri(registry.uri)
+    yield registry
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.mark.parametrize("reference", ["1", "2"])
+def test_the_pyfunc_names_its_version_as_the_service_does_and_takes_whole_numbers(
+    tracked: Registry, folder: Path, reference: str
+) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/{tracked.model_name}/{reference}")
+    product = str(load(folder).facts.product_ids[0])
+    whole = pd.DataFrame(
+        [{"product_id": product, "current_stock": 150, "day_of_week": "Friday", "comp_price": 20, "list_price": 21}]
+    )
+
+    answer = model.predict(whole)
+    fractional = model.predict(whole.astype({"current_stock": float, "comp_price": float, "list_price": float}))
+
+    assert answer["model_version"].tolist() == [reference]
+    assert answer["recommended_price"].tolist() == fractional["recommended_price"].tolist()
+
+
+def test_the_pyfunc_of_a_folder_names_the_hash_of_its_weights(tracked: Registry, tmp_path: Path) -> None:
+    where = Path(mlflow.artifacts.download_artifacts(f"models:/{tracked.model_name}/1", dst_path=str(tmp_path)))
+    (where / "registered_model_meta").unlink()
+    version = load(where / "artifacts" / "version")
+
+    request = {"product_id": "x", "current_stock": 1.0, "day_of_week": "Friday"}
+    answer = mlflow.pyfunc.load_model(str(where)).predict(pd.DataFrame([request]))
+
+    assert answer["model_version"].tolist() == [version.weights_hash[:12]]

@@ -17,9 +17,11 @@ from pricing.decision.assignment import Holdout, holdout_file, write_holdout
 from pricing.decision.price_tests import Plan, PriceTest, plan_file, write_plan
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.strategy_tests import strategy_test_file
+from pricing.decision.switches import Switch, Switches, switch_file, write_switches
 from pricing.decision_log.format import read_decisions
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.switch_record import SwitchEntry, SwitchRecord
 from tests.kit.versions import shared_panel, shared_version
 
 PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
@@ -200,6 +202,34 @@ def test_a_batch_holds_out_and_tests_the_products_that_serving_would(tmp_path: P
     assert "strategy" not in of[dealt]["request"]  # which named none itself
     tried, applied = pd.read_csv(tmp_path / "tried.csv"), pd.read_csv(tmp_path / "prices.csv")
     assert tried["recommended_price"].tolist() == applied["recommended_price"].tolist()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], away: bool
+) -> None:
+    given = {"reason": "wrong costs", "by": "ops", "at": dt.datetime(2024, 1, 1, tzinfo=dt.UTC)}
+    end = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
+    frozen = Switch(action="freeze", scope="all", **given)
+    override = Switch(action="override", scope="product", name=PRODUCTS[1], price=7.77, until=end, **given)
+    if away:  # what the service on this machine knew last
+        write_switches(switch_file(tmp_path / "home"), Switches([frozen, override]))
+        monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    else:
+        record = SwitchRecord(f"sqlite:///{tmp_path}/home/pricing.db", model="pricing")
+        for one in (frozen, override):
+            record.append(SwitchEntry.of(one))
+        record.close()
+    requests = requests_file(tmp_path, current_price=[3.33] * 3, list_price=[3.2] * 3, unit_cost=[1.5] * 3)
+
+    code = run("--requests", requests, "--version", shared_version(), "--output", "prices.csv", "--applied", "true")
+
+    decisions = pd.read_csv("prices.csv")
+    logged = [record["decision"]["source"] for record in read_decisions(tmp_path / "home" / "decisions").records]
+    assert code == 0
+    assert decisions["recommended_price"].tolist() == [3.33, 7.77, 3.33]
+    assert decisions["source"].tolist() == logged == ["rule", "override", "rule"]
+    assert "freeze of everything by ops: wrong costs" in capsys.readouterr().out
 
 
 def test_a_log_that_cannot_be_written_stops_the_job_before_anybody_sees_a_price(

@@ -27,6 +27,7 @@ from pricing.decision_log.format import read_decisions
 from pricing.registry.mlflow_registry import Registry
 from serving.champion import CHECK_SECONDS
 from tests.kit.servers import free_port, python, running
+from tests.kit.serving import point_at, settings_in
 from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +155,75 @@ def test_the_service_answers_without_any_registry(service: Service, tmp_path: Pa
     assert service.version() == "none"
     assert service.following()["state"] == "no_champion"
     assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_a_service_that_needs_a_model_is_live_and_answers_by_rule_and_is_ready_once_it_has_one(
+    service: Service, uri: str
+) -> None:
+    service.environment["PRICING_NEEDS_MODEL"] = "true"
+    service.start()
+    wait_for(lambda: service.call("/health/live")[0] == 200)
+    wait_for(lambda: "no_champion" in service.call("/health/ready")[1]["detail"])
+
+    assert service.call("/health/ready")[0] == 503
+    assert service.version() == "none"
+    promote(uri, "1")
+    service.ready()
+    assert service.version() == "1"
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[int]:
+    """A server that accepts connections and never answers; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(server.getsockname()[1])
+        for one in taken:
+            one.close()
+
+
+def test_a_registry_that_never_answers_delays_no_restart(service: Service, tmp_path: Path) -> None:
+    """Before, the service was ready after two minutes: MLflow waits for a database without end."""
+    with silent_server() as port:
+        service.uri = f"postgresql+psycopg2://shop@127.0.0.1:{port}/registry"
+        settings = settings_in(service.home, MLFLOW_TRACKING_URI=service.uri)
+        point_at(settings, shared_version(1), version="7")
+
+        service.start().ready()  # within PATIENCE seconds
+
+        assert service.version() == "7"
+        wait_for(lambda: service.following()["state"] == "unreachable")
+        assert "127.0.0.1" not in json.dumps(service.call("/health/ready"))
+
+
+def test_a_version_damaged_on_disk_is_mended_and_served_by_a_worker_that_starts_meanwhile(
+    service: Service, uri: str
+) -> None:
+    service.environment["PRICING_NEEDS_MODEL"] = "true"
+    promote(uri, "1")
+    service.start().ready()
+    (folder,) = {path.parents[2] for path in service.home.glob("versions/*/*/arrays/facts/price.npy")}
+    promoted = (folder.parent / "champion.json").read_text()
+    path = folder / "arrays" / "facts" / "price.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+    for web in web_servers(service):
+        for pid, command in children(web):
+            if "spawn_main" in command:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    wait_for(lambda: (folder.parent / "champion.json").read_text() != promoted)
+    service.ready()
+
+    wait_for(lambda: {service.version() for _ in range(20)} == {"1"})
+    assert service.following()["state"] == "following"
 
 
 def test_the_service_is_not_ready_before_the_champion_is_there(service: Service, uri: str) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import fcntl
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -89,6 +90,24 @@ def test_a_damaged_segment_stays_and_its_loss_is_counted(tmp_path: Path) -> None
     reading = read_decisions(folder, shadow=True)
     assert segment.exists()
     assert (len(reading.records), reading.damaged, reading.lost) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["worker", "at"])
+def test_no_line_of_a_segment_says_where_its_archive_is_written(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "home" / "decisions"
+    filled(folder, days=1)
+    (segment,) = folder.glob("*.jsonl")
+    record = json.loads(segment.read_bytes().splitlines()[0])
+    segment.write_text(json.dumps({**record, name: "/../../../x"}) + "\n")
+
+    compact(folder, to=str(default_archive(folder)))
+
+    assert segment.exists()
+    assert {path.name for path in tmp_path.rglob("*")} == {"home", "decisions", "compact.lock", *named(folder)}
+
+
+def named(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("decisions-*") if path.suffix in (".jsonl", ".issued")}
 
 
 def test_an_archive_that_cannot_be_written_leaves_the_segments(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ WITH_EXAMPLE = (
     "pricing.decision.pricer.Pricer.price",
     "pricing.decision.pricer.Pricer.simulate",
     "pricing.decision.product_facts.ProductFacts.from_panel",
+    "pricing.decision.switches.Switches.of",
     "pricing.demand.baselines.seasonal_naive",
     "pricing.demand.evaluation.quantile",
     "pricing.demand.evaluation.sales_score",

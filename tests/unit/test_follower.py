@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from serving.current_version import (
 )
 from serving.follower import REMIND_SECONDS, RETRY_SECONDS, Follower, FollowerOptions, _bake
 from serving.settings import read_settings
+from serving.version_files import CHECKSUM_SECONDS
 from tests.kit.serving import settings_in
 
 
@@ -54,7 +56,7 @@ class FakeRegistry:
 
 
 def verify(folder: Path) -> int:
-    if "bad" in (folder / "version.json").read_text():
+    if "66" in (folder / "version.json").read_text():
         raise VersionError("arrays/x.npy is damaged")
     return 9
 
@@ -76,6 +78,17 @@ def follower(
         verify=verify,
         clock=clock or Clock(),
     )
+
+
+def checking(registry: FakeRegistry, home: Path, *, clock: Clock | None = None, challenger: bool = False) -> Follower:
+    """A follower whose versions have no checksums: what is verified is what is compared."""
+
+    def check(folder: Path) -> None:
+        if (folder / "version.json").read_text() not in ("7", "8"):
+            raise VersionError("version.json is damaged")
+
+    options = FollowerOptions("run", 3, challenger)
+    return Follower(registry, places=places(home), options=options, verify=verify, check=check, clock=clock or Clock())
 
 
 def places(home: Path) -> FollowerPaths:
@@ -144,7 +157,7 @@ def test_before_the_first_poll_no_attempt_has_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("registry", "state"),
     [(FakeRegistry(down=True), "unreachable"), (FakeRegistry(None), "no_champion"),
-     (FakeRegistry(ListedVersion("7"), full=True), "failed"), (FakeRegistry(ListedVersion("bad")), "refused")],
+     (FakeRegistry(ListedVersion("7"), full=True), "failed"), (FakeRegistry(ListedVersion("66")), "refused")],
 )  # fmt: skip
 def test_a_first_attempt_that_fails_has_ended_too(tmp_path: Path, registry: FakeRegistry, state: str) -> None:
     following = follower(registry, tmp_path).poll()
@@ -160,7 +173,7 @@ def test_the_last_good_version_stays_when_registry_alias_or_version_fail(tmp_pat
     for change in (
         {"down": True},
         {"down": False, "champion": None},
-        {"champion": ListedVersion("bad")},
+        {"champion": ListedVersion("66")},
         {"champion": ListedVersion("8"), "full": True},
     ):
         for name, value in change.items():
@@ -180,7 +193,7 @@ def test_the_last_good_version_survives_a_restart_without_a_registry(tmp_path: P
 
 
 def test_a_refused_version_is_remembered_reported_and_not_fetched_again_soon(tmp_path: Path) -> None:
-    registry, clock = FakeRegistry(ListedVersion("bad")), Clock()
+    registry, clock = FakeRegistry(ListedVersion("66")), Clock()
     one = follower(registry, tmp_path, clock=clock)
 
     one.poll()
@@ -189,13 +202,13 @@ def test_a_refused_version_is_remembered_reported_and_not_fetched_again_soon(tmp
     clock.now = RETRY_SECONDS
     one.poll()
 
-    assert registry.downloads == ["bad", "bad"]
-    assert soon.refused == {"bad": "arrays/x.npy is damaged"}
+    assert registry.downloads == ["66", "66"]
+    assert soon.refused == {"66": "arrays/x.npy is damaged"}
     assert soon.detail == "arrays/x.npy is damaged"
 
 
 def test_a_good_version_after_a_refused_one_is_served(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("bad"))
+    registry = FakeRegistry(ListedVersion("66"))
     one = follower(registry, tmp_path)
     one.poll()
 
@@ -203,7 +216,7 @@ def test_a_good_version_after_a_refused_one_is_served(tmp_path: Path) -> None:
     following = one.poll()
 
     assert (following.state, following.served) == ("following", "8")
-    assert list(following.refused) == ["bad"]
+    assert list(following.refused) == ["66"]
 
 
 def test_the_same_number_in_a_registry_made_anew_is_another_version(tmp_path: Path) -> None:
@@ -283,15 +296,15 @@ def test_the_challenger_is_fetched_beside_the_champion_only_where_it_is_tried(tm
 @pytest.mark.parametrize("fault", ["bad", "unreachable"])
 def test_a_challenger_that_cannot_be_tried_changes_nothing_for_the_champion(tmp_path: Path, fault: str) -> None:
     registry = FakeRegistry(
-        ListedVersion("7"), challenger=ListedVersion("bad 8"), unreachable="bad 8" if fault != "bad" else None
+        ListedVersion("7"), challenger=ListedVersion("668"), unreachable="668" if fault != "bad" else None
     )
     one = follower(registry, tmp_path, challenger=True)
 
     following = [one.poll() for _ in range(3)][-1]
 
     assert (following.state, following.served, following.challenger) == ("following", "7", None)
-    assert ("bad 8" in following.refused) == (fault == "bad")
-    assert registry.downloads.count("bad 8") == (1 if fault == "bad" else 0)
+    assert ("668" in following.refused) == (fault == "bad")
+    assert registry.downloads.count("668") == (1 if fault == "bad" else 0)
     assert pointed(tmp_path) == Pointer("7", 1, "7-1")
     assert not places(tmp_path).challenger.exists()
 
@@ -430,7 +443,11 @@ def test_without_a_champion_the_version_that_goes_on_is_named(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "fault", [KeyError("golden"), ZeroDivisionError("no"), AttributeError("x"), ConfigError("old")]
+    "fault",
+    [
+        *(KeyError("golden"), ZeroDivisionError("no"), AttributeError("x"), ConfigError("old"), MemoryError()),
+        *(RecursionError(), EOFError(), SyntaxError()),
+    ],
 )
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
 def test_a_version_that_verification_stumbles_over_is_refused_and_reported(
@@ -452,3 +469,190 @@ def test_a_version_that_verification_stumbles_over_is_refused_and_reported(
     assert type(fault).__name__ in following.refused["8"]
     assert following.served == "7"
     assert not (places(tmp_path).versions / "8-1").exists()
+
+
+def write_champion(home: Path, **values: object) -> Path:
+    path = places(home).pointer
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"format": 1, "version": "7", "created_ms": 1, "folder": "7-1", **values}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("../decoy", "..", ".", "", "absolute", "7-1/..", "7-1/../../../decoy", "7-1/", " 7-1", "8-1", "7-2"),
+        *("7-1-x", "7-1\n", "\u0667-1", "7-1\u0000", None, ["7-1"], {"a": 1}),
+    ],
+)
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_nothing_is_deleted_that_a_file_names(tmp_path: Path, folder: object, alias: str) -> None:
+    home, decoy = tmp_path / "home", tmp_path / "home" / "versions" / "decoy"
+    beside = places(home).versions / "notes"
+    for place in (decoy, beside):
+        place.mkdir(parents=True)
+        (place / "kept").write_text("kept")
+    write_champion(home, folder=str(decoy) if folder == "absolute" else folder)
+    if alias == "challenger":
+        places(home).pointer.rename(places(home).challenger)
+
+    following = follower(FakeRegistry(ListedVersion("7")), home, challenger=True).poll()
+
+    assert following.served == "7"
+    assert pointed(home) == Pointer("7", 1, "7-1")
+    assert (decoy / "kept").read_text() == (beside / "kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "values", [{"version": "../decoy"}, {"created_ms": -1}, {"created_ms": 1e999}, {"version": ""}]
+)
+def test_a_pointer_to_no_version_is_refused_when_it_is_read(tmp_path: Path, values: dict[str, object]) -> None:
+    path = write_champion(tmp_path, **values)
+
+    with pytest.raises(VersionError, match=r"names no version .* delete it, and the follower writes it anew"):
+        read_pointer(path)
+
+
+def test_a_pointer_of_many_levels_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    path = write_champion(tmp_path)
+    path.write_text("[" * 100_000)
+
+    with pytest.raises(VersionError, match="names no version"):
+        read_pointer(path)
+
+
+def test_a_link_among_the_versions_is_neither_served_nor_followed_when_versions_are_deleted(tmp_path: Path) -> None:
+    home, decoy = tmp_path / "home", tmp_path / "decoy"
+    decoy.mkdir()
+    (decoy / "version.json").write_text("7")
+    write_champion(home)
+    for name in ("7-1", "1-1", "2-1"):
+        (places(home).versions / name).symlink_to(decoy)
+    registry = FakeRegistry(ListedVersion("7"))
+    one = follower(registry, home, keep=1)
+    served_before = one.following.served
+
+    one.poll()
+
+    assert served_before is None
+    assert pointed(home) == Pointer("7", 1, "7-1-2")
+    assert registry.downloads == ["7"]
+    assert (decoy / "version.json").read_text() == "7"
+
+
+@pytest.mark.parametrize("number", ["../decoy", "..", "", "7/8", "latest"])
+def test_a_number_of_the_registry_that_is_none_names_no_folder(tmp_path: Path, number: str) -> None:
+    registry = FakeRegistry(ListedVersion(number))
+
+    following = follower(registry, tmp_path / "home").poll()
+
+    assert following.state == "refused"
+    assert "cannot name a folder" in str(following.detail)
+    assert registry.downloads == []
+
+
+def spoil(folder: Path) -> None:
+    (folder / "version.json").write_text("66 and longer")
+
+
+def test_a_version_damaged_on_disk_is_fetched_anew_into_another_folder(tmp_path: Path) -> None:
+    registry = FakeRegistry(ListedVersion("7"))
+    one = checking(registry, tmp_path)
+    one.poll()
+    spoil(places(tmp_path).versions / "7-1")
+
+    following = one.poll()
+
+    assert (following.state, following.served) == ("following", "7")
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1-2")
+    assert registry.downloads == ["7", "7"]
+    assert [path.name for path in places(tmp_path).versions.iterdir() if path.is_dir()] == ["7-1-2"]
+    spoil(places(tmp_path).versions / "7-1-2")
+    one.poll()
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+
+
+def test_a_challenger_damaged_on_disk_is_fetched_anew(tmp_path: Path) -> None:
+    one = checking(FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8")), tmp_path, challenger=True)
+    one.poll()
+    spoil(places(tmp_path).versions / "8-1")
+
+    following = one.poll()
+
+    assert following.challenger == "8"
+    assert read_pointer(places(tmp_path).challenger) == Pointer("8", 1, "8-1-2")
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+
+
+def test_damage_is_told_while_the_registry_is_away_and_mended_when_it_is_back(tmp_path: Path) -> None:
+    registry = FakeRegistry(ListedVersion("7"))
+    one = checking(registry, tmp_path)
+    one.poll()
+    spoil(places(tmp_path).versions / "7-1")
+
+    registry.down = True
+    away = one.poll()
+    kept = pointed(tmp_path)
+    registry.down = False
+    one.poll()
+
+    assert away.detail == "the version on disk is damaged, and registry: connection refused"
+    assert kept == Pointer("7", 1, "7-1")
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1-2")
+
+
+def test_files_written_anew_with_what_they_held_are_no_damage(tmp_path: Path) -> None:
+    registry = FakeRegistry(ListedVersion("7"))
+    one = checking(registry, tmp_path)
+    one.poll()
+    (places(tmp_path).versions / "7-1" / "version.json").write_text("7")
+
+    one.poll()
+
+    assert registry.downloads == ["7"]
+
+
+def test_damage_that_shows_in_no_size_and_no_time_is_found_by_checksums_within_ten_minutes(tmp_path: Path) -> None:
+    registry, clock = FakeRegistry(ListedVersion("7")), Clock()
+    one = checking(registry, tmp_path, clock=clock)
+    one.poll()
+    path = places(tmp_path).versions / "7-1" / "version.json"
+    before = path.stat()
+    path.write_text("6")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    clock.now = CHECKSUM_SECONDS - 1
+    one.poll()
+    early = list(registry.downloads)
+    clock.now = CHECKSUM_SECONDS
+    one.poll()
+
+    assert early == ["7"]
+    assert registry.downloads == ["7", "7"]
+
+
+def test_a_version_at_which_the_follower_ended_twice_is_refused(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(folder: Path) -> int:
+        if (folder / "version.json").read_text() == "8":
+            raise Killed  # as if the system had ended the process: nothing after it is run but by accident
+        return 9
+
+    registry = FakeRegistry(ListedVersion("7"))
+    options = FollowerOptions("run", 3)
+    Follower(registry, places=places(tmp_path), options=options, verify=kill, clock=Clock()).poll()
+    registry.champion = ListedVersion("8")
+    note = places(tmp_path).versions / "verifying.json"
+    for begun in (1, 2):
+        one = Follower(registry, places=places(tmp_path), options=options, verify=kill, clock=Clock())
+        with pytest.raises(Killed):
+            one.poll()
+        note.write_text(json.dumps({"8-1": begun}))  # which its end left behind
+
+    following = Follower(registry, places=places(tmp_path), options=options, verify=kill, clock=Clock()).poll()
+
+    assert (following.state, following.served) == ("refused", "7")
+    assert following.refused == {"8": "the follower ended 2 times while it verified it, perhaps for want of memory"}
+    assert not note.exists()

@@ -203,6 +203,20 @@ def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):
     assert set(join(decisions, PANEL).frame["pricing"]) == {"kept"}
 
 
+def test_a_price_that_a_person_froze_or_gave_is_known_by_its_reason(tmp_path):
+    made = entries(PANEL, TRUTH, days=range(55, 56))
+    frozen = redecided(made[0], reasons=["frozen", "cost_assumed"], source="rule")
+    given = redecided(made[1], reasons=["overridden"], source="override")
+    decisions, _ = logged(tmp_path, [frozen, given, *made[2:]])
+
+    joined = join(decisions, PANEL)
+
+    switched = joined.frame.loc[joined.frame["switched"], "product_id"].tolist()
+    assert switched == [made[0].request.product_id, made[1].request.product_id]
+    assert counts(joined.findings)["switched"] == 2
+    assert not joined.frame.loc[joined.frame["switched"], ["held_out", "unidentified"]].to_numpy().any()
+
+
 def test_a_held_out_product_is_known_by_its_reason(tmp_path):
     made = entries(PANEL, TRUTH, days=range(55, 56))
     decisions, _ = logged(tmp_path, [redecided(made[0], reasons=["held", "holdout"]), *made[1:]])

@@ -50,6 +50,7 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "inside": (np.arange(len(forecast)) % 5 > 0).astype(float),
             "pricing": "followed",
             "held_out": False,
+            "switched": False,
             "unidentified": False,
             "charged": 10.0,
             "cost": 6.0,
@@ -218,6 +219,19 @@ def test_a_window_does_not_grow_for_want_of_any_decision_or_beyond_the_most():
     assert window_days(rows.assign(scored=False), last=last, least=7, most=182, min_rows=100) == 7
     assert window_days(rows, last=last, least=7, most=28, min_rows=100) == 28
     assert window_days(rows, last=last, least=7, most=1, min_rows=100) == 7
+
+
+def test_prices_that_a_person_set_count_for_the_error_and_for_neither_model_nor_fallback():
+    rows = frame(products=10)
+    frozen, given = rows["product_id"].isin(["P1", "P2"]), rows["product_id"] == "P3"
+    rows.loc[frozen, ["switched", "source", "confidence"]] = [True, "rule", 0.0]
+    rows.loc[given, ["switched", "source", "confidence"]] = [True, "override", 1.0]
+
+    found = score(rows, name="x", rng=np.random.default_rng(0))
+
+    assert found.rows == len(rows)
+    assert (found.share_rule, found.confidence) == (0.0, pytest.approx(0.7))
+    assert found.realised == pytest.approx((4 * rows.loc[~(frozen | given), "units_sold"]).sum())
 
 
 def test_held_out_products_count_for_the_error_and_not_for_what_pricing_did():

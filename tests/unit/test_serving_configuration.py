@@ -115,7 +115,7 @@ def test_the_start_names_the_version_that_was_served_last(tmp_path: Path) -> Non
     assert at_start(settings)[1].startswith("champion: version 7, served last, until there is another; ")
 
 
-def test_without_a_champion_model_and_readiness_say_where_one_was_looked_for_and_what_to_do(tmp_path: Path) -> None:
+def test_without_a_champion_model_says_where_one_was_looked_for_and_readiness_what_to_do(tmp_path: Path) -> None:
     config = written(tmp_path / "my.yaml", "serving: {workers: 1}\nregistry: {model_name: shop}")
     registry = f"sqlite:///{tmp_path / 'nowhere.db'}"
     environment = {"PRICING_RUN_ID": "now", "PRICING_CONFIG": config, "MLFLOW_TRACKING_URI": registry}
@@ -126,7 +126,9 @@ def test_without_a_champion_model_and_readiness_say_where_one_was_looked_for_and
         ready, model = (shop.client.get(path) for path in ("/health/ready", "/model"))
 
     assert ready.status_code == 200
-    assert ready.get_json()["following"]["detail"] == model.get_json()["following"]["detail"] == detail
+    assert model.get_json()["following"]["detail"] == detail
+    assert ready.get_json()["following"]["detail"].startswith("no version is the champion: train one and promote it; ")
+    assert str(tmp_path) not in ready.text
     assert detail.startswith(f"no version of the model 'shop' is champion in {registry}, which does not exist: ")
     assert "`make train SALES=…` trains one and `make promote` makes it the champion" in detail
 

@@ -15,14 +15,14 @@ from tests.unit.test_follower import FakeRegistry, ListedVersion, follower, plac
 def test_a_version_damaged_since_it_was_verified_is_fetched_anew(tmp_path: Path) -> None:
     registry = FakeRegistry(ListedVersion("7"))
     follower(registry, tmp_path).poll()
-    (places(tmp_path).versions / "7-1" / "version.json").write_text("bad")
+    (places(tmp_path).versions / "7-1" / "version.json").write_text("66")
 
     restarted = follower(registry, tmp_path)
 
     assert pointed(tmp_path) is None
     assert restarted.poll().state == "following"
     assert registry.downloads == ["7", "7"]
-    assert (places(tmp_path).versions / "7-1" / "version.json").read_text() == "7"
+    assert (places(tmp_path).versions / "7-1-2" / "version.json").read_text() == "7"
 
 
 def test_a_sound_version_is_not_fetched_again_after_a_restart(tmp_path: Path) -> None:

@@ -54,6 +54,20 @@ def test_a_line_says_what_was_added_since_the_one_before(tmp_path: Path) -> None
     assert (first["Service"], first["ModelVersion"]) == ("serving", "7")
 
 
+def test_a_frozen_price_counts_as_a_person_s_and_not_as_answered_by_rule(tmp_path: Path) -> None:
+    clock, metrics = Clock(), Metrics()
+    embedded, out = made(tmp_path, clock)
+    for source, reason, count in (("rule", "frozen", 5), ("rule", "no_model", 2), ("override", "overridden", 1)):
+        metrics.count("pricing_decisions", source, "margin", "", by=count)
+        metrics.count("pricing_reasons", reason, by=count)
+    clock.now += 61
+
+    write_if_due(embedded, metrics)
+
+    (line,) = lines(out)
+    assert (line["DecisionsByRule"], line["DecisionsFrozen"], line["DecisionsOverridden"]) == (2.0, 5.0, 1.0)
+
+
 def test_a_line_keeps_to_the_embedded_metric_format(tmp_path: Path) -> None:
     clock = Clock()
     embedded, out = made(tmp_path, clock)

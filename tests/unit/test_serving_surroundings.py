@@ -19,12 +19,14 @@ from pricing.decision.request import Decision
 from pricing.demand.grades import CATEGORY
 from pricing.errors import ConfigError, RequestError
 from pricing.fileio import replace_json
+from serving.champion import FIRST_ATTEMPT_SECONDS, FIRST_ATTEMPT_SECONDS_WITH_VERSION, Champion
 from serving.current_version import BAKED, FollowerStatus, Pointer, write_pointer
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
-from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
+from tests.kit.serving import REQUEST, ServingApp, open_app, point_at, settings_in
 from tests.kit.versions import make_version, shared_panel, shared_version
 
+ROOT = Path(__file__).parents[2]
 OURS = {"PRICING_RUN_ID": "now"}
 
 
@@ -93,6 +95,117 @@ def test_ready_does_not_wait_for_a_champion_that_cannot_be_had(tmp_path: Path, s
     assert answer.get_json()["following"]["state"] == state
 
 
+@pytest.mark.parametrize("state", ["no_champion", "unreachable", "refused", "failed"])
+def test_where_a_model_is_needed_ready_is_503_with_the_reason_until_a_version_is_served(
+    tmp_path: Path, state: Any
+) -> None:
+    environment = {**alone(tmp_path), "PRICING_NEEDS_MODEL": "true"}
+    with open_app(tmp_path / "home", environment=environment) as shop:
+        tell(shop, FollowerStatus("now", state, attempted=True))
+        without = shop.client.get("/health/ready")
+        price, live = shop.price(), shop.client.get("/health/live")
+        shop.point_at(shared_version(), version="7")
+        served = shop.client.get("/health/ready")
+
+    assert without.status_code == 503
+    assert "no model version is served, and serving.needs_model" in without.get_json()["detail"]
+    assert f"the follower: {state}: " in without.get_json()["detail"]
+    assert (price.status_code, price.get_json()["source"], live.status_code) == (200, "rule", 200)
+    assert (served.status_code, served.get_json()["model_version"]) == (200, "7")
+
+
+def test_where_a_model_is_needed_every_worker_needs_one(tmp_path: Path) -> None:
+    environment = {**OURS, "PRICING_NEEDS_MODEL": "true"}
+    with open_app(tmp_path, version=shared_version(), environment=environment) as shop:
+        tell(shop, FollowerStatus("now", "following", attempted=True, champion="7", served="7"))
+        other = Metrics()
+        colleague = Exchange(other, folder=shop.settings.run_folder, worker=f"20230801T120000-{os.getpid()}-abc")
+        ready = []
+        for name in ("7", "none", "7"):  # the second: started again, and its files were damaged
+            other.clear("pricing_workers")
+            other.set("pricing_workers", name, to=1)
+            colleague.publish()
+            ready.append(shop.client.get("/health/ready").status_code)
+
+    assert ready == [200, 503, 200]
+
+
+def test_whether_a_model_is_needed_is_said_by_file_or_environment(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("serving: {needs_model: true}")
+
+    def needed(**environment: str) -> bool:
+        return settings_in(tmp_path, **environment).config.serving.needs_model
+
+    assert not needed()
+    assert needed(PRICING_CONFIG=str(path))
+    assert needed(PRICING_NEEDS_MODEL="true")
+    assert not needed(PRICING_CONFIG=str(path), PRICING_NEEDS_MODEL="false")
+    with pytest.raises(ConfigError, match="PRICING_NEEDS_MODEL: expected true or false, found 'yes'"):
+        needed(PRICING_NEEDS_MODEL="yes")
+
+
+@pytest.mark.parametrize(
+    ("version", "seconds"),
+    [(None, FIRST_ATTEMPT_SECONDS), (shared_version, FIRST_ATTEMPT_SECONDS_WITH_VERSION)],
+)
+def test_the_first_attempt_is_waited_for_briefly_where_a_version_answers_already(
+    tmp_path: Path, version: Any, seconds: float
+) -> None:
+    settings = settings_in(tmp_path, **OURS)
+    if version is not None:
+        point_at(settings, version(), version="7")
+    now = 0.0
+    champion = Champion(settings, clock=lambda: now)
+
+    ended = []
+    for now in (seconds, seconds + 0.1):  # noqa: B007 - what the clock tells
+        ended.append(champion.first_attempt_ended)
+
+    assert ended == [False, True]
+    assert FIRST_ATTEMPT_SECONDS_WITH_VERSION <= 5
+
+
+KEYS = "PRICING_API_KEYS"
+PRICE_KEY, ADMIN_KEY = "p" * 20, "a" * 20
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "told"),
+    [
+        ("/health/ready", None, False),
+        ("/health/ready", ADMIN_KEY, False),
+        ("/model", PRICE_KEY, False),
+        ("/model", ADMIN_KEY, True),
+    ],
+)
+def test_addresses_and_paths_are_told_to_the_scope_admin_alone(
+    tmp_path: Path, path: str, key: str | None, told: bool
+) -> None:
+    keys = f"shop {PRICE_KEY} price;ops {ADMIN_KEY} price,admin"
+    environment = {**alone(tmp_path), KEYS: keys, "PRICING_KEYS": "required"}
+    where = {"detail": "registry postgresql://db.intern:5432/x: refused", "refused": {"8": "/var/lib/x/8-1: damaged"}}
+    with open_app(tmp_path / "home", environment=environment) as shop:
+        tell(shop, FollowerStatus("now", "unreachable", attempted=True, **where))
+        answer = shop.client.get(path, headers={"X-API-Key": key} if key else {})
+
+    following = answer.get_json()["following"]
+    assert (answer.status_code, following["state"], list(following["refused"])) == (200, "unreachable", ["8"])
+    assert ("db.intern" in answer.text) is told
+    assert ("/var/lib/x" in answer.text) is told
+    assert told or following["detail"].startswith("the registry does not answer; why is told by the service's log")
+
+
+def test_the_image_is_healthy_when_it_answers_and_ready_when_it_serves_a_model() -> None:
+    image, compose = ((ROOT / name).read_text() for name in ("Dockerfile.serve", "docker-compose.yml"))
+
+    (check,) = re.findall(r"HEALTHCHECK.*\n.*", image)
+    assert "/health/live" in check
+    assert "/health/ready" not in check
+    assert "PRICING_NEEDS_MODEL=true" in image
+    assert "PRICING_NEEDS_MODEL: ${PRICING_NEEDS_MODEL:-true}" in compose
+
+
 def test_a_refused_version_is_reported_in_model_health_and_metrics(tmp_path: Path) -> None:
     with open_app(tmp_path / "home", version=shared_version(), environment=alone(tmp_path)) as shop:
         tell(shop, FollowerStatus("now", "refused", attempted=True, champion="8", served="7", refused={"8": "damaged"}))
@@ -101,8 +214,8 @@ def test_a_refused_version_is_reported_in_model_health_and_metrics(tmp_path: Pat
         metrics = shop.client.get("/metrics").text
 
     assert model["model_version"] == "7"
-    assert model["following"] == health["following"]
     assert model["following"]["refused"] == {"8": "damaged"}
+    assert list(health["following"]["refused"]) == ["8"]
     assert "pricing_refused_versions 1.0" in metrics
     assert 'pricing_follower{state="refused"} 1.0' in metrics
 

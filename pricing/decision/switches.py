@@ -1,0 +1,144 @@
+"""The switches that a person sets over the model: a price that is frozen, or given. Which of them counts for a product.
+
+They are pure data here: `pricing.registry.switch_record` keeps them, and a file carries them to the workers.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pricing.decision.request import Money
+from pricing.errors import SourceError
+from pricing.fileio import replace_json
+
+Scope = Literal["all", "category", "product"]
+_FORMAT = 1  # of the file
+
+
+class Switch(BaseModel):
+    """One switch.
+
+    Attributes:
+        action: `freeze` keeps the price charged now, inside the hard guardrails; `override` gives one.
+        scope: What it is of.
+        name: The category or product; empty for `all`.
+        price: The price of an override.
+        until: When it ends; None where only a person ends it, which no override may be.
+        reason: Why.
+        by: Who set it.
+        at: When.
+        below_cost: Whether the price of an override counts below cost, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: Literal["freeze", "override"]
+    scope: Scope
+    name: Annotated[str, Field(max_length=200)] = ""
+    price: Money | None = None
+    until: AwareDatetime | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=1000)]
+    by: Annotated[str, Field(min_length=1, max_length=300)]
+    at: AwareDatetime
+    below_cost: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Switch":
+        if (self.scope == "all") != (not self.name):
+            raise ValueError(f"scope {self.scope} and name {self.name!r} contradict each other")
+        if (self.action == "override") != (self.price is not None):
+            raise ValueError(f"{self.action}: a price belongs to an override, and to nothing else")
+        if self.action == "override" and self.until is None:
+            raise ValueError("override: it needs an end (until): a price that is given for good belongs to the shop")
+        if self.below_cost and self.action != "override":
+            raise ValueError("below_cost belongs to an override")
+        return self
+
+    @property
+    def whose(self) -> str:
+        """What it is of, in words."""
+        return "everything" if self.scope == "all" else f"{self.scope} {self.name}"
+
+    def ended(self, moment: dt.datetime) -> bool:
+        """Whether it has ended by a moment."""
+        return self.until is not None and self.until <= moment
+
+
+class Switches:
+    """The switches in force: at most one of each product, of each category, and of everything.
+
+    The narrowest counts: that of the product, else of its category, else of everything.
+    """
+
+    def __init__(self, switches: Iterable[Switch] = ()) -> None:
+        """Keeps the last of several with the same scope and name."""
+        self._of = {(switch.scope, switch.name): switch for switch in switches}
+        self._everything = self._of.get(("all", ""))
+        self._first_end = min((switch.until for switch in self if switch.until is not None), default=None)
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def __iter__(self) -> Iterator[Switch]:
+        return iter(self._of.values())
+
+    def at(self, moment: dt.datetime) -> "Switches":
+        """Those that have not ended by a moment."""
+        if self._first_end is None or moment < self._first_end:
+            return self
+        return Switches(switch for switch in self if not switch.ended(moment))
+
+    def of(self, product_id: str, *, category: str) -> Switch | None:
+        """The switch that counts for a product; None where its price is free.
+
+        Example:
+            >>> import datetime as dt
+            >>> from pricing.decision.switches import Switch, Switches
+            >>> made = {"reason": "wrong costs", "by": "ops", "at": dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)}
+            >>> frozen = Switch(action="freeze", scope="all", **made)
+            >>> morning = dt.datetime(2026, 3, 3, 8, tzinfo=dt.UTC)
+            >>> given = Switch(action="override", scope="product", name="tea", price=4.99, until=morning, **made)
+            >>> switches = Switches([frozen, given])
+            >>> switches.of("tea", category="drinks").action, switches.of("milk", category="drinks").action
+            ('override', 'freeze')
+        """
+        return self._of.get(("product", product_id)) or self._of.get(("category", category)) or self._everything
+
+
+NO_SWITCHES = Switches()
+
+
+def switch_file(home: Path) -> Path:
+    """The file of the switches last known, which the follower writes and the workers read."""
+    return home / "serving" / "switches.json"
+
+
+def write_switches(path: Path, switches: Switches) -> None:
+    """Writes the switches in force, whole or not at all."""
+    document = [switch.model_dump(mode="json", exclude_defaults=True) for switch in switches]
+    replace_json(path, {"format": _FORMAT, "switches": document}, indent=1)
+
+
+def read_switches(path: Path) -> Switches:
+    """The switches in a file; none where there is no file.
+
+    Raises:
+        SourceError: The file holds none that can be understood.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != _FORMAT:
+            raise ValueError(f"it is of format {document['format']}, expected {_FORMAT}")
+        return Switches(Switch.model_validate(one) for one in document["switches"])
+    except FileNotFoundError:
+        return NO_SWITCHES
+    except (OSError, ValidationError, ValueError, LookupError, TypeError, RecursionError) as error:
+        line = " ".join(str(error).split())
+        raise SourceError(f"{path}: holds no switches ({line}); delete it, and the follower writes it anew") from error

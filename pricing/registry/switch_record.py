@@ -1,0 +1,222 @@
+"""The record of switches in the platform's database: who froze or gave which prices, when and why; append-only.
+
+What is in force is the last entry of each scope and name, unless that ended it or its time is over.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    func,
+    inspect,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from pricing.decision.switches import Scope, Switch, Switches
+from pricing.errors import RegistryError
+from pricing.fileio import redact_url, with_driver
+
+Action = Literal["freeze", "override", "unfreeze"]
+
+_WAIT_SECONDS = 5  # for a connection and for a statement: what is in force is read every few seconds
+_METADATA = MetaData()
+_RECORD = Table(
+    "pricing_switches",
+    _METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(300), nullable=False),
+    Column("at", String(40), nullable=False),
+    Column("who", String(300), nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("scope", String(20), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("price", Float),
+    Column("until", String(40)),
+    Column("why", String, nullable=False),
+    Column("below_cost", Boolean, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class SwitchEntry:
+    """One line of the record.
+
+    Attributes:
+        at: When, UTC.
+        who: The person or job that acted.
+        action: What was done.
+        scope: What it was done to.
+        name: The category or product; empty for all.
+        why: The reason, in words.
+        price: The price of an override.
+        until: When it ends, UTC; None where only a person ends it.
+        below_cost: Whether the price of an override counts below cost, too.
+    """
+
+    at: dt.datetime
+    who: str
+    action: Action
+    scope: Scope
+    name: str
+    why: str
+    price: float | None = None
+    until: dt.datetime | None = None
+    below_cost: bool = False
+
+    @classmethod
+    def of(cls, switch: Switch) -> "SwitchEntry":
+        """The entry that sets a switch."""
+        return cls(
+            at=switch.at,
+            who=switch.by,
+            action=switch.action,
+            scope=switch.scope,
+            name=switch.name,
+            why=switch.reason,
+            price=switch.price,
+            until=switch.until,
+            below_cost=switch.below_cost,
+        )
+
+
+def in_force(entries: Sequence[SwitchEntry], *, at: dt.datetime) -> Switches:
+    """The switches that a record leaves in force at a moment; entries are in the order in which they were written."""
+    last = {(entry.scope, entry.name): entry for entry in entries}
+    return Switches(
+        Switch(
+            action=entry.action,
+            scope=entry.scope,
+            name=entry.name,
+            price=entry.price,
+            until=entry.until,
+            reason=entry.why,
+            by=entry.who,
+            at=entry.at,
+            below_cost=entry.below_cost,
+        )
+        for entry in last.values()
+        if entry.action != "unfreeze"
+    ).at(at)
+
+
+class SwitchRecord:
+    """The record of one registered model's switches.
+
+    Every method raises RegistryError, in one line, within seconds when the database does not answer or refuses.
+    """
+
+    def __init__(self, url: str, *, model: str) -> None:
+        """Opens the database, PostgreSQL or SQLite; makes nothing in it.
+
+        Args:
+            url: An SQLAlchemy URL.
+            model: The registered model's name: shops that share a database share no switch.
+        """
+        self._model, self._name = model, redact_url(url)
+        with self._translated_errors():
+            self._engine = _engine(url)
+
+    def entries(self) -> list[SwitchEntry]:
+        """Every entry, oldest first; none where the table was never made."""
+        with self._translated_errors(), self._connected() as connection:
+            if connection is None:
+                return []
+            columns = [column for column in _RECORD.columns if column.name not in ("id", "model")]
+            query = select(*columns).where(_RECORD.c.model == self._model).order_by(_RECORD.c.id)
+            return [_entry(dict(row)) for row in connection.execute(query).mappings()]
+
+    def newest(self) -> int:
+        """The number of the newest entry, 0 without one: a look that costs less than reading them all."""
+        with self._translated_errors(), self._connected() as connection:
+            if connection is None:
+                return 0
+            query = select(func.max(_RECORD.c.id)).where(_RECORD.c.model == self._model)
+            return int(connection.execute(query).scalar() or 0)
+
+    def append(self, entry: SwitchEntry) -> None:
+        """Writes an entry, and makes the table where there is none."""
+        values = {**vars(entry), "at": _utc(entry.at), "until": None if entry.until is None else _utc(entry.until)}
+        with self._translated_errors():
+            if self._file is not None:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._create()
+            with self._engine.begin() as connection:
+                connection.execute(_RECORD.insert().values(**values, model=self._model))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+    @property
+    def _file(self) -> Path | None:
+        """The file of an SQLite database."""
+        url = self._engine.url
+        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+    def _create(self) -> None:
+        try:
+            _METADATA.create_all(self._engine)
+        except SQLAlchemyError:  # another process may have made it meanwhile; anything else is an error
+            if not inspect(self._engine).has_table(_RECORD.name):
+                raise
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection | None]:
+        """A connection to read by; None where nobody has ever made the table, or the file of SQLite."""
+        if self._file is not None and not self._file.exists():
+            yield None
+            return
+        with self._engine.connect() as connection:
+            yield connection if inspect(connection).has_table(_RECORD.name) else None
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RegistryError(f"record of switches {self._name} (PRICING_DATABASE_URL): {line}") from error
+
+
+def _entry(row: dict[str, Any]) -> SwitchEntry:
+    until = row["until"]
+    times = {
+        "at": dt.datetime.fromisoformat(row["at"]),
+        "until": None if until is None else dt.datetime.fromisoformat(until),
+    }
+    return SwitchEntry(**cast("dict[str, Any]", {**row, **times}))
+
+
+def _utc(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(with_driver(url))
+    except ValueError as error:  # its text quotes what may be a part of the password
+        raise ArgumentError("its user, password, host or port cannot be told apart") from error
+    if parsed.get_backend_name() == "postgresql":
+        waits = {
+            "connect_timeout": _WAIT_SECONDS,
+            "options": f"-c statement_timeout={_WAIT_SECONDS}s",
+            "tcp_user_timeout": _WAIT_SECONDS * 1000,
+        }
+        return create_engine(parsed, connect_args=waits, pool_pre_ping=True)
+    return create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS})

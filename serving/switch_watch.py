@@ -1,0 +1,110 @@
+"""Read the switches from the platform's database every few seconds, and write those in force for the workers.
+
+It stands beside the registry, not behind it: a thread of the follower's process, which no call of MLflow holds up.
+"""
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pricing.decision.switches import Switches, read_switches, write_switches
+from pricing.errors import RegistryError, SourceError
+from pricing.registry.switch_record import SwitchEntry, in_force
+
+READ_SECONDS = 2.0  # between two looks; with a worker's own fifth of a second far below the ten seconds promised
+REMIND_SECONDS = 600.0  # between two words on a database that does not answer
+_log = logging.getLogger(__name__)
+
+
+class Record(Protocol):
+    """What is read of the record; each may raise RegistryError."""
+
+    def newest(self) -> int:
+        """The number of the newest entry."""
+        ...
+
+    def entries(self) -> list[SwitchEntry]:
+        """Every entry, oldest first."""
+        ...
+
+
+class SwitchWatch:
+    """Keeps the file of the switches in force up to date; while the database is away it stays as it is."""
+
+    def __init__(self, record: Record, *, path: Path, now: Callable[[], dt.datetime] | None = None) -> None:
+        """Takes up the switches last known.
+
+        Args:
+            record: The record in the database.
+            path: The file.
+            now: The clock.
+        """
+        self._record, self._path = record, path
+        self._now = now or (lambda: dt.datetime.now(dt.UTC))
+        self._newest: int | None = None
+        self._entries: Sequence[SwitchEntry] = ()
+        self._written: Switches | None = None
+        self._away_since: dt.datetime | None = None
+        self._said_at: dt.datetime | None = None
+
+    def look(self) -> None:
+        """Reads the record where it has grown, and writes what is in force where that has changed."""
+        try:
+            newest = self._record.newest()
+            if newest != self._newest:
+                self._entries, self._newest = self._record.entries(), newest
+            found = in_force(self._entries, at=self._now())
+        except (RegistryError, ValueError) as error:  # ValueError: a row that no command of ours wrote
+            self._say_away(error)
+            return
+        if self._away_since is not None:
+            _log.warning("the record of switches answers again; it was away since %s", self._away_since)
+            self._away_since = self._said_at = None
+        self._write(found)
+
+    def _write(self, found: Switches) -> None:
+        if self._written is None:
+            self._written = self._on_disk()
+        there = self._path.exists()
+        if there and list(found) == list(self._written or ()):
+            return
+        if not there and not found:  # most platforms never have one
+            return
+        try:
+            write_switches(self._path, found)
+        except OSError as error:
+            _log.error("%s cannot be written: %s; the workers go on with the switches that it holds", self._path, error)
+            return
+        self._written = found
+        words = "; ".join(f"{one.action} of {one.whose} by {one.by}: {one.reason}" for one in found)
+        _log.warning("switches in force: %s", words or "none")
+
+    def _on_disk(self) -> Switches | None:
+        try:
+            return read_switches(self._path)
+        except SourceError as error:
+            _log.error("%s", error)
+            return None
+
+    def _say_away(self, error: Exception) -> None:
+        now = self._now()
+        self._away_since = self._away_since or now
+        if self._said_at is None or (now - self._said_at).total_seconds() >= REMIND_SECONDS:
+            self._said_at = now
+            _log.error("%s; the switches last known stay in force", error)
+
+
+def watch(switches: SwitchWatch, *, stop: threading.Event, every: float = READ_SECONDS) -> threading.Thread:
+    """Looks once, and then on and on in a thread until `stop` is set."""
+    switches.look()
+
+    def run() -> None:
+        while not stop.wait(every):
+            switches.look()
+
+    thread = threading.Thread(target=run, name="switches", daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,91 @@
+"""A person's switches with real tasks on one database: frozen without a registry, kept while the database is away."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_serving import ROOT, Service, wait_for
+from tests.kit.servers import postgres
+
+SERVED_WITHIN = 10.0
+REQUEST = {"product_id": "tea", "current_stock": 5, "day_of_week": "Friday", "current_price": 3.33, "list_price": 3.0}
+
+
+def command(url: str, *words: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PRICING_DATABASE_URL": url, "PRICING_ACTOR": "ada@ops"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pricing.runtime.command", *words],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@contextlib.contextmanager
+def task(folder: Path, url: str) -> Iterator[Service]:
+    """A task with a disk of its own and no registry."""
+    folder.mkdir(exist_ok=True)
+    service = Service(folder / "home", f"sqlite:///{folder}/nowhere.db", folder, {"PRICING_DATABASE_URL": url})
+    try:
+        yield service.start()
+    finally:
+        if service.process is not None and service.process.poll() is None:
+            service.stop()
+        sys.stderr.write((folder / "serving.log").read_text()[-3000:])
+
+
+def reasons(service: Service) -> list[str]:
+    return list(service.call("/get_price", REQUEST)[1]["reasons"])
+
+
+def frozen(service: Service) -> bool:
+    return all("frozen" in reasons(service) for _ in range(10))  # every worker, as far as can be seen
+
+
+@pytest.mark.slow
+def test_a_freeze_reaches_every_task_on_a_database_and_outlives_that(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as tasks:
+        with postgres() as url:
+            both = [tasks.enter_context(task(tmp_path / name, url)).ready() for name in ("one", "two")]
+            before = [reasons(one) for one in both]
+
+            command(url, "freeze", "--all", "--reason", "wrong costs")
+            start = time.monotonic()
+            for one in both:
+                wait_for(lambda one=one: frozen(one), patience=SERVED_WITHIN + 20)  # type: ignore[misc]
+            sys.stderr.write(f"frozen in both tasks after {time.monotonic() - start:.1f} s\n")
+            command(url, "override", "--product", "tea", "--price", "4", "--until", "2999-01-01", "--reason", "deal")
+            wait_for(lambda: {one.call("/get_price", REQUEST)[1]["source"] for one in both} == {"override"})
+            command(url, "unfreeze", "--product", "tea", "--reason", "over")
+            for one in both:
+                wait_for(lambda one=one: frozen(one))  # type: ignore[misc]
+            listed = command(url, "freeze", "--list")
+
+        # The database is gone.
+        both[0].stop()
+        both[0].start().ready()
+        time.sleep(3)
+        kept = [frozen(one) for one in both]
+        logs = [(tmp_path / name / "serving.log").read_text() for name in ("one", "two")]
+
+    assert ["frozen" in words for words in before] == [False, False]
+    assert listed.count("ada@ops") == 4  # three entries, and the one in force
+    assert kept == [True, True]
+    assert all("the switches last known stay in force" in log for log in logs)
+
+
+@pytest.mark.slow
+def test_one_task_needs_no_database_server(tmp_path: Path) -> None:
+    home = tmp_path / "one" / "home"
+    url = f"sqlite:///{home}/pricing.db"
+    with task(tmp_path / "one", "") as service:
+        service.ready()
+        command(url, "freeze", "--product", "tea", "--reason", "wrong costs")
+
+        wait_for(lambda: frozen(service))

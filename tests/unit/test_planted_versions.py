@@ -1,0 +1,135 @@
+"""Versions made to harm whoever reads them, each with checksums that are right."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricing.errors import VersionError
+from pricing.registry import files, golden
+from pricing.registry.version import load
+from tests.kit.versions import shared_version
+
+ARRAY, DOCUMENT = "arrays/facts/price.npy", "facts.json"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shared_version(), tmp_path / "version"))
+
+
+def write_header(folder: Path, **changes: Any) -> None:
+    header = {**json.loads((folder / files.HEADER).read_text()), **changes}
+    del header["checksum"]
+    (folder / files.HEADER).write_text(json.dumps({**header, "checksum": files.digest(header)}))
+
+
+def plant(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    listed = json.loads((folder / files.HEADER).read_text())["files"]
+    write_header(folder, files={**listed, name: files._sha256(folder / name)})
+
+
+def npy(header: str, *, data: bytes = b"", format_version: bytes = b"\x01\x00") -> bytes:
+    text = header.encode()
+    length = len(text).to_bytes(2 if format_version == b"\x01\x00" else 4, "little")
+    return b"\x93NUMPY" + format_version + length + text + data
+
+
+def described(shape: str, *, descr: str = "<f8") -> str:
+    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (npy(described("(1000000000000,)"), data=bytes(80)), r"its header says \(1000000000000,\) of float64"),
+        (npy(described(f"({2**32}, {2**32})", descr="|i1")), "its header says"),
+        (npy(described("(-1, -10)"), data=bytes(80)), "its header says"),
+        (npy(described("(10,)", descr="|O"), data=bytes(80)), "it holds object"),
+        (npy("{'descr': '<f8', 'shape': (((("), "no plain array"),
+        (npy("(" * 9_000), "no plain array"),
+        (npy("-" * 9_000 + "1"), "no plain array"),
+        (npy('{\'descr\': """<f8'), "no plain array"),
+        (npy("9" * 60_000), "no plain array"),
+        (npy(described("(10,)"), data=bytes(80), format_version=b"\x02\x00"), r"its format is \(2, 0\)"),
+        (b"PK\x03\x04 no archive", "no plain array"),
+        (b"PK\x05\x06" + bytes(18), "no plain array"),
+        (b"", "no plain array"),
+    ],
+)
+def test_an_array_made_to_harm_is_refused_by_name(copy: Path, content: bytes, words: str) -> None:
+    plant(copy, ARRAY, content)
+
+    with pytest.raises(VersionError, match=words) as raised:
+        load(copy)
+
+    assert ARRAY in str(raised.value)
+
+
+@pytest.mark.parametrize("levels", [files.MOST_LEVELS + 1, 100_000])
+@pytest.mark.parametrize("brackets", ["[]", '{"a":}'])
+def test_a_document_of_many_levels_is_refused_by_name(copy: Path, levels: int, brackets: str) -> None:
+    content = brackets[:-1] * levels + "1" + brackets[-1] * levels
+    plant(copy, DOCUMENT, content.encode())
+
+    with pytest.raises(VersionError, match=r"facts\.json: cannot be read as JSON"):
+        load(copy)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"files": {}, "checksum": "", "x": NaN}'])
+def test_a_header_made_to_harm_is_refused(copy: Path, content: bytes) -> None:
+    (copy / files.HEADER).write_bytes(content)
+
+    with pytest.raises(VersionError, match=r"version\.json"):
+        load(copy)
+
+
+@pytest.mark.parametrize(("name", "most"), [(ARRAY, files.MOST_BYTES), (DOCUMENT, files.MOST_JSON_BYTES)])
+def test_a_file_larger_than_any_of_a_version_is_refused_unread(copy: Path, name: str, most: int) -> None:
+    os.truncate(copy / name, most + 1)  # a hole: it takes no room
+
+    with pytest.raises(VersionError, match=r"is the most|at most|damaged"):
+        load(copy)
+    with pytest.raises(VersionError, match=r"is the most|at most"):
+        files.read(copy, check=False)
+
+
+def test_more_files_than_any_version_has_are_refused_unread(copy: Path) -> None:
+    write_header(copy, files={f"a{'_' * place}.json": "" for place in range(files.MOST_FILES + 1)})
+
+    with pytest.raises(VersionError, match="has 1,001 files or more, and a version has 1,000 at most"):
+        load(copy)
+
+
+def test_many_golden_requests_are_refused_before_one_is_priced(copy: Path) -> None:
+    recorded = json.loads((copy / files.HEADER).read_text())["golden"]
+    write_header(copy, golden={**recorded, "cases": recorded["cases"][:1] * (golden.MOST_REQUESTS + 1)})
+
+    with pytest.raises(VersionError, match="carries 101 golden requests, and 100 are the most"):
+        load(copy).verify()
+
+
+@pytest.mark.parametrize("linked", ["version.json", ARRAY, "arrays/facts"])
+def test_a_link_in_the_place_of_a_file_is_refused(copy: Path, tmp_path: Path, linked: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (copy / linked).rename(elsewhere)
+    (copy / linked).symlink_to(elsewhere)
+
+    with pytest.raises(VersionError, match=r"link|holds no"):
+        load(copy)
+
+
+@pytest.mark.parametrize("planted", [10**12, 10**30, 0, -1, 1e308, None, "28", [28]])
+@pytest.mark.parametrize("key", ["horizon", "own_periods"])
+def test_periods_out_of_all_proportion_are_refused_before_arrays_of_that_length_are_made(
+    copy: Path, key: str, planted: Any
+) -> None:
+    meta = json.loads((copy / "demand.json").read_text())
+    plant(copy, "demand.json", json.dumps({**meta, key: planted}).encode())
+
+    with pytest.raises(VersionError, match=rf"demand\.json says {key} .* expected a whole number from 1 to 3,660"):
+        load(copy)

@@ -1,0 +1,249 @@
+"""Switches of a person: what counts for a product, what is charged under it, and what is read and written."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pricing.config import load_config
+from pricing.decision.price_tests import Plan, PriceTest
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.switches import NO_SWITCHES, Switch, Switches, read_switches, write_switches
+from pricing.errors import SourceError, UnknownProductError
+from pricing.registry.version import load
+from tests.kit.versions import shared_panel, shared_version
+
+NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
+MORNING = NIGHT + dt.timedelta(hours=5)
+TODAY = dt.date(2023, 8, 1)
+CATEGORY = str(shared_panel().categories[0])
+PRODUCTS = [str(product) for product in shared_panel().product_ids]
+
+
+def freeze(scope: Any = "all", name: str = "", **more: Any) -> Switch:
+    return Switch(action="freeze", scope=scope, name=name, reason="wrong costs", by="ops", at=NIGHT, **more)
+
+
+def override(price: float, scope: Any = "product", name: str = PRODUCTS[0], **more: Any) -> Switch:
+    given = {"reason": "deal", "by": "ops", "at": NIGHT, "until": MORNING, **more}
+    return Switch(action="override", scope=scope, name=name, price=price, **given)
+
+
+@pytest.fixture(scope="module")
+def pricer() -> Pricer:
+    return load(shared_version()).pricer(version="7")
+
+
+def request(product: str = PRODUCTS[0], **more: Any) -> PriceRequest:
+    return PriceRequest(product_id=product, **{"current_stock": 150, "day_of_week": "Friday", **more})
+
+
+def priced(pricer: Pricer, switches: Switches, *requests: PriceRequest, **more: Any) -> list[Decision]:
+    return [one.decision for one in pricer.price_detailed(requests, today=TODAY, switches=switches, **more)]
+
+
+def test_the_narrowest_switch_counts_and_of_the_same_scope_the_last() -> None:
+    everything, category, product = freeze(), override(5, "category", "drinks"), freeze("product", "tea")
+    later = override(9, "category", "drinks")
+
+    switches = Switches([product, everything, category, later])
+
+    assert switches.of("tea", category="drinks") is product
+    assert switches.of("cola", category="drinks") is later
+    assert switches.of("bread", category="bakery") is everything
+    assert switches.of("bread", category="") is everything
+    assert Switches([category]).of("bread", category="") is None
+    assert len(switches) == 3
+
+
+def test_a_switch_ends_at_its_time_and_one_without_stays() -> None:
+    switches = Switches([override(5), freeze("category", "drinks")])
+
+    assert list(switches.at(MORNING - dt.timedelta(seconds=1))) == list(switches)
+    assert [one.action for one in switches.at(MORNING)] == ["freeze"]
+    assert switches.at(NIGHT) is switches
+    assert NO_SWITCHES.at(MORNING) is NO_SWITCHES
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"action": "override", "price": None},
+        {"action": "override", "price": 5.0, "until": None},
+        {"action": "override", "price": -5.0},
+        {"action": "freeze", "price": 5.0},
+        {"action": "freeze", "price": None, "below_cost": True},
+        {"scope": "all"},
+        {"scope": "product", "name": ""},
+        {"reason": ""},
+        {"by": ""},
+        {"until": dt.datetime(2026, 3, 2)},
+    ],
+)
+def test_a_switch_that_contradicts_itself_is_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Switch.model_validate({**override(5).model_dump(), **wrong})
+
+
+@pytest.mark.parametrize("more", [{"current_price": 3.33}, {}])
+def test_a_frozen_price_is_the_one_charged_now(pricer: Pricer, more: dict[str, float]) -> None:
+    asked = request(**more)
+    free = priced(pricer, NO_SWITCHES, asked)[0]
+    now = pricer.price_detailed([asked], today=TODAY)[0]
+    (frozen,) = priced(pricer, Switches([freeze()]), asked.model_copy(update={"list_price": now.current_price}))
+
+    assert now.current_price is not None
+    assert frozen.recommended_price == pytest.approx(now.current_price)
+    assert free.recommended_price != frozen.recommended_price
+    assert (frozen.source, "frozen" in frozen.reasons, "holdout" in frozen.reasons) == ("rule", True, False)
+
+
+def test_without_a_current_price_the_list_price_is_frozen(pricer: Pricer) -> None:
+    (frozen,) = priced(pricer, Switches([freeze()]), request("stranger", list_price=8.5, unit_cost=4.0))
+
+    assert (frozen.recommended_price, frozen.source) == (8.5, "rule")
+
+
+@pytest.mark.parametrize(("current", "charged"), [(5.0, 7.0), (20.0, 13.5), (9.37, 9.37)])
+def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
+    pricer: Pricer, current: float, charged: float
+) -> None:
+    asked = request("stranger", current_price=current, list_price=10.0, unit_cost=4.0)
+
+    (frozen,) = priced(pricer, Switches([freeze()]), asked)
+    (below,) = priced(pricer, Switches([freeze()]), asked.model_copy(update={"unit_cost": 12.5, "current_price": 9.0}))
+
+    assert frozen.recommended_price == charged
+    assert below.recommended_price == 12.5
+
+
+def test_no_soft_guardrail_moves_a_frozen_price() -> None:
+    config = load_config()
+    soft = {"comp_band": (0.95, 1.05), "endings": [0.99], "min_margin": 0.5, "max_move": 0.01, "min_days": 400}
+    guardrails = config.decision.guardrails.model_copy(update=soft)
+    decision = config.decision.model_copy(update={"guardrails": guardrails})
+    version = load(shared_version())
+    pricer = version.pricer(version="7", config=version.config.model_copy(update={"decision": decision}))
+    asked = request("stranger", current_price=9.37, list_price=10.0, unit_cost=6.0, comp_price=2.0, category=CATEGORY)
+
+    (frozen,), (free,) = priced(pricer, Switches([freeze()]), asked), priced(pricer, NO_SWITCHES, asked)
+
+    assert frozen.recommended_price == 9.37
+    assert free.recommended_price != 9.37
+
+
+def test_a_freeze_goes_before_holdout_price_tests_and_strategies(pricer: Pricer) -> None:
+    test = PriceTest("spring", prices={PRODUCTS[0]: 9.0}, size=0.05, start=dt.date(2023, 7, 31), weeks=6)
+    asked = [request(strategy="clearance", current_stock=1e6, current_price=3.0, list_price=3.0)]
+    held = frozenset({PRODUCTS[0]})
+
+    (answer,) = pricer.price_detailed(asked, today=TODAY, held=held, tests=Plan((test,)), switches=Switches([freeze()]))
+
+    assert answer.decision.recommended_price == 3.0
+    assert "frozen" in answer.decision.reasons
+    assert {"holdout", "price_test"}.isdisjoint(answer.decision.reasons)
+    assert answer.test is None
+
+
+def test_an_override_is_charged_as_it_was_given_whatever_the_guardrails(pricer: Pricer) -> None:
+    asked = request(current_price=3.0, list_price=3.0, unit_cost=1.0, comp_price=1.0)
+
+    (answer,) = priced(pricer, Switches([override(29.99)]), asked)
+
+    assert (answer.recommended_price, answer.price_range, answer.source) == (29.99, (29.99, 29.99), "override")
+    assert answer.confidence == 1.0
+    assert answer.expected_margin == pytest.approx(answer.expected_units * 28.99)
+    assert "overridden" in answer.reasons
+    assert not [code for code in answer.reasons if code.startswith(("at_", "gave_way_"))]
+
+
+def test_an_override_expects_the_units_that_the_model_expects_at_it(pricer: Pricer) -> None:
+    asked = request(current_price=3.0, list_price=3.0, unit_cost=1.0)
+    cheap, dear = (priced(pricer, Switches([override(price)]), asked)[0] for price in (2.5, 3.5))
+    (few,) = priced(pricer, Switches([override(2.5)]), asked.model_copy(update={"current_stock": 0.01}))
+
+    assert cheap.expected_units == pytest.approx(pricer.demand_at([asked], [2.5], today=TODAY)[0])
+    assert cheap.expected_units > dear.expected_units
+    assert few.expected_units == 0.01
+
+
+@pytest.mark.parametrize(("forced", "price", "codes"), [(False, 6.01, {"at_cost"}), (True, 2.0, {"below_cost"})])
+def test_an_override_lies_below_cost_only_where_it_was_forced(
+    pricer: Pricer, forced: bool, price: float, codes: set[str]
+) -> None:
+    asked = request(current_price=9.0, list_price=9.0, unit_cost=6.005)
+
+    (answer,) = priced(pricer, Switches([override(2.0, below_cost=forced)]), asked)
+
+    assert answer.recommended_price == price
+    assert codes == {"at_cost", "below_cost"} & set(answer.reasons)
+
+
+def test_where_nothing_is_known_an_override_answers_without_figures() -> None:
+    rules = Pricer(None, None, load_config(), version="none")
+
+    (answer,) = priced(rules, Switches([override(5.0, name="tea")]), request("tea"))
+
+    assert (answer.recommended_price, answer.source, answer.expected_units) == (5.0, "override", 0.0)
+    assert {"no_model", "demand_unknown", "overridden"} <= set(answer.reasons)
+
+
+def test_a_category_is_that_of_the_history_else_that_of_the_request(pricer: Pricer) -> None:
+    switches = Switches([override(9.99, "category", CATEGORY)])
+    known = next(product for product, name in zip(PRODUCTS, shared_panel().categories, strict=True) if name == CATEGORY)
+
+    sources = [
+        one.source
+        for one in priced(
+            pricer, switches, request(known), request("stranger", category=CATEGORY), request("stranger"),
+            request(known, category="elsewhere"),
+        )
+    ]  # fmt: skip
+
+    assert [source == "override" for source in sources] == [True, True, False, True]
+
+
+def test_single_and_batch_answer_alike_and_free_products_are_priced_as_ever(pricer: Pricer) -> None:
+    switches = Switches([freeze("product", PRODUCTS[1]), override(4.56), freeze("category", CATEGORY)])
+    asked = [request(product, current_price=3.0, list_price=3.2) for product in [*PRODUCTS, "stranger"]]
+
+    batch = priced(pricer, switches, *asked)
+    single = [priced(pricer, switches, one)[0] for one in asked]
+    free = priced(pricer, NO_SWITCHES, *asked)
+
+    def shown(decision: Decision) -> tuple[Any, ...]:
+        return decision.recommended_price, decision.source, decision.reasons
+
+    assert [shown(one) for one in batch] == [shown(one) for one in single]
+    untouched = [place for place, one in enumerate(batch) if not {"frozen", "overridden"} & set(one.reasons)]
+    assert untouched
+    assert len(untouched) < len(asked) - 2
+    assert [shown(batch[place]) for place in untouched] == [shown(free[place]) for place in untouched]
+
+
+def test_a_strict_request_for_an_unknown_product_is_refused_under_a_switch_too(pricer: Pricer) -> None:
+    with pytest.raises(UnknownProductError):
+        priced(pricer, Switches([freeze()]), request("stranger", strict=True))
+
+
+def test_switches_are_written_and_read_back(tmp_path: Path) -> None:
+    switches = Switches([freeze(until=MORNING), override(5.25, below_cost=True), freeze("category", "drinks")])
+    path = tmp_path / "serving" / "switches.json"
+
+    write_switches(path, switches)
+
+    assert list(read_switches(path)) == list(switches)
+    assert not read_switches(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "content", ["{half", "[" * 100_000, "[]", '{"format": 2, "switches": []}', '{"format": 1, "switches": [{}]}']
+)
+def test_a_file_that_holds_no_switches_says_so(tmp_path: Path, content: str) -> None:
+    (tmp_path / "switches.json").write_text(content)
+
+    with pytest.raises(SourceError, match="holds no switches"):
+        read_switches(tmp_path / "switches.json")
