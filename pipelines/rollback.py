@@ -65,7 +65,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     anchors=anchors,
                     parent=target.number,
                     sales=options.sales,
-                    parity_limit=config.registry.gates.parity,
+                    config=config,
                 )
                 number = carried.number if carried else number
             if number == target.number and version.anchors.differing(anchors):

@@ -134,7 +134,9 @@ def _learn(
         live_since=anchors.since,
         progress=say,
     )
-    facts = ProductFacts.from_panel(panel, anchors=anchors)
+    facts = ProductFacts.from_panel(
+        panel, anchors=anchors, largest_jump=config.serving.largest_jump, confirmed=config.serving.jump_confirmed
+    )
     facts = with_promotions(facts, promotions)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(

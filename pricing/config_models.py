@@ -381,6 +381,8 @@ class ServingConfig(Section):
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
+    largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
+    jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
     embedded_metrics: str = ""
     embedded_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
 

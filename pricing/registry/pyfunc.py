@@ -12,6 +12,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array
 
+from pricing.config_models import ServingConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
@@ -29,7 +30,8 @@ class PricingModel(PythonModel):
         """Reads the version that was logged with the model and checks its golden requests."""
         loaded = version.load(context.artifacts[ARTIFACT])
         loaded.verify()
-        self._pricer = loaded.pricer(version=loaded.weights_hash[:12])
+        jump = ServingConfig.model_fields["largest_jump"].default  # no configuration file reaches a pyfunc
+        self._pricer = loaded.pricer(version=loaded.weights_hash[:12], largest_jump=jump)
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
