@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,20 @@ from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
+from pricing.registry.rejections import REJECTED
 from pricing.registry.version import LoadedVersion, load, read_anchors
 from pricing.runtime.mlflow_runs import connect
 
 _log = logging.getLogger(__name__)
 
 NOTHING_TO_DO = "nothing to do"  # the verdict of a job that changed nothing
+REFUSED_BY = "refused_by"  # tag of a promotion's or a rollback's run: the gates that refused it, joined by commas
+_CALLING = ("price_moves", REJECTED)  # gates whose refusal a person must look at: a job that meets one ends so
+
+
+def needs_person(tags: Mapping[str, str]) -> bool:
+    """Whether a promotion, by its run's tags, was refused for what a person must look at."""
+    return bool(set(_CALLING) & set(tags.get(REFUSED_BY, "").split(",")))
 
 
 @dataclass(frozen=True)

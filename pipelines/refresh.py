@@ -28,8 +28,10 @@ from pricing.decision.last_price import anchor_moves, last_prices
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
+from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
+from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
@@ -68,6 +70,12 @@ def _refresh(argv: Sequence[str] | None) -> int:
     config = file.config
     with tracked_run("refresh", config=config) as run, production(config) as access:
         base = access.registry.find(options.version or CHAMPION)
+        rejection = rejected(access.registry, access.audit, base)
+        if rejection is not None and not options.force:
+            raise RegistryError(
+                f"version {base.number} is rejected ({rejection.words()}), and so would its refresh be; name another, "
+                "or say --force true"
+            )
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = with_calendars(access.fetch(base.number, scratch), config.data)
             if kept := kept_settings(version.config, file, name=base.number):
@@ -116,6 +124,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("refresh", "Carries a version's states forward over new days; same weights.")
     options.add_argument("--version", metavar="N", help="the version to refresh; absent: the champion")
+    options.add_flag("--force", help="refresh a version that was rolled back from; promoting it needs force, too")
     options.add_flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
     return options.parse(argv)
 

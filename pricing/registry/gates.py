@@ -6,9 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pricing.config_models import DemandConfig, GatesConfig
+import numpy as np
+
+from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
 from pricing.demand.combination import CLASSES
+from pricing.registry.price_moves import P95, PriceMoves
 
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
@@ -248,6 +251,46 @@ def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
     return _at_most(
         "golden", slowest, limits.golden_latency_ms, f"milliseconds of the slowest of {len(latency_ms)} golden requests"
     )
+
+
+def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
+    """Judges how far a promotion would move prices, from the champion's and from those charged last.
+
+    The figure is the one that is closest to its limit, or furthest beyond it; the sentence has them all.
+
+    Args:
+        moves: What both price.
+        limits: The thresholds.
+    """
+    compared = {"the champion's price": moves.champion, "the price charged last": moves.charged}
+    found: list[tuple[float, float]] = []
+    said = []
+    for words, before in compared.items():
+        sizes = moves.sizes(before)
+        if not len(sizes):
+            continue
+        median, high = float(np.median(sizes)), float(np.quantile(sizes, P95, method="inverted_cdf"))
+        found += [(median, limits.median), (high, limits.p95)]
+        said.append(f"from {words} median {_say(median)}, 95th percentile {_say(high)}")
+    if not found:
+        return Verdict("price_moves", None, limits.p95, True, "no product has a price to compare with")
+    figure, limit = max(found, key=lambda pair: pair[0] / pair[1])
+    passed = all(measured <= allowed for measured, allowed in found)
+    sentence = (
+        f"|ln(price after / before)| of {len(moves.product_ids)} requests: {'; '.join(said)}; allowed at most "
+        f"{limits.median:g} and {limits.p95:g}"
+    )
+    if moves.without:
+        sentence = f"{sentence}; {moves.without}"
+    if not passed:
+        sentence = f"{sentence}; furthest: {', '.join(_moved(moves, place) for place in moves.worst(_NAMED))}"
+    return Verdict("price_moves", figure, limit, passed, sentence)
+
+
+def _moved(moves: PriceMoves, place: int) -> str:
+    """Such as "P00002 6.60 → 568.56"."""
+    charged, candidate = float(moves.charged[place]), float(moves.candidate[place])
+    return f"{moves.product_ids[place]} {charged:g} → {candidate:g}"
 
 
 def unmeasured(name: str, threshold: float, why: str) -> Verdict:

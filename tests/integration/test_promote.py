@@ -504,7 +504,7 @@ def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_al
     assert champion.tags["backtest"] == shop.registry.find(first).tags["backtest"]
     assert champion.tags["kind"] == "refresh"
     assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
-    named = ["identified", "fresh", "parity", "golden", "products", "anchors"]
+    named = ["identified", "fresh", "parity", "golden", "products", "anchors", "price_moves"]
     assert [gate["name"] for gate in shop.entries()[-1].gates] == named
     assert "previous" not in shop.registry.aliases()
 
