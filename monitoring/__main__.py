@@ -36,7 +36,7 @@ from monitoring.tracking import (
     with_recorded,
 )
 from pricing.config import Config, load_config
-from pricing.config_models import DataConfig, MonitoringConfig
+from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -83,7 +83,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         written = store.write_outcomes(evaluation.joined.frame, maturities=config.monitoring.maturities, now=now)
         figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
         acting = options.act == "true"
-        outcome, job = _decide(evaluation, store, config.monitoring, now=now, claims=acting and launcher is not None)
+        outcome, job = _decide(evaluation, store, config, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
         step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE, by_hand=True)
         if acting and launcher is None and inside_nightly_job() and outcome.action in ("refresh", "retrain"):
@@ -155,12 +155,13 @@ def _panel(options: argparse.Namespace, config: DataConfig, *, anchors: Anchors 
 
 
 def _decide(
-    evaluation: Evaluation, store: MonitoringStore, config: MonitoringConfig, *, now: dt.datetime, claims: bool
+    evaluation: Evaluation, store: MonitoringStore, config: Config, *, now: dt.datetime, claims: bool
 ) -> tuple[PolicyOutcome, int | None]:
     """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
-    runs, night = retrainings(), last_nightly_refresh()
-    situation = evaluate.situation(evaluation, now=now, config=config)
-    rules = evaluate.rules(config)
+    model = config.registry.model_name
+    runs, night = retrainings(model), last_nightly_refresh(model)
+    situation = evaluate.situation(evaluation, now=now, config=config.monitoring)
+    rules = evaluate.rules(config.monitoring)
 
     def ask(past: JobHistory) -> PolicyOutcome:
         return decide(situation, with_recorded(past, runs, refreshed=night), rules)

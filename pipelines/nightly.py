@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.commands import JobError, child_tags, only_one, run_job
@@ -18,7 +17,7 @@ from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
-from pricing.runtime.mlflow_runs import set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
@@ -164,7 +163,7 @@ class _Night:
         since = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
         finished = "tags.job = 'retrain' and attributes.status = 'FINISHED'"
         recent = f"{finished} and attributes.start_time > {int(since.timestamp() * 1000)}"
-        return bool(MlflowClient().search_runs([self._run.info.experiment_id], filter_string=recent, max_results=1))
+        return bool(runs_of(recent, model=self._config.registry.model_name, most=1))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
     options = _options(argv)
     config = load_config(options.config)
     started = time.monotonic()
-    with tracked_run("train", config=config, reason=options.reason) as run:
+    with tracked_run("train", config=config, reason=options.reason, measures_system=True) as run:
         earlier = _registry(config).find(options.warm_start) if options.warm_start else None
         plan = config.data.promotions
         promotions = None if plan is None else read_promotions(plan)  # an invalid plan fails before training

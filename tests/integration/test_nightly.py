@@ -171,13 +171,17 @@ def test_what_monitoring_finds_decides_what_follows(
     assert says in nights()[-1][1]
 
 
-def test_a_second_night_within_the_cooldown_retrains_no_more(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+@pytest.mark.parametrize("where", ["pricing", "Default"])
+def test_a_second_night_within_the_cooldown_retrains_no_more(
+    jobs: Jobs, home: Path, night: Callable[..., int], where: str
+) -> None:
     crown(home)
     jobs.codes["monitoring"] = nightly.RETRAIN
     night()
     client = MlflowClient()
-    experiment = client.get_experiment_by_name("pricing").experiment_id
+    experiment = client.get_experiment_by_name(where).experiment_id  # `mlflow run` without --experiment-name
     run = client.create_run(experiment, tags={"job": "retrain"})  # as the retraining would have left it
+    client.log_param(run.info.run_id, "registry.model_name", "pricing")
     client.set_terminated(run.info.run_id, "FINISHED", end_time=int(dt.datetime.now(dt.UTC).timestamp() * 1000))
     jobs.started.clear()
 
