@@ -3,6 +3,7 @@
 import datetime as dt
 import getpass
 import logging
+import math
 import os
 import socket
 import tempfile
@@ -17,10 +18,11 @@ from pricing.errors import RegistryError, VersionError
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit
+from pricing.registry.gates import ProductionError
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.rejections import REJECTED
 from pricing.registry.version import LoadedVersion, load, read_anchors
-from pricing.runtime.mlflow_runs import connect
+from pricing.runtime.mlflow_runs import connect, runs_of
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +110,28 @@ def anchors_in_force(registry: Registry) -> Anchors | None:
         f"list prices cannot be told from the platform's own prices, since no version's anchors can be read "
         f"({troubles[0]}); restore its files, or delete the aliases {CHAMPION} and {PREVIOUS} to begin anew"
     )
+
+
+def production_error(
+    access: ProductionAccess, champion: RegisteredVersion, *, config: Config
+) -> ProductionError | None:
+    """Returns what monitoring last found of the champion's error; None where it found none within its window.
+
+    Refreshes of the champion count as the champion: they have its weights. Read from monitoring's runs in MLflow.
+    """
+    alike = {version.number for version in access.registry.versions() if version.weights == champion.weights}
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(days=config.monitoring.window)
+    recent = f"tags.job = 'monitor' and attributes.start_time > {int(since.timestamp() * 1000)}"
+    for run in runs_of(recent, model=config.registry.model_name):
+        ratio = run.data.metrics.get("wape_to_backtest", math.nan)
+        if run.data.tags.get("champion") in alike and math.isfinite(ratio):
+            return ProductionError(
+                ratio=ratio,
+                version=run.data.tags["champion"],
+                date=dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC).date().isoformat(),
+                tolerance=config.monitoring.error_tolerance,
+            )
+    return None
 
 
 def sales_anchors(config: Config) -> Anchors | None:

@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.calendar import holiday_calendar
 from pipelines.history import report
 from pipelines.price_moves import judge_moves
-from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, now, production
+from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, now, production, production_error
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
 from pricing.config_models import GatesConfig
@@ -22,6 +22,7 @@ from pricing.errors import RegistryError, SourceError, VersionError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.gates import (
     FOLDS,
+    ProductionError,
     Verdict,
     anchors_gate,
     baseline_gates,
@@ -30,6 +31,7 @@ from pricing.registry.gates import (
     failed,
     golden_gate,
     identified_gate,
+    not_compared_gate,
     products_gate,
     state_gates,
     unmeasured,
@@ -176,7 +178,8 @@ def _judge(
     baselines = baseline_gates(challenger.backtest, limits, holds_only=holds)
     if champion is None or incumbent is None:
         return [*refused, *baselines, known, *states, golden]
-    against = _against(challenger, champion, incumbent, number=number, options=options, limits=limits)
+    known_error = production_error(access, champion, config=config)
+    against = _against(challenger, champion, incumbent, known_error, number=number, options=options, limits=limits)
     if champion.weights == challenger.weights_hash:
         # The same weights have passed the baseline gates before; only the states are new.
         return [*refused, known, *states, golden, *against]
@@ -187,6 +190,7 @@ def _against(
     challenger: LoadedVersion,
     champion: RegisteredVersion,
     incumbent: LoadedVersion | RegistryError | VersionError,
+    known_error: ProductionError | None,
     *,
     number: str,
     options: argparse.Namespace,
@@ -210,18 +214,26 @@ def _against(
         figures: Mapping[str, Any] = incumbent.backtest
         settings = challenger.config.demand, incumbent.config.demand
         if not comparable(challenger.backtest, incumbent.backtest, settings=settings):
+            if _same_settings(challenger, incumbent):
+                return [*known, not_compared_gate(limits, production=known_error)]
             figures = _refitted(challenger, incumbent, options=options)
     except SourceError as error:
         if not options.force:
             raise
         return [*known, unmeasured("against_champion", limits.champion_ratio, str(error))]
-    return [*known, *champion_gates(challenger.backtest, figures, limits)]
+    return [*known, *champion_gates(challenger.backtest, figures, limits, production=known_error)]
 
 
 def _units(version: LoadedVersion) -> dict[str, float]:
     """Returns product → typical units per period in a version; NaN where not on sale recently."""
     units = dict(zip(version.facts.product_ids.tolist(), version.facts.typical_units.tolist(), strict=True))
     return {product: units.get(product, math.nan) for product in version.demand.product_ids.tolist()}
+
+
+def _same_settings(challenger: LoadedVersion, incumbent: LoadedVersion) -> bool:
+    """Returns True when the champion's settings, refitted on the challenger's folds, give the challenger again."""
+    ours, theirs = challenger.config.demand, incumbent.config.demand
+    return theirs.model_copy(update={name: getattr(ours, name) for name in FOLDS}) == ours
 
 
 def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: argparse.Namespace) -> Mapping[str, Any]:
@@ -231,9 +243,6 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
     """
     ours, theirs = challenger.config.demand, incumbent.config.demand
     same_folds = {name: getattr(ours, name) for name in FOLDS}
-    if theirs.model_copy(update=same_folds) == ours:
-        print("the champion has the challenger's configuration: refitted on these folds it is the challenger itself")
-        return challenger.backtest
     scored = challenger.backtest.get("data") or {}
     source = scored.get("source")
     asked = (
