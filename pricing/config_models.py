@@ -326,7 +326,7 @@ class DecisionConfig(Section):
 class PriceMovesConfig(Section):
     """How far a promotion may move prices: logs of price ratios, 0.1 being about 10 %."""
 
-    median: Annotated[float, Field(gt=0, le=10)] = 0.10
+    median: Annotated[float, Field(gt=0, le=10)] = 0.11
     p95: Annotated[float, Field(gt=0, le=10)] = 0.21
     products: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 

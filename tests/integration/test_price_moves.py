@@ -7,12 +7,14 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import yaml
 
-from pipelines import history, promote, refresh, retrain, rollback
+from pipelines import history, nightly, promote, refresh, retrain, rollback
 from pricing.config import load_config
 from pricing.decision.request import PriceRequest
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED
+from pricing.runtime.mlflow_runs import runs_of
 from tests.integration.test_promote import Shop, shop, whole
 from tests.integration.test_refresh import dear
 from tests.kit.mlflow_jobs import write_config
@@ -71,6 +73,22 @@ def test_a_night_in_another_unit_is_not_promoted_and_where_it_is_forced_answers_
     assert jump is not None
     assert (answers(version, largest_jump=None) > 20 * sound).all()
     assert (np.abs(answers(version, largest_jump=jump) / sound - 1) <= jump + 0.005).all()
+
+
+@pytest.mark.slow  # a night's jobs, each in a process of its own
+def test_a_night_that_promotes_by_itself_keeps_the_champion_and_ends_as_refused(shop: Shop) -> None:
+    first = shop.add(days=150)
+    promote.main([])
+    unchecked = {"data": {"plausibility": {"refuse": False}}, "registry": {"auto_promote": True}}
+    (shop.folder / "unchecked.yaml").write_text(yaml.safe_dump(unchecked))
+
+    code = nightly.main(["--sales", night_in_cents(shop), "--config", str(shop.folder / "unchecked.yaml")])
+
+    assert code == EXIT_REFUSED
+    assert shop.registry.aliases()["champion"] == first
+    assert (shop.entries()[-1].outcome, gates(shop)) == ("refused", ["price_moves"])
+    (run,) = runs_of("tags.job = 'nightly'", model="pricing")
+    assert run.data.tags["verdict"].endswith("a gate refused the refreshed states (price_moves)")
 
 
 def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(
