@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     panel = make_panel(products=options.products)
     demand, config = make_demand(panel), load_config()
     facts = ProductFacts.from_panel(panel)
-    pricer = Pricer(demand, facts, config, version="bench")
+    pricer = Pricer(demand, facts, config, version="bench", largest_jump=config.serving.largest_jump)
     today = demand.state_date + dt.timedelta(days=1)
     rng = np.random.default_rng(0)
     requests = [_request(str(rng.choice(demand.product_ids)), rng=rng, today=today) for _ in range(BATCH)]

@@ -90,7 +90,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
         figures |= _remember(store, evaluation, config.monitoring, last=panel.dates[-1].astype(dt.date), now=now)
         acting = options.act == "true"
-        outcome, job = _decide(evaluation, store, config.monitoring, now=now, claims=acting and launcher is not None)
+        outcome, job = _decide(evaluation, store, config, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
         step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE, by_hand=True)
         if acting and launcher is None and inside_nightly_job() and outcome.action in ("refresh", "retrain"):
@@ -177,12 +177,13 @@ def _remember(
 
 
 def _decide(
-    evaluation: Evaluation, store: MonitoringStore, config: MonitoringConfig, *, now: dt.datetime, claims: bool
+    evaluation: Evaluation, store: MonitoringStore, config: Config, *, now: dt.datetime, claims: bool
 ) -> tuple[PolicyOutcome, int | None]:
     """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
-    runs, night = retrainings(), last_nightly_refresh()
-    situation = evaluate.situation(evaluation, now=now, config=config)
-    rules = evaluate.rules(config)
+    model = config.registry.model_name
+    runs, night = retrainings(model), last_nightly_refresh(model)
+    situation = evaluate.situation(evaluation, now=now, config=config.monitoring)
+    rules = evaluate.rules(config.monitoring)
 
     def ask(past: JobHistory) -> PolicyOutcome:
         return decide(situation, with_recorded(past, runs, refreshed=night), rules)

@@ -12,7 +12,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -23,6 +22,7 @@ from pricing.paths import PARENT_VARIABLE
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import read_anchors, read_backtest
+from pricing.runtime.mlflow_runs import runs_of
 
 _log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
@@ -116,27 +116,19 @@ def grouped(name: str) -> str:
     return name
 
 
-def retrainings() -> list[tuple[dt.datetime, str]]:
-    """Returns start and status of recent retrainings in this experiment, newest first, whoever started them."""
-    return [(_start(run), run.info.status) for run in _newest("tags.job = 'retrain'")]
+def retrainings(model_name: str) -> list[tuple[dt.datetime, str]]:
+    """Returns start and status of a model's recent retrainings, newest first, whoever started them, and where."""
+    return [(_start(run), run.info.status) for run in runs_of("tags.job = 'retrain'", model=model_name)]
 
 
-def last_nightly_refresh() -> dt.datetime | None:
+def last_nightly_refresh(model_name: str) -> dt.datetime | None:
     """Returns the start of the last monitoring run inside a nightly job whose outcome was a refresh; None if none.
 
     The nightly job itself acts on such a run, so monitoring's store has no record of the refresh.
     """
-    asked = _newest("tags.job = 'monitor' and tags.outcome = 'refresh'")
+    asked = runs_of("tags.job = 'monitor' and tags.outcome = 'refresh'", model=model_name)
     nights = [_start(run) for run in asked if MLFLOW_PARENT_RUN_ID in run.data.tags and run.info.status == "FINISHED"]
     return max(nights, default=None)
-
-
-def _newest(which: str) -> list[Run]:
-    active = mlflow.active_run()
-    if active is None:
-        return []
-    order = ["attributes.start_time DESC"]
-    return list(MlflowClient().search_runs([active.info.experiment_id], which, order_by=order, max_results=20))
 
 
 def _start(run: Run) -> dt.datetime:

@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
-from pricing.arrays import Floats, Strings
+from pricing.arrays import Bools, Floats, Strings
 from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
@@ -197,7 +197,11 @@ def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: P
     list_price = _moved(facts.list_price, version.facts.product_ids, version.anchors, anchors)
     ratio = list_price / facts.list_price
     facts = replace(
-        facts, list_price=list_price, unit_cost=np.where(facts.cost_assumed, facts.unit_cost * ratio, facts.unit_cost)
+        facts,
+        list_price=list_price,
+        unit_cost=np.where(facts.cost_assumed, facts.unit_cost * ratio, facts.unit_cost),
+        # A person's word: answers may go there at once, however far it is from what was charged.
+        last_price=np.where(_differ(facts.product_ids, version.anchors, anchors), facts.anchor_price, facts.last_price),
     )
     listed = _moved(version.demand.list_price, version.demand.product_ids, version.anchors, anchors)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
@@ -221,6 +225,12 @@ def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anc
     old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
     exact = new.astype(np.str_).astype(np.float64)  # 0.94, not 0.93999999762
     return np.where(np.isclose(list_price, old, rtol=1e-6, atol=0) & (old != new), exact, list_price)
+
+
+def _differ(product_ids: Strings, before: Anchors, after: Anchors) -> Bools:
+    """(product,) whether persons moved the anchor from one to the other; a new product's first one is no move."""
+    old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
+    return np.asarray(np.isfinite(old) & np.isfinite(new) & (old != new))
 
 
 if __name__ == "__main__":

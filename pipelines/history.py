@@ -9,6 +9,7 @@ from pricing.config import load_config
 from pricing.registry.audit import AuditEntry
 from pricing.registry.gates import Verdict, failed
 from pricing.registry.promotion import PromotionRequest, record_manual_change
+from pricing.registry.rejections import Rejections, rejections
 from pricing.runtime.cli import job_options, run_main
 
 _AT_LEAST = ("elasticity_sane", "identified", "products")
@@ -39,16 +40,20 @@ def _history(argv: Sequence[str] | None) -> int:
             print("\n".join(history_lines(entries, everything=chosen.all)))
         else:
             print("nothing was promoted yet")
+        versions = {version.number: version.weights for version in access.registry.versions()}
+        for line in rejected_lines(rejections(entries, versions)):
+            print(line)
     return 0
 
 
-def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict]) -> str:
-    """Returns a Markdown report on a requested promotion.
+def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict], *, moves: str = "") -> str:
+    """Returns a Markdown report on a requested promotion or rollback.
 
     Args:
         model: The registered model's name.
         requested: The requested promotion, with actor and reason.
         verdicts: Results of the gates.
+        moves: Table of the prices that would move furthest; empty for none.
     """
     missed = failed(verdicts)
     if not missed:
@@ -73,6 +78,7 @@ def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict])
         for verdict in verdicts
     ]
     lines += ["", *(f"- {verdict.name}: {verdict.sentence}" for verdict in verdicts), ""]
+    lines += ["## Prices that would move furthest", "", moves, ""] if moves else []
     return "\n".join(lines)
 
 
@@ -103,6 +109,15 @@ def history_lines(entries: Sequence[AuditEntry], *, everything: bool) -> list[st
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def rejected_lines(found: Rejections) -> list[str]:
+    """Formats what is rejected, one version a line."""
+    return [
+        f"rejected: {rejection.words()}{' (and every version with its weights)' if rejection.weights else ''}; "
+        f"`pricing promote --version {number} --force true --reason WORDS` brings it back"
+        for number, rejection in sorted(found.numbers.items(), key=lambda pair: int(pair[0]))
+    ]
 
 
 def _figure(verdict: Verdict) -> str:

@@ -8,18 +8,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.commands import JobError, child_tags, only_one, run_job
-from pipelines.production import production
+from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
 from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
-from pricing.runtime.mlflow_runs import set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
@@ -28,7 +27,10 @@ OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
 
 
 def main(argv: Sequence[str] | None = None, *, start: Callable[..., int] = run_job) -> int:
-    """Runs the job; returns the exit code. `start` runs one of its jobs, called as `run_job` is."""
+    """Runs the job; returns 0, or 3 where a gate refused what a person must look at, else the error's code.
+
+    `start` runs one of its jobs, called as `run_job` is.
+    """
     return run_main(partial(_nightly, start=start), argv)
 
 
@@ -46,7 +48,7 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
         print(verdict)
         if complaint is not None:
             raise complaint
-    return 0
+    return EXIT_REFUSED if night.calls else 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,6 +75,7 @@ class _Night:
         self._panel = panel
         self._start = start
         self._registry = Registry(config.registry.model_name, uri=tracking_uri())
+        self.calls = False  # whether a gate refused what a person must look at
 
     def job(self, module: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's panel unless `fresh`."""
@@ -141,7 +144,10 @@ class _Night:
         return self._retrain(found.get("reason") or "monitoring found decay", *words, source=source)
 
     def _retrain(self, reason: str, *words: str, source: str) -> str:
-        self.job("pipelines.retrain", "--source", source, "--reason", reason, *words)
+        given = ["--source", source, "--reason", reason, *words]
+        if self.job("pipelines.retrain", *given, fine=(0, EXIT_REFUSED)) == EXIT_REFUSED:
+            self.calls = True
+            return f"retrained on {source}: {reason}; {child_tags(self._run, 'retrain').get('verdict', 'refused')}"
         champion = self._registry.at(CHAMPION)
         return f"retrained on {source}: {reason}; the champion is version {champion.number if champion else 'none'}"
 
@@ -158,13 +164,18 @@ class _Night:
             return f"states are carried forward; registry.auto_promote is off, so {requested}"
         words = ["--version", number, "--reason", "nightly refresh"]
         code = self.job("pipelines.promote", *words, fine=(0, EXIT_REFUSED))
-        return "a gate refused the refreshed states" if code == EXIT_REFUSED else "states are up to date"
+        if code != EXIT_REFUSED:
+            return "states are up to date"
+        decided = child_tags(self._run, "promote")
+        self.calls = self.calls or needs_person(decided)
+        by = decided.get(REFUSED_BY)
+        return f"a gate refused the refreshed states{f' ({by})' if by else ''}"
 
     def _retrained_within(self, days: int) -> bool:
         since = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
         finished = "tags.job = 'retrain' and attributes.status = 'FINISHED'"
         recent = f"{finished} and attributes.start_time > {int(since.timestamp() * 1000)}"
-        return bool(MlflowClient().search_runs([self._run.info.experiment_id], filter_string=recent, max_results=1))
+        return bool(runs_of(recent, model=self._config.registry.model_name, most=1))
 
 
 if __name__ == "__main__":

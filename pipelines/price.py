@@ -87,7 +87,7 @@ def _price(argv: Sequence[str] | None) -> int:
         loaded = replace(found, facts=with_plan(found.facts, own.data))
         served = served_config(own, file, name=name)
         print("".join(f"note: {line}\n" for line in served.lines(name, file=file.path)), end="")
-        pricer = loaded.pricer(version=name, config=served.config)
+        pricer = loaded.pricer(version=name, config=served.config, largest_jump=config.serving.largest_jump)
         if options.requests is None:
             bad: list[RejectedRow] = []
             requests, gone = requests_for_all_products(

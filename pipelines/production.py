@@ -2,8 +2,9 @@
 
 import datetime as dt
 import logging
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,23 @@ from pricing.errors import RegistryError, VersionError
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit
+from pricing.registry.gates import ProductionError
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
+from pricing.registry.rejections import REJECTED
 from pricing.registry.version import LoadedVersion, load, read_anchors
-from pricing.runtime.mlflow_runs import connect
+from pricing.runtime.mlflow_runs import connect, runs_of
 from pricing.runtime.shared_state import actor, database_url
 
 _log = logging.getLogger(__name__)
 
 NOTHING_TO_DO = "nothing to do"  # the verdict of a job that changed nothing
+REFUSED_BY = "refused_by"  # tag of a promotion's or a rollback's run: the gates that refused it, joined by commas
+_CALLING = ("price_moves", REJECTED)  # gates whose refusal a person must look at: a job that meets one ends so
+
+
+def needs_person(tags: Mapping[str, str]) -> bool:
+    """Whether a promotion, by its run's tags, was refused for what a person must look at."""
+    return bool(set(_CALLING) & set(tags.get(REFUSED_BY, "").split(",")))
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,28 @@ def anchors_in_force(registry: Registry) -> Anchors | None:
         f"list prices cannot be told from the platform's own prices, since no version's anchors can be read "
         f"({troubles[0]}); restore its files, or delete the aliases {CHAMPION} and {PREVIOUS} to begin anew"
     )
+
+
+def production_error(
+    access: ProductionAccess, champion: RegisteredVersion, *, config: Config
+) -> ProductionError | None:
+    """Returns what monitoring last found of the champion's error; None where it found none within its window.
+
+    Refreshes of the champion count as the champion: they have its weights. Read from monitoring's runs in MLflow.
+    """
+    alike = {version.number for version in access.registry.versions() if version.weights == champion.weights}
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(days=config.monitoring.window)
+    recent = f"tags.job = 'monitor' and attributes.start_time > {int(since.timestamp() * 1000)}"
+    for run in runs_of(recent, model=config.registry.model_name):
+        ratio = run.data.metrics.get("wape_to_backtest", math.nan)
+        if run.data.tags.get("champion") in alike and math.isfinite(ratio):
+            return ProductionError(
+                ratio=ratio,
+                version=run.data.tags["champion"],
+                date=dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC).date().isoformat(),
+                tolerance=config.monitoring.error_tolerance,
+            )
+    return None
 
 
 def sales_anchors(config: Config) -> Anchors | None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from pipelines.calendar import holiday_calendar
 from pipelines.history import report
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
+from pipelines.price_moves import judge_moves
+from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, now, production, production_error
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
 from pricing.config_models import GatesConfig
@@ -21,6 +22,7 @@ from pricing.errors import RegistryError, SourceError, VersionError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.gates import (
     FOLDS,
+    ProductionError,
     Verdict,
     anchors_gate,
     baseline_gates,
@@ -29,12 +31,20 @@ from pricing.registry.gates import (
     failed,
     golden_gate,
     identified_gate,
+    not_compared_gate,
     products_gate,
     state_gates,
     unmeasured,
 )
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.promotion import PromotionRequest, move, record_manual_change, record_refusal, recorded_reason
+from pricing.registry.promotion import (
+    PromotionRequest,
+    move,
+    record_manual_change,
+    record_refusal,
+    recorded_reason,
+    rejected,
+)
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identified_share
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.inputs import fingerprint
@@ -64,9 +74,17 @@ def _promote(argv: Sequence[str] | None) -> int:
             challenger = access.fetch(target.number, scratch)
             if kept := kept_settings(challenger.config, file, name=target.number):
                 print(f"note: {kept}")
-            verdicts = _judge(
-                access, challenger, champion, number=target.number, options=options, config=config, scratch=scratch
+            incumbent = _incumbent(access, champion, scratch=scratch, must=not options.force)
+            verdicts = _judge(access, challenger, champion, incumbent, target=target, options=options, config=config)
+            moved, table = judge_moves(
+                challenger,
+                incumbent if isinstance(incumbent, LoadedVersion) else None,
+                names={"candidate": target.number, "champion": champion.number if champion else "none"},
+                file=file,
+                limits=config.registry.gates.price_moves,
+                without=_why_without(incumbent),
             )
+            verdicts.append(moved)
             holds_only = challenger.holds_only
         requested = PromotionRequest(
             action="promote",
@@ -79,7 +97,8 @@ def _promote(argv: Sequence[str] | None) -> int:
             gates=tuple(verdict.as_json() for verdict in verdicts),
             run_id=run.info.run_id,
         )
-        return _decide(access, requested, verdicts, model=config.registry.model_name, holds_only=holds_only)
+        model = config.registry.model_name
+        return _decide(access, requested, verdicts, model=model, holds_only=holds_only, table=table)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -109,16 +128,41 @@ def _nothing(why: str) -> int:
     return 0
 
 
+def _incumbent(
+    access: ProductionAccess, champion: RegisteredVersion | None, *, scratch: str, must: bool
+) -> LoadedVersion | RegistryError | VersionError | None:
+    """Returns the champion's files; None without a champion, the error where they cannot be read and need not be.
+
+    Raises:
+        RegistryError: They must be read, and the registry lacks them.
+        VersionError: They must be read, and are damaged.
+    """
+    if champion is None:
+        return None
+    try:
+        return access.fetch(champion.number, scratch)
+    except (RegistryError, VersionError) as error:
+        if must:
+            raise
+        return error
+
+
+def _why_without(incumbent: LoadedVersion | RegistryError | VersionError | None) -> str:
+    return "there is no champion yet" if incumbent is None else f"the champion cannot be read: {incumbent}"
+
+
 def _judge(
     access: ProductionAccess,
     challenger: LoadedVersion,
     champion: RegisteredVersion | None,
+    incumbent: LoadedVersion | RegistryError | VersionError | None,
     *,
-    number: str,
+    target: RegisteredVersion,
     options: argparse.Namespace,
     config: Config,
-    scratch: str,
 ) -> list[Verdict]:
+    number, rejection = target.number, rejected(access.registry, access.audit, target)
+    refused = [rejection.verdict(number)] if rejection is not None else []
     limits = config.registry.gates
     golden = golden_gate(challenger.verify().latency_ms, limits)
     states = state_gates(
@@ -131,37 +175,35 @@ def _judge(
     holds = challenger.holds_only
     share = identified_share(challenger.demand, challenger.facts)
     known = identified_gate(share, limits, holds_only=holds)
-    if champion is None:
-        return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden]
-    against = _against(access, challenger, champion, number=number, options=options, limits=limits, scratch=scratch)
+    baselines = baseline_gates(challenger.backtest, limits, holds_only=holds)
+    if champion is None or incumbent is None:
+        return [*refused, *baselines, known, *states, golden]
+    known_error = production_error(access, champion, config=config)
+    against = _against(challenger, champion, incumbent, known_error, number=number, options=options, limits=limits)
     if champion.weights == challenger.weights_hash:
         # The same weights have passed the baseline gates before; only the states are new.
-        return [known, *states, golden, *against]
-    return [*baseline_gates(challenger.backtest, limits, holds_only=holds), known, *states, golden, *against]
+        return [*refused, known, *states, golden, *against]
+    return [*refused, *baselines, known, *states, golden, *against]
 
 
 def _against(
-    access: ProductionAccess,
     challenger: LoadedVersion,
     champion: RegisteredVersion,
+    incumbent: LoadedVersion | RegistryError | VersionError,
+    known_error: ProductionError | None,
     *,
     number: str,
     options: argparse.Namespace,
     limits: GatesConfig,
-    scratch: str,
 ) -> list[Verdict]:
     same = champion.weights == challenger.weights_hash
-    try:
-        incumbent = access.fetch(champion.number, scratch)
-    except (RegistryError, VersionError) as error:
-        if not options.force:
-            raise
+    if not isinstance(incumbent, LoadedVersion):
         lost = [
             ("products", limits.products),
             ("anchors", 0.0),
             *([] if same else [("against_champion", limits.champion_ratio)]),
         ]
-        return [unmeasured(name, threshold, str(error)) for name, threshold in lost]
+        return [unmeasured(name, threshold, str(incumbent)) for name, threshold in lost]
     known = [
         products_gate(_units(challenger).keys(), _units(incumbent), limits),
         anchors_gate(challenger.anchors.differing(incumbent.anchors), number=number),
@@ -172,18 +214,26 @@ def _against(
         figures: Mapping[str, Any] = incumbent.backtest
         settings = challenger.config.demand, incumbent.config.demand
         if not comparable(challenger.backtest, incumbent.backtest, settings=settings):
+            if _same_settings(challenger, incumbent):
+                return [*known, not_compared_gate(limits, production=known_error)]
             figures = _refitted(challenger, incumbent, options=options)
     except SourceError as error:
         if not options.force:
             raise
         return [*known, unmeasured("against_champion", limits.champion_ratio, str(error))]
-    return [*known, *champion_gates(challenger.backtest, figures, limits)]
+    return [*known, *champion_gates(challenger.backtest, figures, limits, production=known_error)]
 
 
 def _units(version: LoadedVersion) -> dict[str, float]:
     """Returns product → typical units per period in a version; NaN where not on sale recently."""
     units = dict(zip(version.facts.product_ids.tolist(), version.facts.typical_units.tolist(), strict=True))
     return {product: units.get(product, math.nan) for product in version.demand.product_ids.tolist()}
+
+
+def _same_settings(challenger: LoadedVersion, incumbent: LoadedVersion) -> bool:
+    """Returns True when the champion's settings, refitted on the challenger's folds, give the challenger again."""
+    ours, theirs = challenger.config.demand, incumbent.config.demand
+    return theirs.model_copy(update={name: getattr(ours, name) for name in FOLDS}) == ours
 
 
 def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: argparse.Namespace) -> Mapping[str, Any]:
@@ -193,9 +243,6 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
     """
     ours, theirs = challenger.config.demand, incumbent.config.demand
     same_folds = {name: getattr(ours, name) for name in FOLDS}
-    if theirs.model_copy(update=same_folds) == ours:
-        print("the champion has the challenger's configuration: refitted on these folds it is the challenger itself")
-        return challenger.backtest
     scored = challenger.backtest.get("data") or {}
     source = scored.get("source")
     asked = (
@@ -232,15 +279,22 @@ def _refitted(challenger: LoadedVersion, incumbent: LoadedVersion, *, options: a
 
 
 def _decide(
-    access: ProductionAccess, requested: PromotionRequest, verdicts: Sequence[Verdict], *, model: str, holds_only: bool
+    access: ProductionAccess,
+    requested: PromotionRequest,
+    verdicts: Sequence[Verdict],
+    *,
+    model: str,
+    holds_only: bool,
+    table: str,
 ) -> int:
     refused = bool(failed(verdicts)) and not requested.forced
-    text = report(model, requested, verdicts)
+    text = report(model, requested, verdicts, moves=table)
     mlflow.log_text(text, "promotion.md")
     mlflow.log_dict({"to": requested.to, "from": requested.expected, "gates": list(requested.gates)}, "promotion.json")
     print(text)
     if refused:
         record_refusal(access.registry, access.audit, requested)
+        mlflow.set_tag(REFUSED_BY, ",".join(verdict.name for verdict in failed(verdicts)))
         _conclude(requested, "refused", "refused", note=text)
         stays = requested.expected or "none"
         print(f"refused: version {requested.to} {_because(verdicts)}; the champion stays {stays}", file=sys.stderr)

@@ -16,18 +16,22 @@ from numpy.typing import NDArray
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
 from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
-from pricing.config import read_config_file
+from pricing.config import Config, read_config_file
+from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.ewma import select_ewma_state
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
+from pricing.decision.last_price import anchor_moves, last_prices
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
+from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
+from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
@@ -66,6 +70,12 @@ def _refresh(argv: Sequence[str] | None) -> int:
     config = file.config
     with tracked_run("refresh", config=config) as run, production(config) as access:
         base = access.registry.find(options.version or CHAMPION)
+        rejection = rejected(access.registry, access.audit, base)
+        if rejection is not None and not options.force:
+            raise RegistryError(
+                f"version {base.number} is rejected ({rejection.words()}), and so would its refresh be; name another, "
+                "or say --force true"
+            )
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = with_calendars(access.fetch(base.number, scratch), config.data)
             if kept := kept_settings(version.config, file, name=base.number):
@@ -87,7 +97,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 anchors=anchors,
                 parent=base.number,
                 sales=options.sales,
-                parity_limit=config.registry.gates.parity,
+                config=config,
                 rebuild=options.rebuild,
             )
         if carried is None:
@@ -114,6 +124,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("refresh", "Carries a version's states forward over new days; same weights.")
     options.add_argument("--version", metavar="N", help="the version to refresh; absent: the champion")
+    options.add_flag("--force", help="refresh a version that was rolled back from; promoting it needs force, too")
     options.add_flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
     return options.parse(argv)
 
@@ -140,7 +151,7 @@ def refreshed(
     anchors: Anchors,
     parent: str,
     sales: str,
-    parity_limit: float,
+    config: Config,
     rebuild: bool = False,
 ) -> RefreshResult | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
@@ -178,9 +189,13 @@ def refreshed(
         return None
     # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
     report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
-    demand, checked = encoded_alike(demand, panel, before=version.demand, limit=parity_limit)
+    demand, checked = encoded_alike(demand, panel, before=version.demand, limit=config.registry.gates.parity)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
+    last_price = carry_last_price(
+        planned, facts, tail=demand.encoded.tail, kept=kept, anchors=anchors, serving=config.serving
+    )
+    facts = replace(facts, last_price=last_price)
     demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
@@ -269,6 +284,41 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
         since = carry_jumps(remembered[at_old], rows, periods=periods, since=kept.dates[0])
         jumps = np.where((in_old & ~(in_new & whole))[:, None], since, jumps)
     return carried.with_jumps(jumps)
+
+
+def carry_last_price(
+    old: ProductFacts, new: ProductFacts, *, tail: Panel, kept: Panel, anchors: Anchors, serving: ServingConfig
+) -> Array:
+    """Returns the last prices charged as of the new facts' date, (product,): those known before, moved by newer rows.
+
+    So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one, or in a
+    version packed by an earlier release, has what the rows since the checkpoint say.
+
+    Args:
+        old: Facts before the refresh.
+        new: Facts after it.
+        tail: As in `carry_facts`, and likewise `kept`.
+        kept: See there.
+        anchors: Those in force.
+        serving: The largest jump, and when a price beyond it counts.
+    """
+    settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
+    ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)
+    moves = anchor_moves(anchors, ids, rows.dates)
+    read = last_prices(rows.price, rows.present, moves=moves, **settings)
+    at, known = _places(old.product_ids, ids)
+    before = np.where(known, old.last_price[at], np.nan)
+    counted, since = past.dates < old.state_date, rows.dates >= old.state_date  # its own rows may have been corrected
+    carried = last_prices(
+        np.hstack([past.price[:, counted], rows.price[:, since]]),
+        np.hstack([past.present[:, counted], rows.present[:, since]]),
+        moves=anchor_moves(anchors, ids, np.concatenate([past.dates[counted], rows.dates[since]])),
+        before=before,
+        seen=int(counted.sum()),
+        **settings,
+    )
+    found = np.where(np.isfinite(before), carried, read)
+    return np.where(np.isfinite(found), found, new.last_price)
 
 
 def _places(some: Array, wanted: Array) -> tuple[Array, Array]:

@@ -11,12 +11,13 @@ import yaml
 from mlflow import MlflowClient
 
 from pipelines.commands import child_tags, only_one, run_job
-from pipelines.production import NOTHING_TO_DO
+from pipelines.production import NOTHING_TO_DO, REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
 from pricing.data.panel import load_panel
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.promotion import rejected
 from pricing.runtime.cli import EXIT_REFUSED, job_options, positive, run_main
 from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
@@ -28,7 +29,7 @@ def main(
     start: Callable[..., int] = run_job,
     trained: Callable[..., str | None] | None = None,
 ) -> int:
-    """Runs the job; returns the exit code: 0 whether the champion changed or stayed.
+    """Runs the job; returns the exit code: 0 whether the champion changed or stayed, 3 where a person must look at why.
 
     `start` runs one of its jobs, called as `run_job` is; `trained` finds what was trained, as `trained_already` does.
     """
@@ -58,14 +59,21 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
             done = child_tags(run, "train")["version"]
         else:
             print(f"version {done} was trained on just these sales with these settings; it is not trained again")
+            with production(config) as access:
+                rejection = rejected(access.registry, access.audit, access.registry.find(done))
+            if rejection is not None:
+                return _say(f"kept the champion: {rejection.words()}; train on other sales", code=EXIT_REFUSED)
             _propose(Registry(config.registry.model_name, uri=tracking_uri()), done)
         if not config.registry.auto_promote:
             return _say("left to a person: registry.auto_promote is off; `pricing promote` puts it to the gates")
         words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
         code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
+        decided = child_tags(run, "promote")
+        if code == EXIT_REFUSED and needs_person(decided):
+            return _say(f"kept the champion: refused by {decided[REFUSED_BY]}; a person must look", code=EXIT_REFUSED)
         if code == EXIT_REFUSED:
             return _say("kept the champion: a gate refused the new version")
-        if child_tags(run, "promote").get("verdict") == NOTHING_TO_DO:
+        if decided.get("verdict") == NOTHING_TO_DO:
             return _say(f"{NOTHING_TO_DO}: version {done} is the champion already")
         return _say("promoted")
 
@@ -123,11 +131,11 @@ def _given(options: argparse.Namespace, *names: str) -> list[str]:
     return [word for name, value in values if value is not None for word in (f"--{name}", str(value))]
 
 
-def _say(verdict: str) -> int:
+def _say(verdict: str, *, code: int = 0) -> int:
     mlflow.set_tag("verdict", verdict)
     set_run_description(verdict)
     print(verdict)
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -9,23 +9,35 @@ import mlflow
 
 from pipelines.anchor import register_with_anchors
 from pipelines.calendar import known_events
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
+from pipelines.history import report
+from pipelines.price_moves import judge_moves
+from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, now, production
 from pipelines.refresh import refreshed
-from pricing.config import read_config_file
+from pricing.config import ConfigFile, read_config_file
 from pricing.data.load import load_panel_from
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, VersionError
 from pricing.registry import CHAMPION, PREVIOUS
+from pricing.registry.gates import Verdict, failed
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.promotion import PromotionRequest, earlier_champion, move, record_manual_change, recorded_reason
-from pricing.registry.version import HOLDS_ONLY_MEANING
-from pricing.runtime.cli import job_options, run_main
+from pricing.registry.promotion import (
+    PromotionRequest,
+    earlier_champion,
+    move,
+    record_manual_change,
+    record_refusal,
+    recorded_reason,
+    rejected,
+)
+from pricing.registry.rejections import rejections
+from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion
+from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
+    """Runs the job; returns 0 when rolled back or nothing to do, 3 when refused by a gate, 2 on a known error."""
     return run_main(_rollback, argv)
 
 
@@ -65,11 +77,15 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     anchors=anchors,
                     parent=target.number,
                     sales=options.sales,
-                    parity_limit=config.registry.gates.parity,
+                    config=config,
                 )
                 number = carried.number if carried else number
             if number == target.number and version.anchors.differing(anchors):
                 number = register_with_anchors(version, anchors, access=access, parent=number)
+            rejection = rejected(access.registry, access.audit, target)
+            candidate = version if number == target.number else access.fetch(number, scratch)
+            moved, table = _judged(access, candidate, champion, number=number, file=file, scratch=scratch)
+        verdicts = [moved] if rejection is None else [rejection.verdict(target.number), moved]
         requested = PromotionRequest(
             action="rollback",
             to=number,
@@ -80,8 +96,14 @@ def _rollback(argv: Sequence[str] | None) -> int:
                 options.reason or f"back to {options.version or 'the last champion with other weights'}",
                 holds_only=version.holds_only,
             ),
+            forced=options.force and bool(failed(verdicts)),
+            gates=tuple(verdict.as_json() for verdict in verdicts),
             run_id=run.info.run_id,
         )
+        text = report(config.registry.model_name, requested, verdicts, moves=table)
+        mlflow.log_text(text, "rollback.md")
+        if failed(verdicts) and not options.force:
+            return _refuse(access, requested, verdicts, text=text)
         entry = move(access.registry, access.audit, requested)
         mlflow.set_tags({"version": number, "verdict": "rolled back"})
         name_run(f"rollback v{number}")
@@ -99,18 +121,62 @@ def _rollback(argv: Sequence[str] | None) -> int:
     return 0
 
 
+def _judged(
+    access: ProductionAccess,
+    candidate: LoadedVersion,
+    champion: RegisteredVersion | None,
+    *,
+    number: str,
+    file: ConfigFile,
+    scratch: str,
+) -> tuple[Verdict, str]:
+    """Judges how far prices would move; a champion whose files cannot be read is no hindrance to leaving it."""
+    incumbent, without = None, "there is no champion"
+    if champion is not None:
+        try:
+            incumbent = access.fetch(champion.number, scratch)
+        except (RegistryError, VersionError) as error:
+            without = f"the champion cannot be read: {error}"
+    names = {"candidate": number, "champion": champion.number if champion else "none"}
+    limits = file.config.registry.gates.price_moves
+    return judge_moves(candidate, incumbent, names=names, file=file, limits=limits, without=without)
+
+
+def _refuse(access: ProductionAccess, requested: PromotionRequest, verdicts: Sequence[Verdict], *, text: str) -> int:
+    """Records and says that the rollback was refused; returns the exit code."""
+    record_refusal(access.registry, access.audit, requested)
+    missed = failed(verdicts)
+    mlflow.set_tags(
+        {"version": requested.to, "verdict": "refused", REFUSED_BY: ",".join(verdict.name for verdict in missed)}
+    )
+    name_run(f"rollback v{requested.to}: refused")
+    set_run_description(text)
+    print(text)
+    stays = requested.expected or "none"
+    print(f"refused: the rollback to version {requested.to}; the champion stays {stays}", file=sys.stderr)
+    for verdict in missed:
+        print(f"- {verdict.name}: {verdict.sentence}", file=sys.stderr)
+    print("in an emergency --force true --reason WORDS goes back all the same", file=sys.stderr)
+    return EXIT_REFUSED
+
+
 def _earlier(access: ProductionAccess, champion: RegisteredVersion | None) -> RegisteredVersion:
-    """Returns the last champion with other weights, from the audit record.
+    """Returns the last champion with other weights that was not itself rolled back from, by the audit record.
 
     The alias `previous` may be wrong after an interrupted promotion; it is used only where the record has no entry,
     such as in a new database.
     """
     versions = {version.number: version.weights for version in access.registry.versions()}
     record = access.audit.entries(access.registry.identity())
-    found = earlier_champion(record, versions, weights=champion.weights if champion else "")
+    bad = rejections(record, versions)
+    sound = {number: weights for number, weights in versions.items() if bad.of(number, weights) is None}
+    found = earlier_champion(record, sound, weights=champion.weights if champion else "")
     target = access.registry.find(found or PREVIOUS)
-    if champion is not None and target.weights == champion.weights:
-        raise RegistryError(f"no champion before version {champion.number} had other weights; name one with --version")
+    if champion is not None and (target.weights == champion.weights or target.number not in sound):
+        raise RegistryError(
+            f"no champion before version {champion.number} had other weights and was not rolled back from; name one "
+            "with --version"
+        )
     return target
 
 
@@ -119,8 +185,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--version", metavar="N", help="the version to go back to; absent: the last champion with other weights"
     )
+    options.add_flag("--force", help="go back although prices would move far, or to a rejected version; needs --reason")
     options.add_argument("--reason", metavar="WORDS", help="why, for the record")
-    return options.parse(argv)
+    parsed = options.parse(argv)
+    if parsed.force and not parsed.reason:
+        raise UsageError("--force needs --reason: the record says why a gate was overruled")
+    return parsed
 
 
 if __name__ == "__main__":

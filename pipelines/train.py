@@ -7,7 +7,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from pipelines.calendar import holiday_calendar, with_promotions
 from pipelines.evaluation import described, log_backtest, score_lines
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from pipelines.compare_fits import FitChoice
     from pricing.demand.training import WarmStart
 
+_BATCH = 1000  # metrics that MLflow takes at once
+
 
 def main(argv: Sequence[str] | None = None, *, learn: Callable[..., tuple[str, str]] | None = None) -> int:
     """Runs the job; returns the exit code. `learn` scores, fits and registers, where `_learn` is not to."""
@@ -58,7 +63,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
     options = _options(argv)
     config = load_config(options.config)
     started = time.monotonic()
-    with tracked_run("train", config=config, reason=options.reason) as run:
+    with tracked_run("train", config=config, reason=options.reason, measures_system=True) as run:
         earlier = _registry(config).find(options.warm_start) if options.warm_start else None
         plan = config.data.promotions
         promotions = None if plan is None else read_promotions(plan)  # an invalid plan fails before training
@@ -124,17 +129,20 @@ def _learn(
     frame, figures = described(evaluated.frame, evaluated.figures, panel)
     log_backtest(frame, figures)
     say("walk-forward scores are in; fitting on everything")
-    demand = train(
-        panel,
-        config.demand,
-        calendar=calendar,
-        out_of_fold=evaluated.out_of_fold,
-        start=choice.taken if choice else None,
-        tested=tested,
-        live_since=anchors.since,
-        progress=say,
+    with _logged_losses():
+        demand = train(
+            panel,
+            config.demand,
+            calendar=calendar,
+            out_of_fold=evaluated.out_of_fold,
+            start=choice.taken if choice else None,
+            tested=tested,
+            live_since=anchors.since,
+            progress=say,
+        )
+    facts = ProductFacts.from_panel(
+        panel, anchors=anchors, largest_jump=config.serving.largest_jump, confirmed=config.serving.jump_confirmed
     )
-    facts = ProductFacts.from_panel(panel, anchors=anchors)
     facts = with_promotions(facts, promotions)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(
@@ -152,6 +160,27 @@ def _learn(
             say(HOLDS_ONLY_MEANING)
         number = _register(version, frame, panel, config=config)
     return number, "\n".join(score_lines(figures))
+
+
+@contextmanager
+def _logged_losses() -> Iterator[None]:
+    """Logs the loss at each step of the final network as the metric `training/loss`, also where it fails.
+
+    At once: a transaction for each step would take longer than the steps.
+    """
+    from pricing.demand.network import watch_losses  # noqa: PLC0415 - imports TensorFlow
+
+    found: list[Metric] = []
+    try:
+        with watch_losses(
+            lambda step, loss: found.append(Metric("training/loss", loss, int(time.time() * 1000), step))
+        ):
+            yield
+    finally:
+        run = mlflow.active_run()
+        if run is not None:
+            for first in range(0, len(found), _BATCH):
+                MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
 
 
 def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":

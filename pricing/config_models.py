@@ -323,6 +323,20 @@ class DecisionConfig(Section):
         return self
 
 
+class PriceMovesConfig(Section):
+    """How far a promotion may move prices: logs of price ratios, 0.1 being about 10 %."""
+
+    median: Annotated[float, Field(gt=0, le=10)] = 0.11
+    p95: Annotated[float, Field(gt=0, le=10)] = 0.21
+    products: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+
+    @model_validator(mode="after")
+    def _ascend(self) -> "PriceMovesConfig":
+        if self.median > self.p95:
+            raise ValueError(f"median {self.median} lies above p95 {self.p95}; it cannot be larger")
+        return self
+
+
 class GatesConfig(Section):
     """What a challenger must show. Ratios are of two errors, 1 meaning equal; shares are fractions."""
 
@@ -336,6 +350,7 @@ class GatesConfig(Section):
     elasticity_sane: Share
     identified: Share = 0.1
     products: Share = 0.95
+    price_moves: PriceMovesConfig = PriceMovesConfig()
     parity: float = Field(gt=0, le=1)
     golden_latency_ms: float = Field(gt=0, le=1e9)
 
@@ -384,6 +399,8 @@ class ServingConfig(Section):
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
+    largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
+    jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
     embedded_metrics: str = ""
     embedded_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
 

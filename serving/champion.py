@@ -197,9 +197,10 @@ class Champion:
         config = settings.config
         for line in settings.lines(pointer.version, file=self._settings.file.path):
             _log.warning("%s", line)
-        pricer = version.pricer(version=pointer.version, config=config)
+        jump = self._settings.config.serving.largest_jump
+        pricer = version.pricer(version=pointer.version, config=config, largest_jump=jump)
         arms, products = ({}, self._canary(version)) if challenger else (self._arms(version, config), frozenset())
-        rules = Pricer(None, version.facts, config, version=NO_VERSION)
+        rules = Pricer(None, version.facts, config, version=NO_VERSION, largest_jump=jump)
         served = Served(pointer.version, pricer, settings, version, arms, products, rules)
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from pricing.decision.reasons import BINDS
+
 State = Iterable[tuple[str, tuple[str, ...], Any]]
 
 # The counts that are told: name → (the metric it is summed from, which labels count).
@@ -28,7 +30,7 @@ REPORTED: dict[str, tuple[str, Callable[[tuple[str, ...]], bool]]] = {
     "DecisionsFrozen": ("pricing_reasons", lambda labels: labels[0] == "frozen"),
     "DecisionsOverridden": ("pricing_decisions", lambda labels: labels[0] == "override"),
     "LowConfidence": ("pricing_reasons", lambda labels: labels[0] == "low_confidence"),
-    "Clamped": ("pricing_reasons", lambda labels: labels[0].startswith("at_")),
+    "Clamped": ("pricing_reasons", lambda labels: labels[0] in BINDS.values()),
     "EdgeFallbacks": ("pricing_edge_fallbacks", lambda labels: True),
     "ChallengerFailures": ("pricing_challenger_failures", lambda labels: True),
     "DecisionsDropped": ("pricing_log_dropped", lambda labels: True),

@@ -142,6 +142,7 @@ class ResolvedRequest(NamedTuple):
     cost_assumed: bool
     comp_price: float
     stock: float
+    last_price: float
     anchor_price: float
     seen_low: float
     seen_high: float
@@ -181,6 +182,7 @@ class PricingContext:
         cost_assumed: True where the configured margin stands in for a cost that nobody gave.
         comp_price: The competitor's price; NaN where unknown.
         stock: Units on hand; infinite where they set no limit.
+        last_price: Price that the sales history says was charged last (`last_price.last_prices`); NaN where unknown.
         anchor_price: Regular price that a person last set; NaN where unknown.
         seen_low: Lowest price that a person has ever charged; NaN where unknown.
         seen_high: Highest price that a person has ever charged; NaN where unknown.
@@ -202,6 +204,7 @@ class PricingContext:
     cost_assumed: Bools
     comp_price: Floats
     stock: Floats
+    last_price: Floats
     anchor_price: Floats
     seen_low: Floats
     seen_high: Floats

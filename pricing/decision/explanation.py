@@ -18,6 +18,7 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.pricer import Pricer, Usual
+from pricing.decision.reasons import BINDS
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switches
 from pricing.demand.curve import Demand, DemandGrid, Offers, Single
@@ -47,6 +48,7 @@ UNIT_DIGITS = 4  # significant digits of units
 MOST_DECIMALS = 6  # of a price that is given with more than the smallest step of price has
 _BINDING = {
     "cost": "the cost as the lowest price",
+    "largest_jump": "the largest distance from the last price charged",
     "band": "the band around the list price",
     "anchor": "the band around the price that a person last set",
     "min_margin": "the least margin",
@@ -506,13 +508,13 @@ def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
 def _binding(decided: DetailedDecision, guardrails: Guardrails) -> list[str]:
     """The guardrails that act on the price, in words.
 
-    One that gave way has no effect (docs/guardrails.md), but for the band around list, which leaves the cost as the
-    price, and the smallest step of price, which leads beside limits that have none between them. Endings and ladders
-    that gave way are as if they were not configured.
+    One that gave way has no effect (docs/guardrails.md), but for the band around list, which beside a cost leaves that
+    as the price, and the smallest step of price, which leads beside limits that have none between them. Endings and
+    ladders that gave way are as if they were not configured.
     """
     reasons = decided.decision.reasons
-    named = {name for name in _BINDING if f"at_{name}" in reasons}
-    if "gave_way_band" in reasons:
+    named = {name for name in _BINDING if BINDS[name] in reasons}
+    if "gave_way_band" in reasons and decided.list_price * guardrails.band[1] < decided.unit_cost:
         named.add("band")
     said = [words for name, words in _BINDING.items() if name in named]
     if "gave_way_price_rung" in reasons and not _price_points(guardrails):

@@ -57,24 +57,25 @@ class Limits(NamedTuple):
         )
 
 
-def limits(context: Context, config: Guardrails) -> Limits:
+def limits(context: Context, config: Guardrails, *, largest_jump: float | None = None) -> Limits:
     """Lays the guardrails over one another, the strongest first.
 
     Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
     effect at all, as if it were not configured. One that floating point alone parts from the interval's end meets it
-    there: 0.7 × 8.3 is a little more than 5.81. The band around list is always there, and is what cost alone moves: a
-    cost above it gives exactly the cost.
+    there: 0.7 × 8.3 is a little more than 5.81. The band around list is always there; a cost above it gives
+    exactly the cost.
+
+    Args:
+        context: What each request is priced under.
+        config: The guardrails.
+        largest_jump: Largest distance from the last price charged, a fraction of it; None: any.
     """
     operations = context.operations
     where, maximum, minimum = operations.where, operations.maximum, operations.minimum
-    cost = context.unit_cost
-    least, most = context.list_price * config.band[0], context.list_price * config.band[1]
-    above, below = least > cost, most < cost
-    low, high = maximum(least, cost), maximum(most, cost)
-    low_by = where(above, NUMBER["band"], NUMBER["cost"])
-    high_by = where(below, NUMBER["cost"], NUMBER["band"])
-    gave_way = below * _GAVE_WAY[NUMBER["band"]]
-    for name, asked_low, asked_high in _guardrails(context, config, operations):
+    low, high = _least_cost(context, largest_jump, operations), _INF
+    low_by = high_by = NUMBER["cost"]
+    gave_way: Whole = 0
+    for name, asked_low, asked_high in _guardrails(context, config, operations, largest_jump=largest_jump):
         number = NUMBER[name]
         meets = (asked_low <= high * (1 + EDGE)) & (asked_high >= low * (1 - EDGE))
         least, most = minimum(asked_low, high), maximum(asked_high, low)
@@ -82,12 +83,33 @@ def limits(context: Context, config: Guardrails) -> Limits:
         gave_way = gave_way | operations.negate(meets) * _GAVE_WAY[number]
         low, low_by = where(raises, least, low), where(raises, number, low_by)
         high, high_by = where(lowers, most, high), where(lowers, number, high_by)
+        if name == "band":
+            below = operations.negate(meets) & (asked_high < low) & (low_by == NUMBER["cost"])
+            high, high_by = where(below, low, high), where(below, NUMBER["cost"], high_by)
     return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way)
 
 
-def _guardrails(context: Context, config: Guardrails, operations: Operations) -> Iterator[tuple[str, Number, Number]]:
-    """Every further guardrail that is on, strongest first, and what it asks for; infinite where it does not apply."""
+def _least_cost(context: Context, largest_jump: float | None, operations: Operations) -> Number:
+    """The cost that no price undercuts: nothing where it is only assumed, and lies beyond the largest jump.
+
+    An assumed cost is a share of the list price, and is wrong wherever that is.
+    """
+    cost = context.unit_cost
+    if largest_jump is None:
+        return cost
+    beyond = context.cost_assumed & (cost > context.last_price * (1 + largest_jump))
+    return operations.where(beyond, 0.0, cost)
+
+
+def _guardrails(
+    context: Context, config: Guardrails, operations: Operations, *, largest_jump: float | None
+) -> Iterator[tuple[str, Number, Number]]:
+    """Every guardrail but the cost that is on, strongest first, and what it asks for; infinite where it has no say."""
     where, isfinite = operations.where, operations.isfinite
+    if largest_jump is not None:
+        low, high = context.last_price * (1 - largest_jump), context.last_price * (1 + largest_jump)
+        yield "largest_jump", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+    yield "band", context.list_price * config.band[0], context.list_price * config.band[1]
     # A list price may be our own prices handed back by the shop; the anchor cannot be.
     low, high = context.anchor_price * config.band[0], context.anchor_price * config.band[1]
     yield "anchor", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)

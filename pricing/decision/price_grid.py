@@ -138,8 +138,10 @@ class CandidateGrid:
         grid: The smallest steps of price.
     """
 
-    def __init__(self, config: DecisionConfig) -> None:
+    def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
+        """Prepares the grid; `largest_jump` is as in `guardrails.limits`."""
         self.grid = PriceGrid(config.price_step)
+        self._largest_jump = largest_jump
         self._guardrails = config.guardrails
         self._points = price_points(config)
         low, high = np.log(config.guardrails.band)
@@ -225,7 +227,7 @@ class CandidateGrid:
         is the stronger one, if that covers the cost, else up a step.
         """
         operations, current = context.operations, context.current_price
-        limit = limits(context, self._guardrails)
+        limit = limits(context, self._guardrails, largest_jump=self._largest_jump)
         low, high = self.grid.above(limit.low, operations), self.grid.below(limit.high, operations)
         empty = low > high
         gave_way = limit.gave_way

@@ -73,6 +73,7 @@ class Pricer:
         config: ModelConfig,
         *,
         version: str,
+        largest_jump: float | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
         """Initialises the pricer.
@@ -82,10 +83,12 @@ class Pricer:
             facts: What is known of each product; None leaves that to the requests.
             config: Strategies, guardrails, thresholds.
             version: Name of the model version, carried by every decision.
+            largest_jump: Largest distance of a price from the last one charged, a fraction of it; None: any. Of a
+                product without a last price charged in the facts, any.
             new_id: Makes a decision's id, unique; random by default.
         """
         self.version = version
-        self.policy = Policy(config.decision)
+        self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
         self._facts = facts
         self._guarded = True

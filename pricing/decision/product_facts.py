@@ -22,6 +22,7 @@ from pricing.decision.cadence import (
     next_deliveries,
     stock_jumps,
 )
+from pricing.decision.last_price import anchor_moves, last_prices
 from pricing.demand.curve import Demand
 
 RECENT = 28  # periods behind typical_units
@@ -31,6 +32,7 @@ _ARRAYS = (
     "product_ids",
     "categories",
     "price",
+    "last_price",
     "list_price",
     "unit_cost",
     "cost_assumed",
@@ -60,6 +62,8 @@ class ProductFacts:
         product_ids: Sorted and unique.
         categories: Category of each product.
         price: Price charged last.
+        last_price: The same, but for one that may be a fault (`last_price.last_prices`); NaN in a version that was
+            packed without.
         list_price: Regular price.
         unit_cost: Cost of a unit, given or assumed.
         cost_assumed: True where the configured margin stands in for a cost.
@@ -87,6 +91,7 @@ class ProductFacts:
     product_ids: Strings
     categories: Strings
     price: Floats
+    last_price: Floats
     list_price: Floats
     unit_cost: Floats
     cost_assumed: Bools
@@ -105,12 +110,16 @@ class ProductFacts:
     promotions: Promotions = field(default_factory=Promotions.none)
 
     @classmethod
-    def from_panel(cls, panel: Panel, *, anchors: Anchors | None = None) -> "ProductFacts":
+    def from_panel(
+        cls, panel: Panel, *, anchors: Anchors | None = None, largest_jump: float | None = None, confirmed: int = 1
+    ) -> "ProductFacts":
         """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere.
 
         Args:
             panel: The history.
             anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
+            largest_jump: As `last_price.last_prices` takes it, and likewise `confirmed`.
+            confirmed: See there.
 
         Example:
             >>> import pandas as pd
@@ -132,6 +141,13 @@ class ProductFacts:
             product_ids=panel.product_ids,
             categories=panel.categories,
             price=_as_written(panel.price[:, -1]),
+            last_price=last_prices(
+                panel.price,
+                panel.present,
+                largest_jump=largest_jump,
+                confirmed=confirmed,
+                moves=anchor_moves(anchors, panel.product_ids, panel.dates),
+            ),
             list_price=_as_written(panel.list_price[:, -1]),
             unit_cost=_as_written(panel.unit_cost[:, -1]),
             cost_assumed=panel.cost_assumed,
@@ -290,6 +306,7 @@ class KnownProduct(NamedTuple):
         anchor_price: Regular price that a person last set; NaN where unknown.
         seen_low: Lowest price ever charged; NaN where unknown.
         seen_high: Highest price ever charged; NaN where unknown.
+        last_price: Price charged last, as `ProductFacts.last_price`; NaN where unknown.
         place: Row among the facts; -1 where they do not know the product.
         last_change: The day on which the price last changed.
     """
@@ -304,6 +321,7 @@ class KnownProduct(NamedTuple):
     anchor_price: float = math.nan
     seen_low: float = math.nan
     seen_high: float = math.nan
+    last_price: float = math.nan
     place: int = -1
     last_change: dt.date | None = None
 
@@ -327,6 +345,7 @@ def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[st
         "anchor_price": facts.anchor_price.tolist(),
         "seen_low": facts.seen_low.tolist(),
         "seen_high": facts.seen_high.tolist(),
+        "last_price": facts.last_price.tolist(),
         "place": range(len(facts.product_ids)),
         "last_change": facts.last_change.tolist(),
     }

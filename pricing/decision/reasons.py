@@ -7,6 +7,7 @@ import numpy as np
 # Strongest first: each gives way to those before it, and cost to none (docs/guardrails.md).
 GUARDRAILS = (
     "cost",
+    "largest_jump",
     "band",
     "anchor",
     "min_margin",
@@ -19,6 +20,7 @@ GUARDRAILS = (
 )
 
 _MAY_HAVE_NO_EFFECT = {
+    "largest_jump": "the largest distance from the last price charged (serving.largest_jump)",
     "anchor": "the band around the price that a person last set as regular",
     "min_margin": "the least margin",
     "min_advertised": "the minimum advertised price",
@@ -65,6 +67,8 @@ REASONS: dict[str, str] = {
     "current_price_unknown": "no current price is known; the list price stands in for it",
     "no_comp_price": "the strategy follows a competitor whose price is not known; it maximised margin instead",
     "at_cost": "the cost is the lower limit that binds",
+    "jump_limited": "the largest distance from the last price charged, as the sales history says, binds "
+    "(serving.largest_jump)",
     "at_band": "the band around the list price binds",
     "at_anchor": "the band around the price that a person last set as regular binds",
     "at_min_margin": "the least margin binds",
@@ -74,7 +78,8 @@ REASONS: dict[str, str] = {
     "at_max_move": "the largest move binds",
     "at_comp_band": "the band around the competitor's price binds",
     "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
-    "gave_way_band": "the band around the list price gave way to the cost: the price is the cost",
+    "gave_way_band": "the band around the list price gave way: to the cost, and the price is the cost; or to the "
+    "largest distance from the last price charged, and it has no effect on the price",
     **{
         f"gave_way_{name}": f"{what} cannot hold beside a stronger guardrail ({', '.join(_stronger(name))}): it has no "
         "effect on the price"
@@ -87,7 +92,9 @@ REASONS: dict[str, str] = {
 CODES = tuple(REASONS)
 SWITCHED = frozenset({"frozen", "overridden"})  # a person has set the price: no model or rule is to be judged by it
 BIT = {code: 1 << place for place, code in enumerate(CODES)}
-AT = np.array([BIT[f"at_{name}"] for name in GUARDRAILS], dtype=np.int64)
+BINDS = {name: f"at_{name}" for name in GUARDRAILS} | {"largest_jump": "jump_limited"}  # the code of each that binds
+OF_GUARDRAILS = frozenset(code for code in CODES if code in BINDS.values() or code.startswith("gave_way_"))
+AT = np.array([BIT[BINDS[name]] for name in GUARDRAILS], dtype=np.int64)
 GAVE_WAY = np.array([0] + [BIT[f"gave_way_{name}"] for name in GUARDRAILS[1:]], dtype=np.int64)
 
 

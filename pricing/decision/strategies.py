@@ -157,13 +157,13 @@ def make_strategies(configured: Mapping[str, AnyStrategyConfig]) -> dict[str, St
 class Policy:
     """A decision configuration made ready: its strategies and its grid of candidate prices. Made once for a version."""
 
-    def __init__(self, config: DecisionConfig) -> None:
-        """Prepares `config`."""
+    def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
+        """Prepares `config`; `largest_jump` is as in `guardrails.limits`."""
         self.config = config
         self.strategies = make_strategies(config.strategies)
         self.names = tuple(self.strategies)
         self.number = {name: place for place, name in enumerate(self.names)}
-        self.candidate_grid = CandidateGrid(config)
+        self.candidate_grid = CandidateGrid(config, largest_jump=largest_jump)
         self.range_deviation = deviation_at(config.range_level)
         self.caution = shortfall(config.cvar_level)
         self.change_costs = float(np.log1p(config.menu_cost))

@@ -7,6 +7,8 @@ of the encoder over a series yields forecasts from every cutoff at once.
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,6 +29,7 @@ from pricing.errors import TrainingError
 logger = logging.getLogger(__name__)
 Weights = dict[str, Floats]
 Progress = Callable[[str], None]
+Watcher = Callable[[int, float], None]
 Tensor = Any  # a backend tensor; Keras has no type for it
 
 HIDDEN = 32
@@ -34,6 +37,7 @@ EMBEDDING = 4
 NO_DRAW = -20.0  # bias of the lift head that makes its softplus 0
 SEEN = 4.0  # times the units sold out: means beyond it get no gradient from a sold-out row
 RIDGE = 1e-4  # weight of the squared log mean over the level and offset in the loss
+_WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 _FAR = 1.0  # z-score at which the tail switches to a geometric series: slopes of the two differ least there
 
 
@@ -121,6 +125,16 @@ def price_loss(target: Tensor, output: Tensor) -> Tensor:
     return ops.sum(weight * error * error) / (ops.sum(weight) + 1e-6)
 
 
+@contextmanager
+def watch_losses(watcher: Watcher) -> Iterator[None]:
+    """Tell a watcher the step, from 1, and the loss at it of each watched fit inside the block."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
 class Trainer:
     """A compiled network that can be trained repeatedly from given weights, without tracing the graph again."""
 
@@ -136,8 +150,11 @@ class Trainer:
         rate: float,
         start: Weights | None = None,
         progress: Progress | None = None,
+        watched: bool = False,
     ) -> Weights:
         """Train for `steps` batches from `start` (initial weights when absent); cosine learning rate decay to 2 %.
+
+        Where it is `watched`, whoever watches (`watch_losses`) is told the loss of each step.
 
         Raises:
             TrainingError: The loss is not finite.
@@ -151,7 +168,10 @@ class Trainer:
             self._optimizer.learning_rate = rate * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / max(steps, 1))))
             batch = next(batches)
             target = np.stack([batch.actual, batch.offset, batch.censored, batch.weight], axis=-1)
+            self.network.reset_metrics()  # else Keras returns the mean since the network was made
             loss = float(self.network.train_on_batch([batch.past, batch.known, batch.draw, batch.category], target))
+            if watched and (watcher := _WATCHER.get()) is not None:
+                watcher(step + 1, loss)
             if not np.isfinite(loss):
                 raise TrainingError(f"the loss became {loss} at step {step}; lower demand.learning_rate")
             smooth = loss if not np.isfinite(smooth) else 0.9 * smooth + 0.1 * loss

@@ -186,7 +186,8 @@ def fit(
     steps = config.steps if weights is None else max(config.steps // 3, 1)
     rate = config.learning_rate if weights is None else config.learning_rate / 2
     rng = np.random.default_rng([config.seed, periods])
-    weights = trainer.fit(draw_batches(table, plan, rng), steps=steps, rate=rate, start=weights, progress=say)
+    batches = draw_batches(table, plan, rng)
+    weights = trainer.fit(batches, steps=steps, rate=rate, start=weights, progress=say, watched=True)
     serving = weights if table.draw.any() else without_draw(weights)
     encoded = encode_panel(serving, panel, norms=identified.norms, tail=config.checkpoint)
     model = DemandModel(

@@ -17,7 +17,7 @@ from pricing.registry.files import Files
 Reader = Callable[[Files], Files]
 Arrays = Mapping[str, NDArray[Any]]
 
-FORMAT = 4
+FORMAT = 5
 _PRIOR_ONLY = 0  # the lowest of the four grades of an elasticity
 
 
@@ -58,7 +58,13 @@ def upgrade_from_3(content: Files) -> Files:
     return replace(content, header={**content.header, "golden": golden})
 
 
-READERS: Mapping[int, Reader] = {2: upgrade_from_2, 3: upgrade_from_3}
+def upgrade_from_4(content: Files) -> Files:
+    """Says that the last prices charged are unknown: they bound no answer."""
+    unknown = np.full(len(content.arrays["facts/product_ids"]), np.nan)
+    return replace(content, arrays={**content.arrays, "facts/last_price": unknown})
+
+
+READERS: Mapping[int, Reader] = {2: upgrade_from_2, 3: upgrade_from_3, 4: upgrade_from_4}
 
 
 def readable(number: object) -> bool:

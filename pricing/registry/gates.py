@@ -6,9 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pricing.config_models import DemandConfig, GatesConfig
+import numpy as np
+
+from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
 from pricing.demand.combination import CLASSES
+from pricing.registry.price_moves import P95, PriceMoves
 
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
@@ -142,30 +145,93 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
     return replace(verdict, passed=True, sentence=f"{verdict.sentence}; {said}")
 
 
-def champion_gates(challenger: Mapping[str, Any], champion: Mapping[str, Any], limits: GatesConfig) -> list[Verdict]:
+@dataclass(frozen=True)
+class ProductionError:
+    """What monitoring found of the champion's error: a fit on the same folds does not show how a model has aged.
+
+    Attributes:
+        ratio: Error (WAPE) of its forecasts in production as a multiple of its backtest's.
+        version: The version that monitoring looked at, which has the champion's weights.
+        date: When, ISO 8601.
+        tolerance: Fraction above 1 from which on the champion is in decay (`monitoring.error_tolerance`).
+    """
+
+    ratio: float
+    version: str
+    date: str
+    tolerance: float
+
+    @property
+    def factor(self) -> float:
+        """What the champion's error on folds is multiplied by: 1 without decay."""
+        return self.ratio if self.ratio > 1 + self.tolerance else 1.0
+
+    def words(self) -> str:
+        """Such as "in production version 3 errs 1.4 times as much as in its backtest (monitoring, 2024-05-01)"."""
+        return (
+            f"in production version {self.version} errs {self.ratio:.3g} times as much as in its backtest "
+            f"(monitoring, {self.date})"
+        )
+
+
+def champion_gates(
+    challenger: Mapping[str, Any],
+    champion: Mapping[str, Any],
+    limits: GatesConfig,
+    *,
+    production: ProductionError | None = None,
+) -> list[Verdict]:
     """Judges whether a challenger is no worse than the champion, both refitted on the same folds and data.
+
+    A champion in decay is worse than a fit of its settings on these folds, by as much as monitoring says.
 
     Args:
         challenger: Its backtest's figures.
         champion: The champion's, from the same data and folds: see `comparable`.
         limits: The thresholds.
+        production: The champion's error in production; None where it is unknown.
     """
+    factor = production.factor if production is not None else 1.0
+    words = "error (WAPE) as a multiple of the champion's on the same folds"
+    whose = "error as a multiple of the champion's on the same folds"
+    if production is not None and factor > 1:
+        words, whose = (f"{each}, times {factor:.3g}: {production.words()}" for each in (words, whose))
+    aged = _scaled(champion, factor)
+    ratio = _ratio(challenger.get("wape"), aged.get("wape"))
     return [
-        _at_most(
-            "against_champion",
-            _ratio(challenger.get("wape"), champion.get("wape")),
-            limits.champion_ratio,
-            "error (WAPE) as a multiple of the champion's on the same folds",
-        ),
+        _at_most("against_champion", ratio, limits.champion_ratio, words),
         *_by_volume(
             "against_champion",
             challenger,
-            champion,
+            aged,
             key="wape",
             limit=limits.champion_ratio_by_volume,
-            words="error as a multiple of the champion's on the same folds",
+            words=whose,
         ),
     ]
+
+
+def not_compared_gate(limits: GatesConfig, *, production: ProductionError | None) -> Verdict:
+    """Says that a champion with the challenger's own settings cannot be compared with it on folds, and refuses nothing.
+
+    Refitted on the challenger's folds it would be the challenger, and the ratio 1 whatever either is worth. What the
+    challenger has on it are newer sales.
+    """
+    said = "not compared: the champion has the challenger's settings, and refitted on these folds it is the challenger"
+    if production is not None:
+        decayed = "so that it is in decay" if production.factor > 1 else "so that it is not in decay"
+        said = f"{said}; {production.words()}, {decayed}"
+    return Verdict("against_champion", None, limits.champion_ratio, True, said)
+
+
+def _scaled(figures: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """A backtest's errors times a factor, over all and by volume."""
+    by_volume = {
+        volume: {**one, "wape": None if one.get("wape") is None else one["wape"] * factor}
+        for volume, one in (figures.get("by_volume") or {}).items()
+    }
+    wape = figures.get("wape")
+    return {**figures, "wape": None if wape is None else wape * factor, "by_volume": by_volume}
 
 
 def state_gates(
@@ -248,6 +314,46 @@ def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
     return _at_most(
         "golden", slowest, limits.golden_latency_ms, f"milliseconds of the slowest of {len(latency_ms)} golden requests"
     )
+
+
+def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
+    """Judges how far a promotion would move prices, from the champion's and from those charged last.
+
+    The figure is the one that is closest to its limit, or furthest beyond it; the sentence has them all.
+
+    Args:
+        moves: What both price.
+        limits: The thresholds.
+    """
+    compared = {"the champion's price": moves.champion, "the price charged last": moves.charged}
+    found: list[tuple[float, float]] = []
+    said = []
+    for words, before in compared.items():
+        sizes = moves.sizes(before)
+        if not len(sizes):
+            continue
+        median, high = float(np.median(sizes)), float(np.quantile(sizes, P95, method="inverted_cdf"))
+        found += [(median, limits.median), (high, limits.p95)]
+        said.append(f"from {words} median {_say(median)}, 95th percentile {_say(high)}")
+    if not found:
+        return Verdict("price_moves", None, limits.p95, True, "no product has a price to compare with")
+    figure, limit = max(found, key=lambda pair: pair[0] / pair[1])
+    passed = all(measured <= allowed for measured, allowed in found)
+    sentence = (
+        f"|ln(price after / before)| of {len(moves.product_ids)} requests: {'; '.join(said)}; allowed at most "
+        f"{limits.median:g} and {limits.p95:g}"
+    )
+    if moves.without:
+        sentence = f"{sentence}; {moves.without}"
+    if not passed:
+        sentence = f"{sentence}; furthest: {', '.join(_moved(moves, place) for place in moves.worst(_NAMED))}"
+    return Verdict("price_moves", figure, limit, passed, sentence)
+
+
+def _moved(moves: PriceMoves, place: int) -> str:
+    """Such as "P00002 6.60 → 568.56"."""
+    charged, candidate = float(moves.charged[place]), float(moves.candidate[place])
+    return f"{moves.product_ids[place]} {charged:g} → {candidate:g}"
 
 
 def unmeasured(name: str, threshold: float, why: str) -> Verdict:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
@@ -226,6 +226,14 @@ class Registry:
             self._client.delete_model_version(self.model_name, number)
             if source.startswith(_LOGGED_MODEL):
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
+
+    def untag(self, number: str, names: Sequence[str]) -> None:
+        """Removes tags from a version; does nothing where they are not set."""
+        there = self.find(number).tags
+        with self._translated_errors():
+            for name in names:
+                if name in there:
+                    self._client.delete_model_version_tag(self.model_name, number, name)
 
     def download(self, reference: str, to: str | Path) -> Path:
         """Downloads a version's folder into the new folder `to`, which appears only when it is complete.

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pricing.errors import RegistryError
-from pricing.registry import CHAMPION, PREVIOUS
+from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
 from pricing.registry.audit import Action, Audit, AuditEntry, LockedRecord
 from pricing.registry.gates import HOLDS_ONLY
+from pricing.registry.rejections import Rejection, rejections
 
+REJECTED_TAGS = ("rejected", "rejected_by", "rejected_at")  # of a version that was rolled back from: why, who, when
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +54,14 @@ class PromotionRegistry(Protocol):
 
     def remove_alias(self, alias: str) -> None:
         """Removes an alias."""
+        ...
+
+    def tag(self, number: str, tags: Mapping[str, str]) -> None:
+        """Sets tags on a version."""
+        ...
+
+    def untag(self, number: str, names: Sequence[str]) -> None:
+        """Removes tags from a version."""
         ...
 
 
@@ -108,6 +118,7 @@ def move(registry: PromotionRegistry, audit: Audit, requested: PromotionRequest)
                 if previous is not None and previous != aliases.get(PREVIOUS):
                     registry.set_alias(PREVIOUS, previous)
                 registry.set_alias(CHAMPION, target.number)
+                _show_rejections(registry, locked)
     except BaseException:
         if before is not None:
             _restore(registry, before)
@@ -135,6 +146,12 @@ def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str],
     """
     done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
+
+
+def rejected(registry: PromotionRegistry, audit: Audit, version: Version) -> Rejection | None:
+    """Why a version is promoted by force alone: it was rolled back from, or its weights were; None for others."""
+    versions = {each.number: each.weights for each in registry.versions()}
+    return rejections(audit.entries(registry.identity()), versions).of(version.number, version.weights)
 
 
 def record_refusal(registry: PromotionRegistry, audit: Audit, requested: PromotionRequest) -> AuditEntry:
@@ -203,6 +220,33 @@ def _previous(
         return None
     versions = {version.number: version.weights for version in registry.versions()}
     return earlier_champion(entries, versions, weights=target.weights)
+
+
+def _show_rejections(registry: PromotionRegistry, locked: LockedRecord) -> None:
+    """Tags what the record rejects, and takes the alias challenger from it.
+
+    The record alone decides what is rejected, so a registry that does not answer now holds no rollback up.
+    """
+    entries = locked.entries()
+    if not any(entry.action == "rollback" and entry.outcome == "done" for entry in entries):
+        return
+    try:
+        versions = registry.versions()
+        found = rejections(entries, {version.number: version.weights for version in versions})
+        for version in versions:
+            if version.number not in (entries[-1].from_version, entries[-1].to_version):
+                continue
+            rejection = found.of(version.number, version.weights)
+            if rejection is None:
+                registry.untag(version.number, REJECTED_TAGS)
+            else:
+                said = (rejection.why, rejection.who, rejection.at)
+                registry.tag(version.number, dict(zip(REJECTED_TAGS, said, strict=True)))
+        challenger = registry.aliases().get(CHALLENGER)
+        if challenger is not None and found.of(challenger, registry.find(challenger).weights) is not None:
+            registry.remove_alias(CHALLENGER)
+    except RegistryError as error:
+        _log.warning("what was rolled back from is recorded, but not tagged: %s", error)
 
 
 def _restore(registry: PromotionRegistry, before: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array
 
+from pricing.config_models import ServingConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError
@@ -32,7 +33,9 @@ class PricingModel(PythonModel):
         """Reads the version that was logged with the model and checks its golden requests."""
         loaded = version.load(context.artifacts[ARTIFACT])
         loaded.verify()
-        self._pricer = loaded.pricer(version=_number(loaded.folder) or loaded.weights_hash[:12])
+        jump = ServingConfig.model_fields["largest_jump"].default  # no configuration file reaches a pyfunc
+        name = _number(loaded.folder) or loaded.weights_hash[:12]
+        self._pricer = loaded.pricer(version=name, largest_jump=jump)
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -217,14 +217,16 @@ class LoadedVersion:
         """Whether no price rests on its elasticities: it forecasts, and prices stay, but for stock and guardrails."""
         return bool(self.meta["holds_only"])
 
-    def pricer(self, *, version: str, config: ModelConfig | None = None) -> Pricer:
+    def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
         """What answers requests by this version.
 
         Args:
             version: The name that its decisions carry, usually the registry's version number.
             config: Replaces the configuration that the version was built with.
+            largest_jump: Largest distance of a price from the last one charged (`serving.largest_jump`); None: any.
         """
-        return _pricer(self.demand, self.facts, config or self.config, version=version, holds_only=self.holds_only)
+        known = _priced_by(self.demand, holds_only=self.holds_only)
+        return Pricer(known, self.facts, config or self.config, version=version, largest_jump=largest_jump)
 
     def verify(self) -> Verification:
         """Prices the golden requests and compares them with what was recorded at packing.
@@ -266,7 +268,7 @@ def pack(
         VersionError: A part that cannot be written, or that answers otherwise once it is read back.
     """
     folder = Path(folder)
-    pricer = _pricer(demand, facts, config, version="golden", holds_only=holds_only)
+    pricer = Pricer(_priced_by(demand, holds_only=holds_only), facts, config, version="golden")
     header = {
         "format": FORMAT,
         "contract": CONTRACT_VERSION,
@@ -343,8 +345,9 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
         ) from error
 
 
-def _pricer(demand: DemandModel, facts: ProductFacts, config: ModelConfig, *, version: str, holds_only: bool) -> Pricer:
-    return Pricer(without_grades(demand) if holds_only else demand, facts, config, version=version)
+def _priced_by(demand: DemandModel, *, holds_only: bool) -> DemandModel:
+    """What a version's prices rest on."""
+    return without_grades(demand) if holds_only else demand
 
 
 def read_anchors(folder: str | Path) -> Anchors:

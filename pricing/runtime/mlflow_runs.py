@@ -4,6 +4,7 @@ Also check that the tracking store is reachable (fails in seconds; MLflow itself
 """
 
 import http.client
+import importlib.util
 import logging
 import os
 import shutil
@@ -62,7 +63,9 @@ def connect() -> str:
 
 
 @contextmanager
-def tracked_run(job: str, *, config: Config | None = None, reason: str | None = None) -> Iterator[Run]:
+def tracked_run(
+    job: str, *, config: Config | None = None, reason: str | None = None, measures_system: bool = False
+) -> Iterator[Run]:
     """Opens the MLflow run of a job and ends it FINISHED, or FAILED with the reason in its tag `failure`.
 
     The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one in `experiment_id`; it becomes the child
@@ -74,6 +77,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
         job: The job's name, such as "train"; names the run and its tag `job`.
         config: Recorded as parameters and as config.yaml.
         reason: Why the job runs, where something other than a person started it.
+        measures_system: Whether processor, memory and disk are logged with it (`system/…`), where psutil is installed.
 
     Raises:
         RegistryError: The tracking store does not answer, or refuses what is written.
@@ -81,7 +85,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
     connect()
     try:
         try:
-            run = _open(job, reason=reason)
+            run = _open(job, reason=reason, measures_system=measures_system)
         except (SQLAlchemyError, OSError) as error:
             shown = redact_url(tracking_uri())
             raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
@@ -145,14 +149,16 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _open(job: str, *, reason: str | None) -> Run:
+def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
+    system = measures_system and _has_psutil()
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     parent = os.environ.get(PARENT_VARIABLE)
     tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(CODE)}
     if reason:
         tags["reason"] = reason
     if run_id is not None:
-        run = mlflow.start_run(run_id=run_id, run_name=job, tags={**tags, MLFLOW_RUN_NAME: job})
+        tags[MLFLOW_RUN_NAME] = job
+        run = mlflow.start_run(run_id=run_id, run_name=job, tags=tags, log_system_metrics=system)
         if run.info.experiment_id == _DEFAULT_EXPERIMENT:
             _log.warning(
                 "this run is in MLflow's own experiment, Default; mlflow run --experiment-name %s puts it beside those "
@@ -165,7 +171,14 @@ def _open(job: str, *, reason: str | None) -> Run:
     _fail_abandoned_runs(number)
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
-    return mlflow.start_run(experiment_id=number, run_name=job, tags=tags)
+    return mlflow.start_run(experiment_id=number, run_name=job, tags=tags, log_system_metrics=system)
+
+
+def _has_psutil() -> bool:
+    if importlib.util.find_spec("psutil") is not None:
+        return True
+    _log.info("processor and memory are not logged with this run: pip install psutil")
+    return False
 
 
 def experiment_id() -> str:
@@ -189,6 +202,19 @@ def experiment_id() -> str:
     if found.lifecycle_stage == "deleted":
         raise RegistryError(f"experiment {name!r} was deleted; restore it, or set MLFLOW_EXPERIMENT_NAME to another")
     return str(found.experiment_id)
+
+
+def runs_of(which: str, *, model: str, most: int = 20) -> list[Run]:
+    """The newest runs about a registered model, in whichever experiment: `mlflow run` may have put some into another.
+
+    Args:
+        which: An MLflow filter, such as "tags.job = 'retrain'".
+        model: The model's name (`registry.model_name`, a parameter of every job's run).
+        most: Most runs that are returned.
+    """
+    places = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    about = f"{which} and params.`registry.model_name` = '{model}'"
+    return list(MlflowClient().search_runs(places, about, order_by=["attributes.start_time DESC"], max_results=most))
 
 
 def _artifacts(experiment: str) -> str | None:

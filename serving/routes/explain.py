@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from pricing.decision.explanation import Explanation, Told, explain, explain_switched, unit_digits
-from pricing.decision.reasons import REASONS
+from pricing.decision.reasons import OF_GUARDRAILS, REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
 from pricing.decision.strategy_tests import with_assigned_strategy
@@ -222,7 +222,7 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
             DriverBody(name=driver.name, effect=driver.effect, sentence=driver.sentence)
             for driver in explanation.drivers
         ],
-        guardrails=[meaning for meaning in reasons if meaning.code.startswith(("at_", "gave_way_"))],
+        guardrails=[meaning for meaning in reasons if meaning.code in OF_GUARDRAILS],
         reasons=reasons,
         elasticity=elasticity,
         grade=_grade(elasticity, holds_only=version is not None and version.holds_only) if elasticity else None,

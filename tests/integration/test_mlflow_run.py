@@ -159,6 +159,11 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     } <= run.data.metrics.keys()
     assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold/wape")] == [1, 2]
     assert len(here.client.get_metric_history(run.info.run_id, "step/wape")) == 14
+    losses = here.client.get_metric_history(run.info.run_id, "training/loss")
+    assert [loss.step for loss in losses] == [1, 2, 3, 4]  # demand.steps; no step of another network
+    assert len({loss.value for loss in losses}) == 4
+    measured = {name for name in run.data.metrics if name.startswith("system/")}
+    assert not measured or "system/cpu_utilization_percentage" in measured  # a short run may end before a sample
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == run.data.tags["data_fingerprint"]
     assert '"products": 6' in dataset.dataset.profile

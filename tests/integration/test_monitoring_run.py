@@ -298,15 +298,19 @@ def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
 @pytest.mark.parametrize(
     ("statuses", "retrained", "failed"), [(["FINISHED"], True, 0), (["FAILED", "FAILED"], False, 2), ([], False, 0)]
 )
-def test_retrainings_that_others_started_count(home, statuses, retrained, failed):
+@pytest.mark.parametrize("where", ["pricing", "Default"])
+def test_retrainings_that_others_started_count_in_whichever_experiment(home, statuses, retrained, failed, where):
     client = MlflowClient()
-    experiment = client.get_experiment_by_name("pricing").experiment_id
+    experiment = client.get_experiment_by_name(where).experiment_id
     for status in statuses:
         run = client.create_run(experiment, tags={"job": "retrain"})
+        client.log_param(run.info.run_id, "registry.model_name", "pricing")
         client.set_terminated(run.info.run_id, status)
 
     with tracked_run("monitor"):
-        past = with_recorded(JobHistory(), retrainings())
+        past, other = (with_recorded(JobHistory(), retrainings(model)) for model in ("pricing", "another"))
+
+    assert (other.retrained, other.failed) == (None, 0)
 
     assert (past.retrained is not None, past.failed) == (retrained, failed)
 
@@ -318,10 +322,11 @@ def test_a_refresh_that_a_night_made_against_decay_counts(home, within, counts):
     night = client.create_run(experiment, tags={"job": "nightly"})
     tags = {"job": "monitor", "outcome": "refresh"} | ({"mlflow.parentRunId": night.info.run_id} if within else {})
     run = client.create_run(experiment, tags=tags)
+    client.log_param(run.info.run_id, "registry.model_name", "pricing")
     client.set_terminated(run.info.run_id, "FINISHED")
 
     with tracked_run("monitor"):
-        past = with_recorded(JobHistory(), retrainings(), refreshed=last_nightly_refresh())
+        past = with_recorded(JobHistory(), retrainings("pricing"), refreshed=last_nightly_refresh("pricing"))
 
     assert (past.refreshed is not None) == counts
 

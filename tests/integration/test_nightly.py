@@ -29,6 +29,7 @@ class Jobs:
         self.breaks: dict[str, BaseException] = {}
         self.refreshed: str | None = "7"
         self.found: dict[str, str] = {}
+        self.refused_by = ""
 
     def __call__(self, module: str, options: Sequence[str], *, run: Run, fine: Sequence[int] = (0,), **_: Any) -> int:
         self.started.append((module, list(options)))
@@ -39,6 +40,7 @@ class Jobs:
         if module == "pipelines.refresh" and self.refreshed is not None:
             tags["version"] = self.refreshed
         tags |= self.found if module == "monitoring" else {}
+        tags |= {"refused_by": self.refused_by} if self.refused_by and module == "pipelines.promote" else {}
         MlflowClient().create_run(run.info.experiment_id, tags=tags)
         code = self.codes.get(module, 0)
         if code not in fine:
@@ -118,6 +120,29 @@ def test_a_night_cut_off_at_any_stage_is_made_good_by_the_next(
     assert [status for status, _ in nights()] == ["FAILED", "FINISHED"]
 
 
+@pytest.mark.parametrize(
+    ("by", "code"), [("price_moves", 3), ("parity,price_moves", 3), ("not_rejected", 3), ("fresh", 0), ("", 0)]
+)
+def test_a_night_whose_prices_would_move_far_ends_as_refused(
+    jobs: Jobs, home: Path, night: Callable[..., int], by: str, code: int
+) -> None:
+    crown(home)
+    jobs.codes["pipelines.promote"] = EXIT_REFUSED
+    jobs.refused_by = by
+
+    assert night() == code
+
+    assert nights() == [("FINISHED", f"a gate refused the refreshed states{f' ({by})' if by else ''}")]
+
+
+def test_a_night_whose_retraining_a_person_must_look_at_ends_as_refused(jobs: Jobs, night: Callable[..., int]) -> None:
+    jobs.codes["pipelines.retrain"] = EXIT_REFUSED
+
+    assert night() == EXIT_REFUSED
+
+    assert jobs.names == ("pipelines.etl", "pipelines.retrain")
+
+
 def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable[..., int]) -> None:
     assert night() == 0
 
@@ -147,13 +172,17 @@ def test_what_monitoring_finds_decides_what_follows(
     assert says in nights()[-1][1]
 
 
-def test_a_second_night_within_the_cooldown_retrains_no_more(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+@pytest.mark.parametrize("where", ["pricing", "Default"])
+def test_a_second_night_within_the_cooldown_retrains_no_more(
+    jobs: Jobs, home: Path, night: Callable[..., int], where: str
+) -> None:
     crown(home)
     jobs.codes["monitoring"] = nightly.RETRAIN
     night()
     client = MlflowClient()
-    experiment = client.get_experiment_by_name("pricing").experiment_id
+    experiment = client.get_experiment_by_name(where).experiment_id  # `mlflow run` without --experiment-name
     run = client.create_run(experiment, tags={"job": "retrain"})  # as the retraining would have left it
+    client.log_param(run.info.run_id, "registry.model_name", "pricing")
     client.set_terminated(run.info.run_id, "FINISHED", end_time=int(dt.datetime.now(dt.UTC).timestamp() * 1000))
     jobs.started.clear()
 

@@ -450,7 +450,41 @@ def test_a_champion_with_the_same_settings_is_not_refitted(shop: Shop, capsys: p
     assert promote.main([]) == 0
 
     assert shop.registry.aliases()["champion"] == number
-    assert "refitted on these folds it is the challenger itself" in capsys.readouterr().out
+    assert against_champion(shop)["figure"] is None
+    assert "not compared: the champion has the challenger's settings" in capsys.readouterr().out
+
+
+def against_champion(shop: Shop) -> dict[str, Any]:
+    (gate,) = [gate for gate in shop.entries()[-1].gates if gate["name"] == "against_champion"]
+    return gate
+
+
+@pytest.mark.parametrize(
+    ("ratio", "champion", "days", "passes"),
+    [(1.4, "1", 1, True), (1.05, "1", 1, False), (1.4, "7", 1, False), (1.4, "1", 60, False), (None, "1", 1, False)],
+    ids=["in decay", "within tolerance", "another version's", "long ago", "not scored"],
+)
+def test_a_champion_in_decay_is_held_against_its_error_in_production(
+    shop: Shop, ratio: float | None, champion: str, days: int, passes: bool
+) -> None:
+    shop.add()
+    promote.main([])
+    client = MlflowClient()
+    began = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+    tags = {"job": "monitor", "champion": champion}
+    elsewhere = client.get_experiment_by_name("Default").experiment_id
+    run = client.create_run(elsewhere, start_time=int(began.timestamp() * 1000), tags=tags).info.run_id
+    client.log_param(run, "registry.model_name", "pricing")
+    if ratio is not None:
+        client.log_metric(run, "wape_to_backtest", ratio)
+    volumes = {name: {"wape": 0.45, "wape_naive": 0.5} for name in ("low", "mid", "high")}
+    shop.add(seed=2, wape=0.45, by_volume=volumes)
+
+    assert promote.main([]) == (0 if passes else EXIT_REFUSED)
+
+    gate = against_champion(shop)
+    assert gate["figure"] == pytest.approx(0.45 / 0.40 / (1.4 if passes else 1.0))
+    assert ("in production version 1 errs 1.4 times as much" in gate["sentence"]) is passes
 
 
 @pytest.mark.parametrize("span", [{"gap": 7}, {"horizon": 14}])
@@ -462,7 +496,7 @@ def test_figures_over_other_days_after_the_cutoff_are_not_compared(
 
     assert promote.main(["--version", packed_with(shop, fingerprint="f1", **span)]) == 0
 
-    assert "refitted on these folds it is the challenger itself" in capsys.readouterr().out
+    assert "refitted on these folds it is the challenger" in capsys.readouterr().out
 
 
 def test_a_record_that_does_not_answer_changes_nothing(
@@ -504,7 +538,7 @@ def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_al
     assert champion.tags["backtest"] == shop.registry.find(first).tags["backtest"]
     assert champion.tags["kind"] == "refresh"
     assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
-    named = ["identified", "fresh", "parity", "golden", "products", "anchors"]
+    named = ["identified", "fresh", "parity", "golden", "products", "anchors", "price_moves"]
     assert [gate["name"] for gate in shop.entries()[-1].gates] == named
     assert "previous" not in shop.registry.aliases()
 

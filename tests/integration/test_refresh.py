@@ -15,6 +15,7 @@ import pytest
 from pipelines import promote, refresh, rollback
 from pipelines.retrain import trained_already
 from pricing.config import load_config
+from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import SERIES, Event, Panel
 from pricing.decision.product_facts import ProductFacts
@@ -398,3 +399,52 @@ def test_a_refresh_is_no_training_on_the_sales_it_read(shop: Shop) -> None:
 
     assert shop.registry.find("challenger").tags["kind"] == "refresh"
     assert trained_already(load_config(), Path(sales)) is None
+
+
+def dear(panel: Panel, *, since: int, until: int) -> Panel:
+    """The panel with the prices and list prices of some days in another unit."""
+    there = np.zeros(len(panel.dates), bool)
+    there[since:until] = True
+    return replace(
+        panel,
+        price=np.where(there, panel.price * 100, panel.price),
+        list_price=np.where(there, panel.list_price * 100, panel.list_price),
+    )
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["the whole history", "new rows alone"])
+def test_a_night_in_another_unit_does_not_move_the_last_price_charged_until_it_is_confirmed(
+    shop: Shop, alone: bool
+) -> None:
+    shop.add(days=150, alias="champion")
+    nights = load_config().serving.jump_confirmed
+
+    def last_price(*, since: int, until: int) -> np.ndarray:
+        panel = dear(shop.panel(until), since=150, until=until)
+        assert refresh.main(["--sales", shop.sales(until, first=since if alone else 0, panel=panel)]) == 0
+        shop.registry.set_alias("champion", shop.registry.find("challenger").number)
+        return shop.fetch("champion").facts.last_price
+
+    sound = shop.panel(150).price[:, -1].astype(np.str_).astype(np.float64)
+    np.testing.assert_array_equal(last_price(since=150, until=151), sound)
+    np.testing.assert_array_equal(last_price(since=151, until=149 + nights), sound)
+    confirmed = last_price(since=149 + nights, until=150 + nights) > 50 * sound
+    assert confirmed.sum() == 11, "a product has no row on one of the days"
+
+
+def test_a_version_of_an_earlier_release_learns_the_last_prices_charged_by_a_refresh(shop: Shop) -> None:
+    panel = shop.panel(150)
+    unknown = replace(ProductFacts.from_panel(panel), last_price=np.full(len(panel.product_ids), np.nan))
+    tail, kept = span(shop.panel(151), 116, 151), span(panel, 115, 150)
+    new = ProductFacts.from_panel(shop.panel(151))
+
+    found = refresh.carry_last_price(
+        unknown,
+        replace(new, last_price=np.full(12, np.nan)),
+        tail=tail,
+        kept=kept,
+        anchors=Anchors.from_panel(panel),
+        serving=load_config().serving,
+    )
+
+    np.testing.assert_array_equal(found.astype(np.float32), tail.price[:, -1])

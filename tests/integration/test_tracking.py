@@ -280,3 +280,29 @@ def test_what_is_kept_locally_lies_at_the_root_unless_a_person_says_otherwise(mo
 
     monkeypatch.setenv("PRICING_HOME", "/somewhere")
     assert pricing_home() == Path("/somewhere")
+
+
+def test_processor_and_memory_are_measured_with_a_run_that_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+
+    with tracked_run("train", measures_system=True) as run:
+        until = time.monotonic() + 30
+        while not _read(run).data.metrics and time.monotonic() < until:
+            time.sleep(0.1)
+
+    assert "system/cpu_utilization_percentage" in _read(run).data.metrics
+
+
+def test_without_psutil_a_run_goes_on_unmeasured_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+
+    with (
+        caplog.at_level("INFO", logger="pricing.runtime.mlflow_runs"),
+        tracked_run("train", measures_system=True) as run,
+    ):
+        pass
+
+    assert _read(run).info.status == "FINISHED"
+    assert "are not logged with this run: pip install psutil" in caplog.text

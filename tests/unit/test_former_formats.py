@@ -3,7 +3,7 @@
 Each was packed by the code of a commit, with its own tests' small model: `format-2-without-grades` by fba9a3f, the last
 before grades and anchors; `format-2-without-anchors` by b45dced, the last before anchors; `format-2` by 154e23d, with
 events, promotions, prices by weight, all grades and combined forecasters; `format-3` by 9718148, with current prices so
-far from list that guardrails gave way in two of its golden requests.
+far from list that guardrails gave way in two of its golden requests; `format-4` by 7b3115f, from the same parts.
 """
 
 import datetime as dt
@@ -32,7 +32,7 @@ from tests.kit.serving import REQUEST, open_app
 VERSIONS = Path(__file__).parents[1] / "data" / "versions"
 FORMER = sorted(path.name for path in VERSIONS.iterdir())
 LAST, UNGRADED, UNANCHORED = "format-2", "format-2-without-grades", "format-2-without-anchors"
-GIVING_WAY = "format-3"
+GIVING_WAY, UNBOUND = "format-3", "format-4"
 
 
 def write_header(folder: Path, header: dict[str, Any]) -> None:
@@ -184,6 +184,16 @@ def test_golden_requests_of_format_3_were_priced_otherwise_where_a_guardrail_gav
     ]  # fmt: skip
 
 
+def test_the_last_prices_charged_of_a_version_of_format_4_are_unknown_and_bound_nothing() -> None:
+    version = load(VERSIONS / UNBOUND)
+    recorded = header_of(VERSIONS / UNBOUND)["golden"]
+
+    bound = golden.compare(version.pricer(version="x", largest_jump=0.01), recorded, where=UNBOUND)
+
+    assert np.isnan(version.facts.last_price).all()
+    assert bound.requests == version.verify().requests == len(recorded["cases"])
+
+
 def test_a_version_without_grades_holds_every_price() -> None:
     version = load(VERSIONS / UNGRADED)
     facts = version.facts
@@ -243,6 +253,7 @@ def test_serving_admits_a_version_of_former_code_and_answers_by_it(name: str, tm
         UNGRADED: ["prior_only"] * 4,
         UNANCHORED: ["own_history"] * 4,
         GIVING_WAY: ["own_history"] * 4,
+        UNBOUND: ["own_history"] * 4,
         LAST: ["prior_only", "category", "own_history", "tested"],
     }.get(name)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pricing.config import load_config
 from pricing.config_models import DemandConfig, GatesConfig
 from pricing.registry.gates import (
+    ProductionError,
     anchors_gate,
     baseline_gates,
     champion_gates,
@@ -14,6 +15,7 @@ from pricing.registry.gates import (
     failed,
     golden_gate,
     identified_gate,
+    not_compared_gate,
     products_gate,
     state_gates,
 )
@@ -307,3 +309,28 @@ def test_a_challenger_on_other_anchors_is_refused_and_told_what_to_do() -> None:
     assert refused.figure == 4
     assert "A, B, C …" in refused.sentence
     assert "`pricing refresh --version 7" in refused.sentence
+
+
+def aged(ratio: float) -> ProductionError:
+    return ProductionError(ratio=ratio, version="3", date="2024-05-01", tolerance=0.15)
+
+
+@pytest.mark.parametrize(("ratio", "passes"), [(1.5, True), (1.2, True), (1.14, False), (0.7, False)])
+def test_a_champion_in_decay_may_be_followed_by_what_is_no_better_than_it_was(ratio: float, passes: bool) -> None:
+    worse = figures(wape=0.44, by_volume=volumes(low={"wape": 0.44}, mid={"wape": 0.44}, high={"wape": 0.44}))
+
+    verdicts = champion_gates(worse, figures(), LIMITS, production=aged(ratio))
+
+    assert (names(verdicts) == []) is passes
+    assert names(champion_gates(worse, figures(), LIMITS))[0] == "against_champion"
+
+
+def test_what_cannot_be_compared_says_so_and_gives_no_figure() -> None:
+    plain, decayed, sound = (not_compared_gate(LIMITS, production=known) for known in (None, aged(1.4), aged(1.1)))
+
+    assert all(verdict.passed and verdict.figure is None for verdict in (plain, decayed, sound))
+    assert "refitted on these folds it is the challenger" in plain.sentence
+    assert decayed.sentence.endswith(
+        "errs 1.4 times as much as in its backtest (monitoring, 2024-05-01), so that it is in decay"
+    )
+    assert sound.sentence.endswith("so that it is not in decay")

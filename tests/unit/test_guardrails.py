@@ -78,6 +78,81 @@ def test_each_guardrail_cuts_what_the_stronger_ones_left(
     assert found[2] == expected[2]
 
 
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        ({}, (9.0, 11.0, ())),
+        ({"current_price": 12.5}, (11.25, 13.0, ())),
+        ({"current_price": 1000.0}, (7.0, 13.0, ("gave_way_max_move",))),
+        ({"current_price": 1000.0, "last_price": np.nan}, (7.0, 13.5, ("gave_way_max_move",))),
+        ({"current_price": 15.0}, (7.0, 13.0, ("gave_way_max_move",))),
+        ({"list_price": 20.0}, (9.0, 11.0, ("gave_way_band",))),
+        ({"list_price": 16.0}, (11.2, 13.0, ("gave_way_max_move",))),
+        ({"list_price": 20.0, "current_known": False}, (7.0, 13.0, ("gave_way_band",))),
+        ({"list_price": 1000.0, "current_price": 1000.0}, (7.0, 13.0, ("gave_way_band", "gave_way_max_move"))),
+        ({"unit_cost": 12.5}, (12.5, 13.0, ("gave_way_max_move",))),
+        ({"unit_cost": 20.0}, (20.0, 20.0, ("gave_way_largest_jump", "gave_way_band", "gave_way_max_move"))),
+        ({"unit_cost": 20.0, "last_price": 25.0}, (20.0, 20.0, ("gave_way_band", "gave_way_max_move"))),
+        ({"unit_cost": 12.5, "cost_assumed": True}, (12.5, 13.0, ("gave_way_max_move",))),
+        ({"unit_cost": 20.0, "cost_assumed": True}, (9.0, 11.0, ())),
+        ({"anchor_price": 30.0}, (9.0, 11.0, ("gave_way_anchor",))),
+    ],
+)
+def test_only_a_given_cost_moves_a_price_further_than_the_largest_jump(
+    context: dict[str, Any], expected: tuple[float, float, tuple[str, ...]]
+) -> None:
+    grid = CandidateGrid(config(guardrails={"max_move": 0.1}).decision, largest_jump=0.3)
+
+    found = grid.candidates(pricing_context(**{"last_price": 10.0, **context})).limits
+
+    assert (float(found.low[0]), float(found.high[0])) == pytest.approx(expected[:2])
+    assert set(codes(int(found.gave_way[0]))) == set(expected[2])
+
+
+def test_a_price_at_the_end_of_the_largest_jump_says_so() -> None:
+    grid = CandidateGrid(config().decision, largest_jump=0.3)
+
+    limit = grid.candidates(pricing_context(last_price=8.0)).limits
+
+    reasons = limit.reasons(np.array([10.4]), stays=np.array([False]), operations=BATCH)
+    assert codes(int(reasons[0])) == ("jump_limited",)
+
+
+@given(
+    guardrails=st.fixed_dictionaries(
+        {},
+        optional={
+            "min_margin": st.sampled_from([0.1, 0.4]),
+            "min_days": st.just(7),
+            "max_move": st.sampled_from([0.001, 0.05]),
+            "seen": st.sampled_from([0.0, 0.1]),
+            "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001]]),
+            "endings": st.sampled_from([[0.99], [0.49, 0.99]]),
+        },
+    ),
+    columns=st.fixed_dictionaries(
+        {name: st.floats(0.05, 500) for name in ("list_price", "current_price", "anchor_price", "comp_price")}
+        | {"seen_low": st.floats(0.05, 500), "seen_high": st.floats(0.05, 500), "last_price": st.floats(0.5, 50)},
+        optional={"days_since_change": st.sampled_from([0.0, 7.0]), "current_known": st.booleans()},
+    ),
+    cost=st.floats(0.01, 500),
+    assumed=st.booleans(),
+)
+def test_no_number_of_a_request_but_its_cost_moves_a_price_beyond_the_largest_jump(
+    guardrails: dict[str, Any], columns: dict[str, Any], cost: float, assumed: bool
+) -> None:
+    last = columns["last_price"]
+    context = pricing_context(**columns, unit_cost=cost, cost_assumed=assumed)
+
+    candidates = CandidateGrid(config(guardrails=guardrails).decision, largest_jump=0.3).candidates(context)
+
+    low, high = float(candidates.limits.low[0]), float(candidates.limits.high[0])
+    if not assumed:
+        assert low >= cost * (1 - 1e-9)
+    if assumed or cost <= last * 1.3:
+        assert last * 0.7 - 0.01 <= low <= high <= last * 1.3 + 0.01
+
+
 @given(
     share=st.integers(10, 99) | st.integers(101, 300),
     lists=st.integers(1, 20_000),
@@ -283,11 +358,12 @@ def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() 
     every = config(guardrails={**fractions, "min_days": 7, "comp_band": [0.9, 1.1]})
     page = (Path(__file__).parents[2] / "docs" / "guardrails.md").read_text()
 
-    laid = [name for name, *_ in guardrails._guardrails(pricing_context(), every.decision.guardrails, BATCH)]
+    asked = guardrails._guardrails(pricing_context(), every.decision.guardrails, BATCH, largest_jump=0.3)
+    laid = [name for name, *_ in asked]
 
-    assert ["cost", "band", *laid, "price_rung"] == list(GUARDRAILS)
+    assert ["cost", *laid, "price_rung"] == list(GUARDRAILS)
     assert re.findall(r"^\| \d+ \| `(\w+)`", page, re.M) == list(GUARDRAILS)
-    for place, name in enumerate(GUARDRAILS[2:-1], 2):
+    for place, name in ((place, name) for place, name in enumerate(GUARDRAILS[:-1]) if name not in ("cost", "band")):
         assert f"({', '.join(GUARDRAILS[:place])})" in REASONS[f"gave_way_{name}"]
 
 
@@ -338,13 +414,16 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
             "is_promo": st.booleans(),
             "current_known": st.booleans(),
             "cost_assumed": st.booleans(),
+            "last_price": st.floats(0.05, 50),
         },
     ),
+    largest_jump=st.sampled_from([None, 0.3, 0.05]),
 )
 def test_a_single_request_has_the_limits_and_candidates_of_a_batch(
-    guardrails: dict[str, Any], columns: dict[str, Any]
+    guardrails: dict[str, Any], columns: dict[str, Any], largest_jump: float | None
 ) -> None:
-    grid, batch = CandidateGrid(config(guardrails=guardrails).decision), pricing_context(**columns)
+    grid = CandidateGrid(config(guardrails=guardrails).decision, largest_jump=largest_jump)
+    batch = pricing_context(**columns)
 
     ours, theirs = grid.candidates(resolved_request(batch)), grid.candidates(batch)
 
@@ -359,8 +438,8 @@ def test_a_single_request_has_the_limits_and_candidates_of_a_batch(
 def test_a_guardrail_that_is_added_holds_for_a_single_request_and_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     before = guardrails._guardrails
 
-    def with_one_more(context: Context, *rest: Any) -> Iterator[tuple[str, Any, Any]]:
-        yield from before(context, *rest)
+    def with_one_more(context: Context, *rest: Any, **named: Any) -> Iterator[tuple[str, Any, Any]]:
+        yield from before(context, *rest, **named)
         yield "comp_band", context.list_price * 1.05, context.list_price * 1.1
 
     monkeypatch.setattr(guardrails, "_guardrails", with_one_more)

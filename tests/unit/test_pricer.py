@@ -626,3 +626,43 @@ def test_where_the_model_gives_no_number_the_rule_answers_and_says_so(figure: fl
     for decision in (answers[1], answers[4]):
         assert decision.recommended_price == rule.recommended_price
         assert decision.expected_margin == pytest.approx(rule.expected_margin)
+
+
+FAULTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "list_price": st.sampled_from([0.1, 5.0, 20.0, 1000.0]),
+        "current_price": st.sampled_from([0.1, 10.0, 15.0, 1000.0]),
+        "comp_price": st.sampled_from([0.1, 1000.0]),
+        "current_stock": st.sampled_from([0.0, 1.0, 1e6]),
+        "is_promo": st.booleans(),
+        "strategy": st.sampled_from(["margin", "revenue", "clearance", "match"]),
+    },
+)
+
+
+@given(fields=FAULTS, night=st.sampled_from([1.0, 0.01, 100.0]), product=st.sampled_from(["apple", "bread"]))
+@pytest.mark.parametrize("by", ["model", "rule"])
+def test_neither_a_request_nor_a_night_in_another_unit_moves_a_price_beyond_the_largest_jump(
+    by: str, fields: dict[str, Any], night: float, product: str
+) -> None:
+    ours, lists = np.full(3, 10.0 * night), np.full(3, 10.0 * night)
+    known = facts(price=ours, list_price=lists, unit_cost=0.6 * lists, cost_assumed=np.ones(3, bool))
+    known = replace(known, last_price=np.full(3, 10.0))
+    demand = ConstantElasticity(elasticities=NODES) if by == "model" else None
+    bound = Pricer(demand, known, config(guardrails={"max_move": 0.1}), version="7", largest_jump=0.3)
+
+    decision = answer(ask(product, **fields), bound)
+
+    assert 7.0 - 0.005 <= decision.recommended_price <= 13.0 + 0.005
+    low, high = decision.price_range
+    assert 7.0 - 0.005 <= low <= high <= 13.0 + 0.005
+
+
+def test_an_answer_at_the_end_of_the_largest_jump_says_so() -> None:
+    bound = Pricer(None, facts(last_price=np.full(3, 5.0)), config(), version="7", largest_jump=0.3)
+
+    decision = answer(ask("apple"), bound)
+
+    assert decision.recommended_price == 6.5
+    assert {"jump_limited", "gave_way_band"} <= set(decision.reasons)

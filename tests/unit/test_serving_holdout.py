@@ -10,7 +10,7 @@ from pricing.decision.single_request import SingleRequest
 from tests.kit.serving import REQUEST, ServingApp, as_explained, open_app
 from tests.kit.versions import shared_version
 
-DEAR = {"current_price": 1.3, "list_price": 1.2, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
+DEAR = {"current_price": 1.2, "list_price": 1.1, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def test_a_held_product_keeps_its_price_and_says_why(shop: ServingApp) -> None:
 
     after = shop.price(**DEAR).get_json()
 
-    assert before["recommended_price"] != 1.3
-    assert after["recommended_price"] == 1.3
+    assert before["recommended_price"] != 1.2
+    assert after["recommended_price"] == 1.2
     assert after["source"] == "rule"
     assert "holdout" in after["reasons"]
     assert not {"held", "low_confidence"} & set(after["reasons"])
@@ -76,7 +76,7 @@ def test_rules_hold_too(tmp_path: Path) -> None:
         hold(bare, held("P00001"))
         decision = bare.price(**DEAR).get_json()
 
-    assert decision["recommended_price"] == 1.3
+    assert decision["recommended_price"] == 1.2
     assert {"holdout", "no_model"} <= set(decision["reasons"])
 
 
@@ -128,7 +128,7 @@ def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
 
     decision = shop.price(**DEAR).get_json()
 
-    assert (decision["recommended_price"], decision["source"]) == (1.3, "rule")
+    assert (decision["recommended_price"], decision["source"]) == (1.2, "rule")
     assert "holdout" in decision["reasons"]
 
 
@@ -167,3 +167,12 @@ def test_a_simulation_says_that_a_product_is_held_out(shop: ServingApp) -> None:
         answer = shop.client.post("/simulate", json={"request": {**REQUEST, "product_id": product}}).get_json()
 
         assert answer["held_out"] is expected
+
+
+def test_a_held_product_whose_price_lies_beyond_the_largest_jump_goes_to_its_end(shop: ServingApp) -> None:
+    hold(shop, held("P00001"))
+
+    decision = shop.price(**{**DEAR, "current_price": 1.3, "list_price": 1.2}).get_json()
+
+    assert decision["recommended_price"] == 1.22  # 0.94 was charged last
+    assert {"holdout", "jump_limited"} <= set(decision["reasons"])

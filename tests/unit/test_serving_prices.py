@@ -15,6 +15,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.single_request import SingleRequest
 from pricing.decision_log.format import read_decisions
+from pricing.registry.version import load
 from serving import problems
 from serving.routes import pricing
 from tests.kit.serving import REQUEST, ServingApp, open_app
@@ -53,6 +54,27 @@ def test_a_price_has_every_field_of_the_contract(shop: ServingApp) -> None:
     assert low <= decision["recommended_price"] <= high
     assert 0 <= decision["confidence"] <= 1
     assert (decision["source"], decision["strategy"], decision["model_version"]) == ("model", "margin", "7")
+
+
+@pytest.mark.parametrize("fault", [{"list_price": 1000.0}, {"current_price": 1000.0}, {"list_price": 0.5}])
+@pytest.mark.parametrize("by", ["the model", "the rules of the version"])
+def test_no_request_moves_an_answer_far_from_the_last_price_charged(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch, by: str, fault: dict[str, float]
+) -> None:
+    if by != "the model":
+        monkeypatch.setattr(shop.service.champion.served.pricer, "price_detailed", _broken)
+    version = load(shared_version())
+    product = str(version.facts.product_ids[2])
+    last = float(version.facts.last_price[2])
+
+    decision = shop.price(product_id=product, **fault).get_json()
+
+    assert decision["model_version"] == ("7" if by == "the model" else "none")
+    assert 0.7 * last - 0.005 <= decision["recommended_price"] <= 1.3 * last + 0.005
+
+
+def _broken(*_: Any, **__: Any) -> list[DetailedDecision]:
+    raise ZeroDivisionError
 
 
 def test_without_any_version_a_rule_answers_with_the_reason(bare_shop: ServingApp) -> None:

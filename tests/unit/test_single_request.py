@@ -31,6 +31,7 @@ GUARDRAILS: list[dict[str, Any]] = [
     {"comp_band": [0.97, 1.03], "max_move": 0.1},
     {"band": [0.999, 1.001]},
     {"endings": [0.49, 0.99]},
+    {"largest_jump": 0.06, "max_move": 0.1},
 ]
 
 
@@ -41,11 +42,17 @@ def version() -> LoadedVersion:
 
 @cache
 def pricer(number: int) -> Pricer:
-    return of(config(guardrails=GUARDRAILS[number]))
+    return guarded(GUARDRAILS[number])
 
 
-def of(settings: Config) -> Pricer:
-    return version().pricer(version="7", config=settings)
+def guarded(guardrails: dict[str, Any], **decision: Any) -> Pricer:
+    """What prices with these guardrails, the largest jump among them."""
+    ours = {name: value for name, value in guardrails.items() if name != "largest_jump"}
+    return of(config(guardrails=ours, **decision), largest_jump=guardrails.get("largest_jump"))
+
+
+def of(settings: Config, *, largest_jump: float | None = None) -> Pricer:
+    return version().pricer(version="7", config=settings, largest_jump=largest_jump)
 
 
 def day(later: int) -> dt.date:
@@ -158,6 +165,7 @@ FAR = {"current_price": st.floats(0.4, 2.5), "comp_price": st.floats(0.4, 2.5), 
             "max_move": st.sampled_from([0.001, 0.05, 0.2]),
             "seen": st.sampled_from([0.0, 0.1]),
             "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001]]),
+            "largest_jump": st.sampled_from([0.02, 0.3]),
         },
     ),
     place=st.integers(0, 11),
@@ -173,7 +181,7 @@ def test_a_guardrail_that_gave_way_has_no_effect_on_a_single_request_nor_in_a_ba
     request = ask(place, is_promo=is_promo, **fields)
 
     def priced(guardrails: dict[str, Any]) -> tuple[Decision, Decision]:
-        by = of(config(guardrails=guardrails, confidence_threshold=threshold))
+        by = guarded(guardrails, confidence_threshold=threshold)
         assert decides(by, request, today=day(1))
         single, batch = both(by, request, today=day(1))
         return single.decision, batch.decision

@@ -1,0 +1,96 @@
+"""The last price charged, to which answers are bound: neither one night's fault in the sales nor a typo moves it.
+
+A price further from the last one than the largest jump counts only once it was charged for some periods in a row, or
+once a person moved the product's anchor there.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.data.anchors import Anchors
+
+EDGE = 1e-6  # relative; prices come in single precision
+Moves = Mapping[int, tuple[Ints, Floats]]  # period → (rows, prices) that persons set before it
+
+
+def last_prices(
+    price: Floats,
+    charged: Bools,
+    *,
+    largest_jump: float | None,
+    confirmed: int,
+    moves: Moves | None = None,
+    before: Floats | None = None,
+    seen: int = 0,
+) -> NDArray[np.float64]:
+    """(product,) the last price charged of each product; NaN where none is known.
+
+    Args:
+        price: (product, period), currency units.
+        charged: (product, period) where the price was charged; elsewhere it is only carried forward.
+        largest_jump: Largest distance at which a price counts at once, a fraction of the last one; None: all do.
+        confirmed: Periods in a row for which a price further away must have been charged to count.
+        moves: Prices that persons set; at a period beyond the last one, since then.
+        before: (product,) the last prices charged that were known after the first `seen` periods; NaN for none.
+        seen: Periods that `before` has counted already: they only tell for how long a price further away is charged.
+
+    Example:
+        >>> import numpy as np
+        >>> from pricing.decision.last_price import last_prices
+        >>> nights = np.array([[6.60, 6.50, 650.0], [6.60, 9.90, 9.90]])  # a fault, and a price that a person set
+        >>> last_prices(nights, np.ones((2, 3), bool), largest_jump=0.3, confirmed=2)
+        array([6.5, 9.9])
+    """
+    products, periods = price.shape
+    moved = moves or {}
+    last = np.full(products, np.nan) if before is None else before.astype(np.float64)
+    other, run = last.copy(), np.zeros(products, np.int64)  # a price further away, and for how long it is charged
+    for period in range(periods):
+        if period in moved:
+            rows, set_to = moved[period]
+            run[rows] = 0
+            if period >= seen:
+                last[rows] = set_to
+        now = price[:, period].astype(np.float64)
+        here = charged[:, period] & np.isfinite(now)
+        near = np.isnan(last) | _within(now, last, largest_jump)
+        again = (run > 0) & _within(now, other, largest_jump)
+        run = np.where(here, np.where(near, 0, np.where(again, run + 1, 1)), run)
+        other = np.where(here, now, other)
+        if period < seen:
+            continue
+        counts = here & (near | (run >= confirmed))
+        last, run = np.where(counts, now, last), np.where(counts, 0, run)
+    for period in sorted(place for place in moved if place >= periods):
+        rows, set_to = moved[period]
+        last[rows] = set_to
+    return last.astype(np.float32).astype(np.str_).astype(np.float64)  # 0.94, not 0.93999999762
+
+
+def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> dict[int, tuple[Ints, Floats]]:
+    """The anchors that persons moved, by the first of these periods for which each holds.
+
+    A product's first anchor is no move, nor is one from before the first period.
+
+    Args:
+        anchors: Those in force; None for none.
+        product_ids: Sorted.
+        dates: First day of each period, ascending.
+    """
+    if anchors is None or not len(product_ids):
+        return {}
+    later = np.flatnonzero(anchors.product_ids[1:] == anchors.product_ids[:-1]) + 1
+    later = later[(anchors.dates[later] >= dates[0]) & np.isin(anchors.product_ids[later], product_ids)]
+    rows = np.searchsorted(product_ids, anchors.product_ids[later])
+    periods = np.searchsorted(dates, anchors.dates[later])
+    prices = anchors.list_price[later].astype(np.float64)
+    return {int(period): (rows[periods == period], prices[periods == period]) for period in np.unique(periods).tolist()}
+
+
+def _within(price: Floats, last: Floats, largest_jump: float | None) -> Bools:
+    if largest_jump is None:
+        return np.ones(len(price), np.bool_)
+    return np.asarray(np.abs(price - last) <= last * (largest_jump + EDGE))

@@ -1,0 +1,167 @@
+"""How far a promotion would move prices: a sample of the catalogue and the golden requests, before and after it."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Protocol, get_args
+
+import numpy as np
+
+from pricing.arrays import Floats, Strings
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import Decision, PriceRequest, Weekday
+
+SEED = 7  # of the sample: the same products each time
+AHEAD = 28  # periods of usual sales that stand in the shelves of a sampled product: ample, and nothing to be cleared
+P95 = 0.95
+
+
+class SamplePricer(Protocol):
+    """The pricer's interface."""
+
+    def price(self, requests: "list[PriceRequest]", *, today: dt.date) -> list[Decision]:
+        """One decision per request, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class PriceMoves:
+    """Prices of the same requests. Arrays are (request,), currency units.
+
+    Attributes:
+        product_ids: The product of each request.
+        charged: What production charged last: the current price of the request.
+        champion: The champion's price; NaN where there is no champion to compare with.
+        candidate: The price after the promotion.
+        without: Why there is no champion to compare with; empty where there is one.
+    """
+
+    product_ids: tuple[str, ...]
+    charged: Floats
+    champion: Floats
+    candidate: Floats
+    without: str = ""
+
+    def sizes(self, before: Floats) -> Floats:
+        """|ln(candidate's price / price before)| of the requests where both are known."""
+        logs = np.abs(np.log(self.candidate / before))
+        return np.asarray(logs[np.isfinite(logs)])
+
+    def worst(self, count: int) -> list[int]:
+        """The places of the requests whose prices would move furthest, the furthest first."""
+        size = np.fmax(np.abs(np.log(self.candidate / self.champion)), np.abs(np.log(self.candidate / self.charged)))
+        order = np.argsort(-np.nan_to_num(size), kind="stable")
+        return [int(place) for place in order[:count]]
+
+    def table(self, count: int) -> str:
+        """The prices that would move furthest, as a Markdown table."""
+        lines = ["| product | last charged | champion | candidate | factor |", "|---|---|---|---|---|"]
+        for place in self.worst(count):
+            charged, champion, candidate = (
+                float(values[place]) for values in (self.charged, self.champion, self.candidate)
+            )
+            before = charged if np.isnan(champion) else champion
+            shown = "–" if np.isnan(champion) else f"{champion:g}"
+            factor = f"× {candidate / before:.3g}"
+            lines.append(f"| {self.product_ids[place]} | {charged:g} | {shown} | {candidate:g} | {factor} |")
+        return "\n".join(lines)
+
+
+def measure_moves(
+    requests: list[PriceRequest],
+    candidate: SamplePricer,
+    champion: SamplePricer | None,
+    *,
+    today: dt.date,
+    without: str = "",
+) -> PriceMoves:
+    """Prices the requests before and after a promotion.
+
+    Args:
+        requests: See `sample_requests` and `golden_requests`; each with a current price.
+        candidate: Prices as after the promotion.
+        champion: Prices as before it; None where there is nothing to compare with.
+        today: The day on which they are priced.
+        without: Why there is no champion.
+    """
+    after = candidate.price(requests, today=today)
+    before = champion.price(requests, today=today) if champion is not None else None
+    return PriceMoves(
+        product_ids=tuple(request.product_id for request in requests),
+        charged=np.array([request.current_price or np.nan for request in requests], np.float64),
+        champion=np.array(
+            [np.nan] * len(requests) if before is None else [decision.recommended_price for decision in before],
+            np.float64,
+        ),
+        candidate=np.array([decision.recommended_price for decision in after], np.float64),
+        without=without,
+    )
+
+
+def last_charged(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
+    """(product,) the price that production charged last; NaN where nothing tells.
+
+    The champion's word comes first, since newer sales are what may be at fault; in a version of an earlier release it
+    is the last price of its history.
+    """
+    found = np.full(len(product_ids), np.nan)
+    for facts in (champion, candidate):
+        if facts is not None and len(facts.product_ids):
+            for prices in (facts.last_price, facts.price):
+                found = np.where(np.isnan(found), _of(product_ids, facts, prices), found)
+    return found
+
+
+def sample_requests(
+    candidate: ProductFacts, champion: ProductFacts | None, *, size: int, day: dt.date
+) -> list[PriceRequest]:
+    """Plain requests for products on sale at the price charged last: for all of them, or a sample within categories.
+
+    Args:
+        candidate: Facts of the version to be promoted.
+        champion: Facts of the champion; None where there is none.
+        size: Most products.
+        day: The day priced.
+    """
+    charged = last_charged(candidate.product_ids, candidate, champion)
+    units = np.nan_to_num(candidate.typical_units)
+    known = np.isfinite(charged)
+    on_sale = known & (units > 0)
+    rows = _stratified(np.flatnonzero(on_sale if on_sale.any() else known), candidate.categories, size=size)
+    weekday = get_args(Weekday)[day.weekday()]
+    return [
+        PriceRequest(
+            product_id=str(candidate.product_ids[row]),
+            current_stock=max(round(float(units[row]) * AHEAD), 1),
+            day_of_week=weekday,
+            current_price=float(charged[row]),
+        )
+        for row in rows
+    ]
+
+
+def golden_requests(
+    cases: list[PriceRequest], candidate: ProductFacts, champion: ProductFacts | None
+) -> list[PriceRequest]:
+    """The golden requests at the price charged last; a stranger's at its list price."""
+    ids = np.array([request.product_id for request in cases])
+    charged = last_charged(ids, candidate, champion).tolist()
+    priced = [
+        (request, request.current_price or (price if price == price else request.list_price))  # noqa: PLR0124 - NaN
+        for request, price in zip(cases, charged, strict=True)
+    ]
+    return [request.model_copy(update={"current_price": price}) for request, price in priced if price]
+
+
+def _stratified(rows: np.ndarray, categories: Strings, *, size: int) -> list[int]:
+    """At most `size` of the rows, from each category its share of them, the same ones each time."""
+    if len(rows) <= size:
+        return [int(row) for row in rows]
+    shuffled = np.random.default_rng(SEED).permutation(rows)
+    by_category = shuffled[np.argsort(categories[shuffled], kind="stable")]
+    places = np.linspace(0, len(rows) - 1, num=size).astype(np.int64)
+    return sorted(int(row) for row in by_category[places])
+
+
+def _of(product_ids: Strings, facts: ProductFacts, prices: Floats) -> Floats:
+    place = np.minimum(np.searchsorted(facts.product_ids, product_ids), len(facts.product_ids) - 1)
+    return np.where(facts.product_ids[place] == product_ids, prices[place], np.nan)

@@ -1,0 +1,193 @@
+"""One night of prices in another unit, from the sales to the answer; and a rollback that holds."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+
+from pipelines import history, nightly, promote, refresh, retrain, rollback
+from pricing.config import load_config
+from pricing.decision.request import PriceRequest
+from pricing.registry.version import LoadedVersion
+from pricing.runtime.cli import EXIT_REFUSED
+from pricing.runtime.mlflow_runs import runs_of
+from tests.integration.test_promote import Shop, shop, whole
+from tests.integration.test_refresh import dear
+from tests.kit.mlflow_jobs import write_config
+
+__all__ = ["shop", "whole"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+
+
+def gates(shop: Shop) -> list[str]:
+    """The gates that refused, or were overruled, last."""
+    return [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]]
+
+
+def night_in_cents(shop: Shop) -> str:
+    """Sales whose last night has prices and list prices × 100."""
+    return shop.sales(151, panel=dear(shop.panel(151), since=150, until=151))
+
+
+def answers(version: LoadedVersion, *, largest_jump: float | None) -> np.ndarray:
+    """(product,) what a version answers to a request that says nothing of prices."""
+    day = version.demand.state_date
+    requests = [
+        PriceRequest(product_id=str(name), current_stock=1e4, day_of_week="Monday")
+        for name in version.facts.product_ids
+    ]
+    decisions = version.pricer(version="x", largest_jump=largest_jump).price(requests, today=day + dt.timedelta(days=1))
+    return np.array([decision.recommended_price for decision in decisions])
+
+
+def test_a_night_in_another_unit_is_not_promoted_and_where_it_is_forced_answers_stay_near(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.add(days=150)
+    promote.main([])
+    sound = shop.panel(150).price[:, -1].astype(np.float64)
+    assert refresh.main(["--sales", night_in_cents(shop)]) == 0
+    second = shop.registry.find("challenger").number
+    capsys.readouterr()
+
+    assert promote.main([]) == EXIT_REFUSED
+
+    said = capsys.readouterr()
+    assert shop.registry.aliases()["champion"] == first
+    assert (shop.entries()[-1].outcome, gates(shop)) == ("refused", ["price_moves"])
+    assert "- price_moves: |ln(price after / before)|" in said.err
+    assert "furthest: P" in said.err
+    assert "## Prices that would move furthest" in said.out
+    run = mlflow.get_run(str(shop.entries()[-1].run_id))
+    assert run.data.tags["refused_by"] == "price_moves"
+    assert run.data.metrics["price_moves/log_ratio"] > 3
+
+    assert promote.main(["--force", "true", "--reason", "to see what is answered"]) == 0
+
+    version, jump = shop.fetch("champion"), load_config().serving.largest_jump
+    assert shop.registry.aliases()["champion"] == second
+    assert jump is not None
+    assert (answers(version, largest_jump=None) > 20 * sound).all()
+    assert (np.abs(answers(version, largest_jump=jump) / sound - 1) <= jump + 0.005).all()
+
+
+@pytest.mark.slow  # a night's jobs, each in a process of its own
+def test_a_night_that_promotes_by_itself_keeps_the_champion_and_ends_as_refused(shop: Shop) -> None:
+    first = shop.add(days=150)
+    promote.main([])
+    unchecked = {"data": {"plausibility": {"refuse": False}}, "registry": {"auto_promote": True}}
+    (shop.folder / "unchecked.yaml").write_text(yaml.safe_dump(unchecked))
+
+    code = nightly.main(["--sales", night_in_cents(shop), "--config", str(shop.folder / "unchecked.yaml")])
+
+    assert code == EXIT_REFUSED
+    assert shop.registry.aliases()["champion"] == first
+    assert (shop.entries()[-1].outcome, gates(shop)) == ("refused", ["price_moves"])
+    (run,) = runs_of("tags.job = 'nightly'", model="pricing")
+    assert run.data.tags["verdict"].endswith("a gate refused the refreshed states (price_moves)")
+
+
+def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.add(days=150)
+    promote.main([])
+    wrong = night_in_cents(shop)
+    refresh.main(["--sales", wrong])
+    second = shop.registry.find("challenger").number
+    promote.main(["--force", "true", "--reason", "not looked at"])
+
+    assert rollback.main(["--version", first]) == EXIT_REFUSED
+    assert "--force true --reason WORDS goes back all the same" in capsys.readouterr().err
+    assert (shop.entries()[-1].action, shop.entries()[-1].outcome) == ("rollback", "refused")
+    assert shop.registry.aliases()["champion"] == second
+
+    assert rollback.main(["--version", first, "--force", "true", "--reason", "prices in cents"]) == 0
+    assert shop.registry.aliases()["champion"] == first
+    assert (shop.entries()[-1].forced, gates(shop)) == (True, ["price_moves"])
+    assert refresh.main(["--sales", wrong]) == 0, "finds what it registered before"
+    assert promote.main(["--version", second]) == EXIT_REFUSED
+    assert "not_rejected" in gates(shop)
+    assert refresh.main(["--sales", shop.sales(151)]) == 0
+    assert promote.main([]) == 0, "only the states were at fault, so other ones of these weights are welcome"
+
+
+def test_what_was_rolled_back_from_comes_back_by_force_alone(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    first = shop.add(days=150)
+    promote.main([])
+    second = shop.add(seed=2, days=150)
+    promote.main([])
+    shop.registry.set_alias("challenger", second)
+    rollback.main(["--reason", "complaints"])
+    capsys.readouterr()
+
+    assert "challenger" not in shop.registry.aliases()
+    assert shop.registry.find(second).tags["rejected"] == "complaints"
+    assert shop.registry.find(second).tags["rejected_by"] == "ann"
+    assert promote.main([]) == 0
+    assert "nothing to do: pricing has no challenger" in capsys.readouterr().out
+    assert promote.main(["--version", second]) == EXIT_REFUSED
+    assert f"version {second} was rolled back from by ann at" in capsys.readouterr().err
+    assert rollback.main([]) == 2, "nor is it what a second rollback goes to"
+    assert rollback.main(["--version", second]) == EXIT_REFUSED
+    assert refresh.main(["--version", second, "--sales", shop.sales(160)]) == 2
+    assert f"version {second} is rejected" in capsys.readouterr().err
+    assert refresh.main(["--version", second, "--sales", shop.sales(160), "--force", "true"]) == 0
+    assert promote.main([]) == EXIT_REFUSED, "a refresh has the weights that were left"
+    at = shop.registry.find(second).tags["rejected_at"]
+    assert f"was rolled back from by ann at {at}" in capsys.readouterr().err
+    history.main([])
+    assert f"rejected: version {second} was rolled back from by ann" in capsys.readouterr().out
+    assert shop.registry.aliases()["champion"] == first
+
+    assert (
+        promote.main(["--version", second, "--force", "true", "--reason", "the complaints were of another shop"]) == 0
+    )
+
+    assert "rejected" not in shop.registry.find(second).tags
+    capsys.readouterr()
+    history.main([])
+    assert f"rejected: version {second}" not in capsys.readouterr().out
+
+
+def test_a_retraining_that_would_bring_back_what_was_rolled_back_from_says_so(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add(days=150)
+    promote.main([])
+    second = shop.add(seed=2, days=150)
+    promote.main([])
+    rollback.main(["--reason", "complaints"])
+
+    def start(module: str, options: Sequence[str], **_: Any) -> int:
+        assert module == "pipelines.etl"
+        return 0
+
+    settings = write_config(shop.folder / "config.yaml", auto_promote=True)
+    code = retrain.main(["--sales", "x.csv", "--config", str(settings)], start=start, trained=lambda *_, **__: second)
+
+    assert code == EXIT_REFUSED
+    assert f"kept the champion: version {second} was rolled back from by ann" in capsys.readouterr().out
+    assert "challenger" not in shop.registry.aliases()
+
+
+def test_a_champion_whose_files_are_gone_does_not_hold_a_rollback_up(shop: Shop) -> None:
+    first = shop.add(days=150)
+    promote.main([])
+    shop.add(seed=2, days=150)
+    promote.main([])
+    (array,) = (
+        path
+        for path in shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")
+        if path.is_dir() and str(shop.registry.find("champion").tags["weights"]) in (path / "version.json").read_text()
+    )
+    (array / "version.json").unlink()
+
+    assert rollback.main(["--reason", "its files are gone"]) == 0
+
+    assert shop.registry.aliases()["champion"] == first
+    assert "the champion cannot be read" in shop.entries()[-1].gates[0]["sentence"]

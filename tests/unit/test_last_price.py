@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.data.anchors import Anchors
+from pricing.decision.last_price import anchor_moves, last_prices
+
+
+def last(*nights: float, confirmed: int = 3, jump: float | None = 0.3, charged: tuple[bool, ...] = ()) -> float:
+    shown = np.array([charged or (True,) * len(nights)])
+    return float(last_prices(np.array([nights]), shown, largest_jump=jump, confirmed=confirmed)[0])
+
+
+@pytest.mark.parametrize(
+    ("nights", "expected"),
+    [
+        ((6.6, 6.5), 6.5),
+        ((6.6, 660.0), 6.6),  # a fault of one night
+        ((6.6, 660.0, 660.0), 6.6),
+        ((6.6, 660.0, 660.0, 660.0), 660.0),  # charged for as long as confirms it
+        ((6.6, 660.0, 6.5, 660.0, 660.0), 6.5),
+        ((6.6, 660.0, 0.066, 660.0, 0.066), 6.6),  # no price in a row
+        ((6.6, 9.9, 9.5, 9.7), 9.7),  # a person's new price, which the platform then moves
+        ((6.6, 8.5, 10.9), 10.9),  # step by step, each within the jump
+        ((np.nan, 6.6), 6.6),
+        ((np.nan, np.nan), np.nan),
+    ],
+)
+def test_a_price_further_away_counts_once_it_was_charged_for_some_periods_in_a_row(
+    nights: tuple[float, ...], expected: float
+) -> None:
+    assert last(*nights) == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_price_that_is_only_carried_forward_confirms_nothing() -> None:
+    assert last(6.6, 660.0, 660.0, 660.0, charged=(True, True, False, False)) == 6.6
+
+
+def test_without_a_largest_jump_every_price_counts_at_once() -> None:
+    assert last(6.6, 660.0, jump=None) == 660.0
+
+
+def test_a_price_that_a_person_set_counts_at_once_and_until_another_is_confirmed() -> None:
+    nights, shown = np.array([[10.0, 10.0, 10.0, 10.0, 10.0]]), np.ones((1, 5), bool)
+
+    def after(place: int) -> float:
+        moves = {place: (np.array([0]), np.array([15.0]))}
+        return float(last_prices(nights, shown, largest_jump=0.3, confirmed=3, moves=moves)[0])
+
+    assert [after(place) for place in (5, 4, 3, 2)] == [15.0, 15.0, 15.0, 10.0]
+
+
+def test_an_anchor_that_was_moved_is_a_price_that_a_person_set() -> None:
+    dates = np.arange("2025-03-01", "2025-03-05", dtype="datetime64[D]")
+    ids = np.array(["apple", "bread", "cocoa"])
+    first = np.full(2, 10.0, np.float32)
+    anchors = Anchors(
+        since=dates[0],
+        product_ids=ids[:2],
+        dates=np.full(2, dates[0]),
+        list_price=first,
+        seen_low=first,
+        seen_high=first,
+    )
+    moved = anchors.moved(ids[1:2], np.array([15.0]), date=dates[2])
+    later = moved.moved(ids[:1], np.array([8.0]), date=dates[3] + 1)
+
+    assert anchor_moves(anchors, ids, dates) == {}
+    found = {
+        place: (rows.tolist(), prices.tolist()) for place, (rows, prices) in anchor_moves(later, ids, dates).items()
+    }
+    assert found == {2: ([1], [15.0]), 4: ([0], [8.0])}
+    assert anchor_moves(moved, ids[:1], dates) == {}, "of no product that is asked for"
+
+
+@given(
+    nights=st.lists(st.sampled_from([5.0, 6.0, 8.0, 50.0, 60.0, 500.0]), min_size=2, max_size=12),
+    data=st.data(),
+)
+def test_night_by_night_or_at_once_the_last_price_is_the_same(nights: list[float], data: st.DataObject) -> None:
+    """A refresh knows what was charged last, and the rows since its checkpoint."""
+    prices = np.array([nights])
+    shown = np.array([data.draw(st.lists(st.booleans(), min_size=len(nights), max_size=len(nights)))])
+    settings = {"largest_jump": 0.3, "confirmed": 3}
+    at_once = last_prices(prices, shown, **settings)
+
+    known = last_prices(prices[:, :1], shown[:, :1], **settings)
+    for night in range(2, len(nights) + 1):
+        known = last_prices(prices[:, :night], shown[:, :night], before=known, seen=night - 1, **settings)
+
+    np.testing.assert_array_equal(known, at_once)
+
+
+@given(fault=st.floats(0.001, 1000).filter(lambda factor: not 0.7 <= factor <= 1.3))
+def test_no_fault_of_a_night_moves_the_last_price(fault: float) -> None:
+    assert last(10.0, 10.0, 10.0 * fault) == 10.0

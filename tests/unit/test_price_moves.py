@@ -1,0 +1,146 @@
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pricing.config import load_config
+from pricing.config_models import PriceMovesConfig
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
+from pricing.registry.gates import price_moves_gate
+from pricing.registry.price_moves import (
+    PriceMoves,
+    golden_requests,
+    last_charged,
+    measure_moves,
+    sample_requests,
+)
+from tests.kit.decision import TODAY, ConstantElasticity, config, facts
+
+LIMITS: PriceMovesConfig = load_config().registry.gates.price_moves
+
+
+def moves(*factors: float, champion: tuple[float, ...] | None = None) -> PriceMoves:
+    """Products that were charged 10, with a champion that leaves each there, or at other multiples of it."""
+    before = champion if champion is not None else (1.0,) * len(factors)
+    return PriceMoves(
+        product_ids=tuple(f"P{place}" for place in range(len(factors))),
+        charged=np.full(len(factors), 10.0),
+        champion=10.0 * np.array(before),
+        candidate=10.0 * np.array(factors),
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "champion", "passes"),
+    [
+        ((1.1, 0.9, 1.0), None, True),
+        ((1.1,) * 20, (1.0,) * 20, True),  # every product by a whole max_move where the champion holds
+        ((0.9,) * 20, (1.0,) * 20, True),
+        ((1.1,) * 20, (0.9,) * 20, False),  # the two disagree about everything
+        ((1.0,) * 11 + (1.1,) * 9, (1.0,) * 11 + (0.9,) * 9, True),  # or about less than half of it
+        ((1.0,) * 19 + (100.0,), None, True),  # one product in twenty
+        ((1.0,) * 17 + (100.0,) * 3, None, False),
+        ((100.0,) * 20, None, False),
+        ((0.01,) * 20, None, False),
+        ((100.0,) * 20, (100.0,) * 20, False),  # as wrong as the champion, by the prices charged
+        ((100.0,) * 20, (float("nan"),) * 20, False),  # a first version
+        ((1.05,) * 20, (float("nan"),) * 20, True),
+    ],
+)
+def test_more_moves_than_the_guardrails_allow_are_refused(
+    factors: tuple[float, ...], champion: tuple[float, ...] | None, passes: bool
+) -> None:
+    assert price_moves_gate(moves(*factors, champion=champion), LIMITS).passed is passes
+
+
+def test_the_refusal_says_what_moves_and_by_how_much() -> None:
+    found = moves(*(1.0,) * 17, 56.8, 60.0, 58.0)
+
+    verdict = price_moves_gate(found, LIMITS)
+
+    assert (verdict.name, verdict.figure, verdict.threshold) == (
+        "price_moves",
+        pytest.approx(np.log(58.0)),
+        LIMITS.p95,
+    )
+    assert "furthest: P18 10 → 600, P19 10 → 580, P17 10 → 568" in verdict.sentence
+    assert found.table(1).splitlines()[-1] == "| P18 | 10 | 10 | 600 | × 60 |"
+
+
+def test_without_any_price_to_compare_with_the_gate_says_so() -> None:
+    nothing = PriceMoves(("P1",), np.array([np.nan]), np.array([np.nan]), np.array([5.0]))
+
+    verdict = price_moves_gate(nothing, LIMITS)
+
+    assert (verdict.passed, verdict.figure) == (True, None)
+    assert "no product has a price to compare with" in verdict.sentence
+
+
+def test_the_defaults_are_what_the_largest_move_allows() -> None:
+    largest = load_config().decision.guardrails.max_move
+
+    assert largest is not None
+    assert -np.log(1 - largest) < LIMITS.median < -np.log(1 - largest) + 0.01
+    assert np.log((1 + largest) / (1 - largest)) < LIMITS.p95 < np.log((1 + largest) / (1 - largest)) + 0.01
+
+
+def test_the_last_price_charged_is_the_champions_word_where_it_has_one() -> None:
+    ids = np.array(["apple", "bread", "new"])
+    champion = facts(last_price=np.array([9.0, np.nan, 9.0]), price=np.array([99.0, 8.0, 99.0]))
+    candidate = facts(product_ids=ids, last_price=np.full(3, 7.0))
+
+    assert last_charged(ids, candidate, champion).tolist() == [9.0, 8.0, 7.0]
+    assert last_charged(ids, candidate, None).tolist() == [7.0, 7.0, 7.0]
+
+
+def test_the_sample_is_the_catalogue_on_sale_or_a_part_of_each_category() -> None:
+    many = 400
+    known = facts(
+        product_ids=np.array([f"P{place:03}" for place in range(many)]),
+        categories=np.repeat(["fruit", "pantry"], [100, 300]),
+        last_price=np.arange(1.0, many + 1),
+        price=np.full(many, 5.0),
+        typical_units=np.where(np.arange(many) % 2, 3.0, np.nan),
+    )
+
+    everything = sample_requests(known, None, size=1000, day=TODAY)
+    part = sample_requests(known, None, size=40, day=TODAY)
+
+    assert [request.product_id for request in everything] == [f"P{place:03}" for place in range(1, many, 2)]
+    assert everything[0].current_price == 2.0
+    assert part == sample_requests(known, None, size=40, day=TODAY)
+    assert len(part) == 40
+    assert sum(int(request.product_id[1:]) < 100 for request in part) == 10
+
+
+def test_golden_requests_are_asked_at_the_prices_charged_last() -> None:
+    asked: dict[str, Any] = {"current_stock": 5, "day_of_week": "Monday"}
+    cases = [
+        PriceRequest(product_id="apple", **asked),
+        PriceRequest(product_id="bread", current_price=3.0, **asked),
+        PriceRequest(product_id="stranger", list_price=12.0, **asked),
+        PriceRequest(product_id="nothing known", **asked),
+    ]
+
+    found = golden_requests(cases, facts(last_price=np.full(3, 7.0)), None)
+
+    assert [(request.product_id, request.current_price) for request in found] == [
+        ("apple", 7.0),
+        ("bread", 3.0),
+        ("stranger", 12.0),
+    ]
+
+
+def test_a_night_in_another_unit_is_refused_whoever_was_champion() -> None:
+    sound = facts(last_price=np.full(3, 10.0))
+    night = facts(price=np.full(3, 1000.0), list_price=np.full(3, 1000.0), last_price=np.full(3, 10.0))
+    settings = config(guardrails={"max_move": 0.1})
+    before, after = (Pricer(ConstantElasticity(), each, settings, version="1") for each in (sound, night))
+    requests = sample_requests(night, sound, size=10, day=TODAY + dt.timedelta(days=1))
+
+    for champion, refused in ((before, night), (None, night), (before, sound)):
+        candidate = after if refused is night else before
+        verdict = price_moves_gate(measure_moves(requests, candidate, champion, today=TODAY), LIMITS)
+        assert verdict.passed is (refused is sound)
