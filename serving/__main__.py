@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pricing.errors import PricingError
@@ -103,11 +103,10 @@ def _reserved(settings: Settings) -> socket.socket:
 
 
 def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
-    stopping = False
+    signals: list[int] = []
 
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
+    def stop(number: int, _: object) -> None:
+        signals.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -120,19 +119,36 @@ def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
         file=sys.stderr,
     )
     try:
-        while not stopping:
+        while not signals:
             if web.ended and web.age < _SERVED_SECONDS:  # it cannot start: nothing to wait for
                 break
             for child, least in ((web, _SERVED_SECONDS), (follower, settings.config.serving.poll_seconds)):
                 if child.ended and child.age > least:
                     child.restart()
             time.sleep(0.1)
+        if signals == [signal.SIGTERM] and not web.ended:
+            _be_lame_duck(settings, hurry=lambda: web.ended or len(signals) > 1)
     finally:
         for child in (web, follower):
             child.terminate()
         for child in (web, follower):
             child.wait()
-    return 0 if stopping else web.code
+    return 0 if signals else web.code
+
+
+def _be_lame_duck(settings: Settings, *, hurry: Callable[[], bool]) -> None:
+    """Goes on answering while readiness says 503 and every answer closes its connection, so that callers move away.
+
+    A load balancer needs this time to see it. Ctrl-C, or a second signal, ends the service without.
+    """
+    seconds = settings.config.serving.lame_duck_seconds
+    _log.info(
+        "stopping: readiness says 503 for %g s, then open requests are answered (serving.lame_duck_seconds)", seconds
+    )
+    settings.stopping_file.touch()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not hurry():
+        time.sleep(0.05)
 
 
 class _Child:

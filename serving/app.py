@@ -20,7 +20,7 @@ from serving.hot_path import HEADERS, HotPath, count, problem_bytes, request_id
 from serving.metrics import Exchange, Metrics
 from serving.openapi import endpoints as document_endpoints
 from serving.openapi import to_docs
-from serving.problems import CONTENT_TYPE, ProblemError
+from serving.problems import CONTENT_TYPE, UNFORESEEN, ProblemError
 from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
 from serving.service import PATIENCE_SECONDS, Service, local_now
@@ -28,7 +28,6 @@ from serving.settings import Settings, read_settings
 from serving.state_files import HoldoutFile, WatchedFile
 
 ROOT = "root"  # name of the bare address, which is no part of the API
-_DRAIN_BYTES = 64_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +59,8 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
     app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
-    pricing_routes = PricingRoutes(service)
+    authenticator = Authenticator(settings)
+    pricing_routes = PricingRoutes(service, authenticator)
     app.extensions["pricing_shadow"] = pricing_routes.shadow
     table = [
         *pricing.endpoints(pricing_routes),
@@ -71,7 +71,6 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     table += document_endpoints(table)
     register(app, table)
     app.add_url_rule("/", ROOT, to_docs)
-    authenticator = Authenticator(settings)
     _surround(app, service, table, authenticator=authenticator)
     answers = {"/get_price": pricing_routes.one, "/get_prices": pricing_routes.many}
     app.wsgi_app = HotPath(  # type: ignore[method-assign]
@@ -116,7 +115,6 @@ def _surround(app: Flask, service: Service, table: list[Endpoint], *, authentica
     def translate(error: HTTPException) -> Response:
         status = HTTPStatus(error.code or 500)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            _drain()
             limit = service.settings.config.serving.body_limit
             return _problem(ProblemError(status, f"the body is larger than {limit} bytes"))
         if status == HTTPStatus.NOT_FOUND:
@@ -130,21 +128,9 @@ def _surround(app: Flask, service: Service, table: list[Endpoint], *, authentica
     @app.errorhandler(Exception)
     def handle_unexpected(error: Exception) -> Response:
         _log.error("unforeseen", exc_info=error, extra={"request_id": g.request_id, "route": request.endpoint})
-        return _problem(
-            ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "something unforeseen went wrong; it is in the log")
-        )
+        return _problem(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, UNFORESEEN))
 
 
 def _problem(problem: ProblemError) -> Response:
     body = problem_bytes(problem, g.request_id)
     return Response(body, status=problem.status.value, headers=problem.headers, mimetype=CONTENT_TYPE)
-
-
-def _drain() -> None:
-    """Reads a body that is too large, so that the client gets the response instead of a reset connection."""
-    left = _DRAIN_BYTES
-    while left > 0:
-        chunk = request.environ["wsgi.input"].read(65536)
-        if not chunk:
-            return
-        left -= len(chunk)

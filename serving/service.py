@@ -1,6 +1,7 @@
 """The parts of one worker that its routes share: settings, served version, decision log, metrics."""
 
 import datetime as dt
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,6 +59,10 @@ class Service:
         if len(served) >= expected and set(served) == {self.champion.served.name}:
             self._first_attempt.set()
         return self._first_attempt.is_set()
+
+    def stopping(self) -> bool:
+        """Whether the service is about to stop, and new work should go elsewhere."""
+        return os.path.exists(self.settings.stopping_file)  # noqa: PTH110 - asked for each request, and half as long
 
     def follower_status(self) -> Follow:
         """The follower's status, as responses show it."""

@@ -75,6 +75,11 @@ class Settings:
         return plan_file(self.home)
 
     @property
+    def stopping_file(self) -> Path:
+        """The file whose presence says that the service is about to stop; see `serving.__main__`."""
+        return self.run_folder / "stopping"
+
+    @property
     def uses_challenger(self) -> bool:
         """Whether the challenger prices a share of the products, or shadows the champion."""
         return self.config.serving.challenger_share > 0 or self.config.serving.challenger_shadow > 0

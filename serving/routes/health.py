@@ -54,8 +54,10 @@ class HealthRoutes:
         """Prices a golden request.
 
         Raises:
-            ProblemError: 503 while the first attempt to load a champion goes on, or when pricing fails.
+            ProblemError: 503 while the first attempt to load a champion goes on, when pricing fails, or before a stop.
         """
+        if self._service.stopping():
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the service is about to stop")
         if not self._service.first_attempt_ended():
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the first attempt to load a champion has not ended yet")
         served = self._service.champion.served
