@@ -84,6 +84,9 @@ Around = Annotated[int, Field(ge=0, le=14)]
 DayOfMonth = Annotated[int, Field(ge=-28, le=31)]
 
 
+SQL_SECONDS = 600.0
+
+
 class DataConfig(Section):
     """How raw rows become a panel. Units stand beside the numbers in config/default.yaml."""
 
@@ -105,6 +108,7 @@ class DataConfig(Section):
     school_holidays: list[tuple[dt.date, dt.date]] | str = []
     pay_days: list[DayOfMonth] = []
     promotions: str | None = None
+    sql_seconds: Annotated[float, Field(gt=0, le=86_400)] = SQL_SECONDS
 
     @model_validator(mode="after")
     def _days_are_days(self) -> "DataConfig":

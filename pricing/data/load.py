@@ -82,7 +82,8 @@ def load_panel_from(
     if is_panel(sales):
         return load_panel(sales)
     where = redact_url(sales)
-    checked = check(read_sales(sales, columns=tuple(COLUMNS)), where=where, period=config.period)
+    rows = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
+    checked = check(rows, where=where, period=config.period)
     if checked.violations and (quarantine is None or checked.clean.empty):
         raise ContractError(where, checked.violations)
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events)
