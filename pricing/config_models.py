@@ -387,6 +387,7 @@ class ServingConfig(Section):
     wrong_keys: Annotated[int, Field(ge=1, le=1_000_000)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0, le=100_000)]
+    log_sync: bool
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0

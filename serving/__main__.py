@@ -1,9 +1,11 @@
 """Starts the web server and the follower, keeps both alive, and ends both together."""
 
 import argparse
+import fcntl
 import importlib.util
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -24,6 +26,10 @@ from serving.settings import Settings, bind_address, read_settings, shared_memor
 _GRACE_SECONDS = 20
 _SERVED_SECONDS = 10  # a web server that lived longer did start, and is started again when it dies
 
+_PREFIX = "pricing-"
+_FORM = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # as tempfile.mkdtemp names them
+_OWNER = "owner.lock"
+
 _log = logging.getLogger("serving")
 
 
@@ -31,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal arrives and returns the exit code."""
     options = _options(argv)
     configure_logging()
-    run_folder = Path(tempfile.mkdtemp(prefix="pricing-", dir=shared_memory()))
+    _remove_abandoned(Path(shared_memory()))
+    run_folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=shared_memory()))
+    held = _hold(run_folder)
     # One BLAS thread per worker: the matrices are small, and there are many workers already.
     environment = {
         **os.environ,
@@ -50,6 +58,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     finally:
         shutil.rmtree(run_folder, ignore_errors=True)
+        os.close(held)
+
+
+def _hold(run_folder: Path) -> int:
+    """Locks a run's folder for as long as this process lives, however it ends; returns the lock's descriptor."""
+    held = os.open(run_folder / _OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return held
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes the run folders that services of this user left in shared memory when they were killed.
+
+    Only a folder of our form goes, that is this user's, no link, and whose lock nobody holds any more.
+    """
+    for path in folder.glob(f"{_PREFIX}*"):
+        if not _FORM.fullmatch(path.name) or path.is_symlink():
+            continue
+        try:
+            if path.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(path / _OWNER, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # no run folder of ours, or it is gone
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def web_command() -> list[str]:

@@ -48,6 +48,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
         settings.decisions_folder,
         flush_seconds=serving.log_flush_seconds,
         segment_bytes=int(serving.log_segment_mb * 1_000_000),
+        sync=serving.log_sync,
     )
     metrics = Metrics()
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)

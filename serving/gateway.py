@@ -24,6 +24,8 @@ from serving.problems import CONTENT_TYPE, UNFORESEEN, ProblemError
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
+    _Queue = queue.SimpleQueue[tuple["asyncio.Future[Answer]", WSGIEnvironment]]
+
 SMALL = 65_536  # bytes of a body that is neither counted nor kept waiting: the connections bound these
 LIVE = "/health/live"
 _BUSY = {"Retry-After": "1"}
@@ -83,9 +85,11 @@ class Gateway:
         self._serving = serving
         self._metrics = metrics
         self._stopping = stopping
-        self._waiting: queue.SimpleQueue[tuple[asyncio.Future[Answer], WSGIEnvironment]] = queue.SimpleQueue()
-        for place in range(serving.threads):
-            threading.Thread(target=self._work, name=f"answer-{place}", daemon=True).start()
+        self._small_ones: _Queue = queue.SimpleQueue()
+        self._large_ones: _Queue = queue.SimpleQueue()
+        # One thread for large bodies: memory that JSON took is kept by the thread's arena, and used by the next body.
+        for waiting, name in ((self._large_ones, "large"), *[(self._small_ones, "answer")] * serving.threads):
+            threading.Thread(target=self._work, args=(waiting,), name=name, daemon=True).start()
         self._large = asyncio.Semaphore(1)
         self._room = int(serving.bodies_mb * 1_000_000)
 
@@ -111,7 +115,7 @@ class Gateway:
         if environ["PATH_INFO"] == LIVE:
             return run(self._app, environ)
         if not large:
-            return await self._in_thread(environ)
+            return await self._in_thread(environ, self._small_ones)
         # One at a time: JSON takes up to thirty times its size in memory, and threads gain nothing in reading it.
         try:
             async with asyncio.timeout(self._serving.body_seconds):
@@ -119,19 +123,19 @@ class Gateway:
         except TimeoutError:
             raise _busy("large bodies are read one at a time, and too many wait") from None
         try:
-            return await self._in_thread(environ)
+            return await self._in_thread(environ, self._large_ones)
         finally:
             self._large.release()
 
-    async def _in_thread(self, environ: "WSGIEnvironment") -> Answer:
+    async def _in_thread(self, environ: "WSGIEnvironment", waiting: "_Queue") -> Answer:
         # Half the price of loop.run_in_executor, which makes two futures and three locks for each call.
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.put((future, environ))
+        waiting.put((future, environ))
         return await future
 
-    def _work(self) -> None:
+    def _work(self, waiting: "_Queue") -> None:
         while True:
-            future, environ = self._waiting.get()
+            future, environ = waiting.get()
             started = time.perf_counter()
             try:
                 answer = run(self._app, environ)

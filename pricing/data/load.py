@@ -9,6 +9,7 @@ import pandas as pd
 
 from pricing.arrays import Bools
 from pricing.config_models import DataConfig
+from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
@@ -119,7 +120,7 @@ def _set_aside(checked: Checked, folder: Path) -> Path:
     path = folder / "bad_rows.csv"
     try:
         with replace_atomically(path) as draft:
-            checked.bad_rows.to_csv(draft, index=False)
+            quote_formulas(checked.bad_rows).to_csv(draft, index=False)
     except OSError as error:
         raise SourceError(f"{folder}: the quarantine cannot be written ({error.strerror})") from error
     return path

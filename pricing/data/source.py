@@ -23,6 +23,7 @@ import pyarrow.fs
 import sqlalchemy as sa
 
 from pricing.config_models import SQL_SECONDS
+from pricing.csv_text import unquote_formulas
 from pricing.errors import SourceError, first_line
 from pricing.fileio import redact_url, with_driver
 
@@ -149,7 +150,7 @@ def _read_csv(
         raise SourceError(f"{where}: is not UTF-8 text (column {binary[0]}); save it as UTF-8")
     frame = _to_frame(table)
     frame.attrs = {"left_out": left_out, "damaged": damaged}
-    return frame
+    return unquote_formulas(frame)
 
 
 def _csv_header(head: bytes, where: str) -> list[str]:
