@@ -42,6 +42,23 @@ def test_a_load_balancer_closes_an_idle_connection_first(tmp_path: Path) -> None
     assert http.header_read_timeout == 1000 * KEEP_ALIVE_SECONDS > 60_000
 
 
+@pytest.mark.parametrize("name", ["serving", "mlflow"])
+def test_no_container_of_compose_can_write_or_gain_rights_beyond_its_volume(name: str) -> None:
+    service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"][name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_compose_needs_keys_and_knows_none(tmp_path: Path) -> None:
+    service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["serving"]
+
+    assert service["environment"]["PRICING_KEYS"] == "${PRICING_KEYS:-required}"
+    assert service["environment"]["PRICING_API_KEYS"].startswith("${PRICING_API_KEYS:?")
+
+
 def test_docker_waits_longer_than_open_requests_have_time_to_end() -> None:
     service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["serving"]
 
