@@ -37,6 +37,7 @@ from monitoring.tracking import (
 )
 from pricing.config import Config, load_config
 from pricing.config_models import DataConfig, MonitoringConfig
+from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -111,7 +112,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             _write(Path(folder), evaluation, outcome=outcome, figures=figures, todo=todo)
             weekly = weekly_page(evaluation, week, outcome=outcome, done=result.text, tasks=todo)
             (Path(folder) / "summary.html").write_text(weekly, encoding="utf-8")
-            store.daily().to_csv(Path(folder) / "daily_scores.csv", index=False)
+            quote_formulas(store.daily()).to_csv(Path(folder) / "daily_scores.csv", index=False)
             if evaluation.drift.snapshot is not None:
                 add_to_workspace(evaluation.drift, home / "monitoring" / "evidently")
             tags = _tags(outcome, done=result.text, champion=champion.number)
@@ -265,7 +266,7 @@ def _write(
     (folder / "outcome.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     columns = ["product_id", "period", "age", "model_version", "source", "recommended_price", "charged", "pricing"]
     columns += ["forecast", "units_sold", "inside", "censored", "scored"]
-    evaluation.joined.frame[columns].to_csv(folder / "scored_decisions.csv", index=False)
+    quote_formulas(evaluation.joined.frame[columns]).to_csv(folder / "scored_decisions.csv", index=False)
 
 
 def _say(evaluation: Evaluation, *, outcome: PolicyOutcome, out: Path, run: str) -> None:

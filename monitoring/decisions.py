@@ -232,7 +232,12 @@ def _log_findings(reading: LogReading, *, broken: int, repeated: int) -> list[Fi
             reading.elsewhere,
         ),
         *counted("log_pending", "note", "{count} decision(s) of running workers are not on disk yet", reading.pending),
-        *counted("log_repeated", "note", "{count} decision(s) stand in the log twice; each counts once", repeated),
+        *counted(
+            "log_repeated",
+            "note",
+            "{count} decision(s) stand in the log twice; each counts once",
+            repeated + reading.repeated,
+        ),
         *counted(
             "not_applied",
             "note",

@@ -249,8 +249,8 @@ def free_port(wanted: int) -> int:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """Ends a process group with SIGTERM, then SIGKILL."""
-    for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
+    """Ends a process group with SIGINT, at which the service waits for no load balancer, then SIGKILL."""
+    for number, patience in ((signal.SIGINT, _GRACE_SECONDS), (signal.SIGKILL, None)):
         if process.poll() is not None:
             return
         os.killpg(process.pid, number)

@@ -29,6 +29,7 @@ from pipelines.price_log import (
 )
 from pipelines.production import production
 from pricing.config import load_config, read_config_file
+from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.pricer import Pricer
@@ -321,7 +322,7 @@ def write(frame: pd.DataFrame, output: Path) -> None:
             if output.suffix == ".parquet":
                 frame.to_parquet(draft, index=False)
             else:
-                frame.to_csv(draft, index=False)
+                quote_formulas(frame).to_csv(draft, index=False)
     except OSError as error:
         raise SourceError(f"{output}: cannot be written ({error.strerror})") from error
 

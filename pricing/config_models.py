@@ -84,6 +84,9 @@ Around = Annotated[int, Field(ge=0, le=14)]
 DayOfMonth = Annotated[int, Field(ge=-28, le=31)]
 
 
+SQL_SECONDS = 600.0
+
+
 class DataConfig(Section):
     """How raw rows become a panel. Units stand beside the numbers in config/default.yaml."""
 
@@ -105,6 +108,7 @@ class DataConfig(Section):
     school_holidays: list[tuple[dt.date, dt.date]] | str = []
     pay_days: list[DayOfMonth] = []
     promotions: str | None = None
+    sql_seconds: Annotated[float, Field(gt=0, le=86_400)] = SQL_SECONDS
 
     @model_validator(mode="after")
     def _days_are_days(self) -> "DataConfig":
@@ -389,13 +393,19 @@ class ServingConfig(Section):
     keep_versions: Annotated[int, Field(ge=1, le=1_000)]
     batch_limit: Annotated[int, Field(ge=1, le=100_000)]
     body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
+    bodies_mb: Annotated[float, Field(gt=0, le=100_000)]
+    body_seconds: Annotated[float, Field(gt=0, le=3600)]
+    lame_duck_seconds: Annotated[float, Field(ge=0, le=600)]
+    connections: Annotated[int, Field(ge=16, le=1_000_000)]
     keys: Literal["required", "local", "none"]
     needs_model: bool = False
     rate_limit: Annotated[float, Field(ge=0, le=1e6)]
     rate_burst: Annotated[int, Field(ge=1, le=1_000_000)]
+    wrong_keys: Annotated[int, Field(ge=1, le=1_000_000)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0, le=100_000)]
     log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
+    log_sync: bool
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0

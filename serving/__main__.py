@@ -1,9 +1,11 @@
 """Starts the web server and the follower, keeps both alive, and ends both together."""
 
 import argparse
+import fcntl
 import importlib.util
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pricing.errors import PricingError
@@ -24,6 +26,10 @@ from serving.settings import Settings, bind_address, read_settings, shared_memor
 _GRACE_SECONDS = 20
 _SERVED_SECONDS = 10  # a web server that lived longer did start, and is started again when it dies
 
+_PREFIX = "pricing-"
+_FORM = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # as tempfile.mkdtemp names them
+_OWNER = "owner.lock"
+
 _log = logging.getLogger("serving")
 
 
@@ -31,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal arrives and returns the exit code."""
     options = _options(argv)
     configure_logging()
-    run_folder = Path(tempfile.mkdtemp(prefix="pricing-", dir=shared_memory()))
+    _remove_abandoned(Path(shared_memory()))
+    run_folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=shared_memory()))
+    held = _hold(run_folder)
     # One BLAS thread per worker: the matrices are small, and there are many workers already.
     environment = {
         **os.environ,
@@ -50,6 +58,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     finally:
         shutil.rmtree(run_folder, ignore_errors=True)
+        os.close(held)
+
+
+def _hold(run_folder: Path) -> int:
+    """Locks a run's folder for as long as this process lives, however it ends; returns the lock's descriptor."""
+    held = os.open(run_folder / _OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return held
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes the run folders that services of this user left in shared memory when they were killed.
+
+    Only a folder of our form goes, that is this user's, no link, and whose lock nobody holds any more.
+    """
+    for path in folder.glob(f"{_PREFIX}*"):
+        if not _FORM.fullmatch(path.name) or path.is_symlink():
+            continue
+        try:
+            if path.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(path / _OWNER, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # no run folder of ours, or it is gone
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def web_command() -> list[str]:
@@ -103,11 +143,10 @@ def _reserved(settings: Settings) -> socket.socket:
 
 
 def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
-    stopping = False
+    signals: list[int] = []
 
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
+    def stop(number: int, _: object) -> None:
+        signals.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -120,19 +159,36 @@ def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
         file=sys.stderr,
     )
     try:
-        while not stopping:
+        while not signals:
             if web.ended and web.age < _SERVED_SECONDS:  # it cannot start: nothing to wait for
                 break
             for child, least in ((web, _SERVED_SECONDS), (follower, settings.config.serving.poll_seconds)):
                 if child.ended and child.age > least:
                     child.restart()
             time.sleep(0.1)
+        if signals == [signal.SIGTERM] and not web.ended:
+            _be_lame_duck(settings, hurry=lambda: web.ended or len(signals) > 1)
     finally:
         for child in (web, follower):
             child.terminate()
         for child in (web, follower):
             child.wait()
-    return 0 if stopping else web.code
+    return 0 if signals else web.code
+
+
+def _be_lame_duck(settings: Settings, *, hurry: Callable[[], bool]) -> None:
+    """Goes on answering while readiness says 503 and every answer closes its connection, so that callers move away.
+
+    A load balancer needs this time to see it. Ctrl-C, or a second signal, ends the service without.
+    """
+    seconds = settings.config.serving.lame_duck_seconds
+    _log.info(
+        "stopping: readiness says 503 for %g s, then open requests are answered (serving.lame_duck_seconds)", seconds
+    )
+    settings.stopping_file.touch()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not hurry():
+        time.sleep(0.05)
 
 
 class _Child:

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, request
 from pydantic import BaseModel
 
-from serving.hot_path import Model, encode, parse
+from serving.hot_path import Model, encode, parse, require_json
 from serving.problems import ProblemError
 
 JSON = "application/json"
@@ -76,6 +76,8 @@ def _respond(endpoint: Endpoint) -> Callable[..., Response]:
                 f"{stray!r} is no query parameter of {endpoint.path}; "
                 + (f"it takes {', '.join(sorted(known))}" if known else "it takes none"),
             )
+        if endpoint.takes is not None:
+            require_json(request.content_type)
         answer = view(**arguments)
         if isinstance(answer, Response):
             return answer

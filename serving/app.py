@@ -20,7 +20,7 @@ from serving.hot_path import HEADERS, HotPath, count, problem_bytes, request_id
 from serving.metrics import Exchange, Metrics
 from serving.openapi import endpoints as document_endpoints
 from serving.openapi import to_docs
-from serving.problems import CONTENT_TYPE, ProblemError
+from serving.problems import CONTENT_TYPE, UNFORESEEN, ProblemError
 from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
 from serving.service import PATIENCE_SECONDS, Service, local_now
@@ -28,7 +28,6 @@ from serving.settings import Settings, read_settings
 from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
 ROOT = "root"  # name of the bare address, which is no part of the API
-_DRAIN_BYTES = 64_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +48,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
         settings.decisions_folder,
         flush_seconds=serving.log_flush_seconds,
         segment_bytes=int(serving.log_segment_mb * 1_000_000),
+        sync=serving.log_sync,
     )
     metrics = Metrics()
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
@@ -61,7 +61,8 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
     app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
-    pricing_routes = PricingRoutes(service)
+    authenticator = Authenticator(settings)
+    pricing_routes = PricingRoutes(service, authenticator)
     app.extensions["pricing_shadow"] = pricing_routes.shadow
     authenticator = Authenticator(settings)
     table = [
@@ -117,7 +118,6 @@ def _surround(app: Flask, service: Service, table: list[Endpoint], *, authentica
     def translate(error: HTTPException) -> Response:
         status = HTTPStatus(error.code or 500)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            _drain()
             limit = service.settings.config.serving.body_limit
             return _problem(ProblemError(status, f"the body is larger than {limit} bytes"))
         if status == HTTPStatus.NOT_FOUND:
@@ -131,21 +131,9 @@ def _surround(app: Flask, service: Service, table: list[Endpoint], *, authentica
     @app.errorhandler(Exception)
     def handle_unexpected(error: Exception) -> Response:
         _log.error("unforeseen", exc_info=error, extra={"request_id": g.request_id, "route": request.endpoint})
-        return _problem(
-            ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "something unforeseen went wrong; it is in the log")
-        )
+        return _problem(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, UNFORESEEN))
 
 
 def _problem(problem: ProblemError) -> Response:
     body = problem_bytes(problem, g.request_id)
     return Response(body, status=problem.status.value, headers=problem.headers, mimetype=CONTENT_TYPE)
-
-
-def _drain() -> None:
-    """Reads a body that is too large, so that the client gets the response instead of a reset connection."""
-    left = _DRAIN_BYTES
-    while left > 0:
-        chunk = request.environ["wsgi.input"].read(65536)
-        if not chunk:
-            return
-        left -= len(chunk)

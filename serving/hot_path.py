@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from serving.authentication import Authenticator
+from serving.authentication import Authenticator, Charge
 from serving.metrics import Metrics
 from serving.problems import CONTENT_TYPE, Fault, ProblemError, from_validation
 
@@ -29,7 +29,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
-Answer = Callable[[bytes], bytes]
+Answer = Callable[[bytes, Charge], bytes]
 SCOPE = "price"
 _FIXED = list(HEADERS.items())
 
@@ -122,6 +122,19 @@ def _given_twice(pairs: list[tuple[str, object]]) -> ProblemError | None:
     return None
 
 
+def require_json(kind: str | None) -> None:
+    """Refuses a body that is not sent as JSON: any web page may have its reader's browser send the other types.
+
+    Raises:
+        ProblemError: 415, it is not.
+    """
+    if kind != "application/json" and (kind or "").split(";")[0].strip().lower() != "application/json":
+        raise ProblemError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type is {kind[:100]!r}; send application/json" if kind else "send Content-Type: application/json",
+        )
+
+
 def encode(model: BaseModel) -> bytes:
     """Encodes a model as JSON; numbers that are not finite become null."""
     return model.__pydantic_serializer__.to_json(model)
@@ -143,7 +156,8 @@ class HotPath:
 
         Args:
             app: Answers everything else.
-            answers: Path → function from request body to response body, which may raise ProblemError.
+            answers: Path → function from request body to response body, which may raise ProblemError; it charges the
+                caller for what it prices beyond one product.
             authenticator: Checks keys and rate limits.
             metrics: Counts requests.
             limit: Bytes above which a body is left to `app`, which refuses it.
@@ -172,7 +186,9 @@ class HotPath:
         status, kind, extra = "200 OK", "application/json", {}
         try:
             self._authenticator.authorise(environ, SCOPE)
-            body = answer(environ["wsgi.input"].read(int(length)))
+            require_json(environ.get("CONTENT_TYPE"))
+            sent = environ["wsgi.input"].read(int(length))
+            body = answer(sent, lambda more: self._authenticator.charge(environ, more))
         except ProblemError as problem:
             status = f"{problem.status.value} {problem.status.phrase}"
             kind, extra, body = CONTENT_TYPE, problem.headers, problem_bytes(problem, name)

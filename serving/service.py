@@ -1,6 +1,7 @@
 """The parts of one worker that its routes share: settings, served version, decision log, metrics."""
 
 import datetime as dt
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -70,6 +71,10 @@ class Service:
     def _served_names(self) -> list[str]:
         """What each worker of this run serves."""
         return [labels[0] for name, labels, value in self.counts() if name == "pricing_workers" and value]
+
+    def stopping(self) -> bool:
+        """Whether the service is about to stop, and new work should go elsewhere."""
+        return os.path.exists(self.settings.stopping_file)  # noqa: PTH110 - asked for each request, and half as long
 
     def follower_status(self, *, addresses: bool) -> Follow:
         """The follower's status, as responses show it; see `Follow.of`."""

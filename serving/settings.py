@@ -83,6 +83,10 @@ class Settings:
         """The file where the follower keeps the switches last known."""
         return switch_file(self.home)
 
+    def stopping_file(self) -> Path:
+        """The file whose presence says that the service is about to stop; see `serving.__main__`."""
+        return self.run_folder / "stopping"
+
     @property
     def uses_challenger(self) -> bool:
         """Whether the challenger prices a share of the products, or shadows the champion."""

@@ -4,21 +4,20 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
 
 from serving.app import close_app, create_app
+from serving.gateway import Gateway
 from serving.logs import LOG_CONFIG, configure_logging
+from serving.service import Service
 from serving.settings import Settings, bind_address, read_settings
-
-if TYPE_CHECKING:
-    from flask import Flask
 
 # Longer than load balancers keep an idle connection (60 s by default), so that they never send into a closed one.
 KEEP_ALIVE_SECONDS = 75
@@ -36,10 +35,11 @@ def main() -> int:
 
 
 def web_server(settings: Settings) -> MPServer:
-    """Configure granian: HTTP/1.1 in Rust threads, the application in `serving.threads` Python threads a worker.
+    """Configure granian: HTTP/1.1 in Rust threads, one event loop a worker that hands requests to Python threads.
 
-    A client that sends nothing, or half a head, occupies no Python thread, and is cut off after `KEEP_ALIVE_SECONDS`.
-    One that sends half a body occupies a thread until it ends: a proxy that buffers requests keeps such clients away.
+    A client that sends nothing, or half a head, occupies a connection alone, and is cut off after `KEEP_ALIVE_SECONDS`;
+    of one that sends half a body the same is true for `serving.body_seconds`. When all of `serving.connections` are
+    occupied, further ones wait unanswered: a proxy in front keeps away whoever opens so many.
     """
     serving = settings.config.serving
     return MPServer(
@@ -47,11 +47,12 @@ def web_server(settings: Settings) -> MPServer:
         factory=True,
         address=bind_address(settings.host),
         port=settings.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
+        loop=Loops.asyncio,
         http=HTTPModes.http1,
         websockets=False,
         workers=serving.workers,
-        blocking_threads=serving.threads,
+        backpressure=serving.connections,
         http1_settings=HTTP1Settings(header_read_timeout=1000 * KEEP_ALIVE_SECONDS),
         respawn_failed_workers=True,
         workers_kill_timeout=GRACE_SECONDS,
@@ -59,17 +60,27 @@ def web_server(settings: Settings) -> MPServer:
     )
 
 
-def application() -> "Flask":
+def application() -> Gateway:
     """Make a worker's application, whose decision log is written out when the worker ends."""
     configure_logging()
     _stop_with_parent()
+    _allow_files()
     app = create_app()
     Finalize(None, close_app, args=(app,), exitpriority=10)
     # Objects that live as long as the worker are spared garbage collection, which took a third of a batch's time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
-    return app
+    service: Service = app.extensions["pricing"]
+    return Gateway(
+        app.wsgi_app, serving=service.settings.config.serving, metrics=service.metrics, stopping=service.stopping
+    )
+
+
+def _allow_files() -> None:
+    """Raise this process's limit of open files as far as it may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _stop_with_parent() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pricing.arrays import Bools
 from pricing.config_models import DataConfig
+from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
@@ -82,7 +83,8 @@ def load_panel_from(
     if is_panel(sales):
         return load_panel(sales)
     where = redact_url(sales)
-    checked = check(read_sales(sales, columns=tuple(COLUMNS)), where=where, period=config.period)
+    rows = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
+    checked = check(rows, where=where, period=config.period)
     if checked.violations and (quarantine is None or checked.clean.empty):
         raise ContractError(where, checked.violations)
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events)
@@ -118,7 +120,7 @@ def _set_aside(checked: Checked, folder: Path) -> Path:
     path = folder / "bad_rows.csv"
     try:
         with replace_atomically(path) as draft:
-            checked.bad_rows.to_csv(draft, index=False)
+            quote_formulas(checked.bad_rows).to_csv(draft, index=False)
     except OSError as error:
         raise SourceError(f"{folder}: the quarantine cannot be written ({error.strerror})") from error
     return path

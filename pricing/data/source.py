@@ -5,8 +5,13 @@ for, and `damaged`, (line number, text) of CSV lines whose number of fields is n
 """
 
 import csv
+import logging
 import os
+import re
+import sqlite3
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +22,12 @@ import pyarrow.dataset
 import pyarrow.fs
 import sqlalchemy as sa
 
+from pricing.config_models import SQL_SECONDS
+from pricing.csv_text import unquote_formulas
 from pricing.errors import SourceError, first_line
 from pricing.fileio import redact_url, with_driver
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_TABLE = "sales"
 _HEAD = 1 << 16  # bytes that tell what a file is
@@ -39,26 +48,32 @@ _MAGIC = (
 )
 
 
-def read_sales(where: str, *, columns: Sequence[str] | None = None, texts: Sequence[str] = ()) -> pd.DataFrame:
+def read_sales(
+    where: str, *, columns: Sequence[str] | None = None, texts: Sequence[str] = (), sql_seconds: float = SQL_SECONDS
+) -> pd.DataFrame:
     """Reads raw rows.
 
     Args:
         where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`
             (endpoint, region and keys from the usual AWS_ variables); or an SQLAlchemy URL, to which `#table`,
-            `#schema.table` or `#SELECT …` may be added (without it, the table `sales`).
+            `#schema.table` or `#SELECT …` may be added (without it, the table `sales`). PostgreSQL and SQLite are asked
+            to let the query read only.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
         texts: Further columns of a CSV file that are read as they are written, whatever they look like.
+        sql_seconds: How long each statement may take on PostgreSQL and SQLite.
 
     Raises:
         SourceError: There is nothing there, it is not what its name says, or it cannot be read.
     """
     if "://" in where and not where.startswith("s3://"):
-        return _read_sql(where, columns)
+        return _read_sql(where, columns, seconds=sql_seconds)
     filesystem, path = _open(where)
     try:
         info = filesystem.get_file_info(path)
         if info.type == pa.fs.FileType.NotFound:
             raise SourceError(f"{where}: does not exist")
+        if info.type == pa.fs.FileType.Unknown:  # to read a pipe would wait for a writer, for ever
+            raise SourceError(f"{where}: is a pipe, socket or device; expected a file or a folder")
         if info.type == pa.fs.FileType.Directory:
             table = _read_parquet_folder(filesystem, path, columns)
         elif info.size == 0:
@@ -135,7 +150,7 @@ def _read_csv(
         raise SourceError(f"{where}: is not UTF-8 text (column {binary[0]}); save it as UTF-8")
     frame = _to_frame(table)
     frame.attrs = {"left_out": left_out, "damaged": damaged}
-    return frame
+    return unquote_formulas(frame)
 
 
 def _csv_header(head: bytes, where: str) -> list[str]:
@@ -195,7 +210,7 @@ def _scan(dataset: Any, columns: Sequence[str] | None) -> pd.DataFrame:
     return frame
 
 
-def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
+def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> pd.DataFrame:
     address, _, what = where.partition("#")
     try:
         url = sa.make_url(with_driver(address))
@@ -214,6 +229,7 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
         ) from error
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
+            _only_read(connection, shown, seconds=seconds)
             query, left_out = _query(connection, what.strip() or DEFAULT_TABLE, shown=shown, columns=columns)
             result = connection.execute(query)
             names = list(result.keys())
@@ -221,8 +237,16 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
                 pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
                 for rows in result.partitions(_SQL_ROWS)
             ]
-    except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
+    except (sa.exc.SQLAlchemyError, UnicodeDecodeError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+        if any(word in str(cause) for word in _TOO_SLOW):
+            raise SourceError(
+                f"{shown}: the query took longer than {seconds:g} s; narrow it, or raise data.sql_seconds"
+            ) from error
+        if any(word in str(cause).lower() for word in _WRITES):
+            raise SourceError(
+                f"{shown}: sales are read in a read-only transaction, and the query would write: {first_line(cause)}"
+            ) from error
         raise SourceError(f"{shown}: cannot be read: {first_line(cause)}") from error
     finally:
         engine.dispose()
@@ -233,10 +257,41 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     return frame
 
 
+def _only_read(connection: sa.Connection, shown: str, *, seconds: float) -> None:
+    """Lets the database refuse whatever writes, and end what takes too long.
+
+    PostgreSQL and SQLite are asked to; of another database the account alone decides what it may do.
+    """
+    name = connection.engine.dialect.name
+    if name == "postgresql":
+        with closing(connection.connection.cursor()) as cursor:  # not one on the server, which takes only queries
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute(f"SET LOCAL statement_timeout = {max(1, int(1000 * seconds))}")
+    elif name == "sqlite":
+        raw: Any = connection.connection.driver_connection
+        raw.execute("PRAGMA query_only = ON")
+        end = time.monotonic() + seconds
+        raw.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    else:
+        _log.warning("%s: no read-only transaction is known for %s; give an account that may only read", shown, name)
+
+
+def _without_quotes(query: str) -> str:
+    """A query without its texts, quoted names and comments, in which a semicolon parts nothing."""
+    return _QUOTED.sub(" ", query)
+
+
+_QUOTED = re.compile(r"""\$(\w*)\$.*?\$\1\$|'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+_TOO_SLOW = ("statement timeout", "interrupted")
+_WRITES = ("read-only transaction", "readonly database", "not authorized", "data-modifying")
+
+
 def _query(
     connection: sa.Connection, what: str, *, shown: str, columns: Sequence[str] | None
 ) -> tuple[sa.TextClause | sa.Select[Any], list[str]]:
     if what.split(maxsplit=1)[0].lower() in ("select", "with"):
+        if ";" in _without_quotes(what).rstrip("; \t\r\n"):
+            raise SourceError(f"{shown}: expected one statement behind #, found several parted by ';'; give one SELECT")
         return sa.text(what), []
     schema, _, name = what.rpartition(".")
     inspector = sa.inspect(connection)

@@ -48,6 +48,10 @@ class PriceGrid:
         """See PricePoints; of one number with `context.SINGLE`."""
         return operations.floor(prices * self.per_unit + SLACK) / self.per_unit
 
+    def payable(self, prices: Number, operations: Operations = BATCH) -> Number:
+        """The whole step nearest to each price, at least one; of one number with `context.SINGLE`."""
+        return operations.maximum(operations.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit
+
     def nearest(self, prices: Floats) -> Floats:
         """See PricePoints."""
         points = prices * self.per_unit
@@ -163,9 +167,12 @@ class CandidateGrid:
             anchor: (request,) a further price to consider where the guardrails allow it; NaN for none.
         """
         operations = context.operations
-        current = context.current_price
+        # A current price that nobody can pay, such as 5.445, can only be kept as the whole step beside it.
+        current = self.grid.payable(context.current_price, operations)
         limit = self._limits_in_steps(context)
-        allowed = limit.holds(current)
+        allowed = limit.holds(current)  # with a tolerance, which is not to lead out of the limits
+        within = operations.minimum(operations.maximum(current, limit.low), limit.high)
+        current = operations.where(allowed, within, current)
         prices = operations.column(context.list_price) * self.ratios
         if anchor is not None:
             further = operations.column(operations.where(np.isnan(anchor), context.list_price, anchor))
@@ -173,7 +180,7 @@ class CandidateGrid:
         if self._points is None or not isinstance(context, PricingContext):
             prices = self.grid.nearest(prices)
         else:
-            prices, limit, on_point = self._on_price_points(self._points, prices, limit, context.current_price)
+            prices, limit, on_point = self._on_price_points(self._points, prices, limit, current)
             allowed = allowed & on_point
         column = operations.column
         full = np.empty((*prices.shape[:-1], prices.shape[-1] + 1))
@@ -223,21 +230,20 @@ class CandidateGrid:
     def _limits_in_steps(self, context: Context) -> Limits:
         """The guardrails' limits, moved inwards to whole steps.
 
-        Where none lies between them: to the current price if that may stay, down a step where the upper end's guardrail
-        is the stronger one, if that covers the cost, else up a step.
+        Where none lies between them: down a step where the upper end's guardrail is the stronger one, if that covers
+        the cost, else up a step.
         """
-        operations, current = context.operations, context.current_price
+        operations = context.operations
         limit = limits(context, self._guardrails, largest_jump=self._largest_jump)
         low, high = self.grid.above(limit.low, operations), self.grid.below(limit.high, operations)
         empty = low > high
         gave_way = limit.gave_way
         if operations.any(empty):
             where = operations.where
-            held = empty & limit.holds(current)
             down = limit.high_by < limit.low_by
-            low = where(held, current, where(empty & down & (high >= context.unit_cost), high, low))
+            low = where(empty & down & (high >= context.unit_cost), high, low)
             high = where(empty, low, high)
-            gave_way = gave_way | (empty & operations.negate(held) & (limit.low < limit.high)) * NO_PRICE_POINT
+            gave_way = gave_way | (empty & (limit.low < limit.high)) * NO_PRICE_POINT
         return Limits(
             low=low,
             high=high,

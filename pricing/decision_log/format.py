@@ -135,6 +135,7 @@ class LogReading:
         pending: Decisions of running workers that have not reached the disk yet.
         elsewhere: Decisions that were archived, but are not in the archive that was read.
         shadowed: Decisions that were left out, since their prices were given to no shop.
+        repeated: Lines that say a decision again, as a file that was copied into itself does; left out.
     """
 
     records: list[dict[str, Any]]
@@ -143,6 +144,7 @@ class LogReading:
     pending: int
     elsewhere: int = 0
     shadowed: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ def _read(
 ) -> LogReading:
     if not folder.is_dir():
         raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
-    damaged = lost = pending = elsewhere = 0
+    damaged = lost = pending = elsewhere = repeated = 0
     workers = _workers(folder)
     before = archived()
     found = {worker: set(numbers) for worker, numbers in before.numbers.items()}
@@ -280,6 +282,7 @@ def _read(
         worker_log.first, worker_log.last, worker_log.read = min(worker_log.first, *numbers), max(numbers), len(numbers)
     for worker, worker_log in workers.items():
         issued, alive = _issued(folder / f"decisions-{worker}.issued")
+        seen: set[tuple[str, int]] = set()
         for path in worker_log.segments:
             for line in _lines(path):
                 record = decode_line(line)
@@ -288,6 +291,10 @@ def _read(
                     continue
                 if record["sequence"] in found.get(worker, ()):
                     continue  # archived and not yet deleted
+                if (record["worker"], record["sequence"]) in seen:
+                    repeated += 1  # counted once, or it would make up for a lost one
+                    continue
+                seen.add((record["worker"], record["sequence"]))
                 worker_log.read += 1
                 worker_log.last = max(worker_log.last, record["sequence"])
                 wanted.take(record)
@@ -302,7 +309,7 @@ def _read(
         lost += 0 if alive else tail
     kept = sorted(wanted.records, key=lambda record: (record["at"], record["sequence"]))
     add_intervals(kept)
-    return LogReading(kept, damaged, lost, pending, elsewhere, wanted.shadowed)
+    return LogReading(kept, damaged, lost, pending, elsewhere, wanted.shadowed, repeated)
 
 
 def closed_segments(folder: Path) -> list[Path]:

@@ -40,7 +40,8 @@ class LogWriter:
     """Appends decisions to the log through a background thread.
 
     Appending takes microseconds. Decisions reach the disk at most `flush_seconds` later. When the disk fails or hangs,
-    they wait in memory, up to `pending_bytes`; then the oldest are dropped and counted.
+    they wait in memory, up to `pending_bytes`; then the oldest are dropped and counted. With `sync` appending waits for
+    the disk instead, so that a decision that was answered outlives a crash.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LogWriter:
         flush_seconds: float = 0.5,
         segment_bytes: int = 64_000_000,
         pending_bytes: int = 16_000_000,
+        sync: bool = False,
         write: Callable[[int, bytes], int] = os.write,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,6 +60,7 @@ class LogWriter:
         self._flush_seconds = flush_seconds
         self._segment_bytes = segment_bytes
         self._pending_limit = pending_bytes
+        self._sync = sync
         self._write = write
         self._clock = clock
         self._oldest: float | None = None  # since when the oldest line waits in memory
@@ -98,7 +101,9 @@ class LogWriter:
             self._drop_beyond_limit()
             self._note_issued()
             busy = self._failure is None and self._pending > self._pending_limit // 4
-        if busy:
+        if self._sync:
+            self.flush()
+        elif busy:
             self._wake.set()
 
     def status(self) -> LogStatus:

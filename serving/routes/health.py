@@ -64,8 +64,10 @@ class HealthRoutes:
 
         Raises:
             ProblemError: 503 while the first attempt to load a champion goes on, while a model is needed and none is
-                served, or when pricing fails.
+                served, when pricing fails, or before a stop.
         """
+        if self._service.stopping():
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the service is about to stop")
         if not self._service.first_attempt_ended():
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the first attempt to load a champion has not ended yet")
         following = self._service.follower_status(addresses=False)

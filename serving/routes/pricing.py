@@ -15,6 +15,7 @@ from pricing.decision.strategy_tests import arm_label
 from pricing.decision_log.format import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint
+from serving.authentication import Authenticator, Charge
 from serving.challenger import ShadowPricer
 from serving.champion import Served
 from serving.fallback_chain import FallbackChain, version_for
@@ -70,8 +71,9 @@ def endpoints(pricing_routes: "PricingRoutes") -> list[Endpoint]:
 class PricingRoutes:
     """Handlers of the pricing routes."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, authenticator: Authenticator) -> None:
         self._service = service
+        self._authenticator = authenticator
         self._answers = FallbackChain(service)
         self._pricing_lock = threading.Lock()
         self.shadow = ShadowPricer(
@@ -83,14 +85,17 @@ class PricingRoutes:
     def get_price(self) -> bytes:
         """Flask's view of `one`."""
         dry = dry_run()
-        return self.one(request.get_data(cache=False), dry=dry)
+        return self.one(request.get_data(cache=False), self._charge, dry=dry)
 
     def get_prices(self) -> bytes:
         """Flask's view of `many`."""
         dry = dry_run()
-        return self.many(request.get_data(cache=False), dry=dry)
+        return self.many(request.get_data(cache=False), self._charge, dry=dry)
 
-    def one(self, sent: bytes, *, dry: bool = False) -> bytes:
+    def _charge(self, more: int) -> None:
+        self._authenticator.charge(request.environ, more)
+
+    def one(self, sent: bytes, _: Charge, *, dry: bool = False) -> bytes:
         """Prices the request in a body.
 
         Raises:
@@ -108,7 +113,7 @@ class PricingRoutes:
             self.record(served, [asked], [answer], bodies=[body])
         return body
 
-    def many(self, body: bytes, *, dry: bool = False) -> bytes:
+    def many(self, body: bytes, charge: Charge, *, dry: bool = False) -> bytes:
         """Prices every request in a body, in order, by one version; a bad item becomes an error in its place.
 
         All items whose products are in the challenger's share are priced by the challenger.
@@ -117,6 +122,7 @@ class PricingRoutes:
             ProblemError: The body is no batch, or too large a one.
         """
         asked = self._batch(body)
+        charge(len(asked) - 1)
         served, challenger = self._service.champion.served, self._service.champion.challenger
         good = [item for item in asked if isinstance(item, PriceRequest)]
         answers: list[bytes | ProblemError] = [b""] * len(good)

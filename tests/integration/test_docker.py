@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "integration" / "docker.sh"
 NO_ENGINE = 77
+KEY = secrets.token_hex(16)
 PATIENCE_SECONDS = 120
 
 
@@ -116,7 +117,8 @@ def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict
 
 def test_compose_serves_what_the_mlflow_server_names_champion(docker: dict[str, str], tmp_path: Path) -> None:
     ports = {"MLFLOW_PORT": str(free_port()), "PORT": str(free_port())}
-    environment = {**docker, **ports, "COMPOSE_PROJECT_NAME": f"pricing-test-{secrets.token_hex(4)}"}
+    name = f"pricing-test-{secrets.token_hex(4)}"
+    environment = {**docker, **ports, "COMPOSE_PROJECT_NAME": name, "PRICING_API_KEYS": f"shop {KEY} price"}
     product = str(make_panel().product_ids[0])
     try:
         run_docker(environment, "compose", "up", "--build", "--detach", "--wait", "--quiet-pull")
@@ -154,7 +156,8 @@ def request(product: str) -> dict[str, Any]:
 
 def price(port: str, product: str) -> dict[str, Any]:
     body = json.dumps({**request(product), "current_price": 10.0, "list_price": 10.0}).encode()
-    call = urllib.request.Request(f"http://127.0.0.1:{port}/get_price", body, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "X-API-Key": KEY}
+    call = urllib.request.Request(f"http://127.0.0.1:{port}/get_price", body, headers)
     with urllib.request.urlopen(call, timeout=10) as response:
         answer: dict[str, Any] = json.load(response)
     return answer

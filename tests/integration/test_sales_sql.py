@@ -144,3 +144,49 @@ def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
         read_sales("postgresql://me:secret@127.0.0.1:9/shop")
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "WITH gone AS (DELETE FROM sales RETURNING *) SELECT * FROM gone",
+        "SELECT 1; DELETE FROM sales",
+        "SELECT 1; COMMIT; DELETE FROM sales; SELECT 1",
+        "SELECT $$'$$; COMMIT; DELETE FROM sales; SELECT $$'$$",
+        "SELECT * INTO copied FROM sales",
+        "WITH one AS (SELECT 1) DELETE FROM sales",
+        "COPY sales TO PROGRAM 'touch stolen'",
+        "SELECT 1 /* ' */; DELETE FROM sales; --'",
+    ],
+)
+def test_no_query_can_write(database: str, query: str) -> None:
+    with pytest.raises(SourceError):
+        read_sales(f"{database}#{query}")
+
+    assert len(read_sales(database)) == len(ROWS)
+
+
+def test_a_function_that_writes_is_refused(postgresql: str) -> None:
+    engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE kept (n INT)"))
+        body = "BEGIN INSERT INTO kept VALUES (1); RETURN 1; END"
+        connection.execute(sa.text(f"CREATE FUNCTION writes() RETURNS INT LANGUAGE plpgsql AS $$ {body} $$"))
+    engine.dispose()
+
+    with pytest.raises(SourceError, match="sales are read in a read-only transaction"):
+        read_sales(f"{postgresql}#SELECT writes()")
+    assert read_sales(f"{postgresql}#kept").empty
+
+
+def test_a_semicolon_that_parts_nothing_is_no_second_statement(database: str) -> None:
+    found = read_sales(f"{database}#SELECT ';' AS \"a;b\" /* ; */ FROM sales; -- ;")
+
+    assert found["a;b"].tolist() == [";"] * 3
+
+
+def test_a_query_without_end_is_ended(database: str) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    with pytest.raises(SourceError, match=r"took longer than 0\.2 s; narrow it, or raise data\.sql_seconds"):
+        read_sales(f"{database}#{endless}", sql_seconds=0.2)

@@ -61,7 +61,7 @@ class Service:
         )
         return self
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
+    def stop(self, number: int = signal.SIGINT) -> int:  # SIGTERM would wait for a load balancer first
         assert self.process is not None
         self.process.send_signal(number)
         code = self.process.wait(30)

@@ -109,7 +109,7 @@ def running(
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ends the server and whatever it started: its workers are in its session."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):  # the service answers on for a while after SIGTERM
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -27,6 +27,7 @@ INWARD = (
         "config_models",
         "config",
         "served_config",
+        "csv_text",
     ),
     *("data", "demand", "decision", "decision_log", "registry", "runtime"),
 )

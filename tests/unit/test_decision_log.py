@@ -68,6 +68,28 @@ def test_what_is_written_is_read_back_whole(tmp_path: Path) -> None:
     assert (reading.damaged, reading.lost, reading.pending) == (0, 0, 0)
 
 
+def test_a_line_that_stands_twice_hides_no_lost_one(tmp_path: Path) -> None:
+    log = writer(tmp_path)
+    log.append([entry(1), entry(2), entry(3)])
+    log.close()
+    (segment,) = tmp_path.glob("*.jsonl")
+    first, _, third = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(first + first + third)
+
+    reading = read_decisions(tmp_path)
+
+    assert [record["decision"]["decision_id"] for record in reading.records] == ["d-1", "d-3"]
+    assert (reading.lost, reading.repeated) == (1, 1)
+
+
+def test_a_decision_is_on_the_disk_before_it_is_answered_where_that_is_asked(tmp_path: Path) -> None:
+    for sync in (True, False):
+        log = writer(tmp_path / str(sync), sync=sync)
+        log.append([entry(1)])
+        assert len(read_decisions(tmp_path / str(sync)).records) == sync
+        log.close()
+
+
 @given(product_id=st.text(min_size=1, max_size=50))
 def test_every_product_id_makes_one_line_of_json(product_id: str) -> None:
     line = entry(product_id=product_id).encode()

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
 WITH_EXAMPLE = (
     "pricing.config.load_config",
+    "pricing.csv_text.quote_formulas",
     "pricing.data.build.build_panel",
     "pricing.data.contract.check",
     "pricing.data.load.load_panel_from",

@@ -294,10 +294,13 @@ def test_candidates_ascend_inside_limits_that_are_never_empty_nor_below_cost(
     assert (np.diff(prices) >= 0).all()
     allowed = np.delete(prices, candidates.current[0])
     assert ((allowed >= low) & (allowed <= high)).all()
-    assert prices[candidates.current[0]] == current
+    kept = prices[candidates.current[0]]
+    # The whole cent beside a price that nobody can pay.
+    assert kept == pytest.approx(max(np.floor(current * 100 + 0.5), 1) / 100, rel=2e-6)
+    assert prices * 100 == pytest.approx(np.rint(prices * 100))
     nearest = prices[candidates.nearest[0]]
     assert low * (1 - 1e-9) <= nearest <= high * (1 + 1e-9)
-    assert abs(nearest - current) <= abs(allowed - current).min() + 1e-9
+    assert abs(nearest - kept) <= abs(allowed - kept).min() + 1e-9
 
 
 def test_list_price_and_current_price_are_candidates() -> None:

@@ -224,3 +224,17 @@ def test_the_page_is_whole_and_names_are_not_taken_for_tags() -> None:
     assert "<b>&" in text.cells
     assert set(summary["product_id"]) <= set(text.cells)
     assert "data:image/png;base64,cG5n" in page
+
+
+def test_no_name_of_a_product_or_category_is_markup_on_the_page() -> None:
+    evil = "</td><script>alert(1)</script><img src=x onerror=alert(1)>"
+    frames = {name: getattr(found(), name).copy() for name in ("summary", "products", "categories")}
+    for frame in frames.values():
+        for column in {"product_id", "category"} & set(frame.columns):
+            frame[column] = evil + frame[column].astype(str)
+
+    page = sensitivity_page(replace(found(), **frames), {}, title=evil)
+
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page

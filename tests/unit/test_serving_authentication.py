@@ -1,3 +1,5 @@
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ from pricing.errors import ConfigError
 from serving.authentication import RateLimit
 from serving.keys import find, read_keys
 from serving.settings import is_loopback
-from tests.kit.serving import REQUEST, open_app, settings_in
+from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import shared_version
 
 SHOP_KEY, ADMIN_KEY = "shop-0123456789abcdef", "admin-0123456789abcdef"
@@ -15,6 +17,12 @@ KEYS = {
     "PRICING_KEYS": "required",
     "PRICING_API_KEYS": f"shop {SHOP_KEY} price; boss {ADMIN_KEY} price,explain,admin",
 }
+
+
+@pytest.fixture(scope="module")
+def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
+    with open_app(tmp_path_factory.mktemp("shop"), version=shared_version()) as shop:
+        yield shop
 
 
 @pytest.mark.parametrize(
@@ -148,3 +156,92 @@ def test_over_the_limit_the_answer_says_when_to_come_back(tmp_path: Path) -> Non
     assert 90 <= int(answers[2].headers["Retry-After"]) <= 100
     assert health.status_code == 200
     assert metrics.status_code == 429
+
+
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])  # the short way past Flask, and Flask
+def test_a_batch_costs_as_many_requests_as_it_has_items(tmp_path: Path, query: str) -> None:
+    config = tmp_path / "limits.yaml"
+    config.write_text("serving: {rate_limit: 0.01, rate_burst: 5}")
+    with open_app(tmp_path, environment={"PRICING_CONFIG": str(config)}) as shop:
+        batch = shop.client.post(f"/get_prices{query}", json={"requests": [REQUEST] * 20})
+        after = shop.price()
+
+    assert batch.status_code == 200
+    assert after.status_code == 429
+    assert 1_500 < int(after.headers["Retry-After"]) <= 1_600  # 20 taken, 5 of them at once, and one more asked for
+
+
+def test_wrong_keys_are_logged_without_the_key_and_limited_by_address(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "limits.yaml"
+    config.write_text("serving: {wrong_keys: 2}")
+    wrong, right = {"X-API-Key": "wrong-0123456789abcdef"}, {"X-API-Key": SHOP_KEY}
+    with open_app(tmp_path, environment={**KEYS, "PRICING_CONFIG": str(config)}) as shop:
+        tries = [shop.client.post("/get_price", json=REQUEST, headers=wrong).status_code for _ in range(4)]
+        good = shop.client.post("/get_price", json=REQUEST, headers=right).status_code
+        elsewhere = shop.client.post(
+            "/get_price", json=REQUEST, headers=wrong, environ_overrides={"REMOTE_ADDR": "10.9.8.7"}
+        ).status_code
+
+    assert tries == [401, 401, 429, 429]
+    assert (good, elsewhere) == (200, 401)
+    said = [record.getMessage() for record in caplog.records if "wrong key" in record.getMessage()]
+    assert said == [
+        "a wrong key from address 127.0.0.1 for the scope price",
+        "a wrong key from address 127.0.0.1 for the scope price",
+        "a wrong key from address 10.9.8.7 for the scope price",
+    ]
+    assert "0123456789abcdef" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
+@pytest.mark.parametrize("path", ["/get_price", "/get_price?dry_run=true", "/get_prices", "/explain", "/simulate"])
+def test_what_any_web_page_may_send_is_no_request(shared_shop: ServingApp, path: str, kind: str | None) -> None:
+    answer = shared_shop.client.post(path, data=json.dumps(REQUEST), content_type=kind)
+
+    assert answer.status_code == 415
+    assert "application/json" in answer.get_json()["detail"]
+
+
+def test_json_may_name_its_charset(shared_shop: ServingApp) -> None:
+    body = json.dumps(REQUEST)
+
+    answers = [
+        shared_shop.client.post(path, data=body, content_type="Application/JSON; charset=utf-8").status_code
+        for path in ("/get_price", "/get_price?dry_run=true")
+    ]
+
+    assert answers == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost", 200), ("LOCALHOST:8080", 200), ("127.0.0.1:9", 200), ("[::1]:8080", 200), ("[::1]", 200),
+     ("rebound.example", 403), ("rebound.example:8080", 403), ("127.0.0.1.example", 403), ("10.0.0.1", 403), ("", 403)],
+)  # fmt: skip
+def test_without_keys_only_local_names_are_answered(shared_shop: ServingApp, host: str, status: int) -> None:
+    answer = shared_shop.client.post("/get_price", json=REQUEST, headers={"Host": host})
+
+    assert answer.status_code == status
+    assert status == 200 or "PRICING_API_KEYS_FILE" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_without_keys_what_a_proxy_passes_on_is_refused(shared_shop: ServingApp, header: str) -> None:
+    answer = shared_shop.client.post("/get_price", json=REQUEST, headers={header: "for=10.1.2.3"})
+
+    assert answer.status_code == 403
+    assert f"through a proxy ({header})" in answer.get_json()["detail"]
+    assert shared_shop.client.get("/health/live", headers={header: "10.1.2.3"}).status_code == 200
+
+
+@pytest.mark.parametrize("environment", [KEYS, {"PRICING_KEYS": "none"}])
+def test_with_keys_or_where_none_are_wanted_proxies_and_names_are_free(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    headers = {"X-API-Key": SHOP_KEY, "X-Forwarded-For": "10.1.2.3", "Host": "prices.example"}
+    with open_app(tmp_path, environment=environment) as shop:
+        answer = shop.client.post("/get_price", json=REQUEST, headers=headers)
+
+    assert answer.status_code == 200

@@ -524,3 +524,28 @@ def strict(body: bytes) -> Any:
         raise AssertionError(f"{word} is not JSON")
 
     return json.loads(body, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("product", ["P00001", "Q1"])
+@pytest.mark.parametrize("strategy", ["margin", "match", "clearance"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"current_price": 5.445},
+        {"unit_cost": 5.445},
+        {"comp_price": 5.445},
+        {"list_price": 5.445},
+        {"current_price": 5.445, "unit_cost": 5.445, "list_price": 5.445, "comp_price": 5.445},
+        {"current_price": 0.004},
+    ],
+)
+def test_every_price_can_be_paid(tmp_path: Path, product: str, strategy: str, fields: dict[str, float]) -> None:
+    for version in (shared_version(), None):
+        with open_app(tmp_path / str(version is None), version=version) as shop:
+            asked = {**REQUEST, "product_id": product, "strategy": strategy, **fields}
+            one = shop.price(**asked).get_json()["recommended_price"]
+            batch = shop.client.post("/get_prices", json={"requests": [asked, asked]}).get_json()["decisions"]
+
+        for price in (one, *(item["recommended_price"] for item in batch)):
+            assert price > 0
+            assert 100 * price == pytest.approx(round(100 * price), abs=1e-9)

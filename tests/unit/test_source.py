@@ -1,6 +1,7 @@
 """Files that are what their name says are read, others are refused with what they hold."""
 
 import gzip
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -152,3 +153,10 @@ def test_an_address_that_no_driver_serves_is_refused_without_its_password(url: s
         read_sales(url)
 
     assert "secret" not in str(caught.value)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sales.csv")
+
+    with pytest.raises(SourceError, match="is a pipe, socket or device"):
+        read_sales(str(tmp_path / "sales.csv"))

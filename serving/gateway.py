@@ -1,0 +1,274 @@
+"""Reads requests in the event loop, within deadlines and limits, before a thread is taken to answer them.
+
+A client that sends slowly, or nothing, costs a connection and what it has sent so far, but never one of the threads.
+Liveness is answered by the loop itself, so that it holds while every thread is busy or stuck.
+"""
+
+import asyncio
+import io
+import logging
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pricing.config_models import ServingConfig
+from serving.hot_path import HEADERS, count, problem_bytes, request_id
+from serving.metrics import Metrics
+from serving.problems import CONTENT_TYPE, UNFORESEEN, ProblemError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    _Queue = queue.SimpleQueue[tuple["asyncio.Future[Answer]", WSGIEnvironment]]
+
+SMALL = 65_536  # bytes of a body that is neither counted nor kept waiting: the connections bound these
+LIVE = "/health/live"
+_BUSY = {"Retry-After": "1"}
+
+
+class Scope(Protocol):
+    """What granian tells of a request (RSGI)."""
+
+    client: str
+    server: str
+    scheme: str
+    method: str
+    path: str
+    query_string: str
+    http_version: str
+    headers: Any
+    authority: str | None
+
+
+class Transport(Protocol):
+    """How granian hands over a body and takes an answer (RSGI)."""
+
+    async def __call__(self) -> bytes:
+        """Reads the whole body."""
+
+    def __aiter__(self) -> Any:
+        """Reads the body in pieces."""
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answers."""
+
+
+@dataclass
+class Answer:
+    """A whole response."""
+
+    status: int = 500
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+
+
+class Gateway:
+    """The application that granian calls, around a WSGI application that threads run."""
+
+    def __init__(
+        self, app: "WSGIApplication", *, serving: ServingConfig, metrics: Metrics, stopping: Callable[[], bool]
+    ) -> None:
+        """Wraps `app`.
+
+        Args:
+            app: Answers requests whose bodies have arrived.
+            serving: Threads, deadlines and limits.
+            metrics: Counts the requests that are refused here.
+            stopping: Whether the service is about to stop: connections are then closed after each answer.
+        """
+        self._app = app
+        self._serving = serving
+        self._metrics = metrics
+        self._stopping = stopping
+        self._small_ones: _Queue = queue.SimpleQueue()
+        self._large_ones: _Queue = queue.SimpleQueue()
+        # One thread for large bodies: memory that JSON took is kept by the thread's arena, and used by the next body.
+        for waiting, name in ((self._large_ones, "large"), *[(self._small_ones, "answer")] * serving.threads):
+            threading.Thread(target=self._work, args=(waiting,), name=name, daemon=True).start()
+        self._large = asyncio.Semaphore(1)
+        self._room = int(serving.bodies_mb * 1_000_000)
+
+    async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
+        """Answers one request."""
+        started = time.perf_counter()
+        environ = to_environ(scope)
+        held = _Held()
+        try:
+            body = await self._body(environ, transport, held)
+            environ["CONTENT_LENGTH"] = str(len(body))
+            environ["wsgi.input"] = io.BytesIO(body)
+            answer = await self._answer(environ, large=len(body) > SMALL)
+        except ProblemError as problem:
+            answer = self._refuse(problem, environ, started=started)
+        finally:
+            self._room += held.size
+        if self._stopping():
+            answer.headers.append(("Connection", "close"))
+        transport.response_bytes(answer.status, answer.headers, answer.body)
+
+    async def _answer(self, environ: "WSGIEnvironment", *, large: bool) -> Answer:
+        if environ["PATH_INFO"] == LIVE:
+            return run(self._app, environ)
+        if not large:
+            return await self._in_thread(environ, self._small_ones)
+        # One at a time: JSON takes up to thirty times its size in memory, and threads gain nothing in reading it.
+        try:
+            async with asyncio.timeout(self._serving.body_seconds):
+                await self._large.acquire()
+        except TimeoutError:
+            raise _busy("large bodies are read one at a time, and too many wait") from None
+        try:
+            return await self._in_thread(environ, self._large_ones)
+        finally:
+            self._large.release()
+
+    async def _in_thread(self, environ: "WSGIEnvironment", waiting: "_Queue") -> Answer:
+        # Half the price of loop.run_in_executor, which makes two futures and three locks for each call.
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiting.put((future, environ))
+        return await future
+
+    def _work(self, waiting: "_Queue") -> None:
+        while True:
+            future, environ = waiting.get()
+            started = time.perf_counter()
+            try:
+                answer = run(self._app, environ)
+            except Exception as error:  # noqa: BLE001 - it would end the thread, and the caller would wait for ever
+                _log.error("unforeseen", exc_info=error, extra={"route": environ["PATH_INFO"]})
+                problem = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, UNFORESEEN)
+                answer = self._refuse(problem, environ, started=started)
+            future.get_loop().call_soon_threadsafe(future.set_result, answer)
+
+    async def _body(self, environ: "WSGIEnvironment", transport: Transport, held: "_Held") -> bytes:
+        """Reads the body.
+
+        Raises:
+            ProblemError: 408 when it does not arrive in time, 413 when it is too large, 503 without room for it.
+        """
+        length = environ.get("CONTENT_LENGTH") or ""
+        if not length and "HTTP_TRANSFER_ENCODING" not in environ:
+            return b""
+        seconds = self._serving.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                if length.isdigit() and int(length) <= SMALL:
+                    return await transport()
+                return await self._pieces(transport, held)
+        except TimeoutError:
+            raise ProblemError(
+                HTTPStatus.REQUEST_TIMEOUT, f"the body has not arrived within {seconds:g} s", headers=_CLOSE
+            ) from None
+
+    async def _pieces(self, transport: Transport, held: "_Held") -> bytes:
+        limit, refusal = self._serving.body_limit, None
+        body = bytearray()
+        size = 0
+        async for piece in transport:
+            size += len(piece)
+            if refusal is None and size > limit:
+                refusal = ProblemError(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes", headers=_CLOSE
+                )
+            elif refusal is None and size > SMALL and not self._hold(size, held):
+                refusal = _busy("too many large bodies are being read")
+            if refusal is None:
+                body += piece
+            else:  # what is left is read away: a client that still sends would not see the answer
+                body.clear()
+                self._room, held.size = self._room + held.size, 0
+                if size > _READ_AWAY:
+                    break
+        if refusal is not None:
+            raise refusal
+        return bytes(body)
+
+    def _hold(self, size: int, held: "_Held") -> bool:
+        more = size - held.size
+        if more > self._room:
+            return False
+        self._room, held.size = self._room - more, size
+        return True
+
+    def _refuse(self, problem: ProblemError, environ: "WSGIEnvironment", *, started: float) -> Answer:
+        name = request_id(environ.get("HTTP_X_REQUEST_ID"))
+        count(self._metrics, route="unread", status=problem.status.value, started=started)
+        headers = [("Content-Type", CONTENT_TYPE), ("X-Request-ID", name), *HEADERS.items(), *problem.headers.items()]
+        return Answer(problem.status.value, headers, problem_bytes(problem, name))
+
+
+_log = logging.getLogger(__name__)
+_CLOSE = {"Connection": "close"}
+_READ_AWAY = 64_000_000  # bytes of a refused body, at most
+
+
+@dataclass
+class _Held:
+    """The bytes of one request that count against the room for bodies."""
+
+    size: int = 0
+
+
+def _busy(what: str) -> ProblemError:
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"{what}; try again in a second", headers=_BUSY)
+
+
+def run(app: "WSGIApplication", environ: "WSGIEnvironment") -> Answer:
+    """Has a WSGI application answer a request."""
+    answer = Answer()
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Callable[[bytes], None]:
+        answer.status, answer.headers = int(status[:3]), list(headers)
+        return lambda data: None
+
+    parts: Iterable[bytes] = app(environ, start_response)
+    try:
+        answer.body = b"".join(parts)
+    finally:
+        close = getattr(parts, "close", None)
+        if close is not None:
+            close()
+    return answer
+
+
+def to_environ(scope: Scope) -> "WSGIEnvironment":
+    """Translates granian's description of a request to a WSGI environment.
+
+    A header whose name has an underscore is left out: WSGI cannot tell `X_API_KEY` from `X-API-Key`.
+    """
+    host, _, port = scope.server.rpartition(":")
+    environ: WSGIEnvironment = {
+        **_FIXED,
+        "REQUEST_METHOD": scope.method,
+        "PATH_INFO": scope.path.encode().decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+        "SERVER_NAME": host,
+        "SERVER_PORT": port,
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "wsgi.url_scheme": scope.scheme,
+    }
+    for name, value in scope.headers.items():
+        if "_" in name:
+            continue
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = f"HTTP_{key}"
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return environ
+
+
+_FIXED: dict[str, Any] = {
+    "SCRIPT_NAME": "",
+    "wsgi.version": (1, 0),
+    "wsgi.errors": sys.stderr,
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+    "wsgi.input_terminated": True,
+}

@@ -1,0 +1,234 @@
+"""What reaches a thread, and when: bodies, deadlines and room, with granian's side played by fakes."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from pricing.config import load_config
+from pricing.config_models import ServingConfig
+from serving.gateway import LIVE, SMALL, Gateway, to_environ
+from serving.metrics import Metrics
+
+SERVING = load_config().serving
+
+
+class Headers(dict[str, str]):
+    """Granian's headers have lower-case names."""
+
+
+@dataclass
+class Asked:
+    """What granian tells of a request."""
+
+    path: str = "/get_price"
+    method: str = "POST"
+    headers: Headers = field(default_factory=Headers)
+    client: str = "10.1.2.3:5000"
+    server: str = "127.0.0.1:8080"
+    scheme: str = "http"
+    query_string: str = ""
+    http_version: str = "1.1"
+    authority: str | None = None
+
+
+class Wire:
+    """A body that arrives in pieces, or stays away, and the answer."""
+
+    def __init__(self, pieces: Sequence[bytes] = (), *, stuck: bool = False) -> None:
+        self.pieces, self.stuck = pieces, stuck
+        self.status, self.headers, self.body = 0, dict[str, str](), b""
+        self.answered = asyncio.Event()
+
+    async def __call__(self) -> bytes:
+        return b"".join([piece async for piece in self])
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+        if self.stuck:
+            await asyncio.Event().wait()
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status, self.headers, self.body = status, dict(headers), body
+        self.answered.set()
+
+
+class Echo:
+    """A WSGI application that keeps what it is given, and perhaps waits."""
+
+    def __init__(self, until: threading.Event | None = None) -> None:
+        self.until, self.bodies, self.environs = until, list[bytes](), list[dict[str, Any]]()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if self.until is not None and environ["PATH_INFO"] != LIVE:
+            self.until.wait(10)
+        self.environs.append(environ)
+        self.bodies.append(environ["wsgi.input"].read())
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"o", b"k"]
+
+
+def gateway(app: Any, *, stopping: bool = False, **changes: Any) -> Gateway:
+    serving = ServingConfig.model_validate({**SERVING.model_dump(), "body_seconds": 0.05, **changes})
+    return Gateway(app, serving=serving, metrics=Metrics(), stopping=lambda: stopping)
+
+
+def sized(length: int) -> Headers:
+    return Headers({"content-length": str(length), "content-type": "application/json"})
+
+
+CHUNKED = Headers({"transfer-encoding": "chunked"})
+
+
+def test_a_body_arrives_whole_whether_its_length_is_told_or_not() -> None:
+    app = Echo()
+
+    async def ask() -> list[int]:
+        front, wires = gateway(app), [Wire([b"ab", b"c"]), Wire([b"ab", b"c"]), Wire()]
+        await front.__rsgi__(Asked(headers=sized(3)), wires[0])
+        await front.__rsgi__(Asked(headers=CHUNKED), wires[1])
+        await front.__rsgi__(Asked(method="GET"), wires[2])
+        return [wire.status for wire in wires]
+
+    assert asyncio.run(ask()) == [200, 200, 200]
+    assert app.bodies == [b"abc", b"abc", b""]
+    assert [environ["CONTENT_LENGTH"] for environ in app.environs] == ["3", "3", "0"]
+
+
+@pytest.mark.parametrize("headers", [sized(3), sized(SMALL + 1), CHUNKED])
+def test_half_a_body_is_answered_408_and_takes_no_thread(headers: Headers) -> None:
+    app, wire = Echo(), Wire([b"a"], stuck=True)
+
+    asyncio.run(gateway(app).__rsgi__(Asked(headers=headers), wire))
+
+    assert (wire.status, app.bodies) == (408, [])
+    assert wire.headers["Connection"] == "close"
+    assert "has not arrived within 0.05 s" in json.loads(wire.body)["detail"]
+
+
+@pytest.mark.parametrize("headers", [sized(2_000), CHUNKED])
+def test_a_body_above_the_limit_is_never_passed_on_in_part(headers: Headers) -> None:
+    app, wire = Echo(), Wire([b"a" * 500] * 4)
+    front = gateway(app, body_limit=1_000)
+    headers = Headers(headers | ({"content-length": str(2 * SMALL)} if "content-length" in headers else {}))
+
+    asyncio.run(front.__rsgi__(Asked(headers=headers), wire))
+
+    assert (wire.status, app.bodies) == (413, [])
+
+
+def test_liveness_is_answered_while_every_thread_is_stuck() -> None:
+    release = threading.Event()
+    app = Echo(until=release)
+
+    async def ask() -> tuple[int, int]:
+        front = gateway(app, threads=1)
+        stuck = [asyncio.create_task(front.__rsgi__(Asked(method="GET"), Wire())) for _ in range(3)]
+        await asyncio.sleep(0)
+        live = Wire()
+        await asyncio.wait_for(front.__rsgi__(Asked(LIVE, "GET"), live), timeout=5)
+        still = sum(not task.done() for task in stuck)
+        release.set()
+        await asyncio.gather(*stuck)
+        return live.status, still
+
+    assert asyncio.run(ask()) == (200, 3)
+
+
+def test_large_bodies_share_a_room_and_small_ones_need_none() -> None:
+    app, large = Echo(), SMALL + 1
+
+    async def ask() -> tuple[int, int, int]:
+        front = gateway(app, bodies_mb=1.5 * large / 1e6, body_seconds=5)
+        first = asyncio.create_task(front.__rsgi__(Asked(headers=sized(large)), Wire([b"a" * large], stuck=True)))
+        await asyncio.sleep(0)
+        second, small = Wire([b"a" * large]), Wire([b"abc"])
+        await front.__rsgi__(Asked(headers=sized(large)), second)
+        await front.__rsgi__(Asked(headers=sized(3)), small)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        third = Wire([b"a" * large])
+        await front.__rsgi__(Asked(headers=sized(large)), third)
+        return second.status, small.status, third.status
+
+    assert asyncio.run(ask()) == (503, 200, 200)
+
+
+def test_large_bodies_are_answered_one_at_a_time() -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        threading.Event().wait(0.01)
+        with lock:
+            inside -= 1
+        start_response("200 OK", [])
+        return []
+
+    async def ask() -> list[int]:
+        front, wires = gateway(app, body_seconds=5), [Wire([b"a" * (SMALL + 1)]) for _ in range(4)]
+        await asyncio.gather(*(front.__rsgi__(Asked(headers=sized(SMALL + 1)), wire) for wire in wires))
+        return [wire.status for wire in wires]
+
+    assert asyncio.run(ask()) == [200] * 4
+    assert most == 1
+
+
+def test_a_large_body_that_waits_too_long_for_others_is_told_so() -> None:
+    release = threading.Event()
+
+    async def ask() -> int:
+        front = gateway(Echo(until=release))
+        first = asyncio.create_task(front.__rsgi__(Asked(headers=CHUNKED), Wire([b"a" * (SMALL + 1)])))
+        await asyncio.sleep(0)
+        late = Wire([b"a" * (SMALL + 1)])
+        await front.__rsgi__(Asked(headers=CHUNKED), late)
+        release.set()
+        await first
+        assert late.headers["Retry-After"] == "1"
+        return late.status
+
+    assert asyncio.run(ask()) == 503
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_an_answer_closes_its_connection_before_a_stop(stopping: bool) -> None:
+    wire = Wire()
+
+    asyncio.run(gateway(Echo(), stopping=stopping).__rsgi__(Asked(method="GET"), wire))
+
+    assert (wire.headers.get("Connection") == "close") is stopping
+
+
+def test_an_application_that_raises_answers_500_and_keeps_its_thread() -> None:
+    def fails(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        raise ZeroDivisionError("secret")
+
+    async def ask() -> list[Wire]:
+        front, wires = gateway(fails, threads=1), [Wire(), Wire()]
+        for wire in wires:
+            await asyncio.wait_for(front.__rsgi__(Asked(method="GET"), wire), timeout=5)
+        return wires
+
+    wires = asyncio.run(ask())
+
+    assert [wire.status for wire in wires] == [500, 500]
+    assert b"secret" not in wires[0].body
+
+
+def test_no_header_moves_the_routes_or_poses_as_another() -> None:
+    headers = {"script_name": "/x", "script-name": "/x", "x_api_key": "stolen", "x-api-key": "own", "host": "here"}
+
+    environ = to_environ(Asked("/models/é", headers=Headers(headers)))
+
+    assert environ["SCRIPT_NAME"] == ""
+    assert environ["PATH_INFO"].encode("latin-1").decode() == "/models/é"
+    assert (environ["HTTP_X_API_KEY"], environ["HTTP_HOST"], environ["REMOTE_ADDR"]) == ("own", "here", "10.1.2.3")
