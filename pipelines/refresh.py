@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
-from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
+from pipelines.quality import read_checked, report_findings
 from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.ewma import select_ewma_state
-from pricing.data.load import load_panel_from
+from pricing.data.load import LoadedSales
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.product_facts import ProductFacts
@@ -33,7 +33,6 @@ from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from pricing.served_config import kept_settings
-from simulation.market import simulated_sales
 
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
@@ -71,19 +70,19 @@ def _refresh(argv: Sequence[str] | None) -> int:
             if kept := kept_settings(version.config, file, name=base.number):
                 print(f"note: {kept}")
             anchors = access.anchors_for(version)
-            panel = load_panel_from(
+            loaded = read_checked(
                 options.sales,
                 version.config.data,
                 quarantine=options.quarantine,
                 past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
                 anchors=anchors,
                 events=known_events(version),
-                simulated=simulated_sales,
             )
+            panel = loaded.panel
             carried = refreshed(
                 access,
                 version,
-                panel,
+                loaded,
                 anchors=anchors,
                 parent=base.number,
                 sales=options.sales,
@@ -135,7 +134,7 @@ def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:
 def refreshed(
     access: ProductionAccess,
     version: LoadedVersion,
-    panel: Panel,
+    loaded: LoadedSales,
     *,
     anchors: Anchors,
     parent: str,
@@ -156,7 +155,7 @@ def refreshed(
         HistoryError: The panel leaves a gap after the state or changes rows before the checkpoint.
         RegistryError: The registry refuses.
     """
-    started = time.perf_counter()
+    started, panel = time.perf_counter(), loaded.panel
     anchors = anchors.extended(panel)
     planned = with_plan(version.facts, version.config.data)
     tags = {
@@ -177,7 +176,8 @@ def refreshed(
         mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None
     # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
-    report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
+    since = replace(loaded, panel=demand.encoded.tail)
+    report_findings(since, version.config.data, sales=sales, may_refuse=False)
     demand, checked = encoded_alike(demand, panel, before=version.demand, limit=parity_limit)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)

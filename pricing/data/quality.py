@@ -1,4 +1,4 @@
-"""What data-quality checks find: names, levels, what to do, and the JSON file that jobs leave for monitoring and alerts."""
+"""What checks of sales and requests may find: names, levels, what to do, and the JSON file that jobs leave of it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pricing.errors import SourceError
+from pricing.errors import PricingError, SourceError
 from pricing.fileio import replace_atomically
 
 Level = Literal["note", "quarantine", "stop"]
@@ -202,6 +202,24 @@ class Quality:
         """Tags of an MLflow run: the gravest level, and each finding's name with its level."""
         named = ", ".join(dict.fromkeys(f"{one.name} {one.level}" for one in self.findings))
         return {"quality": self.level or "fine", "quality_findings": named[:5000] or "none"}
+
+
+class QualityError(PricingError):
+    """Sales that lie too far from their own past to be learnt from or judged by.
+
+    Attributes:
+        quality: All that was found.
+    """
+
+    def __init__(self, where: str, quality: Quality) -> None:
+        self.quality = quality
+        lines = [f"{where} is not as it was before; nothing is learnt from it, and the champion stays as it is:"]
+        lines += [f"  - {one.name}: {one}" for one in quality.of("stop")]
+        lines.append(
+            "If all is as it should be, accept it (data.quality.accept: {NAME: last day}); days that cannot be mended "
+            "are left out by data.quality.leave_out."
+        )
+        super().__init__("\n".join(lines))
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

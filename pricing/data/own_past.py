@@ -1,0 +1,255 @@
+"""Compare each product's prices and units with its own past: other units, packs, single prices far off."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pricing.arrays import Bools, Floats, Ints
+from pricing.config_models import QualityConfig
+from pricing.data.panel import Panel
+from pricing.data.quality import PRICE_COLUMNS, Finding, Level, advice
+from pricing.data.sales_history import LEAST_SEEN, LOOKBACK, SalesHistory
+
+NAMED = 3  # offenders listed in a finding
+LEAST_ROWS = 7  # rows of a product's past needed to tell what is usual for it
+LEAST_TOGETHER = 3  # products of a category that say something together; fewer are judged alone
+SETTLED = 14  # rows at a new level after which it is taken for what the product costs now
+LEAST_UNITS = 20  # units that a category usually sells on such a day, to be judged by its units
+
+
+@dataclass
+class Verdict:
+    """Findings, and what is to be done with the cells that they are about.
+
+    Attributes:
+        findings: In the order of the checks.
+        aside: Finding's name: (product, period) rows to set aside.
+        blank: Column: (product, period) values that count as missing.
+        unknown: (product, period) periods without a row of which nothing is known, whatever an absent row means.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    aside: dict[str, Bools] = field(default_factory=dict)
+    blank: dict[str, Bools] = field(default_factory=dict)
+    unknown: list[Bools] = field(default_factory=list)
+
+    def set_aside(self, name: str, cells: Bools) -> None:
+        """Adds rows to set aside."""
+        self.aside[name] = self.aside[name] | cells if name in self.aside else cells
+
+
+def price_findings(history: SalesHistory, config: QualityConfig, verdict: Verdict) -> None:
+    """Looks at every price column: whole categories, then single rows."""
+    for column in PRICE_COLUMNS:
+        if column not in history.columns:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(history.columns[column].astype(np.float64))
+        off = _alone(logs, low=np.log(config.price_alone[0]), high=np.log(config.price_alone[1]), past=config.past)
+        together = _together(history, logs, off, config=config)
+        if together.any():
+            verdict.findings += _unit_findings(history, logs, together, column=column, config=config)
+            if column == "comp_price":
+                verdict.blank[column] = together
+        alone = off & (history.rows >= 0) & ~together
+        if alone.any():
+            verdict.findings.append(_outliers(history, alone, column=column, config=config))
+            if column in ("price", "list_price"):
+                verdict.set_aside("price_outlier", alone)
+            else:
+                verdict.blank[column] = verdict.blank.get(column, np.zeros_like(alone)) | alone
+
+
+def _alone(logs: Floats, *, low: float, high: float, past: int) -> Bools:
+    """(product, period) values beyond the range of the product's own past by more than a factor. Causal.
+
+    Only products whose values span such a factor are gone through. A run longer than SETTLED is a new level, from
+    which on later values are judged by it.
+    """
+    off = np.zeros(logs.shape, dtype=np.bool_)
+    known = np.isfinite(logs)
+    top = np.max(logs, axis=1, where=known, initial=-np.inf)
+    bottom = np.min(logs, axis=1, where=known, initial=np.inf)
+    wide = np.flatnonzero(top - bottom > min(high, -low))
+    if not len(wide):
+        return off
+    values, usable = logs[wide], known[wide].copy()
+    run, start = np.zeros(len(wide), dtype=np.int64), np.zeros(len(wide), dtype=np.int64)
+    for now in range(1, logs.shape[1]):
+        base = slice(max(0, now - past), now)
+        highest = np.max(values[:, base], axis=1, where=usable[:, base], initial=-np.inf)
+        lowest = np.min(values[:, base], axis=1, where=usable[:, base], initial=np.inf)
+        enough = (usable[:, base].sum(axis=1) >= LEAST_ROWS) & known[wide, now]
+        far = enough & ((values[:, now] - highest > high) | (values[:, now] - lowest < low))
+        start = np.where(far & (run == 0), now, start)
+        run = np.where(far, run + 1, np.where(known[wide, now], 0, run))
+        usable[:, now] &= ~far
+        off[wide, now] = far & (run <= SETTLED)
+        for product in np.flatnonzero(run > SETTLED):
+            usable[product, : start[product]] = False
+            usable[product, start[product] : now + 1] = known[wide[product], start[product] : now + 1]
+            run[product] = 0
+    return off
+
+
+def _together(history: SalesHistory, logs: Floats, off: Bools, *, config: QualityConfig) -> Bools:
+    """(product, period) values of categories, or of the shop, most of which left their own past's range alike."""
+    low, high = np.log(config.price_together)
+    marked = np.zeros(logs.shape, dtype=np.bool_)
+    usable = np.isfinite(logs) & ~off
+    for now in range(history.since, logs.shape[1]):
+        base = slice(max(0, now - config.past), now)
+        highest = np.max(logs[:, base], axis=1, where=usable[:, base], initial=-np.inf)
+        lowest = np.min(logs[:, base], axis=1, where=usable[:, base], initial=np.inf)
+        judged = (usable[:, base].sum(axis=1) >= LEAST_ROWS) & np.isfinite(logs[:, now])
+        with np.errstate(invalid="ignore"):
+            up, down = judged & (logs[:, now] - highest > high), judged & (logs[:, now] - lowest < low)
+        for _, members in history.groups:
+            count = int(judged[members].sum())
+            for moved in (up, down):
+                if count >= LEAST_TOGETHER and 2 * moved[members].sum() > count:
+                    marked[members, now] |= moved[members]
+        usable[:, now] &= ~marked[:, now]
+    return marked
+
+
+def _unit_findings(
+    history: SalesHistory, logs: Floats, marked: Bools, *, column: str, config: QualityConfig
+) -> Iterator[Finding]:
+    """One finding per column: packs where units fell as prices rose, else another unit."""
+    first = int(np.argmax(marked.any(axis=0)))
+    products = np.flatnonzero(marked[:, first])
+    base = slice(max(0, first - config.past), first)
+    usual = np.nanmedian(np.where(np.isfinite(logs[products, base]), logs[products, base], np.nan), axis=1)
+    factors = np.exp(logs[products, first] - usual)
+    factor = float(np.median(factors))
+    sold = units_ratio(history, products, first)
+    packs = column == "price" and factor > 1 and abs(np.log(sold * factor)) < np.log(factor) / 2
+    name = "pack_size" if packs else "price_unit"
+    level: Level = "quarantine" if column == "comp_price" else "stop"
+    where = {str(name) for name in history.categories[products] if name}
+    of = f" of category {next(iter(where))!r}" if len(where) == 1 and len(history.groups) > 1 else ""
+    units = f", and their units × {sold:.2g}" if packs else ""
+    yield Finding(
+        name,
+        level,
+        f"{column} of {len(products):,} products{of} is about {factor:.3g} times what it was before{units}, "
+        f"from {history.day(first)} on, {int(marked.sum()):,} rows",
+        advice(name),
+        column=column,
+        first_day=history.day(first),
+        products=len(products),
+        rows=int(marked.sum()),
+        share=len(products) / max(1, int(history.present[:, first].sum())),
+        examples=tuple(
+            f"{history.cell(int(row), first)}: from about {np.exp(before):.4g} to {np.exp(logs[row, first]):.4g}"
+            for row, before in zip(products[:NAMED], usual[:NAMED], strict=True)
+        ),
+    )
+
+
+def _outliers(history: SalesHistory, alone: Bools, *, column: str, config: QualityConfig) -> Finding:
+    product, period = np.nonzero(alone)
+    order = np.argsort(period, kind="stable")
+    low, high = config.price_alone
+    done = "set aside" if column in ("price", "list_price") else "counted as unknown"
+    values = history.columns[column]
+    return Finding(
+        "price_outlier",
+        "quarantine" if alone[:, history.since :].any() else "note",
+        f"{column} is over {high:g} times, or under {low:g} times, all that the product asked in the "
+        f"{config.past} {history.period}s before, on {len(product):,} rows, which are {done}",
+        advice("price_outlier"),
+        column=column,
+        first_day=history.day(int(period.min())),
+        products=len(np.unique(product)),
+        rows=len(product),
+        share=len(product) / max(1, int(history.present.sum())),
+        examples=tuple(
+            f"{history.cell(int(product[at]), int(period[at]))}: {values[product[at], period[at]]:g}"
+            for at in order[:NAMED]
+        ),
+    )
+
+
+def units_ratio(history: SalesHistory, products: Ints, period: int) -> float:
+    """Units of some products in a period over the median of such weekdays before; NaN where that is too little."""
+    units = history.columns["units_sold"][products]
+    before = np.arange(period - history.phases, -1, -history.phases)[: 2 * LOOKBACK]
+    sums = np.nansum(units[:, before], axis=0)[history.counts[before] > 0][:LOOKBACK]
+    if len(sums) < LEAST_SEEN or np.median(sums) < LEAST_UNITS:
+        return float("nan")
+    return float(np.nansum(units[:, period]) / np.median(sums))
+
+
+def units_findings(history: SalesHistory, config: QualityConfig, verdict: Verdict) -> None:
+    """Looks for categories whose units are of another size than on such weekdays before.
+
+    One day of few units may be a closed shop, so that fewer count only where the next period shows them too.
+    """
+    units, factor = history.columns["units_sold"], config.units_together
+    found: list[tuple[int, str, float, int]] = []
+    for name, members in history.groups:
+        sums = np.nansum(units[members], axis=0)
+        usable = (history.counts > 0) & ~history.holiday
+        low_before = False
+        for now in range(history.since, units.shape[1]):
+            before = np.arange(now - history.phases, -1, -history.phases)[: 2 * LOOKBACK]
+            usual = sums[before][usable[before]][:LOOKBACK]
+            if not usable[now] or len(usual) < LEAST_SEEN or np.median(usual) < LEAST_UNITS:
+                continue
+            ratio = sums[now] / np.median(usual)
+            few = 0 < ratio * factor < 1 and np.median(usual) >= LEAST_UNITS * factor
+            if ratio > factor or (few and low_before):
+                found.append((now, name, float(ratio), len(members)))
+            if ratio > factor or few:
+                usable[now] = False
+            low_before = bool(few)
+    if not found:
+        return
+    first, name, ratio, products = min(found)
+    of = f"category {name!r} sells" if name else "the shop sells"
+    verdict.findings.append(
+        Finding(
+            "units_unit",
+            "stop",
+            f"{of} {ratio:.3g} times the units of such {history.period}s before on {history.day(first)}",
+            advice("units_unit"),
+            column="units_sold",
+            first_day=history.day(first),
+            products=products,
+            rows=len(found),
+            share=products / len(history.product_ids),
+        )
+    )
+
+
+def changed_past(history: SalesHistory, known: Panel, config: QualityConfig, verdict: Verdict) -> None:
+    """Compares days that the champion has read with the same days in these sales: a new export in another unit."""
+    days, here, there = np.intersect1d(history.dates[history.own :], known.dates, return_indices=True)
+    ids, rows, others = np.intersect1d(history.product_ids, known.product_ids, return_indices=True)
+    if not len(days) or len(ids) < LEAST_TOGETHER:
+        return
+    both = known.present[others][:, there] & (history.rows[rows][:, here + history.own] >= 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = np.log(history.columns["price"][rows][:, here + history.own] / known.price[others][:, there])
+    moved = np.where(both, moved, np.nan)[both.any(axis=1)]
+    if len(moved) < LEAST_TOGETHER:
+        return
+    factor = float(np.exp(np.median(np.nanmedian(moved, axis=1))))
+    if config.price_together[0] < factor < config.price_together[1]:
+        return
+    verdict.findings.append(
+        Finding(
+            "price_unit",
+            "stop",
+            f"price is about {factor:.3g} times what the champion has read of the same days, {days[0]} to {days[-1]}",
+            advice("price_unit"),
+            column="price",
+            first_day=str(days[0]),
+            products=len(moved),
+            rows=int(both.sum()),
+            share=1.0,
+        )
+    )
