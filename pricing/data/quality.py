@@ -121,6 +121,10 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "requests come without stock far more often than before",
         "Look at what the shop sends as current_stock",
     ),
+    "request_stock_zero": (
+        "requests say that nothing is in stock far more often than before",
+        "Look at what the shop sends as current_stock",
+    ),
     "prices_overridden": (
         "almost no recommended price is the current price a day later: they are not put on the shelf",
         "Ask who sets other prices, or whether prices reach the tills",
