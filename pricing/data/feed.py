@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from pricing.arrays import Bools, Days, Strings
+from pricing.arrays import Bools, Strings
 from pricing.config_models import QualityConfig
 from pricing.data import coerce
 from pricing.data.own_past import NAMED, Verdict
-from pricing.data.panel import STEP_DAYS, Panel
+from pricing.data.panel import Panel
 from pricing.data.quality import Finding, advice
 from pricing.data.sales_history import SalesHistory, less_than_usual, still_for
 from pricing.errors import nearest
@@ -18,6 +18,8 @@ ACTIVE = 28  # periods that tell which products have a row on almost every day â
 ALMOST_EVERY = 0.8  # â€¦ on at least this share of them
 SAME_NAME = 0.6  # similarity of an unknown column's name to the one that is not there
 NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
+LASTING = 2  # days after which values that are missing are a fault: on one day a source may have failed to answer
+MOST_AHEAD = 28  # distinct days after a gap that may be swapped ones
 FAR_AHEAD = 7  # days without rows after which rows with later dates are looked at for swapped day and month
 
 
@@ -164,7 +166,7 @@ def null_findings(history: SalesHistory, config: QualityConfig, verdict: Verdict
         verdict.findings.append(
             Finding(
                 code,
-                "quarantine",
+                "quarantine" if newest >= LASTING or history.phases == 1 else "note",
                 f"{what} on {count:,} of {int(history.counts[first]):,} rows of {history.day(first)}, usually on "
                 f"{1 - usual:.0%}; it counts as unknown there",
                 advice(code),
@@ -186,13 +188,13 @@ def still_findings(history: SalesHistory, config: QualityConfig, verdict: Verdic
         return
     values = history.columns["is_promo"]
     seen = np.asarray(np.isfinite(values).any(axis=0))
-    still = still_for(np.asarray((values > 0).any(axis=0)), seen=seen, past=config.past)
+    still = still_for(np.asarray((values > 0).any(axis=0)), seen=seen, past=config.past, least=history.phases)
     if still:
         first = int(np.flatnonzero(seen)[-still])
         verdict.findings.append(
             Finding(
                 "promo_none",
-                "quarantine",
+                "quarantine" if still >= config.window else "note",  # a pause of some weeks is ordinary
                 f"is_promo has been 0 everywhere since {history.day(first)}, for {still} {history.period}s",
                 advice("promo_none"),
                 column="is_promo",
@@ -211,7 +213,7 @@ def _frozen(history: SalesHistory, name: str, code: str, *, config: QualityConfi
     comparable = known & (before >= 0)
     moved = comparable & (values != former)
     seen = np.asarray(comparable.any(axis=0))
-    still = still_for(np.asarray(moved.any(axis=0)), seen=seen, past=config.past)
+    still = still_for(np.asarray(moved.any(axis=0)), seen=seen, past=config.past, least=config.late)
     if not still:
         return
     first = int(np.flatnonzero(seen)[-still])
@@ -335,7 +337,8 @@ def date_findings(frame: pd.DataFrame, bad: pd.DataFrame, *, step: int) -> Itera
     """
     dates = np.unique(frame["date"].to_numpy().astype("datetime64[D]"))
     gaps = np.flatnonzero(np.diff(dates).astype(np.int64) > max(FAR_AHEAD, 2 * step))
-    last = dates[gaps[-1]] if len(gaps) else dates[-1]
+    gaps = gaps[len(dates) - 1 - gaps <= MOST_AHEAD]
+    last = dates[gaps[0]] if len(gaps) else dates[-1]
     ahead = dates[dates > last]
     if "date" in bad and len(bad):
         again = coerce.days(bad["date"]).values
@@ -362,28 +365,3 @@ def _swapped(day: "np.datetime64") -> "np.datetime64 | None":
     """The day with day and month swapped; None where that is no other day."""
     year, month, number = str(day).split("-")
     return np.datetime64(f"{year}-{number}-{month}", "D") if int(number) <= 12 and number != month else None
-
-
-def left_out(history: SalesHistory, config: QualityConfig, verdict: Verdict) -> None:
-    """Sets aside the days that the configuration leaves out."""
-    days: Days = history.dates
-    width = STEP_DAYS[history.period] - 1
-    marked = np.zeros(len(days), dtype=np.bool_)
-    for first, last in config.leave_out:
-        marked |= (days + width >= np.datetime64(first)) & (days <= np.datetime64(last))
-    marked[: history.own] = False
-    if not marked.any():
-        return
-    cells = np.broadcast_to(marked, history.rows.shape) & (history.rows >= 0)
-    verdict.set_aside("days_left_out", cells)
-    verdict.unknown.append(np.broadcast_to(marked, history.rows.shape))
-    verdict.findings.append(
-        Finding(
-            "days_left_out",
-            "note",
-            f"{int(marked.sum()):,} {history.period}s are left out, {int(cells.sum()):,} rows (data.quality.leave_out)",
-            advice("days_left_out"),
-            first_day=history.day(int(np.argmax(marked))),
-            rows=int(cells.sum()),
-        )
-    )

@@ -17,7 +17,7 @@ from pricing.data.feed import date_findings
 from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
 from pricing.data.plausibility import mistyped
 from pricing.data.quality import Quality, QualityError, load_quality, ordered, quality_file
-from pricing.data.quality_stage import contract_findings, judge
+from pricing.data.quality_stage import REPEATED, contract_findings, judge
 from pricing.data.source import read_sales
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replace_atomically
@@ -166,7 +166,8 @@ def _refuse_swapped(checked: Checked, config: DataConfig, *, where: str) -> None
         return
     swapped = tuple(date_findings(checked.clean, checked.bad_rows, step=STEP_DAYS[config.period]))
     if swapped and config.plausibility.refuse:
-        found = [*swapped, *contract_findings(checked.violations)]
+        others = [fault for fault in checked.violations if fault.rule != REPEATED]
+        found = [*swapped, *contract_findings(others)]
         raise QualityError(where, Quality(ordered(found), rows=len(checked.clean) + len(checked.bad_rows)))
 
 

@@ -1,7 +1,6 @@
 """Compare each product's prices and units with its own past: other units, packs, single prices far off."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +14,7 @@ NAMED = 3  # offenders listed in a finding
 LEAST_ROWS = 7  # rows of a product's past needed to tell what is usual for it
 LEAST_TOGETHER = 3  # products of a category that say something together; fewer are judged alone
 SETTLED = 14  # rows at a new level after which it is taken for what the product costs now
+NOT_CUT = 0.9  # of the median price: below, a product is on offer
 LEAST_UNITS = 20  # units that a category usually sells on such a day, to be judged by its units
 
 
@@ -47,9 +47,12 @@ def price_findings(history: SalesHistory, config: QualityConfig, verdict: Verdic
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(history.columns[column].astype(np.float64))
         off = _alone(logs, low=np.log(config.price_alone[0]), high=np.log(config.price_alone[1]), past=config.past)
-        together = _together(history, logs, off, config=config)
+        together = _together(history, logs, off, column=column, config=config)
         if together.any():
-            verdict.findings += _unit_findings(history, logs, together, column=column, config=config)
+            found = _unit_finding(history, logs, together, column=column, config=config)
+            packs = [one for one in verdict.findings if one.name == "pack_size" and one.first_day == found.first_day]
+            name = "pack_size" if packs and column != "comp_price" else found.name
+            verdict.findings.append(replace(found, name=name, advice=advice(name)))
             if column == "comp_price":
                 verdict.blank[column] = together
         alone = off & (history.rows >= 0) & ~together
@@ -93,16 +96,23 @@ def _alone(logs: Floats, *, low: float, high: float, past: int) -> Bools:
     return off
 
 
-def _together(history: SalesHistory, logs: Floats, off: Bools, *, config: QualityConfig) -> Bools:
-    """(product, period) values of categories, or of the shop, most of which left their own past's range alike."""
+def _together(history: SalesHistory, logs: Floats, off: Bools, *, column: str, config: QualityConfig) -> Bools:
+    """(product, period) values of categories, or of the shop, most of which left their own past's range alike.
+
+    A price that goes back to list price after a long promotion is inside that range.
+    """
     low, high = np.log(config.price_together)
     marked = np.zeros(logs.shape, dtype=np.bool_)
     usable = np.isfinite(logs) & ~off
+    listed = history.columns.get("list_price") if column == "price" else None
     for now in range(history.since, logs.shape[1]):
         base = slice(max(0, now - config.past), now)
         highest = np.max(logs[:, base], axis=1, where=usable[:, base], initial=-np.inf)
         lowest = np.min(logs[:, base], axis=1, where=usable[:, base], initial=np.inf)
         judged = (usable[:, base].sum(axis=1) >= LEAST_ROWS) & np.isfinite(logs[:, now])
+        if listed is not None:
+            known = np.isfinite(listed[:, base]) & usable[:, base]
+            highest = np.maximum(highest, np.log(np.max(listed[:, base], axis=1, where=known, initial=1e-30)))
         with np.errstate(invalid="ignore"):
             up, down = judged & (logs[:, now] - highest > high), judged & (logs[:, now] - lowest < low)
         for _, members in history.groups:
@@ -114,10 +124,8 @@ def _together(history: SalesHistory, logs: Floats, off: Bools, *, config: Qualit
     return marked
 
 
-def _unit_findings(
-    history: SalesHistory, logs: Floats, marked: Bools, *, column: str, config: QualityConfig
-) -> Iterator[Finding]:
-    """One finding per column: packs where units fell as prices rose, else another unit."""
+def _unit_finding(history: SalesHistory, logs: Floats, marked: Bools, *, column: str, config: QualityConfig) -> Finding:
+    """Say what happened to a column: packs where units fell as prices rose, else another unit."""
     first = int(np.argmax(marked.any(axis=0)))
     products = np.flatnonzero(marked[:, first])
     base = slice(max(0, first - config.past), first)
@@ -131,7 +139,7 @@ def _unit_findings(
     where = {str(name) for name in history.categories[products] if name}
     of = f" of category {next(iter(where))!r}" if len(where) == 1 and len(history.groups) > 1 else ""
     units = f", and their units × {sold:.2g}" if packs else ""
-    yield Finding(
+    return Finding(
         name,
         level,
         f"{column} of {len(products):,} products{of} is about {factor:.3g} times what it was before{units}, "
@@ -184,28 +192,33 @@ def units_ratio(history: SalesHistory, products: Ints, period: int) -> float:
 
 
 def units_findings(history: SalesHistory, config: QualityConfig, verdict: Verdict) -> None:
-    """Looks for categories whose units are of another size than on such weekdays before.
+    """Looks for categories whose units are of another size than on such weekdays before, at their usual prices.
 
-    One day of few units may be a closed shop, so that fewer count only where the next period shows them too.
+    Products that are advertised or cheaper than usual are left out: they may sell many times what they did. One day of
+    few units may be a closed shop, so that fewer count only where the next period shows them too.
     """
     units, factor = history.columns["units_sold"], config.units_together
     found: list[tuple[int, str, float, int]] = []
-    for name, members in history.groups:
-        sums = np.nansum(units[members], axis=0)
-        usable = (history.counts > 0) & ~history.holiday
-        low_before = False
-        for now in range(history.since, units.shape[1]):
-            before = np.arange(now - history.phases, -1, -history.phases)[: 2 * LOOKBACK]
-            usual = sums[before][usable[before]][:LOOKBACK]
-            if not usable[now] or len(usual) < LEAST_SEEN or np.median(usual) < LEAST_UNITS:
+    usable = (history.counts > 0) & ~history.holiday
+    off = {name: np.zeros(len(usable), dtype=np.bool_) for name, _ in history.groups}
+    low_before = dict.fromkeys(off, False)
+    for now in np.flatnonzero(usable & (np.arange(len(usable)) >= history.since)):
+        plain = _usual_price(history, int(now), past=config.past)
+        before = np.arange(now - history.phases, -1, -history.phases)[: 2 * LOOKBACK]
+        for name, members in history.groups:
+            those = members[plain[members]]
+            compared = before[usable[before] & ~off[name][before]][:LOOKBACK]
+            usual = float(np.median(np.nansum(units[those][:, compared], axis=0))) if len(compared) else 0.0
+            if len(compared) < LEAST_SEEN or len(those) < LEAST_TOGETHER or usual < LEAST_UNITS:
                 continue
-            ratio = sums[now] / np.median(usual)
-            few = 0 < ratio * factor < 1 and np.median(usual) >= LEAST_UNITS * factor
-            if ratio > factor or (few and low_before):
-                found.append((now, name, float(ratio), len(members)))
-            if ratio > factor or few:
-                usable[now] = False
-            low_before = bool(few)
+            ratio = float(np.nansum(units[those, now]) / usual)
+            most = _most(units[those, now], np.median(np.nan_to_num(units[those][:, compared]), axis=1), factor / 2)
+            many = ratio > factor and most > 0
+            few = 0 < ratio * factor < 1 and usual >= LEAST_UNITS * factor and most < 0
+            if many or (few and low_before[name]):
+                found.append((int(now), name, ratio, len(those)))
+            off[name][now] = many or few
+            low_before[name] = bool(few)
     if not found:
         return
     first, name, ratio, products = min(found)
@@ -214,7 +227,8 @@ def units_findings(history: SalesHistory, config: QualityConfig, verdict: Verdic
         Finding(
             "units_unit",
             "stop",
-            f"{of} {ratio:.3g} times the units of such {history.period}s before on {history.day(first)}",
+            f"at usual prices {of} {ratio:.3g} times the units of such {history.period}s before on "
+            f"{history.day(first)}",
             advice("units_unit"),
             column="units_sold",
             first_day=history.day(first),
@@ -223,6 +237,36 @@ def units_findings(history: SalesHistory, config: QualityConfig, verdict: Verdic
             share=products / len(history.product_ids),
         )
     )
+
+
+def _most(units: Floats, usual: Floats, factor: float) -> int:
+    """1 where most products sell over `factor` times what is usual, −1 where most sell less than that fraction, else 0.
+
+    One product may be most of a category, and be sold out or bought up. Slow sellers, below a unit a day, do not tell.
+    """
+    told = usual >= 1
+    if told.sum() < LEAST_TOGETHER:
+        return 0
+    ratio = np.nan_to_num(units[told]) / usual[told]
+    return int(2 * (ratio > factor).sum() > len(ratio)) - int(2 * (ratio * factor < 1).sum() > len(ratio))
+
+
+def _usual_price(history: SalesHistory, period: int, *, past: int) -> Bools:
+    """(product,) products in stock and not advertised in a period, at 0.9 times the median of their past or dearer."""
+    price = history.columns["price"]
+    plain = np.isfinite(price[:, period])
+    before = price[:, max(0, period - past) : period]
+    known = np.isfinite(before)
+    middle = np.full(len(price), np.nan)
+    seen = known.any(axis=1)
+    middle[seen] = np.nanmedian(before[seen], axis=1)
+    with np.errstate(invalid="ignore"):
+        plain &= price[:, period] >= NOT_CUT * middle
+        if "stock" in history.columns:
+            plain &= ~(history.columns["stock"][:, period] == 0)
+        if "is_promo" in history.columns:
+            plain &= ~(history.columns["is_promo"][:, period] > 0)
+    return plain
 
 
 def changed_past(history: SalesHistory, known: Panel, config: QualityConfig, verdict: Verdict) -> None:

@@ -1,5 +1,6 @@
 """Judge checked rows against the past of their products, and say which rows and values are set aside."""
 
+import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,12 @@ from pricing.data.own_past import Verdict
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.quality import MEANINGS, Finding, Level, Quality, advice, ordered
 from pricing.data.sales_history import SalesHistory, lay_out
-from pricing.errors import Violation
+from pricing.errors import ContractError, Violation
 
 LEAST_BAD = 2  # so many bad rows are no reason to stop, however few rows there are
-DOUBLED = "(product_id, date) must be unique"
-NOT_BAD = ("days_left_out", "day_incomplete")  # reasons for which rows are set aside that are no fault of theirs
+REPEATED = "(product_id, date) must be unique"
+LEFT_OUT = "days_left_out"
+NOT_BAD = (LEFT_OUT, "day_incomplete")  # reasons for which rows are set aside that are no fault of theirs
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,24 @@ def judge(
         others: Their other columns.
         known: The end of the history that the champion has read; ignored where it has none of the products, since it
             is then of another shop.
+
+    Raises:
+        ContractError: The configuration leaves out all days.
     """
     limits, total = config.quality, len(checked.clean) + len(checked.bad_rows)
-    names = checked.clean["product_id"].astype(str).unique()
+    names = np.asarray(checked.clean["product_id"].unique(), dtype=np.str_)
     if known is not None and (known.period != config.period or not np.isin(known.product_ids, names).any()):
         known = None
-    verdict = Verdict(contract_findings(checked.violations, level="quarantine"))
+    checked, skipped = _without_days(checked, config)
+    if checked.clean.empty:
+        raise ContractError("the sales", checked.violations)
     swapped = list(feed.date_findings(checked.clean, checked.bad_rows, step=STEP_DAYS[config.period]))
+    broken = [one for one in checked.violations if not swapped or one.rule != REPEATED]
+    verdict = Verdict([*skipped, *contract_findings(broken, level="quarantine")])
     verdict.findings += [*feed.column_findings(given, others, known, rows=total), *swapped]
     history = lay_out(checked.clean, period=config.period, country=config.country, window=limits.window, known=known)
+    apart = _in_spans(history.dates, limits.leave_out, step=STEP_DAYS[config.period])
+    history = replace(history, holiday=history.holiday | apart)
     if not swapped:  # otherwise every day is out of place
         _look(history, known, limits, verdict)
     if config.plausibility.refuse:
@@ -76,13 +87,42 @@ def judge(
         rows=total,
         set_aside=len(checked.bad_rows),
     )
+    unknown |= apart
+    unknown[:, : history.own] = False
     product, period = np.nonzero(unknown | _broken(checked, history))
     return Judged(quality, checked, (history.product_ids[product], history.dates[period]))
 
 
+def _without_days(checked: Checked, config: DataConfig) -> tuple[Checked, list[Finding]]:
+    """Sets aside the rows of the days that the configuration leaves out."""
+    step, spans = STEP_DAYS[config.period], config.quality.leave_out
+    days = checked.clean["date"].to_numpy().astype("datetime64[D]")
+    marked = _in_spans(days, spans, step=step)
+    if not marked.any():
+        return checked, []
+    text = f"{len(np.unique(days[marked])):,} {config.period}s are left out, {int(marked.sum()):,} rows"
+    note = Finding(
+        LEFT_OUT,
+        "note",
+        f"{text} (data.quality.leave_out)",
+        advice(LEFT_OUT),
+        first_day=str(days[marked].min()),
+        rows=int(marked.sum()),
+    )
+    left = checked.without(marked, rule=f"{LEFT_OUT}: {MEANINGS[LEFT_OUT][0]}")
+    return replace(left, violations=checked.violations), [note]
+
+
+def _in_spans(days: Days, spans: Sequence[tuple[dt.date, dt.date]], *, step: int) -> Bools:
+    """(day,) whether the period that begins on each day holds a day of a span."""
+    marked = np.zeros(len(days), dtype=np.bool_)
+    for first, last in spans:
+        marked |= (days + (step - 1) >= np.datetime64(first)) & (days <= np.datetime64(last))
+    return marked
+
+
 def _look(history: SalesHistory, known: Panel | None, limits: QualityConfig, verdict: Verdict) -> None:
     looks: tuple[Callable[[SalesHistory, QualityConfig, Verdict], None], ...] = (
-        feed.left_out,
         own_past.price_findings,
         own_past.units_findings,
         feed.row_findings,
@@ -100,7 +140,7 @@ def contract_findings(violations: Sequence[Violation], *, level: Level = "stop")
     """One finding per rule of the contract that is broken, by rows or by the table as a whole."""
     found = []
     for violation in violations:
-        name = "rows_doubled" if violation.rule == DOUBLED else "contract"
+        name = "rows_doubled" if violation.rule == REPEATED else "contract"
         if violation.rule.startswith("column ") and violation.rule.endswith(" must be there"):
             name = "column_renamed" if "; rename " in violation.first else "column_gone"
         text = f"{violation.rule}: {violation.count:,} rows" if violation.count else violation.rule
@@ -140,7 +180,6 @@ def _apply(checked: Checked, history: SalesHistory, verdict: Verdict, limits: Qu
         if broken.any():
             checked = checked.without(broken, rule=f"{name}: {MEANINGS[name][0]}")
         marked[history.rows[cells]] = True
-    unknown[:, : history.own] = False
     return checked, unknown
 
 

@@ -1,4 +1,4 @@
-"""Check decisions, day by day, against the days before: what requests lack, and prices that nobody puts on the shelf."""
+"""Check decisions day by day against the days before: what requests lack, and prices that nobody puts on the shelf."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import pandas as pd
 
 from pricing.arrays import Bools, Days
 from pricing.config_models import QualityConfig
+from pricing.data.feed import LASTING
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.data.quality import Finding, advice, ordered
 from pricing.data.sales_history import less_than_usual, still_for
@@ -36,7 +37,7 @@ def request_findings(
         period: The grain of the sales.
 
     Returns:
-        The findings, of level quarantine: nothing stops, and a person should look.
+        The findings, of level quarantine, since a person should look; what is missing for a single day is a note.
 
     Example:
         >>> import pandas as pd
@@ -44,9 +45,9 @@ def request_findings(
         >>> from pricing.data.request_quality import request_findings
         >>> days = pd.date_range("2026-03-02", periods=10)
         >>> log = pd.DataFrame({"date": days, "product_id": "tea", "recommended_price": 4.99, "current_price": 4.99})
-        >>> log = log.assign(stock=[*range(9, 0, -1), None], comp_price=5.2)
+        >>> log = log.assign(stock=[*range(9, 1, -1), None, None], comp_price=5.2)
         >>> [(one.name, one.first_day) for one in request_findings(log, load_config().data.quality)]
-        [('request_stock_null', '2026-03-11')]
+        [('request_stock_null', '2026-03-10')]
     """
     if decisions.empty:
         return ()
@@ -109,7 +110,7 @@ def _null(table: pd.DataFrame, dates: Days, *, config: QualityConfig) -> Iterato
         name, what = f"request_{column}_{code}", "have no" if code == "null" else "have 0 as"
         yield Finding(
             name,
-            "quarantine",
+            "quarantine" if len(dates) - first >= LASTING else "note",
             f"{missing:,} of {int(count[first]):,} requests of {dates[first]} {what} {column}",
             advice(name),
             column=column,
@@ -126,7 +127,7 @@ def _frozen(table: pd.DataFrame, dates: Days, *, config: QualityConfig) -> Itera
     former = known.groupby("product_id", sort=False, observed=True)["comp_price"].shift()
     seen = _by_day(known, dates, former.notna().to_numpy()) > 0
     moved = _by_day(known, dates, (former.notna() & (known["comp_price"] != former)).to_numpy()) > 0
-    still = still_for(np.asarray(moved), seen=np.asarray(seen), past=config.past)
+    still = still_for(np.asarray(moved), seen=np.asarray(seen), past=config.past, least=config.late)
     if not still:
         return
     first = np.flatnonzero(seen)[-still]
@@ -167,7 +168,7 @@ def _overridden(table: pd.DataFrame, dates: Days, *, config: QualityConfig) -> I
     yield Finding(
         "prices_overridden",
         "quarantine",
-        f"{others:,} of {int(count[day]):,} prices recommended for {dates[day]} were not the current price the day after",
+        f"{others:,} of {int(count[day]):,} prices recommended for {dates[day]} were not the current price a day later",
         advice("prices_overridden"),
         column="current_price",
         first_day=str(dates[day]),

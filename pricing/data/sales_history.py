@@ -96,11 +96,12 @@ def lay_out(
         known, begin = None, start
     dates = np.arange(begin, days.max() + step, step)
     own = int((start - begin) // step)
-    names = np.asarray(frame["product_id"].astype(str).to_numpy(), dtype=np.str_)
+    codes, distinct = pd.factorize(frame["product_id"])
+    names = np.asarray(distinct, dtype=np.str_)
     ids = np.unique(names)
     if own and known is not None:
         ids = np.union1d(ids, known.product_ids)
-    product, place = np.searchsorted(ids, names), ((days - begin) // step).astype(np.int64)
+    product, place = np.searchsorted(ids, names)[codes], ((days - begin) // step).astype(np.int64)
     rows = np.full((len(ids), len(dates)), -1, dtype=np.int64)
     rows[product, place] = np.arange(len(frame))
     columns = {}
@@ -111,11 +112,11 @@ def lay_out(
     categories = np.full(len(ids), "", dtype=object)
     categorised = np.zeros(rows.shape, dtype=np.bool_)
     if "category" in frame:
-        given = frame["category"].astype(object).to_numpy()
-        there = ~pd.isna(given)
+        code, given = pd.factorize(frame["category"])
+        there = code >= 0
         categorised[product[there], place[there]] = True
         order = np.argsort(days[there], kind="stable")
-        categories[product[there][order]] = given[there][order]
+        categories[product[there][order]] = np.asarray(given.astype(str), dtype=object)[code[there][order]]
     holiday = holidays_for(dates, recurring=None, country=country, period=period)
     if "is_holiday" in frame:
         flagged = np.bincount(place, weights=frame["is_holiday"].fillna(0).to_numpy(dtype=float), minlength=len(dates))
@@ -185,13 +186,14 @@ def less_than_usual(
     return low
 
 
-def still_for(moved: Bools, *, seen: Bools, past: int) -> int:
-    """The newest periods without a move, where they are more than twice as many as ever before; otherwise 0.
+def still_for(moved: Bools, *, seen: Bools, past: int, least: int) -> int:
+    """The newest periods without a move, where they are twice as many as ever before; otherwise 0.
 
     Args:
         moved: (period,) whether anything moved.
         seen: (period,) whether a move could be seen; others are passed over.
         past: Periods before them that are compared with.
+        least: Fewer are never told of.
     """
     places = np.flatnonzero(seen)
     moves = np.flatnonzero(moved[places])
@@ -202,4 +204,4 @@ def still_for(moved: Bools, *, seen: Bools, past: int) -> int:
     if len(before) < LEAST_SEEN:
         return 0
     longest = int(np.diff(before).max(initial=1)) - 1
-    return still if still >= 2 * (longest + 1) else 0
+    return still if still >= max(least, 2 * (longest + 1)) else 0
