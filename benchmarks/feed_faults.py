@@ -30,7 +30,7 @@ from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, check
 from pricing.data.load import load_sales
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.quality import Finding, Quality, QualityError, ordered
 from pricing.data.quality_stage import contract_findings, judge
 from pricing.data.request_quality import request_findings
@@ -43,6 +43,7 @@ SAME_NIGHT, LATER = 0, 3  # nights after the first spoilt day
 LAST = 21  # nights looked at: how late what is late is found
 TAIL = 35  # periods that a champion keeps: demand.checkpoint
 YEAR = 365
+SEEN = 240  # periods that a calm night reads: more than any check looks back, and quicker than all
 PACK = 6
 OFF = 1.05  # what a shop that overrides every price asks, × the recommended one
 Frame = pd.DataFrame
@@ -270,8 +271,9 @@ def calm(sales: Frame, config: DataConfig, *, nights: int, step: int = 1) -> Cou
     given = [name for name in sales.columns if name in COLUMNS]
     decisions = decisions_of(sales) if {"stock", "comp_price"} <= set(given) else None
     count: Counter[str] = Counter()
+    span = np.timedelta64(SEEN * STEP_DAYS[config.period], "D")
     for until in days[-nights:]:
-        now = (checked.clean["date"] <= until).to_numpy()
+        now = ((checked.clean["date"] <= until) & (checked.clean["date"] > until - span)).to_numpy()
         part = type(checked)(checked.clean[now], (), checked.bad_rows[:0], (), checked.numbers[now])
         found = list(judge(part, config, given=given).quality.findings)
         if decisions is not None and step == 1:

@@ -18,7 +18,7 @@ import pandas as pd
 from monitoring import actions, evaluate, holdout, launchers, performance
 from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
-from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
+from monitoring.decisions import NO_DECISIONS, load_decisions, request_faults, tabulate
 from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Evaluation
 from monitoring.performance import DecisionScores
@@ -69,6 +69,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         panel = _panel(options, config.data, anchors=champion.anchors)
         store = MonitoringStore(home / "monitoring" / "monitoring.db")
         decisions, log_findings = _decisions(options, home, now=now, period=panel.period, known=store.has_outcomes())
+        log_findings += request_faults(decisions, config.data.quality, period=panel.period)
         launcher = launchers.job_launcher(
             config.monitoring,
             parameters=given,

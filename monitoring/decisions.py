@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 
 from monitoring.policy import Finding, counted
+from pricing.config_models import QualityConfig
+from pricing.data.panel import Period
+from pricing.data.request_quality import request_findings
 from pricing.decision_log.format import LogReading, read_decisions
 from pricing.paths import ARCHIVE_VARIABLE
 
@@ -101,6 +104,21 @@ def tabulate(
     if frame.empty:
         findings.append(_empty(known=known or bool(damaged or missing or reading.elsewhere), tried=reading.shadowed))
     return frame, findings
+
+
+def request_faults(decisions: pd.DataFrame, config: QualityConfig, *, period: Period) -> list[Finding]:
+    """Findings on what requests lack, and on prices that nobody charges, against the days before.
+
+    Args:
+        decisions: From `tabulate`.
+        config: The limits.
+        period: The grain of the sales.
+    """
+    found = request_findings(decisions, config, period=period)
+    return [
+        Finding(one.name, "note" if one.level == "note" else "breach", f"{one.text}: {one.advice}", one.rows)
+        for one in found
+    ]
 
 
 def _empty(*, known: bool, tried: int) -> Finding:

@@ -15,6 +15,7 @@ LEAST_ROWS = 7  # rows of a product's past needed to tell what is usual for it
 LEAST_TOGETHER = 3  # products of a category that say something together; fewer are judged alone
 SETTLED = 14  # rows at a new level after which it is taken for what the product costs now
 NOT_CUT = 0.9  # of the median price: below, a product is on offer
+ORDINARY = 2.0  # × or ÷ the usual units of a category: between, nothing is looked into
 LEAST_UNITS = 20  # units that a category usually sells on such a day, to be judged by its units
 
 
@@ -115,7 +116,7 @@ def _together(history: SalesHistory, logs: Floats, off: Bools, *, column: str, c
             highest = np.maximum(highest, np.log(np.max(listed[:, base], axis=1, where=known, initial=1e-30)))
         with np.errstate(invalid="ignore"):
             up, down = judged & (logs[:, now] - highest > high), judged & (logs[:, now] - lowest < low)
-        for _, members in history.groups:
+        for _, members in history.groups if up.any() or down.any() else ():
             count = int(judged[members].sum())
             for moved in (up, down):
                 if count >= LEAST_TOGETHER and 2 * moved[members].sum() > count:
@@ -202,12 +203,18 @@ def units_findings(history: SalesHistory, config: QualityConfig, verdict: Verdic
     usable = (history.counts > 0) & ~history.holiday
     off = {name: np.zeros(len(usable), dtype=np.bool_) for name, _ in history.groups}
     low_before = dict.fromkeys(off, False)
+    sums = {name: np.nansum(units[members], axis=0) for name, members in history.groups}
     for now in np.flatnonzero(usable & (np.arange(len(usable)) >= history.since)):
-        plain = _usual_price(history, int(now), past=config.past)
+        plain = None
         before = np.arange(now - history.phases, -1, -history.phases)[: 2 * LOOKBACK]
         for name, members in history.groups:
-            those = members[plain[members]]
             compared = before[usable[before] & ~off[name][before]][:LOOKBACK]
+            whole = np.median(sums[name][compared]) if len(compared) else 0.0
+            if whole / ORDINARY <= sums[name][now] <= whole * ORDINARY:
+                low_before[name] = False
+                continue
+            plain = _usual_price(history, int(now), past=config.past) if plain is None else plain
+            those = members[plain[members]]
             usual = float(np.median(np.nansum(units[those][:, compared], axis=0))) if len(compared) else 0.0
             if len(compared) < LEAST_SEEN or len(those) < LEAST_TOGETHER or usual < LEAST_UNITS:
                 continue

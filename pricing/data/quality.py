@@ -217,13 +217,12 @@ class QualityError(PricingError):
 
     def __init__(self, where: str, quality: Quality) -> None:
         self.quality = quality
-        lines = [f"{where} is not as it was before; nothing is learnt from it, and the champion stays as it is:"]
-        lines += [f"  - {one.name}: {one}" for one in quality.of("stop")]
-        lines.append(
-            "If all is as it should be, accept it (data.quality.accept: {NAME: last day}); days that cannot be mended "
-            "are left out by data.quality.leave_out."
+        found = " Also, ".join(f"{one.name}: {one}." for one in quality.of("stop"))
+        super().__init__(
+            f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} If "
+            "all is as it should be, accept it (data.quality.accept: {NAME: last day}); days that cannot be mended are "
+            "left out by data.quality.leave_out"
         )
-        super().__init__("\n".join(lines))
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -19,6 +19,7 @@ WITH_EXAMPLE = (
     "pricing.data.load.load_panel_from",
     "pricing.data.panel.save_panel",
     "pricing.data.quality.load_quality",
+    "pricing.data.request_quality.request_findings",
     "pricing.decision.cold_start.prior_demand",
     "pricing.decision.explanation.round_together",
     "pricing.decision.price_tests.PriceTest.draw",
