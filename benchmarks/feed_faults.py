@@ -15,8 +15,11 @@ import tempfile
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -297,7 +300,7 @@ def real_sales(options: argparse.Namespace) -> Iterator[tuple[str, Frame, DataCo
     weekly = _changed({"period": "week", "list_price_window": 8, "zero_window": 8}).data
     yield "Complete Journey, weekly", completejourney_sales(), weekly, 40
     if options.m5:
-        yield "M5, Walmart, daily", m5(options.m5), _changed({"missing": "unknown"}).data, YEAR
+        yield "M5, Walmart, daily", m5(options.m5), _changed({"missing": "unknown"}).data, YEAR // 3
     if options.oj:
         yield "Dominick's orange juice, weekly", orange_juice(options.oj), weekly, 200
 
@@ -380,29 +383,27 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     options.add_argument("--oj", metavar="PATH", help="Parquet file of Dominick's orange juice")
     options.add_argument("--shops", type=int, default=5, help="shops that each fault is put into")
     options.add_argument("--calm_shops", type=int, default=10, help="shops of each family that are read a year long")
+    options.add_argument("--jobs", type=int, default=2, help="processes at once")
     options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the page")
     given = options.parse(argv)
-    made, config, faults, calms = take("feed_faults.md"), load_config().data, {}, {}
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        seeds = SETTINGS["default"].seeds(development=True)
-        for fault in FAULTS if given.shops else ():
-            faults[fault.title] = [
-                spoil(fault, sales, config, first_spoilt(sales, number), folder=Path(scratch))
-                for number, sales in enumerate(shop("default", seed) for seed in seeds[: given.shops])
+    made = take("feed_faults.md")
+    real = [name for name, *_ in real_sales(given)]
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        spoilt = {
+            fault.title: [pool.submit(_spoilt, number, shop_number) for shop_number in range(given.shops)]
+            for number, fault in enumerate(FAULTS)
+        }
+        quiet = {
+            f"{given.calm_shops} simulated shops, {family} family": [
+                pool.submit(_calm_shop, family, number) for number in range(given.calm_shops)
             ]
-            _say(fault.title, faults[fault.title])
-    for family in ("default", "foreign"):
-        names = [name for name, one in SETTINGS.items() if one.family == family and name not in ("many", "regime")]
-        total: Counter[str] = Counter()
-        for number in range(given.calm_shops):
-            name = names[number % len(names)]
-            seed = SETTINGS[name].seeds(development=True)[number]
-            total += calm(shop(name, seed), config, nights=YEAR)
-            _say(f"{family} {name} {seed}", total)
-        calms[f"{given.calm_shops} simulated shops, {family} family"] = total
-    for name, rows, data, nights in real_sales(given):
-        calms[name] = calm(rows, data, nights=nights)
-        _say(name, calms[name])
+            for family in ("default", "foreign")
+        }
+        quiet |= {name: [pool.submit(_calm_sales, given.m5, given.oj, name)] for name in real}
+        faults = {title: [_said(title, one.result()) for one in parts] for title, parts in spoilt.items()}
+        calms = {
+            name: sum((_said(name, one.result()) for one in parts), Counter[str]()) for name, parts in quiet.items()
+        }
     given.output.mkdir(parents=True, exist_ok=True)
     page = report(faults, calms)
     document = {
@@ -417,8 +418,31 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _say(what: str, found: object) -> None:
+def _spoilt(fault: int, number: int) -> Found:
+    """One fault in one shop."""
+    sales = shop("default", SETTINGS["default"].seeds(development=True)[number])
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        day = first_spoilt(sales, number)
+        return spoil(FAULTS[fault], sales, load_config().data, day, folder=Path(scratch))
+
+
+def _calm_shop(family: str, number: int) -> Counter[str]:
+    """A year of one simulated shop; the settings of a family take turns."""
+    names = [name for name, one in SETTINGS.items() if one.family == family and name not in ("many", "regime")]
+    name = names[number % len(names)]
+    sales = shop(name, SETTINGS[name].seeds(development=True)[number])
+    return calm(sales, load_config().data, nights=YEAR)
+
+
+def _calm_sales(m5_path: str | None, oj_path: str | None, name: str) -> Counter[str]:
+    """The last year of one real data set."""
+    options = argparse.Namespace(m5=m5_path, oj=oj_path)
+    return next(calm(rows, data, nights=nights) for title, rows, data, nights in real_sales(options) if title == name)
+
+
+def _said(what: str, found: Any) -> Any:
     print(f"{what}: {found}", file=sys.stderr, flush=True)
+    return found
 
 
 if __name__ == "__main__":

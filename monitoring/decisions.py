@@ -107,14 +107,14 @@ def tabulate(
 
 
 def request_faults(decisions: pd.DataFrame, config: QualityConfig, *, period: Period) -> list[Finding]:
-    """Findings on what requests lack, and on prices that nobody charges, against the days before.
+    """Findings on what requests lack, and on prices that nobody charges, against the days before; replays left out.
 
     Args:
         decisions: From `tabulate`.
         config: The limits.
         period: The grain of the sales.
     """
-    found = request_findings(decisions, config, period=period)
+    found = request_findings(decisions[decisions["live"]], config, period=period)
     return [
         Finding(one.name, "note" if one.level == "note" else "breach", f"{one.text}: {one.advice}", one.rows)
         for one in found

@@ -219,9 +219,9 @@ class QualityError(PricingError):
         self.quality = quality
         found = " Also, ".join(f"{one.name}: {one}." for one in quality.of("stop"))
         super().__init__(
-            f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} If "
-            "all is as it should be, accept it (data.quality.accept: {NAME: last day}); days that cannot be mended are "
-            "left out by data.quality.leave_out"
+            f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} "
+            "If all is as it should be, accept it (data.quality.accept: {NAME: last day}); days that cannot be mended "
+            "are left out by data.quality.leave_out"
         )
 
 

@@ -76,3 +76,11 @@ def test_every_name_says_what_it_means_and_what_to_do() -> None:
 def test_a_finding_in_words_names_its_first_offenders_and_what_to_do() -> None:
     assert str(NULL) == "stock is missing on 9 of 9 rows. Look at where stock comes from"
     assert str(STOP) == "prices rose, first a; b."
+
+
+def test_the_document_lists_every_finding_with_its_meaning_and_what_to_do() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data_quality.md").read_text(encoding="utf-8")
+
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    assert rows.keys() == MEANINGS.keys()
+    assert [name for name, said in MEANINGS.items() if not all(words in rows[name] for words in said)] == []
