@@ -12,9 +12,9 @@ from pricing.data.anchors import Anchors
 from pricing.data.load import LoadedSales, load_sales
 from pricing.data.panel import Event, Panel
 from pricing.data.plausibility import DataIssue, findings
-from pricing.data.quality import FILE, Finding, Quality, QualityError, ordered, save_quality, to_json
+from pricing.data.quality import FILE, MEANINGS, Finding, Quality, QualityError, ordered, save_quality, to_json
 from pricing.data.quality_stage import contract_findings
-from pricing.errors import ContractError, PlausibilityError
+from pricing.errors import ConfigError, ContractError, PlausibilityError, nearest
 from pricing.fileio import redact_url
 from simulation.market import simulated_sales
 
@@ -49,7 +49,13 @@ def read_checked(
         SourceError: See `load_sales`.
         ContractError: See there.
         QualityError: See there.
+        ConfigError: `config.quality.accept` names a finding that there is none of.
     """
+    for name in config.quality.accept:
+        if name not in MEANINGS:
+            near = nearest(name, MEANINGS)
+            hint = f"; did you mean {near}?" if near else "; docs/data_quality.md lists them"
+            raise ConfigError(f"data.quality.accept: there is no finding {name!r}{hint}")
     try:
         loaded = load_sales(
             sales,

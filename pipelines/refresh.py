@@ -26,6 +26,7 @@ from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
+from pricing.errors import HistoryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.version import LoadedVersion, Origin, pack
@@ -79,6 +80,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 events=known_events(version),
             )
             panel = loaded.panel
+            _same_shop(panel, version, number=base.number)
             carried = refreshed(
                 access,
                 version,
@@ -108,6 +110,21 @@ def _refresh(argv: Sequence[str] | None) -> int:
         else:
             print(f"version {waiting} waits as {CHALLENGER} and stays it; version={number} promotes the new states")
     return 0
+
+
+def _same_shop(panel: Panel, version: LoadedVersion, *, number: str) -> None:
+    """Refuses sales of which the version knows no product: their ids have changed, or they are of another shop.
+
+    Raises:
+        HistoryError: It knows none.
+    """
+    known = version.demand.product_ids
+    if not np.isin(panel.product_ids, known).any():
+        raise HistoryError(
+            f"version {number} knows none of the {len(panel.product_ids):,} products in these sales: expected ids such "
+            f"as {str(known[0])!r}, found such as {str(panel.product_ids[0])!r} (ids_changed). Deliver the former ids, "
+            "or train a version on a history with the new ones"
+        )
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

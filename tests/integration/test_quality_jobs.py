@@ -7,7 +7,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import etl, nightly, refresh, retrain, rollback, train
@@ -159,9 +158,27 @@ def test_retraining_and_rollback_stop_as_well(shop: Shop, rows: pd.DataFrame) ->
     settings = ["--config", str(write_config(Path("mine.yaml").resolve()))]
 
     assert retrain.main([*sales, *settings]) == 2
-    assert (
-        rollback.main([*sales, "--version", "1", "--reason", "test"]) == 2 or shop.registry.aliases()["champion"] == "1"
-    )
+    later = shop.add(seed=2, days=READ, alias="champion")
+    assert rollback.main([*sales, "--version", "1", "--reason", "test"]) == 2
 
-    assert shop.registry.aliases()["champion"] == "1"
-    assert len(MlflowClient().search_model_versions("name = 'pricing'")) == 1
+    assert shop.registry.aliases()["champion"] == later
+    assert len(shop.registry.versions()) == 2
+
+
+def test_a_refresh_refuses_sales_whose_ids_the_version_does_not_know(
+    shop: Shop, rows: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refresh.main(write(rows.assign(product_id="N" + rows["product_id"]))) == 2
+
+    assert "knows none of the 12 products in these sales" in capsys.readouterr().err
+    assert len(shop.registry.versions()) == 1
+
+
+def test_accepting_a_finding_that_does_not_exist_is_refused_by_name(
+    rows: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text("data: {quality: {accept: {price_units: 2026-03-31}}}")
+
+    assert etl.main([*write(rows), "--config", "mine.yaml"]) == 2
+
+    assert "there is no finding 'price_units'; did you mean price_unit?" in capsys.readouterr().err
