@@ -49,7 +49,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
             if options.sales is not None:
                 loaded = read_checked(
                     options.sales,
-                    version.config.data,
+                    version.config.data.model_copy(update={"quality": config.data.quality}),
                     quarantine=options.quarantine,
                     past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
                     anchors=anchors,
