@@ -18,7 +18,7 @@ import pandas as pd
 from monitoring import actions, evaluate, holdout, launchers, performance
 from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
-from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
+from monitoring.decisions import NO_DECISIONS, load_decisions, request_faults, tabulate
 from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Evaluation
 from monitoring.performance import DecisionScores
@@ -40,7 +40,7 @@ from pricing.config_models import DataConfig, MonitoringConfig
 from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
-from pricing.data.panel import STEP_DAYS, Panel, Period
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout, holdout_file
 from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
@@ -69,10 +69,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         panel = _panel(options, config.data, anchors=champion.anchors)
         store = MonitoringStore(home / "monitoring" / "monitoring.db")
-        since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=evaluate.days_looked_at(config.monitoring))
-        decisions, log_findings = _decisions(
-            options, home, now=now, period=panel.period, known=store.has_outcomes(), since=since
-        )
+        decisions, log_findings = _decisions(options, config, now=now, panel=panel, known=store.has_outcomes())
         launcher = launchers.job_launcher(
             config.monitoring,
             parameters=given,
@@ -314,14 +311,16 @@ def _todo_lines(todo: Sequence[Task]) -> Iterator[str]:
 
 
 def _decisions(
-    options: argparse.Namespace, home: Path, *, now: dt.datetime, period: Period, known: bool, since: dt.date
+    options: argparse.Namespace, config: Config, *, now: dt.datetime, panel: Panel, known: bool
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Reads the decision log; a shop that never decided a price has none, which is no error."""
-    folder, days = options.decisions or home / "decisions", STEP_DAYS[period]
+    """Reads the decisions that an evaluation needs; a shop that never decided a price has none, which is no error."""
+    folder, days = options.decisions or pricing_home() / "decisions", STEP_DAYS[panel.period]
     archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
     if options.decisions is None and not folder.exists() and archive is None:
         return tabulate(NO_DECISIONS, now=now, days=days, known=known)
-    return load_decisions(folder, now=now, archive=archive, days=days, known=known, since=since)
+    since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=evaluate.days_looked_at(config.monitoring))
+    decisions, findings = load_decisions(folder, now=now, archive=archive, days=days, known=known, since=since)
+    return decisions, [*findings, *request_faults(decisions, config.data.quality, period=panel.period)]
 
 
 def _day(text: str) -> np.datetime64:

@@ -8,7 +8,12 @@ Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
-SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", "log_empty"})
+SALES_ARE_FINE = frozenset(
+    {
+        *("decisions_stopped", "answers_by_rule", "job_hangs", "log_empty", "prices_overridden"),
+        *("request_comp_price_null", "request_comp_price_frozen", "request_stock_null", "request_stock_zero"),
+    }
+)
 RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
@@ -142,7 +147,7 @@ class PolicyOutcome:
     @property
     def doubts_sales(self) -> bool:
         """True when the sales may be wrong, so that neither states nor weights should be updated with them."""
-        return self.cause == "fault" and self.fault not in SALES_ARE_FINE
+        return self.cause == "fault" and not SALES_ARE_FINE.issuperset(self.fault.split("+"))
 
 
 def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:

@@ -17,7 +17,8 @@ from pricing.errors import SourceError
 from pricing.registry.version import LoadedVersion
 
 _NAMED = 3  # most products listed in a note
-_CALENDARS = ("events", "school_holidays", "pay_days", "promotions")  # settings that may change after training
+# Settings that may change after training: calendars, and how far sales may lie from their past.
+_CHANGEABLE = ("events", "school_holidays", "pay_days", "promotions", "quality")
 
 
 def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
@@ -42,8 +43,8 @@ def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
 
 
 def with_calendars(version: LoadedVersion, config: DataConfig) -> LoadedVersion:
-    """Returns the version with the calendars and promotion plan set in a configuration; others are unchanged."""
-    named = {key: value for key in _CALENDARS if (value := getattr(config, key))}
+    """Returns the version with the calendars, promotion plan and limits of quality that a configuration sets."""
+    named = {key: value for key in _CHANGEABLE if (value := getattr(config, key))}
     changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=named)})
     return version if changed == version.config else replace(version, config=changed)
 

@@ -9,17 +9,16 @@ from pathlib import Path
 import mlflow
 import numpy as np
 
-from pipelines.plausibility import report_findings
-from pipelines.production import sales_anchors
+from pipelines.production import accepted_past, sales_anchors
+from pipelines.quality import read_checked, report_findings
 from pricing.config import load_config
 from pricing.data.calendar_tables import read_promotions
-from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel, save_panel
+from pricing.data.quality import quality_file
 from pricing.paths import pricing_home
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
-from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,11 +34,18 @@ def _etl(argv: Sequence[str] | None) -> int:
         if config.data.promotions is not None:
             read_promotions(config.data.promotions)  # an invalid plan fails here, not in a later job
         anchors = sales_anchors(config)
-        panel = load_panel_from(
-            options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+        beside = quality_file(options.output)
+        loaded = read_checked(
+            options.sales,
+            config.data,
+            quarantine=options.quarantine,
+            known=accepted_past(config),
+            anchors=anchors,
+            beside=beside,
         )
+        panel = loaded.panel
         log_data(panel, sales=options.sales)
-        found = report_findings(panel, config.data, sales=options.sales)
+        found = report_findings(loaded, config.data, sales=options.sales, beside=beside)
         save_panel(panel, options.output)
         lines = [*report(panel), *(f"finding: {line}" for line in found)]
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
@@ -13,6 +14,7 @@ from mlflow.entities import Run
 from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
+from pricing.data.quality import load_quality, quality_file
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
@@ -41,7 +43,7 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
     with only_one("nightly", home=home) as held, tracked_run("nightly", config=config, reason=options.reason) as run:
         panel = home / "panel"
         night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel), start=start)
-        night.job("pipelines.etl", "--output", str(panel), *_given(options, "sales", "quarantine"), fresh=True)
+        night.read(panel, *_given(options, "sales", "quarantine"))
         verdict, complaint = night.pass_over(source=options.sales)
         mlflow.set_tag("verdict", verdict)
         set_run_description(verdict)
@@ -81,6 +83,27 @@ class _Night:
         """Runs a job with the shared options, on this night's panel unless `fresh`."""
         options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
         return self._start(module, options, run=self._run, fine=fine, keep=[self._held])
+
+    def read(self, panel: Path, *words: str) -> None:
+        """Reads the sales into the panel.
+
+        Raises:
+            JobError: They cannot be read, or are too far from their past; the findings' names are in it and in the
+                run's tags, and champion and states stay as they are.
+        """
+        beside = quality_file(panel)
+        beside.unlink(missing_ok=True)
+        try:
+            self.job("pipelines.etl", "--output", str(panel), *words, fresh=True)
+        except JobError as error:
+            if not beside.is_file():
+                raise
+            quality = load_quality(beside)
+            mlflow.set_tags(quality.tags())
+            names = ", ".join(dict.fromkeys(one.name for one in quality.of("stop")))
+            raise JobError(f"the sales stop the night ({names}), and the champion stays as it is: {error}") from error
+        if beside.is_file():
+            mlflow.set_tags(load_quality(beside).tags())
 
     def pass_over(self, *, source: str) -> tuple[str, JobError | None]:
         """Runs the jobs that are due; returns a summary and the error of a failed monitoring or compaction job."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pricing.config import Config
 from pricing.data.anchors import Anchors, matching_anchors
+from pricing.data.panel import Panel
 from pricing.errors import RegistryError, VersionError
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
@@ -136,6 +137,20 @@ def production_error(
 def sales_anchors(config: Config) -> Anchors | None:
     """Returns the anchors that a job builds its panel with; see `anchors_in_force`."""
     return anchors_in_force(Registry(config.registry.model_name, uri=tracking_uri()))
+
+
+def accepted_past(config: Config) -> Panel | None:
+    """Returns the end of the history that the champion has read, to compare new sales with; None without one."""
+    registry = Registry(config.registry.model_name, uri=tracking_uri())
+    champion = registry.at(CHAMPION)
+    if champion is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        try:
+            return load(registry.download(champion.number, Path(scratch) / "version")).demand.encoded.tail
+        except (RegistryError, VersionError) as error:
+            _log.warning("sales are compared with their own past only: %s", error)
+            return None
 
 
 def _anchors_of(registry: Registry, entry: RegisteredVersion) -> Anchors:

@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
-from pipelines.plausibility import report_findings
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
+from pipelines.quality import read_checked, report_findings
 from pricing.config import Config, read_config_file
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.ewma import select_ewma_state
-from pricing.data.load import load_panel_from
+from pricing.data.load import LoadedSales
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.last_price import anchor_moves, last_prices
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
-from pricing.errors import RegistryError
+from pricing.errors import HistoryError, RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
@@ -37,7 +37,6 @@ from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from pricing.served_config import kept_settings
-from simulation.market import simulated_sales
 
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
@@ -81,19 +80,20 @@ def _refresh(argv: Sequence[str] | None) -> int:
             if kept := kept_settings(version.config, file, name=base.number):
                 print(f"note: {kept}")
             anchors = access.anchors_for(version)
-            panel = load_panel_from(
+            loaded = read_checked(
                 options.sales,
                 version.config.data,
                 quarantine=options.quarantine,
                 past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
                 anchors=anchors,
                 events=known_events(version),
-                simulated=simulated_sales,
             )
+            panel = loaded.panel
+            _same_shop(panel, version, number=base.number)
             carried = refreshed(
                 access,
                 version,
-                panel,
+                loaded,
                 anchors=anchors,
                 parent=base.number,
                 sales=options.sales,
@@ -121,6 +121,21 @@ def _refresh(argv: Sequence[str] | None) -> int:
     return 0
 
 
+def _same_shop(panel: Panel, version: LoadedVersion, *, number: str) -> None:
+    """Refuses sales of which the version knows no product: their ids have changed, or they are of another shop.
+
+    Raises:
+        HistoryError: It knows none.
+    """
+    known = version.demand.product_ids
+    if not np.isin(panel.product_ids, known).any():
+        raise HistoryError(
+            f"version {number} knows none of the {len(panel.product_ids):,} products in these sales: expected ids such "
+            f"as {str(known[0])!r}, found such as {str(panel.product_ids[0])!r} (ids_changed). Deliver the former ids, "
+            "or train a version on a history with the new ones"
+        )
+
+
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("refresh", "Carries a version's states forward over new days; same weights.")
     options.add_argument("--version", metavar="N", help="the version to refresh; absent: the champion")
@@ -146,7 +161,7 @@ def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:
 def refreshed(
     access: ProductionAccess,
     version: LoadedVersion,
-    panel: Panel,
+    loaded: LoadedSales,
     *,
     anchors: Anchors,
     parent: str,
@@ -167,7 +182,7 @@ def refreshed(
         HistoryError: The panel leaves a gap after the state or changes rows before the checkpoint.
         RegistryError: The registry refuses.
     """
-    started = time.perf_counter()
+    started, panel = time.perf_counter(), loaded.panel
     anchors = anchors.extended(panel)
     planned = with_plan(version.facts, version.config.data)
     tags = {
@@ -188,7 +203,8 @@ def refreshed(
         mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None
     # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
-    report_findings(demand.encoded.tail, version.config.data, sales=sales, may_refuse=False)
+    since = replace(loaded, panel=demand.encoded.tail)
+    report_findings(since, version.config.data, sales=sales, may_refuse=False)
     demand, checked = encoded_alike(demand, panel, before=version.demand, limit=config.registry.gates.parity)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)

@@ -12,9 +12,9 @@ from pipelines.calendar import known_events
 from pipelines.history import report
 from pipelines.price_moves import judge_moves
 from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, now, production
+from pipelines.quality import read_checked
 from pipelines.refresh import refreshed
 from pricing.config import ConfigFile, read_config_file
-from pricing.data.load import load_panel_from
 from pricing.errors import RegistryError, VersionError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.gates import Verdict, failed
@@ -33,7 +33,6 @@ from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from pricing.served_config import kept_settings
-from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,20 +59,19 @@ def _rollback(argv: Sequence[str] | None) -> int:
             number, states = target.number, str(version.meta["state_date"])
             anchors = access.anchors_for(version)
             if options.sales is not None:
-                panel = load_panel_from(
+                loaded = read_checked(
                     options.sales,
-                    version.config.data,
+                    version.config.data.model_copy(update={"quality": config.data.quality}),
                     quarantine=options.quarantine,
                     past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
                     anchors=anchors,
                     events=known_events(version),
-                    simulated=simulated_sales,
                 )
-                states = str(panel.dates[-1])
+                states = str(loaded.panel.dates[-1])
                 carried = refreshed(
                     access,
                     version,
-                    panel,
+                    loaded,
                     anchors=anchors,
                     parent=target.number,
                     sales=options.sales,

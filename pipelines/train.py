@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +22,13 @@ from mlflow.entities import Metric
 
 from pipelines.calendar import holiday_calendar, with_promotions
 from pipelines.evaluation import described, log_backtest, score_lines
-from pipelines.plausibility import report_findings
-from pipelines.production import sales_anchors
+from pipelines.production import accepted_past, sales_anchors
+from pipelines.quality import read_checked, report_findings
 from pipelines.quiet import import_tensorflow
 from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.calendar_tables import read_promotions
-from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.promotions import Promotions
 from pricing.decision.price_test_results import find_draws
@@ -43,7 +43,6 @@ from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, 
 from pricing.runtime.cli import job_options, positive, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
-from simulation.market import simulated_sales
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,16 +68,17 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
         promotions = None if plan is None else read_promotions(plan)  # an invalid plan fails before training
         _say(started, "reading sales")
         anchors = sales_anchors(config)
-        panel = load_panel_from(
-            options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+        loaded = read_checked(
+            options.sales, config.data, quarantine=options.quarantine, known=accepted_past(config), anchors=anchors
         )
+        panel = loaded.panel
         if options.until is not None:
             panel = _until(panel, options.until)
         fingerprint = log_data(panel, sales=options.source or options.sales)
         _say(started, f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s")
         for note in panel.notes:
             _say(started, f"note: {note}")
-        report_findings(panel, config.data, sales=options.source or options.sales)
+        report_findings(replace(loaded, panel=panel), config.data, sales=options.source or options.sales)
         say = partial(_say, started)
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
         if options.recency_half_life is not None:

@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.calendar import holiday_calendar
 from pipelines.commands import child_tags, run_job, start_job, stop
-from pipelines.plausibility import report_findings
-from pipelines.production import sales_anchors
+from pipelines.production import accepted_past, sales_anchors
+from pipelines.quality import read_checked, report_findings
 from pipelines.quiet import import_tensorflow
 from pipelines.study import (
     DEFAULT,
@@ -37,7 +37,6 @@ from pipelines.study import (
 )
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
-from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel, save_panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError
@@ -45,7 +44,6 @@ from pricing.paths import pricing_home
 from pricing.runtime.cli import at_least, job_options, not_negative, run_main
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
-from simulation.market import simulated_sales
 
 _POLL_SECONDS = 0.5
 _PLOTS = ("optimization_history", "intermediate_values", "param_importances", "parallel_coordinate", "slice")
@@ -82,11 +80,12 @@ def _tune(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     with tracked_run("tune", config=config, reason=options.reason) as run:
         anchors = sales_anchors(config)
-        panel = load_panel_from(
-            options.sales, config.data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+        loaded = read_checked(
+            options.sales, config.data, quarantine=options.quarantine, known=accepted_past(config), anchors=anchors
         )
+        panel = loaded.panel
         digest = log_data(panel, sales=options.sales)
-        report_findings(panel, config.data, sales=options.sales)
+        report_findings(loaded, config.data, sales=options.sales)
         search = _search(options, config, digest=digest)
         mlflow.set_tags({"study": search.name})
         study = open_study(search.storage, name=search.name, tuning=config.tuning)

@@ -65,6 +65,29 @@ class PlausibilityConfig(Section):
     renamed_days: Annotated[int, Field(ge=1, le=366)] = 7
 
 
+class QualityConfig(Section):
+    """How far sales may lie from their own past before rows are set aside, or a job stops."""
+
+    window: Periods = 28
+    past: Periods = 91
+    price_alone: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=1, le=1e6)]] = (0.1, 5.0)
+    price_together: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=1, le=1e6)]] = (0.25, 1.5)
+    units_together: Annotated[float, Field(gt=1, le=1e6)] = 8.0
+    least_share: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    late: Periods = 3
+    new_ids: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    most_set_aside: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    accept: dict[str, dt.date] = {}
+    leave_out: list[tuple[dt.date, dt.date]] = []
+
+    @model_validator(mode="after")
+    def _days_are_days(self) -> "QualityConfig":
+        for first, last in self.leave_out:
+            if last < first:
+                raise ValueError(f"leave_out: [{first}, {last}] ends before it begins; give [first, last]")
+        return self
+
+
 Feast = Literal[
     "easter",
     "thanksgiving",
@@ -101,6 +124,7 @@ class DataConfig(Section):
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
     zero_window: Periods = 35
     plausibility: PlausibilityConfig = PlausibilityConfig()
+    quality: QualityConfig = QualityConfig()
     named_holidays: bool = True
     feasts: list[Feast] | None = None
     events: str | None = None

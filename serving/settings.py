@@ -83,6 +83,7 @@ class Settings:
         """The file where the follower keeps the switches last known."""
         return switch_file(self.home)
 
+    @property
     def stopping_file(self) -> Path:
         """The file whose presence says that the service is about to stop; see `serving.__main__`."""
         return self.run_folder / "stopping"

@@ -28,6 +28,7 @@ def build_panel(
     past: Panel | None = None,
     anchors: Anchors | None = None,
     events: tuple[Event, ...] | None = None,
+    unknown: tuple[Strings, Days] | None = None,
 ) -> Panel:
     """Lay rows out over products × periods, carry prices over gaps and derive absent values.
 
@@ -42,6 +43,7 @@ def build_panel(
         anchors: Regular prices that replace an absent list price from `Anchors.since` on (a product launched later
             gets its first price). Ignored if they have none of the products: they belong to another history.
         events: Named events; read as `config` says when absent.
+        unknown: (cell,) products and days without a row of which nothing is known, even where absent rows are zeros.
 
     Returns:
         The products and periods of `frame`; given a past and absent rows as zeros, all products of the past.
@@ -88,7 +90,7 @@ def build_panel(
     grid.note(
         some & np.isnan(stock), "stock is not given on {} rows of products that have it on others: unknown there."
     )
-    rows = _handle_missing_rows(grid, stock, config)
+    rows = _handle_missing_rows(grid, stock, config, unknown=unknown)
     is_promo = np.where(rows.filled, _carry(is_promo, _latest(rows.present & ~rows.filled)), is_promo)
     units_sold = rows.units
     with np.errstate(invalid="ignore"):
@@ -151,15 +153,29 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
     return rows
 
 
-def _handle_missing_rows(grid: "_Grid", stock: Floats, config: DataConfig) -> MissingRows:
+def _handle_missing_rows(
+    grid: "_Grid", stock: Floats, config: DataConfig, *, unknown: tuple[Strings, Days] | None
+) -> MissingRows:
     """Decide what periods without a row mean (`missing_rows`); a past row without units is only a carried price."""
     units = grid.spread("units_sold")
     present = grid.present.copy()
     present[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])
     launched = grid.latest >= 0
+    if unknown is not None:
+        launched &= ~_cells(grid, *unknown)
     return handle_missing_rows(
         units, stock, present=present, launched=launched, own=grid.own, ids=grid.ids, dates=grid.dates, config=config
     )
+
+
+def _cells(grid: "_Grid", products: Strings, days: Days) -> Bools:
+    """(product, period) True for the cells named; those outside the grid are passed over."""
+    marked = np.zeros(grid.present.shape, dtype=np.bool_)
+    row = np.minimum(np.searchsorted(grid.ids, products), len(grid.ids) - 1)
+    column = np.minimum(np.searchsorted(grid.dates, days), len(grid.dates) - 1)
+    inside = (grid.ids[row] == products) & (grid.dates[column] == days)
+    marked[row[inside], column[inside]] = True
+    return marked
 
 
 @dataclass(frozen=True)

@@ -198,14 +198,15 @@ def _show(value: Any) -> str:
 
 def _check_table(frame: pd.DataFrame, where: str) -> None:
     names = [str(name) for name in frame.columns]
+    known = [*names, *frame.attrs.get("left_out", ())]
     faults = []
     for name, column in COLUMNS.items():
         if names.count(name) > 1:
             faults.append(Violation(f"column {name} must occur once", 0, f"it occurs {names.count(name)} times"))
         if column.needed and name not in names:
-            near = nearest(name, (other for other in names if other not in COLUMNS), cutoff=0.5)
+            near = nearest(name, (other for other in known if other not in COLUMNS), cutoff=0.5)
             hint = f"; rename {near!r} if that is it" if near else ""
-            faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
+            faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(known) or 'none'}{hint}"))
     if frame.empty and not faults:
         faults.append(Violation("there must be rows", 0, "found none"))
     if faults:

@@ -1,7 +1,7 @@
 """Load a panel from what `--sales` names: a path, a URL, a saved panel, the demo data or the simulated market."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,15 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
+from pricing.data.feed import date_findings
 from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
 from pricing.data.plausibility import mistyped
+from pricing.data.quality import Quality, QualityError, load_quality, ordered, quality_file
+from pricing.data.quality_stage import REPEATED, contract_findings, judge
 from pricing.data.source import read_sales
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replace_atomically
+from pricing.paths import pricing_home
 
 DEMO = "completejourney"
 TYPED = "price must not be 100 or 1000 times, or that fraction, of the prices around it"
@@ -34,23 +38,12 @@ def load_panel_from(
     events: tuple[Event, ...] | None = None,
     simulated: Callable[[], pd.DataFrame] | None = None,
 ) -> Panel:
-    """Read sales, check them against the contract and build the panel.
-
-    Args:
-        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `completejourney` for the
-            weekly grocery sales of that package, or `simulated` for the simulated market.
-        config: How the panel is built. The demo's sales are always weekly; a saved panel is returned as built.
-        quarantine: A folder for the rows that break the contract and, where `plausibility.refuse` is on, for rows
-            whose price is 100 or 1000 times that of the rows around them; None fails the load on any violation.
-        past: See `build_panel`: the end of the history, when the sales hold only newer rows.
-        anchors: The regular prices in force, for `build_panel`; not applied to a saved panel.
-        events: Named events, for `build_panel`; read as `config` says when absent.
-        simulated: Function that returns the simulated market's sales, which the library does not import.
+    """The panel of `load_sales`.
 
     Raises:
-        SourceError: No sales are named, `simulated` is named but not supplied, the sales cannot be read, or the
-            quarantine cannot be written.
-        ContractError: Rows break the contract and there is no quarantine, or no row satisfies it.
+        SourceError: See `load_sales`.
+        ContractError: See `load_sales`.
+        QualityError: See `load_sales`.
 
     Example:
         >>> import pandas as pd
@@ -65,39 +58,118 @@ def load_panel_from(
         >>> print(panel.censored)  # sold out on the last day
         [[False False False  True]]
     """
+    return load_sales(
+        sales, config, quarantine=quarantine, past=past, anchors=anchors, events=events, simulated=simulated
+    ).panel
+
+
+@dataclass(frozen=True)
+class LoadedSales:
+    """A panel, and what the checks of its sales found."""
+
+    panel: Panel
+    quality: Quality
+
+
+def load_sales(
+    sales: str,
+    config: DataConfig,
+    *,
+    quarantine: str | Path | None = None,
+    past: Panel | None = None,
+    known: Panel | None = None,
+    anchors: Anchors | None = None,
+    events: tuple[Event, ...] | None = None,
+    simulated: Callable[[], pd.DataFrame] | None = None,
+) -> LoadedSales:
+    """Read sales, check them against the contract and their own past, and build the panel.
+
+    Args:
+        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `completejourney` for the
+            weekly grocery sales of that package, or `simulated` for the simulated market.
+        config: How the panel is built, and how far sales may lie from their past. The demo's sales are always weekly;
+            a saved panel is returned as built.
+        quarantine: A folder for the rows that break the contract and, where `plausibility.refuse` is on, for rows
+            whose price is 100 or 1000 times that of the rows around them; None fails the load on any violation, and
+            rows that lie too far from their product's past are set aside in PRICING_HOME/quarantine.
+        past: See `build_panel`: the end of the history, when the sales hold only newer rows.
+        known: The end of the history that the champion has read, to compare with; `past` when absent.
+        anchors: The regular prices in force, for `build_panel`; not applied to a saved panel.
+        events: Named events, for `build_panel`; read as `config` says when absent.
+        simulated: Function that returns the simulated market's sales, which the library does not import.
+
+    Raises:
+        SourceError: No sales are named, `simulated` is named but not supplied, the sales cannot be read, or the
+            quarantine cannot be written.
+        ContractError: Rows break the contract and there is no quarantine, or no row satisfies it.
+        QualityError: The sales are so far from their past that a job should stop.
+    """
     if not sales:
         raise SourceError(NO_SALES)
     if sales == SIMULATED:
         if simulated is None:
             raise SourceError(f"there is no simulated market here: name sales of your own instead of {SIMULATED}")
-        return _noted(
-            build_panel(simulated(), config, anchors=anchors, events=events),
-            ["the sales are those of the simulated market."],
-        )
+        panel = build_panel(simulated(), config, anchors=anchors, events=events)
+        return LoadedSales(_noted(panel, ["the sales are those of the simulated market."]), Quality())
     if sales == DEMO:
         frame = completejourney_sales()
-        return _noted(
-            build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events),
-            frame.attrs["notes"],
-        )
+        panel = build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events)
+        return LoadedSales(_noted(panel, frame.attrs["notes"]), Quality())
     if is_panel(sales):
-        return load_panel(sales)
+        return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)
-    rows = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
-    checked = check(rows, where=where, period=config.period)
+    frame = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
+    checked = check(frame, where=where, period=config.period)
+    given, others = [str(name) for name in frame.columns if name in COLUMNS], _others(frame)
+    del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
+        _refuse_swapped(checked, config, where=where)
         raise ContractError(where, checked.violations)
-    panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events)
-    if quarantine is None:
-        return _noted(panel, checked.notes)
-    if config.plausibility.refuse and (typed := mistyped(panel)).any():
+    judged = judge(checked, config, given=given, others=others, known=past if known is None else known)
+    if judged.quality.level == "stop":
+        raise QualityError(where, judged.quality)
+    checked = judged.checked
+    if checked.clean.empty:
+        stopped = tuple(replace(one, level="stop") for one in judged.quality.of("quarantine"))
+        raise QualityError(where, replace(judged.quality, findings=stopped))
+    panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
+    if quarantine is not None and config.plausibility.refuse and (typed := mistyped(panel)).any():
         checked = checked.without(_rows(checked.clean, panel, typed), rule=TYPED)
-        panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events)
-    if not checked.violations:
-        return _noted(panel, checked.notes)
-    path = _set_aside(checked, Path(quarantine))
+        panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
+    if checked.bad_rows.empty:
+        return LoadedSales(_noted(panel, checked.notes), judged.quality)
+    path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
     broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
-    return _noted(panel, (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *checked.notes))
+    notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *checked.notes)
+    quality = replace(judged.quality, set_aside=len(checked.bad_rows), bad_rows=str(path))
+    return LoadedSales(_noted(panel, notes), quality)
+
+
+def _found_before(folder: str) -> Quality:
+    """What was found when a saved panel was made; nothing where its file tells of later sales, which made none."""
+    beside = quality_file(folder)
+    quality = load_quality(beside) if beside.is_file() else Quality()
+    return quality if quality.level != "stop" else Quality()
+
+
+def _others(frame: pd.DataFrame) -> list[str]:
+    unread = frame.attrs.get("left_out", ())
+    return [*(str(name) for name in frame.columns if name not in COLUMNS), *unread]
+
+
+def _refuse_swapped(checked: Checked, config: DataConfig, *, where: str) -> None:
+    """Says so where repeated rows come of swapped days and months.
+
+    Raises:
+        QualityError: They do.
+    """
+    if checked.clean.empty:
+        return
+    swapped = tuple(date_findings(checked.clean, checked.bad_rows, step=STEP_DAYS[config.period]))
+    if swapped and config.plausibility.refuse:
+        others = [fault for fault in checked.violations if fault.rule != REPEATED]
+        found = [*swapped, *contract_findings(others)]
+        raise QualityError(where, Quality(ordered(found), rows=len(checked.clean) + len(checked.bad_rows)))
 
 
 def _rows(frame: pd.DataFrame, panel: Panel, marked: Bools) -> Bools:

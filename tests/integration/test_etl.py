@@ -1,5 +1,6 @@
 """The etl job from the command line: a panel for the jobs that follow, or a reason and nothing at all."""
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ from mlflow.entities import Run
 from pipelines import etl, train, tune
 from pipelines.etl import main
 from pricing.data.panel import load_panel
+from pricing.data.quality import load_quality, quality_file
 from tests.kit.mlflow_jobs import write_sales
 
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
@@ -117,15 +119,17 @@ def test_prices_in_cents_from_a_day_on_are_refused_in_one_line(
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert code == 2
     assert len(error) == 1
-    assert "sales.csv would spoil what is learnt from it: the prices of 6 of 6 products change their unit" in error[0]
-    assert f"on {day}: price from about" in error[0]
+    assert "sales.csv is not as it was before" in error[0]
+    assert re.search(
+        rf"price_unit: price of 6 products is about [\d.]+ times what it was before, from {day} on", error[0]
+    )
     assert "Bring all prices into one unit" in error[0]
-    assert "set data.plausibility.refuse to false" in error[0]
+    assert "data.quality.accept" in error[0]
     assert not (tmp_path / "home" / "panel").exists()
     run = latest_run()
     assert run.info.status == "FAILED"
-    assert run.data.tags["data_findings"].startswith("price_unit ")
-    assert day in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/data_findings.txt")
+    assert run.data.tags["quality_findings"] == "price_unit stop"
+    assert day in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/quality.json")
 
 
 def test_with_the_refusal_off_findings_are_warned_of_and_reported(
@@ -152,13 +156,27 @@ def test_a_mistyped_price_is_set_aside_and_the_rest_goes_on(tmp_path: Path, caps
     frame.loc[20, "price"] *= 100
     frame.to_csv(tmp_path / "sales.csv", index=False)
 
-    assert etl.main(["--sales", "sales.csv"]) == 2
-    assert "--quarantine DIR" in capsys.readouterr().err
+    assert etl.main(["--sales", "sales.csv"]) == 0
+    assert "1 bad rows are set aside in" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "home" / "quarantine" / "bad_rows.csv")["row"].tolist() == [21]
     assert etl.main(["--sales", "sales.csv", "--quarantine", "bad"]) == 0
 
     assert "note: 1 bad rows are set aside in bad/bad_rows.csv." in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "bad" / "bad_rows.csv")["row"].tolist() == [21]
     assert latest_run().data.tags["data_findings"] == "none"
+
+
+def test_a_mistyped_price_that_no_past_tells_still_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
+    frame.loc[2, "price"] *= 100
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+
+    assert etl.main(["--sales", "sales.csv"]) == 2
+
+    assert "set data.plausibility.refuse to false" in capsys.readouterr().err
+    assert ("price_typo", "stop") in [
+        (one.name, one.level) for one in load_quality(quality_file(tmp_path / "home" / "panel")).findings
+    ]
 
 
 def test_an_unknown_option_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

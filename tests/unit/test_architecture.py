@@ -38,6 +38,7 @@ OF_BENCHMARKS = {
     "tests.integration.test_monitoring_false_alarms",
     "tests.integration.test_monitoring_unattended",
     "tests.unit.test_demand_page",
+    "tests.unit.test_feed_faults",
     "tests.unit.test_forecast_benchmark",
     "tests.unit.test_foreign_market",
     "tests.unit.test_judged_confidence",

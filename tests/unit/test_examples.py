@@ -19,6 +19,8 @@ WITH_EXAMPLE = (
     "pricing.data.contract.check",
     "pricing.data.load.load_panel_from",
     "pricing.data.panel.save_panel",
+    "pricing.data.quality.load_quality",
+    "pricing.data.request_quality.request_findings",
     "pricing.decision.cold_start.prior_demand",
     "pricing.decision.explanation.round_together",
     "pricing.decision.last_price.last_prices",

@@ -143,6 +143,12 @@ def test_only_a_retraining_weighs_days():
             True,
         ),
         ({"broken": ("no decisions",), "broken_kinds": ("log_empty",)}, {}, "log_empty", False),
+        (
+            {"broken": ("stock", "prices"), "broken_kinds": ("request_stock_zero", "prices_overridden")},
+            {},
+            "prices_overridden+request_stock_zero",
+            False,
+        ),
         ({"idle_days": 4}, {}, "decisions_stopped", False),
         ({"share_rule": 0.4}, {}, "answers_by_rule", False),
         ({}, {"running_since": ago(hours=9)}, "job_hangs", False),

@@ -1,0 +1,184 @@
+"""Sales that lie far from their past stop every job that would learn from them, and nothing in production changes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+from pipelines import etl, nightly, refresh, retrain, rollback, train
+from pricing.data.quality import Quality, load_quality, quality_file
+from tests.integration.test_promote import Shop, shop, whole
+from tests.kit.mlflow_jobs import write_config
+from tests.kit.panels import panel_frame
+
+__all__ = ["shop", "whole"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+READ, NOW = 150, 151
+
+
+@pytest.fixture
+def rows(shop: Shop) -> pd.DataFrame:
+    """The shop's sales as rows, one day more than its champion has read."""
+    shop.add(days=READ, alias="champion")
+    return panel_frame(shop.panel(NOW))
+
+
+def newest(frame: pd.DataFrame) -> "pd.Series[bool]":
+    return frame["date"] == frame["date"].max()
+
+
+def dear(frame: pd.DataFrame) -> pd.DataFrame:
+    """The night on which all prices came 100 times too high."""
+    return frame.assign(
+        **{name: frame[name].where(~newest(frame), frame[name] * 100) for name in ("price", "list_price")}
+    )
+
+
+def write(frame: pd.DataFrame, path: str = "sales.csv") -> list[str]:
+    frame.to_csv(path, index=False)
+    return ["--sales", str(Path(path).resolve())]
+
+
+def newest_run(job: str) -> Run:
+    found = mlflow.search_runs(
+        search_all_experiments=True, filter_string=f"tags.job = '{job}'", output_format="list", max_results=1
+    )
+    return found[0]
+
+
+def names(quality: Quality) -> list[tuple[str, str]]:
+    return [(one.name, one.level) for one in quality.findings if one.level != "note"]
+
+
+def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_they_are(
+    shop: Shop, rows: pd.DataFrame, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--config", str(write_config(Path("mine.yaml").resolve(), auto_promote=True))]
+    champion = shop.registry.aliases()
+
+    code = nightly.main([*write(dear(rows)), *settings])
+
+    error = capfd.readouterr().err
+    assert code == 2
+    assert "price_unit: list_price of 12 products is about 100 times what it was before" in error
+    assert "the sales stop the night (price_unit), and the champion stays as it is" in error
+    assert shop.registry.aliases() == champion
+    assert len(shop.registry.versions()) == 1
+    beside = load_quality(quality_file("home/panel"))
+    assert set(names(beside)) == {("price_unit", "stop")}
+    assert beside.findings[0].first_day == str(shop.panel(NOW).dates[-1])
+    assert not Path("home/panel").exists()
+    for job in ("nightly", "etl"):
+        run = newest_run(job)
+        assert run.info.status == "FAILED"
+        assert (run.data.tags["quality"], run.data.tags["quality_findings"]) == ("stop", "price_unit stop")
+    logged = mlflow.artifacts.load_text(f"{newest_run('etl').info.artifact_uri}/quality.json")
+    assert logged == quality_file("home/panel").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_night_after_it_goes_on_once_the_day_is_mended_or_left_out(shop: Shop, rows: pd.DataFrame) -> None:
+    settings = write_config(Path("mine.yaml").resolve(), auto_promote=False)
+    assert nightly.main([*write(dear(rows)), "--config", str(settings)]) == 2
+
+    day = str(rows["date"].max().date())
+    settings.write_text(settings.read_text() + f"data: {{quality: {{leave_out: [[{day}, {day}]]}}}}\n")
+    left_out = nightly.main([*write(dear(rows)), "--config", str(settings)])
+    assert left_out == 0
+    assert load_quality(quality_file("home/panel")).level == "note"
+    assert len(shop.registry.versions()) == 1  # nothing new but the day left out
+
+    assert nightly.main([*write(rows), "--config", str(write_config(Path("mine.yaml").resolve()))]) == 0
+    assert shop.fetch("challenger").meta["state_date"] == day
+
+
+@pytest.mark.parametrize("since", [0, READ], ids=["the whole history", "new rows alone"])
+def test_a_refresh_stops_and_registers_nothing(shop: Shop, rows: pd.DataFrame, since: int) -> None:
+    spoilt = dear(rows)
+    spoilt = spoilt[spoilt["date"] >= pd.Timestamp(shop.whole.dates[since])]
+
+    assert refresh.main(write(spoilt)) == 2
+
+    assert len(shop.registry.versions()) == 1
+    assert newest_run("refresh").data.tags["quality_findings"] == "price_unit stop"
+
+
+def test_a_refresh_does_not_carry_states_over_rows_set_aside(shop: Shop, rows: pd.DataFrame) -> None:
+    product = str(shop.whole.product_ids[3])
+    spoilt = rows.assign(price=rows["price"].where(~(newest(rows) & (rows["product_id"] == product)), 9999.0))
+
+    assert refresh.main(write(spoilt)) == 0
+
+    version = shop.fetch("challenger")
+    tail = version.demand.encoded.tail
+    row = int(np.flatnonzero(tail.product_ids == product)[0])
+    assert tail.present[:, -1].sum() == len(tail.product_ids) - 1
+    assert not tail.present[row, -1]
+    assert version.facts.price[row] == pytest.approx(shop.panel(READ).price[row, -1])
+    aside = pd.read_csv("home/quarantine/bad_rows.csv")
+    assert aside["product_id"].tolist() == [product]
+    assert aside["row"].tolist() == [int(np.flatnonzero(spoilt["price"] == 9999.0)[0]) + 1]
+    assert newest_run("refresh").data.tags["quality"] == "quarantine"
+
+
+@pytest.mark.parametrize("job", [etl.main, train.main], ids=["etl", "train"])
+def test_a_column_that_the_champion_had_and_the_sales_lack_stops_a_job(
+    shop: Shop, rows: pd.DataFrame, job: Callable[[list[str]], int]
+) -> None:
+    settings = ["--config", str(write_config(Path("mine.yaml").resolve()))]
+
+    assert job([*write(rows.rename(columns={"comp_price": "competitor_price"})), *settings]) == 2
+
+    assert len(shop.registry.versions()) == 1
+    assert newest_run(job.__module__.rpartition(".")[2]).data.tags["quality_findings"] == "column_renamed stop"
+
+
+def test_a_feed_of_bad_rows_stops_although_there_is_a_quarantine(shop: Shop, rows: pd.DataFrame) -> None:
+    broken = rows.assign(price=np.where(np.arange(len(rows)) % 10 == 0, rows["price"], -1.0))
+
+    assert etl.main([*write(broken), "--quarantine", "bad"]) == 2
+
+    assert ("too_many_bad_rows", "stop") in names(load_quality(quality_file("home/panel")))
+
+
+def test_sales_that_break_the_contract_leave_their_findings_too(shop: Shop, rows: pd.DataFrame) -> None:
+    assert etl.main(write(rows.rename(columns={"price": "prices"}))) == 2
+    assert names(load_quality(quality_file("home/panel"))) == [("column_renamed", "stop")]
+
+    assert etl.main(write(rows.assign(price=-1.0))) == 2
+    assert names(load_quality(quality_file("home/panel"))) == [("contract", "stop")]
+
+
+def test_retraining_and_rollback_stop_as_well(shop: Shop, rows: pd.DataFrame) -> None:
+    sales = write(dear(rows))
+    settings = ["--config", str(write_config(Path("mine.yaml").resolve()))]
+
+    assert retrain.main([*sales, *settings]) == 2
+    later = shop.add(seed=2, days=READ, alias="champion")
+    assert rollback.main([*sales, "--version", "1", "--reason", "test"]) == 2
+
+    assert shop.registry.aliases()["champion"] == later
+    assert len(shop.registry.versions()) == 2
+
+
+def test_a_refresh_refuses_sales_whose_ids_the_version_does_not_know(
+    shop: Shop, rows: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refresh.main(write(rows.assign(product_id="N" + rows["product_id"]))) == 2
+
+    assert "knows none of the 12 products in these sales" in capsys.readouterr().err
+    assert len(shop.registry.versions()) == 1
+
+
+def test_accepting_a_finding_that_does_not_exist_is_refused_by_name(
+    rows: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text("data: {quality: {accept: {price_units: 2026-03-31}}}")
+
+    assert etl.main([*write(rows), "--config", "mine.yaml"]) == 2
+
+    assert "there is no finding 'price_units'; did you mean price_unit?" in capsys.readouterr().err
