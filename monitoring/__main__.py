@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from monitoring import actions, evaluate, holdout, launchers, performance
-from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
 from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
 from monitoring.drift import add_to_workspace, html
@@ -33,6 +32,7 @@ from monitoring.tracking import (
     last_nightly_refresh,
     record,
     retrainings,
+    run_status,
     with_recorded,
 )
 from pricing.config import Config, load_config
@@ -43,6 +43,7 @@ from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.decision.assignment import Holdout, holdout_file
 from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
+from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 from simulation.market import simulated_sales
@@ -74,15 +75,18 @@ def _monitor(argv: Sequence[str] | None) -> int:
             parameters=given,
             folder=home / "monitoring" / "jobs",
             experiment=run.info.experiment_id,
+            run_status=run_status,
         )
-        log_findings += actions.reconcile_jobs(store, launcher, now=now, lock_hours=config.monitoring.lock_hours)
+        acting = options.act == "true"
+        log_findings += actions.reconcile_jobs(
+            store, launcher, now=now, lock_hours=config.monitoring.lock_hours, gives_up=acting
+        )
         evaluation = evaluate.evaluate_decisions(
             panel, decisions, log_findings, champion=champion, config=config.monitoring
         )
         figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
         written = store.write_outcomes(evaluation.joined.frame, maturities=config.monitoring.maturities, now=now)
         figures |= {"outcomes_new": written.new, "outcomes_corrected": written.corrected, "truth_moved": written.moved}
-        acting = options.act == "true"
         outcome, job = _decide(evaluation, store, config.monitoring, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
         step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE, by_hand=True)
@@ -117,7 +121,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             failures = [*result.failures, *_publish(figures, config)]
             link = str(out / "summary.html")
             words = [task.text for task in todo]
-            failures += _tell(outcome, result, evaluation=evaluation, config=config, store=store, link=link, todo=words)
+            failures += _tell(outcome, result, evaluation=evaluation, config=config, link=link, todo=words)
             if failures:
                 raise DeliveryError("; ".join(failures))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
@@ -200,14 +204,13 @@ def _tell(
     *,
     evaluation: Evaluation,
     config: Config,
-    store: MonitoringStore,
     link: str,
     todo: Sequence[str],
 ) -> list[str]:
     repeat = actions.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
-    notifiers = launchers.alert_notifiers(config.monitoring)
+    notifiers = alert_notifiers(config.monitoring)
     return actions.notify(
-        outcome, result, evaluation=evaluation, notifiers=notifiers, store=store, repeat=repeat, todo=todo
+        outcome, result, evaluation=evaluation, notifiers=notifiers, memory=alert_memory(), repeat=repeat, todo=todo
     )
 
 

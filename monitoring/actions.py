@@ -4,12 +4,13 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from monitoring.alerts import Alert, DeliveryError, Notifier, Severity, send_everywhere
 from monitoring.evaluate import Evaluation
 from monitoring.launchers import JobLauncher, JobRequest
-from monitoring.policy import Finding, PolicyOutcome
+from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
 from monitoring.tracking import UNKNOWN
+from pricing.config_models import Severity
+from pricing.runtime.alerts import Alert, AlertMemory, DeliveryError, Notifier, deliver
 
 MEND_SALES = (
     "Until the source that is named is mended nothing is retrained and no states are carried forward. Prices go on "
@@ -51,15 +52,28 @@ class Repeat:
 
 
 def reconcile_jobs(
-    store: MonitoringStore, launcher: JobLauncher | None, *, now: dt.datetime, lock_hours: float
+    store: MonitoringStore,
+    launcher: JobLauncher | None,
+    *,
+    now: dt.datetime,
+    lock_hours: float,
+    gives_up: bool = True,
 ) -> list[Finding]:
     """Records how jobs ended that earlier monitoring runs started.
 
-    A job whose status cannot be read (launcher unreachable, or no handle) counts as failed once it is older than
-    `lock_hours`, so that it does not block other jobs forever.
+    A job of which nothing can be learnt (its end is unknown, or it has no handle) counts as running, so that no other
+    one is started, until it is older than `lock_hours`. Then it is given up: it has neither failed nor succeeded, other
+    jobs may start, and a person is called by the finding `job_lost`.
+
+    Args:
+        store: Holds the jobs.
+        launcher: Says how they go on; None where there is none any more.
+        now: Current time.
+        lock_hours: Hours after which an unknown job is given up.
+        gives_up: False for a run that calls nobody: the job is left to the next run that does.
 
     Returns:
-        Findings on jobs whose status is unknown.
+        Findings on jobs that failed or whose status is unknown.
     """
     findings = []
     for job, handle, started in store.running():
@@ -73,10 +87,16 @@ def reconcile_jobs(
             known, ended, trouble = False, None, str(error)
         if ended is not None:
             store.ended(job, succeeded=ended, now=now)
-        elif not known and hours > lock_hours:
-            store.ended(job, succeeded=False, now=now)
-            text = f"a job started {started:%Y-%m-%d %H:%M} is taken for failed, its end cannot be learnt: {trouble}"
-            findings.append(Finding("job_lost", "warning", text, 1))
+            if not ended:
+                text = f"a job started {started:%Y-%m-%d %H:%M} failed: {handle}"
+                findings.append(Finding("job_failed", "warning", text, 1))
+        elif not known and hours > lock_hours and gives_up:
+            store.ended(job, succeeded=None, now=now)
+            text = (
+                f"whether a job started {started:%Y-%m-%d %H:%M} failed or succeeded cannot be learnt in "
+                f"{lock_hours:g} hours: {trouble}"
+            )
+            findings.append(Finding(JOB_LOST, "warning", text, 1))
         elif not known and handle:
             text = f"how a job started {started:%Y-%m-%d %H:%M} goes on cannot be learnt: {trouble}"
             findings.append(Finding("job_unknown", "warning", text, 1))
@@ -150,18 +170,15 @@ def notify(
     *,
     evaluation: Evaluation,
     notifiers: Sequence[Notifier],
-    store: MonitoringStore,
+    memory: AlertMemory,
     repeat: Repeat,
     todo: Sequence[str] = (),
 ) -> list[str]:
     """Sends an alert if one is due and was not sent recently; returns the errors of notifiers that failed."""
     alert = compose(outcome, result, evaluation=evaluation, link=repeat.link, todo=todo)
-    if alert is None or not store.due(alert.key, every_hours=repeat.hours, now=repeat.now):
+    if alert is None:
         return []
-    failures = send_everywhere(alert, notifiers)
-    if len(failures) < len(notifiers):
-        store.sent(alert.key, now=repeat.now)
-    return failures
+    return deliver(alert, notifiers, memory=memory, every_hours=repeat.hours, now=repeat.now)
 
 
 def compose(

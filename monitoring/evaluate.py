@@ -12,7 +12,7 @@ from monitoring import performance, samples
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
 from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
-from monitoring.policy import Finding, Level, Rules, Situation, counted
+from monitoring.policy import JOB_LOST, Finding, Level, Rules, Situation, counted
 from monitoring.tracking import ChampionRecord
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
@@ -234,6 +234,7 @@ def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringCon
         breach_days=evaluation.breach_days,
         broken_kinds=tuple(finding.kind for finding in evaluation.findings if finding.level == "breach"),
         unjudged=unjudged(evaluation),
+        lost=tuple(finding.text for finding in evaluation.findings if finding.code == JOB_LOST),
     )
 
 

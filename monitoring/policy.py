@@ -8,7 +8,8 @@ Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
-SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", "log_empty"})
+JOB_LOST = "job_lost"  # a job that was given up since nothing tells how it ended
+SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", JOB_LOST, "log_empty"})
 RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
@@ -107,6 +108,7 @@ class Situation:
         breach_days: Days since error or bias came into breach, without a break; None where unknown.
         broken_kinds: The same faults, machine-readable, such as "column_empty-comp_gap".
         unjudged: Why no window is judged, where more is known than that too few decisions have met their sales.
+        lost: Descriptions of jobs that this run gave up, since nothing tells how they ended.
     """
 
     now: dt.datetime
@@ -122,6 +124,7 @@ class Situation:
     breach_days: int | None = None
     broken_kinds: tuple[str, ...] = ()
     unjudged: str = ""
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
     if now.broken:
         kinds = "+".join(sorted(set(now.broken_kinds))) or "data"
         return kinds, "the data are at fault, not the model: " + "; ".join(now.broken)
+    if now.lost:
+        return JOB_LOST, "; ".join(now.lost)
     if now.share_rule > rules.fallback_share:
         return "answers_by_rule", (
             f"{now.share_rule:.0%} of answers come from the rule and not from the model (limit "

@@ -113,7 +113,8 @@ _WHAT = {
     "clock_back": "Set the clock of the machine that decides",
     "truth_partial": "Look again when that day's sales are complete",
     "elasticity_unidentified": "Test prices on some products, so that how demand answers to them becomes known",
-    "job_lost": "Look at the job where it ran",
+    "job_lost": "Look at the job where it ran: did it make a version? Then look again",
+    "job_failed": "Look at the run of the job that failed",
     "job_unknown": "Look at the job where it runs",
 }
 

@@ -385,6 +385,10 @@ class ServingConfig(Section):
     embedded_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
 
 
+Channel = Literal["log", "webhook", "sns"]
+Severity = Literal["info", "warning", "critical"]
+
+
 class EndpointsConfig(Section):
     """Addresses that monitoring's triggers, alerts and metrics go to."""
 
@@ -397,6 +401,7 @@ class EndpointsConfig(Section):
     ecs_security_groups: list[str]
     event_bus: str
     namespace: str
+    mlflow_url: str = ""
 
 
 class AlarmConfig(Section):
@@ -440,7 +445,8 @@ class MonitoringConfig(Section):
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
     repeat_hours: Annotated[float, Field(ge=0, le=8_784)]
     trigger: Literal["none", "local", "ecs", "event"]
-    alerts: list[Literal["log", "webhook", "sns"]]
+    alerts: list[Channel]
+    least_severity: dict[Channel, Severity] = {}
     metrics: list[Literal["cloudwatch", "embedded"]]
     endpoints: EndpointsConfig
     alarms: dict[str, AlarmConfig]

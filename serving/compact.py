@@ -1,6 +1,5 @@
 """Archive closed segments of the decision log as partitioned Parquet, in a folder or in S3."""
 
-import argparse
 import fcntl
 import logging
 import os
@@ -11,8 +10,9 @@ from pathlib import Path
 
 from pricing.decision_log.archive import default_archive, note_archived, write_archive
 from pricing.decision_log.format import closed_segments, read_segment
-from pricing.errors import LockError, PricingError
+from pricing.errors import LockError
 from pricing.paths import ARCHIVE_VARIABLE
+from pricing.runtime.cli import Options, run_main
 from serving.logs import configure_logging
 from serving.settings import read_settings
 
@@ -70,21 +70,21 @@ def _archive(closed: Sequence[Path], *, to: str, keep: bool) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compacts once and returns the exit code."""
-    parser = argparse.ArgumentParser("pricing compact", description=__doc__, allow_abbrev=False)
+    return run_main(_compact, argv)
+
+
+def _compact(argv: Sequence[str] | None) -> int:
+    parser = Options("pricing compact", __doc__)
     parser.add_argument(
         "--to",
         metavar="WHERE",
         help=f"folder or s3:// address; {ARCHIVE_VARIABLE}, or PRICING_HOME/decisions-parquet by default",
     )
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
-    options = parser.parse_args(argv)
-    try:
-        folder = read_settings(os.environ).decisions_folder
-        to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(default_archive(folder))
-        segments, decisions = compact(folder, to=to, keep=options.keep)
-    except PricingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+    options = parser.parse(argv)
+    folder = read_settings(os.environ).decisions_folder
+    to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(default_archive(folder))
+    segments, decisions = compact(folder, to=to, keep=options.keep)
     print(f"{decisions:,} decisions of {segments} segments are in {to}")  # noqa: T201
     return 0
 
