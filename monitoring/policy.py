@@ -10,6 +10,7 @@ Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
 JOB_LOST = "job_lost"  # a job that was given up since nothing tells how it ended
 SALES_ARE_FINE = frozenset({"decisions_stopped", "answers_by_rule", "job_hangs", JOB_LOST, "log_empty"})
+REQUESTS = "-request_"  # in the code of a fault of what requests name, which is not in the sales
 RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
@@ -145,7 +146,8 @@ class PolicyOutcome:
     @property
     def doubts_sales(self) -> bool:
         """True when the sales may be wrong, so that neither states nor weights should be updated with them."""
-        return self.cause == "fault" and self.fault not in SALES_ARE_FINE
+        about_sales = [kind for kind in self.fault.split("+") if REQUESTS not in kind]
+        return self.cause == "fault" and self.fault not in SALES_ARE_FINE and bool(about_sales)
 
 
 def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:

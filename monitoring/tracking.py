@@ -29,6 +29,7 @@ from pricing.runtime.mlflow_runs import STARTED_TAG
 
 _log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
+OpenRun = Run  # what `tracked_run` yields
 _STATUSES: dict[str, RunStatus] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "failed"}
 
 
