@@ -23,7 +23,7 @@ from monitoring import performance
 from monitoring.drift import chance_per_window, distance, estimate_threshold
 from monitoring.evaluate import rules
 from monitoring.policy import JobHistory, Situation, decide
-from monitoring.samples import MONITORED_COLUMNS, WATCHED, Samples, take
+from monitoring.samples import MONITORED_COLUMNS, WATCHED, Role, Samples, take
 from pricing.config import load_config
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import Panel
@@ -91,6 +91,7 @@ def drift(worlds: int, config: MonitoringConfig) -> None:
         )
 
 
+WINDOW_DAYS = 28  # of a window of drift
 LOOK_DAYS = 7  # between two looks of `live`
 MONTH_DAYS = 365 / 12
 LIVE_DAY = 365
@@ -102,8 +103,10 @@ SHOCKS: dict[str, dict[str, float]] = {
 }
 
 
-def looks(world: World, config: MonitoringConfig, *, until: int) -> list[tuple[int, tuple[str, ...]]]:
-    """Looks at a shop each week from its first week with our prices on: days since then, and inputs that drift."""
+def looks(
+    world: World, config: MonitoringConfig, *, until: int, role: Role = "input"
+) -> list[tuple[int, tuple[str, ...]]]:
+    """Looks at a shop each week from its first week with our prices on: days since then, and columns that drift."""
     panel, _ = build(world)
     start = world.live_day or 0
     found = []
@@ -112,16 +115,27 @@ def looks(world: World, config: MonitoringConfig, *, until: int) -> list[tuple[i
         taken = take(
             seen, live_join(seen, since=start), window=28, reference=364, rows=200_000, rng=np.random.default_rng(0)
         )
-        found.append((days, drifted_inputs(taken, config)))
+        found.append((days, drifted_columns(taken, config, role=role)))
     return found
 
 
-def drifted_inputs(taken: Samples, config: MonitoringConfig) -> tuple[str, ...]:
-    """The inputs that drift, by the thresholds of monitoring without Evidently's page."""
+def alerts(found: Sequence[tuple[int, tuple[str, ...]]]) -> int:
+    """The alerts that looks lead to: the same drift is told once a window."""
+    last: dict[tuple[str, ...], int] = {}
+    count = 0
+    for days, names in found:
+        if names and days - last.get(names, -WINDOW_DAYS) >= WINDOW_DAYS:
+            last[names] = days
+            count += 1
+    return count
+
+
+def drifted_columns(taken: Samples, config: MonitoringConfig, *, role: Role = "input") -> tuple[str, ...]:
+    """The columns of a role that drift, by the thresholds of monitoring without Evidently's page."""
     names = []
     for watched in MONITORED_COLUMNS:
         known = watched.values(taken.reference).dropna(), watched.values(taken.current).dropna()
-        if watched.role != "input" or min(map(len, known)) < config.min_rows:
+        if watched.role != role or min(map(len, known)) < config.min_rows:
             continue
         limit = estimate_threshold(taken.reference, watched, window=28, step_days=1, false_alarm=chance(config))
         if limit is not None and distance(*known, kind=watched.kind) > limit.value:
@@ -133,6 +147,8 @@ def live(worlds: int, config: MonitoringConfig) -> None:
     """Prints the looks that alarm in the year after a calm shop goes live, and how soon a true shock is seen."""
     base = World(products=30, days=LIVE_DAY + 366, live_day=LIVE_DAY)
     calm = [looks(replace(base, seed=seed), config, until=365) for seed in range(worlds)]
+    sent = sum(alerts(each) for each in calm)
+    print(f"{sent} alerts in {12 * worlds} months, {sent / (12 * worlds):.3f} a month\n")
     print("| months since go-live | looks | that alarm | columns |\n|---|---|---|---|")
     for first in range(0, 12, 3):
         span = [names for each in calm for days, names in each if first < days / MONTH_DAYS <= first + 3]

@@ -259,7 +259,7 @@ def _figures(drift: Drift, metrics: Mapping[str, float], window: Window) -> Any:
 def _dashboard() -> Any:
     """The panels of the workspace, each of the figures of `_figures`; its pages show no tabs, so headings part them."""
     from evidently.sdk.models import DashboardModel, DashboardTabModel, PanelMetric  # noqa: PLC0415
-    from evidently.sdk.panels import counter_panel, line_plot_panel, text_panel  # noqa: PLC0415
+    from evidently.sdk.panels import line_plot_panel, text_panel  # noqa: PLC0415
 
     def lines(**legends: str) -> list[Any]:
         return [
@@ -271,8 +271,9 @@ def _dashboard() -> Any:
         return lines(**{f"{what}_{one.column}": one.plain for one in MONITORED_COLUMNS if one.role in roles})
 
     panels = [
-        counter_panel("Inputs that drifted in the newest window", lines(columns_drifted="columns"), size="half"),
-        counter_panel("Score windows in breach", lines(windows_in_breach="windows"), size="half"),
+        # Not as counters, which say "no value" where the value is 0.
+        line_plot_panel("Columns that drifted", lines(columns_drifted="columns"), "in each window", size="half"),
+        line_plot_panel("Score windows in breach", lines(windows_in_breach="windows"), "of those judged", size="half"),
         text_panel("Inputs and sales", "Do they look as in the year before? What shop and market decide."),
         line_plot_panel(
             "Inputs", columns("drift", "input"), "distance as a multiple of its threshold: above 1 drifted"

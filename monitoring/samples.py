@@ -218,7 +218,7 @@ def our_products(joined: pd.DataFrame) -> list[str]:
     Args:
         joined: `Joined.frame`.
     """
-    live = joined[joined["live"] & ~joined["held_out"]]
+    live = joined[joined["live"] & ~joined["held_out"] & (joined["pricing"] != "fixed")]
     followed = (live["pricing"] == "followed").groupby(live["product_id"]).mean()
     return [str(product) for product in followed.index[followed >= FOLLOWED]]
 
