@@ -107,7 +107,7 @@ def test_an_unchanged_world_is_reported_and_nothing_is_done(home):
 
 
 def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
-    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85)
+    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85, comp_factor=0.8)
     prepare(home, world, days=range(350, 392))
     crown(home, world, state_date="2025-01-26")
     (home / "config.yaml").write_text("monitoring: {recency_least: 28}\n")
@@ -118,7 +118,7 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
     assert document["outcome"]["cause"] == "decay"
     assert "has decayed" in document["explanation"]
     assert "Inputs have drifted as well" in document["explanation"]
-    assert "price_level" in document["explanation"]
+    assert "Inputs have drifted as well (comp_level)" in document["explanation"]  # and not our own prices
     assert "monitoring.trigger is none" in capsys.readouterr().out
     tags = last_run().data.tags
     assert (tags["outcome"], tags["recency_half_life"]) == ("retrain", "56")
@@ -348,7 +348,7 @@ def test_a_job_that_failed_before_its_run_was_opened_counts_as_failed(runs, fail
 
 
 def test_within_a_night_the_alert_says_that_the_night_does_what_is_due(home, monkeypatch):
-    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85)
+    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85, comp_factor=0.8)
     prepare(home, world, days=range(350, 392))
     crown(home, world, state_date="2025-01-26")
     client = MlflowClient()
