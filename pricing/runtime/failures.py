@@ -50,6 +50,9 @@ def report_failure(
         status: Its exit status.
         notifiers: The doors; those of the configuration when None.
     """
+    config, trouble = _settings(invocation)
+    if notifiers is None and set(config.alerts) <= {"log"}:
+        return trouble
     found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)
     job, facts = invocation.job or "a job", _facts()
     told = [line.rstrip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
@@ -72,7 +75,8 @@ def report_failure(
         exit_status=status,
         findings=found,
     )
-    return _send(alert, invocation, facts, notifiers=notifiers, of_child=bool(getattr(error, "of_child", False)))
+    of_child = bool(getattr(error, "of_child", False))
+    return [*trouble, *_send(alert, config, facts, notifiers=notifiers, of_child=of_child)]
 
 
 def report_findings(invocation: Invocation, *, notifiers: Sequence[Notifier] | None = None) -> list[str]:
@@ -82,8 +86,9 @@ def report_findings(invocation: Invocation, *, notifiers: Sequence[Notifier] | N
     """
     severities = [one.severity for one in invocation.findings]
     worst: Severity = max(severities, key=RANKS.__getitem__, default="info")
-    if worst == "info":
-        return []
+    config, trouble = _settings(invocation)
+    if worst == "info" or (notifiers is None and set(config.alerts) <= {"log"}):
+        return trouble
     job, facts = invocation.job or "a job", _facts()
     names = sorted({one.name for one in invocation.findings})
     alert = Alert(
@@ -99,35 +104,31 @@ def report_findings(invocation: Invocation, *, notifiers: Sequence[Notifier] | N
         version=facts.version,
         findings=tuple(invocation.findings),
     )
-    return _send(alert, invocation, facts, notifiers=notifiers)
+    return [*trouble, *_send(alert, config, facts, notifiers=notifiers)]
 
 
 def _send(
     alert: Alert,
-    invocation: Invocation,
+    config: MonitoringConfig,
     facts: _RunFacts,
     *,
     notifiers: Sequence[Notifier] | None,
     of_child: bool = False,
 ) -> list[str]:
-    config, trouble = _settings(invocation)
-    if notifiers is None and set(config.alerts) <= {"log"}:
-        return trouble
     try:
         doors = alert_notifiers(config) if notifiers is None else notifiers
         memory = alert_memory()
         if of_child and memory.knows(_of_parent(facts.run)):
-            return trouble
+            return []
         page = run_page(facts.run, experiment=facts.experiment, pages=config.endpoints.mlflow_url)
-        now = dt.datetime.now(dt.UTC)
-        linked = replace(alert, link=page)
+        now, linked = dt.datetime.now(dt.UTC), replace(alert, link=page)
         failures = deliver(linked, doors, memory=memory, every_hours=config.repeat_hours, now=now)
         parent = os.environ.get(PARENT_VARIABLE)
         if parent and alert.exit_status is not None and len(failures) < len(doors):
             memory.sent(_of_parent(parent), now=now)  # so that the job that started this one need not say it again
     except (PricingError, ImportError) as error:
-        return [*trouble, str(error)]
-    return [*trouble, *failures]
+        return [str(error)]
+    return failures
 
 
 def _of_parent(run: str) -> str:
