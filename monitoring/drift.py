@@ -244,7 +244,11 @@ def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Find
     before, now = int(reference.notna().sum()), int(current.notna().sum())
     if before == 0 and now == 0:
         return Finding("column_absent", "note", f"{name} is not watched: {_because(watched)}")
-    if now == 0 and (samples.current.empty or before / len(reference) * len(current) >= LEAST_EXPECTED):
+    if (
+        now == 0
+        and watched.role != "price"
+        and (samples.current.empty or before / len(reference) * len(current) >= LEAST_EXPECTED)
+    ):
         text = f"{name} has no values in the newest window, {before:,} in the reference: its source has stopped"
         return Finding("column_empty", "breach", text, len(current), watched.column)
     if before == 0:

@@ -218,7 +218,8 @@ def our_products(joined: pd.DataFrame) -> list[str]:
     Args:
         joined: `Joined.frame`.
     """
-    live = joined[joined["live"] & ~joined["held_out"] & (joined["pricing"] != "fixed")]
+    counts = joined["live"].astype(bool) & ~joined["held_out"].astype(bool) & (joined["pricing"] != "fixed")
+    live = joined[counts]
     followed = (live["pricing"] == "followed").groupby(live["product_id"]).mean()
     return [str(product) for product in followed.index[followed >= FOLLOWED]]
 

@@ -171,8 +171,8 @@ def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
     assert monitor(home, "--exit_code", "true") == 12
 
     assert "column_empty" in codes(report(home))
-    assert "comp_gap" in report(home)["outcome"]["reason"]
-    assert report(home)["outcome"]["fault"] == "column_empty-comp_gap"
+    assert "comp_level" in report(home)["outcome"]["reason"]
+    assert report(home)["outcome"]["fault"].startswith("column_empty-comp_level")
     assert last_run().data.tags["sales_at_fault"] == "true"  # so that the night carries no states over them
 
 
@@ -210,7 +210,7 @@ def test_sales_without_stock_or_competitor_are_watched_by_what_there_is(home):
     document = report(home)
     assert "column_absent" in codes(document)
     assert not any(line.startswith(("comp_gap", "stock_cover")) for line in document["drift"])
-    assert any(line.startswith("discount") for line in document["drift"])
+    assert any(line.startswith("our_discount") for line in document["drift"])
 
 
 def test_sales_that_break_the_contract_end_the_run_failed_with_one_message(home, capsys):
