@@ -20,23 +20,20 @@ import pandas as pd
 from benchmarks.monitoring_market import measure, table
 from benchmarks.provenance import reminder
 from monitoring import performance
-from monitoring.drift import distance, estimate_threshold
+from monitoring.drift import chance_per_window, distance, estimate_threshold
 from monitoring.evaluate import rules
 from monitoring.policy import JobHistory, Situation, decide
-from monitoring.samples import MONITORED_COLUMNS, take
+from monitoring.samples import MONITORED_COLUMNS, WATCHED, Role, Samples, take
 from pricing.config import load_config
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import Panel
-from tests.kit.monitoring_world import Truth, World, backtest_figures, build, earlier_weeks_error
+from tests.kit.monitoring_world import Truth, World, backtest_figures, build, earlier_weeks_error, live_join
 
 ROOT = Path(__file__).parents[1]
 FIRST_SEED = 200  # of markets; no setting was chosen on these
 # A training of seconds, beyond config/small.yaml.
 QUICK = {"context": 60, "units": 16, "steps": 60, "demand_steps": 20}
-COLUMNS = MONITORED_COLUMNS[:-1]
-NOBODY = pd.DataFrame(
-    {"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": [], "period": pd.to_datetime([])}
-)
+COLUMNS = [watched for watched in MONITORED_COLUMNS if watched.role in ("input", "target") and watched.among != "asked"]
 SHIFTS: dict[str, dict[str, float]] = {
     "prices 5 % lower": {"price_factor": 0.95},
     "prices 10 % lower": {"price_factor": 0.90},
@@ -54,16 +51,21 @@ REGIMES: dict[str, dict[str, float]] = {
 }
 
 
+def chance(config: MonitoringConfig) -> float:
+    """The false alarms that one column may make in one window, as `compare` shares them out."""
+    return chance_per_window(config.false_alarm, window_days=28) / WATCHED
+
+
 def alarms(world: World, config: MonitoringConfig) -> Counter[str]:
     """Which columns alarm in the newest window of one world; "any" when one of them does."""
     panel, _ = build(world)
-    taken = take(panel, NOBODY, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
+    taken = take(
+        panel, live_join(panel, since=world.days), window=28, reference=364, rows=200_000, rng=np.random.default_rng(0)
+    )
     found: Counter[str] = Counter()
     for watched in COLUMNS:
-        known = taken.reference[watched.column].dropna(), taken.current[watched.column].dropna()
-        limit = estimate_threshold(
-            taken.reference, watched, window=28, step_days=1, false_alarm=config.false_alarm / len(MONITORED_COLUMNS)
-        )
+        known = watched.values(taken.reference).dropna(), watched.values(taken.current).dropna()
+        limit = estimate_threshold(taken.reference, watched, window=28, step_days=1, false_alarm=chance(config))
         if limit is not None and distance(*known, kind=watched.kind) > limit.value:
             found[watched.column] = found["any"] = 1
     return found
@@ -89,6 +91,85 @@ def drift(worlds: int, config: MonitoringConfig) -> None:
         )
 
 
+WINDOW_DAYS = 28  # of a window of drift
+LOOK_DAYS = 7  # between two looks of `live`
+MONTH_DAYS = 365 / 12
+LIVE_DAY = 365
+SHOCKS: dict[str, dict[str, float]] = {
+    "the competitor 10 % cheaper": {"comp_factor": 0.9},
+    "costs 10 % higher": {"cost_factor": 1.1},
+    "half the stock": {"stock_factor": 0.5},
+    "three times the promotions": {"promo_factor": 3.0},
+}
+
+
+def looks(
+    world: World, config: MonitoringConfig, *, until: int, role: Role = "input"
+) -> list[tuple[int, tuple[str, ...]]]:
+    """Looks at a shop each week from its first week with our prices on: days since then, and columns that drift."""
+    panel, _ = build(world)
+    start = world.live_day or 0
+    found = []
+    for days in range(LOOK_DAYS, until + 1, LOOK_DAYS):
+        seen = panel.through(panel.dates[start + days - 1])
+        taken = take(
+            seen, live_join(seen, since=start), window=28, reference=364, rows=200_000, rng=np.random.default_rng(0)
+        )
+        found.append((days, drifted_columns(taken, config, role=role)))
+    return found
+
+
+def alerts(found: Sequence[tuple[int, tuple[str, ...]]]) -> int:
+    """The alerts that looks lead to: the same drift is told once a window."""
+    last: dict[tuple[str, ...], int] = {}
+    count = 0
+    for days, names in found:
+        if names and days - last.get(names, -WINDOW_DAYS) >= WINDOW_DAYS:
+            last[names] = days
+            count += 1
+    return count
+
+
+def drifted_columns(taken: Samples, config: MonitoringConfig, *, role: Role = "input") -> tuple[str, ...]:
+    """The columns of a role that drift, by the thresholds of monitoring without Evidently's page."""
+    names = []
+    for watched in MONITORED_COLUMNS:
+        known = watched.values(taken.reference).dropna(), watched.values(taken.current).dropna()
+        if watched.role != role or min(map(len, known)) < config.min_rows:
+            continue
+        limit = estimate_threshold(taken.reference, watched, window=28, step_days=1, false_alarm=chance(config))
+        if limit is not None and distance(*known, kind=watched.kind) > limit.value:
+            names.append(watched.column)
+    return tuple(names)
+
+
+def live(worlds: int, config: MonitoringConfig) -> None:
+    """Prints the looks that alarm in the year after a calm shop goes live, and how soon a true shock is seen."""
+    base = World(products=30, days=LIVE_DAY + 366, live_day=LIVE_DAY)
+    calm = [looks(replace(base, seed=seed), config, until=365) for seed in range(worlds)]
+    sent = sum(alerts(each) for each in calm)
+    print(f"{sent} alerts in {12 * worlds} months, {sent / (12 * worlds):.3f} a month\n")
+    print("| months since go-live | looks | that alarm | columns |\n|---|---|---|---|")
+    for first in range(0, 12, 3):
+        span = [names for each in calm for days, names in each if first < days / MONTH_DAYS <= first + 3]
+        columns = Counter(name for names in span for name in names)
+        told = ", ".join(f"{name} {count}" for name, count in columns.most_common()) or "–"
+        print(f"| {first + 1}–{first + 3} | {len(span)} | {sum(map(bool, span))} | {told} |", flush=True)
+    print("\n| change 120 days after go-live | worlds | seen in 8 weeks | median days |\n|---|---|---|---|")
+    for name, shift in SHOCKS.items():
+        waits = []
+        for seed in range(worlds):
+            world = replace(base, seed=seed, days=LIVE_DAY + 180, change_day=LIVE_DAY + 120, **shift)  # type: ignore[arg-type]
+            quiet = dict(calm[seed])
+            new = [
+                days - 120
+                for days, names in looks(world, config, until=176)
+                if days > 120 and set(names) - set(quiet.get(days, ()))
+            ]
+            waits += new[:1]
+        print(f"| {name} | {worlds} | {len(waits)} | {statistics.median(waits) if waits else '–'} |", flush=True)
+
+
 def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
     """What the join would give when every day is priced by these forecasts."""
     product, day = np.indices(forecast.shape)
@@ -111,7 +192,6 @@ def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
         expected_margin=margin,
         pricing="followed",
         held_out=False,
-        switched=False,
         unidentified=False,
         source="model",
         confidence=0.7,
@@ -214,7 +294,7 @@ def market(worlds: int, *, fall: float) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one of the two benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", choices=("drift", "decay", "market"))
+    parser.add_argument("which", choices=("drift", "live", "decay", "market"))
     parser.add_argument("--worlds", type=int, default=200)
     parser.add_argument("--products", type=int, default=40, help="decay only: products of each shop")
     parser.add_argument("--fall", type=float, default=0.5, help="market only: by which fraction demand falls, too")
@@ -225,6 +305,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         market(options.worlds, fall=options.fall)
     elif options.which == "decay":
         regimes(options.worlds, config, products=options.products)
+    elif options.which == "live":
+        live(options.worlds, config)
     else:
         drift(options.worlds, config)
     print(f"\n{time.perf_counter() - started:.0f} s")

@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -16,23 +17,24 @@ import numpy as np
 import pandas as pd
 
 from monitoring import actions, evaluate, holdout, launchers, performance
-from monitoring.alerts import DeliveryError
 from monitoring.business import effect, line, weeks
 from monitoring.decisions import NO_DECISIONS, load_decisions, request_faults, tabulate
-from monitoring.drift import add_to_workspace, html
 from monitoring.evaluate import SEED, Evaluation
+from monitoring.evidently_reports import Reports, Window, add_to_workspace, html, render
 from monitoring.performance import DecisionScores
 from monitoring.policy import Action, Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, page, weekly_page
 from monitoring.store import MonitoringStore
 from monitoring.todo import CommandLine, Task, tasks
 from monitoring.tracking import (
+    OpenRun,
     champion_number,
     find_champion,
     inside_nightly_job,
     last_nightly_refresh,
     record,
     retrainings,
+    run_status,
     with_recorded,
 )
 from pricing.config import Config, load_config
@@ -44,6 +46,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout, holdout_file
 from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
+from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 from simulation.market import simulated_sales
@@ -75,8 +78,12 @@ def _monitor(argv: Sequence[str] | None) -> int:
             parameters=given,
             folder=home / "monitoring" / "jobs",
             experiment=run.info.experiment_id,
+            run_status=run_status,
         )
-        log_findings += actions.reconcile_jobs(store, launcher, now=now, lock_hours=config.monitoring.lock_hours)
+        acting = options.act == "true"
+        log_findings += actions.reconcile_jobs(
+            store, launcher, now=now, lock_hours=config.monitoring.lock_hours, gives_up=acting
+        )
         evaluation = evaluate.evaluate_decisions(
             panel,
             decisions,
@@ -87,7 +94,6 @@ def _monitor(argv: Sequence[str] | None) -> int:
         )
         figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
         figures |= _remember(store, evaluation, config.monitoring, last=panel.dates[-1].astype(dt.date), now=now)
-        acting = options.act == "true"
         outcome, job = _decide(evaluation, store, config, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
         step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE, by_hand=True)
@@ -100,18 +106,21 @@ def _monitor(argv: Sequence[str] | None) -> int:
         weighed = _weighed(outcome, step_days=step)
         todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT), job_options=weighed)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            week = weekly_figures(panel, evaluation, holdout=_holdout(options, evaluation))
+            week = weekly_figures(
+                panel, evaluation, holdout=_holdout(options, evaluation), factor=config.monitoring.plausible_factor
+            )
             figures |= {
                 "holdout_gain": week.effect.margin.value,
                 "discount": week.now.discount,
                 "turns": week.now.turns,
             }
-            _write(Path(folder), evaluation, outcome=outcome, figures=figures, todo=todo)
+            reports = _reports(evaluation, outcome, metrics=figures, champion=champion.number)
+            _write(Path(folder), evaluation, outcome=outcome, figures=figures, todo=todo, reports=reports)
             weekly = weekly_page(evaluation, week, outcome=outcome, done=result.text, tasks=todo)
             (Path(folder) / "summary.html").write_text(weekly, encoding="utf-8")
             quote_formulas(store.daily()).to_csv(Path(folder) / "daily_scores.csv", index=False)
-            if evaluation.drift.snapshot is not None:
-                add_to_workspace(evaluation.drift, home / "monitoring" / "evidently")
+            if reports.snapshots:
+                add_to_workspace(reports, home / "monitoring" / "evidently")
             tags = _tags(outcome, done=result.text, champion=champion.number)
             record(metrics=figures, tags=tags | weighed, folder=Path(folder))
             _replace(out, Path(folder))
@@ -121,9 +130,8 @@ def _monitor(argv: Sequence[str] | None) -> int:
         if acting:
             # The report is written by now, so a failed delivery loses nothing else.
             failures = [*result.failures, *_publish(figures, config)]
-            link = str(out / "summary.html")
-            words = [task.text for task in todo]
-            failures += _tell(outcome, result, evaluation=evaluation, config=config, store=store, link=link, todo=words)
+            repeat = _repeat(config, evaluation, run=run, summary=out / "summary.html", version=after)
+            failures += _tell(outcome, result, evaluation=evaluation, config=config, repeat=repeat, todo=todo)
             if failures:
                 raise DeliveryError("; ".join(failures))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
@@ -221,15 +229,45 @@ def _tell(
     *,
     evaluation: Evaluation,
     config: Config,
-    store: MonitoringStore,
-    link: str,
-    todo: Sequence[str],
+    repeat: actions.Repeat,
+    todo: Sequence[Task],
 ) -> list[str]:
-    repeat = actions.Repeat(dt.datetime.now(dt.UTC), config.monitoring.repeat_hours, link)
-    notifiers = launchers.alert_notifiers(config.monitoring)
     return actions.notify(
-        outcome, result, evaluation=evaluation, notifiers=notifiers, store=store, repeat=repeat, todo=todo
+        outcome,
+        result,
+        evaluation=evaluation,
+        notifiers=alert_notifiers(config.monitoring),
+        memory=alert_memory(),
+        repeat=repeat,
+        todo=[task.text for task in todo],
     )
+
+
+def _repeat(config: Config, evaluation: Evaluation, *, run: OpenRun, summary: Path, version: str) -> actions.Repeat:
+    """What an alert of this run names: the page in MLflow, or the file where MLflow has none that others can open."""
+    experiment, identity = run.info.experiment_id, run.info.run_id
+    pages = config.monitoring.endpoints.mlflow_url
+    shown = run_page(identity, experiment=experiment, pages=pages, artifact=summary.name)
+    first, last = (dt.date.fromisoformat(day) for day in evaluation.newest.name.split(" to "))
+    return actions.Repeat(
+        now=dt.datetime.now(dt.UTC),
+        hours=config.monitoring.repeat_hours,
+        link=shown or summary.resolve().as_uri(),
+        run=identity,
+        version=version if version.isdigit() else "",
+        drift_hours=24.0 * ((last - first).days + 1),
+        critical_off=config.monitoring.critical_off,
+    )
+
+
+def _reports(evaluation: Evaluation, outcome: PolicyOutcome, *, metrics: dict[str, float], champion: str) -> Reports:
+    """Evidently's reports on the newest drift window."""
+    since, end = (pd.Timestamp(day) for day in evaluation.newest.name.split(" to "))
+    frame = evaluation.joined.frame
+    number = champion if champion.isdigit() else ""
+    window = Window(end.date(), evaluation.span, champion=number, outcome=outcome.action)
+    scored = frame[frame["scored"].astype(bool)]
+    return render(evaluation.drift, scored, metrics=metrics, window=window, since=since)
 
 
 def _replace(out: Path, folder: Path) -> None:
@@ -245,10 +283,11 @@ def _write(
     outcome: PolicyOutcome,
     figures: dict[str, float],
     todo: Sequence[Task],
+    reports: Reports,
 ) -> None:
     head = drift_head(evaluation, outcome=outcome, tasks=todo)
-    found = evaluation.drift.snapshot is not None
-    drift = html(evaluation.drift, head=head) if found else page("Drift could not be judged", head)
+    found = "inputs" in reports.snapshots
+    drift = html(reports, head=head) if found else page("Drift could not be judged", head)
     (folder / "drift.html").write_text(drift, encoding="utf-8")
     known = {name: value if np.isfinite(value) else None for name, value in figures.items()}
     document = {
@@ -334,7 +373,9 @@ WINDOW_DAYS = 28
 MOST_CATEGORIES = 15
 
 
-def weekly_figures(panel: Panel, evaluation: Evaluation, *, holdout: Holdout | None) -> WeeklySummary:
+def weekly_figures(
+    panel: Panel, evaluation: Evaluation, *, holdout: Holdout | None, factor: float = math.inf
+) -> WeeklySummary:
     """Computes business figures of the newest week, the week before and each category, and the gain over 28 days."""
     everything = np.ones(len(panel.product_ids), dtype=bool)
     spans = weeks(panel)
@@ -352,6 +393,7 @@ def weekly_figures(panel: Panel, evaluation: Evaluation, *, holdout: Holdout | N
         before=before,
         categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
         effect=effect(panel, evaluation.joined.frame, holdout, window=window, rng=rng),
+        plausible_factor=factor,
     )
 
 

@@ -1,15 +1,17 @@
 """Carry out the monitoring decision: start the due job once, track how it ended, and send alerts."""
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from monitoring.alerts import Alert, DeliveryError, Notifier, Severity, send_everywhere
-from monitoring.evaluate import Evaluation
+from monitoring.evaluate import CATEGORY, Evaluation
 from monitoring.launchers import JobLauncher, JobRequest
-from monitoring.policy import Finding, PolicyOutcome
+from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
 from monitoring.tracking import UNKNOWN
+from pricing.config_models import Severity
+from pricing.runtime.alerts import Alert, AlertFinding, AlertMemory, DeliveryError, Notifier, deliver
 
 MEND_SALES = (
     "Until the source that is named is mended nothing is retrained and no states are carried forward. Prices go on "
@@ -22,6 +24,10 @@ TODO = {
     "stale": "Nothing, if the refresh succeeds. If this comes daily, the nightly job is not running.",
     "nothing": "Nothing.",
 }
+
+
+# Findings that go out as an alert although they ask the rules for nothing.
+TOLD = frozenset({CATEGORY, "figures_implausible", "scored_few", "job_failed"})
 
 
 @dataclass(frozen=True)
@@ -43,23 +49,50 @@ class ActionResult:
 
 @dataclass(frozen=True)
 class Repeat:
-    """Current time, hours before the same alert is repeated, and the link in the alert."""
+    """When an alert goes out again, and what it names.
+
+    Attributes:
+        now: Current time.
+        hours: Hours before the same alert is repeated.
+        link: Address of the report.
+        run: ID of the MLflow run.
+        version: Number of the champion.
+        drift_hours: Hours before the same drift is told again: a window, since it is the same drift until then.
+        critical_off: How far off forecasts make an alert critical, whatever is done.
+    """
 
     now: dt.datetime
     hours: float
     link: str
+    run: str = ""
+    version: str = ""
+    drift_hours: float = 0.0
+    critical_off: float = math.inf
 
 
 def reconcile_jobs(
-    store: MonitoringStore, launcher: JobLauncher | None, *, now: dt.datetime, lock_hours: float
+    store: MonitoringStore,
+    launcher: JobLauncher | None,
+    *,
+    now: dt.datetime,
+    lock_hours: float,
+    gives_up: bool = True,
 ) -> list[Finding]:
     """Records how jobs ended that earlier monitoring runs started.
 
-    A job whose status cannot be read (launcher unreachable, or no handle) counts as failed once it is older than
-    `lock_hours`, so that it does not block other jobs forever.
+    A job of which nothing can be learnt (its end is unknown, or it has no handle) counts as running, so that no other
+    one is started, until it is older than `lock_hours`. Then it is given up: it has neither failed nor succeeded, other
+    jobs may start, and a person is called by the finding `job_lost`.
+
+    Args:
+        store: Holds the jobs.
+        launcher: Says how they go on; None where there is none any more.
+        now: Current time.
+        lock_hours: Hours after which an unknown job is given up.
+        gives_up: False for a run that calls nobody: the job is left to the next run that does.
 
     Returns:
-        Findings on jobs whose status is unknown.
+        Findings on jobs that failed or whose status is unknown.
     """
     findings = []
     for job, handle, started in store.running():
@@ -73,10 +106,16 @@ def reconcile_jobs(
             known, ended, trouble = False, None, str(error)
         if ended is not None:
             store.ended(job, succeeded=ended, now=now)
-        elif not known and hours > lock_hours:
-            store.ended(job, succeeded=False, now=now)
-            text = f"a job started {started:%Y-%m-%d %H:%M} is taken for failed, its end cannot be learnt: {trouble}"
-            findings.append(Finding("job_lost", "warning", text, 1))
+            if not ended:
+                text = f"a job started {started:%Y-%m-%d %H:%M} failed: {handle}"
+                findings.append(Finding("job_failed", "warning", text, 1))
+        elif not known and hours > lock_hours and gives_up:
+            store.ended(job, succeeded=None, now=now)
+            text = (
+                f"whether a job started {started:%Y-%m-%d %H:%M} failed or succeeded cannot be learnt in "
+                f"{lock_hours:g} hours: {trouble}"
+            )
+            findings.append(Finding(JOB_LOST, "warning", text, 1))
         elif not known and handle:
             text = f"how a job started {started:%Y-%m-%d %H:%M} goes on cannot be learnt: {trouble}"
             findings.append(Finding("job_unknown", "warning", text, 1))
@@ -150,22 +189,30 @@ def notify(
     *,
     evaluation: Evaluation,
     notifiers: Sequence[Notifier],
-    store: MonitoringStore,
+    memory: AlertMemory,
     repeat: Repeat,
     todo: Sequence[str] = (),
 ) -> list[str]:
     """Sends an alert if one is due and was not sent recently; returns the errors of notifiers that failed."""
-    alert = compose(outcome, result, evaluation=evaluation, link=repeat.link, todo=todo)
-    if alert is None or not store.due(alert.key, every_hours=repeat.hours, now=repeat.now):
+    alert = compose(
+        outcome, result, evaluation=evaluation, link=repeat.link, todo=todo, critical_off=repeat.critical_off
+    )
+    if alert is None:
         return []
-    failures = send_everywhere(alert, notifiers)
-    if len(failures) < len(notifiers):
-        store.sent(alert.key, now=repeat.now)
-    return failures
+    named = replace(alert, job="monitor", run=repeat.run, version=repeat.version)
+    same_drift = outcome.cause == "drift" and not result.failures
+    hours = max(repeat.hours, repeat.drift_hours) if same_drift else repeat.hours
+    return deliver(named, notifiers, memory=memory, every_hours=hours, now=repeat.now)
 
 
 def compose(
-    outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluation, link: str, todo: Sequence[str] = ()
+    outcome: PolicyOutcome,
+    result: ActionResult,
+    *,
+    evaluation: Evaluation,
+    link: str,
+    todo: Sequence[str] = (),
+    critical_off: float = math.inf,
 ) -> Alert | None:
     """Builds the alert for an outcome; None when there is nothing to report.
 
@@ -175,22 +222,45 @@ def compose(
         evaluation: Its figures.
         link: Address of the report.
         todo: What the reader has to do, with commands.
+        critical_off: How far off forecasts make it critical, see `monitoring.critical_off`.
     """
-    if outcome.action == "none" and outcome.cause == "nothing" and not result.failures:
+    told = [finding for finding in evaluation.findings if finding.code in TOLD]
+    calm = outcome.action == "none" and outcome.cause == "nothing"
+    if calm and not result.failures and not told:
         return None
-    severity: Severity = "critical" if outcome.action == "page" or result.failures else "warning"
-    if outcome.action == "none" or outcome.cause in ("drift", "stale"):
-        severity = "critical" if result.failures else "info"
+    key, what = f"{outcome.fault or outcome.cause}-{outcome.action}", outcome.reason
+    if outcome.cause == "drift":
+        key = f"{key}-{'+'.join(evaluation.drift.drifted('input') or ())}"
+    if calm and told:
+        key = "+".join(sorted({finding.kind for finding in told}))
+        what = "; ".join(finding.text for finding in told)
+    named = [one for one in evaluation.findings if one.level == "breach" or one.code in TOLD]
     return Alert(
-        key=f"{outcome.fault or outcome.cause}-{outcome.action}",
-        severity=severity,
-        what=outcome.reason,
+        key=key,
+        severity=_severity(outcome, result, told=bool(told), off=_off(evaluation), critical_off=critical_off),
+        what=what,
         since=_since(evaluation),
         how_bad=_how_bad(evaluation),
         done=result.text + ("; " + "; ".join(result.failures) if result.failures else ""),
         todo=_todo(outcome, result, todo),
         link=link,
+        findings=tuple(
+            AlertFinding(one.kind, "critical" if one.level == "breach" else "warning", one.text) for one in named
+        ),
     )
+
+
+def _severity(outcome: PolicyOutcome, result: ActionResult, *, told: bool, off: float, critical_off: float) -> Severity:
+    """What is asked of a person, or how far off the forecasts are: whichever is worse."""
+    if outcome.action == "page" or result.failures or off >= critical_off:
+        return "critical"
+    if told or off >= critical_off / 2:
+        return "warning"
+    return "info" if outcome.action == "none" or outcome.cause in ("drift", "stale") else "warning"
+
+
+def _off(evaluation: Evaluation) -> float:
+    return 0.0 if evaluation.replay else evaluation.verdicts[-1].off
 
 
 def _todo(outcome: PolicyOutcome, result: ActionResult, todo: Sequence[str]) -> str:
@@ -213,6 +283,5 @@ def _since(evaluation: Evaluation) -> dt.date:
 
 def _how_bad(evaluation: Evaluation) -> str:
     parts = [evaluation.verdicts[-1].text]
-    parts += [column.text for column in evaluation.drift.columns if column.drifted]
-    parts += [finding.text for finding in evaluation.findings if finding.level == "breach"]
+    parts += [column.text for column in evaluation.drift.watched if column.drifted]
     return "; ".join(parts)

@@ -1,60 +1,49 @@
-"""AWS: SNS, ECS, EventBridge, CloudWatch. The only module that imports boto3; addresses come from outside.
-
-Region, keys and, for tests, AWS_ENDPOINT_URL are boto3's own environment variables.
-"""
+"""Jobs as ECS tasks or EventBridge events, metrics and alarms in CloudWatch; addresses come from outside."""
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import boto3
-from botocore.config import Config as BotoConfig
-from botocore.exceptions import BotoCoreError, ClientError
-
 from monitoring.alarms import DIMENSION
-from monitoring.alerts import Alert, DeliveryError
-from monitoring.launchers import JobRequest
+from monitoring.launchers import JobRequest, RunStatus
 from pricing.config_models import EndpointsConfig
+from pricing.paths import STARTED_VARIABLE
+from pricing.runtime.alerts import DeliveryError
+from pricing.runtime.aws import client, translated_errors
 
-_PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
 # CloudWatch takes at most 1,000 figures in one call.
 _BATCH = 1000
-
-
-class SnsNotifier:
-    """Alerts to an SNS topic."""
-
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
-
-    def send(self, alert: Alert) -> None:
-        """Publishes the alert; its severity is a message attribute, for filters."""
-        attributes = {"severity": {"DataType": "String", "StringValue": alert.severity}}
-        # An SNS subject is ASCII and one line.
-        subject = alert.subject.encode("ascii", "replace").decode()
-        with _translated_errors("sns", "publish"):
-            _client("sns").publish(
-                TopicArn=self._topic, Subject=subject, Message=alert.text, MessageAttributes=attributes
-            )
 
 
 class EcsLauncher:
     """Jobs as Fargate tasks of one task definition.
 
+    How a job ended is what its MLflow run says, which carries the token that the task was started with. ECS forgets a
+    stopped task within an hour or so: what it knows helps where there is no run, and a task that it does not know has
+    neither failed nor succeeded.
+
     Args:
         endpoints: Cluster, task, network.
         parameters: Passed on as --name value, such as sales and config; the task must be able to read what they name.
+        run_status: Says how the MLflow run with a start token goes on; None where there is none.
     """
 
-    def __init__(self, endpoints: EndpointsConfig, *, parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        endpoints: EndpointsConfig,
+        *,
+        parameters: Mapping[str, str],
+        run_status: Callable[[str], RunStatus | None],
+    ) -> None:
         self._endpoints = endpoints
         self._parameters = dict(parameters)
+        self._run_status = run_status
 
     def start(self, order: JobRequest) -> str:
-        """Runs `python -m pipelines.ACTION`, for a retraining with its reason, as a task and returns its ARN."""
-        action = order.action
+        """Runs `python -m pipelines.ACTION`, for a retraining with its reason, as a task; the handle is "TOKEN ARN"."""
+        action, token = order.action, f"{order.action}-{uuid.uuid4().hex}"
         network = {
             "subnets": self._endpoints.ecs_subnets,
             "securityGroups": self._endpoints.ecs_security_groups,
@@ -63,34 +52,78 @@ class EcsLauncher:
         words = [
             word for name, value in {**self._parameters, **order.parameters}.items() for word in (f"--{name}", value)
         ]
-        command = ["python", "-m", f"pipelines.{action}", *words]
-        with _translated_errors("ecs", "run_task"):
-            answer = _client("ecs").run_task(
+        container = {
+            "name": self._endpoints.ecs_container,
+            "command": ["python", "-m", f"pipelines.{action}", *words],
+            "environment": [{"name": STARTED_VARIABLE, "value": token}],
+        }
+        with translated_errors("ecs", "run_task"):
+            answer = client("ecs").run_task(
                 cluster=self._endpoints.ecs_cluster,
                 taskDefinition=self._endpoints.ecs_task,
                 launchType="FARGATE",
                 count=1,
                 networkConfiguration={"awsvpcConfiguration": network},
-                overrides={"containerOverrides": [{"name": self._endpoints.ecs_container, "command": command}]},
+                overrides={"containerOverrides": [container]},
                 startedBy=f"monitoring-{action}",
             )
         if answer.get("failures") or not answer.get("tasks"):
             raise DeliveryError(f"ecs run_task: no task was started for {action}: {answer.get('failures')}")
-        return str(answer["tasks"][0]["taskArn"])
+        return f"{token} {answer['tasks'][0]['taskArn']}"
 
     def ended(self, handle: str) -> bool | None:
-        """Says whether a task ended well; None while it runs. A task that ECS has forgotten counts as failed."""
-        with _translated_errors("ecs", "describe_tasks"):
-            found = _client("ecs").describe_tasks(cluster=self._endpoints.ecs_cluster, tasks=[handle])["tasks"]
-        if not found:
-            return False
-        if found[0]["lastStatus"] != "STOPPED":
+        """Says whether a job ended well; None while it runs.
+
+        Raises:
+            DeliveryError: It cannot be learnt: there is no run of this start, and the task has ended or is forgotten.
+        """
+        token, _, arn = handle.rpartition(" ")  # earlier releases noted the ARN alone
+        run = self._run_status(token) if token else None
+        if run in ("finished", "failed"):
+            return run == "finished"
+        task = self._task(arn, needed=run is None)
+        return job_end(run, task, name=token or arn)
+
+    def _task(self, arn: str, *, needed: bool) -> Mapping[str, Any] | None:
+        """What ECS knows of a task; None where it knows nothing, or does not answer and is not `needed`."""
+        try:
+            with translated_errors("ecs", "describe_tasks"):
+                found = client("ecs").describe_tasks(cluster=self._endpoints.ecs_cluster, tasks=[arn])["tasks"]
+        except DeliveryError:
+            if needed:
+                raise
             return None
-        return all(container.get("exitCode") == 0 for container in found[0].get("containers", []))
+        return found[0] if found else None
 
     def wait(self, handle: str) -> bool | None:
-        """Does not wait: the task is on another machine, and the next monitoring run asks again."""
-        return self.ended(handle)
+        """Does not wait: the next run of monitoring asks."""
+        return None
+
+
+def job_end(run: RunStatus | None, task: Mapping[str, Any] | None, *, name: str) -> bool | None:
+    """Says whether a job ended well whose run has not ended; None while it runs.
+
+    Args:
+        run: How its run goes on; None where there is none.
+        task: What ECS knows of its task; None where that is nothing.
+        name: Of the job, for the message.
+
+    Raises:
+        DeliveryError: It cannot be learnt.
+    """
+    if task is not None and task["lastStatus"] == "STOPPED":
+        codes = [container.get("exitCode") for container in task.get("containers", [])]
+        if not codes or any(code != 0 for code in codes):
+            return False  # it never began, or was killed before it could say so in its run
+        why = "its task ended with exit code 0"
+    elif task is not None or run == "running":
+        return None
+    else:
+        why = "ECS does not know its task any more"
+    told = "its MLflow run has not ended" if run else "no MLflow run was started with that name"
+    raise DeliveryError(
+        f"the end of {name} is unknown: {why}, and {told}; jobs must write to monitoring's tracking store"
+    )
 
 
 class EventBridgeLauncher:
@@ -114,8 +147,8 @@ class EventBridgeLauncher:
             "Detail": json.dumps(detail),
             "EventBusName": self._bus,
         }
-        with _translated_errors("events", "put_events"):
-            answer = _client("events").put_events(Entries=[entry])
+        with translated_errors("events", "put_events"):
+            answer = client("events").put_events(Entries=[entry])
         if answer.get("FailedEntryCount"):
             raise DeliveryError(f"events put_events: refused: {answer['Entries'][0].get('ErrorMessage')}")
         return str(answer["Entries"][0]["EventId"])
@@ -144,9 +177,9 @@ def put_metrics(metrics: Mapping[str, float], *, namespace: str, model: str, now
         }
         for name, value in metrics.items()
     ]
-    with _translated_errors("cloudwatch", "put_metric_data"):
+    with translated_errors("cloudwatch", "put_metric_data"):
         for start in range(0, len(data), _BATCH):
-            _client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data[start : start + _BATCH])
+            client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data[start : start + _BATCH])
 
 
 def put_alarms(alarms: Iterable[Mapping[str, Any]]) -> None:
@@ -156,17 +189,5 @@ def put_alarms(alarms: Iterable[Mapping[str, Any]]) -> None:
         DeliveryError: CloudWatch did not take one.
     """
     for alarm in alarms:
-        with _translated_errors("cloudwatch", f"put_metric_alarm {alarm['AlarmName']}"):
-            _client("cloudwatch").put_metric_alarm(**alarm)
-
-
-def _client(service: str) -> Any:
-    return boto3.client(service, config=_PATIENCE)
-
-
-@contextmanager
-def _translated_errors(service: str, call: str) -> Iterator[None]:
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise DeliveryError(f"{service} {call}: {error}") from error
+        with translated_errors("cloudwatch", f"put_metric_alarm {alarm['AlarmName']}"):
+            client("cloudwatch").put_metric_alarm(**alarm)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from monitoring.holdout import first_day
 from monitoring.performance import Interval
+from monitoring.policy import Finding
 from monitoring.samples import mean_units
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout
@@ -16,6 +17,7 @@ from pricing.demand.combination import volume_rows
 RESAMPLES = 2000
 LEAST_PRODUCTS = 5
 BEFORE_WINDOWS = 3
+USUAL_WEEKS = 8  # before the newest one, whose median is what is usual
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,57 @@ def weeks(panel: Panel, *, count: int = 2) -> list[tuple[str, slice]]:
     return [
         (f"{panel.dates[span.start]} to {panel.dates[span.stop - 1] + days}", span) for span in spans if span.stop > 0
     ]
+
+
+def implausible(panel: Panel, *, factor: float) -> list[Finding]:
+    """Finds figures of the newest week that no business explains: a fault of the data, until somebody has looked.
+
+    Units, sales and margin are held against their medians of the weeks before, prices against each product's own.
+
+    Args:
+        panel: Actual sales.
+        factor: Times that a figure may be what is usual, or the reverse.
+    """
+    spans = weeks(panel, count=USUAL_WEEKS + 1)
+    if len(spans) < 2:
+        return []
+    everything = np.ones(len(panel.product_ids), dtype=bool)
+    lines = [line(panel, name="all", rows=everything, periods=span) for _, span in spans]
+    found = {
+        what: (getattr(lines[-1], what), float(np.median([getattr(one, what) for one in lines[:-1]])))
+        for what in ("units", "revenue", "margin")
+    }
+    before = slice(spans[0][1].start, spans[-1][1].start)
+    usual, now = (_median_prices(panel, span) for span in (before, spans[-1][1]))
+    both = np.isfinite(usual) & np.isfinite(now)
+    if both.any():
+        found["prices"] = (float(np.median(now[both] / usual[both])), 1.0)
+    wrong = [
+        f"{what} are {signed(value / typical - 1)} of what is usual"
+        for what, (value, typical) in found.items()
+        if typical > 0 and not plausible(value, typical, factor=factor)
+    ]
+    if not wrong:
+        return []
+    text = f"figures of the week of {spans[-1][0]} are not plausible, look at the data first: {', '.join(wrong)}"
+    return [Finding("figures_implausible", "warning", text)]
+
+
+def plausible(value: float, usual: float, *, factor: float) -> bool:
+    """Whether a figure may be what it is beside what is usual: at most so many times as much, or as little.
+
+    What is not known, and what fell to or below 0, is not for this to judge.
+    """
+    return not value > 0 or not usual > 0 or 1 / factor <= value / usual <= factor
+
+
+def _median_prices(panel: Panel, periods: slice) -> NDArray[np.float64]:
+    """(product,) median price over the periods with a row; NaN without any."""
+    prices = np.where(panel.present[:, periods], panel.price[:, periods], np.nan).astype(float)
+    out = np.full(len(prices), np.nan)
+    there = np.isfinite(prices).any(axis=1)
+    out[there] = np.nanmedian(prices[there], axis=1)
+    return out
 
 
 def effect(

@@ -1,12 +1,7 @@
-"""Detect drift column by column with Evidently and render its report. The only module that imports Evidently."""
+"""Detect drift column by column, each against a threshold that is estimated from its own reference."""
 
-import json
-import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +11,7 @@ from scipy.stats import t as student
 from scipy.stats import wasserstein_distance
 
 from monitoring.policy import Finding, Level
-from monitoring.samples import MONITORED_COLUMNS, MonitoredColumn, Role, Samples
+from monitoring.samples import MONITORED_COLUMNS, WATCHED, MonitoredColumn, Role, Samples
 from pricing.arrays import Bools, Floats
 
 METHODS = {"numerical": "wasserstein", "categorical": "jensenshannon"}
@@ -24,10 +19,10 @@ MOST_BLOCKS = 48
 # Smaller distances are ignored, however stable the reference (Evidently's default threshold is 0.1).
 LEAST_DISTANCE = 0.05
 LEAST_BLOCKS = 4
-_log = logging.getLogger(__name__)
-PROJECT = "pricing"
-_BRACKETS = str.maketrans("<>", "‹›")
 MISSING_RISE = 0.1
+LEAST_EXPECTED = 10  # values that an empty window would have held, from which on its source has stopped
+MONTH_DAYS = 365.25 / 12
+LOOKS_APART = 0.5  # of a window: looks so far apart alarm independently of each other, on average
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ def estimate_threshold(
     Returns:
         None when the reference holds fewer than four windows.
     """
-    known = reference[["period", watched.column]].dropna()
+    known = reference.loc[watched.values(reference).dropna().index, ["period", watched.column]]
     number = ((known["period"] - known["period"].min()).dt.days // step_days).to_numpy(dtype=np.int64)
     periods = int(number.max()) + 1 if len(number) else 0
     if periods < LEAST_BLOCKS * window:
@@ -85,6 +80,8 @@ def estimate_threshold(
     spread = float(distances.std(ddof=1)) * np.sqrt(1 + 1 / apart)
     limit = float(distances.mean() + student.ppf(1 - false_alarm, max(2.0, apart / 2)) * spread)
     value = max(limit, LEAST_DISTANCE)
+    if watched.least:
+        value = max(value, watched.least / _scale(known[watched.column].to_numpy(dtype=float)))
     return Threshold(watched.column, METHODS[watched.kind], value, len(distances), float(np.median(distances)))
 
 
@@ -95,12 +92,28 @@ def distance(reference: "pd.Series[float]", current: "pd.Series[float]", *, kind
     base e.
     """
     if kind == "numerical":
-        scale = max(float(np.std(reference.to_numpy(dtype=float))), 0.001)
-        return float(wasserstein_distance(reference, current)) / scale
+        return float(wasserstein_distance(reference, current)) / _scale(reference.to_numpy(dtype=float))
     values = sorted({*reference, *current}, key=str)
     left = reference.value_counts(normalize=True).reindex(values, fill_value=0.0)
     right = current.value_counts(normalize=True).reindex(values, fill_value=0.0)
     return float(jensenshannon(left, right))
+
+
+def chance_per_window(false_alarm: float, *, window_days: int) -> float:
+    """The chance of a false alarm in one window that makes so many alarms a month.
+
+    Looks at a window that slides day by day find about as many false alarms as two independent windows would in its
+    length: measured in benchmarks/monitoring.md.
+
+    Args:
+        false_alarm: False alarms a month.
+        window_days: Days of a window.
+    """
+    return false_alarm * window_days * LOOKS_APART / MONTH_DAYS
+
+
+def _scale(values: Floats) -> float:
+    return max(float(np.std(values)), 0.001)
 
 
 def _wasserstein(values: Floats, inside: Sequence[Bools]) -> Floats:
@@ -115,7 +128,7 @@ def _wasserstein(values: Floats, inside: Sequence[Bools]) -> Floats:
         if not taken or not left:
             continue
         gap = np.cumsum(chosen)[:-1] / taken - np.cumsum(~chosen)[:-1] / left
-        distances.append(float((np.abs(gap) * steps).sum()) / max(float(np.std(values[~block])), 0.001))
+        distances.append(float((np.abs(gap) * steps).sum()) / _scale(values[~block]))
     return np.array(distances)
 
 
@@ -166,35 +179,40 @@ class Drift:
     Attributes:
         columns: Columns that were compared.
         findings: Columns that were not, and why.
-        snapshot: Evidently's result; None when nothing could be compared.
+        samples: What was compared; None where that is not kept.
     """
 
     columns: list[ColumnDrift]
     findings: list[Finding]
-    snapshot: Any
+    samples: Samples | None = None
 
     def drifted(self, role: Role) -> list[str] | None:
         """Returns the drifted columns of a role; None when none of that role could be compared."""
         compared = [column for column in self.columns if column.watched.role == role]
         return [column.watched.column for column in compared if column.drifted] if compared else None
 
+    @property
+    def watched(self) -> list[ColumnDrift]:
+        """The columns whose drift is a matter for somebody: all but our own prices."""
+        return [column for column in self.columns if column.watched.role != "price"]
+
 
 def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float, min_rows: int) -> Drift:
-    """Compares the samples with Evidently, each column by its own method and estimated threshold.
+    """Compares the samples, each column by its own method and estimated threshold.
 
-    A column with no or too few values, or with too short a reference, is left out of the report and becomes a finding,
-    since its absence would look like a pass.
+    A column with no or too few values, or with too short a reference, is left out and becomes a finding, since its
+    absence would look like a pass.
 
     Args:
         samples: From `samples.take`.
         window: Periods of the current sample.
         step_days: Days per period.
-        false_alarm: Target probability of any false alarm in one window; split evenly over the columns.
+        false_alarm: Target of false alarms a month by any column; split evenly over those that are watched.
         min_rows: Values below which a column is not judged.
     """
     findings: list[Finding] = []
-    thresholds: dict[str, Threshold] = {}
-    judged = []
+    columns = []
+    chance = chance_per_window(false_alarm, window_days=window * step_days) / WATCHED
     for watched in MONITORED_COLUMNS:
         reason = _unfit(samples, watched, min_rows=min_rows)
         if reason is not None:
@@ -202,130 +220,64 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
             continue
         findings += _emptier(samples, watched)
         threshold = estimate_threshold(
-            samples.reference,
-            watched,
-            window=window,
-            step_days=step_days,
-            false_alarm=false_alarm / len(MONITORED_COLUMNS),
+            samples.reference, watched, window=window, step_days=step_days, false_alarm=chance
         )
         if threshold is None:
             text = f"drift of {watched.column} is not judged: its reference is shorter than four windows"
-            level: Level = "note" if watched.role == "error" else "warning"  # errors begin with the first decisions
+            # Errors and requests begin with the first decisions.
+            level: Level = "note" if watched.role == "error" or watched.among == "asked" else "warning"
             findings.append(Finding("reference_short", level, text, len(samples.reference)))
             continue
-        thresholds[watched.column] = threshold
-        judged.append(watched)
-    if not judged:
+        before, now = (watched.values(frame).dropna() for frame in (samples.reference, samples.current))
+        columns.append(ColumnDrift(watched, threshold, distance(before, now, kind=watched.kind)))
+    if not any(column.watched.role != "price" for column in columns):
         findings.append(
             Finding("drift_unjudged", "warning", "no column could be compared: drift is unknown, not absent")
         )
-        return Drift([], findings, None)
-    snapshot, values = _run(samples, judged, thresholds)
-    columns = [ColumnDrift(watched, thresholds[watched.column], values[watched.column]) for watched in judged]
-    return Drift(columns, findings, snapshot)
-
-
-def html(drift: Drift, *, head: str) -> str:
-    """Renders Evidently's report as one self-contained HTML page with `head` above it; needs a snapshot.
-
-    Args:
-        drift: Result with a snapshot.
-        head: HTML fragment that summarises the plots below it.
-    """
-    with _quiet():
-        page: str = drift.snapshot.get_html_str(as_iframe=False)
-    body = page.index(">", page.index("<body")) + 1
-    return page[:body] + head + page[body:]
-
-
-def add_to_workspace(drift: Drift, folder: Path) -> None:
-    """Adds the result to the Evidently workspace in `folder`, which is created when absent."""
-    with _quiet():
-        from evidently.ui.workspace import Workspace  # noqa: PLC0415 - takes seconds, and only runs that report need it
-
-        workspace = Workspace.create(str(folder))
-        found = workspace.search_project(PROJECT)
-        project = found[0] if found else workspace.create_project(PROJECT)
-        workspace.add_run(project.id, drift.snapshot)
+    return Drift(columns, findings, samples)
 
 
 def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Finding | None:
     """Returns the finding that says why a column cannot be compared; None when it can."""
     name = watched.column
-    before, now = int(samples.reference[name].notna().sum()), int(samples.current[name].notna().sum())
+    reference, current = watched.values(samples.reference), watched.values(samples.current)
+    before, now = int(reference.notna().sum()), int(current.notna().sum())
     if before == 0 and now == 0:
         return Finding("column_absent", "note", f"{name} is not watched: {_because(watched)}")
-    if now == 0:
+    if (
+        now == 0
+        and watched.role != "price"
+        and (samples.current.empty or before / len(reference) * len(current) >= LEAST_EXPECTED)
+    ):
         text = f"{name} has no values in the newest window, {before:,} in the reference: its source has stopped"
-        return Finding("column_empty", "breach", text, len(samples.current), watched.column)
+        return Finding("column_empty", "breach", text, len(current), watched.column)
     if before == 0:
         return Finding("column_new", "note", f"{name} has no values in the reference, so nothing to compare with", now)
     if min(before, now) < min_rows:
         text = f"{name} has {before:,} values in the reference, {now:,} in the window; under {min_rows} none is judged"
-        return Finding("rows_few", "warning", text, now)
+        return Finding("rows_few", "note" if watched.role == "price" else "warning", text, now)
     return None
 
 
 def _because(watched: MonitoredColumn) -> str:
     if watched.role == "error":
         return "no decision in these periods can be scored"
+    if watched.among == "asked":
+        return "no request in these periods names it"
+    if watched.among == "priced":
+        return "no price that we decided has been charged"
+    if watched.among == "shop_priced":
+        return "no product sells at a price that the shop makes, or the sales hold nothing to compute it from"
     return "the sales hold nothing that it could be computed from"
 
 
 def _emptier(samples: Samples, watched: MonitoredColumn) -> list[Finding]:
-    before = samples.reference[watched.column].isna().mean()
-    now = samples.current[watched.column].isna().mean()
-    if now <= before + MISSING_RISE or watched.role == "error":
+    if watched.role in ("error", "price"):
         return []
-    text = f"{watched.column} is missing in {now:.0%} of the newest rows, {before:.0%} of the reference"
-    return [Finding("column_emptier", "warning", text, int(samples.current[watched.column].isna().sum()))]
-
-
-def _run(
-    samples: Samples, judged: Sequence[MonitoredColumn], thresholds: dict[str, Threshold]
-) -> tuple[Any, dict[str, float]]:
-    with _quiet():
-        from evidently import DataDefinition, Report  # noqa: PLC0415 - takes seconds, and a run may not need it
-        from evidently.metrics import ValueDrift  # noqa: PLC0415
-        from evidently.presets import DataSummaryPreset  # noqa: PLC0415
-
-        names = [watched.column for watched in judged]
-        definition = DataDefinition(
-            numerical_columns=[watched.column for watched in judged if watched.kind == "numerical"],
-            categorical_columns=[watched.column for watched in judged if watched.kind == "categorical"],
-        )
-        drifts = [
-            ValueDrift(column=name, method=thresholds[name].method, threshold=thresholds[name].value) for name in names
-        ]
-        report = Report(
-            [*drifts, DataSummaryPreset(columns=names)], include_tests=True, metadata={"span": samples.span}
-        )
-        snapshot = report.run(
-            _dataset(samples.current, names, definition), _dataset(samples.reference, names, definition)
-        )
-        found = json.loads(snapshot.json())["metrics"]
-    values = {}
-    for metric in found:
-        if metric["config"].get("type", "").endswith(":ValueDrift"):
-            values[metric["config"]["column"]] = float(metric["value"])
-    return snapshot, values
-
-
-def _dataset(frame: pd.DataFrame, names: list[str], definition: Any) -> Any:
-    from evidently import Dataset  # noqa: PLC0415
-
-    shown = frame[names].copy()
-    for watched in MONITORED_COLUMNS:
-        if watched.kind == "categorical" and watched.column in names:
-            # Evidently puts values unescaped into a script of its page, where "</script>" would end it.
-            shown[watched.column] = shown[watched.column].map(_without_brackets)
-    return Dataset.from_pandas(shown, data_definition=definition)
-
-
-def _without_brackets(value: object) -> object:
-    return value.translate(_BRACKETS) if isinstance(value, str) else value
-
-
-def _quiet() -> warnings.catch_warnings:
-    """Suppresses deprecation warnings about NumPy, pandas and litestar from Evidently's own code."""
-    return warnings.catch_warnings(action="ignore")
+    reference, current = watched.values(samples.reference), watched.values(samples.current)
+    before, now = reference.isna().mean(), current.isna().mean()
+    if now <= before + MISSING_RISE:
+        return []
+    rows = "requests" if watched.among == "asked" else "rows"
+    text = f"{watched.column} is missing in {now:.0%} of the newest {rows}, {before:.0%} of the reference"
+    return [Finding("column_emptier", "warning", text, int(current.isna().sum()), watched.column)]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from monitoring import performance, samples
+from monitoring import business, performance, samples
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
 from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
-from monitoring.policy import Finding, Level, Rules, Situation, counted
+from monitoring.policy import JOB_LOST, Finding, Level, Rules, Situation, counted
 from monitoring.tracking import ChampionRecord
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
@@ -24,6 +24,7 @@ UNIDENTIFIED = (
     "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
 )
 MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
+CATEGORY = "category_decayed"
 MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyond those of the rules
 
 
@@ -51,6 +52,8 @@ class Evaluation:
         replay: True where every decision with an outcome was made after the days it prices. Such decisions are scored,
             and call nobody; where others are live they are left out of every figure.
         window_days: Days of a score window; more than configured in a shop of few decisions.
+        share_scored: Share of the newest window's decisions that were scored, of those that sales should score; NaN
+            where there are too few.
     """
 
     joined: Joined
@@ -70,6 +73,7 @@ class Evaluation:
     breach_days: int | None = None
     replay: bool = False
     window_days: int = 7
+    share_scored: float = math.nan
 
 
 def evaluate_decisions(
@@ -134,6 +138,17 @@ def evaluate_decisions(
         "{count} decision(s) came from other weights than the champion's; decay is judged by its own",
         int(by_other_weights.sum()),
     )
+    share_scored = _share_scored(recent, joined.unmatched, name=name, replay=replay, min_rows=config.min_rows)
+    if share_scored < config.scored_share:
+        text = (
+            f"only {share_scored:.0%} of the newest decisions could be scored by sales ({config.scored_share:.0%} are "
+            "expected): error and decay are about these alone; the other findings say what became of the rest"
+        )
+        findings.append(Finding("scored_few", "warning", text))
+    findings += business.implausible(panel, factor=config.plausible_factor)
+    if not replay:
+        decayed = performance.decayed_categories(own_frame, last=end, days=days, config=config, rng_seed=SEED)
+        findings += [Finding(CATEGORY, "warning", verdict.text, verdict.score.rows, name) for name, verdict in decayed]
     days_without_decisions = _idle(decisions, panel)
     if days_without_decisions is not None and days_without_decisions > config.silent_days:
         findings.append(
@@ -177,6 +192,7 @@ def evaluate_decisions(
         breach_days=None if row is None else row * days,
         replay=replay,
         window_days=days,
+        share_scored=share_scored,
     )
 
 
@@ -249,6 +265,7 @@ def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringCon
         breach_days=evaluation.breach_days,
         broken_kinds=tuple(finding.kind for finding in evaluation.findings if finding.level == "breach"),
         unjudged=unjudged(evaluation),
+        lost=tuple(finding.text for finding in evaluation.findings if finding.code == JOB_LOST),
     )
 
 
@@ -300,6 +317,7 @@ def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]
         "share_rule": score.share_rule,
         "share_unidentified": score.share_unidentified,
         "share_followed": score.share_followed,
+        "share_scored": evaluation.share_scored,
         "rows_scored": own.rows,
         "decisions": evaluation.joined.decisions,
         "decisions_waiting": evaluation.joined.waiting,
@@ -308,11 +326,18 @@ def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]
         if evaluation.days_without_decisions is None
         else evaluation.days_without_decisions,
         "windows_in_breach": sum(bool(verdict.breaches) for verdict in evaluation.verdicts),
-        "columns_drifted": sum(column.drifted for column in evaluation.drift.columns),
+        "columns_drifted": sum(column.drifted for column in evaluation.drift.watched),
         "findings_in_breach": sum(finding.level == "breach" for finding in evaluation.findings),
         **{f"drift_{column.watched.column}": column.value for column in evaluation.drift.columns},
         **{f"drift_limit_{column.watched.column}": column.threshold.value for column in evaluation.drift.columns},
     }
+
+
+def _share_scored(recent: pd.DataFrame, unmatched: pd.DataFrame, *, name: str, replay: bool, min_rows: int) -> float:
+    first, last = (pd.Timestamp(day) for day in name.split(" to "))
+    lost = unmatched["period"].between(first, last) & (replay | unmatched["live"].astype(bool))
+    expected = int(recent["scorable"].sum()) + int(lost.sum())
+    return float(recent["scored"].sum()) / expected if expected >= min_rows else math.nan
 
 
 def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.Series[str]":

@@ -1,4 +1,4 @@
-"""Start jobs, and build the configured launcher, alert notifiers and metric outputs."""
+"""Start jobs, and build the configured launcher and metric outputs."""
 
 import datetime as dt
 import json
@@ -6,17 +6,18 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from monitoring.alarms import DIMENSION
-from monitoring.alerts import DeliveryError, LogNotifier, Notifier, WebhookNotifier
 from pricing.config_models import MonitoringConfig
 from pricing.paths import ROOT, process_alive
+from pricing.runtime.alerts import DeliveryError
 
 _log = logging.getLogger(__name__)
+RunStatus = Literal["running", "finished", "failed"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,11 @@ class JobLauncher(Protocol):
         ...
 
     def ended(self, handle: str) -> bool | None:
-        """Returns True when the job succeeded, False when it failed, None while it runs."""
+        """Returns True when the job succeeded, False when it failed, None while it runs.
+
+        Raises:
+            DeliveryError: None of the three is known.
+        """
         ...
 
     def wait(self, handle: str) -> bool | None:
@@ -132,10 +137,27 @@ class LocalLauncher:
         return self.ended(handle)
 
 
+def _no_run(_token: str) -> RunStatus | None:
+    return None
+
+
 def job_launcher(
-    config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
+    config: MonitoringConfig,
+    *,
+    parameters: Mapping[str, str],
+    folder: Path,
+    experiment: str | None = None,
+    run_status: Callable[[str], RunStatus | None] = _no_run,
 ) -> JobLauncher | None:
-    """Builds the launcher set by `monitoring.trigger`; None for "none". Folder and experiment are for local jobs."""
+    """Builds the launcher set by `monitoring.trigger`; None for "none".
+
+    Args:
+        config: Trigger and endpoints.
+        parameters: Handed to every job.
+        folder: Where local jobs write.
+        experiment: MLflow experiment of local jobs.
+        run_status: How the run with a start token goes on, for jobs elsewhere.
+    """
     if config.trigger == "none":
         return None
     if config.trigger == "local":
@@ -143,23 +165,8 @@ def job_launcher(
     from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
     if config.trigger == "ecs":
-        return aws.EcsLauncher(config.endpoints, parameters=parameters)
+        return aws.EcsLauncher(config.endpoints, parameters=parameters, run_status=run_status)
     return aws.EventBridgeLauncher(config.endpoints.event_bus, parameters=parameters)
-
-
-def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
-    """Builds the notifiers listed in `monitoring.alerts`."""
-    notifiers: list[Notifier] = []
-    for name in config.alerts:
-        if name == "log":
-            notifiers.append(LogNotifier())
-        elif name == "webhook":
-            notifiers.append(WebhookNotifier(config.endpoints.webhook_url))
-        else:
-            from monitoring import aws  # noqa: PLC0415
-
-            notifiers.append(aws.SnsNotifier(config.endpoints.sns_topic))
-    return notifiers
 
 
 def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> None:

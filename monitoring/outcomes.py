@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,10 @@ TEXTS: dict[str, tuple[Level, str]] = {
         "or no model answered",
     ),
     "held_out": ("note", "{count} decision(s) kept the price of a held-out product; they count as no answer by rule"),
-    "switched": (
+    "fixed": (
         "note",
-        "{count} decision(s) gave a price that a person had frozen or given; no model and no rule is judged by it",
+        "{count} decision(s) gave a price that a person had fixed (frozen or overridden); they are neither the model's "
+        "nor answers by rule",
     ),
     "interval_absent": (
         "note",
@@ -63,14 +64,16 @@ class Joined:
             charged; NaN where the log has no forecast there), `forecast` (expected sales given the opening stock;
             equals `demand` where stock or forecast variance is unknown), `inside` (probability mass of the outcome
             inside the 80 % interval, 0…1; NaN where not scored or not logged), `pricing` ("followed", "kept" the old
-            price, or "overridden"), `held_out` (fixed price, control group), `switched` (a person froze or gave
-            the price), `unidentified` (price kept because the
-            elasticity is not identified), `earlier_weeks_error` (mean absolute error of the
-            same weekday 1 to 4 weeks earlier, capped by the stock) and `scored` (enters the error).
+            price, "overridden", or "fixed" where a person had frozen or overridden the price beforehand), `scorable`
+            (could have been scored: the model decided, and there was stock to sell), `held_out` (fixed price, control
+            group), `unidentified` (price kept because the elasticity is not identified), `earlier_weeks_error` (mean
+            absolute error of the same weekday 1 to 4 weeks earlier, capped by the stock) and `scored` (enters the
+            error).
         findings: What was left out or looks wrong, with counts.
         decisions: Number of decisions in the log.
         waiting: Number of decisions whose sales are not known yet.
         waiting_for: The first day that one of them waits for; None where none does.
+        unmatched: `period` and `live` of decisions in force for days that the sales cover, without a row of sales.
     """
 
     frame: pd.DataFrame
@@ -78,6 +81,7 @@ class Joined:
     decisions: int
     waiting: int
     waiting_for: dt.date | None = None
+    unmatched: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"period": [], "live": []}))
 
 
 def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.datetime64] | None = None) -> Joined:
@@ -110,13 +114,14 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     # For unknown demand the rule gives a price with zero expected units, which is no forecast.
     out.loc[_has_reason(out, "demand_unknown"), "demand"] = np.nan
     out["held_out"] = _has_reason(out, "holdout")
-    out["switched"] = np.logical_or.reduce([_has_reason(out, reason) for reason in sorted(SWITCHED)])
     out["unidentified"] = _unidentified(out)
     out["pricing"] = _pricing(out)
+    fixed = (out["pricing"] == "fixed").to_numpy()
     hindsight = _hindsight(out, state_dates or {})
     no_forecast = out["demand"].isna().to_numpy() & ~hindsight
     unsure = _add_sales(out, size=_between(out["candidate_price"], out["candidate_size"], price=charged))
-    out["scored"] = ~(unsure | no_forecast | hindsight)
+    out["scorable"] = ~(unsure | fixed | hindsight)
+    out["scored"] = out["scorable"] & ~no_forecast
     out.loc[~out["scored"], "inside"] = np.nan
     sold = set(panel.product_ids[panel.present[:, -28:].any(axis=1)].tolist())
     counts = {
@@ -131,7 +136,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
         "hindsight": int(hindsight.sum()),
         "no_forecast": int(no_forecast.sum()),
         "held_out": int(out["held_out"].sum()),
-        "switched": int(out["switched"].sum()),
+        "fixed": int(fixed.sum()),
         "interval_absent": int((out["scored"] & out["inside"].isna()).sum()),
     }
     findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
@@ -139,7 +144,8 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     out = out.sort_values(["period", "product_id"]).reset_index(drop=True)
     days_due = frame.loc[waiting & ~unknown, "date"]
     due = None if days_due.empty else days_due.min().date()
-    return Joined(out, findings, len(decisions), counts["waiting"], due)
+    unmatched = frame.loc[~(waiting | early | present), ["period", "live"]]
+    return Joined(out, findings, len(decisions), counts["waiting"], due, unmatched)
 
 
 def forecast_at(
@@ -243,7 +249,8 @@ def _pricing(out: pd.DataFrame) -> NDArray[np.str_]:
     slack = np.maximum(PRICE_TOLERANCE, 1e-3 * charged)
     followed = np.abs(charged - out["recommended_price"].to_numpy()) <= slack
     kept = np.abs(charged - out["current_price"].to_numpy()) <= slack
-    return np.where(followed, "followed", np.where(kept, "kept", "overridden"))
+    fixed = np.logical_or.reduce([_has_reason(out, reason) for reason in sorted(SWITCHED)])
+    return np.where(fixed, "fixed", np.where(followed, "followed", np.where(kept, "kept", "overridden")))
 
 
 def _hindsight(out: pd.DataFrame, state_dates: Mapping[str, np.datetime64]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from scipy.special import ndtr, stdtrit
 from pricing.config_models import MonitoringConfig
 
 RESAMPLES = 500
+MORE_RESAMPLES = 2000  # where intervals are wider than 95 %
 CONFIDENCE = 0.95
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
@@ -74,23 +75,30 @@ class DecisionScores:
         return self.wape.value / self.earlier_weeks if self.earlier_weeks > 0 else float("nan")
 
 
-def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> DecisionScores:
+def score(
+    frame: pd.DataFrame, *, name: str, rng: np.random.Generator, confidence: float = CONFIDENCE
+) -> DecisionScores:
     """Scores joined decisions (`Joined.frame`, or rows of it).
 
     Intervals come from a bootstrap clustered by product, since a product's days are not independent. Fewer than
     FEW_PRODUCTS are no sample to draw from: the figure is then about just these products, and what varies is their
     weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`).
+
+    Args:
+        frame: The decisions.
+        name: Of the set.
+        rng: Draws the clusters.
+        confidence: Level of the intervals; above 95 % more resamples are drawn.
     """
     scored = frame[frame["scored"]]
     error = (scored["forecast"] - scored["units_sold"]).to_numpy()
     sold = scored["units_sold"].to_numpy()
     group = _clusters(scored)
-    weights = _weights(group, rng=rng)
+    weights = _weights(group, rng=rng, confidence=confidence)
     known = scored["earlier_weeks_error"].notna().to_numpy()
     earlier_weeks = _quotient(scored["earlier_weeks_error"].to_numpy()[known].sum(), sold[known].sum())
-    # A held-out product keeps its price by rule, and a person has set that of a switched one: only the forecast is
-    # scored, not the price.
-    priced = frame[~(frame["held_out"] | frame["switched"])]
+    # A held-out product keeps its price by rule: only its forecast is scored, not its price. Nor is one that is fixed.
+    priced = frame[~frame["held_out"] & (frame["pricing"] != "fixed")]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = ((followed["charged"] - followed["cost"]) * followed["units_sold"]).to_numpy()
     by_cluster = _clusters(followed)
@@ -100,17 +108,22 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
         products=int(scored["product_id"].nunique()),
         decisions=len(frame),
         units=float(sold.sum()),
-        wape=_interval(np.abs(error), sold, group=group, weights=weights),
-        bias=_interval(error, sold, group=group, weights=weights),
+        wape=_interval(np.abs(error), sold, group=group, weights=weights, confidence=confidence),
+        bias=_interval(error, sold, group=group, weights=weights, confidence=confidence),
         coverage=_interval(
             scored["inside"].fillna(0.0).to_numpy(),
             scored["inside"].notna().to_numpy().astype(float),
             group=group,
             weights=weights,
+            confidence=confidence,
         ),
         earlier_weeks=earlier_weeks,
         profit=_interval(
-            profit, followed["expected_margin"].to_numpy(), group=by_cluster, weights=_weights(by_cluster, rng=rng)
+            profit,
+            followed["expected_margin"].to_numpy(),
+            group=by_cluster,
+            weights=_weights(by_cluster, rng=rng, confidence=confidence),
+            confidence=confidence,
         ),
         realised=float(profit.sum()),
         confidence=float(priced["confidence"].mean()),
@@ -170,12 +183,13 @@ def _clusters(frame: pd.DataFrame) -> NDArray[np.integer]:
     return np.asarray(frame.groupby([frame["product_id"], week], sort=False).ngroup())
 
 
-def _weights(group: NDArray[np.integer], *, rng: np.random.Generator) -> NDArray[np.float64]:
+def _weights(group: NDArray[np.integer], *, rng: np.random.Generator, confidence: float) -> NDArray[np.float64]:
     """(resample, group) number of times that each group is drawn."""
+    resamples = RESAMPLES if confidence <= CONFIDENCE else MORE_RESAMPLES
     count = int(group.max()) + 1 if len(group) else 0
     if not count:
-        return np.zeros((RESAMPLES, 0))
-    return rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(float)
+        return np.zeros((resamples, 0))
+    return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
 
 
 def _interval(
@@ -184,6 +198,7 @@ def _interval(
     *,
     group: NDArray[np.integer],
     weights: NDArray[np.floating],
+    confidence: float,
 ) -> Interval:
     """Computes the ratio of two sums with its bootstrap interval."""
     value = _quotient(above.sum(), below.sum())
@@ -193,19 +208,19 @@ def _interval(
     numerator = weights @ np.bincount(group, above, size)
     denominator = weights @ np.bincount(group, below, size)
     draws = numerator[denominator > 0] / denominator[denominator > 0]
-    below_low = _tail(size)
+    below_low = _tail(size, confidence=confidence)
     low, high = np.quantile(draws, (below_low, 1 - below_low))
     return Interval(value, float(low), float(high))
 
 
-def _tail(clusters: int) -> float:
-    """The share of resamples to leave out at each end: 2.5 % of many clusters' resamples, less of few clusters'.
+def _tail(clusters: int, *, confidence: float = CONFIDENCE) -> float:
+    """The share of resamples to leave out at each end: at 95 % 2.5 % of many clusters', less of few clusters'.
 
     Resamples of few clusters vary too little: by (n − 1) / n in variance, and since a standard deviation that is
     estimated from n values calls for Student's t instead of the normal distribution. This is the expanded percentile
     interval of Hesterberg (2015), What teachers should know about the bootstrap, The American Statistician 69(4).
     """
-    student = -stdtrit(clusters - 1, (1 - CONFIDENCE) / 2)
+    student = -stdtrit(clusters - 1, (1 - confidence) / 2)
     return float(ndtr(-student * math.sqrt(clusters / (clusters - 1))))
 
 
@@ -227,6 +242,7 @@ class Band:
             monitoring's same weekday one to four weeks earlier. NaN when unknown.
         coverage: Fraction of outcomes in the backtest's 80 % intervals; NaN when unknown.
         coverage_least: Lower limit of the coverage; NaN when unknown.
+        of: Whose figures they are, for texts.
     """
 
     wape: float
@@ -237,6 +253,7 @@ class Band:
     skill_most: float
     coverage: float = math.nan
     coverage_least: float = math.nan
+    of: str = "the backtest's"
 
     @property
     def text(self) -> str:
@@ -264,12 +281,15 @@ class WindowVerdict:
         judged: False when it has too few rows, or there is no backtest to compare with.
         breaches: Limits exceeded.
         note: A remark, such as that the naive forecast's error grew as well.
+        off: How far the figures in breach are off: bias as a fraction of sales, error as the fraction by which it
+            passes the backtest's; the larger of them, 0 without a breach.
     """
 
     score: DecisionScores
     judged: bool
     breaches: tuple[Breach, ...]
     note: str = ""
+    off: float = 0.0
 
     @property
     def text(self) -> str:
@@ -334,21 +354,94 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
     if band is None:
         return _against_earlier_weeks(score)
     breaches = []
-    note = ""
+    note, off = "", 0.0
     if score.wape.low > band.wape_most:
-        grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), the backtest's was {band.wape:.2f}"
+        grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), {band.of} was {band.wape:.2f}"
         if math.isfinite(score.skill) and score.skill <= band.skill_most:
             note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
         else:
             breaches.append(Breach("error", grown))
+            off = score.wape.value / band.wape - 1
     if score.bias.low > band.bias_most:
         breaches.append(Breach("bias", f"forecasts are {score.bias.value:.0%} of sales too high"))
     elif score.bias.high < band.bias_least:
         breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low"))
+    if any(breach.code == "bias" for breach in breaches):
+        off = max(off, abs(score.bias.value))
     if score.rows_known >= min_rows and score.coverage.high < band.coverage_least:
         held = f"80 % intervals held {score.coverage.value:.0%} of outcomes (at most {score.coverage.high:.0%})"
         breaches.append(Breach("coverage", f"{held}, in the backtest {band.coverage:.0%}"))
-    return WindowVerdict(score, True, tuple(breaches), note)
+    return WindowVerdict(score, True, tuple(breaches), note, off)
+
+
+def decayed_categories(
+    frame: pd.DataFrame, *, last: np.datetime64, days: int, config: MonitoringConfig, rng_seed: int
+) -> list[tuple[str, WindowVerdict]]:
+    """Finds categories whose forecasts have decayed, each by its own decisions before.
+
+    A backtest tells one band for the whole shop, while categories differ in how well they can be forecast. So the
+    newest windows of a category, as long as those of the whole and as many, are held against its own decisions before
+    them, under the same weights. As many windows must be in breach, the newest among them. So that more categories do
+    not mean more false alarms, their intervals are as much wider as one for all of them together would be (Bonferroni).
+
+    Args:
+        frame: Decisions by the champion's weights.
+        last: The newest day.
+        days: Days of a window.
+        config: Tolerances, windows and rows needed.
+        rng_seed: Seeds each window's resamples.
+
+    Returns:
+        Category and its newest window, the largest by units first.
+    """
+    newest = list(windows(frame, last=last, days=days, count=config.windows))
+    start = pd.Timestamp(last) - pd.Timedelta(days=days * config.windows - 1)
+    before, recent = frame[(frame["period"] < start) & frame["scored"]], frame[frame["period"] >= start]
+    known = before.groupby("category", observed=True).size()
+    sold = recent[recent["scored"]].groupby("category", observed=True)["units_sold"].sum()
+    judged = [name for name in sold.sort_values(ascending=False).index if known.get(name, 0) >= config.min_rows]
+    if len(judged) < 2:  # one category is the whole
+        return []
+    confidence = 1 - (1 - CONFIDENCE) / len(judged)
+    found = []
+    for name in judged:
+        past = score(before[before["category"] == name], name="before", rng=np.random.default_rng(rng_seed))
+        if not math.isfinite(past.wape.value) or past.wape.value <= 0:
+            continue
+        band = _own_band(past, config)
+        verdicts = [
+            judge(
+                score(
+                    rows[rows["category"] == name],
+                    name=f"{name}, {dates}",
+                    rng=np.random.default_rng(rng_seed),
+                    confidence=confidence,
+                ),
+                band,
+                min_rows=config.min_rows,
+            )
+            for dates, rows in newest
+        ]
+        if verdicts[-1].breaches and sum(bool(each.breaches) for each in verdicts) >= config.breaches:
+            found.append((str(name), verdicts[-1]))
+    return found
+
+
+def _own_band(past: DecisionScores, config: MonitoringConfig) -> Band:
+    """The band of a set of decisions around its own earlier figures, whose doubt widens it."""
+    wape, bias = past.wape, past.bias
+    doubt = (wape.high - wape.value if math.isfinite(wape.high) else 0.0) + config.error_tolerance * wape.value
+    above, below = (abs(end - bias.value) if math.isfinite(end) else 0.0 for end in (bias.high, bias.low))
+    skill = past.skill * (1 + config.error_tolerance)
+    return Band(
+        wape.value,
+        wape.value + doubt,
+        bias.value,
+        bias.value - below - config.bias_tolerance,
+        bias.value + above + config.bias_tolerance,
+        skill,
+        of="before it",
+    )
 
 
 def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:

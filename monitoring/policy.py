@@ -8,12 +8,14 @@ Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
+JOB_LOST = "job_lost"  # a job that was given up since nothing tells how it ended
 SALES_ARE_FINE = frozenset(
     {
-        *("decisions_stopped", "answers_by_rule", "job_hangs", "log_empty", "prices_overridden"),
+        *("decisions_stopped", "answers_by_rule", "job_hangs", JOB_LOST, "log_empty", "prices_overridden"),
         *("request_comp_price_null", "request_comp_price_frozen", "request_stock_null", "request_stock_zero"),
     }
 )
+REQUESTS = "-request_"  # in the code of a fault of what requests name, which is not in the sales
 RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
@@ -112,6 +114,7 @@ class Situation:
         breach_days: Days since error or bias came into breach, without a break; None where unknown.
         broken_kinds: The same faults, machine-readable, such as "column_empty-comp_gap".
         unjudged: Why no window is judged, where more is known than that too few decisions have met their sales.
+        lost: Descriptions of jobs that this run gave up, since nothing tells how they ended.
     """
 
     now: dt.datetime
@@ -127,6 +130,7 @@ class Situation:
     breach_days: int | None = None
     broken_kinds: tuple[str, ...] = ()
     unjudged: str = ""
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ class PolicyOutcome:
     @property
     def doubts_sales(self) -> bool:
         """True when the sales may be wrong, so that neither states nor weights should be updated with them."""
-        return self.cause == "fault" and not SALES_ARE_FINE.issuperset(self.fault.split("+"))
+        about_sales = [kind for kind in self.fault.split("+") if kind not in SALES_ARE_FINE and REQUESTS not in kind]
+        return self.cause == "fault" and bool(about_sales)
 
 
 def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:
@@ -196,6 +201,8 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
     if now.broken:
         kinds = "+".join(sorted(set(now.broken_kinds))) or "data"
         return kinds, "the data are at fault, not the model: " + "; ".join(now.broken)
+    if now.lost:
+        return JOB_LOST, "; ".join(now.lost)
     if now.share_rule > rules.fallback_share:
         return "answers_by_rule", (
             f"{now.share_rule:.0%} of answers come from the rule and not from the model (limit "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from monitoring.business import BusinessFigures, Effect, signed
+from monitoring.business import BusinessFigures, Effect, plausible, signed
 from monitoring.evaluate import Evaluation, unjudged
 from monitoring.performance import DecisionScores, Interval, explain
 from monitoring.policy import PolicyOutcome
@@ -52,6 +52,7 @@ REPLAY = (
     "Every decision here was made after the days it prices: a replay. Its figures are shown, but nobody is called for "
     "them and nothing is started."
 )
+IMPLAUSIBLE = "Look at the data before anything else"
 LEVEL_WORDS = {"breach": "problem", "warning": "look", "note": "note"}
 
 
@@ -65,6 +66,7 @@ class WeeklySummary:
         before: Totals of the week before; None when there is none.
         categories: Figures per category in that week, by descending margin.
         effect: Gain over static prices.
+        plausible_factor: Times that a figure may be that of the week before, or the reverse, to be taken at its word.
     """
 
     name: str
@@ -72,6 +74,7 @@ class WeeklySummary:
     before: BusinessFigures | None
     categories: list[BusinessFigures]
     effect: Effect
+    plausible_factor: float = math.inf
 
 
 def page(title: str, body: str) -> str:
@@ -118,7 +121,7 @@ def weekly_page(
     That is sales and margin, the gain from pricing, and how good the forecasts are.
     """
     score = evaluation.newest
-    judged = _trust_table(score, assumed=week.now.assumed) if score.decisions else ""
+    judged = _trust_table(score, assumed=week.now.assumed, most=week.plausible_factor) if score.decisions else ""
     body = (
         f"<style>{STYLE}</style><div class='pm'><h1>Pricing, week of {escape(week.name)}</h1>"
         f"{_todo(tasks, outcome=outcome, done=done)}{_replayed(evaluation)}"
@@ -177,6 +180,8 @@ def _headline(week: WeeklySummary) -> str:
     if week.before is None or week.before.margin <= 0:
         return f"{what}."
     change = week.now.margin / week.before.margin - 1
+    if not plausible(week.now.margin, week.before.margin, factor=week.plausible_factor):
+        return f"{what}: {signed(change)} on the week before, which is not plausible. {IMPLAUSIBLE}."
     return f"{what}, {'up' if change >= 0 else 'down'} {abs(change):.1%} from the week before."
 
 
@@ -185,11 +190,17 @@ def _on_assumed(line: BusinessFigures) -> str:
 
 
 def _tiles(week: WeeklySummary) -> str:
-    now, before = week.now, week.before
+    now, before, most = week.now, week.before, week.plausible_factor
     tiles = [
-        _tile(f"margin{_on_assumed(now)}", f"{now.margin:,.0f}", now.margin, before.margin if before else None),
-        _tile("sales", f"{now.revenue:,.0f}", now.revenue, before.revenue if before else None),
-        _tile("units", f"{now.units:,.0f}", now.units, before.units if before else None),
+        _tile(
+            f"margin{_on_assumed(now)}",
+            f"{now.margin:,.0f}",
+            now.margin,
+            before.margin if before else None,
+            factor=most,
+        ),
+        _tile("sales", f"{now.revenue:,.0f}", now.revenue, before.revenue if before else None, factor=most),
+        _tile("units", f"{now.units:,.0f}", now.units, before.units if before else None, factor=most),
         _tile("mean discount", _share(now.discount), None, None, then=_share(before.discount) if before else ""),
         _tile("stock turns", _plain(now.turns), None, None, then=_plain(before.turns) if before else ""),
         _tile("sold out", _share(now.sold_out), None, None, then=_share(before.sold_out) if before else ""),
@@ -197,12 +208,16 @@ def _tiles(week: WeeklySummary) -> str:
     return f"<div class='tiles'>{''.join(tiles)}</div>"
 
 
-def _tile(label: str, shown: str, now: float | None, before: float | None, *, then: str = "") -> str:
+def _tile(
+    label: str, shown: str, now: float | None, before: float | None, *, then: str = "", factor: float = math.inf
+) -> str:
     below = f"<span class='soft'>week before: {escape(then)}</span>" if then else ""
     if now is not None and before is not None and before > 0:
         change = now / before - 1
-        colour = "good" if change >= 0 else "bad"
-        below = f"<span class='{colour}'>{signed(change)}</span> <span class='soft'>on the week before</span>"
+        colour, note = "good" if change >= 0 else "bad", "on the week before"
+        if not plausible(now, before, factor=factor):
+            colour, note = "warning", f"{note}: not plausible, look at the data"
+        below = f"<span class='{colour}'>{signed(change)}</span> <span class='soft'>{note}</span>"
     return f"<div class='tile'><span class='soft'>{escape(label)}</span><b>{escape(shown)}</b>{below}</div>"
 
 
@@ -243,14 +258,14 @@ def _trust(evaluation: Evaluation) -> str:
     return explain(evaluation.verdicts, drifted if compared else None) + longer
 
 
-def _trust_table(score: DecisionScores, *, assumed: float) -> str:
+def _trust_table(score: DecisionScores, *, assumed: float, most: float) -> str:
     costs = ", on assumed costs" if assumed > 0 else ""
     rows = [
         ("Recommended prices that were charged", _share(score.share_followed)),
         ("Answers by rule instead of by the model", _share(score.share_rule)),
         ("Prices held because the history does not tell the elasticity", _share(score.share_unidentified)),
         ("Mean confidence of the answers", _share(score.confidence)),
-        (f"Profit earned, of what was expected where the price was charged{costs}", _profit(score.profit)),
+        (f"Profit earned, of what was expected where the price was charged{costs}", _profit(score.profit, factor=most)),
         ("Forecast error, of units sold", _band(score.wape)),
         ("The same for ‘as on this weekday in earlier weeks’", _share(score.earlier_weeks)),
         ("Forecasts too high (+) or too low (−), of units sold", _band(score.bias, sign=True)),
@@ -284,7 +299,9 @@ def _findings(evaluation: Evaluation, *, notes: bool = True) -> str:
     return f"<h2>Findings</h2><table>{rows}</table>" if rows else ""
 
 
-def _profit(profit: Interval) -> str:
+def _profit(profit: Interval, *, factor: float) -> str:
+    if profit.value > factor:
+        return f"{_band(profit)}: not plausible, look at the data"
     return _band(profit) if math.isfinite(profit.value) else "unknown: no recommended price was charged"
 
 

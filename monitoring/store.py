@@ -1,4 +1,4 @@
-"""Store monitoring's state between runs in one SQLite file: outcomes, jobs started, alerts sent."""
+"""Store monitoring's state between runs in one SQLite file: outcomes, and jobs started."""
 
 import datetime as dt
 import sqlite3
@@ -28,7 +28,6 @@ create table if not exists job (
     id integer primary key, action text, cause text, reason text, started_at text, ended_at text, succeeded integer,
     handle text
 );
-create table if not exists alert (key text primary key, sent_at text);
 """
 
 
@@ -193,12 +192,11 @@ class MonitoringStore:
         with self._open() as connection:
             connection.execute("delete from job where id = ?", (job,))
 
-    def ended(self, job: int, *, succeeded: bool, now: dt.datetime) -> None:
-        """Records how a job ended."""
+    def ended(self, job: int, *, succeeded: bool | None, now: dt.datetime) -> None:
+        """Records how a job ended; None where that is given up as unknown, which is neither a failure nor a success."""
+        known = None if succeeded is None else int(succeeded)
         with self._open() as connection:
-            connection.execute(
-                "update job set ended_at = ?, succeeded = ? where id = ?", (now.isoformat(), int(succeeded), job)
-            )
+            connection.execute("update job set ended_at = ?, succeeded = ? where id = ?", (now.isoformat(), known, job))
 
     def running(self) -> list[tuple[int, str, dt.datetime]]:
         """Returns number, handle (empty when not known yet) and start of each job without a recorded end."""
@@ -214,17 +212,6 @@ class MonitoringStore:
         """Returns the job history that the rules need."""
         with self._open() as connection:
             return _past(connection, now=now)
-
-    def due(self, key: str, *, every_hours: float, now: dt.datetime) -> bool:
-        """Returns True when the alert was not sent within the last `every_hours`."""
-        with self._open() as connection:
-            row = connection.execute("select sent_at from alert where key = ?", (key,)).fetchone()
-        return row is None or now - dt.datetime.fromisoformat(row[0]) >= dt.timedelta(hours=every_hours)
-
-    def sent(self, key: str, *, now: dt.datetime) -> None:
-        """Records that an alert was delivered."""
-        with self._open() as connection:
-            connection.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -283,7 +270,7 @@ def _past(connection: sqlite3.Connection, *, now: dt.datetime) -> JobHistory:
             running = at
         elif action == "retrain" and succeeded:
             retrained, failures = at, []
-        elif action == "retrain":
+        elif action == "retrain" and succeeded is not None:
             failures.append((at, dt.datetime.fromisoformat(ended)))
         if action == "refresh" and cause == "decay" and succeeded != 0:
             refreshed = at

@@ -113,7 +113,11 @@ _WHAT = {
     "clock_back": "Set the clock of the machine that decides",
     "truth_partial": "Look again when that day's sales are complete",
     "elasticity_unidentified": "Test prices on some products, so that how demand answers to them becomes known",
-    "job_lost": "Look at the job where it ran",
+    "job_lost": "Look at the job where it ran: did it make a version? Then look again",
+    "category_decayed": "Look at what changed in this category; where it lasts, train a new model",
+    "figures_implausible": "Look at the newest week's sales before anything else: unit, currency, days counted twice",
+    "scored_few": "Find out why decisions meet no sales, or have no forecast at the price charged",
+    "job_failed": "Look at the run of the job that failed",
     "job_unknown": "Look at the job where it runs",
 }
 
@@ -134,6 +138,7 @@ def _task(code: str, why: str, line: CommandLine) -> Task:
         "answers_by_rule": (line.tool("doctor"),),
         "log_empty": (price,),
         "no_decisions": (price,),
+        "category_decayed": (line.job("retrain"),),
         "champion_unknown": (line.job("train"), line.job("promote")),
         "log_elsewhere": (f"export {ARCHIVE_VARIABLE}=…", again),
         "truth_partial": (again,),

@@ -22,7 +22,9 @@ _GRACE_SECONDS = 20
 
 
 class JobError(PricingError):
-    """A child job ended with an error."""
+    """A child job ended with an error, and said so itself unless it was killed."""
+
+    of_child = True  # alerts: see pricing.runtime.failures
 
 
 def start_job(

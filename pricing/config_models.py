@@ -439,6 +439,10 @@ class ServingConfig(Section):
     embedded_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
 
 
+Channel = Literal["log", "webhook", "sns"]
+Severity = Literal["info", "warning", "critical"]
+
+
 class EndpointsConfig(Section):
     """Addresses that monitoring's triggers, alerts and metrics go to."""
 
@@ -451,6 +455,7 @@ class EndpointsConfig(Section):
     ecs_security_groups: list[str]
     event_bus: str
     namespace: str
+    mlflow_url: str = ""
 
 
 class AlarmConfig(Section):
@@ -487,6 +492,9 @@ class MonitoringConfig(Section):
     bias_tolerance: Annotated[float, Field(ge=0, le=1000)]
     coverage_tolerance: Share = 0.1
     fallback_share: Annotated[float, Field(gt=0, le=1)]
+    scored_share: Share = 0.5
+    plausible_factor: Annotated[float, Field(gt=1, le=1000)] = 4.0
+    critical_off: Annotated[float, Field(gt=0, le=1000)] = 0.5
     max_state_age: Days
     silent_days: Days
     cooldown: Annotated[int, Field(ge=0, le=3_660)]
@@ -495,7 +503,8 @@ class MonitoringConfig(Section):
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
     repeat_hours: Annotated[float, Field(ge=0, le=8_784)]
     trigger: Literal["none", "local", "ecs", "event"]
-    alerts: list[Literal["log", "webhook", "sns"]]
+    alerts: list[Channel]
+    least_severity: dict[Channel, Severity] = {}
     metrics: list[Literal["cloudwatch", "embedded"]]
     endpoints: EndpointsConfig
     alarms: dict[str, AlarmConfig]

@@ -15,6 +15,7 @@ _PACKAGED = CODE / "pricing" / "defaults"  # where the wheel has what is config/
 SETTINGS = _PACKAGED if _PACKAGED.is_dir() else CODE / "config"
 SQLITE = "sqlite:///"
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
+STARTED_VARIABLE = "PRICING_STARTED_AS"  # token that whoever started a job finds its MLflow run by
 ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address
 
 

@@ -1,6 +1,5 @@
 """Archive closed segments of the decision log as partitioned Parquet, in a folder or in S3."""
 
-import argparse
 import datetime as dt
 import fcntl
 import logging
@@ -12,8 +11,9 @@ from pathlib import Path
 
 from pricing.decision_log.archive import default_archive, delete_days, note_archived, write_archive
 from pricing.decision_log.format import closed_segments, read_segment
-from pricing.errors import LockError, PricingError
+from pricing.errors import LockError
 from pricing.paths import ARCHIVE_VARIABLE
+from pricing.runtime.cli import Options, run_main
 from serving.logs import configure_logging
 from serving.settings import read_settings
 
@@ -71,25 +71,24 @@ def _archive(closed: Sequence[Path], *, to: str, keep: bool) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compacts once and returns the exit code."""
-    parser = argparse.ArgumentParser("pricing compact", description=__doc__, allow_abbrev=False)
+    return run_main(_compact, argv)
+
+
+def _compact(argv: Sequence[str] | None) -> int:
+    parser = Options("pricing compact", __doc__)
     parser.add_argument(
         "--to",
         metavar="WHERE",
         help=f"folder or s3:// address; {ARCHIVE_VARIABLE}, or PRICING_HOME/decisions-parquet by default",
     )
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
-    options = parser.parse_args(argv)
-    try:
-        settings = read_settings(os.environ)
-        folder = settings.decisions_folder
-        to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(default_archive(folder))
-        segments, decisions = compact(folder, to=to, keep=options.keep)
-        days = settings.config.serving.log_days
-        oldest = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
-        deleted = delete_days(to, before=oldest) if days else 0
-    except PricingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+    options = parser.parse(argv)
+    settings = read_settings(os.environ)
+    to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(default_archive(settings.decisions_folder))
+    segments, decisions = compact(settings.decisions_folder, to=to, keep=options.keep)
+    days = settings.config.serving.log_days
+    oldest = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
+    deleted = delete_days(to, before=oldest) if days else 0
     print(f"{decisions:,} decisions of {segments} segments are in {to}")  # noqa: T201
     if deleted:
         print(f"{deleted:,} day(s) older than {days} days are deleted there (serving.log_days)")  # noqa: T201

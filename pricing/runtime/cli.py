@@ -12,22 +12,53 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from pricing.errors import NO_SALES, PricingError, nearest
 from pricing.paths import pricing_home
 
+if TYPE_CHECKING:
+    from pricing.runtime.alerts import AlertFinding
+
 _log = logging.getLogger(__name__)
 
 CONFIG_VARIABLE = "PRICING_CONFIG"
+EXIT_BUG = 1  # as Python itself ends a program with a traceback
 EXIT_KNOWN_ERROR = 2
 EXIT_REFUSED = 3  # promote: a gate refused the version
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
+
+
+@dataclass
+class Invocation:
+    """What is known of the job that this process runs; filled in as it comes to be known.
+
+    Attributes:
+        job: Its name, as in `pricing JOB`.
+        config: The configuration file that it was given.
+        findings: What it noticed and people should hear of, whether or not it fails.
+    """
+
+    job: str = ""
+    config: str | None = None
+    findings: list["AlertFinding"] = field(default_factory=list)
+
+
+_invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
+
+
+def notice(*findings: "AlertFinding") -> None:
+    """Notes what a job found; when it ends, well or not, alerts carry it (`monitoring.alerts`)."""
+    invocation = _invocation.get()
+    if invocation is not None:
+        invocation.findings.extend(findings)
 
 
 class Terminated(BaseException):
@@ -85,6 +116,9 @@ class Options(argparse.ArgumentParser):
             UsageError: An option is unknown, lacks its value, has one of the wrong kind, or a required one is absent.
         """
         given = self._without_empty_values(list(sys.argv[1:] if argv is None else argv))
+        invocation = _invocation.get()
+        if invocation is not None:
+            invocation.job, invocation.config = self.prog.removeprefix("pricing "), _config_of(given)
         options, unknown = self.parse_known_args(given)
         if unknown:
             raise UsageError(self._explain_unknown(unknown))
@@ -127,6 +161,15 @@ class Options(argparse.ArgumentParser):
             near = nearest(name.replace("-", "_"), known, cutoff=0.0)
             parts.append(f"unknown option {name}" + (f", the nearest known one is {near}" if near else ""))
         return "; ".join(parts) + f"; see {self.prog} --help"
+
+
+def _config_of(words: Sequence[str]) -> str | None:
+    """The configuration that a command line names, readable or not; that of the environment where it names none."""
+    for position, word in enumerate(words):
+        name, separator, value = word.partition("=")
+        if name == "--config":
+            return value if separator else next(iter(words[position + 1 :]), None)
+    return os.environ.get(CONFIG_VARIABLE) or None
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -195,7 +238,9 @@ def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
     """Runs one job, turns errors and signals into exit codes, and returns the exit code.
 
     A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
-    the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback.
+    the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback. Errors
+    and bugs go out as alerts where `monitoring.alerts` names more than the log; what prevents that is said on standard
+    error and changes no exit code.
 
     Args:
         job: Takes the options not yet parsed, returns the exit code.
@@ -203,19 +248,30 @@ def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
+    invocation = Invocation()
+    token = _invocation.set(invocation)
     with _sigterm_raises(), tolerate_closed_pipe():
         try:
-            return job(argv)
+            code = job(argv)
+            if invocation.findings:
+                _alert(invocation)
+            return code
         except PricingError as error:
             print(f"error: {error}", file=sys.stderr)
             _record_failure(str(error))
+            _alert(invocation, error, status=EXIT_KNOWN_ERROR)
             return EXIT_KNOWN_ERROR
+        except Exception as error:
+            _alert(invocation, error, status=EXIT_BUG)
+            raise
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
         except Terminated:
             print("stopped by SIGTERM", file=sys.stderr)
             return EXIT_TERMINATED
+        finally:
+            _invocation.reset(token)
 
 
 def configure_logging() -> None:
@@ -236,6 +292,18 @@ def configure_logging() -> None:
 def _level(variable: str, default: str) -> str:
     level = os.environ.get(variable, default).upper()
     return level if level in logging.getLevelNamesMapping() else default
+
+
+def _alert(invocation: Invocation, error: Exception | None = None, *, status: int = 0) -> None:
+    # Only a job that failed or noticed something reads the settings of alerts.
+    from pricing.runtime import failures  # noqa: PLC0415
+
+    if error is None:
+        troubles = failures.report_findings(invocation)
+    else:
+        troubles = failures.report_failure(invocation, error, status=status)
+    for trouble in troubles:
+        print(f"no alert: {trouble}", file=sys.stderr)
 
 
 def _record_failure(reason: str) -> None:

@@ -36,13 +36,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from pricing.config import Config
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.paths import CODE, PARENT_VARIABLE, ROOT, SQLITE, pricing_home, process_alive, tracking_uri
+from pricing.paths import (
+    CODE,
+    PARENT_VARIABLE,
+    ROOT,
+    SQLITE,
+    STARTED_VARIABLE,
+    pricing_home,
+    process_alive,
+    tracking_uri,
+)
 from pricing.runtime.cli import Terminated
 from pricing.runtime.experiment import EXPERIMENT, chosen_experiment
 from pricing.runtime.inputs import code_tags, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
+STARTED_TAG = "started_as"  # the token of PRICING_STARTED_AS
 _DEFAULT_EXPERIMENT = "0"  # MLflow's own, where `mlflow run` writes unless told otherwise
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
@@ -115,6 +125,15 @@ def record_failure(run_id: str, reason: str) -> None:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
 
 
+def last_run() -> Run | None:
+    """The run that was opened last in this process, with what it says by now; None where there is none to be read."""
+    try:
+        return mlflow.last_active_run()
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        _log.warning("the run of this job cannot be read: %s", first_line(error))
+        return None
+
+
 def set_run_description(words: str) -> None:
     """Sets the active run's description, which MLflow shows first."""
     mlflow.set_tag(MLFLOW_RUN_NOTE, words)
@@ -156,6 +175,9 @@ def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
     tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(CODE)}
     if reason:
         tags["reason"] = reason
+    token = os.environ.pop(STARTED_VARIABLE, None)  # this job's alone, not that of jobs that it starts
+    if token:
+        tags[STARTED_TAG] = token
     if run_id is not None:
         tags[MLFLOW_RUN_NAME] = job
         run = mlflow.start_run(run_id=run_id, run_name=job, tags=tags, log_system_metrics=system)

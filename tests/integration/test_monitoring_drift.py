@@ -1,65 +1,59 @@
+import datetime as dt
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import add_to_workspace, compare, distance, html
+from monitoring.drift import compare, distance
+from monitoring.evidently_reports import Window, add_to_workspace, distances, html, render
 from monitoring.samples import Samples, take
-from tests.kit.monitoring_world import World, build
+from tests.kit.monitoring_world import World, build, live_join
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-NOTHING = pd.DataFrame({"scored": np.zeros(0, bool), "product_id": [], "forecast": [], "units_sold": []}).assign(
-    period=pd.to_datetime([])
-)
-
-
 EVIL = "</script><script>alert(1)</script>"
+LIVE = 336  # first day with our prices, on which decisions begin
 
 
-def samples(**world) -> Samples:
+def samples(**world) -> tuple[Samples, pd.DataFrame]:
     panel, _ = build(World(products=20, days=392, change_day=364, **world))
     panel = replace(panel, categories=np.where(panel.categories == "cat-3", EVIL, panel.categories))
-    return take(panel, NOTHING, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
-
-
-def judged(taken: Samples, **changes):
-    settings = {"window": 28, "step_days": 1, "false_alarm": 0.05, "min_rows": 100, **changes}
-    return compare(taken, **settings)
-
-
-def found(drift):
-    return {finding.code for finding in drift.findings}
+    joined = live_join(panel, since=LIVE, products=10)
+    return take(panel, joined, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0)), joined
 
 
 @pytest.fixture(scope="module")
 def shifted():
-    taken = samples(price_factor=0.85, promo_factor=4.0)
-    return taken, judged(taken)
+    taken, joined = samples(price_factor=0.85, promo_factor=4.0)
+    drift = compare(taken, window=28, step_days=1, false_alarm=0.05, min_rows=100)
+    scored = joined.assign(category=EVIL, forecast=joined["units_sold"] + 1)
+    window = Window(dt.date(2025, 1, 26), taken.span, champion="7", outcome="none")
+    return (
+        taken,
+        drift,
+        render(drift, scored, metrics={"wape": 0.4, "bias": np.nan}, window=window, since=pd.Timestamp("2024-12-30")),
+    )
 
 
-def test_evidently_reports_the_distance_that_the_thresholds_were_calibrated_for(shifted):
-    taken, drift = shifted
+@pytest.mark.parametrize("kind", ["inputs", "our prices"])
+def test_evidently_reports_the_distance_that_the_thresholds_were_calibrated_for(shifted, kind):
+    taken, drift, reports = shifted
+    role = [one for one in drift.columns if (one.watched.role == "price") == (kind == "our prices")]
 
-    assert len(drift.columns) == 7
-    for column in drift.columns:
-        name, kind = column.watched.column, column.watched.kind
-        expected = distance(taken.reference[name].dropna(), taken.current[name].dropna(), kind=kind)
-        assert column.value == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    shown = distances(reports, kind)
 
-
-def test_each_column_that_moved_is_named_and_no_other(shifted):
-    _, drift = shifted
-
-    assert {"price_level", "discount", "comp_gap"} <= set(drift.drifted("input"))
-    assert "category" not in drift.drifted("input")
-    assert drift.drifted("error") is None
+    assert set(shown) == {column.watched.column for column in role}
+    for column in role:
+        values = [column.watched.values(frame).dropna() for frame in (taken.reference, taken.current)]
+        assert column.value == distance(*values, kind=column.watched.kind)
+        assert shown[column.watched.column] == pytest.approx(column.value, rel=1e-6, abs=1e-9)
 
 
 def test_the_page_holds_the_head_and_needs_no_network(shifted):
-    _, drift = shifted
+    *_, reports = shifted
 
-    page = html(drift, head="<p>the head</p>")
+    page = html(reports, head="<p>the head</p>")
 
     assert page.count("<p>the head</p>") == 1
     assert page.index("<body") < page.index("<p>the head</p>")
@@ -67,65 +61,47 @@ def test_the_page_holds_the_head_and_needs_no_network(shifted):
 
 
 def test_names_from_the_data_cannot_break_out_of_evidentlys_script(shifted):
-    _, drift = shifted
+    *_, reports = shifted
 
-    page = html(drift, head="")
+    page = html(reports, head="")
 
     assert EVIL not in page
     assert "</script><script>" not in page.split("alert(1)")[0][-200:]
     assert r"\u2039/script\u203a" in page  # shown all the same, with other brackets
+    assert EVIL not in reports.snapshots["forecasts"].get_html_str(as_iframe=False)
 
 
-def test_the_workspace_keeps_every_report_in_one_project(shifted, tmp_path):
-    _, drift = shifted
+def test_the_workspace_keeps_each_windows_reports_once_dated_tagged_and_with_a_dashboard(shifted, tmp_path):
+    *_, reports = shifted
 
-    add_to_workspace(drift, tmp_path / "evidently")
-    add_to_workspace(drift, tmp_path / "evidently")
+    add_to_workspace(reports, tmp_path / "evidently")
+    add_to_workspace(reports, tmp_path / "evidently")
 
-    assert len(list((tmp_path / "evidently").glob("*/metadata.json"))) == 1
-    assert len(list((tmp_path / "evidently").glob("*/snapshots/*.json"))) in (1, 2)
-
-
-def test_an_empty_window_is_a_finding_and_no_pass():
-    taken = samples()
-
-    drift = judged(replace(taken, current=taken.current.iloc[:0]))
-
-    assert drift.columns == []
-    assert drift.snapshot is None
-    assert {"column_empty", "drift_unjudged"} <= found(drift)
-
-
-def test_a_column_that_went_empty_is_a_breach_and_the_others_are_judged():
-    taken = samples()
-    current = taken.current.assign(comp_gap=np.nan)
-
-    drift = judged(replace(taken, current=current))
-
-    assert [finding.level for finding in drift.findings if finding.code == "column_empty"] == ["breach"]
-    assert "comp_gap" not in {column.watched.column for column in drift.columns}
-    assert len(drift.columns) == 6
+    (project,) = (tmp_path / "evidently").glob("*/metadata.json")
+    kept = [json.loads(path.read_text()) for path in project.parent.glob("snapshots/*.json")]
+    assert len(kept) == 4
+    assert {one["timestamp"][:10] for one in kept} == {"2025-01-26"}
+    assert all({"version 7", "outcome: none"} <= set(one["tags"]) for one in kept)
+    assert {one["name"].partition(",")[0] for one in kept} == {
+        *("figures", "inputs and data quality", "our prices", "forecasts")
+    }
+    (board,) = project.parent.glob("dashboard.json")
+    shown = {
+        value["metric_labels"]["column"]
+        for panel in json.loads(board.read_text())["panels"]
+        for value in panel["values"]
+    }
+    assert {"wape", "drift_comp_level", "missing_comp_level", "drift_our_price_level", "columns_drifted"} <= shown
 
 
-def test_a_column_that_is_new_has_nothing_to_compare_with():
-    taken = samples()
+def test_without_decisions_there_is_nothing_to_show_of_forecasts_and_our_prices():
+    panel, _ = build(World(products=10, days=392))
+    joined = live_join(panel, since=392)
+    taken = take(panel, joined, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
+    drift = compare(taken, window=28, step_days=1, false_alarm=0.05, min_rows=100)
 
-    drift = judged(replace(taken, reference=taken.reference.assign(stock_cover=np.nan)))
+    reports = render(
+        drift, joined, metrics={}, window=Window(dt.date(2025, 1, 26), ""), since=pd.Timestamp("2024-12-30")
+    )
 
-    assert "column_new" in found(drift)
-
-
-def test_few_rows_are_not_judged():
-    taken = samples()
-
-    drift = judged(replace(taken, current=taken.current.iloc[:50]))
-
-    assert drift.columns == []
-    assert {"rows_few", "drift_unjudged"} <= found(drift)
-
-
-def test_a_column_that_is_half_empty_is_called_so():
-    taken = samples()
-    half = taken.current.assign(discount=taken.current["discount"].where(np.arange(len(taken.current)) % 2 == 0))
-
-    assert "column_emptier" in found(judged(replace(taken, current=half)))
+    assert set(reports.snapshots) == {"figures", "inputs"}

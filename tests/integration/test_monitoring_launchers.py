@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,13 +11,19 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import boto3
+import mlflow
 import pytest
 
 from monitoring import alarms, aws
-from monitoring.alerts import Alert, DeliveryError, WebhookNotifier
-from monitoring.launchers import JobRequest, LocalLauncher, alert_notifiers, job_launcher, send_metrics
+from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
+from monitoring.tracking import run_status
 from pricing.config import load_config
-from pricing.runtime.cli import run_main
+from pricing.errors import HistoryError
+from pricing.paths import STARTED_VARIABLE
+from pricing.runtime import aws as runtime_aws
+from pricing.runtime.alerts import Alert, DeliveryError, WebhookNotifier, alert_notifiers
+from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.mlflow_runs import tracked_run
 
 NOW = dt.datetime.now(dt.UTC)
 GIVEN = {"sales": "s3://shop/sales.parquet", "config": "/etc/pricing/config.yaml"}
@@ -91,20 +98,13 @@ def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
 
 def test_a_topic_that_is_not_there_is_a_delivery_error(cloud):
     with pytest.raises(DeliveryError, match="sns publish"):
-        aws.SnsNotifier("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
+        runtime_aws.SnsNotifier("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
 
 
-@pytest.mark.parametrize(
-    ("order", "words"),
-    [
-        (JobRequest("retrain", "error grew", half_life=28.0), ["--reason", "error grew", "--recency_half_life", "28"]),
-        (JobRequest("refresh", "states are old"), []),
-    ],
-)
-def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(cloud, order, words):
+@pytest.fixture
+def ecs(cloud):
+    """A cluster and a task definition; the launcher's endpoints name them."""
     ec2, ecs = boto3.client("ec2"), boto3.client("ecs")
-    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
     ecs.create_cluster(clusterName="pricing")
     ecs.register_task_definition(
         family="train",
@@ -114,36 +114,133 @@ def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(clou
         memory="2048",
         containerDefinitions=[{"name": "train", "image": "pricing", "cpu": 1024, "memory": 2048}],
     )
-    config = settings(
-        trigger="ecs",
-        endpoints={
-            "ecs_cluster": "pricing",
-            "ecs_task": "train",
-            "ecs_container": "train",
-            "ecs_subnets": [subnet],
-            "ecs_security_groups": [group],
-        },
-    )
-    door = job_launcher(config, parameters=GIVEN, folder=Path())
+    endpoints = {
+        "ecs_cluster": "pricing",
+        "ecs_task": "train",
+        "ecs_container": "train",
+        "ecs_subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
+        "ecs_security_groups": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+    }
+    return settings(trigger="ecs", endpoints=endpoints)
 
-    arn = door.start(order)
 
-    (task,) = ecs.describe_tasks(cluster="pricing", tasks=[arn])["tasks"]
+def task_of(handle: str):
+    (task,) = boto3.client("ecs").describe_tasks(cluster="pricing", tasks=[handle.split()[1]])["tasks"]
+    return task
+
+
+def forgotten(handle: str) -> str:
+    """The same start after ECS has forgotten its task."""
+    return handle[:-8] + "00000000"
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (JobRequest("retrain", "error grew", half_life=28.0), ["--reason", "error grew", "--recency_half_life", "28"]),
+        (JobRequest("refresh", "states are old"), []),
+    ],
+)
+def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(ecs, order, words):
+    door = job_launcher(ecs, parameters=GIVEN, folder=Path())
+
+    handle = door.start(order)
+
+    task = task_of(handle)
     (override,) = task["overrides"]["containerOverrides"]
     given = ["--sales", GIVEN["sales"], "--config", GIVEN["config"]]
     assert override["command"] == ["python", "-m", f"pipelines.{order.action}", *given, *words]
+    assert override["environment"] == [{"name": STARTED_VARIABLE, "value": handle.split()[0]}]
     assert task["startedBy"] == f"monitoring-{order.action}"
-    assert door.wait(arn) is None
-    ecs.stop_task(cluster="pricing", task=arn)
-    assert door.ended(arn) is not None
-    assert door.ended(arn.replace(arn[-8:], "00000000")) is False
+    assert door.wait(handle) is None
+
+
+@pytest.mark.parametrize(("run", "ended"), [("finished", True), ("failed", False), ("running", None)])
+def test_how_a_job_ended_is_what_its_run_says_whether_or_not_ecs_remembers_its_task(ecs, run, ended):
+    asked = []
+    door = job_launcher(ecs, parameters={}, folder=Path(), run_status=lambda token: asked.append(token) or run)
+    handle = door.start(JobRequest("retrain", "why"))
+
+    assert door.ended(handle) is ended
+    assert door.ended(forgotten(handle)) is ended
+    assert asked == [handle.split()[0]] * 2
+
+
+def test_a_task_that_ecs_has_forgotten_and_no_run_tells_of_has_neither_failed_nor_succeeded(ecs):
+    door = job_launcher(ecs, parameters={}, folder=Path())
+    handle = door.start(JobRequest("refresh", "why"))
+
+    assert door.ended(handle) is None
+    with pytest.raises(DeliveryError, match=f"the end of {handle.split()[0]} is unknown"):
+        door.ended(forgotten(handle))
+    with pytest.raises(DeliveryError, match="ECS does not know its task any more"):
+        door.ended(forgotten(handle).split()[1])  # as earlier releases noted it
+
+
+def stopped(*codes):
+    return {"lastStatus": "STOPPED", "containers": [{} if code is None else {"exitCode": code} for code in codes]}
+
+
+@pytest.mark.parametrize(
+    ("run", "task", "ended"),
+    [
+        (None, {"lastStatus": "PENDING"}, None),
+        ("running", {"lastStatus": "RUNNING"}, None),
+        ("running", None, None),
+        (None, stopped(None), False),  # its image could not be pulled
+        (None, stopped(), False),
+        ("running", stopped(137), False),  # killed
+        (None, stopped(0, 2), False),
+        (None, stopped(0), "unknown"),
+        ("running", stopped(0), "unknown"),
+        (None, None, "unknown"),
+    ],
+)
+def test_without_the_end_of_a_run_a_task_tells_of_failure_alone(run, task, ended):
+    if ended == "unknown":
+        with pytest.raises(DeliveryError, match="the end of retrain-1 is unknown"):
+            aws.job_end(run, task, name="retrain-1")
+    else:
+        assert aws.job_end(run, task, name="retrain-1") is ended
+
+
+def test_a_cloud_that_is_down_hides_no_end_that_the_run_tells(ecs, monkeypatch):
+    status = ["finished"]
+    door = job_launcher(ecs, parameters={}, folder=Path(), run_status=lambda _token: status[0])
+    handle = door.start(JobRequest("refresh", "why"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    assert door.ended(handle) is True
+    status[0] = "running"
+    assert door.ended(handle) is None
+    status[0] = None
+    with pytest.raises(DeliveryError, match="ecs describe_tasks"):
+        door.ended(handle)
+
+
+def test_a_started_job_tags_its_run_and_not_those_of_jobs_that_it_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv(STARTED_VARIABLE, "retrain-1")
+
+    with tracked_run("retrain"):
+        assert STARTED_VARIABLE not in os.environ
+        assert run_status("retrain-1") == "running"
+    with pytest.raises(HistoryError), tracked_run("etl"):
+        raise HistoryError("too short")
+
+    assert run_status("retrain-1") == "finished"
+    assert run_status("retrain-2") is None
 
 
 def test_a_cluster_that_is_not_there_is_a_delivery_error(cloud):
     config = settings(endpoints={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
 
     with pytest.raises(DeliveryError, match="ecs run_task"):
-        aws.EcsLauncher(config.endpoints, parameters={}).start(JobRequest("retrain", "why"))
+        aws.EcsLauncher(config.endpoints, parameters={}, run_status=lambda _token: None).start(
+            JobRequest("retrain", "why")
+        )
 
 
 def test_an_event_reaches_a_rule_for_it(cloud):
@@ -272,6 +369,30 @@ def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
         WebhookNotifier(hook.url).send(ALERT)
 
     assert len(hook.bodies) == tries
+
+
+def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_its_exit_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+
+    def job(argv):
+        job_options("train", "Trains.", needs_sales=False).parse(argv)
+        with tracked_run("train") as run:
+            mlflow.set_tag("version", "7")
+            raise HistoryError(f"too short for run {run.info.run_id}")
+
+    with Hook() as hook:
+        words = f"monitoring: {{alerts: [webhook], endpoints: {{webhook_url: '{hook.url}', mlflow_url: 'http://ui'}}}}"
+        (tmp_path / "mine.yaml").write_text(words)
+        codes = [run_main(job, ["--config", str(tmp_path / "mine.yaml")]) for _ in range(1)]
+
+    (body,) = hook.bodies
+    assert codes == [2]
+    assert (body["job"], body["exit_status"], body["version"], body["severity"]) == ("train", 2, "7", "critical")
+    assert body["how_bad"] == f"too short for run {body['run']}"
+    experiment = mlflow.get_run(body["run"]).info.experiment_id
+    assert body["link"] == f"http://ui/#/experiments/{experiment}/runs/{body['run']}"
 
 
 PROJECT = """name: small

@@ -107,7 +107,7 @@ def test_an_unchanged_world_is_reported_and_nothing_is_done(home):
 
 
 def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
-    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85)
+    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85, comp_factor=0.8)
     prepare(home, world, days=range(350, 392))
     crown(home, world, state_date="2025-01-26")
     (home / "config.yaml").write_text("monitoring: {recency_least: 28}\n")
@@ -118,7 +118,7 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
     assert document["outcome"]["cause"] == "decay"
     assert "has decayed" in document["explanation"]
     assert "Inputs have drifted as well" in document["explanation"]
-    assert "price_level" in document["explanation"]
+    assert "Inputs have drifted as well (comp_level)" in document["explanation"]  # and not our own prices
     assert "monitoring.trigger is none" in capsys.readouterr().out
     tags = last_run().data.tags
     assert (tags["outcome"], tags["recency_half_life"]) == ("retrain", "56")
@@ -171,8 +171,8 @@ def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
     assert monitor(home, "--exit_code", "true") == 12
 
     assert "column_empty" in codes(report(home))
-    assert "comp_gap" in report(home)["outcome"]["reason"]
-    assert report(home)["outcome"]["fault"] == "column_empty-comp_gap"
+    assert "comp_level" in report(home)["outcome"]["reason"]
+    assert report(home)["outcome"]["fault"].startswith("column_empty-comp_level")
     assert last_run().data.tags["sales_at_fault"] == "true"  # so that the night carries no states over them
 
 
@@ -210,7 +210,7 @@ def test_sales_without_stock_or_competitor_are_watched_by_what_there_is(home):
     document = report(home)
     assert "column_absent" in codes(document)
     assert not any(line.startswith(("comp_gap", "stock_cover")) for line in document["drift"])
-    assert any(line.startswith("discount") for line in document["drift"])
+    assert any(line.startswith("our_discount") for line in document["drift"])
 
 
 def test_sales_that_break_the_contract_end_the_run_failed_with_one_message(home, capsys):
@@ -353,7 +353,7 @@ def test_a_job_that_failed_before_its_run_was_opened_counts_as_failed(runs, fail
 
 
 def test_within_a_night_the_alert_says_that_the_night_does_what_is_due(home, monkeypatch):
-    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85)
+    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85, comp_factor=0.8)
     prepare(home, world, days=range(350, 392))
     crown(home, world, state_date="2025-01-26")
     client = MlflowClient()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.evaluation import ratio_error
@@ -32,6 +33,10 @@ class World:
         promo_factor: What it multiplies the share of promotions with.
         season: Amplitude of the yearly season, as a fraction of demand.
         shock: Standard deviation of a slow common shock to log demand.
+        live_day: First day that a pricer sets the prices, inside guardrails; None leaves them to the shop.
+        stock_factor: What the regime multiplies stock with.
+        cost_factor: What it multiplies costs with.
+        comp_factor: What it multiplies the competitor's prices with.
     """
 
     products: int = 40
@@ -44,6 +49,10 @@ class World:
     promo_factor: float = 1.0
     season: float = 0.1
     shock: float = 0.05
+    live_day: int | None = None
+    stock_factor: float = 1.0
+    cost_factor: float = 1.0
+    comp_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,9 @@ def build(world: World) -> tuple[Panel, Truth]:
         + np.repeat(rng.uniform(-0.05, 0.05, (world.products, world.days // 7 + 1)), 7, 1)[:, : world.days]
     )
     price = np.round(list_price[:, None] * (1 - depth) * np.where(changed, world.price_factor, 1.0), 2)
+    if world.live_day is not None:
+        ours = _priced(world, list_price=list_price, promo=promo, last=price[:, world.live_day - 1])
+        price[:, world.live_day :] = ours[:, world.live_day :]
     week = 1 + 0.25 * np.isin((day + 0) % 7, (4, 5))
     season = 1 + world.season * np.sin(2 * np.pi * day / 365)
     common = np.exp(_slow(rng, world.days, world.shock))
@@ -90,7 +102,9 @@ def build(world: World) -> tuple[Panel, Truth]:
     shift = (price / list_price[:, None]) ** np.where(changed, world.elasticity_shift, 0.0)
     mean = old * shift * np.where(changed, world.demand_factor, 1.0)
     demand = rng.negative_binomial(6, 6 / (6 + mean)).astype(float)
-    stock = np.ceil(base[:, None] * rng.uniform(1.5, 5.0, shape))
+    stock = np.ceil(base[:, None] * rng.uniform(1.5, 5.0, shape) * np.where(changed, world.stock_factor, 1.0))
+    costs = np.where(changed, world.cost_factor, 1.0)
+    rivals = np.where(changed, world.comp_factor, 1.0)
     panel = Panel(
         period="day",
         product_ids=np.array([f"SKU{row:05d}" for row in range(world.products)]),
@@ -100,9 +114,9 @@ def build(world: World) -> tuple[Panel, Truth]:
         units_sold=np.minimum(demand, stock).astype(np.float32),
         price=price.astype(np.float32),
         list_price=np.broadcast_to(list_price[:, None], shape).astype(np.float32),
-        unit_cost=np.broadcast_to(0.6 * list_price[:, None], shape).astype(np.float32),
+        unit_cost=(0.6 * list_price[:, None] * np.broadcast_to(costs, shape)).astype(np.float32),
         stock=stock.astype(np.float32),
-        comp_price=(list_price[:, None] * np.exp(_walks(rng, world))).astype(np.float32),
+        comp_price=(list_price[:, None] * np.exp(_walks(rng, world)) * rivals).astype(np.float32),
         is_promo=promo.astype(np.float32),
         is_holiday=np.zeros(shape, dtype=np.float32),
         cost_assumed=np.zeros(world.products, dtype=bool),
@@ -222,6 +236,56 @@ def backtest_figures(
 def without(panel: Panel, *columns: str) -> Panel:
     """The panel with columns that nobody filled."""
     return replace(panel, **{name: np.full(panel.units_sold.shape, np.nan, np.float32) for name in columns})
+
+
+def live_join(panel: Panel, *, since: int, products: int | None = None) -> pd.DataFrame:
+    """What the join would give where we priced products from a day on: charged as decided, without forecasts.
+
+    Args:
+        panel: The sales.
+        since: First day with our prices; the panel's length for a shop that never had one.
+        products: How many of the products, the first ones; None for all.
+    """
+    rows = len(panel.product_ids) if products is None else products
+    product, day = np.indices((rows, len(panel.dates) - since)).reshape(2, -1)
+    at = (product, since + day)
+    return pd.DataFrame(
+        {
+            "product_id": panel.product_ids[product],
+            "category": panel.categories[product],
+            "period": pd.to_datetime(panel.dates)[since + day],
+            "scored": np.zeros(len(day), dtype=bool),
+            "forecast": np.full(len(day), np.nan),
+            "units_sold": panel.units_sold[at].astype(float),
+            "pricing": np.full(len(day), "followed"),
+            "live": np.ones(len(day), dtype=bool),
+            "held_out": np.zeros(len(day), dtype=bool),
+            "comp_price": panel.comp_price[at].astype(float),
+            "stock": panel.stock[at].astype(float),
+        }
+    )
+
+
+def _priced(
+    world: World, *, list_price: NDArray[np.float64], promo: NDArray[np.bool_], last: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(product, day) prices of a pricer that goes to its own idea of each product's best price.
+
+    It moves by 10 % a day at most, within 0.70 to 1.35 of list price, changes its mind slowly, and takes 18 % off while
+    the shop advertises the offer.
+    """
+    rng = np.random.default_rng(world.seed + 50_000)
+    best = rng.uniform(-0.15, 0.12, world.products)[:, None] + np.stack(
+        [_slow(rng, world.days, 0.03) for _ in range(world.products)]
+    )
+    wanted = np.clip(list_price[:, None] * np.exp(best) * np.where(promo, 0.82, 1.0), 0.7 * list_price[:, None], None)
+    wanted = np.minimum(wanted, 1.35 * list_price[:, None])
+    price = np.empty_like(wanted)
+    for day in range(world.days):
+        if day >= (world.live_day or 0):
+            last = np.round(np.clip(wanted[:, day], 0.9 * last, 1.1 * last), 2)
+        price[:, day] = last
+    return price
 
 
 def _spells(rng: np.random.Generator, world: World, changed: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -11,13 +11,12 @@ import pytest
 
 from monitoring import actions, alarms
 from monitoring.__main__ import weekly_figures
-from monitoring.alerts import Alert, DeliveryError, LogNotifier
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.drift import ColumnDrift, Drift, Threshold
-from monitoring.evaluate import evaluate_decisions, metrics, situation
-from monitoring.launchers import alert_notifiers, embedded, job_launcher
+from monitoring.evaluate import evaluate_decisions, metrics, rules, situation
+from monitoring.launchers import embedded, job_launcher
 from monitoring.performance import Breach
-from monitoring.policy import Finding, PolicyOutcome
+from monitoring.policy import Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, weekly_page
 from monitoring.samples import MONITORED_COLUMNS
 from monitoring.store import MonitoringStore
@@ -27,6 +26,7 @@ from pricing.config import load_config, parse_config
 from pricing.decision_log.format import LogReading
 from pricing.decision_log.writer import LogWriter
 from pricing.errors import ConfigError
+from pricing.runtime.alerts import Alert, AlertMemory, DeliveryError, LogNotifier, alert_notifiers
 from tests.kit.monitoring_world import World, build, entries
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -45,6 +45,11 @@ def seen():
 @pytest.fixture
 def store(tmp_path):
     return MonitoringStore(tmp_path / "monitoring.db")
+
+
+@pytest.fixture
+def memory(tmp_path):
+    return AlertMemory(tmp_path / "alerts.db")
 
 
 class Door:
@@ -154,10 +159,13 @@ class Silent(Door):
         (Door(ended=None), "", 7, "job_lost", False),
         (None, "arn", 1, "job_unknown", True),
         (None, "arn", 7, "job_lost", False),
+        (Door(ended=False), "arn", 1, "job_failed", False),
         (Door(ended=None), "arn", 7, None, True),  # known to run: a matter for the rules
     ],
 )
-def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_expires(store, launcher, handle, hours, code, running):
+def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_given_up_as_neither_failed_nor_done(
+    store, launcher, handle, hours, code, running
+):
     store.started(action="retrain", cause="decay", reason="", handle=handle, now=NOW)
     later = NOW + dt.timedelta(hours=hours)
 
@@ -165,7 +173,40 @@ def test_a_job_whose_end_cannot_be_learnt_is_a_finding_and_expires(store, launch
 
     assert [(finding.code, finding.level) for finding in findings] == ([(code, "warning")] if code else [])
     assert (store.past(now=later).running_since is not None) is running
-    assert store.past(now=later).failed == (not running)
+    assert store.past(now=later).failed == (code == "job_failed")
+    assert store.past(now=later).retrained is None
+
+
+def test_a_job_that_is_given_up_calls_a_person_and_leaves_the_sales_alone(seen):
+    lost = replace(seen, findings=[*seen.findings, Finding("job_lost", "warning", "nobody knows")])
+
+    outcome = decide(situation(lost, now=NOW, config=CONFIG), JobHistory(), rules(CONFIG))
+
+    assert (outcome.action, outcome.fault, outcome.reason) == ("page", "job_lost", "nobody knows")
+    assert not outcome.doubts_sales
+
+
+def test_a_run_that_calls_nobody_gives_no_job_up(store):
+    store.started(action="retrain", cause="decay", reason="", handle="arn", now=NOW)
+    later = NOW + dt.timedelta(hours=7)
+
+    (finding,) = actions.reconcile_jobs(store, Silent(), now=later, lock_hours=6, gives_up=False)
+
+    assert finding.code == "job_unknown"
+    assert store.past(now=later).running_since == NOW
+
+
+def test_decay_that_an_unknown_refresh_was_to_mend_is_not_refreshed_for_ever(seen, store):
+    decayed = replace(
+        situation(seen, now=NOW, config=CONFIG), decayed=(True, True, True), why="error grew", state_age=30, broken=()
+    )
+    job = store.started(action="refresh", cause="decay", reason="", handle="arn", now=NOW)
+    store.ended(job, succeeded=None, now=NOW)
+    week = NOW + dt.timedelta(days=8)
+
+    outcome = decide(replace(decayed, now=week), store.past(now=week), rules(CONFIG))
+
+    assert outcome.action == "retrain"
 
 
 def test_a_job_that_failed_is_a_failure(store):
@@ -228,18 +269,18 @@ def test_severity_follows_what_a_person_must_do(seen, outcome, failures, severit
     assert (alert and alert.severity) == severity
 
 
-def test_the_same_alert_goes_out_once_a_day(seen, store):
+def test_the_same_alert_goes_out_once_a_day(seen, memory):
     box = Mailbox()
 
     for hours in (0, 5, 23, 25):
         actions.notify(
-            RETRAIN, actions.ActionResult("done"), evaluation=seen, notifiers=[box], store=store, repeat=repeat(hours)
+            RETRAIN, actions.ActionResult("done"), evaluation=seen, notifiers=[box], memory=memory, repeat=repeat(hours)
         )
 
     assert len(box.alerts) == 2
 
 
-def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, store):
+def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, memory):
     box = Mailbox()
     empty = PolicyOutcome(
         "page", "comp_gap has no values, 900 in the reference", "fault", fault="column_empty-comp_gap"
@@ -248,24 +289,24 @@ def test_another_fault_on_the_same_day_goes_out_and_the_same_one_does_not(seen, 
 
     for hours, fault in enumerate((empty, stopped, replace(empty, reason="comp_gap has no values, 901 …"))):
         actions.notify(
-            fault, actions.ActionResult(""), evaluation=seen, notifiers=[box], store=store, repeat=repeat(hours)
+            fault, actions.ActionResult(""), evaluation=seen, notifiers=[box], memory=memory, repeat=repeat(hours)
         )
 
     assert [alert.what for alert in box.alerts] == [empty.reason, stopped.reason]
 
 
-def test_a_nightly_run_that_is_earlier_than_yesterdays_skips_no_alert(seen, store):
+def test_a_nightly_run_that_is_earlier_than_yesterdays_skips_no_alert(seen, memory):
     box = Mailbox()
     yesterday = actions.Repeat(NOW, CONFIG.repeat_hours, "")
     earlier = replace(yesterday, now=NOW + dt.timedelta(hours=23, minutes=59, seconds=30))
 
     for when in (yesterday, earlier):
-        actions.notify(RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[box], store=store, repeat=when)
+        actions.notify(RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[box], memory=memory, repeat=when)
 
     assert len(box.alerts) == 2
 
 
-def test_an_alert_counts_as_sent_only_after_it_was(seen, store):
+def test_an_alert_counts_as_sent_only_after_it_was(seen, memory):
     class Killed(Mailbox):
         def send(self, alert):
             raise KeyboardInterrupt
@@ -273,14 +314,14 @@ def test_an_alert_counts_as_sent_only_after_it_was(seen, store):
     box = Mailbox()
     with pytest.raises(KeyboardInterrupt):
         actions.notify(
-            RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[Killed()], store=store, repeat=repeat()
+            RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[Killed()], memory=memory, repeat=repeat()
         )
-    actions.notify(RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[box], store=store, repeat=repeat())
+    actions.notify(RETRAIN, actions.ActionResult(""), evaluation=seen, notifiers=[box], memory=memory, repeat=repeat())
 
     assert len(box.alerts) == 1
 
 
-def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(seen, store):
+def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(seen, memory):
     box = Mailbox()
 
     alone = actions.notify(
@@ -288,7 +329,7 @@ def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(
         actions.ActionResult(""),
         evaluation=seen,
         notifiers=[Mailbox(refuses=True)],
-        store=store,
+        memory=memory,
         repeat=repeat(),
     )
     both = actions.notify(
@@ -296,7 +337,7 @@ def test_a_door_that_fails_hinders_no_other_and_an_undelivered_alert_goes_again(
         actions.ActionResult(""),
         evaluation=seen,
         notifiers=[Mailbox(refuses=True), box],
-        store=store,
+        memory=memory,
         repeat=repeat(),
     )
 

@@ -211,10 +211,10 @@ def test_a_price_that_a_person_froze_or_gave_is_known_by_its_reason(tmp_path):
 
     joined = join(decisions, PANEL)
 
-    switched = joined.frame.loc[joined.frame["switched"], "product_id"].tolist()
-    assert switched == [made[0].request.product_id, made[1].request.product_id]
-    assert counts(joined.findings)["switched"] == 2
-    assert not joined.frame.loc[joined.frame["switched"], ["held_out", "unidentified"]].to_numpy().any()
+    fixed = joined.frame[joined.frame["pricing"] == "fixed"]
+    assert fixed["product_id"].tolist() == [made[0].request.product_id, made[1].request.product_id]
+    assert counts(joined.findings)["fixed"] == 2
+    assert not fixed[["held_out", "unidentified", "scored"]].to_numpy().any()
 
 
 def test_a_held_out_product_is_known_by_its_reason(tmp_path):

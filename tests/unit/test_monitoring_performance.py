@@ -50,7 +50,6 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "inside": (np.arange(len(forecast)) % 5 > 0).astype(float),
             "pricing": "followed",
             "held_out": False,
-            "switched": False,
             "unidentified": False,
             "charged": 10.0,
             "cost": 6.0,
@@ -224,8 +223,8 @@ def test_a_window_does_not_grow_for_want_of_any_decision_or_beyond_the_most():
 def test_prices_that_a_person_set_count_for_the_error_and_for_neither_model_nor_fallback():
     rows = frame(products=10)
     frozen, given = rows["product_id"].isin(["P1", "P2"]), rows["product_id"] == "P3"
-    rows.loc[frozen, ["switched", "source", "confidence"]] = [True, "rule", 0.0]
-    rows.loc[given, ["switched", "source", "confidence"]] = [True, "override", 1.0]
+    rows.loc[frozen, ["pricing", "source", "confidence"]] = ["fixed", "rule", 0.0]
+    rows.loc[given, ["pricing", "source", "confidence"]] = ["fixed", "override", 1.0]
 
     found = score(rows, name="x", rng=np.random.default_rng(0))
 

@@ -187,20 +187,6 @@ def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_prom
     assert started[:2] == [(0, "refresh"), (7, "retrain")]
 
 
-def test_the_same_alert_waits_and_another_does_not(store):
-    store.sent("decay", now=NOW)
-
-    due = [store.due("decay", every_hours=24, now=NOW + dt.timedelta(hours=hour)) for hour in (0, 1, 23, 24)]
-
-    assert due == [False, False, False, True]
-    assert store.due("drift", every_hours=24, now=NOW)
-
-
-def test_an_alert_that_no_door_took_stays_due(store):
-    assert store.due("decay", every_hours=24, now=NOW)
-    assert store.due("decay", every_hours=24, now=NOW)
-
-
 def test_a_damaged_memory_is_one_clear_error(tmp_path):
     path = tmp_path / "monitoring.db"
     path.write_bytes(b"no database at all, but long enough to be looked at" * 40)
@@ -242,7 +228,6 @@ def test_a_file_that_former_code_wrote_is_taken_over_with_all_it_remembers(tmp_p
     assert (before, format_of(path)) == (0, 2)
     assert store.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
     assert store.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
-    assert not store.due("late", every_hours=24, now=NOW)
 
 
 def test_a_file_of_a_later_release_is_refused_and_left_as_it_is(tmp_path):

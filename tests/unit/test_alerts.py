@@ -1,0 +1,233 @@
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pricing.config import load_config
+from pricing.errors import HistoryError, PricingError, SourceError
+from pricing.runtime.alerts import (
+    Alert,
+    AlertFinding,
+    AlertMemory,
+    DeliveryError,
+    LeastSeverity,
+    alert_memory,
+    alert_notifiers,
+    as_findings,
+    deliver,
+    run_page,
+)
+from pricing.runtime.cli import Invocation, job_options, notice, run_main
+from pricing.runtime.failures import report_failure, report_findings
+
+NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
+ALERT = Alert("decay-retrain", "info", "error grew", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
+DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")
+
+
+class Mailbox:
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.refuses, self.alerts = refuses, list[Alert]()
+
+    def send(self, alert: Alert) -> None:
+        if self.refuses:
+            raise DeliveryError("no post")
+        self.alerts.append(alert)
+
+
+@dataclass(frozen=True)
+class Found:
+    name: str
+    level: str
+    text: str
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("MLFLOW_RUN_ID", "PRICING_CONFIG", "PRICING_PARENT_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.shop:5000/")
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> AlertMemory:
+    return AlertMemory(tmp_path / "alerts.db")
+
+
+def test_the_same_alert_waits_and_another_does_not(memory: AlertMemory) -> None:
+    memory.sent("decay", now=NOW)
+
+    due = [memory.due("decay", every_hours=24, now=NOW + dt.timedelta(hours=hour)) for hour in (0, 1, 23, 24)]
+
+    assert due == [False, False, False, True]
+    assert memory.due("drift", every_hours=24, now=NOW)
+
+
+def test_an_alert_that_grew_more_severe_does_not_wait(memory: AlertMemory) -> None:
+    box = Mailbox()
+
+    for severity in ("info", "info", "critical"):
+        alert = Alert("k", severity, "x", dt.date(2024, 6, 1), "", "", "")  # type: ignore[arg-type]
+        deliver(alert, [box], memory=memory, every_hours=20, now=NOW)
+
+    assert [alert.severity for alert in box.alerts] == ["info", "critical"]
+
+
+def test_a_memory_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "alerts.db").write_bytes(b"no database at all, but long enough to be looked at" * 40)
+
+    with pytest.raises(SourceError, match=r"alerts\.db"):
+        alert_memory()
+
+
+def test_a_channel_takes_alerts_from_its_least_severity_on() -> None:
+    box = Mailbox()
+    door = LeastSeverity(box, least="warning")
+
+    for severity in ("info", "warning", "critical"):
+        door.send(Alert("k", severity, "x", dt.date(2024, 6, 1), "", "", ""))  # type: ignore[arg-type]
+
+    assert [alert.severity for alert in box.alerts] == ["warning", "critical"]
+
+
+def test_the_configuration_sets_the_least_severity_of_a_channel() -> None:
+    config = load_config().monitoring.model_copy(update={"least_severity": {"log": "critical"}})
+
+    assert [type(door) for door in alert_notifiers(config)] == [LeastSeverity]
+
+
+def test_a_run_is_linked_where_mlflow_has_pages_and_the_link_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_page("r1", experiment="7", pages="") == "https://mlflow.shop:5000/#/experiments/7/runs/r1"
+    shown = run_page("r1", experiment="7", pages="http://ui", artifact="summary.html")
+    assert shown == "http://ui/#/experiments/7/runs/r1/artifacts/summary.html"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+
+    assert run_page("r1", experiment="7", pages="") == ""
+
+
+def test_findings_of_other_checks_keep_name_and_words_and_get_a_severity() -> None:
+    found = as_findings([Found("a", "note", "x"), Found("b", "quarantine", "y"), Found("c", "stop", "z")])
+
+    assert [one.severity for one in found] == ["info", "warning", "critical"]
+    assert found[1] == AlertFinding("b", "warning", "y")
+
+
+def test_a_job_that_fails_says_which_it_was_why_with_which_status_and_what_was_found() -> None:
+    box = Mailbox()
+    error = HistoryError("90 days of history, 120 are needed\ngive more\n" + "line\n" * 20)
+    error.findings = [Found("late", "stop", "the feed is late")]  # type: ignore[attr-defined]
+
+    assert report_failure(Invocation("etl", findings=[DOUBT]), error, status=2, notifiers=[box]) == []
+
+    (alert,) = box.alerts
+    assert (alert.job, alert.exit_status, alert.severity) == ("etl", 2, "critical")
+    assert alert.what == "etl failed: 90 days of history, 120 are needed"
+    assert len(alert.how_bad.splitlines()) == 6
+    assert "- late (critical): the feed is late\n- price_unit (warning): price of 3 products" in alert.text
+    assert "Job: etl (exit status 2)" in alert.text
+
+
+def test_the_same_failure_is_told_once_and_another_at_once() -> None:
+    box = Mailbox()
+
+    for words in ("3 rows are bad", "4 rows are bad", "the disk is full"):
+        report_failure(Invocation("etl"), PricingError(words), status=2, notifiers=[box])
+
+    assert [alert.how_bad for alert in box.alerts] == ["3 rows are bad", "the disk is full"]
+
+
+def test_a_bug_is_named_as_one() -> None:
+    box = Mailbox()
+
+    report_failure(Invocation("train"), ZeroDivisionError(), status=1, notifiers=[box])
+
+    assert box.alerts[0].how_bad == "ZeroDivisionError: ZeroDivisionError"
+    assert "fault of the program" in box.alerts[0].todo
+
+
+class ChildError(PricingError):
+    of_child = True
+
+
+def test_a_failure_that_a_started_job_has_told_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Mailbox()
+    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
+    report_failure(Invocation("etl"), PricingError("bad rows"), status=2, notifiers=[box])
+    monkeypatch.delenv("PRICING_PARENT_RUN_ID")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "night")
+
+    report_failure(Invocation("nightly"), ChildError("etl ended with 2"), status=2, notifiers=[box])
+
+    assert [alert.job for alert in box.alerts] == ["etl"]
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_failure_that_a_started_job_could_not_tell_is_told_by_its_parent(
+    delivered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Mailbox()
+    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
+    if not delivered:
+        report_failure(Invocation("etl"), PricingError("bad"), status=2, notifiers=[Mailbox(refuses=True)])
+    monkeypatch.delenv("PRICING_PARENT_RUN_ID")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "night")
+
+    report_failure(Invocation("nightly"), ChildError("etl was killed"), status=2, notifiers=[box])
+
+    assert [alert.job for alert in box.alerts] == ["nightly"]
+
+
+def test_a_job_that_ends_well_tells_what_it_noticed_by_name_but_not_mere_information() -> None:
+    box = Mailbox()
+
+    report_findings(Invocation("etl", findings=[AlertFinding("gaps", "info", "x")]), notifiers=[box])
+    report_findings(Invocation("etl", findings=[DOUBT]), notifiers=[box])
+
+    (alert,) = box.alerts
+    assert (alert.severity, alert.what) == ("warning", "etl ended well and found: price_unit")
+    assert DOUBT.text in alert.text
+
+
+def test_doors_that_fail_are_said_and_change_no_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("monitoring: {alerts: [webhook], endpoints: {webhook_url: 'no address'}}")
+
+    def job(argv: object) -> int:
+        options = job_options("etl", "Reads.", needs_sales=False).parse(["--config", str(settings)])
+        notice(DOUBT)
+        raise HistoryError(f"nothing in {options.sales}")
+
+    assert run_main(job, []) == 2
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error: nothing in None"
+    assert any(line.startswith("no alert: webhook: the alert failed-etl-price_unit was not taken") for line in said)
+
+
+def test_a_configuration_that_cannot_be_read_is_said_to_keep_alerts_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text("monitoring: {alert: [sns]}")
+
+    def job(argv: object) -> int:
+        job_options("etl", "Reads.", needs_sales=False).parse(["--config", str(tmp_path / "mine.yaml"), "--salse", "x"])
+        return 0
+
+    assert run_main(job, []) == 2
+
+    assert "no alert: the configuration cannot be read, so its alert channels are unknown" in capsys.readouterr().err
+
+
+def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job(argv: object) -> int:
+        raise HistoryError("too short")
+
+    assert run_main(job, []) == 2
+
+    assert capsys.readouterr().err == "error: too short\n"
+    assert not (tmp_path / "alerts.db").exists()
