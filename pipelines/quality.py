@@ -10,12 +10,14 @@ import mlflow
 from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors
 from pricing.data.load import LoadedSales, load_sales
-from pricing.data.panel import Event, Panel
+from pricing.data.panel import Event, Panel, is_panel
 from pricing.data.plausibility import DataIssue, findings
 from pricing.data.quality import FILE, MEANINGS, Finding, Quality, QualityError, ordered, save_quality, to_json
 from pricing.data.quality_stage import contract_findings
 from pricing.errors import ConfigError, ContractError, PlausibilityError, nearest
 from pricing.fileio import redact_url
+from pricing.runtime.alerts import as_findings
+from pricing.runtime.cli import notice
 from simulation.market import simulated_sales
 
 _TAG_CHARACTERS = 5000
@@ -74,6 +76,8 @@ def read_checked(
         _record(Quality(ordered(contract_findings(error.violations))), beside)
         raise
     _record(loaded.quality, beside)
+    if not is_panel(sales):  # of a saved panel, the job that made it has told
+        notice(*as_findings(loaded.quality.of("quarantine")))
     for finding in loaded.quality.findings:
         _log.warning("%s: %s", finding.name, finding)
     return loaded

@@ -213,10 +213,12 @@ class QualityError(PricingError):
 
     Attributes:
         quality: All that was found.
+        findings: What is told of it: all but notes.
     """
 
     def __init__(self, where: str, quality: Quality) -> None:
         self.quality = quality
+        self.findings = quality.of("quarantine", "stop")
         found = " Also, ".join(f"{one.name}: {one}." for one in quality.of("stop"))
         super().__init__(
             f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} "

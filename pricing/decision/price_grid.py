@@ -1,6 +1,6 @@
 """The prices that a decision considers: price points (whole cents, price endings, or a ladder) between the limits."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +147,8 @@ class CandidateGrid:
         self.grid = PriceGrid(config.price_step)
         self._largest_jump = largest_jump
         self._guardrails = config.guardrails
+        off: dict[str, Any] = dict.fromkeys(("min_advertised", "max_move", "seen", "comp_band"))
+        self._bands = config.guardrails.model_copy(update={**off, "min_margin": 0.0, "min_days": 0})
         self._points = price_points(config)
         low, high = np.log(config.guardrails.band)
         ratios = config.candidates - 1  # one column is the current price's
@@ -230,8 +232,9 @@ class CandidateGrid:
     def _limits_in_steps(self, context: Context) -> Limits:
         """The guardrails' limits, moved inwards to whole steps.
 
-        Where none lies between them: down a step where the upper end's guardrail is the stronger one, if that covers
-        the cost, else up a step.
+        Where none lies between them: to the one of the two steps beside them that cost, largest jump and bands allow;
+        where they allow both or neither, down where the upper end's guardrail is the stronger one, if that covers the
+        cost, else up.
         """
         operations = context.operations
         limit = limits(context, self._guardrails, largest_jump=self._largest_jump)
@@ -240,7 +243,9 @@ class CandidateGrid:
         gave_way = limit.gave_way
         if operations.any(empty):
             where = operations.where
-            down = limit.high_by < limit.low_by
+            bands = limits(context, self._bands, largest_jump=self._largest_jump)
+            lower, upper = bands.holds(high), bands.holds(low)
+            down = where(lower == upper, limit.high_by < limit.low_by, lower)
             low = where(empty & down & (high >= context.unit_cost), high, low)
             high = where(empty, low, high)
             gave_way = gave_way | (empty & (limit.low < limit.high)) * NO_PRICE_POINT
@@ -265,7 +270,7 @@ class CandidateGrid:
         # The price points on either side of the current price, which the ratios may step over.
         beside = np.stack([points.below(current), points.above(current)], axis=1)
         prices = np.concatenate([prices, np.where(gives_way[:, None], prices[:, :2], beside)], axis=1)
-        on_point = np.abs(points.nearest(current) - current) <= NEAR * current
+        on_point = np.abs(points.nearest(current) - current) <= NEAR / self.grid.per_unit  # it is a whole step
         only_one = ~gives_way & (low == high) & (limit.low < limit.high)
         limit = limit._replace(
             low=np.where(gives_way, limit.low, low),

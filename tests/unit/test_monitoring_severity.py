@@ -206,7 +206,9 @@ def test_what_is_plausible_is_a_matter_of_times(value, usual, says):
     assert plausible(value, usual, factor=4) is says
 
 
-@pytest.mark.parametrize("change", [{"source": "override"}, {"source": "rule", "reasons": ["frozen"]}])
+@pytest.mark.parametrize(
+    "change", [{"source": "override", "reasons": ["overridden"]}, {"source": "rule", "reasons": ["frozen"]}]
+)
 def test_prices_that_a_person_fixed_are_neither_the_models_nor_failures_of_it(change):
     plain = entries(PANEL, TRUTH, days=range(100, 120))
     fixed = [replace(one, decision=one.decision.model_copy(update=change)) for one in plain[: len(plain) // 2]]
