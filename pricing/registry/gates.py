@@ -11,7 +11,7 @@ import numpy as np
 from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
 from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
 from pricing.demand.combination import CLASSES
-from pricing.registry.price_moves import P95, PriceMoves
+from pricing.registry.price_moves import PriceMoves, beyond_most
 
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
@@ -332,7 +332,7 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
         sizes = moves.sizes(before)
         if not len(sizes):
             continue
-        median, high = float(np.median(sizes)), float(np.quantile(sizes, P95, method="inverted_cdf"))
+        median, high = float(np.median(sizes)), beyond_most(sizes)
         found += [(median, limits.median), (high, limits.p95)]
         said.append(f"from {words} median {_say(median)}, 95th percentile {_say(high)}")
     if not found:
@@ -340,7 +340,7 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
     figure, limit = max(found, key=lambda pair: pair[0] / pair[1])
     passed = all(measured <= allowed for measured, allowed in found)
     sentence = (
-        f"|ln(price after / before)| of {len(moves.product_ids)} requests: {'; '.join(said)}; allowed at most "
+        f"|ln(price after / before)| of {len(set(moves.product_ids))} products: {'; '.join(said)}; allowed at most "
         f"{limits.median:g} and {limits.p95:g}"
     )
     if moves.without:

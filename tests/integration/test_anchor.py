@@ -76,7 +76,7 @@ def test_a_training_inherits_the_anchors_of_the_first_promotion(shop: Shop, trai
         shop.registry.set_alias("previous", "1")
         shop.registry.remove_alias("champion")
 
-    assert train.main(["--sales", written(shop, needed(shop, 180, since=150, times=27))], learn=training) == 0
+    assert train.main(["--sales", written(shop, needed(shop, 180, since=150, times=1.4))], learn=training) == 0
 
     ids = training.panel.product_ids
     assert training.anchors.since == anchors.since == shop.whole.dates[150]
@@ -100,7 +100,7 @@ def test_the_champion_of_another_history_lends_no_anchors(shop: Shop, training: 
 @pytest.mark.parametrize("first", [0, 150], ids=["the whole history", "new rows alone"])
 def test_a_refresh_inherits_anchors_and_adds_products_launched_since(shop: Shop, first: int) -> None:
     anchors = crowned(shop)
-    frame = needed(shop, 165, since=150, times=27)
+    frame = needed(shop, 165, since=150, times=1.4)
     new = frame[frame["date"] >= shop.whole.dates[155]].query("product_id == 'P00001'").assign(product_id="new")
     new["price"] = np.linspace(3.0, 30.0, len(new))
     rows = pd.concat([frame, new])
@@ -124,7 +124,7 @@ def test_a_refresh_inherits_anchors_and_adds_products_launched_since(shop: Shop,
 def test_a_panel_saved_at_night_is_built_with_the_champions_anchors(shop: Shop) -> None:
     anchors = crowned(shop)
 
-    assert etl.main(["--sales", written(shop, needed(shop, 160, since=150, times=27)), "--output", "panel"]) == 0
+    assert etl.main(["--sales", written(shop, needed(shop, 160, since=150, times=1.4)), "--output", "panel"]) == 0
 
     panel = load_panel(shop.folder / "panel")
     theirs = anchors.columns(panel.product_ids)["list_price"]
@@ -162,7 +162,7 @@ def test_a_moved_anchor_holds_from_the_next_day_on_and_outlives_refresh_and_trai
     before = crowned(shop)
     product = str(before.product_ids[0])
     anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
-    sales = written(shop, needed(shop, 160, since=150, times=27))
+    sales = written(shop, needed(shop, 160, since=150, times=1.4))
 
     assert refresh.main(["--sales", sales]) == 0
     assert promote.main([]) == 0

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -41,6 +42,9 @@ def moves(*factors: float, champion: tuple[float, ...] | None = None) -> PriceMo
         ((1.1,) * 20, (0.9,) * 20, False),  # the two disagree about everything
         ((1.0,) * 11 + (1.1,) * 9, (1.0,) * 11 + (0.9,) * 9, True),  # or about less than half of it
         ((1.0,) * 19 + (100.0,), None, True),  # one product in twenty
+        ((1.0,) * 11 + (100.0,), None, True),  # one of twelve
+        ((1.0,) * 10 + (100.0,) * 2, None, False),
+        ((100.0,), None, False),
         ((1.0,) * 17 + (100.0,) * 3, None, False),
         ((100.0,) * 20, None, False),
         ((0.01,) * 20, None, False),
@@ -67,6 +71,15 @@ def test_the_refusal_says_what_moves_and_by_how_much() -> None:
     )
     assert "furthest: P18 10 → 600, P19 10 → 580, P17 10 → 568" in verdict.sentence
     assert found.table(1).splitlines()[-1] == "| P18 | 10 | 10 | 600 | × 60 |"
+
+
+def test_a_product_asked_for_twice_counts_once() -> None:
+    found = moves(*(1.0,) * 11, 100.0, 100.0)
+
+    twice = dataclasses.replace(found, product_ids=(*found.product_ids[:12], found.product_ids[11]))
+
+    assert price_moves_gate(twice, LIMITS).passed
+    assert not price_moves_gate(found, LIMITS).passed
 
 
 def test_without_any_price_to_compare_with_the_gate_says_so() -> None:
