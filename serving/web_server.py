@@ -48,7 +48,7 @@ def web_server(settings: Settings) -> MPServer:
         address=bind_address(settings.host),
         port=settings.port,
         interface=Interfaces.RSGI,
-        loop=Loops.asyncio,
+        loop=Loops.auto,  # uvloop, where it is installed
         http=HTTPModes.http1,
         websockets=False,
         workers=serving.workers,
