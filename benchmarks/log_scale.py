@@ -18,7 +18,6 @@ from pathlib import Path
 
 from benchmarks.provenance import stamp, take
 from monitoring.decisions import load_decisions
-from monitoring.evaluate import days_looked_at
 from pricing.config import load_config
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.archive import default_archive, write_archive
@@ -84,7 +83,7 @@ def read(home: Path, how: str) -> dict[str, float]:
     if how == "whole":
         rows = len(read_decisions(folder).records)
     else:
-        since = TODAY - dt.timedelta(days=days_looked_at(load_config().monitoring))
+        since = TODAY - dt.timedelta(days=load_config().monitoring.days_looked_at)
         now = dt.datetime.combine(TODAY, dt.time(4), dt.UTC)
         rows = len(load_decisions(folder, now=now, since=since)[0])
     seconds = time.perf_counter() - start

@@ -357,7 +357,7 @@ def _decisions(
     archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
     if options.decisions is None and not folder.exists() and archive is None:
         return tabulate(NO_DECISIONS, now=now, days=days, known=known)
-    since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=evaluate.days_looked_at(config.monitoring))
+    since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=config.monitoring.days_looked_at)
     decisions, findings = load_decisions(folder, now=now, archive=archive, days=days, known=known, since=since)
     return decisions, [*findings, *request_faults(decisions, config.data.quality, period=panel.period)]
 

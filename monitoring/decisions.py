@@ -81,14 +81,16 @@ def load_decisions(
     Raises:
         SourceError: There is no such folder, or a file in it cannot be opened.
     """
-    found = _Archived()
+    attempts: list[_Archived] = []  # the last one counts: compaction may overtake the first
 
     def read() -> ArchiveNumbers:
+        attempts.append(found := _Archived())
         cut = _read_archive(found, archive or default_archive(folder), now=now, days=days, since=since)
         return ArchiveNumbers(found.numbers, since if cut else None)
 
     start = None if since is None else dt.datetime.combine(since, dt.time(), dt.UTC)
     reading = read_decisions(folder, archived=read, since=start if folder_bytes(folder) > FEW_BYTES else None)
+    found = attempts[-1]
     found.records += reading.records
     shadowed = reading.shadowed + found.shadowed
     frame, broken = _frame(found.records)

@@ -14,7 +14,7 @@ from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
 from monitoring.policy import JOB_LOST, Finding, Level, Rules, Situation, counted
 from monitoring.tracking import ChampionRecord
-from pricing.config_models import MonitoringConfig
+from pricing.config_models import MOST_BEFORE, MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.evaluation import volume_class
 
@@ -23,9 +23,7 @@ UNIDENTIFIED = (
     "{share:.0%} of answers keep their price because the history does not tell how demand answers to it: test prices "
     "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
 )
-MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
 CATEGORY = "category_decayed"
-MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyond those of the rules
 
 
 @dataclass(frozen=True)
@@ -212,16 +210,6 @@ def _longer(newest: WindowVerdict, *, days: int, least: int, config: MonitoringC
         "monitoring.min_rows, or look at the figures yourself"
     )
     return Finding("window_short", "note", text)
-
-
-def days_looked_at(config: MonitoringConfig) -> int:
-    """The newest days whose decisions an evaluation needs, but for a small shop, whose windows grow.
-
-    The windows of drift and of decay with those before them, until the last maturity, and as many days as a decision
-    is made in advance at most.
-    """
-    decay = config.score_window * (config.windows + MOST_BEFORE)
-    return max(config.window, decay, config.maturities[-1]) + MOST_AHEAD
 
 
 def drift_window(panel: Panel, config: MonitoringConfig) -> int:

@@ -15,6 +15,7 @@ from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
 from pricing.data.quality import load_quality, quality_file
+from pricing.errors import PricingError, RegistryError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
@@ -105,13 +106,14 @@ class _Night:
         if beside.is_file():
             mlflow.set_tags(load_quality(beside).tags())
 
-    def pass_over(self, *, source: str) -> tuple[str, JobError | None]:
-        """Runs the jobs that are due; returns a summary and the error of a failed monitoring or compaction job."""
+    def pass_over(self, *, source: str) -> tuple[str, PricingError | None]:
+        """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
         decisions = pricing_home() / "decisions"
         if not decisions.is_dir():
             return f"no decision log in {decisions}, so nothing to monitor; {self._refresh()}", None
+        complaint: PricingError | None
         archived, complaint = self._compact()
         try:
             outcome = self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
@@ -126,8 +128,8 @@ class _Night:
             parts.append("the sales may be at fault, so states stay as they are")
         else:
             parts.append(self._refresh())
-        parts += [*archived, *self._delete_versions()]
-        return "; ".join(parts), complaint
+        deleted, trouble = self._delete_versions()
+        return "; ".join([*parts, *archived, *deleted]), complaint or trouble
 
     def _found(self) -> dict[str, str]:
         """Returns the tags of this night's monitoring run."""
@@ -136,24 +138,27 @@ class _Night:
     def _compact(self) -> tuple[list[str], JobError | None]:
         """Moves closed segments of the decision log to the archive, where monitoring reads them by day."""
         try:
-            self._start("serving.compact", [], run=self._run, keep=[self._held])
+            self._start("serving.compact", self._common, run=self._run, keep=[self._held])
         except JobError as error:
             return [], error
         archive = os.environ.get(ARCHIVE_VARIABLE)
         return [f"closed segments of the decision log are in {archive}"] if archive else [], None
 
-    def _delete_versions(self) -> list[str]:
+    def _delete_versions(self) -> tuple[list[str], RegistryError | None]:
         """Deletes nightly copies of weights that are older than configured, but what aliases or the record name."""
         days = self._config.registry.keep_days
         if not days:
-            return []
+            return [], None
         before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-        with production(self._config) as access:
-            gone = delete_outdated(access.registry, access.audit, before=before)
+        try:
+            with production(self._config) as access:
+                gone = delete_outdated(access.registry, access.audit, before=before)
+        except RegistryError as error:
+            return [], error
         if not gone:
-            return []
+            return [], None
         mlflow.set_tag("versions_deleted", ", ".join(gone))
-        return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"]
+        return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"], None
 
     def _retrain_if_due(self, *, source: str) -> str:
         if self._config.monitoring.trigger != "none":

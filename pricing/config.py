@@ -89,6 +89,18 @@ class Config(ModelConfig):
     monitoring: MonitoringConfig
     tuning: TuningConfig
 
+    @model_validator(mode="after")
+    def _monitoring_finds_what_it_needs(self) -> Self:
+        needed = self.monitoring.days_looked_at
+        kept = {"registry.keep_days": self.registry.keep_days, "serving.log_days": self.serving.log_days}
+        for name, days in kept.items():
+            if 0 < days < needed:
+                raise ValueError(
+                    f"{name} {days} is less than the {needed} days that monitoring looks back (score_window, windows, "
+                    "maturities): raise it, or set it to 0, and nothing is deleted"
+                )
+        return self
+
 
 def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = FORMER) -> Config:
     """Reads config/default.yaml and lays the file at `path` over it, key by key.

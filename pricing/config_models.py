@@ -395,7 +395,7 @@ class RegistryConfig(Section):
 
     model_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^/:@]+$")]
     auto_promote: bool
-    keep_days: Annotated[int, Field(ge=0, le=36_600)] = 180
+    keep_days: Annotated[int, Field(ge=0, le=36_600)] = 270
     plots: bool = True
     gates: GatesConfig
 
@@ -474,6 +474,10 @@ class AlarmConfig(Section):
         return self
 
 
+MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
+MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyond those of the rules
+
+
 class MonitoringConfig(Section):
     """Windows, thresholds and triggers."""
 
@@ -508,6 +512,16 @@ class MonitoringConfig(Section):
     metrics: list[Literal["cloudwatch", "embedded"]]
     endpoints: EndpointsConfig
     alarms: dict[str, AlarmConfig]
+
+    @property
+    def days_looked_at(self) -> int:
+        """The newest days whose decisions an evaluation needs, but for a small shop, whose windows grow.
+
+        The windows of drift and of decay with those before them, until the last maturity, and as many days as a
+        decision is made in advance at most.
+        """
+        decay = self.score_window * (self.windows + MOST_BEFORE)
+        return max(self.window, decay, self.maturities[-1]) + MOST_AHEAD
 
     @model_validator(mode="after")
     def _consistent(self) -> "MonitoringConfig":

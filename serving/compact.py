@@ -81,14 +81,16 @@ def _compact(argv: Sequence[str] | None) -> int:
         metavar="WHERE",
         help=f"folder or s3:// address; {ARCHIVE_VARIABLE}, or PRICING_HOME/decisions-parquet by default",
     )
+    parser.add_config()
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
     options = parser.parse(argv)
-    settings = read_settings(os.environ)
+    given = {"PRICING_CONFIG": str(options.config)} if options.config else {}
+    settings = read_settings({**os.environ, **given})
     to = options.to or os.environ.get(ARCHIVE_VARIABLE) or str(default_archive(settings.decisions_folder))
     segments, decisions = compact(settings.decisions_folder, to=to, keep=options.keep)
     days = settings.config.serving.log_days
     oldest = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
-    deleted = delete_days(to, before=oldest) if days else 0
+    deleted = delete_days(to, before=oldest, log=settings.decisions_folder) if days else 0
     print(f"{decisions:,} decisions of {segments} segments are in {to}")  # noqa: T201
     if deleted:
         print(f"{deleted:,} day(s) older than {days} days are deleted there (serving.log_days)")  # noqa: T201

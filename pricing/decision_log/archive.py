@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pricing.errors import SourceError
-from pricing.fileio import replace_atomically
+from pricing.fileio import replace_atomically, replace_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ _NUMBERS = (
 )
 _CANDIDATES = {"candidate_price": "price", "candidate_units": "units", "candidate_size": "size"}
 COLUMNS = ("at", "date", "sequence", "shadow", *_TEXT, *_NUMBERS, *_CANDIDATES, "test")
+_DELETED = "archive-kept-since"  # a file beside the notes
 _DAY = re.compile(r"day=(?P<day>\d{4}-\d{2}-\d{2})")
 _FILE = re.compile(r"decisions-[\w.-]+-\d{12}\.parquet")  # what `serving.compact` writes
 
@@ -228,8 +229,13 @@ def archive_days(where: str | Path, *, since: dt.date | None = None) -> list[tup
     return sorted(found, key=lambda one: one[0], reverse=True)
 
 
-def delete_days(where: str | Path, *, before: dt.date) -> int:
+def delete_days(where: str | Path, *, before: dt.date, log: Path) -> int:
     """Deletes the days of an archive before a day, only files of compaction's own naming; returns how many days.
+
+    Args:
+        where: The archive: a folder, or an s3:// address.
+        before: The first day that stays.
+        log: The folder of the log, in which it is noted first that earlier days are deleted, and not lost.
 
     Raises:
         SourceError: `where` cannot be listed, or a file cannot be deleted.
@@ -240,6 +246,7 @@ def delete_days(where: str | Path, *, before: dt.date) -> int:
         if day >= before.isoformat() or not ours:
             continue
         try:
+            replace_text(log / _DELETED, before.isoformat())
             for path in ours:
                 files.store.delete_file(path)
             if "://" not in str(where) and len(ours) == len(files.paths):
@@ -248,6 +255,20 @@ def delete_days(where: str | Path, *, before: dt.date) -> int:
             raise SourceError(f"{where}: day {day} cannot be deleted ({error})") from error
         deleted += 1
     return deleted
+
+
+def kept_since(log: Path) -> dt.date | None:
+    """The first day of the log's archive that was not deleted on purpose; None where nothing was.
+
+    Raises:
+        SourceError: The note in the log's folder cannot be read.
+    """
+    try:
+        return dt.date.fromisoformat((log / _DELETED).read_text(encoding="utf-8").strip())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{log / _DELETED}: is no day such as 2026-03-31 ({error}); remove it") from error
 
 
 def _remove_empty(folder: Path) -> None:

@@ -31,7 +31,7 @@ import numpy as np
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.archive import Moved, default_archive, first_tested_day, read_archive, read_note
+from pricing.decision_log.archive import Moved, default_archive, first_tested_day, kept_since, read_archive, read_note
 from pricing.errors import SourceError
 
 SCHEMA = 2  # 1 had the field `strategy_test` under the name `trial`
@@ -269,6 +269,7 @@ def _read(
     damaged = lost = pending = elsewhere = repeated = 0
     workers = _workers(folder)
     before = archived()
+    since = max(str(day) for day in (before.first or "", kept_since(folder) or ""))
     found = {worker: set(numbers) for worker, numbers in before.numbers.items()}
     for line in lines:
         record = decode_line(line)
@@ -301,7 +302,7 @@ def _read(
         elsewhere += worker_log.count_archived_elsewhere(
             read_note(folder, worker),
             archived=found.get(worker, set()),
-            since=before.first.isoformat() if before.first else "",
+            since=since,
         )
         lost += max(0, worker_log.last - worker_log.first + 1 - worker_log.read)
         tail = max(0, issued - max(worker_log.last, worker_log.first - 1))

@@ -211,7 +211,7 @@ class Registry:
                 self._client.set_model_version_tag(self.model_name, number, name, value)
 
     def delete(self, number: str) -> None:
-        """Deletes a version and its files; the run that logged it stays.
+        """Deletes a version and its files, but for files that a version of another model shares; its run stays.
 
         Files go first: where that fails, the version is still listed, and can be deleted again.
         """
@@ -221,10 +221,11 @@ class Registry:
             # The databases do not fill in the version's own `model_id`.
             source = str(self._client.get_model_version(self.model_name, number).source)
             where = self._client.get_model_version_download_uri(self.model_name, number)
-            files = get_artifact_repository(where, tracking_uri=self.uri)
-            files.delete_artifacts()  # type: ignore[no-untyped-call]
+            shared = len(self._client.search_model_versions(f"source_path = '{source}'", max_results=2)) > 1
+            if not shared:
+                get_artifact_repository(where, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_model_version(self.model_name, number)
-            if source.startswith(_LOGGED_MODEL):
+            if not shared and source.startswith(_LOGGED_MODEL):
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
 
     def untag(self, number: str, names: Sequence[str]) -> None:

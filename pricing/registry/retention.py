@@ -10,6 +10,7 @@ from pricing.errors import RegistryError
 from pricing.registry.audit import AuditEntry
 from pricing.registry.mlflow_registry import RegisteredVersion
 
+MOST = 30  # versions deleted at once: a month of nights, so that a long history goes within days and no night lasts
 _log = logging.getLogger(__name__)
 
 
@@ -84,21 +85,26 @@ def outdated(
 
 
 def delete_outdated(registry: Versions, record: Record, *, before: dt.datetime) -> list[str]:
-    """Deletes the versions that `outdated` names, under the record's lock, and returns their numbers.
+    """Deletes the oldest MOST versions that `outdated` names, and returns their numbers.
 
-    One that cannot be deleted is logged, and tried again the next time.
+    Each goes under the record's lock, so that nothing is promoted meanwhile, which is released before the next: others
+    wait for one deletion at most. One that cannot be deleted is logged, and tried again the next time.
 
     Raises:
         RegistryError: The registry or the record does not answer.
     """
-    if not outdated(registry.versions(), [], before=before):  # no lock, and no model that does not exist yet
-        return []
-    gone = []
-    with record.locked(registry.identity()) as locked:
-        for version in outdated(registry.versions(), locked.entries(), before=before):
+    gone: list[str] = []
+    for version in outdated(registry.versions(), [], before=before)[:MOST]:  # what the record says is asked below
+        with record.locked(registry.identity()) as locked:
+            if version.number not in _numbers(outdated(registry.versions(), locked.entries(), before=before)):
+                continue
             try:
                 registry.delete(version.number)
                 gone.append(version.number)
             except RegistryError as error:
                 _log.warning("version %s is not deleted: %s", version.number, error)
     return gone
+
+
+def _numbers(versions: Sequence[RegisteredVersion]) -> set[str]:
+    return {version.number for version in versions}

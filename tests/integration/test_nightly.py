@@ -318,7 +318,7 @@ def test_a_night_archives_the_decision_log_where_an_archive_is_named(
     assert night() == 0
 
     assert jobs.names == STAGES
-    assert jobs.words("serving.compact") == []
+    assert jobs.words("serving.compact") == ["--config", str(home / "config.yaml")]  # which says for how long
     assert "closed segments of the decision log are in s3://logs/decisions" in nights()[-1][1]
 
 

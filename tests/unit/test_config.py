@@ -560,3 +560,12 @@ def test_a_versions_value_of_a_wrong_kind_is_refused_beside_one_beyond_a_limit()
 
     with pytest.raises(ConfigError, match=r"min_days: expected a whole number .*found 'often'"):
         parse_model_config(values, where="version/config.json")
+
+
+@pytest.mark.parametrize("key", ["registry: {keep_days: 100}", "serving: {log_days: 132}"])
+def test_nothing_is_deleted_that_monitoring_still_looks_at(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(key)
+
+    with pytest.raises(ConfigError, match="is less than the 133 days that monitoring looks back"):
+        load_config(path)

@@ -430,25 +430,76 @@ def test_days_beyond_what_is_kept_are_deleted_by_listing_and_only_compactions_ow
     (where / "day=..").mkdir()
     (where / "notes").mkdir()
 
-    assert archive.delete_days(where, before=dt.date(2026, 3, 8)) == 2
+    assert archive.delete_days(where, before=dt.date(2026, 3, 8), log=folder) == 2
 
     assert sorted(path.name for path in where.iterdir()) == ["day=..", "day=2026-03-07", "day=2026-03-08", "notes"]
     assert [path.name for path in (where / "day=2026-03-07").iterdir()] == ["mine.parquet"]
+
+
+def test_days_that_were_deleted_on_purpose_are_neither_lost_nor_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=4)
+    where = default_archive(folder)
+    compact(folder, to=str(where))
+    archive.delete_days(where, before=dt.date(2026, 3, 8), log=folder)
+
+    kept, findings = load_decisions(folder, now=LATER)
+    shutil.rmtree(where / "day=2026-03-08")
+    gone = read_decisions(folder)
+
+    assert kept["decision_id"].tolist() == ["d-8", "d-11"]
+    assert not {"log_lost", "log_elsewhere"} & {finding.code for finding in findings}
+    assert (gone.lost, gone.elsewhere) == (0, 3)
+
+
+def test_a_note_of_deleted_days_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder)
+    (folder / "archive-kept-since").write_text("soon")
+
+    with pytest.raises(SourceError, match="archive-kept-since: is no day such as 2026-03-31"):
+        read_decisions(folder)
+
+
+def test_compaction_under_monitoring_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=1)
+    compact(folder, to=str(default_archive(folder)))
+    log = writer(folder)
+    log.append([entry(9, at=NOON + dt.timedelta(days=1))])
+    log.close()
+    lines = format._lines
+
+    def overtaken(path: Path) -> Any:
+        monkeypatch.setattr(format, "_lines", lines)
+        compact(folder, to=str(default_archive(folder)))
+        return lines(path)
+
+    monkeypatch.setattr(format, "_lines", overtaken)
+
+    found, findings = load_decisions(folder, now=LATER)
+
+    assert found["decision_id"].tolist() == ["d-2", "d-9"]
+    assert {finding.code: finding.count for finding in findings} == {
+        "superseded_archived": 1,
+        "not_applied": 1,
+        "decided_late": 1,
+    }
 
 
 def test_the_command_deletes_days_that_are_older_than_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    (tmp_path / "mine.yaml").write_text("serving: {log_days: 30}\n")
-    monkeypatch.setenv("PRICING_CONFIG", str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.yaml").write_text("serving: {log_days: 140}\n")
+    monkeypatch.delenv("PRICING_CONFIG", raising=False)
     folder = tmp_path / "home" / "decisions"
     log = writer(folder)
     now = dt.datetime.now(dt.UTC)
-    log.append([entry(1, at=now - dt.timedelta(days=32)), entry(2, at=now - dt.timedelta(days=29))])
+    log.append([entry(1, at=now - dt.timedelta(days=142)), entry(2, at=now - dt.timedelta(days=139))])
     log.close()
 
-    assert main([]) == 0
+    assert main(["--config", str(tmp_path / "mine.yaml")]) == 0
 
     assert [record["decision"]["decision_id"] for record in read_decisions(folder).records] == ["d-2"]
-    assert "1 day(s) older than 30 days are deleted" in capsys.readouterr().out
+    assert "1 day(s) older than 140 days are deleted" in capsys.readouterr().out

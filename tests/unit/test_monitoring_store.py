@@ -103,6 +103,18 @@ def test_figures_of_a_day_stay_when_its_outcomes_are_deleted(store):
     ]
 
 
+def test_a_day_of_which_only_a_part_is_read_keeps_its_figures(store):
+    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
+    whole = store.daily().to_dict("records")
+
+    store.write_outcomes(outcomes(2).head(1), maturities=MATURITIES, now=NOW)
+    part = store.daily().to_dict("records")
+    store.write_outcomes(outcomes(3, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
+
+    assert part == whole
+    assert store.daily()["units"].tolist() == [9.0]
+
+
 def test_jobs_are_remembered_until_they_end(store):
     job = store.started(action="retrain", cause="decay", reason="why", handle="7 x", now=NOW)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from pricing.errors import RegistryError
+from pricing.registry import retention
 from pricing.registry.audit import AuditEntry, Outcome
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.retention import delete_outdated, outdated
@@ -75,6 +76,7 @@ class Shelf:
     def locked(self, registry: str) -> Iterator["Shelf"]:
         self.locked_at.append(len(self.shelf))
         yield self
+        self.locked_at.append(-1)
 
     def entries(self) -> list[AuditEntry]:
         return []
@@ -86,7 +88,16 @@ def test_one_that_cannot_be_deleted_is_said_and_keeps_no_other(caplog: pytest.Lo
     assert delete_outdated(shelf, shelf, before=NOW) == ["2"]
 
     assert [one.number for one in shelf.shelf] == ["1", "3"]
+    assert shelf.locked_at == [3, -1, 3, -1]  # the lock is given back between two deletions
     assert "version 1 is not deleted: the store is read-only" in caplog.text
+
+
+def test_a_long_history_goes_in_several_nights() -> None:
+    shelf = Shelf(*(version(number) for number in range(1, retention.MOST + 4)))
+
+    first, second = (len(delete_outdated(shelf, shelf, before=NOW)) for _ in range(2))
+
+    assert (first, second) == (retention.MOST, 2)
 
 
 def test_nothing_to_delete_takes_no_lock() -> None:
