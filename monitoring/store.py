@@ -112,7 +112,8 @@ class MonitoringStore:
                 # Where fewer decisions are read than before, as of the first day looked at, what is known stays.
                 "insert into daily values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (period, category) do update set"
                 " decisions = excluded.decisions, scored = excluded.scored, units = excluded.units,"
-                " error = excluded.error, surplus = excluded.surplus, followed = excluded.followed, margin = excluded.margin"
+                " error = excluded.error, surplus = excluded.surplus, followed = excluded.followed,"
+                " margin = excluded.margin"
                 " where excluded.decisions >= daily.decisions",
                 _daily(joined).itertuples(index=False),
             )
