@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from pipelines import nightly
 from pipelines.commands import JobError, only_one
+from pricing.config import load_config
 from pricing.registry import retention
 from pricing.runtime.cli import EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
@@ -327,7 +328,7 @@ def test_a_night_deletes_old_copies_of_the_same_weights_but_what_an_alias_or_the
 ) -> None:
     crown(home)
     (home / "file").write_text("content")
-    later = dt.timedelta(days=181)
+    later = dt.timedelta(days=load_config().registry.keep_days + 1)
     monkeypatch.setattr(
         nightly, "delete_outdated", lambda *args, before: retention.delete_outdated(*args, before=before + later)
     )
