@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pricing.arrays import Bools, Floats, Ints
+from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.config_models import QualityConfig
 from pricing.data.panel import Panel
 from pricing.data.quality import PRICE_COLUMNS, Finding, Level, advice
@@ -276,6 +276,30 @@ def _usual_price(history: SalesHistory, period: int, *, past: int) -> Bools:
     return plain
 
 
+def _changed_stock(
+    stock: Floats, read: Floats, both: Bools, *, config: QualityConfig, days: Days, verdict: Verdict
+) -> None:
+    """Finds a new export whose stock is 0 where the champion has read that there was some."""
+    had = both & (read > 0)
+    gone = had & (stock == 0)
+    if had.sum() < LEAST_TOGETHER or gone.sum() < (1 - config.least_share) * had.sum():
+        return
+    verdict.findings.append(
+        Finding(
+            "stock_zero",
+            "stop",
+            f"stock is 0 on {int(gone.sum()):,} of {int(had.sum()):,} rows of {days[0]} to {days[-1]} on which the "
+            "champion has read that there was some",
+            advice("stock_zero"),
+            column="stock",
+            first_day=str(days[int(np.flatnonzero(gone.any(axis=0))[0])]),
+            products=int(gone.any(axis=1).sum()),
+            rows=int(gone.sum()),
+            share=float(gone.sum() / had.sum()),
+        )
+    )
+
+
 def changed_past(history: SalesHistory, known: Panel, config: QualityConfig, verdict: Verdict) -> None:
     """Compares days that the champion has read with the same days in these sales: a new export in another unit."""
     days, here, there = np.intersect1d(history.dates[history.own :], known.dates, return_indices=True)
@@ -283,6 +307,9 @@ def changed_past(history: SalesHistory, known: Panel, config: QualityConfig, ver
     if not len(days) or len(ids) < LEAST_TOGETHER:
         return
     both = known.present[others][:, there] & (history.rows[rows][:, here + history.own] >= 0)
+    if "stock" in history.columns:
+        stock = history.columns["stock"][rows][:, here + history.own]
+        _changed_stock(stock, known.stock[others][:, there], both, config=config, days=days, verdict=verdict)
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = np.log(history.columns["price"][rows][:, here + history.own] / known.price[others][:, there])
     moved = np.where(both, moved, np.nan)[both.any(axis=1)]

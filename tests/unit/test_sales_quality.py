@@ -325,6 +325,12 @@ def test_a_whole_history_in_another_unit_or_with_other_ids_is_seen_by_what_the_c
     def ids(frame: pd.DataFrame) -> None:
         frame.loc[frame["product_id"] > "P02", "product_id"] = "N" + frame["product_id"]
 
+    def sold_out(frame: pd.DataFrame) -> None:
+        frame["stock"] = 0.0
+
+    stopped = found(judged(sold_out, known=read_before()))["stock_zero"]
+    assert (stopped.level, stopped.column, stopped.products) == (STOP, "stock", PRODUCTS)
+    assert "on which the champion has read that there was some" in stopped.text
     assert judged(cents).quality.findings == ()
     assert found(judged(cents, known=read_before()))["price_unit"].level == STOP
     assert found(judged(ids, known=read_before()))["ids_changed"].level == STOP
