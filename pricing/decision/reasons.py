@@ -20,7 +20,6 @@ GUARDRAILS = (
 )
 
 _MAY_HAVE_NO_EFFECT = {
-    "largest_jump": "the largest distance from the last price charged (serving.largest_jump)",
     "anchor": "the band around the price that a person last set as regular",
     "min_margin": "the least margin",
     "min_advertised": "the minimum advertised price",
@@ -78,6 +77,8 @@ REASONS: dict[str, str] = {
     "at_max_move": "the largest move binds",
     "at_comp_band": "the band around the competitor's price binds",
     "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
+    "gave_way_largest_jump": "the largest distance from the last price charged (serving.largest_jump) gave way to the "
+    "cost, and the price is the cost",
     "gave_way_band": "the band around the list price gave way: to the cost, and the price is the cost; or to the "
     "largest distance from the last price charged, and it has no effect on the price",
     **{

@@ -690,3 +690,14 @@ def test_a_fault_in_a_new_products_first_night_moves_no_answer(fault: float) -> 
 
     assert np.isnan(known.last_price[0])
     assert decision.recommended_price == 6.5
+
+
+@pytest.mark.parametrize("asked", [40.0, 400.0])
+def test_a_given_cost_beyond_the_largest_jump_is_the_price_whatever_else_a_request_says(asked: float) -> None:
+    known = facts(last_price=np.full(3, 4.0), price=np.full(3, 4.0), list_price=np.full(3, 4.0))
+    bound = Pricer(ConstantElasticity(elasticities=NODES), known, config(), version="7", largest_jump=0.3)
+
+    decision = answer(ask("apple", unit_cost=6.0, current_price=asked, list_price=asked), bound)
+
+    assert (decision.recommended_price, decision.price_range) == (6.0, (6.0, 6.0))
+    assert {"at_cost", "gave_way_largest_jump"} <= set(decision.reasons)
