@@ -508,8 +508,8 @@ def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
 def _binding(decided: DetailedDecision, guardrails: Guardrails) -> list[str]:
     """The guardrails that act on the price, in words.
 
-    One that gave way has no effect (docs/guardrails.md), but for the largest jump and the band around list, which beside
-    a cost leave that as the price, and the smallest step of price, which leads beside limits that have none between
+    One that gave way has no effect (docs/guardrails.md), but for the largest jump and the band around list, which leave
+    a cost above them as the price, and the smallest step of price, which leads beside limits that have none between
     them. Endings and ladders that gave way are as if they were not configured.
     """
     reasons = decided.decision.reasons

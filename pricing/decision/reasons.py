@@ -44,8 +44,9 @@ REASONS: dict[str, str] = {
     "elasticity_from_category": "the elasticity is that of the category: the product's own history says too little",
     "outside_seen_prices": "no person has ever charged a price as low, or as high, as this one",
     "holdout": "the product is held out to measure by; its price is kept inside the guardrails",
-    "frozen": "a person has frozen prices; the price charged now is kept, inside the hard guardrails (cost, the bands "
-    "around list price and around the price that a person last set as regular)",
+    "frozen": "a person has frozen prices; the price charged now is kept, inside the hard guardrails (cost, the "
+    "largest distance from the last price charged, the bands around list price and around the price that a person last "
+    "set as regular); in place of a current price beyond that distance, the last price charged is kept",
     "overridden": "a person has given this price, which no guardrail but the cost moves",
     "below_cost": "the person who gave the price has said that it may lie below cost, and it does",
     "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "

@@ -18,7 +18,7 @@ from serving.switch_watch import REMIND_SECONDS, SwitchWatch
 from tests.kit.serving import NOW, ServingApp, open_app
 from tests.kit.versions import shared_version
 
-NEAR = {"current_price": 1.3, "list_price": 1.2, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
+NEAR = {"current_price": 1.2, "list_price": 1.1, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
 HOUR = dt.timedelta(hours=1)
 
 
@@ -56,10 +56,10 @@ def test_every_route_answers_the_price_that_a_person_froze_or_gave(shop: Serving
         "/get_prices", json={"requests": [{**ask, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)]}
     )
 
-    assert free["recommended_price"] != 1.3
-    assert (frozen["recommended_price"], frozen["source"]) == (1.3, "rule")
+    assert free["recommended_price"] != 1.2
+    assert (frozen["recommended_price"], frozen["source"]) == (1.2, "rule")
     assert (given["recommended_price"], given["source"], given["confidence"]) == (1.77, "override", 1.0)
-    assert [one["recommended_price"] for one in batch.get_json()["decisions"]] == [1.3, 1.77]
+    assert [one["recommended_price"] for one in batch.get_json()["decisions"]] == [1.2, 1.77]
     assert [one["source"] for one in batch.get_json()["decisions"]] == ["rule", "override"]
 
 
@@ -71,7 +71,7 @@ def test_switches_count_without_any_model(tmp_path: Path) -> None:
             for product in ("cola", "tea")
         ]
 
-    assert answers == [1.3, 1.77]
+    assert answers == [1.2, 1.77]
 
 
 def test_a_switch_that_ends_frees_the_price_without_anybody_writing_a_file(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_explain_names_the_person_and_adds_up(shop: ServingApp) -> None:
     )
     tried = shop.client.post("/simulate", json={"request": {**ask, "product_id": "P00002"}, "prices": [1.2]}).get_json()
 
-    assert (frozen["value"], frozen["baseline_value"]) == (1.3, 1.3)
+    assert (frozen["value"], frozen["baseline_value"]) == (1.2, 1.2)
     assert [one["name"] for one in frozen["drivers"]] == ["switch"]
     assert frozen["drivers"][0]["sentence"] == "A person, who has frozen prices, leaves the price as it is."
-    assert (given["baseline_value"], given["drivers"][0]["effect"]) == (1.3, 0.47)
-    assert given["drivers"][0]["sentence"] == "A person, who has given this price, raises the price by 0.47."
+    assert (given["baseline_value"], given["drivers"][0]["effect"]) == (1.2, 0.57)
+    assert given["drivers"][0]["sentence"] == "A person, who has given this price, raises the price by 0.57."
     assert (tried["switch"], tried["held_out"]) == ("override", False)
 
 

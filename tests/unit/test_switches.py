@@ -1,9 +1,11 @@
 """Switches of a person: what counts for a product, what is charged under it, and what is read and written."""
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -118,6 +120,32 @@ def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
 
     assert frozen.recommended_price == charged
     assert below.recommended_price == 12.5
+
+
+@pytest.mark.parametrize("of", ["a version", "its rules"])
+@pytest.mark.parametrize(
+    ("asked", "charged"),
+    [
+        ({"current_price": 499.0, "list_price": 499.0}, 4.99),  # a typo, or a night in another unit
+        ({"current_price": 0.05, "list_price": 0.05}, 4.99),
+        ({"current_price": 499.0}, 4.99),
+        ({"current_price": 5.99, "list_price": 5.99}, 5.99),
+        ({"current_price": 5.99, "list_price": 499.0}, 5.99),
+        ({"current_price": 6.80, "list_price": 5.99}, 4.99),
+        ({"current_price": 499.0, "list_price": 499.0, "unit_cost": 5.5}, 5.5),
+        ({"current_price": 499.0, "list_price": 499.0, "unit_cost": 9.0}, 9.0),  # a cost beyond the jump
+    ],
+)
+def test_a_frozen_price_keeps_the_largest_jump(of: str, asked: dict[str, float], charged: float) -> None:
+    version = load(shared_version())
+    facts = replace(version.facts, last_price=np.full(len(PRODUCTS), 4.99))
+    demand = version.demand if of == "a version" else None
+    pricer = Pricer(demand, facts, load_config(), version="7", largest_jump=0.3)
+
+    (frozen,) = priced(pricer, Switches([freeze()]), request(**{"list_price": 4.99, "unit_cost": 2.0, **asked}))
+
+    assert frozen.recommended_price == pytest.approx(charged)
+    assert "frozen" in frozen.reasons
 
 
 def test_no_soft_guardrail_moves_a_frozen_price() -> None:
