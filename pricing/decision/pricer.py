@@ -205,10 +205,13 @@ class Pricer:
     def _overridden(
         self, switch: Switch, request: PriceRequest, kept: DetailedDecision, today: dt.date
     ) -> DetailedDecision:
-        """The answer with the price that a person gave; at cost where that is higher, unless they said otherwise."""
-        given = switch.price or 0.0
-        cost = kept.unit_cost
-        floor = float(self.policy.candidate_grid.grid.above(np.array([cost]))[0])
+        """The answer with the price that a person gave; at cost where that is higher, unless they said otherwise.
+
+        A price that is no whole step goes to the nearest one: the step of a version may not be that of the command.
+        """
+        grid = self.policy.candidate_grid.grid
+        given = float(grid.payable(np.array([switch.price or 0.0]))[0])
+        floor = float(grid.above(np.array([kept.unit_cost]))[0])
         price = given if switch.below_cost else max(given, floor)
         try:
             units = min(self.demand_at([request], [price], today=today)[0], request.current_stock)

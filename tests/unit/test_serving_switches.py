@@ -302,6 +302,20 @@ def test_a_date_means_the_end_of_that_day_on_this_machine(url: str) -> None:
         ("override --product tea --price 5 --reason x", "needs --price and --until"),
         ("override --product tea --until 2023-08-02 --reason x", "needs --price and --until"),
         ("override --product tea --price -5 --until 2023-08-02 --reason x", "price: Input should be greater"),
+        (
+            "override --product tea --price 4.995 --until 2023-08-02 --reason x",
+            r"--price 4\.995: .* multiples of 0\.01 \(decision\.price_step\); the nearest: 4\.99 and 5$",
+        ),
+        ("override --product tea --price 0.004 --until 2023-08-02 --reason x", r"the nearest: 0\.01$"),
+        ("override --product tea --price 12345.678 --until 2023-08-02 --reason x", r"12345\.67 and 12345\.68$"),
+        (
+            "override --all --price 1e9 --until 2023-08-02 --reason x",
+            "override of everything: it is one price, 1000000000, .*--product ID.* --wide where that is meant",
+        ),
+        (
+            "override --category drinks --price 5 --until 2023-08-02 --reason x --force",
+            "override of category drinks: .*",
+        ),
         ("unfreeze --product tea --reason x", "nothing is frozen or overridden for product tea. In force: nothing"),
     ],
 )
@@ -326,6 +340,19 @@ def test_an_override_says_that_cost_is_charged_unless_it_was_forced(
 
     assert "the cost is charged; --force charges it all the same" in plain
     assert "cost is charged" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("price", ["0.01", "0.07", "4.35", "12345.67", "999999.99"])
+def test_a_price_of_whole_steps_is_on_record_as_it_was_given(
+    url: str, price: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("override", "--all", "--wide", "--price", price, "--until", "2023-08-02", "--reason", "x")
+
+    record = SwitchRecord(url, model="pricing")
+    (found,) = record.entries()
+    record.close()
+    assert (found.price, found.below_cost) == (float(price), False)
+    assert f"override of everything at {price} until " in capsys.readouterr().out
 
 
 def test_models_that_share_a_database_share_no_switch_and_reading_makes_nothing(tmp_path: Path) -> None:

@@ -198,6 +198,21 @@ def test_an_override_expects_the_units_that_the_model_expects_at_it(pricer: Pric
     assert few.expected_units == 0.01
 
 
+@pytest.mark.parametrize(
+    ("given", "forced", "charged"),
+    [(4.994, False, 4.99), (4.995, False, 5.0), (6.004, False, 6.01), (0.004, True, 0.01)],
+)
+def test_an_override_is_charged_in_whole_steps_and_not_below_cost(
+    pricer: Pricer, given: float, forced: bool, charged: float
+) -> None:
+    cost = 6.0041 if given > 6 else 1.0
+    asked = request(current_price=9.0, list_price=9.0, unit_cost=cost)
+
+    (answer,) = priced(pricer, Switches([override(given, below_cost=forced)]), asked)
+
+    assert (answer.recommended_price, answer.price_range) == (charged, (charged, charged))
+
+
 @pytest.mark.parametrize(("forced", "price", "codes"), [(False, 6.01, {"at_cost"}), (True, 2.0, {"below_cost"})])
 def test_an_override_lies_below_cost_only_where_it_was_forced(
     pricer: Pricer, forced: bool, price: float, codes: set[str]
