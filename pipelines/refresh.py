@@ -209,7 +209,13 @@ def refreshed(
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     last_price = carry_last_price(
-        planned, facts, tail=demand.encoded.tail, kept=kept, anchors=anchors, serving=config.serving
+        planned,
+        facts,
+        history=panel if whole else demand.encoded.tail,
+        tail=demand.encoded.tail,
+        kept=kept,
+        anchors=anchors,
+        serving=config.serving,
     )
     facts = replace(facts, last_price=last_price)
     demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
@@ -303,16 +309,24 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
 
 
 def carry_last_price(
-    old: ProductFacts, new: ProductFacts, *, tail: Panel, kept: Panel, anchors: Anchors, serving: ServingConfig
+    old: ProductFacts,
+    new: ProductFacts,
+    *,
+    history: Panel,
+    tail: Panel,
+    kept: Panel,
+    anchors: Anchors,
+    serving: ServingConfig,
 ) -> Array:
     """Returns the last prices charged as of the new facts' date, (product,): those known before, moved by newer rows.
 
     So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one, or in a
-    version packed by an earlier release, has what the rows since the checkpoint say.
+    version packed by an earlier release, has what the history says; NaN until its rows agree for long enough.
 
     Args:
         old: Facts before the refresh.
         new: Facts after it.
+        history: The whole history where it is at hand, else `tail`.
         tail: As in `carry_facts`, and likewise `kept`.
         kept: See there.
         anchors: Those in force.
@@ -320,8 +334,8 @@ def carry_last_price(
     """
     settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
     ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)
-    moves = anchor_moves(anchors, ids, rows.dates)
-    read = last_prices(rows.price, rows.present, moves=moves, **settings)
+    every = expand(history, ids)
+    read = last_prices(every.price, every.present, moves=anchor_moves(anchors, ids, every.dates), **settings)
     at, known = _places(old.product_ids, ids)
     before = np.where(known, old.last_price[at], np.nan)
     counted, since = past.dates < old.state_date, rows.dates >= old.state_date  # its own rows may have been corrected
@@ -333,8 +347,7 @@ def carry_last_price(
         seen=int(counted.sum()),
         **settings,
     )
-    found = np.where(np.isfinite(before), carried, read)
-    return np.where(np.isfinite(found), found, new.last_price)
+    return np.where(np.isfinite(before), carried, read)
 
 
 def _places(some: Array, wanted: Array) -> tuple[Array, Array]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pydantic import ValidationError
 
 from pricing.config import load_config
+from pricing.decision.context import SINGLE
+from pricing.decision.price_grid import NEAR, PriceGrid
 from pricing.decision.switches import Scope, Switch, Switches
 from pricing.fileio import redact_url
 from pricing.registry.switch_record import SwitchEntry, SwitchRecord, in_force
@@ -22,7 +24,7 @@ _ABOUT = {
     "freeze": "Freezes prices: each stays what it is now, inside cost and the bands around list price and anchor. "
     "Freezing a scope that has an override ends that.",
     "override": "Gives a price for a while, whatever the model and the guardrails say; never one below cost without "
-    "--force. Overriding a scope that is frozen ends the freeze.",
+    "--force, and none for more than a product without --wide. Overriding a scope that is frozen ends the freeze.",
     "unfreeze": "Ends the freeze or the override of a scope.",
 }
 
@@ -44,11 +46,12 @@ def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> 
     """
     options = _options(action).parse(argv)
     url = database_url()
-    record = SwitchRecord(url, model=load_config(options.config).registry.model_name)
+    config = load_config(options.config)
+    record = SwitchRecord(url, model=config.registry.model_name)
     if options.list:
         _list(record.entries(), now=now())
         return 0
-    entry = _entry(action, options, now=now())
+    entry = _entry(action, options, step=config.decision.price_step, now=now())
     before = in_force(record.entries(), at=entry.at)
     if action == "unfreeze" and not any((one.scope, one.name) == (entry.scope, entry.name) for one in before):
         raise UsageError(f"nothing is frozen or overridden for {_whose(entry)}. {_said(before)}")
@@ -68,6 +71,7 @@ def _options(action: str) -> Options:
     if action == "override":
         parser.add_argument("--price", type=float, metavar="P", help="the price to charge")
         parser.add_flag("--force", help="the price counts below cost, too")
+        parser.add_flag("--wide", help="one price for every product of a category, or of everything, is meant")
     if action != "unfreeze":
         needed = "needed" if action == "override" else "absent: until it is ended"
         parser.add_argument(
@@ -83,7 +87,7 @@ def _options(action: str) -> Options:
     return parser
 
 
-def _entry(action: str, options: argparse.Namespace, *, now: dt.datetime) -> SwitchEntry:
+def _entry(action: str, options: argparse.Namespace, *, step: float, now: dt.datetime) -> SwitchEntry:
     scope, name = _scope(options)
     if not options.reason:
         raise UsageError("--reason: say why, for whoever reads the record in the morning")
@@ -111,7 +115,30 @@ def _entry(action: str, options: argparse.Namespace, *, now: dt.datetime) -> Swi
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or action}: {one['msg']}" for one in error.errors())
         raise UsageError(faults) from error
-    return SwitchEntry.of(switch)
+    entry = SwitchEntry.of(switch)
+    if switch.price is not None:
+        _check_payable(switch.price, step=step)
+        if scope != "product" and not options.wide:
+            raise UsageError(
+                f"override of {_whose(entry)}: it is one price, {_money(switch.price)}, for every product there; "
+                "give each its own (--product ID), or add --wide where that is meant"
+            )
+    return entry
+
+
+def _check_payable(price: float, *, step: float) -> None:
+    grid = PriceGrid(step)
+    if abs(grid.payable(price, SINGLE) - price) <= NEAR * step:
+        return
+    beside = [each for each in (grid.below(price, SINGLE), grid.above(price, SINGLE)) if each > 0]
+    raise UsageError(
+        f"--price {_money(price)}: nobody can pay that, as prices are multiples of {_money(step)} "
+        f"(decision.price_step); the nearest: {' and '.join(map(_money, beside))}"
+    )
+
+
+def _money(price: float) -> str:
+    return f"{price:.12g}"  # without what floating point adds
 
 
 def _scope(options: argparse.Namespace) -> tuple[Scope, str]:
@@ -155,7 +182,7 @@ def _said(switches: Switches) -> str:
 
 def _sentence(entry: SwitchEntry) -> str:
     until = f" until {_shown(entry.until)}" if entry.until else ""
-    price = f" at {entry.price:g}" if entry.price is not None else ""
+    price = f" at {_money(entry.price)}" if entry.price is not None else ""
     below = ", below cost too" if entry.below_cost else ""
     return f"{entry.action} of {_whose(entry)}{price}{below}{until}: {entry.why}"
 

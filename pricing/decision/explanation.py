@@ -508,12 +508,14 @@ def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
 def _binding(decided: DetailedDecision, guardrails: Guardrails) -> list[str]:
     """The guardrails that act on the price, in words.
 
-    One that gave way has no effect (docs/guardrails.md), but for the band around list, which beside a cost leaves that
-    as the price, and the smallest step of price, which leads beside limits that have none between them. Endings and
-    ladders that gave way are as if they were not configured.
+    One that gave way has no effect (docs/guardrails.md), but for the largest jump and the band around list, which leave
+    a cost above them as the price, and the smallest step of price, which leads beside limits that have none between
+    them. Endings and ladders that gave way are as if they were not configured.
     """
     reasons = decided.decision.reasons
     named = {name for name in _BINDING if BINDS[name] in reasons}
+    if "gave_way_largest_jump" in reasons:
+        named.add("largest_jump")
     if "gave_way_band" in reasons and decided.list_price * guardrails.band[1] < decided.unit_cost:
         named.add("band")
     said = [words for name, words in _BINDING.items() if name in named]

@@ -62,8 +62,8 @@ def limits(context: Context, config: Guardrails, *, largest_jump: float | None =
 
     Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
     effect at all, as if it were not configured. One that floating point alone parts from the interval's end meets it
-    there: 0.7 × 8.3 is a little more than 5.81. The band around list is always there; a cost above it gives
-    exactly the cost.
+    there: 0.7 × 8.3 is a little more than 5.81. A cost above the largest jump or above the band around list, which is
+    always there, gives exactly the cost: it must not free the price to go anywhere.
 
     Args:
         context: What each request is priced under.
@@ -83,7 +83,7 @@ def limits(context: Context, config: Guardrails, *, largest_jump: float | None =
         gave_way = gave_way | operations.negate(meets) * _GAVE_WAY[number]
         low, low_by = where(raises, least, low), where(raises, number, low_by)
         high, high_by = where(lowers, most, high), where(lowers, number, high_by)
-        if name == "band":
+        if name in ("largest_jump", "band"):
             below = operations.negate(meets) & (asked_high < low) & (low_by == NUMBER["cost"])
             high, high_by = where(below, low, high), where(below, NUMBER["cost"], high_by)
     return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way)

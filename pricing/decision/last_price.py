@@ -1,7 +1,8 @@
 """The last price charged, to which answers are bound: neither one night's fault in the sales nor a typo moves it.
 
 A price further from the last one than the largest jump counts only once it was charged for some periods in a row, or
-once a person moved the product's anchor there.
+once a person moved the product's anchor there. The same holds for a product's first price: a new product whose rows do
+not yet agree for so long has no last price.
 """
 
 from collections.abc import Mapping
@@ -26,13 +27,13 @@ def last_prices(
     before: Floats | None = None,
     seen: int = 0,
 ) -> NDArray[np.float64]:
-    """(product,) the last price charged of each product; NaN where none is known.
+    """(product,) the last price charged of each product; NaN where none counts yet.
 
     Args:
         price: (product, period), currency units.
         charged: (product, period) where the price was charged; elsewhere it is only carried forward.
         largest_jump: Largest distance at which a price counts at once, a fraction of the last one; None: all do.
-        confirmed: Periods in a row for which a price further away must have been charged to count.
+        confirmed: Periods in a row for which a price further away, or a first one, must have been charged to count.
         moves: Prices that persons set; at a period beyond the last one, since then.
         before: (product,) the last prices charged that were known after the first `seen` periods; NaN for none.
         seen: Periods that `before` has counted already: they only tell for how long a price further away is charged.
@@ -40,9 +41,10 @@ def last_prices(
     Example:
         >>> import numpy as np
         >>> from pricing.decision.last_price import last_prices
-        >>> nights = np.array([[6.60, 6.50, 650.0], [6.60, 9.90, 9.90]])  # a fault, and a price that a person set
-        >>> last_prices(nights, np.ones((2, 3), bool), largest_jump=0.3, confirmed=2)
-        array([6.5, 9.9])
+        >>> fault, by_hand, new = [6.60, 6.50, 6.50, 650.0], [6.60, 6.60, 9.90, 9.90], [np.nan, np.nan, 650.0, 6.50]
+        >>> nights = np.array([fault, by_hand, new])
+        >>> last_prices(nights, ~np.isnan(nights), largest_jump=0.3, confirmed=2)
+        array([6.5, 9.9, nan])
     """
     products, periods = price.shape
     moved = moves or {}
@@ -56,7 +58,7 @@ def last_prices(
                 last[rows] = set_to
         now = price[:, period].astype(np.float64)
         here = charged[:, period] & np.isfinite(now)
-        near = np.isnan(last) | _within(now, last, largest_jump)
+        near = _within(now, last, largest_jump)
         again = (run > 0) & _within(now, other, largest_jump)
         run = np.where(here, np.where(near, 0, np.where(again, run + 1, 1)), run)
         other = np.where(here, now, other)

@@ -19,7 +19,9 @@ from pricing.config_models import DecisionConfig
 from pricing.data.lifts import Lift
 from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
+from pricing.decision.context import PricingContext
 from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details, summarised
+from pricing.decision.guardrails import EDGE
 from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
@@ -38,7 +40,7 @@ PREPARED = 1000  # requests that are kept prepared, the ones last asked for: abo
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
-# All guardrails but cost and band, off.
+# All guardrails of the configuration but cost and band, off.
 _SOFT: dict[str, object] = {
     **{"min_margin": 0.0, "min_advertised": None, "min_days": 0, "max_move": None, "seen": None},
     **{"comp_band": None, "endings": [], "ladder": []},
@@ -91,7 +93,7 @@ class Pricer:
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
         self._facts = facts
-        self._guarded = True
+        self._guarded, self._keeping = True, False
         self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)
         chosen = summarised(config.decision.candidates)
@@ -188,30 +190,36 @@ class Pricer:
         return switches.of(request.product_id, category=self._resolver.category_of(request)) if switches else None
 
     def frozen(self) -> "Pricer":
-        """The same with the hard guardrails alone, in which a frozen price is kept: cost, and the two bands.
+        """The same with the hard guardrails alone, in which a frozen price is kept: cost, largest jump, the two bands.
 
-        The others could move a price that is to stay: by a competitor's price, by an ending, by a margin.
+        The others could move a price that is to stay: by a competitor's price, by an ending, by a margin. A current
+        price beyond the largest jump is taken for a fault: what stays is the last price charged.
         """
         if self._frozen is None:
             found = copy.copy(self)
-            found.policy = Policy(_without(self.policy.config, _SOFT))
-            found._single = None
+            found.policy = Policy(_without(self.policy.config, _SOFT), largest_jump=self.policy.largest_jump)
+            found._single, found._keeping = None, True
             self._frozen = found
         return self._frozen
 
     def _overridden(
         self, switch: Switch, request: PriceRequest, kept: DetailedDecision, today: dt.date
     ) -> DetailedDecision:
-        """The answer with the price that a person gave; at cost where that is higher, unless they said otherwise."""
-        given = switch.price or 0.0
-        cost = kept.unit_cost
-        floor = float(self.policy.candidate_grid.grid.above(np.array([cost]))[0])
+        """The answer with the price that a person gave; at cost where that is higher, unless they said otherwise.
+
+        A price that is no whole step goes to the nearest one: the step of a version may not be that of the command.
+        """
+        grid = self.policy.candidate_grid.grid
+        given = float(grid.payable(np.array([switch.price or 0.0]))[0])
+        floor = float(grid.above(np.array([kept.unit_cost]))[0])
         price = given if switch.below_cost else max(given, floor)
         try:
             units = min(self.demand_at([request], [price], today=today)[0], request.current_stock)
         except RequestError:  # nothing says how much sells, as the reasons say
             units = 0.0
         units = units if math.isfinite(units) else 0.0
+        now = self._resolver.resolve_one(request, today=today)
+        kept = kept._replace(current_price=now.current_price if now.current_known else None)
         return as_overridden(kept, price=price, units=units, raised=price > given)
 
     def _one(
@@ -467,9 +475,20 @@ class Pricer:
                 context = whole.context
                 context = replace(context, anchor_price=np.full_like(context.anchor_price, np.nan))
                 whole = replace(whole, context=context)
+            if self._keeping and self.policy.largest_jump is not None:
+                whole = replace(whole, context=self._at_last_prices(whole.context, self.policy.largest_jump))
             for rows, batch, choices in self._parts(whole):
                 passes.append(([start + row for row in rows] if start else rows, batch, choices))
         return passes
+
+    def _at_last_prices(self, context: PricingContext, largest_jump: float) -> PricingContext:
+        """With the last price charged, inside the guardrails, for every current price beyond the largest jump."""
+        far = np.abs(context.current_price / context.last_price - 1) > largest_jump + EDGE
+        if not far.any():
+            return context
+        limit = self.policy.candidate_grid.candidates(context).limits
+        last = np.clip(context.last_price, limit.low, limit.high)
+        return replace(context, current_price=np.where(far, last, context.current_price))
 
     def _parts(self, batch: ResolvedBatch) -> list[_Pass]:
         everything = range(len(batch.dates))

@@ -62,8 +62,8 @@ class ProductFacts:
         product_ids: Sorted and unique.
         categories: Category of each product.
         price: Price charged last.
-        last_price: The same, but for one that may be a fault (`last_price.last_prices`); NaN in a version that was
-            packed without.
+        last_price: The same, but for one that may be a fault (`last_price.last_prices`); NaN where no price was charged
+            for long enough yet, and in a version that was packed without.
         list_price: Regular price.
         unit_cost: Cost of a unit, given or assumed.
         cost_assumed: True where the configured margin stands in for a cost.

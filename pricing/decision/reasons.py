@@ -20,7 +20,6 @@ GUARDRAILS = (
 )
 
 _MAY_HAVE_NO_EFFECT = {
-    "largest_jump": "the largest distance from the last price charged (serving.largest_jump)",
     "anchor": "the band around the price that a person last set as regular",
     "min_margin": "the least margin",
     "min_advertised": "the minimum advertised price",
@@ -45,8 +44,9 @@ REASONS: dict[str, str] = {
     "elasticity_from_category": "the elasticity is that of the category: the product's own history says too little",
     "outside_seen_prices": "no person has ever charged a price as low, or as high, as this one",
     "holdout": "the product is held out to measure by; its price is kept inside the guardrails",
-    "frozen": "a person has frozen prices; the price charged now is kept, inside the hard guardrails (cost, the bands "
-    "around list price and around the price that a person last set as regular)",
+    "frozen": "a person has frozen prices; the price charged now is kept, inside the hard guardrails (cost, the "
+    "largest distance from the last price charged, the bands around list price and around the price that a person last "
+    "set as regular); in place of a current price beyond that distance, the last price charged is kept",
     "overridden": "a person has given this price, which no guardrail but the cost moves",
     "below_cost": "the person who gave the price has said that it may lie below cost, and it does",
     "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "
@@ -78,6 +78,8 @@ REASONS: dict[str, str] = {
     "at_max_move": "the largest move binds",
     "at_comp_band": "the band around the competitor's price binds",
     "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
+    "gave_way_largest_jump": "the largest distance from the last price charged (serving.largest_jump) gave way to the "
+    "cost, and the price is the cost",
     "gave_way_band": "the band around the list price gave way: to the cost, and the price is the cost; or to the "
     "largest distance from the last price charged, and it has no effect on the price",
     **{

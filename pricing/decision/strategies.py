@@ -160,6 +160,7 @@ class Policy:
     def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
         """Prepares `config`; `largest_jump` is as in `guardrails.limits`."""
         self.config = config
+        self.largest_jump = largest_jump
         self.strategies = make_strategies(config.strategies)
         self.names = tuple(self.strategies)
         self.number = {name: place for place, name in enumerate(self.names)}

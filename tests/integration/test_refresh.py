@@ -440,7 +440,8 @@ def test_a_version_of_an_earlier_release_learns_the_last_prices_charged_by_a_ref
 
     found = refresh.carry_last_price(
         unknown,
-        replace(new, last_price=np.full(12, np.nan)),
+        new,
+        history=tail,
         tail=tail,
         kept=kept,
         anchors=Anchors.from_panel(panel),
@@ -448,3 +449,37 @@ def test_a_version_of_an_earlier_release_learns_the_last_prices_charged_by_a_ref
     )
 
     np.testing.assert_array_equal(found.astype(np.float32), tail.price[:, -1])
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["new rows alone", "the whole history"])
+def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_refresh(
+    whole: Panel, everything: bool
+) -> None:
+    launch, nights = 150, load_config().serving.jump_confirmed
+    panel = launched(whole.through(whole.dates[launch + nights + 5]), row=5, day=launch)
+    present, price = np.array(panel.present), np.array(panel.price)
+    present[5, launch:], price[5, launch:] = True, 6.5
+    price[5, launch] = 650.0
+    panel = replace(panel, present=present, price=price)
+
+    def until(day: int) -> Panel:
+        return panel.through(panel.dates[day])
+
+    facts, found = ProductFacts.from_panel(until(launch - 1)), []
+    facts = replace(facts, last_price=np.full(12, np.nan))
+    for day in range(launch, launch + nights + 3):
+        history, tail, kept = until(day), span(panel, day - 34, day + 1), span(panel, day - 35, day)
+        new = refresh.carry_facts(facts, tail, history if everything else tail, kept=kept, whole=everything)
+        last_price = refresh.carry_last_price(
+            facts,
+            new,
+            history=history if everything else tail,
+            tail=tail,
+            kept=kept,
+            anchors=Anchors.from_panel(until(launch - 1)),
+            serving=load_config().serving,
+        )
+        facts = replace(new, last_price=last_price)
+        found.append(float(last_price[5]))
+
+    np.testing.assert_array_equal(found, [np.nan] * nights + [6.5] * 3)

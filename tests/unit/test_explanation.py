@@ -272,6 +272,27 @@ def test_a_guardrail_that_gave_way_is_named_only_where_it_acts_on_the_price(
     assert all(sentence.startswith(f"The guardrails ({said}) ") for sentence in sentences)
 
 
+def test_a_cost_beyond_the_largest_jump_is_the_doing_of_both() -> None:
+    known = facts(last_price=np.full(3, 10.0))
+    pricer = Pricer(ConstantElasticity(), known, config(), version="1", largest_jump=0.3)
+    asked = PriceRequest(
+        product_id="apple",
+        current_stock=1000,
+        day_of_week="Friday",
+        unit_cost=20.0,
+        current_price=40.0,
+        list_price=40.0,
+    )
+
+    explanation = explain(asked, pricer, today=KIT_TODAY)
+
+    (guardrails,) = [driver for driver in explanation.drivers if driver.name == "guardrails"]
+    assert explanation.value == 20.0
+    assert guardrails.sentence.startswith(
+        "The guardrails (the cost as the lowest price, the largest distance from the last price charged) "
+    )
+
+
 def test_price_endings_are_the_guardrails_doing() -> None:
     ending = config(guardrails={"endings": [0.49, 0.99]})
     pricer = Pricer(ConstantElasticity(), facts(price=np.full(3, 9.49)), ending, version="1")

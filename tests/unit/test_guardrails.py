@@ -92,6 +92,14 @@ def test_each_guardrail_cuts_what_the_stronger_ones_left(
         ({"list_price": 1000.0, "current_price": 1000.0}, (7.0, 13.0, ("gave_way_band", "gave_way_max_move"))),
         ({"unit_cost": 12.5}, (12.5, 13.0, ("gave_way_max_move",))),
         ({"unit_cost": 20.0}, (20.0, 20.0, ("gave_way_largest_jump", "gave_way_band", "gave_way_max_move"))),
+        (
+            {"unit_cost": 15.0, "list_price": 400.0},
+            (15.0, 15.0, ("gave_way_largest_jump", "gave_way_band", "gave_way_max_move")),
+        ),
+        (
+            {"unit_cost": 15.0, "list_price": 16.0, "current_price": 18.0},
+            (15.0, 15.0, ("gave_way_largest_jump", "gave_way_max_move")),
+        ),
         ({"unit_cost": 20.0, "last_price": 25.0}, (20.0, 20.0, ("gave_way_band", "gave_way_max_move"))),
         ({"unit_cost": 12.5, "cost_assumed": True}, (12.5, 13.0, ("gave_way_max_move",))),
         ({"unit_cost": 20.0, "cost_assumed": True}, (9.0, 11.0, ())),
@@ -147,9 +155,10 @@ def test_no_number_of_a_request_but_its_cost_moves_a_price_beyond_the_largest_ju
     candidates = CandidateGrid(config(guardrails=guardrails).decision, largest_jump=0.3).candidates(context)
 
     low, high = float(candidates.limits.low[0]), float(candidates.limits.high[0])
-    if not assumed:
-        assert low >= cost * (1 - 1e-9)
-    if assumed or cost <= last * 1.3:
+    assert assumed or low >= cost * (1 - 1e-9)
+    if not assumed and cost > last * 1.3:
+        assert cost * (1 - 1e-9) <= low == high <= cost + 0.01
+    else:
         assert last * 0.7 - 0.01 <= low <= high <= last * 1.3 + 0.01
 
 
@@ -366,7 +375,9 @@ def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() 
 
     assert ["cost", *laid, "price_rung"] == list(GUARDRAILS)
     assert re.findall(r"^\| \d+ \| `(\w+)`", page, re.M) == list(GUARDRAILS)
-    for place, name in ((place, name) for place, name in enumerate(GUARDRAILS[:-1]) if name not in ("cost", "band")):
+    for place, name in (
+        (place, name) for place, name in enumerate(GUARDRAILS[:-1]) if name not in ("cost", "largest_jump", "band")
+    ):
         assert f"({', '.join(GUARDRAILS[:place])})" in REASONS[f"gave_way_{name}"]
 
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pricing.config import load_config
+from pricing.data.build import build_panel
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.cold_start import prior_demand
@@ -666,3 +669,35 @@ def test_an_answer_at_the_end_of_the_largest_jump_says_so() -> None:
 
     assert decision.recommended_price == 6.5
     assert {"jump_limited", "gave_way_band"} <= set(decision.reasons)
+
+
+@pytest.mark.parametrize("fault", [100.0, 0.01])
+def test_a_fault_in_a_new_products_first_night_moves_no_answer(fault: float) -> None:
+    days, settings = pd.date_range("2026-03-02", periods=5), load_config()
+    prices = [6.5 * fault, 6.5, 6.5, 6.5, 6.5]
+    sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": 5, "price": prices, "unit_cost": 4.0})
+    known = ProductFacts.from_panel(
+        build_panel(sales, settings.data),
+        largest_jump=settings.serving.largest_jump,
+        confirmed=settings.serving.jump_confirmed,
+    )
+    bound = Pricer(None, known, settings, version="7", largest_jump=settings.serving.largest_jump)
+    asked = PriceRequest(
+        product_id="tea", current_stock=900, day_of_week="Monday", current_price=6.5, list_price=6.5, unit_cost=4.0
+    )
+
+    decision = bound.price([asked], today=dt.date(2026, 3, 6))[0]
+
+    assert np.isnan(known.last_price[0])
+    assert decision.recommended_price == 6.5
+
+
+@pytest.mark.parametrize("asked", [40.0, 400.0])
+def test_a_given_cost_beyond_the_largest_jump_is_the_price_whatever_else_a_request_says(asked: float) -> None:
+    known = facts(last_price=np.full(3, 4.0), price=np.full(3, 4.0), list_price=np.full(3, 4.0))
+    bound = Pricer(ConstantElasticity(elasticities=NODES), known, config(), version="7", largest_jump=0.3)
+
+    decision = answer(ask("apple", unit_cost=6.0, current_price=asked, list_price=asked), bound)
+
+    assert (decision.recommended_price, decision.price_range) == (6.0, (6.0, 6.0))
+    assert {"at_cost", "gave_way_largest_jump"} <= set(decision.reasons)

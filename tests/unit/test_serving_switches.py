@@ -18,7 +18,7 @@ from serving.switch_watch import REMIND_SECONDS, SwitchWatch
 from tests.kit.serving import NOW, ServingApp, open_app
 from tests.kit.versions import shared_version
 
-NEAR = {"current_price": 1.3, "list_price": 1.2, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
+NEAR = {"current_price": 1.2, "list_price": 1.1, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
 HOUR = dt.timedelta(hours=1)
 
 
@@ -56,10 +56,10 @@ def test_every_route_answers_the_price_that_a_person_froze_or_gave(shop: Serving
         "/get_prices", json={"requests": [{**ask, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)]}
     )
 
-    assert free["recommended_price"] != 1.3
-    assert (frozen["recommended_price"], frozen["source"]) == (1.3, "rule")
+    assert free["recommended_price"] != 1.2
+    assert (frozen["recommended_price"], frozen["source"]) == (1.2, "rule")
     assert (given["recommended_price"], given["source"], given["confidence"]) == (1.77, "override", 1.0)
-    assert [one["recommended_price"] for one in batch.get_json()["decisions"]] == [1.3, 1.77]
+    assert [one["recommended_price"] for one in batch.get_json()["decisions"]] == [1.2, 1.77]
     assert [one["source"] for one in batch.get_json()["decisions"]] == ["rule", "override"]
 
 
@@ -71,7 +71,7 @@ def test_switches_count_without_any_model(tmp_path: Path) -> None:
             for product in ("cola", "tea")
         ]
 
-    assert answers == [1.3, 1.77]
+    assert answers == [1.2, 1.77]
 
 
 def test_a_switch_that_ends_frees_the_price_without_anybody_writing_a_file(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_explain_names_the_person_and_adds_up(shop: ServingApp) -> None:
     )
     tried = shop.client.post("/simulate", json={"request": {**ask, "product_id": "P00002"}, "prices": [1.2]}).get_json()
 
-    assert (frozen["value"], frozen["baseline_value"]) == (1.3, 1.3)
+    assert (frozen["value"], frozen["baseline_value"]) == (1.2, 1.2)
     assert [one["name"] for one in frozen["drivers"]] == ["switch"]
     assert frozen["drivers"][0]["sentence"] == "A person, who has frozen prices, leaves the price as it is."
-    assert (given["baseline_value"], given["drivers"][0]["effect"]) == (1.3, 0.47)
-    assert given["drivers"][0]["sentence"] == "A person, who has given this price, raises the price by 0.47."
+    assert (given["baseline_value"], given["drivers"][0]["effect"]) == (1.2, 0.57)
+    assert given["drivers"][0]["sentence"] == "A person, who has given this price, raises the price by 0.57."
     assert (tried["switch"], tried["held_out"]) == ("override", False)
 
 
@@ -302,6 +302,20 @@ def test_a_date_means_the_end_of_that_day_on_this_machine(url: str) -> None:
         ("override --product tea --price 5 --reason x", "needs --price and --until"),
         ("override --product tea --until 2023-08-02 --reason x", "needs --price and --until"),
         ("override --product tea --price -5 --until 2023-08-02 --reason x", "price: Input should be greater"),
+        (
+            "override --product tea --price 4.995 --until 2023-08-02 --reason x",
+            r"--price 4\.995: .* multiples of 0\.01 \(decision\.price_step\); the nearest: 4\.99 and 5$",
+        ),
+        ("override --product tea --price 0.004 --until 2023-08-02 --reason x", r"the nearest: 0\.01$"),
+        ("override --product tea --price 12345.678 --until 2023-08-02 --reason x", r"12345\.67 and 12345\.68$"),
+        (
+            "override --all --price 1e9 --until 2023-08-02 --reason x",
+            "override of everything: it is one price, 1000000000, .*--product ID.* --wide where that is meant",
+        ),
+        (
+            "override --category drinks --price 5 --until 2023-08-02 --reason x --force",
+            "override of category drinks: .*",
+        ),
         ("unfreeze --product tea --reason x", "nothing is frozen or overridden for product tea. In force: nothing"),
     ],
 )
@@ -326,6 +340,19 @@ def test_an_override_says_that_cost_is_charged_unless_it_was_forced(
 
     assert "the cost is charged; --force charges it all the same" in plain
     assert "cost is charged" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("price", ["0.01", "0.07", "4.35", "12345.67", "999999.99"])
+def test_a_price_of_whole_steps_is_on_record_as_it_was_given(
+    url: str, price: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("override", "--all", "--wide", "--price", price, "--until", "2023-08-02", "--reason", "x")
+
+    record = SwitchRecord(url, model="pricing")
+    (found,) = record.entries()
+    record.close()
+    assert (found.price, found.below_cost) == (float(price), False)
+    assert f"override of everything at {price} until " in capsys.readouterr().out
 
 
 def test_models_that_share_a_database_share_no_switch_and_reading_makes_nothing(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Switches of a person: what counts for a product, what is charged under it, and what is read and written."""
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -120,6 +122,32 @@ def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
     assert below.recommended_price == 12.5
 
 
+@pytest.mark.parametrize("of", ["a version", "its rules"])
+@pytest.mark.parametrize(
+    ("asked", "charged"),
+    [
+        ({"current_price": 499.0, "list_price": 499.0}, 4.99),  # a typo, or a night in another unit
+        ({"current_price": 0.05, "list_price": 0.05}, 4.99),
+        ({"current_price": 499.0}, 4.99),
+        ({"current_price": 5.99, "list_price": 5.99}, 5.99),
+        ({"current_price": 5.99, "list_price": 499.0}, 5.99),
+        ({"current_price": 6.80, "list_price": 5.99}, 4.99),
+        ({"current_price": 499.0, "list_price": 499.0, "unit_cost": 5.5}, 5.5),
+        ({"current_price": 499.0, "list_price": 499.0, "unit_cost": 9.0}, 9.0),  # a cost beyond the jump
+    ],
+)
+def test_a_frozen_price_keeps_the_largest_jump(of: str, asked: dict[str, float], charged: float) -> None:
+    version = load(shared_version())
+    facts = replace(version.facts, last_price=np.full(len(PRODUCTS), 4.99))
+    demand = version.demand if of == "a version" else None
+    pricer = Pricer(demand, facts, load_config(), version="7", largest_jump=0.3)
+
+    (frozen,) = priced(pricer, Switches([freeze()]), request(**{"list_price": 4.99, "unit_cost": 2.0, **asked}))
+
+    assert frozen.recommended_price == pytest.approx(charged)
+    assert "frozen" in frozen.reasons
+
+
 def test_no_soft_guardrail_moves_a_frozen_price() -> None:
     config = load_config()
     soft = {"comp_band": (0.95, 1.05), "endings": [0.99], "min_margin": 0.5, "max_move": 0.01, "min_days": 400}
@@ -168,6 +196,21 @@ def test_an_override_expects_the_units_that_the_model_expects_at_it(pricer: Pric
     assert cheap.expected_units == pytest.approx(pricer.demand_at([asked], [2.5], today=TODAY)[0])
     assert cheap.expected_units > dear.expected_units
     assert few.expected_units == 0.01
+
+
+@pytest.mark.parametrize(
+    ("given", "forced", "charged"),
+    [(4.994, False, 4.99), (4.995, False, 5.0), (6.004, False, 6.01), (0.004, True, 0.01)],
+)
+def test_an_override_is_charged_in_whole_steps_and_not_below_cost(
+    pricer: Pricer, given: float, forced: bool, charged: float
+) -> None:
+    cost = 6.0041 if given > 6 else 1.0
+    asked = request(current_price=9.0, list_price=9.0, unit_cost=cost)
+
+    (answer,) = priced(pricer, Switches([override(given, below_cost=forced)]), asked)
+
+    assert (answer.recommended_price, answer.price_range) == (charged, (charged, charged))
 
 
 @pytest.mark.parametrize(("forced", "price", "codes"), [(False, 6.01, {"at_cost"}), (True, 2.0, {"below_cost"})])
