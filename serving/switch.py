@@ -5,6 +5,7 @@ Every serving task takes them up within seconds, whatever becomes of the registr
 
 import argparse
 import datetime as dt
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from pricing.fileio import redact_url
 from pricing.registry.switch_record import SwitchEntry, SwitchRecord, in_force
 from pricing.runtime.cli import Options, UsageError, run_main
 from pricing.runtime.shared_state import actor, database_url
+from serving.known_names import unknown_name
 
 SHOWN = 50  # newest entries that --list shows
 _ABOUT = {
@@ -55,6 +57,10 @@ def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> 
     before = in_force(record.entries(), at=entry.at)
     if action == "unfreeze" and not any((one.scope, one.name) == (entry.scope, entry.name) for one in before):
         raise UsageError(f"nothing is frozen or overridden for {_whose(entry)}. {_said(before)}")
+    if action != "unfreeze" and not options.new:
+        unknown = unknown_name(entry.scope, entry.name, environment=os.environ)
+        if unknown is not None:
+            raise UsageError(f"{action} of {_whose(entry)}: {unknown} Nothing was changed; --new says that it is new")
     record.append(entry)
     print(f"{_sentence(entry)}. It is in {redact_url(url)}, and every service that reads it answers so within 10 s.")
     if action == "override" and not entry.below_cost:
@@ -73,6 +79,7 @@ def _options(action: str) -> Options:
         parser.add_flag("--force", help="the price counts below cost, too")
         parser.add_flag("--wide", help="one price for every product of a category, or of everything, is meant")
     if action != "unfreeze":
+        parser.add_flag("--new", help="of a product or category that the version served here does not know yet")
         needed = "needed" if action == "override" else "absent: until it is ended"
         parser.add_argument(
             "--until",
@@ -177,7 +184,7 @@ def _said(switches: Switches) -> str:
     if not switches:
         return "In force: nothing; every price is the model's."
     lines = [f"  {_sentence(SwitchEntry.of(one))} ({one.by}, {_shown(one.at)})" for one in switches]
-    return "In force, the narrowest first to count:\n" + "\n".join(lines)
+    return "In force; the narrowest counts:\n" + "\n".join(lines)
 
 
 def _sentence(entry: SwitchEntry) -> str:

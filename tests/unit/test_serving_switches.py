@@ -280,6 +280,28 @@ def test_what_is_frozen_given_and_ended_is_on_record(url: str, capsys: pytest.Ca
     assert "override of product tea at 4.99, below cost too until " in said
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--product", "p1"), "knows no product 'p1'; did you mean 'P00001'?"),
+        (("--product", "socks"), "knows no product 'socks'. Nothing was changed"),
+        (("--category", "Toiletry"), "knows no category 'Toiletry'; it knows "),
+    ],
+)
+def test_a_typing_error_freezes_nothing_and_says_what_was_meant(
+    shop: ServingApp, url: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(shop.settings.home))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shop.settings.registry_uri)
+
+    with pytest.raises(UsageError) as refused:
+        run("freeze", *words, "--reason", "wrong costs")
+
+    assert told in str(refused.value)
+    assert run("freeze", *words, "--reason", "wrong costs", "--new") == 0
+    assert run("freeze", "--product", "P00001", "--reason", "wrong costs") == 0
+
+
 def test_a_date_means_the_end_of_that_day_on_this_machine(url: str) -> None:
     run("freeze", "--all", "--until", "2023-08-01", "--reason", "x")
 
