@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pricing.config import load_config
 from pricing.decision.switches import Scope, Switch, Switches
 from pricing.fileio import redact_url
-from pricing.registry.switch_record import SwitchEntry, SwitchRecord, in_force
+from pricing.registry.switch_record import LOCK_SECONDS, SwitchEntry, SwitchRecord, in_force
 from pricing.runtime.cli import Options, UsageError, run_main
 from pricing.runtime.shared_state import actor, database_url
 
@@ -44,7 +44,8 @@ def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> 
     """
     options = _options(action).parse(argv)
     url = database_url()
-    record = SwitchRecord(url, model=load_config(options.config).registry.model_name)
+    model = load_config(options.config).registry.model_name
+    record = SwitchRecord(url, model=model, lock_seconds=LOCK_SECONDS)
     if options.list:
         _list(record.entries(), now=now())
         return 0
