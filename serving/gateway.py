@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
-from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
-
 from pricing.config_models import ServingConfig
 from serving.hot_path import HEADERS, count, problem_bytes, request_id
 from serving.metrics import Metrics
@@ -81,6 +79,7 @@ class Gateway:
         metrics: Metrics,
         stopping: Callable[[], bool],
         admit: Callable[["WSGIEnvironment"], str],
+        gone: tuple[type[Exception], ...],
     ) -> None:
         """Wraps `app`.
 
@@ -91,12 +90,15 @@ class Gateway:
             stopping: Whether the service is about to stop: connections are then closed after each answer.
             admit: Names, from the headers alone, the caller whose large body is to be read; raises ProblemError for one
                 who would be refused anyway.
+            gone: What a transport raises once its caller went away.
         """
         self._app = app
         self._serving = serving
         self._metrics = metrics
         self._stopping = stopping
         self._admit = admit
+        self._gone: tuple[type[Exception], ...] = (*gone, _GoneError)
+        self._ended: tuple[type[Exception], ...] = (*gone, TimeoutError)
         self._small_ones: _Queue = queue.SimpleQueue()
         self._large_ones: _Queue = queue.SimpleQueue()
         # One thread for large bodies: memory that JSON took is kept by the thread's arena, and used by the next body.
@@ -119,7 +121,7 @@ class Gateway:
             answer = await self._answer(environ, large=len(body) > SMALL)
         except ProblemError as problem:
             answer = self._refuse(problem, environ, started=started)
-        except (ProtocolClosed, ProtocolError) as error:
+        except self._gone as error:
             _log.debug("a caller went away: %s", error, extra={"route": environ["PATH_INFO"]})
             count(self._metrics, route="unread", status=GONE, started=started)
             return
@@ -140,7 +142,7 @@ class Gateway:
                     size += len(piece)
                     if size > _READ_AWAY:
                         break
-        except (TimeoutError, ProtocolClosed, ProtocolError) as error:
+        except self._ended as error:
             _log.debug("a refused body was not read to its end: %r", error)
 
     async def _answer(self, environ: "WSGIEnvironment", *, large: bool) -> Answer:
@@ -186,7 +188,7 @@ class Gateway:
         Raises:
             ProblemError: 408 when it does not arrive in time, 413 when it is too large, 503 without room for it, and
                 what `admit` raises.
-            ProtocolClosed: The caller went away.
+            _GoneError: The caller went away; or one of `gone`.
         """
         length = environ.get("CONTENT_LENGTH") or ""
         if not length and "HTTP_TRANSFER_ENCODING" not in environ:
@@ -213,7 +215,7 @@ class Gateway:
                 HTTPStatus.REQUEST_TIMEOUT, f"the body has not arrived within {seconds:g} s", headers=_CLOSE
             ) from None
         if length.isdigit() and len(body) < int(length):  # granian ends the pieces where the caller goes away
-            raise ProtocolClosed(f"after {len(body)} of {length} bytes")
+            raise _GoneError(f"after {len(body)} of {length} bytes")
         return body
 
     async def _pieces(self, transport: Transport, held: "_Held") -> bytes:
@@ -274,6 +276,10 @@ class Gateway:
 _log = logging.getLogger(__name__)
 _CLOSE = {"Connection": "close"}
 _READ_AWAY = 64_000_000  # bytes of a refused body, at most
+
+
+class _GoneError(Exception):
+    """A caller went away before its body had come."""
 
 
 @dataclass

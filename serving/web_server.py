@@ -11,6 +11,7 @@ from multiprocessing.util import Finalize
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from granian.server.mp import MPServer
 
 from serving.app import close_app, create_app
@@ -80,6 +81,7 @@ def application() -> Gateway:
         metrics=service.metrics,
         stopping=service.stopping,
         admit=authenticator.admit,
+        gone=(ProtocolClosed, ProtocolError),
     )
 
 

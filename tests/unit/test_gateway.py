@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from pricing.config import load_config
 from pricing.config_models import ServingConfig
@@ -19,6 +18,10 @@ from serving.metrics import Metrics
 from serving.problems import ProblemError
 
 SERVING = load_config().serving
+
+
+class ClosedError(Exception):
+    """What granian raises once the caller went away."""
 
 
 class Headers(dict[str, str]):
@@ -56,7 +59,7 @@ class Wire:
             self.read += len(piece)
             yield piece
         if self.gone:
-            raise ProtocolClosed
+            raise ClosedError
         if self.stuck:
             await asyncio.Event().wait()
 
@@ -90,7 +93,7 @@ def keyless(environ: dict[str, Any]) -> str:
 
 def gateway(app: Any, *, stopping: bool = False, admit: Any = by_address, **changes: Any) -> Gateway:
     serving = ServingConfig.model_validate({**SERVING.model_dump(), "body_seconds": 0.05, **changes})
-    return Gateway(app, serving=serving, metrics=Metrics(), stopping=lambda: stopping, admit=admit)
+    return Gateway(app, serving=serving, metrics=Metrics(), stopping=lambda: stopping, admit=admit, gone=(ClosedError,))
 
 
 def sized(length: int) -> Headers:
@@ -287,7 +290,9 @@ def test_a_caller_who_goes_away_is_counted_and_is_no_error(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     app, wire, metrics = Echo(), Wire([b"a"], gone=told), Metrics()
-    front = Gateway(app, serving=SERVING, metrics=metrics, stopping=lambda: False, admit=by_address)
+    front = Gateway(
+        app, serving=SERVING, metrics=metrics, stopping=lambda: False, admit=by_address, gone=(ClosedError,)
+    )
 
     asyncio.run(front.__rsgi__(Asked(headers=headers), wire))
 
