@@ -12,7 +12,7 @@ JOB_LOST = "job_lost"  # a job that was given up since nothing tells how it ende
 SALES_ARE_FINE = frozenset(
     {
         *("decisions_stopped", "answers_by_rule", "job_hangs", JOB_LOST, "log_empty", "prices_overridden"),
-        *("request_comp_price_null", "request_comp_price_frozen", "request_stock_null", "request_stock_zero"),
+        *("request_comp_price_null", "request_comp_price_frozen", "request_stock_zero"),
     }
 )
 REQUESTS = "-request_"  # in the code of a fault of what requests name, which is not in the sales

@@ -418,6 +418,7 @@ class ServingConfig(Section):
     batch_limit: Annotated[int, Field(ge=1, le=100_000)]
     body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
     bodies_mb: Annotated[float, Field(gt=0, le=100_000)]
+    bodies_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     body_seconds: Annotated[float, Field(gt=0, le=3600)]
     lame_duck_seconds: Annotated[float, Field(ge=0, le=600)]
     connections: Annotated[int, Field(ge=16, le=1_000_000)]

@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     authenticator = Authenticator(settings)
     pricing_routes = PricingRoutes(service, authenticator)
     app.extensions["pricing_shadow"] = pricing_routes.shadow
-    authenticator = Authenticator(settings)
+    app.extensions["pricing_authenticator"] = authenticator
     table = [
         *pricing.endpoints(pricing_routes),
         *explain.endpoints(service),

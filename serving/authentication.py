@@ -66,6 +66,17 @@ class Authenticator:
             _refuse_if_over(self._limit.take(name), "requests")
             environ[_CALLER] = name
 
+    def admit(self, environ: Mapping[str, Any]) -> str:
+        """Names a request's caller, by its headers alone, before a large body of it is read; charges no request.
+
+        Raises:
+            ProblemError: 401 where a valid key is needed and not sent, 403 where none is needed and it does not come
+                from this machine, 429 for too many wrong keys.
+        """
+        if self._local:
+            _refuse_strangers(environ)
+        return self._owner(environ, "a large body").name if self._needed else _address(environ)
+
     def charge(self, environ: Mapping[str, Any], more: int) -> None:
         """Charges an admitted request for what it asks beyond one price; its caller waits the longer for the next.
 
@@ -85,7 +96,8 @@ class Authenticator:
         sent = _sent(environ)
         return find(self._keys, sent=sent) if sent else None
 
-    def _caller(self, environ: Mapping[str, Any], scope: str) -> ApiKey:
+    def _owner(self, environ: Mapping[str, Any], what: str) -> ApiKey:
+        """The key that was sent; `what` it was sent for is logged where it is wrong."""
         caller = self._known(environ)
         if caller is None:
             sent = _sent(environ)
@@ -93,9 +105,13 @@ class Authenticator:
                 address = _address(environ)
                 if self._wrong is not None:
                     _refuse_if_over(self._wrong.take(address), "wrong keys")
-                _log.warning("a wrong key from %s for the scope %s", address, scope)
-            what = "this key is not known" if sent else "a key is needed, as X-API-Key or as Authorization: Bearer"
-            raise ProblemError(HTTPStatus.UNAUTHORIZED, what, headers={"WWW-Authenticate": "Bearer"})
+                _log.warning("a wrong key from %s for %s", address, what)
+            told = "this key is not known" if sent else "a key is needed, as X-API-Key or as Authorization: Bearer"
+            raise ProblemError(HTTPStatus.UNAUTHORIZED, told, headers={"WWW-Authenticate": "Bearer"})
+        return caller
+
+    def _caller(self, environ: Mapping[str, Any], scope: str) -> ApiKey:
+        caller = self._owner(environ, f"the scope {scope}")
         if scope not in caller.scopes:
             raise ProblemError(HTTPStatus.FORBIDDEN, f"the key of {caller.name} does not open the scope {scope}")
         return caller

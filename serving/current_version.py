@@ -14,6 +14,8 @@ BAKED = "baked"
 _FORMAT = 1  # of pointers; those written before they named it are of this one
 _FOLDER = re.compile(r"(?P<version>[0-9]{1,20})-(?P<created_ms>[0-9]{1,20})(-[0-9]{1,9})?")
 
+_PARTIAL = re.compile(r"\.(?P<folder>[0-9-]+)\.[0-9a-f]{32}\.partial")  # as pricing.registry.mlflow_registry names it
+
 
 @dataclass(frozen=True)
 class Pointer:
@@ -117,6 +119,12 @@ def is_version_folder(name: str, *, version: str | None = None, created_ms: int 
     if found is None:
         return False
     return version is None or (found["version"], found["created_ms"]) == (version, str(created_ms))
+
+
+def is_partial_download(name: str) -> bool:
+    """Whether a name is that of a folder into which the registry downloads a version: `.FOLDER.<uuid>.partial`."""
+    found = _PARTIAL.fullmatch(name)
+    return found is not None and is_version_folder(found["folder"])
 
 
 def read_pointer(path: Path) -> Pointer | None:

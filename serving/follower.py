@@ -27,6 +27,7 @@ from serving.current_version import (
     FollowerPaths,
     FollowerStatus,
     Pointer,
+    is_partial_download,
     is_version_folder,
     pointed_folder,
     read_pointer,
@@ -45,7 +46,7 @@ REMIND_SECONDS = 600.0  # between two reminders that there is no champion
 RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
 ANSWER_SECONDS = 10.0  # the service is ready only after the first attempt, so that must fail soon
 DOWNLOAD_SECONDS = 600.0
-# After this long without an end of a call the follower begins anew, with connections of its own: longer than MLflow
+# So long after a call has run out of its time the follower begins anew, with connections of its own: longer than MLflow
 # itself tries to reach a database (150 s at 5 s an attempt).
 HUNG_SECONDS = 180.0
 _log = logging.getLogger(__name__)
@@ -165,6 +166,7 @@ class Follower:
         self._refused: dict[tuple[str, int], _Refusal] = {}
         self.following = FollowerStatus(run_id=options.run_id, served=self._pointer.version if self._pointer else None)
         self._publish(self.following)
+        self._delete_partial_downloads()
 
     def poll(self) -> FollowerStatus:
         """Reads the aliases once and updates the pointers; never raises for a fault of registry or version.
@@ -400,6 +402,19 @@ class Follower:
             if is_version_folder(path.name) and path.is_dir() and not path.is_symlink()
         ]
 
+    def _delete_partial_downloads(self) -> None:
+        """Deletes what a follower that was stopped while it downloaded left behind; none other writes here."""
+        try:
+            found = [path for path in self._places.versions.iterdir() if is_partial_download(path.name)]
+            for path in found:
+                if path.is_dir() and not path.is_symlink():
+                    _log.warning("%s is half a download of an earlier run, and deleted", path)
+                    shutil.rmtree(path)
+        except FileNotFoundError:  # no version was ever downloaded
+            return
+        except OSError as error:
+            _log.error("%s cannot be swept: %s", self._places.versions, error)
+
     def _delete_old_versions(self) -> None:
         """Deletes damaged and the oldest downloaded versions; a worker that still maps one can go on using it."""
         try:
@@ -503,8 +518,10 @@ def main(argv: list[str] | None = None) -> int:
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
         follower.poll()
-        if registry.calls.waiting_seconds > HUNG_SECONDS:
-            _log.error("a call of the registry has not ended for %.0f s; the follower begins anew", HUNG_SECONDS)
+        if registry.calls.overdue_seconds > HUNG_SECONDS:
+            _log.error(
+                "a call of the registry has not ended %.0f s after its time; the follower begins anew", HUNG_SECONDS
+            )
             return 1
         stop.wait(settings.config.serving.poll_seconds)
     return 0

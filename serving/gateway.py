@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SMALL = 65_536  # bytes of a body that is neither counted nor kept waiting: the connections bound these
 LIVE = "/health/live"
+GONE = 499  # as nginx counts callers who went away before their answer
 _BUSY = {"Retry-After": "1"}
 
 
@@ -71,7 +72,14 @@ class Gateway:
     """The application that granian calls, around a WSGI application that threads run."""
 
     def __init__(
-        self, app: "WSGIApplication", *, serving: ServingConfig, metrics: Metrics, stopping: Callable[[], bool]
+        self,
+        app: "WSGIApplication",
+        *,
+        serving: ServingConfig,
+        metrics: Metrics,
+        stopping: Callable[[], bool],
+        admit: Callable[["WSGIEnvironment"], str],
+        gone: tuple[type[Exception], ...],
     ) -> None:
         """Wraps `app`.
 
@@ -80,11 +88,17 @@ class Gateway:
             serving: Threads, deadlines and limits.
             metrics: Counts the requests that are refused here.
             stopping: Whether the service is about to stop: connections are then closed after each answer.
+            admit: Names, from the headers alone, the caller whose large body is to be read; raises ProblemError for one
+                who would be refused anyway.
+            gone: What a transport raises once its caller went away.
         """
         self._app = app
         self._serving = serving
         self._metrics = metrics
         self._stopping = stopping
+        self._admit = admit
+        self._gone: tuple[type[Exception], ...] = (*gone, _GoneError)
+        self._ended: tuple[type[Exception], ...] = (*gone, TimeoutError)
         self._small_ones: _Queue = queue.SimpleQueue()
         self._large_ones: _Queue = queue.SimpleQueue()
         # One thread for large bodies: memory that JSON took is kept by the thread's arena, and used by the next body.
@@ -92,6 +106,8 @@ class Gateway:
             threading.Thread(target=self._work, args=(waiting,), name=name, daemon=True).start()
         self._large = asyncio.Semaphore(1)
         self._room = int(serving.bodies_mb * 1_000_000)
+        self._share = max(int(serving.bodies_share * self._room), serving.body_limit)  # one body always fits
+        self._holding: dict[str, int] = {}  # caller → bytes of the room that its bodies take
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answers one request."""
@@ -105,15 +121,33 @@ class Gateway:
             answer = await self._answer(environ, large=len(body) > SMALL)
         except ProblemError as problem:
             answer = self._refuse(problem, environ, started=started)
+        except self._gone as error:
+            _log.debug("a caller went away: %s", error, extra={"route": environ["PATH_INFO"]})
+            count(self._metrics, route="unread", status=GONE, started=started)
+            return
         finally:
-            self._room += held.size
+            self._release(held)
         if self._stopping():
             answer.headers.append(("Connection", "close"))
         transport.response_bytes(answer.status, answer.headers, answer.body)
+        if held.unread:
+            await self._read_away(transport)
+
+    async def _read_away(self, transport: Transport) -> None:
+        """Reads what an answered caller still sends: one that is cut off while it sends would not see the answer."""
+        size = 0
+        try:
+            async with asyncio.timeout(self._serving.body_seconds):
+                async for piece in transport:
+                    size += len(piece)
+                    if size > _READ_AWAY:
+                        break
+        except self._ended as error:
+            _log.debug("a refused body was not read to its end: %r", error)
 
     async def _answer(self, environ: "WSGIEnvironment", *, large: bool) -> Answer:
         if environ["PATH_INFO"] == LIVE:
-            return run(self._app, environ)
+            return self._run(environ)
         if not large:
             return await self._in_thread(environ, self._small_ones)
         # One at a time: JSON takes up to thirty times its size in memory, and threads gain nothing in reading it.
@@ -136,64 +170,101 @@ class Gateway:
     def _work(self, waiting: "_Queue") -> None:
         while True:
             future, environ = waiting.get()
-            started = time.perf_counter()
-            try:
-                answer = run(self._app, environ)
-            except Exception as error:  # noqa: BLE001 - it would end the thread, and the caller would wait for ever
-                _log.error("unforeseen", exc_info=error, extra={"route": environ["PATH_INFO"]})
-                problem = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, UNFORESEEN)
-                answer = self._refuse(problem, environ, started=started)
+            answer = self._run(environ)
             future.get_loop().call_soon_threadsafe(future.set_result, answer)
 
+    def _run(self, environ: "WSGIEnvironment") -> Answer:
+        started = time.perf_counter()
+        try:
+            return run(self._app, environ)
+        except Exception as error:  # noqa: BLE001 - it would end the thread, and the caller would wait for ever
+            _log.error("unforeseen", exc_info=error, extra={"route": environ["PATH_INFO"]})
+            problem = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, UNFORESEEN)
+            return self._refuse(problem, environ, started=started)
+
     async def _body(self, environ: "WSGIEnvironment", transport: Transport, held: "_Held") -> bytes:
-        """Reads the body.
+        """Reads the body; a large one only of a caller who is admitted.
 
         Raises:
-            ProblemError: 408 when it does not arrive in time, 413 when it is too large, 503 without room for it.
+            ProblemError: 408 when it does not arrive in time, 413 when it is too large, 503 without room for it, and
+                what `admit` raises.
+            _GoneError: The caller went away; or one of `gone`.
         """
         length = environ.get("CONTENT_LENGTH") or ""
         if not length and "HTTP_TRANSFER_ENCODING" not in environ:
             return b""
+        small = length.isdigit() and int(length) <= SMALL
+        if not small:
+            held.unread = True
+            if length.isdigit() and int(length) > self._serving.body_limit:
+                raise self._too_large()
+            try:
+                held.caller = self._admit(environ)
+            except ProblemError as problem:
+                problem.headers.update(_CLOSE)
+                raise
+            held.unread = False
         seconds = self._serving.body_seconds
         try:
             async with asyncio.timeout(seconds):
-                if length.isdigit() and int(length) <= SMALL:
+                if small:
                     return await transport()
-                return await self._pieces(transport, held)
+                body = await self._pieces(transport, held)
         except TimeoutError:
             raise ProblemError(
                 HTTPStatus.REQUEST_TIMEOUT, f"the body has not arrived within {seconds:g} s", headers=_CLOSE
             ) from None
+        if length.isdigit() and len(body) < int(length):  # granian ends the pieces where the caller goes away
+            raise _GoneError(f"after {len(body)} of {length} bytes")
+        return body
 
     async def _pieces(self, transport: Transport, held: "_Held") -> bytes:
-        limit, refusal = self._serving.body_limit, None
+        limit = self._serving.body_limit
+        refusal: ProblemError | None = None
         body = bytearray()
         size = 0
         async for piece in transport:
             size += len(piece)
             if refusal is None and size > limit:
-                refusal = ProblemError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes", headers=_CLOSE
-                )
-            elif refusal is None and size > SMALL and not self._hold(size, held):
-                refusal = _busy("too many large bodies are being read")
+                refusal = self._too_large()
+            elif refusal is None and size > SMALL:
+                refusal = self._hold(size, held)
             if refusal is None:
                 body += piece
             else:  # what is left is read away: a client that still sends would not see the answer
                 body.clear()
-                self._room, held.size = self._room + held.size, 0
+                self._release(held)
                 if size > _READ_AWAY:
                     break
         if refusal is not None:
             raise refusal
         return bytes(body)
 
-    def _hold(self, size: int, held: "_Held") -> bool:
+    def _hold(self, size: int, held: "_Held") -> ProblemError | None:
+        """Takes room for a body of `size` bytes so far, or returns what refuses it."""
         more = size - held.size
         if more > self._room:
-            return False
-        self._room, held.size = self._room - more, size
-        return True
+            return _busy("too many large bodies are being read")
+        holding = self._holding.get(held.caller, 0) + more
+        if holding > self._share:
+            return _busy("too many large bodies of this caller are being read")
+        self._room, held.size, self._holding[held.caller] = self._room - more, size, holding
+        return None
+
+    def _release(self, held: "_Held") -> None:
+        if held.size:
+            self._room += held.size
+            left = self._holding.pop(held.caller) - held.size
+            if left:
+                self._holding[held.caller] = left
+            held.size = 0
+
+    def _too_large(self) -> ProblemError:
+        return ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body is larger than {self._serving.body_limit} bytes",
+            headers=_CLOSE,
+        )
 
     def _refuse(self, problem: ProblemError, environ: "WSGIEnvironment", *, started: float) -> Answer:
         name = request_id(environ.get("HTTP_X_REQUEST_ID"))
@@ -207,11 +278,17 @@ _CLOSE = {"Connection": "close"}
 _READ_AWAY = 64_000_000  # bytes of a refused body, at most
 
 
+class _GoneError(Exception):
+    """A caller went away before its body had come."""
+
+
 @dataclass
 class _Held:
-    """The bytes of one request that count against the room for bodies."""
+    """What one request takes of the room for bodies, its bytes and whose they are, and whether its body was left."""
 
     size: int = 0
+    caller: str = ""
+    unread: bool = False
 
 
 def _busy(what: str) -> ProblemError:

@@ -20,7 +20,10 @@ Key = tuple[str, tuple[str, ...]]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COUNTERS = {
-    "pricing_requests": ("Requests answered.", ("route", "status")),
+    "pricing_requests": (
+        "Requests answered; status 499: the caller went away before its body had come.",
+        ("route", "status"),
+    ),
     "pricing_decisions": ("Prices given.", ("source", "strategy", "strategy_test")),
     "pricing_reasons": ("Reasons named in answers, binding guardrails among them.", ("reason",)),
     "pricing_bad_items": ("Items of a batch that could not be priced as they were sent.", ()),

@@ -16,7 +16,7 @@ from pricing.decision.context import SINGLE
 from pricing.decision.price_grid import NEAR, PriceGrid
 from pricing.decision.switches import Scope, Switch, Switches
 from pricing.fileio import redact_url
-from pricing.registry.switch_record import SwitchEntry, SwitchRecord, in_force
+from pricing.registry.switch_record import LOCK_SECONDS, SwitchEntry, SwitchRecord, in_force
 from pricing.runtime.cli import Options, UsageError, run_main
 from pricing.runtime.shared_state import actor, database_url
 from serving.known_names import unknown_name
@@ -49,7 +49,7 @@ def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> 
     options = _options(action).parse(argv)
     url = database_url()
     config = load_config(options.config)
-    record = SwitchRecord(url, model=config.registry.model_name)
+    record = SwitchRecord(url, model=config.registry.model_name, lock_seconds=LOCK_SECONDS)
     if options.list:
         _list(record.entries(), now=now())
         return 0

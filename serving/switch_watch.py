@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class Record(Protocol):
     """What is read of the record; each may raise RegistryError."""
 
-    def newest(self) -> int:
-        """The number of the newest entry."""
+    def extent(self) -> tuple[int, int]:
+        """How many entries there are, and the number of the newest."""
         ...
 
     def entries(self) -> list[SwitchEntry]:
@@ -44,7 +44,7 @@ class SwitchWatch:
         """
         self._record, self._path = record, path
         self._now = now or (lambda: dt.datetime.now(dt.UTC))
-        self._newest: int | None = None
+        self._extent: tuple[int, int] | None = None
         self._entries: Sequence[SwitchEntry] = ()
         self._written: Switches | None = None
         self._away_since: dt.datetime | None = None
@@ -53,9 +53,9 @@ class SwitchWatch:
     def look(self) -> None:
         """Reads the record where it has grown, and writes what is in force where that has changed."""
         try:
-            newest = self._record.newest()
-            if newest != self._newest:
-                self._entries, self._newest = self._record.entries(), newest
+            extent = self._record.extent()
+            if extent != self._extent:
+                self._entries, self._extent = self._record.entries(), extent
             found = in_force(self._entries, at=self._now())
         except (RegistryError, ValueError) as error:  # ValueError: a row that no command of ours wrote
             self._say_away(error)
@@ -69,7 +69,7 @@ class SwitchWatch:
         if self._written is None:
             self._written = self._on_disk()
         there = self._path.exists()
-        if there and list(found) == list(self._written or ()):
+        if there and self._written is not None and list(found) == list(self._written):
             return
         if not there and not found:  # most platforms never have one
             return

@@ -21,11 +21,12 @@ class TimedCalls:
         self._clock = clock
         self._pending: Future[Any] | None = None
         self._since = 0.0
+        self._given_up = 0.0
 
     @property
-    def waiting_seconds(self) -> float:
-        """How long a call has not ended whose caller waits no more; 0 without one."""
-        return 0.0 if self._pending is None or self._pending.done() else self._clock() - self._since
+    def overdue_seconds(self) -> float:
+        """How long a call has not ended since its caller gave up; 0 without one."""
+        return 0.0 if self._pending is None or self._pending.done() else self._clock() - self._given_up
 
     def within(self, call: Callable[[], Result], *, seconds: float) -> Result:
         """Returns the result of a call, or raises its error.
@@ -34,13 +35,15 @@ class TimedCalls:
             RegistryError: It has not ended within `seconds`, or the one before has not.
         """
         if self._pending is not None and not self._pending.done():
-            raise RegistryError(f"the registry has not answered for {self.waiting_seconds:.0f} s")
+            raise RegistryError(f"the registry has not answered for {self._clock() - self._since:.0f} s")
         self._pending, self._since = Future(), self._clock()
+        self._given_up = self._since + seconds
         threading.Thread(target=_run, args=(self._pending, call), name="registry-call", daemon=True).start()
         pending: Future[Result] = self._pending
         try:
             pending.exception(timeout=seconds)
         except TimeoutError as error:
+            self._given_up = self._clock()
             raise RegistryError(f"the registry has not answered within {seconds:g} s") from error
         return pending.result()
 

@@ -11,9 +11,11 @@ from multiprocessing.util import Finalize
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from granian.server.mp import MPServer
 
 from serving.app import close_app, create_app
+from serving.authentication import Authenticator
 from serving.gateway import Gateway
 from serving.logs import LOG_CONFIG, configure_logging
 from serving.service import Service
@@ -72,8 +74,14 @@ def application() -> Gateway:
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
     service: Service = app.extensions["pricing"]
+    authenticator: Authenticator = app.extensions["pricing_authenticator"]
     return Gateway(
-        app.wsgi_app, serving=service.settings.config.serving, metrics=service.metrics, stopping=service.stopping
+        app.wsgi_app,
+        serving=service.settings.config.serving,
+        metrics=service.metrics,
+        stopping=service.stopping,
+        admit=authenticator.admit,
+        gone=(ProtocolClosed, ProtocolError),
     )
 
 

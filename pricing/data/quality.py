@@ -117,10 +117,6 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "no competitor price in requests has changed for longer than ever before",
         "Look at what the shop sends as comp_price: it repeats old prices",
     ),
-    "request_stock_null": (
-        "requests come without stock far more often than before",
-        "Look at what the shop sends as current_stock",
-    ),
     "request_stock_zero": (
         "requests say that nothing is in stock far more often than before",
         "Look at what the shop sends as current_stock",

@@ -40,14 +40,15 @@ def request_findings(
         The findings, of level quarantine, since a person should look; what is missing for a single day is a note.
 
     Example:
+        >>> import numpy as np
         >>> import pandas as pd
         >>> from pricing.config import load_config
         >>> from pricing.data.request_quality import request_findings
         >>> days = pd.date_range("2026-03-02", periods=10)
         >>> log = pd.DataFrame({"date": days, "product_id": "tea", "recommended_price": 4.99, "current_price": 4.99})
-        >>> log = log.assign(stock=[*range(9, 1, -1), None, None], comp_price=5.2)
+        >>> log = log.assign(stock=5, comp_price=[*np.linspace(5.0, 5.7, 8), None, None])
         >>> [(one.name, one.first_day) for one in request_findings(log, load_config().data.quality)]
-        [('request_stock_null', '2026-03-10')]
+        [('request_comp_price_null', '2026-03-10')]
     """
     if decisions.empty:
         return ()
@@ -91,7 +92,7 @@ def _by_day(table: pd.DataFrame, dates: Days, marked: Bools) -> "np.ndarray[tupl
 def _null(table: pd.DataFrame, dates: Days, *, config: QualityConfig) -> Iterator[Finding]:
     every = np.ones(len(table), dtype=np.bool_)
     count = _by_day(table, dates, every)
-    for column, code in (("comp_price", "null"), ("stock", "null"), ("stock", "zero")):
+    for column, code in (("comp_price", "null"), ("stock", "zero")):
         if column not in table:
             continue
         good = table[column].notna() if code == "null" else table[column] != 0

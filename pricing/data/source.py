@@ -217,7 +217,7 @@ def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> p
         shown = redact_url(address)
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
             raise SourceError(f"{shown}: the file {url.database or ''} does not exist")
-        engine = sa.create_engine(url)
+        engine = sa.create_engine(url, connect_args=_for_reading(url, seconds=seconds))
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
         # The text of a bare ValueError quotes what may be a part of the password.
         why = (
@@ -266,7 +266,7 @@ def _only_read(connection: sa.Connection, shown: str, *, seconds: float) -> None
     if name == "postgresql":
         with closing(connection.connection.cursor()) as cursor:  # not one on the server, which takes only queries
             cursor.execute("SET TRANSACTION READ ONLY")
-            cursor.execute(f"SET LOCAL statement_timeout = {max(1, int(1000 * seconds))}")
+            cursor.execute(f"SET LOCAL statement_timeout = {_milliseconds(seconds)}")
     elif name == "sqlite":
         raw: Any = connection.connection.driver_connection
         raw.execute("PRAGMA query_only = ON")
@@ -276,12 +276,35 @@ def _only_read(connection: sa.Connection, shown: str, *, seconds: float) -> None
         _log.warning("%s: no read-only transaction is known for %s; give an account that may only read", shown, name)
 
 
-def _without_quotes(query: str) -> str:
-    """A query without its texts, quoted names and comments, in which a semicolon parts nothing."""
-    return _QUOTED.sub(" ", query)
+def _may_be_several(query: str) -> bool:
+    """Whether a query is not surely one statement: it has a semicolon that may part two.
+
+    Where databases differ in what they take for a quote or a comment, a semicolon counts, whatever it stands in.
+    """
+    if ";" not in query.rstrip(_END):
+        return False
+    rest = _QUOTED.sub(" ", query).rstrip(_END)
+    return any(sign in query for sign in _READ_DIFFERENTLY) or any(sign in rest for sign in _PARTS)
 
 
-_QUOTED = re.compile(r"""\$(\w*)\$.*?\$\1\$|'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+def _for_reading(url: sa.URL, *, seconds: float) -> dict[str, Any]:
+    """What PostgreSQL is told on connecting: that it holds for every transaction, not for the first alone."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    own = url.query.get("options", "")
+    own = own if isinstance(own, str) else " ".join(own)
+    ours = f"-c default_transaction_read_only=on -c statement_timeout={_milliseconds(seconds)}"
+    return {"options": f"{own} {ours}".strip()}
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(1000 * seconds))
+
+
+_END = "; \t\r\n"
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\r\n]*|/\*(?:(?!/\*).)*?\*/""", re.DOTALL)
+_READ_DIFFERENTLY = ("\\", "$", "`", "[", "#")  # escapes, dollar quotes, names in `` or [], comments behind #
+_PARTS = (";", "'", '"', "/*", "*/")  # what is left of a quote or a comment has no end, or lies in another
 _TOO_SLOW = ("statement timeout", "interrupted")
 _WRITES = ("read-only transaction", "readonly database", "not authorized", "data-modifying")
 
@@ -290,8 +313,11 @@ def _query(
     connection: sa.Connection, what: str, *, shown: str, columns: Sequence[str] | None
 ) -> tuple[sa.TextClause | sa.Select[Any], list[str]]:
     if what.split(maxsplit=1)[0].lower() in ("select", "with"):
-        if ";" in _without_quotes(what).rstrip("; \t\r\n"):
-            raise SourceError(f"{shown}: expected one statement behind #, found several parted by ';'; give one SELECT")
+        if _may_be_several(what):
+            raise SourceError(
+                f"{shown}: expected one statement behind #, found a ';' that may part several; give one SELECT without "
+                "';' (one in a text or comment passes, unless the query also has a backslash, $, `, [ or #)"
+            )
         return sa.text(what), []
     schema, _, name = what.rpartition(".")
     inspector = sa.inspect(connection)

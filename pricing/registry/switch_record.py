@@ -35,6 +35,7 @@ from pricing.fileio import redact_url, with_driver
 Action = Literal["freeze", "override", "unfreeze"]
 
 _WAIT_SECONDS = 5  # for a connection and for a statement: what is in force is read every few seconds
+LOCK_SECONDS = 30.0  # that a person's command waits for the lock of SQLite, which a promotion may hold that long
 _METADATA = MetaData()
 _RECORD = Table(
     "pricing_switches",
@@ -121,16 +122,18 @@ class SwitchRecord:
     Every method raises RegistryError, in one line, within seconds when the database does not answer or refuses.
     """
 
-    def __init__(self, url: str, *, model: str) -> None:
+    def __init__(self, url: str, *, model: str, lock_seconds: float = _WAIT_SECONDS) -> None:
         """Opens the database, PostgreSQL or SQLite; makes nothing in it.
 
         Args:
             url: An SQLAlchemy URL.
             model: The registered model's name: shops that share a database share no switch.
+            lock_seconds: How long each statement waits for another process that has an SQLite database locked.
         """
+        self._lock_seconds = lock_seconds
         self._model, self._name = model, redact_url(url)
         with self._translated_errors():
-            self._engine = _engine(url)
+            self._engine = _engine(url, lock_seconds=lock_seconds)
 
     def entries(self) -> list[SwitchEntry]:
         """Every entry, oldest first; none where the table was never made."""
@@ -141,13 +144,17 @@ class SwitchRecord:
             query = select(*columns).where(_RECORD.c.model == self._model).order_by(_RECORD.c.id)
             return [_entry(dict(row)) for row in connection.execute(query).mappings()]
 
-    def newest(self) -> int:
-        """The number of the newest entry, 0 without one: a look that costs less than reading them all."""
+    def extent(self) -> tuple[int, int]:
+        """How many entries there are, and the number of the newest: a look that costs less than reading them all.
+
+        Of two that are written at the same time, the one with the lower number may appear after the other.
+        """
         with self._translated_errors(), self._connected() as connection:
             if connection is None:
-                return 0
-            query = select(func.max(_RECORD.c.id)).where(_RECORD.c.model == self._model)
-            return int(connection.execute(query).scalar() or 0)
+                return 0, 0
+            query = select(func.count(), func.max(_RECORD.c.id)).where(_RECORD.c.model == self._model)
+            count, newest = connection.execute(query).one()
+            return int(count), int(newest or 0)
 
     def append(self, entry: SwitchEntry) -> None:
         """Writes an entry, and makes the table where there is none."""
@@ -191,6 +198,11 @@ class SwitchRecord:
             yield
         except (SQLAlchemyError, ImportError, OSError) as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if "database is locked" in line:
+                line = (
+                    f"another process has held the database's lock for {self._lock_seconds:g} s, such as a promotion; "
+                    "nothing was written: run it again"
+                )
             raise RegistryError(f"record of switches {self._name} (PRICING_DATABASE_URL): {line}") from error
 
 
@@ -207,7 +219,7 @@ def _utc(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).isoformat(timespec="seconds")
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, lock_seconds: float) -> Engine:
     try:
         parsed = make_url(with_driver(url))
     except ValueError as error:  # its text quotes what may be a part of the password
@@ -219,4 +231,4 @@ def _engine(url: str) -> Engine:
             "tcp_user_timeout": _WAIT_SECONDS * 1000,
         }
         return create_engine(parsed, connect_args=waits, pool_pre_ping=True)
-    return create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS})
+    return create_engine(parsed, connect_args={"timeout": lock_seconds})

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.kit.servers import free_port
 from tests.kit.serving import REQUEST, point_at, settings_in
@@ -23,6 +26,7 @@ from tests.kit.versions import shared_version
 ROOT = Path(__file__).parents[2]
 CALLERS = 8
 BODY = json.dumps(REQUEST).encode()
+KEY = "shop-0123456789abcdef"
 
 
 def head(path: str, *, length: int | None = None) -> bytes:
@@ -43,6 +47,10 @@ class Server:
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
+            return str(answer.read().decode())
 
     def ask(self, sent: bytes) -> tuple[int, bytes]:
         with self.connect() as connection:
@@ -128,6 +136,46 @@ def test_a_body_in_pieces_above_the_limit_is_refused_whole(tmp_path: Path) -> No
         statuses = [server.ask(chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))[0] for body in (BODY, padded)]
 
     assert statuses == [200, 413]
+
+
+def test_who_has_no_key_fills_no_room_for_bodies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRICING_API_KEYS", f"shop {KEY} price")
+    batch = json.dumps({"requests": [REQUEST] * 500}).encode()
+    keyed = b"\r\n".join(
+        (head("/get_prices", length=len(batch)).removesuffix(b"\r\n\r\n"), b"X-API-Key: " + KEY.encode())
+    )
+    large = b" " * 3_900_000
+    with serving(tmp_path, body_seconds=5, bodies_mb=8, keys="required", workers=1) as server:
+        strangers = [server.connect() for _ in range(20)]
+        start = time.monotonic()
+        refused = [talk(one, head("/get_prices", length=len(large) + 1) + large)[0] for one in strangers]
+        priced = server.ask(keyed + b"\r\n\r\n" + batch)[0]
+        endless = server.ask(head("/get_prices", length=9_999_999_999))[0]
+        took = time.monotonic() - start
+        for one in strangers:
+            one.close()
+
+    assert refused == [401] * 20
+    assert (priced, endless) == (200, 413)
+    assert took < 4
+
+
+def test_callers_who_go_away_leave_no_error_in_the_log(tmp_path: Path) -> None:
+    gone = 'pricing_requests_total{route="unread",status="499"} 2.0'
+    with serving(tmp_path, workers=1) as server:
+        for length in (len(BODY), 1_000_000):
+            with server.connect() as leaver:
+                leaver.sendall(head("/get_price", length=length) + BODY[:20])
+                time.sleep(0.2)
+        for _ in range(100):
+            page = server.text("/metrics")
+            if gone in page:
+                break
+            time.sleep(0.1)
+
+    log = (tmp_path / "serving.log").read_text()
+    assert gone in page, re.findall(r"^pricing_requests.*", page, re.MULTILINE)
+    assert '"level": "error"' not in log, log
 
 
 def test_sigterm_cuts_no_request(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from numpy.testing import assert_array_equal
 
 from pricing.config import load_config
+from pricing.data import source
 from pricing.data.contract import COLUMNS, check
 from pricing.data.load import load_panel_from
 from pricing.data.source import read_sales
@@ -157,6 +158,11 @@ def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
         "WITH one AS (SELECT 1) DELETE FROM sales",
         "COPY sales TO PROGRAM 'touch stolen'",
         "SELECT 1 /* ' */; DELETE FROM sales; --'",
+        r"SELECT E'\''; COMMIT; DELETE FROM sales; --'",
+        r"SELECT U&'\' UESCAPE '!'; COMMIT; DELETE FROM sales; --'",
+        "SELECT 1 /* /* */ '*/; COMMIT; DELETE FROM sales; --'",
+        "SELECT 1 -- '\r; COMMIT; DELETE FROM sales; --'",
+        "SELECT a$$ FROM (SELECT 1 AS a$$) AS one; COMMIT; DELETE FROM sales; SELECT $$1$$",
     ],
 )
 def test_no_query_can_write(database: str, query: str) -> None:
@@ -164,6 +170,28 @@ def test_no_query_can_write(database: str, query: str) -> None:
         read_sales(f"{database}#{query}")
 
     assert len(read_sales(database)) == len(ROWS)
+
+
+def test_what_ends_its_transaction_still_cannot_write(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_may_be_several", lambda query: False)  # as if a query had deceived it
+    engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE safe AS SELECT 1 AS n"))
+    engine.dispose()
+
+    with pytest.raises(SourceError, match="sales are read in a read-only transaction"):
+        read_sales(f"{postgresql}#SELECT 1; COMMIT; DELETE FROM safe; --")
+    assert len(read_sales(f"{postgresql}#safe")) == 1
+
+
+def test_options_of_the_address_are_kept(postgresql: str) -> None:
+    address = f"{postgresql}{'&' if '?' in postgresql else '?'}options=-c%20search_path%3Dpg_catalog"
+
+    query = "SELECT current_setting('search_path') AS path, current_setting('statement_timeout') AS time"
+
+    found = read_sales(f"{address}#{query}", sql_seconds=2)
+
+    assert found.to_dict("records") == [{"path": "pg_catalog", "time": "2s"}]
 
 
 def test_a_function_that_writes_is_refused(postgresql: str) -> None:

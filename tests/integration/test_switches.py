@@ -1,15 +1,22 @@
 """A person's switches with real tasks on one database: frozen without a registry, kept while the database is away."""
 
 import contextlib
+import datetime as dt
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
+from pricing.decision.switches import read_switches
+from pricing.registry.audit import Audit
+from pricing.registry.switch_record import SwitchEntry, SwitchRecord
+from serving.switch_watch import SwitchWatch
 from tests.integration.test_serving import ROOT, Service, wait_for
 from tests.kit.servers import postgres
 
@@ -89,3 +96,50 @@ def test_one_task_needs_no_database_server(tmp_path: Path) -> None:
         command(url, "freeze", "--product", "tea", "--reason", "wrong costs")
 
         wait_for(lambda: frozen(service))
+
+
+@pytest.mark.slow
+def test_a_freeze_waits_for_a_promotion_that_holds_the_lock(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/pricing.db"
+    audit = Audit(url)
+    holding, release = threading.Event(), threading.Event()
+
+    def promote() -> None:
+        with audit.locked("pricing@1"):
+            holding.set()
+            release.wait(60)
+
+    promotion = threading.Thread(target=promote)
+    promotion.start()
+    holding.wait(60)
+    threading.Timer(7, release.set).start()  # longer than those wait who only read
+
+    said = command(url, "freeze", "--all", "--reason", "wrong costs")
+
+    promotion.join()
+    audit.close()
+    assert "freeze of everything: wrong costs" in said
+
+
+@pytest.mark.slow
+def test_a_freeze_that_is_committed_after_a_later_one_is_not_missed(tmp_path: Path) -> None:
+    moment = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    first, second = (SwitchEntry(moment, "ada", "freeze", "product", name, "x") for name in ("tea", "jam"))
+    with postgres() as url:
+        record, engine = SwitchRecord(url, model="pricing"), create_engine(url)
+        watch = SwitchWatch(record, path=tmp_path / "switches.json")
+        record.append(SwitchEntry(moment, "ada", "freeze", "product", "rye", "x"))
+        with engine.begin() as late:
+            values = {**vars(first), "at": moment.isoformat(), "model": "pricing"}
+            names = ("model", "at", "who", "action", "scope", "name", "why", "below_cost")
+            slots = ", ".join(f":{name}" for name in names)
+            late.execute(text(f"INSERT INTO pricing_switches ({', '.join(names)}) VALUES ({slots})"), values)
+            record.append(second)
+            watch.look()
+            before = {one.name for one in read_switches(tmp_path / "switches.json")}
+        watch.look()
+        engine.dispose()
+        record.close()
+
+    assert before == {"rye", "jam"}
+    assert {one.name for one in read_switches(tmp_path / "switches.json")} == {"rye", "jam", "tea"}

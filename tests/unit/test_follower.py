@@ -253,6 +253,29 @@ def test_only_the_newest_versions_are_kept_on_disk(tmp_path: Path) -> None:
     assert kept == {"2-1", "3-1"}
 
 
+def test_half_downloads_of_earlier_runs_are_deleted_at_the_start_and_nothing_else(tmp_path: Path) -> None:
+    versions = places(tmp_path).versions
+    kept = [
+        ".7-1.partial",
+        f".backup.{'a' * 32}.partial",
+        f".7-1.{'b' * 32}.partial",
+        f".9-1.{'d' * 32}.partial",
+        "7-1",
+    ]
+    half = versions / f".7-1-2.{'c' * 32}.partial"
+    for folder in (half, versions / kept[0], versions / kept[1], versions / "7-1", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+        (folder / "x.npy").write_bytes(b"1")
+    (versions / kept[2]).symlink_to(tmp_path / "elsewhere")
+    (versions / kept[3]).write_text("a file")
+
+    follower(FakeRegistry(), tmp_path)
+
+    assert not half.exists()
+    assert all((versions / name).exists() for name in kept)
+    assert (tmp_path / "elsewhere" / "x.npy").exists()
+
+
 def test_a_damaged_pointer_is_written_anew(tmp_path: Path) -> None:
     path = FollowerPaths(tmp_path, "registry", tmp_path).pointer
     path.parent.mkdir(parents=True)

@@ -2,19 +2,26 @@
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import pytest
 
 from pricing.config import load_config
 from pricing.config_models import ServingConfig
-from serving.gateway import LIVE, SMALL, Gateway, to_environ
+from serving.gateway import GONE, LIVE, SMALL, Gateway, to_environ
 from serving.metrics import Metrics
+from serving.problems import ProblemError
 
 SERVING = load_config().serving
+
+
+class ClosedError(Exception):
+    """What granian raises once the caller went away."""
 
 
 class Headers(dict[str, str]):
@@ -39,8 +46,8 @@ class Asked:
 class Wire:
     """A body that arrives in pieces, or stays away, and the answer."""
 
-    def __init__(self, pieces: Sequence[bytes] = (), *, stuck: bool = False) -> None:
-        self.pieces, self.stuck = pieces, stuck
+    def __init__(self, pieces: Sequence[bytes] = (), *, stuck: bool = False, gone: bool = False) -> None:
+        self.pieces, self.stuck, self.gone, self.read, self.read_before = pieces, stuck, gone, 0, 0
         self.status, self.headers, self.body = 0, dict[str, str](), b""
         self.answered = asyncio.Event()
 
@@ -49,12 +56,15 @@ class Wire:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
+            self.read += len(piece)
             yield piece
+        if self.gone:
+            raise ClosedError
         if self.stuck:
             await asyncio.Event().wait()
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        self.status, self.headers, self.body = status, dict(headers), body
+        self.status, self.headers, self.body, self.read_before = status, dict(headers), body, self.read
         self.answered.set()
 
 
@@ -73,9 +83,17 @@ class Echo:
         return [b"o", b"k"]
 
 
-def gateway(app: Any, *, stopping: bool = False, **changes: Any) -> Gateway:
+def by_address(environ: dict[str, Any]) -> str:
+    return str(environ["REMOTE_ADDR"])
+
+
+def keyless(environ: dict[str, Any]) -> str:
+    raise ProblemError(HTTPStatus.UNAUTHORIZED, "a key is needed")
+
+
+def gateway(app: Any, *, stopping: bool = False, admit: Any = by_address, **changes: Any) -> Gateway:
     serving = ServingConfig.model_validate({**SERVING.model_dump(), "body_seconds": 0.05, **changes})
-    return Gateway(app, serving=serving, metrics=Metrics(), stopping=lambda: stopping)
+    return Gateway(app, serving=serving, metrics=Metrics(), stopping=lambda: stopping, admit=admit, gone=(ClosedError,))
 
 
 def sized(length: int) -> Headers:
@@ -199,6 +217,90 @@ def test_a_large_body_that_waits_too_long_for_others_is_told_so() -> None:
     assert asyncio.run(ask()) == 503
 
 
+@pytest.mark.parametrize(("headers", "status"), [(sized(9_999_999_999), 413), (sized(SMALL + 1), 401), (CHUNKED, 401)])
+def test_a_large_body_that_is_refused_by_its_head_is_answered_before_it_is_read(headers: Headers, status: int) -> None:
+    app, wire = Echo(), Wire([b"a" * 100] * 3, stuck=True)
+
+    async def ask() -> None:
+        asked = asyncio.create_task(gateway(app, admit=keyless, body_seconds=5).__rsgi__(Asked(headers=headers), wire))
+        await asyncio.wait_for(wire.answered.wait(), timeout=1)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    asyncio.run(ask())
+
+    assert (wire.status, wire.headers["Connection"], wire.read_before, app.bodies) == (status, "close", 0, [])
+    assert wire.read == 300  # then it is read away, so that the caller sees the answer
+
+
+def test_a_refused_body_is_read_away_no_longer_than_a_body_may_take() -> None:
+    wire = Wire(stuck=True)
+
+    asyncio.run(asyncio.wait_for(gateway(Echo(), admit=keyless).__rsgi__(Asked(headers=CHUNKED), wire), timeout=1))
+
+    assert wire.status == 401
+
+
+def test_a_small_body_is_read_without_a_look_at_its_caller() -> None:
+    app, wire = Echo(), Wire([b"abc"])
+
+    asyncio.run(gateway(app, admit=keyless).__rsgi__(Asked(headers=sized(3)), wire))
+
+    assert (wire.status, app.bodies) == (200, [b"abc"])
+
+
+def test_one_caller_takes_no_more_than_its_share_of_the_room() -> None:
+    large = SMALL + 1
+    room: dict[str, Any] = {"bodies_mb": 4.5 * large / 1e6, "bodies_share": 0.5, "body_limit": large, "body_seconds": 5}
+
+    async def ask() -> list[int]:
+        front = gateway(Echo(), **room)
+        stalled = [
+            asyncio.create_task(front.__rsgi__(Asked(headers=sized(large)), Wire([b"a" * large], stuck=True)))
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0)
+        wires = [Wire([b"a" * large]) for _ in range(3)]
+        await front.__rsgi__(Asked(headers=sized(large)), wires[0])
+        await front.__rsgi__(Asked(headers=sized(large), client="10.1.2.4:5000"), wires[1])
+        for one in stalled:
+            one.cancel()
+        await asyncio.gather(*stalled, return_exceptions=True)
+        await front.__rsgi__(Asked(headers=sized(large)), wires[2])
+        assert b"of this caller" in wires[0].body
+        return [wire.status for wire in wires]
+
+    assert asyncio.run(ask()) == [503, 200, 200]
+
+
+def test_one_body_always_fits_into_a_share() -> None:
+    wire = Wire([b"a" * 2 * SMALL])
+    front = gateway(Echo(), bodies_mb=1, bodies_share=0.01, body_limit=2 * SMALL, body_seconds=5)
+
+    asyncio.run(front.__rsgi__(Asked(headers=sized(2 * SMALL)), wire))
+
+    assert wire.status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"), [(sized(3), True), (sized(SMALL + 1), True), (sized(SMALL + 1), False), (CHUNKED, True)]
+)
+def test_a_caller_who_goes_away_is_counted_and_is_no_error(
+    headers: Headers, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    app, wire, metrics = Echo(), Wire([b"a"], gone=told), Metrics()
+    front = Gateway(
+        app, serving=SERVING, metrics=metrics, stopping=lambda: False, admit=by_address, gone=(ClosedError,)
+    )
+
+    asyncio.run(front.__rsgi__(Asked(headers=headers), wire))
+
+    assert (wire.status, app.bodies) == (0, [])
+    assert ("pricing_requests", ("unread", str(GONE)), 1) in metrics.state()
+    assert [record.levelname for record in caplog.records if record.name == "serving.gateway"] == ["DEBUG"]
+
+
 @pytest.mark.parametrize("stopping", [True, False])
 def test_an_answer_closes_its_connection_before_a_stop(stopping: bool) -> None:
     wire = Wire()
@@ -208,14 +310,15 @@ def test_an_answer_closes_its_connection_before_a_stop(stopping: bool) -> None:
     assert (wire.headers.get("Connection") == "close") is stopping
 
 
-def test_an_application_that_raises_answers_500_and_keeps_its_thread() -> None:
+@pytest.mark.parametrize("path", ["/get_price", LIVE])
+def test_an_application_that_raises_answers_500_and_keeps_its_thread(path: str) -> None:
     def fails(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         raise ZeroDivisionError("secret")
 
     async def ask() -> list[Wire]:
         front, wires = gateway(fails, threads=1), [Wire(), Wire()]
         for wire in wires:
-            await asyncio.wait_for(front.__rsgi__(Asked(method="GET"), wire), timeout=5)
+            await asyncio.wait_for(front.__rsgi__(Asked(path, "GET"), wire), timeout=5)
         return wires
 
     wires = asyncio.run(ask())

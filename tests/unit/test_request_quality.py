@@ -76,7 +76,6 @@ def day(number: int) -> str:
     ("change", "name", "first"),
     [
         (put("comp_price", np.nan), "request_comp_price_null", FAULT),
-        (put("stock", np.nan), "request_stock_null", FAULT),
         (put("stock", 0), "request_stock_zero", FAULT),
         (frozen, "request_comp_price_frozen", FAULT),
         (overridden, "prices_overridden", FAULT),

@@ -3,7 +3,9 @@
 import datetime as dt
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +160,12 @@ def test_a_decision_under_a_switch_is_logged_in_no_strategy_test(tmp_path: Path)
 
 class FakeRecord:
     def __init__(self, entries: Sequence[SwitchEntry] = ()) -> None:
-        self.kept, self.down, self.reads = list(entries), False, 0
+        self.kept, self.down, self.reads, self.numbers = list(entries), False, 0, list[int]()
 
-    def newest(self) -> int:
+    def extent(self) -> tuple[int, int]:
         if self.down:
             raise RegistryError("record of switches: connection refused")
-        return len(self.kept)
+        return len(self.kept), max([len(self.kept), *self.numbers])
 
     def entries(self) -> list[SwitchEntry]:
         self.reads += 1
@@ -229,6 +231,27 @@ def test_a_file_of_switches_that_is_gone_or_damaged_is_written_anew(tmp_path: Pa
 
     assert there
     assert [one.action for one in read_switches(path)] == ["freeze"]
+
+
+def test_a_damaged_file_of_switches_is_written_anew_where_none_is_in_force(tmp_path: Path) -> None:
+    path = tmp_path / "switches.json"
+    path.write_text("{half")
+
+    SwitchWatch(FakeRecord(), path=path).look()
+
+    assert list(read_switches(path)) == []
+
+
+def test_an_entry_that_appears_after_one_with_a_higher_number_is_not_missed(tmp_path: Path) -> None:
+    record, path = FakeRecord([entry("freeze", "product", "tea")]), tmp_path / "switches.json"
+    record.numbers = [6]  # 5 was begun earlier and is committed later
+    watch = SwitchWatch(record, path=path)
+    watch.look()
+
+    record.kept.insert(0, entry("freeze"))
+    watch.look()
+
+    assert {one.scope for one in read_switches(path)} == {"all", "product"}
 
 
 def test_a_row_that_no_command_wrote_takes_nothing_out_of_force(tmp_path: Path) -> None:
@@ -381,12 +404,12 @@ def test_models_that_share_a_database_share_no_switch_and_reading_makes_nothing(
     url = f"sqlite:///{tmp_path}/shared.db"
     mine, other = (SwitchRecord(url, model=name) for name in ("mine", "other"))
 
-    before = (mine.newest(), mine.entries(), (tmp_path / "shared.db").exists())
+    before = (mine.extent(), mine.entries(), (tmp_path / "shared.db").exists())
     mine.append(entry(until=NOW + HOUR))
 
-    assert before == (0, [], False)
-    assert (other.newest(), other.entries()) == (0, [])
-    assert mine.newest() == 1
+    assert before == ((0, 0), [], False)
+    assert (other.extent(), other.entries()) == ((0, 0), [])
+    assert mine.extent() == (1, 1)
     assert mine.entries() == [entry(until=NOW + HOUR)]
     for one in (mine, other):
         one.close()
@@ -399,6 +422,19 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> Non
     with pytest.raises(RegistryError, match=r"record of switches .*shared\.db \(PRICING_DATABASE_URL\): "):
         record.entries()
 
+    record.close()
+
+
+def test_a_lock_that_another_process_holds_is_said_in_words(tmp_path: Path) -> None:
+    record = SwitchRecord(f"sqlite:///{tmp_path}/shared.db", model="pricing", lock_seconds=0.01)
+    record.append(entry())
+    with closing(sqlite3.connect(tmp_path / "shared.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(RegistryError, match=r"another process has held the database's lock for 0\.01 s, .* again"):
+            record.append(entry("unfreeze"))
+
+    record.append(entry("unfreeze"))
     record.close()
 
 
