@@ -220,14 +220,14 @@ def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
         for one in (frozen, override):
             record.append(SwitchEntry.of(one))
         record.close()
-    requests = requests_file(tmp_path, current_price=[3.33] * 3, list_price=[3.2] * 3, unit_cost=[1.5] * 3)
+    requests = requests_file(tmp_path, current_price=[1.0, 3.33, 9.5], list_price=[1.1, 3.2, 9.6], unit_cost=0.5)
 
     code = run("--requests", requests, "--version", shared_version(), "--output", "prices.csv", "--applied", "true")
 
     decisions = pd.read_csv("prices.csv")
     logged = [record["decision"]["source"] for record in read_decisions(tmp_path / "home" / "decisions").records]
     assert code == 0
-    assert decisions["recommended_price"].tolist() == [3.33, 7.77, 3.33]
+    assert decisions["recommended_price"].tolist() == [1.0, 7.77, 9.5]
     assert decisions["source"].tolist() == logged == ["rule", "override", "rule"]
     assert "freeze of everything by ops: wrong costs" in capsys.readouterr().out
 
