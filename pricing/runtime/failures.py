@@ -122,13 +122,13 @@ def _send(
             return []
         page = run_page(facts.run, experiment=facts.experiment, pages=config.endpoints.mlflow_url)
         now, linked = dt.datetime.now(dt.UTC), replace(alert, link=page)
-        failures = deliver(linked, doors, memory=memory, every_hours=config.repeat_hours, now=now)
+        delivery = deliver(linked, doors, memory=memory, every_hours=config.repeat_hours, now=now)
         parent = os.environ.get(PARENT_VARIABLE)
-        if parent and alert.exit_status is not None and len(failures) < len(doors):
+        if parent and alert.exit_status is not None and delivery.told:
             memory.sent(_of_parent(parent), now=now)  # so that the job that started this one need not say it again
     except (PricingError, ImportError) as error:
         return [str(error)]
-    return failures
+    return list(delivery.failures)
 
 
 def _of_parent(run: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pricing.config import load_config
+from pricing.config_models import Channel
 from pricing.errors import HistoryError, PricingError, SourceError
 from pricing.runtime.alerts import (
     Alert,
@@ -12,6 +13,7 @@ from pricing.runtime.alerts import (
     AlertMemory,
     DeliveryError,
     LeastSeverity,
+    LogNotifier,
     alert_memory,
     alert_notifiers,
     as_findings,
@@ -27,13 +29,16 @@ DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times 
 
 
 class Mailbox:
+    channel: Channel = "webhook"
+
     def __init__(self, *, refuses: bool = False) -> None:
         self.refuses, self.alerts = refuses, list[Alert]()
 
-    def send(self, alert: Alert) -> None:
+    def send(self, alert: Alert) -> bool:
         if self.refuses:
             raise DeliveryError("no post")
         self.alerts.append(alert)
+        return True
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,33 @@ def test_an_alert_that_grew_more_severe_does_not_wait(memory: AlertMemory) -> No
         deliver(alert, [box], memory=memory, every_hours=20, now=NOW)
 
     assert [alert.severity for alert in box.alerts] == ["info", "critical"]
+
+
+class Pager(Mailbox):
+    channel: Channel = "sns"
+
+
+def test_an_alert_counts_as_sent_only_on_the_channels_that_took_it(memory: AlertMemory) -> None:
+    warning = Alert("k", "warning", "x", dt.date(2024, 6, 1), "", "", "")
+    box, pager = Mailbox(refuses=True), Pager()
+    doors = [LogNotifier(), LeastSeverity(pager, least="critical"), box]
+
+    first = deliver(warning, doors, memory=memory, every_hours=20, now=NOW)
+    box.refuses = False
+    second = deliver(warning, doors, memory=memory, every_hours=20, now=NOW)
+    third = deliver(warning, doors, memory=memory, every_hours=20, now=NOW)
+
+    assert (first.failures, [one.told for one in (first, second, third)]) == (("no post",), [False, True, True])
+    assert (len(box.alerts), pager.alerts) == (1, [])
+
+
+def test_a_channel_that_took_an_alert_does_not_get_it_again_because_another_failed(memory: AlertMemory) -> None:
+    box = Mailbox()
+
+    for _ in range(2):
+        deliver(ALERT, [box, Pager(refuses=True)], memory=memory, every_hours=20, now=NOW)
+
+    assert len(box.alerts) == 1
 
 
 def test_a_memory_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
@@ -171,7 +203,8 @@ def test_a_failure_that_a_started_job_could_not_tell_is_told_by_its_parent(
     box = Mailbox()
     monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
     if not delivered:
-        report_failure(Invocation("etl"), PricingError("bad"), status=2, notifiers=[Mailbox(refuses=True)])
+        doors = [LogNotifier(), Mailbox(refuses=True)]
+        report_failure(Invocation("etl"), PricingError("bad"), status=2, notifiers=doors)
     monkeypatch.delenv("PRICING_PARENT_RUN_ID")
     monkeypatch.setenv("MLFLOW_RUN_ID", "night")
 
