@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, *, start: Callable[..., int] = run_j
 
     `start` runs one of its jobs, called as `run_job` is.
     """
-    return run_main(partial(_nightly, start=start), argv)
+    return run_main(partial(_nightly, start=start), argv, unattended=True)
 
 
 def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:

@@ -55,7 +55,7 @@ from simulation.market import simulated_sales
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns 0 when promoted or nothing to do, 3 when refused by a gate, 2 on a known error."""
-    return run_main(_promote, argv)
+    return run_main(_promote, argv, unattended=True)
 
 
 def _promote(argv: Sequence[str] | None) -> int:

@@ -33,7 +33,7 @@ def main(
 
     `start` runs one of its jobs, called as `run_job` is; `trained` finds what was trained, as `trained_already` does.
     """
-    return run_main(partial(_retrain, start=start, trained=trained or trained_already), argv)
+    return run_main(partial(_retrain, start=start, trained=trained or trained_already), argv, unattended=True)
 
 
 def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: Callable[..., str | None]) -> int:

@@ -37,7 +37,7 @@ from pricing.served_config import kept_settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns 0 when rolled back or nothing to do, 3 when refused by a gate, 2 on a known error."""
-    return run_main(_rollback, argv)
+    return run_main(_rollback, argv, unattended=True)
 
 
 def _rollback(argv: Sequence[str] | None) -> int:

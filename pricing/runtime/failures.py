@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pricing.config import load_config
 from pricing.config_models import MonitoringConfig, Severity
-from pricing.errors import ConfigError, PricingError
+from pricing.errors import ConfigError, LockError, PricingError
 from pricing.paths import PARENT_VARIABLE
 from pricing.runtime.alerts import (
     RANKS,
@@ -27,6 +27,12 @@ from pricing.runtime.cli import Invocation
 
 LINES = 6  # of the error in an alert
 CHARACTERS = 1000
+_MEND = "Mend what the error names, and run the job again."
+_REPORT = "This is a fault of the program, not of the data: report it with the job's log, and run the job again."
+_WAITED = (
+    "The job did nothing, since another one holds its lock.",
+    "Nothing, if that one ends by itself; else look why it hangs. Where this comes often, start the jobs further apart.",
+)
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,20 @@ def report_failure(
     words = "\n".join(told[:LINES])[:CHARACTERS]
     if not isinstance(error, PricingError):
         words = f"{type(error).__name__}: {words}"
+    waits = isinstance(error, LockError)  # the one that holds the lock does the work, and tells if it fails
+    if waits:
+        done, todo = _WAITED
+    else:
+        done = "The job ended without its result. Prices go on from the last good version."
+        todo = _MEND if isinstance(error, PricingError) else _REPORT
     alert = Alert(
         key=f"failed-{job}-{_kind(error, found)}",
-        severity="critical",
+        severity="warning" if waits else "critical",
         what=f"{job} failed: {told[0]}"[:CHARACTERS],
         since=dt.datetime.now(dt.UTC).date(),
         how_bad=words,
-        done="The job ended without its result. Prices go on from the last good version.",
-        todo="Mend what the error names, and run the job again."
-        if isinstance(error, PricingError)
-        else "This is a fault of the program, not of the data: report it with the job's log, and run the job again.",
+        done=done,
+        todo=todo,
         job=job,
         run=facts.run,
         version=facts.version,
