@@ -259,7 +259,7 @@ def run_main(
         try:
             code = job(argv)
             if unattended and invocation.findings:
-                _alert(invocation)
+                _alert(invocation, status=code)
             return code
         except PricingError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -301,12 +301,12 @@ def _level(variable: str, default: str) -> str:
     return level if level in logging.getLevelNamesMapping() else default
 
 
-def _alert(invocation: Invocation, error: Exception | None = None, *, status: int = 0) -> None:
+def _alert(invocation: Invocation, error: Exception | None = None, *, status: int) -> None:
     # Only a job that failed or noticed something reads the settings of alerts.
     from pricing.runtime import failures  # noqa: PLC0415
 
     if error is None:
-        troubles = failures.report_findings(invocation)
+        troubles = failures.report_findings(invocation, status=status)
     else:
         troubles = failures.report_failure(invocation, error, status=status)
     for trouble in troubles:

@@ -23,7 +23,7 @@ from pricing.runtime.alerts import (
     deliver,
     run_page,
 )
-from pricing.runtime.cli import Invocation, UsageError, job_options, notice, run_main
+from pricing.runtime.cli import EXIT_REFUSED, Invocation, UsageError, job_options, notice, run_main
 from pricing.runtime.failures import report_failure, report_findings
 
 ROOT = Path(__file__).parents[2]
@@ -226,6 +226,23 @@ def test_a_job_that_ends_well_tells_what_it_noticed_by_name_but_not_mere_informa
     (alert,) = box.alerts
     assert (alert.severity, alert.what) == ("warning", "etl ended well and found: price_unit")
     assert DOUBT.text in alert.text
+
+
+def test_a_refusal_that_calls_a_person_says_so_and_leaves_a_later_failure_to_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box = Mailbox()
+    moved = AlertFinding("price_moves", "critical", "median 4.6")
+    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
+    report_findings(Invocation("promote", findings=[moved]), status=EXIT_REFUSED, notifiers=[box])
+    monkeypatch.delenv("PRICING_PARENT_RUN_ID")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "night")
+
+    report_failure(Invocation("nightly"), ChildError("compact was killed"), status=2, notifiers=[box])
+
+    assert [(alert.job, alert.exit_status) for alert in box.alerts] == [("promote", 3), ("nightly", 2)]
+    assert box.alerts[0].what == "promote was refused by what a person must look at: price_moves"
+    assert "champion and its prices stay" in box.alerts[0].done
 
 
 def test_doors_that_fail_are_said_and_change_no_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
