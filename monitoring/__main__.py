@@ -59,7 +59,7 @@ EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs monitoring once; returns the exit code."""
-    return run_main(_monitor, argv)
+    return run_main(_monitor, argv, unattended=True)
 
 
 def _monitor(argv: Sequence[str] | None) -> int:

@@ -202,7 +202,7 @@ def notify(
     named = replace(alert, job="monitor", run=repeat.run, version=repeat.version)
     same_drift = outcome.cause == "drift" and not result.failures
     hours = max(repeat.hours, repeat.drift_hours) if same_drift else repeat.hours
-    return deliver(named, notifiers, memory=memory, every_hours=hours, now=repeat.now)
+    return list(deliver(named, notifiers, memory=memory, every_hours=hours, now=repeat.now).failures)
 
 
 def compose(

@@ -32,7 +32,7 @@ _NAMED = 5  # most products listed in the record
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit code."""
-    return run_main(_anchor, argv)
+    return run_main(_anchor, argv, unattended=True)
 
 
 def _anchor(argv: Sequence[str] | None) -> int:

@@ -23,7 +23,7 @@ from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit code."""
-    return run_main(_etl, argv)
+    return run_main(_etl, argv, unattended=True)
 
 
 def _etl(argv: Sequence[str] | None) -> int:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from pipelines.production import now, production
 from pricing.config import load_config
+from pricing.markdown_text import escape_markdown
 from pricing.registry.audit import AuditEntry
 from pricing.registry.gates import Verdict, failed
 from pricing.registry.promotion import PromotionRequest, record_manual_change
@@ -77,7 +78,7 @@ def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict],
         f"| {verdict.name} | {'pass' if verdict.passed else '**FAIL**'} | {_figure(verdict)} | {_needed(verdict)} |"
         for verdict in verdicts
     ]
-    lines += ["", *(f"- {verdict.name}: {verdict.sentence}" for verdict in verdicts), ""]
+    lines += ["", *(f"- {verdict.name}: {escape_markdown(verdict.sentence)}" for verdict in verdicts), ""]
     lines += ["## Prices that would move furthest", "", moves, ""] if moves else []
     return "\n".join(lines)
 

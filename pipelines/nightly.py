@@ -14,6 +14,7 @@ from mlflow.entities import Run
 from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
+from pricing.data.panel import is_panel
 from pricing.data.quality import load_quality, quality_file
 from pricing.errors import PricingError, RegistryError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None, *, start: Callable[..., int] = run_j
 
     `start` runs one of its jobs, called as `run_job` is.
     """
-    return run_main(partial(_nightly, start=start), argv)
+    return run_main(partial(_nightly, start=start), argv, unattended=True)
 
 
 def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
@@ -44,7 +45,11 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
     with only_one("nightly", home=home) as held, tracked_run("nightly", config=config, reason=options.reason) as run:
         panel = home / "panel"
         night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel), start=start)
-        night.read(panel, *_given(options, "sales", "quarantine"))
+        try:
+            night.read(panel, *_given(options, "sales", "quarantine"))
+        except JobError:
+            mlflow.set_tag("verdict", night.watch())
+            raise
         verdict, complaint = night.pass_over(source=options.sales)
         mlflow.set_tag("verdict", verdict)
         set_run_description(verdict)
@@ -106,6 +111,25 @@ class _Night:
         if beside.is_file():
             mlflow.set_tags(load_quality(beside).tags())
 
+    def watch(self) -> str:
+        """Archives the decision log and monitors although no sales could be read; returns a summary.
+
+        Monitoring takes the last sales that could be read. Nothing is trained or carried forward on them, and a job
+        that fails here too has said so: what stopped the sales is this night's error.
+        """
+        said = "no sales could be read, so states stay as they are"
+        if self._registry.at(CHAMPION) is None or not (pricing_home() / "decisions").is_dir():
+            return said
+        archived, _ = self._compact()
+        said = "; ".join([said, *archived])
+        if not is_panel(self._panel):
+            return f"{said}; there are none of an earlier night to monitor with"
+        try:
+            self._monitor()
+        except JobError as error:
+            return f"{said}; {error}"
+        return f"{said}; monitoring looked at those of {self._panel}, which were read before"
+
     def pass_over(self, *, source: str) -> tuple[str, PricingError | None]:
         """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
         if self._registry.at(CHAMPION) is None:
@@ -116,7 +140,7 @@ class _Night:
         complaint: PricingError | None
         archived, complaint = self._compact()
         try:
-            outcome = self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
+            outcome = self._monitor()
         except JobError as error:
             # States are still refreshed, and an outcome recorded before the failure still counts; the run ends FAILED.
             outcome = OUTCOMES.get(self._found().get("outcome", "none"), FINE)
@@ -130,6 +154,9 @@ class _Night:
             parts.append(self._refresh())
         deleted, trouble = self._delete_versions()
         return "; ".join([*parts, *archived, *deleted]), complaint or trouble
+
+    def _monitor(self) -> int:
+        return self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
 
     def _found(self) -> dict[str, str]:
         """Returns the tags of this night's monitoring run."""

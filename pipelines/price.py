@@ -68,7 +68,7 @@ RejectedRow = tuple[int, str]  # row number, error
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit code."""
-    return run_main(_price, argv)
+    return run_main(_price, argv, unattended=True)
 
 
 def _price(argv: Sequence[str] | None) -> int:

@@ -3,7 +3,6 @@
 import argparse
 import datetime as dt
 import hashlib
-import html
 import os
 import re
 import sys
@@ -30,6 +29,7 @@ from pricing.decision_log.format import read_decisions
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest
+from pricing.markdown_text import escape_markdown
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
@@ -311,7 +311,7 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
         mine = draws.of(test.name)
         usual = "unknown" if model is None else _by_model(model, test, panel)
         cells = (
-            _shown_name(test.name),
+            escape_markdown(test.name),
             test.days,
             f"{len(test.prices):,}",
             f"± {test.size:.1%}",
@@ -343,11 +343,6 @@ def _shown(estimate: Estimate, form: str) -> str:
         return f"{estimate.value:{form}}"
     low, high = estimate.interval
     return f"{estimate.value:{form}} ({low:{form}} to {high:{form}})"
-
-
-def _shown_name(name: str) -> str:
-    """Escapes a name for a Markdown table cell."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]()|#!~$" else sign for sign in html.escape(name))
 
 
 def _serving(options: argparse.Namespace) -> tuple[ModelConfig, str]:

@@ -3,8 +3,9 @@
 import datetime as dt
 import logging
 import math
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,15 @@ from pricing.config import Config
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.panel import Panel
 from pricing.errors import RegistryError, VersionError
-from pricing.paths import pricing_home, tracking_uri
+from pricing.paths import PARENT_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit
-from pricing.registry.gates import ProductionError
+from pricing.registry.gates import ProductionError, Verdict, failed
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.rejections import REJECTED
 from pricing.registry.version import LoadedVersion, load, read_anchors
+from pricing.runtime.alerts import AlertFinding
+from pricing.runtime.cli import notice
 from pricing.runtime.mlflow_runs import connect, runs_of
 from pricing.runtime.shared_state import actor, database_url
 
@@ -28,6 +31,16 @@ _log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do"  # the verdict of a job that changed nothing
 REFUSED_BY = "refused_by"  # tag of a promotion's or a rollback's run: the gates that refused it, joined by commas
 _CALLING = ("price_moves", REJECTED)  # gates whose refusal a person must look at: a job that meets one ends so
+
+
+def call_person(verdicts: Sequence[Verdict]) -> None:
+    """Lets an alert tell of gates that refused what a person must look at, where another job started this one.
+
+    Whoever starts a promotion by hand reads what it prints.
+    """
+    if os.environ.get(PARENT_VARIABLE):
+        calling = [verdict for verdict in failed(verdicts) if verdict.name in _CALLING]
+        notice(*(AlertFinding(verdict.name, "critical", verdict.sentence) for verdict in calling))
 
 
 def needs_person(tags: Mapping[str, str]) -> bool:

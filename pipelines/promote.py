@@ -13,7 +13,15 @@ import numpy as np
 from pipelines.calendar import holiday_calendar
 from pipelines.history import report
 from pipelines.price_moves import judge_moves
-from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, now, production, production_error
+from pipelines.production import (
+    NOTHING_TO_DO,
+    REFUSED_BY,
+    ProductionAccess,
+    call_person,
+    now,
+    production,
+    production_error,
+)
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
 from pricing.config_models import GatesConfig
@@ -55,7 +63,7 @@ from simulation.market import simulated_sales
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns 0 when promoted or nothing to do, 3 when refused by a gate, 2 on a known error."""
-    return run_main(_promote, argv)
+    return run_main(_promote, argv, unattended=True)
 
 
 def _promote(argv: Sequence[str] | None) -> int:
@@ -294,6 +302,7 @@ def _decide(
     print(text)
     if refused:
         record_refusal(access.registry, access.audit, requested)
+        call_person(verdicts)
         mlflow.set_tag(REFUSED_BY, ",".join(verdict.name for verdict in failed(verdicts)))
         _conclude(requested, "refused", "refused", note=text)
         stays = requested.expected or "none"

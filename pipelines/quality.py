@@ -77,7 +77,7 @@ def read_checked(
         raise
     _record(loaded.quality, beside)
     if not is_panel(sales):  # of a saved panel, the job that made it has told
-        notice(*as_findings(loaded.quality.of("quarantine")))
+        notice(*as_findings(_unread(loaded.quality.of("quarantine"), known or past)))
     for finding in loaded.quality.findings:
         _log.warning("%s: %s", finding.name, finding)
     return loaded
@@ -117,6 +117,14 @@ def report_findings(
     if spoilt:
         raise PlausibilityError(_refusal(spoilt, redact_url(sales)))
     return [*(str(finding) for finding in loaded.quality.findings), *lines]
+
+
+def _unread(found: Sequence[Finding], known: Panel | None) -> list[Finding]:
+    """Leaves out findings of single rows that the champion has read without them: people were told that night."""
+    if known is None:
+        return list(found)
+    until = str(known.dates[-1])
+    return [one for one in found if not one.last_day or one.last_day > until]
 
 
 def _record(quality: Quality, beside: Path | None) -> None:

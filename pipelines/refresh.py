@@ -60,7 +60,7 @@ class RefreshResult:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit code."""
-    return run_main(_refresh, argv)
+    return run_main(_refresh, argv, unattended=True)
 
 
 def _refresh(argv: Sequence[str] | None) -> int:

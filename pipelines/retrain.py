@@ -18,7 +18,9 @@ from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import rejected
-from pricing.runtime.cli import EXIT_REFUSED, job_options, positive, run_main
+from pricing.registry.rejections import REJECTED
+from pricing.runtime.alerts import AlertFinding
+from pricing.runtime.cli import EXIT_REFUSED, job_options, notice, positive, run_main
 from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
@@ -33,7 +35,7 @@ def main(
 
     `start` runs one of its jobs, called as `run_job` is; `trained` finds what was trained, as `trained_already` does.
     """
-    return run_main(partial(_retrain, start=start, trained=trained or trained_already), argv)
+    return run_main(partial(_retrain, start=start, trained=trained or trained_already), argv, unattended=True)
 
 
 def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: Callable[..., str | None]) -> int:
@@ -62,6 +64,7 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
             with production(config) as access:
                 rejection = rejected(access.registry, access.audit, access.registry.find(done))
             if rejection is not None:
+                notice(AlertFinding(REJECTED, "critical", f"{rejection.words()}; train on other sales"))
                 return _say(f"kept the champion: {rejection.words()}; train on other sales", code=EXIT_REFUSED)
             _propose(Registry(config.registry.model_name, uri=tracking_uri()), done)
         if not config.registry.auto_promote:

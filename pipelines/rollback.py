@@ -11,7 +11,7 @@ from pipelines.anchor import register_with_anchors
 from pipelines.calendar import known_events
 from pipelines.history import report
 from pipelines.price_moves import judge_moves
-from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, now, production
+from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, call_person, now, production
 from pipelines.quality import read_checked
 from pipelines.refresh import refreshed
 from pricing.config import ConfigFile, read_config_file
@@ -37,7 +37,7 @@ from pricing.served_config import kept_settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns 0 when rolled back or nothing to do, 3 when refused by a gate, 2 on a known error."""
-    return run_main(_rollback, argv)
+    return run_main(_rollback, argv, unattended=True)
 
 
 def _rollback(argv: Sequence[str] | None) -> int:
@@ -143,6 +143,7 @@ def _judged(
 def _refuse(access: ProductionAccess, requested: PromotionRequest, verdicts: Sequence[Verdict], *, text: str) -> int:
     """Records and says that the rollback was refused; returns the exit code."""
     record_refusal(access.registry, access.audit, requested)
+    call_person(verdicts)
     missed = failed(verdicts)
     mlflow.set_tags(
         {"version": requested.to, "verdict": "refused", REFUSED_BY: ",".join(verdict.name for verdict in missed)}

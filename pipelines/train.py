@@ -55,7 +55,7 @@ _BATCH = 1000  # metrics that MLflow takes at once
 
 def main(argv: Sequence[str] | None = None, *, learn: Callable[..., tuple[str, str]] | None = None) -> int:
     """Runs the job; returns the exit code. `learn` scores, fits and registers, where `_learn` is not to."""
-    return run_main(partial(_train, learn=learn or _learn), argv)
+    return run_main(partial(_train, learn=learn or _learn), argv, unattended=True)
 
 
 def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]]) -> int:

@@ -72,7 +72,7 @@ class Search:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit code."""
-    return run_main(_tune, argv)
+    return run_main(_tune, argv, unattended=True)
 
 
 def _tune(argv: Sequence[str] | None) -> int:

@@ -71,7 +71,7 @@ def _archive(closed: Sequence[Path], *, to: str, keep: bool) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compacts once and returns the exit code."""
-    return run_main(_compact, argv)
+    return run_main(_compact, argv, unattended=True)
 
 
 def _compact(argv: Sequence[str] | None) -> int:

@@ -11,6 +11,7 @@ from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
+from pricing.markdown_text import escape_markdown
 from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
     MEANINGS,
@@ -145,7 +146,7 @@ def _price(version: LoadedVersion) -> str:
     for name in sorted(set(version.facts.categories.tolist())):
         mine = version.facts.categories == name
         interval = f"{np.median(low[mine]):.2f} to {np.median(high[mine]):.2f}"
-        rows.append(f"| {name} | {int(mine.sum())} | {np.median(elasticity[mine]):.2f} | {interval} |")
+        rows.append(f"| {escape_markdown(name)} | {int(mine.sum())} | {np.median(elasticity[mine]):.2f} | {interval} |")
     return (
         "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price over a week "
         "without promotion or holiday:\n\n"
@@ -169,9 +170,11 @@ def _events(version: LoadedVersion) -> str:
         most = int(np.argmax(np.abs(lifts.value[:-1, event] * clear[:-1, event]).max(axis=1)))
         peak = int(np.argmax(np.abs(lifts.value[most, event] * clear[most, event])))
         strongest = percent(float(lifts.value[most, event, peak]), float(lifts.sd[most, event, peak]))
-        name = f"{lifts.categories[most]} {strongest}{_from(int(lifts.positions[peak]), version.meta['period'])}"
-        rows.append(f"| {lifts.names[event]} | {lifts.seen[event]} × | {' | '.join(parts)} | {name} |")
-    others = sorted(str(lifts.names[event]) for event in order if event not in chosen)
+        where = escape_markdown(str(lifts.categories[most]))
+        name = f"{where} {strongest}{_from(int(lifts.positions[peak]), version.meta['period'])}"
+        event_name = escape_markdown(str(lifts.names[event]))
+        rows.append(f"| {event_name} | {lifts.seen[event]} × | {' | '.join(parts)} | {name} |")
+    others = sorted(escape_markdown(str(lifts.names[event])) for event in order if event not in chosen)
     more = f"\n\nNothing clear was found of: {', '.join(others)}." if others else ""
     if not chosen:
         return f"## Events\n\nNo named event changes demand by more than {_CLEAR} standard deviations.{more}"
@@ -217,7 +220,10 @@ def _unknown(version: LoadedVersion) -> str:
     unknown = order[version.demand.grade[order] == PRIOR_ONLY]
     if not len(unknown):
         return ""
-    named = [f"{version.demand.product_ids[row]} ({shares[row]:.1%} of units)" for row in unknown[:_NAMED]]
+    named = [
+        f"{escape_markdown(str(version.demand.product_ids[row]))} ({shares[row]:.1%} of units)"
+        for row in unknown[:_NAMED]
+    ]
     more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
     return f"Prior only, the largest first: {', '.join(named)}{more}. Price tests, moves of cost or more history tell."
 
@@ -228,7 +234,7 @@ def _at_limit(version: LoadedVersion) -> str:
     at_limit = (version.demand.evidence.flags & AT_LIMIT) > 0
     if not at_limit.any():
         return "No estimate ends at a limit."
-    names = version.demand.product_ids[at_limit].tolist()
+    names = [escape_markdown(str(name)) for name in version.demand.product_ids[at_limit]]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"At a limit ({low:g} or {high:g}), which is no finding: {', '.join(names[:_NAMED])}{more}."
 

@@ -172,6 +172,7 @@ def _outliers(history: SalesHistory, alone: Bools, *, column: str, config: Quali
         advice("price_outlier"),
         column=column,
         first_day=history.day(int(period.min())),
+        last_day=history.day(int(period.max())),
         products=len(np.unique(product)),
         rows=len(product),
         share=len(product) / max(1, int(history.present.sum())),

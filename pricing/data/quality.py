@@ -148,6 +148,7 @@ class Finding:
         advice: What to do.
         column: The column at fault; empty where it is no single one.
         first_day: The first day it was found on, YYYY-MM-DD; empty where it is about no day.
+        last_day: The newest day it was found on, where it is about single rows of any days; else empty.
         products: Products affected; 0 where it is not about products.
         rows: Rows affected.
         share: Share of the rows, products or decisions that could be affected, 0 to 1.
@@ -164,6 +165,7 @@ class Finding:
     rows: int = 0
     share: float = 0.0
     examples: tuple[str, ...] = ()
+    last_day: str = ""
 
     def __str__(self) -> str:
         """What was found, where, and what to do, in one or two sentences."""

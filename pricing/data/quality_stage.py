@@ -67,7 +67,9 @@ def judge(
         raise ContractError("the sales", checked.violations)
     swapped = list(feed.date_findings(checked.clean, checked.bad_rows, step=STEP_DAYS[config.period]))
     broken = [one for one in checked.violations if not swapped or one.rule != REPEATED]
-    verdict = Verdict([*skipped, *contract_findings(broken, level="quarantine")])
+    newest = _newest_bad(checked)
+    set_aside = [replace(one, last_day=newest) for one in contract_findings(broken, level="quarantine")]
+    verdict = Verdict([*skipped, *set_aside])
     verdict.findings += [*feed.column_findings(given, others, known, rows=total), *swapped]
     history = lay_out(checked.clean, period=config.period, country=config.country, window=limits.window, known=known)
     apart = _in_spans(history.dates, limits.leave_out, step=STEP_DAYS[config.period])
@@ -111,6 +113,15 @@ def _without_days(checked: Checked, config: DataConfig) -> tuple[Checked, list[F
     )
     left = checked.without(marked, rule=f"{LEFT_OUT}: {MEANINGS[LEFT_OUT][0]}")
     return replace(left, violations=checked.violations), [note]
+
+
+def _newest_bad(checked: Checked) -> str:
+    """The newest day of a row that breaks the contract; empty where there is none, or the day of one is unreadable."""
+    bad = checked.bad_rows
+    if bad.empty or "date" not in bad:
+        return ""
+    days = coerce.days(bad.loc[~bad["reasons"].astype(str).str.startswith(NOT_BAD), "date"]).values
+    return "" if not len(days) or np.isnat(days).any() else str(days.max().astype("datetime64[D]"))
 
 
 def _in_spans(days: Days, spans: Sequence[tuple[dt.date, dt.date]], *, step: int) -> Bools:

@@ -10,6 +10,7 @@ import numpy as np
 from pricing.arrays import Floats, Strings
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.markdown_text import escape_markdown
 
 SEED = 7  # of the sample: the same products each time
 AHEAD = 28  # periods of usual sales that stand in the shelves of a sampled product: ample, and nothing to be cleared
@@ -76,8 +77,8 @@ class PriceMoves:
             )
             before = charged if np.isnan(champion) else champion
             shown = "–" if np.isnan(champion) else f"{champion:g}"
-            factor = f"× {candidate / before:.3g}"
-            lines.append(f"| {self.product_ids[place]} | {charged:g} | {shown} | {candidate:g} | {factor} |")
+            factor, name = f"× {candidate / before:.3g}", escape_markdown(self.product_ids[place])
+            lines.append(f"| {name} | {charged:g} | {shown} | {candidate:g} | {factor} |")
         return "\n".join(lines)
 
 

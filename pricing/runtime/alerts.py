@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from pricing.config_models import MonitoringConfig, Severity
+from pricing.config_models import Channel, MonitoringConfig, Severity
 from pricing.errors import PricingError, SourceError
 from pricing.paths import pricing_home, tracking_uri
 
@@ -135,13 +135,18 @@ class Alert:
 
 
 class Notifier(Protocol):
-    """Notifier: delivers alerts."""
+    """Notifier: delivers alerts through one channel."""
 
-    def send(self, alert: Alert) -> None:
-        """Sends the alert.
+    @property
+    def channel(self) -> Channel:
+        """The channel's name in `monitoring.alerts`."""
+        ...
+
+    def send(self, alert: Alert) -> bool:
+        """Sends the alert; returns whether it was delivered, False where the channel does not take it.
 
         Raises:
-            DeliveryError: It was not delivered.
+            DeliveryError: It was not delivered, though the channel takes it.
         """
         ...
 
@@ -149,19 +154,24 @@ class Notifier(Protocol):
 class LogNotifier:
     """Notifier that writes to the program's log."""
 
-    def send(self, alert: Alert) -> None:
+    channel: Channel = "log"
+
+    def send(self, alert: Alert) -> bool:
         """Logs the alert; never fails."""
         level = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}[alert.severity]
         _log.log(level, "%s", alert.text.replace("\n", " | "))
+        return True
 
 
 class WebhookNotifier:
     """Notifier that POSTs one JSON object to a webhook: the alert's fields, and `text` for chat programs."""
 
+    channel: Channel = "webhook"
+
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def send(self, alert: Alert) -> None:
+    def send(self, alert: Alert) -> bool:
         """Posts the alert, at most three times; a 4xx answer is not retried."""
         body = json.dumps({**asdict(alert), "text": f"{alert.subject}\n{alert.text}"}, default=str).encode()
         trouble = ""
@@ -169,7 +179,7 @@ class WebhookNotifier:
             try:
                 request = urllib.request.Request(self._url, data=body, headers={"Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=SECONDS):
-                    return
+                    return True
             except urllib.error.HTTPError as error:
                 trouble = f"HTTP {error.code}"
                 if error.code < 500:
@@ -186,10 +196,14 @@ class LeastSeverity:
         self._notifier = notifier
         self._least = least
 
-    def send(self, alert: Alert) -> None:
-        """Sends the alert where it is severe enough."""
-        if RANKS[alert.severity] >= RANKS[self._least]:
-            self._notifier.send(alert)
+    @property
+    def channel(self) -> Channel:
+        """That of the notifier."""
+        return self._notifier.channel
+
+    def send(self, alert: Alert) -> bool:
+        """Sends the alert where it is severe enough; returns whether it was sent."""
+        return RANKS[alert.severity] >= RANKS[self._least] and self._notifier.send(alert)
 
 
 def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
@@ -256,32 +270,40 @@ def alert_memory() -> AlertMemory:
     return AlertMemory(pricing_home() / "alerts.db")
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """What became of an alert.
+
+    Attributes:
+        failures: The errors of channels that should have taken it and did not.
+        told: Whether a channel that people are reached by took it, now or lately: any but the log.
+    """
+
+    failures: tuple[str, ...]
+    told: bool
+
+
 def deliver(
     alert: Alert, notifiers: Sequence[Notifier], *, memory: AlertMemory, every_hours: float, now: dt.datetime
-) -> list[str]:
-    """Sends an alert unless the same one, as severe, went out lately; returns the errors of notifiers that failed.
+) -> Delivery:
+    """Sends an alert through each channel that did not take the same one, as severe, lately.
 
-    It counts as sent once a notifier took it: until then it goes out again at the next occasion.
+    Whether or not others fail. A channel that failed, or that did not take it, is tried again at the next occasion.
     """
-    key = f"{alert.key}-{alert.severity}"
-    if not memory.due(key, every_hours=every_hours, now=now):
-        return []
-    failures = send_everywhere(alert, notifiers)
-    if len(failures) < len(notifiers):
-        memory.sent(key, now=now)
-    return failures
-
-
-def send_everywhere(alert: Alert, notifiers: Sequence[Notifier]) -> list[str]:
-    """Sends an alert through every notifier, whether or not others fail; returns the error messages."""
-    failures = []
+    failures, told = [], False
     for notifier in notifiers:
-        try:
-            notifier.send(alert)
-        except DeliveryError as error:
-            failures.append(str(error))
-            _log.error("%s", error)
-    return failures
+        key = f"{alert.key}-{alert.severity}-{notifier.channel}"
+        taken = not memory.due(key, every_hours=every_hours, now=now)
+        if not taken:
+            try:
+                taken = notifier.send(alert)
+            except DeliveryError as error:
+                failures.append(str(error))
+                _log.error("%s", error)
+            if taken:
+                memory.sent(key, now=now)
+        told = told or (taken and notifier.channel != "log")
+    return Delivery(tuple(failures), told)
 
 
 def run_page(run: str, *, experiment: str, pages: str, artifact: str = "") -> str:

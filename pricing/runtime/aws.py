@@ -11,6 +11,7 @@ import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pricing.config_models import Channel
 from pricing.runtime.alerts import Alert, DeliveryError
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
@@ -19,10 +20,12 @@ _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempt
 class SnsNotifier:
     """Alerts to an SNS topic."""
 
+    channel: Channel = "sns"
+
     def __init__(self, topic: str) -> None:
         self._topic = topic
 
-    def send(self, alert: Alert) -> None:
+    def send(self, alert: Alert) -> bool:
         """Publishes the alert; its severity and its job are message attributes, for filters."""
         words = {"severity": alert.severity, "job": alert.job}
         attributes = {name: {"DataType": "String", "StringValue": word} for name, word in words.items() if word}
@@ -32,6 +35,7 @@ class SnsNotifier:
             client("sns").publish(
                 TopicArn=self._topic, Subject=subject, Message=alert.text, MessageAttributes=attributes
             )
+        return True
 
 
 def client(service: str) -> Any:

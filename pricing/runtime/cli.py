@@ -234,17 +234,22 @@ def job_options(job: str, description: str, *, sales: bool = True, needs_sales: 
     return options
 
 
-def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+def run_main(
+    job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None, *, unattended: bool = False
+) -> int:
     """Runs one job, turns errors and signals into exit codes, and returns the exit code.
 
     A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
     the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback. Errors
-    and bugs go out as alerts where `monitoring.alerts` names more than the log; what prevents that is said on standard
-    error and changes no exit code.
+    and bugs of an unattended job, and what it noticed, go out as alerts where `monitoring.alerts` names more than the
+    log, but for a command line that cannot be understood; what prevents that is said on standard error and changes no
+    exit code.
 
     Args:
         job: Takes the options not yet parsed, returns the exit code.
         argv: The command line after the program's name; sys.argv's when None.
+        unattended: Whether a schedule may run the job, so that nobody reads what it prints: every job that has an
+            MLflow run, and compact.
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
@@ -253,16 +258,18 @@ def run_main(job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
     with _sigterm_raises(), tolerate_closed_pipe():
         try:
             code = job(argv)
-            if invocation.findings:
-                _alert(invocation)
+            if unattended and invocation.findings:
+                _alert(invocation, status=code)
             return code
         except PricingError as error:
             print(f"error: {error}", file=sys.stderr)
             _record_failure(str(error))
-            _alert(invocation, error, status=EXIT_KNOWN_ERROR)
+            if unattended and not isinstance(error, UsageError):  # who mistypes a command sees the message
+                _alert(invocation, error, status=EXIT_KNOWN_ERROR)
             return EXIT_KNOWN_ERROR
         except Exception as error:
-            _alert(invocation, error, status=EXIT_BUG)
+            if unattended:
+                _alert(invocation, error, status=EXIT_BUG)
             raise
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -294,12 +301,12 @@ def _level(variable: str, default: str) -> str:
     return level if level in logging.getLevelNamesMapping() else default
 
 
-def _alert(invocation: Invocation, error: Exception | None = None, *, status: int = 0) -> None:
+def _alert(invocation: Invocation, error: Exception | None = None, *, status: int) -> None:
     # Only a job that failed or noticed something reads the settings of alerts.
     from pricing.runtime import failures  # noqa: PLC0415
 
     if error is None:
-        troubles = failures.report_findings(invocation)
+        troubles = failures.report_findings(invocation, status=status)
     else:
         troubles = failures.report_failure(invocation, error, status=status)
     for trouble in troubles:

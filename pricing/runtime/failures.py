@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pricing.config import load_config
 from pricing.config_models import MonitoringConfig, Severity
-from pricing.errors import ConfigError, PricingError
+from pricing.errors import ConfigError, LockError, PricingError
 from pricing.paths import PARENT_VARIABLE
 from pricing.runtime.alerts import (
     RANKS,
@@ -23,10 +23,25 @@ from pricing.runtime.alerts import (
     deliver,
     run_page,
 )
-from pricing.runtime.cli import Invocation
+from pricing.runtime.cli import EXIT_REFUSED, Invocation
 
 LINES = 6  # of the error in an alert
 CHARACTERS = 1000
+# What a job did that ended without an error, what the platform did, and what is to be done.
+_NOTICED = ("ended well and found", "The job went on without what is set aside.", "Look at what each finding names.")
+_REFUSED = (
+    "was refused by what a person must look at",
+    "Nothing: the champion and its prices stay as they are.",
+    "Look at what each gate says. Where it is right, mend the sales or the version; where the change is meant, "
+    "`pricing promote --version N --force true --reason WORDS` makes it.",
+)
+# What becomes of a job that failed.
+_MEND = "Mend what the error names, and run the job again."
+_REPORT = "This is a fault of the program, not of the data: report it with the job's log, and run the job again."
+_WAITED = (
+    "The job did nothing, since another one holds its lock.",
+    "Nothing, if that one ends by itself; else look why it hangs; where it comes often, start the jobs further apart.",
+)
 
 
 @dataclass(frozen=True)
@@ -59,16 +74,20 @@ def report_failure(
     words = "\n".join(told[:LINES])[:CHARACTERS]
     if not isinstance(error, PricingError):
         words = f"{type(error).__name__}: {words}"
+    waits = isinstance(error, LockError)  # the one that holds the lock does the work, and tells if it fails
+    if waits:
+        done, todo = _WAITED
+    else:
+        done = "The job ended without its result. Prices go on from the last good version."
+        todo = _MEND if isinstance(error, PricingError) else _REPORT
     alert = Alert(
         key=f"failed-{job}-{_kind(error, found)}",
-        severity="critical",
+        severity="warning" if waits else "critical",
         what=f"{job} failed: {told[0]}"[:CHARACTERS],
         since=dt.datetime.now(dt.UTC).date(),
         how_bad=words,
-        done="The job ended without its result. Prices go on from the last good version.",
-        todo="Mend what the error names, and run the job again."
-        if isinstance(error, PricingError)
-        else "This is a fault of the program, not of the data: report it with the job's log, and run the job again.",
+        done=done,
+        todo=todo,
         job=job,
         run=facts.run,
         version=facts.version,
@@ -79,10 +98,17 @@ def report_failure(
     return [*trouble, *_send(alert, config, facts, notifiers=notifiers, of_child=of_child)]
 
 
-def report_findings(invocation: Invocation, *, notifiers: Sequence[Notifier] | None = None) -> list[str]:
-    """Sends an alert about what a job noticed although it ended well; returns what went wrong in doing so.
+def report_findings(
+    invocation: Invocation, *, status: int = 0, notifiers: Sequence[Notifier] | None = None
+) -> list[str]:
+    """Sends an alert about what a job noticed although it did not fail; returns what went wrong in doing so.
 
     Findings that only inform, severity "info", send nothing by themselves.
+
+    Args:
+        invocation: The job.
+        status: Its exit status: 0, or that of a job whose result was refused.
+        notifiers: The doors; those of the configuration when None.
     """
     severities = [one.severity for one in invocation.findings]
     worst: Severity = max(severities, key=RANKS.__getitem__, default="info")
@@ -91,17 +117,20 @@ def report_findings(invocation: Invocation, *, notifiers: Sequence[Notifier] | N
         return trouble
     job, facts = invocation.job or "a job", _facts()
     names = sorted({one.name for one in invocation.findings})
+    refused = status == EXIT_REFUSED
+    what, done, todo = _REFUSED if refused else _NOTICED
     alert = Alert(
         key=f"findings-{job}-{'+'.join(names)}",
         severity=worst,
-        what=f"{job} ended well and found: {', '.join(names)}",
+        what=f"{job} {what}: {', '.join(names)}",
         since=dt.datetime.now(dt.UTC).date(),
         how_bad=f"{len(invocation.findings)} finding(s)",
-        done="The job went on without what is set aside.",
-        todo="Look at what each finding names.",
+        done=done,
+        todo=todo,
         job=job,
         run=facts.run,
         version=facts.version,
+        exit_status=status if refused else None,
         findings=tuple(invocation.findings),
     )
     return [*trouble, *_send(alert, config, facts, notifiers=notifiers)]
@@ -122,13 +151,13 @@ def _send(
             return []
         page = run_page(facts.run, experiment=facts.experiment, pages=config.endpoints.mlflow_url)
         now, linked = dt.datetime.now(dt.UTC), replace(alert, link=page)
-        failures = deliver(linked, doors, memory=memory, every_hours=config.repeat_hours, now=now)
+        delivery = deliver(linked, doors, memory=memory, every_hours=config.repeat_hours, now=now)
         parent = os.environ.get(PARENT_VARIABLE)
-        if parent and alert.exit_status is not None and len(failures) < len(doors):
+        if parent and alert.exit_status not in (None, EXIT_REFUSED) and delivery.told:
             memory.sent(_of_parent(parent), now=now)  # so that the job that started this one need not say it again
     except (PricingError, ImportError) as error:
         return [str(error)]
-    return failures
+    return list(delivery.failures)
 
 
 def _of_parent(run: str) -> str:

@@ -385,7 +385,7 @@ def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_
     with Hook() as hook:
         words = f"monitoring: {{alerts: [webhook], endpoints: {{webhook_url: '{hook.url}', mlflow_url: 'http://ui'}}}}"
         (tmp_path / "mine.yaml").write_text(words)
-        codes = [run_main(job, ["--config", str(tmp_path / "mine.yaml")]) for _ in range(1)]
+        codes = [run_main(job, ["--config", str(tmp_path / "mine.yaml")], unattended=True) for _ in range(1)]
 
     (body,) = hook.bodies
     assert codes == [2]

@@ -11,16 +11,39 @@ import yaml
 
 from pipelines import history, nightly, promote, refresh, retrain, rollback
 from pricing.config import load_config
+from pricing.config_models import Channel
 from pricing.decision.request import PriceRequest
 from pricing.registry.version import LoadedVersion
+from pricing.runtime import failures
+from pricing.runtime.alerts import Alert
 from pricing.runtime.cli import EXIT_REFUSED
 from pricing.runtime.mlflow_runs import runs_of
 from tests.integration.test_promote import Shop, shop, whole
 from tests.integration.test_refresh import dear
-from tests.kit.mlflow_jobs import write_config
 
 __all__ = ["shop", "whole"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+
+
+@pytest.fixture
+def told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
+    """Every alert that goes out."""
+
+    class Mailbox:
+        channel: Channel = "webhook"
+
+        def send(self, alert: Alert) -> bool:
+            alerts.append(alert)
+            return True
+
+    alerts = list[Alert]()
+    settings = shop.folder / "doors.yaml"
+    doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": "http://chat"}}
+    settings.write_text(yaml.safe_dump({"monitoring": doors, "registry": {"auto_promote": True}}))
+    monkeypatch.setenv("PRICING_CONFIG", str(settings))
+    monkeypatch.delenv("PRICING_PARENT_RUN_ID", raising=False)
+    monkeypatch.setattr(failures, "alert_notifiers", lambda _config: [Mailbox()])
+    return alerts
 
 
 def gates(shop: Shop) -> list[str]:
@@ -91,6 +114,26 @@ def test_a_night_that_promotes_by_itself_keeps_the_champion_and_ends_as_refused(
     assert run.data.tags["verdict"].endswith("a gate refused the refreshed states (price_moves)")
 
 
+@pytest.mark.parametrize("parent", ["night", ""], ids=["within a night", "by hand"])
+def test_a_promotion_that_a_person_must_look_at_is_told_where_nobody_watches(
+    shop: Shop, told: list[Alert], monkeypatch: pytest.MonkeyPatch, parent: str
+) -> None:
+    shop.add(days=150)
+    promote.main([])
+    refresh.main(["--sales", night_in_cents(shop)])
+    if parent:
+        monkeypatch.setenv("PRICING_PARENT_RUN_ID", parent)
+
+    assert promote.main([]) == EXIT_REFUSED
+
+    assert [(one.job, one.severity, one.exit_status) for one in told] == [("promote", "critical", 3)] * bool(parent)
+    if parent:
+        (finding,) = told[0].findings
+        assert finding.name == "price_moves"
+        assert "furthest: P" in finding.text
+        assert "person must look at: price_moves" in told[0].what
+
+
 def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,7 +198,7 @@ def test_what_was_rolled_back_from_comes_back_by_force_alone(shop: Shop, capsys:
 
 
 def test_a_retraining_that_would_bring_back_what_was_rolled_back_from_says_so(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
+    shop: Shop, told: list[Alert], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.add(days=150)
     promote.main([])
@@ -167,10 +210,10 @@ def test_a_retraining_that_would_bring_back_what_was_rolled_back_from_says_so(
         assert module == "pipelines.etl"
         return 0
 
-    settings = write_config(shop.folder / "config.yaml", auto_promote=True)
-    code = retrain.main(["--sales", "x.csv", "--config", str(settings)], start=start, trained=lambda *_, **__: second)
+    code = retrain.main(["--sales", "x.csv"], start=start, trained=lambda *_, **__: second)
 
     assert code == EXIT_REFUSED
+    assert [(one.job, one.severity, one.findings[0].name) for one in told] == [("retrain", "critical", "not_rejected")]
     assert f"kept the champion: version {second} was rolled back from by ann" in capsys.readouterr().out
     assert "challenger" not in shop.registry.aliases()
 

@@ -24,7 +24,9 @@ from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
 from pricing.errors import UnknownProductError
 from pricing.registry.audit import Audit, AuditEntry
+from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.promotion import PromotionRequest
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
@@ -666,3 +668,13 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
 
     with pytest.raises(UnknownProductError, match="'nobody knows' is in no history"):
         model.predict(pd.DataFrame([{**rows[1], "strict": True}]))
+
+
+def test_a_products_name_is_no_markup_in_the_report_of_a_promotion() -> None:
+    verdict = Verdict("products", 0.5, 0.9, False, "it lacks 1 of 2: a|b <img src=x>")
+    request = PromotionRequest(action="promote", to="2", expected="1", who="ann", at="2026-03-04T05:06:07", why="test")
+
+    text = history.report("pricing", request, [verdict])
+
+    assert r"a\|b &lt;img src=x&gt;" in text
+    assert "<img" not in text

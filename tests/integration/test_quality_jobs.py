@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import etl, nightly, refresh, retrain, rollback, train
+from pipelines import etl, nightly, quality, refresh, retrain, rollback, train
 from pricing.data.quality import Quality, load_quality, quality_file
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config
@@ -123,6 +123,24 @@ def test_a_refresh_does_not_carry_states_over_rows_set_aside(shop: Shop, rows: p
     assert aside["product_id"].tolist() == [product]
     assert aside["row"].tolist() == [int(np.flatnonzero(spoilt["price"] == 9999.0)[0]) + 1]
     assert newest_run("refresh").data.tags["quality"] == "quarantine"
+
+
+@pytest.mark.parametrize(("price", "name"), [(9999.0, "price_outlier"), (-1.0, "contract")])
+def test_a_row_set_aside_is_told_until_the_champion_has_read_the_days_after_it(
+    shop: Shop, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, price: float, name: str
+) -> None:
+    told = list[str]()
+    monkeypatch.setattr(quality, "notice", lambda *found: told.extend(one.name for one in found))
+    of_one = rows["product_id"] == str(shop.whole.product_ids[3])
+    old = rows.assign(price=rows["price"].where(~(of_one & (rows["date"] == str(shop.whole.dates[READ - 10]))), price))
+
+    assert etl.main([*write(old), "--quarantine", "bad"]) == 0
+    beside = load_quality(quality_file("home/panel"))
+    assert (names(beside), told) == ([(name, "quarantine")], [])
+
+    new = old.assign(price=old["price"].where(~(of_one & newest(old)), price))
+    assert etl.main([*write(new), "--quarantine", "bad"]) == 0
+    assert told == [name]
 
 
 @pytest.mark.parametrize("job", [etl.main, train.main], ids=["etl", "train"])

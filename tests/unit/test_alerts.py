@@ -1,39 +1,48 @@
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pricing.config import load_config
-from pricing.errors import HistoryError, PricingError, SourceError
+from pricing.config_models import Channel
+from pricing.errors import HistoryError, LockError, PricingError, SourceError
+from pricing.runtime import failures
 from pricing.runtime.alerts import (
     Alert,
     AlertFinding,
     AlertMemory,
     DeliveryError,
     LeastSeverity,
+    LogNotifier,
+    Notifier,
     alert_memory,
     alert_notifiers,
     as_findings,
     deliver,
     run_page,
 )
-from pricing.runtime.cli import Invocation, job_options, notice, run_main
+from pricing.runtime.cli import EXIT_REFUSED, Invocation, UsageError, job_options, notice, run_main
 from pricing.runtime.failures import report_failure, report_findings
 
+ROOT = Path(__file__).parents[2]
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 ALERT = Alert("decay-retrain", "info", "error grew", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
 DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")
 
 
 class Mailbox:
+    channel: Channel = "webhook"
+
     def __init__(self, *, refuses: bool = False) -> None:
         self.refuses, self.alerts = refuses, list[Alert]()
 
-    def send(self, alert: Alert) -> None:
+    def send(self, alert: Alert) -> bool:
         if self.refuses:
             raise DeliveryError("no post")
         self.alerts.append(alert)
+        return True
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,33 @@ def test_an_alert_that_grew_more_severe_does_not_wait(memory: AlertMemory) -> No
         deliver(alert, [box], memory=memory, every_hours=20, now=NOW)
 
     assert [alert.severity for alert in box.alerts] == ["info", "critical"]
+
+
+class Pager(Mailbox):
+    channel: Channel = "sns"
+
+
+def test_an_alert_counts_as_sent_only_on_the_channels_that_took_it(memory: AlertMemory) -> None:
+    warning = Alert("k", "warning", "x", dt.date(2024, 6, 1), "", "", "")
+    box, pager = Mailbox(refuses=True), Pager()
+    doors: list[Notifier] = [LogNotifier(), LeastSeverity(pager, least="critical"), box]
+
+    first = deliver(warning, doors, memory=memory, every_hours=20, now=NOW)
+    box.refuses = False
+    second = deliver(warning, doors, memory=memory, every_hours=20, now=NOW)
+    third = deliver(warning, doors, memory=memory, every_hours=20, now=NOW)
+
+    assert (first.failures, [one.told for one in (first, second, third)]) == (("no post",), [False, True, True])
+    assert (len(box.alerts), pager.alerts) == (1, [])
+
+
+def test_a_channel_that_took_an_alert_does_not_get_it_again_because_another_failed(memory: AlertMemory) -> None:
+    box = Mailbox()
+
+    for _ in range(2):
+        deliver(ALERT, [box, Pager(refuses=True)], memory=memory, every_hours=20, now=NOW)
+
+    assert len(box.alerts) == 1
 
 
 def test_a_memory_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
@@ -171,7 +207,8 @@ def test_a_failure_that_a_started_job_could_not_tell_is_told_by_its_parent(
     box = Mailbox()
     monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
     if not delivered:
-        report_failure(Invocation("etl"), PricingError("bad"), status=2, notifiers=[Mailbox(refuses=True)])
+        doors: list[Notifier] = [LogNotifier(), Mailbox(refuses=True)]
+        report_failure(Invocation("etl"), PricingError("bad"), status=2, notifiers=doors)
     monkeypatch.delenv("PRICING_PARENT_RUN_ID")
     monkeypatch.setenv("MLFLOW_RUN_ID", "night")
 
@@ -191,6 +228,23 @@ def test_a_job_that_ends_well_tells_what_it_noticed_by_name_but_not_mere_informa
     assert DOUBT.text in alert.text
 
 
+def test_a_refusal_that_calls_a_person_says_so_and_leaves_a_later_failure_to_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box = Mailbox()
+    moved = AlertFinding("price_moves", "critical", "median 4.6")
+    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
+    report_findings(Invocation("promote", findings=[moved]), status=EXIT_REFUSED, notifiers=[box])
+    monkeypatch.delenv("PRICING_PARENT_RUN_ID")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "night")
+
+    report_failure(Invocation("nightly"), ChildError("compact was killed"), status=2, notifiers=[box])
+
+    assert [(alert.job, alert.exit_status) for alert in box.alerts] == [("promote", 3), ("nightly", 2)]
+    assert box.alerts[0].what == "promote was refused by what a person must look at: price_moves"
+    assert "champion and its prices stay" in box.alerts[0].done
+
+
 def test_doors_that_fail_are_said_and_change_no_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = tmp_path / "mine.yaml"
     settings.write_text("monitoring: {alerts: [webhook], endpoints: {webhook_url: 'no address'}}")
@@ -200,7 +254,7 @@ def test_doors_that_fail_are_said_and_change_no_exit_code(tmp_path: Path, capsys
         notice(DOUBT)
         raise HistoryError(f"nothing in {options.sales}")
 
-    assert run_main(job, []) == 2
+    assert run_main(job, [], unattended=True) == 2
 
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "error: nothing in None"
@@ -208,17 +262,80 @@ def test_doors_that_fail_are_said_and_change_no_exit_code(tmp_path: Path, capsys
 
 
 def test_a_configuration_that_cannot_be_read_is_said_to_keep_alerts_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.yaml").write_text("monitoring: {alert: [sns]}")
+    monkeypatch.chdir(tmp_path)
 
     def job(argv: object) -> int:
-        job_options("etl", "Reads.", needs_sales=False).parse(["--config", str(tmp_path / "mine.yaml"), "--salse", "x"])
+        load_config(job_options("etl", "Reads.", needs_sales=False).parse(["--config", "mine.yaml"]).config)
         return 0
 
-    assert run_main(job, []) == 2
+    assert run_main(job, [], unattended=True) == 2
 
     assert "no alert: the configuration cannot be read, so its alert channels are unknown" in capsys.readouterr().err
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+    """The only door of the configuration that PRICING_CONFIG names."""
+    settings = tmp_path / "doors.yaml"
+    settings.write_text("monitoring: {alerts: [webhook], endpoints: {webhook_url: 'http://chat'}}")
+    monkeypatch.setenv("PRICING_CONFIG", str(settings))
+    mailbox = Mailbox()
+    monkeypatch.setattr(failures, "alert_notifiers", lambda _config: [mailbox])
+    return mailbox
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "unattended", "severities"),
+    [
+        ((), HistoryError("too short"), True, ["critical"]),
+        ((), LockError("nightly is running already: process 7"), True, ["warning"]),
+        ((), HistoryError("too short"), False, []),
+        (("--salse", "x"), None, True, []),
+        ((), UsageError("--force needs --reason"), True, []),
+    ],
+    ids=["a job", "a job that waits", "a person's command", "a mistyped option", "options that do not fit"],
+)
+def test_only_what_goes_wrong_without_anybody_watching_is_told(
+    box: Mailbox, words: tuple[str, ...], error: PricingError | None, unattended: bool, severities: list[str]
+) -> None:
+    def job(argv: Sequence[str] | None) -> int:
+        job_options("etl", "Reads.", needs_sales=False).parse(argv)
+        assert error is not None
+        raise error
+
+    assert run_main(job, words, unattended=unattended) == 2
+
+    assert [alert.severity for alert in box.alerts] == severities
+
+
+@pytest.mark.parametrize("unattended", [True, False])
+def test_a_bug_and_a_finding_are_told_of_unattended_jobs_alone(box: Mailbox, unattended: bool) -> None:
+    def finds(argv: Sequence[str] | None) -> int:
+        job_options("etl", "Reads.", needs_sales=False).parse(argv)
+        notice(DOUBT)
+        return 0
+
+    def breaks(argv: Sequence[str] | None) -> int:
+        job_options("etl", "Reads.", needs_sales=False).parse(argv)
+        raise ZeroDivisionError
+
+    assert run_main(finds, [], unattended=unattended) == 0
+    with pytest.raises(ZeroDivisionError):
+        run_main(breaks, [], unattended=unattended)
+
+    assert [alert.severity for alert in box.alerts] == (["warning", "critical"] if unattended else [])
+
+
+def test_the_unattended_jobs_are_those_with_an_mlflow_run_and_compact() -> None:
+    sources = [path for program in ("pipelines", "monitoring", "serving") for path in (ROOT / program).rglob("*.py")]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sources}
+
+    tells = {name for name, text in texts.items() if "unattended=True" in text}
+
+    assert tells == {name for name, text in texts.items() if 'tracked_run("' in text} | {"serving/compact.py"}
 
 
 def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_message(
@@ -227,7 +344,7 @@ def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_me
     def job(argv: object) -> int:
         raise HistoryError("too short")
 
-    assert run_main(job, []) == 2
+    assert run_main(job, [], unattended=True) == 2
 
     assert capsys.readouterr().err == "error: too short\n"
     assert not (tmp_path / "alerts.db").exists()

@@ -28,6 +28,7 @@ INWARD = (
         "config",
         "served_config",
         "csv_text",
+        "markdown_text",
     ),
     *("data", "demand", "decision", "decision_log", "registry", "runtime"),
 )

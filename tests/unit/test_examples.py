@@ -15,6 +15,7 @@ PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
 WITH_EXAMPLE = (
     "pricing.config.load_config",
     "pricing.csv_text.quote_formulas",
+    "pricing.markdown_text.escape_markdown",
     "pricing.data.build.build_panel",
     "pricing.data.contract.check",
     "pricing.data.load.load_panel_from",

@@ -53,6 +53,16 @@ def test_the_cards_elasticities_are_those_shown_everywhere() -> None:
         assert f"| {name} | {mine.sum()} | {middle:.2f} | {low:.2f} to {high:.2f} |" in text
 
 
+def test_a_categorys_name_is_no_markup_in_the_card() -> None:
+    known = version()
+    named = replace(known.facts, categories=np.full(len(known.facts.categories), "a|b <img src=x>"))
+
+    text = model_card(replace(known, facts=named, backtest=OLD), model="pricing")
+
+    assert rf"| a\|b &lt;img src=x&gt; | {len(named.categories)} |" in text
+    assert "<img" not in text
+
+
 def test_the_card_tells_of_volume_volatility_and_calibration() -> None:
     text = card(NEW)
 

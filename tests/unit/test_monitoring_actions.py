@@ -70,6 +70,8 @@ class Door:
 
 
 class Mailbox:
+    channel = "webhook"
+
     def __init__(self, refuses=False):
         self.refuses, self.alerts = refuses, []
 
@@ -77,6 +79,7 @@ class Mailbox:
         if self.refuses:
             raise DeliveryError("no post")
         self.alerts.append(alert)
+        return True
 
 
 def repeat(hours=0):

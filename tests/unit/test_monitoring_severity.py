@@ -91,11 +91,14 @@ def test_what_asks_for_no_job_but_for_a_look_goes_out_as_a_warning_by_name(seen,
 
 def test_the_same_drift_is_told_once_a_window_and_another_at_once(seen, tmp_path):
     class Mailbox:
+        channel = "webhook"
+
         def __init__(self):
             self.alerts = []
 
         def send(self, alert):
             self.alerts.append(alert)
+            return True
 
     box = Mailbox()
     names = [("comp_level",)] * 4 + [("stock_cover",)]

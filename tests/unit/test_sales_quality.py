@@ -227,6 +227,21 @@ def test_a_single_price_far_off_is_set_aside_and_the_rest_goes_on() -> None:
     assert aside["reasons"].str.startswith("price_outlier: ").all()
     assert len(result.checked.clean) == len(sound()) - 2
     assert (found(result)["price_outlier"].level, found(result)["price_outlier"].rows) == (QUARANTINE, 2)
+    assert (found(result)["price_outlier"].first_day, found(result)["price_outlier"].last_day) == (day(60), day(LAST))
+
+
+@pytest.mark.parametrize(("bad", "newest"), [((60,), 60), ((60, LAST), LAST), ((), None)])
+def test_rows_that_break_the_contract_say_which_is_the_newest(bad: tuple[int, ...], newest: int | None) -> None:
+    def broken(frame: pd.DataFrame) -> None:
+        frame.loc[
+            (frame["product_id"] == "P07") & frame["date"].isin([pd.Timestamp(day(one)) for one in bad]), "price"
+        ] = -1
+
+    result = judged(broken)
+
+    assert [one.last_day for one in result.quality.findings if one.name == "contract"] == (
+        [] if newest is None else [day(newest)]
+    )
 
 
 def test_what_is_set_aside_on_one_night_is_on_every_later_one() -> None:
