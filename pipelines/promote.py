@@ -46,6 +46,7 @@ from pricing.registry.gates import (
 )
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import (
+    REJECTED_TAGS,
     PromotionRequest,
     move,
     record_manual_change,
@@ -73,7 +74,7 @@ def _promote(argv: Sequence[str] | None) -> int:
     with tracked_run("promote", config=config, reason=options.reason) as run, production(config) as access:
         target = _target(access, options.version)
         if target is None:
-            return _nothing(f"{config.registry.model_name} has no {CHALLENGER}; train a model first")
+            return _nothing(f"{config.registry.model_name} has no {CHALLENGER}; {_instead(access)}")
         record_manual_change(access.registry, access.audit, who=access.who, at=now())
         champion = access.registry.at(CHAMPION)
         if champion is not None and champion.number == target.number:
@@ -122,6 +123,17 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _target(access: ProductionAccess, reference: str | None) -> RegisteredVersion | None:
     return access.registry.find(reference) if reference else access.registry.at(CHALLENGER)
+
+
+def _instead(access: ProductionAccess) -> str:
+    """What to do where no version waits: one that was rolled back from waits no more, and is named."""
+    left = [version.number for version in access.registry.versions() if REJECTED_TAGS[0] in version.tags]
+    if not left:
+        return "train a model first"
+    return (
+        f"version {left[-1]} was rolled back from and returns by force alone: train a model, or give "
+        f"--version {left[-1]} --force true --reason WHY"
+    )
 
 
 def _because(verdicts: Sequence[Verdict]) -> str:

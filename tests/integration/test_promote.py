@@ -265,6 +265,20 @@ def test_rollback_goes_to_the_last_champion_with_other_weights(shop: Shop) -> No
     assert (shop.entries()[-1].action, shop.entries()[-1].why) == ("rollback", "complaints")
 
 
+def test_after_a_rollback_promote_names_the_version_that_returns_by_force_alone(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.add()
+    promote.main([])
+    left = shop.add(seed=2)
+    promote.main([])
+    assert rollback.main(["--reason", "complaints"]) == 0
+
+    assert promote.main([]) == 0
+
+    assert f"version {left} was rolled back from and returns by force alone" in capsys.readouterr().out
+
+
 def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
