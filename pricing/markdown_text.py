@@ -14,4 +14,4 @@ def escape_markdown(text: str) -> str:
         a\|b &lt;img src=x&gt;
     """
     line = " ".join(text.splitlines())  # a line's end would end the row
-    return "".join(f"\\{sign}" if sign in _MARKUP else sign for sign in html.escape(line))
+    return "".join(f"\\{sign}" if sign in _MARKUP else sign for sign in html.escape(line, quote=False))
