@@ -66,6 +66,7 @@ def report_failure(
         notifiers: The doors; those of the configuration when None.
     """
     config, trouble = _settings(invocation)
+    trouble = [] if isinstance(error, ConfigError) else trouble  # it has been said
     if notifiers is None and set(config.alerts) <= {"log"}:
         return trouble
     found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)

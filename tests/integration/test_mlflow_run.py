@@ -90,7 +90,7 @@ def test_the_help_of_a_job_names_the_command_that_shows_it(name: str, capsys: py
     program = module if module.count(".") else f"{module}.__main__"
 
     with pytest.raises(SystemExit):
-        importlib.import_module(program).main(["--help"])
+        importlib.import_module(program).main([*JOBS[name].words, "--help"])
 
     assert capsys.readouterr().out.startswith(f"usage: pricing {name} ")
 
