@@ -1,8 +1,10 @@
 """Names that come from a shop's data, in Markdown that people and MLflow's pages show: nothing in them is markup."""
 
 import html
+import re
 
-_MARKUP = frozenset("\\`*_[]()|#!~$")
+# An underscore inside a word is none (CommonMark 0.31, 6.2); what follows a bracket needs none itself.
+_MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])|^#")
 
 
 def escape_markdown(text: str) -> str:
@@ -14,4 +16,4 @@ def escape_markdown(text: str) -> str:
         a\|b &lt;img src=x&gt;
     """
     line = " ".join(text.splitlines())  # a line's end would end the row
-    return "".join(f"\\{sign}" if sign in _MARKUP else sign for sign in html.escape(line, quote=False))
+    return _MARKUP.sub(r"\\\g<0>", html.escape(line, quote=False))
