@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pricing.config import load_config
 from pricing.config_models import MonitoringConfig, Severity
@@ -66,7 +67,8 @@ def report_failure(
         notifiers: The doors; those of the configuration when None.
     """
     config, trouble = _settings(invocation)
-    trouble = [] if isinstance(error, ConfigError) else trouble  # it has been said
+    if invocation.config is not None and not Path(invocation.config).exists():
+        trouble = []  # a name mistyped by a person: the error says all there is to say
     if notifiers is None and set(config.alerts) <= {"log"}:
         return trouble
     found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)
