@@ -7,8 +7,8 @@ from typing import Literal
 Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
-# Faults that do not put the sales in doubt: states may still be refreshed with them.
 JOB_LOST = "job_lost"  # a job that was given up since nothing tells how it ended
+# Faults that do not put the sales in doubt: states may still be refreshed with them.
 SALES_ARE_FINE = frozenset(
     {
         *("decisions_stopped", "answers_by_rule", "job_hangs", JOB_LOST, "log_empty", "prices_overridden"),
