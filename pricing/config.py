@@ -22,6 +22,7 @@ from pricing.config_models import (
     TuningConfig,
 )
 from pricing.config_schema import Place, Words, editor_schema, find
+from pricing.config_sources import SourcesConfig
 from pricing.errors import ConfigError
 from pricing.paths import SETTINGS
 
@@ -84,6 +85,7 @@ class ModelConfig(Section):
 class Config(ModelConfig):
     """Everything a person may tune."""
 
+    sources: SourcesConfig | None = None
     registry: RegistryConfig
     serving: ServingConfig
     monitoring: MonitoringConfig

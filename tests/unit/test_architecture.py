@@ -25,12 +25,13 @@ INWARD = (
         "config_file",
         "config_schema",
         "config_models",
+        "config_sources",
         "config",
         "served_config",
         "csv_text",
         "markdown_text",
     ),
-    *("data", "demand", "decision", "decision_log", "registry", "runtime"),
+    *("data", "sources", "demand", "decision", "decision_log", "registry", "runtime"),
 )
 FOLLOWER = "serving.follower"
 # Tests that are of a benchmark's program or of what only benchmarks have, and may import it.

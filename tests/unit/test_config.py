@@ -414,7 +414,10 @@ def test_a_wrong_value_is_refused_by_key_value_range_and_line(tmp_path: Path, te
         ),
         ("demand: {min_hystory: 9}", "demand.min_hystory; the nearest known one is min_history"),
         ("demand: {max_moves: 9}", "demand.max_moves; the nearest known one is decision.guardrails.max_move"),
-        ("colour: red", "colour; known there are data, demand, decision, registry, serving, monitoring, tuning"),
+        (
+            "colour: red",
+            "colour; known there are data, demand, decision, sources, registry, serving, monitoring, tuning",
+        ),
     ],
 )
 def test_the_suggestion_for_an_unknown_key_is_one_that_helps(tmp_path: Path, text: str, said: str) -> None:

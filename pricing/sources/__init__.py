@@ -1,0 +1,1 @@
+"""A retailer's own tables: read, checked, summed and joined into rows of the data contract."""
