@@ -1,6 +1,6 @@
 """Load a panel from what `--sales` names: a path, a URL, a saved panel, the demo data or the simulated market."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,6 +121,7 @@ def load_sales(
     frame = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
     checked = check(frame, where=where, period=config.period)
     given, others = [str(name) for name in frame.columns if name in COLUMNS], _others(frame)
+    lineage: Mapping[str, str] = frame.attrs.get("lineage", {})
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
         _refuse_swapped(checked, config, where=where)
@@ -136,6 +137,7 @@ def load_sales(
     if quarantine is not None and config.plausibility.refuse and (typed := mistyped(panel)).any():
         checked = checked.without(_rows(checked.clean, panel, typed), rule=TYPED)
         panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
+    panel = replace(panel, lineage=lineage)
     if checked.bad_rows.empty:
         return LoadedSales(_noted(panel, checked.notes), judged.quality)
     path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))

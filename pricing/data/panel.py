@@ -3,8 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +85,7 @@ class Panel:
             recurrence can be learnt from it; False when a calendar said so.
         notes: What was derived, filled or counted on the way, one sentence each.
         events: Named events of its periods and of those to come; those of one day in order of precedence.
+        lineage: What its rows were made from, such as the manifest's id; empty where they were given as one table.
     """
 
     period: Period
@@ -104,6 +105,7 @@ class Panel:
     notes: tuple[str, ...] = ()
     holidays_given: bool = False
     events: tuple[Event, ...] = ()
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def censored(self) -> Bools:
@@ -171,6 +173,7 @@ def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] =
             "period": panel.period,
             "holidays_given": panel.holidays_given,
             "notes": list(panel.notes),
+            "lineage": dict(panel.lineage),
             "events": [[str(value) for value in vars(event).values()] for event in panel.events],
         }
         (draft / HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
@@ -220,6 +223,7 @@ def load_panel(folder: str | Path) -> Panel:
             period=header["period"],
             notes=tuple(header["notes"]),
             holidays_given=header["holidays_given"],
+            lineage=header.get("lineage", {}),
             events=tuple(_event(*values) for values in header.get("events", ())),  # panels saved before had none
             **arrays,
         )

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from pricing.config_models import SQL_SECONDS
 from pricing.csv_text import unquote_formulas
+from pricing.data.manifest import has_manifest, read_rows
 from pricing.errors import SourceError, first_line
 from pricing.fileio import redact_url, with_driver
 
@@ -54,7 +55,8 @@ def read_sales(
     """Reads raw rows.
 
     Args:
-        where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`
+        where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`,
+            or one that `etl --sales sources` keeps
             (endpoint, region and keys from the usual AWS_ variables); or an SQLAlchemy URL, to which `#table`,
             `#schema.table` or `#SELECT …` may be added (without it, the table `sales`). PostgreSQL and SQLite are asked
             to let the query read only.
@@ -67,6 +69,8 @@ def read_sales(
     """
     if "://" in where and not where.startswith("s3://"):
         return _read_sql(where, columns, seconds=sql_seconds)
+    if has_manifest(where):
+        return read_rows(where, columns=columns)
     filesystem, path = _open(where)
     try:
         info = filesystem.get_file_info(path)

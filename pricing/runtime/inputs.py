@@ -35,6 +35,7 @@ class _PanelDataset(MetaDataset):
             "first": str(panel.dates[0]),
             "last": str(panel.dates[-1]),
             "notes": list(panel.notes),
+            **panel.lineage,
         }
         super().__init__(CodeDatasetSource({"sales": where}), name=Path(where).name or where, digest=digest)
 
@@ -80,19 +81,21 @@ def log_data(panel: Panel, *, sales: str) -> str:
             "sales": where,
             "data_fingerprint": digest,
             "data": f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s, {first} to {last}",
+            **panel.lineage,
         }
     )
     return digest
 
 
 def describe_data(panel: Panel, *, sales: str, fingerprint: str) -> dict[str, object]:
-    """Describes the data of a model version, as stored in the version; passwords are left out."""
+    """Describes the data of a model version, with its rows' lineage, as stored in it; passwords are left out."""
     return {
         "fingerprint": fingerprint,
         "source": redact_url(sales),
         "rows": int(panel.present.sum()),
         "first_date": str(panel.dates[0]),
         "last_date": str(panel.dates[-1]),
+        **panel.lineage,
     }
 
 
