@@ -1,0 +1,143 @@
+"""Tables as a shop's own systems keep them, made from rows of the contract, which the ETL should restore."""
+
+import datetime as dt
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+_OPENS, _CLOSES = 8, 21  # hours of the day within which people buy
+_COUNTED = 6  # hour at which stock is counted
+_MOST_IN_LINE = 3  # units
+
+
+@dataclass(frozen=True)
+class ShopTables:
+    """What lies in a shop's database.
+
+    Attributes:
+        order_lines: line_id, ordered_at (with zone), sku, quantity, unit_price, status. Some are cancelled, some were
+            loaded twice, some are returns of the same day.
+        stock_counts: counted_at (with zone), sku, on_hand, at each opening.
+        product_master: sku, category, list_price, cost, shelf_price and the first day that they hold.
+        promotions: sku, first_day, last_day.
+        competitor_prices: seen_at (with zone), sku, competitor, price.
+    """
+
+    order_lines: pd.DataFrame
+    stock_counts: pd.DataFrame
+    product_master: pd.DataFrame
+    promotions: pd.DataFrame
+    competitor_prices: pd.DataFrame
+
+
+def shop_tables(rows: pd.DataFrame, *, zone: ZoneInfo, rng: np.random.Generator) -> ShopTables:
+    """Takes rows apart into what a shop's systems would have recorded.
+
+    Args:
+        rows: Daily rows of the contract with all its columns, whole units.
+        zone: The shop's time zone.
+        rng: Draws times of day, line sizes, cancellations, returns and repeated lines.
+    """
+    rows = rows.sort_values(["date", "product_id"], ignore_index=True)
+    return ShopTables(
+        order_lines=_order_lines(rows, zone, rng),
+        stock_counts=pd.DataFrame(
+            {
+                "counted_at": _at(rows["date"], np.full(len(rows), _COUNTED * 3600), zone),
+                "sku": rows["product_id"],
+                "on_hand": rows["stock"].astype("Int64"),
+            }
+        ),
+        product_master=_master(rows),
+        promotions=_promotions(rows),
+        competitor_prices=_competitor(rows, zone),
+    )
+
+
+def _order_lines(rows: pd.DataFrame, zone: ZoneInfo, rng: np.random.Generator) -> pd.DataFrame:
+    units = rows["units_sold"].to_numpy(dtype=np.int64)
+    unit_row = np.repeat(np.arange(len(rows)), units)
+    # A unit opens a new line, or joins the one before it where that is of the same row and not yet full.
+    opens = rng.random(len(unit_row)) < 1 / 2
+    opens |= np.diff(unit_row, prepend=-1) != 0
+    start = np.maximum.accumulate(np.where(opens, np.arange(len(unit_row)), 0))
+    opens |= (np.arange(len(unit_row)) - start) % _MOST_IN_LINE == 0
+    row = unit_row[opens]
+    quantity = np.diff(np.append(np.flatnonzero(opens), len(unit_row)))
+    sold = _lines(rows, row, quantity, "sold", zone, rng)
+    again = sold.iloc[rng.choice(len(sold), size=len(sold) // 200, replace=False)]
+    dropped = rng.choice(len(row), size=len(row) // 50, replace=False)
+    cancelled = _lines(rows, row[dropped], quantity[dropped], "cancelled", zone, rng)
+    unwanted = rng.choice(len(row), size=len(row) // 100, replace=False)
+    ones = np.ones(len(unwanted), dtype=np.int64)
+    bought, returned = (_lines(rows, row[unwanted], ones * sign, "sold", zone, rng) for sign in (1, -1))
+    returned["ordered_at"] = bought["ordered_at"] + pd.Timedelta(minutes=5)
+    lines = pd.concat([sold, cancelled, bought, returned], ignore_index=True)
+    lines = lines.sort_values("ordered_at", kind="stable", ignore_index=True)
+    lines.insert(0, "line_id", np.arange(1, len(lines) + 1))
+    copies = lines.merge(again[["ordered_at", "sku"]].drop_duplicates(), on=["ordered_at", "sku"])
+    return pd.concat([lines, copies], ignore_index=True)
+
+
+def _lines(
+    rows: pd.DataFrame,
+    row: NDArray[np.int64],
+    quantity: NDArray[np.int64],
+    status: str,
+    zone: ZoneInfo,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    seconds = rng.integers(_OPENS * 3600, _CLOSES * 3600, size=len(row))
+    return pd.DataFrame(
+        {
+            "ordered_at": _at(rows["date"].iloc[row], seconds, zone),
+            "sku": rows["product_id"].to_numpy()[row],
+            "quantity": quantity,
+            "unit_price": rows["price"].to_numpy()[row],
+            "status": status,
+        }
+    )
+
+
+def _at(days: "pd.Series[pd.Timestamp]", seconds: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.object_]:
+    """Times of day, in UTC, as the shop's clock shows them."""
+    local = pd.DatetimeIndex(days) + pd.to_timedelta(seconds, unit="s")
+    return np.asarray(local.tz_localize(zone).tz_convert(dt.UTC).astype(object))
+
+
+def _master(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row each time that one of a product's values changes."""
+    names = ["category", "list_price", "unit_cost", "price"]
+    ordered = rows.sort_values(["product_id", "date"])
+    values = ordered[["product_id", *names]]
+    changed = (values != values.shift()).any(axis=1)
+    return ordered.loc[changed, ["product_id", *names, "date"]].rename(
+        columns={"product_id": "sku", "unit_cost": "cost", "price": "shelf_price", "date": "valid_from"}
+    )
+
+
+def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
+    ordered = rows.sort_values(["product_id", "date"])
+    on = ordered["is_promo"].astype(bool)
+    days, sku = ordered["date"], ordered["product_id"]
+    follows = on.shift(fill_value=False) & (sku == sku.shift()) & (days == days.shift() + pd.Timedelta(days=1))
+    run = (on & ~follows).cumsum()[on]
+    runs = ordered[on].groupby(run)
+    return pd.DataFrame(
+        {"sku": runs["product_id"].first(), "first_day": runs["date"].min(), "last_day": runs["date"].max()}
+    ).reset_index(drop=True)
+
+
+def _competitor(rows: pd.DataFrame, zone: ZoneInfo) -> pd.DataFrame:
+    seen = rows[rows["comp_price"].notna()]
+    return pd.DataFrame(
+        {
+            "seen_at": _at(seen["date"], np.full(len(seen), 5 * 3600), zone),
+            "sku": seen["product_id"],
+            "competitor": "rival",
+            "price": seen["comp_price"],
+        }
+    ).reset_index(drop=True)
