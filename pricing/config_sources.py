@@ -213,7 +213,6 @@ class AliasSource(TableSource):
 class SourcesConfig(Section):
     """A retailer's own tables."""
 
-    folder: str | None = Field(default=None, description="Where they are kept; null: PRICING_HOME/sources.")
     zone: str = Field(description="The shop's time zone, such as America/New_York: it says when a day begins.")
     currency: Currency | None = Field(default=None, description="The shop's currency; null: whatever is there.")
     rates: dict[Currency, Factor] = Field(

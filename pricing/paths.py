@@ -39,6 +39,11 @@ def pricing_home(environment: Mapping[str, str] = os.environ) -> Path:
     return ROOT / ".pricing"
 
 
+def sources_folder() -> Path:
+    """Where `etl --sales sources` keeps its tables: PRICING_HOME/sources."""
+    return pricing_home() / "sources"
+
+
 def process_alive(pid: int) -> bool:
     """Whether a process of this machine still exists."""
     if pid <= 0:
