@@ -139,7 +139,7 @@ class Draft:
     def _put(self, files: dict[str, TableFile], place: str, partition: str, frame: pd.DataFrame) -> bool:
         if frame.empty:
             return files.pop(partition, None) is not None
-        table = pa.Table.from_pandas(frame, preserve_index=False)
+        table = _as_stored(pa.Table.from_pandas(frame, preserve_index=False))
         mark = fingerprint(table)
         if partition in files and files[partition].fingerprint == mark:
             return False
@@ -148,16 +148,23 @@ class Draft:
         try:
             if not path.is_file():
                 with replace_atomically(path) as draft:
-                    pa.parquet.write_table(table.replace_schema_metadata(None), draft, compression="zstd")
+                    pa.parquet.write_table(table, draft, compression="zstd")
         except (OSError, pa.ArrowException) as error:
             raise SourceError(f"{path}: cannot be written: {first_line(error)}") from error
         files[partition] = TableFile(file=name, rows=len(frame), fingerprint=mark)
         return True
 
 
+def _as_stored(table: pa.Table) -> pa.Table:
+    """The table with the types that Parquet gives back, so that what is read and put again is the same."""
+    kinds = {pa.timestamp("s"): pa.timestamp("ms"), pa.large_string(): pa.string()}
+    fields = [field.with_type(kinds.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
 def fingerprint(table: pa.Table) -> str:
     """SHA-256 of a table's names, types and values in their order; equal rows, equal fingerprint."""
-    digest = hashlib.sha256(str(table.schema.remove_metadata()).encode())
+    digest = hashlib.sha256(str(table.schema).encode())
     for column in table.columns:
         kind = column.type
         values = column.dictionary_decode() if pa.types.is_dictionary(kind) else column
