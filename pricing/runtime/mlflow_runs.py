@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -57,6 +57,7 @@ _DEFAULT_EXPERIMENT = "0"  # MLflow's own, where `mlflow run` writes unless told
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
 _SECONDS = 5
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS)}
 _DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow supports, besides SQLite
 
 
@@ -118,17 +119,37 @@ def record_failure(run_id: str, reason: str) -> None:
     """Records in a run why it failed. A store that does not answer is only logged: the first error stays visible."""
     try:
         mlflow.set_tracking_uri(tracking_uri())
-        client = MlflowClient()
-        client.set_tag(run_id, "failure", reason[:_FAILURE_CHARACTERS])
-        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {reason[:_FAILURE_CHARACTERS]}")
+        with _asked_once():
+            client = MlflowClient()
+            client.set_tag(run_id, "failure", reason[:_FAILURE_CHARACTERS])
+            client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {reason[:_FAILURE_CHARACTERS]}")
     except MlflowException as error:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
+
+
+@contextmanager
+def _asked_once() -> Iterator[None]:
+    """Lets MLflow ask its server once, for seconds: where a job has failed, a server that is gone holds up nothing.
+
+    By itself it asks eight times and waits longer each time, minutes in all; the alert would come as late.
+    """
+    before = {name: os.environ.get(name) for name in _PATIENCE}
+    os.environ.update(_PATIENCE)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def last_run() -> Run | None:
     """The run that was opened last in this process, with what it says by now; None where there is none to be read."""
     try:
-        return mlflow.last_active_run()
+        with _asked_once():
+            return mlflow.last_active_run()
     except (MlflowException, SQLAlchemyError, OSError) as error:
         _log.warning("the run of this job cannot be read: %s", first_line(error))
         return None
@@ -294,7 +315,8 @@ def _age(run: Run) -> float:
 
 def _end(status: str) -> None:
     try:
-        mlflow.end_run(status)
+        with _asked_once() if status == "FAILED" else nullcontext():
+            mlflow.end_run(status)
     except MlflowException as error:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
 

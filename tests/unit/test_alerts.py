@@ -1,4 +1,5 @@
 import datetime as dt
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ ROOT = Path(__file__).parents[2]
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 ALERT = Alert("decay-retrain", "info", "error grew", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
 DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")
+
+
+@pytest.fixture(autouse=True)
+def _no_run_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of these tests have no run of MLflow; one that another test left in this process is not theirs."""
+    monkeypatch.delitem(sys.modules, "pricing.runtime.mlflow_runs", raising=False)
 
 
 class Mailbox:
