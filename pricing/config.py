@@ -24,7 +24,7 @@ from pricing.config_models import (
 from pricing.config_schema import Place, Words, editor_schema, find
 from pricing.config_sources import SourcesConfig
 from pricing.errors import ConfigError
-from pricing.paths import SETTINGS
+from pricing.paths import SETTINGS, plan_file, plan_in_force
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ _LIMITS = (  # and of those that lie beyond a limit
 DEFAULT_PATH = SETTINGS / "default.yaml"
 WEEKLY_PATH = SETTINGS / "weekly.yaml"
 SCHEMA_PATH = SETTINGS / "schema.json"
+_PLANS = ("promotions", "events", "deliveries")  # keys of `sources`, and of `data`
 
 
 class ModelConfig(Section):
@@ -109,7 +110,8 @@ def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = F
 
     A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
     A key that it gives by its former name counts, and a warning names the present one. Where the file says that the
-    panel's period is the week, config/weekly.yaml lies between the two: all that counts periods follows.
+    panel's period is the week, config/weekly.yaml lies between the two: all that counts periods follows. Plans that
+    `etl --sales sources` keeps count, as `with_source_plans` says.
 
     Args:
         path: The user's file, or where there is none of that name, the bare name of one that lies beside the default
@@ -138,7 +140,7 @@ class ConfigFile:
     """A configuration as a person gave it.
 
     Attributes:
-        config: The defaults, with what the file gives over them.
+        config: The defaults, with what the file gives over them, and the plans that its sources have given.
         path: The file; None for the defaults alone.
         given: What the file gives, by present names.
     """
@@ -160,7 +162,24 @@ def read_config_file(path: str | Path | None = None, *, former: Mapping[str, str
     file = _named(Path(path))
     given = _renamed(read_mapping(file), former, where=str(path))
     values = merge(_for_period(defaults, given), given)
-    return ConfigFile(_validated(Config, values, str(path), file=file, former=former), file.absolute(), given)
+    config = with_source_plans(_validated(Config, values, str(path), file=file, former=former))
+    return ConfigFile(config, file.absolute(), given)
+
+
+def with_source_plans(config: Config) -> Config:
+    """Returns the configuration with the plans that `etl --sales sources` has written, where it names none itself.
+
+    A plan counts where `sources` names its table, `data` names no file for it (null), and the file is there: before
+    the first `etl` there is none.
+    """
+    found = {
+        name: str(plan_file(name))
+        for name in _PLANS
+        if getattr(config.sources, name, None) is not None
+        and getattr(config.data, name) is None
+        and Path(plan_in_force(str(plan_file(name)))).is_file()
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update=found)}) if found else config
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,6 +108,8 @@ DayOfMonth = Annotated[int, Field(ge=-28, le=31)]
 
 
 SQL_SECONDS = 600.0
+FORTNIGHT = 14.0  # days: a week between two visits of a weekly price survey, and a week that a request looks ahead
+Age = Annotated[float, Field(ge=0, le=3_660)]
 
 
 class DataConfig(Section):
@@ -132,6 +134,8 @@ class DataConfig(Section):
     school_holidays: list[tuple[dt.date, dt.date]] | str = []
     pay_days: list[DayOfMonth] = []
     promotions: str | None = None
+    deliveries: str | None = None
+    comp_price_max_age: Age = FORTNIGHT
     sql_seconds: Annotated[float, Field(gt=0, le=86_400)] = SQL_SECONDS
 
     @model_validator(mode="after")
@@ -317,6 +321,7 @@ class DecisionConfig(Section):
     target_weight: float = Field(ge=0, le=10_000)
     rule_elasticity: tuple[Annotated[float, Field(gt=1, le=100)], Annotated[float, Field(ge=0, le=100)]]
     rule_price: Money
+    comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
     calibration: Calibration

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from pricing.config_file import KeyPath
 from pricing.errors import nearest
+from pricing.fileio import redact_url
 
 Node = dict[str, Any]  # a part of a JSON schema
 _SURE = 0.8  # similarity from which a name is a slip of the pen
@@ -83,27 +84,44 @@ class Place:
         keys: The same, key by key.
         may_be: What may stand there, in words; empty where the place is unknown.
         keys_beside: The keys that may stand beside its last one.
+        said: What its description says; "" where it has none.
+        kinds: The kinds among which `kind` chooses there.
     """
 
     path: str
     keys: KeyPath
     may_be: str
     keys_beside: tuple[str, ...]
+    said: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 def find(kind: type[BaseModel], location: KeyPath) -> Place:
     """Finds the place of a fault by pydantic's location, which also names alternatives such as a kind of strategy."""
     definitions = _schema_of(kind)["$defs"]
-    nodes, beside, keys = [_schema_of(kind)], (), ()  # type: list[Node], tuple[str, ...], KeyPath
+    nodes, beside, keys, said = [_schema_of(kind)], (), (), ""  # type: list[Node], tuple[str, ...], KeyPath, str
     for part in location:
-        chosen = [node for node in nodes if node.get("title") == f"{str(part).capitalize()}Config"]
+        chosen = [node for node in nodes if _is_called(node, part)]
         if len(nodes) > 1 and chosen:
             nodes = chosen
         elif isinstance(part, int) or any(node.get("type") == "object" for node in nodes):
             beside = tuple(dict.fromkeys(name for node in nodes for name in node.get("properties", {})))
             keys = (*keys, part)
-            nodes = [whole for node in nodes for below in _below(node, part) for whole in _resolved(below, definitions)]
-    return Place(".".join(map(str, keys)), keys, _words(nodes, definitions), beside)
+            found = [below for node in nodes for below in _below(node, part)]
+            said = next((str(below["description"]) for below in found if "description" in below), "")
+            nodes = [whole for below in found for whole in _resolved(below, definitions)]
+    kinds = tuple(_kind_of(node) for node in nodes if _kind_of(node)) if len(nodes) > 1 else ()
+    return Place(".".join(map(str, keys)), keys, _words(nodes, definitions), beside, said, kinds)
+
+
+def _kind_of(node: Node) -> str:
+    """The kind that a schema is for; "" where it is for none, or for several."""
+    return str(node.get("properties", {}).get("kind", {}).get("const", ""))
+
+
+def _is_called(node: Node, part: str | int) -> bool:
+    """Whether pydantic calls an alternative so in the location of a fault."""
+    return node.get("title") == f"{str(part).capitalize()}Config" or (part != "" and _kind_of(node) == part)
 
 
 def _options(node: Node) -> list[Node]:
@@ -173,8 +191,18 @@ def _bounds(node: Node) -> str:
 
 def _text_bounds(node: Node) -> str:
     signs = {"minLength": "of at least {} characters", "maxLength": "of at most {} characters", "pattern": "like {}"}
-    said = [sign.format(node[key]) for key, sign in signs.items() if key in node]
+    shown = {**node, "pattern": node["examples"][0]} if "pattern" in node and node.get("examples") else node
+    said = [sign.format(shown[key]) for key, sign in signs.items() if key in shown]
     return " " + ", ".join(said) if said else ""
+
+
+def _shown(value: Any) -> Any:
+    """A value as messages may repeat it: without the passwords of addresses."""
+    if isinstance(value, str):
+        return redact_url(value)
+    if isinstance(value, Mapping):
+        return {name: _shown(part) for name, part in value.items()}
+    return [_shown(part) for part in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -203,14 +231,16 @@ class Words:
         return self._sentence(fault, place, message=message) + line
 
     def _sentence(self, fault: Mapping[str, Any], place: Place, *, message: str) -> str:
-        found = f"{place.path}: expected {place.may_be}, found {fault['input']!r}"
+        found = f"{place.path}: expected {place.may_be}, found {_shown(fault['input'])!r}"
         match fault["type"]:
             case _ if place.keys in self.retired:
                 found = f"{place.path} is no longer a setting; take it out: {self.retired[place.keys]}"
             case "extra_forbidden":
                 found = f"unknown key {place.path}{self._suggestion(place)}"
             case "missing":
-                found = f"{place.path}: is missing; expected {place.may_be}"
+                found = f"{place.path}: is missing; expected {place.may_be}" + (f". {place.said}" if place.said else "")
+            case "union_tag_not_found":
+                found = f"{place.path}.kind: is missing; expected one of {', '.join(place.kinds)}"
             case "union_tag_invalid":
                 found = f"{place.path}.kind: {_unknown_kind(fault['ctx'])}"
             case "value_error" if isinstance(
@@ -253,6 +283,10 @@ def _paths(kind: type[BaseModel], prefix: str) -> Iterator[str]:
     """The path of every key and section, such as "decision.guardrails.max_move"."""
     for name, field in kind.model_fields.items():
         yield f"{prefix}{name}"
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _paths(inner, f"{prefix}{name}.")
+        # An optional section is one that may be null; parts that exist in several places, such as a table, are none.
+        inner = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
+        inner = [part for part in inner if issubclass(part, BaseModel)]
+        if len(inner) == 1 and not prefix:
+            yield from _paths(inner[0], f"{name}.")
+        elif inner == [field.annotation]:
+            yield from _paths(inner[0], f"{prefix}{name}.")

@@ -6,26 +6,54 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
+from pricing.config_competitors import CompetitorsConfig
 from pricing.config_models import Section
 from pricing.errors import nearest
 
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")  # ${NAME} in a location
-_PASSWORD = re.compile(r"^[a-z0-9+]+://[^/@#\s]*:([^/@#]+)@", re.IGNORECASE)
-Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
+# What follows the first colon of an address is a password unless it is a port; so, too, where it holds / or #.
+_PASSWORD = re.compile(r"^[a-z0-9+]+://(?!\[)[^/@#?\s:]*:(?!@|\d*(?:[/?#]|$)|\$\{\w+\}(?:[@/?#]|$))", re.IGNORECASE)
+_PASSWORD_PARAMETER = re.compile(r"^[^#]*[?&](?:ssl)?(?:password|passwd|pwd)=(?!\$\{\w+\}(?:[&#]|$))", re.IGNORECASE)
+_HOUR = 3600
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["EUR"])]
 Factor = Annotated[float, Field(gt=0, le=1e9)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _as_text(value: Any) -> Any:
+    """A number, truth value or day of YAML as the text that a cell would hold."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(value) if isinstance(value, int | float | dt.date) else value
+
+
+_Text = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "number", "minimum": -1e12, "maximum": 1e12}, {"type": "boolean"}]}
+    ),
+]
 
 
 class TextFormat(Section):
     """How a text file is written; null is found out from its first 64 KB, and an ambiguous file is refused."""
 
-    encoding: str | None = None
-    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    decimal: Literal[".", ","] | None = None
-    thousands: Literal[".", ",", "'", " "] | None = None
-    dates: str | None = Field(default=None, description="strptime format of dates; null: ISO 8601 only.")
+    encoding: str | None = Field(
+        default=None, description="Such as cp1252; null: UTF-8, or what a byte order mark says."
+    )
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description="The sign between two cells; null: the one with which the header fits."
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None, description="The decimal mark; null: told by numbers that can be read in one way only."
+    )
+    thousands: Literal[".", ",", "'", " "] | None = Field(
+        default=None, description="The thousands mark; null: any that the decimal mark leaves."
+    )
+    dates: str | None = Field(default=None, description="strptime format of dates, such as %d.%m.%Y; null: ISO 8601.")
 
 
 class TableSource(Section):
@@ -45,9 +73,9 @@ class TableSource(Section):
         str, Field(min_length=1, description="Path, pattern, s3:// or database URL; ${NAME} is a variable.")
     ]
     columns: dict[str, str] = Field(default={}, description="Name here: name there, of columns called otherwise there.")
-    constants: dict[str, str] = Field(default={}, description="Columns that are not there: name: value.")
+    constants: dict[str, _Text] = Field(default={}, description="Columns that are not there: name: value.")
     factors: dict[str, Factor] = Field(default={}, description="Column: what it is multiplied by.")
-    text: TextFormat = TextFormat()
+    text: TextFormat = Field(default=TextFormat(), description="How text files are written; most of it is found out.")
     sheet: str | None = Field(default=None, description="Of an Excel file; null: its only one.")
     late_days: Annotated[int, Field(ge=0, le=366)] = Field(
         default=7, description="Days before the newest row that are read again for late and corrected rows."
@@ -58,13 +86,21 @@ class TableSource(Section):
     @field_validator("location")
     @classmethod
     def _has_no_password(cls, value: str) -> str:
-        found = _PASSWORD.match(value)
-        if found and not ENVIRONMENT.fullmatch(found[1]):
+        if _PASSWORD.match(value) or _PASSWORD_PARAMETER.match(value):
             raise ValueError(
                 "holds a password, which would be logged with the configuration: put it in an environment variable "
                 "and write its name, such as postgresql://shop:${SHOP_PASSWORD}@db/shop#orders"
             )
         return value
+
+    @field_validator("due", mode="before")
+    @classmethod
+    def _is_a_time_of_day(cls, value: Any) -> Any:
+        """YAML reads 16:30 without quotes as the whole number 990, and 16:30:00 as 59,400."""
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        hours, rest = divmod(value, _HOUR if value >= _HOUR else 60)
+        return f"{hours:02d}:{rest:02d}" if value < _HOUR else f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
 
     @model_validator(mode="after")
     def _knows_its_columns(self) -> "TableSource":
@@ -72,6 +108,11 @@ class TableSource(Section):
         for key in ("columns", "constants", "factors"):
             for name in getattr(self, key):
                 if name not in known:
+                    if key == "columns" and self.columns[name] in known:
+                        raise ValueError(
+                            f"columns: our name stands first: write {self.columns[name]}: {name}, not "
+                            f"{name}: {self.columns[name]}"
+                        )
                     near = nearest(name, known)
                     hint = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
                     raise ValueError(f"{key}: {name!r} is no column that is read here; {hint}")
@@ -101,7 +142,7 @@ class OrderLines(TableSource):
     )
     TIME = "time"
 
-    kind: Literal["order_lines"]
+    kind: Literal["order_lines"] = Field(description="order_lines: one row for each line of an order or receipt.")
     includes_tax: bool = Field(default=True, description="Whether prices here hold the tax; false: it is added.")
     returned: list[str] = Field(
         default=["return", "returned", "refund", "refunded"], description="Statuses of returns."
@@ -112,6 +153,9 @@ class OrderLines(TableSource):
     returns: Literal["sale_day", "return_day", "ignore"] = Field(
         default="sale_day",
         description="Where a return is taken off: the newest earlier sale of the product, its own day, or nowhere.",
+    )
+    return_days: Annotated[int, Field(ge=0, le=366)] = Field(
+        default=60, description="Days before its own within which a return may be taken off, by sale_day."
     )
     zone: str | None = Field(default=None, description="Zone of times without one; null: the shop's.")
     zero_days: Literal["stock", "none"] = Field(
@@ -141,7 +185,7 @@ class FinishedRows(TableSource):
     )
     TIME = "date"
 
-    kind: Literal["rows"]
+    kind: Literal["rows"] = Field(description="rows: one row by product, day and store, with the README's columns.")
 
 
 def _kind_of(value: Any) -> Any:
@@ -160,7 +204,9 @@ class StockSource(TableSource):
     OPTIONAL = ("store",)
     TIME = "time"
 
-    kind: Literal["snapshots", "movements"]
+    kind: Literal["snapshots", "movements"] = Field(
+        description="snapshots: what was counted; movements: what came in (above 0) and went out (below 0)."
+    )
     taken: Literal["opening", "closing"] = Field(
         default="opening", description="Whether a snapshot without a time of day is that of its morning or evening."
     )
@@ -210,6 +256,24 @@ class AliasSource(TableSource):
     NEEDED = ("former_id", "product_id")
 
 
+class CompetitorTable(TableSource):
+    """Competitors' offers in a table; what its columns mean is in docs/competitor_prices.md."""
+
+    NEEDED = ("price", "observed_at")
+    OPTIONAL = (
+        *("competitor", "product_id", "ean", "item_id", "currency", "in_stock", "delivery_cost", "tax_included"),
+        "tax_rate",
+    )
+    TIME = "observed_at"
+
+
+class CompetitorItems(TableSource):
+    """Which of a competitor's items is which product."""
+
+    NEEDED = ("item_id", "product_id")
+    OPTIONAL = ("competitor",)
+
+
 class SourcesConfig(Section):
     """A retailer's own tables."""
 
@@ -228,24 +292,55 @@ class SourcesConfig(Section):
         description="How ids of all sources are made alike: upper: in capitals; digits: leading zeros are dropped too.",
     )
     tax_rates: dict[str, Rate] = Field(default={}, description="Tax class: rate, such as {standard: 0.20}.")
-    sales: AnySales
-    stock: StockSource | None = None
-    deliveries: DeliverySource | None = None
-    products: ProductSource | None = None
-    promotions: PromotionSource | None = None
-    events: EventSource | None = None
-    aliases: AliasSource | None = None
+    sales: AnySales = Field(description="What was sold, as order lines or as finished rows.")
+    stock: StockSource | None = Field(default=None, description="What was on hand.")
+    deliveries: DeliverySource | None = Field(default=None, description="Deliveries that are planned.")
+    products: ProductSource | None = Field(default=None, description="Categories, list prices, costs, tax classes.")
+    promotions: PromotionSource | None = Field(default=None, description="Promotions, past and planned.")
+    events: EventSource | None = Field(default=None, description="The shop's own event calendar.")
+    aliases: AliasSource | None = Field(default=None, description="Former ids of renamed products.")
+    competitors: CompetitorsConfig | None = Field(
+        default=None, description="Competitors' prices: where they are asked for, and how they become one."
+    )
+    competitor_prices: CompetitorTable | None = Field(default=None, description="Competitors' prices in a table.")
+    competitor_items: CompetitorItems | None = Field(
+        default=None, description="Which of a competitor's items is which product."
+    )
     keep_raw_days: Annotated[int, Field(ge=0, le=3660)] = Field(
         default=35, description="Days that answers are kept as they came; 0: for good."
     )
     shards: Annotated[int, Field(ge=1, le=1024)] = Field(
-        default=8, description="Parts by product of each month's rows."
+        default=4, description="Parts by product of each month's rows."
     )
 
     @field_validator("zone")
     @classmethod
     def _is_a_zone(cls, value: str) -> str:
         return _known_zone(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_currency(cls, values: Any) -> Any:
+        """Lets competitors be compared in the shop's currency, where theirs is not said."""
+        if not isinstance(values, Mapping) or not values.get("currency"):
+            return values
+        theirs = values.get("competitors")
+        if not isinstance(theirs, Mapping):
+            return values
+        shared = {"currency": values["currency"], "rates": values.get("rates") or {}}
+        return {**values, "competitors": {**shared, **theirs}}
+
+    @model_validator(mode="after")
+    def _competitors_are_configured(self) -> "SourcesConfig":
+        for name in ("competitor_prices", "competitor_items"):
+            if getattr(self, name) is not None and self.competitors is None:
+                raise ValueError(f"{name} needs the section competitors: it says how their prices become one")
+        if self.competitors is not None and self.currency not in (None, self.competitors.currency):
+            raise ValueError(
+                f"competitors.currency {self.competitors.currency} is not the shop's currency {self.currency}: leave "
+                "it out, or give the same"
+            )
+        return self
 
 
 def _known_zone(value: str) -> str:

@@ -12,6 +12,12 @@ from urllib.parse import urlsplit
 
 HIDDEN = "***"
 POSTGRESQL = "postgresql+psycopg2"
+_DRIVERS = {
+    "postgres": POSTGRESQL,
+    "postgresql": POSTGRESQL,
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
 _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL
 _BARE_LOGIN = re.compile(r"^[^/\s\"'@:]+:[^/\s\"'@]+@")  # the same of an address whose scheme was forgotten
 _SECRET = re.compile(r"(?<=[?&])((?:password|passwd|sslpassword|token|secret)=)[^&#\s\"']+", re.IGNORECASE)
@@ -53,9 +59,12 @@ def replace_json(path: Path, document: Any, *, indent: int | None = None, durabl
 
 
 def with_driver(url: str) -> str:
-    """A database URL whose PostgreSQL driver is the one that is installed; SQLAlchemy 2.1 would take psycopg 3."""
+    """A database URL whose driver is the one that is installed, where it names none.
+
+    SQLAlchemy 2.1 would take psycopg 3 for PostgreSQL, and for MySQL and MariaDB a driver that is compiled.
+    """
     scheme, separator, rest = url.partition("://")
-    return f"{POSTGRESQL}://{rest}" if separator and scheme in ("postgres", "postgresql") else url
+    return f"{_DRIVERS[scheme]}://{rest}" if separator and scheme in _DRIVERS else url
 
 
 def redact_url(where: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 _OPENS, _CLOSES = 8, 21  # hours of the day within which people buy
-_COUNTED = 6  # hour at which stock is counted
+_COUNTED = 5  # hour at which stock is counted
 _MOST_IN_LINE = 3  # units
 
 

@@ -13,6 +13,7 @@ from pricing.data.calendar import holidays_for
 from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
 from pricing.data.missing_rows import MissingRows, handle_missing_rows
+from pricing.data.net_price import cost_at_margin, highest_rates
 from pricing.data.panel import SERIES, STEP_DAYS, Event, Panel
 from pricing.errors import ContractError, Violation
 
@@ -33,7 +34,7 @@ def build_panel(
     """Lay rows out over products × periods, carry prices over gaps and derive absent values.
 
     Causal: a value at a period depends only on rows of that period and earlier ones. The per-product attributes
-    (`categories`, `cost_assumed`) are those at the end.
+    (`categories`, `cost_assumed`, `parent_ids`) are those at the end.
 
     Args:
         frame: Rows that satisfy the contract (see `pricing.data.contract.check`), in any order; not modified.
@@ -82,7 +83,11 @@ def build_panel(
     price = _carry(grid.spread("price"), grid.latest)
     category_codes, names = _categories(grid)
     list_price = _list_price(grid, price, config, ours or matching_anchors(anchors, grid.ids))
-    unit_cost, cost_assumed = _unit_cost(grid, list_price, _margins(category_codes, names, config))
+    tax_rate = _tax_rate(grid, past)
+    margins = _margins(category_codes, names, config)
+    rates = _with_assumed(tax_rate, grid, categories=names[category_codes], past=past)
+    unit_cost, cost_assumed = _unit_cost(grid, cost_at_margin(list_price, margins, tax_rate=rates))
+    comp_price, comp_price_age = _comp_price(grid, config)
     is_promo = _promotions(grid, price, list_price, config)
     is_holiday, holidays_given = _holidays(grid, config)
     stock = grid.spread("stock")
@@ -104,10 +109,12 @@ def build_panel(
             f"data.events names {len(unknown_products)} categories that no product has, first {named}: "
             "their events add nothing."
         )
+    categories = names[category_codes[:, -1]]
+    parents = _parents(grid, categories)
     panel = Panel(
         period=config.period,
         product_ids=grid.ids,
-        categories=names[category_codes[:, -1]],
+        categories=categories,
         dates=grid.dates,
         present=rows.present,
         units_sold=units_sold,
@@ -115,13 +122,16 @@ def build_panel(
         list_price=list_price,
         unit_cost=unit_cost,
         stock=stock,
-        comp_price=grid.spread("comp_price"),
+        comp_price=comp_price,
+        comp_price_age=comp_price_age,
+        tax_rate=tax_rate,
         is_promo=is_promo,
         is_holiday=is_holiday,
         cost_assumed=cost_assumed,
         notes=(*grid.notes, *rows.notes),
         holidays_given=holidays_given,
         events=events,
+        parent_ids=parents,
     )
     own = grid.own
     return replace(panel, dates=panel.dates[own], **{name: getattr(panel, name)[:, own] for name in SERIES})
@@ -132,6 +142,7 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
 
     If absent rows count as zeros, of all products: one without any new row may have sold nothing.
     """
+    taxed = bool((past.tax_rate > 0).any())  # a rate of 0 says something only where others have one
     if config.missing != "zero":
         past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
     row, column = np.nonzero(~np.isnan(past.price))
@@ -148,8 +159,12 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
     )
     if "category" in frame:
         rows["category"] = past.categories[row]
+    if "parent_id" in frame and past.parent_ids is not None:
+        rows["parent_id"] = past.parent_ids[row]
     if "list_price" in frame:
         rows["list_price"] = past.list_price[row, column]
+    if taxed:
+        rows["tax_rate"] = past.tax_rate[row, column]
     return rows
 
 
@@ -278,6 +293,38 @@ def _categories(grid: _Grid) -> tuple[NDArray[np.int32], Strings]:
     return series, np.array([*values.astype(str), ONE_CATEGORY])
 
 
+def _parents(grid: _Grid, categories: Strings) -> Strings | None:
+    """(product,) each product's latest parent, its own id without one; None where no product has one."""
+    if "parent_id" not in grid.frame:
+        return None
+    codes, values = pd.factorize(grid.frame["parent_id"])
+    names = np.array([*values.astype(str), ""])
+    series = np.full(grid.present.shape, -1, dtype=np.int32)
+    series.flat[grid.cells] = codes
+    latest = np.take_along_axis(series, np.maximum(_latest(series >= 0), 0), axis=1)[:, -1]
+    parents: Strings = np.where(latest >= 0, names[latest], grid.ids)
+    if (parents == grid.ids).all():
+        return None
+    other = ((series >= 0) & (series != latest[:, None])).any(axis=1)
+    if other.any():
+        grid.notes.append(
+            f"parent_id changes over time on {int(other.sum()):,} products, first {str(grid.ids[other][0])!r}: "
+            "the latest counts."
+        )
+    named, group, count = np.unique(parents, return_inverse=True, return_counts=True)
+    grid.notes.append(
+        f"parent_id: {int(count[count > 1].sum()):,} of {len(grid.ids):,} series share the elasticity of "
+        f"{int((count > 1).sum()):,} products."
+    )
+    pairs = np.unique(np.stack([group, np.unique(categories, return_inverse=True)[1]]), axis=1)
+    if len(split := named[np.bincount(pairs[0]) > 1]):
+        grid.notes.append(
+            f"parent_id: series of {len(split):,} products lie in several categories, first {str(split[0])!r}: their "
+            "elasticity is shrunk towards the category of most of them."
+        )
+    return parents
+
+
 def _margins(codes: NDArray[np.int32], names: Strings, config: DataConfig) -> Floats:
     margins = np.array([config.margin.get(str(name), config.margin["default"]) for name in names], dtype=np.float32)
     return margins[codes]
@@ -323,12 +370,68 @@ def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
     return result
 
 
-def _unit_cost(grid: _Grid, list_price: Floats, margins: Floats) -> tuple[Floats, Bools]:
-    """(product, period) last given cost, else list price × (1 − margin); (product,) whether no cost was given."""
+def _tax_rate(grid: _Grid, past: Panel | None) -> Floats:
+    """(product, period) last given tax rate, carried forward like a cost; 0 before any product is taxed.
+
+    From then on it is unknown, NaN, where the product was given none yet: with 0 it could sell below net cost.
+    """
+    given = grid.spread("tax_rate")
+    taxed = grid.dates[(given > 0).any(axis=0)]
+    if past is not None:  # its other products, too
+        taxed = np.concatenate([taxed, past.dates[(past.tax_rate > 0).any(axis=0)]])
+    if not len(taxed):
+        return np.zeros_like(given)
+    since: Bools = grid.dates >= taxed.min()
+    known = ~np.isnan(given) & since
+    rate = _carry(given, _latest(known))
+    missing = grid.present & np.isnan(given)
+    unknown = np.isnan(rate)
+    grid.note(missing & ~unknown, "tax_rate is missing on {} rows: the last one given is carried forward.")
+    grid.note(missing & ~since, "tax_rate is missing on {} rows before the first one given: 0 there.")
+    grid.note(
+        missing & unknown & since,
+        "tax_rate is missing on {} rows of products that were given none yet while others were: assumed there, the "
+        "highest of the category or, where that has none, of all.",
+    )
+    return np.where(unknown & ~since, np.float32(0), rate)
+
+
+def _with_assumed(tax_rate: Floats, grid: _Grid, *, categories: Strings, past: Panel | None) -> Floats:
+    """The rates with assumed ones where unknown; past products without a row here are among those that are asked."""
+    unknown = np.isnan(tax_rate)
+    if not unknown.any():
+        return tax_rate
+    rates = tax_rate
+    if past is not None:
+        absent = ~np.isin(past.product_ids, grid.ids)
+        shape = (int(absent.sum()), tax_rate.shape[1])
+        rates = np.concatenate([rates, np.broadcast_to(past.tax_rate[absent, -1:], shape)])
+        categories = np.concatenate([categories, np.broadcast_to(past.categories[absent, None], shape)])
+    numbers = np.unique(categories, return_inverse=True)[1].reshape(rates.shape)
+    return np.where(unknown, highest_rates(rates, numbers)[: len(tax_rate)], tax_rate)
+
+
+def _comp_price(grid: _Grid, config: DataConfig) -> tuple[Floats, Floats]:
+    """(product, period) the competitor's price, and the days since it was seen; NaN where none is, or is too old."""
+    price, age = grid.spread("comp_price"), grid.spread("comp_price_age")
+    known = np.isfinite(price)
+    age = np.where(known, np.nan_to_num(age), np.float32(np.nan))
+    with np.errstate(invalid="ignore"):
+        old = age > config.comp_price_max_age
+    grid.note(
+        old,
+        f"comp_price is older than {config.comp_price_max_age:g} days (data.comp_price_max_age) on {{}} rows: "
+        "unknown there.",
+    )
+    return np.where(old, np.float32(np.nan), price), np.where(old, np.float32(np.nan), age)
+
+
+def _unit_cost(grid: _Grid, at_margin: Floats) -> tuple[Floats, Bools]:
+    """(product, period) last given cost, else that at the configured margin; (product,) whether no cost was given."""
     given = grid.spread("unit_cost")
     known = ~np.isnan(given)
     cost = _carry(given, _latest(known))
-    missing = np.isnan(cost) & ~np.isnan(list_price)
+    missing = np.isnan(cost) & ~np.isnan(at_margin)
     assumed: Bools = ~np.asarray(known.any(axis=1))
     carried = grid.present & ~known & ~np.isnan(cost)
     grid.note(carried, "unit_cost is missing on {} rows: the last one given is carried forward.")
@@ -337,7 +440,7 @@ def _unit_cost(grid: _Grid, list_price: Floats, margins: Floats) -> tuple[Floats
         "unit_cost is assumed from the configured margin on {} product-periods; "
         f"{int(assumed.sum()):,} products have none at all.",
     )
-    return np.where(missing, list_price * (1 - margins), cost), assumed
+    return np.where(missing, at_margin, cost), assumed
 
 
 def _promotions(grid: _Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:

@@ -1,14 +1,19 @@
-"""Read and check the user's calendar tables: events, school holidays and planned promotions."""
+"""Read and check the user's calendar tables: events, school holidays, planned promotions and deliveries."""
 
+import logging
 import re
 
 import numpy as np
 import pandas as pd
 
+from pricing.data.deliveries import Deliveries
 from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales
 from pricing.errors import PlanError, SourceError, Violation, nearest
 from pricing.fileio import redact_url
+from pricing.paths import plan_in_force
+
+_log = logging.getLogger(__name__)
 
 _DAYS = ("date", "first", "last", "last_date")  # columns
 _DAY = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?$")
@@ -32,25 +37,45 @@ def read_promotions(where: str) -> Promotions:
     )
 
 
-def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_deliveries(where: str) -> Deliveries:
+    """Read planned deliveries: product_id, date. Several of one product and day are one.
+
+    Args:
+        where: As `read_promotions` takes it.
+
+    Raises:
+        SourceError: As `read_promotions`, and so PlanError.
+    """
+    frame = read_plan(where, key="data.deliveries", needed=("product_id", "date"), names_unread=True)
+    frame = frame.drop_duplicates(ignore_index=True)
+    return Deliveries(frame["product_id"].to_numpy(np.str_), frame["date"].to_numpy().astype("datetime64[D]"))
+
+
+def read_plan(
+    where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), names_unread: bool = False
+) -> pd.DataFrame:
     """Read a table whose columns date, first, last and last_date are days and whose others are texts.
 
     Args:
-        where: A file, folder or URL that `read_sales` takes.
+        where: A file, folder or URL that `read_sales` takes, or a plan's name, as `plan_in_force` knows it.
         key: The setting that names it, for messages.
         needed: Columns that must be there and filled, the first day before the last one.
         optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
+        names_unread: Whether columns beyond those are named in the log.
 
     Raises:
         SourceError: The table does not exist or cannot be read.
         PlanError: A column is missing or rows are invalid; violations are counted by rule.
     """
     try:
-        raw = read_sales(where, texts=_DAYS)
+        raw = read_sales(plan_in_force(where), texts=_DAYS)
     except SourceError as error:
         raise SourceError(f"{key}: {error}") from error
     shown = redact_url(where)
     _check_columns(raw, needed, optional, where=shown, key=key)
+    unread = [str(name) for name in raw.columns if name not in (*needed, *optional)]
+    if names_unread and unread:
+        _log.info("%s: the columns %s of %s are not read", key, ", ".join(unread), shown)
     columns: dict[str, pd.Series] = {}
     faults: list[Violation] = []
     for name in (*needed, *optional):

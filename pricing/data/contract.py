@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools
 from pricing.data import coerce
-from pricing.data.panel import Period
+from pricing.data.net_price import HIGHEST_TAX
+from pricing.data.panel import LONGEST_AGE, Period
 from pricing.errors import ContractError, Violation, nearest
 
 LARGEST = 1e9
@@ -29,11 +30,15 @@ class Column:
         kind: How cells are read.
         needed: Whether the column is required and every cell must be filled.
         above_zero: For numbers, whether 0 is refused.
+        most: For numbers, the largest one.
+        hint: What is added to the rule that names `most`.
     """
 
     kind: Literal["day", "name", "number", "flag"]
     needed: bool = False
     above_zero: bool = False
+    most: float = LARGEST
+    hint: str = ""
 
 
 COLUMNS = {
@@ -46,8 +51,11 @@ COLUMNS = {
     "unit_cost": Column("number", above_zero=True),
     "stock": Column("number"),
     "comp_price": Column("number", above_zero=True),
+    "comp_price_age": Column("number", most=LONGEST_AGE),
+    "tax_rate": Column("number", most=HIGHEST_TAX, hint=", a fraction of the net price: 0.20 is 20 %"),
     "is_promo": Column("flag"),
     "is_holiday": Column("flag"),
+    "parent_id": Column("name"),
 }
 _FIELDS = "a line must have as many fields as the header"
 _COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
@@ -226,7 +234,7 @@ def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str,
             low = values <= 0 if column.above_zero else values < 0
             return [
                 (f"{name} must be {'above' if column.above_zero else 'at least'} 0", low),
-                (f"{name} must be finite and at most {LARGEST:,.0f}", values > LARGEST),
+                (f"{name} must be finite and at most {column.most:,.0f}{column.hint}", values > column.most),
             ]
     if column.kind == "flag":
         return [(f"{name} must be 0 or 1", (values != 0) & (values != 1))]

@@ -18,6 +18,7 @@ ACTIVE = 28  # periods that tell which products have a row on almost every day â
 ALMOST_EVERY = 0.8  # â€¦ on at least this share of them
 SAME_NAME = 0.6  # similarity of an unknown column's name to the one that is not there
 NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
+_SELDOM = ("tax_rate", "comp_price_age")  # given by few, and no name is near theirs by mistake
 LASTING = 2  # days after which values that are missing are a fault: on one day a source may have failed to answer
 MOST_AHEAD = 28  # distinct days after a gap that may be swapped ones
 FAR_AHEAD = 7  # days without rows after which rows with later dates are looked at for swapped day and month
@@ -207,6 +208,8 @@ def still_findings(history: SalesHistory, config: QualityConfig, verdict: Verdic
 def _frozen(history: SalesHistory, name: str, code: str, *, config: QualityConfig, verdict: Verdict) -> None:
     values = history.columns[name]
     known = np.isfinite(values)
+    if name == "comp_price" and "comp_price_age" in history.columns:  # a price that says its age is no repeated one
+        known &= ~(history.columns["comp_price_age"] > 0)
     latest = np.maximum.accumulate(np.where(known, np.arange(values.shape[1]), -1), axis=1)
     before = np.concatenate([np.full((len(values), 1), -1), latest[:, :-1]], axis=1)
     former = np.take_along_axis(values, np.maximum(before, 0), axis=1)
@@ -245,8 +248,8 @@ def column_findings(
         rows: Number of rows.
     """
     had = set() if known is None else columns_of(known)
-    for name in ("category", *NULLABLE):
-        near = nearest(name, others, cutoff=SAME_NAME)
+    for name in ("category", *NULLABLE, *_SELDOM, *({"parent_id"} & had)):
+        near = None if name in _SELDOM else nearest(name, others, cutoff=SAME_NAME)
         if name in given or (name not in had and near is None):
             continue
         code = "column_gone" if near is None else "column_renamed"
@@ -267,9 +270,12 @@ def columns_of(panel: Panel) -> set[str]:
     had = {
         "stock": bool(np.isfinite(panel.stock).any()),
         "comp_price": bool(np.isfinite(panel.comp_price).any()),
+        "comp_price_age": bool((np.nan_to_num(panel.comp_price_age) > 0).any()),
+        "tax_rate": bool((panel.tax_rate > 0).any()),
         "unit_cost": bool((~panel.cost_assumed).any()),
         "is_promo": bool((panel.is_promo > 0).any()),
         "category": len(np.unique(panel.categories)) > 1,
+        "parent_id": panel.parent_ids is not None,
     }
     return {name for name, there in had.items() if there}
 

@@ -3,9 +3,10 @@
 import datetime as dt
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -15,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pricing.errors import SourceError, first_line
 
 MANIFEST = "manifest.json"
+FORMER = "manifests"  # folder of former manifests, named such that they sort by time
 _ID_CHARACTERS = 16
+_log = logging.getLogger(__name__)
 
 
 class _Part(BaseModel):
@@ -112,7 +115,10 @@ class Manifest(_Part):
         rows: Partition, such as 2026-03/4 (month and shard): the file with its rows of the contract.
         joins: How the tables matched.
         changes: What differs from the manifest before.
+        through: Last day that was over when the rows were made; None where that was not kept.
         notes: What was derived, netted or left out on the way, one sentence each.
+        offer_runs: Runs whose competitors' offers its rows include: those of a run that failed are still to come.
+        plans: Promotions, events and deliveries that are planned, by the name of their data setting.
     """
 
     format: Literal[1] = 1
@@ -125,7 +131,10 @@ class Manifest(_Part):
     rows: dict[str, TableFile]
     joins: list[JoinCount] = []
     changes: list[Change] = []
+    through: dt.date | None = None
     notes: list[str] = []
+    offer_runs: list[str] = []
+    plans: dict[str, TableFile] = {}
 
     @property
     def id(self) -> str:
@@ -137,6 +146,12 @@ class Manifest(_Part):
     def lineage(self) -> Mapping[str, str]:
         """What a job that reads these rows keeps of them: the manifest's id and the run that made it."""
         return {"manifest": self.id, "etl_run_id": self.run_id}
+
+
+def lineage_of(values: Mapping[str, Any]) -> Mapping[str, str]:
+    """The lineage among what is known of data, such as a version's; empty where it names no manifest."""
+    found = {name: str(values[name]) for name in ("manifest", "etl_run_id") if name in values}
+    return found if "manifest" in found else {}
 
 
 def has_manifest(folder: str | Path) -> bool:
@@ -151,20 +166,58 @@ def read_manifest(folder: str | Path) -> Manifest:
         SourceError: There is none, or it is damaged or of another format.
     """
     path = Path(folder) / MANIFEST
+    if not path.exists():
+        raise SourceError(f"{folder}: holds no {MANIFEST}; run etl with --sales sources to make one")
+    advice = (
+        f"put one of {path.parent / FORMER} in its place, or move the folder away: etl then reads all sources again"
+    )
+    return read_manifest_file(path, advice=advice)
+
+
+def read_manifest_file(path: Path, *, advice: str) -> Manifest:
+    """Reads one manifest, of now or a former one.
+
+    Raises:
+        SourceError: It cannot be read, or is damaged or of another format; ends with the advice.
+    """
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise SourceError(f"{folder}: holds no {MANIFEST}; run etl with --sales sources to make one") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise SourceError(
-            f"{path}: is damaged or of another format ({place}: {first['msg']}); put one of "
-            f"{path.parent / 'manifests'} in its place, or move the folder away: etl then reads "
-            "all sources again"
-        ) from error
+        raise SourceError(f"{path}: is damaged or of another format ({place}: {first['msg']}); {advice}") from error
+
+
+def corrected_since(folder: str | Path, *, known: Mapping[str, str], now: Mapping[str, str]) -> dt.date | None:
+    """The earliest day whose rows came late, were corrected or withdrawn between two manifests of a folder.
+
+    Only manifests that are still kept can tell; one that cannot be read is warned about and passed over. Where the
+    known one is no longer kept, all those that are kept count.
+
+    Args:
+        folder: Holds the manifests.
+        known: Lineage of the earlier one; without a manifest nothing can have changed since.
+        now: Lineage of the later one.
+    """
+    if not known.get("manifest") or not now.get("manifest") or known["manifest"] == now["manifest"]:
+        return None
+    manifests = []
+    for path in (*sorted((Path(folder) / FORMER).glob("*.json")), Path(folder) / MANIFEST):
+        try:
+            manifests.append(read_manifest_file(path, advice="what it changed is not known"))
+        except SourceError as error:
+            _log.warning("%s", error)
+    lineages = [manifest.lineage() for manifest in manifests]
+    if now not in lineages:
+        return None  # of another folder
+    end = len(lineages) - lineages[::-1].index(now)
+    begin = lineages.index(known) + 1 if known in lineages[:end] else 0
+    days = [
+        change.first_day for manifest in manifests[begin:end] for change in manifest.changes if change.kind != "new"
+    ]
+    return min(days, default=None)
 
 
 def read_files(folder: Path, files: Iterable[TableFile], *, columns: Sequence[str] | None = None) -> pd.DataFrame:

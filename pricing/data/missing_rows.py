@@ -1,5 +1,6 @@
 """Handle periods without a row and runs of zeros that may be stock-outs, as configured. Causal."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import lgamma, log
 
@@ -16,6 +17,11 @@ LARGEST_GIVEN = 0.1  # in 20 million times; at least this share present as rows 
 COUNTED = 7  # periods that a stock count is carried forward less sales: closed days, or weekly counts
 _ITERATIONS = 100
 _NAMED = 3  # products named in a message
+_MEANT = {
+    "zeros": "have no row and count as zeros at the last price (data.missing: zero).",
+    "unknown": "have no row between a first and a last one: unknown (data.missing).",
+    "doubted": "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run).",
+}
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,9 @@ def handle_missing_rows(
     filled[:, : own.start] = doubted[:, : own.start] = False
     counted = filled & ~doubted
     about = [
-        (counted, "have no row and count as zeros at the last price (data.missing: zero)."),
-        (gaps & ~filled, "have no row between a first and a last one: unknown (data.missing)."),
-        (doubted, "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run)."),
+        (counted, _MEANT["zeros"]),
+        (gaps & ~filled, _MEANT["unknown"]),
+        (doubted, _MEANT["doubted"]),
     ]
     return MissingRows(
         present=(present | filled) & ~doubted,
@@ -108,6 +114,16 @@ def handle_missing_rows(
         filled=counted,
         notes=tuple(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any()),
     )
+
+
+def counts_told(notes: Iterable[str]) -> dict[str, int]:
+    """Product-periods that a panel's notes say were taken for zeros, left unknown, or doubted zeros (0 where none)."""
+    found = dict.fromkeys(_MEANT, 0)
+    for note in notes:
+        for name, words in _MEANT.items():
+            if note.endswith(words):
+                found[name] += int(note.partition(" ")[0].replace(",", ""))
+    return found
 
 
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:

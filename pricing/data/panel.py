@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Strings
+from pricing.data.net_price import highest_rates
 from pricing.errors import SourceError
 
 CONTRACT_VERSION = 1  # of the columns and their meaning; a model version of another contract is refused
 
 Period = Literal["day", "week"]
+
+LONGEST_AGE = 3660.0
+"""The largest age of a competitor's price, in days: ten years, beyond which a date was meant."""
 
 STEP_DAYS = {"day": 1, "week": 7}
 SERIES = (
@@ -27,11 +31,15 @@ SERIES = (
     "unit_cost",
     "stock",
     "comp_price",
+    "comp_price_age",
+    "tax_rate",
     "is_promo",
     "is_holiday",
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
-FORMAT = 1
+PARENTS = "parent_ids"  # an array that only panels with parents have
+FORMAT = 2
+READABLE = (1, 2)  # 1 knew no tax and no ages of competitors' prices: all were of their day
 HEADER = "panel.json"
 _ARRAYS = (*STATICS, "dates", *SERIES)
 
@@ -73,11 +81,16 @@ class Panel:
         dates: (period,) datetime64[D], evenly spaced by 1 or 7 days, no gaps.
         present: True where the history has a row.
         units_sold: Net units; NaN where there is no row.
-        price: Unit price charged; between a product's first row and the end carried forward over gaps; NaN before.
+        price: Unit price charged, tax included; between a product's first row and the end carried forward over gaps;
+            NaN before.
         list_price: Regular price, given or derived; NaN before the first row.
-        unit_cost: Given, or list price × (1 − configured margin) where `cost_assumed`; NaN before the first row.
+        unit_cost: Given, without tax, or net list price × (1 − configured margin) where `cost_assumed`; NaN before the
+            first row.
         stock: Units on hand at opening; NaN where unknown.
         comp_price: Competitor's price; NaN where unknown.
+        comp_price_age: Days since it was seen; NaN where there is none.
+        tax_rate: Tax that `price` includes, a fraction of the net price; 0 before any product has one, then NaN where
+            this one has none yet (`tax_rates` has what stands in for it).
         is_promo: 1.0 where the offer is advertised, else 0.0.
         is_holiday: 1.0 on holidays, else 0.0.
         cost_assumed: (product,) True where no cost was given.
@@ -86,6 +99,8 @@ class Panel:
         notes: What was derived, filled or counted on the way, one sentence each.
         events: Named events of its periods and of those to come; those of one day in order of precedence.
         lineage: What its rows were made from, such as the manifest's id; empty where they were given as one table.
+        parent_ids: (product,) the product of which each is the series of a store or channel, its own id where it is
+            none; series of one parent share their elasticity. None where no product has a parent.
     """
 
     period: Period
@@ -99,6 +114,8 @@ class Panel:
     unit_cost: Floats
     stock: Floats
     comp_price: Floats
+    comp_price_age: Floats
+    tax_rate: Floats
     is_promo: Floats
     is_holiday: Floats
     cost_assumed: Bools
@@ -106,6 +123,7 @@ class Panel:
     holidays_given: bool = False
     events: tuple[Event, ...] = ()
     lineage: Mapping[str, str] = field(default_factory=dict)
+    parent_ids: Strings | None = None
 
     @property
     def censored(self) -> Bools:
@@ -113,6 +131,14 @@ class Panel:
         with np.errstate(invalid="ignore"):
             met: Bools = self.present & (self.units_sold >= self.stock)
         return met
+
+    def tax_rates(self) -> Floats:
+        """(product, period) `tax_rate`, and the highest of its category in place of an unknown one."""
+        unknown = np.isnan(self.tax_rate)
+        if not unknown.any():
+            return self.tax_rate
+        category = np.unique(self.categories, return_inverse=True)[1]
+        return np.where(unknown, highest_rates(self.tax_rate, category[:, None]), self.tax_rate)
 
     def through(self, cutoff: np.datetime64) -> "Panel":
         """Return the periods that begin on `cutoff` or earlier; views, no copies.
@@ -128,7 +154,8 @@ class Panel:
 
     def select(self, rows: NDArray[np.integer] | Bools) -> "Panel":
         """Return the panel of some products, given by ascending row numbers or a mask."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in (*STATICS, *SERIES)})
+        parents = None if self.parent_ids is None else self.parent_ids[rows]
+        return replace(self, **{name: getattr(self, name)[rows] for name in (*STATICS, *SERIES)}, parent_ids=parents)
 
 
 """Increased whenever folders saved before can no longer be read."""
@@ -167,6 +194,8 @@ def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] =
     try:
         for name in _ARRAYS:
             write(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
+        if panel.parent_ids is not None:
+            write(draft / f"{PARENTS}.npy", panel.parent_ids, allow_pickle=False)
         header = {
             "format": FORMAT,
             "contract": CONTRACT_VERSION,
@@ -176,6 +205,8 @@ def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] =
             "lineage": dict(panel.lineage),
             "events": [[str(value) for value in vars(event).values()] for event in panel.events],
         }
+        if panel.parent_ids is not None:
+            header[PARENTS] = True
         (draft / HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
         draft.chmod(0o755)
         if place.exists():
@@ -196,6 +227,16 @@ def is_panel(folder: str | Path) -> bool:
     return (Path(folder) / HEADER).is_file()
 
 
+_NEW_IN_2 = ("comp_price_age", "tax_rate")
+
+
+def _untaxed_and_of_their_day(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What format 1 did not say."""
+    comp_price = arrays["comp_price"]
+    age = np.where(np.isnan(comp_price), comp_price, np.float32(0))
+    return {"comp_price_age": age, "tax_rate": np.zeros(comp_price.shape, np.float32)}
+
+
 def _event(name: str, first: str, last: str, category: str, *numbers: str) -> Event:
     before, after, overlay = numbers
     days = np.datetime64(first, "D"), np.datetime64(last, "D")
@@ -211,10 +252,14 @@ def load_panel(folder: str | Path) -> Panel:
     place = Path(folder)
     try:
         header = json.loads((place / HEADER).read_text(encoding="utf-8"))
-        for what, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
-            if header[what] != known:
-                raise SourceError(f"{place}: is a panel of {what} {header[what]}, expected {known}; run etl again")
-        arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
+        for what, known in (("format", READABLE), ("contract", (CONTRACT_VERSION,))):
+            if header[what] not in known:
+                raise SourceError(f"{place}: is a panel of {what} {header[what]}, expected {known[-1]}; run etl again")
+        new = _NEW_IN_2 if header["format"] == 1 else ()
+        names = (*_ARRAYS, PARENTS) if header.get(PARENTS) else _ARRAYS
+        arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names if name not in new}
+        if new:
+            arrays |= _untaxed_and_of_their_day(arrays)
         shape = (len(arrays["product_ids"]), len(arrays["dates"]))
         wrong = [name for name in SERIES if arrays[name].shape != shape]
         if wrong:

@@ -49,6 +49,10 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "no competitor price has changed for longer than ever before",
         "Look at the feed of competitor prices: it repeats old ones",
     ),
+    "competitor_feed": (
+        "a competitor's API gave nothing, only a part of its prices, or old ones",
+        "Look at what the run of etl says of it; until it answers, the prices seen last count, up to a configured age",
+    ),
     "stock_frozen": (
         "no stock has changed for longer than ever before",
         "Look at the feed of stock: it repeats old counts",

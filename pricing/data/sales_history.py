@@ -10,7 +10,7 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data.calendar import holidays_for
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
-SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "is_promo")
+SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
 LOOKBACK = 8  # earlier periods of the same weekday that a period is compared with
 LEAST_SEEN = 4  # of them that are needed
 

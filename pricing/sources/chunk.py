@@ -14,7 +14,9 @@ class Chunk:
     """Consecutive rows of one file, table or query.
 
     Attributes:
-        frame: Rows with the columns' names of the configuration (`TableSource.NEEDED` and `OPTIONAL`), cells as read.
+        frame: Rows with the columns' names of the configuration (`TableSource.NEEDED` and `OPTIONAL`), those that are
+            there; numbers and flags as float64, times as datetime64, everything else as text without blanks around it.
+            See `pricing.sources.reading.read_chunks`.
         origin: The file, table or query, without passwords.
         lines: (row,) number of each row in its origin; the first after a header is 1.
     """

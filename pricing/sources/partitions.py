@@ -11,6 +11,7 @@ from pricing.data.manifest import Change
 from pricing.sources.store import Draft
 
 _KEY = ["product_id", "date"]
+DAY_KEY = ["date", "product_id", "store"]  # of summed tables
 
 
 def month(day: dt.date) -> str:
@@ -54,6 +55,19 @@ def replace_days(
         if draft.put(table, name, new):
             changed.append(first_difference(former, new))
     return min(changed).date() if changed else None
+
+
+def united(table: pd.DataFrame) -> pd.DataFrame:
+    """Adds up rows of one day, product and store, as there are once two products are one."""
+    key = DAY_KEY
+    if not table.duplicated(key).any():
+        return table.sort_values(key, kind="stable", ignore_index=True)
+    rules = {
+        name: {"price_low": "min", "price_high": "max", "category": "last"}.get(name, "sum")
+        for name in table.columns
+        if name not in key
+    }
+    return table.groupby(key, sort=True, as_index=False).agg(rules)[list(table.columns)]
 
 
 def _touched(name: str, first: dt.date | None, last: dt.date | None) -> bool:
