@@ -10,6 +10,7 @@ from monitoring.holdout import first_day
 from monitoring.performance import Interval
 from monitoring.policy import Finding
 from monitoring.samples import mean_units
+from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout
 from pricing.demand.combination import volume_rows
@@ -27,7 +28,7 @@ class BusinessFigures:
     Attributes:
         name: "all", or the category.
         units: Units sold.
-        revenue: In currency units.
+        revenue: Net of tax, in currency units.
         margin: Revenue less the cost of what was sold, in currency units.
         discount: How far prices paid lay below list prices, as a fraction of list.
         turns: Units sold as a fraction of the mean stock at opening; NaN where stock is unknown.
@@ -67,11 +68,13 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
     part = panel.select(rows)
     seen = part.present[:, periods]
     units = np.where(seen, part.units_sold[:, periods], 0.0)
-    price, list_price, cost = (
-        np.nan_to_num(value[:, periods]) for value in (part.price, part.list_price, part.unit_cost)
+    price, list_price, cost, tax_rate = (
+        np.nan_to_num(value[:, periods])
+        for value in (part.price, part.list_price, part.unit_cost, panel.tax_rates()[rows])
     )
-    revenue, at_list = float((units * price).sum()), float((units * list_price).sum())
-    guessed = float((units * price)[part.cost_assumed].sum())
+    paid, at_list = float((units * price).sum()), float((units * list_price).sum())
+    kept = units * net_price(price, tax_rate)
+    revenue, guessed = float(kept.sum()), float(kept[part.cost_assumed].sum())
     stock = part.stock[:, periods]
     known = np.isfinite(stock) & seen
     per_period = known.any(axis=0).sum()
@@ -80,8 +83,8 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
         name=name,
         units=float(units.sum()),
         revenue=revenue,
-        margin=float((units * (price - cost)).sum()),
-        discount=1 - revenue / at_list if at_list > 0 else float("nan"),
+        margin=float((units * unit_profit(price, cost, tax_rate=tax_rate)).sum()),
+        discount=1 - paid / at_list if at_list > 0 else float("nan"),
         turns=float(units[known].sum() / mean_stock) if mean_stock > 0 else float("nan"),
         sold_out=float(part.censored[:, periods].sum() / known.sum()) if known.any() else float("nan"),
         assumed=guessed / revenue if revenue > 0 else float(part.cost_assumed.any()),
@@ -222,7 +225,8 @@ def _margin(panel: Panel, periods: slice) -> NDArray[np.float64]:
     """(product,) mean margin over the periods with a row."""
     seen = panel.present[:, periods]
     units = np.where(seen, panel.units_sold[:, periods], 0.0)
-    each = units * np.nan_to_num(panel.price[:, periods] - panel.unit_cost[:, periods])
+    price, cost, tax_rate = (value[:, periods] for value in (panel.price, panel.unit_cost, panel.tax_rates()))
+    each = units * np.nan_to_num(unit_profit(price, cost, tax_rate=tax_rate))
     earned: NDArray[np.float64] = each.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     return earned
 

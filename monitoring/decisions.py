@@ -21,11 +21,13 @@ COLUMNS = (
     *("decision_id", "at", "date", "product_id", "category", "worker", "sequence"),
     *("recommended_price", "confidence", "expected_units", "expected_margin", "source", "reasons", "strategy"),
     *("model_version", "current_price", "list_price", "unit_cost", "stock", "comp_price"),
+    *("comp_price_used", "comp_price_age"),
     *("candidate_price", "candidate_units", "candidate_size", "unit", "strategy_test"),
 )
+NEW = ("comp_price_used", "comp_price_age")  # not in the archives of earlier releases
 NUMBERS = [
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
-    *("current_price", "list_price", "unit_cost", "stock", "comp_price", "unit"),
+    *("current_price", "list_price", "unit_cost", "stock", "comp_price", *NEW, "unit"),
 ]
 TEXTS = (
     *("decision_id", "product_id", "category", "worker", "source", "reasons", "strategy", "model_version"),
@@ -126,7 +128,7 @@ def _read_archive(found: _Archived, archive: str | Path, *, now: dt.datetime, da
         if since is not None and day < since.isoformat() and found.rows >= FEW:
             return True
         tables = []
-        for table in files.read(("worker", "sequence", "shadow", *ARCHIVED)):
+        for table in files.read(("worker", "sequence", "shadow", *ARCHIVED), optional=NEW):
             if "line" in table:  # a file of an earlier release, whose columns do not hold all that is looked at
                 _take_lines(found, table["line"])
                 continue
@@ -138,6 +140,7 @@ def _read_archive(found: _Archived, archive: str | Path, *, now: dt.datetime, da
         if not tables:
             continue
         frame = pd.concat(tables, ignore_index=True).rename(columns={"current_stock": "stock"})
+        frame = frame.assign(**{name: np.nan for name in NEW if name not in frame})
         frame["reasons"] = frame["reasons"].fillna("")
         sound = (frame["candidate_price"].list.len() == frame["candidate_units"].list.len()).fillna(value=False)
         found.broken += int((~sound).sum())
@@ -308,6 +311,8 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
         _number(record["unit_cost"]),
         _number(request["current_stock"]),
         _number(request.get("comp_price")),
+        _number(decision.get("comp_price_used")),
+        _number(decision.get("comp_price_age")),
         prices,
         units,
         sizes,

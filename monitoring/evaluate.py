@@ -168,6 +168,7 @@ def evaluate_decisions(
     order = {"breach": 0, "warning": 1, "note": 2}
     newest = performance.score(recent, name=name, rng=rng)
     findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
+    findings += competitors_stale(newest.share_comp_stale, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
     return Evaluation(
         joined=replace(joined, frame=frame),
@@ -233,6 +234,18 @@ def prices_held(share: float, *, warn_above: float) -> list[Finding]:
         return []
     level: Level = "warning" if share > warn_above else "note"
     return [Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=share))]
+
+
+def competitors_stale(share: float, *, warn_above: float) -> list[Finding]:
+    """Returns a finding on competitors' prices that were too old to be used; never a breach: prices go on without."""
+    if not share > 0:  # NaN where no answer knew one
+        return []
+    level: Level = "warning" if share > warn_above else "note"
+    text = (
+        f"{share:.0%} of the answers that knew a competitor's price did not use it, since it was older than "
+        "decision.comp_price_max_age: look at where competitors' prices come from"
+    )
+    return [Finding("comp_price_stale", level, text)]
 
 
 def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
@@ -305,6 +318,7 @@ def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]
         "share_rule": score.share_rule,
         "share_unidentified": score.share_unidentified,
         "share_followed": score.share_followed,
+        "share_comp_stale": score.share_comp_stale,
         "share_scored": evaluation.share_scored,
         "rows_scored": own.rows,
         "decisions": evaluation.joined.decisions,

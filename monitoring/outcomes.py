@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from monitoring.decisions import in_force, period_start
 from monitoring.policy import Finding, Level, counted
 from pricing.data.counting_units import in_steps
+from pricing.data.net_price import unit_profit
 from pricing.data.panel import Panel
 from pricing.decision.reasons import SWITCHED
 from pricing.demand.evaluation import sales_moments, sales_transform, share_inside
@@ -60,13 +61,14 @@ class Joined:
     Attributes:
         frame: One row per decision in force whose sales are known, sorted by date and product. Besides the log's
             columns: `period` (its first day), `age` (days of sales since it began, its own included), `units_sold`,
-            `charged` (price charged), `cost` (per unit), `censored`, `demand` (expected units of demand at the price
-            charged; NaN where the log has no forecast there), `forecast` (expected sales given the opening stock;
-            equals `demand` where stock or forecast variance is unknown), `inside` (probability mass of the outcome
-            inside the 80 % interval, 0…1; NaN where not scored or not logged), `pricing` ("followed", "kept" the old
-            price, "overridden", or "fixed" where a person had frozen or overridden the price beforehand), `scorable`
-            (could have been scored: the model decided, and there was stock to sell), `held_out` (fixed price, control
-            group), `unidentified` (price kept because the elasticity is not identified), `earlier_weeks_error` (mean
+            `charged` (price charged), `cost` (per unit), `earned` (profit per unit, net of tax), `censored`, `demand`
+            (expected units of demand at the price charged; NaN where the log has no forecast there), `forecast`
+            (expected sales given the opening stock; equals `demand` where stock or forecast variance is unknown),
+            `inside` (probability mass of the outcome inside the 80 % interval, 0…1; NaN where not scored or not
+            logged), `pricing` ("followed", "kept" the old price, "overridden", or "fixed" where a person had frozen or
+            overridden the price beforehand), `scorable` (could have been scored: the model decided, and there was stock
+            to sell), `held_out` (fixed price, control group), `unidentified` (price kept because the elasticity is not
+            identified), `comp_price_stale` (the competitor's price was too old to count), `earlier_weeks_error` (mean
             absolute error of the same weekday 1 to 4 weeks earlier, capped by the stock) and `scored` (enters the
             error).
         findings: What was left out or looks wrong, with counts.
@@ -115,6 +117,7 @@ def join(decisions: pd.DataFrame, panel: Panel, *, state_dates: Mapping[str, np.
     out.loc[_has_reason(out, "demand_unknown"), "demand"] = np.nan
     out["held_out"] = _has_reason(out, "holdout")
     out["unidentified"] = _unidentified(out)
+    out["comp_price_stale"] = _has_reason(out, "comp_price_stale")
     out["pricing"] = _pricing(out)
     fixed = (out["pricing"] == "fixed").to_numpy()
     hindsight = _hindsight(out, state_dates or {})
@@ -202,6 +205,7 @@ def _add_truth(out: pd.DataFrame, panel: Panel, *, product: NDArray[np.integer],
     out["units_sold"] = panel.units_sold[product, column].astype(float)
     out["charged"] = panel.price[product, column].astype(float)
     out["cost"] = panel.unit_cost[product, column].astype(float)
+    out["earned"] = unit_profit(out["charged"], out["cost"], tax_rate=panel.tax_rates()[product, column].astype(float))
     out["opening_stock"] = panel.stock[product, column].astype(float)
     out["censored"] = panel.censored[product, column]
     out["category"] = panel.categories[product]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -18,6 +18,9 @@ MORE_RESAMPLES = 2000  # where intervals are wider than 95 %
 CONFIDENCE = 0.95
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
+
+
+COMP_AGES = ((1, "up to a day"), (7, "up to a week"), (math.inf, "older"))  # days; the ages that are told apart
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class DecisionScores:
         share_rule: Fraction of answers by rule instead of by model, without those of `share_unidentified`.
         share_unidentified: Fraction of answers that keep a price because its elasticity is not identified.
         share_followed: Fraction of days on which the recommended price was charged.
+        share_comp_stale: Fraction of answers whose competitor's price was too old to count, among those that knew one;
+            NaN where none did, as in logs of earlier releases.
+        comp_ages: Fraction of the answers that knew a competitor's price, by its age in words; empty likewise.
     """
 
     name: str
@@ -68,6 +74,8 @@ class DecisionScores:
     share_followed: float
     rows_known: int = 0
     share_unidentified: float = 0.0
+    share_comp_stale: float = math.nan
+    comp_ages: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def skill(self) -> float:
@@ -100,7 +108,7 @@ def score(
     # A held-out product keeps its price by rule: only its forecast is scored, not its price. Nor is one that is fixed.
     priced = frame[~frame["held_out"] & (frame["pricing"] != "fixed")]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
-    profit = ((followed["charged"] - followed["cost"]) * followed["units_sold"]).to_numpy()
+    profit = (followed["earned"] * followed["units_sold"]).to_numpy()
     by_cluster = _clusters(followed)
     return DecisionScores(
         name=name,
@@ -130,8 +138,24 @@ def score(
         share_rule=float(((priced["source"] == "rule") & ~priced["unidentified"]).mean()),
         share_unidentified=float(priced["unidentified"].mean()),
         share_followed=float((priced["pricing"] == "followed").mean()),
+        **_competitor(priced),
         rows_known=int(scored["inside"].notna().sum()),
     )
+
+
+def _competitor(priced: pd.DataFrame) -> dict[str, Any]:
+    """The fields of DecisionScores that say how old competitors' prices were."""
+    known = priced[priced["comp_price_age"].notna()]
+    if known.empty:
+        return {}
+    stale = known["comp_price_stale"].astype(bool)
+    ages: dict[str, float] = {}
+    rest = ~stale
+    for most, words in COMP_AGES:
+        young = rest & (known["comp_price_age"] <= most)
+        ages[words] = float(young.mean())
+        rest &= ~young
+    return {"share_comp_stale": float(stale.mean()), "comp_ages": {**ages, "too old": float(stale.mean())}}
 
 
 def window_days(frame: pd.DataFrame, *, last: np.datetime64, least: int, most: int, min_rows: int) -> int:

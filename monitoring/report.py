@@ -131,9 +131,9 @@ def weekly_page(
         f"<h2>Can the prices be trusted?</h2><p>{escape(_trust(evaluation))}</p>{judged}"
         f"{_score_table('Where forecasts are best and worst', [*evaluation.by_volume, *evaluation.by_category])}"
         f"{_findings(evaluation, notes=False)}"
-        "<p class='soft'>Margin is revenue less the cost of what was sold. Discount is how far prices paid lay below "
-        "list prices. Turns are units sold in the week per unit of mean opening stock. Details: drift.html beside this "
-        "page.</p></div>"
+        "<p class='soft'>Sales are net of tax; margin is sales less the cost of what was sold. Discount is how far "
+        "prices paid lay below list prices. Turns are units sold in the week per unit of mean opening stock. Details: "
+        "drift.html beside this page.</p></div>"
     )
     return page(f"Pricing, week of {week.name}", body)
 
@@ -264,6 +264,7 @@ def _trust_table(score: DecisionScores, *, assumed: float, most: float) -> str:
         ("Recommended prices that were charged", _share(score.share_followed)),
         ("Answers by rule instead of by the model", _share(score.share_rule)),
         ("Prices held because the history does not tell the elasticity", _share(score.share_unidentified)),
+        *_competitor_ages(score),
         ("Mean confidence of the answers", _share(score.confidence)),
         (f"Profit earned, of what was expected where the price was charged{costs}", _profit(score.profit, factor=most)),
         ("Forecast error, of units sold", _band(score.wape)),
@@ -274,6 +275,14 @@ def _trust_table(score: DecisionScores, *, assumed: float, most: float) -> str:
     body = "".join(f"<tr><td>{escape(label)}</td><td class='number'>{escape(value)}</td></tr>" for label, value in rows)
     head = f"<tr><th>{escape(score.name)}</th><th class='number'>{score.decisions:,} prices</th></tr>"
     return f"<table>{head}{body}</table>"
+
+
+def _competitor_ages(score: DecisionScores) -> list[tuple[str, str]]:
+    """The row on how old competitors' prices were; none where no answer knew one."""
+    if not score.comp_ages:
+        return []
+    ages = ", ".join(f"{words} {_share(share)}" for words, share in score.comp_ages.items())
+    return [("Age of the competitors' prices, where one was known", ages)]
 
 
 def _score_table(title: str, scores: Sequence[DecisionScores]) -> str:

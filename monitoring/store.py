@@ -250,7 +250,7 @@ def _daily(joined: pd.DataFrame) -> pd.DataFrame:
             "error": off.abs(),
             "surplus": off,
             "followed": (joined["pricing"] == "followed").astype(int),
-            "margin": (joined["charged"] - joined["cost"]) * joined["units_sold"],
+            "margin": joined["earned"] * joined["units_sold"],
         }
     )
     return rows.groupby(["period", "category"], as_index=False).sum()

@@ -10,15 +10,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from pricing.decision.reasons import BINDS
+from serving.metrics import HISTOGRAMS
 
 State = Iterable[tuple[str, tuple[str, ...], Any]]
 
+LATENCY_EDGES: tuple[float, ...] = HISTOGRAMS["pricing_request_seconds"][2]  # seconds
 # The counts that are told: name → (the metric it is summed from, which labels count).
 REPORTED: dict[str, tuple[str, Callable[[tuple[str, ...]], bool]]] = {
     "Requests": ("pricing_requests", lambda labels: True),
@@ -85,7 +87,7 @@ class Embedded:
         self, now: float, state: list[tuple[str, tuple[str, ...], Any]], *, version: str, gauges: dict[str, float]
     ) -> None:
         values = {**self._added(state), **gauges}
-        units = dict.fromkeys(REPORTED, "Count") | {"LatencyMs": "Milliseconds"}
+        units = dict.fromkeys(REPORTED, "Count") | dict.fromkeys(("LatencyMs", "LatencyP99Ms"), "Milliseconds")
         line = {
             "_aws": {
                 "Timestamp": int(now * 1000),
@@ -128,7 +130,7 @@ class Embedded:
                 os.ftruncate(self._lock, len(text))
 
     def _added(self, state: list[tuple[str, tuple[str, ...], Any]]) -> dict[str, float]:
-        """What was added to each count since the line before, and the mean latency and confidence of it."""
+        """What was added to each count since the line before, mean confidence, mean and p99 of latency."""
         found = {
             name: sum(value for other, labels, value in state if other == metric and counts(labels))
             for name, (metric, counts) in REPORTED.items()
@@ -138,14 +140,39 @@ class Embedded:
             bins = [value for other, _, value in state if other == metric]
             found[f"{name} sum"] = sum(part[-1] for part in bins)
             found[f"{name} count"] = sum(sum(part[:-1]) for part in bins)
+        found |= _latency_bins(state)
         added = {name: max(value - self._before.get(name, 0.0), 0.0) for name, value in found.items()}
         self._before = found
         self._store_reported(found)
+        counts = [added.pop(f"latency bin {place}") for place in range(len(LATENCY_EDGES) + 1)]
+        if sum(counts) > 0:
+            added["LatencyP99Ms"] = round(1000 * quantile(counts, 0.99), 4)
         for name, scale in (("LatencyMs", 1000.0), ("Confidence", 1.0)):
             total, count = added.pop(f"{name} sum"), added.pop(f"{name} count")
             if count > 0:
                 added[name] = round(scale * total / count, 4)
         return added
+
+
+def _latency_bins(state: State) -> dict[str, float]:
+    """The requests in each bin of the latency's histogram, of all routes together."""
+    bins = [value for metric, _, value in state if metric == "pricing_request_seconds"]
+    return {f"latency bin {place}": sum(part[place] for part in bins) for place in range(len(LATENCY_EDGES) + 1)}
+
+
+def quantile(counts: Sequence[float], share: float) -> float:
+    """Returns a quantile of the latency, in seconds, interpolated in its bin as Prometheus' histogram_quantile does.
+
+    Args:
+        counts: Requests in each bin, the last one beyond all edges; at least one. A quantile there is the last edge.
+        share: Such as 0.99.
+    """
+    rank, below = share * sum(counts), 0.0
+    for low, high, count in zip((0.0, *LATENCY_EDGES), LATENCY_EDGES, counts, strict=False):
+        if count > 0 and below + count >= rank:
+            return low + (high - low) * (rank - below) / count
+        below += count
+    return LATENCY_EDGES[-1]
 
 
 def _reported_before(descriptor: int) -> dict[str, float]:

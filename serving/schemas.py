@@ -60,7 +60,12 @@ class Product(BaseModel):
     category: str
     price: float | None = Field(description="Price charged last.")
     list_price: float | None
-    unit_cost: float | None
+    unit_cost: float | None = Field(description="Without tax.")
+    tax_rate: float | None = Field(
+        description="Tax that prices include, a fraction of the net price; null where never given and so assumed."
+    )
+    comp_price: float | None = Field(description="The competitor's newest price known; null where none is.")
+    comp_price_date: dt.date | None = Field(description="The day on which that was seen.")
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
     stock: float | None = Field(description="Units left when the history ended.")
     elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
@@ -96,8 +101,13 @@ class Elasticity(BaseModel):
     low: float = Field(description="Low end of the 80 % interval.")
     high: float = Field(description="High end of the 80 % interval.")
     source: Literal["model", "category"] = Field(
-        description="Whether the product's own history or only its category stands behind it."
+        description="Whether the product's own history, or that of one that shares the elasticity, or only its "
+        "category stands behind it."
     )
+    parent_id: str | None = Field(
+        default=None, description="The product of whose stores or channels it is one and which has one elasticity."
+    )
+    shared_by: int = Field(default=1, description="How many products, itself included, have this elasticity in common.")
     grade: Grade = Field(
         description="How well it is known: from price tests, the product's own price changes, its category's, or a "
         "prior alone."
@@ -205,6 +215,10 @@ class ModelInfo(BaseModel):
         "guardrails and strategies that rest on no elasticity."
     )
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
+    data: dict[str, Any] | None = Field(
+        description="The rows that it has read: fingerprint, number, days, and of sales from sources the manifest and "
+        "the run of etl; where they lay is told to keys of scope admin alone."
+    )
     following: Follow
     switches: SwitchedPrices
     configuration: Configuration

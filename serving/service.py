@@ -10,12 +10,15 @@ from typing import Any
 from pricing.decision.price_tests import Plan
 from pricing.decision_log.writer import LogWriter
 from serving.champion import NO_VERSION, Champion
+from serving.current_version import FollowerState, FollowerStatus
 from serving.embedded import Embedded
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
 from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
+# States of the follower in which the newest champion may not be what is served.
+FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed")
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
 
@@ -117,6 +120,8 @@ class Service:
         self.exchange.publish()
         served = self.champion.served
         gauges = {"LogFailing": float(status.failure is not None)}
+        if self.settings.config.serving.embedded_metrics:
+            gauges |= version_gauges(served.name, self.champion.following)
         if served.version is not None:
             gauges["StateAgeDays"] = float((self.now().date() - served.version.demand.state_date).days)
         self.embedded.write_if_due(self.counts, version=served.name, gauges=gauges)
@@ -124,6 +129,20 @@ class Service:
     def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
         """The metrics of all workers of this run."""
         return [*self.metrics.state(), *(self.exchange.others() if self.settings.follows else [])]
+
+
+def version_gauges(served: str, following: FollowerStatus | None) -> dict[str, float]:
+    """Returns what an alarm compares between machines: the version served, and how the follower fares.
+
+    Args:
+        served: Name of the version served; a number in the registry's versions, and left out where it is none.
+        following: The follower's status; None where no follower runs.
+    """
+    gauges = {"ServedVersion": float(served)} if served.isdigit() else {}
+    if following is not None:
+        gauges["FollowerFailing"] = float(following.state in FAILING)
+        gauges["RefusedVersions"] = float(len(following.refused))
+    return gauges
 
 
 def local_now() -> dt.datetime:

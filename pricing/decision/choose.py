@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from pricing.arrays import Bools, Floats
+from pricing.data.net_price import unit_profit
 from pricing.decision.confidence import (
     CERTAIN,
     NO_STEP,
@@ -219,7 +220,7 @@ def figures(
         low=decided.low,
         high=decided.high,
         units=units,
-        margin=units * (price - context.unit_cost),
+        margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
         doubtful=decided.doubtful,
         held=decided.held,
         reasons=decided.reasons

@@ -69,7 +69,7 @@ def prior_elasticity(margin: Floats, *, usual: tuple[float, float]) -> Floats:
     Inferred from the usual margin m, which is optimal at an elasticity of 1 / m (Lerner).
 
     Args:
-        margin: (request,) the usual margin, fraction of list price; NaN where unknown.
+        margin: (request,) the usual margin, fraction of the net list price; NaN where unknown.
         usual: Mean and standard deviation where the usual margin is not known.
     """
     mean, sd = usual

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.data.net_price import with_tax
 
 # Of a single request a Python number, of a batch an array (request,). A type checker could only follow them with every
 # rule written twice.
@@ -131,6 +132,7 @@ class ResolvedRequest(NamedTuple):
         reasons: Reason bits of what had to be assumed.
         level: Usual units a period at list price; NaN where nothing says.
         margin: As `ResolvedBatch.margin`.
+        comp_price_age: As `ResolvedBatch.comp_price_age`.
         nearest_product_id: Of an unknown product: the known id nearest to its own; None where none is near.
     """
 
@@ -138,9 +140,11 @@ class ResolvedRequest(NamedTuple):
     current_known: bool
     list_price: float
     unit_cost: float
+    tax_rate: float
     cost_sd: float
     cost_assumed: bool
     comp_price: float
+    comp_price_age: float
     stock: float
     last_price: float
     anchor_price: float
@@ -168,19 +172,25 @@ class ResolvedRequest(NamedTuple):
         """How its numbers are reckoned with."""
         return SINGLE
 
+    @property
+    def cost_floor(self) -> float:
+        """The lowest price that covers the cost once tax is paid."""
+        return float(with_tax(self.unit_cost, self.tax_rate))
+
 
 @dataclass(frozen=True, slots=True)
 class PricingContext:
-    """A batch of requests as columns of one length. Prices and costs in currency units.
+    """A batch of requests as columns of one length. Prices and costs in currency units, costs without tax.
 
     Attributes:
         current_price: Price charged now, above 0; the list price where `current_known` is False.
         current_known: Whether there is a current price at all.
         list_price: Regular price, above 0.
         unit_cost: Cost of a unit, above 0.
-        cost_sd: Standard deviation of the doubt about it; 0 where it is known, or assumed without doubt.
+        tax_rate: Tax that prices include, a fraction of the net price.
+        cost_sd: Standard deviation of the doubt about the cost; 0 where it is known, or assumed without doubt.
         cost_assumed: True where the configured margin stands in for a cost that nobody gave.
-        comp_price: The competitor's price; NaN where unknown.
+        comp_price: The competitor's price; NaN where unknown or too old.
         stock: Units on hand; infinite where they set no limit.
         last_price: Price that the sales history says was charged last (`last_price.last_prices`); NaN where unknown.
         anchor_price: Regular price that a person last set; NaN where unknown.
@@ -200,6 +210,7 @@ class PricingContext:
     current_known: Bools
     list_price: Floats
     unit_cost: Floats
+    tax_rate: Floats
     cost_sd: Floats
     cost_assumed: Bools
     comp_price: Floats
@@ -223,6 +234,11 @@ class PricingContext:
     def operations(self) -> Operations:
         """How its columns are reckoned with."""
         return BATCH
+
+    @property
+    def cost_floor(self) -> Floats:
+        """(request,) the lowest price that covers the cost once tax is paid."""
+        return np.asarray(with_tax(self.unit_cost, self.tax_rate))
 
     def take(self, rows: NDArray[np.integer]) -> "PricingContext":
         """The requests of some rows, in that order."""

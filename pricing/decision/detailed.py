@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.choose import Choices
 from pricing.decision.price_tests import Draw
 from pricing.decision.reasons import CODES
@@ -26,7 +27,8 @@ class DetailedDecision(NamedTuple):
         category: The product's category; None where unknown.
         current_price: Price charged now; None where unknown.
         list_price: Regular price, given, known or assumed.
-        unit_cost: Cost of a unit, given, known or assumed.
+        unit_cost: Cost of a unit without tax, given, known or assumed.
+        tax_rate: Tax that prices include, given, known or assumed; a fraction of the net price.
         candidate_prices: Nine prices that were considered, ascending.
         candidate_units: Demand expected at each over the requested period, stock apart.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
@@ -40,6 +42,7 @@ class DetailedDecision(NamedTuple):
     current_price: float | None
     list_price: float
     unit_cost: float
+    tax_rate: float
     candidate_prices: list[float]
     candidate_units: list[float]
     candidate_sizes: list[float]
@@ -74,20 +77,24 @@ def details(batch: ResolvedBatch, choices: Choices[DemandGrid], decisions: list[
             current_price=current if known else None,
             list_price=list_price,
             unit_cost=cost,
+            tax_rate=tax,
             candidate_prices=listed,
             candidate_units=expected,
             candidate_sizes=size,
             test=draw,
             unit=unit,
         )
-        for decision, date, category, current, known, list_price, cost, listed, expected, size, draw, unit in zip(
+        for decision, date, category, current, known, list_price, (
+            cost,
+            tax,
+        ), listed, expected, size, draw, unit in zip(
             decisions,
             batch.dates,
             batch.categories,
             context.current_price.tolist(),
             context.current_known.tolist(),
             context.list_price.tolist(),
-            context.unit_cost.tolist(),
+            zip(context.unit_cost.tolist(), context.tax_rate.tolist(), strict=True),
             prices[:, chosen].tolist(),
             units.tolist(),
             sizes.tolist(),
@@ -124,14 +131,15 @@ def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised:
     """
     said = {reason for reason in kept.decision.reasons if not reason.startswith(("at_", "gave_way_"))} - _OF_CHOICE
     said |= {"overridden"} | ({"at_cost"} if raised else set())
-    if price < kept.unit_cost:
+    profit = unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate)
+    if price < with_tax(kept.unit_cost, kept.tax_rate):
         said.add("below_cost")
     changes = {
         "recommended_price": price,
         "confidence": 1.0,
         "price_range": (price, price),
         "expected_units": units,
-        "expected_margin": units * (price - kept.unit_cost),
+        "expected_margin": units * profit,
         "source": "override",
         "reasons": [code for code in CODES if code in said],
     }

@@ -14,6 +14,7 @@ from pricing.arrays import Bools, Floats
 from pricing.config_models import Guardrails
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.lifts import Lift
+from pricing.data.net_price import cost_at_margin, margin_of, net_price, with_tax
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
@@ -28,11 +29,11 @@ Quantity = Literal["price", "demand"]
 Worth = Callable[[Sequence[PriceRequest], Bools], Floats]
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "cost": ("unit_cost",),
+    "cost": ("unit_cost", "tax_rate"),
     "list_price": ("list_price",),
     "current_price": ("current_price",),
     "stock": ("current_stock", "next_delivery"),
-    "competitor": ("comp_price",),
+    "competitor": ("comp_price", "comp_price_age"),
     "promotion": ("is_promo",),
     "season": ("date", "day_of_week", "is_holiday"),
     "strategy": ("strategy",),
@@ -204,10 +205,10 @@ def explain(
         RequestError: A request cannot be priced, or for demand, nothing says how much sells.
     """
     (decided,) = pricer.price_detailed([request], today=today, held=held, tests=tests)
-    written = request.model_copy(update=_on(decided.date) | _planned(decided))
+    written = request.model_copy(update=_written(request, decided, pricer))
     if against is not None:
         (other,) = pricer.price_detailed([against], today=today, held=held)
-        situation = _between(written, against.model_copy(update=_on(other.date) | _planned(other)))
+        situation = _between(written, against.model_copy(update=_written(against, other, pricer)))
     elif quantity == "demand":
         situation = _of_demand(written, decided, pricer, today=today)
     else:
@@ -239,12 +240,12 @@ def explain_switched(
         RequestError: As `explain`.
     """
     (decided,) = pricer.price_detailed([request], today=today, switches=switches)
-    written = request.model_copy(update=_on(decided.date) | _planned(decided))
+    written = request.model_copy(update=_written(request, decided, pricer))
     end = start = decided.decision.recommended_price
     if against is not None:
         (other,) = pricer.price_detailed([against], today=today, switches=switches)
         start = other.decision.recommended_price
-        situation = _between(written, against.model_copy(update=_on(other.date) | _planned(other)))
+        situation = _between(written, against.model_copy(update=_written(against, other, pricer)))
     elif quantity == "demand":
         situation = _of_demand(written, decided, pricer, today=today)
     else:
@@ -475,9 +476,11 @@ def _now(decided: DetailedDecision, pricer: Pricer) -> float:
 
 
 def _usual_cost(decided: DetailedDecision, usual: Usual, *, now: float) -> float:
-    """What a product of this list price costs where its margin is the usual one; not more than is charged now."""
-    cost = decided.unit_cost if usual.margin is None else decided.list_price * (1 - usual.margin)
-    return min(cost, now)
+    """What a product of this list price costs where its margin is the usual one; not more than is earned now."""
+    tax_rate, cost = decided.tax_rate, decided.unit_cost
+    if usual.margin is not None:
+        cost = float(cost_at_margin(decided.list_price, usual.margin, tax_rate=tax_rate))
+    return min(cost, float(net_price(now, tax_rate)))
 
 
 def _eventless(pricer: Pricer, decided: DetailedDecision, request: PriceRequest) -> dt.date:
@@ -497,8 +500,19 @@ def _on(date: dt.date) -> dict[str, Any]:
     return {"date": date, "day_of_week": WEEKDAYS[date.weekday()]}
 
 
-def _planned(decided: DetailedDecision) -> dict[str, Any]:
-    return {"is_promo": True} if "promotion_planned" in decided.decision.reasons else {}
+def _written(request: PriceRequest, decided: DetailedDecision, pricer: Pricer) -> dict[str, Any]:
+    """What a request left to be filled in, written out: its day, what is planned, the competitor that counted."""
+    competitor = {"comp_price": decided.decision.comp_price_used, "comp_price_age": None}
+    return _on(decided.date) | _planned(request, decided, pricer) | competitor
+
+
+def _planned(request: PriceRequest, decided: DetailedDecision, pricer: Pricer) -> dict[str, Any]:
+    """The plans' word; without one the request's own delivery, so that no mixture of another day takes a plan's."""
+    promotion = {"is_promo": True} if "promotion_planned" in decided.decision.reasons else {}
+    delivery = request.next_delivery
+    if "delivery_planned" in decided.decision.reasons:
+        delivery = pricer.planned_delivery(request, decided.date)
+    return promotion | {"next_delivery": delivery}
 
 
 def _part(request: PriceRequest, fields: Sequence[str]) -> dict[str, Any]:
@@ -516,7 +530,9 @@ def _binding(decided: DetailedDecision, guardrails: Guardrails) -> list[str]:
     named = {name for name in _BINDING if BINDS[name] in reasons}
     if "gave_way_largest_jump" in reasons:
         named.add("largest_jump")
-    if "gave_way_band" in reasons and decided.list_price * guardrails.band[1] < decided.unit_cost:
+    if "gave_way_band" in reasons and decided.list_price * guardrails.band[1] < with_tax(
+        decided.unit_cost, decided.tax_rate
+    ):
         named.add("band")
     said = [words for name, words in _BINDING.items() if name in named]
     if "gave_way_price_rung" in reasons and not _price_points(guardrails):
@@ -608,11 +624,21 @@ class _Words:
 
     def _cost(self) -> str:
         if self.situation.now is None:
-            return f"The unit cost of {self._beside('unit_cost')}"
-        listed, cost = self.decided.list_price, self.decided.unit_cost
+            return self._costs_differ()
+        listed, cost, tax_rate = self.decided.list_price, self.decided.unit_cost, self.decided.tax_rate
         usual = self.situation.baseline.unit_cost or cost
-        margin = f"{_percent(1 - cost / listed)} of the list price where {_percent(1 - usual / listed)} is usual"
+        own, other = (_percent(margin_of(listed, one, tax_rate=tax_rate)) for one in (cost, usual))
+        margin = f"{own} of the {'net ' if tax_rate else ''}list price where {other} is usual"
         return f"The unit cost of {self._money(cost)}, which leaves {margin},"
+
+    def _costs_differ(self) -> str:
+        whole, baseline = self.situation.whole, self.situation.baseline
+        if whole.unit_cost == baseline.unit_cost:
+            mine, other = (
+                "none stated" if one.tax_rate is None else f"{100 * one.tax_rate:g} %" for one in (whole, baseline)
+            )
+            return f"The tax rate of {mine}, rather than {other},"
+        return f"The unit cost of {self._beside('unit_cost')}"
 
     def _elasticity(self) -> str:
         whose = " of its category" if "elasticity_from_category" in self.decided.decision.reasons else ""
@@ -637,7 +663,8 @@ class _Words:
         short = (
             ", expected to run out before the next delivery," if "stock_short" in self.decided.decision.reasons else ""
         )
-        return f"The stock of {_stocked(whole)}{short or f', rather than {other},'}"
+        planned = "delivery_planned" in self.decided.decision.reasons
+        return f"The stock of {_stocked(whole, planned=planned)}{short or f', rather than {other},'}"
 
     def _competitor(self) -> str:
         whole, baseline = self.situation.whole, self.situation.baseline
@@ -715,9 +742,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _stocked(request: PriceRequest) -> str:
-    stock = request.current_stock
-    delivery = f" until the delivery on {request.next_delivery}" if request.next_delivery else ""
+def _stocked(request: PriceRequest, *, planned: bool = False) -> str:
+    stock, kind = request.current_stock, "planned delivery" if planned else "delivery"
+    delivery = f" until the {kind} on {request.next_delivery}" if request.next_delivery else ""
     return (
         f"{stock:,.0f} unit{'' if stock == 1 else 's'}{delivery}"
         if stock == round(stock)

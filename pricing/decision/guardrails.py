@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pricing.config_models import Guardrails
+from pricing.data.net_price import price_at_margin
 from pricing.decision.context import Context, Flag, Number, Operations, Whole
 from pricing.decision.reasons import AT, GAVE_WAY, GUARDRAILS
 
@@ -90,11 +91,11 @@ def limits(context: Context, config: Guardrails, *, largest_jump: float | None =
 
 
 def _least_cost(context: Context, largest_jump: float | None, operations: Operations) -> Number:
-    """The cost that no price undercuts: nothing where it is only assumed, and lies beyond the largest jump.
+    """The cost, with tax, that no price undercuts: nothing where it is only assumed and beyond the largest jump.
 
     An assumed cost is a share of the list price, and is wrong wherever that is.
     """
-    cost = context.unit_cost
+    cost = context.cost_floor
     if largest_jump is None:
         return cost
     beyond = context.cost_assumed & (cost > context.last_price * (1 + largest_jump))
@@ -114,7 +115,7 @@ def _guardrails(
     low, high = context.anchor_price * config.band[0], context.anchor_price * config.band[1]
     yield "anchor", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
     if config.min_margin:
-        yield "min_margin", context.unit_cost / (1 - config.min_margin), _INF
+        yield "min_margin", price_at_margin(context.unit_cost, config.min_margin, tax_rate=context.tax_rate), _INF
     if config.min_advertised is not None:
         yield "min_advertised", where(context.is_promo, context.list_price * config.min_advertised, -_INF), _INF
     if config.min_days:

@@ -246,7 +246,7 @@ class CandidateGrid:
             bands = limits(context, self._bands, largest_jump=self._largest_jump)
             lower, upper = bands.holds(high), bands.holds(low)
             down = where(lower == upper, limit.high_by < limit.low_by, lower)
-            low = where(empty & down & (high >= context.unit_cost), high, low)
+            low = where(empty & down & (high >= context.cost_floor), high, low)
             high = where(empty, low, high)
             gave_way = gave_way | (empty & (limit.low < limit.high)) * NO_PRICE_POINT
         return Limits(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.price_tests import NO_TESTS, Plan
 
@@ -191,7 +192,8 @@ def price_test_cost(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> 
     both = moved.any(axis=1) & still.any(axis=1)
     if not both.any():
         return Estimate(np.nan, np.nan)
-    profit = np.nan_to_num(panel.units_sold * (panel.price - panel.unit_cost)).astype(np.float64)[both]
+    earned = unit_profit(panel.price, panel.unit_cost, tax_rate=panel.tax_rates())
+    profit = np.nan_to_num(panel.units_sold * earned).astype(np.float64)[both]
     moved, still = moved[both], still[both]
     usual = (profit * still).sum(axis=1) / still.sum(axis=1)
     earned, would = (profit * moved).sum(axis=1) + (profit * still).sum(axis=1), usual * (moved | still).sum(axis=1)

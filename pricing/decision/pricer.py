@@ -17,6 +17,7 @@ from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.config_models import DecisionConfig
 from pricing.data.lifts import Lift
+from pricing.data.net_price import with_tax
 from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.context import PricingContext
@@ -52,7 +53,7 @@ class Usual(NamedTuple):
     """What is usual of a product; None where nothing says.
 
     Attributes:
-        margin: Fraction of the list price that is usual above cost in its category.
+        margin: Fraction of the net list price that is usual above cost in its category.
         comp_price: The competitor's price when the history ended.
     """
 
@@ -211,7 +212,7 @@ class Pricer:
         """
         grid = self.policy.candidate_grid.grid
         given = float(grid.payable(np.array([switch.price or 0.0]))[0])
-        floor = float(grid.above(np.array([kept.unit_cost]))[0])
+        floor = float(grid.above(np.array([with_tax(kept.unit_cost, kept.tax_rate)]))[0])
         price = given if switch.below_cost else max(given, floor)
         try:
             units = min(self.demand_at([request], [price], today=today)[0], request.current_stock)
@@ -243,6 +244,8 @@ class Pricer:
             strategy=self.policy.names[resolved.strategy],
             model_version=self.version,
             decision_id=self._new_id(),
+            comp_price_used=_number(resolved.comp_price),
+            comp_price_age=_number(resolved.comp_price_age),
         )
         return DetailedDecision(
             decision=decision,
@@ -251,6 +254,7 @@ class Pricer:
             current_price=resolved.current_price if resolved.current_known else None,
             list_price=resolved.list_price,
             unit_cost=resolved.unit_cost,
+            tax_rate=resolved.tax_rate,
             candidate_prices=summary[0],
             candidate_units=summary[1],
             candidate_sizes=summary[2],
@@ -259,7 +263,9 @@ class Pricer:
 
     def _prepare(self, single: SingleRequest, request: PriceRequest, today: dt.date) -> PreparedRequest | None:
         """The request prepared, from the cache where all but its stock was asked for already."""
-        key = (today, "is_promo" in request.model_fields_set, *ALL_BUT_STOCK(request))
+        given = request.model_fields_set
+        silent = ("is_promo" in given, "comp_price" in given, "next_delivery" in given)
+        key = (today, *silent, *ALL_BUT_STOCK(request))
         prepared = self._prepared.pop(key, None)
         if prepared is None:
             prepared = single.prepare(self._resolver.resolve_one(request, today=today))
@@ -333,10 +339,19 @@ class Pricer:
             current_price=float(context.current_price[0]) if context.current_known[0] else None,
             list_price=float(context.list_price[0]),
             unit_cost=float(context.unit_cost[0]),
+            tax_rate=float(context.tax_rate[0]),
+            comp_price_used=_number(float(context.comp_price[0])),
+            comp_price_age=_number(float(batch.comp_price_age[0])),
             price_limits=(float(candidates.limits.low[0]), float(candidates.limits.high[0])),
             source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
-            outcomes=outcomes(tried, demand_at, stock=float(context.stock[0]), unit_cost=float(context.unit_cost[0])),
+            outcomes=outcomes(
+                tried,
+                demand_at,
+                stock=float(context.stock[0]),
+                unit_cost=float(context.unit_cost[0]),
+                tax_rate=float(context.tax_rate[0]),
+            ),
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
@@ -434,6 +449,10 @@ class Pricer:
     def nearest_product(self, product_id: str) -> str | None:
         """The known product id nearest to an unknown one; None where none is near."""
         return self._resolver.nearest_product(product_id)
+
+    def planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
+        """As `Resolver.planned_delivery`: what a request that is silent about deliveries is given."""
+        return self._resolver.planned_delivery(request, date)
 
     def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
         """The named events whose learnt lifts the model's demand of a category has in a period, the largest first.
@@ -563,9 +582,11 @@ class Pricer:
                 strategy=names[strategy],
                 model_version=version,
                 decision_id=new_id(),
+                comp_price_used=_number(used),
+                comp_price_age=_number(age),
                 nearest_product_id=nearest,
             )
-            for price, confidence, low, high, units, margin, place, bits, strategy, nearest in zip(
+            for price, confidence, low, high, units, margin, place, bits, strategy, (used, age), nearest in zip(
                 choices.price.tolist(),
                 choices.confidence.tolist(),
                 choices.low.tolist(),
@@ -575,10 +596,15 @@ class Pricer:
                 source,
                 (choices.reasons | batch.reasons).tolist(),
                 batch.context.strategy.tolist(),
+                zip(batch.context.comp_price.tolist(), batch.comp_price_age.tolist(), strict=True),
                 batch.nearest_product_ids,
                 strict=True,
             )
         ]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _unguarded(config: DecisionConfig) -> DecisionConfig:

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats, Strings
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
+from pricing.data.deliveries import Deliveries
 from pricing.data.missing_rows import COUNTED, left_over
+from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.promotions import Promotions
 from pricing.decision.cadence import (
@@ -38,6 +40,8 @@ _ARRAYS = (
     "cost_assumed",
     "stock",
     "comp_price",
+    "comp_price_date",
+    "tax_rate",
     "seen_low",
     "seen_high",
     "stock_jumps",
@@ -48,7 +52,7 @@ _ARRAYS = (
     "typical_units",
     "anchor_price",
 )
-_PLANNED = "promotions/"
+_PROMOTIONS, _DELIVERIES = "promotions/", "planned_deliveries/"
 _ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
 
@@ -65,11 +69,14 @@ class ProductFacts:
         last_price: The same, but for one that may be a fault (`last_price.last_prices`); NaN where no price was charged
             for long enough yet, and in a version that was packed without.
         list_price: Regular price.
-        unit_cost: Cost of a unit, given or assumed.
+        unit_cost: Cost of a unit without tax, given or assumed.
         cost_assumed: True where the configured margin stands in for a cost.
         stock: Units left when the last period ended: the last count, at most COUNTED periods ago, less what sold since;
             NaN where there is none.
-        comp_price: The competitor's last known price; NaN where unknown.
+        comp_price: The competitor's newest price (`told_comp_price`); NaN where there is none, or none any more.
+        comp_price_date: The day on which that was seen; NaT where unknown, as in a version that was packed without.
+        tax_rate: Tax that prices include now, a fraction of the net price; 0 in a version that was packed without, NaN
+            where the newest rows alone do not show the product, or it was never given one while others were.
         seen_low: Lowest price that a person ever charged or set; NaN where unknown.
         seen_high: Highest such price; NaN where unknown.
         stock_jumps: (product, bytes) `cadence.stock_jumps` as bits, from which the next three are learnt; no bytes in a
@@ -84,6 +91,7 @@ class ProductFacts:
             version that was packed without.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
         promotions: Planned promotions of these products that were not over.
+        planned_deliveries: Planned deliveries of these products that were to come.
     """
 
     period: Period
@@ -97,6 +105,8 @@ class ProductFacts:
     cost_assumed: Bools
     stock: Floats
     comp_price: Floats
+    comp_price_date: Days
+    tax_rate: Floats
     seen_low: Floats
     seen_high: Floats
     stock_jumps: NDArray[np.uint8]
@@ -108,6 +118,7 @@ class ProductFacts:
     anchor_price: Floats
     recurring: tuple[str, ...] | None = None
     promotions: Promotions = field(default_factory=Promotions.none)
+    planned_deliveries: Deliveries = field(default_factory=Deliveries.none)
 
     @classmethod
     def from_panel(
@@ -134,6 +145,7 @@ class ProductFacts:
         """
         state_date = panel.dates[-1].astype("datetime64[D]")
         learnt = _deliveries(stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)
+        comp_price, comp_price_date = _newest_comp_price(panel)
         learnt |= _anchor_columns(Anchors.from_panel(panel), panel.product_ids)
         facts = cls(
             period=panel.period,
@@ -152,7 +164,9 @@ class ProductFacts:
             unit_cost=_as_written(panel.unit_cost[:, -1]),
             cost_assumed=panel.cost_assumed,
             stock=_left(panel),
-            comp_price=_as_written(_last_known(panel.comp_price)),
+            comp_price=_as_written(comp_price),
+            comp_price_date=comp_price_date,
+            tax_rate=_as_written(panel.tax_rate[:, -1]),
             last_change=_last_change(panel),
             typical_units=_typical_units(panel),
             recurring=recurring_holidays(panel),
@@ -177,8 +191,12 @@ class ProductFacts:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
+        plans = {_PROMOTIONS: self.promotions, _DELIVERIES: self.planned_deliveries}
         return {name: getattr(self, name) for name in _ARRAYS} | {
-            f"{_PLANNED}{name}": values for name, values in vars(self.promotions).items() if len(values)
+            f"{prefix}{name}": values
+            for prefix, plan in plans.items()
+            for name, values in vars(plan).items()
+            if len(values)
         }
 
     @classmethod
@@ -189,22 +207,34 @@ class ProductFacts:
             KeyError: An array or a field is missing.
         """
         recurring = meta["recurring"]
+        promotions, deliveries = _planned(arrays, _PROMOTIONS), _planned(arrays, _DELIVERIES)
         return cls(
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
-            promotions=_planned(arrays),
+            promotions=Promotions(**promotions) if promotions else Promotions.none(),
+            planned_deliveries=Deliveries(**deliveries) if deliveries else Deliveries.none(),
             **{name: arrays[name] for name in _ARRAYS},
         )
 
-    def planned(self, promotions: Promotions) -> "ProductFacts":
-        """The facts with a plan of promotions, of which those that are over are left out."""
-        return replace(self, promotions=promotions.after(self.state_date))
+    def planned(self, promotions: Promotions | None = None, *, deliveries: Deliveries | None = None) -> "ProductFacts":
+        """The facts with these plans, of which what is over is left out; None keeps the plan that they have."""
+        promotions = self.promotions if promotions is None else promotions
+        deliveries = self.planned_deliveries if deliveries is None else deliveries
+        return replace(
+            self, promotions=promotions.after(self.state_date), planned_deliveries=deliveries.after(self.state_date)
+        )
 
     def with_deliveries(self) -> "ProductFacts":
         """The facts with `deliveries` worked out anew from the gaps and the last delivery."""
         since = periods_since(self.last_delivery, self.state_date, period=self.period)
         return replace(self, deliveries=next_deliveries(self.delivery_gaps, since))
+
+    def tax_rates(self) -> Floats:
+        """(product,) `tax_rate`, and the highest of its category in place of an unknown one, which answers assume."""
+        category = np.unique(self.categories, return_inverse=True)[1]
+        highest = highest_rates(self.tax_rate[:, None], category[:, None])[:, 0]
+        return np.where(np.isnan(self.tax_rate), highest, self.tax_rate)
 
     def jumps(self) -> Bools | None:
         """(product, LOOK_BACK) as `cadence.stock_jumps` finds them; None in a version that was packed without."""
@@ -227,10 +257,9 @@ def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
     return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
 
 
-def _planned(arrays: Mapping[str, NDArray[Any]]) -> Promotions:
-    """The plan of promotions; none where no array of one is there."""
-    found = {name.removeprefix(_PLANNED): values for name, values in arrays.items() if name.startswith(_PLANNED)}
-    return Promotions(**found) if found else Promotions.none()
+def _planned(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The columns of a plan; empty where no array of one is there."""
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 
 
 def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:
@@ -263,11 +292,33 @@ def _left(panel: Panel) -> Floats:
     return np.maximum(left[:, -1], 0.0)
 
 
-def _last_known(values: NDArray[np.floating]) -> Floats:
-    """(product,) the last value that is not NaN; NaN where there is none."""
-    known = np.isfinite(values)
-    last = values.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
-    return np.where(known.any(axis=1), values[np.arange(len(values)), last], values.dtype.type(np.nan))
+def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
+    """Which row tells each product's newest competitor's price, be it that there is none.
+
+    It is the product's last row up to the last period in which any product has such a price. Without one there, the
+    competitor is sold out or gone; periods after it, in which nobody has one, are a feed that stopped and tell nothing.
+    A row of 0 units without a stock may be one that the sales left out (`data.missing`), and tells nothing either.
+
+    Returns:
+        (product,) whether there is such a row, and its period.
+    """
+    priced = np.isfinite(panel.comp_price)
+    fed = np.flatnonzero(priced.any(axis=0))
+    until = int(fed[-1]) + 1 if len(fed) else 0
+    tells: Bools = priced | (panel.present & ((panel.units_sold != 0) | np.isfinite(panel.stock)))
+    tells[:, until:] = False
+    last = tells.shape[1] - 1 - np.argmax(tells[:, ::-1], axis=1)
+    return np.asarray(tells.any(axis=1)), last
+
+
+def _newest_comp_price(panel: Panel) -> tuple[Floats, Days]:
+    """(product,) the competitor's newest price and the day on which it was seen; NaN and NaT where there is none."""
+    told, last = told_comp_price(panel)
+    rows = np.arange(len(last))
+    price = np.where(told, panel.comp_price[rows, last], np.float32(np.nan))
+    age = np.floor(np.nan_to_num(panel.comp_price_age[rows, last])).astype("timedelta64[D]")
+    seen = panel.dates[last].astype("datetime64[D]") - age
+    return price, np.where(np.isfinite(price), seen, np.datetime64("NaT", "D"))
 
 
 def _last_change(panel: Panel) -> Days:
@@ -302,6 +353,9 @@ class KnownProduct(NamedTuple):
         list_price: Regular price.
         unit_cost: Cost of a unit.
         cost_assumed: Whether the configured margin stands in for the cost.
+        tax_rate: Tax that prices include.
+        comp_price: The competitor's last known price.
+        comp_price_date: The day on which that was seen.
         units: Usual units a period.
         anchor_price: Regular price that a person last set; NaN where unknown.
         seen_low: Lowest price ever charged; NaN where unknown.
@@ -317,6 +371,9 @@ class KnownProduct(NamedTuple):
     list_price: float | None = None
     unit_cost: float | None = None
     cost_assumed: bool = False
+    tax_rate: float | None = None
+    comp_price: float | None = None
+    comp_price_date: dt.date | None = None
     units: float | None = None
     anchor_price: float = math.nan
     seen_low: float = math.nan
@@ -341,6 +398,9 @@ def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[st
         "list_price": _values(facts.list_price),
         "unit_cost": _values(facts.unit_cost),
         "cost_assumed": facts.cost_assumed.tolist(),
+        "tax_rate": _values(facts.tax_rate),
+        "comp_price": _values(facts.comp_price),
+        "comp_price_date": facts.comp_price_date.tolist(),
         "units": _values(facts.typical_units),
         "anchor_price": facts.anchor_price.tolist(),
         "seen_low": facts.seen_low.tolist(),
@@ -355,38 +415,48 @@ def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[st
 
 
 class Typical(NamedTuple):
-    """What is usual in a category; the medians of its products.
+    """What is usual in a category; the medians of its products, of the tax rate the highest.
 
     Attributes:
         list_price: Regular price; None where unknown.
         units: Units a period; NaN where unknown.
-        margin: Fraction of the list price above a cost that is really known; NaN where none is.
+        margin: Fraction of the net list price above a cost that is really known; NaN where none is.
+        tax_rate: Highest tax of its products, of all where none of its own is known: with any lower one a price could
+            lie below net cost.
     """
 
     list_price: float | None
     units: float
     margin: float
+    tax_rate: float = 0.0
 
 
 def typical(facts: ProductFacts | None) -> dict[str, Typical]:
     """What is usual in each category, and over all products under the empty name."""
     if facts is None:
         return {"": Typical(list_price=None, units=np.nan, margin=np.nan)}
-    margin = np.where(facts.cost_assumed, np.nan, 1 - facts.unit_cost / facts.list_price)
-    columns = np.stack([facts.list_price, facts.typical_units, margin], axis=1)
+    tax_rate = facts.tax_rates()
+    margin = margin_of(facts.list_price, facts.unit_cost, tax_rate=tax_rate)
+    margin = np.where(facts.cost_assumed, np.nan, margin)
+    columns = np.stack([facts.list_price, facts.typical_units, margin, tax_rate], axis=1)
     order = np.argsort(facts.categories, kind="stable")
     names, first = np.unique(facts.categories[order], return_index=True)
     parts = dict(zip(names.tolist(), np.split(columns[order], first[1:]), strict=True))
-    return {name: _medians(part) for name, part in {**parts, "": columns}.items()}
+    return {name: _usual(part) for name, part in {**parts, "": columns}.items()}
 
 
 def _values(numbers: Floats) -> Iterator[float | None]:
     return (None if math.isnan(number) else number for number in numbers.tolist())
 
 
-def _medians(columns: Floats) -> Typical:
-    price, units, margin = (_median(column) for column in columns.T)
-    return Typical(list_price=None if math.isnan(price) else price, units=units, margin=margin)
+def _usual(columns: Floats) -> Typical:
+    price, units, margin = (_median(column) for column in columns.T[:-1])
+    return Typical(
+        list_price=None if math.isnan(price) else price,
+        units=units,
+        margin=margin,
+        tax_rate=float(columns[:, -1].max(initial=0.0)),
+    )
 
 
 def _median(column: Floats) -> float:

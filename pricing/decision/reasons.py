@@ -52,6 +52,7 @@ REASONS: dict[str, str] = {
     "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "
     "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
+    "delivery_planned": "the request does not say when the next delivery comes; stock is to last until the planned one",
     "stock_short": "stock is expected to run out before the next delivery, and a price that is not kept allows for it",
     "no_stock": "there is no stock; priced as it will be once there is",
     "no_model": "no model version is loaded; a rule answered",
@@ -61,10 +62,12 @@ REASONS: dict[str, str] = {
     "delivery_beyond_horizon": "the next delivery lies beyond the horizon; demand was counted no further",
     "stale_state": "the model's state is older than its horizon",
     "cost_assumed": "no cost is known; the configured margin stands in for it",
+    "tax_rate_assumed": "no tax rate is known of the product; the highest of its category or of all stands in",
     "list_price_assumed": "no list price is known; it was taken from the other prices of the request or the category",
     "price_level_unknown": "nothing says how dear the product is; the configured price answers, with confidence 0",
     "demand_unknown": "nothing says how much sells; units and margin are left at 0",
     "current_price_unknown": "no current price is known; the list price stands in for it",
+    "comp_price_stale": "the competitor's price is older than decision.comp_price_max_age and was not used",
     "no_comp_price": "the strategy follows a competitor whose price is not known; it maximised margin instead",
     "at_cost": "the cost is the lower limit that binds",
     "jump_limited": "the largest distance from the last price charged, as the sales history says, binds "

@@ -2,16 +2,38 @@
 
 import datetime as dt
 import operator
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from pricing.data.calendar import WEEKDAYS
+from pricing.data.net_price import HIGHEST_TAX
+from pricing.data.panel import LONGEST_AGE
 
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 Source = Literal["model", "category", "rule", "override"]
 Text = Annotated[str, Field(max_length=200)]
 Money = Annotated[float, Field(ge=1e-4, le=1e9, allow_inf_nan=False)]
+Age = Annotated[float, Field(ge=0, le=LONGEST_AGE, allow_inf_nan=False)]
+
+
+def _is_a_fraction(value: float) -> float:
+    """Refuses percentages: 20 for 20 % would leave nothing of a price."""
+    if value > HIGHEST_TAX:
+        raise ValueError(f"should be a fraction of the net price, at most {HIGHEST_TAX:g}: 0.20 for 20 %")
+    return value
+
+
+TaxRate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_is_a_fraction)]
 
 
 def _written_out(value: object) -> object:
@@ -28,6 +50,10 @@ def _weekday_of(given: dict[str, Any]) -> str | None:
     return WEEKDAYS[given["date"].weekday()] if given["date"] else None
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _contract_first(schema: dict[str, Any]) -> None:
     """Shows the date behind the five fields of the contract; in the model it must stand before the weekday."""
     schema["properties"]["date"] = schema["properties"].pop("date")
@@ -39,8 +65,11 @@ Day = Annotated[dt.date, BeforeValidator(_written_out)]
 class PriceRequest(BaseModel):
     """What a shop system asks: product, stock and day, promotion and competitor; the rest is optional.
 
-    Prices and costs are per unit, in the currency of the sales history; stock is in units. `day_of_week` may be left
-    out where `date` is given. `strict` is written out only where it is set.
+    Prices and costs are per unit, in the currency of the sales history, prices with tax and costs without; stock is in
+    units. `day_of_week` may be left out where `date` is given. `strict` is written out only where it is set.
+
+    A `comp_price` that is left out is the newest one that the model version knows; null is no competitor. A
+    `next_delivery` that is left out is the planned one that the version knows; null is what history tells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_contract_first)
@@ -51,25 +80,63 @@ class PriceRequest(BaseModel):
     day_of_week: Weekday = Field(
         default_factory=_weekday_of, validate_default=True, description="May be left out where date is given."
     )
-    comp_price: Money | None = None
+    comp_price: Money | None = Field(
+        default=None,
+        description="The competitor's price. Left out: the newest one that the model version knows. Null: none.",
+    )
     is_promo: bool = False
 
     strategy: Text | None = None
     current_price: Money | None = None
     category: Text | None = None
-    unit_cost: Money | None = None
+    unit_cost: Money | None = Field(default=None, description="Without tax.")
+    tax_rate: TaxRate | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Tax that prices include, a fraction of the net price: 0.20 for 20 %.",
+    )
+    comp_price_age: Age | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Days since comp_price was seen; 0 where it is left out. Only beside a comp_price.",
+    )
     list_price: Money | None = None
     is_holiday: bool | None = None
-    next_delivery: Day | None = None
+    next_delivery: Day | None = Field(
+        default=None,
+        description="Left out: the planned one that the model version knows. Null, or none planned: as history tells.",
+    )
     strict: bool = Field(
         default=False,
         exclude_if=operator.not_,
         description="Refuses a product that the model does not know (404) instead of pricing it.",
     )
 
+    @field_validator("comp_price_age")
+    @classmethod
+    def _is_of_a_price(cls, age: float | None, info: ValidationInfo) -> float | None:
+        if age is not None and info.data.get("comp_price", age) is None:
+            raise ValueError("should stand beside the comp_price that it is the age of; there is none")
+        return age
 
-def _is_none(value: object) -> bool:
-    return value is None
+    @property
+    def asks_newest_comp_price(self) -> bool:
+        """Whether the competitor's price is left out, and not null: the newest one known is meant."""
+        return self.comp_price is None and "comp_price" not in self.model_fields_set
+
+    @property
+    def asks_planned_delivery(self) -> bool:
+        """Whether the next delivery is left out, and not null: the one that is planned is meant, where one is."""
+        return self.next_delivery is None and "next_delivery" not in self.model_fields_set
+
+
+def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The fields of a request that stands in a row of a table, where None is an empty cell.
+
+    An empty cell is an absent field, but in the column `comp_price`: a table cannot hold both a null and nothing, so
+    there it is a null (no competitor), and the newest price known counts where the column is absent.
+    """
+    return {str(name): value for name, value in row.items() if value is not None or name == "comp_price"}
 
 
 class Decision(BaseModel):
@@ -90,6 +157,14 @@ class Decision(BaseModel):
     strategy: str
     model_version: str
     decision_id: str
+    comp_price_used: float | None = Field(
+        default=None, description="The competitor's price that counted; null where none did."
+    )
+    comp_price_age: float | None = Field(
+        default=None,
+        description="Days from when the competitor's price was seen to the day priced, also of one that was too old to "
+        "be used; null without any.",
+    )
     nearest_product_id: str | None = Field(
         default=None,
         exclude_if=_is_none,

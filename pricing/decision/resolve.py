@@ -1,6 +1,7 @@
 """Resolves requests: every number that a price depends on, from the request, from the facts, or by default."""
 
 import datetime as dt
+from bisect import bisect_right
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 from pricing.arrays import Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import holidays_for, resolve_date
+from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.context import PricingContext, ResolvedRequest
@@ -45,8 +47,10 @@ class ResolvedBatch:
         context: What the prices are chosen under.
         offers: What demand is asked for.
         level: (request,) usual units a period at list price; NaN where nothing says.
-        margin: (request,) the fraction of list price that is usual above cost: where the cost was assumed that very
-            margin, else the category's; NaN where nothing says.
+        margin: (request,) the fraction of the net list price that is usual above cost: where the cost was assumed that
+            very margin, else the category's; NaN where nothing says.
+        comp_price_age: (request,) days from when the competitor's price was seen to the day priced, also of one that is
+            too old to count; NaN without any.
         reasons: (request,) reason bits of what had to be assumed.
         dates: First day of the period of each request.
         categories: Category of each request; empty where unknown.
@@ -58,6 +62,7 @@ class ResolvedBatch:
     offers: Offers
     level: Floats
     margin: Floats
+    comp_price_age: Floats
     reasons: Ints
     dates: list[dt.date]
     categories: list[str]
@@ -71,6 +76,7 @@ class ResolvedBatch:
             offers=self.offers.take(rows),
             level=self.level[rows],
             margin=self.margin[rows],
+            comp_price_age=self.comp_price_age[rows],
             reasons=self.reasons[rows],
             dates=[self.dates[row] for row in rows],
             categories=[self.categories[row] for row in rows],
@@ -93,6 +99,7 @@ class Resolver:
         self._recurring = facts.recurring if facts else None
         self._deliveries = facts.deliveries if facts else None
         self._planned = facts.promotions.spans() if facts else {}
+        self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
         self._no_model = demand is None
         self._products = known_products(demand, facts)
         self._near = NearestProduct(list(self._products))
@@ -164,16 +171,26 @@ class Resolver:
             if cost is None or known.cost_assumed:
                 reasons |= BIT["cost_assumed"]
         usual = self._typical.get(category, self._typical[""])
-        part = 1 - self._margin.get(category, self._usual_margin)  # of the list price that cost is assumed to be
+        margin = self._margin.get(category, self._usual_margin)
+        tax_rate = request.tax_rate
+        if tax_rate is None:
+            tax_rate = known.tax_rate
+            if tax_rate is None:
+                tax_rate = usual.tax_rate
+                reasons |= BIT["tax_rate_assumed"] if tax_rate else 0
+        comp_price, comp_price_age = self._competitor(request, known, today if stale else date)
+        if comp_price_age > self._policy.config.comp_price_max_age:
+            comp_price, reasons = None, reasons | BIT["comp_price_stale"]
         list_price = request.list_price or known.list_price
         if list_price is None:
             reasons |= BIT["list_price_assumed"]
-            list_price = price or (cost / part if cost else request.comp_price) or usual.list_price
+            at_margin = price_at_margin(cost, margin, tax_rate=tax_rate) if cost else comp_price
+            list_price = price or at_margin or usual.list_price
             if list_price is None:
                 reasons |= BIT["price_level_unknown"]
                 list_price = self._policy.config.rule_price
         if cost is None:
-            cost = list_price * part
+            cost = cost_at_margin(list_price, margin, tax_rate=tax_rate)
         if price is None:
             reasons |= BIT["current_price_unknown"]
         group = self._groups.get(category, -1)
@@ -185,20 +202,19 @@ class Resolver:
         if self._planned and "is_promo" not in request.model_fields_set and self._promoted(request.product_id, date):
             is_promo, reasons = True, reasons | BIT["promotion_planned"]
         strategy = self._strategy_of(request)
-        deliveries = self._periods(request, known, date, self._policy.days[strategy])
-        horizon = self._config.demand.horizon
-        if deliveries[-1] > horizon:
-            reasons |= 0 if request.next_delivery is None else BIT["delivery_beyond_horizon"]
-            deliveries = tuple(min(periods, horizon) for periods in deliveries)
+        deliveries, said = self._ahead(request, known, date, self._policy.days[strategy])
+        reasons |= said
         cost_assumed = reasons & _ASSUMED > 0
         return ResolvedRequest(
             current_price=price or self._policy.candidate_grid.grid.default(list_price),
             current_known=price is not None,
             list_price=list_price,
             unit_cost=cost,
-            cost_sd=self._config.data.margin_sd * list_price if cost_assumed else 0.0,
+            tax_rate=tax_rate,
+            cost_sd=self._config.data.margin_sd * net_price(list_price, tax_rate) if cost_assumed else 0.0,
             cost_assumed=cost_assumed,
-            comp_price=request.comp_price or _NAN,
+            comp_price=comp_price or _NAN,
+            comp_price_age=comp_price_age,
             stock=request.current_stock,
             last_price=known.last_price,
             anchor_price=known.anchor_price,
@@ -218,9 +234,23 @@ class Resolver:
             deliveries=deliveries if deliveries[0] < deliveries[-1] else (),
             reasons=reasons,
             level=usual.units if known.units is None else known.units,
-            margin=1 - cost / list_price if cost_assumed else usual.margin,
+            margin=margin_of(list_price, cost, tax_rate=tax_rate) if cost_assumed else usual.margin,
             nearest_product_id=nearest,
         )
+
+    def _competitor(self, request: PriceRequest, known: KnownProduct, day: dt.date) -> tuple[float | None, float]:
+        """The competitor's price that a request gives, or means by giving none, and its age in days; NaN without any.
+
+        Args:
+            request: The request.
+            known: Of its product.
+            day: The day priced; where the state is stale, and the day priced lies in the past for it, today.
+        """
+        if request.comp_price is not None:
+            return request.comp_price, request.comp_price_age or 0.0
+        if known.comp_price is None or known.comp_price_date is None or not request.asks_newest_comp_price:
+            return None, _NAN
+        return known.comp_price, max(float((day - known.comp_price_date).days), 0.0)
 
     def require_known(self, request: PriceRequest) -> None:
         """Refuses a strict request for an unknown product; while no product is known, none is refused.
@@ -261,6 +291,7 @@ class Resolver:
             current_known=flags["current_known"],
             list_price=numbers["list_price"],
             unit_cost=numbers["unit_cost"],
+            tax_rate=numbers["tax_rate"],
             cost_sd=numbers["cost_sd"],
             cost_assumed=flags["cost_assumed"],
             comp_price=numbers["comp_price"],
@@ -290,6 +321,7 @@ class Resolver:
             offers=offers,
             level=numbers["level"],
             margin=numbers["margin"],
+            comp_price_age=numbers["comp_price_age"],
             reasons=whole["reasons"],
             dates=list(dates),
             categories=list(categories),
@@ -310,8 +342,44 @@ class Resolver:
         end = day + self._step_days - 1
         return any(first <= end and day <= last for first, last in self._planned.get(product_id, ()))
 
-    def _periods(self, request: PriceRequest, known: KnownProduct, date: dt.date, days: int | None) -> tuple[int, ...]:
-        """Periods to look ahead: to the delivery named, as the strategy says, as history tells, or to the next review.
+    def planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
+        """The first planned delivery after a request's day; None where there is none within the horizon.
+
+        A delivery on that day itself is in its opening stock.
+
+        Args:
+            request: What is asked; without a date, its day is the period's first.
+            date: First day of the period priced.
+        """
+        days = self._planned_deliveries.get(request.product_id, ())
+        place = bisect_right(days, date if request.date is None else max(request.date, date))
+        if place == len(days) or (days[place] - date).days > self._config.demand.horizon * self._step_days:
+            return None
+        return days[place]
+
+    def _ahead(
+        self, request: PriceRequest, known: KnownProduct, date: dt.date, days: int | None
+    ) -> tuple[tuple[int, ...], int]:
+        """As `_periods`, within the horizon, and reason bits of that; a silent request takes the plan's delivery."""
+        planned = self.planned_delivery(request, date) if request.asks_planned_delivery else None
+        reasons = 0 if planned is None else BIT["delivery_planned"]
+        next_delivery = request.next_delivery if planned is None else planned
+        periods, horizon = self._periods(next_delivery, known, date, days), self._config.demand.horizon
+        if periods[-1] > horizon:
+            reasons |= 0 if next_delivery is None else BIT["delivery_beyond_horizon"]
+            periods = tuple(min(each, horizon) for each in periods)
+        return periods, reasons
+
+    def _periods(
+        self, next_delivery: dt.date | None, known: KnownProduct, date: dt.date, days: int | None
+    ) -> tuple[int, ...]:
+        """Periods to look ahead: to the next delivery, as the strategy says, as history tells, or to the next review.
+
+        Args:
+            next_delivery: As the request names it, or a plan where the request is silent.
+            known: Of its product.
+            date: First day of the period priced.
+            days: That the strategy looks ahead where no delivery is named.
 
         Returns:
             One value where it is certain, else equally likely ones, ascending.
@@ -319,10 +387,10 @@ class Resolver:
         Raises:
             RequestError: The delivery named comes before the period priced.
         """
-        if request.next_delivery is not None:
-            if request.next_delivery < date:
-                raise RequestError(f"next_delivery {request.next_delivery} is past when {date} comes, which is priced")
-            return (max(-(-(request.next_delivery - date).days // self._step_days), 1),)
+        if next_delivery is not None:
+            if next_delivery < date:
+                raise RequestError(f"next_delivery {next_delivery} is past when {date} comes, which is priced")
+            return (max(-(-(next_delivery - date).days // self._step_days), 1),)
         if days is not None:
             return (-(-days // self._step_days),)
         if self._deliveries is not None and self._state_date is not None and known.place >= 0:

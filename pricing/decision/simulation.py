@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pricing.arrays import Floats
 from pricing.data.counting_units import in_steps
+from pricing.data.net_price import net_price, unit_profit
 from pricing.decision.choose import DemandAt
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales
@@ -40,8 +41,8 @@ class Outcome(BaseModel):
     allowed: bool = Field(description="Whether the guardrails allow the price.")
     demand: Spread = Field(description="Units that shoppers would buy if stock were ample.")
     units: Spread = Field(description="Units sold, no more than the stock.")
-    revenue: Spread
-    margin: Spread = Field(description="Profit over the cost of the units sold.")
+    revenue: Spread = Field(description="Net of tax.")
+    margin: Spread = Field(description="Profit over the cost of the units sold, net of tax.")
     stock_out: float = Field(description="Chance that the stock is gone before the next delivery.")
 
 
@@ -56,6 +57,9 @@ class Simulation(BaseModel):
     current_price: float | None
     list_price: float
     unit_cost: float
+    tax_rate: float = Field(description="Tax that prices include, a fraction of the net price.")
+    comp_price_used: float | None = Field(description="The competitor's price that counted; null where none did.")
+    comp_price_age: float | None = Field(description="Its age in days, also of one that was too old to be used.")
     held_out: bool = Field(
         default=False,
         description="Whether the product is held out of pricing: /get_price keeps its price, whatever is tried here.",
@@ -101,7 +105,9 @@ def check_prices(prices: Sequence[float], *, list_price: float) -> None:
         raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
 
 
-def outcomes(tried: Sequence[Tried], demand_at: DemandAt, *, stock: float, unit_cost: float) -> list[Outcome]:
+def outcomes(
+    tried: Sequence[Tried], demand_at: DemandAt, *, stock: float, unit_cost: float, tax_rate: float
+) -> list[Outcome]:
     """Computes the outcome of each price, in order.
 
     The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
@@ -111,7 +117,8 @@ def outcomes(tried: Sequence[Tried], demand_at: DemandAt, *, stock: float, unit_
         tried: The prices.
         demand_at: Demand of one request at prices (1, candidate), ascending.
         stock: Units on hand.
-        unit_cost: Cost of a unit.
+        unit_cost: Cost of a unit without tax.
+        tax_rate: Tax that prices include, a fraction of the net price.
     """
     prices = np.unique([one.price for one in tried])
     grid = demand_at(prices[None])
@@ -137,8 +144,8 @@ def outcomes(tried: Sequence[Tried], demand_at: DemandAt, *, stock: float, unit_
                 allowed=one.allowed,
                 demand=demand,
                 units=units,
-                revenue=_times(units, one.price),
-                margin=_times(units, one.price - unit_cost),
+                revenue=_times(units, net_price(one.price, tax_rate)),
+                margin=_times(units, unit_profit(one.price, unit_cost, tax_rate=tax_rate)),
                 stock_out=float(gone[place]),
             )
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import AnyStrategyConfig, DecisionConfig
+from pricing.data.net_price import margin_of, net_price, unit_profit
 from pricing.decision.confidence import deviation_at, shortfall
 from pricing.decision.context import Context, Flag, PricingContext, Whole
 from pricing.decision.price_grid import CandidateGrid, CandidatePrices
@@ -71,8 +72,8 @@ class Strategy(ABC):
 class Margin(Strategy):
     """Profit: price less what a kept unit is worth, drawn to the category's target margin where there is one.
 
-    Profit of a price p with S units at hand is p · sold + kept_value · cost · (S − sold), less what S cost: linear in
-    `sold`. A gap g between the margin and its target costs target_weight · g² of revenue.
+    Profit of a price p, net of tax, with S units at hand is p · sold + kept_value · cost · (S − sold), less what S
+    cost: linear in `sold`. A gap g between the margin and its target costs target_weight · g² of revenue.
     """
 
     kind: ClassVar[str] = "margin"
@@ -81,24 +82,24 @@ class Margin(Strategy):
     def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
         column = context.operations.column
-        cost = column(context.unit_cost)
-        per_unit = prices - self.kept_value * cost
+        cost, tax_rate = column(context.unit_cost), column(context.tax_rate)
+        per_unit = unit_profit(prices, self.kept_value * cost, tax_rate=tax_rate)
         if context.target_margin is None:
             return LinearObjective(per_unit, kept=self.kept_value)
-        gap = 1 - cost / prices - column(context.target_margin)
-        penalty = np.where(np.isnan(gap), 0.0, target_weight * gap * gap * prices)
+        gap = margin_of(prices, cost, tax_rate=tax_rate) - column(context.target_margin)
+        penalty = np.where(np.isnan(gap), 0.0, target_weight * gap * gap * net_price(prices, tax_rate))
         return LinearObjective(per_unit - penalty, kept=self.kept_value)
 
 
 @dataclass(frozen=True)
 class Revenue(Strategy):
-    """Turnover: units sold times price, inside the guardrails and so never below cost."""
+    """Turnover: units sold times price, net of tax, inside the guardrails and so never below cost."""
 
     kind: ClassVar[str] = "revenue"
 
     def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
-        return LinearObjective(prices.copy())
+        return LinearObjective(net_price(prices, context.operations.column(context.tax_rate)))
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,9 @@ class Clearance(Strategy):
 
     def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
-        cost = context.operations.column(context.unit_cost)
-        return LinearObjective(prices - self.kept_value * cost, kept=self.kept_value)
+        column = context.operations.column
+        kept = self.kept_value * column(context.unit_cost)
+        return LinearObjective(unit_profit(prices, kept, tax_rate=column(context.tax_rate)), kept=self.kept_value)
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Match(Strategy):
         column = context.operations.column
         known = np.isfinite(context.comp_price)
         target = column(np.where(known, context.comp_price * self.ratio, context.list_price))
-        profit = prices - column(context.unit_cost)
+        profit = unit_profit(prices, column(context.unit_cost), tax_rate=column(context.tax_rate))
         return LinearObjective(
             np.where(column(known), 0.0, profit),
             np.where(column(known), -np.abs(np.log(prices / target)), 0.0),

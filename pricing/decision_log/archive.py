@@ -32,7 +32,8 @@ _TEXT = (
     "decision_id",
 )
 _NUMBERS = (
-    *("current_price", "list_price", "unit_cost", "current_stock", "comp_price"),
+    *("current_price", "list_price", "unit_cost", "tax_rate", "current_stock", "comp_price"),
+    *("comp_price_used", "comp_price_age"),
     *("recommended_price", "confidence", "expected_units", "expected_margin", "unit"),
 )
 _CANDIDATES = {"candidate_price": "price", "candidate_units": "units", "candidate_size": "size"}
@@ -178,8 +179,12 @@ class DayOfArchive:
     store: "FileSystem"
     paths: tuple[str, ...]
 
-    def read(self, columns: Sequence[str]) -> Iterator["pd.DataFrame"]:
+    def read(self, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator["pd.DataFrame"]:
         """Yields each file's decisions with those of the columns that it has; `line` in any case where some are absent.
+
+        Args:
+            columns: What is wanted.
+            optional: Of them, those that files of earlier releases lack and that are missed in none.
 
         Raises:
             SourceError: A file does not belong to an archive, or what reads it is missing.
@@ -195,7 +200,7 @@ class DayOfArchive:
                     there = set(file.schema_arrow.names)
                     if "line" not in there:
                         raise SourceError(f"{path}: is no file of an archive of decisions (no column line)")
-                    absent = set(columns) - there
+                    absent = set(columns) - there - set(optional)
                     table = file.read([*(name for name in columns if name in there), *(["line"] if absent else [])])
                 yield table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None)
             except (OSError, ImportError, ValueError, KeyError) as error:

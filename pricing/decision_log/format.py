@@ -11,7 +11,9 @@ A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day 
 forecast's mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, but given to no
 shop: by a challenger beside the champion, or by a batch that was not applied), `strategy_test` (strategy test and arm,
 or null) and, in newer lines, `test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for
-this price, before the guardrails, and in still newer ones the test's `end`, the first day after it.
+this price, before the guardrails, and in still newer ones the test's `end`, the first day after it. The newest ones
+have `tax_rate`, and say by `comp_price` null in the request that it named no competitor, where earlier lines leave out
+what is null.
 """
 
 import datetime as dt
@@ -48,6 +50,7 @@ class LogEntry:
     Attributes:
         at: When it was decided, with a time zone.
         date: First day of the period that was priced.
+        tax_rate: Tax that prices include, a fraction of the net price.
         candidate_prices: A summary of the candidates, ascending.
         candidate_units: Units expected at each of them over the requested period.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
@@ -66,6 +69,7 @@ class LogEntry:
     current_price: float | None
     list_price: float | None
     unit_cost: float | None
+    tax_rate: float = 0.0
     candidate_prices: Sequence[float] = ()
     candidate_units: Sequence[float] = ()
     candidate_sizes: Sequence[float] = ()
@@ -96,6 +100,7 @@ class LogEntry:
             current_price=answer.current_price,
             list_price=answer.list_price,
             unit_cost=answer.unit_cost,
+            tax_rate=answer.tax_rate,
             candidate_prices=answer.candidate_prices,
             candidate_units=answer.candidate_units,
             candidate_sizes=answer.candidate_sizes,
@@ -113,12 +118,16 @@ class LogEntry:
             f'{{"at":"{_stamp(self.at)}","date":"{self.date}",'
             f'"product_id":{_text(self.request.product_id)},"category":{_text(self.category)},'
             f'"current_price":{_number(self.current_price)},"list_price":{_number(self.list_price)},'
-            f'"unit_cost":{_number(self.unit_cost)},"candidates":{{"price":{_numbers(self.candidate_prices)},'
+            f'"unit_cost":{_number(self.unit_cost)},"tax_rate":{_number(self.tax_rate)},"candidates":{{"price":{_numbers(self.candidate_prices)},'
             f'"units":{_numbers(self.candidate_units)},"size":{_numbers(self.candidate_sizes)},"unit":{self.unit!r}}},'
             f'"shadow":{"true" if self.shadow else "false"},'
             f'"strategy_test":{_text(self.strategy_test)},"test":{_test(self.test)},"request":'
         )
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
+        if self.request.comp_price is None and not self.request.asks_newest_comp_price:
+            request = b'%b,"comp_price":null}' % request[:-1]
+        if self.request.next_delivery is None and not self.request.asks_planned_delivery:
+            request = b'%b,"next_delivery":null}' % request[:-1]
         decision = self.answer or self.decision.__pydantic_serializer__.to_json(self.decision)
         return b'%b%b,"decision":%b}\n' % (head.encode(), request, decision)
 

@@ -17,7 +17,7 @@ from pricing.registry.files import Files
 Reader = Callable[[Files], Files]
 Arrays = Mapping[str, NDArray[Any]]
 
-FORMAT = 5
+FORMAT = 6
 _PRIOR_ONLY = 0  # the lowest of the four grades of an elasticity
 
 
@@ -64,7 +64,24 @@ def upgrade_from_4(content: Files) -> Files:
     return replace(content, arrays={**content.arrays, "facts/last_price": unknown})
 
 
-READERS: Mapping[int, Reader] = {2: upgrade_from_2, 3: upgrade_from_3, 4: upgrade_from_4}
+def upgrade_from_5(content: Files) -> Files:
+    """Says that prices include no tax, and that the days on which competitors' prices were seen are unknown.
+
+    Without that day no request is answered by such a price: a request that gives none has none, as it had. In the rows
+    since the checkpoint every price is of its row's day.
+    """
+    arrays = content.arrays
+    products, tail = len(arrays["facts/product_ids"]), arrays["demand/encoded/tail/comp_price"]
+    new = {
+        "facts/tax_rate": np.zeros(products),
+        "facts/comp_price_date": np.full(products, np.datetime64("NaT", "D")),
+        "demand/encoded/tail/tax_rate": np.zeros(tail.shape, np.float32),
+        "demand/encoded/tail/comp_price_age": np.where(np.isnan(tail), tail, np.float32(0)),
+    }
+    return replace(content, arrays={**arrays, **new})
+
+
+READERS: Mapping[int, Reader] = {2: upgrade_from_2, 3: upgrade_from_3, 4: upgrade_from_4, 5: upgrade_from_5}
 
 
 def readable(number: object) -> bool:

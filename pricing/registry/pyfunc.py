@@ -1,7 +1,6 @@
 """A version as an ordinary MLflow pyfunc: the models-from-code file, which MLflow runs. It only imports `pricing`."""
 
 import datetime as dt
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mlflow.types.schema import AnyType, Array
 
 from pricing.config_models import ServingConfig
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import PriceRequest, request_fields
 from pricing.errors import RequestError
 from pricing.registry import version
 
@@ -44,17 +43,19 @@ class PricingModel(PythonModel):
 
         Args:
             context: Unused.
-            model_input: A price request's fields as columns; an empty cell is an absent field.
+            model_input: A price request's fields as columns; an empty cell is an absent field, but in `comp_price`:
+                there it says that there is no competitor, and only without that column the newest price known counts.
             params: Unused, except `today` (ISO date): the day that absent dates are counted from.
 
         Raises:
             RequestError: A row is no price request; names the row, the field and the value.
         """
         today = dt.date.fromisoformat(params["today"]) if params and params.get("today") else dt.date.today()
-        requests = [_request(row, place) for place, row in enumerate(model_input.to_dict(orient="records"))]
+        rows = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
+        requests = [_request(row, place) for place, row in enumerate(rows)]
         decisions = self._pricer.price(requests, today=today)
-        rows = [(decision.model_dump(mode="json"), decision.nearest_product_id) for decision in decisions]
-        return pd.DataFrame([{**fields, "nearest_product_id": nearest} for fields, nearest in rows])
+        found = [(decision.model_dump(mode="json"), decision.nearest_product_id) for decision in decisions]
+        return pd.DataFrame([{**fields, "nearest_product_id": nearest} for fields, nearest in found])
 
 
 def signature() -> ModelSignature:
@@ -65,7 +66,8 @@ def signature() -> ModelSignature:
     """
     needed: dict[str, str | AnyType] = {"product_id": "string", "current_stock": _NUMBER, "day_of_week": "string"}
     optional: dict[str, str | AnyType] = {
-        **dict.fromkeys(("comp_price", "current_price", "unit_cost", "list_price"), _NUMBER),
+        **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
+        "tax_rate": _NUMBER,
         **dict.fromkeys(("is_promo", "is_holiday", "strict"), "boolean"),
         **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
     }
@@ -75,6 +77,7 @@ def signature() -> ModelSignature:
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     outputs: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in numbers]
     outputs += [ColSpec("string", name) for name in words]
+    outputs += [ColSpec("double", name, required=False) for name in ("comp_price_used", "comp_price_age")]
     outputs += [ColSpec("string", "nearest_product_id", required=False)]
     outputs += [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
     params = ParamSchema([ParamSpec("today", "string", "")])
@@ -101,15 +104,11 @@ def _number(folder: Path) -> str | None:
 
 
 def _request(row: dict[Any, Any], place: int) -> PriceRequest:
-    fields = {str(name): value for name, value in row.items() if not _empty(value)}
+    fields = request_fields(row)
     try:
         return PriceRequest.model_validate(fields)
     except ValueError as error:
         raise RequestError(f"row {place} is no price request: {error}") from error
-
-
-def _empty(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 mlflow.models.set_model(PricingModel())

@@ -106,6 +106,7 @@ class Catalogue:
             grades=None if version is None else _rounded_shares(version),
             holds_only=None if version is None else version.holds_only,
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
+            data=None if version is None else _data(version, addresses=self._may(request.environ, "admin")),
             following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
             switches=self._switches(),
             configuration=self._configuration(served),
@@ -155,18 +156,27 @@ def find_row(served: Served, product_id: str) -> int | None:
 def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
     """The elasticity of the product in a row of version `name`."""
     shown = {name: float(column[0]) for name, column in shown_elasticities(version.demand, np.array([row])).items()}
+    parents, shared_by = version.demand.sharing()
+    siblings = np.flatnonzero(parents == parents[row])
     return Elasticity(
         product_id=str(version.demand.product_ids[row]),
         elasticity=shown["elasticity"],
         low=shown["low"],
         high=shown["high"],
-        source=_source(version, row),
+        source=_source(version, row) if len(siblings) == 1 else _source_of_all(version, siblings),
+        parent_id=str(parents[row]) if len(siblings) > 1 else None,
+        shared_by=int(shared_by[row]),
         **_known_of(version, np.array([row]))[0],
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=version.demand.state_date,
         competitor=Competitor(**vars(shown_competitor(version.demand, row))),
         model_version=name,
     )
+
+
+def _data(version: LoadedVersion, *, addresses: bool) -> dict[str, Any]:
+    """What a version says of the rows behind it; where they lay only if `addresses`."""
+    return {name: value for name, value in version.meta["data"].items() if addresses or name != "source"}
 
 
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
@@ -199,6 +209,11 @@ def _source(version: LoadedVersion, row: int) -> Literal["model", "category"]:
     return "model" if version.demand.grid(offers, listed[None]).source[0] == 0 else "category"
 
 
+def _source_of_all(version: LoadedVersion, rows: NDArray[np.integer]) -> Literal["model", "category"]:
+    """The same of an elasticity that products share: one long history suffices."""
+    return "model" if version.demand.own()[rows].any() else "category"
+
+
 def state_age(served: Served, today: dt.date) -> int | None:
     """Days since the last day that the served model has read; None without a model."""
     return None if served.version is None else (today - served.version.demand.state_date).days
@@ -218,6 +233,9 @@ def _products(served: Served, category: str | None) -> bytes:
             price=_known(facts.price[row]),
             list_price=_known(facts.list_price[row]),
             unit_cost=_known(facts.unit_cost[row]),
+            tax_rate=_known(facts.tax_rate[row]),
+            comp_price=_known(facts.comp_price[row]),
+            comp_price_date=facts.comp_price_date[row].item(),
             cost_assumed=bool(facts.cost_assumed[row]),
             stock=_known(facts.stock[row]),
             elasticity=shown["elasticity"][row],
