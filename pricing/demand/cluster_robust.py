@@ -57,6 +57,36 @@ def cluster_robust_variance(information: Floats, score: Floats) -> ClusterRobust
     return ClusterRobustVariance(variance, degrees)
 
 
+def absorbed_variance(information: Floats, ties: Floats, score: Floats) -> tuple[float, float]:
+    """CR2 variance of one coefficient beside many absorbed ones, such as an intercept for every series.
+
+    With the other coefficients projected out of its column, a cluster is three numbers, however many there are of
+    them. Each cluster's score is scaled so that its expected square is its information, were the working variance true.
+    This is Bell and McCaffrey's correction along one direction; where clusters overlap with the absorbed coefficients
+    it differs from `cluster_robust_variance` slightly, being unbiased alike.
+
+    Args:
+        information: (cluster,) each cluster's share of the coefficient's information; of positive sum.
+        ties: (cluster, absorbed) its information between the coefficient's projected column and each absorbed
+            coefficient, over the root of that coefficient's information. Each column sums to 0.
+        score: (cluster,) its score of the projected column.
+
+    Returns:
+        The variance, and Satterthwaite degrees of freedom; 0 where the clusters leave no residual.
+    """
+    total = float(information.sum())
+    leverage = information / total
+    along = np.column_stack([ties / np.sqrt(total), leverage])  # (cluster, absorbed + 1)
+    left = leverage - (along**2).sum(axis=1)
+    tells = left > SATURATED * np.maximum(leverage, 1e-300)
+    scale = np.sqrt(np.where(tells, leverage / np.where(tells, left, 1.0), 0.0))
+    variance = float(((scale * score) ** 2).sum()) / total**2
+    spread = scale[:, None] * (np.diag(leverage) - along @ along.T) * scale
+    trace = float(np.trace(spread))
+    degrees = trace**2 / float((spread**2).sum()) if trace > SATURATED else 0.0
+    return variance, degrees
+
+
 def normal_factor(degrees: Floats) -> Floats:
     """(…) factor that widens a standard error to a normal's with the same 80 % interval as t with these degrees.
 

@@ -96,7 +96,13 @@ def level_start(prior: Prior, *, level: float, error: float) -> tuple[float, flo
 
 
 def shrink(
-    estimate: Floats, error: Floats, *, category: Ints, prior: tuple[float, float], sd: float = 1.0
+    estimate: Floats,
+    error: Floats,
+    *,
+    category: Ints,
+    prior: tuple[float, float],
+    sd: float = 1.0,
+    categories: int = 0,
 ) -> PosteriorElasticities:
     """Empirical-Bayes shrinkage (hierarchical normal model): products around categories, categories around the level.
 
@@ -109,14 +115,17 @@ def shrink(
         category: (product,) row of the category.
         prior: Mean and standard deviation of the level.
         sd: Configured prior standard deviation of an elasticity.
+        categories: Least number of categories; the last ones may have no product.
     """
     usable = np.isfinite(error)
     noise, value = np.where(usable, error, 1.0) ** 2, np.where(usable, estimate, 0.0)
     fits, chances = [], []
     for between, chance in zip(*_grid(BETWEEN * sd, known=usable.sum() > 2), strict=True):
         weight = np.where(usable, 1.0 / (noise + between**2), 0.0)
-        total: Floats = np.bincount(category, weight).astype(np.float64)
-        centre = np.divide(np.bincount(category, weight * value), total, where=total > 0, out=np.zeros(len(total)))
+        total: Floats = np.bincount(category, weight, categories).astype(np.float64)
+        centre = np.divide(
+            np.bincount(category, weight * value, categories), total, where=total > 0, out=np.zeros(len(total))
+        )
         # Capped like a Huber loss: one outlier must not inflate the spread of all products.
         wild = np.minimum(weight * (value - centre[category]) ** 2, WILD)
         within = 0.5 * (np.log(weight[usable]).sum() - wild.sum() - np.log(total[total > 0]).sum())

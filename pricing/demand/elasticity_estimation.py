@@ -1,6 +1,7 @@
 """Estimate elasticities from price changes: regression on residuals, falsification tests, price tests, shared bias."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,12 @@ from pricing.demand.grades import (
 from pricing.demand.price_changes import (
     AFTER,
     LATER,
-    SAME_PRICE,
     SCORED_PERIODS,
     ScoredPeriods,
     after_cuts,
     after_price_changes,
     around_price_changes,
+    distinct_prices,
     during_tests,
     find_price_changes,
     join,
@@ -83,6 +84,8 @@ class EstimationSample:
         cluster: (period,) fortnight.
         recency: (period,) weight.
         weekend: (period,) 1.0 on weekends.
+        parent: (product,) row of the parent whose elasticity each product shares; one without a parent is its own.
+        first: (parent,) row of its first product.
     """
 
     moves: ScoredPeriods
@@ -101,6 +104,8 @@ class EstimationSample:
     cluster: Ints
     recency: Floats
     weekend: Floats
+    parent: Ints
+    first: Ints
 
     @property
     def everything(self) -> ScoredPeriods:
@@ -122,20 +127,20 @@ class EventForecast:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimated elasticities, before any prior.
+    """Estimated elasticities, before any prior; one a parent, and a product without a parent is its own.
 
     Attributes:
-        value: (product,) estimates.
-        error: (product,) their standard errors; infinite without an estimate.
+        value: (parent,) estimates.
+        error: (parent,) their standard errors; infinite without an estimate.
         level: Mean elasticity of all products.
         level_error: Its standard error.
         untested_level: `level` before the correction by price tests.
         step: Change of `untested_level` in this round.
-        doubt: (product,) standard deviation of the bias that estimates share, which standard errors do not include.
-        shared_bias_sd: The same for products without an estimate of their own.
+        doubt: (parent,) standard deviation of the bias that estimates share, which standard errors do not include.
+        shared_bias_sd: The same for parents without an estimate of their own.
         shift: The regression behind the estimates.
         checks: Falsification tests.
-        tested_error: (product,) standard error from price tests alone; infinite without any.
+        tested_error: (parent,) standard error from price tests alone; infinite without any.
     """
 
     value: Floats
@@ -151,9 +156,9 @@ class Estimates:
     tested_error: Floats
 
     @classmethod
-    def nothing(cls, products: int, *, level: float) -> "Estimates":
+    def nothing(cls, parents: int, *, level: float) -> "Estimates":
         """Return the values before the first round."""
-        unknown, nil = np.full(products, np.inf), np.zeros(products)
+        unknown, nil = np.full(parents, np.inf), np.zeros(parents)
         shift = Shift(nil, unknown, nil.astype(np.int64), 0.0, np.inf, 0.0, 0.0, nil, 0.0, nil, 0.0)
         return cls(
             value=nil + level,
@@ -208,6 +213,9 @@ def select_sample(
     coming, past = row_of[before.product, coming], row_of[later.product, past]
     after, depth, lasted = after_cuts(table, moved)
     tests = during_tests(table, drawn)
+    first_series = parent = np.arange(len(panel.product_ids))
+    if panel.parent_ids is not None:
+        _, first_series, parent = np.unique(panel.parent_ids, return_index=True, return_inverse=True)
     return EstimationSample(
         moves=moves,
         before=before.select(coming >= 0),
@@ -225,6 +233,8 @@ def select_sample(
         cluster=np.arange(periods) // FORTNIGHT[panel.period],
         recency=recency_weights(periods, half_life=half_life),
         weekend=weekends(panel.dates, period=panel.period),
+        parent=parent,
+        first=first_series,
     )
 
 
@@ -281,7 +291,7 @@ def learn(
         else np.zeros(len(sample.moves))
     )
     moves = replace(_residuals(sample, table, sample.moves, moving, sample.residual, norms), routine=routine)
-    shift = regress(moves, products=products, weekend=float(norms.weekend[0]))
+    shift = regress(moves, products=products, weekend=float(norms.weekend[0]), parent=sample.parent)
     checks = FalsificationTests(
         before=_tested(sample, table, sample.before, before_it, sample.residual[sample.coming], norms),
         later=_tested(sample, table, sample.later, after_it, sample.residual[sample.past], norms),
@@ -289,14 +299,15 @@ def learn(
         dip=_tested(sample, table, sample.after, after_cut, sample.depth * sample.lasted / AFTER, norms),
         kinds=_compare_kinds(sample, moves, shift, products=products),
     )
-    level = float(np.mean(norms.elasticity)) + shift.mean
-    value = norms.elasticity + shift.value
+    by_parent = norms.take(sample.first)  # all products of a parent have its elasticity
+    level = float(np.mean(by_parent.elasticity)) + shift.mean
+    value = by_parent.elasticity + shift.value
     error = np.hypot(shift.error, _between_rounds(value, shift.error, so_far))
     step = level - so_far.untested_level
     unsettled = remaining_change(step, before=so_far.step, noise=shift.mean_error)
     shared = float(np.sqrt(shift.drift**2 + unsettled**2 + checks.doubt**2))
     own = np.where(np.isfinite(error), np.hypot(shared, shift.common), shared)
-    unknown = np.full(products, np.inf)
+    unknown = np.full(len(value), np.inf)
     known = Estimates(
         value=value,
         error=error,
@@ -313,7 +324,8 @@ def learn(
     if not len(sample.tests):
         return known
     random = _residuals(sample, table, sample.tests, drawn, _first_stage(sample, table) * sample.draw, norms)
-    return with_price_tests(known, regress(random, products=products, weekend=float(norms.weekend[0])), norms=norms)
+    drawn_shift = regress(random, products=products, weekend=float(norms.weekend[0]), parent=sample.parent)
+    return with_price_tests(known, drawn_shift, norms=by_parent)
 
 
 def _compare_kinds(
@@ -323,7 +335,7 @@ def _compare_kinds(
     told = moves.weight * moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
     checks = {}
     for name, kind in sample.kinds.items():
-        value, error = difference(moves, shift, kind, products=products)
+        value, error = difference(moves, shift, kind, products=products, parent=sample.parent)
         checks[name] = FalsificationTest(value, error, share=float(told[kind].sum() / max(told.sum(), 1e-300)))
     return checks
 
@@ -376,7 +388,7 @@ def _tested(
     if not len(events):
         return UNTESTED
     plain = _residuals(sample, table, events, forecast, column, norms)
-    return FalsificationTest(*placebo(plain, column, products=len(norms.elasticity)))
+    return FalsificationTest(*placebo(plain, column, products=len(norms.elasticity), parent=sample.parent))
 
 
 def remaining_change(step: float, *, before: float, noise: float) -> float:
@@ -393,7 +405,7 @@ def remaining_change(step: float, *, before: float, noise: float) -> float:
 
 
 def _between_rounds(value: Floats, error: Floats, before: Estimates) -> float:
-    """Standard deviation between two rounds of a product's deviation from the common shift.
+    """Standard deviation between two rounds of a parent's deviation from the common shift.
 
     Rounds differ in random batches and starting elasticities, so their disagreement is estimation error.
     """
@@ -416,7 +428,7 @@ def with_price_tests(known: Estimates, random: Shift, *, norms: Norms) -> Estima
     Args:
         known: Estimates from price changes made by people.
         random: Regression on the draws.
-        norms: The elasticities in the offset of both.
+        norms: The elasticities in the offset of both, one a parent.
     """
     tested = norms.elasticity + random.value
     drift = random.drift if np.isfinite(random.drift) else 0.0
@@ -443,15 +455,25 @@ def with_price_tests(known: Estimates, random: Shift, *, norms: Norms) -> Estima
     )
 
 
-def posterior_elasticities(known: Estimates, *, category: Ints, prior: Prior) -> PosteriorElasticities:
-    """Compute the posterior: empirical-Bayes shrinkage, shared bias and limits."""
+def posterior_elasticities(
+    known: Estimates, *, category: Ints, prior: Prior, categories: int = 0
+) -> PosteriorElasticities:
+    """Compute the posterior: empirical-Bayes shrinkage, shared bias and limits.
+
+    Args:
+        known: Estimates, one a parent.
+        category: (parent,) row of the category.
+        prior: The configured prior.
+        categories: As for `shrink`.
+    """
     of_level, shared = prior.widening * known.level_error, prior.widening * known.shared_bias_sd
     start = level_start(prior, level=known.level, error=float(np.hypot(of_level, shared)))
 
     def posterior(more: float) -> PosteriorElasticities:
         level = level_prior(known.level + more, of_level, start=start)
         error = prior.widening * known.error
-        return shrink(known.value + more, error, category=category, prior=level, sd=prior.sd)
+        value = known.value + more
+        return shrink(value, error, category=category, prior=level, sd=prior.sd, categories=categories)
 
     shrunk = with_shared_bias(
         posterior(0.0),
@@ -465,10 +487,24 @@ def posterior_elasticities(known: Estimates, *, category: Ints, prior: Prior) ->
     return within_limits(shrunk, category=category, prior=prior)
 
 
+def category_of_parents(category: Ints, parent: Ints) -> Ints:
+    """(parent,) the category of most of its products; of several, the first."""
+    categories = int(category.max(initial=0)) + 1
+    pairs, count = np.unique(parent * categories + category, return_counts=True)
+    pairs = pairs[np.lexsort((-count, pairs // categories))]
+    _, first = np.unique(pairs // categories, return_index=True)
+    most: Ints = pairs[first] % categories
+    return most
+
+
 def gather_evidence(
     sample: EstimationSample, table: FeatureTable, known: Estimates, shrunk: PosteriorElasticities, *, prior: Prior
 ) -> Evidence:
-    """Collect each product's evidence and the objections to its estimate."""
+    """Collect the evidence, one entry a parent, and the objections to its estimate.
+
+    A parent's price changes are the periods in which one of its products changed its price, its distinct prices the
+    most that one of them had.
+    """
     own = known.error**2 + known.doubt**2
     tested = known.tested_error**2
 
@@ -485,9 +521,9 @@ def gather_evidence(
     flags |= np.where(has & checks.disagreement.failed(least=2 * MATERIAL * prior.sd), KINDS_DISAGREE, 0)
     flags |= np.where(has & ~np.isfinite(known.shift.drift), MOVED_TOGETHER, 0)
     return Evidence(
-        moves=sample.moved.sum(axis=1).astype(np.int32),
+        moves=_of_parents(sample.moved, sample).sum(axis=1).astype(np.int32),
         clusters=clusters.astype(np.int32),
-        prices=_distinct_prices(table),
+        prices=_of_parents(_distinct_prices(table), sample),
         left=((shrunk.sd / prior.sd) ** 2).astype(np.float32),
         left_own=left(own),
         left_tested=left(tested),
@@ -495,10 +531,13 @@ def gather_evidence(
     )
 
 
+def _of_parents(values: NDArray[Any], sample: EstimationSample) -> NDArray[Any]:
+    """(parent, …) largest of the (product, …) values of each parent's products, which are at least 0 or False."""
+    largest = np.zeros((len(sample.first), *values.shape[1:]), values.dtype)
+    np.maximum.at(largest, sample.parent, values)
+    return largest
+
+
 def _distinct_prices(table: FeatureTable) -> Ints:
     """(product,) number of prices that differ by more than rounding."""
-    price = np.sort(np.where(table.seen > 0, table.log_price, np.inf), axis=1)
-    with np.errstate(invalid="ignore"):
-        steps = np.isfinite(price[:, 1:]) & (np.diff(price, axis=1) > SAME_PRICE)
-    count: Ints = (steps.sum(axis=1) + np.isfinite(price[:, 0])).astype(np.int32)
-    return count
+    return distinct_prices(table.log_price, table.seen > 0)

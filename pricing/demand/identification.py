@@ -29,6 +29,7 @@ from pricing.demand.elasticity_estimation import (
     Estimates,
     EstimationSample,
     EventForecast,
+    category_of_parents,
     gather_evidence,
     learn,
     posterior_elasticities,
@@ -79,7 +80,7 @@ def identify(
     tested: Floats | None = None,
     own: Bools | None = None,
 ) -> Identified:
-    """Estimate the elasticity of every product.
+    """Estimate the elasticity of every product; products of one parent (`Panel.parent_ids`) share one.
 
     1. The price network predicts price changes from sales, calendar and past prices, cross-fitted over blocks of time.
        Cost and stock are no inputs, so that price changes caused by them remain as identifying variation.
@@ -109,7 +110,8 @@ def identify(
     current = replace(norms, elasticity=np.full_like(norms.elasticity, prior.mean))
     table = build_table(panel, norms=current, category=category)
     sample = select_sample(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
-    known = Estimates.nothing(len(category), level=prior.mean)
+    known = Estimates.nothing(len(sample.first), level=prior.mean)
+    mostly, categories = category_of_parents(category, sample.parent), int(category.max(initial=-1)) + 1
     if not len(sample.everything):
         say(
             "no price change to learn from (none at all, or none with periods enough around it): elasticities stay at "
@@ -127,9 +129,13 @@ def identify(
         mean, size = nuisances.demand_forecast(table, sample.everything, attempt=number)
         known = learn(sample, table, EventForecast(mean, size), norms=current, control=config.control, so_far=known)
         # The bias terms widen the final posterior only; forecasts use the estimate without them.
-        shrunk = posterior_elasticities(known.without_shared_bias(), category=category, prior=prior)
+        shrunk = posterior_elasticities(
+            known.without_shared_bias(), category=mostly, prior=prior, categories=categories
+        )
         stronger = np.clip(current.weekend + known.shift.weekend, -WEEKEND_LIMIT, WEEKEND_LIMIT)
-        current = replace(current, elasticity=shrunk.mean.astype(np.float32), weekend=stronger.astype(np.float32))
+        current = replace(
+            current, elasticity=shrunk.mean[sample.parent].astype(np.float32), weekend=stronger.astype(np.float32)
+        )
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
     found = _identified(sample, table, current, known, category=category, prior=prior)
     at_limit = panel.product_ids[found.shrunk.at_limit]
@@ -143,17 +149,20 @@ def identify(
 def _identified(
     sample: EstimationSample, table: FeatureTable, current: Norms, known: Estimates, *, category: Ints, prior: Prior
 ) -> Identified:
-    shrunk = posterior_elasticities(known, category=category, prior=prior)
+    parent, mostly = sample.parent, category_of_parents(category, sample.parent)
+    categories = int(category.max(initial=-1)) + 1
+    shrunk = posterior_elasticities(known, category=mostly, prior=prior, categories=categories)
     evidence = gather_evidence(sample, table, known, shrunk, prior=prior)
     left = shrunk.mean_sd**2 / (prior.sd**2 * (1.0 - BETWEEN**2))
-    category_grade = grade_categories(left, at_limit=shrunk.category_at_limit, evidence=evidence, category=category)
+    category_grade = grade_categories(left, at_limit=shrunk.category_at_limit, evidence=evidence, category=mostly)
+    grade = grade_products(evidence, category_grade=category_grade, category=mostly)
     return Identified(
-        norms=replace(current, elasticity=shrunk.mean.astype(np.float32)),
-        shrunk=shrunk,
+        norms=replace(current, elasticity=shrunk.mean[parent].astype(np.float32)),
+        shrunk=replace(shrunk, mean=shrunk.mean[parent], sd=shrunk.sd[parent], at_limit=shrunk.at_limit[parent]),
         events=len(sample.moves),
         control=known.shift.control,
-        evidence=evidence,
-        grade=grade_products(evidence, category_grade=category_grade, category=category),
+        evidence=Evidence(**{name: values[parent] for name, values in vars(evidence).items()}),
+        grade=grade[parent],
         category_grade=category_grade,
     )
 

@@ -127,6 +127,17 @@ class DemandModel:
             parameters, settings, factor=np.asarray(factor, np.float32), narrow=np.asarray(narrow, np.float32)
         )
 
+    @property
+    def parent_ids(self) -> Strings:
+        """(product,) the parent whose elasticity each product shares; its own id without one."""
+        parents = self.encoded.tail.parent_ids
+        return self.product_ids if parents is None else parents
+
+    def sharing(self) -> tuple[Strings, Ints]:
+        """(product,) the parent of each, and by how many products its elasticity is shared; itself and 1 without."""
+        _, place, count = np.unique(self.parent_ids, return_inverse=True, return_counts=True)
+        return self.parent_ids, count[place]
+
     def levels(self) -> LevelForecasts:
         """Compute the forecasters' levels; see `level_forecasts.forecast_levels`."""
         return forecast_levels(
@@ -182,13 +193,26 @@ class DemandModel:
     def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Mean, low and high of the 80 % interval at list price for products `rows`; (row,) each.
 
-        Averaged over a week without promotion or holiday.
+        Averaged over a week without promotion or holiday, and over the products of one parent, whose list prices may
+        differ: it is one number for all of them.
         """
         weekend = self.norms.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
-        slopes = forecast.slopes(self._reader, rows) * (1.0 + weekend)[:, None]  # (row, node)
+        slopes = self._slopes(rows) * (1.0 + weekend)[:, None]  # (row, node)
         logs = np.log(-slopes)
         middle, width = logs.mean(axis=1), NormalDist().inv_cdf(0.9) * logs.std(axis=1)
         return slopes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
+
+    def _slopes(self, rows: Ints) -> Floats:
+        """(row, node) slopes at list price, geometric means over the products of each parent."""
+        if self.encoded.tail.parent_ids is None:
+            return forecast.slopes(self._reader, rows)
+        wanted, place = np.unique(self.parent_ids[rows], return_inverse=True)
+        members = np.flatnonzero(np.isin(self.parent_ids, wanted))
+        parent = np.searchsorted(wanted, self.parent_ids[members])
+        sums = np.zeros((len(wanted), forecast.NODES))
+        np.add.at(sums, parent, np.log(-forecast.slopes(self._reader, members)))
+        means: Floats = -np.exp(sums / np.bincount(parent)[:, None])[place]
+        return means
 
     def own(self) -> NDArray[np.bool_]:
         """(product,) whether its own history is long enough not to fall back on its category."""
@@ -218,7 +242,7 @@ class DemandModel:
         if panel.dates[-1].astype(dt.date) < self.state_date:
             raise HistoryError(f"the panel ends on {panel.dates[-1]}, before the state's date {self.state_date}")
         grown = _with_calendar(add_products(self, panel), panel)
-        aligned = expand(panel, grown.product_ids)
+        aligned = replace(expand(panel, grown.product_ids), parent_ids=grown.encoded.tail.parent_ids)
         tail = len(self.encoded.tail.dates)
         if rebuild:
             self._check_whole(panel)
@@ -355,7 +379,10 @@ def _with_calendar(model: DemandModel, panel: Panel) -> DemandModel:
 
 
 def add_products(model: DemandModel, panel: Panel) -> DemandModel:
-    """Add the panel's new products, with blank states and their category's parameters."""
+    """Add the panel's new products, with blank states and their category's parameters.
+
+    One whose parent the model knows takes that one's elasticity, with its uncertainty, grade and evidence.
+    """
     known = np.isin(panel.product_ids, model.product_ids)
     if known.all():
         return model
@@ -369,11 +396,12 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a product without a row has no usual price
         usual = np.nanmedian(price, axis=1)
+    sibling, shares, parents = _siblings(model, new)
     added = {
         "usual_price": usual,
         "unit": model.priors.unit[category],
         "prior_level": model.priors.level[category],
-        "elasticity": model.priors.elasticity[category],
+        "elasticity": np.where(shares, model.norms.elasticity[sibling], model.priors.elasticity[category]),
         "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
         "promotion": typical(model.norms.promotion, model.category, count=len(model.priors.level))[category],
     }
@@ -385,14 +413,25 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
         lifts=model.norms.lifts
         and model.norms.lifts.with_products(np.concatenate([model.norms.lifts.category, category])[order]),
     )
-    sd = np.concatenate([model.elasticity_sd, model.priors.elasticity_sd[category]])[order].astype(np.float32)
-    grade = np.concatenate([model.grade, np.minimum(model.priors.grade[category], CATEGORY)])[order].astype(np.int8)
+    new_sd = np.where(shares, model.elasticity_sd[sibling], model.priors.elasticity_sd[category])
+    sd = np.concatenate([model.elasticity_sd, new_sd])[order].astype(np.float32)
+    new_grade = np.where(shares, model.grade[sibling], np.minimum(model.priors.grade[category], CATEGORY))
+    grade = np.concatenate([model.grade, new_grade])[order].astype(np.int8)
     nothing = blank_evidence(len(new.product_ids))
     evidence = Evidence(
-        **{n: np.concatenate([v, getattr(nothing, n)])[order].astype(v.dtype) for n, v in vars(model.evidence).items()}
+        **{
+            name: np.concatenate([known, np.where(shares, known[sibling], getattr(nothing, name))])[order].astype(
+                known.dtype
+            )
+            for name, known in vars(model.evidence).items()
+        }
     )
     listed = np.concatenate([model.list_price, new.list_price[:, -1]])[order].astype(np.float32)
     rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
+    encoded = add_blank_states(model.encoded, ids[order], rows)
+    if shares.any() or model.encoded.tail.parent_ids is not None:
+        joined: Strings = np.concatenate([model.parent_ids, parents])[order]
+        encoded = replace(encoded, tail=replace(encoded.tail, parent_ids=joined))
     return replace(
         model,
         product_ids=ids[order],
@@ -404,9 +443,23 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
         grade=grade,
         evidence=evidence,
         list_price=listed,
-        encoded=add_blank_states(model.encoded, ids[order], rows),
+        encoded=encoded,
         competitor=model.competitor and model.competitor.spread(rows),
     )
+
+
+def _siblings(model: DemandModel, new: Panel) -> tuple[Ints, NDArray[np.bool_], Strings]:
+    """Find, for new products, a product of the model with the same parent.
+
+    Returns:
+        (new,) row of such a product, 0 without one; (new,) whether there is one; (new,) its parent, the new product's
+        own id without one, since no elasticity was estimated for a parent that the model does not know.
+    """
+    parents = new.product_ids if new.parent_ids is None else new.parent_ids
+    known, first = np.unique(model.parent_ids, return_index=True)
+    place = np.minimum(np.searchsorted(known, parents), max(len(known) - 1, 0))
+    shares: NDArray[np.bool_] = known[place] == parents
+    return np.where(shares, first[place], 0), shares, np.where(shares, parents, new.product_ids)
 
 
 def _norms(arrays: dict[str, Any]) -> Norms:

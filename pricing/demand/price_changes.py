@@ -48,12 +48,32 @@ def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bool
         table: The panel's table.
         own: (product, period) prices set by the platform; left out, since they depend on its own forecasts.
     """
-    price, seen = table.log_price, table.seen > 0
-    age = np.cumsum(seen, axis=1)
-    moved = np.zeros(price.shape, bool)
-    moved[:, 1:] = (np.abs(np.diff(price, axis=1)) > SAME_PRICE) & seen[:, 1:] & seen[:, :-1]
-    moved[:, 1:] &= age[:, :-1] >= LEAST_ROWS_BEFORE
+    moved = price_changes(table.log_price, table.seen > 0)
     return moved if own is None else moved & ~own
+
+
+def price_changes(log_price: Floats, seen: Bools, *, least_before: int = LEAST_ROWS_BEFORE) -> Bools:
+    """(product, period) True where the price changed from the period before; both have a row, as have enough before.
+
+    Args:
+        log_price: (product, period) log of the price, in any unit.
+        seen: (product, period) True where there is a row.
+        least_before: Rows of the product, that of the period before included, that must come before.
+    """
+    moved = np.zeros(log_price.shape, bool)
+    with np.errstate(invalid="ignore"):
+        moved[:, 1:] = (np.abs(np.diff(log_price, axis=1)) > SAME_PRICE) & seen[:, 1:] & seen[:, :-1]
+    moved[:, 1:] &= np.cumsum(seen, axis=1)[:, :-1] >= least_before
+    return moved
+
+
+def distinct_prices(log_price: Floats, seen: Bools) -> Ints:
+    """(product,) number of prices that differ by more than rounding."""
+    price = np.sort(np.where(seen, log_price, np.inf), axis=1)
+    with np.errstate(invalid="ignore"):
+        steps = np.isfinite(price[:, 1:]) & (np.diff(price, axis=1) > SAME_PRICE)
+    count: Ints = (steps.sum(axis=1) + np.isfinite(price[:, 0])).astype(np.int32)
+    return count
 
 
 def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:

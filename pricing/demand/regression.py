@@ -4,6 +4,9 @@ Double machine learning: Chernozhukov et al. (2018), doi:10.1111/ectj.12097, her
 forecasting for pricing", arXiv:2312.15282. The quasi-Poisson score allows zeros and is consistent if only the mean is
 correctly specified (Gourieroux, Monfort, Trognon 1984). A product's level error is a random intercept (Breslow and
 Clayton 1993, doi:10.2307/2290687): a fixed effect would absorb the only price change of a product that has one.
+
+Products that are series of one parent, a product's stores or channels, have one price coefficient and an intercept
+each. Their errors may be correlated within a cluster of time, so that the parent counts as one in standard errors.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from pricing.arrays import Floats, Ints
-from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
+from pricing.demand.cluster_robust import absorbed_variance, cluster_robust_variance, normal_factor
 
 MAX_NEWTON = 40
 SETTLED = 1e-4
@@ -63,15 +66,15 @@ class Shift:
     """Estimated differences between elasticities and those in the offset.
 
     Attributes:
-        value: (product,) shift of each product.
-        error: (product,) its standard error given the control's coefficient; infinite without an estimate.
-        clusters: (product,) number of clusters with price changes.
+        value: (parent,) shift of each parent; a product without one is its own.
+        error: (parent,) its standard error given the control's coefficient; infinite without an estimate.
+        clusters: (parent,) number of clusters with price changes.
         mean: The shift that all products share.
-        mean_error: Its standard error clustered over products, including the uncertainty of control and weekend.
+        mean_error: Its standard error clustered over parents, including the uncertainty of control and weekend.
         drift: Addition to that error, in quadrature, from clustering over time; infinite if all price changes fall into
             one cluster of time.
         control: Coefficient of the control function.
-        common: (product,) standard deviation of the error that all products share through that coefficient.
+        common: (parent,) standard deviation of the error that all products share through that coefficient.
         weekend: Relative change of the elasticity on weekends, for all products, beyond that in the offset.
         level: (product,) predicted random intercept: log error of the forecast's level.
         level_sd: Standard deviation of the random intercepts.
@@ -94,7 +97,7 @@ class Shift:
 class _Pooled:
     """Coefficients that all products share, and the products' random intercepts.
 
-    `error` is clustered over products; `drift` is what clustering over time adds to it, in quadrature.
+    `error` is clustered over parents; `drift` is what clustering over time adds to it, in quadrature.
     """
 
     value: Floats
@@ -114,27 +117,35 @@ class _Design:
     centre: Floats  # (column, product)
     around: Floats  # (column, event)
 
+    def select(self, events: Ints) -> "_Design":
+        """Select events."""
+        part = self.information[events], self.residual[events]
+        return _Design(*part, self.total, self.centre, self.around[:, events])
 
-def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shift:
+
+def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent: Ints | None = None) -> Shift:
     """Quasi-Poisson regression of units on price residuals, with the demand network's forecast as offset.
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), with random intercepts αᵢ of
     estimated variance. κ and ω, both weakly identified, are shrunk towards 0 by their standard errors (normal priors,
-    CONTROL_SD and WEEKEND_SD). Then δ again, and each product's own δᵢ, given those κ and ω. ω is a change of the
+    CONTROL_SD and WEEKEND_SD). Then δ again, and each parent's own δ, given those κ and ω. ω is a change of the
     offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
     events enter as censored: by the probability of at least that demand.
 
     Weights are 1 / (1 + mean / size). Standard errors are CR2 (`cluster_robust`): for shared coefficients the larger of
-    those clustered over products and over time; for a product's own over time, its over-dispersion moderated by that
-    of all products (Smyth 2004, doi:10.2202/1544-6115.1027) and at least 1.
+    those clustered over parents and over time; for a parent's own over time, its over-dispersion moderated by that of
+    all (Smyth 2004, doi:10.2202/1544-6115.1027; parents of several products among themselves, since what these share
+    counts in it) and at least 1.
 
     Args:
         residuals: Events of all products.
         products: Number of products, including those without events.
         weekend: The weekend factor already in the offset.
+        parent: (product,) row of the parent whose coefficient each product shares; each its own when absent.
     """
+    parent = np.arange(products) if parent is None else parent
     columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
-    shared = _fit(residuals, columns, products=products)
+    shared = _fit(residuals, columns, parent=parent)
     prior = np.asarray([CONTROL_SD, WEEKEND_SD]) ** 2
     variance = (shared.error**2 + shared.drift**2)[1:]
     left = 1.0 / (1.0 / prior + 1.0 / variance)  # posterior variances
@@ -142,12 +153,12 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
     so_far = np.asarray([0.0, weekend])
     beta = kept * (so_far + shared.value[1:]) - so_far
     known = replace(residuals, mean=residuals.mean * np.exp(np.clip(beta @ columns[1:], -3, 3)))
-    alone = _fit(known, columns[:1], products=products)
+    alone = _fit(known, columns[:1], parent=parent)
     design = _design(known, columns, alone, columns[:1])
     # Error of δ from the shrunk coefficients: their posterior variance times the squared regression on the price.
     joint = (design.around * design.information) @ design.around[0]
     ties = joint[1:] / max(float(joint[0]), 1e-9)
-    value, error, clusters, tie = _own(known, columns, alone, products=products)
+    value, error, clusters, tie = _own(known, columns, alone, parent=parent)
     return Shift(
         value=value,
         error=error,
@@ -163,44 +174,51 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0) -> Shi
     )
 
 
-def placebo(residuals: Residuals, column: Floats, *, products: int) -> tuple[float, float]:
+def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints | None = None) -> tuple[float, float]:
     """Placebo test: coefficient of a column that should explain nothing, and its standard error (infinite if unknown).
 
     Args:
         residuals: Events; of their columns only `cluster` and those of the offset are read.
         column: (event,) such as a future price change.
         products: Number of products.
+        parent: As for `regress`.
     """
     if not (np.abs(column) > 0).any():
         return 0.0, np.inf
-    pooled = _fit(residuals, np.asarray(column, np.float64)[None], products=products)
+    parent = np.arange(products) if parent is None else parent
+    pooled = _fit(residuals, np.asarray(column, np.float64)[None], parent=parent)
     return float(pooled.value[0]), float(np.hypot(pooled.error[0], pooled.drift[0]))
 
 
-def difference(residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int) -> tuple[float, float]:
+def difference(
+    residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int, parent: Ints | None = None
+) -> tuple[float, float]:
     """Difference in elasticity between price changes of a kind and the others, and its standard error.
 
-    One scoring step from the products' own fits suffices for a test (Rao 1948). The error is infinite if unknown.
+    One scoring step from the parents' own fits suffices for a test (Rao 1948). The error is infinite if unknown.
 
     Args:
         residuals: Events of all products.
         shift: Their regression.
         kind: (event,) which price changes are of that kind.
         products: Number of products.
+        parent: As for `regress`.
     """
+    of = residuals.product if parent is None else parent[residuals.product]
+    parents = products if parent is None else len(shift.value)
     price = residuals.price.astype(np.float64)
-    given = shift.value[residuals.product] * price + shift.control * residuals.routine
+    given = shift.value[of] * price + shift.control * residuals.routine
     given = given + shift.weekend * residuals.weekend
     fitted = replace(residuals, mean=residuals.mean * np.exp(np.clip(given, -3, 3)))
     level = _Pooled(np.zeros(1), np.zeros(1), np.zeros(1), shift.level, shift.level_sd**2)
     columns = np.stack([np.where(kind, price, 0.0), price])
     design = _design(fitted, columns, level, np.zeros((1, len(price))))
-    spread = _by(fitted.product, design.information * design.around[1] ** 2, products)
-    tie = _by(fitted.product, design.information * design.around[0] * design.around[1], products)
-    slope = np.divide(tie, spread, where=spread > 1e-9, out=np.zeros(products))
-    column = design.around[0] - slope[fitted.product] * design.around[1]
-    information = _by(fitted.product, design.information * column**2, products)
-    score = _by(fitted.product, design.residual * column, products)
+    spread = _by(of, design.information * design.around[1] ** 2, parents)
+    tie = _by(of, design.information * design.around[0] * design.around[1], parents)
+    slope = np.divide(tie, spread, where=spread > 1e-9, out=np.zeros(parents))
+    column = design.around[0] - slope[of] * design.around[1]
+    information = _by(of, design.information * column**2, parents)
+    score = _by(of, design.residual * column, parents)
     total = float(information.sum())
     if total < 1e-6:
         return 0.0, np.inf
@@ -209,8 +227,8 @@ def difference(residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, p
     return float(score.sum()) / total, float(np.sqrt(variance) * normal_factor(found.degrees)[0])
 
 
-def _by(product: Ints, values: Floats, products: int) -> Floats:
-    total: Floats = np.bincount(product, values, products).astype(np.float64)
+def _by(row: Ints, values: Floats, rows: int) -> Floats:
+    total: Floats = np.bincount(row, values, rows).astype(np.float64)
     return total
 
 
@@ -227,8 +245,9 @@ def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats)
     return _Design(information, weight * (units - mean), total, centre, columns - centre[:, who])
 
 
-def _fit(events: Residuals, columns: Floats, *, products: int) -> _Pooled:
+def _fit(events: Residuals, columns: Floats, *, parent: Ints) -> _Pooled:
     """Penalised quasi-likelihood: coefficients that all products share, and the products' random intercepts."""
+    products = len(parent)
     present = np.bincount(events.product, minlength=products) > 0
     unknown = np.full(len(columns), np.inf)
     fit = _Pooled(np.zeros(len(columns)), unknown, np.zeros(len(columns)), np.zeros(products), LEVEL_SD**2)
@@ -248,7 +267,7 @@ def _fit(events: Residuals, columns: Floats, *, products: int) -> _Pooled:
         fit = replace(fit, value=fit.value + step, level=level, variance=variance)
         if done:
             break
-    error, drift = _shared_error(events, columns, fit)
+    error, drift = _shared_error(events, columns, fit, group=parent[events.product])
     return replace(fit, error=error, drift=drift)
 
 
@@ -259,8 +278,11 @@ def _information(design: _Design, precision: float) -> Floats:
     return total
 
 
-def _shared_error(events: Residuals, columns: Floats, fit: _Pooled) -> tuple[Floats, Floats]:
-    """(column,) CR2 errors over products, at least the model-based ones, and what clustering over time adds."""
+def _shared_error(events: Residuals, columns: Floats, fit: _Pooled, *, group: Ints) -> tuple[Floats, Floats]:
+    """(column,) CR2 errors over parents, at least the model-based ones, and what clustering over time adds.
+
+    `group` is (event,) row of the parent.
+    """
     design = _design(events, columns, fit, columns)
     who, precision = events.product, 1.0 / fit.variance
     # The prior of a product's intercept counts as data, distributed over its events in proportion to their information.
@@ -271,8 +293,8 @@ def _shared_error(events: Residuals, columns: Floats, fit: _Pooled) -> tuple[Flo
     pairs += precision * np.einsum("ce,de->cde", centre * part, centre)
     ridge = 1e-9 * np.eye(len(columns))
     error = np.sqrt(np.diag(np.linalg.inv(_information(design, precision) + ridge)))
-    if len(np.unique(who)) > 1:
-        error = np.maximum(error, _clustered(pairs, score, who, ridge=ridge))
+    if len(np.unique(group)) > 1:
+        error = np.maximum(error, _clustered(pairs, score, group, ridge=ridge))
     over_time = _clustered(pairs, score, events.cluster, ridge=ridge)
     safe = np.where(np.isfinite(error), error, 0.0)
     return error, np.sqrt(np.maximum(over_time**2 - safe**2, 0.0))
@@ -291,37 +313,67 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
     return error
 
 
-def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, products: int) -> tuple[Floats, Floats, Ints, Floats]:
-    """Fit each product's own price coefficient; returns it with error, clusters and regression on the control."""
-    who, price = events.product, columns[0]
-    own, level, precision = np.full(products, pooled.value[0]), pooled.level, 1.0 / pooled.variance
+def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -> tuple[Floats, Floats, Ints, Floats]:
+    """Fit each parent's own price coefficient; returns it with error, clusters and regression on the control."""
+    who, price, products = events.product, columns[0], len(parent)
+    parents, of = int(parent.max(initial=-1)) + 1, parent[who]
+    own, level, precision = np.full(parents, pooled.value[0]), pooled.level, 1.0 / pooled.variance
     for _ in range(MAX_NEWTON):
         state = replace(pooled, value=np.ones(1), level=level)
-        design = _design(events, columns, state, own[who][None] * price)
+        design = _design(events, columns, state, own[of][None] * price)
         gap = _by(who, design.residual, products) - precision * level
         inside = _by(who, design.information * design.around[0] ** 2, products) + precision * design.centre[0] ** 2
+        inside = _by(parent, inside, parents)
         usable = inside > 1e-6
-        gain = _by(who, design.residual * price, products) - design.centre[0] * gap
+        gain = _by(parent, _by(who, design.residual * price, products) - design.centre[0] * gap, parents)
         step = np.where(usable, np.clip(gain / np.where(usable, inside, 1.0), -1, 1), 0.0)
         step = np.clip(own + step, -30, 30) - own
-        rise = np.clip(gap / (design.total + precision) - step * design.centre[0], -1, 1)
+        rise = np.clip(gap / (design.total + precision) - step[parent] * design.centre[0], -1, 1)
         own, level = own + step, level + rise
         if max(np.abs(step).max(initial=0.0), np.abs(rise).max(initial=0.0)) < SETTLED:
             break
-    error, clusters = _own_error(events, price, design, level=level, precision=precision, inside=inside)
+    fit = replace(pooled, level=level)
+    error, clusters = _own_error(events, price, design, fit=fit, inside=inside, parent=parent)
     tie = _by(who, design.information * design.around[0] * design.around[1], products)
-    tie = tie + precision * design.centre[0] * design.centre[1]
+    tie = _by(parent, tie + precision * design.centre[0] * design.centre[1], parents)
     safe = np.where(usable, inside, 1.0)
     error = np.where(usable, error, np.inf)
     return np.where(usable, own, 0.0), error, clusters, np.where(usable, tie / safe, 0.0)
 
 
 def _own_error(
-    events: Residuals, price: Floats, design: _Design, *, level: Floats, precision: float, inside: Floats
+    events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, inside: Floats, parent: Ints
 ) -> tuple[Floats, Ints]:
-    """(product,) errors of the products' own coefficients, and their clusters with price changes."""
-    products, clusters = len(level), int(events.cluster.max(initial=0)) + 2  # the last: the intercept's prior
-    cell = events.product * clusters + events.cluster
+    """(parent,) errors of the parents' own coefficients, and their clusters with price changes."""
+    several = np.bincount(parent, minlength=len(inside)) > 1
+    inside = np.maximum(inside, 1e-6)
+    variance, degrees, active = _alone_variance(events, price, design, fit=fit)
+    if several.any():
+        first = np.unique(parent, return_index=True)[1]
+        variance, degrees, active = variance[first], degrees[first], active[first]
+        order = np.argsort(parent[events.product], kind="stable")
+        ends = np.cumsum(np.bincount(parent[events.product], minlength=len(inside)))
+        for row in np.flatnonzero(several):
+            members, some = np.flatnonzero(parent == row), order[ends[row - 1] if row else 0 : ends[row]]
+            found = _together_variance(events.select(some), price[some], design.select(some), fit=fit, rows=members)
+            variance[row], degrees[row], active[row] = found
+    degrees = np.where(active > 1, degrees, 0.0)
+    ratio = variance * inside
+    pooled = np.where(several, _pooled_ratio(ratio, degrees, several), _pooled_ratio(ratio, degrees, ~several))
+    moderated = np.maximum((degrees * ratio + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES), 1.0)
+    return np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES), active
+
+
+def _pooled_ratio(ratio: Floats, degrees: Floats, some: NDArray[np.bool_]) -> float:
+    """Mean over-dispersion of some parents, weighted by degrees of freedom; 1 without any."""
+    ratio, degrees = ratio[some], degrees[some]
+    return float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
+
+
+def _alone_variance(events: Residuals, price: Floats, design: _Design, *, fit: _Pooled) -> tuple[Floats, Floats, Ints]:
+    """(product,) variance of each product's own coefficient, were it alone; its degrees; clusters with changes."""
+    products, clusters = len(fit.level), int(events.cluster.max(initial=0)) + 2  # the last: the intercept's prior
+    precision, cell = 1.0 / fit.variance, events.product * clusters + events.cluster
 
     def sums(values: Floats) -> Floats:
         return np.bincount(cell, values, products * clusters).reshape(products, clusters).astype(np.float64)
@@ -332,16 +384,34 @@ def _own_error(
     information[..., 1, 1] = sums(design.information * price**2)
     information[:, -1, 0, 0] = precision
     score = np.stack([sums(design.residual), sums(design.residual * price)], axis=-1)
-    score[:, -1, 0] = -precision * level
+    score[:, -1, 0] = -precision * fit.level
     active = (information[:, :-1, 1, 1] > 0).sum(axis=1)
-    inside = np.maximum(inside, 1e-6)
     information[:, -1, 1, 1] = np.where(active > 0, 1e-6, 1.0)  # keeps products without price changes invertible
     found = cluster_robust_variance(information, score)
-    degrees = np.where(active > 1, found.degrees[:, 1], 0.0)
-    ratio = found.variance[:, 1] * inside
-    pooled = float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
-    moderated = np.maximum((degrees * ratio + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES), 1.0)
-    return np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES), active
+    return found.variance[:, 1], found.degrees[:, 1], active
+
+
+def _together_variance(
+    events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, rows: Ints
+) -> tuple[float, float, int]:
+    """Variance of the coefficient that products `rows` share, its degrees, and its clusters with price changes.
+
+    A cluster holds the events of all of them in one stretch of time, so that a shock common to them counts once.
+    """
+    clusters, precision = int(events.cluster.max(initial=0)) + 2, 1.0 / fit.variance  # the last: the intercepts' priors
+    who, cluster = np.searchsorted(rows, events.product), events.cluster
+    told, around = design.information, design.around[0]
+    active = int((_by(cluster, told * price**2, clusters) > 0).sum())
+    information, score = _by(cluster, told * around**2, clusters), _by(cluster, design.residual * around, clusters)
+    centre = design.centre[0, rows]
+    information[-1] = precision * (centre**2).sum()
+    score[-1] = precision * (centre * fit.level[rows]).sum()
+    if not active or information.sum() < 1e-6:
+        return 0.0, 0.0, active
+    ties = _by(cluster * len(rows) + who, told * around, clusters * len(rows)).reshape(clusters, len(rows))
+    ties[-1] = -precision * centre
+    variance, degrees = absorbed_variance(information, ties / np.sqrt(design.total[rows] + precision), score)
+    return variance, degrees, active
 
 
 STEP = 1e-3  # log units: step of the numerical derivative

@@ -270,10 +270,12 @@ def expand(panel: Panel, product_ids: Strings) -> Panel:
         if name == "is_holiday":
             blank_value = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
         columns[name] = np.where(found[:, None], values, blank_value).astype(values.dtype)
+    parents = None if panel.parent_ids is None else np.where(found, panel.parent_ids[where], product_ids)
     return replace(
         panel,
         product_ids=product_ids,
         categories=np.where(found, panel.categories[where], ""),
+        parent_ids=parents,
         cost_assumed=np.where(found, panel.cost_assumed[where], True),
         **columns,
     )
