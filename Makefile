@@ -6,6 +6,7 @@ PYTHON := $(or $(PYTHON),python3)
 endif
 DATA ?= grocery
 SIZE ?= full
+demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
 export PORT ?= 8080
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
@@ -30,8 +31,18 @@ define program  # a job that makes no MLflow run
 endef
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
+# The command line of CDK, which comes from npm; the app itself is Python.
+CDK ?= npx --yes aws-cdk@2.1148.1
+environment = $(if $(ENV),,$(error make $@: which environment? give ENV=staging or ENV=production, see deploy/environments.yaml))
+define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those it needs
+	$(installed) deploy
+	ENV='$(ENV)' IMAGES='$(IMAGES)' $(CDK) $@ --app '.venv/bin/python -m deploy.app' --output build/cdk \
+		'pricing-$(ENV)-$(or $(STACK),*)' $(ARGS)
+endef
+
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean
+	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean \
+	synth diff deploy destroy scan
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -43,13 +54,13 @@ doctor:  ## what is missing on this machine, and what to do
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command doctor --needs training $(if $(CONFIG),--config '$(CONFIG)')
 
-demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; ARGS=--verbose)
+demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; SOURCES=database: from its PostgreSQL)
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(DATA) --size $(SIZE) $(ARGS)
+	.venv/bin/python -m pipelines.demo --data $(demo_data) --size $(SIZE) $(ARGS)
 
 serve-demo:  ## the model of the last demo (DATA=market: of that one), as `make serve` does yours
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(DATA) --serve
+	.venv/bin/python -m pipelines.demo --data $(demo_data) --serve
 
 notebook:  ## from sales to a price, step by step, in JupyterLab (SALES=your own, CONFIG=file)
 	$(installed) notebook demo
@@ -164,6 +175,27 @@ bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in be
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 
+# The platform on AWS (docs/deploy.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
+
+synth:  ## its CloudFormation templates, in build/cdk (ENV=…: of one environment); needs no AWS account
+	$(installed) deploy
+	ENV='$(ENV)' IMAGES='$(IMAGES)' CDK_OUTDIR=build/cdk .venv/bin/python -m deploy.app
+
+diff:  ## what a deployment would change
+	$(environment)$(cdk)
+
+deploy:  ## makes it so, and asks before rights grow
+	$(environment)$(cdk)
+
+destroy:  ## removes it, and asks before
+	$(environment)$(cdk)
+
+scan: synth  ## what checkov finds in the templates, beside what is explained (deploy/findings.py)
+	.venv/bin/uv run --isolated --no-project --python .venv/bin/python --with-requirements requirements/scan.txt \
+		checkov --directory build/cdk --framework cloudformation --compact --quiet --soft-fail
+
+# Upkeep:
+
 wheel:  ## dist/pricing-VERSION-py3-none-any.whl, for pip install
 	$(installed) training demo
 	.venv/bin/uv build
@@ -176,6 +208,8 @@ lock:  ## new lock files from requirements/*.in
 	$(compile) requirements/serving.in -c requirements/development.txt -o requirements/serving.txt
 	$(compile) requirements/tracking.in -c requirements/development.txt -o requirements/tracking.txt
 	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt
+	$(compile) requirements/deploy.in -c requirements/development.txt -o requirements/deploy.txt
+	$(compile) requirements/scan.in -o requirements/scan.txt
 	$(compile) --no-deps requirements/demo.in -o requirements/demo.txt
 
 clean:  ## removes .venv and caches; models and runs stay

@@ -1,13 +1,15 @@
-"""Load calendars of future days for jobs: holidays, named events, planned promotions."""
+"""Load calendars of future days for jobs: holidays, named events, planned promotions and deliveries."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pricing.arrays import Bools, Days
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for, recurring_holidays
-from pricing.data.calendar_tables import read_promotions
+from pricing.data.calendar_tables import read_deliveries, read_promotions
+from pricing.data.deliveries import Deliveries
 from pricing.data.events import event_files
 from pricing.data.panel import Event, Panel
 from pricing.data.promotions import Promotions
@@ -18,7 +20,33 @@ from pricing.registry.version import LoadedVersion
 
 _NAMED = 3  # most products listed in a note
 # Settings that may change after training: calendars, and how far sales may lie from their past.
-_CHANGEABLE = ("events", "school_holidays", "pay_days", "promotions", "quality")
+_CHANGEABLE = ("events", "school_holidays", "pay_days", "promotions", "deliveries", "quality")
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What a shop has planned of its products.
+
+    Attributes:
+        promotions: None where no plan is configured.
+        deliveries: Likewise.
+    """
+
+    promotions: Promotions | None = None
+    deliveries: Deliveries | None = None
+
+
+def read_plans(config: DataConfig) -> Plans:
+    """Reads the configured plans.
+
+    Raises:
+        SourceError: One does not exist or cannot be read.
+        PlanError: One is invalid.
+    """
+    return Plans(
+        promotions=None if config.promotions is None else read_promotions(config.promotions),
+        deliveries=None if config.deliveries is None else read_deliveries(config.deliveries),
+    )
 
 
 def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
@@ -43,39 +71,50 @@ def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
 
 
 def with_calendars(version: LoadedVersion, config: DataConfig) -> LoadedVersion:
-    """Returns the version with the calendars, promotion plan and limits of quality that a configuration sets."""
+    """Returns the version with the calendars, plans and limits of quality that a configuration sets."""
     named = {key: value for key in _CHANGEABLE if (value := getattr(config, key))}
     changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=named)})
     return version if changed == version.config else replace(version, config=changed)
 
 
 def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
-    """Returns the facts with the configured promotion plan; unchanged where the plan cannot be found.
+    """Returns the facts with the configured plans; a plan that cannot be found leaves what they have.
 
     Raises:
-        PlanError: The plan exists and is invalid.
+        PlanError: A plan exists and is invalid.
     """
-    if config.promotions is None:
-        return facts
-    try:
-        return with_promotions(facts, read_promotions(config.promotions))
-    except SourceError as error:
-        print(f"note: {error}; the promotions that the version knows stay planned")
-        return facts
+    found: dict[str, Any] = {}
+    readers: dict[str, Callable[[str], object]] = {"promotions": read_promotions, "deliveries": read_deliveries}
+    for name, read in readers.items():
+        where = getattr(config, name)
+        try:
+            found[name] = None if where is None else read(where)
+        except SourceError as error:
+            print(f"note: {error}; the {name} that the version knows stay planned")
+    return with_plans(facts, Plans(**found)) if any(plan is not None for plan in found.values()) else facts
 
 
-def with_promotions(facts: ProductFacts, promotions: Promotions | None) -> ProductFacts:
-    """Returns the facts with a promotion plan (None: unchanged); prints the plan's unknown products."""
-    if promotions is None:
-        return facts
-    unknown_products = sorted(set(promotions.spans()) - set(facts.product_ids.tolist()))
+def with_plans(facts: ProductFacts, plans: Plans) -> ProductFacts:
+    """Returns the facts with what is planned (None: unchanged); prints the plans' unknown products."""
+    if plans.promotions is not None:
+        _name_unknown(plans.promotions.product_id.tolist(), facts, key="data.promotions")
+    if plans.deliveries is not None:
+        _name_unknown(plans.deliveries.product_id.tolist(), facts, key="data.deliveries")
+    return facts.planned(plans.promotions, deliveries=plans.deliveries)
+
+
+def _name_unknown(product_ids: Iterable[str], facts: ProductFacts, *, key: str) -> None:
+    unknown_products = sorted(set(product_ids) - set(facts.product_ids.tolist()))
     if unknown_products:
         named = ", ".join(repr(name) for name in unknown_products[:_NAMED])
-        print(f"note: data.promotions names {len(unknown_products)} products that the sales do not have, first {named}")
-    return facts.planned(promotions)
+        print(f"note: {key} names {len(unknown_products)} products that the sales do not have, first {named}")
 
 
 def calendar_digest(panel: Panel, facts: ProductFacts) -> str:
-    """Hashes the events and the promotion plan."""
+    """Hashes the events and the plans."""
     known = [tuple(map(str, vars(event).values())) for event in panel.events]
-    return hashlib.sha256(repr((known, sorted(facts.promotions.spans().items()))).encode()).hexdigest()[:16]
+    promotions = sorted(facts.promotions.spans().items())
+    deliveries = sorted((name, [str(day) for day in days]) for name, days in facts.planned_deliveries.days().items())
+    # Without planned deliveries as releases before them hashed it, so that their refreshes are found.
+    parts = (known, promotions, deliveries) if deliveries else (known, promotions)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.commands import only_one
+from pipelines.demo_feed import DatabaseFeed, Feed, FileFeed
 from pipelines.demo_world import (
     PORT,
     DemoEnvironment,
@@ -33,7 +35,7 @@ from pricing.decision.reasons import REASONS
 from pricing.demand.baselines import baseline_words, baselines_of
 from pricing.paths import CHECKOUT, ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
-from simulation.market import MarketConfig, simulate
+from simulation.market import MarketConfig
 
 AMPLE = 10_000.0  # units; stock in requests where the sales have none
 BATCH = 1000
@@ -72,6 +74,7 @@ class DemoScenario:
         config: File in config/ that all commands use.
         holdout: Number of last periods not used for training; decisions on them are scored.
         market: The simulated market; None for the grocery sales.
+        database: Whether its sales lie in a shop's PostgreSQL and at a competitor's API, and come day by day.
         ahead: Days after the history that the market's policies price.
     """
 
@@ -80,16 +83,20 @@ class DemoScenario:
     holdout: int
     market: MarketConfig | None = None
     ahead: int = 0
+    database: bool = False
 
 
 def scenarios() -> dict[tuple[str, str], DemoScenario]:
     """Returns all scenarios, by data and size."""
     ahead = 60
     full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
+    shop = MarketConfig(products=20, days=400, future=ahead)
     return {
         ("grocery", "full"): DemoScenario("a year of grocery sales, weekly", "grocery.yaml", 4),
         ("market", "full"): DemoScenario("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
         ("market", "small"): DemoScenario("a small simulated market", "small.yaml", 28, small, ahead),
+        ("database", "full"): DemoScenario("a shop's own database", "database.yaml", 28, shop, database=True),
+        ("database", "small"): DemoScenario("a small shop's own database", "database.yaml", 28, small, database=True),
     }
 
 
@@ -109,12 +116,14 @@ def _demo(argv: Sequence[str] | None) -> int:
     folders = home / "demo" / options.data
     if options.serve:
         return _serve(folders)
-    with only_one("demo", home=home):
-        config = ROOT / "config" / scenario.config
-        environment = DemoEnvironment(next_folder(folders), config, verbose=options.verbose)
+    with only_one("demo", home=home), _feed(scenario) as feed:
+        environment = DemoEnvironment(
+            next_folder(folders), ROOT / "config" / scenario.config, verbose=options.verbose, extra=feed.variables
+        )
         environment.begin()
+        environment = feed.configured(environment)
         try:
-            result = _run_stages(scenario, environment)
+            result = _run_stages(scenario, environment, feed)
             environment.finish()
             environment.stage("What came out")
             serve = serve_command(options.data, port=environment.port, home=home)
@@ -129,7 +138,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = Options(
         "python -m pipelines.demo", "Runs the whole loop, from raw sales to served prices and a drift report."
     )
-    options.add_argument("--data", default="grocery", choices=("grocery", "market"), help="what it runs on")
+    options.add_argument("--data", default="grocery", choices=("grocery", "market", "database"), help="what it runs on")
     options.add_argument("--size", default="full", choices=("full", "small"), help="small: a market of seconds, for CI")
     options.add_flag("--verbose", help="show the commands, what they print, and every figure at the end")
     options.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
@@ -149,26 +158,26 @@ def _serve(folders: Path) -> int:
     os.execve(sys.executable, [sys.executable, "-m", "serving"], {**os.environ, **environment.settings})
 
 
-def _run_stages(scenario: DemoScenario, environment: DemoEnvironment) -> DemoResult:
+@contextmanager
+def _feed(scenario: DemoScenario) -> Iterator[Feed]:
+    if not scenario.database or scenario.market is None:
+        yield FileFeed(scenario.market)
+        return
+    with DatabaseFeed.started(scenario.market, holdout=scenario.holdout) as feed:
+        yield feed
+
+
+def _run_stages(scenario: DemoScenario, environment: DemoEnvironment, feed: Feed) -> DemoResult:
     print(f"The whole loop on {scenario.title}. Everything it makes lies in {environment.folder}", flush=True)
     if not environment.verbose:
         print("It takes some minutes; with ARGS=--verbose each stage shows its commands and what they say.", flush=True)
 
-    environment.stage("1 Sales: read, check, build the panel")
-    environment.run(
-        "etl",
-        [
-            "python",
-            "-m",
-            "pipelines.etl",
-            "--sales",
-            _sales(scenario, environment),
-            "--config",
-            str(environment.config),
-        ],
-    )
+    environment.stage(f"1 Sales: {feed.told}")
+    where = feed.sales(environment)
+    etl = ["python", "-m", "pipelines.etl", "--sales", where, "--config", str(environment.config)]
+    _tell_sources(environment.run("etl", etl))
     panel = load_panel(environment.folder / "panel")
-    cut = len(panel.dates) - scenario.holdout - 1
+    cut = len(panel.dates) - 1 - (0 if scenario.database else scenario.holdout)
     sales, until = str(environment.folder / "panel"), str(panel.dates[cut])
 
     environment.stage(f"2 Training: walk forward, then fit on everything up to {until}, by `mlflow run`")
@@ -180,39 +189,52 @@ def _run_stages(scenario: DemoScenario, environment: DemoEnvironment) -> DemoRes
     environment.stage("4 Serving: Flask answers from the champion, without TensorFlow")
     with environment.serving() as address:
         model = call(f"{address}/model")
-        asked = list(_three(panel, cut))
+        asked = [
+            {name: value for name, value in body.items() if not (scenario.database and name == "comp_price")}
+            for body in _three(panel, cut)  # the service knows the competitor's newest price, which etl has read
+        ]
         url = f"{address}/get_price?dry_run=true"
-        answers = [(body, call(url, {name: body[name] for name in ASKED})) for body in asked]
+        answers = [(body, call(url, {name: body[name] for name in ASKED if name in body})) for body in asked]
+        if scenario.database:
+            environment.stage(f"  {feed.go_on(scenario.holdout)}; etl reads what is new")
+            _tell_sources(environment.run("etl-again", etl))
+            panel = load_panel(environment.folder / "panel")
         environment.stage(f"5 Decisions for the {scenario.holdout} {panel.period}s that the model has not seen")
         decided = [_decide(address, panel, period) for period in range(cut + 1, len(panel.dates))]
 
-    environment.stage("6 Monitoring: the decisions meet the sales that followed")
-    watched = environment.mlflow_run("monitor", {"sales": sales, "act": "false"})
+    if scenario.database:
+        environment.stage("6 The night, `pricing nightly`: etl, monitoring, states carried forward")
+        night = ["python", "-m", "pipelines.nightly", "--sales", where, "--config", str(environment.config)]
+        watched = environment.run("nightly", night)
+    else:
+        environment.stage("6 Monitoring: the decisions meet the sales that followed")
+        watched = environment.mlflow_run("monitor", {"sales": sales, "act": "false"})
 
     policy_table: list[str] = []
-    if scenario.market is not None:
+    if scenario.ahead and scenario.market is not None:
         environment.stage(f"7 Profit: {scenario.ahead} days of the same market under each policy, with common shoppers")
         policy_table = _play(scenario, environment)
     said = _describe_decisions(np.concatenate(decided))
     return DemoResult(model, answers, said, promotion, watched, policy_table, panel.period)
 
 
-def _sales(scenario: DemoScenario, environment: DemoEnvironment) -> str:
-    if scenario.market is None:
-        return "completejourney"
-    path = environment.folder / "sales.parquet"
-    simulate(scenario.market).frame().to_parquet(path, index=False)
-    return str(path)
+def _tell_sources(lines: Sequence[str]) -> None:
+    """Prints what etl read of the shop's tables, and what changed; of a file it says nothing of the kind."""
+    told = ("sources: ", "new: ", "late: ", "corrected: ", "join: ")
+    print("\n".join(f"   {line}" for line in lines if line.startswith(told)), flush=True)
 
 
 def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
     """Yields requests for a high-, a mid- and a low-volume product on the first day after `cut`, with its category."""
     sold = np.nansum(panel.units_sold[:, : cut + 1], axis=1)
-    out = panel.stock[:, cut + 1] < 1
+    following = min(cut + 1, len(panel.dates) - 1)
+    out = panel.stock[:, following] < 1
+    day = panel.dates[cut] + (panel.dates[1] - panel.dates[0])
     order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
     for row in (order[0], order[len(order) // 2], order[-1]):
         category = str(panel.categories[row])
-        yield _request(panel, int(row), cut) | {"date": str(panel.dates[cut + 1]), "category": category}
+        asked = _request(panel, int(row), cut) | {"date": str(day), "category": category}
+        yield asked | {"day_of_week": WEEKDAYS[day.item().weekday()]}
 
 
 def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
@@ -249,7 +271,10 @@ def _describe_decisions(decided: NDArray[np.float64]) -> str:
 
 
 def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
-    """Builds the request for the period after `known`: its stock and competitor price, and the previous price."""
+    """Builds the request for the period after `known`: its stock and competitor price, and the previous price.
+
+    After the last period the stock and the competitor's price are those of the last one.
+    """
     today = min(known + 1, len(panel.dates) - 1)
     stock, rival = panel.stock[row, today], panel.comp_price[row, today]
     return {
@@ -287,6 +312,7 @@ def _summary(result: DemoResult, environment: DemoEnvironment, *, serve: str, ve
         yield from _figures(result, environment)
     folder = environment.folder
     yield "\nTo look at:"
+    yield f"   the sales as read     {folder / 'panel.etl_report.html'}"
     yield f"   the week in figures   {folder / 'monitoring' / 'latest' / 'summary.html'}"
     yield f"   drift report          {folder / 'monitoring' / 'latest' / 'drift.html'}"
     if result.policy_table:
@@ -352,7 +378,7 @@ def _figures(result: DemoResult, environment: DemoEnvironment) -> Iterator[str]:
 
 
 def _curl(asked: Mapping[str, Any], *, port: int) -> str:
-    body = shlex.quote(json.dumps({name: asked[name] for name in ASKED}))
+    body = shlex.quote(json.dumps({name: asked[name] for name in ASKED if name in asked}))
     return f"curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}"
 
 

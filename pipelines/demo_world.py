@@ -50,6 +50,7 @@ class DemoEnvironment:
         verbose: Whether its commands and what they print are shown.
         port: Port of its service.
         started: Start of the demo, seconds of the monotonic clock.
+        extra: Further environment variables of its commands.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class DemoEnvironment:
     verbose: bool = False
     port: int = field(default_factory=lambda: free_port(PORT))
     started: float = field(default_factory=time.monotonic)
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tracking_uri(self) -> str:
@@ -71,6 +73,7 @@ class DemoEnvironment:
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "PRICING_CONFIG": str(self.config),
             "PORT": str(self.port),
+            **self.extra,
         }
 
     def begin(self) -> None:

@@ -34,7 +34,7 @@ from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.request import PriceRequest, Weekday, request_fields
 from pricing.decision.strategy_tests import with_assigned_strategy
 from pricing.decision.switches import Switches
 from pricing.errors import RequestError, SourceError
@@ -57,7 +57,8 @@ _SUFFIXES = (".csv", ".parquet")
 COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "source", "reasons", "strategy", "model_version", "decision_id"),
-    *("current_price", "list_price", "unit_cost", "nearest_product_id"),
+    *("current_price", "list_price", "unit_cost", "tax_rate", "comp_price_used", "comp_price_age"),
+    "nearest_product_id",
 )
 
 _log = logging.getLogger(__name__)
@@ -82,9 +83,11 @@ def _price(argv: Sequence[str] | None) -> int:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
         own = found.config
-        if "promotions" in file.given.get("data", {}):  # a plan is of coming days: no training rests on it
-            data = own.data.model_copy(update={"promotions": config.data.promotions})
-            own = own.model_copy(update={"data": data})
+        given = file.given.get("data") or {}
+        plans = {name: getattr(config.data, name) for name in ("promotions", "deliveries")}
+        named = {name: where for name, where in plans.items() if where is not None or name in given}
+        # A plan is of coming days: no training rests on it.
+        own = own.model_copy(update={"data": own.data.model_copy(update=named)})
         loaded = replace(found, facts=with_plan(found.facts, own.data))
         served = served_config(own, file, name=name)
         print("".join(f"note: {line}\n" for line in served.lines(name, file=file.path)), end="")
@@ -188,7 +191,7 @@ def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
     known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # typical_units covers the last 28 periods
-    columns = (facts.product_ids[known], facts.stock[known], facts.comp_price[known])
+    columns = (facts.product_ids[known], facts.stock[known])
     requests = [
         (
             number,
@@ -197,10 +200,9 @@ def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None
                 current_stock=AMPLE if math.isnan(stock) else stock,
                 day_of_week=get_args(Weekday)[day.weekday()],
                 date=day,
-                comp_price=None if math.isnan(comp_price) else comp_price,
             ),
         )
-        for number, (product_id, stock, comp_price) in enumerate(zip(*map(np.ndarray.tolist, columns), strict=True), 1)
+        for number, (product_id, stock) in enumerate(zip(*map(np.ndarray.tolist, columns), strict=True), 1)
     ]
     return requests, len(known) - len(requests)
 
@@ -225,17 +227,17 @@ def read_requests(frame: pd.DataFrame) -> tuple[list[NumberedRequest], list[Reje
     """Validates rows as price requests.
 
     Args:
-        frame: A price request's fields as columns; an empty cell is an absent field.
+        frame: A price request's fields as columns; an empty cell is an absent field (see `request_fields`).
 
     Returns:
         Requests, and errors of invalid rows, each with its row number from 1.
     """
     good: list[NumberedRequest] = []
     bad: list[RejectedRow] = []
-    for number, row in enumerate(frame.to_dict(orient="records"), start=1):
-        fields: dict[str, Any] = {str(name): value for name, value in row.items() if not pd.isna(value)}
+    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+    for number, row in enumerate(rows, start=1):
         try:
-            good.append((number, PriceRequest.model_validate(fields)))
+            good.append((number, PriceRequest.model_validate(request_fields(row))))
         except ValidationError as error:
             bad.append((number, "; ".join(_fault(dict(fault)) for fault in error.errors())))
     return good, bad
@@ -302,6 +304,7 @@ def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
                 "current_price": answer.current_price,
                 "list_price": answer.list_price,
                 "unit_cost": answer.unit_cost,
+                "tax_rate": answer.tax_rate,
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -19,6 +19,7 @@ from pricing.arrays import Floats
 from pricing.config import DEFAULT_PATH, ModelConfig, load_config, read_config_file
 from pricing.data.anchors import version_anchors
 from pricing.data.load import load_panel_from
+from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import holdout_file, read_held
 from pricing.decision.price_test_results import Estimate, estimate_elasticity, find_draws, price_test_cost
@@ -227,7 +228,8 @@ def weekly_statistics(panel: Panel) -> WeeklyStatistics:
     if not length:
         raise HistoryError(f"the sales cover {len(panel.dates)} {panel.period}s; a price test needs a week at least")
     units = np.nan_to_num(panel.units_sold[:, -length:]).astype(np.float64)
-    profit = units * np.nan_to_num(panel.price - panel.unit_cost)[:, -length:]
+    each = unit_profit(panel.price, panel.unit_cost, tax_rate=panel.tax_rates())
+    profit = units * np.nan_to_num(each)[:, -length:]
     weekly = units.reshape(len(units), -1, 7 // days).sum(axis=2)
     earned = profit.reshape(len(units), -1, 7 // days).sum(axis=2)
     mean = weekly.mean(axis=1)

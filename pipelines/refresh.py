@@ -1,6 +1,8 @@
 """Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
 import argparse
+import datetime as dt
+import logging
 import sys
 import tempfile
 import time
@@ -22,13 +24,15 @@ from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.ewma import select_ewma_state
 from pricing.data.load import LoadedSales
+from pricing.data.manifest import corrected_since, has_manifest, lineage_of
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.last_price import anchor_moves, last_prices
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts, told_comp_price
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
 from pricing.errors import HistoryError, RegistryError
+from pricing.paths import sources_folder
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
@@ -38,10 +42,12 @@ from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from pricing.served_config import kept_settings
 
+_log = logging.getLogger(__name__)
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
 # Facts that need a long history: older values are preferred over those from a few recent weeks.
 _OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
+_COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, be it that there is none
 SAMPLE = 200
 
 
@@ -90,6 +96,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
             )
             panel = loaded.panel
             _same_shop(panel, version, number=base.number)
+            learnt = "" if options.rebuild else _note_corrections(version, panel, sales=options.sales)
             carried = refreshed(
                 access,
                 version,
@@ -108,7 +115,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
             access.registry.set_alias(CHALLENGER, number)
         name_run(f"refresh v{number}")
         set_run_description(
-            f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}."
+            f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}.{learnt}"
         )
         bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
         did = "nothing new to register: it is" if carried.found else "registered"
@@ -119,6 +126,24 @@ def _refresh(argv: Sequence[str] | None) -> int:
         else:
             print(f"version {waiting} waits as {CHALLENGER} and stays it; version={number} promotes the new states")
     return 0
+
+
+def _note_corrections(version: LoadedVersion, panel: Panel, *, sales: str) -> str:
+    """Warns where rows changed that lie before what a refresh encodes anew, and tags the run; returns what to say."""
+    folder = sales if has_manifest(sales) else sources_folder()
+    day = corrected_since(folder, known=lineage_of(version.meta["data"]), now=lineage_of(panel.lineage))
+    begin = version.demand.encoded.tail.dates[0].astype(dt.date)
+    if day is None or day >= begin:
+        return ""
+    said = (
+        f"rows from {day} on came late, were corrected or withdrawn since the version's own; states are encoded anew "
+        f"from {begin} on alone, so that only a retraining learns of all of them"
+    )
+    _log.warning("%s", said)
+    mlflow.set_tag("corrected_since", day.isoformat())
+    words = f"{said[0].upper()}{said[1:]}."
+    set_run_description(words)  # also where the refresh then refuses what has changed
+    return f" {words}"
 
 
 def _same_shop(panel: Panel, version: LoadedVersion, *, number: str) -> None:
@@ -278,13 +303,18 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     ids = np.union1d(old.product_ids, new.product_ids)
     at_old, in_old = _places(old.product_ids, ids)
     at_new, in_new = _places(new.product_ids, ids)
+    told, _ = told_comp_price(panel if whole else tail)
+    # A rate of 0 in facts without any tax says nothing: once others have rates it is unknown.
+    first_taxes = (new.tax_rate > 0).any() and not (old.tax_rate > 0).any()
     columns: dict[str, Any] = {}
     for name, values in new.to_arrays().items():
         if name == "stock_jumps":
             continue
         before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
-        if whole:
+        if whole or (name == "tax_rate" and first_taxes):
             known = in_new
+        elif name in _COMPETITOR:
+            known = in_new & told[at_new]
         elif name in _OF_A_HISTORY:
             known = in_new & ~(in_old & _known(before, seen=seen))
         else:
@@ -293,7 +323,8 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     columns["product_ids"] = ids
     columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
     recurring = new.recurring if whole else old.recurring
-    carried = replace(new, recurring=recurring, promotions=old.promotions.after(new.state_date), **columns)
+    carried = replace(new, recurring=recurring, **columns)
+    carried = carried.planned(old.promotions, deliveries=old.planned_deliveries)
     remembered = old.jumps()
     if remembered is None and not whole:  # packed by an earlier release: its delivery gaps are copied
         return carried.with_deliveries()

@@ -20,7 +20,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from pipelines.calendar import holiday_calendar, with_promotions
+from pipelines.calendar import Plans, holiday_calendar, read_plans, with_plans
 from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked, report_findings
@@ -28,9 +28,7 @@ from pipelines.quiet import import_tensorflow
 from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
-from pricing.data.calendar_tables import read_promotions
 from pricing.data.panel import Panel
-from pricing.data.promotions import Promotions
 from pricing.decision.price_test_results import find_draws
 from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
 from pricing.decision.product_facts import ProductFacts
@@ -64,8 +62,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
     started = time.monotonic()
     with tracked_run("train", config=config, reason=options.reason, measures_system=True) as run:
         earlier = _registry(config).find(options.warm_start) if options.warm_start else None
-        plan = config.data.promotions
-        promotions = None if plan is None else read_promotions(plan)  # an invalid plan fails before training
+        plans = read_plans(config.data)  # an invalid plan fails before training
         _say(started, "reading sales")
         anchors = sales_anchors(config)
         loaded = read_checked(
@@ -92,7 +89,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
             data=data,
             earlier=earlier,
             tested=tested,
-            promotions=promotions,
+            plans=plans,
             say=say,
         )
         name_run(f"train v{number}")
@@ -112,7 +109,7 @@ def _learn(
     data: Mapping[str, object],
     earlier: RegisteredVersion | None,
     tested: "NDArray[np.floating] | None",
-    promotions: Promotions | None,
+    plans: Plans,
     say: Callable[[str], None],
 ) -> tuple[str, str]:
     """Backtests, fits and registers; returns the version's number and its scores as text."""
@@ -143,7 +140,7 @@ def _learn(
     facts = ProductFacts.from_panel(
         panel, anchors=anchors, largest_jump=config.serving.largest_jump, confirmed=config.serving.jump_confirmed
     )
-    facts = with_promotions(facts, promotions)
+    facts = with_plans(facts, plans)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(
             Path(scratch) / "version",

@@ -209,8 +209,25 @@ def _known(version: LoadedVersion) -> str:
         "## What is known of each elasticity",
         f"**{HOLDS_ONLY_MEANING.capitalize()}.**" if version.holds_only else "",
     ]
-    parts += ["\n".join(rows), _unknown(version), _at_limit(version)]
+    parts += ["\n".join(rows), _shared(version), _unknown(version), _at_limit(version)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _shared(version: LoadedVersion) -> str:
+    """Lists the products whose elasticity several series share, those with most series first."""
+    parents, count = version.demand.sharing()
+    names, first = np.unique(parents, return_index=True)
+    series = count[first]
+    if not (series > 1).any():
+        return ""
+    order = np.argsort(-series, kind="stable")[: min(_NAMED, int((series > 1).sum()))]
+    named = ", ".join(f"{series[row]} series of {escape_markdown(str(names[row]))}" for row in order)
+    more = int((series > 1).sum()) - len(order)
+    rest = f" and those of {more} more products" if more else ""
+    return (
+        f"One elasticity each, estimated from all stores or channels of the product together (`parent_id`), is shared "
+        f"by {named}{rest}."
+    )
 
 
 def _unknown(version: LoadedVersion) -> str:

@@ -4,13 +4,14 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints, Strings
+from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
 from pricing.demand.model import DemandModel
@@ -63,7 +64,7 @@ class Sensitivity:
         summary: One row per product: its elasticity with its interval, as it is shown everywhere
             (`registry.version.shown_elasticities`), units and profit at list price on ordinary days, whether it comes
             from the product's own history or its category's, the elasticity's grade, and what the competitor's price
-            does to demand, NaN where that is unknown.
+            does to demand, NaN where that is unknown; where products share elasticities, whose and by how many.
         products: One row per product, context and price level, for at most `CURVES` products: units, money, and the
             local slope of the demand curve.
         categories: One row per category, context and price level, over all its products.
@@ -97,11 +98,11 @@ def analyse(version: LoadedVersion, panel: Panel, *, most: int = CURVES) -> Sens
         if context is ORDINARY:
             summary = _summary(version, curves, names, at=int(np.searchsorted(ratios, 1.0 - 1e-9)))
         some = Curves(curves.units[chosen], curves.cheaper[chosen], curves.weight)
-        columns = _product_columns(some, ratios, facts.list_price[chosen], facts.unit_cost[chosen])
+        columns = _product_columns(some, ratios, version=version, rows=chosen)
         keys = {"product_id": facts.product_ids[chosen], "category": names[chosen]}
         products.append(_table(keys, context, ratios, {**columns, "seen": seen}))
-        money = facts.list_price[:, None] * ratios, facts.unit_cost[:, None]
-        categories.append(_table({"category": groups}, context, ratios, _group_columns(curves, group, *money)))
+        earned = _earned(version, ratios)
+        categories.append(_table({"category": groups}, context, ratios, _group_columns(curves, group, earned)))
     return Sensitivity(summary, pd.concat(products, ignore_index=True), pd.concat(categories, ignore_index=True))
 
 
@@ -152,15 +153,29 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
             "product_id": facts.product_ids,
             "category": names,
             "source": np.where(own, SOURCES[0], SOURCES[1]),
+            **_sharing(demand, row, facts.product_ids),
             **elasticity_knowledge(demand, row),
             "list_price": facts.list_price,
             "unit_cost": facts.unit_cost,
             **{f"elasticity{end}": values for end, values in zip(("", "_low", "_high"), shown, strict=True)},
             **competitor_columns(demand, row),
             **_named("units", _at(units, at)),
-            "profit": units.mean[:, at] * (facts.list_price - facts.unit_cost),
+            "tax_rate": facts.tax_rates(),
+            "profit": units.mean[:, at] * unit_profit(facts.list_price, facts.unit_cost, tax_rate=facts.tax_rates()),
         }
     )
+
+
+def _sharing(demand: DemandModel, rows: Ints, product_ids: Strings) -> dict[str, NDArray[Any]]:
+    """Columns (row,) of whose elasticity each product has and how many have it in common; none where each its own."""
+    parents, count = demand.sharing()
+    if not (count > 1).any():
+        return {}
+    known = rows >= 0
+    return {
+        "parent_id": np.where(known, parents[rows], product_ids),
+        "shared_by": np.where(known, count[rows], 1),
+    }
 
 
 def competitor_columns(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
@@ -170,26 +185,41 @@ def competitor_columns(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
     return dict(zip(("competitor", "competitor_low", "competitor_high", "competitor_moves"), effects.T, strict=True))
 
 
-def _product_columns(curves: Curves, ratios: Floats, list_price: Floats, unit_cost: Floats) -> dict[str, Floats]:
-    price, units = list_price[:, None] * ratios, curves.demand()
+class _Earned(NamedTuple):
+    """(product, price) what a unit brings at each price level: paid, kept after tax, and earned over its cost."""
+
+    price: Floats
+    revenue: Floats
+    profit: Floats
+
+
+def _earned(version: LoadedVersion, ratios: Floats, *, rows: Ints | slice = slice(None)) -> _Earned:
+    facts = version.facts
+    listed, cost, tax_rate = (values[rows, None] for values in (facts.list_price, facts.unit_cost, facts.tax_rates()))
+    price = listed * ratios
+    return _Earned(price, net_price(price, tax_rate), unit_profit(price, cost, tax_rate=tax_rate))
+
+
+def _product_columns(curves: Curves, ratios: Floats, *, version: LoadedVersion, rows: Ints) -> dict[str, Floats]:
+    earned, units = _earned(version, ratios, rows=rows), curves.demand()
     return {
-        "price": price,
+        "price": earned.price,
         **_named("slope", curves.slope()),
         **_named("units", units),
-        **_named("revenue", units.times(price)),
-        **_named("profit", units.times(price - unit_cost[:, None])),
+        **_named("revenue", units.times(earned.revenue)),
+        **_named("profit", units.times(earned.profit)),
     }
 
 
-def _group_columns(curves: Curves, group: Ints, price: Floats, unit_cost: Floats) -> dict[str, Floats]:
+def _group_columns(curves: Curves, group: Ints, earned: _Earned) -> dict[str, Floats]:
     """Returns (group, price) columns; all prices of a group are at the same fraction of their list prices."""
     groups = int(group.max(initial=-1)) + 1
     together, units = curves.together(group, groups=groups), curves.demand().mean
     return {
         **_named("slope", together.slope()),
         **_named("units", together.demand()),
-        "revenue": _sums(units * price, group, groups),
-        "profit": _sums(units * (price - unit_cost), group, groups),
+        "revenue": _sums(units * earned.revenue, group, groups),
+        "profit": _sums(units * earned.profit, group, groups),
     }
 
 
@@ -363,7 +393,7 @@ def _products(found: Sensitivity, shown: int) -> str:
             f"{row['elasticity']:.2f}",
             _interval(row),
             "its own" if row["source"] == "model" else "its category",
-            str(row["grade"]).replace("_", " "),
+            str(row["grade"]).replace("_", " ") + _shared_cell(row),
             _competitor_cell(row),
             f"{row['list_price']:,.2f}",
             f"{row['units']:,.2f} ({row['units_low']:,.2f} to {row['units_high']:,.2f})",
@@ -373,6 +403,10 @@ def _products(found: Sensitivity, shown: int) -> str:
     ]
     head = ["product", "category", "elasticity", "80 % interval", "history", "grade", "competitor +1 %", "list price"]
     return _html_table([*head, "units a period", "profit a period"], rows)
+
+
+def _shared_cell(row: "pd.Series[Any]") -> str:
+    return f", shared by {row['shared_by']} of {row['parent_id']}" if row.get("shared_by", 1) > 1 else ""
 
 
 def _competitor_cell(row: "pd.Series[Any]") -> str:

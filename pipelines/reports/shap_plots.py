@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from pipelines.reports.canvas import BLACK, BLUE, DPI, GREY, RED, grid, titled
 from pipelines.reports.sensitivity import spread_over
 from pricing.arrays import Floats, Ints
+from pricing.data.net_price import margin_of
 from pricing.decision.explanation import GUARDRAILS, PLENTY, PRICE_TEST, Explanation, Quantity, Told, explain
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.registry.version import LoadedVersion, shown_elasticities
@@ -102,14 +103,13 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
     requests = []
     for row in spread_over(facts.typical_units, count=SAMPLE).tolist():
         date = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7)))
-        stock, comp_price = float(facts.stock[row]), float(facts.comp_price[row])
+        stock = float(facts.stock[row])
         requests.append(
             PriceRequest(
                 product_id=str(facts.product_ids[row]),
                 current_stock=stock if np.isfinite(stock) else PLENTY,
                 day_of_week=get_args(Weekday)[date.weekday()],
                 date=date,
-                comp_price=comp_price if np.isfinite(comp_price) else None,
                 is_promo=bool(rng.random() < PROMOTED),
             )
         )
@@ -154,7 +154,7 @@ def _inputs(
     columns = {
         "elasticity": shown_elasticities(version.demand, _rows(version, requests))["elasticity"],
         "price": recommended / facts.price[row],
-        "cost": facts.unit_cost[row] / listed,
+        "cost": 1 - margin_of(listed, facts.unit_cost[row], tax_rate=facts.tax_rates()[row]),
         "list_price": listed / facts.price[row],
         "stock": [min(request.current_stock, PLENTY) for request in requests]
         / np.maximum(facts.typical_units[row], 0.1),
