@@ -1,0 +1,333 @@
+"""Alarms: what callers get, what the service says of itself, what monitoring finds; each tells the topic."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from aws_cdk import Duration
+from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from deploy.environment import ROOT, Environment
+from deploy.foundation import Foundation
+from deploy.platform import merged, namespace, platform_settings
+from deploy.service import Service, alarm_name
+
+DEFAULTS = ROOT / "config" / "default.yaml"
+DAY_SECONDS = 86_400  # how often monitoring measures
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One alarm on what the service's tasks say of themselves (`serving.embedded`).
+
+    Attributes:
+        name: Its name, after the environment's.
+        what: What it means when it goes off.
+        expression: Of the metrics, by their own names; a name alone is that metric.
+        statistic: How the tasks' values of a period become one.
+        limit: Beyond which it goes off.
+        minutes: Length of a period.
+        periods: In a row.
+        below: Whether it goes off below the limit instead of above.
+        missing: Whether no value at all sets it off.
+    """
+
+    name: str
+    what: str
+    expression: str
+    statistic: Mapping[str, tuple[str, str]]
+    limit: float
+    minutes: int = 5
+    periods: int = 3
+    below: bool = False
+    missing: bool = False
+
+
+def of_the_service(environment: Environment) -> list[Watched]:
+    """The alarms on the service's own figures."""
+    watch = environment.watch
+
+    def total(name: str) -> tuple[str, str]:
+        return name, "Sum"
+
+    return [
+        Watched(
+            "answers-by-rule",
+            f"more than {watch.rule_share:.0%} of answers come from rules and not from the model",
+            "IF(decisions > 0, rule / decisions, 0)",
+            {"rule": total("DecisionsByRule"), "decisions": total("Decisions")},
+            limit=watch.rule_share,
+        ),
+        Watched(
+            "confidence-low",
+            f"the mean confidence of answers is below {watch.confidence:g}",
+            "confidence",
+            {"confidence": ("Confidence", "Average")},
+            limit=watch.confidence,
+            periods=6,
+            below=True,
+        ),
+        Watched(
+            "state-old",
+            f"the model's states are older than {watch.state_age_days} days: no refresh was promoted",
+            "age",
+            {"age": ("StateAgeDays", "Maximum")},
+            limit=watch.state_age_days,
+        ),
+        Watched(
+            "decisions-stopped",
+            f"nothing was priced for {watch.silent_hours} hours",
+            "decisions",
+            {"decisions": total("Decisions")},
+            limit=1,
+            minutes=60,
+            periods=watch.silent_hours,
+            below=True,
+            missing=True,
+        ),
+        Watched(
+            "versions-differ",
+            "tasks answer from different model versions for longer than a promotion takes",
+            "newest - oldest",
+            {"newest": ("ServedVersion", "Maximum"), "oldest": ("ServedVersion", "Minimum")},
+            limit=0,
+            minutes=1,
+            periods=5,
+        ),
+        Watched(
+            "version-refused",
+            "a task refuses a promoted version: it is damaged, foreign, or prices otherwise than when it was packed",
+            "refused",
+            {"refused": ("RefusedVersions", "Maximum")},
+            limit=0,
+        ),
+        Watched(
+            "follower-blind",
+            "a task's follower does not reach the registry, or follows no champion; the last version goes on",
+            "blind",
+            {"blind": ("FollowerFailing", "Maximum")},
+            limit=0,
+        ),
+        Watched(
+            "model-failed",
+            "the model's answer failed, and a rule gave the price instead",
+            "failed",
+            {"failed": total("EdgeFallbacks")},
+            limit=0,
+            periods=1,
+        ),
+        Watched(
+            "decisions-lost",
+            "decisions could not be written and were dropped",
+            "dropped",
+            {"dropped": total("DecisionsDropped")},
+            limit=0,
+            periods=1,
+        ),
+        Watched(
+            "log-failing",
+            "the decision log cannot be written",
+            "failing",
+            {"failing": ("LogFailing", "Maximum")},
+            limit=0,
+            periods=2,
+        ),
+    ]
+
+
+def of_monitoring(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The alarms of the configuration `monitoring.alarms`, as `pricing alarms` makes them.
+
+    Args:
+        settings: The configuration that is laid over config/default.yaml.
+    """
+    defaults = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    whole = merged(defaults, settings)
+    model, monitoring = whole["registry"]["model_name"], whole["monitoring"]
+    return {
+        name: {
+            "metric": alarm["metric"],
+            "above": alarm.get("below") is None,
+            "limit": alarm["above"] if alarm.get("below") is None else alarm["below"],
+            "days": alarm.get("days", 1),
+            "missing": alarm.get("missing", "missing"),
+            "model": model,
+            "namespace": monitoring["endpoints"]["namespace"],
+        }
+        for name, alarm in monitoring["alarms"].items()
+    }
+
+
+class Alarms(Construct):
+    """Every alarm, and the topic that each tells when it goes off and when it is over.
+
+    Attributes:
+        all: In the order of their gravity.
+    """
+
+    def __init__(
+        self, scope: Construct, name: str, *, base: Foundation, service: Service, undelivered: sqs.IQueue
+    ) -> None:
+        super().__init__(scope, name)
+        self._base, self._environment = base, base.environment_
+        named = [
+            cloudwatch.Alarm.from_alarm_arn(self, f"Of{place}", alarm.alarm_arn)
+            for place, alarm in enumerate(service.rollback)
+        ]
+        told = actions.SnsAction(base.topic)
+        for alarm in service.rollback:
+            alarm.add_alarm_action(told)
+            alarm.add_ok_action(told)
+        made = [self._of_service(watched) for watched in of_the_service(self._environment)]
+        made += [self._of_monitoring(key, one) for key, one in self._monitored().items()]
+        made.append(self._undelivered(undelivered))
+        for alarm in made:
+            alarm.add_alarm_action(told)
+            alarm.add_ok_action(told)
+        self.all: list[cloudwatch.IAlarm] = [*named, *made]
+        self._failed_jobs()
+
+    def _monitored(self) -> dict[str, dict[str, Any]]:
+        topic, bus = self._base.topic.topic_arn, self._base.bus.event_bus_name
+        return of_monitoring(platform_settings(self._environment, topic=topic, bus=bus))
+
+    def _of_service(self, watched: Watched) -> cloudwatch.Alarm:
+        period = Duration.minutes(watched.minutes)
+        used = {
+            key: cloudwatch.Metric(
+                namespace=namespace(self._environment),
+                metric_name=metric,
+                dimensions_map={"Service": "serving"},
+                statistic=statistic,
+                period=period,
+            )
+            for key, (metric, statistic) in watched.statistic.items()
+        }
+        alone = used.get(watched.expression)
+        metric = alone or cloudwatch.MathExpression(
+            expression=watched.expression, using_metrics=used, period=period, label=watched.name
+        )
+        compare = cloudwatch.ComparisonOperator
+        return cloudwatch.Alarm(
+            self,
+            _logical(watched.name),
+            alarm_name=alarm_name(self._environment, watched.name),
+            alarm_description=watched.what,
+            metric=metric,
+            threshold=watched.limit,
+            evaluation_periods=watched.periods,
+            comparison_operator=compare.LESS_THAN_THRESHOLD if watched.below else compare.GREATER_THAN_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING
+            if watched.missing
+            else cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    def _of_monitoring(self, name: str, alarm: Mapping[str, Any]) -> cloudwatch.Alarm:
+        compare = cloudwatch.ComparisonOperator
+        treat = cloudwatch.TreatMissingData
+        return cloudwatch.Alarm(
+            self,
+            _logical(f"monitoring-{name}"),
+            alarm_name=alarm_name(self._environment, f"monitoring-{name.replace('_', '-')}"),
+            alarm_description=f"monitoring.alarms.{name}: {alarm['metric']} "
+            f"{'above' if alarm['above'] else 'below'} {alarm['limit']:g}, {alarm['days']} days in a row",
+            metric=cloudwatch.Metric(
+                namespace=alarm["namespace"],
+                metric_name=alarm["metric"],
+                dimensions_map={"Model": alarm["model"]},
+                statistic="Maximum" if alarm["above"] else "Minimum",
+                period=Duration.seconds(DAY_SECONDS),
+            ),
+            threshold=alarm["limit"],
+            evaluation_periods=alarm["days"],
+            comparison_operator=compare.GREATER_THAN_THRESHOLD if alarm["above"] else compare.LESS_THAN_THRESHOLD,
+            treat_missing_data=treat.BREACHING if alarm["missing"] == "breaching" else treat.MISSING,
+        )
+
+    def _undelivered(self, queue: sqs.IQueue) -> cloudwatch.Alarm:
+        return cloudwatch.Alarm(
+            self,
+            "JobsNotStarted",
+            alarm_name=alarm_name(self._environment, "jobs-not-started"),
+            alarm_description="the nightly schedule, or an event of monitoring, could not start its task",
+            metric=queue.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum"),
+            threshold=0,
+            evaluation_periods=1,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    def _failed_jobs(self) -> None:
+        """Tells the topic of tasks of jobs that ended with a code other than 0, or never began."""
+        families = [f"family:pricing-{self._environment.name}-{job}" for job in self._environment.jobs]
+        events.Rule(
+            self,
+            "FailedJobs",
+            description="Tasks of jobs that failed",
+            event_pattern=events.EventPattern(
+                source=["aws.ecs"],
+                detail_type=["ECS Task State Change"],
+                detail={
+                    "clusterArn": [self._base.cluster.cluster_arn],
+                    "group": families,
+                    "lastStatus": ["STOPPED"],
+                    "$or": [
+                        {"containers": {"exitCode": [{"anything-but": 0}]}},
+                        {"stopCode": ["TaskFailedToStart"]},
+                    ],
+                },
+            ),
+            targets=[
+                targets.SnsTopic(
+                    self._base.topic,
+                    message=events.RuleTargetInput.from_text(
+                        f"Pricing {self._environment.name}: a task of {events.EventField.from_path('$.detail.group')} "
+                        f"failed: {events.EventField.from_path('$.detail.stoppedReason')}. Its log is in "
+                        f"/pricing/{self._environment.name}/jobs."
+                    ),
+                )
+            ],
+        )
+
+
+class Budget(Construct):
+    """Tells when a month costs more than was meant: at 80 % spent, and where all of it is forecast to be."""
+
+    def __init__(self, scope: Construct, name: str, *, base: Foundation) -> None:
+        super().__init__(scope, name)
+        environment = base.environment_
+        to = [budgets.CfnBudget.SubscriberProperty(subscription_type="SNS", address=base.topic.topic_arn)]
+        budgets.CfnBudget(
+            self,
+            "Budget",
+            budget=budgets.CfnBudget.BudgetDataProperty(
+                budget_name=f"pricing-{environment.name}",
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budgets.CfnBudget.SpendProperty(amount=environment.watch.budget_usd, unit="USD"),
+                cost_filters={"TagKeyValue": [f"user:pricing:environment${environment.name}"]},
+            ),
+            notifications_with_subscribers=[
+                budgets.CfnBudget.NotificationWithSubscribersProperty(
+                    notification=budgets.CfnBudget.NotificationProperty(
+                        comparison_operator="GREATER_THAN",
+                        notification_type=kind,
+                        threshold=threshold,
+                        threshold_type="PERCENTAGE",
+                    ),
+                    subscribers=to,
+                )
+                for kind, threshold in (("ACTUAL", 80), ("FORECASTED", 100))
+            ],
+        )
+
+
+def _logical(name: str) -> str:
+    return "".join(part.capitalize() for part in name.replace("_", "-").split("-"))

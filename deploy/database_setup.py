@@ -1,0 +1,77 @@
+"""What MLflow's task runs before MLflow: databases and roles, each with no more rights than its program needs.
+
+It runs inside the image of MLflow as `python -c TEXT`, so that it may import nothing of ours. Every start repeats it:
+what is there stays, and passwords are set to those of the secrets, which is how a new secret comes into force.
+"""
+
+import os
+
+import psycopg2
+from psycopg2 import sql
+
+# Role → the database that it owns; the service's role owns none.
+OWNERS = {"mlflow": "mlflow", "pricing": "pricing"}
+READER = "serving"
+
+
+def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
+    """Makes roles and databases that are missing, and sets the passwords.
+
+    Args:
+        master: Connection of a role that may make databases, as psycopg2 takes it, without a database.
+        passwords: Of each role.
+    """
+    connection = psycopg2.connect(dbname="postgres", **master)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT rolname FROM pg_roles")
+            roles = {row[0] for row in cursor.fetchall()}
+            cursor.execute("SELECT datname FROM pg_database")
+            databases = {row[0] for row in cursor.fetchall()}
+            for role, password in passwords.items():
+                word = "ALTER" if role in roles else "CREATE"
+                statement = sql.SQL(word + " ROLE {} WITH LOGIN PASSWORD {}")
+                cursor.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
+            for role, database in OWNERS.items():
+                # To give a database to a role, the master, who is no superuser on RDS, must be a member of it.
+                cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+                if database not in databases:
+                    statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+                    cursor.execute(statement.format(sql.Identifier(database), sql.Identifier(role)))
+                statement = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC")
+                cursor.execute(statement.format(sql.Identifier(database)))
+            statement = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}")
+            cursor.execute(statement.format(sql.Identifier(OWNERS["pricing"]), sql.Identifier(READER)))
+    finally:
+        connection.close()
+    _let_read({**master, "user": "pricing", "password": passwords["pricing"]})
+
+
+def _let_read(owner: dict[str, str]) -> None:
+    """Lets the service read the tables that there are and those that come."""
+    connection = psycopg2.connect(dbname=OWNERS["pricing"], **owner)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in (
+                "GRANT USAGE ON SCHEMA public TO {}",
+                "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}",
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {}",
+            ):
+                cursor.execute(sql.SQL(statement).format(sql.Identifier(READER)))
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    prepare(
+        {
+            "host": os.environ["PGHOST"],
+            "port": os.environ["PGPORT"],
+            "user": os.environ["PGUSER"],
+            "password": os.environ["PGPASSWORD"],
+            "sslmode": "require",
+        },
+        {role: os.environ[f"PASSWORD_{role.upper()}"] for role in (*OWNERS, READER)},
+    )

@@ -1,0 +1,116 @@
+"""Findings of cdk-nag, cfn-lint and checkov that stay, each with its reason; a test refuses any other."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a tool found.
+
+    Attributes:
+        rule: Its name there, such as AwsSolutions-RDS3 or CKV_AWS_157.
+        where: The resource: its path or logical id, after the name of its stack.
+    """
+
+    rule: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why findings stay.
+
+    Attributes:
+        rule: Pattern of the whole rule.
+        where: Pattern that is searched for in the place.
+        why: The reason.
+    """
+
+    rule: str
+    where: str
+    why: str
+
+    def explains(self, finding: Finding) -> bool:
+        """Whether it is about a finding."""
+        return bool(re.fullmatch(self.rule, finding.rule) and re.search(self.where, finding.where))
+
+
+ACCEPTED = (
+    Reason(
+        r"AwsSolutions-EC23",
+        r"Network/Balancer/",
+        "callers are those of network.callers; TLS, keys and the firewall's rate stand in front of an open one",
+    ),
+    Reason(
+        r"AwsSolutions-SMG4",
+        r"ApiKeys/",
+        "keys are given to callers by a person, who renews them: put the new secret, deploy (docs/deploy.md)",
+    ),
+    Reason(
+        r"AwsSolutions-SMG4",
+        r"Database/",
+        "rotation needs a Lambda function in the VPC; a new secret comes into force when MLflow's task starts, which "
+        "sets the roles' passwords (docs/deploy.md)",
+    ),
+    Reason(
+        r"AwsSolutions-RDS3|AwsSolutions-RDS10|CKV_AWS_157",
+        r"staging.*Database",
+        "staging may lose its database: one zone, and destroy takes it along",
+    ),
+    Reason(
+        r"AwsSolutions-RDS11",
+        r"Database/",
+        "another port than 5432 hides nothing from what its security group lets in",
+    ),
+    Reason(
+        r"CKV_AWS_161",
+        r"Database",
+        "programs log in by passwords that Secrets Manager keeps; a token of IAM lives 15 minutes, a pool longer",
+    ),
+    Reason(
+        r"AwsSolutions-IAM4\[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole\]",
+        r"Database/Instance/MonitoringRole/",
+        "RDS demands this policy of AWS for enhanced monitoring",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::\*\]",
+        r"/Execution/",
+        "ecr:GetAuthorizationToken, by which ECS pulls an image, knows no resource",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::\*\]",
+        r"Jobs/(Monitor|Nightly)/Role/",
+        "cloudwatch:PutMetricData knows no resource; a condition names the one namespace",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::.*Buckets\w+/(sales|decisions|mlflow)\*\]",
+        r"/Role/",
+        "objects have names that nobody knows beforehand; the role reaches one prefix of one bucket",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::arn:aws:ecs:.*:task/.*Cluster.*/\*\]",
+        r"EventsRole|SchedulerRole",
+        "ecs:TagResource of tasks of this one cluster, which have no names before they start",
+    ),
+    Reason(
+        r"AwsSolutions-ECS2",
+        r"Definition/",
+        "variables that are no secrets: addresses, folders, settings; passwords and keys come from Secrets Manager",
+    ),
+    Reason(r"AwsSolutions-SQS3", r"Schedule/Undelivered/", "it is itself the queue of what could not be delivered"),
+    Reason(r"CKV_AWS_18", r"BucketsLogs", "the bucket of access logs, which would log its own logging"),
+)
+
+
+def unexplained(findings: Iterable[Finding], accepted: Iterable[Reason] = ACCEPTED) -> list[Finding]:
+    """The findings that no reason explains."""
+    reasons = list(accepted)
+    return [finding for finding in findings if not any(reason.explains(finding) for reason in reasons)]
+
+
+def without_use(findings: Iterable[Finding], accepted: Iterable[Reason] = ACCEPTED) -> list[Reason]:
+    """The reasons that explain nothing any more."""
+    found = list(findings)
+    return [reason for reason in accepted if not any(map(reason.explains, found))]

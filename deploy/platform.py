@@ -1,0 +1,53 @@
+"""The configuration that tasks run with: what follows from AWS, under what the environment's `settings` say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.environment import Environment
+
+LAME_DUCK_SECONDS = 15  # three looks of the load balancer at readiness
+
+
+def namespace(environment: Environment) -> str:
+    """The CloudWatch namespace of everything that the platform's programs measure."""
+    return f"Pricing/{environment.name}"
+
+
+def platform_settings(environment: Environment, *, topic: str, bus: str) -> dict[str, Any]:
+    """A configuration file as a mapping, to be laid over config/default.yaml.
+
+    Args:
+        environment: Whose.
+        topic: ARN of the topic that alerts go to.
+        bus: Name of the event bus on which monitoring asks for jobs.
+    """
+    ours: dict[str, Any] = {
+        "serving": {
+            "embedded_metrics": namespace(environment),
+            "keys": "required",
+            "lame_duck_seconds": LAME_DUCK_SECONDS,
+            "workers": max(1, round(environment.serving.size.cpu / 512)),
+        },
+        "monitoring": {
+            "trigger": "event",
+            "alerts": ["log", "sns"],
+            "metrics": ["cloudwatch"],
+            "endpoints": {
+                "sns_topic": topic,
+                "event_bus": bus,
+                "namespace": namespace(environment),
+                "mlflow_url": f"https://{environment.mlflow_domain}",
+            },
+            "alarms": {"inputs_drifted": {"metric": "columns_drifted", "above": 0, "days": 2}},
+        },
+    }
+    return merged(ours, environment.settings)
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays one mapping over another, key by key, as the platform does with configuration files."""
+    both = dict(under)
+    for key, value in over.items():
+        below = both.get(key)
+        both[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return both

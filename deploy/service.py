@@ -1,0 +1,238 @@
+"""The service that prices: its task, its targets, how it is replaced, and how it grows."""
+
+from aws_cdk import Duration, TimeZone
+from aws_cdk import aws_applicationautoscaling as autoscaling
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from constructs import Construct
+
+from deploy.balancer import Balancer
+from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
+from deploy.database import Database
+from deploy.environment import Environment
+from deploy.foundation import Foundation
+from deploy.network import SERVING_PORT
+from deploy.platform import LAME_DUCK_SECONDS, platform_settings
+from deploy.tracking import tracking_uri
+
+HEALTH = (
+    "python",
+    "-c",
+    f"import urllib.request as u; u.urlopen('http://127.0.0.1:{SERVING_PORT}/health/live', timeout=4)",
+)
+READY = "/health/ready"
+PRIORITY = 10  # of the rule by which callers reach it
+# The web server and the follower get 20 s each to end, after the lame duck; a third lets the last line reach the log.
+STOP_SECONDS = LAME_DUCK_SECONDS + 2 * 20 + 5
+DRAIN_SECONDS = 20  # the longest answer waits 10 s for its body
+
+
+class Service(Construct):
+    """The service behind the load balancer.
+
+    Attributes:
+        service: The service.
+        targets: Its target group, whose health is readiness: a golden request that was priced.
+        rollback: Alarms that end a deployment and bring the tasks before back.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        base: Foundation,
+        balancer: Balancer,
+        task: Task,
+    ) -> None:
+        super().__init__(scope, name)
+        network, environment = base.network, base.environment_
+        part = environment.serving
+        self.targets = elbv2.ApplicationTargetGroup(
+            self,
+            "Targets",
+            vpc=network.vpc,
+            port=SERVING_PORT,
+            protocol=elbv2.ApplicationProtocol.HTTP,
+            target_type=elbv2.TargetType.IP,
+            deregistration_delay=Duration.seconds(DRAIN_SECONDS),
+            load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
+            health_check=elbv2.HealthCheck(
+                path=READY,
+                healthy_http_codes="200",
+                interval=Duration.seconds(5),
+                timeout=Duration.seconds(4),
+                healthy_threshold_count=2,
+                unhealthy_threshold_count=2,
+            ),
+        )
+        rule = elbv2.ApplicationListenerRule(
+            self,
+            "Rule",
+            listener=balancer.listener,
+            priority=PRIORITY,
+            conditions=[elbv2.ListenerCondition.host_headers([environment.domain])],
+            action=elbv2.ListenerAction.forward([self.targets]),
+        )
+        self.rollback = _rollback_alarms(self, self.targets, balancer=balancer.balancer, environment=environment)
+        self.service = ecs.FargateService(
+            self,
+            "Service",
+            cluster=base.cluster,
+            task_definition=task.definition,
+            desired_count=part.least,
+            security_groups=[network.serving],
+            vpc_subnets=network.tasks,
+            assign_public_ip=False,
+            min_healthy_percent=100,
+            max_healthy_percent=200,
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
+            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
+            deployment_alarms=ecs.DeploymentAlarmConfig(
+                alarm_names=[alarm_name(environment, one) for one in ROLLBACK],
+                behavior=ecs.AlarmBehavior.ROLLBACK_ON_ALARM,
+            ),
+            health_check_grace_period=Duration.seconds(120),  # the first version is fetched meanwhile
+            propagate_tags=ecs.PropagatedTagSource.SERVICE,
+            enable_ecs_managed_tags=True,
+        )
+        self.service.attach_to_application_target_group(self.targets)
+        self.service.node.add_dependency(rule, *self.rollback)
+
+
+ROLLBACK = ("answers-5xx", "slow-p99", "tasks-not-ready")
+
+
+def alarm_name(environment: Environment, name: str) -> str:
+    """The name of an alarm, the same in every stack."""
+    return f"pricing-{environment.name}-{name}"
+
+
+def serving_task(scope: Construct, *, base: Foundation, database: Database) -> Task:
+    """The task of the service. Its role may do nothing: it calls MLflow and the database, and no service of AWS."""
+    environment, image = base.environment_, image_of(base, "serving")
+    task = Task(scope, "Task", family="serving", size=environment.serving.size, base=base)
+    container = task.add(
+        "serving",
+        image=image,
+        variables={
+            "HOST": "0.0.0.0",
+            "PORT": str(SERVING_PORT),
+            "TZ": environment.nightly.time_zone,
+            "MLFLOW_TRACKING_URI": tracking_uri(environment),
+            "PRICING_DATABASE_URL": database.url("serving", database="pricing"),
+            "PRICING_CONFIG": SETTINGS_FILE,
+            "PRICING_HOME": HOME,
+            "PRICING_NEEDS_MODEL": "true",
+            "PGSSLMODE": "require",
+        },
+        secrets={
+            "PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys),
+            "PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["serving"]),
+        },
+        health=HEALTH,
+        stop_seconds=STOP_SECONDS,
+    )
+    container.add_port_mappings(ecs.PortMapping(container_port=SERVING_PORT))
+    settings = platform_settings(environment, topic=base.topic.topic_arn, bus=base.bus.event_bus_name)
+    # What a champion was baked in with lies in the image's PRICING_HOME, which the volume would hide.
+    paths = {"home": HOME, "tmp": "/tmp"}
+    task.add_volumes(container, image=image, paths=paths, settings=settings, copied=["home"])
+    return task
+
+
+def scale(service: Service, *, environment: Environment) -> None:
+    """Lets the number of tasks follow load.
+
+    Target tracking holds requests per task and CPU at their targets. A jump, which target tracking would take three
+    minutes to believe, adds tasks after one. Fewer tasks come only ten minutes after the last change, and where both
+    policies agree, so that a second wave meets what the first one called.
+    """
+    part = environment.serving
+    capacity = service.service.auto_scale_task_count(min_capacity=part.least, max_capacity=part.most)
+    capacity.scale_on_request_count(
+        "Requests",
+        requests_per_target=part.requests_per_minute,
+        target_group=service.targets,
+        scale_out_cooldown=Duration.seconds(30),
+        scale_in_cooldown=Duration.minutes(10),
+    )
+    capacity.scale_on_cpu_utilization(
+        "Cpu",
+        target_utilization_percent=part.cpu_target,
+        scale_out_cooldown=Duration.seconds(30),
+        scale_in_cooldown=Duration.minutes(10),
+    )
+    capacity.scale_on_metric(
+        "Jump",
+        metric=service.targets.metrics.request_count_per_target(period=Duration.minutes(1), statistic="Sum"),
+        adjustment_type=autoscaling.AdjustmentType.PERCENT_CHANGE_IN_CAPACITY,
+        min_adjustment_magnitude=2,
+        cooldown=Duration.seconds(60),
+        evaluation_periods=1,
+        scaling_steps=[
+            autoscaling.ScalingInterval(
+                lower=1.5 * part.requests_per_minute, upper=3 * part.requests_per_minute, change=100
+            ),
+            autoscaling.ScalingInterval(lower=3 * part.requests_per_minute, change=300),
+        ],
+    )
+    for window in part.windows:
+        capacity.scale_on_schedule(
+            window.name.capitalize(),
+            schedule=autoscaling.Schedule.expression(window.at),
+            time_zone=_zone(environment),
+            min_capacity=window.least,
+            max_capacity=window.most,
+        )
+
+
+def _zone(environment: Environment) -> TimeZone:
+    return TimeZone.of(environment.nightly.time_zone)
+
+
+def _rollback_alarms(
+    scope: Construct,
+    targets: elbv2.ApplicationTargetGroup,
+    *,
+    balancer: elbv2.IApplicationLoadBalancer,
+    environment: Environment,
+) -> list[cloudwatch.Alarm]:
+    """Alarms on what the load balancer sees, that is on what callers get."""
+    part, minute = environment.serving, Duration.minutes(1)
+    failed = targets.metrics.http_code_target(elbv2.HttpCodeTarget.TARGET_5XX_COUNT, period=minute, statistic="Sum")
+    refused = balancer.metrics.http_code_elb(elbv2.HttpCodeElb.ELB_5XX_COUNT, period=minute, statistic="Sum")
+    requests = targets.metrics.request_count(period=minute, statistic="Sum")
+    share = cloudwatch.MathExpression(
+        expression="(FILL(failed, 0) + FILL(refused, 0)) / IF(FILL(requests, 0) > 0, requests, 1)",
+        using_metrics={"failed": failed, "refused": refused, "requests": requests},
+        period=minute,
+        label="share of 5xx",
+    )
+    p99 = targets.metrics.target_response_time(period=minute, statistic="p99")
+    unready = targets.metrics.unhealthy_host_count(period=minute, statistic="Minimum")
+    return [
+        cloudwatch.Alarm(
+            scope,
+            name.title().replace("-", ""),
+            alarm_name=alarm_name(environment, name),
+            alarm_description=what,
+            metric=metric,
+            threshold=limit,
+            evaluation_periods=minutes,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        for name, metric, limit, minutes, what in (
+            (ROLLBACK[0], share, part.error_share, 2, "more answers with status 5xx than serving.error_share"),
+            (
+                ROLLBACK[1],
+                p99,
+                part.p99_seconds,
+                3,
+                "the slowest percent of answers takes longer than serving.p99_seconds",
+            ),
+            (ROLLBACK[2], unready, 0, 5, "a task that /health/ready refuses to call ready"),
+        )
+    ]
