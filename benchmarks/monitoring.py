@@ -185,6 +185,7 @@ def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
             "inside": np.nan,
             "charged": panel.price.ravel(),
             "cost": panel.unit_cost.ravel(),
+            "earned": (panel.price - panel.unit_cost).ravel(),
         }
     )
     margin = (frame["charged"] - frame["cost"]) * frame["forecast"]
@@ -195,6 +196,8 @@ def joined(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
         unidentified=False,
         source="model",
         confidence=0.7,
+        comp_price_age=np.nan,
+        comp_price_stale=False,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.price import day_priced, main, requests_for_all_products
+from pipelines.price import day_priced, main, read_requests, requests_for_all_products
 from pricing.data.panel import Period
 from pricing.decision.assignment import Holdout, holdout_file, write_holdout
 from pricing.decision.price_tests import Plan, PriceTest, plan_file, write_plan
@@ -274,6 +274,25 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
     assert gone == 1
     assert panel.product_ids[0] not in stocks
     assert stocks[panel.product_ids[1]] == 47.0
+
+
+def test_in_a_table_an_empty_cell_is_no_competitor_and_an_absent_column_the_newest_one_known() -> None:
+    rows = pd.DataFrame({"product_id": ["apple", "apple"], "current_stock": [9, 9], "day_of_week": ["Friday"] * 2})
+
+    absent, _ = read_requests(rows)
+    cells, bad = read_requests(rows.assign(comp_price=[8.5, None], comp_price_age=[2, None]))
+
+    assert [request.asks_newest_comp_price for _, request in absent] == [True, True]
+    assert [(request.comp_price, request.comp_price_age) for _, request in cells] == [(8.5, 2), (None, None)]
+    assert not any(request.asks_newest_comp_price for _, request in cells)
+    assert not bad
+
+
+def test_all_products_are_priced_by_the_competitors_that_the_version_knows() -> None:
+    requests, _ = requests_for_all_products(ProductFacts.from_panel(shared_panel()))
+
+    assert requests
+    assert all(request.asks_newest_comp_price for _, request in requests)
 
 
 def test_the_champion_prices_where_no_version_is_named(tmp_path: Path) -> None:

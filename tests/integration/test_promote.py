@@ -674,7 +674,8 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
 
     answer = model.predict(pd.DataFrame(rows), params={"today": "2024-06-03"})
 
-    expected = version.pricer(version="x").price([PriceRequest(**row) for row in rows], today=dt.date(2024, 6, 3))
+    table = [PriceRequest(**({"comp_price": None} | row)) for row in rows]  # an empty cell of a table is a null
+    expected = version.pricer(version="x").price(table, today=dt.date(2024, 6, 3))
     assert answer["recommended_price"].tolist() == [decision.recommended_price for decision in expected]
     assert answer["source"].tolist() == [decision.source for decision in expected]
     assert answer["reasons"].tolist() == [decision.reasons for decision in expected]

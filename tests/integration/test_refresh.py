@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipelines import promote, refresh, rollback
@@ -17,13 +18,16 @@ from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
+from pricing.data.manifest import Change
 from pricing.data.panel import SERIES, Event, Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
-from pricing.demand.state import span
+from pricing.demand.state import expand, overlay, span
+from pricing.paths import plan_file
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
+from tests.kit.messy_shop import messy_manifest
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.versions import make_demand, with_feast
 
@@ -145,6 +149,55 @@ def test_a_version_that_remembers_no_jumps_of_stock_keeps_its_gaps_until_it_read
     assert kept.jumps() is None
     assert (kept.last_delivery > old.last_delivery)[~np.isnat(old.last_delivery)].all()
     np.testing.assert_array_equal(read.delivery_gaps, ProductFacts.from_panel(panel).delivery_gaps)
+
+
+def test_a_product_without_new_rows_keeps_its_tax_and_the_competitors_price_with_its_day(whole: Panel) -> None:
+    panel = whole.through(whole.dates[149])
+    taxed = np.full_like(panel.tax_rate, 0.07)
+    taxed[:, 125:] = 0.2
+    panel = replace(panel, tax_rate=taxed)
+    past = panel.through(panel.dates[119])
+    new = span(panel, 120, 150).select(np.arange(1, 12))  # the first product has no row any more
+    tail = overlay(span(past, 85, 120), expand(new, panel.product_ids), whole=np.zeros(12, bool))
+    before = ProductFacts.from_panel(past)
+
+    facts = refresh.carry_facts(before, span(tail, 30, 65), new, kept=span(past, 85, 120), whole=False)
+
+    np.testing.assert_allclose(facts.tax_rate, [0.07] + [0.2] * 11)
+    assert (facts.comp_price[0], facts.comp_price_date[0]) == (before.comp_price[0], before.comp_price_date[0])
+    assert (facts.comp_price_date[1:] > before.comp_price_date[1:]).all()
+
+
+def test_a_competitor_that_newer_rows_do_not_have_is_none_and_a_feed_that_stopped_is_as_old_as_it_was(
+    whole: Panel,
+) -> None:
+    panel = whole.through(whole.dates[149])
+    comp = np.full_like(panel.comp_price, 9.0)
+    comp[0, 120:] = np.nan
+    gone = replace(panel, comp_price=comp, present=np.ones_like(panel.present), units_sold=np.ones_like(comp))
+    comp = comp.copy()
+    comp[:, 100:] = np.nan
+    silent = replace(gone, comp_price=comp)
+
+    def refreshed(sales: Panel) -> ProductFacts:
+        before, new = ProductFacts.from_panel(gone.through(gone.dates[99])), span(sales, 115, 150)
+        return refresh.carry_facts(before, new, new, kept=span(sales, 85, 115), whole=False)
+
+    assert np.isnan(refreshed(gone).comp_price).tolist() == [True] + [False] * 11
+    assert np.isnat(refreshed(gone).comp_price_date).tolist() == [True] + [False] * 11
+    assert (refreshed(silent).comp_price_date == gone.dates[99]).all()
+
+
+def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unknown_rate_and_not_0(whole: Panel) -> None:
+    panel = whole.through(whole.dates[149])
+    rates = np.full_like(panel.tax_rate, 0.2)
+    rates[0] = np.nan
+    new = span(replace(panel, tax_rate=rates), 120, 150)
+    before = ProductFacts.from_panel(panel.through(panel.dates[119]))
+
+    facts = refresh.carry_facts(before, new, new, kept=span(panel, 85, 120), whole=False)
+
+    assert np.isnan(facts.tax_rate).tolist() == [True] + [False] * 11
 
 
 def test_states_that_were_encoded_by_an_earlier_rule_are_encoded_anew_from_a_whole_history(
@@ -364,6 +417,54 @@ def test_a_plan_that_is_named_after_training_reaches_the_version_and_those_after
 
     assert [str(last) for last in shop.fetch("2").facts.promotions.last] == [day]
     assert shop.fetch("3").config.data.promotions == str(plan)
+
+
+def test_a_refresh_takes_the_deliveries_that_the_sources_plan_and_hands_them_on(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    last, product = shop.panel(165).dates[-1].astype("datetime64[D]"), str(shop.whole.product_ids[0])
+    plan_file("deliveries").parent.mkdir(parents=True)
+    days = (last + np.array([-3, 2, 4])).astype("datetime64[s]")
+    pd.DataFrame({"product_id": product, "date": days}).to_parquet(plan_file("deliveries"))
+    settings = tmp_path / "my.yaml"
+    settings.write_text(
+        "sources: {zone: UTC, sales: {kind: rows, location: x.csv}, deliveries: {location: trucks.csv}}\n"
+    )
+    shop.add(days=150, alias="champion")
+
+    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
+    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
+    plan_file("deliveries").unlink()
+    assert refresh.main(["--version", "2", "--sales", shop.sales(168)]) == 0
+
+    planned, handed_on = (shop.fetch(number).facts.planned_deliveries.days() for number in ("2", "3"))
+    assert planned == {product: (last + np.array([2, 4])).tolist()}
+    assert handed_on == {product: [(last + 4).tolist()]}, "what is over is left out"
+    assert "delivery_planned" in reasons_of(shop.fetch("2"), product, str(last + 3))
+    assert "the deliveries that the version knows stay planned" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ago", [160, 3], ids=["before the checkpoint", "since"])
+def test_a_refresh_tells_of_corrections_that_only_a_retraining_learns(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ago: int
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    day = shop.panel(165).dates[-1].astype(dt.date) - dt.timedelta(days=ago)
+    known, now = (
+        messy_manifest().model_copy(update={"run_id": name, "settings": name, "changes": []}) for name in "ab"
+    )
+    late = Change(kind="late", rows=1, first_day=day, last_day=day, products=1)
+    (tmp_path / "home" / "sources").mkdir(parents=True)
+    written = now.model_copy(update={"changes": [late]})
+    (tmp_path / "home" / "sources" / "manifest.json").write_text(written.model_dump_json())
+    shop.add(days=150, alias="champion", data=known.lineage())
+
+    assert refresh.main(["--sales", shop.sales(165, panel=replace(shop.panel(165), lineage=now.lineage()))]) == 0
+
+    run = mlflow.search_runs(filter_string="tags.job = 'refresh'", output_format="list")[0]
+    assert run.data.tags.get("corrected_since") == (str(day) if ago > 100 else None)
+    assert ("only a retraining" in run.data.tags["mlflow.note.content"]) == (ago > 100)
 
 
 def reasons_of(version: LoadedVersion, product: str, day: str) -> list[str]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from numpy.testing import assert_array_equal
 
 from pricing.config import load_config
-from pricing.data import source
+from pricing.data import databases
 from pricing.data.contract import COLUMNS, check
 from pricing.data.load import load_panel_from
 from pricing.data.source import read_sales
@@ -173,7 +173,7 @@ def test_no_query_can_write(database: str, query: str) -> None:
 
 
 def test_what_ends_its_transaction_still_cannot_write(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_may_be_several", lambda query: False)  # as if a query had deceived it
+    monkeypatch.setattr(databases, "_may_be_several", lambda query: False)  # as if a query had deceived it
     engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE safe AS SELECT 1 AS n"))

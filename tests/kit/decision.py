@@ -85,6 +85,8 @@ def facts(**columns: Any) -> ProductFacts:
         "cost_assumed": np.zeros(3, dtype=bool),
         "stock": np.full(3, 100.0),
         "comp_price": np.full(3, np.nan),
+        "comp_price_date": np.full(3, NO_DAY),
+        "tax_rate": np.zeros(3),
         "seen_low": np.full(3, np.nan),
         "seen_high": np.full(3, np.nan),
         "stock_jumps": np.zeros((3, 0), np.uint8),
@@ -107,6 +109,7 @@ def pricing_context(**columns: Any) -> PricingContext:
         "current_known": True,
         "list_price": 10.0,
         "unit_cost": 6.0,
+        "tax_rate": 0.0,
         "cost_sd": 0.0,
         "cost_assumed": False,
         "last_price": np.nan,
@@ -133,7 +136,14 @@ def resolved_request(context: PricingContext, row: int = 0) -> ResolvedRequest:
         for name, column in named.items()
         if name not in {"keep", "test_base", "test_draw"}
     }
-    rest = {"day": 20_000, "is_holiday": False, "periods": 7, "deliveries": (), "reasons": 0}
+    rest = {
+        "comp_price_age": float("nan"),
+        "day": 20_000,
+        "is_holiday": False,
+        "periods": 7,
+        "deliveries": (),
+        "reasons": 0,
+    }
     return ResolvedRequest(**values, **rest, date=TODAY, level=1.0, margin=0.4, nearest_product_id=None)
 
 

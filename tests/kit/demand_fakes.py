@@ -40,6 +40,8 @@ def make_panel(*, products: int = 5, periods: int = 90, seed: int = 0) -> Panel:
         unit_cost=list_price * 0.6,
         stock=stock,
         comp_price=comp,
+        comp_price_age=comp * 0,
+        tax_rate=np.zeros(shape, np.float32),
         is_promo=(rng.random(shape) < 0.1).astype(np.float32),
         is_holiday=np.broadcast_to(rng.random(periods) < 0.03, shape).astype(np.float32),
         cost_assumed=np.zeros(products, bool),

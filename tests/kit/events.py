@@ -59,6 +59,8 @@ def make_panel(
         unit_cost=np.full(shape, 6.0, np.float32),
         stock=np.full(shape, np.nan, np.float32),
         comp_price=np.full(shape, np.nan, np.float32),
+        comp_price_age=np.full(shape, np.nan, np.float32),
+        tax_rate=np.zeros(shape, np.float32),
         is_promo=np.zeros(shape, np.float32),
         is_holiday=np.zeros(shape, np.float32),
         cost_assumed=np.zeros(products, bool),

@@ -117,6 +117,8 @@ def build(world: World) -> tuple[Panel, Truth]:
         unit_cost=(0.6 * list_price[:, None] * np.broadcast_to(costs, shape)).astype(np.float32),
         stock=stock.astype(np.float32),
         comp_price=(list_price[:, None] * np.exp(_walks(rng, world)) * rivals).astype(np.float32),
+        comp_price_age=np.zeros(shape, np.float32),
+        tax_rate=np.zeros(shape, np.float32),
         is_promo=promo.astype(np.float32),
         is_holiday=np.zeros(shape, dtype=np.float32),
         cost_assumed=np.zeros(world.products, dtype=bool),

@@ -3,6 +3,7 @@
 import atexit
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -111,6 +112,7 @@ def make_version(
     units: int = UNITS,
     grade: int = OWN_HISTORY,
     holds_only: bool = False,
+    data: Mapping[str, object] | None = None,
 ) -> LoadedVersion:
     panel = panel or make_panel()
     demand = make_demand(panel, seed=seed, units=units)
@@ -120,7 +122,7 @@ def make_version(
         facts=ProductFacts.from_panel(panel),
         config=config or load_config(),
         backtest={"figures": {"wape": 0.4, "wape_naive": 0.5}},
-        origin=Origin(kind="train", data={"source": "simulated", "seed": seed}),
+        origin=Origin(kind="train", data=data or {"source": "simulated", "seed": seed}),
         holds_only=holds_only,
     )
 

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("pipelines", "serving", "monitoring")
 PACKAGES = ("pricing", *PROGRAMS, "simulation")
-EVERYTHING = (*PACKAGES, "tests", "benchmarks")
+INFRASTRUCTURE = "deploy"
+EVERYTHING = (*PACKAGES, INFRASTRUCTURE, "tests", "benchmarks")
 # Each may import itself and those before it.
 INWARD = (
     *(
@@ -25,6 +26,7 @@ INWARD = (
         "config_file",
         "config_schema",
         "config_models",
+        "config_competitors",
         "config_sources",
         "config",
         "served_config",
@@ -58,6 +60,10 @@ DOORS = {
     "flask": ("serving.",),
     "granian": ("serving.web_server",),
     "boto3": ("pricing.runtime.aws",),
+    "httpx": ("pricing.sources.competitor_http",),
+    "tenacity": ("pricing.sources.competitor_http",),
+    "aws_cdk": ("deploy.",),
+    "cdk_nag": (),
 }
 # In these programs any one module may be the door, but no second one.
 ONE_DOOR = {"evidently": "monitoring", "mlflow": "monitoring"}
@@ -143,8 +149,9 @@ def _for_types_only(node: ast.AST) -> bool:
 
 def broken_arrows(root: Path) -> list[str]:
     """Every import that the architecture forbids, one sentence each."""
-    found = imports(root)
+    found = imports(root, (*PACKAGES, INFRASTRUCTURE))
     return [
+        *_infrastructure_apart(found),
         *_programs_apart(found),
         *_library_inward(found),
         *_simulation_apart(found),
@@ -188,6 +195,14 @@ def _programs_apart(found: list[Import]) -> Iterator[str]:
         here, there = _top(each.module), _top(each.target)
         if there in PROGRAMS and here != there:
             yield f"{each.module} imports {each.target}: {here} must not know {there}"
+
+
+def _infrastructure_apart(found: list[Import]) -> Iterator[str]:
+    """The stacks describe what runs and are no part of it: they know nothing of us, and nothing of us knows them."""
+    for each in found:
+        here, there = _top(each.module), _top(each.target)
+        if (here == INFRASTRUCTURE) != (there == INFRASTRUCTURE) and {here, there} & set(PACKAGES):
+            yield f"{each.module} imports {each.target}: {INFRASTRUCTURE} stands apart"
 
 
 def _library_inward(found: list[Import]) -> Iterator[str]:
@@ -282,7 +297,7 @@ def _layer(name: str) -> str | None:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages to break. A second door exists only beside a first one, so the first is made sure of."""
     root = tmp_path_factory.mktemp("tree")
-    for package in PACKAGES:
+    for package in (*PACKAGES, INFRASTRUCTURE):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     _append(root / "monitoring" / "first_door.py", "import evidently")
     return root
@@ -390,12 +405,17 @@ def test_serving_needs_nothing_outside_its_lock() -> None:
         ("pipelines/__init__.py", "import boto3", "only pricing.runtime.aws may"),
         ("monitoring/__init__.py", "import evidently", "one module of monitoring may"),
         ("monitoring/__init__.py", "import boto3", "only pricing.runtime.aws may"),
+        ("pipelines/__init__.py", "import httpx", "only pricing.sources.competitor_http may"),
+        ("pricing/data/load.py", "from pricing import sources", "data lies inside sources"),
         ("serving/__init__.py", "import tensorflow", "only pricing.demand.network may"),
         (
             "serving/__init__.py",
             "from pricing.registry import mlflow_registry",
             "only the follower's process talks to MLflow",
         ),
+        ("deploy/app.py", "from serving.settings import Settings", "deploy stands apart"),
+        ("pricing/paths.py", "from deploy.environment import JOBS", "deploy stands apart"),
+        ("monitoring/__init__.py", "import aws_cdk", "only deploy. may"),
         ("pricing/errors.py", "import pandas as pd", "serving must not load pandas"),
         ("pricing/__init__.py", "from scipy import stats", "serving must not load scipy"),
     ],

@@ -250,6 +250,8 @@ ROW = st.fixed_dictionaries(
         "unit_cost": MAYBE,
         "stock": MAYBE,
         "comp_price": MAYBE,
+        "comp_price_age": st.sampled_from([0.0, 3.0, 20.0, float("nan")]),
+        "tax_rate": st.sampled_from([0.0, 0.2, float("nan")]),
         "is_promo": FLAG,
         "is_holiday": FLAG,
     }
@@ -287,7 +289,9 @@ def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
 
 
 @given(
-    history=HISTORY, cutoff=st.integers(0, 8), absent=st.sets(st.sampled_from(["category", "unit_cost", "is_promo"]))
+    history=HISTORY,
+    cutoff=st.integers(0, 8),
+    absent=st.sets(st.sampled_from(["category", "unit_cost", "is_promo", "tax_rate"])),
 )
 def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
     history: dict[tuple[int, str], dict[str, object]], cutoff: int, absent: set[str]

@@ -46,6 +46,10 @@ BREACHES = [
     ("stock", -1, "stock must be at least 0"),
     ("comp_price", 0, "comp_price must be above 0"),
     ("comp_price", [1], "comp_price must be a number"),
+    ("comp_price_age", -1, "comp_price_age must be at least 0"),
+    ("comp_price_age", 45_000, "comp_price_age must be finite and at most 3,660"),
+    ("tax_rate", -0.2, "tax_rate must be at least 0"),
+    ("tax_rate", 20, "tax_rate must be finite and at most 1, a fraction of the net price: 0.20 is 20 %"),
     ("is_promo", 2, "is_promo must be 0 or 1"),
     ("is_promo", "yes", "is_promo must be 0 or 1"),
     ("is_holiday", 0.5, "is_holiday must be 0 or 1"),
@@ -63,7 +67,7 @@ BREACHES = [
 
 @pytest.mark.parametrize(("column", "value", "rule"), BREACHES)
 def test_a_breach_names_its_rule_its_count_and_its_first_offender(column: str, value: object, rule: str) -> None:
-    good = {"is_promo": 0, "is_holiday": 0, "product_id": "A", "date": "2024-01-01"}.get(column, 5)
+    good = {"is_promo": 0, "is_holiday": 0, "tax_rate": 0.2, "product_id": "A", "date": "2024-01-01"}.get(column, 5)
     days = [f"2024-01-0{day}" for day in (1, 2, 3, 4)] if column == "date" else [good] * 4
     days[1] = value  # type: ignore[call-overload]
 

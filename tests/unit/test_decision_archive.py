@@ -323,9 +323,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     days: list[str] = []
     read = archive.DayOfArchive.read
 
-    def watched(self: archive.DayOfArchive, columns: Any) -> Any:
+    def watched(self: archive.DayOfArchive, columns: Any, **optional: Any) -> Any:
         days.extend(path.split("day=")[1][:10] for path in self.paths)
-        return read(self, columns)
+        return read(self, columns, **optional)
 
     monkeypatch.setattr(archive.DayOfArchive, "read", watched)
     return days
@@ -404,6 +404,25 @@ def test_files_of_an_earlier_release_are_read_by_their_lines(tmp_path: Path) -> 
     assert found["decision_id"].tolist() == ["d-1", "d-2"]
     assert [finding.code for finding in findings] == ["not_applied"]
     assert read_decisions(folder, tested=True).records == read_decisions(folder).records
+
+
+def test_files_of_a_release_without_ages_of_competitors_prices_are_read_by_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "decisions"
+    filled(folder, days=1)
+    compact(folder, to=str(default_archive(folder)))
+    (file,) = default_archive(folder).rglob("*.parquet")
+    frame = pd.read_parquet(file, partitioning=None)
+    frame.drop(columns=["comp_price_used", "comp_price_age", "tax_rate"]).to_parquet(file)
+    taken: list[object] = []
+    monkeypatch.setattr(decisions, "_take_lines", lambda found, lines: taken.append(lines))
+
+    found, _ = load_decisions(folder, now=LATER)
+
+    assert found["decision_id"].tolist() == ["d-2"]  # of two of one day the one in force: lines would give both
+    assert found["comp_price_age"].isna().all()
+    assert taken == []
 
 
 def test_training_opens_no_day_before_the_first_price_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

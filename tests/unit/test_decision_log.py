@@ -55,7 +55,7 @@ def test_what_is_written_is_read_back_whole(tmp_path: Path) -> None:
     reading = read_decisions(tmp_path)
     first = reading.records[0]
     assert [record["decision"]["decision_id"] for record in reading.records] == ["d-1", "d-2"]
-    assert first.keys() == REQUIRED | {"test"}
+    assert first.keys() == REQUIRED | {"test", "tax_rate"}
     assert first["request"] == {
         "product_id": "Tee ☕", "current_stock": 3.0, "day_of_week": "Friday", "comp_price": 21.5, "is_promo": False,
     }  # fmt: skip

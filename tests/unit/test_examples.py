@@ -19,6 +19,7 @@ WITH_EXAMPLE = (
     "pricing.data.build.build_panel",
     "pricing.data.contract.check",
     "pricing.data.load.load_panel_from",
+    "pricing.data.net_price.net_price",
     "pricing.data.panel.save_panel",
     "pricing.data.quality.load_quality",
     "pricing.data.request_quality.request_findings",
@@ -35,12 +36,13 @@ WITH_EXAMPLE = (
     "pricing.demand.evaluation.sales_score",
     "pricing.demand.evaluation.wape",
     "pricing.demand.folds.walk_forward",
+    "pricing.sources.competitor_matching.read_gtin",
     "simulation.market.simulate",
 )
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PROMPT = re.compile(r"^ *>>> ", re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITH_BLOCKS = ("docs/market.md",)
+WITH_BLOCKS = ("docs/competitor_prices.md", "docs/market.md")
 
 
 def source_of(dotted: str) -> Path:

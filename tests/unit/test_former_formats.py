@@ -3,7 +3,8 @@
 Each was packed by the code of a commit, with its own tests' small model: `format-2-without-grades` by fba9a3f, the last
 before grades and anchors; `format-2-without-anchors` by b45dced, the last before anchors; `format-2` by 154e23d, with
 events, promotions, prices by weight, all grades and combined forecasters; `format-3` by 9718148, with current prices so
-far from list that guardrails gave way in two of its golden requests; `format-4` by 7b3115f, from the same parts.
+far from list that guardrails gave way in two of its golden requests; `format-4` by 7b3115f, from the same parts;
+`format-5` by b6250a6, from those of the one before.
 """
 
 import datetime as dt
@@ -23,7 +24,15 @@ from pricing.demand.model import DemandModel
 from pricing.errors import VersionError
 from pricing.registry import files, golden
 from pricing.registry.files import Files
-from pricing.registry.former_formats import FORMAT, READERS, readable, upgrade, upgrade_from_2, upgrade_from_3
+from pricing.registry.former_formats import (
+    FORMAT,
+    READERS,
+    readable,
+    upgrade,
+    upgrade_from_2,
+    upgrade_from_3,
+    upgrade_from_5,
+)
 from pricing.registry.golden import FIELDS
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors, read_backtest
 from serving.follower import verify_version
@@ -32,7 +41,7 @@ from tests.kit.serving import REQUEST, open_app
 VERSIONS = Path(__file__).parents[1] / "data" / "versions"
 FORMER = sorted(path.name for path in VERSIONS.iterdir())
 LAST, UNGRADED, UNANCHORED = "format-2", "format-2-without-grades", "format-2-without-anchors"
-GIVING_WAY, UNBOUND = "format-3", "format-4"
+GIVING_WAY, UNBOUND, UNTAXED = "format-3", "format-4", "format-5"
 
 
 def write_header(folder: Path, header: dict[str, Any]) -> None:
@@ -194,6 +203,23 @@ def test_the_last_prices_charged_of_a_version_of_format_4_are_unknown_and_bound_
     assert bound.requests == version.verify().requests == len(recorded["cases"])
 
 
+def test_a_version_of_format_5_knows_no_tax_and_uses_no_competitor_that_it_cannot_date() -> None:
+    version = load(VERSIONS / UNTAXED)
+    today = version.demand.state_date
+    request = PriceRequest(product_id=str(version.facts.product_ids[0]), current_stock=9, day_of_week="Monday")
+
+    left_out, none = version.pricer(version="x").price(
+        [request, request.model_copy(update={"comp_price": None})], today=today
+    )
+
+    assert not version.facts.tax_rate.any()
+    assert np.isnat(version.facts.comp_price_date).all()
+    assert np.isfinite(version.facts.comp_price).any()
+    assert left_out.comp_price_used is left_out.comp_price_age is None
+    assert left_out.recommended_price == none.recommended_price
+    assert version.verify().requests == len(header_of(VERSIONS / UNTAXED)["golden"]["cases"])
+
+
 def test_a_version_without_grades_holds_every_price() -> None:
     version = load(VERSIONS / UNGRADED)
     facts = version.facts
@@ -254,6 +280,7 @@ def test_serving_admits_a_version_of_former_code_and_answers_by_it(name: str, tm
         UNANCHORED: ["own_history"] * 4,
         GIVING_WAY: ["own_history"] * 4,
         UNBOUND: ["own_history"] * 4,
+        UNTAXED: ["own_history"] * 4,
         LAST: ["prior_only", "category", "own_history", "tested"],
     }.get(name)
 
@@ -321,7 +348,7 @@ def test_what_a_version_of_format_2_does_not_say_is_what_its_time_assumed(gone: 
 
 
 def test_a_version_of_format_2_without_a_combination_forecasts_by_the_network_alone() -> None:
-    content = lacking("demand/combination/")
+    content = upgrade_from_5(lacking("demand/combination/"))
 
     demand = DemandModel.from_arrays(
         {name.removeprefix("demand/"): values for name, values in content.arrays.items()}, content.documents["demand"]

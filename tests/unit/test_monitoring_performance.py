@@ -53,6 +53,9 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "unidentified": False,
             "charged": 10.0,
             "cost": 6.0,
+            "earned": 4.0,
+            "comp_price_age": np.nan,
+            "comp_price_stale": False,
             "expected_margin": forecast * 4,
             "source": "model",
             "confidence": 0.7,
@@ -253,6 +256,21 @@ def test_prices_held_for_want_of_an_elasticity_are_no_answers_by_rule():
     found = score(rows, name="x", rng=np.random.default_rng(0))
 
     assert (found.share_rule, found.share_unidentified) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
+def test_competitors_prices_are_parted_by_age_among_the_answers_that_knew_one():
+    rows = frame(products=10)
+    for product, age in (("P1", 0.0), ("P2", 1.0), ("P3", 5.0), ("P4", 12.0), ("P5", 20.0)):
+        rows.loc[rows["product_id"] == product, "comp_price_age"] = age
+    rows.loc[rows["product_id"] == "P5", "comp_price_stale"] = True
+
+    found = score(rows, name="x", rng=np.random.default_rng(0))
+    nothing = score(frame(products=10), name="x", rng=np.random.default_rng(0))
+
+    assert found.comp_ages == pytest.approx({"up to a day": 0.4, "up to a week": 0.2, "older": 0.2, "too old": 0.2})
+    assert found.share_comp_stale == pytest.approx(0.2)
+    assert nothing.comp_ages == {}
+    assert np.isnan(nothing.share_comp_stale)
 
 
 def test_no_rows_give_unknown_figures_and_no_crash():

@@ -30,6 +30,7 @@ def outcomes(age, units=(5.0, 3.0)):
             "category": "fruit",
             "pricing": ["followed", "kept"],
             "cost": 7.0,
+            "earned": 2.0,
         }
     )
 

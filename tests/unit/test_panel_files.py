@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.panel import Panel, load_panel, save_panel
+from pricing.data.panel import CONTRACT_VERSION, FORMAT, Panel, load_panel, save_panel
 from pricing.errors import SourceError
 
 
@@ -112,13 +112,15 @@ def test_a_panel_saved_before_events_were_kept_is_read_without_any(panel: Panel,
     assert load_panel(tmp_path / "panel").events == ()
 
 
-@pytest.mark.parametrize("what", ["format", "contract"])
-def test_a_panel_of_another_format_or_contract_is_refused_by_name(panel: Panel, tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize(("what", "known"), [("format", FORMAT), ("contract", CONTRACT_VERSION)])
+def test_a_panel_of_another_format_or_contract_is_refused_by_name(
+    panel: Panel, tmp_path: Path, what: str, known: int
+) -> None:
     save_panel(panel, tmp_path / "panel")
     header = tmp_path / "panel" / "panel.json"
     header.write_text(json.dumps(json.loads(header.read_text()) | {what: 99}))
 
-    with pytest.raises(SourceError, match=f"is a panel of {what} 99, expected 1; run etl again"):
+    with pytest.raises(SourceError, match=f"is a panel of {what} 99, expected {known}; run etl again"):
         load_panel(tmp_path / "panel")
 
 

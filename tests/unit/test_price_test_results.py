@@ -51,6 +51,7 @@ def panel_of(
         name: np.full(shape, value, np.float32)
         for name, value in (("list_price", 10), ("unit_cost", 6), ("stock", np.nan), ("comp_price", np.nan))
     }
+    values |= {name: np.zeros(shape, np.float32) for name in ("comp_price_age", "tax_rate")}
     return Panel(
         period=period,
         product_ids=names,

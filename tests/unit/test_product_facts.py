@@ -29,6 +29,8 @@ def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
         "unit_cost": 6.0,
         "stock": np.nan,
         "comp_price": np.nan,
+        "comp_price_age": 0.0,
+        "tax_rate": 0.0,
         "is_promo": 0.0,
         "is_holiday": 0.0,
     }
@@ -113,6 +115,51 @@ def test_the_last_known_competitor_price_is_kept_and_an_unknown_one_stays_unknow
 
     assert found[0] == 9.5
     assert np.isnan(found[1])
+
+
+def newest_comp(comp: Any, **arrays: Any) -> list[tuple[float, str]]:
+    comp = np.asarray(comp, dtype=np.float32)
+    found = ProductFacts.from_panel(panel(products=len(comp), days=comp.shape[1], comp_price=comp, **arrays))
+    return list(zip(found.comp_price.tolist(), found.comp_price_date.astype(str).tolist(), strict=True))
+
+
+NONE = (pytest.approx(np.nan, nan_ok=True), "NaT")
+
+
+def test_a_competitor_that_the_products_last_row_does_not_have_is_sold_out_or_gone() -> None:
+    nan = np.nan
+
+    found = newest_comp([[9.0, 9.0, nan, nan], [8.0, 8.0, 8.0, 8.5], [7.0, nan, nan, 7.5]])
+
+    assert found == [NONE, (8.5, "2025-01-04"), (7.5, "2025-01-04")]
+
+
+def test_a_feed_that_stopped_leaves_the_prices_of_its_last_day_with_their_age() -> None:
+    nan = np.nan
+
+    found = newest_comp([[9.0, 9.0, nan, nan], [8.0, nan, nan, nan]], comp_price_age=1.0)
+
+    assert found == [(9.0, "2025-01-01"), NONE]
+
+
+def test_a_product_without_a_row_keeps_the_competitor_of_its_last_one() -> None:
+    nan = np.nan
+    present = [[True, True, False, False], [True] * 4]
+
+    found = newest_comp([[9.0, 9.0, nan, nan], [8.0, 8.0, 8.0, 8.0]], present=present)
+
+    assert found[0] == (9.0, "2025-01-02")
+
+
+@pytest.mark.parametrize(("stock", "expected"), [(np.nan, (9.0, "2025-01-02")), (5.0, NONE)])
+def test_a_day_without_a_sale_that_the_sales_may_have_left_out_tells_no_competitor(stock: float, expected: Any) -> None:
+    nan = np.nan
+    units, left = np.full((2, 3), 3.0), np.full((2, 3), nan)
+    units[0, 2], left[0, 2] = 0.0, stock
+
+    found = newest_comp([[9.0, 9.0, nan], [8.0, 8.0, 8.0]], units_sold=units, stock=left)
+
+    assert found[0] == expected
 
 
 def test_typical_units_leave_out_days_that_stock_cut_short() -> None:

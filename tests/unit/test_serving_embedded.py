@@ -2,12 +2,20 @@
 
 import io
 import json
+import math
 import os
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
-from serving.embedded import Embedded
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.current_version import FollowerState, FollowerStatus
+from serving.embedded import LATENCY_EDGES, Embedded, quantile
 from serving.metrics import Metrics
+from serving.service import version_gauges
 from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
@@ -150,3 +158,51 @@ def test_the_service_writes_lines_where_the_configuration_asks(tmp_path: Path, c
     assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Shop"
     assert (line["Decisions"], line["ModelVersion"]) == (1.0, "7")
     assert line["StateAgeDays"] == 4.0
+    assert line["ServedVersion"] == 7.0
+
+
+@pytest.mark.parametrize(
+    ("state", "failing"),
+    [("starting", 0), ("following", 0), ("no_champion", 1), ("unreachable", 1), ("refused", 1), ("failed", 1)],
+)
+def test_a_follower_that_may_miss_the_newest_champion_is_told(state: FollowerState, failing: float) -> None:
+    told = version_gauges("12", FollowerStatus("run", state=state, refused={"13": "damaged"}))
+
+    assert told == {"ServedVersion": 12.0, "FollowerFailing": failing, "RefusedVersions": 1.0}
+
+
+def test_the_slowest_percent_since_the_line_before_is_told(tmp_path: Path) -> None:
+    clock, metrics = Clock(), Metrics()
+    embedded, out = made(tmp_path, clock)
+    for _ in range(1000):
+        metrics.observe("pricing_request_seconds", 2.0, "get_price")  # a slow hour, told before
+    clock.now += 61
+    write_if_due(embedded, metrics)
+    for seconds, times in ((0.004, 980), (0.2, 20)):
+        for _ in range(times):
+            metrics.observe("pricing_request_seconds", seconds, "get_price")
+    clock.now += 61
+    write_if_due(embedded, metrics)
+
+    slow, fast = lines(out)
+
+    assert slow["LatencyP99Ms"] > 1000
+    assert 100 < fast["LatencyP99Ms"] <= 250  # the bin of 0.2 s
+    assert {"Name": "LatencyP99Ms", "Unit": "Milliseconds"} in fast["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+
+
+@given(st.lists(st.floats(0, 2.5), min_size=1, max_size=200), st.floats(0.01, 1))
+def test_a_quantile_lies_in_the_bin_of_the_value_that_has_its_rank(seconds: list[float], share: float) -> None:
+    counts = [0.0] * (len(LATENCY_EDGES) + 1)
+    for value in seconds:
+        counts[bisect_left(LATENCY_EDGES, value)] += 1
+
+    found = quantile(counts, share)
+
+    exact = sorted(seconds)[max(math.ceil(share * len(seconds) - 1e-9) - 1, 0)]
+    assert found <= LATENCY_EDGES[bisect_left(LATENCY_EDGES, exact)] + 1e-9
+    assert found >= (0.0, *LATENCY_EDGES)[bisect_left(LATENCY_EDGES, exact)] - 1e-9
+
+
+def test_a_version_without_a_number_is_told_as_none() -> None:
+    assert version_gauges("none", None) == {}

@@ -473,6 +473,20 @@ def test_every_product_and_elasticity_has_the_grade_that_the_version_gave_it(tmp
     assert model["holds_only"] is False
 
 
+def test_the_model_names_the_rows_behind_it_and_where_they_lay_to_admins_alone(tmp_path: Path) -> None:
+    told = {"fingerprint": "f00", "manifest": "abc", "etl_run_id": "run-7"}
+    make_version(tmp_path / "version", panel=shared_panel(), data={**told, "source": "postgresql://shop/sales"})
+    keys = f"shop {PRICE_KEY} price;ops {ADMIN_KEY} price,admin"
+    environment = {KEYS: keys, "PRICING_KEYS": "required"}
+
+    with open_app(tmp_path / "home", version=tmp_path / "version", environment=environment) as shop:
+        answers = [
+            shop.client.get("/model", headers={"X-API-Key": key}).get_json()["data"] for key in (PRICE_KEY, ADMIN_KEY)
+        ]
+
+    assert answers == [told, {**told, "source": "postgresql://shop/sales"}]
+
+
 def test_a_version_that_holds_only_says_so_and_keeps_prices_over_http(tmp_path: Path) -> None:
     make_version(tmp_path / "version", panel=shared_panel(), holds_only=True)
     with open_app(tmp_path / "home", version=tmp_path / "version") as shop:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,20 @@ import pytest
 
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
-from pricing.data.manifest import MANIFEST, Manifest, has_manifest, read_manifest, read_rows
+from pricing.data.manifest import (
+    FORMER,
+    MANIFEST,
+    Change,
+    Manifest,
+    corrected_since,
+    has_manifest,
+    read_manifest,
+    read_rows,
+)
 from pricing.data.panel import load_panel, save_panel
 from pricing.data.source import read_sales
 from pricing.errors import SourceError
-from pricing.sources.store import FORMER, KEPT, Draft, Store
+from pricing.sources.store import KEPT, Draft, Store
 
 
 def rows(day: str = "2026-03-02", units: float = 3) -> pd.DataFrame:
@@ -118,6 +128,98 @@ def test_files_of_a_former_manifest_stay_for_jobs_that_still_read_them(tmp_path:
 
     assert (tmp_path / former.rows["2026-03/0"].file).is_file()
     assert len(list((tmp_path / FORMER).iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "newer format", "no text"])
+def test_a_former_manifest_that_cannot_be_read_stops_no_run_and_no_file_is_removed_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    published(tmp_path, rows())
+    published(tmp_path, rows(units=9), minute=1)
+    (kept,) = (tmp_path / FORMER).iterdir()
+    known = kept.read_text()
+    contents = {
+        "truncated": known[:100].encode(),
+        "newer format": json.dumps({**json.loads(known), "format": 2}).encode(),
+        "no text": b"\xff\xfe",
+    }
+    kept.write_bytes(contents[damage])
+    before = files(tmp_path)
+
+    assert published(tmp_path, rows(units=7), minute=2)
+
+    assert files(tmp_path) >= before
+    assert str(kept) in caplog.text
+    assert read_rows(tmp_path)["units_sold"].iloc[0] == 7
+
+
+def test_what_cannot_be_swept_hides_no_error_of_the_run(tmp_path: Path) -> None:
+    published(tmp_path, rows())
+    (tmp_path / MANIFEST).with_name(FORMER).mkdir()
+    (tmp_path / FORMER / "20260301T0-a.json").write_text("{")
+
+    with pytest.raises(ZeroDivisionError), Store(tmp_path).draft():
+        raise ZeroDivisionError
+
+
+def test_a_kept_manifest_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(tmp_path, rows())
+
+    def half(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:50])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", half)
+    with pytest.raises(SourceError, match="No space left"):
+        published(tmp_path, rows(units=9), minute=1)
+
+    assert list((tmp_path / FORMER).iterdir()) == []
+
+
+def change(kind: Any, day: str) -> Change:
+    first = dt.date.fromisoformat(day)
+    return Change(kind=kind, rows=1, first_day=first, last_day=first, products=1)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> list[Manifest]:
+    """Manifests of five nights."""
+    nights = [["new", "2025-01-01"], ["late", "2026-02-03"], ["new", "2026-03-01"], ["corrected", "2026-02-01"], []]
+    made = []
+    for minute, night in enumerate(nights):
+        with Store(tmp_path).draft() as draft:
+            draft.put_rows("2026-03/0", rows(units=minute))
+            found = manifest(draft, minute=minute)
+            made.append(found.model_copy(update={"changes": [change(*night)] if night else []}))
+            draft.publish(made[-1])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "day"),
+    [(0, 4, "2026-02-01"), (0, 2, "2026-02-03"), (1, 2, None), (3, 4, None), (2, 3, "2026-02-01"), (4, 4, None)],
+)
+def test_the_earliest_change_between_two_manifests_is_found(
+    tmp_path: Path, history: list[Manifest], known: int, now: int, day: str | None
+) -> None:
+    found = corrected_since(tmp_path, known=history[known].lineage(), now=history[now].lineage())
+
+    assert found == (day and dt.date.fromisoformat(day))
+
+
+def test_changes_are_found_beside_a_damaged_manifest_and_from_a_manifest_that_is_no_longer_kept(
+    tmp_path: Path, history: list[Manifest], caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = sorted((tmp_path / FORMER).iterdir())
+    paths[0].unlink()
+    paths[3].write_text("{")
+
+    found = corrected_since(tmp_path, known=history[0].lineage(), now=history[4].lineage())
+
+    assert found == dt.date(2026, 2, 3)
+    assert str(paths[3]) in caplog.text
+    assert corrected_since(tmp_path, known=history[0].lineage(), now={"manifest": "other", "etl_run_id": "x"}) is None
+    assert corrected_since(tmp_path, known={}, now=history[4].lineage()) is None
 
 
 def test_former_manifests_are_bounded(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""A chain whose stores share each product's elasticity, of known truth: price residuals, forecasts and sales."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pricing.arrays import Floats, Ints
+from pricing.data.ewma import Norms
+from pricing.data.panel import Panel
+from pricing.demand.batches import FeatureTable, build_table
+from pricing.demand.elasticity import PosteriorElasticities, Prior
+from pricing.demand.elasticity_estimation import (
+    Estimates,
+    EstimationSample,
+    EventForecast,
+    posterior_elasticities,
+    select_sample,
+)
+from pricing.demand.regression import Residuals, Shift, regress
+from tests.kit.demand_fakes import make_norms, make_panel
+
+DAYS = 3  # scored periods of a price change
+OFFSET = -2.0  # elasticity in the forecasts
+MOVES = 0.6  # share of the fortnights with a price change
+PRIOR = Prior(-2.0, 1.0, limits=(-20.0, -0.2))
+
+
+@dataclass(frozen=True)
+class ChainConfig:
+    """Size and noise of a chain.
+
+    Attributes:
+        products: Products.
+        stores: Series of each product.
+        fortnights: Length of the history.
+        units: Mean sales of a series a period.
+        own_shock: Standard deviation of the log demand shock of a series in a fortnight.
+        common_shock: The same of all series of one product.
+        common_prices: Whether all stores of a product change its price together.
+        differ: Standard deviation of the stores' elasticities around their product's, which the model takes for 0.
+    """
+
+    products: int = 12
+    stores: int = 12
+    fortnights: int = 26
+    units: float = 8.0
+    own_shock: float = 0.15
+    common_shock: float = 0.0
+    common_prices: bool = False
+    differ: float = 0.0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What was scored of a chain's price changes, and the truth.
+
+    Attributes:
+        residuals: Events of all series.
+        parent: (series,) row of its product.
+        category: (product,) row of its category.
+        elasticity: (product,) true elasticity, the mean of its stores'.
+        of_series: (series,) true elasticity.
+    """
+
+    residuals: Residuals
+    parent: Ints
+    category: Ints
+    elasticity: Floats
+    of_series: Floats
+
+
+def draw_chain(config: ChainConfig, *, seed: int) -> Chain:
+    """Draw a chain: prices at random, demand with shocks that the forecasts do not know."""
+    rng = np.random.default_rng(seed)
+    products, stores, fortnights = config.products, config.stores, config.fortnights
+    category = np.arange(products) % 3
+    elasticity = -2.5 + rng.normal(0, 0.3, 3)[category] + rng.normal(0, 0.5, products)
+    shape = (products, stores, fortnights)
+    of_prices = (products, 1, fortnights) if config.common_prices else shape
+    price = np.broadcast_to(rng.normal(0, 0.08, of_prices), shape)
+    moved = np.broadcast_to(rng.random(of_prices) < MOVES, shape)
+    own = elasticity[:, None] + rng.normal(0, 1, (products, stores)) * config.differ
+    shock = rng.normal(0, config.own_shock, shape)
+    shock += rng.normal(0, 1, (products, 1, fortnights)) * config.common_shock
+    usual = config.units * np.exp(rng.normal(0, 0.5, (products, stores)))
+    level_error = rng.normal(0, 0.1, (products, stores, 1))
+    actual = usual[:, :, None] * np.exp(own[:, :, None] * price + shock + level_error)
+    product, store, fortnight = (np.repeat(each, DAYS) for each in np.nonzero(moved))
+    where = product, store, fortnight
+    size = np.full(len(product), 20.0)
+    units = rng.negative_binomial(size, size / (size + actual[where]))
+    nothing = np.zeros(len(product))
+    residuals = Residuals(
+        product=product * stores + store,
+        cluster=fortnight,
+        units=units.astype(np.float64),
+        mean=usual[product, store] * np.exp(OFFSET * price[where]),
+        price=price[where],
+        routine=nothing,
+        weight=np.ones(len(product)),
+        size=size,
+        weekend=nothing,
+        censored=nothing,
+    )
+    return Chain(residuals, np.arange(products * stores) // stores, category, elasticity, own.ravel())
+
+
+def estimate(chain: Chain, *, shared: bool) -> Estimates:
+    """Estimate the elasticities: one a product, or one a series."""
+    series = len(chain.parent)
+    found = regress(chain.residuals, products=series, parent=chain.parent if shared else None)
+    return as_estimates(found)
+
+
+def as_estimates(found: Shift) -> Estimates:
+    """Take a regression's result for the estimates of a round whose falsification tests found nothing."""
+    return replace(
+        Estimates.nothing(len(found.value), level=OFFSET + found.mean),
+        value=OFFSET + found.value,
+        error=found.error,
+        level_error=found.mean_error,
+        doubt=np.where(np.isfinite(found.error), np.hypot(found.drift, found.common), found.drift),
+        shared_bias_sd=found.drift,
+        shift=found,
+    )
+
+
+def as_if_independent(chain: Chain, separate: Estimates) -> Estimates:
+    """Average the series' estimates by precision, as if they were independent; one estimate a product."""
+    products = len(chain.elasticity)
+    weight = 1.0 / separate.error**2
+    total = np.bincount(chain.parent, weight, products)
+    first = np.unique(chain.parent, return_index=True)[1]
+    return replace(
+        separate,
+        value=np.bincount(chain.parent, weight * separate.value, products) / total,
+        error=1.0 / np.sqrt(total),
+        doubt=separate.doubt[first],
+    )
+
+
+def posterior(chain: Chain, known: Estimates) -> PosteriorElasticities:
+    """Shrink estimates, of products or of series."""
+    category = chain.category if len(known.value) == len(chain.category) else chain.category[chain.parent]
+    return posterior_elasticities(known, category=category, prior=PRIOR)
+
+
+def chain_sample(*, seed: int = 1) -> tuple[EstimationSample, FeatureTable, EventForecast, Norms, Panel]:
+    """Six series of which the first four are one product's; weekly prices at random."""
+    rng = np.random.default_rng(seed)
+    panel = make_panel(products=6, periods=240)
+    truth = np.array([-3.0] * 4 + [-1.5, -2.5])[:, None]
+    log_price = np.repeat(rng.normal(0, 0.08, (6, 35)), 7, axis=1)[:, :240]
+    panel = replace(
+        panel,
+        present=np.ones((6, 240), bool),
+        price=(10.0 * np.exp(log_price)).astype(np.float32),
+        units_sold=rng.poisson(30.0 * np.exp(truth * log_price)).astype(np.float32),
+        stock=np.full((6, 240), np.nan, np.float32),
+        is_promo=np.zeros((6, 240), np.float32),
+        parent_ids=np.array(["Q"] * 4 + ["P4", "P5"]),
+    )
+    norms = replace(make_norms(panel), weekend=np.zeros(6, np.float32))
+    table = build_table(panel, norms=norms, category=np.arange(6) % 2)
+    sample = select_sample(panel, table, tested=None, own=None, half_life=None)
+    sample = replace(sample, residual=table.log_price[sample.moves.product, sample.moves.at].astype(float))
+    events = sample.everything
+    expected = 30.0 * np.exp(-2.0 * table.log_price[events.product, events.at])
+    return sample, table, EventForecast(expected, np.full(len(events), 1e4)), norms, panel

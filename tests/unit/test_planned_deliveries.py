@@ -1,0 +1,266 @@
+"""Planned deliveries: from a file into a version, and from there into the answers to requests that name none."""
+
+import datetime as dt
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.calendar import calendar_digest, with_plan
+from pricing.config import load_config
+from pricing.data.calendar import WEEKDAYS
+from pricing.data.calendar_tables import read_deliveries
+from pricing.data.deliveries import Deliveries
+from pricing.decision.explanation import explain
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import PriceRequest, request_fields
+from pricing.decision.resolve import Resolver
+from pricing.decision_log.format import LogEntry
+from pricing.errors import PlanError, SourceError
+from tests.kit.decision import TODAY, ConstantElasticity, config, facts
+from tests.kit.demand_fakes import make_model, make_panel
+
+DAY = dt.date(2025, 3, 7)
+HORIZON = load_config().demand.horizon
+
+
+def deliveries(*days: str, product: str = "apple") -> Deliveries:
+    return Deliveries(np.array([product] * len(days)), np.array(days, "M8[D]"))
+
+
+PLAN = deliveries("2025-03-20", "2025-03-07", "2025-03-12", "2025-03-07")
+
+
+def ask(product_id: str = "apple", *, day: dt.date = DAY, **fields: Any) -> PriceRequest:
+    given_fields = {"product_id": product_id, "current_stock": 5.0, "date": day, "day_of_week": WEEKDAYS[day.weekday()]}
+    return PriceRequest(**(given_fields | fields))
+
+
+def pricer(plan: Deliveries = PLAN, **columns: Any) -> Pricer:
+    return Pricer(ConstantElasticity(), facts(**columns).planned(deliveries=plan), config(), version="7")
+
+
+def ahead(request: PriceRequest, *, plan: Deliveries = PLAN, period: str = "day") -> int:
+    """Periods that a request looks ahead."""
+    known = facts(period=period).planned(deliveries=plan)
+    resolver = Resolver(None, known, config(), pricer().policy)
+    (found,) = resolver.resolve([request], today=TODAY).offers.periods.tolist()
+    return int(found)
+
+
+@pytest.mark.parametrize(
+    ("product", "day", "fields", "periods"),
+    [
+        ("apple", 6, {}, 1),
+        ("apple", 7, {}, 5),  # what comes that day is in its opening stock
+        ("apple", 12, {}, 8),
+        ("apple", 7, {"strategy": "clearance"}, 5),  # a given delivery wins there, and so does a planned one
+        ("apple", 7, {"next_delivery": dt.date(2025, 3, 9)}, 2),
+        ("apple", 7, {"next_delivery": None}, 1),  # deliveries come on 1, 8, 15 March, …
+        ("apple", 20, {}, 2),  # none is planned after that day
+        ("bread", 7, {}, 1),
+    ],
+)
+def test_a_request_that_is_silent_looks_ahead_to_the_planned_delivery(
+    product: str, day: int, fields: dict[str, Any], periods: int
+) -> None:
+    asked = ask(product, day=dt.date(2025, 3, day), **fields)
+
+    assert ahead(asked) == periods
+
+
+@pytest.mark.parametrize(("days", "planned"), [(HORIZON, True), (HORIZON + 1, False)])
+def test_a_plan_beyond_the_horizon_leaves_what_history_tells(days: int, planned: bool) -> None:
+    plan = deliveries(str(DAY + dt.timedelta(days=days)))
+
+    (decision,) = pricer(plan).price([ask()], today=TODAY)
+
+    assert ahead(ask(), plan=plan) == (HORIZON if planned else 1)
+    assert ("delivery_planned" in decision.reasons) == planned
+    assert "delivery_beyond_horizon" not in decision.reasons
+
+
+@pytest.mark.parametrize(
+    ("plan", "periods"),
+    [(["2025-03-13"], 1), (["2025-03-15"], 1), (["2025-03-16"], 2), (["2025-03-10", "2025-03-17"], 2)],
+)
+def test_in_weekly_prices_the_delivery_after_the_requests_day_counts(plan: list[str], periods: int) -> None:
+    asked = ask(day=dt.date(2025, 3, 12))  # in the week that begins on 8 March
+
+    assert ahead(asked, plan=deliveries(*plan), period="week") == periods
+
+
+def test_the_reason_says_whose_delivery_it_is() -> None:
+    requests = [ask(), ask(next_delivery=None), ask(next_delivery=dt.date(2025, 3, 12)), ask("bread")]
+
+    said = ["delivery_planned" in decision.reasons for decision in pricer().price(requests, today=TODAY)]
+
+    assert said == [True, False, False, False]
+
+
+@given(
+    days=st.lists(st.integers(-5, 40), max_size=4),
+    stock=st.floats(0, 200),
+    strategy=st.sampled_from(["margin", "revenue", "clearance"]),
+)
+def test_a_silent_request_is_priced_as_one_that_names_the_first_planned_day(
+    days: list[int], stock: float, strategy: str
+) -> None:
+    plan = deliveries(*(str(DAY + dt.timedelta(days=days_)) for days_ in days))
+    by = pricer(plan)
+    coming = [days_ for days_ in days if 0 < days_ <= HORIZON]
+    named = DAY + dt.timedelta(days=min(coming)) if coming else None
+
+    silent, written = by.price(
+        [ask(current_stock=stock, strategy=strategy, **more) for more in ({}, {"next_delivery": named})], today=TODAY
+    )
+
+    ignored = {"decision_id", "reasons"}
+    assert silent.model_dump(exclude=ignored) == written.model_dump(exclude=ignored)
+    assert set(silent.reasons) - {"delivery_planned"} == set(written.reasons)
+
+
+def test_a_planned_delivery_is_priced_alike_singly_and_in_a_batch_and_its_denial_is_kept_apart() -> None:
+    panel = make_panel()
+    last = panel.dates[-1].astype("M8[D]")
+    plan = deliveries(str(last + 2), product="P0")
+    by = Pricer(make_model(panel), ProductFacts.from_panel(panel).planned(deliveries=plan), config(), version="1")
+    day, today = (last + 1).astype(dt.date), last.astype(dt.date)
+    asked, denied = ask("P0", day=day, current_stock=50.0), ask("P0", day=day, current_stock=50.0, next_delivery=None)
+
+    singly = [by.price([request], today=today)[0] for request in (asked, denied, asked)]
+    together = by.price([asked, denied] * 3, today=today)
+
+    assert ["delivery_planned" in decision.reasons for decision in singly] == [True, False, True]
+    assert ["stock_short" in decision.reasons for decision in singly] == [False, True, False]
+    assert singly[0].recommended_price < singly[1].recommended_price, "the stock is to last for one day, not a week"
+    for decision, alone in zip(together, singly[:2] * 3, strict=True):
+        assert decision.recommended_price == alone.recommended_price
+        assert decision.reasons == alone.reasons
+
+
+def test_in_a_row_of_a_table_an_empty_cell_leaves_the_delivery_to_the_plan() -> None:
+    assert request_fields({"next_delivery": None}) == {}
+
+
+def test_the_log_tells_a_null_from_a_delivery_left_out() -> None:
+    by = pricer()
+
+    def logged(request: PriceRequest) -> Any:
+        (detailed,) = by.price_detailed([request], today=TODAY)
+        return json.loads(LogEntry.of(request, detailed, at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC)).encode())["request"]
+
+    absent, null = logged(ask()), logged(ask(next_delivery=None))
+
+    assert PriceRequest.model_validate(absent).asks_planned_delivery
+    assert not PriceRequest.model_validate(null).asks_planned_delivery
+
+
+def test_an_explanation_names_the_planned_delivery() -> None:
+    by = pricer(deliveries("2025-03-20"))
+
+    planned, named = (
+        explain(ask(current_stock=20.0, **more), by, today=TODAY)
+        for more in ({}, {"next_delivery": dt.date(2025, 3, 20)})
+    )
+
+    def of_stock(explanation: Any) -> list[tuple[float, str]]:
+        return [(one.effect, one.sentence) for one in explanation.drivers if one.name == "stock"]
+
+    ((effect, sentence),) = of_stock(planned)
+    assert "20 units until the planned delivery on 2025-03-20" in sentence
+    assert effect != 0
+    assert of_stock(named) == [(effect, sentence.replace("planned delivery", "delivery"))]
+
+
+def test_no_mixture_of_two_requests_takes_a_delivery_that_neither_has_ahead() -> None:
+    friday = ask("apple", current_stock=20.0)
+    wednesday = ask("cocoa", day=dt.date(2025, 3, 5), current_stock=20.0)
+    plan = deliveries("2025-03-06")  # ahead of apple on Wednesday, whom nobody asks for then
+
+    with_plan_, without = (
+        explain(friday, pricer(one), today=TODAY, against=wednesday) for one in (plan, Deliveries.none())
+    )
+
+    assert {one.name for one in without.drivers} >= {"product", "season"}
+    assert [(one.name, one.exact) for one in with_plan_.drivers] == [(one.name, one.exact) for one in without.drivers]
+
+
+def test_a_plan_of_deliveries_comes_along_and_what_is_over_does_not() -> None:
+    plain = facts()
+    known = plain.planned(deliveries=deliveries("2025-03-01", "2025-03-02"))
+
+    again = ProductFacts.from_arrays(known.to_arrays(), known.meta())
+
+    assert again.planned_deliveries.days() == {"apple": [dt.date(2025, 3, 2)]}
+    assert plain.to_arrays().keys() == known.to_arrays().keys() - {
+        "planned_deliveries/product_id",
+        "planned_deliveries/date",
+    }
+    assert ProductFacts.from_arrays(plain.to_arrays(), plain.meta()).planned_deliveries.days() == {}
+    assert again.planned().planned_deliveries.days() == again.planned_deliveries.days(), "a plan not given stays"
+
+
+def test_planned_deliveries_are_read_and_further_columns_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text("product_id,date,quantity,dock\n007,2025-03-09,5,A\n007,2025-03-09,7,B\nB,2025-03-08,,\n")
+    caplog.set_level(logging.INFO)
+
+    plan = read_deliveries(str(path))
+
+    assert plan.days() == {"007": [dt.date(2025, 3, 9)], "B": [dt.date(2025, 3, 8)]}
+    assert len(plan.date) == 2
+    assert "data.deliveries: the columns quantity, dock of" in caplog.text
+
+
+def test_a_plan_of_deliveries_names_its_faults(tmp_path: Path) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text("product_id,date\nA,9.3.2025\n,2025-03-08\n")
+
+    with pytest.raises(PlanError, match=r"data\.deliveries") as caught:
+        read_deliveries(str(path))
+
+    assert "product_id must not be missing" in str(caught.value)
+    assert "date must be an ISO day" in str(caught.value)
+
+
+def test_each_plan_that_is_gone_stays_as_the_version_knows_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promotions, gone = tmp_path / "promotions.csv", tmp_path / "gone.csv"
+    promotions.write_text("product_id,first,last\napple,2025-03-07,2025-03-08\n")
+    data = load_config().data.model_copy(update={"promotions": str(promotions), "deliveries": str(gone)})
+    known = facts().planned(deliveries=PLAN)
+
+    found = with_plan(known, data)
+
+    assert list(found.promotions.spans()) == ["apple"]
+    assert found.planned_deliveries.days() == known.planned_deliveries.days()
+    assert "the deliveries that the version knows stay planned" in capsys.readouterr().out
+    with pytest.raises(SourceError, match=r"data\.deliveries"):
+        read_deliveries(str(gone))
+
+
+def test_a_plan_names_products_that_nobody_sells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text("product_id,date\napple,2025-03-09\nghost,2025-03-09\n")
+
+    with_plan(facts(), load_config().data.model_copy(update={"deliveries": str(path)}))
+
+    assert "note: data.deliveries names 1 products that the sales do not have, first 'ghost'" in capsys.readouterr().out
+
+
+def test_other_deliveries_are_another_calendar() -> None:
+    panel, known = make_panel(), facts()
+
+    digests = [calendar_digest(panel, known.planned(deliveries=plan)) for plan in (PLAN, deliveries("2025-03-20"))]
+
+    assert len({*digests, calendar_digest(panel, known)}) == 3
