@@ -109,7 +109,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--output", type=Path, default=pricing_home() / "panel", metavar="DIR", help="folder that the panel is saved in"
     )
     options.add_argument("--since", type=_day, metavar="DAY", help="sources: read again from this day on")
-    options.add_argument("--until", type=_day, metavar="DAY", help="sources: … to this day; absent: to the newest")
+    options.add_argument(
+        "--until", type=_day, metavar="DAY", help="sources: last day of that range; absent: the newest"
+    )
     options.add_flag("--full", help="sources: read everything again, and not only what is new")
     options.add_flag("--dry_run", help="sources: read, and say what would change, without changing it")
     found = options.parse(argv)

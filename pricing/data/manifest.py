@@ -260,4 +260,4 @@ def read_rows(folder: str | Path, *, columns: Sequence[str] | None = None) -> pd
     return frame
 
 
-_REPAIR = "run etl with --full true, which reads all sources again"
+_REPAIR = "bring it back from a backup, or move the folder away: etl then reads all sources again"

@@ -105,15 +105,15 @@ def collect(
         environment=environment,
     )
     with store.draft() as draft:
-        before = products_sold(draft)
+        before = products_sold(draft)  # of the tables as they were
         run.read(draft)
         competitors = run.competitors(draft)
-        full = full or run.reads_all
-        if category_changed(before, products_sold(draft)):
+        full, known, newest = full or run.reads_all, products_sold(draft), run.sources["sales"].newest
+        if category_changed(before, known):
             run.touch(BEGINNING)
-        if store.manifest is not None and store.manifest.through is not None:
+        if store.manifest is not None and store.manifest.through is not None and newest is not None:
             waited = store.manifest.through + dt.timedelta(days=1)
-            run.touch(waited if waited < today else None)  # what was not over then may be now
+            run.touch(waited if waited < today and waited <= newest else None)  # what was not over then may be now
         derived = unchanged(store)
         if full or run.touched is not None:
             derived = derive_rows(
@@ -121,11 +121,12 @@ def collect(
                 draft,
                 config=sources,
                 period=data.period,
+                known=known,
                 touched=None if full else run.touched,
                 today=today,
                 offers=None if competitors is None else competitors.offers,
             )
-        put_plans(draft, config=sources)
+        told = put_plans(draft, config=sources, known=known)
         manifest = Manifest(
             run_id=run_id,
             made_at=now,
@@ -137,7 +138,7 @@ def collect(
             joins=derived.joins,
             changes=derived.changes,
             through=today - dt.timedelta(days=1),
-            notes=[*run.notes, *derived.notes],
+            notes=[*run.notes, *told, *derived.notes],
             offer_runs=[] if competitors is None else sorted(competitors.first_days),
             plans=draft.plans,
         )

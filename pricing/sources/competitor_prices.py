@@ -67,13 +67,6 @@ def comp_prices(
     return CompetitorPrices(_reduced(entrants, product_ids, days, config), aside)
 
 
-def competitor_ages(offers: pd.DataFrame, *, now: dt.datetime) -> pd.DataFrame:
-    """Says how old each competitor's newest offer is: `competitor`, `offers`, `newest` (UTC) and `age_days`."""
-    found = offers.groupby("competitor", sort=True)["observed_at"].agg(offers="size", newest="max").reset_index()
-    found["age_days"] = (pd.Timestamp(now) - found["newest"]).dt.total_seconds() / 86_400
-    return found
-
-
 def _priced(
     offers: pd.DataFrame, *, config: CompetitorsConfig, time_zone: str, own_prices: pd.DataFrame | None
 ) -> pd.DataFrame:

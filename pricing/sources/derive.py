@@ -8,7 +8,7 @@ import pandas as pd
 from pricing.config_sources import OrderLines, SourcesConfig
 from pricing.data.manifest import Change, JoinCount
 from pricing.data.panel import STEP_DAYS, Period
-from pricing.sources.calendars import EVENT_COLUMNS, PLAN_COLUMNS, promotion_plan
+from pricing.sources.calendars import EVENT_COLUMNS, PLAN_COLUMNS, promotion_plan, unknown_promotions
 from pricing.sources.competitor_prices import comp_prices
 from pricing.sources.identifiers import series_id
 from pricing.sources.inventory import openings
@@ -46,6 +46,7 @@ def derive_rows(
     *,
     config: SourcesConfig,
     period: Period,
+    known: pd.DataFrame,
     touched: dt.date | None,
     today: dt.date,
     offers: pd.DataFrame | None = None,
@@ -61,6 +62,7 @@ def derive_rows(
         draft: The tables as they are now; gets the rows.
         config: How they are joined.
         period: The grain.
+        known: From `products_sold`.
         touched: First day of a change; None: everything is made anew.
         today: In the shop's zone. Periods that are not over have no row yet: a morning's sales are no day's.
         offers: Matched offers of competitors, as they were seen; None: there is no such source.
@@ -71,11 +73,14 @@ def derive_rows(
     begin = None if since is None else pd.Timestamp(f"{since}-01")
     context = None if begin is None else month((begin - pd.Timedelta(days=REACH + _WEEK)).date())
     sales = draft.read("sales", from_month(draft.tables.get("sales", {}), context))
+    former = store.rows(from_month({} if store.manifest is None else store.manifest.rows, since))
+    if sales.empty:  # nothing was sold for so long, or what there was is gone
+        put_rows(draft, former[:0], first=since, count=config.shards)
+        return Derived(changes(former, former[:0], newest=None), unchanged(store).joins, [], since)
     notes: list[str] = []
-    if isinstance(sales_source, OrderLines) and len(sales):
+    if isinstance(sales_source, OrderLines):
         sales, returned = net_of_returns(sales, rule=sales_source.returns, reach=reach, counted_from=begin)
         notes += returned.notes()
-    known = products_sold(draft)
     plan = _plan(draft, known, config)
     competitor = None if offers is None else _competitor(offers, sales, config, notes=notes)
     joined = contract_rows(
@@ -94,7 +99,6 @@ def derive_rows(
         told = f"{int((~over).sum()):,} rows of the {period} that begins on {rows['date'].max():%Y-%m-%d}"
         notes.append(f"{told} wait until it is over.")
     rows = rows[over if begin is None else over & (rows["date"] >= begin)].reset_index(drop=True)
-    former = store.rows(from_month({} if store.manifest is None else store.manifest.rows, since))
     newest = _newest(store)
     put_rows(draft, rows, first=since, count=config.shards)
     found = changes(former, rows, newest=newest)
@@ -107,24 +111,42 @@ def unchanged(store: Store) -> Derived:
     return Derived([], [] if former is None else former.joins, [], None)
 
 
-def put_plans(draft: Draft, *, config: SourcesConfig) -> None:
+def put_plans(draft: Draft, *, config: SourcesConfig, known: pd.DataFrame) -> list[str]:
     """Puts what the data settings read into the draft: promotions, events and deliveries that are planned, a file each.
 
     A table without rows is a plan without any, not the former one.
+
+    Args:
+        draft: The tables; gets the plans.
+        config: Which of them there are.
+        known: From `products_sold`.
+
+    Returns:
+        What of them counts for nothing, one sentence each.
 
     Raises:
         SourceError: A file cannot be written.
     """
     plans: dict[str, tuple[pd.DataFrame | None, tuple[str, ...]]] = {}
+    notes: list[str] = []
     if config.promotions is not None:
-        plans["promotions"] = _plan(draft, products_sold(draft), config), PLAN_COLUMNS
+        plans["promotions"] = _plan(draft, known, config), PLAN_COLUMNS
+        promotions = draft.read("promotions", [ALL])
+        unknown = promotions if promotions.empty else unknown_promotions(promotions, known)
+        if len(unknown):
+            names = (unknown["product_id"] + unknown["category"]).drop_duplicates().tolist()
+            notes.append(
+                f"promotions: {len(unknown):,} are of products or categories that were never sold, such as "
+                f"{', '.join(names[:_NAMED])}: they count for nothing."
+            )
     if config.events is not None:
         plans["events"] = draft.read("events", [ALL]), EVENT_COLUMNS
     if config.deliveries is not None:
-        plans["deliveries"] = _deliveries(draft, products_sold(draft), config), ("product_id", "date")
+        plans["deliveries"] = _deliveries(draft, known, config), ("product_id", "date")
     for name, (frame, columns) in plans.items():
         nothing = pd.DataFrame(columns=columns, dtype="str")
         draft.put_plan(name, nothing if frame is None or frame.empty else frame[list(columns)])
+    return notes
 
 
 def _with_categories(rows: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

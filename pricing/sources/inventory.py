@@ -245,26 +245,6 @@ def openings(movements: pd.DataFrame, *, until: np.datetime64 | None = None) -> 
     return frame.sort_values(_KEY, kind="stable", ignore_index=True), counts
 
 
-def inferred_deliveries(stock: pd.DataFrame, sold: pd.DataFrame) -> pd.DataFrame:
-    """Deliveries that two openings in a row and the sales between them imply.
-
-    Args:
-        stock: `COUNT_COLUMNS`.
-        sold: date, product_id, store and units_sold; a day without a row sold nothing.
-
-    Returns:
-        date, product_id, store, quantity (above 0), of days after which more was there than was left over.
-    """
-    both = stock.merge(sold[[*_KEY, "units_sold"]], how="left", on=_KEY)
-    both = both.sort_values(["product_id", "store", "date"], kind="stable", ignore_index=True)
-    following = both.groupby(["product_id", "store"], sort=False)[["date", "stock"]].shift(-1)
-    adjacent = following["date"] - both["date"] == pd.Timedelta(days=1)
-    left = (both["stock"] - both["units_sold"].fillna(0.0)).clip(lower=0.0)
-    more = following["stock"] - left
-    found = both[_KEY].assign(quantity=more)[adjacent & (more > 1e-9)]
-    return found.sort_values(_KEY, kind="stable", ignore_index=True)
-
-
 def planned_deliveries(
     chunks: Iterable[Chunk],
     source: DeliverySource,

@@ -3,7 +3,6 @@
 import datetime as dt
 import logging
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,11 +13,11 @@ from pricing.config_sources import OrderLines, SourcesConfig
 from pricing.data.manifest import SourceRead
 from pricing.errors import SourceError
 from pricing.sources.as_seen import BEGINNING, as_seen, differing, first_change, with_former
-from pricing.sources.calendars import read_events, read_promotions, unknown_promotions
+from pricing.sources.calendars import read_events, read_promotions
 from pricing.sources.chunk import Chunk
-from pricing.sources.competitor_offers import OfferBatch, offers_from_table
+from pricing.sources.competitor_offers import OfferBatch, join_batches, offers_from_table
 from pricing.sources.competitors import FOLDER, UNMATCHED, CompetitorsRead, read_competitors
-from pricing.sources.derive import ALL, products_sold
+from pricing.sources.derive import ALL
 from pricing.sources.finished_rows import read_rows
 from pricing.sources.identifiers import Identifiers, read_aliases, spelling_advice
 from pricing.sources.inventory import planned_deliveries, stock_counts, stock_movements
@@ -32,9 +31,7 @@ from pricing.sources.source_reader import SourceReader, Window
 from pricing.sources.store import Draft, Store
 
 _log = logging.getLogger(__name__)
-_Result = TypeVar("_Result")
-_OVERLAP = dt.timedelta(hours=25)  # of changes that are looked for: slow commits, and clocks that are put back
-_LEAST_KEPT = 0.5  # share of the products known before below which a product master is taken for broken
+_LEAST_KEPT = 0.5  # share of a table's former entries below which its export is taken for one that failed
 
 
 class SourceRun:
@@ -92,6 +89,7 @@ class SourceRun:
     def read(self, draft: Draft) -> None:
         """Reads all but competitors' prices."""
         config = self._config
+        renamed = self.reads_all  # by other rules for ids, too
         if config.aliases is not None:
             aliases = self._reader.whole(
                 "aliases", config.aliases, lambda rows: read_aliases(rows, set_aside=self.set_aside)
@@ -99,8 +97,10 @@ class SourceRun:
             self._ids = Identifiers(config.ids, aliases=aliases)
             self._refuse_empty("aliases", len(aliases), draft)
             if draft.put("aliases", ALL, pd.DataFrame(sorted(aliases.items()), columns=["former_id", "product_id"])):
+                renamed = True
                 self.touch(BEGINNING)
-        self._rename(draft)
+        if renamed:
+            self._rename(draft)
         self._read_products(draft)
         self._read_sales(draft)
         self._read_stock(draft)
@@ -173,7 +173,8 @@ class SourceRun:
         if config.competitor_items is not None:
             mapping = self._reader.whole("competitor_items", config.competitor_items, _stacked)
             self._refuse_empty("competitor_items", len(mapping), draft)
-            if draft.put("competitor_items", ALL, mapping.sort_values(list(mapping.columns), ignore_index=True)):
+            mapping = None if mapping.empty else mapping.sort_values(list(mapping.columns), ignore_index=True)
+            if draft.put("competitor_items", ALL, pd.DataFrame() if mapping is None else mapping):
                 self.touch(BEGINNING)
         sold = draft.read("sales", columns=["product_id"]).drop_duplicates()
         master = draft.read("products", [ALL], columns=["product_id", "ean"])
@@ -347,13 +348,6 @@ class SourceRun:
             )
             former = draft.read("promotions", [ALL])
             found = with_former(former, found, first="first", last="last", today=self._today)
-            unknown = unknown_promotions(found, products_sold(draft)) if draft.tables.get("sales") else found[:0]
-            if len(unknown):
-                names = (unknown["product_id"] + unknown["category"]).drop_duplicates().tolist()
-                self.notes.append(
-                    f"promotions: {len(unknown):,} are of products or categories that were never sold, such as "
-                    f"{', '.join(names[:3])}: they count for nothing."
-                )
             if draft.put("promotions", ALL, found):
                 self.touch(first_change(former, found, day="first"))
         if (events := config.events) is None:
@@ -372,6 +366,8 @@ class SourceRun:
 
     def _offers(self, rows: Iterator[Chunk]) -> OfferBatch:
         frame = _stacked(rows)
+        if frame.empty:
+            return join_batches([])
         if "currency" not in frame and self._config.competitors is not None:
             frame = frame.assign(currency=self._config.competitors.currency)
         return offers_from_table(

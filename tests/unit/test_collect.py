@@ -242,6 +242,53 @@ def test_a_database_that_forgets_its_past_takes_nothing_away_when_all_is_read_ag
     assert any("the source no longer has them" in note for note in again.manifest.notes)
 
 
+def test_a_shop_that_stopped_selling_long_ago_is_still_read_every_night(tmp_path: Path) -> None:
+    shop, store = Shop(tmp_path), tmp_path / "store"
+    shop.trade(20)
+    later = dt.datetime(2026, 12, 1, 4, tzinfo=dt.UTC)
+
+    def read(days: int) -> Collected:
+        now = later + dt.timedelta(days=days)
+        return collect(shop.config, folder=store, run_id=f"day {days}", now=now, environment={})
+
+    read(0)
+    before = rows(store)
+    quiet = read(1)
+    shop.execute("UPDATE master SET cost = 9 WHERE sku = 'P1'")  # holds from that day on, of which there are no sales
+    read(2)
+
+    assert (quiet.published, quiet.since) == (False, None)
+    pd.testing.assert_frame_equal(rows(store), before)
+
+
+def test_a_folder_with_a_damaged_table_is_moved_away_as_the_message_says(tmp_path: Path) -> None:
+    shop, store = Shop(tmp_path), tmp_path / "store"
+    shop.trade(20)
+    night(shop, store)
+    before = rows(store)
+    (store / next(iter(read_manifest(store).tables["sales"].values())).file).write_bytes(b"half")
+
+    with pytest.raises(SourceError, match=r"is damaged.*move the folder away"):
+        night(shop, store, window=Window(full=True))
+    store.rename(tmp_path / "away")
+    night(shop, store)
+
+    pd.testing.assert_frame_equal(rows(store), before)
+
+
+def test_tables_of_competitors_that_hold_a_header_alone_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "rivals.csv").write_text("product_id,competitor,price,observed_at\n")
+    (tmp_path / "items.csv").write_text("item_id,product_id\n")
+    tables = (("competitor_prices", "rivals.csv"), ("competitor_items", "items.csv"))
+    named = "".join(f"  {name}: {{location: {tmp_path / file}}}\n" for name, file in tables)
+    shop = Shop(tmp_path, more=f"  currency: EUR\n  competitors: {{}}\n{named}")
+    shop.trade(10)
+
+    night(shop, tmp_path / "store")
+
+    assert "comp_price" not in rows(tmp_path / "store")
+
+
 def test_an_export_of_one_day_takes_no_other_day_away(tmp_path: Path) -> None:
     file, store = tmp_path / "export.csv", tmp_path / "store"
     shop = Shop(tmp_path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pricing.config_competitors import CompetitorsConfig
 from pricing.sources import competitor_prices
-from pricing.sources.competitor_prices import CompetitorPrices, comp_prices, competitor_ages
+from pricing.sources.competitor_prices import CompetitorPrices, comp_prices
 from tests.kit.competitor_offers import offers
 
 FIRST = dt.date(2026, 3, 1)
@@ -287,17 +287,6 @@ def test_chunks_of_products_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(competitor_prices, "CELLS", 1)
 
     pd.testing.assert_frame_equal(table(*rows, products=names).prices, whole.prices)
-
-
-def test_each_competitor_says_how_old_its_newest_offer_is() -> None:
-    table_ = offers({"observed_at": at(3)}, {"observed_at": at(5)}, {"competitor": "A", "observed_at": at(1)})
-
-    ages = competitor_ages(table_, now=dt.datetime(2026, 3, 8, 12, tzinfo=dt.UTC))
-
-    assert ages[["competitor", "offers", "age_days"]].to_dict("records") == [
-        {"competitor": "A", "offers": 1, "age_days": 7.0},
-        {"competitor": "Rival", "offers": 2, "age_days": 3.0},
-    ]
 
 
 @st.composite

@@ -4,7 +4,6 @@ import sqlite3
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from pricing.sources.chunk import Chunk
 from pricing.sources.identifiers import Identifiers
 from pricing.sources.inventory import (
     StockCounts,
-    inferred_deliveries,
     openings,
     planned_deliveries,
     stock_counts,
@@ -197,16 +195,6 @@ def test_movements_of_a_product_that_begins_in_the_middle_are_found_incomplete()
     frame, counts = openings(moved, until=np.datetime64("2026-03-10"))
 
     assert (len(frame), counts.incomplete) == (0, ("tea",))
-
-
-def test_two_openings_in_a_row_imply_a_delivery() -> None:
-    days = pd.to_datetime(["2026-03-02", "2026-03-03", "2026-03-05"]).astype("datetime64[s]")
-    stock = pd.DataFrame({"date": days, "product_id": "tea", "store": "", "stock": [10.0, 18.0, 40.0]})
-    sold = pd.DataFrame({"date": days[:1], "product_id": "tea", "store": "", "units_sold": [4.0]})
-
-    found = inferred_deliveries(stock, sold)
-
-    assert found[["date", "quantity"]].to_numpy().tolist() == [[pd.Timestamp("2026-03-02"), 12.0]]
 
 
 def test_planned_deliveries_of_one_day_are_added() -> None:

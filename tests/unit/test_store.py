@@ -252,7 +252,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, what: str) -> N
     else:
         rows()[:2].to_parquet(path)
 
-    with pytest.raises(SourceError, match=r"0\.[0-9a-f]+\.parquet: .*run etl with --full true"):
+    with pytest.raises(SourceError, match=r"0\.[0-9a-f]+\.parquet: .*move the folder away"):
         read_rows(tmp_path)
 
 
