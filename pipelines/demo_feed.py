@@ -21,20 +21,15 @@ _PORT = "127.0.0.1:8099"  # stands there for the port that is free
 
 
 class Feed(Protocol):
-    """Sales of a demo.
-
-    Attributes:
-        told: What the first stage does with them, in words.
-        variables: Environment variables that the demo's commands need.
-    """
+    """Sales of a demo."""
 
     @property
     def told(self) -> str:
-        """See above."""
+        """What the first stage does with them, in words."""
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """See above."""
+        """Environment variables that the demo's commands need."""
 
     def configured(self, environment: DemoEnvironment) -> DemoEnvironment:
         """The environment with the configuration that these sales need."""

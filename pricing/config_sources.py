@@ -39,7 +39,7 @@ _Text = Annotated[
 
 
 class TextFormat(Section):
-    """How a text file is written; null is found out from its first 64 KB, and an ambiguous file is refused."""
+    """How a text file is written; null is found out from what it holds, and an ambiguous file is refused."""
 
     encoding: str | None = Field(
         default=None, description="Such as cp1252; null: UTF-8, or what a byte order mark says."

@@ -156,14 +156,15 @@ class SourceReader:
         for frame in reading.rejected:
             self.set_aside.add_unread(frame, table=name)
         counts = [count for count in self.set_aside.counts if count.table == name]
-        former = self.former.get(name, SourceRead(location="", rows=0))
+        former = self.former.get(name)
+        marks = [*(origin.watermark for origin in reading.origins), (former and former.watermark) or ""]
         self.sources[name] = SourceRead(
             location=redact_url(source.location),
             rows=sum(origin.rows + origin.rejected for origin in reading.origins),
             rejected=sum(count.rows for count in counts if count.dropped),
             reasons={count.reason: count.rows for count in counts},
             read_from=first,
-            watermark=max([*(origin.watermark for origin in reading.origins), former.watermark or ""]) or None,
+            watermark=max(marks) or None,
             origins=[
                 {
                     "where": origin.where,

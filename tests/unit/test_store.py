@@ -258,8 +258,10 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, what: str) -> N
 
 @pytest.mark.parametrize("damage", ["no json", "other format", "path"])
 def test_a_damaged_manifest_is_refused_and_reads_nothing_it_should_not(tmp_path: Path, damage: str) -> None:
-    published(tmp_path, rows())
-    path = tmp_path / MANIFEST
+    folder = tmp_path / "home" / "sources"
+    published(folder, rows())
+    rows().to_parquet(tmp_path / "secret.aa.parquet")
+    path = folder / MANIFEST
     known: dict[str, Any] = json.loads(path.read_text())
     if damage == "no json":
         path.write_text(path.read_text()[:100])
@@ -270,7 +272,7 @@ def test_a_damaged_manifest_is_refused_and_reads_nothing_it_should_not(tmp_path:
         path.write_text(json.dumps(known))
 
     with pytest.raises(SourceError, match="is damaged or of another format"):
-        read_rows(tmp_path)
+        read_rows(folder)
 
 
 def test_a_folder_without_a_manifest_says_what_makes_one(tmp_path: Path) -> None:
