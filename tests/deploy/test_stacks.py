@@ -678,9 +678,8 @@ def test_an_operator_is_called_for_everything_that_stops_good_prices(made: Synth
 
 @BOTH
 def test_alarms_of_monitoring_are_those_of_the_configuration(made: Synthesised, name: str, tmp_path: Path) -> None:
-    config = load_config(settings_file(made, name, "monitor", tmp_path))
-    meant = {
-        (
+    def what(one: dict[str, Any]) -> tuple[Any, ...]:
+        return (
             one["MetricName"],
             one["ComparisonOperator"],
             one["Threshold"],
@@ -691,21 +690,12 @@ def test_alarms_of_monitoring_are_those_of_the_configuration(made: Synthesised, 
             one["Statistic"],
             one["Dimensions"][0]["Value"],
         )
-        for one in definitions(config).values()
-    }
+
+    config = load_config(settings_file(made, name, "monitor", tmp_path))
+    meant = {what(one) for one in definitions(config).values()}
 
     found = {
-        (
-            one["MetricName"],
-            one["ComparisonOperator"],
-            one["Threshold"],
-            one["EvaluationPeriods"],
-            one["TreatMissingData"],
-            one["Namespace"],
-            one["Period"],
-            one["Statistic"],
-            one["Dimensions"][0]["Value"],
-        )
+        what(one)
         for one in made.resources(name, "AWS::CloudWatch::Alarm", stack="watch").values()
         if one.get("Dimensions", [{}])[0].get("Name") == "Model"
     }

@@ -230,30 +230,28 @@ def reset(handler: Handler) -> None:
     handler.connection.close()
 
 
+def _drip(handler: Handler, byte: bytes) -> None:
+    handler.close_connection = True
+    while not handler.service.closing.is_set():
+        try:
+            handler.wfile.write(byte)
+        except OSError:
+            return
+        time.sleep(0.01)
+
+
 def drip(handler: Handler) -> None:
     """Sends a byte now and then, for as long as the server lives or somebody listens: never silent, never done."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
-    handler.close_connection = True
-    while not handler.service.closing.is_set():
-        try:
-            handler.wfile.write(b" ")
-        except OSError:
-            return
-        time.sleep(0.01)
+    _drip(handler, b" ")
 
 
 def drip_headers(handler: Handler) -> None:
     """The same in the middle of the headers."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    handler.close_connection = True
-    while not handler.service.closing.is_set():
-        try:
-            handler.wfile.write(b"x")
-        except OSError:
-            return
-        time.sleep(0.01)
+    _drip(handler, b"x")
 
 
 def silent(handler: Handler) -> None:
