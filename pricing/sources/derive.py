@@ -12,7 +12,7 @@ from pricing.sources.calendars import EVENT_COLUMNS, PLAN_COLUMNS, promotion_pla
 from pricing.sources.competitor_prices import comp_prices
 from pricing.sources.identifiers import series_id
 from pricing.sources.inventory import openings
-from pricing.sources.join import REACH, Joined, contract_rows
+from pricing.sources.join import REACH, contract_rows
 from pricing.sources.partitions import changes, from_month, month, put_rows
 from pricing.sources.product_master import ProductMaster
 from pricing.sources.returns import net_of_returns
@@ -102,7 +102,7 @@ def derive_rows(
     newest = _newest(store)
     put_rows(draft, rows, first=since, count=config.shards)
     found = changes(former, rows, newest=newest)
-    return Derived(found, _counted(joined), [*notes, *joined.notes], since)
+    return Derived(found, joined.joins, [*notes, *joined.notes], since)
 
 
 def unchanged(store: Store) -> Derived:
@@ -272,20 +272,3 @@ def _newest(store: Store) -> pd.Timestamp | None:
     last = max(name.partition("/")[0] for name in store.manifest.rows)
     rows = store.rows([name for name in store.manifest.rows if name.startswith(last)], columns=["date"])
     return pd.Timestamp(rows["date"].max())
-
-
-def _counted(joined: Joined) -> list[JoinCount]:
-    return [
-        JoinCount(
-            table=one.name,
-            sales_rows=one.rows,
-            matched=one.matched,
-            unmatched_sales=one.products_unmatched,
-            unmatched_table=one.unused,
-            examples=[
-                *(f"sales only: {name}" for name in one.examples),
-                *(f"{one.name} only: {name}" for name in one.unused_examples),
-            ],
-        )
-        for one in joined.joins
-    ]

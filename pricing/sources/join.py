@@ -1,6 +1,5 @@
 """Join sales with stock, product master, promotions and competitor prices to rows of the data contract."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from pricing.arrays import Bools, Floats
 from pricing.config_sources import OrderLines, SourcesConfig
+from pricing.data.manifest import JoinCount
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.sources.calendars import on_promotion
 from pricing.sources.identifiers import series_id
@@ -25,31 +25,6 @@ STORE_DAYS = 7
 """Days after its last count of a product on which a store still counts as one that keeps it."""
 _EXAMPLES = 5
 _KEY = ["date", "product_id"]
-
-
-@dataclass(frozen=True)
-class JoinCount:
-    """How the rows of sales and the entries of another source met.
-
-    Attributes:
-        name: The other source.
-        rows: Rows of sales.
-        matched: Those that the other source says something of.
-        unmatched: Those that it does not.
-        products_unmatched: Products, or series, none of whose rows it says anything of …
-        examples: … and some of them.
-        unused: Products, or series, of the other source that have no row of sales …
-        unused_examples: … and some of them.
-    """
-
-    name: str
-    rows: int
-    matched: int
-    unmatched: int
-    products_unmatched: int
-    examples: tuple[str, ...]
-    unused: int
-    unused_examples: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +61,7 @@ class Joined:
     rows: pd.DataFrame
     zeros: ZeroCounts
     partial_stock: int
-    joins: tuple[JoinCount, ...]
+    joins: list[JoinCount]
     notes: tuple[str, ...]
 
 
@@ -151,7 +126,7 @@ def contract_rows(
         frame = frame.drop(columns="parent_id")
     columns = [name for name in (*ROW_COLUMNS, "is_holiday") if name in frame and not _empty(frame[name])]
     rows = frame.sort_values(["product_id", "date"], kind="stable", ignore_index=True)[columns]
-    return Joined(rows, zeros, partial, tuple(joins), _notes(frame, zeros, partial))
+    return Joined(rows, zeros, partial, joins, _notes(frame, zeros, partial))
 
 
 def _series(sales: pd.DataFrame, *, separate: bool) -> pd.DataFrame:
@@ -353,21 +328,17 @@ def _fill_category(frame: pd.DataFrame, names: "pd.Series[str]") -> None:
 def _count(name: str, ours: "pd.Series[str]", matched: Bools, *, theirs: "pd.Series[str]") -> JoinCount:
     lonely = sorted(set(ours.unique()) - set(ours[matched].unique()))
     unused = sorted(set(theirs.unique()) - set(ours.unique()))
-    count = int(np.count_nonzero(matched))
     return JoinCount(
-        name,
-        len(ours),
-        count,
-        len(ours) - count,
-        len(lonely),
-        _some(lonely),
-        len(unused),
-        _some(unused),
+        table=name,
+        sales_rows=len(ours),
+        matched=int(np.count_nonzero(matched)),
+        unmatched_sales=len(lonely),
+        unmatched_table=len(unused),
+        examples=[
+            *(f"sales only: {one}" for one in lonely[:_EXAMPLES]),
+            *(f"{name} only: {one}" for one in unused[:_EXAMPLES]),
+        ],
     )
-
-
-def _some(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for _, name in zip(range(_EXAMPLES), names, strict=False))
 
 
 def _empty(column: "pd.Series[Any]") -> bool:

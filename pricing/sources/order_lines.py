@@ -1,6 +1,6 @@
 """Sum a shop's order lines by day, product and store: what was sold, what came back, and what shoppers paid."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,20 +74,6 @@ class LineCounts:
     units_returned: float = 0.0
     several_prices: float = 0.0
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class OrderDays:
-    """Order lines by day, product and store.
-
-    Attributes:
-        table: `COLUMNS`, one row by date, product_id and store, sorted by them; store is "" without stores. Tables of
-            days that do not overlap can be put one below the other.
-        counts: What became of the lines.
-    """
-
-    table: pd.DataFrame
-    counts: LineCounts
 
 
 class OrderLineSums:
@@ -175,7 +161,9 @@ class OrderLineSums:
             self._spread(lines[~identified])
 
     def months(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Yields each month, such as "2026-11", with its rows (`OrderDays.table`); months come in no order.
+        """Yields each month, such as "2026-11", with its rows; months come in no order.
+
+        Rows have `COLUMNS`, one by date, product_id and store, sorted by them; store is "" without stores.
 
         Raises:
             SourceError: line_id tells no lines apart.
@@ -307,39 +295,12 @@ class OrderLineSums:
         return frame.sort_values(["date", "product_id", "store"], kind="stable", ignore_index=True)
 
 
-def order_line_days(
-    chunks: Iterable[Chunk],
-    source: OrderLines,
-    *,
-    config: SourcesConfig,
-    ids: Identifiers,
-    set_aside: SetAside,
-    master: ProductMaster | None = None,
-    usual: "pd.Series[float] | None" = None,
-    latest: np.datetime64 | None = None,
-) -> OrderDays:
-    """Sum order lines to one table; `OrderLineSums` does it a month at a time and says what the arguments are.
-
-    Raises:
-        SourceError: A needed column is not there, line_id tells no lines apart, or there are several currencies and the
-            configuration names none.
-    """
-    with OrderLineSums(
-        source, config=config, ids=ids, set_aside=set_aside, master=master, usual=usual, latest=latest
-    ) as sums:
-        for chunk in chunks:
-            sums.add(chunk)
-        tables = [table for _, table in sorted(sums.months(), key=lambda month: month[0])]
-        table = pd.concat(tables, ignore_index=True) if tables else _no_rows()
-        return OrderDays(table, sums.counts)
-
-
 def usual_prices(days: pd.DataFrame) -> "pd.Series[float]":
     """Median price of each product over days that were summed before, for a run that reads only a few of its lines.
 
     Args:
-        days: product_id, units_gross and revenue of `OrderDays.table`, without the days that are read anew: what was
-            wrong on those is no yardstick for what is right.
+        days: product_id, units_gross and revenue of `OrderLineSums.months`, without the days that are read anew: what
+            was wrong on those is no yardstick for what is right.
 
     Returns:
         By product_id; a product with fewer than `_LEAST_DAYS` rows with sales is not there, so that one wrong price on
@@ -349,12 +310,6 @@ def usual_prices(days: pd.DataFrame) -> "pd.Series[float]":
     prices = (sold["revenue"] / sold["units_gross"]).groupby(sold["product_id"])
     usual: pd.Series[float] = prices.median()[prices.size() >= _LEAST_DAYS]
     return usual
-
-
-def _no_rows() -> pd.DataFrame:
-    texts = ("product_id", "store", "category")
-    kinds = {name: "str" if name in texts else "float64" for name in COLUMNS} | {"date": "datetime64[s]"}
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
 
 def _parts(lines: NDArray[Any]) -> dict[str, Floats]:

@@ -72,7 +72,7 @@ def net_of_returns(
     whatever was refunded.
 
     Args:
-        table: Of `order_line_days`; for sale_day, with the days before that returns may belong to.
+        table: Rows of `OrderLineSums.months`; for sale_day, with the days before that returns may belong to.
         rule: `OrderLines.returns`.
         reach: How many days before its own a return of an unknown sale may be taken off (`OrderLines.return_days`).
         counted_from: First day of returns that are counted as beyond what was sold: those of the days before may belong

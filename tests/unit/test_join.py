@@ -13,11 +13,11 @@ from pricing.data.contract import check
 from pricing.sources.finished_rows import read_rows
 from pricing.sources.identifiers import Identifiers
 from pricing.sources.join import REACH, STORE_DAYS, Joined, contract_rows
-from pricing.sources.order_lines import order_line_days
 from pricing.sources.product_master import ProductMaster, read_products
 from pricing.sources.returns import net_of_returns
 from pricing.sources.set_aside import SetAside
 from tests.kit.chunks import chunk, order_lines, sources
+from tests.kit.order_line_days import order_line_days
 
 LINES = "time product_id store quantity unit_price"
 
@@ -167,8 +167,9 @@ def test_each_join_says_what_met_on_both_sides() -> None:
     joined = contract_rows(sold, config=sources(), master=facts)
 
     (count,) = joined.joins
-    assert (count.name, count.rows, count.matched, count.unmatched) == ("products", 3, 2, 1)
-    assert (count.products_unmatched, count.examples, count.unused, count.unused_examples) == (1, ("jam",), 1, ("pen",))
+    assert (count.table, count.sales_rows, count.matched) == ("products", 3, 2)
+    assert (count.unmatched_sales, count.unmatched_table) == (1, 1)
+    assert count.examples == ["sales only: jam", "products only: pen"]
     assert shown(joined, "unit_cost", "category")[0] == ["jam", 3, None, ""]
 
 

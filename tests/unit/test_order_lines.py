@@ -13,10 +13,11 @@ from pricing.config_sources import OrderLines, ProductSource
 from pricing.errors import SourceError
 from pricing.sources.chunk import Chunk
 from pricing.sources.identifiers import Identifiers
-from pricing.sources.order_lines import OrderDays, OrderLineSums, order_line_days, usual_prices
+from pricing.sources.order_lines import OrderLineSums, usual_prices
 from pricing.sources.product_master import ProductMaster, read_products
 from pricing.sources.set_aside import SetAside
 from tests.kit.chunks import chunk, order_lines, sources
+from tests.kit.order_line_days import OrderDays, order_line_days
 
 COLUMNS = "time product_id quantity unit_price"
 

@@ -12,12 +12,12 @@ from pricing.sources.chunk import Chunk
 from pricing.sources.identifiers import Identifiers
 from pricing.sources.inventory import stock_counts
 from pricing.sources.join import contract_rows
-from pricing.sources.order_lines import order_line_days
 from pricing.sources.product_master import ProductMaster, read_products
 from pricing.sources.returns import net_of_returns
 from pricing.sources.set_aside import SetAside
 from simulation.shop_tables import ShopTables, shop_tables
 from tests.kit.chunks import order_lines, sources, stock_source
+from tests.kit.order_line_days import order_line_days
 
 COLUMNS = {
     "ordered_at": "time", "counted_at": "time", "sku": "product_id", "on_hand": "quantity", "cost": "unit_cost",
