@@ -69,6 +69,12 @@ def request(name: str, product: str = "P00003") -> PriceRequest:
     return PriceRequest.model_validate({**given, **REQUESTS[name]})
 
 
+def written_out(asked: PriceRequest, pricer: Pricer) -> PriceRequest:
+    """The request with the competitor's price that counts where it names none: the newest that the version knows."""
+    (decision,) = pricer.price([asked], today=TODAY)
+    return asked.model_copy(update={"comp_price": decision.comp_price_used})
+
+
 class Untold:
     """The version's demand, of whose elasticities nothing is known."""
 
@@ -129,7 +135,8 @@ def test_our_effects_on_the_price_are_shaps(shap: ModuleType, name: str) -> None
     def price(mixture: PriceRequest, taken: frozenset[str]) -> float:
         return (told if "elasticity" in taken else untold).prices([mixture], today=TODAY)[0]
 
-    oracle = by_shap(shap, {"elasticity": {}, **differing(asked, found.baseline, found)}, asked, price)
+    whole = written_out(asked, pricer)
+    oracle = by_shap(shap, {"elasticity": {}, **differing(whole, found.baseline, found)}, whole, price)
     assert shifted(found) == pytest.approx(oracle, abs=1e-6)
     assert sum(abs(effect) > 0.01 for effect in oracle.values()) > 1
 
@@ -147,7 +154,8 @@ def test_our_effects_on_demand_are_shaps(shap: ModuleType, name: str) -> None:
     def units(mixture: PriceRequest, taken: frozenset[str]) -> float:
         return pricer.demand_at([mixture], [prices["price" in taken]], today=TODAY)[0]
 
-    oracle = by_shap(shap, {"price": {}, **differing(asked, found.baseline, found)}, asked, units)
+    whole = written_out(asked, pricer)
+    oracle = by_shap(shap, {"price": {}, **differing(whole, found.baseline, found)}, whole, units)
     assert {"price": 0.0, **shifted(found)} == pytest.approx(oracle, abs=1e-6)
     assert any(abs(effect) > 0.01 for effect in oracle.values())
 
@@ -165,7 +173,8 @@ def test_our_values_are_shaps_against_another_request(shap: ModuleType, quantity
             return free.prices([mixture], today=TODAY)[0]
         return pricer.demand_at([mixture], [found.decision.decision.recommended_price], today=TODAY)[0]
 
-    oracle = by_shap(shap, differing(asked, other, found), asked, worth)
+    whole = written_out(asked, pricer)
+    oracle = by_shap(shap, differing(whole, written_out(other, pricer), found), whole, worth)
     assert shifted(found) == pytest.approx(oracle, abs=1e-6)
 
 
