@@ -16,8 +16,8 @@ from constructs import Construct
 
 from deploy.environment import ROOT, Environment
 from deploy.foundation import Foundation
-from deploy.platform import merged, namespace, platform_settings
-from deploy.service import Service, alarm_name
+from deploy.platform import merged, model_name, namespace, platform_settings
+from deploy.service import Service, alarm_name, described
 
 DEFAULTS = ROOT / "config" / "default.yaml"
 DAY_SECONDS = 86_400  # how often monitoring measures
@@ -95,8 +95,8 @@ def of_the_service(environment: Environment) -> list[Watched]:
         Watched(
             "versions-differ",
             "tasks answer from different model versions for longer than a promotion takes",
-            "newest - oldest",
-            {"newest": ("ServedVersion", "Maximum"), "oldest": ("ServedVersion", "Minimum")},
+            "others",
+            {"others": ("TasksOnOtherVersion", "Maximum")},
             limit=0,
             minutes=1,
             periods=5,
@@ -137,6 +137,15 @@ def of_the_service(environment: Environment) -> list[Watched]:
             "failing",
             {"failing": ("LogFailing", "Maximum")},
             limit=0,
+            periods=2,
+        ),
+        Watched(
+            "log-upload-late",
+            f"a task's decisions wait for their upload for more than {watch.upload_lag_seconds} s, and monitoring "
+            "does not see them",
+            "lag",
+            {"lag": ("LogUploadLagSeconds", "Maximum")},
+            limit=watch.upload_lag_seconds,
             periods=2,
         ),
     ]
@@ -188,6 +197,8 @@ class Alarms(Construct):
         made = [self._of_service(watched) for watched in of_the_service(self._environment)]
         made += [self._of_monitoring(key, one) for key, one in self._monitored().items()]
         made.append(self._undelivered(undelivered))
+        if self._environment.nightly.enabled:
+            made.append(self._nightly_silent())
         for alarm in made:
             alarm.add_alarm_action(told)
             alarm.add_ok_action(told)
@@ -219,7 +230,7 @@ class Alarms(Construct):
             self,
             _logical(watched.name),
             alarm_name=alarm_name(self._environment, watched.name),
-            alarm_description=watched.what,
+            alarm_description=described(self._environment, watched.name, watched.what),
             metric=metric,
             threshold=watched.limit,
             evaluation_periods=watched.periods,
@@ -232,12 +243,17 @@ class Alarms(Construct):
     def _of_monitoring(self, name: str, alarm: Mapping[str, Any]) -> cloudwatch.Alarm:
         compare = cloudwatch.ComparisonOperator
         treat = cloudwatch.TreatMissingData
+        full = f"monitoring-{name.replace('_', '-')}"
         return cloudwatch.Alarm(
             self,
-            _logical(f"monitoring-{name}"),
-            alarm_name=alarm_name(self._environment, f"monitoring-{name.replace('_', '-')}"),
-            alarm_description=f"monitoring.alarms.{name}: {alarm['metric']} "
-            f"{'above' if alarm['above'] else 'below'} {alarm['limit']:g}, {alarm['days']} days in a row",
+            _logical(full),
+            alarm_name=alarm_name(self._environment, full),
+            alarm_description=described(
+                self._environment,
+                full,
+                f"monitoring.alarms.{name}: {alarm['metric']} "
+                f"{'above' if alarm['above'] else 'below'} {alarm['limit']:g}, {alarm['days']} days in a row",
+            ),
             metric=cloudwatch.Metric(
                 namespace=alarm["namespace"],
                 metric_name=alarm["metric"],
@@ -256,12 +272,39 @@ class Alarms(Construct):
             self,
             "JobsNotStarted",
             alarm_name=alarm_name(self._environment, "jobs-not-started"),
-            alarm_description="the nightly schedule, or an event of monitoring, could not start its task",
+            alarm_description=described(
+                self._environment,
+                "jobs-not-started",
+                "the nightly schedule, or an event of monitoring, could not start its task",
+            ),
             metric=queue.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum"),
             threshold=0,
             evaluation_periods=1,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    def _nightly_silent(self) -> cloudwatch.Alarm:
+        """Goes off an hour or two after a night that did not come: every night measures how many decisions it read."""
+        hours = self._environment.watch.night_hours
+        return cloudwatch.Alarm(
+            self,
+            "NightlySilent",
+            alarm_name=alarm_name(self._environment, "nightly-silent"),
+            alarm_description=described(
+                self._environment, "nightly-silent", f"no night has measured anything for {hours} hours"
+            ),
+            metric=cloudwatch.Metric(
+                namespace=namespace(self._environment),
+                metric_name="decisions",
+                dimensions_map={"Model": model_name(self._environment)},
+                statistic="SampleCount",
+                period=Duration.hours(1),
+            ),
+            threshold=1,
+            evaluation_periods=hours,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
         )
 
     def _failed_jobs(self) -> None:

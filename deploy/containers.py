@@ -157,8 +157,10 @@ class Task(Construct):
         *,
         image: ecs.ContainerImage,
         paths: Mapping[str, str],
-        settings: Mapping[str, object] | None = None,
+        settings: Mapping[str, object] | str | None = None,
+        settings_name: str = SETTINGS,
         copied: Sequence[str] = (),
+        before: ecs.ContainerDefinition | None = None,
     ) -> None:
         """Gives a container folders of the task's own to write to, and a settings file to read.
 
@@ -166,21 +168,30 @@ class Task(Construct):
             container: Which one.
             image: Of the container that prepares them first; any with Python.
             paths: Volume → where it is mounted.
-            settings: Configuration that lies at SETTINGS_FILE.
+            settings: Configuration, as YAML or a text, that lies in SETTINGS_FOLDER.
+            settings_name: Name of its file.
             copied: Volumes that begin with what the image has at their path.
+            before: One that runs before the container and gets the same.
         """
         all_paths = {**paths, **({"settings": SETTINGS_FOLDER} if settings is not None else {})}
         variables = {"VOLUMES": VOLUMES, "COPIED": " ".join(f"{name}={paths[name]}" for name in copied)}
         if settings is not None:
-            variables["SETTINGS"] = yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True)
+            variables["SETTINGS_NAME"] = settings_name
+            variables["SETTINGS"] = (
+                settings
+                if isinstance(settings, str)
+                else yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True)
+            )
         first = self.add_first(
             "prepare", image=image, command=["python", "-c", PREPARE], variables=variables, user="0:0"
         )
         for name, path in all_paths.items():
             self.definition.add_volume(name=name)
             first.add_mount_points(_mount(name, f"{VOLUMES}/{name}"))
-            container.add_mount_points(_mount(name, path, read_only=name == "settings"))
-        starts_after(container, first)
+            for one in filter(None, (before, container)):
+                one.add_mount_points(_mount(name, path, read_only=name == "settings"))
+        for one in filter(None, (before, container)):
+            starts_after(one, first)
 
     def _logging(self, name: str) -> ecs.LogDriver:
         # What waits for CloudWatch lies in memory and never holds up an answer.

@@ -17,6 +17,7 @@ ZONES = 2
 DAYS = 30.4
 # CloudWatch metrics of the service's and monitoring's own, and metrics in alarms, rounded up.
 METRICS, ALARM_METRICS = 70, 30
+MLFLOW_SECRETS = 3  # of its two users, and what it signs with
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def monthly(environment: Environment, load: Load, prices: Mapping[str, Any]) -> 
         "database": zones * (hours * prices["database"][part.instance] + part.storage * prices["database_storage"]),
         "jobs": night + _task(environment.jobs["train"], prices) * load.train_hours,
         "storage": load.data * prices["object_storage"] + load.files * prices["file_storage"],
-        "keys and secrets": prices["key"] + (2 + len(ROLES)) * prices["secret"],
+        "keys and secrets": prices["key"] + (2 + len(ROLES) + MLFLOW_SECRETS) * prices["secret"],
         "logs, metrics, alarms": load.logs * prices["logs"]
         + METRICS * prices["metric"]
         + ALARM_METRICS * prices["alarm"]

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from deploy.alarms import Alarms
 from deploy.foundation import Foundation
-from deploy.platform import namespace
+from deploy.platform import model_name, namespace
 from deploy.service import Service
 
 WIDTH = 24  # of CloudWatch's grid
@@ -33,6 +33,8 @@ OF_THE_SERVICE: dict[str, tuple[tuple[str, ...], str]] = {
     "Age of the model's states, days": (("StateAgeDays",), "Maximum"),
     "Follower and log: 1 is trouble": (("FollowerFailing", "LogFailing"), "Maximum"),
     "Versions that tasks refuse": (("RefusedVersions",), "Maximum"),
+    "Tasks on another version than the newest": (("TasksOnOtherVersion",), "Maximum"),
+    "Decisions that wait for their upload, seconds": (("LogUploadLagSeconds",), "Maximum"),
 }
 # What monitoring measures once a night (`monitoring.evaluate.metrics`).
 OF_MONITORING: dict[str, tuple[str, ...]] = {
@@ -84,8 +86,8 @@ class Dashboard(Construct):
             width=WIDTH,
             height=3,
             markdown=f"# Pricing, {name}\n"
-            "Prices wrong: freeze them. Version bad: roll back. Both as tasks, by the commands in `docs/deploy.md`, "
-            "which also says of each alarm what to look at. "
+            f"Prices wrong: freeze them. Version bad: roll back. Both as tasks, by the commands in "
+            f"{self._environment.watch.guide}, which has a section for each alarm. "
             f"Logs: `/pricing/{name}/serving`, `/pricing/{name}/jobs`, `/pricing/{name}/mlflow`.",
         )
 
@@ -172,14 +174,13 @@ class Dashboard(Construct):
         return _graph(title, [self._own(name, statistic, Duration.minutes(5)) for name in names])
 
     def _of_monitoring(self, title: str, names: Sequence[str]) -> cloudwatch.GraphWidget:
-        model = str(self._environment.settings.get("registry", {}).get("model_name", "pricing"))
         return _graph(
             title,
             [
                 cloudwatch.Metric(
                     namespace=namespace(self._environment),
                     metric_name=name,
-                    dimensions_map={"Model": model},
+                    dimensions_map={"Model": model_name(self._environment)},
                     statistic="Maximum",
                     period=Duration.days(1),
                 )

@@ -114,6 +114,7 @@ class ServingPart(Part):
         requests_per_address: Requests in five minutes from one address, above which the firewall blocks it.
         p99_seconds: Slowest percentile above which an alarm goes off, seconds.
         error_share: Share of answers with status 5xx above which an alarm goes off.
+        version: Model version that every task serves, whatever the champion is; absent: the champion.
     """
 
     size: Size
@@ -126,6 +127,7 @@ class ServingPart(Part):
     requests_per_address: Annotated[int, Field(ge=10, le=2_000_000_000)]
     p99_seconds: Annotated[float, Field(gt=0, le=60)] = 0.25
     error_share: Share = 0.01
+    version: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def requests_per_minute(self) -> int:
@@ -176,6 +178,9 @@ class WatchPart(Part):
         confidence: Mean confidence below which an alarm goes off.
         state_age_days: Age of the model's states above which an alarm goes off.
         silent_hours: Hours without a decision after which an alarm goes off.
+        night_hours: Hours without a figure of monitoring after which an alarm goes off; more than a day.
+        upload_lag_seconds: Age of the oldest decision that waits for its upload, above which an alarm goes off.
+        guide: Where people who are alarmed find docs/operating.md; an alarm's description ends with it.
     """
 
     log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]
@@ -185,6 +190,9 @@ class WatchPart(Part):
     confidence: Share = 0.3
     state_age_days: Annotated[int, Field(ge=1, le=366)] = 28
     silent_hours: Annotated[int, Field(ge=1, le=24)] = 2
+    night_hours: Annotated[int, Field(ge=25, le=72)] = 27
+    upload_lag_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
+    guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operating.md"
 
 
 class ImagesPart(Part):

@@ -46,13 +46,13 @@ ACCEPTED = (
     Reason(
         r"AwsSolutions-SMG4",
         r"ApiKeys/",
-        "keys are given to callers by a person, who renews them: put the new secret, deploy (docs/deploy.md)",
+        "keys are given to callers by a person, who renews them: put the new secret, deploy (docs/operating.md)",
     ),
     Reason(
         r"AwsSolutions-SMG4",
-        r"Database/",
+        r"Database/|Mlflow/",
         "rotation needs a Lambda function in the VPC; a new secret comes into force when MLflow's task starts, which "
-        "sets the roles' passwords (docs/deploy.md)",
+        "sets the passwords of the database's roles and of MLflow's users (docs/operating.md)",
     ),
     Reason(
         r"AwsSolutions-RDS3|AwsSolutions-RDS10|CKV_AWS_157",
@@ -85,7 +85,7 @@ ACCEPTED = (
         "cloudwatch:PutMetricData knows no resource; a condition names the one namespace",
     ),
     Reason(
-        r"AwsSolutions-IAM5\[Resource::.*Buckets\w+/(sales|decisions|mlflow)\*\]",
+        r"AwsSolutions-IAM5\[Resource::.*Buckets\w+/(sales|decisions/|decisions-log/|mlflow)\*\]",
         r"/Role/",
         "objects have names that nobody knows beforehand; the role reaches one prefix of one bucket",
     ),

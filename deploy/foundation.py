@@ -13,6 +13,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from deploy import grants
 from deploy.environment import Environment
 from deploy.network import Network
 from deploy.storage import Buckets, Images, JobFiles, Key, log_group
@@ -44,6 +45,7 @@ class Foundation(Stack):
         self.network = Network(self, "Network", part=environment.network)
         self._log_flows()
         self.buckets = Buckets(self, "Buckets", key=self.key, environment=environment)
+        grants.through_gateway(self.network.objects, [self.buckets.artifacts, self.buckets.data], scope=self)
         self.files = JobFiles(self, "JobFiles", network=self.network, key=self.key, environment=environment)
         self.images = Images(self, "Images", key=self.key, environment=environment)
         self.topic = self._topic()

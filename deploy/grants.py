@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aws_cdk import Stack
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_efs as efs
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -22,21 +23,53 @@ def objects(role: iam.IRole, bucket: s3.IBucket, actions: Sequence[str], *, pref
     error.
     """
     listing = iam.PolicyStatement(actions=["s3:ListBucket"], resources=[bucket.bucket_arn])
-    doing = iam.PolicyStatement(actions=list(actions), resources=[bucket.arn_for_objects(f"{prefix}*")])
-    for statement in (listing, doing):
-        role.add_to_principal_policy(statement)
+    role.add_to_principal_policy(listing)
+    _do(role, bucket, actions, prefix=prefix)
 
 
-def use_key(role: iam.IRole, key: kms.IKey, *, by: Sequence[str], scope: Construct, writes: bool = True) -> None:
-    """Lets a role use the key by way of AWS services, such as s3, and not by itself."""
+def put_objects(role: iam.IRole, bucket: s3.IBucket, *, prefix: str) -> None:
+    """Lets a role put objects under a prefix: not list, read or delete them."""
+    _do(role, bucket, ["s3:PutObject", "s3:AbortMultipartUpload"], prefix=prefix)
+
+
+def _do(role: iam.IRole, bucket: s3.IBucket, actions: Sequence[str], *, prefix: str) -> None:
+    role.add_to_principal_policy(
+        iam.PolicyStatement(actions=list(actions), resources=[bucket.arn_for_objects(f"{prefix}*")])
+    )
+
+
+def use_key(role: iam.IRole, key: kms.IKey, *, by: Sequence[str], scope: Construct) -> None:
+    """Lets a role use the key by way of AWS services, such as s3, and not by itself.
+
+    Whoever puts an object in several parts must be able to decrypt them, so that writing takes both actions.
+    """
     region = Stack.of(scope).region
     role.add_to_principal_policy(
         iam.PolicyStatement(
-            actions=["kms:Decrypt", *(["kms:GenerateDataKey"] if writes else [])],
+            actions=["kms:Decrypt", "kms:GenerateDataKey"],
             resources=[key.key_arn],
             conditions={"StringEquals": {"kms:ViaService": [f"{service}.{region}.amazonaws.com" for service in by]}},
         )
     )
+
+
+def through_gateway(endpoint: ec2.GatewayVpcEndpoint, buckets: Sequence[s3.IBucket], *, scope: Construct) -> None:
+    """Lets the VPC reach these buckets of S3 and the layers of images, and no bucket of anybody else.
+
+    What a role may do there is its own policy's; this one keeps a program that was taken over from carrying data away
+    to a bucket elsewhere.
+    """
+    arns = [bucket.bucket_arn for bucket in buckets]
+    layers = f"arn:{Stack.of(scope).partition}:s3:::prod-{Stack.of(scope).region}-starport-layer-bucket/*"  # ECR's own
+    objects_of = [bucket.arn_for_objects("*") for bucket in buckets]
+    for actions, resources in (
+        (["s3:ListBucket", "s3:GetBucketLocation"], arns),
+        ([*READ_OBJECTS, *WRITE_OBJECTS, *DELETE_OBJECTS], objects_of),
+        (list(READ_OBJECTS), [layers]),
+    ):
+        endpoint.add_to_policy(
+            iam.PolicyStatement(principals=[iam.AnyPrincipal()], actions=actions, resources=resources)
+        )
 
 
 def publish(role: iam.IRole, topic: sns.ITopic) -> None:

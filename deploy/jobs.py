@@ -11,30 +11,42 @@ from deploy.database import Database
 from deploy.environment import JOBS
 from deploy.foundation import Foundation
 from deploy.platform import namespace, platform_settings
-from deploy.storage import log_group
-from deploy.tracking import tracking_uri
+from deploy.storage import DECISIONS, DECISIONS_LOG, SALES, log_group
+from deploy.tracking import ADMIN, Tracking, tracking_uri
 
 CONTAINER = "job"
-SALES = "sales"
-DECISIONS = "decisions"
 WITHOUT_SALES = {"promote"}
-# Who reads the archive of decisions, moves decisions there and deletes old ones, sends figures, and asks for jobs.
+# Who reads decisions, moves them from the log to the archive and deletes old ones, sends figures, and asks for jobs.
 READ_DECISIONS = {"train", "tune", "retrain", "monitor", "nightly"}
 WRITE_DECISIONS = {"nightly"}
 MEASURE = {"monitor", "nightly"}
 ASK = {"monitor", "nightly"}
+# Who keeps files from one task to the next, and which.
+KEEPS_FILES = {
+    "etl": "the tables of its sources, and the panel",
+    "tune": "a search that was cut off and goes on",
+    "retrain": "the lock that keeps a second one out",
+    "monitor": "Evidently's reports, and the panel of the last night",
+    "nightly": "the lock, the panel of the last night, Evidently's reports",
+}
+FROM_TABLES = "sources"  # as --sales: every job reads the tables that etl keeps
 
 
 class Jobs(Construct):
     """A task definition for each job.
 
+    Jobs of KEEPS_FILES have PRICING_HOME on the file system that they share; where sales come from `sources`, all have,
+    since all read the tables there. Any other job's PRICING_HOME is its task's own, and goes with it.
+
     Attributes:
         tasks: By the job's name.
     """
 
-    def __init__(self, scope: Construct, name: str, *, base: Foundation, database: Database) -> None:
+    def __init__(
+        self, scope: Construct, name: str, *, base: Foundation, database: Database, tracking: Tracking
+    ) -> None:
         super().__init__(scope, name)
-        self._base, self._database = base, database
+        self._base, self._database, self._tracking = base, database, tracking
         environment = base.environment_
         self._image = image_of(base, "jobs")
         self._log = log_group(
@@ -62,17 +74,23 @@ class Jobs(Construct):
                 "PRICING_CONFIG": SETTINGS_FILE,
                 "PRICING_HOME": HOME,
                 "PRICING_DECISIONS_ARCHIVE": f"s3://{data}/{DECISIONS}",
+                "PRICING_DECISIONS_URL": f"s3://{data}/{DECISIONS_LOG}",
                 "PRICING_ACTOR": f"{job}@aws",
                 "PGSSLMODE": "require",
             },
             secrets={
                 "PGPASSWORD": ecs.Secret.from_secrets_manager(self._database.passwords["pricing"]),
+                **self._tracking.login(ADMIN),
                 **{name: ecs.Secret.from_secrets_manager(secret) for name, secret in self._secrets.items()},
             },
         )
         settings = platform_settings(environment, topic=base.topic.topic_arn, bus=base.bus.event_bus_name)
-        task.add_volumes(container, image=self._image, paths={"tmp": "/tmp"}, settings=settings)
-        self._mount_home(task, container)
+        shares = job in KEEPS_FILES or environment.sales == FROM_TABLES
+        own = {"tmp": "/tmp"} if shares else {"tmp": "/tmp", "home": HOME}
+        task.add_volumes(container, image=self._image, paths=own, settings=settings)
+        if shares:
+            self._mount_home(task, container)
+            grants.use_files(task.role, base.files.system, base.files.access)
         self._grant(job, task.role)
         return task
 
@@ -93,11 +111,11 @@ class Jobs(Construct):
     def _grant(self, job: str, role: iam.IRole) -> None:
         base = self._base
         grants.publish(role, base.topic)  # every job that fails says so
-        grants.use_files(role, base.files.system, base.files.access)
         grants.objects(role, base.buckets.data, grants.READ_OBJECTS, prefix=SALES)  # a promotion may compare on them
         if job in READ_DECISIONS:
             writes = (*grants.WRITE_OBJECTS, *grants.DELETE_OBJECTS) if job in WRITE_DECISIONS else ()
-            grants.objects(role, base.buckets.data, [*grants.READ_OBJECTS, *writes], prefix=DECISIONS)
+            for prefix in (DECISIONS, DECISIONS_LOG):
+                grants.objects(role, base.buckets.data, [*grants.READ_OBJECTS, *writes], prefix=f"{prefix}/")
         grants.use_key(role, base.key, by=["s3", "sns"], scope=self)
         if job in MEASURE:
             grants.put_metrics(role, namespace=namespace(base.environment_))

@@ -29,6 +29,7 @@ class Network(Construct):
         vpc: With public subnets, for the load balancer, and private ones, for all else.
         tasks: The subnets that tasks run in.
         data: The subnets of database and files; no route leads out of them.
+        objects: The gateway to S3.
         balancer: Security group of the load balancer; the next ones are named alike.
     """
 
@@ -71,7 +72,7 @@ class Network(Construct):
         pairs = [
             (self.balancer, self.serving, SERVING_PORT, "requests and readiness"),
             (self.serving, self.mlflow, MLFLOW_PORT, "the follower"),
-            (self.serving, self.database, DATABASE_PORT, "switches"),
+            (self.serving, self.database, DATABASE_PORT, "switches, and which tasks are alive"),
             (self.jobs, self.mlflow, MLFLOW_PORT, "runs and models"),
             (self.jobs, self.database, DATABASE_PORT, "promotions and switches"),
             (self.jobs, self.files, FILES_PORT, "what jobs remember"),
@@ -91,7 +92,9 @@ class Network(Construct):
             self.jobs.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(DATABASE_PORT), "a shop's own database")
 
     def _open_endpoints(self) -> None:
-        self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3, subnets=[self.tasks])
+        self.objects = self.vpc.add_gateway_endpoint(
+            "S3", service=ec2.GatewayVpcEndpointAwsService.S3, subnets=[self.tasks]
+        )
         for name, service in ENDPOINTS.items():
             self.vpc.add_interface_endpoint(
                 name, service=service, subnets=self.tasks, security_groups=[self.endpoints], open=False

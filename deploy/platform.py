@@ -13,6 +13,11 @@ def namespace(environment: Environment) -> str:
     return f"Pricing/{environment.name}"
 
 
+def model_name(environment: Environment) -> str:
+    """The registered model's name, which monitoring's figures carry as their dimension."""
+    return str(environment.settings.get("registry", {}).get("model_name", "pricing"))
+
+
 def platform_settings(environment: Environment, *, topic: str, bus: str) -> dict[str, Any]:
     """A configuration file as a mapping, to be laid over config/default.yaml.
 

@@ -85,6 +85,7 @@ def _alarms(environment: Environment) -> str:
         ("`slow-p99`", f"p99 above {serving.p99_seconds:g} s, 3 minutes; ends a deployment"),
         ("`tasks-not-ready`", "a task is not ready, 5 minutes; ends a deployment"),
         *((f"`{one.name}`", f"{one.what}, {one.minutes * one.periods} minutes") for one in of_the_service(environment)),
+        ("`nightly-silent`", f"no night has measured anything for {environment.watch.night_hours} hours"),
         ("`jobs-not-started`", "the night's schedule or an event could not start its task"),
     ]
     for name, alarm in of_monitoring(platform_settings(environment, topic="", bus="")).items():

@@ -7,6 +7,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from constructs import Construct
 
+from deploy import grants
 from deploy.balancer import Balancer
 from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
 from deploy.database import Database
@@ -14,7 +15,8 @@ from deploy.environment import Environment
 from deploy.foundation import Foundation
 from deploy.network import SERVING_PORT
 from deploy.platform import LAME_DUCK_SECONDS, platform_settings
-from deploy.tracking import tracking_uri
+from deploy.storage import DECISIONS_LOG
+from deploy.tracking import READER, Tracking, tracking_uri
 
 HEALTH = (
     "python",
@@ -109,9 +111,18 @@ def alarm_name(environment: Environment, name: str) -> str:
     return f"pricing-{environment.name}-{name}"
 
 
-def serving_task(scope: Construct, *, base: Foundation, database: Database) -> Task:
-    """The task of the service. Its role may do nothing: it calls MLflow and the database, and no service of AWS."""
+def described(environment: Environment, name: str, what: str) -> str:
+    """The description of an alarm: what it means, and the section of the guide that says what to do."""
+    return f"{what}; what to do: {environment.watch.guide}#{name}"
+
+
+def serving_task(scope: Construct, *, base: Foundation, database: Database, tracking: Tracking) -> Task:
+    """The task of the service. All that its role may do at AWS is to put decisions under their prefix.
+
+    A task names itself by its host's name, of which there is one for each address in the VPC.
+    """
     environment, image = base.environment_, image_of(base, "serving")
+    version = environment.serving.version
     task = Task(scope, "Task", family="serving", size=environment.serving.size, base=base)
     container = task.add(
         "serving",
@@ -125,9 +136,12 @@ def serving_task(scope: Construct, *, base: Foundation, database: Database) -> T
             "PRICING_CONFIG": SETTINGS_FILE,
             "PRICING_HOME": HOME,
             "PRICING_NEEDS_MODEL": "true",
+            "PRICING_DECISIONS_URL": f"s3://{base.buckets.data.bucket_name}/{DECISIONS_LOG}",
+            **({} if version is None else {"PRICING_VERSION": str(version)}),
             "PGSSLMODE": "require",
         },
         secrets={
+            **tracking.login(READER),
             "PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys),
             "PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["serving"]),
         },
@@ -139,6 +153,8 @@ def serving_task(scope: Construct, *, base: Foundation, database: Database) -> T
     # What a champion was baked in with lies in the image's PRICING_HOME, which the volume would hide.
     paths = {"home": HOME, "tmp": "/tmp"}
     task.add_volumes(container, image=image, paths=paths, settings=settings, copied=["home"])
+    grants.put_objects(task.role, base.buckets.data, prefix=f"{DECISIONS_LOG}/")
+    grants.use_key(task.role, base.key, by=["s3"], scope=scope)
     return task
 
 
@@ -217,7 +233,7 @@ def _rollback_alarms(
             scope,
             name.title().replace("-", ""),
             alarm_name=alarm_name(environment, name),
-            alarm_description=what,
+            alarm_description=described(environment, name, what),
             metric=metric,
             threshold=limit,
             evaluation_periods=minutes,

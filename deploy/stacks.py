@@ -15,7 +15,7 @@ from deploy.foundation import Foundation
 from deploy.jobs import Jobs
 from deploy.schedule import Schedule
 from deploy.service import Service, scale, serving_task
-from deploy.tracking import Tracking
+from deploy.tracking import ADMIN, Tracking
 
 STACKS = ("foundation", "tracking", "jobs", "serving", "watch")
 
@@ -29,6 +29,7 @@ class TrackingStack(Stack):
         Firewall(self, "Firewall", balancer=self.balancer, base=base)
         self.database = Database(self, "Database", base=base)
         self.tracking = Tracking(self, "Mlflow", base=base, database=self.database)
+        CfnOutput(self, "MlflowLogin", value=self.tracking.passwords[ADMIN].secret_name)
         if base.environment_.network.people:
             self.tracking.show_to_people(self.balancer.listener)
         CfnOutput(self, "ServiceName", value=self.tracking.service.service_name)
@@ -42,7 +43,7 @@ class JobsStack(Stack):
         self, scope: Construct, name: str, *, base: Foundation, tracking: TrackingStack, **options: Any
     ) -> None:
         super().__init__(scope, name, **options)
-        jobs = Jobs(self, "Jobs", base=base, database=tracking.database)
+        jobs = Jobs(self, "Jobs", base=base, database=tracking.database, tracking=tracking.tracking)
         self.schedule = Schedule(self, "Schedule", base=base, jobs=jobs)
 
 
@@ -53,7 +54,7 @@ class ServingStack(Stack):
         self, scope: Construct, name: str, *, base: Foundation, tracking: TrackingStack, **options: Any
     ) -> None:
         super().__init__(scope, name, **options)
-        task = serving_task(self, base=base, database=tracking.database)
+        task = serving_task(self, base=base, database=tracking.database, tracking=tracking.tracking)
         self.service = Service(self, "Service", base=base, balancer=tracking.balancer, task=task)
         scale(self.service, environment=base.environment_)
         CfnOutput(self, "ServiceName", value=self.service.service.service_name)

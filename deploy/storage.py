@@ -13,6 +13,7 @@ from deploy.environment import Environment
 from deploy.network import Network
 
 USER = "10001"  # of every image
+SALES, DECISIONS, DECISIONS_LOG = "sales", "decisions", "decisions-log"  # in the data bucket
 IMAGES_KEPT = 30
 RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
@@ -78,7 +79,8 @@ class Buckets(Construct):
 
     Attributes:
         artifacts: Models and files of MLflow's runs.
-        data: Sales under `sales/`, archived decisions under `decisions/`.
+        data: Sales under `sales/`, decisions as the service's tasks upload them under `decisions-log/`, archived ones
+            under `decisions/`.
         logs: Access logs of the load balancer and of the other buckets.
     """
 
@@ -127,10 +129,12 @@ class Buckets(Construct):
 
 
 class JobFiles(Construct):
-    """PRICING_HOME of jobs: what they remember from night to night, on a file system that their tasks share.
+    """PRICING_HOME of the jobs that keep files from one task to the next (`deploy.jobs.KEEPS_FILES`).
 
-    The panel, monitoring's memory, holdout and price tests lie there, and locks by which one night keeps another out.
-    The service's own PRICING_HOME is its task's, and goes with it.
+    State that programs share (promotions, switches, monitoring's memory, holdout, price tests) is in the database, and
+    decisions are in S3. Files remain: the tables that `etl --sales sources` keeps and every job then reads, the panel
+    of the last night whose sales could be read, Evidently's reports, a search that goes on, and the locks by which one
+    night or retraining keeps another out, for which S3 has no equal. Every other task's PRICING_HOME goes with it.
 
     Attributes:
         system: The file system.

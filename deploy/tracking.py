@@ -1,13 +1,17 @@
-"""MLflow on Fargate: one task on PostgreSQL, with artifacts in S3 that it hands out itself."""
+"""MLflow on Fargate: one task on PostgreSQL, with artifacts in S3 that it hands out itself; users log in."""
+
+import json
+from pathlib import Path
 
 from aws_cdk import Duration
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_servicediscovery as discovery
 from constructs import Construct
 
 from deploy import grants
-from deploy.containers import Task, image_of, starts_after
+from deploy.containers import SETTINGS_FOLDER, Task, image_of, starts_after
 from deploy.database import SETUP, Database
 from deploy.environment import Environment
 from deploy.foundation import Foundation, private_domain
@@ -19,6 +23,19 @@ HEALTH = (
     f"import urllib.request as u; u.urlopen('http://127.0.0.1:{MLFLOW_PORT}/health', timeout=4)",
 )
 PRIORITY = 20  # of the rule by which people reach it
+LISTEN = ("--host", "0.0.0.0", "--port", str(MLFLOW_PORT), "--workers", "2")
+ADMIN, READER = "admin", "serving"  # as `mlflow_users` makes them, which only MLflow's image can import
+USERS = (Path(__file__).parent / "mlflow_users.py").read_text(encoding="utf-8")
+USERS_FILE = "basic_auth.ini"
+# Everybody who has a password may read. One check of a password takes a tenth of a second, so that it counts a minute.
+USERS_SETTINGS = """\
+[mlflow]
+default_permission = READ
+database_uri = {database}
+admin_username = {admin}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
+"""
 
 
 def tracking_uri(environment: Environment) -> str:
@@ -29,10 +46,13 @@ def tracking_uri(environment: Environment) -> str:
 class Tracking(Construct):
     """MLflow's service.
 
-    Before it starts, its task makes databases and roles that are missing (`deploy.database_setup`).
+    Before it starts, its task makes databases and roles that are missing (`deploy.database_setup`), and its users
+    (`deploy.mlflow_users`): whoever may move an alias decides prices. Jobs and people are `admin`; the service, which
+    answers the internet, is a user that may only read.
 
     Attributes:
         service: The service.
+        passwords: Secret of each of MLflow's users: admin, serving.
     """
 
     def __init__(
@@ -46,6 +66,10 @@ class Tracking(Construct):
         super().__init__(scope, name)
         self._base, environment, artifacts = base, base.environment_, base.buckets.artifacts
         image = image_of(base, "mlflow")
+        self.passwords = {user: self._secret(user, f"password of MLflow's user {user}") for user in (ADMIN, READER)}
+        signing = self._secret("signing", "what MLflow signs the forms of its pages with")
+        store = database.url("mlflow", database="mlflow")
+        store_password = {"PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["mlflow"])}
         task = Task(self, "Task", family="mlflow", size=environment.tracking.size, base=base)
         names = [
             f"mlflow.{private_domain(environment)}:*",
@@ -56,19 +80,47 @@ class Tracking(Construct):
         container = task.add(
             "mlflow",
             image=image,
+            command=["mlflow", "server", "--app-name", "basic-auth", *LISTEN],
             variables={
-                "MLFLOW_BACKEND_STORE_URI": database.url("mlflow", database="mlflow"),
+                "MLFLOW_BACKEND_STORE_URI": store,
+                "MLFLOW_AUTH_CONFIG_PATH": f"{SETTINGS_FOLDER}/{USERS_FILE}",
                 "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{artifacts.bucket_name}/mlflow",
                 "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(names),
                 "PGSSLMODE": "require",
             },
-            secrets={"PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["mlflow"])},
+            secrets={
+                **store_password,
+                "MLFLOW_AUTH_ADMIN_PASSWORD": ecs.Secret.from_secrets_manager(self.passwords[ADMIN], "password"),
+                "MLFLOW_FLASK_SERVER_SECRET_KEY": ecs.Secret.from_secrets_manager(signing, "password"),
+            },
             health=HEALTH,
             stop_seconds=30,
         )
         container.add_port_mappings(ecs.PortMapping(container_port=MLFLOW_PORT))
-        task.add_volumes(container, image=image, paths={"tmp": "/tmp", "home": "/var/lib/mlflow"})
-        starts_after(container, _setup(task, database, image=image))
+        setup = _setup(task, database, image=image)
+        users = task.add_first(
+            "users",
+            image=image,
+            command=["python", "-c", USERS],
+            variables={"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true", "PGSSLMODE": "require"},
+            secrets={
+                **store_password,
+                **{
+                    f"PASSWORD_{user.upper()}": ecs.Secret.from_secrets_manager(secret, "password")
+                    for user, secret in self.passwords.items()
+                },
+            },
+        )
+        task.add_volumes(
+            container,
+            image=image,
+            paths={"tmp": "/tmp", "home": "/var/lib/mlflow"},
+            settings=USERS_SETTINGS.format(database=store, admin=ADMIN),
+            settings_name=USERS_FILE,
+            before=users,
+        )
+        starts_after(users, setup)
+        starts_after(container, users)
         grants.objects(
             task.role,
             artifacts,
@@ -97,6 +149,27 @@ class Tracking(Construct):
             health_check_grace_period=Duration.minutes(5) if environment.network.people else None,
         )
         self.service.node.add_dependency(database.instance)
+
+    def login(self, user: str) -> dict[str, ecs.Secret]:
+        """What MLflow's client takes user and password from, for a task."""
+        return {
+            "MLFLOW_TRACKING_USERNAME": ecs.Secret.from_secrets_manager(self.passwords[user], "username"),
+            "MLFLOW_TRACKING_PASSWORD": ecs.Secret.from_secrets_manager(self.passwords[user], "password"),
+        }
+
+    def _secret(self, user: str, what: str) -> secretsmanager.Secret:
+        return secretsmanager.Secret(
+            self,
+            f"{user.capitalize()}Password",
+            description=f"Pricing: {what}",
+            encryption_key=self._base.key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                password_length=40,
+                exclude_punctuation=True,
+                secret_string_template=json.dumps({"username": user}),
+                generate_string_key="password",
+            ),
+        )
 
     def show_to_people(self, listener: elbv2.IApplicationListener) -> None:
         """Lets the load balancer hand MLflow's pages to the networks of `people`, under its own name."""

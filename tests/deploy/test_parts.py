@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup, prepare
 from deploy.environment import (
@@ -60,6 +60,9 @@ def test_staging_and_production_come_from_one_file() -> None:
         ("watch.budget_usd", -1, r"staging\.watch\.budget_usd"),
         ("images.serving", "other/image:1", "expected a tag, or a digest"),
         ("domain", "https://prices", r"staging\.domain"),
+        ("serving.version", 0, r"staging\.serving\.version"),
+        ("watch.night_hours", 24, r"staging\.watch\.night_hours"),
+        ("watch.guide", "two words", r"staging\.watch\.guide"),
         ("jobs", {"etl": {"cpu": 256, "memory": 512}}, "expected a size for each of etl, train"),
     ],
 )
@@ -146,6 +149,15 @@ def test_a_task_without_settings_or_a_baked_champion_is_prepared_too(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
+def test_a_program_of_others_gets_its_settings_under_the_name_that_it_looks_for(tmp_path: Path) -> None:
+    (tmp_path / "settings").mkdir()
+    given = {"VOLUMES": str(tmp_path), "SETTINGS": "[mlflow]", "SETTINGS_NAME": "basic_auth.ini"}
+
+    subprocess.run([sys.executable, prepare.__file__], env={**os.environ, **given}, check=True)
+
+    assert (tmp_path / "settings" / "basic_auth.ini").read_text() == "[mlflow]"
+
+
 def test_what_cannot_be_read_of_the_image_is_told_with_what_to_do(tmp_path: Path) -> None:
     image, volumes = tmp_path / "image", tmp_path / "volumes"
     image.mkdir()
@@ -226,6 +238,37 @@ def password_of(master: dict[str, str], role: str) -> object:
     return run(
         psycopg2.connect(dbname="postgres", **owner), f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'"
     )
+
+
+# What prepares MLflow's users, in MLflow's own tables
+
+
+USERS = """
+import sys
+from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+from deploy.mlflow_users import prepare
+
+prepare(sys.argv[1], {"admin": "first-password", "serving": "reading-password"})
+prepare(sys.argv[1], {"admin": "renewed-password", "serving": "reading-password"})
+store = SqlAlchemyStore()
+store.init_db(sys.argv[1])
+print(*((user.username, user.is_admin) for user in store.list_users()))
+print(*(store.authenticate_user("admin", word) for word in ("first-password", "renewed-password")))
+"""
+
+
+@pytest.mark.slow
+def test_mlflows_users_get_the_passwords_of_the_secrets_at_every_start(prepared: dict[str, str]) -> None:
+    pytest.importorskip("flask_wtf", reason="MLflow's users need mlflow[auth]")
+    url = URL.create(
+        "postgresql+psycopg2", "mlflow", PASSWORDS["mlflow"], database="mlflow", query={"host": prepared["host"]}
+    ).render_as_string(hide_password=False)
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", USERS, url], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines() == ["('admin', True) ('serving', False)", "False True"]
 
 
 # Findings

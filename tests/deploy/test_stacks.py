@@ -1,5 +1,7 @@
 """What the templates promise, in staging and in production; synthesised once, without an AWS account."""
 
+import datetime as dt
+import io
 import json
 import re
 import subprocess
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kit import monitoring_world as world
 from tests.kit.cdk import lacks_for_cdk
 
 if lacks_for_cdk():
@@ -22,7 +25,7 @@ from aws_cdk import Validations
 from aws_cdk.assertions import Match, Template
 from cdk_nag import AwsSolutionsChecks
 
-from deploy import database_setup, resources
+from deploy import database_setup, mlflow_users, resources
 from deploy.alarms import of_the_service
 from deploy.app import make, new_app
 from deploy.containers import SETTINGS_FILE
@@ -30,13 +33,19 @@ from deploy.cost import PRICES, Load, cost_table, monthly
 from deploy.database import ROLES
 from deploy.environment import JOBS, DeploymentError, Environment, read_environments
 from deploy.findings import ACCEPTED, Finding, unexplained, without_use
+from deploy.jobs import KEEPS_FILES
 from deploy.network import ENDPOINTS
 from deploy.platform import LAME_DUCK_SECONDS
 from deploy.stacks import STACKS, build
 from monitoring import aws as monitoring_aws
+from monitoring import evaluate
 from monitoring.alarms import definitions
-from monitoring.launchers import JobRequest
+from monitoring.decisions import tabulate
+from monitoring.evaluate import evaluate_decisions
+from monitoring.launchers import JobRequest, send_metrics
+from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
+from pricing.decision_log.format import LogReading
 from serving.current_version import FollowerStatus
 from serving.service import version_gauges
 from tests.kit.serving import open_app
@@ -45,6 +54,9 @@ from tests.kit.versions import shared_version
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = read_environments()
 BOTH = pytest.mark.parametrize("name", ENVIRONMENTS)
+# What the stacks use before the programs have it.
+COMING_METRICS = {"TasksOnOtherVersion", "LogUploadLagSeconds"}
+COMING_VARIABLES = {"PRICING_DECISIONS_URL", "PRICING_VERSION"}
 
 
 @dataclass(frozen=True)
@@ -283,11 +295,40 @@ def test_no_program_runs_as_root_or_writes_to_its_image(made: Synthesised, name:
 
 
 @BOTH
-def test_the_service_calls_no_service_of_aws(made: Synthesised, name: str) -> None:
-    roles = [flat(one.get("Roles")) for one in made.resources(name, "AWS::IAM::Policy", stack="serving").values()]
+def test_all_that_the_service_may_do_at_aws_is_to_put_decisions(made: Synthesised, name: str) -> None:
+    policies = made.resources(name, "AWS::IAM::Policy", stack="serving").values()
+    (own,) = (one for one in policies if "Execution" not in flat(one["Roles"]))
 
-    assert all("Execution" in one for one in roles)
-    assert len(roles) == 1
+    may = {action: flat(one["Resource"]) for one in statements(own) for action in listed(one["Action"])}
+
+    assert may.keys() == {"s3:PutObject", "s3:AbortMultipartUpload", "kms:Decrypt", "kms:GenerateDataKey"}
+    assert "/decisions-log/*" in may["s3:PutObject"]
+    assert "/decisions-log/*" in may["s3:AbortMultipartUpload"]
+    assert len(policies) == 2
+
+
+@BOTH
+def test_tasks_put_decisions_where_jobs_read_them(made: Synthesised, name: str) -> None:
+    (data,) = (key for key in made.resources(name, "AWS::S3::Bucket") if key.startswith("BucketsData"))
+    addresses = [variables(made.task(name, "serving"), "serving")["PRICING_DECISIONS_URL"]]
+    addresses += [variables(made.task(name, job), "job")["PRICING_DECISIONS_URL"] for job in JOBS]
+
+    assert {flat(one) for one in addresses} == {flat(addresses[0])}
+    assert data in flat(addresses[0])
+    assert addresses[0]["Fn::Join"][1][-1] == "/decisions-log"
+
+
+@BOTH
+def test_the_gateway_to_s3_leads_to_no_bucket_of_anybody_else(made: Synthesised, name: str) -> None:
+    (gateway,) = (one for one in made.resources(name, "AWS::EC2::VPCEndpoint").values() if "PolicyDocument" in one)
+    buckets = {key for key in made.resources(name, "AWS::S3::Bucket") if "Logs" not in key}
+
+    reached = [one["Resource"] for one in statements(gateway)]
+
+    named = [place for one in reached for place in listed(one)]
+    assert {each for one in named for each in buckets if each in flat(one)} == buckets
+    (other,) = (flat(one) for one in named if not any(each in flat(one) for each in buckets))
+    assert "starport-layer-bucket/*" in other, "the layers of images, which ECR keeps in a bucket of AWS"
 
 
 @BOTH
@@ -297,7 +338,8 @@ def test_every_variable_of_a_task_is_one_that_the_code_reads(made: Synthesised, 
         for package in ("pricing", "serving", "pipelines", "monitoring")
         for path in (ROOT / package).rglob("*.py")
     )
-    others = {"TZ", "PGSSLMODE", "PGPASSWORD", "MLFLOW_TRACKING_URI"}  # of the C library, libpq, MLflow
+    others = {"TZ", "PGSSLMODE", "PGPASSWORD"}  # of the C library and libpq
+    others |= {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} | COMING_VARIABLES
 
     for family, program in (("serving", "serving"), *((job, "job") for job in JOBS)):
         task = made.task(name, family)
@@ -311,7 +353,9 @@ def test_no_secret_stands_in_a_template(made: Synthesised, name: str) -> None:
         for one in made.task(name, family)["ContainerDefinitions"]:
             plain = {each["Name"] for each in one.get("Environment", [])}
             assert not {each for each in plain if re.search("PASSWORD|API_KEYS|TOKEN|SECRET", each)}, family
-    assert secrets(made.task(name, "serving"), "serving") == {"PRICING_API_KEYS", "PGPASSWORD"}
+    login = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+    assert secrets(made.task(name, "serving"), "serving") == {"PRICING_API_KEYS", "PGPASSWORD"} | login
+    assert {family: login - secrets(made.task(name, family), "job") for family in JOBS} == {job: set() for job in JOBS}
 
 
 # Growing
@@ -417,15 +461,24 @@ def test_every_role_that_is_made_has_a_password_and_the_reverse() -> None:
 def test_databases_and_roles_are_made_before_mlflow_starts(made: Synthesised, name: str) -> None:
     program = container(made.task(name, "mlflow"), "mlflow")
 
-    assert {"ContainerName": "database", "Condition": "SUCCESS"} in program["DependsOn"]
+    assert {"ContainerName": "database", "Condition": "SUCCESS"} in container(made.task(name, "mlflow"), "users")[
+        "DependsOn"
+    ]
+    assert {"ContainerName": "users", "Condition": "SUCCESS"} in program["DependsOn"]
 
 
-def test_people_see_mlflow_from_their_networks_alone(tmp_path: Path) -> None:
-    app = new_app(str(tmp_path))
-    stacks = build(app, with_network({"people": ["203.0.113.0/24"]}))
-    tracking = Template.from_stack(stacks["tracking"])
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Template]:
+    """Staging with people who open MLflow, with sales from tables that etl keeps, and one version for all."""
+    changed = with_network({"people": ["203.0.113.0/24"]})
+    pinned = changed.serving.model_copy(update={"version": 7})
+    app = new_app(str(tmp_path_factory.mktemp("other")))
+    stacks = build(app, changed.model_copy(update={"sales": "sources", "serving": pinned}))
+    return {name: Template.from_stack(stacks[name]) for name in ("tracking", "jobs", "serving")}
 
-    tracking.has_resource_properties(
+
+def test_people_see_mlflow_from_their_networks_alone(other: dict[str, Template]) -> None:
+    other["tracking"].has_resource_properties(
         "AWS::ElasticLoadBalancingV2::ListenerRule",
         {
             "Conditions": [
@@ -434,6 +487,61 @@ def test_people_see_mlflow_from_their_networks_alone(tmp_path: Path) -> None:
             ]
         },
     )
+
+
+def test_a_version_that_is_named_is_served_by_every_task(other: dict[str, Template], made: Synthesised) -> None:
+    other["serving"].has_resource_properties(
+        "AWS::ECS::TaskDefinition",
+        {
+            "ContainerDefinitions": Match.array_with(
+                [Match.object_like({"Environment": Match.array_with([{"Name": "PRICING_VERSION", "Value": "7"}])})]
+            )
+        },
+    )
+    assert "PRICING_VERSION" not in variables(made.task("staging", "serving"), "serving")
+
+
+@BOTH
+def test_mlflow_asks_everybody_for_a_password(made: Synthesised, name: str) -> None:
+    task = made.task(name, "mlflow")
+    command = container(task, "mlflow")["Command"]
+    settings = flat(variables(task, "prepare")["SETTINGS"])
+
+    assert command[:4] == ["mlflow", "server", "--app-name", "basic-auth"]
+    assert variables(task, "mlflow")["MLFLOW_AUTH_CONFIG_PATH"] == "/etc/pricing/basic_auth.ini"
+    assert variables(task, "prepare")["SETTINGS_NAME"] == "basic_auth.ini"
+    assert "default_permission = READ" in settings
+    assert "postgresql+psycopg2://mlflow@" in settings
+    assert {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"} <= secrets(task, "mlflow")
+
+
+@BOTH
+def test_the_service_logs_in_to_mlflow_as_a_user_who_may_only_read(made: Synthesised, name: str) -> None:
+    def login(family: str, program: str) -> str:
+        named = container(made.task(name, family), program)["Secrets"]
+        return next(flat(one["ValueFrom"]) for one in named if one["Name"] == "MLFLOW_TRACKING_USERNAME")
+
+    users = {
+        json.loads(one["GenerateSecretString"]["SecretStringTemplate"])["username"]: logical
+        for logical, one in made.resources(name, "AWS::SecretsManager::Secret").items()
+        if "Mlflow's user" in flat(one).replace("MLflow", "Mlflow")
+    }
+
+    assert set(users) == {mlflow_users.ADMIN, mlflow_users.READER}
+    assert users[mlflow_users.READER] in login("serving", "serving")
+    assert {job: users[mlflow_users.ADMIN] in login(job, "job") for job in JOBS} == dict.fromkeys(JOBS, True)
+
+
+@BOTH
+def test_mlflow_starts_once_its_users_are_there(made: Synthesised, name: str) -> None:
+    task = made.task(name, "mlflow")
+
+    def after(program: str) -> set[str]:
+        return {one["ContainerName"] for one in container(task, program)["DependsOn"] if one["Condition"] == "SUCCESS"}
+
+    assert after("users") == {"prepare", "database"}
+    assert "users" in after("mlflow")
+    assert container(task, "users")["Command"] == ["python", "-c", Path(mlflow_users.__file__).read_text("utf-8")]
 
 
 # Jobs
@@ -566,22 +674,53 @@ def test_each_job_may_do_what_it_needs_and_no_more(made: Synthesised) -> None:
         if found:
             may[found[1].lower()] = {action for one in statements(policy) for action in listed(one["Action"])}
 
-    every = {
-        "sns:Publish",
-        "elasticfilesystem:ClientMount",
-        "elasticfilesystem:ClientWrite",
-        "kms:Decrypt",
-        "kms:GenerateDataKey",
-    }
-    reads = every | {"s3:ListBucket", "s3:GetObject"}
-    asks = reads | {"events:PutEvents", "cloudwatch:PutMetricData"}
+    reads = {"sns:Publish", "kms:Decrypt", "kms:GenerateDataKey", "s3:ListBucket", "s3:GetObject"}
+    files = {"elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"}
+    asks = reads | files | {"events:PutEvents", "cloudwatch:PutMetricData"}
     writes = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
     assert may == {
-        **dict.fromkeys(("etl", "train", "tune", "refresh", "retrain"), reads),
+        **dict.fromkeys(("train", "refresh", "promote"), reads),
+        **dict.fromkeys(("etl", "tune", "retrain"), reads | files),
         "monitor": asks,
         "nightly": asks | writes,
-        "promote": reads,
     }
+
+
+@BOTH
+def test_only_jobs_that_keep_files_share_a_file_system(made: Synthesised, name: str) -> None:
+    def home(job: str) -> dict[str, Any]:
+        (volume,) = (one for one in made.task(name, job)["Volumes"] if one["Name"] == "home")
+        return volume
+
+    assert {job for job in JOBS if "EFSVolumeConfiguration" in home(job)} == set(KEEPS_FILES)
+    assert {variables(made.task(name, job), "job")["PRICING_HOME"] for job in JOBS} == {"/var/lib/pricing"}, (
+        "where both kinds are mounted"
+    )
+
+
+def test_all_jobs_read_the_tables_that_etl_keeps_where_sales_come_from_them(other: dict[str, Template]) -> None:
+    tasks = other["jobs"].find_resources("AWS::ECS::TaskDefinition").values()
+
+    assert [flat(one).count("EFSVolumeConfiguration") for one in tasks] == [1] * len(JOBS)
+
+
+@BOTH
+def test_decisions_are_read_by_jobs_that_learn_from_them_and_moved_by_the_night(made: Synthesised, name: str) -> None:
+    may: dict[str, set[str]] = {}
+    for logical, policy in made.resources(name, "AWS::IAM::Policy", stack="jobs").items():
+        found = re.match(r"Jobs([A-Z][a-z]+)RoleDefaultPolicy", logical)
+        for one in statements(policy) if found else ():
+            for place in ("/decisions/*", "/decisions-log/*"):
+                if found and place in flat(one["Resource"]):
+                    may.setdefault(f"{found[1].lower()} {place}", set()).update(listed(one["Action"]))
+
+    readers = {"train", "tune", "retrain", "monitor", "nightly"}
+    assert {key.split()[0] for key in may} == readers
+    assert {key for key, actions in may.items() if "s3:DeleteObject" in actions} == {
+        "nightly /decisions/*",
+        "nightly /decisions-log/*",
+    }
+    assert len(may) == 2 * len(readers)
 
 
 # Keys
@@ -668,6 +807,7 @@ def test_an_operator_is_called_for_everything_that_stops_good_prices(made: Synth
     asked = {
         *("answers-5xx", "slow-p99", "tasks-not-ready", "answers-by-rule", "confidence-low", "state-old"),
         *("decisions-stopped", "versions-differ", "version-refused", "follower-blind", "jobs-not-started"),
+        *("nightly-silent", "log-upload-late"),
         *("monitoring-error-above-backtest", "monitoring-inputs-drifted", "monitoring-monitoring-silent"),
     }
     assert {f"pricing-{name}-{one}" for one in asked} - names == set()
@@ -697,7 +837,7 @@ def test_alarms_of_monitoring_are_those_of_the_configuration(made: Synthesised, 
     found = {
         what(one)
         for one in made.resources(name, "AWS::CloudWatch::Alarm", stack="watch").values()
-        if one.get("Dimensions", [{}])[0].get("Name") == "Model"
+        if "-monitoring-" in one["AlarmName"]
     }
 
     assert found == meant
@@ -729,67 +869,106 @@ def test_the_platform_takes_the_settings_that_a_task_gets(
     assert "sns" in config.monitoring.alerts
 
 
+Figure = tuple[str, str, str]  # namespace, dimension, name
+
+
 @pytest.fixture(scope="module")
-def emitted(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The metrics of a line that a service with some decisions really writes, and those of a follower."""
-    folder = tmp_path_factory.mktemp("service")
+def emitted(tmp_path_factory: pytest.TempPathFactory) -> set[Figure]:
+    """What the programs send to the namespace `Shop`: a service with a decision, its follower, and a monitoring run."""
+    return {*sent_by_the_service(tmp_path_factory.mktemp("service")), *sent_by_monitoring()}
+
+
+def sent_by_the_service(folder: Path) -> Iterator[Figure]:
     (folder / "on.yaml").write_text("serving: {embedded_metrics: Shop, embedded_seconds: 3600}")
-    lines: list[str] = []
-
-    class Lines:
-        def write(self, text: str) -> int:
-            lines.append(text)
-            return len(text)
-
-        def flush(self) -> None:
-            pass
-
+    out = io.StringIO()
     with open_app(folder, version=shared_version(), environment={"PRICING_CONFIG": str(folder / "on.yaml")}) as shop:
         shop.price()
-        shop.service.embedded._next, shop.service.embedded._out = 0.0, Lines()  # type: ignore[assignment]
+        shop.service.embedded._next, shop.service.embedded._out = 0.0, out
         shop.service.tick()
-    line = json.loads("".join(lines))
-    names = {one["Name"] for one in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
-    return names | set(version_gauges("1", FollowerStatus("run")))
+    line = json.loads(out.getvalue())
+    (told,) = line["_aws"]["CloudWatchMetrics"]
+    ((dimension,),) = told["Dimensions"]
+    followed = version_gauges("1", FollowerStatus("run"))  # this service has none
+    for name in (*(one["Name"] for one in told["Metrics"]), *followed):
+        yield told["Namespace"], f"{dimension}={line[dimension]}", name
 
 
-def asked_for(made: Synthesised, name: str, dimension: str) -> set[str]:
-    """Every metric with a dimension in the environment's dashboard and alarms."""
+class CloudWatch:
+    """Takes figures as CloudWatch does."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, dict[str, Any]]] = []
+
+    def put_metric_data(self, Namespace: str, MetricData: list[dict[str, Any]]) -> None:  # noqa: N803 - boto3's names
+        self.taken += [(Namespace, one) for one in MetricData]
+
+
+def sent_by_monitoring() -> Iterator[Figure]:
+    panel, _ = world.build(world.World(products=4, days=60))
+    now = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+    config = load_config().monitoring
+    endpoints = config.endpoints.model_copy(update={"namespace": "Shop"})
+    sends = config.model_copy(update={"metrics": ["cloudwatch"], "endpoints": endpoints})
+    decisions, findings = tabulate(LogReading([], 0, 0, 0), now=now)
+    evaluation = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=config)
+    cloud = CloudWatch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitoring_aws, "client", lambda service: cloud)
+        send_metrics(evaluate.metrics(evaluation, backtest_wape=0.4), sends, model="pricing", now=now)
+    for namespace, one in cloud.taken:
+        ((name, value),) = ((each["Name"], each["Value"]) for each in one["Dimensions"])
+        yield namespace, f"{name}={value}", one["MetricName"]
+
+
+def asked_for(made: Synthesised, name: str) -> set[Figure]:
+    """Every figure of our own namespace in the environment's dashboard and alarms."""
     found = set()
-    for one in made.resources(name, "AWS::CloudWatch::Alarm", stack="watch").values():
-        each = [one, *(part["MetricStat"]["Metric"] for part in one.get("Metrics", []) if "MetricStat" in part)]
-        found |= {m["MetricName"] for m in each if dimension in flat(m.get("Dimensions")) and "MetricName" in m}
+    for one in made.resources(name, "AWS::CloudWatch::Alarm").values():
+        parts = [part["MetricStat"]["Metric"] for part in one.get("Metrics", []) if "MetricStat" in part]
+        for metric in (one, *parts):
+            for dimension in metric.get("Dimensions", []):
+                if metric["Namespace"] == f"Pricing/{name}":
+                    found.add((metric["Namespace"], f"{dimension['Name']}={dimension['Value']}", metric["MetricName"]))
     (dashboard,) = made.resources(name, "AWS::CloudWatch::Dashboard").values()
     body = dashboard["DashboardBody"]
     text = (
         body if isinstance(body, str) else "".join(one if isinstance(one, str) else "x" for one in body["Fn::Join"][1])
     )
     for widget in json.loads(text)["widgets"]:
-        for metric in widget["properties"].get("metrics", []):
-            if dimension in metric:
-                found.add(metric[1])
+        for namespace, metric, *dimensions in widget["properties"].get("metrics", []):
+            if namespace == f"Pricing/{name}":
+                found.add((namespace, "=".join(dimensions[:2]), metric))
     return found
 
 
 @BOTH
-def test_the_service_emits_every_figure_of_its_own_that_is_shown_or_watched(
-    made: Synthesised, name: str, emitted: set[str]
+def test_the_programs_send_every_figure_of_their_own_that_is_shown_or_watched(
+    made: Synthesised, name: str, emitted: set[Figure]
 ) -> None:
-    asked = asked_for(made, name, "Service")
+    asked = {(dimension, figure) for _, dimension, figure in asked_for(made, name)}
+    sent = {(dimension, figure) for _, dimension, figure in emitted}
 
-    assert "ServedVersion" in asked
-    assert asked - emitted == set()
+    missing = {figure for _, figure in asked - sent}
+
+    assert {namespace for namespace, _, _ in emitted} == {"Shop"}
+    assert {dimension for dimension, _ in asked} == {"Service=serving", "Model=pricing"}
+    assert {"ServedVersion", "wape_to_backtest", *COMING_METRICS} <= {figure for _, figure in asked}
+    assert missing - COMING_METRICS == set()
 
 
 @BOTH
-def test_monitoring_measures_every_figure_of_its_own_that_is_shown_or_watched(made: Synthesised, name: str) -> None:
-    source = (ROOT / "monitoring" / "evaluate.py").read_text(encoding="utf-8")
-    body = source[source.index("def metrics(") :].partition("\n\n\n")[0]
-
-    asked = asked_for(made, name, "Model")
-
-    assert "wape_to_backtest" in asked
-    assert asked - set(re.findall(r'"(\w+)":', body)) == set()
+def test_a_night_that_does_not_come_is_told_within_hours(made: Synthesised, name: str) -> None:
+    made.stack(name, "watch").has_resource_properties(
+        "AWS::CloudWatch::Alarm",
+        {
+            "AlarmName": f"pricing-{name}-nightly-silent",
+            "MetricName": "decisions",
+            "Statistic": "SampleCount",
+            "Period": 3600,
+            "EvaluationPeriods": ENVIRONMENTS[name].watch.night_hours,
+            "TreatMissingData": "breaching",
+        },
+    )
 
 
 # Stacks, tools, pages

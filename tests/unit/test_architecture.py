@@ -54,7 +54,10 @@ DOORS = {
     "keras": ("pricing.demand.network",),
     "tensorflow": ("pricing.demand.network",),
     "lightgbm": ("pricing.demand.booster",),
-    "mlflow": ("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
+    "mlflow": (
+        *("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
+        "deploy.mlflow_users",  # runs in MLflow's image
+    ),
     "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
     "shap": ("pipelines.reports.shap_plots",),
     "flask": ("serving.",),
