@@ -100,6 +100,13 @@ class Window(Part):
         return self
 
 
+class Jump(Part):
+    """What is added at once where requests per task exceed `above` times their target: `add` per cent of the tasks."""
+
+    above: Annotated[float, Field(gt=1, le=20)]
+    add: Annotated[int, Field(ge=10, le=1_000)]
+
+
 class ServingPart(Part):
     """The service and how it grows.
 
@@ -110,6 +117,10 @@ class ServingPart(Part):
         saturation: Requests a second that one task of this size answers at most; to be measured.
         target_share: Share of the saturation that tasks are kept at; the rest is for the minute until new ones answer.
         cpu_target: Per cent of CPU that tasks are kept at.
+        jumps: What is added after one minute, where target tracking would wait for three; ascending.
+        jump_seconds: After a jump, in which only a larger one adds tasks: as long as tasks take to show in a figure.
+        grow_seconds: Between two times that target tracking adds tasks.
+        shrink_seconds: Between a change and tasks that are taken away.
         windows: Scheduled capacity.
         requests_per_address: Requests in five minutes from one address, above which the firewall blocks it.
         p99_seconds: Slowest percentile above which an alarm goes off, seconds.
@@ -123,6 +134,13 @@ class ServingPart(Part):
     saturation: Annotated[float, Field(gt=0, le=1e6)]
     target_share: Share = 0.5
     cpu_target: Annotated[int, Field(ge=10, le=90)] = 50
+    jumps: Annotated[list[Jump], Field(min_length=1, max_length=5)] = [
+        Jump(above=1.5, add=100),
+        Jump(above=3, add=300),
+    ]
+    jump_seconds: Annotated[int, Field(ge=10, le=900)] = 180
+    grow_seconds: Annotated[int, Field(ge=10, le=600)] = 30
+    shrink_seconds: Annotated[int, Field(ge=60, le=3_600)] = 600
     windows: list[Window] = []
     requests_per_address: Annotated[int, Field(ge=10, le=2_000_000_000)]
     p99_seconds: Annotated[float, Field(gt=0, le=60)] = 0.25
@@ -138,6 +156,11 @@ class ServingPart(Part):
     def _ascend(self) -> "ServingPart":
         if self.least > self.most:
             raise ValueError(f"least {self.least} lies above most {self.most}")
+        above = [jump.above for jump in self.jumps]
+        if above != sorted(set(above)):
+            raise ValueError(
+                f"jumps: expected ascending values of above, found {', '.join(f'{one:g}' for one in above)}"
+            )
         return self
 
 

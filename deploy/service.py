@@ -1,5 +1,7 @@
 """The service that prices: its task, its targets, how it is replaced, and how it grows."""
 
+from itertools import zip_longest
+
 from aws_cdk import Duration, TimeZone
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -8,6 +10,7 @@ from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from constructs import Construct
 
 from deploy import grants
+from deploy.autoscaling_model import JUMP_LEAST
 from deploy.balancer import Balancer
 from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
 from deploy.database import Database
@@ -162,8 +165,9 @@ def scale(service: Service, *, environment: Environment) -> None:
     """Lets the number of tasks follow load.
 
     Target tracking holds requests per task and CPU at their targets. A jump, which target tracking would take three
-    minutes to believe, adds tasks after one. Fewer tasks come only ten minutes after the last change, and where both
-    policies agree, so that a second wave meets what the first one called.
+    minutes to believe, adds tasks after one. Fewer tasks come only `shrink_seconds` after the last change, and where
+    both policies agree, so that a second wave meets what the first one called. `autoscaling_model` says what that
+    does with a burst.
     """
     part = environment.serving
     capacity = service.service.auto_scale_task_count(min_capacity=part.least, max_capacity=part.most)
@@ -171,27 +175,29 @@ def scale(service: Service, *, environment: Environment) -> None:
         "Requests",
         requests_per_target=part.requests_per_minute,
         target_group=service.targets,
-        scale_out_cooldown=Duration.seconds(30),
-        scale_in_cooldown=Duration.minutes(10),
+        scale_out_cooldown=Duration.seconds(part.grow_seconds),
+        scale_in_cooldown=Duration.seconds(part.shrink_seconds),
     )
     capacity.scale_on_cpu_utilization(
         "Cpu",
         target_utilization_percent=part.cpu_target,
-        scale_out_cooldown=Duration.seconds(30),
-        scale_in_cooldown=Duration.minutes(10),
+        scale_out_cooldown=Duration.seconds(part.grow_seconds),
+        scale_in_cooldown=Duration.seconds(part.shrink_seconds),
     )
     capacity.scale_on_metric(
         "Jump",
         metric=service.targets.metrics.request_count_per_target(period=Duration.minutes(1), statistic="Sum"),
         adjustment_type=autoscaling.AdjustmentType.PERCENT_CHANGE_IN_CAPACITY,
-        min_adjustment_magnitude=2,
-        cooldown=Duration.seconds(60),
+        min_adjustment_magnitude=JUMP_LEAST,
+        cooldown=Duration.seconds(part.jump_seconds),
         evaluation_periods=1,
         scaling_steps=[
             autoscaling.ScalingInterval(
-                lower=1.5 * part.requests_per_minute, upper=3 * part.requests_per_minute, change=100
-            ),
-            autoscaling.ScalingInterval(lower=3 * part.requests_per_minute, change=300),
+                lower=jump.above * part.requests_per_minute,
+                upper=None if after is None else after.above * part.requests_per_minute,
+                change=jump.add,
+            )
+            for jump, after in zip_longest(part.jumps, part.jumps[1:])
         ],
     )
     for window in part.windows:
