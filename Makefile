@@ -175,7 +175,7 @@ bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in be
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 
-# The platform on AWS (docs/deploy.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
+# The platform on AWS (docs/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
 
 synth:  ## its CloudFormation templates, in build/cdk (ENV=…: of one environment); needs no AWS account
 	$(installed) deploy

@@ -105,8 +105,8 @@ def page(part: ServingPart, options: argparse.Namespace) -> str:
     parts = [
         "# How the service grows with load",
         "**Ten times a fifth of what one task answers, reached within 10 s and kept for five minutes: one task "
-        f"refuses {shares[0]:.0%} of it, all within {one.seconds_over} s; two tasks refuse {shares[1]:.0%}, and work at their "
-        f"limit until others come.** Production therefore keeps {part.least} tasks, and more in the day's hours "
+        f"refuses {shares[0]:.0%} of it, all within {one.seconds_over} s; two tasks refuse {shares[1]:.0%}, and work at "
+        f"their limit until others come.** Production therefore keeps {part.least} tasks, and more in the day's hours "
         "(`windows`).\nNo policy answers a burst before its figures are known and its tasks have started: what must "
         "not be refused has to run already.",
         "These are figures of a model (`deploy/autoscaling_model.py`, whose assumptions stand at its top), not of AWS. "

@@ -12,6 +12,20 @@ from psycopg2 import sql
 # Role → the database that it owns; the service's role owns none.
 OWNERS = {"mlflow": "mlflow", "pricing": "pricing"}
 READER = "serving"
+# The two tables that the service itself writes, made here as `pricing.registry` makes them (a test compares), so that
+# they belong to the jobs' role; and what the service may do with each.
+WRITTEN = {
+    "pricing_serving_tasks": (
+        "model VARCHAR(300) NOT NULL, run VARCHAR(40) NOT NULL, task VARCHAR(300) NOT NULL, "
+        "version VARCHAR(40) NOT NULL, seen_at TIMESTAMP WITH TIME ZONE NOT NULL, PRIMARY KEY (model, run)",
+        "INSERT, UPDATE, DELETE",
+    ),
+    "pricing_documents": (
+        "model VARCHAR(300) NOT NULL, name VARCHAR(300) NOT NULL, version INTEGER NOT NULL, content VARCHAR NOT NULL, "
+        "at VARCHAR(40) NOT NULL, who VARCHAR(300) NOT NULL, PRIMARY KEY (model, name)",
+        "INSERT, UPDATE",
+    ),
+}
 
 
 def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
@@ -45,11 +59,11 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
             cursor.execute(statement.format(sql.Identifier(OWNERS["pricing"]), sql.Identifier(READER)))
     finally:
         connection.close()
-    _let_read({**master, "user": "pricing", "password": passwords["pricing"]})
+    _let_in({**master, "user": "pricing", "password": passwords["pricing"]})
 
 
-def _let_read(owner: dict[str, str]) -> None:
-    """Lets the service read the tables that there are and those that come."""
+def _let_in(owner: dict[str, str]) -> None:
+    """Lets the service read the tables that there are and those that come, and write two: who is alive, and shares."""
     connection = psycopg2.connect(dbname=OWNERS["pricing"], **owner)
     try:
         connection.autocommit = True
@@ -60,6 +74,9 @@ def _let_read(owner: dict[str, str]) -> None:
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {}",
             ):
                 cursor.execute(sql.SQL(statement).format(sql.Identifier(READER)))
+            for table, (columns, rights) in WRITTEN.items():
+                cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+                cursor.execute(sql.SQL(f"GRANT {rights} ON {table} TO {{}}").format(sql.Identifier(READER)))
     finally:
         connection.close()
 

@@ -25,9 +25,8 @@ ASK = {"monitor", "nightly"}
 KEEPS_FILES = {
     "etl": "the tables of its sources, and the panel",
     "tune": "a search that was cut off and goes on",
-    "retrain": "the lock that keeps a second one out",
     "monitor": "Evidently's reports, and the panel of the last night",
-    "nightly": "the lock, the panel of the last night, Evidently's reports",
+    "nightly": "the panel of the last night, Evidently's reports",
 }
 FROM_TABLES = "sources"  # as --sales: every job reads the tables that etl keeps
 

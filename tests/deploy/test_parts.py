@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
+from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup, prepare
@@ -221,6 +222,44 @@ def test_the_service_reads_switches_that_come_later_and_changes_none(prepared: d
     for statement in ("INSERT INTO pricing_switches VALUES (1)", "CREATE TABLE other (id int)"):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             run(serving, statement)
+
+
+def test_the_service_writes_who_is_alive_and_shares_and_makes_no_table(prepared: dict[str, str]) -> None:
+    serving = connected(prepared, "serving", "pricing")
+    row = "INSERT INTO pricing_serving_tasks VALUES ('pricing', 'run', 'task', '7', now())"
+    document = "INSERT INTO pricing_documents VALUES ('pricing', 'share', 1, '{}', 'now', 'task')"
+
+    for statement in (
+        *(row, "UPDATE pricing_serving_tasks SET version = '8'", "DELETE FROM pricing_serving_tasks"),
+        *(document, "UPDATE pricing_documents SET version = 2"),
+    ):
+        run(serving, statement)
+
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run(serving, "DELETE FROM pricing_documents")
+
+
+@pytest.mark.parametrize(
+    ("module", "table"),
+    [("pricing.registry.task_record", "pricing_serving_tasks"), ("pricing.registry.documents", "pricing_documents")],
+)
+def test_tables_that_are_made_beforehand_are_those_of_the_programs(
+    prepared: dict[str, str], module: str, table: str
+) -> None:
+    metadata = pytest.importorskip(module)._METADATA
+    engine = create_engine("postgresql+psycopg2://", creator=lambda: connected(prepared, "pricing", "pricing"))
+
+    def columns(one: Table) -> set[tuple[str, str, bool, bool]]:
+        return {(each.name, str(each.type), bool(each.nullable), each.primary_key) for each in one.columns}
+
+    made = Table(table, MetaData(), autoload_with=engine)
+    meant = Table(table, MetaData(), *(each._copy() for each in metadata.tables[table].columns))
+    engine.dispose()
+
+    compiled = {(n, str(meant.c[n].type.compile(dialect=engine.dialect)), *rest) for n, _, *rest in columns(meant)}
+    assert {
+        (n, str(made.c[n].type.compile(dialect=engine.dialect)), *rest) for n, _, *rest in columns(made)
+    } == compiled
 
 
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:

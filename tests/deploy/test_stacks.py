@@ -52,6 +52,7 @@ from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "operating.md"
 ENVIRONMENTS = read_environments()
 BOTH = pytest.mark.parametrize("name", ENVIRONMENTS)
 # What the stacks use before the programs have it.
@@ -679,8 +680,8 @@ def test_each_job_may_do_what_it_needs_and_no_more(made: Synthesised) -> None:
     asks = reads | files | {"events:PutEvents", "cloudwatch:PutMetricData"}
     writes = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
     assert may == {
-        **dict.fromkeys(("train", "refresh", "promote"), reads),
-        **dict.fromkeys(("etl", "tune", "retrain"), reads | files),
+        **dict.fromkeys(("train", "refresh", "retrain", "promote"), reads),
+        **dict.fromkeys(("etl", "tune"), reads | files),
         "monitor": asks,
         "nightly": asks | writes,
     }
@@ -996,7 +997,8 @@ def test_a_deployment_that_cannot_be_meant_is_refused(given: dict[str, str], com
 
 def test_no_account_stands_in_a_source_or_a_template(made: Synthesised) -> None:
     account = re.compile(r"(?<![\w.])\d{12}(?![\w.])")
-    sources = [*(ROOT / "deploy").glob("*"), ROOT / "docs" / "deploy.md", ROOT / "docs" / "deploy_resources.md"]
+    pages = [ROOT / "docs" / name for name in ("deploy.md", "deploy_resources.md", "operating.md")]
+    sources = [*(ROOT / "deploy").glob("*"), *pages]
 
     named = {path.name for path in sources if path.is_file() and account.search(path.read_text(encoding="utf-8"))}
     in_templates = {
@@ -1080,7 +1082,7 @@ def test_checkov_finds_nothing_unexplained_and_every_reason_is_needed(made: Synt
 
 
 def test_every_output_and_name_that_the_guide_uses_is_there(made: Synthesised) -> None:
-    guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    guide = GUIDE.read_text(encoding="utf-8")
     used = set(re.findall(r"output (\w+) (\w+)", guide))
 
     outputs = {
@@ -1092,8 +1094,74 @@ def test_every_output_and_name_that_the_guide_uses_is_there(made: Synthesised) -
     assert len(used) >= 4
     assert used - outputs == set()
     assert {f"pricing-staging-{job}" for job in started} - families == set()
+    (schedule,) = made.resources("staging", "AWS::Scheduler::Schedule").values()
+    assert schedule["Name"] == "pricing-staging-nightly"
+    groups = {one["LogGroupName"] for one in made.resources("staging", "AWS::Logs::LogGroup").values()}
+    named = {name.replace("ENV", "staging") for name in re.findall(r"`(/pricing/ENV/\w+)`", guide)}
+    tailed = {f"/pricing/staging/{group}" for group in re.findall(r"`errors (\w+)", guide)}
+    assert len(named | tailed) >= 3
+    assert (named | tailed) - groups == set()
     assert "/pricing/staging/certificate" in flat(made.templates["pricing-staging-tracking"])
     assert "pricing/staging/api-keys" in flat(made.templates["pricing-staging-foundation"])
+
+
+@BOTH
+def test_each_alarm_has_its_section_in_the_guide_and_its_description_leads_there(made: Synthesised, name: str) -> None:
+    alarms = {
+        one["AlarmName"].removeprefix(f"pricing-{name}-"): one["AlarmDescription"]
+        for one in made.resources(name, "AWS::CloudWatch::Alarm").values()
+        if "AlarmName" in one  # the jumps' alarm, by which tasks are added, calls nobody
+    }
+
+    sections = alarm_sections()
+
+    assert set(sections) == set(alarms)
+    assert {key: said for key, said in alarms.items() if not said.endswith(f": docs/operating.md#{key}")} == {}
+
+
+def test_each_alarms_section_says_what_it_means_where_to_look_and_what_to_do() -> None:
+    for name, text in alarm_sections().items():
+        assert re.findall(r"^\*\*([\w ]+)\.\*\* \S", text, re.MULTILINE) == ["Means", "Look at", "Do"], name
+
+
+def test_sections_of_alarms_name_widgets_and_settings_that_there_are(made: Synthesised) -> None:
+    text = "".join(alarm_sections().values())
+    (dashboard,) = made.resources("staging", "AWS::CloudWatch::Dashboard").values()
+    titles = flat(dashboard)
+    settings = {
+        f"{part}.{name}"
+        for part in ("serving", "watch", "tracking")
+        for name in dict(getattr(ENVIRONMENTS["staging"], part))
+    }
+
+    shown = set(re.findall(r"\*([A-Z][^*.]+)\*", re.sub(r"\*\*[^*]+\*\*", "", text)))
+    named = set(re.findall(r"`((?:serving|watch)\.\w+)`", text))
+
+    assert len(shown) >= 8
+    assert {title for title in shown if title not in titles} == set()
+    assert len(named) >= 6
+    assert named - settings == set()
+
+
+def test_the_guide_uses_targets_of_make_and_files_that_there_are() -> None:
+    guide = GUIDE.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    used = set(re.findall(r"\bmake ([a-z]+) ENV", guide))
+
+    assert used == {"synth", "deploy", "diff", "destroy"}
+    assert used - targets == set()
+    assert {name for name in ("serve", "mlflow", "jobs") if not (ROOT / f"Dockerfile.{name}").is_file()} == set()
+    modules = set(re.findall(r'"-m", "([\w.]+)"', guide.replace('"-m",\n', '"-m", ')))
+    assert {one for one in modules if not (ROOT / Path(*one.split("."))).with_suffix(".py").is_file()} == set()
+    assert modules == {"pipelines.promote", "pipelines.rollback", "serving.switch"}
+
+
+def alarm_sections() -> dict[str, str]:
+    """The sections of the guide's chapter on alarms, by their headings."""
+    chapter = GUIDE.read_text(encoding="utf-8").partition("\n## Alarms\n")[2]
+    parts = re.split(r"^### (.+)$", chapter, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def test_the_page_of_resources_is_current(made: Synthesised) -> None:
