@@ -105,7 +105,7 @@ def page(part: ServingPart, options: argparse.Namespace) -> str:
     parts = [
         "# How the service grows with load",
         "**Ten times a fifth of what one task answers, reached within 10 s and kept for five minutes: one task "
-        f"refuses {shares[0]:.0%} of it, all within {one.seconds_over} s; two tasks refuse {shares[1]:.0%}, and work at "
+        f"refuses {shares[0]:.0%} of it, all within {one.seconds_over} s; two refuse {shares[1]:.0%}, and work at "
         f"their limit until others come.** Production therefore keeps {part.least} tasks, and more in the day's hours "
         "(`windows`).\nNo policy answers a burst before its figures are known and its tasks have started: what must "
         "not be refused has to run already.",

@@ -16,8 +16,8 @@ from constructs import Construct
 
 from deploy.environment import ROOT, Environment
 from deploy.foundation import Foundation
-from deploy.platform import merged, model_name, namespace, platform_settings
-from deploy.service import Service, alarm_name, described
+from deploy.platform import alarm_name, described, merged, model_name, namespace, platform_settings
+from deploy.service import Service
 
 DEFAULTS = ROOT / "config" / "default.yaml"
 DAY_SECONDS = 86_400  # how often monitoring measures

@@ -6,6 +6,7 @@ from typing import Any
 from deploy.environment import Environment
 
 LAME_DUCK_SECONDS = 15  # three looks of the load balancer at readiness
+ROLLBACK = ("answers-5xx", "slow-p99", "tasks-not-ready")  # alarms that take a deployment back
 
 
 def namespace(environment: Environment) -> str:
@@ -13,9 +14,9 @@ def namespace(environment: Environment) -> str:
     return f"Pricing/{environment.name}"
 
 
-def model_name(environment: Environment) -> str:
-    """The registered model's name, which monitoring's figures carry as their dimension."""
-    return str(environment.settings.get("registry", {}).get("model_name", "pricing"))
+def alarm_name(environment: Environment, name: str) -> str:
+    """The name of an alarm, the same in every stack."""
+    return f"pricing-{environment.name}-{name}"
 
 
 def platform_settings(environment: Environment, *, topic: str, bus: str) -> dict[str, Any]:
@@ -56,3 +57,13 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = both.get(key)
         both[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return both
+
+
+def model_name(environment: Environment) -> str:
+    """The registered model's name, which monitoring's figures carry as their dimension."""
+    return str(environment.settings.get("registry", {}).get("model_name", "pricing"))
+
+
+def described(environment: Environment, name: str, what: str) -> str:
+    """The description of an alarm: what it means, and the section of the guide that says what to do."""
+    return f"{what}; what to do: {environment.watch.guide}#{name}"

@@ -56,7 +56,7 @@ GUIDE = ROOT / "docs" / "operating.md"
 ENVIRONMENTS = read_environments()
 BOTH = pytest.mark.parametrize("name", ENVIRONMENTS)
 # What the stacks use before the programs have it.
-COMING_METRICS = {"TasksOnOtherVersion", "LogUploadLagSeconds"}
+COMING_METRICS = {"Tasks", "TasksOnOtherVersion", "LogUploadLagSeconds"}
 COMING_VARIABLES = {"PRICING_DECISIONS_URL", "PRICING_VERSION"}
 
 
@@ -1154,7 +1154,7 @@ def test_the_guide_uses_targets_of_make_and_files_that_there_are() -> None:
     assert {name for name in ("serve", "mlflow", "jobs") if not (ROOT / f"Dockerfile.{name}").is_file()} == set()
     modules = set(re.findall(r'"-m", "([\w.]+)"', guide.replace('"-m",\n', '"-m", ')))
     assert {one for one in modules if not (ROOT / Path(*one.split("."))).with_suffix(".py").is_file()} == set()
-    assert modules == {"pipelines.promote", "pipelines.rollback", "serving.switch"}
+    assert modules == {"pipelines.history", "pipelines.promote", "pipelines.rollback", "serving.switch"}
 
 
 def alarm_sections() -> dict[str, str]:
