@@ -144,7 +144,7 @@ def of_the_service(environment: Environment) -> list[Watched]:
             f"a task's decisions wait for their upload for more than {watch.upload_lag_seconds} s, and monitoring "
             "does not see them",
             "lag",
-            {"lag": ("LogUploadLagSeconds", "Maximum")},
+            {"lag": ("UploadLagSeconds", "Maximum")},
             limit=watch.upload_lag_seconds,
             periods=2,
         ),

@@ -56,7 +56,7 @@ GUIDE = ROOT / "docs" / "operating.md"
 ENVIRONMENTS = read_environments()
 BOTH = pytest.mark.parametrize("name", ENVIRONMENTS)
 # What the stacks use before the programs have it.
-COMING_METRICS = {"Tasks", "TasksOnOtherVersion", "LogUploadLagSeconds"}
+COMING_METRICS = {"Tasks", "TasksOnOtherVersion", "UploadLagSeconds"}
 COMING_VARIABLES = {"PRICING_DECISIONS_URL", "PRICING_VERSION"}
 
 
