@@ -10,8 +10,12 @@ from pricing.paths import SQLITE, pricing_home
 
 def database_url(environment: Mapping[str, str] = os.environ) -> str:
     """The database of the promotion record and of the switches: PRICING_DATABASE_URL, or pricing.db in PRICING_HOME."""
-    given = environment.get("PRICING_DATABASE_URL")
-    return given or f"{SQLITE}{pricing_home(environment).resolve() / 'pricing.db'}"
+    return given_database_url(environment) or f"{SQLITE}{pricing_home(environment).resolve() / 'pricing.db'}"
+
+
+def given_database_url(environment: Mapping[str, str] = os.environ) -> str | None:
+    """PRICING_DATABASE_URL; None where it is not given, so that what other tasks need not see stays in files."""
+    return environment.get("PRICING_DATABASE_URL") or None
 
 
 def actor() -> str:
